@@ -1,0 +1,1 @@
+"""audit_dataset: read, detect, normalise, check, deduplicate, split, report."""

@@ -1,0 +1,120 @@
+"""The errors a caller can act on.
+
+Each message says what is wrong, the value, what is allowed and what to do next. `code` is stable
+and machine-readable; `exit_code` is what the command line returns.
+
+FineTuningError              1   a request that cannot be met
+    BadInput                 2   a value, a file or a combination that cannot be used
+        UnknownName          2   a model, GPU, format ... that no table lists
+        BadData              2   a data file that cannot be read, with its line
+        OutsideWorkspace     2   a path that leaves the workspace
+        OutputExists         2   an output folder that is not empty
+    NotFound                 6   a file, folder or run that is not there
+    Refused                  3   a gate said no; it can be overridden where the message says so
+        PlanChanged          3   the confirmed plan is no longer the plan
+    Missing                  4   something is not installed, or there is no such hardware
+        MissingExtra         4   a part of this package is not installed
+    RunBusy                  1   another process holds the run
+    DiskFull                75   not enough space, now or foreseen
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class FineTuningError(Exception):
+    """A request that cannot be met; the message says what to change."""
+
+    code = "failed"
+    exit_code = 1
+
+
+class BadInput(FineTuningError):
+    """A value, a file or a combination that cannot be used."""
+
+    code = "bad_input"
+    exit_code = 2
+
+
+class UnknownName(BadInput):
+    """A name that no table lists."""
+
+    code = "unknown_name"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], instead: str = "") -> None:
+        listed = ", ".join(sorted(known))
+        cure = f"; {instead}" if instead else ""
+        super().__init__(f"unknown {kind} {name!r}; known: {listed}{cure}")
+
+
+class BadData(BadInput):
+    """A data file that cannot be read as data."""
+
+    code = "bad_data"
+
+    def __init__(self, path: Path | str, problem: str, cure: str, line: int | None = None) -> None:
+        where = f"{path}:{line}" if line else str(path)
+        super().__init__(f"{where}: {problem}; {cure}")
+
+
+class OutsideWorkspace(BadInput):
+    """A path that leaves the workspace."""
+
+    code = "outside_workspace"
+
+
+class OutputExists(BadInput):
+    """An output folder that is not empty; nothing is ever overwritten."""
+
+    code = "output_exists"
+
+
+class NotFound(FineTuningError):
+    """A file, folder or run that is not there."""
+
+    code = "not_found"
+    exit_code = 6
+
+
+class Refused(FineTuningError):
+    """A gate said no; the message says what would change that."""
+
+    code = "refused"
+    exit_code = 3
+
+
+class PlanChanged(Refused):
+    """The confirmed plan no longer fits the data, the model or the arguments."""
+
+    code = "plan_changed"
+
+
+class Missing(FineTuningError):
+    """Something is not installed, or there is no such hardware."""
+
+    code = "missing"
+    exit_code = 4
+
+
+class MissingExtra(Missing):
+    """A part of this package is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, extra: str, module: str) -> None:
+        super().__init__(
+            f"{module!r} is not installed; run: pip install 'fine-tuning-llm[{extra}]'"
+        )
+
+
+class RunBusy(FineTuningError):
+    """Another process holds the run."""
+
+    code = "run_busy"
+
+
+class DiskFull(FineTuningError):
+    """Not enough disk space, now or foreseen."""
+
+    code = "disk_full"
+    exit_code = 75

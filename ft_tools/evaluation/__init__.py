@@ -1,0 +1,1 @@
+"""evaluate: metrics, statistics, report."""

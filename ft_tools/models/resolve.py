@@ -1,0 +1,100 @@
+"""Find out what a model argument names: a run, a local folder or file, or a name of the Hub."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ft_tools import workspace
+from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
+from ft_tools.runs import directory
+
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
+
+
+class ModelSource(BaseModel):
+    """Where a model's files are, and what has to be put together to run it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: Literal["hub", "folder", "adapter", "gguf"]
+    path: str | None = None
+    """Folder with config.json, or GGUF file; None for a Hub model that is not on this machine."""
+    adapter: str | None = None
+    """Folder with adapter_config.json, to be loaded over `path` or `name`."""
+    run_id: str | None = None
+
+    @property
+    def load_from(self) -> str:
+        """Return what `from_pretrained` takes for the base weights."""
+        return self.path or self.name
+
+
+def resolve_model(model: str) -> ModelSource:
+    """Find what a model argument names.
+
+    Tried in this order: a run id, a folder or GGUF file inside the workspace or the cache, a Hub id
+    (whose files may be in this package's cache or the Hub's).
+
+    Raises:
+        NotFound: The run has made no model, or the folder is not there.
+        BadInput: It is none of these.
+    """
+    if directory.RUN_ID.fullmatch(model):
+        return _from_run(model)
+    if HUB_ID.fullmatch(model) and not (workspace.roots()[0] / model).exists():
+        return ModelSource(name=model, kind="hub", path=_cached(model))
+    try:
+        path = workspace.existing(model)
+    except OutsideWorkspace:
+        path = Path(model).resolve()
+        if not path.is_relative_to(workspace.cache_dir()):
+            raise
+    return _from_path(model, path)
+
+
+def _from_run(run_id: str) -> ModelSource:
+    run_dir = directory.find(run_id)
+    info = directory.read_info(run_dir)
+    for name in ("adapter", "model", "merged"):
+        made = run_dir / "artifacts" / name
+        if made.is_dir():
+            source = _from_path(run_id, made, info.lineage.get("base_model"))
+            return source.model_copy(update={"run_id": run_id})
+    status = directory.read_status(run_dir)
+    for artifact in status.artifacts:
+        if artifact.kind == "model" and Path(artifact.path).is_dir():
+            source = _from_path(run_id, Path(artifact.path))
+            return source.model_copy(update={"run_id": run_id})
+    raise NotFound(f"run {run_id} ({info.kind}, {status.state}) has made no model yet; see get_run")
+
+
+def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:
+    if path.is_file() and path.suffix == ".gguf":
+        return ModelSource(name=name, kind="gguf", path=str(path))
+    if (path / "adapter_config.json").is_file():
+        config = json.loads((path / "adapter_config.json").read_bytes())
+        below = resolve_model(base or str(config.get("base_model_name_or_path", "")))
+        if below.adapter:
+            raise BadInput(f"{name} is an adapter over an adapter; merge {below.name} first")
+        return below.model_copy(update={"name": name, "kind": "adapter", "adapter": str(path)})
+    if (path / "config.json").is_file():
+        return ModelSource(name=name, kind="folder", path=str(path))
+    raise NotFound(f"{path} has neither config.json nor adapter_config.json; name a model folder")
+
+
+def _cached(hub_id: str) -> str | None:
+    ours = workspace.cache_dir() / "models" / hub_id.replace("/", "--")
+    if (ours / "config.json").is_file():
+        return str(ours)
+    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    snapshots = hub / f"models--{hub_id.replace('/', '--')}" / "snapshots"
+    found = [
+        p.parent for p in snapshots.glob("*/config.json") if any(p.parent.glob("*.safetensors"))
+    ]
+    return str(max(found, key=lambda p: p.stat().st_mtime)) if found else None

@@ -1,0 +1,1 @@
+"""A run is a directory; this package starts, observes, cancels and resumes it."""

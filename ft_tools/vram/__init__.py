@@ -1,0 +1,1 @@
+"""estimate_vram: states, activations, sharding, fit search."""

@@ -1,0 +1,120 @@
+"""The folders that a request may name, and how a path is kept inside them.
+
+`FINE_TUNING_LLM_WORKSPACE` lists the folders, separated like PATH; the default is the directory the
+server was started in. Relative paths are resolved against the first one. Runs live in `runs/` under it.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace
+
+VARIABLE = "FINE_TUNING_LLM_WORKSPACE"
+CACHE_VARIABLE = "FINE_TUNING_LLM_CACHE"
+
+
+def roots() -> list[Path]:
+    """Return the workspace folders, resolved; the first one is where runs are kept."""
+    named = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return [Path(part).resolve() for part in named or [os.getcwd()]]
+
+
+def runs_dir() -> Path:
+    """Return the folder that holds the runs."""
+    return roots()[0] / "runs"
+
+
+def cache_dir() -> Path:
+    """Return the folder for models and tools that are fetched once."""
+    named = os.environ.get(CACHE_VARIABLE)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(named).resolve() if named else Path(base) / "fine-tuning-llm"
+
+
+def resolve(path: str) -> Path:
+    """Resolve a path of a request; symbolic links are followed before it is checked.
+
+    Raises:
+        OutsideWorkspace: It leaves the workspace.
+        BadInput: It is empty or has a NUL character.
+    """
+    if not path or "\0" in path:
+        raise BadInput(f"path {path!r} is empty or has a NUL character; give a file or a folder")
+    try:
+        resolved = (roots()[0] / path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"path {path!r} cannot be resolved ({type(error).__name__})") from error
+    if not any(resolved.is_relative_to(root) for root in roots()):
+        allowed = os.pathsep.join(map(str, roots()))
+        raise OutsideWorkspace(
+            f"path {path!r} is outside the workspace {allowed}; move it inside, or start the server "
+            f"with {VARIABLE} widened"
+        )
+    return resolved
+
+
+def existing(path: str) -> Path:
+    """Resolve a path that has to be there.
+
+    Raises:
+        OutsideWorkspace: It leaves the workspace.
+        NotFound: Nothing is there.
+    """
+    resolved = resolve(path)
+    if not resolved.exists():
+        raise NotFound(f"no file or folder {path!r} (looked for {resolved}); check the spelling")
+    return resolved
+
+
+def new_folder(path: str) -> Path:
+    """Resolve a folder that will be written: absent, or empty.
+
+    Raises:
+        OutsideWorkspace: It leaves the workspace.
+        OutputExists: Something is in it already.
+    """
+    resolved = resolve(path)
+    if resolved.is_symlink() or (resolved.exists() and not resolved.is_dir()):
+        raise OutputExists(f"output folder {path!r} is a file; name a new folder")
+    if resolved.is_dir() and any(resolved.iterdir()):
+        raise OutputExists(
+            f"output folder {path!r} is not empty; name a new folder, nothing is overwritten"
+        )
+    return resolved
+
+
+def open_file(resolved: Path) -> BinaryIO:
+    """Open a resolved path for reading without following any link on the way.
+
+    `resolve` has followed the links; one that appears between the check and the opening is refused
+    here, because each component is opened relative to the one before it.
+
+    Raises:
+        OutsideWorkspace: A component became a symbolic link, or it is not under a root.
+        BadInput: It is not a regular file.
+    """
+    root = next((root for root in roots() if resolved.is_relative_to(root)), None)
+    if root is None:
+        raise OutsideWorkspace(f"{resolved} is outside the workspace")
+    parts = resolved.relative_to(root).parts
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            deeper = os.open(part, flags, dir_fd=folder)
+            os.close(folder)
+            folder = deeper
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.open(parts[-1], flags, dir_fd=folder)
+    except OSError as error:
+        raise OutsideWorkspace(
+            f"{resolved} changed while it was opened, or cannot be read ({error.strerror})"
+        ) from error
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise BadInput(f"{resolved} is not a regular file; name a data file")
+    return os.fdopen(file, "rb")
