@@ -1,7 +1,8 @@
 """The folders that a request may name, and how a path is kept inside them.
 
-`FINE_TUNING_LLM_WORKSPACE` lists the folders, separated like PATH; the default is the directory the
-server was started in. Relative paths are resolved against the first one. Runs live in `runs/` under it.
+`FINE_TUNING_LLM_WORKSPACE` lists the folders, separated like PATH; the default is the directory
+the server was started in. Relative paths are resolved against the first one. Runs live in `runs/`
+under it.
 """
 
 import os
@@ -49,8 +50,8 @@ def resolve(path: str) -> Path:
     if not any(resolved.is_relative_to(root) for root in roots()):
         allowed = os.pathsep.join(map(str, roots()))
         raise OutsideWorkspace(
-            f"path {path!r} is outside the workspace {allowed}; move it inside, or start the server "
-            f"with {VARIABLE} widened"
+            f"path {path!r} is outside the workspace {allowed}; move it inside, or start the "
+            f"server with {VARIABLE} widened"
         )
     return resolved
 

@@ -1,8 +1,8 @@
 """Locks that the kernel drops when their holder dies, so that a process id never has to be trusted.
 
 A lock is an exclusive `flock` on a file. It belongs to the open file description: a child that
-inherits the descriptor on purpose holds it too, and a forked data loader must not, so the descriptor
-is closed in forked children.
+inherits the descriptor on purpose holds it too, and a forked data loader must not, so the
+descriptor is closed in forked children.
 """
 
 import contextlib

@@ -127,8 +127,8 @@ def main(work: Callable[[Session], BaseModel]) -> None:
         if file:
             locks.keep_from_forks(int(file))
     session = Session(Path(sys.argv[1]))
-    sys.stdout = sys.stderr = _Redacted(sys.stderr)  # type: ignore[assignment]
-    faulthandler.enable(sys.__stderr__)
+    sys.stdout = sys.stderr = _Redacted(sys.stderr)
+    faulthandler.enable(2)
     signal.signal(signal.SIGTERM, lambda *_: setattr(session, "terminated", True))
     session.update(state="running", started_at=time.time(), error=None, reason=None)
     sys.exit(_run(session, work))

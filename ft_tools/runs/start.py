@@ -71,8 +71,8 @@ def start(
 def supervise(run_dir: Path) -> None:
     """Start a supervisor for a run that nobody holds.
 
-    The lock is taken here and inherited, so there is no moment at which the run looks abandoned. The
-    supervisor gets neither stdin nor stdout: in the server those carry JSON-RPC.
+    The lock is taken here and inherited, so there is no moment at which the run looks abandoned.
+    The supervisor gets neither stdin nor stdout: in the server those carry JSON-RPC.
 
     Raises:
         RunBusy: Somebody holds the run.

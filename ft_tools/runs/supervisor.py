@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _wait_for_device(run_dir: Path, info: RunInfo) -> int | None:
-    """Take the slot of the run's device; None when it needs none, or was cancelled while waiting."""
+    """Take the slot of the run's device; None when it needs none, or was cancelled meanwhile."""
     if info.device is None:
         return None
     folder = workspace.cache_dir() / "devices"
