@@ -1,0 +1,259 @@
+"""The mistakes that this package stops: one named rule each, where it fires, how to override it.
+
+A tool that refuses names the rule (`refusal`), so that the same id is found in the error, in the
+report, in references/choosing.md (whose table is generated from here) and in this file.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ft_tools.errors import Refused, UnknownName
+
+Strength = Literal["blocks", "warns", "advises"]
+"""`blocks`: the tool refuses. `warns`: the plan or report says so. `advises`: an answer says so."""
+
+
+@dataclass(frozen=True)
+class AntiPattern:
+    """A mistake with evidence against it.
+
+    `override` is the argument by which a person takes the risk; what they passed is kept in the
+    plan or the request of the run, so that it can be read later.
+    """
+
+    id: str
+    rule: str
+    tools: tuple[str, ...]
+    strength: Strength
+    override: str
+    why: str
+    source: str
+
+
+_NONE_NEEDED = "Advice: nothing is refused; the answer and its inputs are the record."
+_ACCEPT = "`accept_findings` with the finding's id; kept in the plan."
+_CONFIRM = "`confirm` of the plan that shows it; kept in the plan."
+
+ANTI_PATTERNS = (
+    AntiPattern(
+        "knowledge_injection",
+        "Do not train facts into the weights; put them into the context.",
+        ("recommend_approach",),
+        "advises",
+        _NONE_NEEDED,
+        "New facts are learned slowly and, once learned, raise hallucination in proportion. It can "
+        "work for a stable corpus with many rewrites of each fact and a held-out test.",
+        "https://arxiv.org/abs/2405.05904",
+    ),
+    AntiPattern(
+        "same_family_data",
+        "Do not replace real data by unchecked answers of the same model family.",
+        ("recommend_approach",),
+        "advises",
+        "`has_verifiable_reward=true`: a check filters the answers. Kept in the request.",
+        "Collapse comes from replacing real data, generation after generation. Answers that a "
+        "verifier filters, or a stronger teacher of the family, are standard practice.",
+        "https://arxiv.org/abs/2404.01413",
+    ),
+    AntiPattern(
+        "dpo_before_sft",
+        "Do not start DPO from a raw base model.",
+        ("launch_dpo", "recommend_approach"),
+        "blocks",
+        '`accept_findings=["dpo_before_sft"]`; kept in the plan.',
+        "DPO learns only the difference between two answers; what is good in both is never "
+        "learned. An instruct checkpoint has had its SFT stage already.",
+        "https://github.com/eric-mitchell/direct-preference-optimization/issues/58",
+    ),
+    AntiPattern(
+        "no_quality_filter",
+        "Do not train on data that no audit has passed.",
+        ("audit_dataset", "launch_sft", "launch_dpo"),
+        "blocks",
+        _ACCEPT,
+        "Keeping only the examples whose label checks out moved a small student from 51.5% to "
+        "86.7% on one benchmark, with nothing else changed.",
+        "https://dspy.ai/tutorials/classification_finetuning/",
+    ),
+    AntiPattern(
+        "validation_unwatched",
+        "Do not train more than one epoch without validation examples.",
+        ("launch_sft",),
+        "blocks",
+        '`accept_findings=["validation_unwatched"]`; kept in the plan.',
+        "A falling training loss says nothing of overfitting; only held-out loss shows it.",
+        "https://huggingface.co/docs/transformers/main_classes/callback#transformers.EarlyStoppingCallback",
+    ),
+    AntiPattern(
+        "quantize_unmerged",
+        "Do not quantize a base model under an adapter that is not merged.",
+        ("merge_and_quantize",),
+        "blocks",
+        "None: the tool merges first, always.",
+        "The quantized file would lack what was trained.",
+        "https://github.com/hiyouga/LLaMA-Factory/pull/4950",
+    ),
+    AntiPattern(
+        "merge_into_quantized",
+        "Do not merge an adapter into quantized weights.",
+        ("merge_and_quantize",),
+        "blocks",
+        "None: merge into the original or the dequantized base (`merge_base`).",
+        "PEFT refuses a GPTQ base; merging into requantized 4-bit weights moved the output by a "
+        "KL of 1.0e-1, into the dequantized base by 2e-6 (measured on a 1.27 M-parameter model).",
+        "https://github.com/huggingface/peft/issues/2321",
+    ),
+    AntiPattern(
+        "no_eval_set",
+        "Do not train before a held-out set and a target exist.",
+        ("recommend_approach",),
+        "advises",
+        _NONE_NEEDED,
+        "Without it neither the need nor the gain can be shown.",
+        "https://developers.openai.com/api/docs/guides/model-optimization",
+    ),
+    AntiPattern(
+        "prompt_not_tried",
+        "Do not train before the best prompt has been measured.",
+        ("recommend_approach",),
+        "advises",
+        '`prompting_tried="optimized"`; kept in the request.',
+        "A frontier model with a 1,400-word prompt scored 4.7 of 5 where a tuned 70B model scored "
+        "4.2, at 68 against 890 EUR a month (one firm, low volume).",
+        "https://developers.openai.com/api/docs/guides/model-optimization",
+    ),
+    AntiPattern(
+        "teacher_terms",
+        "Do not train on answers whose provider forbids it.",
+        ("recommend_approach",),
+        "advises",
+        '`teacher_terms="allowed"`; kept in the request. Not legal advice.',
+        "Several providers forbid training competing models on their output, and a permissive tag "
+        "on a copied data set does not lift that.",
+        "https://openai.com/policies/services-agreement/",
+    ),
+    AntiPattern(
+        "too_few_examples",
+        "Do not train on a handful of examples; put them into the prompt.",
+        ("recommend_approach", "audit_dataset"),
+        "warns",
+        _CONFIRM,
+        "Gains are seen from 50 to 100 well-made examples on.",
+        "https://developers.openai.com/docs/guides/distillation",
+    ),
+    AntiPattern(
+        "dpo_new_skill",
+        "Do not use DPO to teach a task the model cannot do.",
+        ("recommend_approach",),
+        "advises",
+        _NONE_NEEDED,
+        "Preference pairs move an ability that is there; they do not make one.",
+        "https://github.com/openai/openai-cookbook/blob/main/examples/Fine_tuning_direct_preference_optimization_guide.ipynb",
+    ),
+    AntiPattern(
+        "rl_zero_reward",
+        "Do not start reinforcement learning where the model never succeeds.",
+        ("recommend_approach",),
+        "advises",
+        "`success_fraction` above 0; kept in the request.",
+        "With no success among the samples every advantage is zero and nothing is learned.",
+        "https://github.com/unslothai/unsloth/issues/2614",
+    ),
+    AntiPattern(
+        "pretraining_on_instruct",
+        "Do not continue pretraining from an instruct checkpoint, or on a small corpus.",
+        ("recommend_approach",),
+        "advises",
+        '`checkpoint="base"`; kept in the request.',
+        "2B tokens of books on an instruct model gave incoherent output.",
+        "https://github.com/Lightning-AI/litgpt/issues/1517",
+    ),
+    AntiPattern(
+        "moving_target",
+        "Do not train what changes every week; retrieve it.",
+        ("recommend_approach",),
+        "advises",
+        "`knowledge_changes`; kept in the request.",
+        "Each change of labels or facts would need a new run and a new evaluation.",
+        "https://arxiv.org/abs/2403.01432",
+    ),
+    AntiPattern(
+        "prompt_shortening",
+        "Do not train only to shorten a prompt that can be cached.",
+        ("recommend_approach",),
+        "advises",
+        _NONE_NEEDED,
+        "Cached input costs a tenth; a smaller model saves more than a shorter prompt.",
+        "https://platform.claude.com/docs/en/build-with-claude/prompt-caching",
+    ),
+    AntiPattern(
+        "train_validation_leak",
+        "Do not validate on examples that are also trained on.",
+        ("audit_dataset", "launch_sft", "launch_dpo"),
+        "blocks",
+        _ACCEPT,
+        "The score then measures memory.",
+        "https://arxiv.org/abs/2411.15124",
+    ),
+    AntiPattern(
+        "unpaired_comparison",
+        "Do not call a difference an improvement before its interval excludes zero.",
+        ("evaluate",),
+        "warns",
+        "None: the verdict is `underpowered` or `no_detectable_change`.",
+        "About 620 paired items are needed to see a 5-point change at a discordance of 0.2.",
+        "https://arxiv.org/abs/2411.00640",
+    ),
+    AntiPattern(
+        "general_ability_unwatched",
+        "Do not ship a tuned model before general and refusal behaviour were measured again.",
+        ("evaluate",),
+        "warns",
+        "None: the report says which checks ran.",
+        "Ten harmful, or ten identity-shifting, examples undid the refusals of a chat model; "
+        "benign data weakened them too.",
+        "https://arxiv.org/abs/2310.03693",
+    ),
+)
+
+
+def rule(rule_id: str) -> AntiPattern:
+    """Look a rule up.
+
+    Raises:
+        UnknownName: No rule has that id; the message lists those there are.
+    """
+    for pattern in ANTI_PATTERNS:
+        if pattern.id == rule_id:
+            return pattern
+    raise UnknownName("rule", rule_id, (pattern.id for pattern in ANTI_PATTERNS))
+
+
+def refusal(rule_id: str, observed: str, cure: str) -> Refused:
+    """Return the error by which a tool stops a mistake: what was seen, the cure, the way around.
+
+    Args:
+        rule_id: A rule of this table.
+        observed: What the tool saw, with its value.
+        cure: What to do instead.
+    """
+    pattern = rule(rule_id)
+    return Refused(f"{rule_id}: {observed}. {pattern.rule} {cure} Override: {pattern.override}")
+
+
+def markdown_table(patterns: Iterable[AntiPattern] = ANTI_PATTERNS) -> str:
+    """Return the rules as the table of references/choosing.md."""
+    lines = ["| id | rule | fires in | | override | source |", "|---|---|---|---|---|---|"]
+    for pattern in patterns:
+        tools = ", ".join(f"`{tool}`" for tool in pattern.tools)
+        cells = (
+            f"`{pattern.id}`",
+            pattern.rule,
+            tools,
+            pattern.strength,
+            pattern.override,
+            f"[source]({pattern.source})",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
