@@ -1,0 +1,97 @@
+"""A tiny real model, and runs of it, for the tests that train."""
+
+import shutil
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_machine():
+    """Keep the workers that these tests start to one thread each, and off the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Give a folder with a Llama of a million random parameters and a byte-level BPE tokenizer.
+
+    Its end-of-turn token is its end-of-sequence and its padding token, as in SmolLM2. Read only:
+    `tiny_model_in` copies it into the test's workspace.
+    """
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    make_tokenizer().save_pretrained(folder)
+    make_llama().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_model_in(workspace, tiny_model):
+    """Copy the tiny model into the test's workspace; its name as a model argument."""
+    shutil.copytree(tiny_model, workspace / "tiny-llama")
+    return "tiny-llama"
+
+
+def make_tokenizer():
+    """Train a small tokenizer on a text of our own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def make_llama():
+    """Make a random Llama of about a million parameters, the same one each time."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=1024,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    return LlamaForCausalLM(config)
+
+
+def corpus():
+    """Return a few hundred sentences of our own for the tokenizer to learn pieces from."""
+    subjects = ["The parcel", "My order", "Your invoice", "The red bicycle", "A customer"]
+    verbs = ["arrived late", "is broken", "was paid twice", "needs a refund", "asked politely"]
+    ends = ["on Monday.", "again!", "this morning?", "in the small town.", "with number 4711."]
+    chat = ["user", "assistant", "system", "You answer in one word.", '{"category": "delivery"}']
+    return [f"{s} {v} {e}" for s in subjects for v in verbs for e in ends] + chat * 20
