@@ -1,4 +1,4 @@
-"""Serve over streamable HTTP: `python -m mcp_server.http`; on this machine only, without a token."""
+"""Serve over streamable HTTP: `python -m mcp_server.http`; without a token, this machine only."""
 
 import argparse
 import hmac

@@ -1,0 +1,37 @@
+# The commands anyone needs to remember. Each does its own set-up in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench test-faults clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ - /'
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+install: .venv/.installed  ## make .venv with everything in it
+
+demo: install  ## the whole job on a small real model, with one HTML report at the end
+	$(BIN)/fine-tuning-llm demo
+
+test: install  ## the test suite
+	$(BIN)/python -m pytest -q
+
+check: install  ## style, types, who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_boundaries.py
+
+bench: install  ## every measurement that the README quotes
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+test-faults: install  ## fault injection at full size, some minutes
+	$(BIN)/python -m pytest -q -m faults
+
+clean:  ## remove .venv and caches, never runs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,259 @@
+"""The tools as commands: one a row of the table, its options the fields of the request.
+
+stdout is the result, stderr the progress. Exit codes: 0 ok, 1 failed, 2 usage, 3 a gate said no,
+4 something is missing, 5 the run failed, 6 not found, 75 out of disk, 130 interrupted.
+"""
+
+import inspect
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import cyclopts
+from cyclopts import App, Parameter
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from ft_tools import __version__
+from ft_tools.errors import BadInput, FineTuningError, NotFound
+from ft_tools.requests import complaints
+from ft_tools.runs import directory
+from ft_tools.runs.observe import ListRunsRequest, RunRequest, get_run, list_runs, log_tail
+from ft_tools.runs.plan import Launch
+from ft_tools.runs.records import ENDED
+from ft_tools.runs.stop import CancelRequest, cancel_run
+from ft_tools.terminal import Format, follow, show, show_error
+from ft_tools.tools import TOOLS, Tool
+
+POLL_SECONDS = 0.5
+GATES: dict[str, Callable[[Any], bool]] = {
+    "audit_dataset": lambda report: report.verdict == "not_ready",
+    "estimate_vram": lambda report: report.fits == "no",
+}
+"""Reports that say no: the command prints them and ends with 3."""
+
+app = App(
+    name="fine-tuning-llm",
+    help="Decide, audit, size, train, ship and measure: a careful fine-tuning engineer.",
+    version=__version__,
+    help_format="plaintext",
+)
+app.register_install_completion_command()  # type: ignore[no-untyped-call,unused-ignore]
+_options: dict[str, Any] = {"format": "auto", "debug": False}
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        result = app.meta(argv, result_action="return_value", exit_on_error=False)
+    except cyclopts.CycloptsError:
+        return 2
+    except FineTuningError as error:
+        return show_error(error, _options["format"])
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if _options["debug"]:
+            traceback.print_exc()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        sys.stderr.write(
+            f"error: internal error ({type(error).__name__} in {Path(place.filename).name}:"
+            f"{place.lineno}); --debug shows the traceback\n"
+        )
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+@app.meta.default
+def _with_options(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    format: Annotated[Format, Parameter(help="How the result is printed.")] = "auto",
+    debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False,
+) -> Any:
+    _options.update(format=format, debug=debug)
+    return app(tokens, result_action="return_value", exit_on_error=False)
+
+
+@app.command
+def serve(
+    *, http: bool = False, host: str = "127.0.0.1", port: int = 8765
+) -> None:  # pragma: no cover - replaces the process
+    """Serve the tools over MCP: stdio, or streamable HTTP with --http."""
+    module = ["mcp_server.http", "--host", host, "--port", str(port)] if http else ["mcp_server"]
+    os.execv(sys.executable, [sys.executable, "-m", *module])
+
+
+@app.command
+def status(run_id: str | None = None) -> None:
+    """Show one run, or the newest ones."""
+    report = get_run(RunRequest(run_id=run_id)) if run_id else list_runs(ListRunsRequest())
+    show(report, _options["format"])
+
+
+@app.command
+def logs(run_id: str, *, lines: int = 50, follow: bool = False) -> None:
+    """Print the last lines of a run's log; --follow goes on until it ends."""
+    run_dir = directory.find(run_id)
+    for line in log_tail(run_dir, lines):
+        sys.stdout.write(line + "\n")
+    seen = (run_dir / "log.txt").stat().st_size if (run_dir / "log.txt").exists() else 0
+    while follow and get_run(RunRequest(run_id=run_id)).state not in ENDED:
+        time.sleep(POLL_SECONDS)
+        size = (run_dir / "log.txt").stat().st_size
+        fresh = (run_dir / "log.txt").read_bytes()[seen:size].count(b"\n")
+        for line in log_tail(run_dir, min(fresh, 200)):
+            sys.stdout.write(line + "\n")
+        seen = size if fresh else seen
+
+
+@app.command
+def wait(run_ids: list[str]) -> int:
+    """Wait until runs have ended; the exit code is the worst of theirs."""
+    for run_id in run_ids:
+        directory.find(run_id)
+    return follow(run_ids)
+
+
+@app.command
+def cancel(run_id: str) -> None:
+    """Ask a run to save and stop."""
+    show(cancel_run(CancelRequest(run_id=run_id)), _options["format"])
+
+
+@app.command(name="open")
+def open_report(run_id: str) -> None:
+    """Print where a run's report for people is."""
+    page = directory.find(run_id) / "report.html"
+    if not page.exists():
+        raise NotFound(f"run {run_id} has no report.html yet; status shows what it is doing")
+    sys.stdout.write(f"{page}\n")
+
+
+def _register(name: str, spec: Tool) -> None:
+    """Make a command of a tool: required fields by position or name, the others by name."""
+
+    def command(*positional: Any, **named: Any) -> int | None:
+        given = dict(zip(required, positional, strict=False)) | named
+        wait_for_it = {key: given.pop(key, None) for key in extra}
+        return _call(name, spec, given, wait_for_it)
+
+    fields = spec.request.model_fields
+    required = [key for key, field in fields.items() if field.is_required()]
+    extra = _launch_options() if spec.report is Launch else {}
+    parameters = [_parameter(key, fields[key], required) for key in fields]
+    parameters.sort(key=lambda parameter: parameter.kind)
+    command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]
+    command.__annotations__ = {
+        parameter.name: parameter.annotation for parameter in [*parameters, *extra.values()]
+    }
+    about = (inspect.getdoc(spec.function) or "").split("\n\nRaises:")[0]
+    app.command(command, name=name.replace("_", "-"), help=about)
+
+
+def _parameter(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
+    kind = inspect.Parameter
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    about = Parameter(
+        help=field.description,
+        show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
+        negative=() if field.annotation is not bool else None,
+    )
+    simple = _without_json(field.annotation)
+    if key in required:
+        annotation: Any = Annotated[simple, about]
+        return kind(key, kind.POSITIONAL_OR_KEYWORD, annotation=annotation)
+    annotation = Annotated[simple | None, about]
+    return kind(key, kind.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _without_json(annotation: Any) -> Any:
+    """Replace what a command line cannot type by texts: `--peft.r 16` is a dict of texts."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        return _without_json(parts[0]) if len(parts) == 1 else str
+    if origin is dict:
+        return dict[str, str]
+    if origin in (list, tuple):
+        return list[_without_json(get_args(annotation)[0])]  # type: ignore[misc]
+    if origin is Annotated:
+        return _without_json(get_args(annotation)[0])
+    simple = annotation in (str, int, float, bool) or origin is Literal
+    return annotation if simple else str
+
+
+def _launch_options() -> dict[str, inspect.Parameter]:
+    about = {
+        "yes": "Start the plan at once instead of printing it.",
+        "detach": "With --yes: do not wait for the run to end.",
+    }
+    kind = inspect.Parameter
+    return {
+        key: kind(
+            key,
+            kind.KEYWORD_ONLY,
+            default=False,
+            annotation=Annotated[bool, Parameter(help=text, negative=())],
+        )
+        for key, text in about.items()
+    }
+
+
+def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) -> int | None:
+    arguments = {key: _value(value) for key, value in given.items() if value is not None}
+    try:
+        request = spec.request.model_validate(arguments)
+    except ValidationError as error:
+        raise BadInput("\n".join(complaints(spec.request, error))) from error
+    report = spec.function(request)
+    if launch.get("yes") and isinstance(report, Launch) and not report.started:
+        confirmed = request.model_copy(update={"confirm": report.plan_hash})
+        report = spec.function(confirmed)
+    show(report, _options["format"])
+    if launch.get("yes") and isinstance(report, Launch) and report.run_id:
+        return None if launch.get("detach") else _follow_to_end(report.run_id)
+    gate = GATES.get(name)
+    return 3 if gate and gate(report) else None
+
+
+def _follow_to_end(run_id: str) -> int:
+    code = follow([run_id])
+    show(get_run(RunRequest(run_id=run_id)), _options["format"])
+    return code
+
+
+def _value(value: Any) -> Any:
+    """Read the texts of an object option as JSON where they are JSON."""
+    if not isinstance(value, dict):
+        return value
+    read = {}
+    for key, text in value.items():
+        try:
+            read[key] = json.loads(text)
+        except ValueError:
+            read[key] = text
+    return read
+
+
+for _name, _spec in TOOLS.items():
+    _register(_name, _spec)
+
+if __name__ == "__main__":
+    main()
