@@ -45,7 +45,7 @@ async def list_tools(
     _: ServerRequestContext[Any], params: PaginatedRequestParams | None
 ) -> ListToolsResult:
     """List every tool, its schemas taken from its request and report models."""
-    return ListToolsResult(tools=[_tool(name) for name in TOOLS])
+    return ListToolsResult(tools=[tool(name) for name in TOOLS])
 
 
 async def call_tool(_: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
@@ -86,7 +86,8 @@ def short_text(report: BaseModel) -> str:
     return json.dumps(_without_empty(report.model_dump(mode="json")), ensure_ascii=True)
 
 
-def _tool(name: str) -> Tool:
+def tool(name: str) -> Tool:
+    """Describe one tool: names, schemas and annotations all come from its row."""
     spec = TOOLS[name]
     return Tool(
         name=name,

@@ -1,0 +1,99 @@
+"""The command line as a person, a script or an agent uses it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ft_tools import cli
+from ft_tools.tools import TOOLS
+from tests.protocol.calls import RUN_ID, prepare
+
+
+@pytest.fixture(autouse=True)
+def prepared(workspace):
+    prepare(workspace)
+    return workspace
+
+
+def test_every_tool_is_a_command_with_an_option_for_each_argument(capsys):
+    for name, spec in TOOLS.items():
+        assert cli.run([name.replace("_", "-"), "--help"]) == 0
+        shown = capsys.readouterr().out
+        for field in spec.request.model_fields:
+            assert f"--{field.replace('_', '-')}"[:20] in shown, f"{name} {field}"
+
+
+def test_json_is_the_whole_report(capsys):
+    assert cli.run(["list-runs", "--format", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert TOOLS["list_runs"].report.model_validate(shown).total == 1
+
+
+def test_a_pipe_gets_compact_json_without_colour(capsys):
+    assert cli.run(["get-run", RUN_ID]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert json.loads(shown)["state"] == "interrupted"
+
+
+def test_a_person_gets_the_next_command(capsys):
+    assert cli.run(["get-run", RUN_ID, "--format", "human"]) == 0
+    assert f"fine-tuning-llm resume-run --run-id {RUN_ID}" in capsys.readouterr().out
+
+
+def test_quiet_prints_only_the_id(capsys):
+    assert cli.run(["get-run", RUN_ID, "--format", "quiet"]) == 0
+    assert capsys.readouterr().out == f"{RUN_ID}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["get-run", "sft-0123456789abcdef"], 6, "list_runs"),
+        (["get-run", "../../etc"], 2, "not a run id"),
+        (["list-runs", "--limit", "0"], 2, "limit"),
+        (["list-runs", "--limitt", "3"], 2, "--limit"),
+        (["lst-runs"], 2, "list-runs"),
+        (["open", RUN_ID], 6, "report.html"),
+        (["wait", RUN_ID], 5, ""),
+    ],
+)
+def test_what_is_wrong_is_said_on_stderr_and_in_the_exit_code(capsys, argv, code, said):
+    assert cli.run(argv) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_an_error_for_an_agent_is_one_json_line(capsys):
+    cli.run(["get-run", "sft-0123456789abcdef", "--format", "agent"])
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "not_found"
+
+
+def fastest(argv: list[str]) -> float:
+    """Return the fastest of a few starts: the machine is shared, the promise is ours."""
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "ft_tools.cli", *argv], check=True, capture_output=True
+        )
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def test_help_and_status_are_quick():
+    bare = fastest_of_python()
+    assert fastest(["--help"]) - bare < 0.5 * 1.2
+    assert fastest(["status"]) - bare < 0.7 * 1.2
+
+
+def fastest_of_python() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(0)"], check=True, env=os.environ)
+    return time.perf_counter() - began

@@ -1,0 +1,107 @@
+"""The server as its clients see it."""
+
+import json
+
+import pytest
+from mcp import Client, MCPError
+from mcp.client.stdio import stdio_client
+
+from ft_tools.tools import TOOLS
+from tests.protocol.calls import GOOD
+from tests.protocol.golden import GOLDEN, listing
+
+pytestmark = pytest.mark.anyio
+BLIND = {"resume_run"}  # it starts a process; its good call is tested with the faults
+
+
+async def test_every_tool_is_listed_under_its_functions_name(client):
+    listed = [tool.name for tool in (await client.list_tools()).tools]
+    assert listed == list(TOOLS) == [spec.function.__name__ for spec in TOOLS.values()]
+
+
+async def test_every_tool_has_a_title_a_description_and_honest_annotations(client):
+    for tool in (await client.list_tools()).tools:
+        assert tool.title
+        assert tool.description
+        assert tool.annotations.read_only_hint is (TOOLS[tool.name].effect == "reads")
+        assert tool.annotations.destructive_hint is (TOOLS[tool.name].effect == "stops")
+
+
+async def test_every_argument_is_described_and_no_other_is_allowed(client):
+    for tool in (await client.list_tools()).tools:
+        assert tool.input_schema["additionalProperties"] is False
+        for name, schema in tool.input_schema["properties"].items():
+            assert schema.get("description"), f"{tool.name}.{name}"
+
+
+async def test_the_listing_is_the_reviewed_one():
+    assert listing() == json.loads(GOLDEN.read_text(encoding="utf-8")), (
+        "a schema changed: review it, then run `python -m tests.protocol.golden`"
+    )
+
+
+def test_every_tool_has_a_good_call():
+    assert set(GOOD) == set(TOOLS)
+
+
+@pytest.mark.parametrize("name", sorted(set(TOOLS) - BLIND))
+async def test_a_good_call_returns_a_report_that_parses_back(client, name):
+    result = await client.call_tool(name, GOOD[name])
+    assert not result.is_error, result.content[0].text
+    TOOLS[name].report.model_validate(result.structured_content)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+async def test_a_misspelt_argument_is_refused_by_name(client, name):
+    result = await client.call_tool(name, GOOD[name] | {"lerning_rate": 8})
+    assert result.is_error
+    assert "lerning_rate: no such argument" in result.content[0].text
+
+
+@pytest.mark.parametrize("name", [n for n in TOOLS if TOOLS[n].effect == "reads"])
+async def test_a_report_stays_short_unless_details_are_asked_for(client, name):
+    result = await client.call_tool(name, GOOD[name])
+    assert len(result.content[0].text) < 8000  # about 2,000 tokens
+
+
+async def test_an_unknown_tool_is_a_protocol_error_that_names_the_known_ones(client):
+    with pytest.raises(MCPError, match="list_runs"):
+        await client.call_tool("nope", {})
+
+
+async def test_an_unknown_run_is_refused_with_the_next_call(client):
+    result = await client.call_tool("get_run", {"run_id": "sft-0123456789abcdef"})
+    assert result.is_error
+    assert "list_runs" in result.content[0].text
+
+
+async def test_a_bug_reaches_the_client_without_its_text(client, monkeypatch):
+    def broken(_):
+        raise RuntimeError("a secret of the dataset")
+
+    broken.__name__ = "list_runs"
+    spec = TOOLS["list_runs"]
+    monkeypatch.setitem(TOOLS, "list_runs", type(spec)(**vars(spec) | {"function": broken}))
+    with pytest.raises(MCPError) as caught:
+        await client.call_tool("list_runs", {})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_stdio_process_answers_as_the_in_memory_server_does(stdio, mode):
+    async with Client(stdio_client(stdio), mode=mode) as over_stdio:
+        listed = (await over_stdio.list_tools()).tools
+        result = await over_stdio.call_tool("list_runs", {})
+    assert [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed] == (
+        listing()
+    )
+    assert result.structured_content["total"] == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_http_process_answers_as_the_in_memory_server_does(http_url, mode):
+    async with Client(http_url, mode=mode) as over_http:
+        listed = (await over_http.list_tools()).tools
+        result = await over_http.call_tool("list_runs", {})
+    assert [tool.name for tool in listed] == list(TOOLS)
+    assert result.structured_content["total"] == 1
