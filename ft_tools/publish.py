@@ -1,10 +1,16 @@
 """Write files and folders so that nobody ever sees half of one.
 
 Write beside the target, fsync, rename, fsync the folder. A folder gets `manifest.json` (sha256 and
-size of each file) before it is renamed; `verify` compares. Folders are 0700, files 0600.
+size of each file) before it is renamed; `verify` compares. Folders are 0700, files 0600, whatever
+the umask is. What a killed writer leaves has a name that starts with `.tmp-`: readers ignore it.
+A staging folder is locked while its writer lives, so `sweep` can tell a dead one from a slow one.
+
+POSIX only: flock, and renames that replace.
 """
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -14,20 +20,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ft_tools.errors import DiskFull, OutputExists
+from ft_tools.errors import BadInput, DiskFull, OutputExists
 
 MANIFEST = "manifest.json"
+STAGING = ".tmp-"
+NAME_CHARS = 50
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+BROKEN_DISK = {errno.EIO, errno.EROFS}
 
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Replace a file in one step; it is the old one or the new one, never in between.
 
     Raises:
-        DiskFull: There is no space; the old file is intact.
+        DiskFull: It cannot be written; the old file is intact.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    beside = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
+    beside = _beside(path)
     try:
         with disk_full_is_named(path):
             file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -38,16 +47,28 @@ def write_file(path: Path, content: str | bytes) -> None:
             os.rename(beside, path)
             sync_folder(path.parent)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        # A disk that refuses this too must not hide the first error.
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line with a single write; a reader drops a torn last line."""
+    """Append one line with one write, which the kernel keeps whole among concurrent writers.
+
+    A line that an earlier writer left torn is ended first, so that it spoils only itself.
+
+    Raises:
+        DiskFull: It cannot be written, or only a part of it.
+    """
     with disk_full_is_named(path):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(file, line.encode("utf-8") + b"\n")
+            size = os.fstat(file).st_size
+            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+            data = b"\n" * torn + line.encode("utf-8") + b"\n"
+            if os.write(file, data) < len(data):
+                raise OSError(errno.ENOSPC, "short write")
         finally:
             os.close(file)
 
@@ -56,15 +77,18 @@ def append_line(path: Path, line: str) -> None:
 def new_folder(final: Path) -> Iterator[Path]:
     """Give a staging folder; publish it under its final name when the block ends well.
 
+    Staging folders that killed writers of the same folder left behind are removed first.
+
     Raises:
         OutputExists: The final name is taken by something that is not an empty folder.
-        DiskFull: There is no space; nothing was published.
+        BadInput: The staging folder was given a symbolic link.
+        DiskFull: It cannot be written; nothing was published.
     """
     private_folder(final.parent)
-    staging = final.with_name(f".tmp-{final.name}-{secrets.token_hex(4)}")
+    sweep(final.parent, f"{STAGING}{final.name[:NAME_CHARS]}-")
+    staging, lock = _staging_folder(final)
     try:
         with disk_full_is_named(final):
-            staging.mkdir(mode=0o700)
             yield staging
             seal(staging)
             try:
@@ -77,22 +101,88 @@ def new_folder(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def sweep(folder: Path, prefix: str = STAGING) -> int:
+    """Remove staging folders whose writers are dead: nobody holds their locks.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    for staging in list(folder.iterdir()):
+        if not staging.name.startswith(prefix) or staging.is_symlink() or not staging.is_dir():
+            continue
+        try:
+            lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(staging, ignore_errors=True)
+            removed += 1
+        except OSError:
+            # Somebody is writing it, or this file system has no locks: leave it alone.
+            continue
+        finally:
+            os.close(lock)
+    return removed
+
+
+def _beside(path: Path) -> Path:
+    # Names may have 255 bytes: a long one is cut, the random part keeps it apart.
+    return path.with_name(f"{STAGING}{path.name[:NAME_CHARS]}-{secrets.token_hex(4)}")
+
+
+def _staging_folder(final: Path) -> tuple[Path, int]:
+    """Make and lock a staging folder; a sweeper that got in between costs another round."""
+    while True:
+        staging = _beside(final)
+        with disk_full_is_named(final):
+            staging.mkdir(mode=0o700)
+        try:
+            lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            with contextlib.suppress(OSError):
+                staging.rmdir()
+            raise
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        except OSError:
+            # No locks on this file system: then nothing is swept here either.
+            return staging, lock
+        if staging.exists():
+            return staging, lock
+        os.close(lock)
 
 
 def seal(folder: Path) -> None:
-    """Make a folder's files private and durable, and write its manifest last."""
+    """Make a folder's files private and durable, and write its manifest last.
+
+    Raises:
+        BadInput: It has a symbolic link; what that points to is not ours to publish or to chmod.
+    """
     entries = {}
-    for path in sorted(folder.rglob("*")):
+    # What is in a folder comes before the folder: a durable name has durable content.
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_symlink():
+            raise BadInput(f"{path} is a symbolic link; copy the file it points to")
         if path.is_dir():
             path.chmod(0o700)
             sync_folder(path)
-        elif path.name != MANIFEST or path.parent != folder:
+        elif path != folder / MANIFEST:
             path.chmod(0o600)
             sync_file(path)
             name = path.relative_to(folder).as_posix()
             entries[name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
-    write_file(folder / MANIFEST, json.dumps({"files": entries}, indent=1))
-    sync_folder(folder)
+    write_file(folder / MANIFEST, json.dumps({"files": dict(sorted(entries.items()))}, indent=1))
 
 
 def verify(folder: Path) -> list[str]:
@@ -102,24 +192,54 @@ def verify(folder: Path) -> list[str]:
         What is wrong, a line each; empty when every file is there and unchanged.
     """
     try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        entries = json.loads((folder / MANIFEST).read_bytes())["files"]
+        expected = {str(k): (int(v["bytes"]), str(v["sha256"])) for k, v in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [f"{MANIFEST} is missing or unreadable"]
     wrong = []
-    for name, entry in entries.items():
+    for name, (num_bytes, digest) in expected.items():
         path = folder / name
-        if not path.is_file():
-            wrong.append(f"{name} is missing")
-        elif path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            wrong.append(f"{name} is not what was written")
+        try:
+            if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+                wrong.append(f"{name!r} leads out of the folder")
+            elif path.stat().st_size != num_bytes or sha256(path) != digest:
+                wrong.append(f"{name} is not what was written")
+        except OSError:
+            wrong.append(f"{name} is missing or unreadable")
     return wrong
 
 
 def private_folder(folder: Path) -> None:
-    """Create a folder and what is missing above it, for this user only."""
-    if not folder.is_dir():
-        private_folder(folder.parent)
+    """Create a folder and what is missing above it, for this user only.
+
+    Raises:
+        OutputExists: A file has that name.
+        DiskFull: It cannot be made.
+    """
+    if folder.is_dir():
+        return
+    if folder.exists() or folder.is_symlink():
+        raise OutputExists(f"{folder} is not a folder; name another one")
+    private_folder(folder.parent)
+    with disk_full_is_named(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder in which another user could swap what is ours.
+
+    Raises:
+        BadInput: Another user owns it, or may write in it.
+    """
+    for about in (folder.lstat(), folder.stat()):
+        if about.st_uid != os.geteuid():
+            raise BadInput(
+                f"{folder} belongs to user {about.st_uid}, not to {os.geteuid()}; remove it, or "
+                "choose a workspace in which it can be made anew"
+            )
+    if folder.stat().st_mode & 0o022:
+        raise BadInput(f"{folder} can be written by other users; run: chmod go-w '{folder}'")
 
 
 def sha256(path: Path) -> str:
@@ -139,7 +259,12 @@ def sync_file(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    sync_file(folder)
+    try:
+        sync_file(folder)
+    except OSError as error:
+        # Some network file systems know no fsync of a folder; there is nothing better to do there.
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:
@@ -161,12 +286,22 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
 
 @contextmanager
 def disk_full_is_named(path: Path) -> Iterator[None]:
-    """Turn the operating system's 'no space' into the error that says what to do."""
+    """Turn the operating system's 'no space' and 'broken disk' into an error that says what to do.
+
+    Raises:
+        DiskFull: No space, no quota, a file size limit, a read-only file system or an I/O error.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
             raise DiskFull(
-                f"no space left while writing {path}; free some space and run it again"
+                f"no space left while writing {path} ({error.strerror}); free some space and run "
+                "it again"
+            ) from error
+        if error.errno in BROKEN_DISK:
+            raise DiskFull(
+                f"the disk refused to write {path} ({error.strerror}); check the disk, or name a "
+                "folder on another one, and run it again"
             ) from error
         raise

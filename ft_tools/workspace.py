@@ -5,6 +5,7 @@ the server was started in. Relative paths are resolved against the first one. Ru
 under it.
 """
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -19,7 +20,7 @@ CACHE_VARIABLE = "FINE_TUNING_LLM_CACHE"
 def roots() -> list[Path]:
     """Return the workspace folders, resolved; the first one is where runs are kept."""
     named = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
-    return [Path(part).resolve() for part in named or [os.getcwd()]]
+    return [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]
 
 
 def runs_dir() -> Path:
@@ -30,8 +31,11 @@ def runs_dir() -> Path:
 def cache_dir() -> Path:
     """Return the folder for models and tools that are fetched once."""
     named = os.environ.get(CACHE_VARIABLE)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(named).resolve() if named else Path(base) / "fine-tuning-llm"
+    if named:
+        return Path(named).expanduser().resolve()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification: a relative path in it is to be ignored.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "fine-tuning-llm"
 
 
 def resolve(path: str) -> Path:
@@ -39,13 +43,15 @@ def resolve(path: str) -> Path:
 
     Raises:
         OutsideWorkspace: It leaves the workspace.
-        BadInput: It is empty or has a NUL character.
+        BadInput: It is empty, or no file can have that name.
     """
     if not path or "\0" in path:
         raise BadInput(f"path {path!r} is empty or has a NUL character; give a file or a folder")
     try:
         resolved = (roots()[0] / path).resolve()
-    except (OSError, RuntimeError) as error:
+        resolved.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        # Too long, a loop of links, a folder that may not be entered, a lone surrogate.
         raise BadInput(f"path {path!r} cannot be resolved ({type(error).__name__})") from error
     if not any(resolved.is_relative_to(root) for root in roots()):
         allowed = os.pathsep.join(map(str, roots()))
@@ -77,9 +83,14 @@ def new_folder(path: str) -> Path:
         OutputExists: Something is in it already.
     """
     resolved = resolve(path)
-    if resolved.is_symlink() or (resolved.exists() and not resolved.is_dir()):
-        raise OutputExists(f"output folder {path!r} is a file; name a new folder")
-    if resolved.is_dir() and any(resolved.iterdir()):
+    there = next(folder for folder in [resolved, *resolved.parents] if os.path.lexists(folder))
+    if not there.is_dir():
+        raise OutputExists(f"output folder {path!r}: {there} is not a folder; name a new folder")
+    try:
+        is_empty = there != resolved or not any(resolved.iterdir())
+    except OSError as error:
+        raise BadInput(f"output folder {path!r} cannot be read ({error.strerror})") from error
+    if not is_empty:
         raise OutputExists(
             f"output folder {path!r} is not empty; name a new folder, nothing is overwritten"
         )
@@ -94,28 +105,41 @@ def open_file(resolved: Path) -> BinaryIO:
 
     Raises:
         OutsideWorkspace: A component became a symbolic link, or it is not under a root.
-        BadInput: It is not a regular file.
+        NotFound: It is gone.
+        BadInput: It is not a regular file, or may not be read.
     """
     root = next((root for root in roots() if resolved.is_relative_to(root)), None)
-    if root is None:
+    if root is None or ".." in resolved.parts:
         raise OutsideWorkspace(f"{resolved} is outside the workspace")
-    parts = resolved.relative_to(root).parts
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in parts[:-1]:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            deeper = os.open(part, flags, dir_fd=folder)
-            os.close(folder)
-            folder = deeper
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        file = os.open(parts[-1], flags, dir_fd=folder)
-    except OSError as error:
-        raise OutsideWorkspace(
-            f"{resolved} changed while it was opened, or cannot be read ({error.strerror})"
-        ) from error
-    finally:
-        os.close(folder)
+    file = _open_below(root, resolved)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise BadInput(f"{resolved} is not a regular file; name a data file")
     return os.fdopen(file, "rb")
+
+
+def _open_below(root: Path, resolved: Path) -> int:
+    """Open a path step by step from a root; returns a descriptor."""
+    *folders, name = resolved.relative_to(root).parts or (".",)
+    step = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        folder = os.open(root, step)
+        try:
+            for part in folders:
+                deeper = os.open(part, step, dir_fd=folder)
+                os.close(folder)
+                folder = deeper
+            # Without O_NONBLOCK a named pipe would wait here for its writer.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            return os.open(name, flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+    except FileNotFoundError as error:
+        raise NotFound(f"{resolved} is gone; check the spelling, or list the folder") from error
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:
+            raise OutsideWorkspace(
+                f"{resolved} became a link while it was opened; a link may not lead out of the "
+                "workspace"
+            ) from error
+        raise BadInput(f"{resolved} cannot be opened ({error.strerror})") from error
