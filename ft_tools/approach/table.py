@@ -1,0 +1,154 @@
+"""The decision table: facts/approaches.toml, read and checked once."""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ft_tools.approach.request import Approach, Symptom
+from ft_tools.approach.situation import CHOICES, NUMBERS, SETS
+from ft_tools.rules import rule
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Threshold(_Row):
+    """Where a line is drawn."""
+
+    value: float
+    units: str
+    why: str
+    source: str
+
+
+class Evidence(_Row):
+    """A claim with its address. `grade` says how it was read."""
+
+    claim: str
+    source: str
+    grade: Literal["read", "abstract", "second_hand", "judgement"]
+
+
+class Range(_Row):
+    """A condition on a number: bounds are names of thresholds."""
+
+    at_least: str | None = None
+    below: str | None = None
+    unknown: bool = False
+    """Does an unknown number satisfy it?"""
+
+
+Condition = list[str] | Range
+
+
+class Alternative(_Row):
+    """Another approach, and when it would be the better one."""
+
+    approach: Approach
+    when: str
+
+
+class Decision(_Row):
+    """A row: if all of `when` holds, this is the approach."""
+
+    id: str
+    when: dict[str, Condition] = Field(default_factory=dict)
+    approach: Approach
+    why: str
+    evidence: list[str] = Field(min_length=1)
+    alternatives: list[Alternative] = Field(default_factory=list)
+
+
+class BlockRow(_Row):
+    """If all of `when` holds, this approach is a mistake here."""
+
+    approach: Approach
+    rule: str
+    when: dict[str, Condition]
+    why: str
+
+
+class ClassicRow(_Row):
+    """A rule of thumb, shown where it applies together with its limit."""
+
+    rule: str
+    limit: str
+    evidence: str
+    when: dict[str, Condition]
+
+
+class Step(_Row):
+    """A call to suggest; `{name}` in a value is filled in from the request."""
+
+    tool: str
+    why: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class ApproachFacts(_Row):
+    """What an approach costs and how one starts with it."""
+
+    summary: str
+    usd_low: float
+    usd_high: float | None = None
+    time: str
+    data: str
+    running: str
+    source: str
+    actions: list[str] = Field(min_length=1)
+    next: list[Step] = Field(min_length=1)
+
+
+class Table(_Row):
+    """The whole file."""
+
+    thresholds: dict[str, Threshold]
+    evidence: dict[str, Evidence]
+    needs: dict[str, list[Symptom]]
+    questions: dict[str, str]
+    rows: list[Decision]
+    blocks: list[BlockRow]
+    classics: list[ClassicRow]
+    approaches: dict[Approach, ApproachFacts]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Table":
+        for when in self._conditions():
+            for field, condition in when.items():
+                self._check(field, condition)
+        cited = {key for row in self.rows for key in row.evidence}
+        cited |= {classic.evidence for classic in self.classics}
+        if missing := cited - self.evidence.keys():
+            raise ValueError(f"evidence that is cited and not there: {sorted(missing)}")
+        if self.rows[-1].when:
+            raise ValueError("the last row must have no condition")
+        for block in self.blocks:
+            rule(block.rule)
+        return self
+
+    def _conditions(self) -> list[dict[str, Condition]]:
+        conditions = [row.when for row in self.rows]
+        conditions += [row.when for row in self.blocks]
+        return conditions + [row.when for row in self.classics]
+
+    def _check(self, field: str, condition: Condition) -> None:
+        if isinstance(condition, Range):
+            bounds = {condition.at_least, condition.below} - {None}
+            if field not in NUMBERS or not bounds or bounds - self.thresholds.keys():
+                raise ValueError(f"condition on {field}: {condition} names no number or threshold")
+        elif field in SETS:
+            if set(condition) - self.needs.keys():
+                raise ValueError(f"condition on {field}: {condition} names no need")
+        elif field not in CHOICES or set(condition) - set(CHOICES[field]):
+            raise ValueError(f"condition on {field}: {condition}; choices: {CHOICES.get(field)}")
+
+
+@cache
+def table() -> Table:
+    """Return the decision table."""
+    text = files("ft_tools.facts").joinpath("approaches.toml").read_text(encoding="utf-8")
+    return Table.model_validate(tomllib.loads(text))
