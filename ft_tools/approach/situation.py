@@ -53,9 +53,9 @@ def situation(request: ApproachRequest, needs: Mapping[str, Sequence[str]]) -> S
     """Put a request into the table's words.
 
     Three things are derived. `demonstrations` counts only what may and should be trained on: none
-    if a model wrote them under terms that forbid it, or if the same model family wrote them and nothing checks them.
-    `context_tokens_per_day` is the whole corpus in every call. Jargon is a lack of knowledge while
-    documents can explain it, and a manner of speaking where there are none.
+    if a model wrote them under terms that forbid it, or if the same model family wrote them and
+    nothing checks them. `context_tokens_per_day` is the whole corpus in every call. Jargon is a
+    lack of knowledge while documents can explain it, and a manner of speaking where there are none.
     """
     found = {name for name, symptoms in needs.items() if set(symptoms) & set(request.symptoms)}
     if "jargon" in found:
