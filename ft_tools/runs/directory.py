@@ -3,24 +3,31 @@
 run.json        RunInfo, written once          status.json    Status, replaced atomically
 request.json    the request, written once      events.jsonl   RunEvent lines
 plan.json       the plan, written once         metrics.jsonl  {"step": .., "loss": ..} lines
-owner.lock      held while the run is alive    cancel         exists once a cancel was asked
-log.txt         stdout and stderr              report.json, report.html, artifacts/, checkpoints/
+owner.lock      held while the run is alive    supervisor.lock  held while it is looked after
+owner.json      who the worker is              cancel         exists once a cancel was asked
+log.txt         stdout and stderr              reserve        room for an end on a full disk
+report.json, report.html, artifacts/, checkpoints/
 """
 
+import contextlib
 import json
+import os
 import re
+import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from ft_tools import workspace
-from ft_tools.errors import BadInput, NotFound
-from ft_tools.publish import append_line, write_file
-from ft_tools.runs.records import RunEvent, RunInfo, Status
+from ft_tools.errors import BadData, BadInput, NotFound
+from ft_tools.publish import STAGING, append_line, disk_full_is_named, write_file
+from ft_tools.runs.records import Kind, RunError, RunEvent, RunInfo, Status
 
-RUN_ID = re.compile(r"[a-z_]{2,12}-[0-9a-f]{16}")
+RUN_ID = re.compile(rf"(?:{'|'.join(get_args(Kind))})-[0-9a-f]{{16}}")
+RESERVE_BYTES = 64 * 1024
+UNREADABLE = "unreadable_status"
 
 
 def find(run_id: str) -> Path:
@@ -33,71 +40,139 @@ def find(run_id: str) -> Path:
     if not RUN_ID.fullmatch(run_id):
         raise BadInput(f"{run_id!r} is not a run id (kind-16 hex digits); list_runs names them")
     run_dir = workspace.runs_dir() / run_id
-    if not (run_dir / "run.json").is_file():
+    if run_dir.is_symlink() or not (run_dir / "run.json").is_file():
         raise NotFound(f"no run {run_id!r} in {workspace.runs_dir()}; list_runs names them")
     return run_dir
 
 
 def all_runs() -> list[Path]:
     """Return every run directory of the workspace, newest first."""
-    found = [path.parent for path in workspace.runs_dir().glob("*/run.json")]
-    return sorted(
-        (path for path in found if RUN_ID.fullmatch(path.name)),
-        key=lambda path: (path / "run.json").stat().st_mtime,
-        reverse=True,
-    )
+    found = []
+    for path in workspace.runs_dir().glob("*/run.json"):
+        if RUN_ID.fullmatch(path.parent.name) and not path.parent.is_symlink():
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, path.parent))
+    return [run_dir for _, run_dir in sorted(found, reverse=True)]
 
 
 def read_info(run_dir: Path) -> RunInfo:
-    """Read run.json."""
-    return RunInfo.model_validate_json((run_dir / "run.json").read_bytes())
+    """Read run.json.
+
+    Raises:
+        BadData: It is damaged.
+    """
+    path = run_dir / "run.json"
+    try:
+        return RunInfo.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        cure = "restore it, or remove the run's folder and start the run again"
+        raise BadData(path, f"is damaged ({type(error).__name__})", cure) from error
 
 
 def read_status(run_dir: Path) -> Status:
-    """Read status.json; a run that has none yet is queued."""
+    """Read status.json; a run that has none yet is queued, a damaged one says so in its error."""
     try:
         return Status.model_validate_json((run_dir / "status.json").read_bytes())
     except FileNotFoundError:
         return Status(state="queued")
+    except (ValidationError, OSError):
+        message = "status.json is damaged: progress and results of this attempt are unknown"
+        hint = "resume_run continues from the last valid checkpoint"
+        error = RunError(code=UNREADABLE, message=message, hint=hint, retryable=True)
+        return Status(state="interrupted", reason="crash", error=error)
 
 
 def write_status(run_dir: Path, status: Status) -> Status:
-    """Replace status.json; only the process that holds the run's lock may call this."""
-    stamped = status.model_copy(update={"updated_at": time.time()})
+    """Replace status.json; only a process that holds the run's lock may call this.
+
+    Raises:
+        DiskFull: It cannot be written; the old one is intact.
+    """
+    now = {"updated_at": time.time(), "heartbeat": time.monotonic()}
+    stamped = status.model_copy(update=now)
     write_file(run_dir / "status.json", stamped.model_dump_json(indent=1))
     return stamped
 
 
+def reserve_space(run_dir: Path) -> None:
+    """Set aside space that `free_reserve` gives back when the disk is full."""
+    if not (run_dir / "reserve").exists():
+        # Random bytes: a file system that compresses would reserve nothing for zeros.
+        write_file(run_dir / "reserve", os.urandom(RESERVE_BYTES))
+
+
+def free_reserve(run_dir: Path) -> None:
+    """Make room for the last words of a run on a full disk."""
+    with contextlib.suppress(OSError):
+        (run_dir / "reserve").unlink(missing_ok=True)
+
+
+def mark_cancel(run_dir: Path) -> bool:
+    """Leave the sign that a cancel was asked.
+
+    Returns:
+        False when it was there already.
+
+    Raises:
+        DiskFull: It cannot be made.
+    """
+    with disk_full_is_named(run_dir / "cancel"):
+        try:
+            file = os.open(run_dir / "cancel", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return False
+    os.close(file)
+    return True
+
+
+def sweep_leftovers(run_dir: Path) -> None:
+    """Remove what killed writers of this run left; only for who holds its lock, alone."""
+    for folder in (run_dir, run_dir / "artifacts", run_dir / "checkpoints"):
+        if not folder.is_dir() or folder.is_symlink():
+            continue
+        for path in list(folder.iterdir()):
+            if not path.name.startswith(STAGING):
+                continue
+            with contextlib.suppress(OSError):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
 def add_event(run_dir: Path, message: str, level: str = "info") -> None:
-    """Append an event with the next sequence number."""
-    last = read_events(run_dir)
-    event = RunEvent.model_validate(
-        {"seq": last[-1].seq + 1 if last else 1, "at": time.time(), "level": level}
-        | {"message": message}
-    )
-    append_line(run_dir / "events.jsonl", event.model_dump_json())
+    """Append an event.
+
+    Its number is its place in the file, so writers in several processes cannot collide.
+
+    Raises:
+        DiskFull: It cannot be written.
+    """
+    event = {"at": time.time(), "level": level, "message": message}
+    append_line(run_dir / "events.jsonl", json.dumps(event))
 
 
 def read_events(run_dir: Path, after: int = 0) -> list[RunEvent]:
-    """Return the events with a sequence number above `after`; a torn last line is dropped."""
+    """Return the events with a sequence number above `after`; torn lines are dropped."""
     events = []
-    for line in _lines(run_dir / "events.jsonl"):
-        try:
-            event = RunEvent.model_validate_json(line)
-        except ValidationError:
+    for seq, line in enumerate(_lines(run_dir / "events.jsonl"), start=1):
+        if seq <= after:
             continue
-        if event.seq > after:
-            events.append(event)
+        try:
+            row = json.loads(line)
+            events.append(RunEvent.model_validate(row | {"seq": seq}))
+        except (ValueError, TypeError, RecursionError):
+            continue
     return events
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
-    """Return the lines of metrics.jsonl, oldest first; a torn last line is dropped."""
+    """Return the lines of metrics.jsonl, oldest first; torn lines are dropped."""
     rows: list[dict[str, float]] = []
     for line in _lines(run_dir / "metrics.jsonl"):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -105,16 +180,25 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None when the file is not there."""
+    """Read a JSON object; None when the file is not there.
+
+    Raises:
+        BadData: It is damaged.
+    """
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError) as error:
+        cure = "restore it, or run it again under a new request_id"
+        raise BadData(path, "is damaged", cure) from error
     return value if isinstance(value, dict) else None
 
 
 def _lines(path: Path) -> list[bytes]:
+    """Return the lines that have their end, without the empty ones."""
     try:
-        return path.read_bytes().split(b"\n")
+        *whole, _torn = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
+    return [line for line in whole if line]

@@ -2,46 +2,66 @@
 
 A lock is an exclusive `flock` on a file. It belongs to the open file description: a child that
 inherits the descriptor on purpose holds it too, and a forked data loader must not, so the
-descriptor is closed in forked children.
+descriptor is closed in forked children. POSIX only.
+
+A run has two. `owner.lock` is held by its supervisor and its worker: somebody lives.
+`supervisor.lock` is held by the supervisor alone: somebody looks after it. They are taken in the
+order supervisor, owner, and freed together, so whoever has the first decides who gets the second.
 """
 
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
+
+from ft_tools.errors import BadInput
+
+OWNER = "owner.lock"
+SUPERVISOR = "supervisor.lock"
+PROBE_TRIES = 5
+PROBE_SECONDS = 0.002
 
 
 def take(path: Path) -> int | None:
-    """Take the lock without waiting.
+    """Take the lock without waiting for its holder.
+
+    A reader that looks (`is_held`) has the lock for microseconds; a few tries see past it.
 
     Returns:
         An open descriptor that holds it, or None when somebody else does. A descriptor, not a pid.
+
+    Raises:
+        BadInput: This file system has no locks.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
+        for tries_left in reversed(range(PROBE_TRIES)):
+            if _lock(file, path, fcntl.LOCK_EX):
+                held, file = file, -1
+                return held
+            if tries_left:
+                time.sleep(PROBE_SECONDS)
         return None
-    return file
+    finally:
+        if file >= 0:
+            os.close(file)
 
 
 def is_held(path: Path) -> bool:
     """Tell whether a living process holds the lock."""
-    if not path.exists():
-        return False
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _lock(file, path, fcntl.LOCK_SH)
     finally:
         os.close(file)
-    return False
 
 
 def keep_from_forks(file: int) -> None:
-    """Close an inherited lock in children that are forked from now on."""
+    """Close an inherited lock in children that are forked from now on, and in what they execute."""
     os.set_inheritable(file, False)
 
     def close() -> None:
@@ -49,3 +69,15 @@ def keep_from_forks(file: int) -> None:
             os.close(file)
 
     os.register_at_fork(after_in_child=close)
+
+
+def _lock(file: int, path: Path, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be locked ({error.strerror}); choose a workspace on a local disk"
+        ) from error
+    return True

@@ -2,16 +2,29 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Report, Request
+from ft_tools.errors import BadData
 from ft_tools.runs import directory, locks
-from ft_tools.runs.records import ENDED, Kind, RunReport, State, Status
+from ft_tools.runs.records import (
+    ENDED,
+    Health,
+    Kind,
+    RunReport,
+    State,
+    Status,
+    Why,
+)
 from ft_tools.secrets import redact
 
 STALLED_SECONDS = 300.0
 LOG_BYTES = 64 * 1024
+LINE_CHARS = 300
+LOOKS = 3
+DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"}
 
 
 class RunRequest(Request):
@@ -66,20 +79,21 @@ def get_run(request: RunRequest) -> RunReport:
 
     Raises:
         NotFound: There is no such run.
+        BadData: Its run.json is damaged.
     """
     run_dir = directory.find(request.run_id)
     info = directory.read_info(run_dir)
-    status = directory.read_status(run_dir)
-    state = state_of(run_dir, status)
-    resumable = state in {"interrupted", "cancelled", "failed"}
+    status, state = settled(run_dir)
+    result, damage = _result(run_dir) if state == "succeeded" else (None, [])
     page = run_dir / "report.html"
     return RunReport(
         **status.model_dump(include=set(RunReport.model_fields) & set(Status.model_fields))
         | {
             "state": state,
-            "reason": status.reason or ("crash" if state == "interrupted" else None),
+            "reason": status.reason or DERIVED_REASONS.get(state),
+            "health": [*status.health, *damage],
         },
-        run_id=info.run_id,
+        run_id=run_dir.name,
         kind=info.kind,
         name=info.name,
         report_html=str(page) if page.exists() else None,
@@ -88,25 +102,46 @@ def get_run(request: RunRequest) -> RunReport:
         attempts=status.attempt,
         lineage=info.lineage,
         created_at=info.created_at,
-        resumable=resumable,
-        result=directory.read_json(run_dir / "report.json") if state == "succeeded" else None,
-        next_steps=_next_steps(info.run_id, info.kind, state),
+        resumable=state in {"interrupted", "cancelled", "failed"},
+        result=result,
+        next_steps=_next_steps(run_dir.name, info.kind, state),
     )
+
+
+def settled(run_dir: Path) -> tuple[Status, State]:
+    """Return what a run wrote, and the state that follows from it, the locks and the clock.
+
+    An end counts once nobody holds the run: its processes are gone then, and it can be resumed.
+    Writers may write between two looks, so an answer that needs both is looked at again.
+    """
+    lock = run_dir / locks.OWNER
+    for _ in range(LOOKS):
+        held = locks.is_held(lock)
+        status = directory.read_status(run_dir)
+        if held == (status.state not in ENDED):
+            break
+    if held:
+        return status, _living_state(run_dir, status)
+    if status.state in ENDED:
+        return status, status.state
+    return status, "cancelled" if (run_dir / "cancel").exists() else "interrupted"
 
 
 def state_of(run_dir: Path, status: Status) -> State:
     """Tell a run's state: what it wrote, unless the kernel's locks and the clock know better."""
-    if status.state in ENDED:
-        return status.state
-    if not locks.is_held(run_dir / "owner.lock"):
-        # The holder may have written its end between the two looks.
-        again = directory.read_status(run_dir)
-        return again.state if again.state in ENDED else "interrupted"
+    if locks.is_held(run_dir / locks.OWNER):
+        return _living_state(run_dir, status)
+    return settled(run_dir)[1]
+
+
+def _living_state(run_dir: Path, status: Status) -> State:
     if (run_dir / "cancel").exists():
         return "cancelling"
-    if status.state == "running" and time.time() - status.updated_at > STALLED_SECONDS:
-        return "stalled"
-    return status.state
+    # Monotonic, because clocks are set. Whoever holds the lock was started since this boot.
+    silent = time.monotonic() - status.heartbeat > STALLED_SECONDS
+    if status.state in ENDED:
+        return "running"
+    return "stalled" if status.state == "running" and silent else status.state
 
 
 def log_tail(run_dir: Path, num_lines: int) -> list[str]:
@@ -114,23 +149,40 @@ def log_tail(run_dir: Path, num_lines: int) -> list[str]:
     if not num_lines or not (run_dir / "log.txt").exists():
         return []
     with (run_dir / "log.txt").open("rb") as stream:
-        stream.seek(max(0, (run_dir / "log.txt").stat().st_size - LOG_BYTES))
-        text = redact(stream.read().decode("utf-8", errors="replace"))
+        begin = max(0, (run_dir / "log.txt").stat().st_size - LOG_BYTES)
+        stream.seek(begin)
+        data = stream.read()
+    if begin:
+        # A line without its beginning could end in a secret that is not recognised any more.
+        data = data.partition(b"\n")[2]
+    text = redact(data.decode("utf-8", errors="replace"))
     lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
-    return [line[:300].encode("unicode_escape").decode("ascii") for line in lines[-num_lines:]]
+    shown = (line[:LINE_CHARS].encode("unicode_escape") for line in lines[-num_lines:])
+    return [line.decode("ascii")[:LINE_CHARS] for line in shown]
 
 
 def _line(run_dir: Path) -> RunLine:
-    info = directory.read_info(run_dir)
-    status = directory.read_status(run_dir)
-    return RunLine(
-        run_id=info.run_id,
-        kind=info.kind,
-        name=info.name,
-        state=state_of(run_dir, status),
-        fraction=status.progress.fraction if status.progress else None,
-        created_at=info.created_at,
-    )
+    status, state = settled(run_dir)
+    fraction = status.progress.fraction if status.progress else None
+    about = {"run_id": run_dir.name, "state": state, "fraction": fraction}
+    try:
+        info = directory.read_info(run_dir)
+    except BadData:
+        # One damaged folder must not hide the others; get_run says what is wrong with it.
+        about |= {"kind": run_dir.name.rpartition("-")[0], "name": "(damaged run.json)"}
+        about |= {"state": "failed", "created_at": run_dir.stat().st_mtime}
+        return RunLine.model_validate(about)
+    about |= {"kind": info.kind, "name": info.name, "created_at": info.created_at}
+    return RunLine.model_validate(about)
+
+
+def _result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
+    try:
+        return directory.read_json(run_dir / "report.json"), []
+    except BadData as error:
+        advice = "restore it, or run it again"
+        signal = "damaged_report"
+        return None, [Health(signal=signal, severity="error", observed=str(error), advice=advice)]
 
 
 def _next_steps(run_id: str, kind: Kind, state: State) -> list[NextStep]:

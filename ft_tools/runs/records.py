@@ -37,6 +37,7 @@ class RunInfo(Record):
     created_at: float = Field(description="Seconds since 1970.")
     request_id: str = ""
     device: str | None = Field(None, description="Device slot the run waits for: cpu, cuda:0 ...")
+    worker: str = Field("", description="Module that does the work; empty: the kind's own.")
     lineage: dict[str, str] = Field(
         default_factory=dict, description="Where it comes from: base_model, parent_run, dataset."
     )
@@ -95,6 +96,9 @@ class Status(Record):
     phase: str = ""
     attempt: int = 1
     updated_at: float = 0.0
+    heartbeat: float = Field(
+        0.0, description="When it was written, on the machine's monotonic clock, in seconds."
+    )
     started_at: float | None = None
     ended_at: float | None = None
     progress: Progress | None = None

@@ -5,25 +5,37 @@ A worker module calls `main(work)`; `work(session)` returns the run's report. Wh
 """
 
 import contextlib
+import errno
 import faulthandler
 import json
+import math
 import os
+import shutil
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO, cast
 
 from pydantic import BaseModel
 
-from ft_tools.errors import DiskFull, FineTuningError
-from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
+from ft_tools.errors import DiskFull, FineTuningError, RunBusy
+from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, write_file
 from ft_tools.runs import directory, locks
 from ft_tools.runs.records import Artifact, Best, Health, Progress, RunError, State, Why
 from ft_tools.runs.start import LOCKS_VARIABLE
 from ft_tools.secrets import redact
+
+WRITE_SECONDS = 0.5
+# An estimate is shown after ten steps or half a minute. Source: facts/ease_and_reliability.md 1.2.
+ETA_STEPS = 10
+ETA_SECONDS = 30.0
+RUN_FAILED = 5
+CAUSES = 20
+# Less than this is free after a failure: the disk was full, whatever the exception said.
+FULL_BYTES = 64 * 1024
 
 
 class Stopped(Exception):
@@ -38,7 +50,10 @@ class Session:
         self.info = directory.read_info(run_dir)
         self.terminated = False
         self._status = directory.read_status(run_dir)
-        self._began = time.time()
+        self._began = time.monotonic()
+        self._written = -math.inf
+        self._first_step: tuple[int, float] | None = None
+        self._not_finite: set[str] = set()
 
     def request_json(self) -> bytes:
         """Return the request that made the run, as JSON."""
@@ -59,7 +74,8 @@ class Session:
         return self.terminated or (self.run_dir / "cancel").exists()
 
     def phase(self, name: str) -> None:
-        """Say what the worker is doing now."""
+        """Say what the worker is doing now; steps are counted anew."""
+        self._first_step = None
         self.event(name)
         self.update(state="running", phase=name)
 
@@ -68,28 +84,39 @@ class Session:
         directory.add_event(self.run_dir, redact(message), level)
 
     def progress(self, step: int, total_steps: int, eta_seconds: float | None = None) -> None:
-        """Say how far the run is, in steps of the current phase."""
-        fraction = step / total_steps if total_steps else 0.0
-        elapsed = time.time() - self._began
-        if eta_seconds is None and step >= 3:
-            eta_seconds = elapsed / step * (total_steps - step)
-        self.update(
+        """Say how far the run is, in steps of the current phase.
+
+        Quick steps are not each written to the disk: the status is at most half a second old.
+        """
+        now = time.monotonic()
+        if eta_seconds is None:
+            eta_seconds = self._eta_seconds(step, total_steps, now)
+        elif not math.isfinite(eta_seconds):
+            eta_seconds = None
+        self._write_soon(
             progress=Progress(
                 step=step,
                 total_steps=total_steps,
-                fraction=round(fraction, 4),
-                elapsed_seconds=round(elapsed, 1),
+                fraction=round(min(1.0, step / total_steps), 4) if total_steps else 0.0,
+                elapsed_seconds=round(now - self._began, 1),
                 eta_seconds=None if eta_seconds is None else round(eta_seconds, 1),
             )
         )
 
     def metrics(self, row: dict[str, float]) -> None:
-        """Append a line of metrics and make it the latest."""
-        append_line(self.run_dir / "metrics.jsonl", json.dumps(row))
-        self.update(metrics=self._status.metrics | row)
+        """Append a line of metrics and make it the latest.
+
+        JSON has no NaN and no infinity: such a value is left out, and an event says so once.
+        """
+        finite = {name: value for name, value in row.items() if math.isfinite(value)}
+        for name in row.keys() - finite.keys() - self._not_finite:
+            self._not_finite.add(name)
+            self.event(f"{name} is not a finite number any more", "error")
+        append_line(self.run_dir / "metrics.jsonl", json.dumps(finite))
+        self._write_soon(metrics=self._status.metrics | finite)
 
     def best(self, metric: str, value: float, step: int) -> None:
-        """Record the best value so far of the metric that decides."""
+        """Record the best value so far of the metric that decides; it has to be finite."""
         self.update(best=Best(metric=metric, value=value, step=step))
 
     def health(self, signals: list[Health]) -> None:
@@ -111,32 +138,62 @@ class Session:
 
     def update(self, **fields: Any) -> None:
         """Replace fields of status.json."""
-        status = self._status.model_copy(update=fields)
-        self._status = directory.write_status(self.run_dir, status)
+        self._status = self._status.model_copy(update=fields)
+        self._status = directory.write_status(self.run_dir, self._status)
+        self._written = time.monotonic()
 
     def end(self, state: State, reason: Why | None = None, error: RunError | None = None) -> None:
         """Write the run's last state."""
         self.update(state=state, reason=reason, error=error, ended_at=time.time())
         self.event(state, "info" if state == "succeeded" else "warning")
 
+    def _write_soon(self, **fields: Any) -> None:
+        """Replace fields; the next write after half a second, or of anything else, has them."""
+        self._status = self._status.model_copy(update=fields)
+        if time.monotonic() - self._written >= WRITE_SECONDS:
+            self.update()
+
+    def _eta_seconds(self, step: int, total_steps: int, now: float) -> float | None:
+        """Extrapolate from this phase's steps, without its first: that one warms up."""
+        if self._first_step is None or step < self._first_step[0]:
+            self._first_step = (step, now)
+        num_steps = step - self._first_step[0]
+        spent = now - self._first_step[1]
+        if num_steps < ETA_STEPS and (num_steps < 1 or spent < ETA_SECONDS):
+            return None
+        return spent / num_steps * max(0, total_steps - step)
+
 
 def main(work: Callable[[Session], BaseModel]) -> None:
     """Run a worker over the directory named on the command line, and exit."""
     os.umask(0o077)
-    for file in os.environ.get(LOCKS_VARIABLE, "").split(","):
-        if file:
-            locks.keep_from_forks(int(file))
-    session = Session(Path(sys.argv[1]))
-    sys.stdout = sys.stderr = _Redacted(sys.stderr)
+    run_dir = Path(sys.argv[1])
+    _hold(run_dir)
+    sys.stdout = sys.stderr = cast("TextIO", _Redacted(sys.stderr))
     faulthandler.enable(2)
+    session = Session(run_dir)
     signal.signal(signal.SIGTERM, lambda *_: setattr(session, "terminated", True))
-    session.update(state="running", started_at=time.time(), error=None, reason=None)
     sys.exit(_run(session, work))
+
+
+def _hold(run_dir: Path) -> None:
+    """Keep the locks that the supervisor hands on; started by hand, take the run's own."""
+    inherited = [int(file) for file in os.environ.pop(LOCKS_VARIABLE, "").split(",") if file]
+    if not inherited:
+        file = locks.take(run_dir / locks.OWNER)
+        if file is None:
+            raise RunBusy(f"run {run_dir.name} is held by a living process; cancel_run ends it")
+        inherited = [file]
+    for file in inherited:
+        locks.keep_from_forks(file)
 
 
 def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
     try:
         with disk_full_is_named(session.run_dir):
+            session.update(state="running", started_at=time.time(), error=None, reason=None)
+            if session.should_stop:
+                raise Stopped
             report = work(session)
             text = report.model_dump_json(indent=1)
             write_file(session.run_dir / "report.json", redact(text))
@@ -144,35 +201,66 @@ def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
         return 0
     except Stopped:
         asked = (session.run_dir / "cancel").exists()
-        session.end("cancelled" if asked else "interrupted", "user" if asked else "preempted")
-        return 0
-    except BaseException as error:
-        sys.stderr.write("".join(traceback.format_exception(error)))
         # On a full disk even this may fail; the supervisor then records the end.
         with contextlib.suppress(DiskFull):
-            _record_failure(session, error)
-        return getattr(error, "exit_code", 5)
+            session.end("cancelled" if asked else "interrupted", "user" if asked else "preempted")
+        return 0
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            sys.stderr.write("".join(traceback.format_exception(error)))
+        return _record_failure(session, error)
 
 
-def _record_failure(session: Session, error: BaseException) -> None:
+def _record_failure(session: Session, error: BaseException) -> int:
+    """Write why the run failed; returns the exit code."""
+    full = _disk_full(session, error)
+    if full is not None:
+        error = full
+        directory.free_reserve(session.run_dir)
+    state, reason, failure = _diagnosis(error)
+    with contextlib.suppress(DiskFull):
+        session.end(state, reason, failure)
+    return getattr(error, "exit_code", RUN_FAILED)
+
+
+def _diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
     if isinstance(error, DiskFull):
         hint = "free some space, then resume_run"
         failure = RunError(code="disk_full", message=str(error), hint=hint, retryable=True)
-        session.end("interrupted", "disk_full", failure)
-    elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "interrupted", "disk_full", failure
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         hint = "lower per_device_train_batch_size or max_length; estimate_vram finds what fits"
         message = "out of memory"
         failure = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
-        session.end("failed", "out_of_memory", failure)
-    elif isinstance(error, FineTuningError):
-        failure = RunError(code=error.code, message=redact(str(error)))
-        session.end("failed", None, failure)
+        return "failed", "out_of_memory", failure
+    if isinstance(error, FineTuningError):
+        return "failed", None, RunError(code=error.code, message=redact(str(error)))
+    # A library's message may quote a dataset or a template: it stays in log.txt.
+    message = f"{type(error).__name__} in {_place(error)}"
+    hint = "get_run with log_lines shows the traceback"
+    return "failed", "crash", RunError(code="crash", message=message, hint=hint)
+
+
+def _disk_full(session: Session, error: BaseException) -> DiskFull | None:
+    """Find a full disk behind an error: libraries in Rust and C++ have exceptions of their own."""
+    cause: BaseException | None = error
+    for _ in range(CAUSES):
+        if cause is None or isinstance(cause, DiskFull):
+            break
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            break
+        if os.strerror(errno.ENOSPC) in str(cause):
+            break
+        cause = cause.__cause__ or cause.__context__
     else:
-        # A library's message may quote a dataset or a template: it stays in log.txt.
-        message = f"{type(error).__name__} in {_place(error)}"
-        hint = "get_run with log_lines shows the traceback"
-        failure = RunError(code="crash", message=message, hint=hint)
-        session.end("failed", "crash", failure)
+        cause = None
+    with contextlib.suppress(OSError):
+        if cause is None and shutil.disk_usage(session.run_dir).free < FULL_BYTES:
+            cause = error
+    if cause is None or isinstance(cause, DiskFull):
+        return cause
+    message = f"no space left while writing {session.run_dir}; free some space and run it again"
+    return DiskFull(message)
 
 
 def _place(error: BaseException) -> str:
@@ -183,7 +271,7 @@ def _place(error: BaseException) -> str:
 class _Redacted:
     """A text stream without secrets."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:

@@ -1,8 +1,10 @@
 """Start a run: write its directory, then a supervisor in its own OS session."""
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -12,13 +14,36 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+import ft_tools
 from ft_tools import workspace
-from ft_tools.errors import BadInput, OutputExists, RunBusy
-from ft_tools.publish import new_folder, private_folder
-from ft_tools.runs import directory, locks
-from ft_tools.runs.records import Kind, RunInfo
+from ft_tools.errors import BadInput, FineTuningError, OutputExists, Refused, RunBusy
+from ft_tools.publish import (
+    disk_full_is_named,
+    new_folder,
+    private_folder,
+    require_own,
+    require_space,
+    sweep,
+)
+from ft_tools.runs import directory, family, locks
+from ft_tools.runs.records import Kind, RunInfo, Status
 
 LOCKS_VARIABLE = "FINE_TUNING_LLM_RUN_LOCKS"
+WORKERS_VARIABLE = "FINE_TUNING_LLM_WORKERS"
+"""Further packages, separated by commas, whose modules may be workers."""
+
+# The run's own files: status, events, metrics, log. What a job writes it checks itself.
+MIN_FREE_BYTES = 50 * 2**20
+WORKER_PACKAGE = "ft_tools.workers"
+WORKERS: dict[str, str] = {
+    "sft": "sft",
+    "dpo": "dpo",
+    "ship": "shipping",
+    "evaluate": "evaluation",
+    "audit": "audit",
+    "demo_model": "demo_model",
+}
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
 def start(
@@ -30,21 +55,38 @@ def start(
     name: str = "",
     device: str | None = None,
     lineage: dict[str, str] | None = None,
+    worker: str | None = None,
 ) -> str:
     """Start a run, or find the one that this request id started already.
 
     The directory's name comes from the request id and is taken by a rename, so of many equal calls
-    exactly one starts anything.
+    exactly one starts anything. A call that died between the rename and the start is made good by
+    the next equal one. The directory appears locked: it never looks abandoned.
+
+    Args:
+        kind: What the run does.
+        request: The tool's request, kept as request.json.
+        plan: What was confirmed, kept as plan.json.
+        request_id: The caller's own name for this start; empty: each call starts a run.
+        name: For people.
+        device: Device slot to wait for.
+        lineage: Where the run comes from.
+        worker: Module to run; None: the kind's own.
 
     Returns:
         The run id.
 
     Raises:
-        BadInput: The request id was used for a different request.
+        BadInput: The request id was used for a different request, or the worker is not allowed.
+        DiskFull: The run directory cannot be written.
     """
-    digest = hashlib.sha256(f"{kind}:{request_id}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(request_id.encode()).hexdigest()[:16]
     run_id = f"{kind}-{digest if request_id else secrets.token_hex(8)}"
-    run_dir = workspace.runs_dir() / run_id
+    module = allowed_worker(worker or f"{WORKER_PACKAGE}.{WORKERS[kind]}")
+    runs = workspace.runs_dir()
+    _prepare(runs)
+    if request_id:
+        _require_one_kind(runs, run_id)
     info = RunInfo(
         run_id=run_id,
         kind=kind,
@@ -53,62 +95,173 @@ def start(
         request_id=request_id,
         device=device,
         lineage=lineage or {},
+        worker=module,
     )
-    private_folder(run_dir.parent)
-    try:
-        with new_folder(run_dir) as staging:
-            for file, record in {"run": info, "request": request, "plan": plan}.items():
-                text = record.model_dump_json(indent=1)
-                (staging / f"{file}.json").write_text(text, encoding="utf-8")
-    except OutputExists:
-        _require_same_request(run_dir, request)
-        return run_id
-    directory.add_event(run_dir, "created")
-    supervise(run_dir)
+    with contextlib.ExitStack() as held:
+        try:
+            with new_folder(runs / run_id) as staging:
+                _write(staging, {"run": info, "request": request, "plan": plan})
+                held_locks = _hold(staging, held)
+        except OutputExists:
+            _require_same_request(runs / run_id, request)
+            held_locks = _hold(runs / run_id, held)
+            if _was_started(runs / run_id):
+                return run_id
+        if held_locks:
+            _launch(runs / run_id, held_locks, Status(state="queued"))
     return run_id
 
 
 def supervise(run_dir: Path) -> None:
-    """Start a supervisor for a run that nobody holds.
-
-    The lock is taken here and inherited, so there is no moment at which the run looks abandoned.
-    The supervisor gets neither stdin nor stdout: in the server those carry JSON-RPC.
+    """Start a supervisor, and by it another attempt, for a run that nobody holds.
 
     Raises:
         RunBusy: Somebody holds the run.
+        Refused: It has succeeded.
+        DiskFull: There is no space for its own files.
     """
-    lock = locks.take(run_dir / "owner.lock")
-    if lock is None:
-        raise RunBusy(f"run {run_dir.name} is held by a living process; get_run shows its state")
-    environment = os.environ | {LOCKS_VARIABLE: str(lock), workspace.VARIABLE: _workspace()}
-    log = os.open(run_dir / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    _prepare(run_dir.parent)
+    with contextlib.ExitStack() as held:
+        held_locks = _hold(run_dir, held)
+        if not held_locks:
+            raise RunBusy(
+                f"run {run_dir.name} is held by a living process, so it is not started again; "
+                "get_run shows its state, cancel_run ends it"
+            )
+        before = directory.read_status(run_dir)
+        if before.state == "succeeded":
+            raise Refused(f"run {run_dir.name} has succeeded; there is nothing to resume")
+        # Under the lock: a cancel of the last attempt is over, one of the next is not lost.
+        (run_dir / "cancel").unlink(missing_ok=True)
+        again: dict[str, object] = {"state": "queued", "attempt": before.attempt + 1, "phase": ""}
+        again |= dict.fromkeys(("reason", "error", "ended_at", "started_at"))
+        _launch(run_dir, held_locks, before.model_copy(update=again | {"health": []}))
+
+
+def adopt(run_dir: Path) -> None:
+    """Start a supervisor for a run whose own one is gone; of several, one gets the run."""
+    _spawn(run_dir, "adopt")
+
+
+def allowed_worker(module: str) -> str:
+    """Return the module if it may be a worker: run.json may have come with a stranger's folder.
+
+    Raises:
+        BadInput: It is in no package of workers.
+    """
+    others = os.environ.get(WORKERS_VARIABLE, "").split(",")
+    packages = [WORKER_PACKAGE, *(other for other in others if other)]
+    if MODULE.fullmatch(module) and module.rpartition(".")[0] in packages:
+        return module
+    raise BadInput(
+        f"worker {module!r} is not a module of {', '.join(packages)}; {WORKERS_VARIABLE} names "
+        "further packages"
+    )
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the argv that runs a module; the working folder is not searched for modules."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def _prepare(runs: Path) -> None:
+    private_folder(runs)
+    require_own(runs)
+    require_space(runs, MIN_FREE_BYTES, "a run")
+    sweep(runs)
+
+
+def _write(staging: Path, records: dict[str, BaseModel]) -> None:
+    for file, record in records.items():
+        (staging / f"{file}.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _hold(run_dir: Path, held: contextlib.ExitStack) -> tuple[int, ...]:
+    """Take the locks of a run until `held` ends.
+
+    Returns:
+        The descriptors of supervisor.lock and owner.lock; empty when somebody has one of them.
+    """
+    files = []
+    for name in (locks.SUPERVISOR, locks.OWNER):
+        file = locks.take(run_dir / name)
+        if file is None:
+            return ()
+        held.callback(os.close, file)
+        files.append(file)
+    return tuple(files)
+
+
+def _was_started(run_dir: Path) -> bool:
+    status = directory.read_status(run_dir)
+    return status.state != "queued" or status.attempt > 1
+
+
+def _launch(run_dir: Path, held_locks: tuple[int, ...], status: Status) -> None:
+    directory.write_status(run_dir, status)
+    directory.reserve_space(run_dir)
+    directory.add_event(run_dir, "created" if status.attempt == 1 else "resumed")
+    _spawn(run_dir, held_locks=held_locks)
+
+
+def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...] = ()) -> None:
+    """Start a supervisor; it inherits the locks, so there is no moment without a holder.
+
+    It gets neither stdin nor stdout: in the server those carry JSON-RPC.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    with disk_full_is_named(run_dir / "log.txt"):
+        log = os.open(run_dir / "log.txt", flags, 0o600)
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "ft_tools.runs.supervisor", str(run_dir)],
+            command("ft_tools.runs.supervisor", str(run_dir), *arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            pass_fds=(lock,),
+            pass_fds=held_locks,
             cwd=run_dir,
-            env=environment,
+            env=_environment(held_locks),
             umask=0o077,
         )
+    except OSError as error:
+        raise FineTuningError(
+            f"no process could be started for run {run_dir.name} ({error.strerror}); end some "
+            "others or raise the limit, then resume_run"
+        ) from error
     finally:
         os.close(log)
-        os.close(lock)
     # Reaped when it ends: a zombie would keep the process id that a person may look at.
     threading.Thread(target=child.wait, name=f"reap {run_dir.name}", daemon=True).start()
 
 
+def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
+    """Return the environment of a supervisor: the same places, whatever its working folder is."""
+    ours = os.environ | {workspace.VARIABLE: os.pathsep.join(map(str, workspace.roots()))}
+    if os.environ.get(workspace.CACHE_VARIABLE):
+        ours[workspace.CACHE_VARIABLE] = str(workspace.cache_dir())
+    package = str(Path(ft_tools.__file__).parent.parent)
+    ours["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    # A run that another run's worker starts is not a part of that run.
+    ours.pop(family.MARK, None)
+    ours.pop(LOCKS_VARIABLE, None)
+    # Of the two locks the supervisor's own needs no name: it is held by being open.
+    return ours | {LOCKS_VARIABLE: str(held_locks[-1])} if held_locks else ours
+
+
+def _require_one_kind(runs: Path, run_id: str) -> None:
+    kind, _, digest = run_id.rpartition("-")
+    other = next((p for p in runs.glob(f"*-{digest}") if p.name != run_id), None)
+    if other is not None:
+        raise BadInput(
+            f"request_id was used before, for {other.name}, which is no {kind} run; use a new one"
+        )
+
+
 def _require_same_request(run_dir: Path, request: BaseModel) -> None:
-    saved = json.loads((run_dir / "request.json").read_bytes())
+    saved = directory.read_json(run_dir / "request.json")
     if saved != json.loads(request.model_dump_json()):
         raise BadInput(
             f"request_id was used before, for a different request (run {run_dir.name}); use a new "
             "request_id, or get_run to follow that run"
         )
-
-
-def _workspace() -> str:
-    return os.pathsep.join(map(str, workspace.roots()))

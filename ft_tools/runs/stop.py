@@ -3,12 +3,10 @@
 from pydantic import Field
 
 from ft_tools.contract import Request
-from ft_tools.errors import Refused
-from ft_tools.publish import write_file
-from ft_tools.runs import directory
-from ft_tools.runs.observe import RunRequest, get_run, state_of
+from ft_tools.runs import directory, locks
+from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED, RunReport
-from ft_tools.runs.start import supervise
+from ft_tools.runs.start import adopt, supervise
 
 
 class CancelRequest(Request):
@@ -26,17 +24,22 @@ class ResumeRequest(Request):
 def cancel_run(request: CancelRequest) -> RunReport:
     """Ask a run to save and stop; it is `cancelling` at once, `cancelled` when it is gone.
 
-    A run that does not stop in time is terminated, with every process it started. Repeating the
-    call does nothing more. A cancelled training run keeps its last checkpoint.
+    A run that does not stop in time is terminated, with every process it started, whether or not
+    its supervisor still lives. Repeating the call does nothing more. A cancelled training run keeps
+    its last checkpoint.
 
     Raises:
         NotFound: There is no such run.
+        DiskFull: The disk has no room for the sign of a cancel.
     """
     run_dir = directory.find(request.run_id)
-    state = state_of(run_dir, directory.read_status(run_dir))
-    if state not in ENDED and not (run_dir / "cancel").exists():
-        write_file(run_dir / "cancel", "")
+    now = get_run(RunRequest(run_id=request.run_id))
+    if now.state in ENDED:
+        return now
+    if directory.mark_cancel(run_dir):
         directory.add_event(run_dir, "cancel asked")
+    if not locks.is_held(run_dir / locks.SUPERVISOR):
+        adopt(run_dir)
     return get_run(RunRequest(run_id=request.run_id))
 
 
@@ -47,12 +50,9 @@ def resume_run(request: ResumeRequest) -> RunReport:
         NotFound: There is no such run.
         Refused: It has succeeded already.
         RunBusy: It is still running.
+        DiskFull: There is no space for its own files.
     """
     run_dir = directory.find(request.run_id)
-    state = state_of(run_dir, directory.read_status(run_dir))
-    if state == "succeeded":
-        raise Refused(f"run {request.run_id} has succeeded; there is nothing to resume")
-    if state in ENDED:
-        (run_dir / "cancel").unlink(missing_ok=True)
+    directory.read_info(run_dir)
     supervise(run_dir)
     return get_run(RunRequest(run_id=request.run_id))

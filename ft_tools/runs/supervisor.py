@@ -2,59 +2,155 @@
 
 `python -m ft_tools.runs.supervisor RUN_DIR`. Holds the run's lock by inheritance and hands it on to
 the worker, so either of them keeps the run alive and neither can be doubled. Imports nothing heavy.
+With the argument `adopt` it looks after a run whose own supervisor is gone.
 """
 
-import json
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
-
 from ft_tools import workspace
-from ft_tools.publish import private_folder, write_file
-from ft_tools.runs import directory, locks
+from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.publish import private_folder
+from ft_tools.runs import directory, family, locks, memory
 from ft_tools.runs.records import ENDED, RunError, RunInfo, State, Status, Why
-from ft_tools.runs.start import LOCKS_VARIABLE
+from ft_tools.runs.start import (
+    LOCKS_VARIABLE,
+    WORKER_PACKAGE,
+    WORKERS,
+    allowed_worker,
+    command,
+)
 
-WORKERS: dict[str, str] = {
-    "sft": "sft",
-    "dpo": "dpo",
-    "ship": "shipping",
-    "evaluate": "evaluation",
-    "audit": "audit",
-    "demo_model": "demo_model",
-}
-POLL_SECONDS = 0.2
-GRACE_SECONDS = float(os.environ.get("FINE_TUNING_LLM_CANCEL_GRACE", "60"))
-TERM_SECONDS = 10.0
+POLL_SECONDS = 0.1
+LEAVE_SECONDS = 60.0
+GRACE_VARIABLE = "FINE_TUNING_LLM_CANCEL_GRACE"
+TERM_VARIABLE = "FINE_TUNING_LLM_CANCEL_TERM"
+DEFAULT_SECONDS = {GRACE_VARIABLE: 60.0, TERM_VARIABLE: 10.0}
+
+
+class Cancel:
+    """A cancel on its way: asked for by a file, then by TERM, then done by KILL."""
+
+    def __init__(self, run_dir: Path, worker_pid: int | None = None) -> None:
+        self._run_dir = run_dir
+        self._worker_pid = worker_pid
+        self._asked_at: float | None = None
+        self._termed = False
+
+    def enforce(self) -> None:
+        """Do what is due now; call it again and again."""
+        if not (self._run_dir / "cancel").exists():
+            return
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+        waited = time.monotonic() - self._asked_at
+        if waited > _seconds(GRACE_VARIABLE) and not self._termed:
+            _note(self._run_dir, "cancel: no answer within the grace, sending TERM")
+            family.ask_to_end(self._run_dir)
+            self._termed = True
+        if waited > _seconds(GRACE_VARIABLE) + _seconds(TERM_VARIABLE):
+            _note(self._run_dir, "cancel: killing the worker", "warning")
+            family.end_all(self._run_dir, self._worker_pid)
+
+
+class Terms:
+    """TERM signals that arrived: a system shuts down, or a scheduler takes the machine back."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        signal.signal(signal.SIGTERM, self._count)
+
+    def _count(self, *_: object) -> None:
+        self.count += 1
+
+
+class Terminated(Exception):
+    """A TERM arrived while the run was queued."""
 
 
 def main() -> int:
     """Supervise the run named on the command line."""
     run_dir = Path(sys.argv[1])
-    run_locks = [int(part) for part in os.environ.get(LOCKS_VARIABLE, "").split(",") if part]
-    info = directory.read_info(run_dir)
-    before = directory.read_status(run_dir)
-    resumed = (run_dir / "status.json").exists()
-    status = Status(state="queued", attempt=before.attempt + 1 if resumed else 1)
-    directory.write_status(run_dir, status)
-    device_lock = _wait_for_device(run_dir, info)
-    if device_lock is None and info.device is not None:
-        _end(run_dir, "cancelled", "user")
-        return 0
-    if device_lock is not None:
-        run_locks.append(device_lock)
-    directory.write_status(run_dir, status.model_copy(update={"state": "validating"}))
-    worker = _start_worker(run_dir, info, run_locks)
-    return_code = _watch(run_dir, worker)
-    _record_end(run_dir, return_code)
+    # A closing terminal ends neither this process nor what it starts.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terms = Terms()
+    family.become_subreaper()
+    if sys.argv[2:] == ["adopt"]:
+        return _adopt(run_dir)
+    owner = os.environ.pop(LOCKS_VARIABLE, "")
+    if not owner:
+        sys.stderr.write("not started by a launch, so it holds no run; use resume_run\n")
+        return 1
+    try:
+        _supervise(run_dir, int(owner), terms)
+    except DiskFull as error:
+        _end_disk_full(run_dir, str(error))
+    directory.free_reserve(run_dir)
     return 0
 
 
-def _wait_for_device(run_dir: Path, info: RunInfo) -> int | None:
+def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
+    info = directory.read_info(run_dir)
+    # What an earlier attempt left: its processes first, they could still be writing.
+    family.end_all(run_dir)
+    directory.sweep_leftovers(run_dir)
+    run_locks = [owner]
+    try:
+        device_lock = _wait_for_device(run_dir, info, terms)
+    except Terminated:
+        _end(run_dir, "interrupted", "preempted")
+        return
+    if (run_dir / "cancel").exists():
+        _end(run_dir, "cancelled", "user")
+        return
+    if device_lock is not None:
+        run_locks.append(device_lock)
+    status = directory.read_status(run_dir)
+    directory.write_status(run_dir, status.model_copy(update={"state": "validating"}))
+    killed_before = memory.oom_kills()
+    try:
+        worker = _start_worker(run_dir, info, run_locks)
+    except (FineTuningError, OSError) as error:
+        failure = RunError(code="worker_not_started", message=str(error))
+        _end(run_dir, "failed", "crash", failure)
+        return
+    return_code = _watch(run_dir, worker, terms)
+    left = family.end_all(run_dir)
+    if left:
+        _note(run_dir, f"{left} processes of the run cannot be ended", "error")
+    out_of_memory = (
+        return_code == -signal.SIGKILL
+        and killed_before is not None
+        and (memory.oom_kills() or 0) > killed_before
+    )
+    _record_end(run_dir, return_code, out_of_memory)
+
+
+def _adopt(run_dir: Path) -> int:
+    """Look after a run until nobody holds it, then record its end."""
+    guard = locks.take(run_dir / locks.SUPERVISOR)
+    if guard is None:
+        return 0
+    _note(run_dir, "adopted: its supervisor was gone", "warning")
+    cancel = Cancel(run_dir)
+    while locks.take(run_dir / locks.OWNER) is None:
+        cancel.enforce()
+        time.sleep(POLL_SECONDS)
+    # Both locks are held from here to the end of this process.
+    family.end_all(run_dir)
+    try:
+        _record_end(run_dir, None)
+    except DiskFull as error:
+        _end_disk_full(run_dir, str(error))
+    return 0
+
+
+def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> int | None:
     """Take the slot of the run's device; None when it needs none, or was cancelled meanwhile."""
     if info.device is None:
         return None
@@ -65,88 +161,106 @@ def _wait_for_device(run_dir: Path, info: RunInfo) -> int | None:
         lock = locks.take(folder / f"{info.device.replace(':', '-')}.lock")
         if lock is not None:
             return lock
+        if terms.count:
+            raise Terminated
         if not waited:
-            directory.add_event(run_dir, f"waiting: another run trains on {info.device}")
+            _note(run_dir, f"waiting: another run trains on {info.device}")
             waited = True
         time.sleep(POLL_SECONDS)
     return None
 
 
 def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subprocess.Popen[bytes]:
+    module = allowed_worker(info.worker or f"{WORKER_PACKAGE}.{WORKERS[info.kind]}")
+    own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), family.MARK: str(run_dir)}
     worker = subprocess.Popen(
-        [sys.executable, "-m", f"ft_tools.workers.{WORKERS[info.kind]}", str(run_dir)],
+        command(module, str(run_dir)),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=run_locks,
-        env=os.environ | {LOCKS_VARIABLE: ",".join(map(str, run_locks))},
+        env=os.environ | own,
     )
-    about = {"worker_pid": worker.pid, "started_at": psutil.Process(worker.pid).create_time()}
-    write_file(run_dir / "owner.json", json.dumps(about))
-    directory.add_event(run_dir, "worker started")
+    with contextlib.suppress(DiskFull):
+        family.remember(run_dir, worker.pid)
+    _note(run_dir, "worker started")
     return worker
 
 
-def _watch(run_dir: Path, worker: subprocess.Popen[bytes]) -> int:
-    """Wait for the worker; after a cancel give it grace, then TERM, then KILL, descendants too."""
-    asked_at: float | None = None
-    termed = False
-    family: list[psutil.Process] = []
+def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms) -> int:
+    """Wait for the worker, passing on a TERM and enforcing a cancel; returns its exit status."""
+    cancel = Cancel(run_dir, worker.pid)
+    passed_on = 0
+    leaving_since: float | None = None
     while worker.poll() is None:
-        time.sleep(POLL_SECONDS)
-        if not (run_dir / "cancel").exists():
-            continue
-        family = _family(worker.pid) or family
-        asked_at = asked_at or time.monotonic()
-        waited = time.monotonic() - asked_at
-        if waited > GRACE_SECONDS and not termed:
-            directory.add_event(run_dir, "cancel: no answer within the grace, sending TERM")
+        if terms.count > passed_on:
+            passed_on = terms.count
             worker.terminate()
-            termed = True
-        if waited > GRACE_SECONDS + TERM_SECONDS:
-            directory.add_event(run_dir, "cancel: killing the worker", "warning")
-            break
-    _kill(family)
-    return worker.wait()
+        cancel.enforce()
+        if leaving_since is None and directory.read_status(run_dir).state in ENDED:
+            leaving_since = time.monotonic()
+        if leaving_since is not None and time.monotonic() - leaving_since > LEAVE_SECONDS:
+            _note(run_dir, "the worker has ended its work but hangs; killing it", "warning")
+            family.end_all(run_dir, worker.pid)
+        time.sleep(POLL_SECONDS)
+    return worker.returncode
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _kill(family: list[psutil.Process]) -> None:
-    for process in family:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-
-
-def _record_end(run_dir: Path, return_code: int) -> None:
+def _record_end(run_dir: Path, return_code: int | None, out_of_memory: bool = False) -> None:
     """Write the end that the worker could not write itself."""
-    directory.add_event(run_dir, f"worker ended with {return_code}")
+    if return_code is not None:
+        _note(run_dir, f"worker ended with {return_code}")
     if directory.read_status(run_dir).state in ENDED:
         return
     if (run_dir / "cancel").exists():
         _end(run_dir, "cancelled", "user")
+    elif return_code == DiskFull.exit_code:
+        _end_disk_full(run_dir, "the disk is full or refuses to be written")
+    elif out_of_memory:
+        hint = "lower per_device_train_batch_size or max_length; estimate_vram finds what fits"
+        message = "the kernel's out-of-memory killer ended the worker"
+        error = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
+        _end(run_dir, "interrupted", "out_of_memory", error)
     else:
-        message = (
-            f"the worker was ended by signal {-return_code}"
-            if return_code < 0
-            else f"the worker ended with {return_code} before it could say why"
-        )
         hint = "get_run with log_lines shows the last lines; resume_run continues it"
+        message = _how_it_ended(return_code)
         error = RunError(code="worker_died", message=message, hint=hint, retryable=True)
         _end(run_dir, "interrupted", "crash", error)
 
 
+def _how_it_ended(return_code: int | None) -> str:
+    if return_code is None:
+        return "the worker and its supervisor were ended before they could say why"
+    if return_code < 0:
+        return f"the worker was ended by signal {-return_code}"
+    return f"the worker ended with {return_code} before it could say why"
+
+
+def _end_disk_full(run_dir: Path, message: str) -> None:
+    hint = "free some space, then resume_run"
+    error = RunError(code="disk_full", message=message, hint=hint, retryable=True)
+    directory.free_reserve(run_dir)
+    # If even this fails, a reader sees `interrupted`: nobody holds the run.
+    with contextlib.suppress(DiskFull):
+        _end(run_dir, "interrupted", "disk_full", error)
+
+
 def _end(run_dir: Path, state: State, reason: Why, error: RunError | None = None) -> None:
-    status = directory.read_status(run_dir)
+    status: Status = directory.read_status(run_dir)
     update = {"state": state, "reason": reason, "error": error, "ended_at": time.time()}
     directory.write_status(run_dir, status.model_copy(update=update))
+
+
+def _note(run_dir: Path, message: str, level: str = "info") -> None:
+    """Append an event if that is possible: looking after the run matters more."""
+    with contextlib.suppress(DiskFull):
+        directory.add_event(run_dir, message, level)
+
+
+def _seconds(variable: str) -> float:
+    try:
+        return max(0.0, float(os.environ[variable]))
+    except (KeyError, ValueError):
+        return DEFAULT_SECONDS[variable]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""The processes of a run: found by what they inherit, so that none outlives it unnoticed.
+
+A process belongs to a run when its environment has the run's mark (all that the worker starts
+inherit it), when it is in the session that the worker leads, or when it was handed to the
+supervisor by the kernel after its parent died (Linux: the supervisor is a child subreaper).
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from ft_tools.publish import write_file
+
+MARK = "FINE_TUNING_LLM_RUN"
+OWNER_RECORD = "owner.json"
+# prctl(2), linux/prctl.h: PR_SET_CHILD_SUBREAPER.
+SET_CHILD_SUBREAPER = 36
+KILL_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+
+def become_subreaper() -> None:
+    """Have orphaned descendants handed to this process; elsewhere than on Linux, do nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def remember(run_dir: Path, worker_pid: int) -> None:
+    """Record who the worker is, for a supervisor that did not start it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        about = {"worker_pid": worker_pid, "created_at": psutil.Process(worker_pid).create_time()}
+        write_file(run_dir / OWNER_RECORD, json.dumps(about))
+
+
+def members(run_dir: Path) -> list[psutil.Process]:
+    """Return the living processes of a run other than this one and those above it."""
+    here = psutil.Process()
+    mine = {here.pid, *(process.pid for process in here.parents())}
+    found = {process.pid: process for process in here.children(recursive=True)}
+    session = _worker_session(run_dir)
+    mark = str(run_dir)
+    for process in psutil.process_iter():
+        if process.pid in found:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            in_session = session is not None and os.getsid(process.pid) == session
+            if in_session or process.environ().get(MARK) == mark:
+                found[process.pid] = process
+    return [p for p in found.values() if p.pid not in mine and _is_alive(p)]
+
+
+def ask_to_end(run_dir: Path) -> None:
+    """Send TERM to every process of a run."""
+    for process in members(run_dir):
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+
+
+def end_all(run_dir: Path, except_reaping: int | None = None) -> int:
+    """Kill every process of a run until none is left.
+
+    Args:
+        run_dir: The run.
+        except_reaping: A child whose exit status somebody else collects.
+
+    Returns:
+        How many could not be ended within some seconds (the kernel holds them), usually 0.
+    """
+    until = time.monotonic() + KILL_SECONDS
+    while left := members(run_dir):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        _reap(except_reaping)
+        if time.monotonic() > until:
+            return len(left)
+        time.sleep(POLL_SECONDS)
+    _reap(except_reaping)
+    return 0
+
+
+def _worker_session(run_dir: Path) -> int | None:
+    """Return the worker's session id while it leads it; its number may be a stranger's later."""
+    try:
+        about = json.loads((run_dir / OWNER_RECORD).read_bytes())
+        pid, created_at = int(about["worker_pid"]), float(about["created_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        # create_time has the kernel's tick of 10 ms.
+        return pid if abs(psutil.Process(pid).create_time() - created_at) < 0.05 else None
+    except psutil.Error:
+        return None
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _reap(except_pid: int | None) -> None:
+    """Collect the exit status of orphans that were handed to this process."""
+    for child in psutil.Process().children():
+        if child.pid == except_pid or _is_alive(child):
+            continue
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child.pid, os.WNOHANG)
