@@ -110,12 +110,18 @@ def _alternatives(request: ApproachRequest, row: Decision, now: Situation) -> li
 
 
 def _blocked(row: Decision, now: Situation) -> list[Block]:
-    blocks: dict[Approach, Block] = {}
+    blocks = {}
     for block in table().blocks:
         if block.approach != row.approach and holds(block.when, now):
-            source = rule(block.rule).source
-            found = Block(approach=block.approach, rule=block.rule, why=block.why, source=source)
-            blocks.setdefault(block.approach, found)
+            blocks.setdefault(
+                (block.approach, block.rule),
+                Block(
+                    approach=block.approach,
+                    rule=block.rule,
+                    why=block.why,
+                    source=rule(block.rule).source,
+                ),
+            )
     return list(blocks.values())
 
 

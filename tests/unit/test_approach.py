@@ -1,0 +1,272 @@
+"""What is recommended, in cases of the public record and at the edges of the table."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.decide import decide
+from ft_tools.approach.request import TRAINING
+from ft_tools.approach.table import Table, table
+from ft_tools.rules import ANTI_PATTERNS
+
+SCENARIOS = tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text())["scenario"]
+
+
+def ask(**arguments):
+    return recommend_approach(ApproachRequest(**arguments))
+
+
+@pytest.mark.parametrize("case", SCENARIOS, ids=[case["story"][:60] for case in SCENARIOS])
+def test_the_answer_is_that_of_the_public_record(case):
+    report = recommend_approach(ApproachRequest.model_validate(case["request"]))
+
+    assert report.approach in case["expect"]
+    assert set(case.get("blocked", [])) <= {block.rule for block in report.blocked}
+
+
+def test_there_are_at_least_forty_scenarios_each_with_a_source():
+    assert len(SCENARIOS) >= 40
+    assert all(case["source"].startswith("https://") for case in SCENARIOS)
+
+
+def test_every_approach_of_the_vocabulary_is_reached_by_a_scenario():
+    reached = {approach for case in SCENARIOS for approach in case["expect"]}
+
+    assert reached == set(table().approaches)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "field", "request_", "below", "at"),
+    [
+        (
+            "long_context_tokens",
+            "corpus_tokens",
+            {"symptoms": ["knowledge_gap"], "has_documents": True},
+            "long_context",
+            "rag",
+        ),
+        (
+            "sft_minimum",
+            "num_demonstrations",
+            {"symptoms": ["style"], "prompting_tried": "optimized"},
+            "collect_data_first",
+            "sft",
+        ),
+        (
+            "preference_pairs",
+            "num_preference_pairs",
+            {"symptoms": ["preference"], "prompting_tried": "optimized"},
+            "collect_data_first",
+            "dpo",
+        ),
+        (
+            "marks",
+            "num_marks",
+            {"symptoms": ["preference"], "prompting_tried": "optimized"},
+            "collect_data_first",
+            "kto",
+        ),
+        (
+            "labels",
+            "num_demonstrations",
+            {"symptoms": ["classification", "cost"], "prompting_tried": "zero_shot"},
+            "few_shot",
+            "small_model_fine_tuning",
+        ),
+        (
+            "classifier_calls",
+            "calls_per_day",
+            {
+                "symptoms": ["classification"],
+                "prompting_tried": "zero_shot",
+                "num_demonstrations": 300,
+            },
+            "few_shot",
+            "small_model_fine_tuning",
+        ),
+        (
+            "cacheable_prefix",
+            "prompt_tokens",
+            {"symptoms": ["cost"], "prompting_tried": "zero_shot"},
+            "prompting",
+            "long_context",
+        ),
+        (
+            "own_model_calls",
+            "calls_per_day",
+            {"symptoms": ["cost"], "prompting_tried": "optimized", "num_demonstrations": 900},
+            "prompting",
+            "distillation",
+        ),
+        (
+            "rag_tuning",
+            "num_demonstrations",
+            {"symptoms": ["knowledge_gap", "style"], "prompting_tried": "optimized"},
+            "rag",
+            "sft_and_rag",
+        ),
+        (
+            "pretraining_tokens",
+            "corpus_tokens",
+            {"symptoms": ["domain_jargon"], "budget": "high", "checkpoint": "base"},
+            "rag",
+            "continued_pretraining",
+        ),
+    ],
+)
+def test_each_threshold_turns_the_answer_at_its_edge(threshold, field, request_, below, at):
+    line = int(table().thresholds[threshold].value)
+
+    assert ask(**request_, **{field: line - 1}).approach == below
+    assert ask(**request_, **{field: line}).approach == at
+
+
+def test_an_unknown_that_would_change_the_answer_is_asked():
+    report = ask(symptoms=["preference"], prompting_tried="few_shot", num_preference_pairs=5000)
+    asked = {question.field: question.would_lead_to for question in report.questions}
+
+    assert report.approach == "dpo"
+    assert "sft_then_dpo" in asked["checkpoint"]
+    assert "build_eval_first" in asked["has_eval_set"]
+
+
+def test_an_unknown_that_would_not_change_the_answer_is_not_asked():
+    report = ask(symptoms=["style"], prompting_tried="none", has_eval_set=True, target_met=False)
+
+    assert {question.field for question in report.questions}.isdisjoint(
+        {"num_preference_pairs", "corpus_tokens", "checkpoint", "budget"}
+    )
+
+
+def test_a_question_never_names_what_was_answered():
+    report = ask(symptoms=["cost"], calls_per_day=10, prompt_tokens=100, budget="low")
+
+    assert {question.field for question in report.questions}.isdisjoint(
+        {"calls_per_day", "prompt_tokens", "budget", "symptoms"}
+    )
+
+
+def test_behind_the_eval_gate_the_next_answer_is_offered():
+    report = ask(symptoms=["knowledge_gap"], has_documents=True, has_eval_set=False)
+
+    assert report.approach == "build_eval_first"
+    assert report.alternatives[0].approach == "rag"
+
+
+def test_a_rule_of_thumb_comes_with_its_limit_and_a_source():
+    report = ask(symptoms=["knowledge_gap"], has_documents=True)
+    rule = report.classic_rules[0]
+
+    assert "not what to know" in rule.rule
+    assert "6 points" in rule.limit
+    assert rule.source.startswith("https://")
+
+
+def test_the_same_family_is_fine_when_a_check_filters_its_answers():
+    arguments = {
+        "symptoms": ["extraction"],
+        "prompting_tried": "optimized",
+        "num_demonstrations": 900,
+        "data_source": "same_model_family",
+    }
+
+    assert ask(**arguments).approach == "collect_data_first"
+    assert ask(**arguments, has_verifiable_reward=True).approach == "sft"
+
+
+def test_terms_of_a_provider_do_not_bind_what_people_wrote():
+    report = ask(
+        symptoms=["style"],
+        prompting_tried="optimized",
+        num_demonstrations=900,
+        data_source="human",
+        teacher_terms="forbidden",
+    )
+
+    assert report.approach == "sft"
+    assert "teacher_terms" not in {block.rule for block in report.blocked}
+
+
+def test_next_steps_carry_what_was_said():
+    report = ask(
+        symptoms=["style"],
+        prompting_tried="optimized",
+        num_demonstrations=900,
+        gpu="A100-80GB",
+        model="Qwen/Qwen2.5-7B-Instruct",
+        dataset="tickets.jsonl",
+    )
+    arguments = {step.tool: step.arguments for step in report.next_steps}
+
+    assert arguments["audit_dataset"]["path"] == "tickets.jsonl"
+    assert arguments["suggest_lora_config"] == {
+        "model": "Qwen/Qwen2.5-7B-Instruct",
+        "goal": "style",
+        "num_examples": 900,
+        "gpu": "A100-80GB",
+    }
+
+
+def test_asking_again_as_suggested_leads_somewhere_else():
+    report = ask(symptoms=["style"], prompting_tried="none", num_demonstrations=900)
+    again = next(s.arguments for s in report.next_steps if s.tool == "recommend_approach")
+
+    assert ask(**again).approach != report.approach
+
+
+def test_a_concise_report_stays_under_two_thousand_tokens():
+    for case in SCENARIOS:
+        report = recommend_approach(ApproachRequest.model_validate(case["request"]))
+        assert len(report.model_dump_json()) / 4 < 2000  # about four characters a token
+
+
+def test_every_row_of_the_table_can_be_reached_or_is_a_fallback():
+    facts = table()
+    ids = [row.id for row in facts.rows]
+
+    assert len(ids) == len(set(ids))
+    assert facts.rows[-1].when == {}
+    assert all(row.when for row in facts.rows[:-1])
+
+
+def test_every_threshold_is_used_and_every_need_too():
+    facts = table()
+    text = str([row.model_dump() for row in (*facts.rows, *facts.blocks, *facts.classics)])
+
+    assert [name for name in facts.thresholds if f"'{name}'" not in text] == []
+    assert [name for name in facts.needs if f"'{name}'" not in text] == []
+
+
+def test_every_piece_of_evidence_is_cited():
+    facts = table()
+    cited = {key for row in facts.rows for key in row.evidence}
+    cited |= {row.evidence for row in facts.classics}
+
+    assert facts.evidence.keys() - cited == set()
+
+
+def test_a_misspelt_condition_is_refused_when_the_table_is_read():
+    broken = table().model_dump()
+    broken["rows"][0]["when"] = {"has_evalset": ["no"]}
+
+    with pytest.raises(ValueError, match="has_evalset"):
+        Table.model_validate(broken)
+
+
+def test_training_approaches_are_the_ones_that_change_weights():
+    assert {"sft", "dpo", "rlhf", "distillation"} <= TRAINING
+    assert TRAINING.isdisjoint({"rag", "prompting", "collect_data_first", "do_nothing"})
+
+
+def test_blocks_name_rules_that_exist():
+    known = {pattern.id for pattern in ANTI_PATTERNS}
+
+    assert {block.rule for block in table().blocks} <= known
+
+
+def test_the_decision_is_the_first_row_that_holds():
+    request = ApproachRequest(symptoms=["style"], has_eval_set=False, target_met=True)
+
+    assert decide(request).id == "eval_first"
