@@ -19,8 +19,8 @@ from ft_tools.errors import BadInput
 
 OWNER = "owner.lock"
 SUPERVISOR = "supervisor.lock"
-PROBE_TRIES = 5
-PROBE_SECONDS = 0.002
+PROBE_TRIES = 20
+PROBE_SECONDS = 0.005
 
 
 def take(path: Path) -> int | None:

@@ -1,0 +1,259 @@
+"""Publishing: whole or not at all, private, durable, and honest about the disk."""
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import threading
+
+import pytest
+
+from ft_tools import publish
+from ft_tools.errors import BadInput, DiskFull, OutputExists
+
+
+def mode(path):
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def leftovers(folder):
+    return [path.name for path in folder.rglob("*") if path.name.startswith(publish.STAGING)]
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=lambda mask: f"umask {mask:03o}")
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "status.json"
+    publish.write_file(path, "old")
+    publish.write_file(path, b"new")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["status.json"]
+
+
+def test_files_and_folders_are_private_whatever_the_umask(tmp_path, umask):
+    publish.write_file(tmp_path / "file", "x")
+    publish.append_line(tmp_path / "lines", "x")
+    with publish.new_folder(tmp_path / "deep" / "folder") as staging:
+        (staging / "inner").mkdir()
+        (staging / "inner" / "weights").write_bytes(b"w")
+        assert mode(staging) == 0o700
+    folders = [tmp_path / "deep", tmp_path / "deep/folder", tmp_path / "deep/folder/inner"]
+    files = ["file", "lines", "deep/folder/inner/weights", "deep/folder/manifest.json"]
+    assert {mode(path) for path in folders} == {0o700}
+    assert {mode(tmp_path / name) for name in files} == {0o600}
+
+
+def test_a_link_at_the_target_is_replaced_and_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    (tmp_path / "link").symlink_to(outside)
+    publish.write_file(tmp_path / "link", "ours")
+    assert outside.read_text() == "theirs"
+    assert (tmp_path / "link").read_text() == "ours"
+
+
+def test_a_name_of_the_longest_kind_can_be_written(tmp_path):
+    publish.write_file(tmp_path / ("n" * 255), "x")
+    with publish.new_folder(tmp_path / ("d" * 255)) as staging:
+        (staging / "f").write_text("x")
+    assert (tmp_path / ("d" * 255) / "f").read_text() == "x"
+
+
+def test_lines_of_many_writers_stay_whole_and_none_is_lost(tmp_path):
+    path = tmp_path / "events.jsonl"
+
+    def write(writer):
+        for number in range(200):
+            publish.append_line(path, json.dumps({"writer": writer, "number": number}))
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    assert {(row["writer"], row["number"]) for row in rows} == {
+        (writer, number) for writer in range(8) for number in range(200)
+    }
+
+
+def test_a_torn_line_spoils_only_itself(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": ')
+    publish.append_line(path, '{"c": 3}')
+    assert path.read_bytes() == b'{"a": 1}\n{"b": \n{"c": 3}\n'
+
+
+def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path):
+    with pytest.raises(IsADirectoryError), publish.new_folder(tmp_path / "model") as staging:
+        staging.write_bytes(b"w")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("taken", ["file", "folder", "link"])
+def test_a_taken_name_is_refused_and_stays_as_it_was(tmp_path, taken):
+    final = tmp_path / "model"
+    if taken == "file":
+        final.write_text("theirs")
+    elif taken == "folder":
+        final.mkdir()
+        (final / "theirs").write_text("x")
+    else:
+        final.symlink_to(tmp_path / "elsewhere")
+    before = final.lstat().st_ino
+    with pytest.raises(OutputExists, match="name a new folder"), publish.new_folder(final):
+        pass
+    assert final.lstat().st_ino == before
+    assert leftovers(tmp_path) == []
+
+
+def test_an_empty_folder_may_be_published_over(tmp_path):
+    (tmp_path / "model").mkdir()
+    with publish.new_folder(tmp_path / "model") as staging:
+        (staging / "f").write_text("x")
+    assert publish.verify(tmp_path / "model") == []
+
+
+def test_a_link_inside_a_folder_is_refused_and_its_target_keeps_its_mode(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("x")
+    target.chmod(0o644)
+    with (
+        pytest.raises(BadInput, match="symbolic link"),
+        publish.new_folder(tmp_path / "model") as staging,
+    ):
+        (staging / "link").symlink_to(target)
+    assert mode(target) == 0o644
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_manifest_finds_every_change(tmp_path):
+    folder = tmp_path / "model"
+    with publish.new_folder(folder) as staging:
+        (staging / "inner").mkdir()
+        (staging / "inner" / "a").write_bytes(b"aaaa")
+        (staging / "b").write_bytes(b"bbbb")
+    assert publish.verify(folder) == []
+    (folder / "b").write_bytes(b"bbbX")
+    (folder / "inner" / "a").unlink()
+    assert sorted(publish.verify(folder)) == [
+        "b is not what was written",
+        "inner/a is missing or unreadable",
+    ]
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path):
+    folder = tmp_path / "model"
+    with publish.new_folder(folder) as staging:
+        (staging / "weights").write_bytes(bytes(range(64)))
+    good = (folder / "weights").read_bytes()
+    missed = 0
+    for bit in range(len(good) * 8):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        (folder / "weights").write_bytes(bad)
+        missed += not publish.verify(folder)
+    assert missed == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"files": []}',
+        '{"files": {"a": 1}}',
+        '{"files": {"a": {"bytes": "x", "sha256": 1}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_manifest_that_is_none_is_said_to_be_unreadable(tmp_path, text):
+    (tmp_path / publish.MANIFEST).write_text(text)
+    assert publish.verify(tmp_path) == ["manifest.json is missing or unreadable"]
+
+
+def test_a_manifest_cannot_make_verify_read_outside_its_folder(tmp_path):
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "model").mkdir()
+    entry = {"bytes": 1, "sha256": publish.sha256(tmp_path / "secret")}
+    manifest = {"files": {"../secret": entry}}
+    (tmp_path / "model" / publish.MANIFEST).write_text(json.dumps(manifest))
+    assert publish.verify(tmp_path / "model") == ["'../secret' leads out of the folder"]
+
+
+def test_dead_staging_folders_are_swept_and_living_ones_stay(tmp_path):
+    (tmp_path / ".tmp-model-dead").mkdir()
+    (tmp_path / ".tmp-model-dead" / "weights").write_bytes(b"w")
+    (tmp_path / "mine").mkdir()
+    with publish.new_folder(tmp_path / "model") as staging:
+        assert not (tmp_path / ".tmp-model-dead").exists()
+        assert publish.sweep(tmp_path) == 0
+        assert staging.is_dir()
+    assert sorted(os.listdir(tmp_path)) == ["mine", "model"]
+
+
+def test_a_sweep_follows_no_link(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ".tmp-link").symlink_to(tmp_path / "precious")
+    assert publish.sweep(tmp_path / "work") == 0
+    assert (tmp_path / "precious").is_dir()
+
+
+def test_a_creator_that_a_sweeper_overtakes_makes_another_folder(tmp_path, monkeypatch):
+    """The sweeper strikes between mkdir and lock, the only moment it could."""
+    flock = fcntl.flock
+    strikes = []
+
+    def overtaken(file, how):
+        if not strikes:
+            next(tmp_path.glob(".tmp-*")).rmdir()
+            strikes.append(1)
+        flock(file, how)
+
+    monkeypatch.setattr(publish.fcntl, "flock", overtaken)
+    with publish.new_folder(tmp_path / "model") as staging:
+        (staging / "f").write_text("x")
+    assert strikes == [1]
+    assert publish.verify(tmp_path / "model") == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO])
+def test_a_disk_that_refuses_is_named_with_what_to_do(tmp_path, code):
+    with pytest.raises(DiskFull, match="run it again") as caught:  # noqa: SIM117
+        with publish.disk_full_is_named(tmp_path):
+            raise OSError(code, os.strerror(code))
+    assert os.strerror(code) in str(caught.value)
+    assert caught.value.exit_code == 75
+
+
+def test_other_errors_of_the_system_pass_through(tmp_path):
+    with pytest.raises(PermissionError), publish.disk_full_is_named(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_space_is_required_before_it_is_used(tmp_path):
+    publish.require_space(tmp_path / "not" / "there", 1, "a run")
+    with pytest.raises(DiskFull, match=r"a run needs .* GiB"):
+        publish.require_space(tmp_path, 2**62, "a run")
+
+
+def test_a_folder_that_others_may_write_is_not_ours(tmp_path):
+    tmp_path.chmod(0o777)
+    with pytest.raises(BadInput, match="chmod go-w"):
+        publish.require_own(tmp_path)
+    tmp_path.chmod(0o755)
+    publish.require_own(tmp_path)
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
+    (tmp_path / "runs").write_text("x")
+    with pytest.raises(OutputExists, match="is not a folder"):
+        publish.private_folder(tmp_path / "runs" / "deep")

@@ -1,0 +1,241 @@
+"""Reading a run's files: damaged, torn and strange ones break nothing."""
+
+import os
+import threading
+
+import pytest
+
+from ft_tools.errors import BadData, BadInput, NotFound
+from ft_tools.runs import directory, locks, memory
+from ft_tools.runs.observe import (
+    ListRunsRequest,
+    RunRequest,
+    get_run,
+    list_runs,
+    log_tail,
+    settled,
+    state_of,
+)
+from ft_tools.runs.records import RunEvent, RunInfo, Status
+
+RUN_ID = "sft-0123456789abcdef"
+
+
+@pytest.fixture
+def run_dir(workspace):
+    """Give the directory of a run that nobody holds."""
+    return make_run(workspace, RUN_ID)
+
+
+def make_run(workspace, run_id):
+    folder = workspace / "runs" / run_id
+    folder.mkdir(parents=True)
+    info = RunInfo(run_id=run_id, kind="sft", created_at=1.0)
+    (folder / "run.json").write_text(info.model_dump_json())
+    return folder
+
+
+def test_an_event_is_numbered_by_its_place(run_dir):
+    for message in ("a", "b", "c"):
+        directory.add_event(run_dir, message)
+    assert [(e.seq, e.message) for e in directory.read_events(run_dir)] == [
+        (1, "a"),
+        (2, "b"),
+        (3, "c"),
+    ]
+    assert [e.message for e in directory.read_events(run_dir, after=2)] == ["c"]
+
+
+def test_events_of_concurrent_writers_have_numbers_without_gap_or_double(run_dir):
+    def write(writer):
+        for number in range(100):
+            directory.add_event(run_dir, f"{writer} {number}")
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [e.seq for e in directory.read_events(run_dir)] == list(range(1, 601))
+
+
+def test_a_torn_last_event_is_dropped_and_keeps_its_number_for_nobody_else(run_dir):
+    directory.add_event(run_dir, "whole")
+    with (run_dir / "events.jsonl").open("ab") as stream:
+        stream.write(b'{"at": 1.0, "mess')
+    assert [e.seq for e in directory.read_events(run_dir)] == [1]
+    directory.add_event(run_dir, "after")
+    assert [(e.seq, e.message) for e in directory.read_events(run_dir)] == [
+        (1, "whole"),
+        (3, "after"),
+    ]
+
+
+@pytest.mark.parametrize("line", [b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"at":1}'])
+def test_a_strange_line_is_dropped(run_dir, line):
+    for name in ("events.jsonl", "metrics.jsonl"):
+        (run_dir / name).write_bytes(line + b"\n")
+    directory.add_event(run_dir, "good")
+    assert directory.read_events(run_dir)[-1].message == "good"
+    assert isinstance(directory.read_events(run_dir)[-1], RunEvent)
+    assert all(isinstance(row, dict) for row in directory.read_metrics(run_dir))
+
+
+DAMAGED = [b"", b"{", b"null", b"[]", b'{"state": "flying"}', b"\xff" * 100, b"[" * 100_000]
+
+
+@pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:10]))
+def test_a_damaged_status_is_interrupted_and_says_so(run_dir, data):
+    (run_dir / "status.json").write_bytes(data)
+    report = get_run(RunRequest(run_id=RUN_ID))
+    assert (report.state, report.error.code) == ("interrupted", directory.UNREADABLE)
+    assert report.resumable
+    assert [line.state for line in list_runs(ListRunsRequest()).runs] == ["interrupted"]
+
+
+@pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:10]))
+def test_a_damaged_run_is_listed_as_failed_beside_the_good_ones(workspace, run_dir, data):
+    good = make_run(workspace, "sft-ffffffffffffffff")
+    directory.write_status(good, Status(state="succeeded"))
+    (run_dir / "run.json").write_bytes(data)
+    lines = {line.run_id: line for line in list_runs(ListRunsRequest()).runs}
+    assert lines[RUN_ID].state == "failed"
+    assert lines[RUN_ID].name == "(damaged run.json)"
+    assert lines[good.name].state == "succeeded"
+    with pytest.raises(BadData, match="is damaged"):
+        get_run(RunRequest(run_id=RUN_ID))
+
+
+@pytest.mark.parametrize("data", DAMAGED[:2])
+def test_a_damaged_report_is_a_health_signal(run_dir, data):
+    directory.write_status(run_dir, Status(state="succeeded"))
+    (run_dir / "report.json").write_bytes(data)
+    report = get_run(RunRequest(run_id=RUN_ID))
+    assert report.result is None
+    assert [health.signal for health in report.health] == ["damaged_report"]
+
+
+def test_staging_folders_links_and_strangers_are_no_runs(workspace, run_dir):
+    make_run(workspace, ".tmp-sft-1111111111111111-abcd")
+    make_run(workspace, "notes-1111111111111111")
+    (workspace / "runs" / "sft-2222222222222222").symlink_to(run_dir)
+    assert [path.name for path in directory.all_runs()] == [RUN_ID]
+    with pytest.raises(NotFound):
+        directory.find("sft-2222222222222222")
+
+
+@pytest.mark.parametrize("run_id", ["", "..", "sft-0123", RUN_ID + "\n", "../" + RUN_ID, "x" * 99])
+def test_what_is_no_run_id_is_refused(workspace, run_id):
+    with pytest.raises(BadInput, match="is not a run id"):
+        directory.find(run_id)
+
+
+@pytest.mark.parametrize("state", ["validating", "queued", "running"])
+def test_a_run_that_nobody_holds_and_has_no_end_is_interrupted(run_dir, state):
+    directory.write_status(run_dir, Status(state=state))
+    assert settled(run_dir)[1] == "interrupted"
+    assert get_run(RunRequest(run_id=RUN_ID)).reason == "crash"
+
+
+def test_a_run_that_died_while_it_was_cancelled_is_cancelled(run_dir):
+    directory.write_status(run_dir, Status(state="running"))
+    assert directory.mark_cancel(run_dir)
+    assert not directory.mark_cancel(run_dir)
+    report = get_run(RunRequest(run_id=RUN_ID))
+    assert (report.state, report.reason) == ("cancelled", "user")
+
+
+def test_an_end_counts_once_nobody_holds_the_run(run_dir):
+    directory.write_status(run_dir, Status(state="succeeded"))
+    lock = locks.take(run_dir / locks.OWNER)
+    assert settled(run_dir)[1] == "running"
+    assert state_of(run_dir, directory.read_status(run_dir)) == "running"
+    os.close(lock)
+    assert settled(run_dir)[1] == "succeeded"
+
+
+def test_a_held_run_is_stalled_after_silence_on_the_monotonic_clock(run_dir, monkeypatch):
+    directory.write_status(run_dir, Status(state="running"))
+    lock = locks.take(run_dir / locks.OWNER)
+    now = directory.time.monotonic()
+    for silence, state in ((299.0, "running"), (301.0, "stalled")):
+        monkeypatch.setattr(directory.time, "monotonic", lambda s=silence: now + s)
+        assert settled(run_dir)[1] == state
+    os.close(lock)
+
+
+def test_a_clock_that_is_set_makes_no_run_stall(run_dir, monkeypatch):
+    directory.write_status(run_dir, Status(state="running"))
+    lock = locks.take(run_dir / locks.OWNER)
+    wall = directory.time.time()
+    monkeypatch.setattr(directory.time, "time", lambda: wall + 1e6)
+    assert settled(run_dir)[1] == "running"
+    os.close(lock)
+
+
+def test_a_lock_is_seen_taken_and_free_again(tmp_path):
+    path = tmp_path / "owner.lock"
+    assert not locks.is_held(path)
+    held = locks.take(path)
+    assert locks.is_held(path)
+    assert locks.take(path) is None
+    os.close(held)
+    assert not locks.is_held(path)
+
+
+def test_readers_that_look_do_not_keep_a_taker_out(tmp_path):
+    path = tmp_path / "owner.lock"
+    os.close(locks.take(path))
+    stop = threading.Event()
+
+    def look():
+        while not stop.is_set():
+            locks.is_held(path)
+
+    readers = [threading.Thread(target=look) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    refused = 0
+    for _ in range(200):
+        held = locks.take(path)
+        refused += held is None
+        if held is not None:
+            os.close(held)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert refused == 0
+
+
+def test_a_log_tail_is_bounded_escaped_and_without_secrets(run_dir):
+    token = "hf_" + "aB3" * 11
+    long = "x" * 1000
+    text = f"{'first ' * 20_000}\n\x1b[31mred {token}\n10%\r20%\r30%\n{long}\n"
+    (run_dir / "log.txt").write_text(text)
+    tail = log_tail(run_dir, 10)
+    assert tail == ["\\x1b[31mred [redacted]", "30%", "x" * 300]
+
+
+def test_a_secret_whose_beginning_the_window_cuts_off_is_not_shown(run_dir):
+    token = "hf_" + "aB3" * 11
+    (run_dir / "log.txt").write_text("z" * 100 + token + "y" * (64 * 1024 - 10) + "\nlast\n")
+    assert log_tail(run_dir, 10) == ["last"]
+
+
+def test_memory_kills_are_counted_where_the_kernel_counts(tmp_path, monkeypatch):
+    groups = tmp_path / "cgroup"
+    groups.write_text("4:memory:/one/two\n0::/three\n")
+    monkeypatch.setattr(memory, "OWN_GROUPS", groups)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "sys")
+    monkeypatch.setattr(memory, "HOST_COUNTERS", tmp_path / "vmstat")
+    assert memory.oom_kills() is None
+    (tmp_path / "vmstat").write_text("nr_free 1\noom_kill 7\n")
+    assert memory.oom_kills() == 7
+    second = tmp_path / "sys" / "three"
+    second.mkdir(parents=True)
+    (second / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    assert memory.oom_kills() == 2
+    first = tmp_path / "sys" / "memory" / "one" / "two"
+    first.mkdir(parents=True)
+    (first / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
+    assert memory.oom_kills() == 1

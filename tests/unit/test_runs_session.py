@@ -1,0 +1,191 @@
+"""A worker's side of a run: honest progress, readable status, and an end whatever happens."""
+
+import errno
+import json
+import math
+
+import pytest
+from pydantic import BaseModel
+
+from ft_tools.errors import BadData, DiskFull
+from ft_tools.runs import directory, session
+from ft_tools.runs.records import RunInfo
+from ft_tools.runs.session import Session, Stopped
+
+
+class Nothing(BaseModel):
+    pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Give a monotonic clock that the test moves."""
+    now = [1000.0]
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def worker(workspace):
+    """Give the session of a run that this process works for."""
+    run_dir = workspace / "runs" / "sft-0123456789abcdef"
+    run_dir.mkdir(parents=True)
+    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=1.0)
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    return Session(run_dir)
+
+
+def written(worker):
+    return directory.read_status(worker.run_dir)
+
+
+def etas(worker, clock, seconds, total):
+    """Return the estimate after each step."""
+    found = []
+    for step, duration in enumerate(seconds, start=1):
+        clock[0] += duration
+        worker.progress(step, total)
+        worker.update()
+        found.append(written(worker).progress.eta_seconds)
+    return found
+
+
+def test_an_estimate_is_hidden_for_ten_steps_and_leaves_out_the_warm_up(worker, clock):
+    found = etas(worker, clock, [100.0] + [1.0] * 19, total=100)
+    assert found[:10] == [None] * 10
+    assert found[10] == 89.0
+    assert found[-1] == 80.0
+
+
+def test_a_slow_step_is_told_after_half_a_minute(worker, clock):
+    found = etas(worker, clock, [50.0, 20.0, 20.0], total=10)
+    assert found == [None, None, 140.0]
+
+
+def test_a_new_phase_counts_its_own_steps(worker, clock):
+    etas(worker, clock, [1.0] * 12, total=12)
+    worker.phase("evaluate")
+    found = etas(worker, clock, [2.0] * 11, total=21)
+    assert found == [None] * 10 + [20.0]
+
+
+def test_steps_that_begin_again_are_counted_anew(worker, clock):
+    etas(worker, clock, [1.0] * 12, total=12)
+    assert etas(worker, clock, [1.0], total=12) == [None]
+
+
+def test_progress_without_a_total_has_no_fraction_and_none_exceeds_one(worker, clock):
+    worker.progress(3, 0)
+    worker.update()
+    assert written(worker).progress.fraction == 0.0
+    worker.progress(12, 10)
+    worker.update()
+    assert written(worker).progress.fraction == 1.0
+
+
+def test_quick_steps_are_written_twice_a_second_and_the_last_at_the_end(worker, clock, monkeypatch):
+    writes = []
+    write_status = directory.write_status
+    monkeypatch.setattr(
+        directory, "write_status", lambda *args: writes.append(1) or write_status(*args)
+    )
+    for step in range(1, 101):
+        clock[0] += 0.01
+        worker.progress(step, 100)
+    assert len(writes) == 2
+    worker.end("succeeded")
+    assert written(worker).progress.step == 100
+
+
+def test_a_loss_that_is_not_a_number_leaves_the_status_readable_and_is_said_once(worker):
+    worker.metrics({"loss": 2.0, "step": 1})
+    for value in (math.nan, math.inf):
+        worker.metrics({"loss": value, "step": 2})
+    worker.update()
+    assert written(worker).metrics == {"loss": 2.0, "step": 2.0}
+    assert directory.read_metrics(worker.run_dir)[1:] == [{"step": 2}, {"step": 2}]
+    said = [e.message for e in directory.read_events(worker.run_dir) if e.level == "error"]
+    assert said == ["loss is not a finite number any more"]
+
+
+def test_a_status_with_a_number_that_is_none_would_be_unreadable(worker):
+    """Why metrics leave them out."""
+    worker.update(metrics={"loss": math.nan})
+    assert written(worker).error.code == directory.UNREADABLE
+
+
+def raising(error):
+    def work(_session):
+        raise error
+
+    return work
+
+
+ENDS = {
+    "disk full": (OSError(errno.ENOSPC, "No space left"), "interrupted", "disk_full", 75),
+    "quota": (OSError(errno.EDQUOT, "Quota exceeded"), "interrupted", "disk_full", 75),
+    "read-only": (OSError(errno.EROFS, "Read-only"), "interrupted", "disk_full", 75),
+    "rust": (RuntimeError("I/O error: No space left on device"), "interrupted", "disk_full", 75),
+    "host memory": (MemoryError(), "failed", "out_of_memory", 5),
+    "gpu memory": (RuntimeError("CUDA out of memory."), "failed", "out_of_memory", 5),
+    "ours": (BadData("x", "is bad", "mend it"), "failed", None, 2),
+    "bug": (ValueError("a row of the dataset"), "failed", "crash", 5),
+    "exit": (SystemExit(0), "failed", "crash", 5),
+    "asked": (Stopped(), "interrupted", "preempted", 0),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_whatever_happens_there_is_an_end_with_a_reason_and_a_code(worker, name):
+    error, state, reason, code = ENDS[name]
+    assert session._run(worker, raising(error)) == code
+    status = written(worker)
+    assert (status.state, status.reason) == (state, reason)
+    assert status.ended_at is not None
+
+
+def test_a_full_disk_behind_another_error_is_found(worker):
+    def work(_session):
+        try:
+            raise OSError(errno.ENOSPC, "x")
+        except OSError as error:
+            raise RuntimeError("PytorchStreamWriter failed") from error
+
+    assert session._run(worker, work) == DiskFull.exit_code
+    assert written(worker).error.hint == "free some space, then resume_run"
+
+
+def test_a_full_disk_gives_the_reserve_back_for_the_last_words(worker):
+    directory.reserve_space(worker.run_dir)
+    assert (worker.run_dir / "reserve").stat().st_size == directory.RESERVE_BYTES
+    session._run(worker, raising(OSError(errno.ENOSPC, "x")))
+    assert not (worker.run_dir / "reserve").exists()
+
+
+def test_text_of_a_library_stays_out_of_the_status(worker):
+    session._run(worker, raising(ValueError("a row of the dataset")))
+    assert "a row" not in (worker.run_dir / "status.json").read_text()
+    assert written(worker).error.message.startswith("ValueError in test_runs_session.py:")
+
+
+def test_a_cancel_before_the_work_begins_ends_it(worker):
+    directory.mark_cancel(worker.run_dir)
+    assert session._run(worker, raising(AssertionError("it began"))) == 0
+    assert (written(worker).state, written(worker).reason) == ("cancelled", "user")
+
+
+def test_a_report_is_written_without_secrets(worker):
+    token = "hf_" + "aB3" * 11
+
+    class Report(BaseModel):
+        text: str
+
+    assert session._run(worker, lambda _: Report(text=f"see {token}")) == 0
+    assert json.loads((worker.run_dir / "report.json").read_text()) == {"text": "see [redacted]"}
+    assert written(worker).state == "succeeded"
+
+
+def test_what_is_printed_is_masked(capsys):
+    stream = session._Redacted(session.sys.stderr)
+    stream.write("hf_" + "aB3" * 11 + "\n")
+    assert capsys.readouterr().err == "[redacted]\n"

@@ -1,0 +1,92 @@
+"""Starting runs: what is refused before anything is written, and what a supervisor is given."""
+
+import os
+
+import pytest
+from pydantic import BaseModel
+
+from ft_tools import workspace as ws
+from ft_tools.errors import BadInput
+from ft_tools.runs import family, start
+
+
+class Empty(BaseModel):
+    pass
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "runpy",
+        "http.server",
+        "ft_tools.workers",
+        "ft_tools.workers.deep.er",
+        "ft_tools.workers..sft",
+        "ft_tools.workers.sft;x",
+        "-c",
+        "",
+    ],
+)
+def test_a_module_of_no_worker_package_is_refused(module):
+    with pytest.raises(BadInput, match=start.WORKERS_VARIABLE):
+        start.allowed_worker(module)
+
+
+def test_workers_of_the_package_and_of_named_ones_are_allowed(monkeypatch):
+    assert start.allowed_worker("ft_tools.workers.sft") == "ft_tools.workers.sft"
+    monkeypatch.setenv(start.WORKERS_VARIABLE, "mine.workers,,other")
+    assert start.allowed_worker("mine.workers.steps") == "mine.workers.steps"
+    with pytest.raises(BadInput):
+        start.allowed_worker("other.deep.steps")
+
+
+def test_every_kind_has_a_worker_of_the_package():
+    for name in start.WORKERS.values():
+        start.allowed_worker(f"{start.WORKER_PACKAGE}.{name}")
+
+
+def test_a_workspace_that_others_may_write_is_refused_before_anything_is_written(workspace):
+    (workspace / "runs").mkdir()
+    (workspace / "runs").chmod(0o777)
+    with pytest.raises(BadInput, match="chmod go-w"):
+        start.start("audit", Empty(), Empty())
+    assert os.listdir(workspace / "runs") == []
+
+
+def test_a_worker_that_is_not_allowed_is_refused_before_anything_is_written(workspace):
+    with pytest.raises(BadInput):
+        start.start("audit", Empty(), Empty(), worker="runpy")
+    assert os.listdir(workspace) == []
+
+
+def test_an_id_that_another_kind_used_is_refused(workspace):
+    taken = workspace / "runs" / ("sft-" + start.hashlib.sha256(b"mine").hexdigest()[:16])
+    taken.mkdir(parents=True)
+    with pytest.raises(BadInput, match="which is no audit run"):
+        start.start("audit", Empty(), Empty(), request_id="mine")
+
+
+def test_a_supervisor_gets_absolute_places_and_no_mark_of_another_run(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv(ws.VARIABLE, ".")
+    monkeypatch.setenv(ws.CACHE_VARIABLE, "cache")
+    monkeypatch.setenv(family.MARK, "another")
+    given = start._environment((7, 8))
+    assert given[ws.VARIABLE] == str(workspace)
+    assert given[ws.CACHE_VARIABLE] == str(workspace / "cache")
+    assert family.MARK not in given
+    assert given[start.LOCKS_VARIABLE] == "8"
+    assert start.LOCKS_VARIABLE not in start._environment(())
+
+
+def test_modules_are_not_searched_in_the_folder_of_a_run():
+    assert "-P" in start.command("ft_tools.runs.supervisor")
+
+
+def test_the_supervisor_imports_nothing_heavy():
+    heavy = ("torch", "numpy", "transformers", "mcp", "rich", "cyclopts", "datasets")
+    code = f"import ft_tools.runs.supervisor, sys; print([m for m in {heavy} if m in sys.modules])"
+    found = start.subprocess.run(
+        [start.sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

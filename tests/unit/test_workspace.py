@@ -1,0 +1,121 @@
+"""Paths stay inside the workspace, and what is wrong with one is said."""
+
+import os
+
+import pytest
+
+from ft_tools import workspace as ws
+from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace
+
+
+def test_the_first_folder_keeps_the_runs_and_all_may_be_read(tmp_path, monkeypatch):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        (folder / "data.jsonl").write_text(folder.name)
+    monkeypatch.setenv(ws.VARIABLE, f"{one}{os.pathsep}{two}")
+    assert ws.runs_dir() == one / "runs"
+    assert ws.existing("data.jsonl") == one / "data.jsonl"
+    assert ws.existing(str(two / "data.jsonl")) == two / "data.jsonl"
+
+
+def test_a_home_in_the_workspace_variable_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(ws.VARIABLE, "~/work")
+    assert ws.roots() == [tmp_path / "work"]
+
+
+def test_the_cache_is_ours_xdg_or_home_and_never_relative(monkeypatch, tmp_path):
+    monkeypatch.delenv(ws.CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert ws.cache_dir() == tmp_path / ".cache" / "fine-tuning-llm"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert ws.cache_dir() == tmp_path / "xdg" / "fine-tuning-llm"
+    monkeypatch.setenv(ws.CACHE_VARIABLE, str(tmp_path / "own"))
+    assert ws.cache_dir() == tmp_path / "own"
+
+
+def test_a_twin_that_only_shares_the_prefix_is_outside(workspace):
+    twin = workspace.with_name(workspace.name + "-twin")
+    twin.mkdir()
+    with pytest.raises(OutsideWorkspace, match=ws.VARIABLE):
+        ws.resolve(str(twin))
+
+
+def test_a_link_that_leads_out_is_outside(workspace, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    (workspace / "link").symlink_to(outside)
+    with pytest.raises(OutsideWorkspace):
+        ws.existing("link")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "a\0b", "a" * 5000, "\ud800", "loop", "x" * 300],
+    ids=["empty", "NUL", "too long", "surrogate", "loop", "name too long"],
+)
+def test_a_name_that_no_file_can_have_is_bad_input(workspace, path):
+    (workspace / "loop").symlink_to("loop")
+    with pytest.raises((BadInput, NotFound)):
+        ws.existing(path)
+
+
+def test_a_path_that_is_not_there_is_not_found(workspace):
+    with pytest.raises(NotFound, match="check the spelling"):
+        ws.existing("data.jsonl")
+
+
+def test_an_output_folder_is_absent_or_empty(workspace):
+    (workspace / "empty").mkdir()
+    (workspace / "file").write_text("x")
+    (workspace / "full").mkdir()
+    (workspace / "full" / "x").write_text("x")
+    assert ws.new_folder("empty") == workspace / "empty"
+    assert ws.new_folder("deep/new") == workspace / "deep" / "new"
+    for taken in ("file", "full", "file/below"):
+        with pytest.raises(OutputExists, match="name a new folder"):
+            ws.new_folder(taken)
+
+
+def test_a_file_is_opened_and_read(workspace):
+    (workspace / "deep").mkdir()
+    (workspace / "deep" / "data").write_bytes(b"text")
+    with ws.open_file(workspace / "deep" / "data") as stream:
+        assert stream.read() == b"text"
+
+
+def test_a_link_is_not_followed_at_any_place(workspace, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "data").write_text("secret")
+    (workspace / "folder").symlink_to(outside)
+    (workspace / "file").symlink_to(outside / "data")
+    for path in (workspace / "folder" / "data", workspace / "file"):
+        with pytest.raises(OutsideWorkspace, match="became a link"):
+            ws.open_file(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "the workspace itself"])
+def test_what_is_no_regular_file_is_refused_without_waiting(workspace, kind):
+    path = workspace / "thing"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path = workspace
+    with pytest.raises(BadInput, match="regular file"):
+        ws.open_file(path)
+
+
+def test_a_file_that_is_gone_is_not_found_and_leaks_no_descriptor(workspace):
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(20):
+        with pytest.raises(NotFound):
+            ws.open_file(workspace / "deep" / "gone")
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_dots_in_a_resolved_path_are_refused(workspace):
+    with pytest.raises(OutsideWorkspace):
+        ws.open_file(workspace / ".." / "x")
