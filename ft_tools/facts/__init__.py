@@ -1,1 +1,198 @@
 """Facts about the world, read from the TOML files beside this one; every row names its source."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools.errors import UnknownName
+
+NUM_SUGGESTED = 8
+
+
+class Fact(BaseModel):
+    """A row of a facts file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = Field(min_length=8, description="Where the row comes from: an address or paper.")
+
+
+class Named(Fact):
+    """A row that other names stand for too."""
+
+    aliases: tuple[str, ...] = Field((), description="Other names of the same thing.")
+
+
+class Gpu(Named):
+    """One accelerator, as its datasheet gives it."""
+
+    memory_gib: float = Field(gt=0, description="Memory as the datasheet prints it.")
+    usable_gib: float | None = Field(
+        None, gt=0, description="Total memory that CUDA reports to PyTorch, where published."
+    )
+    usable_source: str | None = Field(None, description="Where usable_gib was published.")
+    bf16_dense_tflops: float | None = Field(
+        None, gt=0, description="Peak dense bf16 rate, no sparsity; null without bf16 units."
+    )
+
+
+class ModelFacts(Named):
+    """One published model: what its config.json says, and its published size."""
+
+    config: dict[str, Any] = Field(description="Keys of config.json that fix the shapes.")
+    total_params: int = Field(gt=0, description="Published parameter count, tied weights once.")
+    licence: str = Field(description="Licence, as the model card names it.")
+
+
+class Threshold(Fact):
+    """A decision number."""
+
+    value: float | int | str | tuple[float, ...] | tuple[str, ...]
+    units: str
+    why: str
+
+    @property
+    def number(self) -> float:
+        """Return the value as a number.
+
+        Raises:
+            TypeError: The value is text or a list.
+        """
+        if not isinstance(self.value, int | float):
+            raise TypeError(f"not a number: {self.value!r}")
+        return float(self.value)
+
+
+Row = TypeVar("Row", bound=Named)
+
+
+@cache
+def gpus() -> Mapping[str, Gpu]:
+    """Return every known GPU, keyed by name."""
+    return _rows("gpus.toml", Gpu)
+
+
+@cache
+def models() -> Mapping[str, ModelFacts]:
+    """Return every model of the catalog, keyed by its Hub id."""
+    return _rows("models.toml", ModelFacts)
+
+
+@cache
+def thresholds() -> Mapping[str, Threshold]:
+    """Return every decision number, keyed by its dotted id."""
+    return MappingProxyType(
+        {key: Threshold.model_validate(row) for key, row in _leaves(_table("thresholds.toml"))}
+    )
+
+
+def gpu(name: str) -> Gpu:
+    """Look a GPU up by name or alias; case, spaces, dashes and the vendor's name don't matter.
+
+    Raises:
+        UnknownName: No row has that name; the message lists the nearest ones first.
+
+    >>> gpu("nvidia a100 80gb").memory_gib
+    80.0
+    """
+    return _find("GPU", name, gpus(), "or pass gpu_memory_gib, the card's memory in GiB")
+
+
+def model(name: str) -> ModelFacts:
+    """Look a model up by its Hub id or by that of a model with the same shapes.
+
+    Raises:
+        UnknownName: No row has that name; the message lists the nearest ones first.
+
+    >>> model("meta-llama/Meta-Llama-3-8B-Instruct").total_params
+    8030261248
+    """
+    cure = (
+        "or name a folder with its config.json, or pass the shapes: num_layers, hidden_size, "
+        "intermediate_size, num_heads, num_kv_heads, vocab_size"
+    )
+    return _find("model", name, models(), cure)
+
+
+def has_model(name: str) -> bool:
+    """Say whether the catalog has a model of that name."""
+    return _lookup(name, models()) is not None
+
+
+def threshold(threshold_id: str) -> Threshold:
+    """Look a decision number up.
+
+    Raises:
+        UnknownName: No row has that id.
+
+    >>> threshold("lora.rank_style").value
+    8
+    """
+    if threshold_id not in thresholds():
+        raise UnknownName("threshold", threshold_id, _nearest(threshold_id, thresholds()))
+    return thresholds()[threshold_id]
+
+
+def number(threshold_id: str) -> float:
+    """Return the value of a threshold that is a number.
+
+    >>> number("lora.rank_style")
+    8.0
+    """
+    return threshold(threshold_id).number
+
+
+def _table(file: str) -> dict[str, Any]:
+    return tomllib.loads(files("ft_tools.facts").joinpath(file).read_text(encoding="utf-8"))
+
+
+def _rows(file: str, row_type: type[Row]) -> Mapping[str, Row]:
+    return MappingProxyType(
+        {name: row_type.model_validate(row) for name, row in _table(file).items()}
+    )
+
+
+def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Walk nested tables down to the rows, which have a `value`."""
+    for key, below in table.items():
+        if "value" in below:
+            yield prefix + key, below
+        else:
+            yield from _leaves(below, f"{prefix}{key}.")
+
+
+def _plain(name: str) -> str:
+    kept = "".join(c for c in name.lower() if c.isalnum())
+    for word in ("nvidia", "geforce", "tesla", "amd", "instinct"):
+        kept = kept.removeprefix(word)
+    return kept
+
+
+def _lookup(name: str, table: Mapping[str, Row]) -> Row | None:
+    if name in table:
+        return table[name]
+    wanted = _plain(name)
+    for known, row in table.items():
+        if wanted in {_plain(known), *map(_plain, row.aliases)}:
+            return row
+    return None
+
+
+def _find(kind: str, name: str, table: Mapping[str, Row], cure: str) -> Row:
+    row = _lookup(name, table)
+    if row is None:
+        near = ", ".join(_nearest(name, table))
+        raise UnknownName(kind, name, table, f"nearest: {near}; {cure}")
+    return row
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    plain = {_plain(k): k for k in known}
+    close = difflib.get_close_matches(_plain(name), plain, n=NUM_SUGGESTED, cutoff=0.0)
+    return [plain[c] for c in close]
