@@ -101,6 +101,12 @@ def serve(
 
 
 @app.command
+def demo(*, output: str = "demo-output") -> None:  # pragma: no cover - replaces the process
+    """Do the whole job on a small real model; ends with one HTML report, below --output."""
+    os.execv(sys.executable, [sys.executable, "-m", "ft_tools.demo", "--output", output])
+
+
+@app.command
 def status(run_id: str | None = None) -> None:
     """Show one run, or the newest ones."""
     report = get_run(RunRequest(run_id=run_id)) if run_id else list_runs(ListRunsRequest())
@@ -170,12 +176,12 @@ def _register(name: str, spec: Tool) -> None:
 def _parameter(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
     kind = inspect.Parameter
     default = None if field.is_required() else field.get_default(call_default_factory=True)
+    simple = _without_json(field.annotation)
     about = Parameter(
         help=field.description,
         show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
-        negative=() if field.annotation is not bool else None,
+        negative=None if simple is bool else (),
     )
-    simple = _without_json(field.annotation)
     if key in required:
         annotation: Any = Annotated[simple, about]
         return kind(key, kind.POSITIONAL_OR_KEYWORD, annotation=annotation)

@@ -23,6 +23,8 @@ Format = Literal["auto", "human", "agent", "json", "quiet"]
 END_CODES: dict[State, int] = {"succeeded": 0, "failed": 5, "interrupted": 5, "cancelled": 130}
 POLL_SECONDS = 0.5
 IDS = ("run_id", "plan_hash")
+SENTENCE = 32
+"""Characters from which the parts of a list get a line each."""
 
 
 def chosen(wanted: Format) -> Format:
@@ -139,7 +141,8 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
         for reason in reasons:
             threshold = f" (line: {reason['threshold']})" if "threshold" in reason else ""
             observed = f": {reason['observed']}" if "observed" in reason else ""
-            console.print(f"  {escape(reason['rule'])}{escape(str(observed))}{escape(threshold)}")
+            line = f"{reason['rule']}{observed}{threshold}"
+            console.print(f"  {escape(line)}", soft_wrap=True)
             console.print(f"    [dim]{escape(reason['source'])}[/]")
     if steps:
         console.print("\n[bold]next[/]")
@@ -159,6 +162,10 @@ def _block(console: Console, values: dict[str, Any], indent: int) -> None:
         elif isinstance(value, list) and isinstance(value[0], dict):
             console.print(f"{pad}[bold]{escape(name)}[/]")
             _table(console, value)
+        elif isinstance(value, list) and any(len(str(part)) > SENTENCE for part in value):
+            console.print(f"{pad}[bold]{escape(name)}[/]")
+            for part in value:
+                console.print(f"{pad}  - {escape(str(part))}", soft_wrap=True)
         elif isinstance(value, list):
             console.print(f"{pad}[bold]{escape(name)}[/] {escape(', '.join(map(str, value)))}")
         else:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from ft_tools.approach import ApproachReport, ApproachRequest, recommend_approach
 from ft_tools.runs.observe import ListRunsReport, ListRunsRequest, RunRequest, get_run, list_runs
 from ft_tools.runs.records import RunReport
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
@@ -25,6 +26,9 @@ class Tool:
 
 
 TOOLS = {
+    "recommend_approach": Tool(
+        "Choose an approach", recommend_approach, ApproachRequest, ApproachReport, "reads"
+    ),
     "list_runs": Tool("List runs", list_runs, ListRunsRequest, ListRunsReport, "reads"),
     "get_run": Tool("Look at a run", get_run, RunRequest, RunReport, "reads"),
     "cancel_run": Tool("Cancel a run", cancel_run, CancelRequest, RunReport, "stops"),

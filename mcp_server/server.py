@@ -26,6 +26,7 @@ from ft_tools.errors import FineTuningError
 from ft_tools.requests import complaints
 from ft_tools.secrets import redact
 from ft_tools.tools import TOOLS, Effect
+from mcp_server import skill
 
 HINTS: dict[Effect, dict[str, bool]] = {
     "reads": {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True},
@@ -131,3 +132,4 @@ server = Server(
     on_list_tools=list_tools,
     on_call_tool=call_tool,
 )
+skill.install(server)

@@ -18,6 +18,7 @@ CONFIG = {
 }
 
 GOOD: dict[str, dict[str, object]] = {
+    "recommend_approach": {"symptoms": ["style"], "num_demonstrations": 400},
     "list_runs": {},
     "get_run": {"run_id": RUN_ID, "log_lines": 5},
     "cancel_run": {"run_id": RUN_ID},

@@ -1,0 +1,74 @@
+"""What is written must be what is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ft_tools import errors
+from ft_tools.terminal import END_CODES
+from ft_tools.tools import TOOLS
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "SKILL.md", "AGENTS.md", "CHANGELOG.md"]
+REFERENCES = sorted((ROOT / "references").glob("*.md"))
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "SKILL.md"])
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_tool_is_named_in(page, tool):
+    assert f"`{tool}`" in read(page)
+
+
+@pytest.mark.parametrize("reference", REFERENCES, ids=lambda path: path.name)
+def test_every_reference_is_linked_from_the_skill_and_short(reference):
+    assert f"references/{reference.name}" in read("SKILL.md")
+    assert len(reference.read_text(encoding="utf-8").splitlines()) < 300
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(f"references/{path.name}" for path in REFERENCES)])
+def test_every_relative_link_leads_somewhere(page):
+    folder = (ROOT / page).parent
+    for target in re.findall(r"\]\(([^)#\s]+)\)", read(page)):
+        if not target.startswith(("http://", "https://", "skill://")):
+            assert (folder / target).exists(), f"{page} links {target}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "SKILL.md"])
+def test_every_command_shown_exists(page):
+    commands = {name.replace("_", "-") for name in TOOLS} | {
+        *("serve", "demo", "status", "logs", "wait", "cancel", "open"),
+    }
+    shown = set(re.findall(r"fine-tuning-llm ([a-z][a-z-]+)", read(page)))
+    assert shown <= commands
+
+
+def test_every_exit_code_is_written_down():
+    described = set(map(int, re.findall(r"(\d+) [a-z]", read("README.md").split("Exit codes:")[1])))
+    used = {value.exit_code for value in vars(errors).values() if hasattr(value, "exit_code")}
+    assert used | set(END_CODES.values()) | {0, 2} <= described
+
+
+def test_the_guide_for_contributors_stays_on_one_page():
+    assert len(read("AGENTS.md").splitlines()) <= 64
+
+
+def test_nothing_names_a_machine_or_a_package_registry():
+    forbidden = re.compile(r"/work/|/root/|--(extra-)?index-url|pypi\.org/simple|/opt/wheels")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in {".png", ".gguf"} or path == Path(__file__) or not path.is_file():
+            continue
+        assert not forbidden.search(path.read_text(encoding="utf-8")), name
