@@ -110,7 +110,7 @@ def _alternatives(request: ApproachRequest, row: Decision, now: Situation) -> li
 
 
 def _blocked(row: Decision, now: Situation) -> list[Block]:
-    blocks = {}
+    blocks: dict[tuple[Approach, str], Block] = {}
     for block in table().blocks:
         if block.approach != row.approach and holds(block.when, now):
             blocks.setdefault(

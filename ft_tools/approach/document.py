@@ -73,20 +73,6 @@ def _classics() -> str:
     return _table(("rule of thumb", "its limit", "source"), rows)
 
 
-def _costs() -> str:
-    rows = [
-        (f"`{name}`", _dollars(each.usd_low, each.usd_high), each.time, each.data)
-        for name, each in table().approaches.items()
-    ]
-    return _table(("approach", "once, USD", "time", "data"), rows)
-
-
-def _dollars(low: float, high: float | None) -> str:
-    if high is None:
-        return f"above {low:,.0f}"
-    return f"{low:,.0f} to {high:,.0f}" if high else "0"
-
-
 def _source(source: str) -> str:
     return f"[source]({source})" if source.startswith("https://") else source
 
@@ -96,7 +82,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "thresholds": _thresholds,
     "evidence": _evidence,
     "classics": _classics,
-    "costs": _costs,
     "rules": markdown_table,
 }
 

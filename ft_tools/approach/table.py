@@ -114,6 +114,7 @@ class Table(_Row):
     blocks: list[BlockRow]
     classics: list[ClassicRow]
     approaches: dict[Approach, ApproachFacts]
+    gpu_time: dict[str, Threshold]
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Table":

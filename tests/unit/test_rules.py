@@ -1,0 +1,66 @@
+"""The anti-patterns: named once, sourced, and the same in code and prose."""
+
+from pathlib import Path
+
+import pytest
+
+from ft_tools.approach.document import fill
+from ft_tools.errors import Refused, UnknownName
+from ft_tools.rules import ANTI_PATTERNS, markdown_table, refusal, rule
+from ft_tools.tools import TOOLS
+
+ROOT = Path(__file__).parent.parent.parent
+CLASSIC = {
+    "knowledge_injection",
+    "same_family_data",
+    "dpo_before_sft",
+    "no_quality_filter",
+    "validation_unwatched",
+    "quantize_unmerged",
+}
+
+
+def test_the_six_classic_mistakes_are_named():
+    assert {pattern.id for pattern in ANTI_PATTERNS} >= CLASSIC
+
+
+def test_ids_are_unique():
+    assert len({pattern.id for pattern in ANTI_PATTERNS}) == len(ANTI_PATTERNS)
+
+
+@pytest.mark.parametrize("pattern", ANTI_PATTERNS, ids=lambda pattern: pattern.id)
+def test_each_rule_says_where_it_fires_how_to_override_it_and_who_says_so(pattern):
+    assert pattern.tools
+    assert pattern.override.endswith(".")
+    assert pattern.source.startswith("https://")
+    assert pattern.rule.startswith("Do not")
+
+
+def test_a_refusal_names_the_rule_what_was_seen_the_cure_and_the_way_around():
+    error = refusal("dpo_before_sft", "gpt2 is a raw base model", "Give sft_run.")
+
+    assert isinstance(error, Refused)
+    for part in ("dpo_before_sft", "gpt2 is a raw base model", "Give sft_run.", "accept_findings"):
+        assert part in str(error)
+
+
+def test_an_unknown_rule_is_refused_with_those_there_are():
+    with pytest.raises(UnknownName, match="dpo_before_sft"):
+        rule("dpo_after_sft")
+
+
+def test_the_reference_is_what_the_tables_make():
+    text = (ROOT / "references" / "choosing.md").read_text(encoding="utf-8")
+
+    assert markdown_table() in text
+    assert fill(text) == text, (
+        "run `python -m ft_tools.approach.document references/choosing.md` and review"
+    )
+
+
+def test_rules_fire_in_tools_that_exist():
+    named = {tool for pattern in ANTI_PATTERNS for tool in pattern.tools}
+
+    if missing := named - TOOLS.keys():
+        pytest.skip(f"not in TOOLS yet: {sorted(missing)}")
+    assert named <= TOOLS.keys()
