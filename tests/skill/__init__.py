@@ -1,0 +1,1 @@
+"""What the skill should lead an agent to do, and a checker of the calls it made."""

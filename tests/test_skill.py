@@ -1,0 +1,370 @@
+"""SKILL.md and references/: valid, safe to publish, true to the code, and served over MCP."""
+
+import hashlib
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from mcp import Client, MCPError, types
+from mcp.server import Server
+from pydantic import BaseModel, ConfigDict
+from skills_ref import validate
+
+from ft_tools.rules import ANTI_PATTERNS
+from ft_tools.tools import TOOLS
+from mcp_server import skill
+from mcp_server.frontmatter import frontmatter
+
+ROOT = Path(__file__).parent.parent
+SKILL = ROOT / "SKILL.md"
+REFERENCES = sorted((ROOT / "references").glob("*.md"))
+PROSE = [SKILL, *REFERENCES]
+CODE = sorted([*(ROOT / "ft_tools").rglob("*.py"), *(ROOT / "mcp_server").rglob("*.py")])
+WANTED = {
+    "choosing",
+    "data",
+    "lora",
+    "memory",
+    "training",
+    "preference",
+    "quantizing",
+    "evaluating",
+    "scaling",
+}
+# The rules of the registry's scan that a fine-tuning skill is apt to hit:
+# openclaw/clawhub convex/lib/moderationEngine.ts 2.4.26.
+SCAN_PROSE = {
+    "prompt_injection": r"system[\s_]*prompt\s*[:=]|ignore (all )?previous instructions",
+    "persona": r"you are now a",
+    "hidden_characters": "[\u200b-\u200f\u2060\ufeff\u202a-\u202e]",
+    "encoded_blob": r"[A-Za-z0-9+/=]{200,}",
+    "secret_in_arguments": r"(uvx|python3?|npx)\b.*--token\b",
+    "placeholder_assignment": r'=\s*"\$\{\w+\}"',
+    "pipe_to_shell": r"curl[^\n|]*\|\s*(ba)?sh",
+    "unpinned_remote_code": r"(npx|uvx)\s+\S+@latest",
+    "removes_state": r"rm -rf",
+    "not_ascii": r"[^\x00-\x7f]",
+}
+SCAN_CODE = {
+    "eval": r"(?<![\w.])(eval|exec_module)\(",
+    "no_tls": r"verify\s*=\s*False",
+    "hex_escapes": r"(\\x[0-9a-fA-F]{2}){6}",
+    "token_literal": r"""token\s*=\s*["'][A-Za-z0-9_\-]{16,}["']""",
+}
+SECRET = r"\bsk-[A-Za-z0-9]{16,}|Bearer [A-Za-z0-9._\-]{16,}"
+
+
+def body(path):
+    return path.read_text(encoding="utf-8")
+
+
+def links(text):
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def test_the_skill_is_valid_by_the_open_specification(tmp_path):
+    folder = tmp_path / "fine-tuning-llm"
+    folder.mkdir()
+    shutil.copy(SKILL, folder)
+
+    assert validate(folder) == []
+
+
+def test_the_validator_would_refuse_a_wrong_name(tmp_path):
+    shutil.copy(SKILL, tmp_path)
+
+    assert validate(tmp_path)
+
+
+def test_the_frontmatter_is_read_as_a_yaml_library_reads_it():
+    assert frontmatter(body(SKILL)) == yaml.safe_load(body(SKILL).split("---\n")[1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no fence",
+        "---\na: {b: 1}\n---\n",
+        "---\na: 1.0\n---\n",
+        "---\na:\n---\n",
+        "---\n? a\n---\n",
+    ],
+)
+def test_frontmatter_beyond_what_is_understood_is_refused(text):
+    with pytest.raises(ValueError, match=r"frontmatter"):
+        frontmatter(text)
+
+
+def test_the_skill_has_the_version_of_the_package():
+    project = tomllib.loads(body(ROOT / "pyproject.toml"))["project"]
+    facts = frontmatter(body(SKILL))
+
+    assert facts["metadata"]["version"] == project["version"]
+    assert facts["license"] == project["license"]
+    pins = re.findall(r"fine-tuning-llm(?:\[\w+\])?==([\d.]+\d)", body(SKILL))
+    assert set(pins) == {project["version"]}
+
+
+def test_the_description_says_what_and_when_and_when_not():
+    description = frontmatter(body(SKILL))["description"]
+
+    assert len(description) <= 1024
+    assert "Use this skill when" in description
+    assert "Not for" in description
+    assert not set("<>") & set(description)
+
+
+def test_the_skill_is_short_enough_to_be_read_whole():
+    assert len(body(SKILL).splitlines()) <= 200
+    assert len(body(SKILL)) / 4 < 5000  # about four characters a token
+
+
+@pytest.mark.parametrize("path", REFERENCES, ids=lambda path: path.name)
+def test_a_reference_is_under_three_hundred_lines(path):
+    assert len(body(path).splitlines()) < 300
+
+
+def test_the_nine_references_are_there():
+    assert {path.stem for path in REFERENCES} >= WANTED
+
+
+def test_every_reference_is_linked_with_the_condition_on_which_to_open_it():
+    rows = re.findall(
+        r"^\| \[references/(\w+)\.md\]\(references/\1\.md\) \| (.+) \|$", body(SKILL), re.M
+    )
+
+    assert {name for name, _ in rows} == {path.stem for path in REFERENCES}
+    assert all(len(condition.split()) >= 5 for _, condition in rows)
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+def test_every_relative_link_resolves(path):
+    for link in links(body(path)):
+        if link.startswith("https://"):
+            assert re.fullmatch(r"https://[\w.-]+\.[a-z]+(/[^\s<>]*)?", link), link
+        elif not link.startswith("#"):
+            assert (path.parent / link.partition("#")[0]).is_file(), link
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+@pytest.mark.parametrize("rule", SCAN_PROSE)
+def test_the_prose_passes_the_registrys_scan(path, rule):
+    assert not re.search(SCAN_PROSE[rule], body(path), re.I)
+    assert not re.search(SECRET, body(path))
+
+
+@pytest.mark.parametrize("rule", SCAN_CODE)
+def test_the_code_passes_the_registrys_scan(rule):
+    assert [path.name for path in CODE if re.search(SCAN_CODE[rule], body(path))] == []
+    assert [path.name for path in CODE if re.search(SECRET, body(path))] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("prompt_injection", "System prompt: be nice"),
+        ("secret_in_arguments", "uvx hf --token abc"),
+        ("pipe_to_shell", "curl https://x.y | sh"),
+        ("unpinned_remote_code", "npx thing@latest"),
+        ("hidden_characters", "a\u200bb"),
+    ],
+)
+def test_the_scan_would_find_what_it_looks_for(rule, text):
+    assert re.search(SCAN_PROSE[rule], text, re.I)
+
+
+def test_every_environment_variable_that_the_text_names_is_declared():
+    declared = {
+        each["name"] for each in frontmatter(body(SKILL))["metadata"]["openclaw"]["envVars"]
+    }
+    named = set()
+    for path in PROSE:
+        named |= set(re.findall(r"\b(?:FINE_TUNING_LLM|HF|WANDB)_[A-Z_]+\b", body(path)))
+
+    assert named <= declared
+
+
+def test_only_python_or_uv_is_required_so_that_the_skill_is_never_hidden():
+    requires = frontmatter(body(SKILL))["metadata"]["openclaw"]["requires"]
+
+    assert requires == {"anyBins": ["uv", "uvx", "python3"]}
+
+
+def test_every_tool_is_named_in_the_skill():
+    assert [name for name in TOOLS if f"`{name}`" not in body(SKILL)] == []
+
+
+def test_every_rule_that_the_skill_names_exists():
+    section = body(SKILL).split("## Stop and reconsider")[1].split("## References")[0]
+    named = set(re.findall(r"\(`(\w+)`\)", section))
+
+    assert named
+    assert named <= {pattern.id for pattern in ANTI_PATTERNS}
+
+
+def test_every_number_in_the_prose_is_in_the_facts_or_has_a_source():
+    known = set()
+    for path in sorted((ROOT / "ft_tools" / "facts").glob("*.toml")):
+        known |= numbers(body(path))
+    strange = {}
+    for path in PROSE:
+        unknown = set()
+        for line in prose_lines(body(path)):
+            unknown |= numbers(line) - known
+        if unknown:
+            strange[path.name] = sorted(unknown)
+
+    assert strange == {}
+
+
+def prose_lines(text):
+    """Yield lines of prose: no frontmatter, code, links, or lines that cite a source."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
+    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    for line in text.splitlines():
+        if "https://" not in line:
+            yield re.sub(r"`[^`]*`|^\s*\d+\. ", "", line)
+
+
+def numbers(text):
+    """Return the numbers of a text in one spelling: no thousands separators, no trailing zeros."""
+    found = re.findall(r"(?<![\w.])\d[\d,_]*(?:\.\d+)?(?:e-?\d+)?(?![\w])", text)
+    return {f"{float(each.replace(',', '').replace('_', '')):.10g}" for each in found}
+
+
+@pytest.fixture
+def server():
+    made = Server("skill-test", version="1")
+    skill.install(made)
+    return made
+
+
+@pytest.fixture(params=["auto", "legacy"])
+async def client(request, server):
+    async with Client(server, mode=request.param) as connected:
+        yield connected
+
+
+@pytest.mark.anyio
+async def test_every_file_of_the_skill_is_a_resource_read_byte_for_byte(client):
+    listed = (await client.list_resources()).resources
+    by_uri = {str(each.uri): each for each in listed}
+
+    assert len(listed) == len(PROSE)
+    for path in PROSE:
+        uri = f"skill://fine-tuning-llm/{path.relative_to(ROOT)}"
+        content = (await client.read_resource(uri)).contents[0]
+        assert content.text == body(path)
+        assert by_uri[uri].mime_type == content.mime_type == "text/markdown"
+
+
+@pytest.mark.anyio
+async def test_the_skills_resource_carries_its_name_and_description(client):
+    first = (await client.list_resources()).resources[0]
+    facts = frontmatter(body(SKILL))
+
+    assert (first.name, first.description) == (facts["name"], facts["description"])
+
+
+@pytest.mark.anyio
+async def test_an_unknown_resource_is_refused_with_those_there_are(client):
+    with pytest.raises(MCPError, match=r"SKILL\.md"):
+        await client.read_resource("skill://fine-tuning-llm/../pyproject.toml")
+
+
+@pytest.mark.anyio
+async def test_each_prompt_is_described_and_comes_with_the_part_of_the_skill_it_needs(client):
+    prompts = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
+
+    assert set(prompts) == {"fine-tune", "audit", "diagnose-run"}
+    for name, prompt in prompts.items():
+        arguments = {each.name: "x-1" for each in prompt.arguments if each.required}
+        got = await client.get_prompt(name, arguments)
+        assert prompt.description
+        assert '"x-1"' in got.messages[0].content.text
+        assert got.messages[1].content.resource.text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name", "arguments", "complaint"),
+    [
+        ("tune", {}, "fine-tune"),
+        ("audit", {}, "dataset"),
+        ("audit", {"dataset": "a", "datset": "b"}, "datset"),
+        ("audit", {"dataset": "a" * 501}, "500"),
+    ],
+)
+async def test_a_wrong_prompt_call_is_refused_by_name(client, name, arguments, complaint):
+    with pytest.raises(MCPError, match=complaint):
+        await client.get_prompt(name, arguments)
+
+
+def test_what_an_argument_says_cannot_break_out_of_its_line():
+    got = skill.get_prompt("audit", {"dataset": 'a"\nmodel: "b'})
+
+    assert got.messages[0].content.text.splitlines()[-1] == 'dataset: "a\\"\\nmodel: \\"b"'
+
+
+def test_the_extension_lists_the_skill_with_the_digest_of_every_file():
+    entry = skill.skills_list()["skills"][0]
+    described = {each["uri"]: each for each in entry["resources"]}
+
+    assert entry["frontmatter"] == yaml.safe_load(body(SKILL).split("---\n")[1])
+    assert entry["uri"] == "skill://fine-tuning-llm/SKILL.md"
+    assert len(described) == len(PROSE)
+    for path in PROSE:
+        raw = path.read_bytes()
+        each = described[f"skill://fine-tuning-llm/{path.relative_to(ROOT)}"]
+        assert each["digest"] == f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        assert each["size"] == len(raw)
+
+
+def test_one_skill_is_got_by_its_uri_and_another_refused():
+    assert skill.skills_get("skill://fine-tuning-llm/SKILL.md")["skill"]["uri"].endswith("SKILL.md")
+    with pytest.raises(MCPError) as refused:
+        skill.skills_get("skill://other/SKILL.md")
+    assert refused.value.error.code == -32602
+
+
+def test_the_server_declares_the_extension_and_answers_its_methods(server):
+    assert server.extensions == {"io.modelcontextprotocol/skills": {}}
+    for method in ("skills/list", "skills/get", "resources/list", "resources/read"):
+        entry = server.get_request_handler(method)
+        assert entry is not None
+        assert issubclass(entry.params_type, BaseModel)
+
+
+class AnyResult(types.Result):
+    model_config = ConfigDict(extra="allow")
+
+
+@pytest.mark.anyio
+async def test_the_extensions_methods_answer_over_the_wire(server):
+    uri = "skill://fine-tuning-llm/SKILL.md"
+    async with Client(server) as connected:
+        listed = await connected.session.send_request(
+            types.Request(method="skills/list", params=types.RequestParams()), AnyResult
+        )
+        got = await connected.session.send_request(
+            types.Request(method="skills/get", params=skill.GetSkillParams(uri=uri)), AnyResult
+        )
+
+    assert listed.model_extra["skills"] == [got.model_extra["skill"]]
+    for result in (listed, got):
+        assert result.model_extra["resultType"] == "complete"
+        assert result.model_extra["ttlMs"] > 0
+        assert result.model_extra["cacheScope"] == "public"
+
+
+def test_the_skill_is_found_in_an_installed_package_too(tmp_path, monkeypatch):
+    inside = tmp_path / "skill"
+    inside.mkdir()
+    shutil.copy(SKILL, inside)
+    monkeypatch.setattr(skill, "files", lambda _: tmp_path)
+
+    assert skill.folder() == inside
+    assert list(skill.skill_files()) == ["SKILL.md"]
