@@ -1,1 +1,1 @@
-"""launch_sft and launch_dpo: from a request to a plan, and exports to other trainers."""
+"""launch_sft, launch_dpo: request -> plan (TRL/PEFT arguments) -> run."""

@@ -1,0 +1,197 @@
+"""Read training examples in TRL's formats, and say with file and line what cannot be used.
+
+SFT takes `{"messages": [...]}`, `{"prompt": ..., "completion": ...}` (both text or both messages)
+or `{"text": ...}`; DPO takes `{"prompt": ..., "chosen": ..., "rejected": ...}`, where messages may
+leave the prompt inside both answers. Other formats become these by audit_dataset.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools import workspace
+from ft_tools.errors import BadData, BadInput
+from ft_tools.publish import sha256
+
+Task = Literal["sft", "dpo"]
+Format = Literal[
+    "messages", "prompt_completion_messages", "prompt_completion_text", "text", "pairs_messages",
+    "pairs_messages_implicit", "pairs_text",
+]  # fmt: skip
+Example = dict[str, Any]
+
+ROLES = {"system", "developer", "user", "assistant", "tool", "function", "ipython"}
+CONVERT = "audit_dataset with output_dir writes files that can be trained on"
+# English text has about four characters a token. Source: https://platform.openai.com/tokenizer
+CHARACTERS_PER_TOKEN = 4
+
+
+class DatasetFacts(BaseModel):
+    """A file of examples as the plan saw it; the worker refuses a file that changed since."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str = Field(description="Of the file's bytes.")
+    num_examples: int
+    format: Format
+    num_characters: int = Field(description="Of all texts, for estimates of tokens.")
+    longest_characters: int = Field(description="Of the longest example.")
+
+    @property
+    def estimated_tokens(self) -> int:
+        """Return about how many tokens the texts have; not what a tokenizer counted."""
+        return self.num_characters // CHARACTERS_PER_TOKEN
+
+
+def survey(path: Path, task: Task) -> DatasetFacts:
+    """Read a whole file and describe it.
+
+    Raises:
+        BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
+        BadInput: It is not a regular file.
+    """
+    num_examples = num_characters = longest = 0
+    seen: Format | None = None
+    for line, example in read_examples(path):
+        format_ = format_of(path, line, example, task)
+        if seen is not None and format_ != seen:
+            problem = f"is {format_}, the lines before are {seen}"
+            raise BadData(path, problem, f"use one format in a file; {CONVERT}", line)
+        seen = format_
+        characters = sum(len(text) for text in texts_of(example))
+        num_examples += 1
+        num_characters += characters
+        longest = max(longest, characters)
+    if seen is None:
+        raise BadData(path, "has no examples", f"give a JSONL file, one object a line; {CONVERT}")
+    return DatasetFacts(
+        path=str(path),
+        sha256=sha256(path),
+        num_examples=num_examples,
+        format=seen,
+        num_characters=num_characters,
+        longest_characters=longest,
+    )
+
+
+def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
+    """Give each line's number, from 1, and its object; blank lines are skipped.
+
+    Raises:
+        BadData: A line is not UTF-8, or not a JSON object.
+        BadInput: It is not a regular file, or not one inside the workspace.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; name a JSONL file in it")
+    with workspace.open_file(path) as stream:
+        for line, raw in enumerate(stream, 1):
+            if not raw.strip():
+                continue
+            yield line, _object(path, line, raw)
+
+
+def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
+    """Tell which format an example has, and check its parts.
+
+    Raises:
+        BadData: It has none of the task's formats, or a message is malformed.
+    """
+    keys = set(example)
+    if task == "dpo":
+        return _pair_format(path, line, example)
+    if "messages" in keys:
+        _check_messages(path, line, "messages", example["messages"], answered=True)
+        return "messages"
+    if {"prompt", "completion"} <= keys:
+        if isinstance(example["prompt"], str) and isinstance(example["completion"], str):
+            _check_text(path, line, "completion", example["completion"])
+            return "prompt_completion_text"
+        _check_messages(path, line, "prompt", example["prompt"])
+        _check_messages(path, line, "completion", example["completion"], answered=True)
+        return "prompt_completion_messages"
+    if "text" in keys:
+        _check_text(path, line, "text", example["text"])
+        return "text"
+    wanted = "`messages`, `prompt` and `completion`, or `text`"
+    raise BadData(path, f"has the fields {_names(keys)}, not {wanted}", CONVERT, line)
+
+
+def texts_of(example: Example) -> list[str]:
+    """Return every text of an example, in order."""
+    found = []
+    for name in ("messages", "prompt", "completion", "text", "chosen", "rejected"):
+        part = example.get(name)
+        if isinstance(part, str):
+            found.append(part)
+        elif isinstance(part, list):
+            found += [message.get("content") or "" for message in part]
+    return found
+
+
+def _pair_format(path: Path, line: int, example: Example) -> Format:
+    if not {"chosen", "rejected"} <= set(example):
+        problem = f"has the fields {_names(set(example))}, not `prompt`, `chosen` and `rejected`"
+        raise BadData(path, problem, CONVERT, line)
+    if isinstance(example["chosen"], str):
+        for name in ("prompt", "chosen", "rejected"):
+            _check_text(path, line, name, example.get(name))
+        form: Format = "pairs_text"
+    else:
+        _check_messages(path, line, "chosen", example["chosen"], answered=True)
+        _check_messages(path, line, "rejected", example["rejected"], answered=True)
+        form = "pairs_messages" if "prompt" in example else "pairs_messages_implicit"
+        if "prompt" in example:
+            _check_messages(path, line, "prompt", example["prompt"])
+    if example["chosen"] == example["rejected"]:
+        cure = "remove it: it teaches nothing"
+        raise BadData(path, "has the same answer as chosen and as rejected", cure, line)
+    return form
+
+
+def _check_messages(
+    path: Path, line: int, name: str, messages: Any, *, answered: bool = False
+) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise BadData(path, f"`{name}` is not a list of messages", CONVERT, line)
+    for number, message in enumerate(messages, 1):
+        where = f"message {number} of `{name}`"
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            problem = f"{where} has no `role` out of {', '.join(sorted(ROLES))}"
+            raise BadData(path, problem, CONVERT, line)
+        content = message.get("content")
+        if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
+            raise BadData(path, f"{where} has no text in `content`", CONVERT, line)
+    last = messages[-1]
+    if answered and last["role"] != "assistant":
+        raise BadData(path, f"`{name}` does not end with an assistant message", CONVERT, line)
+    if answered and not (last.get("content") or "").strip() and not last.get("tool_calls"):
+        raise BadData(path, f"the last answer of `{name}` is empty", CONVERT, line)
+
+
+def _check_text(path: Path, line: int, name: str, text: Any) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise BadData(path, f"`{name}` is not a text, or empty", CONVERT, line)
+
+
+def _object(path: Path, line: int, raw: bytes) -> Example:
+    try:
+        value = json.loads(raw.decode("utf-8-sig" if line == 1 else "utf-8"))
+    except UnicodeDecodeError:
+        raise BadData(path, "is not UTF-8 text", f"convert it; {CONVERT}", line) from None
+    except ValueError as error:
+        detail = getattr(error, "msg", "not JSON")
+        raise BadData(path, f"is not JSON ({detail})", f"mend the line; {CONVERT}", line) from None
+    except RecursionError:
+        raise BadData(path, "is nested too deeply", f"remove it; {CONVERT}", line) from None
+    if not isinstance(value, dict):
+        raise BadData(path, f"is a JSON {type(value).__name__}, not an object", CONVERT, line)
+    return value
+
+
+def _names(keys: set[str]) -> str:
+    shown = [ascii(key[:40]) for key in sorted(keys)[:8]]
+    return ", ".join(shown) or "(none)"

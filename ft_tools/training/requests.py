@@ -1,0 +1,67 @@
+"""What launch_sft and launch_dpo are asked."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ft_tools.contract import Request
+
+Method = Literal["lora", "qlora", "full"]
+Backend = Literal["local", "slurm", "skypilot", "hf_jobs", "ray"]
+
+
+class TrainingRequest(Request):
+    """The arguments that both launches share."""
+
+    dataset: str = Field(description="JSONL file of training examples, in the workspace.")
+    validation: str | None = Field(
+        None, description="JSONL file of held-out examples; turns on early stopping."
+    )
+    method: Method = Field("lora", description="lora, qlora (4-bit base) or full.")
+    peft: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keyword arguments of peft.LoraConfig, by its own names: r, lora_alpha, ...",
+    )
+    training: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keyword arguments of trl.SFTConfig or DPOConfig, by their own names: "
+        "learning_rate, num_train_epochs, max_length, ...",
+    )
+    backend: Backend = Field("local", description="Where it runs; `local` works now.")
+    backend_options: dict[str, Any] = Field(
+        default_factory=dict, description='Of the backend; local takes {"device": "cpu"}.'
+    )
+    name: str = Field("", max_length=80, description="For people.")
+    request_id: str = Field(
+        "", max_length=200, description="The same id never starts two runs; invent one."
+    )
+    accept_findings: list[str] = Field(
+        default_factory=list,
+        description="Ids of audit errors, or of rules that refused, which the user accepts.",
+    )
+    confirm: str | None = Field(
+        None, description="plan_hash of the plan that was shown; without it nothing starts."
+    )
+
+
+class SftRequest(TrainingRequest):
+    """What to train with supervised examples."""
+
+    model: str = Field(description="Hub id, folder in the workspace, or id of a finished run.")
+
+
+class DpoRequest(TrainingRequest):
+    """What to train with preference pairs."""
+
+    model: str | None = Field(
+        None, description="Instruct model to start from; leave out when `sft_run` is given."
+    )
+    sft_run: str | None = Field(
+        None, description="Id of a finished SFT run to start from; its result is the reference."
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "DpoRequest":
+        if (self.model is None) == (self.sft_run is None):
+            raise ValueError("give either `model` or `sft_run`, where training starts from")
+        return self

@@ -1,0 +1,87 @@
+"""Read what a model folder says about itself from headers and small files, without loading it."""
+
+import hashlib
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from ft_tools.errors import BadInput
+from ft_tools.publish import sha256
+
+MAX_HEADER_BYTES = 100 * 2**20
+"""Longest header that safetensors itself accepts."""
+TEMPLATE = "chat_template.jinja"
+
+
+def num_params(folder: Path) -> int | None:
+    """Count the parameters in a folder's safetensors headers; None when it has none.
+
+    Raises:
+        BadInput: A header is damaged.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    shapes = [
+        entry["shape"]
+        for file in files
+        for name, entry in _header(file).items()
+        if name != "__metadata__"
+    ]
+    total: int = sum(math.prod(shape) for shape in shapes)
+    return total
+
+
+def config_hash(folder: Path) -> str:
+    """Return the sha256 of config.json."""
+    return sha256(folder / "config.json")
+
+
+def chat_template(folder: Path) -> str | None:
+    """Return a model folder's chat template; None when it has none."""
+    if (folder / TEMPLATE).is_file():
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    template = _json(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def template_hash(folder: Path) -> str:
+    """Return the sha256 of the chat template; empty without one."""
+    template = chat_template(folder)
+    return hashlib.sha256(template.encode("utf-8")).hexdigest() if template else ""
+
+
+def max_positions(folder: Path) -> int | None:
+    """Return the longest sequence the model was made for, in tokens; None if it doesn't say."""
+    config = _json(folder / "config.json")
+    text = config.get("text_config")
+    value = (text if isinstance(text, dict) else config).get("max_position_embeddings")
+    return value if isinstance(value, int) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON; get the model's files again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _header(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        (length,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
+        if not 2 <= length <= min(MAX_HEADER_BYTES, file.stat().st_size - 8):
+            raise BadInput(f"{file} is damaged or incomplete; get the model's files again")
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError as error:
+            raise BadInput(f"{file} is damaged; get the model's files again") from error
+    return header if isinstance(header, dict) else {}

@@ -1,0 +1,197 @@
+"""Supervised fine-tuning: `python -m ft_tools.workers.sft RUN_DIR`."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from ft_tools.errors import Refused
+from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.training.examples import DatasetFacts, Example, read_examples
+from ft_tools.training.masking import (
+    IGNORED,
+    Messages,
+    Render,
+    Tokenized,
+    ends_its_answer,
+    tokenize_example,
+    truncate,
+)
+from ft_tools.training.plan import SftPlan
+from ft_tools.training.reports import DataReport, SftRunReport, last_value
+from ft_tools.workers import training
+
+STOP_CHECK = 256
+"""Examples between two looks at whether to stop."""
+
+
+def work(session: Session) -> SftRunReport:
+    """Train, publish, report."""
+    plan = SftPlan.model_validate_json(session.plan_json())
+    session.phase("checking")
+    training.check_inputs(plan)
+    tokenizer = training.load_tokenizer(plan)
+    training.write_lock(session, plan, tokenizer)
+    session.phase("tokenizing")
+    train_set, data = tokenized_file(session, plan, tokenizer, plan.dataset)
+    held_out, validation = None, None
+    if plan.validation is not None:
+        held_out, validation = tokenized_file(session, plan, tokenizer, plan.validation)
+    make = partial(make_trainer, plan, tokenizer, train_set, held_out)
+    outcome = training.train(session, plan, make)
+    artifact = training.publish_result(session, plan, outcome.trainer, tokenizer)
+    outcome.callback.write_page("succeeded")
+    parts = training.report_parts(session, plan, outcome, artifact, data, validation)
+    accuracy = last_value(outcome.callback.rows, "mean_token_accuracy")
+    return SftRunReport(**parts, token_accuracy=accuracy)
+
+
+def make_trainer(
+    plan: SftPlan,
+    tokenizer: Any,
+    train_set: Dataset,
+    held_out: Dataset | None,
+    given: dict[str, Any],
+) -> SFTTrainer:
+    """Load the model and put TRL's trainer around it."""
+    # Labels are made already; these two would have TRL look for columns that are gone.
+    arguments = {k: v for k, v in given.items() if k != "completion_only_loss"}
+    return SFTTrainer(
+        model=training.load_model(plan),
+        args=SFTConfig(**arguments),
+        train_dataset=train_set,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+    )
+
+
+def tokenized_file(
+    session: Session, plan: SftPlan, tokenizer: Any, facts: DatasetFacts
+) -> tuple[Dataset, DataReport]:
+    """Tokenize a file and check that every sequence has something to learn.
+
+    Raises:
+        Refused: Nothing is left to learn, or the answers do not end.
+        Stopped: A cancel or a TERM arrived.
+    """
+    kept: list[Tokenized] = []
+    num_sequences = num_truncated = 0
+    for number, (_, example) in enumerate(read_examples(Path(facts.path))):
+        if number % STOP_CHECK == 0 and session.should_stop:
+            raise Stopped
+        for one in tokenize(plan, tokenizer, facts, example):
+            num_sequences += 1
+            short = truncate(one, plan.training.get("max_length"))
+            num_truncated += short is not one
+            if short.num_trained:
+                kept.append(short)
+    report = DataReport(
+        num_examples=facts.num_examples,
+        num_sequences=num_sequences,
+        num_truncated=num_truncated,
+        num_dropped=num_sequences - len(kept),
+        num_tokens=sum(len(one.input_ids) for one in kept),
+        num_trained_tokens=sum(one.num_trained for one in kept),
+        num_prompt_drifts=sum(one.prompt_drifts for one in kept),
+    )
+    check_masks(plan, tokenizer, facts, kept, report)
+    say_what_is_trained(session, facts, report)
+    columns = {"input_ids": [o.input_ids for o in kept], "labels": [o.labels for o in kept]}
+    return Dataset.from_dict(columns), report
+
+
+def tokenize(
+    plan: SftPlan, tokenizer: Any, facts: DatasetFacts, example: Example
+) -> list[Tokenized]:
+    """Tokenize one example with the model's own template."""
+    return tokenize_example(
+        example,
+        facts.format,
+        render=partial(renderer, tokenizer),
+        encode=lambda text: list(tokenizer(text)["input_ids"]),
+        end=tokenizer.eos_token or "",
+        loss_on=plan.loss_on,
+    )
+
+
+def renderer(tokenizer: Any, example: Example) -> Render:
+    """Return the function that applies the chat template to an example's messages."""
+
+    def render(messages: Messages, opens: bool) -> list[int]:
+        ids = tokenizer.apply_chat_template(
+            messages,
+            tools=example.get("tools"),
+            add_generation_prompt=opens,
+            tokenize=True,
+            return_dict=False,
+        )
+        return list(ids)
+
+    return render
+
+
+def check_masks(
+    plan: SftPlan, tokenizer: Any, facts: DatasetFacts, kept: list[Tokenized], report: DataReport
+) -> None:
+    """Refuse to train on nothing, or on answers that never end.
+
+    Raises:
+        Refused: With what to change.
+    """
+    if not kept:
+        raise Refused(
+            f"none of the {report.num_sequences} sequences of {facts.path} has a token to learn "
+            f"within max_length={plan.training.get('max_length')}; raise max_length, or shorten "
+            "the prompts"
+        )
+    ends = end_ids(tokenizer)
+    whole = [one for one in kept if len(one.input_ids) != plan.training.get("max_length")]
+    unended = sum(not ends_its_answer(one, ends) for one in whole)
+    if whole and unended == len(whole):
+        raise Refused(
+            f"no answer of {facts.path} ends with one of the tokenizer's end tokens, so the model "
+            "would never learn to stop; use the model's own chat template, or pass "
+            "training.chat_template_path"
+        )
+
+
+def end_ids(tokenizer: Any) -> set[int]:
+    """Return the ids of the tokens that may end an answer: all special ones but the start."""
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    start = {tokenizer.bos_token_id} - {tokenizer.eos_token_id}
+    return special - start
+
+
+def say_what_is_trained(session: Session, facts: DatasetFacts, report: DataReport) -> None:
+    """Record the counts; a reader sees them before the first step."""
+    name = Path(facts.path).name
+    share = report.num_trained_tokens / max(1, report.num_tokens)
+    session.event(
+        f"{name}: {report.num_sequences} sequences, {report.num_tokens} tokens, {share:.0%} of "
+        f"them trained on, {report.num_truncated} cut, {report.num_dropped} left out"
+    )
+    if report.num_prompt_drifts:
+        session.event(
+            f"{name}: {report.num_prompt_drifts} prompts are tokenized differently alone than with "
+            "their answer; the model will meet another context than it was trained on",
+            "warning",
+        )
+
+
+def trained_texts(tokenizer: Any, one: Tokenized) -> list[str]:
+    """Return the texts of the trained stretches of a sequence, to look at a mask."""
+    texts, stretch = [], []
+    for token, label in zip(one.input_ids, one.labels, strict=True):
+        if label != IGNORED:
+            stretch.append(token)
+        elif stretch:
+            texts.append(tokenizer.decode(stretch))
+            stretch = []
+    return [*texts, tokenizer.decode(stretch)] if stretch else texts
+
+
+if __name__ == "__main__":
+    main(work)
