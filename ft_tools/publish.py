@@ -85,10 +85,10 @@ def new_folder(final: Path) -> Iterator[Path]:
         DiskFull: It cannot be written; nothing was published.
     """
     private_folder(final.parent)
-    sweep(final.parent, f"{STAGING}{final.name[:NAME_CHARS]}-")
-    staging, lock = _staging_folder(final)
-    try:
-        with disk_full_is_named(final):
+    with disk_full_is_named(final):
+        sweep(final.parent, f"{STAGING}{final.name[:NAME_CHARS]}-")
+        staging, lock = _staging_folder(final)
+        try:
             yield staging
             seal(staging)
             try:
@@ -98,11 +98,11 @@ def new_folder(final: Path) -> Iterator[Path]:
                     raise OutputExists(f"{final} is not empty; name a new folder") from error
                 raise
             sync_folder(final.parent)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    finally:
-        os.close(lock)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        finally:
+            _close(lock)
 
 
 def sweep(folder: Path, prefix: str = STAGING) -> int:
@@ -127,7 +127,7 @@ def sweep(folder: Path, prefix: str = STAGING) -> int:
             # Somebody is writing it, or this file system has no locks: leave it alone.
             continue
         finally:
-            os.close(lock)
+            _close(lock)
     return removed
 
 
@@ -140,8 +140,7 @@ def _staging_folder(final: Path) -> tuple[Path, int]:
     """Make and lock a staging folder; a sweeper that got in between costs another round."""
     while True:
         staging = _beside(final)
-        with disk_full_is_named(final):
-            staging.mkdir(mode=0o700)
+        staging.mkdir(mode=0o700)
         try:
             lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -153,13 +152,19 @@ def _staging_folder(final: Path) -> tuple[Path, int]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(lock)
+            _close(lock)
             continue
         except OSError:
             # No locks on this file system: then nothing is swept here either.
             return staging, lock
         if staging.exists():
             return staging, lock
+        _close(lock)
+
+
+def _close(lock: int) -> None:
+    # Nothing was written through it, so an error says nothing about what was published.
+    with contextlib.suppress(OSError):
         os.close(lock)
 
 

@@ -4,9 +4,10 @@ A lock is an exclusive `flock` on a file. It belongs to the open file descriptio
 inherits the descriptor on purpose holds it too, and a forked data loader must not, so the
 descriptor is closed in forked children. POSIX only.
 
-A run has two. `owner.lock` is held by its supervisor and its worker: somebody lives.
+A run has two. `owner.lock` is held by its supervisor and its worker: somebody writes.
 `supervisor.lock` is held by the supervisor alone: somebody looks after it. They are taken in the
-order supervisor, owner, and freed together, so whoever has the first decides who gets the second.
+order supervisor, owner, so whoever has the first decides who gets the second; a run is settled
+when nobody has either.
 """
 
 import contextlib

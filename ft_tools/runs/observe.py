@@ -114,9 +114,8 @@ def settled(run_dir: Path) -> tuple[Status, State]:
     An end counts once nobody holds the run: its processes are gone then, and it can be resumed.
     Writers may write between two looks, so an answer that needs both is looked at again.
     """
-    lock = run_dir / locks.OWNER
     for _ in range(LOOKS):
-        held = locks.is_held(lock)
+        held = _is_held(run_dir)
         status = directory.read_status(run_dir)
         if held == (status.state not in ENDED):
             break
@@ -129,9 +128,14 @@ def settled(run_dir: Path) -> tuple[Status, State]:
 
 def state_of(run_dir: Path, status: Status) -> State:
     """Tell a run's state: what it wrote, unless the kernel's locks and the clock know better."""
-    if locks.is_held(run_dir / locks.OWNER):
+    if _is_held(run_dir):
         return _living_state(run_dir, status)
     return settled(run_dir)[1]
+
+
+def _is_held(run_dir: Path) -> bool:
+    """Tell whether a run has a worker, or somebody who looks after what it left."""
+    return any(locks.is_held(run_dir / name) for name in (locks.OWNER, locks.SUPERVISOR))
 
 
 def _living_state(run_dir: Path, status: Status) -> State:

@@ -139,8 +139,17 @@ def supervise(run_dir: Path) -> None:
 
 
 def adopt(run_dir: Path) -> None:
-    """Start a supervisor for a run whose own one is gone; of several, one gets the run."""
-    _spawn(run_dir, "adopt")
+    """Start a supervisor for a run whose own one is gone; if it has one, do nothing.
+
+    Its lock is taken here and inherited, so from now on the run does not look settled before the
+    new supervisor has seen to its processes.
+    """
+    if locks.is_held(run_dir / locks.SUPERVISOR):
+        return
+    with contextlib.ExitStack() as held:
+        guard = _take(run_dir, locks.SUPERVISOR, held)
+        if guard is not None:
+            _spawn(run_dir, "adopt", held_locks=(guard,))
 
 
 def allowed_worker(module: str) -> str:
@@ -184,12 +193,18 @@ def _hold(run_dir: Path, held: contextlib.ExitStack) -> tuple[int, ...]:
     """
     files = []
     for name in (locks.SUPERVISOR, locks.OWNER):
-        file = locks.take(run_dir / name)
+        file = _take(run_dir, name, held)
         if file is None:
             return ()
-        held.callback(os.close, file)
         files.append(file)
     return tuple(files)
+
+
+def _take(run_dir: Path, name: str, held: contextlib.ExitStack) -> int | None:
+    file = locks.take(run_dir / name)
+    if file is not None:
+        held.callback(os.close, file)
+    return file
 
 
 def _was_started(run_dir: Path) -> bool:
@@ -204,7 +219,7 @@ def _launch(run_dir: Path, held_locks: tuple[int, ...], status: Status) -> None:
     _spawn(run_dir, held_locks=held_locks)
 
 
-def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...] = ()) -> None:
+def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
     """Start a supervisor; it inherits the locks, so there is no moment without a holder.
 
     It gets neither stdin nor stdout: in the server those carry JSON-RPC.
@@ -244,9 +259,8 @@ def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
     ours["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     # A run that another run's worker starts is not a part of that run.
     ours.pop(family.MARK, None)
-    ours.pop(LOCKS_VARIABLE, None)
-    # Of the two locks the supervisor's own needs no name: it is held by being open.
-    return ours | {LOCKS_VARIABLE: str(held_locks[-1])} if held_locks else ours
+    # The supervisor's own lock is held by being open; the last one is handed on to the worker.
+    return ours | {LOCKS_VARIABLE: str(held_locks[-1])}
 
 
 def _require_one_kind(runs: Path, run_id: str) -> None:

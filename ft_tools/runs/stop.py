@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from ft_tools.contract import Request
-from ft_tools.runs import directory, locks
+from ft_tools.runs import directory
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED, RunReport
 from ft_tools.runs.start import adopt, supervise
@@ -38,8 +38,7 @@ def cancel_run(request: CancelRequest) -> RunReport:
         return now
     if directory.mark_cancel(run_dir):
         directory.add_event(run_dir, "cancel asked")
-    if not locks.is_held(run_dir / locks.SUPERVISOR):
-        adopt(run_dir)
+    adopt(run_dir)
     return get_run(RunRequest(run_id=request.run_id))
 
 

@@ -80,14 +80,15 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     terms = Terms()
     family.become_subreaper()
-    if sys.argv[2:] == ["adopt"]:
-        return _adopt(run_dir)
-    owner = os.environ.pop(LOCKS_VARIABLE, "")
-    if not owner:
+    lock = os.environ.pop(LOCKS_VARIABLE, "")
+    if not lock:
         sys.stderr.write("not started by a launch, so it holds no run; use resume_run\n")
         return 1
     try:
-        _supervise(run_dir, int(owner), terms)
+        if sys.argv[2:] == ["adopt"]:
+            _adopt(run_dir)
+        else:
+            _supervise(run_dir, int(lock), terms)
     except DiskFull as error:
         _end_disk_full(run_dir, str(error))
     directory.free_reserve(run_dir)
@@ -131,11 +132,8 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     _record_end(run_dir, return_code, out_of_memory)
 
 
-def _adopt(run_dir: Path) -> int:
+def _adopt(run_dir: Path) -> None:
     """Look after a run until nobody holds it, then record its end."""
-    guard = locks.take(run_dir / locks.SUPERVISOR)
-    if guard is None:
-        return 0
     _note(run_dir, "adopted: its supervisor was gone", "warning")
     cancel = Cancel(run_dir)
     while locks.take(run_dir / locks.OWNER) is None:
@@ -143,11 +141,7 @@ def _adopt(run_dir: Path) -> int:
         time.sleep(POLL_SECONDS)
     # Both locks are held from here to the end of this process.
     family.end_all(run_dir)
-    try:
-        _record_end(run_dir, None)
-    except DiskFull as error:
-        _end_disk_full(run_dir, str(error))
-    return 0
+    _record_end(run_dir, None)
 
 
 def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> int | None:

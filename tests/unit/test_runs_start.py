@@ -76,7 +76,6 @@ def test_a_supervisor_gets_absolute_places_and_no_mark_of_another_run(workspace,
     assert given[ws.CACHE_VARIABLE] == str(workspace / "cache")
     assert family.MARK not in given
     assert given[start.LOCKS_VARIABLE] == "8"
-    assert start.LOCKS_VARIABLE not in start._environment(())
 
 
 def test_modules_are_not_searched_in_the_folder_of_a_run():

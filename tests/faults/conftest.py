@@ -1,0 +1,50 @@
+"""Fixtures of the fault tests: a workspace whose runs are cheap, and end with the test."""
+
+import contextlib
+import os
+
+import psutil
+import pytest
+from harness import HERE, processes_naming
+
+from ft_tools import workspace as workspace_module
+from ft_tools.runs.start import WORKERS_VARIABLE
+from ft_tools.runs.supervisor import GRACE_VARIABLE, TERM_VARIABLE
+
+
+@pytest.fixture
+def runs_here(workspace, monkeypatch):
+    """Give a workspace in which cheap workers are allowed and cancels are quick."""
+    monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(workspace / "cache"))
+    monkeypatch.setenv(WORKERS_VARIABLE, "fault_workers")
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv(GRACE_VARIABLE, "0.3")
+    monkeypatch.setenv(TERM_VARIABLE, "0.3")
+    yield workspace
+    for process in processes_naming(workspace / "runs"):
+        if process.pid not in (os.getpid(), os.getppid()):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+_REACHED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def reached(request, record_property):
+    """Give a function that records how many trials were made and how many went wrong."""
+    lines = request.config.stash.setdefault(_REACHED, [])
+
+    def record(what, num_trials, num_bad):
+        record_property(what, f"{num_trials} trials, {num_bad} bad")
+        lines.append(f"{what}: {num_trials} trials, {num_bad} bad")
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the counts, so that they can be quoted."""
+    if lines := config.stash.get(_REACHED, []):
+        terminalreporter.section("faults injected")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,0 +1,246 @@
+"""P10: a cancel is honest, whatever the worker does, and no process of a run outlives it."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness import (
+    ENDED,
+    is_alive,
+    launch,
+    processes_naming,
+    report,
+    run_dir_of,
+    supervisor_pid,
+    until,
+    until_phase,
+    until_state,
+    worker_pid,
+)
+from sizes import sized
+
+from ft_tools import publish, workspace
+from ft_tools.runs import locks, memory
+from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+
+WORKERS = {
+    "polite": ("until_told",),
+    "deaf": ("deaf",),
+    "stubborn": ("stubborn",),
+    "polite with a family": ("family", "until_told"),
+    "stubborn with a family": ("family", "stubborn"),
+    "queued": ("until_told",),
+}
+
+
+def cancel(run_id):
+    return cancel_run(CancelRequest(run_id=run_id))
+
+
+def family_of(run_id):
+    path = run_dir_of(run_id) / "pids"
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+
+def take_device():
+    folder = workspace.cache_dir() / "devices"
+    publish.private_folder(folder)
+    return locks.take(folder / "cpu.lock")
+
+
+def wrong_with_cancel(kind, delay, supervisor_dies=False):
+    """Cancel a run after a delay; returns what was not as promised."""
+    device = take_device() if kind == "queued" else None
+    run_id = launch(*WORKERS[kind], device="cpu" if device else None)
+    if supervisor_dies:
+        until((run_dir_of(run_id) / "pids").exists)
+        os.kill(supervisor_pid(run_id), signal.SIGKILL)
+    time.sleep(delay)
+    at_once = cancel(run_id).state
+    again = cancel(run_id).state
+    ended = until_state(run_id, *ENDED)
+    left = [pid for pid in family_of(run_id) if is_alive(pid)]
+    # Only the supervisor may still be on its way out.
+    until(lambda: not processes_naming(run_dir_of(run_id)), 5.0)
+    after = cancel(run_id).state
+    asked = [e for e in report(run_id).events if e.message == "cancel asked"]
+    if device is not None:
+        os.close(device)
+    wrong = {
+        "at once": at_once not in {"cancelling", "cancelled"} and at_once,
+        "again": again not in {"cancelling", "cancelled"} and again,
+        "ended": ended != "cancelled" and ended,
+        "after": after != "cancelled" and after,
+        "orphans": left,
+        "asked": len(asked) != 1 and len(asked),
+    }
+    return {name: value for name, value in wrong.items() if value}
+
+
+@sized("cancels")
+def test_a_cancel_at_any_time_ends_everything_once(runs_here, size, reached):
+    rng = random.Random(11)
+    kinds = list(WORKERS)
+    found = [wrong_with_cancel(kinds[i % len(kinds)], rng.uniform(0, 0.8)) for i in range(size)]
+    bad = [wrong for wrong in found if wrong]
+    reached("P10 cancels at random times", size, len(bad))
+    assert bad == []
+
+
+@pytest.mark.parametrize("kind", ["polite with a family", "stubborn with a family"])
+def test_a_cancel_ends_a_run_whose_supervisor_is_dead(runs_here, kind):
+    wrong = wrong_with_cancel(kind, 0.0, supervisor_dies=True)
+    # Without its supervisor nobody is handed the one that has neither session nor environment.
+    assert len(wrong.pop("orphans", [])) <= 1
+    assert wrong == {}
+
+
+def test_a_polite_worker_saves_before_it_stops(runs_here):
+    run_id = launch("until_told")
+    until_phase(run_id, "steps")
+    cancel(run_id)
+    assert until_state(run_id, *ENDED) == "cancelled"
+    saved = list((run_dir_of(run_id) / "checkpoints").iterdir())
+    assert [publish.verify(folder) for folder in saved] == [[]]
+    assert report(run_id).reason == "user"
+
+
+def test_a_cancelled_run_can_be_resumed_and_the_old_cancel_is_over(runs_here):
+    run_id = launch("until_told")
+    until_phase(run_id, "steps")
+    cancel(run_id)
+    until_state(run_id, "cancelled")
+    assert resume_run(ResumeRequest(run_id=run_id)).state in {"queued", "validating", "running"}
+    until_phase(run_id, "steps")
+    assert report(run_id).state == "running"
+    cancel(run_id)
+    assert until_state(run_id, *ENDED) == "cancelled"
+
+
+def test_a_killed_worker_leaves_no_process_behind(runs_here):
+    run_id = launch("family", "until_told")
+    until_phase(run_id, "steps")
+    assert len(family_of(run_id)) == 6
+    os.kill(worker_pid(run_id), signal.SIGKILL)
+    assert until_state(run_id, *ENDED) == "interrupted"
+    assert [pid for pid in family_of(run_id) if is_alive(pid)] == []
+
+
+def test_what_a_dead_run_left_is_ended_before_its_next_attempt(runs_here):
+    run_id = launch("family", "until_told")
+    until_phase(run_id, "steps")
+    supervisor, worker = supervisor_pid(run_id), worker_pid(run_id)
+    os.kill(supervisor, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    assert until_state(run_id, *ENDED) == "interrupted"
+    first = family_of(run_id)
+    assert any(is_alive(pid) for pid in first)
+    (run_dir_of(run_id) / "pids").unlink()
+    resume_run(ResumeRequest(run_id=run_id))
+    until((run_dir_of(run_id) / "pids").exists)
+    assert sum(is_alive(pid) for pid in first) <= 1
+    cancel(run_id)
+    until_state(run_id, *ENDED)
+    for pid in first:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_ending_the_worker_alone_would_leave_orphans(runs_here):
+    """The negative control: TERM to the one process whose id is known."""
+    script = (
+        "import subprocess, sys; nap = 'import time; time.sleep(600)'; "
+        "print(subprocess.Popen([sys.executable, '-I', '-S', '-c', nap]).pid, flush=True); "
+        "__import__('time').sleep(600)"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", script]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as worker:
+        child = int(worker.stdout.readline())
+        worker.terminate()
+    assert is_alive(child)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_a_term_is_passed_on_and_the_run_is_interrupted_not_failed(runs_here):
+    """What a scheduler or a shutdown does."""
+    run_id = launch("until_told")
+    until_phase(run_id, "steps")
+    os.kill(supervisor_pid(run_id), signal.SIGTERM)
+    assert until_state(run_id, *ENDED) == "interrupted"
+    assert report(run_id).reason == "preempted"
+
+
+def test_a_term_ends_a_queued_run(runs_here):
+    device = take_device()
+    run_id = launch("steps:1", device="cpu")
+    until(lambda: any("waiting" in event.message for event in report(run_id).events))
+    supervisor = processes_naming(run_dir_of(run_id))[0].pid
+    os.kill(supervisor, signal.SIGTERM)
+    assert until_state(run_id, *ENDED) == "interrupted"
+    os.close(device)
+
+
+def test_runs_on_one_device_wait_for_each_other(runs_here):
+    first, second = launch("steps:30", device="cpu"), launch("steps:1", device="cpu")
+    until_phase(first, "steps")
+    assert report(second).state == "queued"
+    assert until_state(first, *ENDED) == "succeeded"
+    assert until_state(second, *ENDED) == "succeeded"
+    begun = [(run_dir_of(run_id) / "starts.log").stat().st_mtime for run_id in (first, second)]
+    assert begun[0] < begun[1]
+
+
+@pytest.fixture
+def memory_group():
+    """Give the folder of a memory control group of 200 MiB (version 1)."""
+    own = [
+        line.split(":", 2)[2]
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        if line.split(":")[1] == "memory"
+    ]
+    if not own:
+        pytest.skip("no memory control group of version 1 here")
+    folder = memory.CGROUPS / "memory" / own[0].lstrip("/") / f"fine-tuning-llm-{os.getpid()}"
+    try:
+        folder.mkdir()
+        (folder / "memory.limit_in_bytes").write_text(str(200 * 2**20))
+    except OSError:
+        pytest.skip("control groups may not be made here")
+    yield folder
+    until(lambda: not (folder / "cgroup.procs").read_text().split())
+    folder.rmdir()
+
+
+def test_a_worker_that_the_kernel_kills_for_memory_is_out_of_memory(runs_here, memory_group):
+    # Both processes join the group through their starter, as in a container.
+    starter = (
+        "import os, sys; from pathlib import Path; from harness import launch; "
+        "Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid())); "
+        "print(launch('fill_memory'))"
+    )
+    argv = [sys.executable, "-P", "-c", starter, str(memory_group)]
+    run_id = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    assert until_state(run_id, *ENDED) == "interrupted"
+    ended = report(run_id)
+    assert (ended.reason, ended.error.code) == ("out_of_memory", "out_of_memory")
+    assert "estimate_vram" in ended.error.hint
+
+
+def test_leftovers_of_killed_writers_are_invisible_and_removed_by_the_next_attempt(runs_here):
+    run_id = launch("die:9", "steps:1")
+    until_state(run_id, "interrupted")
+    run_dir = run_dir_of(run_id)
+    for name in (".tmp-status.json-0", "artifacts/.tmp-adapter-0/x", "checkpoints/.tmp-step-1-0/x"):
+        (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (run_dir / name).write_text("torn")
+    assert report(run_id).artifacts == []
+    resume_run(ResumeRequest(run_id=run_id))
+    assert until_state(run_id, *ENDED) == "succeeded"
+    assert list(run_dir.rglob(".tmp-*")) == []
+    shutil.rmtree(run_dir)

@@ -1,0 +1,194 @@
+"""P3 and P4: a kill or an error at any system call leaves the old artifact or the new one."""
+
+import itertools
+import shutil
+import subprocess
+
+import pytest
+from harness import ENDED, launch, report, run_dir_of, starts, until_state
+from injection import call_points, inject, require_strace, spread
+from programs import NEW, OLD, PARTS, change_status, publish_folder, replace_file
+from sizes import sized
+
+from ft_tools import publish
+from ft_tools.runs import directory
+from ft_tools.runs.records import Status
+from ft_tools.runs.stop import ResumeRequest, resume_run
+
+ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS")
+
+
+def prepare(folder):
+    folder.mkdir()
+    (folder / "file").write_bytes(OLD)
+    directory.write_status(folder, Status(state="running", phase="zero"))
+
+
+def visible(folder):
+    return {p.name for p in folder.iterdir() if not p.name.startswith(publish.STAGING)}
+
+
+def bad_file(folder):
+    return (folder / "file").read_bytes() not in (OLD, NEW)
+
+
+def bad_folder(folder):
+    model = folder / "model"
+    if not model.exists():
+        return False
+    whole = publish.verify(model) == []
+    return not whole or len(list(model.glob("part-*"))) != PARTS
+
+
+def bad_status(folder):
+    return directory.read_status(folder).phase not in ("zero", "one", "two")
+
+
+PROGRAMS = {"replace_file": bad_file, "publish_folder": bad_folder, "change_status": bad_status}
+RETRIES = {
+    "replace_file": replace_file,
+    "publish_folder": publish_folder,
+    "change_status": change_status,
+}
+
+
+def retry_is_bad(name, folder):
+    """Do it again without a fault: it succeeds, or was published already."""
+    try:
+        RETRIES[name](folder)
+    except publish.OutputExists:
+        return not (folder / "model").exists()
+    leftover = any(p.is_dir() for p in folder.glob(".tmp-*"))
+    return leftover or PROGRAMS[name](folder)
+
+
+def sweep(name, what, folder, found, is_bad):
+    """Inject a fault at each point; returns the exit codes, and the points that went wrong."""
+    codes, bad = [], []
+    for point in found:
+        prepare(folder)
+        run = inject(name, folder, *point, what)
+        codes.append(run.returncode)
+        if is_bad(folder, run):
+            bad.append((what, *point, run.returncode, run.stderr[-300:]))
+        shutil.rmtree(folder)
+    return codes, bad
+
+
+@sized("kill points of a publish")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_kill_at_any_call_leaves_the_old_or_the_new_and_a_retry_works(
+    tmp_path, name, size, reached
+):
+    require_strace()
+
+    def is_bad(folder, run):
+        only_known = visible(folder) <= {"file", "status.json", "model"}
+        return not only_known or PROGRAMS[name](folder) or retry_is_bad(name, folder)
+
+    found = spread(call_points(name, prepare, tmp_path / "x"), size)
+    codes, bad = sweep(name, "signal=SIGKILL", tmp_path / "x", found, is_bad)
+    reached(f"P3 kill points of {name}", len(codes), len(bad))
+    assert bad == []
+    assert set(codes) == {-9}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_bad"),
+    [("replace_file_naively", bad_file), ("publish_folder_naively", bad_folder)],
+)
+def test_writing_in_place_would_not_pass_the_kill_sweep(tmp_path, name, is_bad):
+    """The negative control: the same sweep over the naive way finds half-made artifacts."""
+    require_strace()
+    found = spread(call_points(name, prepare, tmp_path / "x"), 12)
+    _, bad = sweep(name, "signal=SIGKILL", tmp_path / "x", found, lambda folder, _: is_bad(folder))
+    assert len(bad) >= 1
+
+
+@sized("error points of a publish")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_error_at_any_call_is_named_and_leaves_the_old_or_the_new(tmp_path, name, size, reached):
+    require_strace()
+
+    def is_bad(folder, run):
+        if run.returncode not in (0, 75) or PROGRAMS[name](folder):
+            return True
+        if run.returncode == 75 and "run it again" not in run.stderr:
+            return True
+        return retry_is_bad(name, folder)
+
+    found = call_points(name, prepare, tmp_path / "x")
+    pairs = spread(list(itertools.product(found, ERRORS)), size)
+    codes, bad = [], []
+    for point, error in pairs:
+        more_codes, more_bad = sweep(name, f"error={error}", tmp_path / "x", [point], is_bad)
+        codes += more_codes
+        bad += more_bad
+    reached(f"P4 error points of {name}", len(codes), len(bad))
+    assert bad == []
+    assert 75 in codes
+
+
+def test_writing_in_place_would_not_pass_the_error_sweep(tmp_path):
+    require_strace()
+    name = "replace_file_naively"
+    found = call_points(name, prepare, tmp_path / "x")
+    _, bad = sweep(
+        name, "error=ENOSPC", tmp_path / "x", found, lambda folder, run: bad_file(folder)
+    )
+    assert len(bad) >= 1
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Give a function that mounts an empty disk of so many 4 KiB blocks."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(num_blocks):
+        subprocess.run(["umount", str(place)], capture_output=True)
+        options = f"size={num_blocks * 4}k,mode=0700"
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True
+        )
+        if made.returncode:
+            pytest.skip("tmpfs may not be mounted here")
+        return place
+
+    yield mount
+    subprocess.run(["umount", "-l", str(place)], capture_output=True)
+
+
+@sized("disk sizes")
+def test_a_disk_of_any_size_holds_the_whole_artifact_or_none(disk, size, reached):
+    """Four parts that need 70 blocks: most sizes are too small somewhere else."""
+    part = b"x" * 65_000
+    published = bad = 0
+    for num_blocks in range(2, 2 + 2 * size, 2) if size < 100 else range(2, 2 + size):
+        folder = disk(num_blocks)
+        try:
+            with publish.new_folder(folder / "model") as staging:
+                for number in range(4):
+                    (staging / str(number)).write_bytes(part)
+            published += 1
+            bad += publish.verify(folder / "model") != []
+        except publish.DiskFull:
+            bad += any(folder.iterdir())
+    reached("P4 disk sizes", size, bad)
+    assert bad == 0
+    assert 0 < published < size
+
+
+def test_a_run_on_a_full_disk_says_so_and_goes_on_once_there_is_space(disk, runs_here, monkeypatch):
+    place = disk(80 * 256)
+    monkeypatch.setenv("FINE_TUNING_LLM_WORKSPACE", str(place))
+    run_id = launch("fill_disk", "steps:3")
+    until_state(run_id, *ENDED)
+    ended = report(run_id)
+    assert (ended.state, ended.reason) == ("interrupted", "disk_full")
+    assert ended.error.code == "disk_full"
+    assert ended.resumable
+    assert list((run_dir_of(run_id) / "artifacts").iterdir()) == []
+    resume_run(ResumeRequest(run_id=run_id))
+    assert until_state(run_id, *ENDED) == "succeeded"
+    assert len(starts(run_id)) == 2

@@ -1,0 +1,267 @@
+"""P3, P7, P8, P11: a start happens once and survives its starter; a run has one writer."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from harness import (
+    ENDED,
+    PYTHON,
+    launch,
+    processes_naming,
+    race,
+    report,
+    run_dir_of,
+    starts,
+    supervisor_pid,
+    until,
+    until_phase,
+    until_state,
+    worker_pid,
+)
+from injection import call_points, inject, require_strace, spread
+from sizes import sized
+
+from ft_tools import publish, workspace
+from ft_tools.errors import RunBusy
+from ft_tools.runs import directory, locks
+from ft_tools.runs.observe import ListRunsRequest, list_runs
+from ft_tools.runs.stop import ResumeRequest, resume_run
+
+SERVER = """
+import sys, time
+from harness import launch
+print(launch(*sys.argv[2:], request_id="mine", device=sys.argv[1] or None), flush=True)
+time.sleep(600)
+"""
+NAIVE_SERVER = """
+import subprocess, sys, time
+nap = "import time; time.sleep(600)"
+print(subprocess.Popen([sys.executable, "-I", "-S", "-c", nap]).pid, flush=True)
+time.sleep(600)
+"""
+
+
+def serve(*moves, device="", program=SERVER):
+    """Start a process that starts a run and stays, in a process group of its own."""
+    return subprocess.Popen(
+        [*PYTHON, "-c", program, device, *moves],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_group(server):
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+    server.stdout.close()
+
+
+def seen_by_a_new_process(run_id):
+    """Return a run's state as a process sees it that was started after the kill, and the delay."""
+    began = time.monotonic()
+    code = f"from harness import report; print(report({run_id!r}).state)"
+    seen = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, check=True)
+    return seen.stdout.strip(), time.monotonic() - began
+
+
+PHASES = ("starting", "queued", "running", "publishing", "ending")
+
+
+def kill_in_phase(phase, rng):
+    """Kill a server and its group in a phase of its run; returns (is bad, seconds to be seen)."""
+    device = None
+    if phase == "queued":
+        folder = workspace.cache_dir() / "devices"
+        publish.private_folder(folder)
+        device = locks.take(folder / "cpu.lock")
+    server = serve("steps:10", "publish", "steps:10", device="cpu" if device else "")
+    if phase == "starting":
+        # Somewhere within the imports, the start, or just after it.
+        time.sleep(rng.uniform(0.15, 0.45))
+    else:
+        run_id = server.stdout.readline().strip()
+        if phase == "queued":
+            until(lambda: any("waiting" in e.message for e in report(run_id).events))
+        elif phase == "running":
+            until_phase(run_id, "steps")
+        elif phase == "publishing":
+            until(lambda: any(e.message == "publish" for e in report(run_id).events))
+        else:
+            until((run_dir_of(run_id) / "artifacts" / "adapter").exists)
+    kill_group(server)
+    if phase == "starting":
+        # Whatever it left, the same call by the next server makes it whole.
+        run_id = launch("steps:10", "publish", "steps:10", request_id="mine")
+    state, seconds = seen_by_a_new_process(run_id)
+    if device is not None:
+        os.close(device)
+    ended = until_state(run_id, *ENDED)
+    is_bad = state not in ENDED | {"queued", "validating", "running"} or ended != "succeeded"
+    is_bad = is_bad or len(starts(run_id)) != 1
+    shutil.rmtree(run_dir_of(run_id))
+    return is_bad, seconds
+
+
+@sized("kills of a server")
+def test_a_run_outlives_the_server_that_started_it(runs_here, size, reached):
+    rng = random.Random(7)
+    results = [kill_in_phase(PHASES[i % len(PHASES)], rng) for i in range(size)]
+    num_bad = sum(is_bad for is_bad, _ in results)
+    reached("P7 kills of a server", size, num_bad)
+    slowest = max(seconds for _, seconds in results)
+    num_slow = sum(seconds > 2.0 for _, seconds in results)
+    reached(f"P7 looks by a new process within 2 s (slowest {slowest:.2f} s)", size, num_slow)
+    assert num_bad == 0
+
+
+def test_a_child_in_the_group_of_its_server_would_not_outlive_it():
+    """The negative control: no session of its own."""
+    server = serve(program=NAIVE_SERVER)
+    child = psutil.Process(int(server.stdout.readline()))
+    kill_group(server)
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def prepare(folder):
+    folder.mkdir()
+
+
+@sized("kill points of a start")
+def test_a_start_that_is_killed_at_any_call_is_made_good_by_the_same_call(
+    runs_here, monkeypatch, size, reached
+):
+    require_strace()
+    folder = runs_here / "x"
+    monkeypatch.setenv(workspace.VARIABLE, str(folder))
+    found = call_points("start_run", prepare_and_clean(folder), folder)
+    bad = []
+    for point in spread(found, size):
+        prepare(folder)
+        inject("start_run", folder, *point, "signal=SIGKILL")
+        lines = list_runs(ListRunsRequest()).runs
+        run_id = launch("steps:1", request_id="swept")
+        ended = until_state(run_id, *ENDED)
+        left = list((folder / "runs").glob(".tmp-*"))
+        whole = [line.name for line in lines if line.name.startswith("(damaged")] == []
+        if ended != "succeeded" or len(starts(run_id)) != 1 or left or not whole:
+            bad.append((point, ended, starts(run_id), left, whole))
+        clean(folder)
+    reached("P3 kill points of a start", len(spread(found, size)), len(bad))
+    assert bad == []
+
+
+def clean(folder):
+    """Remove a workspace once its runs have ended."""
+    until(lambda: not processes_naming(folder / "runs"))
+    shutil.rmtree(folder)
+
+
+def prepare_and_clean(folder):
+    def again(_):
+        if folder.exists():
+            clean(folder)
+        prepare(folder)
+
+    return again
+
+
+@sized("resume races")
+def test_of_racing_resumes_one_gets_the_run(runs_here, size, reached):
+    run_id = launch("held_then_die")
+    doubles = 0
+    for attempt in range(1, size + 1):
+        until(lambda n=attempt: len(starts(run_id)) == n)
+        (run_dir_of(run_id) / f"end-{attempt}").touch()
+        until_state(run_id, "interrupted")
+        got = race(8, "resume", run_id)
+        doubles += sorted(got) != [f"attempt {attempt + 1}"] + ["run_busy"] * 7
+        until(lambda n=attempt: len(starts(run_id)) > n)
+        doubles += len(starts(run_id)) != attempt + 1
+    reached("P8 resume races of 8 processes", size, doubles)
+    assert doubles == 0
+
+
+def test_racing_starts_without_a_lock_would_double(runs_here):
+    """The negative control: look, then make."""
+    doubled = 0
+    for number in range(5):
+        folder = runs_here / str(number)
+        folder.mkdir()
+        doubled += race(8, "start_naively", str(folder)).count("started") > 1
+    assert doubled >= 1
+
+
+def test_a_stopped_owner_keeps_its_run_and_finishes_it(runs_here):
+    run_id = launch("steps:30")
+    until_phase(run_id, "steps")
+    frozen = [supervisor_pid(run_id), worker_pid(run_id)]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    for _ in range(3):
+        with pytest.raises(RunBusy, match="cancel_run ends it"):
+            resume_run(ResumeRequest(run_id=run_id))
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    assert until_state(run_id, *ENDED) == "succeeded"
+    assert starts(run_id) == [frozen[1]]
+
+
+def test_a_worker_goes_on_when_its_supervisor_is_killed(runs_here):
+    run_id = launch("steps:30")
+    until_phase(run_id, "steps")
+    os.kill(supervisor_pid(run_id), signal.SIGKILL)
+    assert report(run_id).state == "running"
+    with pytest.raises(RunBusy):
+        resume_run(ResumeRequest(run_id=run_id))
+    assert until_state(run_id, *ENDED) == "succeeded"
+
+
+@sized("equal starts")
+def test_equal_starts_of_32_processes_make_one_run(runs_here, size, reached):
+    num_bad = 0
+    for number in range(size):
+        got = race(32, "start", f"equal-{number}")
+        num_bad += len(set(got)) != 1
+        until_state(got[0], *ENDED)
+        num_bad += len(starts(got[0])) != 1 or len(directory.all_runs()) != number + 1
+    reached("P11 equal starts of 32 processes", size, num_bad)
+    assert num_bad == 0
+
+
+def test_equal_starts_of_32_threads_make_one_run(runs_here, reached):
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.append(launch("steps:3", request_id="threads")))
+        for _ in range(32)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 32
+    assert len(set(got)) == 1
+    assert until_state(got[0], *ENDED) == "succeeded"
+    assert len(starts(got[0])) == 1
+    reached("P11 equal starts of 32 threads", 1, 0)
+
+
+def test_a_killed_worker_is_resumed_with_its_results_kept(runs_here):
+    run_id = launch("publish", "die:9", "steps:1")
+    assert until_state(run_id, *ENDED) == "interrupted"
+    ended = report(run_id)
+    assert (ended.reason, ended.error.code) == ("crash", "worker_died")
+    assert [artifact.kind for artifact in ended.artifacts] == ["adapter"]
+    again = resume_run(ResumeRequest(run_id=run_id))
+    assert again.attempts == 2
+    assert again.state in {"queued", "validating", "running"}
+    assert Path(json.loads(again.model_dump_json())["artifacts"][0]["path"]).is_dir()
