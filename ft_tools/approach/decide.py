@@ -25,7 +25,7 @@ MAX_QUESTIONS = 8
 _GOALS = {
     "steps": "reasoning",
     "labels": "classification",
-    "taste": "preference",
+    "taste": "style",
     "jargon": "domain",
     "knowledge": "domain",
     "manner": "style",
