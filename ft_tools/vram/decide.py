@@ -1,0 +1,147 @@
+"""From a request to a Setup: what the libraries do where the caller left it open."""
+
+from ft_tools.errors import BadInput
+from ft_tools.models.catalog import shape_of
+from ft_tools.models.families import shape_from_config
+from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
+from ft_tools.vram.request import VramRequest, has_trl_head, version
+from ft_tools.vram.setup import Head, Setup, Sharding
+
+DEFAULT_RANK = 16
+MIB = 2**20
+# cuBLAS keeps a workspace for each of the two threads. Measured: 16.25 MiB on A100 (fms), 8.125
+# on T4 (fitcheck); Hopper and later are set to 32 MiB a thread by PyTorch's CUDABlas.cpp.
+WORKSPACE_MIB = {"T4": 8.125, "V100": 8.125, "H100": 64.0, "H200": 64.0, "GH200": 64.0}
+DEFAULT_WORKSPACE_MIB = 16.25
+# The library names of an explicit shape, beside ours.
+CONFIG_KEYS = {
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "vocab_size": "vocab_size",
+    "tied_embeddings": "tie_word_embeddings",
+    "experts_per_token": "num_experts_per_tok",
+}
+
+
+def shape_of_request(request: VramRequest) -> ModelShape:
+    """Return the shape of the model named, or of the shapes given.
+
+    Raises:
+        FineTuningError: The model is unknown, or the shapes don't make one.
+    """
+    if request.model is not None:
+        return shape_of(request.model)
+    config: dict[str, object] = {"model_type": request.model_type}
+    for ours, theirs in CONFIG_KEYS.items():
+        value = getattr(request, ours)
+        if value is not None:
+            config[theirs] = value
+    if request.num_experts is not None:
+        config["num_experts"] = config["num_local_experts"] = request.num_experts
+        config["moe_intermediate_size"] = request.intermediate_size
+        if request.model_type == "llama":
+            config["model_type"] = "mixtral"
+    return shape_from_config(config, "the shapes given")
+
+
+def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
+    """Decide everything that the request left to the libraries.
+
+    Raises:
+        BadInput: No module of the model has one of the target names.
+    """
+    adapters = request.method != "full"
+    quantized = request.method == "qlora"
+    old = version(request.transformers_version) < (4, 46)
+    kept_bytes = 4 if request.kbit_prepared or request.dtype == "float32" else 2
+    sharding = _sharding(request)
+    return Setup(
+        shape=shape,
+        method=request.method,
+        task=request.task,
+        seq_len=request.seq_len,
+        micro_batch=request.micro_batch,
+        rank=(request.lora_rank or DEFAULT_RANK) if adapters else 0,
+        targets=_targets(request, shape) if adapters else (),
+        dtype=request.dtype,
+        quantization=(request.quantization or "nf4_double") if quantized else None,
+        experts_quantized=quantized and version(request.transformers_version) < (5, 0),
+        kept_bytes=kept_bytes,
+        residual_bytes=kept_bytes,
+        adapter_bytes=_adapter_bytes(request),
+        autocast=request.mixed_precision,
+        dropout=request.lora_dropout > 0,
+        fused_kernels=request.fused_kernels,
+        checkpointing=request.gradient_checkpointing,
+        reentrant=request.gradient_checkpointing and _reentrant(request, sharding),
+        attention=request.attention,
+        padded=request.padded_batches,
+        head=_head(request),
+        fused_logits_bytes=8 if old else 10,
+        optimizer=request.optimizer,
+        accumulation=request.gradient_accumulation_steps,
+        reference_model=request.task == "dpo"
+        and not adapters
+        and not request.precompute_ref_log_probs,
+        num_gpus=request.num_gpus,
+        sharding=sharding,
+        offload=request.offload,
+        workspace_bytes=round(workspace_mib(request.gpu) * MIB),
+    )
+
+
+def workspace_mib(gpu: str | None) -> float:
+    """Return the size of cuBLAS's workspaces on a card, in MiB."""
+    for prefix, size in WORKSPACE_MIB.items():
+        if gpu is not None and prefix.lower() in gpu.lower():
+            return size
+    return DEFAULT_WORKSPACE_MIB
+
+
+def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
+    names = request.target_modules or ALL_LINEAR
+    found = shape.targets(names)
+    wanted = () if names == ALL_LINEAR else (names,) if isinstance(names, str) else names
+    unknown = [name for name in wanted if not shape.targets(name)]
+    if unknown or not found:
+        known = ", ".join(linear.name for linear in shape.linears)
+        raise BadInput(
+            f"target_modules {', '.join(unknown)}: {shape.name} ({shape.model_type}) has no such "
+            f"module; its blocks have {known}; or pass {ALL_LINEAR!r}"
+        )
+    return found
+
+
+def _adapter_bytes(request: VramRequest) -> int:
+    """PEFT keeps adapters in fp32; TRL casts them to bf16 over a quantized base and ZeRO-3."""
+    if request.adapter_dtype != "auto":
+        return 4 if request.adapter_dtype == "float32" else 2
+    recent = request.trl_version is not None and version(request.trl_version) >= (1, 0)
+    casts = request.method == "qlora" or request.sharding == "zero3"
+    return 2 if recent and casts else 4
+
+
+def _sharding(request: VramRequest) -> Sharding:
+    """Before transformers 5 `fsdp` meant version 1."""
+    old = version(request.transformers_version) < (5, 0)
+    return "fsdp1" if request.sharding == "fsdp" and old else request.sharding
+
+
+def _reentrant(request: VramRequest, sharding: Sharding) -> bool:
+    """FSDP 1 ran reentrant by default, and TRL forces it for adapters under ZeRO-3."""
+    forced = request.method != "full" and sharding == "zero3"
+    return request.reentrant_checkpointing or sharding == "fsdp1" or forced
+
+
+def _head(request: VramRequest) -> Head:
+    asked = request.loss_head
+    if asked == "auto" and has_trl_head(request.trl_version):
+        return "trl_fused"
+    if asked == "auto" or asked == "full_logits":
+        old = version(request.transformers_version) < (4, 46)
+        return "full_logits_old" if old else "full_logits"
+    return asked

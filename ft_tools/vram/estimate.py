@@ -1,0 +1,209 @@
+"""estimate_vram: the peak GPU memory of a training run, from config.json alone."""
+
+from ft_tools import facts
+from ft_tools.contract import NextStep, Reason
+from ft_tools.models.shape import ModelShape
+from ft_tools.vram import search
+from ft_tools.vram.band import Interval, interval, process_band
+from ft_tools.vram.decide import setup_of, shape_of_request
+from ft_tools.vram.phases import Phases, phases
+from ft_tools.vram.report import Change, Fits, VramReport
+from ft_tools.vram.request import VramRequest
+from ft_tools.vram.setup import Setup
+
+GIB = 2**30
+MEASURED = "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks"
+# transformers' integrations/bitsandbytes.py replaces nn.Linear and Conv1D only.
+EXPERTS_SOURCE = (
+    "https://github.com/huggingface/transformers/blob/v5.24.0/"
+    "src/transformers/integrations/bitsandbytes.py"
+)
+
+
+def estimate_vram(request: VramRequest) -> VramReport:
+    """Estimate the peak memory of one GPU during training, and what would make it fit.
+
+    The peak is the largest of the phases of a step (loss, backward at the last and at the first
+    block, optimizer), each a sum of weights, states, gradients and activations.
+
+    Returns:
+        Two sizes that are not the same thing: what PyTorch allocates, which is predictable, and
+        what nvidia-smi shows, which is a band above it.
+
+    Raises:
+        UnknownName: The model, its family or the GPU is in no table.
+        BadInput: A target module that the model does not have.
+        NotFound: No such folder or run.
+
+    Source: references/memory.md has every formula, its derivation and its measured error.
+
+    >>> report = estimate_vram(VramRequest(
+    ...     model="mistralai/Mistral-7B-v0.1", method="lora", seq_len=4096, micro_batch=4,
+    ...     target_modules=("q_proj", "k_proj", "v_proj", "o_proj"), lora_dropout=0.1,
+    ...     attention="flash", mixed_precision=False, gpu="A100-80GB", trl_version=None,
+    ...     transformers_version="4.48"))
+    >>> round(report.peak_allocated_gib, 1)  # measured: 24.87, fms-acceleration a100_80gb.csv:32
+    24.9
+    """
+    shape = shape_of_request(request)
+    setup = setup_of(request, shape)
+    found = phases(setup)
+    width = interval(setup, found.dominant)
+    usable = usable_gib(request.gpu, request.gpu_memory_gib)
+    fits = search.verdict(found.peak, usable)
+    low, high = process_band(setup, found.peak, width.fraction, request.gpu)
+    changes = [] if usable is None else search.changes_to_fit(request, setup, usable)
+    return VramReport(
+        summary=_summary(request, found, width, usable, fits),
+        fits=fits,
+        peak_allocated_gib=_gib(found.peak),
+        peak_allocated_low_gib=_gib(found.peak * (1 - width.fraction)),
+        peak_allocated_high_gib=_gib(found.peak * (1 + width.fraction)),
+        interval_basis=width.basis,
+        process_low_gib=_gib(low),
+        process_high_gib=_gib(high),
+        usable_gib=usable,
+        phases={name: _gib(sum(parts.values())) for name, parts in found.phases.items()},
+        dominant_phase=found.dominant,
+        components={name: _gib(size) for name, size in found.phases[found.dominant].items()},
+        max_micro_batch=None if usable is None else search.max_micro_batch(setup, usable),
+        max_seq_len=None if usable is None else search.max_seq_len(setup, usable),
+        changes_to_fit=changes,
+        total_params=shape.total_params,
+        trainable_params=setup.trainable_params,
+        assumptions=_assumptions(request, setup),
+        reasons=_reasons(found, usable),
+        next_steps=_next_steps(request, fits, changes),
+    )
+
+
+def usable_gib(gpu: str | None, gpu_memory_gib: float | None) -> float | None:
+    """Return the memory that PyTorch sees on a card, in GiB; None where none was named.
+
+    A published total capacity where there is one, else the printed memory less what error
+    correction may keep.
+
+    Raises:
+        UnknownName: No such GPU.
+
+    >>> usable_gib("A100-80GB", None)
+    79.15
+    """
+    if gpu is None and gpu_memory_gib is None:
+        return None
+    if gpu is not None:
+        card = facts.gpu(gpu)
+        if card.usable_gib is not None:
+            return card.usable_gib
+        gpu_memory_gib = card.memory_gib
+    return round((gpu_memory_gib or 0.0) * facts.number("vram.usable_fraction"), 2)
+
+
+def _gib(size: float) -> float:
+    return round(size / GIB, 4)
+
+
+def _summary(
+    request: VramRequest, found: Phases, width: Interval, usable: float | None, fits: Fits
+) -> str:
+    where = " per GPU" if request.num_gpus > 1 else ""
+    text = (
+        f"{found.peak / GIB:.2f} GiB allocated{where} (+-{width.fraction:.0%}), set by "
+        f"{found.dominant}"
+    )
+    if usable is None:
+        return f"{text}. Name a gpu or gpu_memory_gib to learn whether it fits."
+    answer = {"yes": "fits", "tight": "is tight on", "no": "does not fit"}[fits]
+    card = request.gpu or f"a card of {request.gpu_memory_gib:g} GiB"
+    return f"{text}; it {answer} {card}, which has {usable:.2f} GiB to use."
+
+
+def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
+    trl = f"TRL {request.trl_version}" if request.trl_version else "a plain Trainer"
+    notes = [
+        f"transformers {request.transformers_version}, {trl}, loss head {setup.head}",
+        f"{setup.tokens} tokens a pass and GPU, every sequence as long as seq_len",
+        f"weights {setup.dtype}, adapters of {setup.adapter_bytes} bytes, residual of "
+        f"{setup.residual_bytes}, autocast {'on' if setup.autocast else 'off'}",
+        "no torch.compile, no evaluation or generation during training",
+    ]
+    if setup.quantization is not None:
+        notes.append(f"quantization {setup.quantization} of the blocks' linear layers alone")
+    if _experts_kept(setup):
+        notes.append(
+            "the experts stay in 16 bits: transformers 5 fuses them into parameters, which "
+            "bitsandbytes does not quantize"
+        )
+    if setup.shape.softcap and setup.attention != "flash":
+        notes.append("soft-capped attention: transformers advises eager attention for training")
+    if request.dtype == "bfloat16" and request.gpu is not None:
+        card = facts.gpu(request.gpu)
+        if card.bf16_dense_tflops is None and _is_old(request.gpu):
+            notes.append(f"{request.gpu} has no bf16 units; pass dtype float16 and train in fp16")
+    return [*notes, *setup.shape.notes]
+
+
+def _is_old(gpu: str) -> bool:
+    return any(word in gpu.upper() for word in ("T4", "V100", "P100", "2080", "TITAN", "QUADRO"))
+
+
+def _experts_kept(setup: Setup) -> bool:
+    has_experts = setup.shape.num_experts > 0
+    return setup.quantization is not None and has_experts and not setup.experts_quantized
+
+
+def _reasons(found: Phases, usable: float | None) -> list[Reason]:
+    reasons = [
+        Reason(
+            rule="the peak is the largest phase of a step, not the sum of all parts",
+            observed=found.dominant,
+            threshold=None,
+            source="references/memory.md",
+        )
+    ]
+    if usable is not None:
+        limit = facts.threshold("vram.fit_fraction")
+        reasons.append(
+            Reason(
+                rule="it fits when the allocation is at most this fraction of usable memory",
+                observed=round(found.peak / GIB / usable, 4),
+                threshold=limit.number,
+                source=MEASURED,
+            )
+        )
+    return reasons
+
+
+def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list[NextStep]:
+    if changes:
+        last = changes[-1]
+        why = "see it fit" if last.fits == "yes" else "the smallest this run can be made"
+        arguments = request.model_dump(mode="json", exclude_defaults=True) | last.arguments
+        if arguments.get("method") != "full" and request.method == "full":
+            arguments.pop("precompute_ref_log_probs", None)
+        return [NextStep(tool="estimate_vram", arguments=arguments, why=why)]
+    if fits in {"yes", "unknown"} and request.model is not None:
+        arguments = {"model": request.model, "method": request.method, "seq_len": request.seq_len}
+        arguments |= {"goal": "preference"} if request.task == "dpo" else {}
+        arguments |= {
+            key: getattr(request, key)
+            for key in ("gpu", "gpu_memory_gib")
+            if getattr(request, key) is not None
+        }
+        why = "rank, learning rate, batch and epochs for this model and card"
+        return [NextStep(tool="suggest_lora_config", arguments=arguments, why=why)]
+    return []
+
+
+def shape_summary(shape: ModelShape) -> str:
+    """Describe a shape in a line, for messages.
+
+    >>> from ft_tools.models.catalog import shape_of
+    >>> shape_summary(shape_of("mistralai/Mistral-7B-v0.1"))
+    'mistral, 7.24 B parameters, 32 layers of 4096'
+    """
+    billions = shape.total_params / 1e9
+    return (
+        f"{shape.model_type}, {billions:.2f} B parameters, {shape.num_layers} layers of "
+        f"{shape.hidden_size}"
+    )

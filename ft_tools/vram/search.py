@@ -1,0 +1,252 @@
+"""What fits: the largest batch and sequence, and the changes that make a run fit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ft_tools import facts
+from ft_tools.vram.decide import setup_of
+from ft_tools.vram.phases import phases
+from ft_tools.vram.report import Change, Fits
+from ft_tools.vram.request import VramRequest
+from ft_tools.vram.setup import Setup
+
+GIB = 2**30
+MAX_MICRO_BATCH = 65_536
+# Where the config names no limit, this is asked for at most.
+MAX_SEQ_LEN = 1_048_576
+SEQ_LEN_STEP = 64
+# Saving less than this is no change worth naming.
+MIN_SAVING = 0.002
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A change that saves memory, and what it costs."""
+
+    change: str
+    cost: str
+    arguments: Callable[[VramRequest], Arguments | None]
+    """The fields to replace; None where the change does not apply."""
+
+
+def verdict(peak_bytes: float, usable_gib: float | None) -> Fits:
+    """Say whether an allocation fits.
+
+    yes up to the fraction `vram.fit_fraction` of usable memory, tight up to all of it.
+    """
+    if usable_gib is None:
+        return "unknown"
+    used = peak_bytes / (usable_gib * GIB)
+    if used <= facts.number("vram.fit_fraction"):
+        return "yes"
+    return "tight" if used <= 1 else "no"
+
+
+def largest(fits: Callable[[int], bool], limit: int) -> int:
+    """Return the largest whole number up to the limit that fits, 0 if none does.
+
+    Args:
+        fits: Monotone: once it says no, it says no to everything larger.
+        limit: At least 1.
+
+    >>> largest(lambda n: n * n < 50, limit=100)
+    7
+    """
+    if not fits(1):
+        return 0
+    low = 1
+    while low < limit and fits(min(2 * low, limit)):
+        low = min(2 * low, limit)
+    high = min(2 * low, limit)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def max_micro_batch(setup: Setup, usable_gib: float) -> int:
+    """Return the largest number of examples per pass that fits, 0 if not even one does."""
+    return largest(
+        lambda n: _fits(replace(setup, micro_batch=n), usable_gib), limit=MAX_MICRO_BATCH
+    )
+
+
+def max_seq_len(setup: Setup, usable_gib: float) -> int:
+    """Return the longest sequence that fits, in whole steps of 64 tokens; 0 if none does."""
+    limit = setup.shape.max_positions or MAX_SEQ_LEN
+    steps = max(1, limit // SEQ_LEN_STEP)
+    return SEQ_LEN_STEP * largest(
+        lambda n: _fits(replace(setup, seq_len=n * SEQ_LEN_STEP), usable_gib), limit=steps
+    )
+
+
+def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> list[Change]:
+    """List what to change until the run fits, cheapest in quality first, then in speed.
+
+    Changes add up. One that saves next to nothing is left out.
+
+    Returns:
+        Changes; the last one fits, unless all of them together don't suffice.
+    """
+    changes: list[Change] = []
+    current = request
+    so_far: Arguments = {}
+    peak = phases(setup).peak
+    for step in STEPS:
+        arguments = step.arguments(current)
+        if verdict(peak, usable_gib) == "yes":
+            break
+        if arguments is None:
+            continue
+        candidate = _changed(current, arguments)
+        candidate_peak = phases(setup_of(candidate, setup.shape)).peak
+        if candidate_peak > peak * (1 - MIN_SAVING):
+            continue
+        current, peak = candidate, candidate_peak
+        so_far = so_far | arguments
+        changes.append(
+            Change(
+                change=step.change,
+                arguments=dict(so_far),
+                cost=step.cost,
+                peak_allocated_gib=round(peak / GIB, 3),
+                fits=verdict(peak, usable_gib),
+            )
+        )
+    return changes
+
+
+def _fits(setup: Setup, usable_gib: float) -> bool:
+    return verdict(phases(setup).peak, usable_gib) == "yes"
+
+
+def _changed(request: VramRequest, arguments: Arguments) -> VramRequest:
+    return VramRequest.model_validate(request.model_dump(exclude_none=True) | arguments)
+
+
+def _if(condition: bool, **arguments: Any) -> Arguments | None:
+    return arguments if condition else None
+
+
+def _one_example(request: VramRequest) -> Arguments | None:
+    if request.micro_batch == 1:
+        return None
+    steps = request.gradient_accumulation_steps * request.micro_batch
+    return {"micro_batch": 1, "gradient_accumulation_steps": steps}
+
+
+def _more_gpus(request: VramRequest, num_gpus: int) -> Arguments | None:
+    if request.num_gpus >= num_gpus:
+        return None
+    return {"num_gpus": num_gpus, "sharding": "fsdp", "optimizer": "adamw_torch_fused"}
+
+
+def _eight_bit(request: VramRequest) -> Arguments | None:
+    plain = request.optimizer in {"adamw_torch", "adamw_torch_fused"}
+    return _if(plain and not request.sharding.startswith(("zero", "fsdp")), optimizer="adamw_8bit")
+
+
+def _paged(request: VramRequest) -> Arguments | None:
+    alone = request.sharding in {"none", "ddp"}
+    return _if(alone and request.optimizer == "adamw_8bit", optimizer="paged_adamw_8bit")
+
+
+STEPS = (
+    _Step(
+        "compute the loss without full logits",
+        "none; the same loss, and faster",
+        lambda r: _if(r.loss_head in {"full_logits", "fused_logits"}, loss_head="fused_linear"),
+    ),
+    _Step(
+        "use SDPA or flash attention",
+        "none; the same result, and faster",
+        lambda r: _if(r.attention == "eager", attention="sdpa"),
+    ),
+    _Step(
+        "pack examples, so that no padding mask is needed",
+        "none where documents stay apart, as TRL's packing keeps them",
+        lambda r: _if(r.padded_batches, padded_batches=False),
+    ),
+    _Step(
+        "compute the reference log-probabilities before training",
+        "one pass over the data beforehand",
+        lambda r: _if(
+            r.task == "dpo" and r.method == "full" and not r.precompute_ref_log_probs,
+            precompute_ref_log_probs=True,
+        ),
+    ),
+    _Step(
+        "use the fused optimizer",
+        "none",
+        lambda r: _if(r.optimizer == "adamw_torch", optimizer="adamw_torch_fused"),
+    ),
+    _Step(
+        "recompute blocks in the backward pass (gradient checkpointing)",
+        "the same result; one more forward pass, about a third more time",
+        lambda r: _if(not r.gradient_checkpointing, gradient_checkpointing=True),
+    ),
+    _Step(
+        "one example a pass, with as many more accumulation steps",
+        "the same effective batch; slower where the GPU was not full",
+        _one_example,
+    ),
+    _Step(
+        "shard weights and states over the GPUs (FSDP)",
+        "communication between the GPUs",
+        lambda r: _if(r.sharding in {"ddp", "zero1", "zero2"}, sharding="fsdp"),
+    ),
+    _Step(
+        "keep the optimizer's states in 8 bits",
+        "none measured at usual learning rates",
+        _eight_bit,
+    ),
+    _Step(
+        "let the optimizer's states page out to host memory",
+        "slower steps when they do",
+        _paged,
+    ),
+    _Step(
+        "keep the optimizer's states in host memory",
+        "slower: the step runs over the bus",
+        lambda r: _if(
+            r.sharding in {"zero2", "zero3", "fsdp"} and r.offload == "none", offload="optimizer"
+        ),
+    ),
+    _Step(
+        "train adapters instead of all weights (LoRA, rank 16)",
+        "small on usual supervised data sets, where the adapter has room for them",
+        lambda r: _if(
+            r.method == "full",
+            method="lora",
+            lora_rank=16,
+            optimizer="adamw_torch_fused",
+            precompute_ref_log_probs=False,
+        ),
+    ),
+    _Step(
+        "keep the frozen base in 4 bits (QLoRA, NF4)",
+        "small; and each step dequantizes, so it is slower",
+        lambda r: _if(r.method == "lora" and r.dtype != "float32", method="qlora"),
+    ),
+    _Step(
+        "halve the longest sequence",
+        "longer examples are cut or dropped: look at the token quantiles of audit_dataset",
+        lambda r: _if(r.seq_len >= 1024, seq_len=r.seq_len // 2),
+    ),
+    _Step(
+        "halve the longest sequence again",
+        "longer examples are cut or dropped: look at the token quantiles of audit_dataset",
+        lambda r: _if(r.seq_len >= 1024, seq_len=r.seq_len // 2),
+    ),
+    _Step(
+        "keep parameters in host memory too",
+        "much slower: every block comes over the bus",
+        lambda r: _if(
+            r.sharding in {"zero3", "fsdp"} and r.offload == "optimizer", offload="parameters"
+        ),
+    ),
+    _Step("shard over 8 GPUs (FSDP)", "more hardware", lambda r: _more_gpus(r, 8)),
+    _Step("shard over 64 GPUs (FSDP)", "more hardware", lambda r: _more_gpus(r, 64)),
+)

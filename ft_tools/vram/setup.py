@@ -1,0 +1,102 @@
+"""What a training step is made of, with nothing left to decide: the input of every formula."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ft_tools.models.shape import Linear, ModelShape
+
+Method = Literal["full", "lora", "qlora"]
+Task = Literal["sft", "dpo"]
+Dtype = Literal["bfloat16", "float16", "float32"]
+Attention = Literal["flash", "sdpa", "eager"]
+Head = Literal["full_logits", "full_logits_old", "fused_logits", "fused_linear", "trl_fused"]
+Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp1"]
+Optimizer = Literal[
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "adafactor",
+    "sgd",
+]
+Quantization = Literal["nf4_double", "nf4", "int8", "gptq4", "gptq4_column"]
+Offload = Literal["none", "optimizer", "parameters"]
+
+DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One training step on one GPU of `num_gpus`, fully decided."""
+
+    shape: ModelShape
+    method: Method
+    task: Task
+    seq_len: int
+    micro_batch: int
+    """Examples per GPU and forward pass; a DPO example is a pair."""
+    rank: int
+    targets: tuple[Linear, ...]
+    """The adapted matrices of one block; empty for full fine-tuning."""
+    dtype: Dtype
+    quantization: Quantization | None
+    experts_quantized: bool
+    """False where the experts are fused parameters, which bitsandbytes leaves as they are."""
+    kept_bytes: int
+    """Bytes of a weight that quantization leaves alone; 4 after kbit preparation."""
+    residual_bytes: int
+    """Bytes per element of the residual stream; 4 after kbit preparation and for fp32 models."""
+    adapter_bytes: int
+    """2 or 4 bytes per adapter weight, and so per gradient and optimizer moment."""
+    autocast: bool
+    dropout: bool
+    fused_kernels: bool
+    """Normalisations and rotary embeddings as one kernel each (Liger and the like)."""
+    checkpointing: bool
+    reentrant: bool
+    attention: Attention
+    padded: bool
+    """Batches carry a padding mask; packed or padding-free ones don't."""
+    head: Head
+    fused_logits_bytes: int
+    """Bytes per logit of the fused cross-entropy over full logits; depends on the version."""
+    optimizer: Optimizer
+    accumulation: int
+    reference_model: bool
+    """A second, frozen copy of the weights is resident (DPO with full fine-tuning)."""
+    num_gpus: int
+    sharding: Sharding
+    offload: Offload
+    workspace_bytes: int
+
+    @property
+    def sequences(self) -> int:
+        """Return the sequences in one forward pass; DPO runs chosen and rejected together."""
+        return self.micro_batch * (2 if self.task == "dpo" else 1)
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens in one forward pass on one GPU."""
+        return self.sequences * self.seq_len
+
+    @property
+    def weight_bytes(self) -> int:
+        """Return the bytes of a weight that is not quantized."""
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def trainable_params(self) -> int:
+        """Return the number of parameters that get a gradient."""
+        if self.method == "full":
+            return self.shape.total_params
+        adapted = sum(self.rank * (m.d_out + m.d_in) for m in self.targets)
+        return self.shape.num_layers * adapted
+
+    @property
+    def trainable_bytes(self) -> int:
+        """Return the bytes of a trainable weight as it is stored during training."""
+        if self.method != "full":
+            return self.adapter_bytes
+        sharded = self.sharding in {"fsdp", "fsdp1"}
+        return 4 if sharded and self.autocast else self.weight_bytes
