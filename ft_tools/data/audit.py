@@ -1,0 +1,276 @@
+"""audit_dataset: read, check, deduplicate, split, report; at once, or as a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from ft_tools import workspace
+from ft_tools.contract import NextStep, Reason
+from ft_tools.data import duplicates, outputs, summary
+from ft_tools.data.audit_page import audit_page
+from ft_tools.data.contamination import Benchmarks
+from ft_tools.data.lengths import METHOD
+from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Outputs
+from ft_tools.data.scan import Scan, Tick, scan
+from ft_tools.data.sizes import judge_size
+from ft_tools.data.source import find_sources
+from ft_tools.data.split import choose_validation
+from ft_tools.data.trainers import survival
+from ft_tools.errors import BadData, BadInput, MissingExtra
+from ft_tools.publish import write_file
+from ft_tools.runs.start import start
+
+# What is read in a few seconds on one slow core; more becomes a run.
+AT_ONCE_BYTES = 8 * 2**20
+GZIP_RATIO = 5
+LEXICAL = f"lexical: Jaccard of word pairs >= {duplicates.JACCARD}, verified exactly"
+
+
+class AuditPlan(BaseModel):
+    """What an audit that became a run will do."""
+
+    path: str
+    size_bytes: int = Field(description="Of the data files as they lie on disk.")
+
+
+@dataclass(frozen=True)
+class Near:
+    """How a search for near-duplicates went, and how it was done."""
+
+    num_near: int
+    method: str
+    assumptions: tuple[str, ...] = ()
+
+
+FindNear = Callable[[Scan, AuditRequest], Near]
+
+
+def audit_dataset(request: AuditRequest) -> AuditReport:
+    """Say what is wrong with a dataset, and write cleaned files if `output_dir` is given.
+
+    Answers at once for small files. Large ones, semantic near-duplicates and token counts with a
+    model become a run: the report then has `run_id` and the verdict `pending`.
+
+    Raises:
+        NotFound: A file is not there.
+        BadData: A file is not data: empty, binary, an archive, a web page, a Git LFS pointer.
+        OutsideWorkspace: A path leaves the workspace.
+        OutputExists: The output folder is not empty.
+        MissingExtra: Parquet or semantic search needs `fine-tuning-llm[data]`.
+    """
+    size_bytes, why = _why_a_run(request)
+    if why is None:
+        return perform(request)
+    _require_packages(request)
+    plan = AuditPlan(path=request.path, size_bytes=size_bytes)
+    lineage = {"dataset": request.path}
+    run_id = start("audit", request, plan, request_id=request.request_id, lineage=lineage)
+    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="its progress and report")
+    return AuditReport(verdict="pending", run_id=run_id, reasons=[why], next_steps=[step])
+
+
+def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
+    """Check every path, and tell whether the audit is too much for one call."""
+    paths = [request.path, *filter(None, [request.validation_path]), *request.benchmark_paths]
+    sources = [source for path in paths for source in find_sources(workspace.existing(path))]
+    if request.output_dir is not None:
+        workspace.new_folder(request.output_dir)
+    size_bytes = sum(source.size_bytes for source in sources)
+    work = sum(
+        s.size_bytes * (GZIP_RATIO if s.gzipped or s.kind == "parquet" else 1) for s in sources
+    )
+    source = "ft_tools/data/audit.py"
+    if request.near_duplicates == "semantic":
+        why = Reason(rule="semantic search loads a model", observed=True, source=source)
+    elif request.model is not None:
+        why = Reason(rule="real tokens load a tokenizer", observed=True, source=source)
+    elif work > AT_ONCE_BYTES:
+        why = Reason(
+            rule="bytes read in one call", observed=work, threshold=AT_ONCE_BYTES, source=source
+        )
+    else:
+        return size_bytes, None
+    return size_bytes, why
+
+
+def _require_packages(request: AuditRequest) -> None:
+    if request.near_duplicates == "semantic" and find_spec("sentence_transformers") is None:
+        raise MissingExtra("data", "sentence_transformers")
+    if request.model is not None and find_spec("transformers") is None:
+        raise MissingExtra("train", "transformers")
+
+
+def find_lexical(scanned: Scan, request: AuditRequest) -> Near:
+    """Look for near-duplicates by their words."""
+    if request.near_duplicates == "off":
+        return Near(0, "not looked for")
+    result = duplicates.mark_near(scanned.ledger, request.deduplicate_on, scanned.note)
+    notes = [
+        "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
+    ]
+    if not result.is_complete:
+        notes.append(
+            f"the search for near-duplicates stopped after {duplicates.MAX_COMPARISONS:,} "
+            "comparisons: the examples are alike in bulk"
+        )
+    return Near(result.num_near, LEXICAL, tuple(notes))
+
+
+def perform(
+    request: AuditRequest, find_near: FindNear = find_lexical, tick: Tick = lambda _: None
+) -> AuditReport:
+    """Do the audit in this process; the worker calls it with its own search."""
+    path = workspace.existing(request.path)
+    validation = workspace.existing(request.validation_path) if request.validation_path else None
+    benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
+    scanned = scan(
+        request,
+        path,
+        validation,
+        benchmarks,
+        tick,
+        with_pairs=request.near_duplicates != "off",
+    )
+    _require_examples(request, scanned, path)
+    task = summary.task_of(scanned, request.task)
+    summary.mark_formats(scanned, task)
+    ledger = scanned.ledger
+    num_exact = duplicates.mark_exact(ledger, scanned.note)
+    if validation is not None:
+        duplicates.mark_prompt_leaks(ledger, scanned.note)
+    near = find_near(scanned, request)
+    num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
+    num_conflicting = duplicates.mark_conflicts(ledger, scanned.note)
+    summary.mark_lengths(scanned, request.max_length)
+    findings = summary.findings_of(scanned, request)
+    verdict, reasons = summary.judge(scanned, findings, request.max_removed_fraction)
+    total = len(ledger) - ledger.num_validation
+    main = summary.main_format(scanned)
+    report = AuditReport(
+        verdict=verdict,
+        num_examples=total,
+        num_usable=len(ledger.kept(validation=False)),
+        detected_format=main,
+        format_fraction=round(scanned.formats[main] / total, 4) if total else 0.0,
+        task=task,
+        findings=findings,
+        num_findings=len(findings),
+        duplicates=Duplicates(
+            num_exact=num_exact,
+            num_near=near.num_near,
+            num_conflicting=num_conflicting,
+            method=near.method,
+        ),
+        tokens=summary.tokens_of(ledger, request.max_length, METHOD),
+        trainer_survival=survival(scanned.traits),
+        size_verdict=judge_size(len(ledger.kept(validation=False)), task),
+        shape=_shape(scanned, num_prompts),
+        assumptions=_assumptions(near, benchmarks, scanned),
+        reasons=reasons,
+    )
+    report = _written(request, scanned, report, (path, validation), tick)
+    return _concise(request, report)
+
+
+def _require_examples(request: AuditRequest, scanned: Scan, path: Path) -> None:
+    """Refuse a file in which nothing is an example."""
+    formats = scanned.formats
+    total = sum(formats.values())
+    if not total:
+        raise BadData(path, "holds no row", "name a file with examples")
+    if formats["unreadable"] == total:
+        finding = next(iter(scanned.found))
+        line = scanned.ledger.lines[scanned.found[finding][0]]
+        raise BadData(
+            path, f"no row can be read ({finding})", "give JSONL, JSON, CSV or Parquet", line
+        )
+    if request.columns and formats["unknown"] + formats["unreadable"] == total:
+        raise BadInput(
+            f"columns={request.columns!r} fits no row of {path}; give our name -> the file's column"
+        )
+
+
+def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
+    ledger = scanned.ledger
+    kept = len(ledger.kept(validation=False))
+    pairs = len(ledger.pairs)
+    shape: dict[str, float] = {
+        "num_first_prompts": num_prompts,
+        "num_answers": len(set(ledger.answer[ledger.num_validation :])),
+        "num_removed": len(ledger) - ledger.num_validation - kept,
+    }
+    if pairs:
+        shape["distinct_word_pairs_fraction"] = round(len(set(ledger.pairs)) / pairs, 4)
+    shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
+    shape |= {f"script_{name}": count for name, count in scanned.scripts.most_common(5)}
+    shape |= {f"secret_{name}": count for name, count in scanned.secrets.items()}
+    return shape | scanned.pairs.shape()
+
+
+def _assumptions(near: Near, benchmarks: Benchmarks, scanned: Scan) -> list[str]:
+    notes = list(near.assumptions)
+    if benchmarks.num_questions:
+        notes.append(
+            f"{benchmarks.num_questions} benchmark questions were looked for word by word "
+            "(13 words in a row); paraphrases need near_duplicates='semantic'"
+        )
+    if len(scanned.files) > 1:
+        notes.append(f"lines count through all {len(scanned.files)} files in order of their names")
+    return notes
+
+
+def _written(
+    request: AuditRequest,
+    scanned: Scan,
+    report: AuditReport,
+    paths: tuple[Path, Path | None],
+    tick: Tick,
+) -> AuditReport:
+    """Write the outputs, if they are wanted and the gate on removals agrees; add the next steps."""
+    ledger = scanned.ledger
+    made: Outputs | None = None
+    if request.output_dir is not None and not summary.too_much_removed(report.reasons):
+        kept = ledger.kept(validation=False)
+        given = paths[1] is not None
+        fraction = 0.0 if given else request.validation_fraction
+        to_validation = choose_validation(ledger, kept, fraction, request.seed)
+        folder = workspace.new_folder(request.output_dir)
+        num_validation = len(ledger.kept(validation=True)) if given else len(to_validation)
+        num_train = len(kept) - len(to_validation)
+        made = Outputs(
+            train=str(folder / outputs.TRAIN),
+            validation=str(folder / outputs.VALIDATION),
+            removed=str(folder / outputs.REMOVED),
+            report_json=str(folder / "report.json"),
+            report_html=str(folder / "report.html"),
+            num_train=num_train,
+            num_validation=num_validation,
+            num_removed=len(ledger) - num_train - num_validation,
+        )
+        report = report.model_copy(update={"outputs": made})
+    trained = (request.path, request.validation_path)
+    if made is not None:
+        trained = (made.train, made.validation if made.num_validation else None)
+    usable = trained if made is not None or report.verdict == "ready" else None
+    steps = summary.next_steps(
+        request, report.verdict, report.reasons, report.findings, usable, report.task
+    )
+    report = report.model_copy(update={"next_steps": steps})
+    if made is not None:
+
+        def add_reports(staging: Path) -> None:
+            write_file(staging / "report.json", report.model_dump_json(indent=1))
+            write_file(staging / "report.html", audit_page(report, ledger))
+
+        outputs.write_outputs(request, scanned, paths, to_validation, folder, add_reports, tick)
+    return report
+
+
+def _concise(request: AuditRequest, report: AuditReport) -> AuditReport:
+    if request.response_format == "detailed":
+        return report
+    short: list[Finding] = report.findings[: summary.MAX_CONCISE_FINDINGS]
+    return report.model_copy(update={"findings": short})

@@ -1,0 +1,167 @@
+"""Find examples that say the same: copies, conflicting answers, lexical near-duplicates, leaks.
+
+Near means: of the pairs of neighbouring words, Jaccard = |A and B| / |A or B| of at least
+`JACCARD`, on the prompt and on the answer. Greedy in file order: an example goes if it is near one
+that stays, and the report names that one.
+"""
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ft_tools.data.ledger import ANSWER_BIT, Ledger
+from ft_tools.data.reports import Fields
+
+# Source: Lee et al. 2022 keep pairs at Jaccard 0.8, https://arxiv.org/abs/2107.06499
+JACCARD = 0.8
+# Comparing is cheap; on hostile data everything is a candidate, and then it stops and says so.
+MAX_COMPARISONS = 3_000_000
+
+Note = Callable[[str, int], None]
+"""Called with a finding id and an index."""
+
+
+@dataclass(frozen=True)
+class NearResult:
+    """How a search for near-duplicates went."""
+
+    num_near: int
+    is_complete: bool
+
+
+def mark_exact(ledger: Ledger, note: Note) -> int:
+    """Remove copies of an earlier example; a copy of a validation example is a leak."""
+    first: dict[int, int] = {}
+    num_exact = 0
+    for index in range(len(ledger)):
+        if ledger.fate[index] or not ledger.whole[index]:
+            continue
+        kept = first.setdefault(ledger.whole[index], index)
+        if kept != index:
+            leak = kept < ledger.num_validation <= index
+            num_exact += not leak
+            finding = "validation_leak" if leak else "exact_duplicate"
+            ledger.remove(index, finding, kept)
+            note(finding, index)
+    return num_exact
+
+
+def mark_prompt_leaks(ledger: Ledger, note: Note) -> None:
+    """Remove training examples that ask what a validation example asks."""
+    asked = {
+        ledger.prompt[index]: index
+        for index in range(ledger.num_validation - 1, -1, -1)
+        if ledger.prompt[index] and not ledger.fate[index]
+    }
+    for index in range(ledger.num_validation, len(ledger)):
+        twin = asked.get(ledger.prompt[index])
+        if twin is not None and not ledger.fate[index]:
+            ledger.remove(index, "validation_leak", twin)
+            note("validation_leak", index)
+
+
+def mark_conflicts(ledger: Ledger, note: Note) -> int:
+    """Note the kept examples whose prompt has different answers; they stay."""
+    answers: dict[int, int] = {}
+    several: set[int] = set()
+    kept = ledger.kept(validation=False)
+    for index in kept:
+        prompt = ledger.prompt[index]
+        if prompt and answers.setdefault(prompt, ledger.answer[index]) != ledger.answer[index]:
+            several.add(prompt)
+    conflicting = [index for index in kept if ledger.prompt[index] in several]
+    for index in conflicting:
+        note("conflicting_targets", index)
+    return len(conflicting)
+
+
+def mark_repeated_prompts(ledger: Ledger, note: Note) -> int:
+    """Note the examples whose first question came before; return how many different there are."""
+    seen: set[int] = set()
+    for index in range(ledger.num_validation, len(ledger)):
+        first = ledger.first_prompt[index]
+        if first in seen:
+            note("repeated_prompt", index)
+        elif first:
+            seen.add(first)
+    return len(seen)
+
+
+def mark_near(ledger: Ledger, fields: Fields, note: Note) -> NearResult:
+    """Remove lexical near-duplicates by prefix filtering, each pair verified exactly.
+
+    Two sets with Jaccard >= t share one of the rarest |A| - ceil(t |A|) + 1 elements of each, so
+    only those are indexed. If prompt and answer each reach t, so does their union.
+
+    Source: Bayardo et al. 2007, https://doi.org/10.1145/1242572.1242591
+    """
+    frequency = Counter(ledger.pairs)
+    index_of: dict[int, list[int]] = defaultdict(list)
+    compared = num_near = 0
+    for index in range(len(ledger)):
+        if ledger.fate[index]:
+            continue
+        pairs = select(ledger.pairs_at(index), fields)
+        if not pairs:
+            continue
+        rare = sorted(pairs, key=lambda pair: (frequency[pair], pair))
+        prefix = rare[: len(rare) - _ceil(JACCARD * len(rare)) + 1]
+        own = set(pairs)
+        candidates = {other for pair in prefix for other in index_of.get(pair, ())}
+        for other in sorted(candidates):
+            compared += 1
+            score = jaccard(own, set(select(ledger.pairs_at(other), fields)), fields)
+            if score >= JACCARD:
+                num_near += _remove_near(ledger, index, other, score, note)
+                break
+        else:
+            for pair in prefix:
+                index_of[pair].append(index)
+        if compared > MAX_COMPARISONS:
+            return NearResult(num_near, is_complete=False)
+    return NearResult(num_near, is_complete=True)
+
+
+def _remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:
+    leak = kept < ledger.num_validation <= index
+    finding = "validation_leak" if leak else "near_duplicate"
+    ledger.remove(index, finding, kept, round(score, 4))
+    note(finding, index)
+    return int(not leak)
+
+
+def select(pairs: "array[int]", fields: Fields) -> "array[int] | list[int]":
+    """Return the pairs of the fields that are compared."""
+    if fields == "prompt_and_response":
+        return pairs
+    answers = fields == "response"
+    return [pair for pair in pairs if bool(pair & ANSWER_BIT) == answers]
+
+
+def jaccard(one: set[int], other: set[int], fields: Fields) -> float:
+    """Return the Jaccard similarity; of two fields, the lower one.
+
+    >>> jaccard({1, 2, 3}, {2, 3, 4}, "prompt")
+    0.5
+    """
+    if fields != "prompt_and_response":
+        return _jaccard(one, other)
+    shared = one & other
+    if len(shared) < JACCARD * max(len(one), len(other)):
+        return 0.0
+    scores = []
+    for bit in (0, ANSWER_BIT):
+        a = {pair for pair in one if pair & ANSWER_BIT == bit}
+        b = {pair for pair in other if pair & ANSWER_BIT == bit}
+        scores.append(_jaccard(a, b))
+    return min(scores)
+
+
+def _jaccard(one: set[int], other: set[int]) -> float:
+    union = len(one | other)
+    return len(one & other) / union if union else 1.0
+
+
+def _ceil(value: float) -> int:
+    return int(value) if value == int(value) else int(value) + 1

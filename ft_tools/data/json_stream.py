@@ -1,0 +1,227 @@
+r"""Read JSON lines, a JSON array, or values in a row, one value at a time and within a cap.
+
+Lines end at `\n` only: `str.splitlines` would cut inside strings that hold U+2028. A value that
+cannot be parsed is a row with the id of its finding; reading goes on behind it.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NoReturn
+
+# Source: facts/ease_and_reliability 4.3 (row cap 4 MiB).
+ROW_BYTES = 4 * 2**20
+CHUNK = 1 << 20
+SPACE = re.compile(r"[ \t\r\n]*")
+BETWEEN = re.compile(r"[ \t\r\n,]*")
+STRUCTURE = re.compile(r'["{}\[\]]|,')
+IN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a file: a value, or the finding that stands for it."""
+
+    number: int
+    value: Any
+    problem: str | None
+
+
+def read_lines(stream: BinaryIO) -> Iterator[Row]:
+    """Yield a row for each line that is not blank; the number is the line's."""
+    number = 0
+    while line := stream.readline(ROW_BYTES + 1):
+        number += 1
+        if len(line) > ROW_BYTES and not line.endswith(b"\n"):
+            while (rest := stream.readline(CHUNK)) and not rest.endswith(b"\n"):
+                pass
+            yield Row(number, None, "row_too_long")
+            continue
+        line = line.strip(b" \t\r\n")
+        if not line:
+            continue
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            yield Row(number, None, "not_utf8")
+            continue
+        yield parse(number, text)
+
+
+def parse(number: int, text: str) -> Row:
+    """Parse one row."""
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return Row(number, None, "unreadable_line")
+    return _checked(number, value, text)
+
+
+def _checked(number: int, value: Any, text: str) -> Row:
+    # A lone surrogate loads, and fails when it is written; only an escape can make one.
+    if ESCAPED_SURROGATE.search(text) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        return Row(number, None, "invalid_unicode")
+    return Row(number, value, None)
+
+
+def read_array(stream: BinaryIO) -> Iterator[Row]:
+    """Yield the elements of the JSON array that the stream begins with."""
+    buffer = _Buffer(stream)
+    buffer.skip(SPACE)
+    buffer.advance(1)
+    yield from _values(buffer, BETWEEN, "]")
+
+
+def read_values(stream: BinaryIO) -> Iterator[Row]:
+    """Yield JSON values that follow one another, such as pretty-printed objects."""
+    yield from _values(_Buffer(stream), SPACE, "")
+
+
+def _values(buffer: "_Buffer", between: re.Pattern[str], closing: str) -> Iterator[Row]:
+    number = 0
+    while True:
+        buffer.skip(between)
+        if buffer.at_end() or (closing and buffer.peek() == closing):
+            return
+        number += 1
+        yield _value(buffer, number)
+        if buffer.lost:
+            return
+
+
+def _value(buffer: "_Buffer", number: int) -> Row:
+    """Parse the value at the front; read more while it may only be cut off."""
+    size = CHUNK // 16
+    while True:
+        buffer.fill(size)
+        problem = "unreadable_line"
+        try:
+            value, end = _DECODER.raw_decode(buffer.text, buffer.at)
+            # A number or word at the very end may go on in what is not read yet.
+            if end < len(buffer.text) or buffer.exhausted:
+                text = buffer.text[buffer.at : end]
+                buffer.advance(end - buffer.at)
+                return _checked(number, value, text)
+        except RecursionError:
+            break
+        except ValueError:
+            pass
+        if buffer.exhausted:
+            break
+        if size >= ROW_BYTES:
+            problem = "row_too_long"
+            break
+        size *= 4
+    _skip_value(buffer)
+    return Row(number, None, problem)
+
+
+def _skip_value(buffer: "_Buffer") -> None:
+    """Move behind a value that cannot be parsed, by its brackets.
+
+    The scan is bounded: beyond 64 row caps the rest of the file is given up.
+    """
+    depth, scanned = 0, 0
+    while not buffer.at_end() and scanned < 64 * ROW_BYTES:
+        buffer.fill(CHUNK)
+        found = STRUCTURE.search(buffer.text, buffer.at)
+        if found is None:
+            scanned += len(buffer.text) - buffer.at
+            buffer.advance(len(buffer.text) - buffer.at)
+            continue
+        scanned += found.end() - buffer.at
+        char = found.group()
+        if depth == 0 and char in ",]}":
+            buffer.advance(found.start() - buffer.at)
+            return
+        buffer.advance(found.end() - buffer.at)
+        if char == '"':
+            scanned += _skip_string(buffer)
+        elif char in "[{":
+            depth += 1
+        elif char in "]}":
+            depth -= 1
+            if depth == 0:
+                return
+    buffer.lost = True
+
+
+def _skip_string(buffer: "_Buffer") -> int:
+    """Move behind the string whose opening quote was just passed."""
+    size = CHUNK
+    while True:
+        buffer.fill(size)
+        found = IN_STRING.match(buffer.text, buffer.at)
+        if found:
+            length = found.end() - buffer.at
+            buffer.advance(length)
+            return length
+        if buffer.exhausted or size >= ROW_BYTES:
+            rest = len(buffer.text) - buffer.at
+            buffer.advance(rest)
+            return rest
+        size *= 2
+
+
+class _Buffer:
+    """The part of a stream that is being parsed, as text."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.text = ""
+        self.at = 0
+        self.exhausted = False
+        self.lost = False
+
+    def fill(self, wanted: int) -> None:
+        """Have at least this many characters ahead, if the stream has them."""
+        if len(self.text) - self.at >= wanted or self.exhausted:
+            return
+        parts = [self.text[self.at :]]
+        have = len(parts[0])
+        while have < wanted:
+            data = self._stream.read(CHUNK)
+            text = self._decoder.decode(data, final=not data)
+            parts.append(text)
+            have += len(text)
+            if not data:
+                self.exhausted = True
+                break
+        self.text = "".join(parts)
+        self.at = 0
+
+    def skip(self, pattern: re.Pattern[str]) -> None:
+        """Move over what the pattern matches."""
+        while True:
+            self.fill(1024)
+            found = pattern.match(self.text, self.at)
+            moved = found.end() - self.at if found else 0
+            self.at += moved
+            if self.at < len(self.text) or self.exhausted or not moved:
+                return
+
+    def peek(self) -> str:
+        """Return the next character."""
+        return self.text[self.at]
+
+    def advance(self, count: int) -> None:
+        """Move on."""
+        self.at += count
+
+    def at_end(self) -> bool:
+        """Tell whether nothing is left."""
+        if self.at >= len(self.text):
+            self.fill(1)
+        return self.at >= len(self.text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

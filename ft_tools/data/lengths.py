@@ -1,0 +1,58 @@
+"""Estimate token counts without a tokenizer, and summarise lengths.
+
+An estimate: characters are weighted by writing system. The weights are checked against the
+SmolLM2 tokenizer on English text and code; for CJK they follow a vendor's figure.
+
+Source: https://api-docs.deepseek.com/quick_start/token_usage (0.3 tokens an English character,
+0.6 a Chinese one), https://help.openai.com/en/articles/4936856 (about 4 characters a token).
+"""
+
+import re
+from collections.abc import Sequence
+
+# Most tokenizers split numbers into digits or groups of at most three.
+TOKENS_PER_DIGIT = 0.9
+TOKENS_PER_MARK = 0.68
+CJK_TOKENS_PER_CHAR = 0.6
+NON_LATIN_TOKENS_PER_CHAR = 0.5
+# Role, line breaks and end marks of ChatML-like templates.
+TOKENS_PER_TURN = 4
+METHOD = "estimated from characters, within about 15% for English; pass `model` for real counts"
+
+WORDS = re.compile(r"[A-Za-z]+")
+DIGITS = re.compile(r"[0-9]+")
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate the tokens of a text.
+
+    >>> 8 <= estimate_tokens("The quick brown fox jumps over the lazy dog.") <= 12
+    True
+    """
+    letters = words = 0
+    for match in WORDS.finditer(text):
+        length = match.end() - match.start()
+        words += 1 + (length - 1) // 8
+        letters += length
+    tokens = float(words)
+    if not text.isascii():
+        cjk = len(CJK.findall(text))
+        other = sum(not char.isascii() for char in text) - cjk
+        tokens += cjk * CJK_TOKENS_PER_CHAR + other * NON_LATIN_TOKENS_PER_CHAR
+        letters += cjk + other
+    digits = sum(map(len, DIGITS.findall(text)))
+    marks = len(text) - letters - digits - text.count(" ")
+    return round(tokens + digits * TOKENS_PER_DIGIT + marks * TOKENS_PER_MARK)
+
+
+def quantile(ordered: Sequence[int], fraction: float) -> int:
+    """Return the value below which a fraction of the ordered values lies (nearest rank).
+
+    >>> quantile([1, 2, 3, 4], 0.5), quantile([], 0.5)
+    (2, 0)
+    """
+    if not ordered:
+        return 0
+    at = max(0, min(len(ordered) - 1, round(fraction * len(ordered) + 0.4999) - 1))
+    return ordered[at]

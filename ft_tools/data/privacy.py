@@ -1,0 +1,139 @@
+"""Find and mask secrets and personal data."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ft_tools.secrets import PATTERNS
+
+EMAIL = re.compile(r"\b[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}\b")
+# International, or the North American shape; bare digit groups are too often something else.
+PHONE = re.compile(
+    r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){2,4}"
+    r"|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4})(?![\w-])"
+)
+CARD = re.compile(
+    r"(?<![\d.])(?:\d{4}[ -]?){3}\d{4}(?![\d.])|(?<!\d)3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?!\d)"
+)
+IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
+# Mailboxes of an office, and what people write for "some address".
+IMPERSONAL = {
+    "admin",
+    "contact",
+    "email",
+    "example",
+    "hello",
+    "help",
+    "info",
+    "noreply",
+    "no-reply",
+    "office",
+    "sales",
+    "service",
+    "someone",
+    "support",
+    "team",
+    "user",
+    "username",
+    "you",
+    "your",
+    "youremail",
+    "your.email",
+    "your_email",
+    "yourname",
+}
+QUICK_SECRET = re.compile(
+    r"hf_|sk-|gh[pousr]_|github_pat_|AKIA|ASIA|AIza|xox[abprs]-|glpat-|[sr]k_live_|npm_|eyJ"
+    r"|PRIVATE KEY|://[^/\s]*@"
+)
+MASKED_SECRET = "[secret]"
+
+
+def secrets_in(text: str) -> list[str]:
+    """Name the kinds of secrets in a text.
+
+    >>> secrets_in("key: hf_" + "a" * 30)
+    ['hugging_face_token']
+    """
+    if not QUICK_SECRET.search(text):
+        return []
+    return [name for name, pattern in PATTERNS.items() if pattern.search(text)]
+
+
+def personal_data_in(text: str) -> list[str]:
+    """Name the kinds of personal data in a text.
+
+    >>> personal_data_in("write to ada.king@example.com"), personal_data_in("info@example.com")
+    (['email'], [])
+    """
+    found = []
+    if "@" in text and any(_is_personal(m.group()) for m in EMAIL.finditer(text)):
+        found.append("email")
+    if not any(char.isdigit() for char in text):
+        return found
+    if any(passes_luhn(m.group()) for m in CARD.finditer(text)):
+        found.append("card")
+    if any(is_iban(m.group()) for m in IBAN.finditer(text)):
+        found.append("iban")
+    if PHONE.search(text):
+        found.append("phone")
+    return found
+
+
+def mask(text: str) -> str:
+    """Replace secrets and personal data by what kind they are of."""
+    if QUICK_SECRET.search(text):
+        for pattern in PATTERNS.values():
+            text = pattern.sub(MASKED_SECRET, text)
+    if "@" in text:
+        text = EMAIL.sub(lambda m: "[email]" if _is_personal(m.group()) else m.group(), text)
+    if any(char.isdigit() for char in text):
+        text = IBAN.sub(_if(is_iban, "[iban]"), text)
+        text = CARD.sub(_if(passes_luhn, "[card]"), text)
+        text = PHONE.sub("[phone]", text)
+    return text
+
+
+def mask_all(value: Any) -> Any:
+    """Mask every string inside a JSON value, keys included."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, list):
+        return [mask_all(item) for item in value]
+    if isinstance(value, dict):
+        return {mask(str(key)): mask_all(item) for key, item in value.items()}
+    return value
+
+
+def passes_luhn(number: str) -> bool:
+    """Check a card number's last digit. Source: ISO/IEC 7812-1, annex B.
+
+    >>> passes_luhn("4111 1111 1111 1111"), passes_luhn("4111 1111 1111 1112")
+    (True, False)
+    """
+    digits = [int(char) for char in number if char.isdigit()]
+    if len(set(digits)) == 1:
+        return False
+    doubled = [sum(divmod(digit * 2, 10)) for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def is_iban(text: str) -> bool:
+    """Check an IBAN's two check digits. Source: ISO 13616, ISO 7064 mod 97-10.
+
+    >>> is_iban("GB82 WEST 1234 5698 7654 32"), is_iban("GB83 WEST 1234 5698 7654 32")
+    (True, False)
+    """
+    compact = text.replace(" ", "")
+    if not 15 <= len(compact) <= 34:
+        return False
+    turned = compact[4:] + compact[:4]
+    return int("".join(str(int(char, 36)) for char in turned)) % 97 == 1
+
+
+def _is_personal(address: str) -> bool:
+    return address.split("@", 1)[0].lower() not in IMPERSONAL
+
+
+def _if(check: Callable[[str], bool], masked: str) -> Callable[[re.Match[str]], str]:
+    return lambda found: masked if check(found.group()) else found.group()

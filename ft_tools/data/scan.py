@@ -1,0 +1,226 @@
+"""Read every row once: normalise, check, remember. The first of an audit's two passes."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ft_tools.data import checks, privacy
+from ft_tools.data.contamination import Benchmarks
+from ft_tools.data.findings import RULES
+from ft_tools.data.formats import Example, Message, content_of, normalise
+from ft_tools.data.json_stream import Row
+from ft_tools.data.ledger import Ledger
+from ft_tools.data.lengths import TOKENS_PER_TURN, estimate_tokens
+from ft_tools.data.preferences import PairStatistics
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.source import Source, find_sources, read
+from ft_tools.data.trainers import Traits, traits_of
+
+MAX_TRAITS = 10_000
+# What an example's structure may lack and trainers still train on it.
+HARMLESS = {
+    "placeholder_input",
+    "implicit_prompt",
+    "chosen_begins_rejected",
+    "ends_with_user",
+    "identical_pair",
+}
+Tick = Callable[[int], None]
+"""Called now and then with the number of rows read; may raise to stop."""
+TICK_ROWS = 500
+
+
+@dataclass
+class Scan:
+    """What the first pass found."""
+
+    ledger: Ledger
+    formats: "Counter[str]" = field(default_factory=Counter)
+    format_of: "array[int]" = field(default_factory=lambda: array("B"))
+    """Per index, a number of `format_names`."""
+    format_names: list[str] = field(default_factory=list)
+    scripts: "Counter[str]" = field(default_factory=Counter)
+    found: "dict[str, array[int]]" = field(default_factory=dict)
+    """Finding id -> indices, in order."""
+    traits: "Counter[Traits]" = field(default_factory=Counter)
+    pairs: PairStatistics = field(default_factory=PairStatistics)
+    parts: "Counter[str]" = field(default_factory=Counter)
+    """How many training examples have a system turn, tools, tool turns, several answers."""
+    secrets: "Counter[str]" = field(default_factory=Counter)
+    files: "list[tuple[Source, int]]" = field(default_factory=list)
+    """Each file with the row number before its first."""
+    script_of: "array[int]" = field(default_factory=lambda: array("B"))
+    script_names: list[str] = field(default_factory=list)
+
+    def note(self, finding: str, index: int) -> None:
+        """Record that a finding holds for an example."""
+        self.found.setdefault(finding, array("Q")).append(index)
+
+
+def scan(
+    request: AuditRequest,
+    path: Path,
+    validation: Path | None,
+    benchmarks: Benchmarks,
+    tick: Tick,
+    *,
+    with_pairs: bool,
+) -> Scan:
+    """Read the validation file, if there is one, and then the data.
+
+    Raises:
+        BadData: A file is not data.
+    """
+    result = Scan(Ledger(with_pairs=with_pairs))
+    for part, is_validation in ((validation, True), (path, False)):
+        if part is None:
+            continue
+        for source, row, number in rows_of(part, result.files, is_validation=is_validation):
+            _take(result, request, source, row, number, benchmarks)
+            if len(result.ledger) % TICK_ROWS == 0:
+                tick(len(result.ledger))
+        if is_validation:
+            result.ledger.num_validation = len(result.ledger)
+    return result
+
+
+def rows_of(
+    path: Path, files: "list[tuple[Source, int]] | None" = None, *, is_validation: bool = False
+) -> Iterator[tuple[Source, Row, int]]:
+    """Yield (file, row, number through all files) of a file or folder."""
+    before = 0
+    for source in find_sources(path):
+        if files is not None and not is_validation:
+            files.append((source, before))
+        last = 0
+        for row in read(source):
+            last = row.number
+            yield source, row, before + row.number
+        before += last
+
+
+def _take(
+    result: Scan,
+    request: AuditRequest,
+    source: Source,
+    row: Row,
+    number: int,
+    benchmarks: Benchmarks,
+) -> None:
+    if row.problem:
+        index = result.ledger.add_unread(number, row.problem)
+        _finish(result, index, "unreadable", "latin", [row.problem])
+        return
+    example = normalise(number, row.value, request.named_columns)
+    if example.format == "unknown":
+        index = result.ledger.add_unread(number, "unknown_format")
+        _finish(result, index, "unknown", "latin", ["unknown_format"])
+        return
+    asked, answered = example.prompt_and_answer()
+    prompt = said(asked)
+    answer = said(answered)
+    found = checks.structure(example)
+    broken = any(RULES[name].removes for name in found if name not in HARMLESS)
+    # A text is trained on as a whole: it has no answer of its own.
+    found += checks.content(prompt, answer, is_text=example.text is not None)
+    found += _privacy(result, example, asked, prompt, answer)
+    found += benchmarks.matches(prompt if example.text is None else answer)
+    tokens = lengths_of(example)
+    script = checks.script_of(answer or prompt)
+    index = result.ledger.add(example, tokens, _stratum(example, answer, script))
+    result.ledger.add_pairs(prompt, answer)
+    result.pairs.add(example) if example.task != "sft" else None
+    _finish(result, index, example.format, script, found, keep=_kept_anyway(request))
+    if index >= result.ledger.num_validation:
+        result.parts.update(_parts(example))
+    if len(result.traits) < MAX_TRAITS:
+        traits = traits_of(
+            example, row.value, broken=broken, tokens=tokens, max_length=request.max_length
+        )
+        result.traits[traits] += 1
+
+
+def _parts(example: Example) -> list[str]:
+    roles = [m["role"] for m in example.messages]
+    has = {
+        "system": "system" in roles,
+        "tools": bool(example.tools),
+        "tool_turns": "tool" in roles or any(m.get("tool_calls") for m in example.messages),
+        "several_answers": roles.count("assistant") > 1,
+    }
+    return [name for name, there in has.items() if there]
+
+
+def said(messages: list[Message]) -> str:
+    """Return what turns say, without the system's: it is shared and would make all alike."""
+    return "\n".join(content_of(m) for m in messages if m["role"] != "system")
+
+
+def lengths_of(example: Example) -> tuple[int, int]:
+    """Estimate (tokens of the whole, tokens of what is trained on last)."""
+    asked, answered = example.prompt_and_answer()
+    if example.text is not None:
+        count = estimate_tokens(example.text)
+        return count, count
+    answer = max(_estimate(answered), _estimate(example.rejected))
+    return _estimate(asked) + answer, answer
+
+
+def _estimate(messages: list[Message]) -> int:
+    return sum(estimate_tokens(content_of(m)) + TOKENS_PER_TURN for m in messages)
+
+
+def _kept_anyway(request: AuditRequest) -> set[str]:
+    return set() if request.personal_data == "remove" else {"personal_data_in_answer"}
+
+
+def _finish(
+    result: Scan,
+    index: int,
+    format_name: str,
+    script: str,
+    found: list[str],
+    keep: "set[str] | frozenset[str]" = frozenset(),
+) -> None:
+    if index >= result.ledger.num_validation:
+        result.formats[format_name] += 1
+        result.scripts[script] += 1
+    result.format_of.append(_number(result.format_names, format_name))
+    result.script_of.append(_number(result.script_names, script))
+    for name in dict.fromkeys(found):
+        result.note(name, index)
+        if RULES[name].removes and name not in keep:
+            result.ledger.remove(index, name)
+
+
+def _number(names: list[str], name: str) -> int:
+    if name not in names:
+        names.append(name)
+    return names.index(name)
+
+
+def _privacy(
+    result: Scan, example: Example, asked: list[Message], prompt: str, answer: str
+) -> list[str]:
+    system = "\n".join(content_of(m) for m in asked if m["role"] == "system")
+    other = "\n".join(map(content_of, example.rejected))
+    earlier = "\n".join(content_of(m) for m in asked if m["role"] == "assistant")
+    found = []
+    kinds = privacy.secrets_in("\n".join((system, prompt, answer, other)))
+    if kinds:
+        result.secrets.update(kinds)
+        found.append("secret")
+    if privacy.personal_data_in("\n".join((answer, other, earlier))):
+        found.append("personal_data_in_answer")
+    elif privacy.personal_data_in(prompt):
+        found.append("personal_data_in_prompt")
+    return found
+
+
+def _stratum(example: Example, answer: str, script: str) -> str:
+    """Name what the split keeps in proportion: label, format, script and length of the answer."""
+    if example.task == "kto":
+        return f"kto {example.label}"
+    return f"{example.format} {script} {len(answer).bit_length()}"

@@ -1,0 +1,47 @@
+"""Say whether there are enough examples, by goal."""
+
+from ft_tools.contract import Reason
+from ft_tools.data.reports import SizeVerdict
+
+BANDS: dict[str, tuple[int, int, str]] = {
+    # Goal -> enough from, more than needed above, source.
+    "style": (500, 2_000, "https://arxiv.org/abs/2305.11206 (LIMA: 1,000 curated examples)"),
+    "domain": (5_000, 50_000, "facts/dataset section 5"),
+    "instruction": (10_000, 100_000, "https://arxiv.org/abs/2307.08701 (9k of Alpaca's 52k)"),
+}
+PAIRS = (1_000, 10_000, "https://arxiv.org/abs/2312.15685 (Deita: 10k pairs)")
+NEWER = {
+    "style": "OpenAI sees gains from 50 to 100 examples and asks for at least 10",
+    "instruction": "Deita: 6,000 selected examples beat 200,000 unselected ones",
+}
+NEWER_SOURCE = {
+    "style": "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md",
+    "instruction": "https://arxiv.org/abs/2312.15685",
+}
+# OpenAI's minimum. Fewer teach nothing that a few-shot prompt does not.
+MIN_EXAMPLES = 10
+
+
+def judge_size(num_usable: int, task: str) -> SizeVerdict:
+    """Compare the number of examples left with the bands of each goal.
+
+    >>> judge_size(1200, "sft").goals
+    {'style': 'enough', 'domain': 'too_few', 'instruction': 'too_few'}
+    """
+    bands = BANDS if task == "sft" else {"preference": PAIRS}
+    goals, reasons = {}, []
+    for goal, (low, high, source) in bands.items():
+        goals[goal] = _place(num_usable, low, high)
+        rule = f"{goal}: {low:,} to {high:,} examples"
+        reasons.append(Reason(rule=rule, observed=num_usable, threshold=low, source=source))
+    for goal, rule in NEWER.items():
+        if goal in goals:
+            source = NEWER_SOURCE[goal]
+            reasons.append(Reason(rule=rule, observed=num_usable, threshold=None, source=source))
+    return SizeVerdict(num_usable=num_usable, goals=goals, reasons=reasons)
+
+
+def _place(count: int, low: int, high: int) -> str:
+    if count < low:
+        return "too_few"
+    return "more_than_needed" if count > high else "enough"

@@ -1,0 +1,303 @@
+"""Open a data file: find out what it really is, undo gzip, and never read more than a cap.
+
+A row is what a reader yields: its number, and either a JSON value or the id of a finding. Reading
+is streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
+"""
+
+import csv
+import gzip
+import importlib
+import importlib.util
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ft_tools import workspace
+from ft_tools.data.json_stream import ROW_BYTES, Row, read_array, read_lines, read_values
+from ft_tools.errors import BadData, MissingExtra
+
+# A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
+# comes out: 20 times the file, but at least 256 MiB. Source: facts/ease_and_reliability 4.3.
+MIN_DECODED_BYTES = 256 * 2**20
+EXPANSION = 20
+SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
+MAX_FILES = 10_000
+
+# First bytes of files that are not data -> what to say.
+MAGIC: list[tuple[bytes, str, str]] = [
+    (b"version https://git-lfs", "is a Git LFS pointer, not the data", "run: git lfs pull"),
+    (b"PK\x03\x04", "is a zip archive", "unpack it and name the file inside (or save as CSV)"),
+    (b"PK\x05\x06", "is an empty zip archive", "name the data file itself"),
+    (b"%PDF", "is a PDF", "extract the text into JSONL first"),
+    (b"ARROW1", "is an Arrow file", "save it as Parquet or JSONL"),
+    (b"\x28\xb5\x2f\xfd", "is zstd-compressed", "unpack it: zstd -d"),
+    (b"BZh", "is bzip2-compressed", "unpack it: bunzip2"),
+    (b"\xfd7zXZ", "is xz-compressed", "unpack it: unxz"),
+    (b"7z\xbc\xaf", "is a 7-zip archive", "unpack it and name the file inside"),
+    (b"SQLite format 3", "is an SQLite database", "export the table as CSV or JSONL"),
+    (b"GGUF", "is a GGUF model", "name a data file"),
+    (b"\xff\xfe", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),
+    (b"\xfe\xff", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),
+]
+HTML = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data file, recognised."""
+
+    path: Path
+    kind: str
+    """jsonl, json_array, json_values, csv, tsv or parquet."""
+    gzipped: bool
+    size_bytes: int
+    has_bom: bool = False
+    array_starts: int = 0
+    """Bytes before the `[` of a JSON array, if it is wrapped in an object."""
+
+
+def find_sources(path: Path) -> list[Source]:
+    """Return the data files of a path: itself, or those of a folder in the order of their names.
+
+    Raises:
+        BadData: A file is not data, or a folder has none.
+    """
+    if not path.is_dir():
+        return [recognise(path)]
+    files: list[Path] = []
+    for file in sorted(path.rglob("*")):
+        if len(files) > MAX_FILES:
+            raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
+        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if not hidden and _suffix(file)[0] in SUFFIXES and file.is_file():
+            # A link inside the folder may lead anywhere.
+            files.append(workspace.existing(str(file)))
+    if not files:
+        listed = ", ".join(sorted(SUFFIXES))
+        raise BadData(path, "holds no data file", f"put files ending in {listed} in it")
+    return [recognise(file) for file in files]
+
+
+def recognise(path: Path) -> Source:
+    """Find out from its first bytes what a file is; the name only decides between text kinds.
+
+    Raises:
+        BadData: It is empty, binary, or something that has to be converted first.
+    """
+    size = path.stat().st_size
+    suffix, named_gzip = _suffix(path)
+    with workspace.open_file(path) as stream:
+        head = stream.read(65536)
+    if not head:
+        raise BadData(path, "is empty", "name a file with examples")
+    gzipped = head.startswith(b"\x1f\x8b")
+    if named_gzip and not gzipped:
+        raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
+    if gzipped:
+        with _gunzip(path, size) as stream:
+            head = stream.read(65536)
+        if not head:
+            raise BadData(path, "is an empty gzip file", "name a file with examples")
+    if head.startswith(b"PAR1"):
+        if gzipped:
+            raise BadData(path, "is a gzipped Parquet file", "unpack it: gunzip")
+        return Source(path, "parquet", gzipped, size)
+    _refuse_what_is_not_text(path, head)
+    has_bom = head.startswith(b"\xef\xbb\xbf")
+    kind, starts = _text_kind(head[3:] if has_bom else head, suffix)
+    if kind == "csv" and suffix not in {".csv", ".tsv"}:
+        raise BadData(
+            path, "does not begin with JSON", "give JSONL (one object a line), JSON, CSV or Parquet"
+        )
+    return Source(path, kind, gzipped, size, has_bom, starts)
+
+
+def read(source: Source) -> Iterator[Row]:
+    """Yield the rows of a file in order, numbered from 1: lines for JSONL, rows for the rest.
+
+    Raises:
+        BadData: It decodes to more than the cap, or is damaged beyond reading on.
+        MissingExtra: It is Parquet and pyarrow is not installed.
+    """
+    if source.kind == "parquet":
+        if importlib.util.find_spec("pyarrow") is None:
+            raise MissingExtra("data", "pyarrow")
+        parquet: Any = importlib.import_module("ft_tools.data.parquet")
+        with workspace.open_file(source.path) as stream:
+            yield from parquet.read(stream, source.path, decoded_cap(source.size_bytes))
+        return
+    with _open_text(source) as stream:
+        if source.kind == "jsonl":
+            yield from read_lines(stream)
+        elif source.kind == "json_array":
+            stream.read(source.array_starts)
+            yield from read_array(stream)
+        elif source.kind == "json_values":
+            yield from read_values(stream)
+        else:
+            yield from _read_csv(stream, "\t" if source.kind == "tsv" else "")
+
+
+def decoded_cap(size_bytes: int) -> int:
+    """Return how many bytes a compressed file may decode to."""
+    return max(MIN_DECODED_BYTES, EXPANSION * size_bytes)
+
+
+class _Capped(io.RawIOBase):
+    """A gzip stream that ends in an error when more comes out than the cap, or it is damaged."""
+
+    def __init__(self, inner: BinaryIO, path: Path, cap: int) -> None:
+        self._inner = inner
+        self._gzip = gzip.GzipFile(fileobj=inner, mode="rb")
+        self._path = path
+        self._left = cap
+        self._cap = cap
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._gzip.read(min(len(buffer), 1 << 20))
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadData(self._path, "is damaged gzip", "compress it again") from error
+        self._left -= len(data)
+        if self._left < 0:
+            raise BadData(
+                self._path,
+                f"decodes to more than {self._cap / 2**20:.0f} MiB",
+                "unpack it first, if you trust it",
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._gzip.close()
+        self._inner.close()
+        super().close()
+
+
+def _gunzip(path: Path, size: int) -> BinaryIO:
+    return io.BufferedReader(
+        _Capped(workspace.open_file(path), path, decoded_cap(size)), buffer_size=1 << 20
+    )
+
+
+def _open_text(source: Source) -> BinaryIO:
+    opened = (
+        _gunzip(source.path, source.size_bytes)
+        if source.gzipped
+        else workspace.open_file(source.path)
+    )
+    if source.has_bom:
+        opened.read(3)
+    return opened
+
+
+def _suffix(path: Path) -> tuple[str, bool]:
+    name = path.name.lower()
+    gzipped = name.endswith((".gz", ".gzip"))
+    stem = name.rsplit(".", 1)[0] if gzipped else name
+    return (f".{stem.rsplit('.', 1)[-1]}" if "." in stem else "", gzipped)
+
+
+def _refuse_what_is_not_text(path: Path, head: bytes) -> None:
+    for magic, problem, cure in MAGIC:
+        if head.startswith(magic):
+            raise BadData(path, problem, cure)
+    if head.lstrip()[:20].lower().startswith(HTML):
+        raise BadData(
+            path,
+            "is HTML or XML: a web page was saved instead of the data",
+            "download the raw file (on the Hub: resolve/, not blob/)",
+        )
+    sample = head[:8192]
+    # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse.
+    control = sum(byte < 9 or 13 < byte < 32 for byte in sample)
+    if control > len(sample) * 0.1:
+        raise BadData(path, "is a binary file", "give JSONL, JSON, CSV or Parquet")
+    if not sample.strip():
+        raise BadData(path, "holds only white space", "name a file with examples")
+
+
+WRAPPERS = (b"data", b"examples", b"rows", b"train", b"instances", b"items")
+
+
+def _text_kind(head: bytes, suffix: str) -> tuple[str, int]:
+    """Tell (kind, bytes before the array) from the first bytes of a text file."""
+    start = head.lstrip()
+    if suffix in {".csv", ".tsv"}:
+        return suffix[1:], 0
+    if start.startswith(b"["):
+        return "json_array", len(head) - len(start)
+    if start.startswith(b"{"):
+        inside = start[1:].lstrip()
+        for name in WRAPPERS:
+            key = b'"' + name + b'"'
+            after = inside.removeprefix(key).lstrip()
+            if inside.startswith(key) and after.startswith(b":"):
+                array = after[1:].lstrip()
+                if array.startswith(b"["):
+                    return "json_array", len(head) - len(array)
+        first_line = start.split(b"\n", 1)[0].strip()
+        pretty = suffix == ".json" or first_line in {b"{", b"{\r"}
+        return ("json_values" if pretty else "jsonl"), 0
+    return ("jsonl" if suffix in {".jsonl", ".ndjson", ".json"} else "csv"), 0
+
+
+def _read_csv(stream: BinaryIO, separator: str) -> Iterator[Row]:
+    """Yield CSV rows as objects of strings; cells that hold JSON lists are parsed by the formats.
+
+    A quote that is never closed makes csv read on to the cell cap, so the loss is bounded.
+    """
+    csv.field_size_limit(ROW_BYTES)
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+    if not separator:
+        first = text.readline(65536)
+        text.seek(0) if text.seekable() else None
+        separator = max(",;\t|", key=first.count)
+        lines: Iterator[str] = _chain(first, text) if not text.seekable() else _lines(text)
+    else:
+        lines = _lines(text)
+    reader = csv.reader(lines, delimiter=separator)
+    try:
+        header = next(reader)
+    except (StopIteration, csv.Error):
+        return
+    number = 0
+    while True:
+        number += 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield Row(number, None, "csv_columns")
+            continue
+        if not cells:
+            number -= 1
+            continue
+        if len(cells) != len(header):
+            yield Row(number, None, "csv_columns")
+        elif any(_undecoded(cell) for cell in cells):
+            yield Row(number, None, "not_utf8")
+        else:
+            yield Row(number, dict(zip(header, cells, strict=True)), None)
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """Yield lines of at most the row cap, so that a line without an end stays bounded."""
+    while line := text.readline(ROW_BYTES):
+        yield line
+
+
+def _chain(first: str, text: io.TextIOWrapper) -> Iterator[str]:
+    yield first
+    yield from _lines(text)
+
+
+def _undecoded(cell: str) -> bool:
+    return not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell)

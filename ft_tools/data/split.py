@@ -1,0 +1,60 @@
+"""Divide examples into training and validation so that nothing is on both sides.
+
+Examples with the same prompt stay together. Each stratum gives its share, by largest remainder, so
+the total is exact where groups allow. The same seed and data give the same split.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ft_tools.data.ledger import Ledger
+
+
+def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed: int) -> set[int]:
+    """Return which of the kept examples go to validation."""
+    if fraction <= 0 or len(kept) < 2:
+        return set()
+    groups = _groups(ledger, kept)
+    strata: dict[int, list[list[int]]] = defaultdict(list)
+    for group in groups:
+        strata[ledger.stratum[group[0]]].append(group)
+    wanted = min(max(1, round(fraction * len(kept))), len(kept) - 1)
+    shares = _shares({name: sum(map(len, g)) for name, g in strata.items()}, wanted)
+    chosen: set[int] = set()
+    for name in sorted(strata):
+        room = shares[name]
+        for group in sorted(strata[name], key=lambda g: _draw(seed, ledger.lines[g[0]])):
+            if len(group) <= room:
+                chosen.update(group)
+                room -= len(group)
+    return chosen
+
+
+def _groups(ledger: Ledger, kept: Sequence[int]) -> list[list[int]]:
+    """Put examples together that ask the same first question or the same in full."""
+    group_of: dict[int, list[int]] = {}
+    groups = []
+    for index in kept:
+        key = ledger.first_prompt[index] or ledger.whole[index]
+        if key not in group_of:
+            group_of[key] = []
+            groups.append(group_of[key])
+        group_of[key].append(index)
+    return groups
+
+
+def _shares(sizes: dict[int, int], wanted: int) -> dict[int, int]:
+    """Divide `wanted` over the strata in proportion, by largest remainder."""
+    total = sum(sizes.values())
+    exact = {name: wanted * size / total for name, size in sizes.items()}
+    shares = {name: int(value) for name, value in exact.items()}
+    left = wanted - sum(shares.values())
+    by_rest = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
+    for name in by_rest[:left]:
+        shares[name] += 1
+    return shares
+
+
+def _draw(seed: int, line: int) -> bytes:
+    return hashlib.blake2b(f"{seed}:{line}".encode(), digest_size=8).digest()

@@ -1,0 +1,241 @@
+"""Turn what was scanned into the parts of a report: findings, lengths, verdict, next calls."""
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+from ft_tools.contract import NextStep, Reason
+from ft_tools.data.findings import RULES, Severity
+from ft_tools.data.formats import PREFERENCES
+from ft_tools.data.ledger import Ledger
+from ft_tools.data.lengths import quantile
+from ft_tools.data.reports import AuditRequest, Finding, Tokens, Verdict
+from ft_tools.data.scan import Scan
+from ft_tools.data.sizes import MIN_EXAMPLES
+
+MAX_CONCISE_FINDINGS = 16
+FIRST_LINES = 5
+ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
+# Below these shares a finding is milder: template code has braces, and a few repeats are usual.
+MILDER_BELOW: dict[str, tuple[float, Severity]] = {
+    "unfilled_placeholder": (0.05, "warning"),
+    "repeated_prompt": (0.1, "info"),
+    "truncated_answer": (0.02, "info"),
+    "refusal": (0.01, "info"),
+    "ai_boilerplate": (0.01, "info"),
+}
+MIN_SCRIPT_FRACTION = 0.4
+
+
+def task_of(scan: Scan, asked: str) -> str:
+    """Name the task: what was asked, or that of the format most rows have."""
+    main = main_format(scan)
+    if main == "kto" and asked in {"auto", "dpo"}:
+        return "kto"
+    if asked != "auto":
+        return asked
+    return "dpo" if main in PREFERENCES else "sft"
+
+
+def main_format(scan: Scan) -> str:
+    """Name the format that most of the readable rows have."""
+    known = {
+        name: count for name, count in scan.formats.items() if name not in {"unreadable", "unknown"}
+    }
+    return max(known, key=lambda name: known[name]) if known else "unknown"
+
+
+def mark_formats(scan: Scan, task: str) -> None:
+    """Remove rows of another task, and note those of another format or a minority script."""
+    main = main_format(scan)
+    tasks = {name: "dpo" if name in PREFERENCES else "sft" for name in scan.format_names}
+    tasks["kto"] = "kto"
+    top = max(scan.scripts.values(), default=0)
+    minority = {name for name, count in scan.scripts.items() if count < MIN_SCRIPT_FRACTION * top}
+    for index in range(len(scan.ledger)):
+        name = scan.format_names[scan.format_of[index]]
+        if name in {"unreadable", "unknown"}:
+            continue
+        if tasks[name] != task:
+            scan.note("other_task", index)
+            scan.ledger.remove(index, "other_task")
+        elif name != main:
+            scan.note("mixed_formats", index)
+        if minority and scan.script_names[scan.script_of[index]] in minority:
+            scan.note("script_mix", index)
+
+
+def mark_lengths(scan: Scan, max_length: int) -> None:
+    """Note the kept examples that are longer than max_length."""
+    for index, tokens in enumerate(scan.ledger.tokens):
+        if tokens > max_length and not scan.ledger.fate[index]:
+            scan.note("over_max_length", index)
+
+
+def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
+    """Return every finding, errors first and the most frequent first among equals."""
+    findings = []
+    ledger = scan.ledger
+    for name, indices in scan.found.items():
+        ordered = array("Q", sorted(set(indices)))
+        for in_validation in (False, True):
+            part = [at for at in ordered if (at < ledger.num_validation) == in_validation]
+            if part:
+                findings.append(_finding(scan, request, name, part, in_validation))
+    for name, count in scan.pairs.findings():
+        findings.append(
+            Finding(
+                id=name,
+                severity=RULES[name].severity,
+                count=count,
+                fraction=round(count / max(1, len(ledger) - ledger.num_validation), 4),
+                lines=[],
+                removed=False,
+                cure=RULES[name].cure,
+                source=RULES[name].source,
+            )
+        )
+    if any(source.has_bom for source, _ in scan.files):
+        count = sum(source.has_bom for source, _ in scan.files)
+        rule = RULES["byte_order_mark"]
+        findings.append(
+            Finding(
+                id="byte_order_mark",
+                severity=rule.severity,
+                count=count,
+                fraction=0.0,
+                lines=[],
+                removed=False,
+                cure=rule.cure,
+            )
+        )
+    return sorted(findings, key=lambda f: (ORDER[f.severity], -f.count, f.id, f.in_validation))
+
+
+def _finding(
+    scan: Scan, request: AuditRequest, name: str, indices: list[int], in_validation: bool
+) -> Finding:
+    rule = RULES[name]
+    total = scan.ledger.num_validation
+    total = total if in_validation else len(scan.ledger) - total
+    fraction = len(indices) / total
+    limit, mild = MILDER_BELOW.get(name, (0.0, rule.severity))
+    detailed = request.response_format == "detailed"
+    first = request.offset if detailed else 0
+    page = indices[first : first + (request.limit if detailed else FIRST_LINES)]
+    return Finding(
+        id=name,
+        severity=mild if fraction < limit else rule.severity,
+        count=len(indices),
+        fraction=round(fraction, 4),
+        lines=[scan.ledger.lines[index] for index in page],
+        removed=any(scan.ledger.reason_of(index) == name for index in indices),
+        cure=rule.cure,
+        source=rule.source,
+        in_validation=in_validation,
+    )
+
+
+def tokens_of(ledger: Ledger, max_length: int, method: str) -> Tokens | None:
+    """Summarise the lengths of the kept training examples."""
+    kept = ledger.kept(validation=False)
+    if not kept:
+        return None
+    whole = sorted(ledger.tokens[index] for index in kept)
+    answers = sorted(ledger.answer_tokens[index] for index in kept)
+    cut = [index for index in kept if ledger.tokens[index] > max_length]
+    return Tokens(
+        method=method,
+        p05=quantile(whole, 0.05),
+        p50=quantile(whole, 0.5),
+        p95=quantile(whole, 0.95),
+        max=whole[-1],
+        total=sum(whole),
+        answer_p50=quantile(answers, 0.5),
+        max_length=max_length,
+        num_truncated=len(cut),
+        num_without_answer=sum(
+            ledger.tokens[index] - ledger.answer_tokens[index] >= max_length for index in cut
+        ),
+    )
+
+
+def judge(
+    scan: Scan, findings: Iterable[Finding], max_removed_fraction: float
+) -> tuple[Verdict, list[Reason]]:
+    """Decide whether the data is ready, and why not."""
+    ledger = scan.ledger
+    total = len(ledger) - ledger.num_validation
+    usable = len(ledger.kept(validation=False))
+    removed = 1 - usable / total if total else 1.0
+    reasons = []
+    if usable < MIN_EXAMPLES:
+        reasons.append(
+            Reason(
+                rule="usable examples",
+                observed=usable,
+                threshold=MIN_EXAMPLES,
+                source="https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md",
+            )
+        )
+    if removed > max_removed_fraction:
+        reasons.append(
+            Reason(
+                rule="more than max_removed_fraction would be removed",
+                observed=round(removed, 4),
+                threshold=max_removed_fraction,
+                source="ft_tools/data/reports.py",
+            )
+        )
+    reasons += [
+        Reason(
+            rule=f"{finding.id} needs a person",
+            observed=finding.count,
+            threshold=0,
+            source=finding.source or "ft_tools/data/findings.py",
+        )
+        for finding in findings
+        if finding.severity == "error" and not RULES[finding.id].removes
+    ]
+    if reasons:
+        return "not_ready", reasons
+    return ("ready_after_cleaning" if usable < total else "ready"), []
+
+
+def too_much_removed(reasons: Iterable[Reason]) -> bool:
+    """Tell whether the gate on the removed share said no."""
+    return any(reason.rule.startswith("more than max_removed") for reason in reasons)
+
+
+def next_steps(
+    request: AuditRequest,
+    verdict: Verdict,
+    reasons: list[Reason],
+    findings: list[Finding],
+    trained: tuple[str, str | None] | None,
+    task: str,
+) -> list[NextStep]:
+    """Say which calls make sense now."""
+    steps = []
+    arguments: dict[str, Any]
+    again = request.model_dump(exclude_defaults=True, mode="json")
+    first = next((f for f in findings if f.severity == "error" and f.lines), None)
+    if first and verdict == "not_ready":
+        where = request.validation_path if first.in_validation else request.path
+        arguments = {"path": where, "lines": first.lines}
+        steps.append(NextStep(tool="show_examples", arguments=arguments, why=f"quotes {first.id}"))
+    if too_much_removed(reasons):
+        why = "if you agree to lose so much, writes the cleaned files"
+        arguments = again | {"max_removed_fraction": 1.0}
+        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
+    if verdict == "ready_after_cleaning" and request.output_dir is None:
+        why = "writes cleaned, split files to train on; the input stays as it is"
+        arguments = again | {"output_dir": "cleaned"}
+        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
+    if trained and verdict != "not_ready":
+        tool = "launch_dpo" if task == "dpo" else "launch_sft"
+        arguments = {"dataset": trained[0]} | ({"validation": trained[1]} if trained[1] else {})
+        steps.append(
+            NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")
+        )
+    return steps

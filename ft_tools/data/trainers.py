@@ -1,0 +1,166 @@
+"""What each trainer would do with the file as it is, from the trainers' documented rules.
+
+Every rule here was read in the named version; a trainer's reason is a constant of this file.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ft_tools.data.formats import LISTS, PREFERENCES, ROLES, Example
+from ft_tools.data.reports import Survival
+
+KNOWN_KEYS = {"role", "content", "from", "value"}
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What decides whether a trainer takes an example."""
+
+    format: str
+    task: str
+    roles: frozenset[str]
+    columns: frozenset[str]
+    broken: bool
+    """Something is wrong with its structure."""
+    two_keys: bool
+    """Each turn has exactly a role and a content."""
+    pairs_up: bool
+    """Turns alternate user/assistant (or observation/function) and end with an answer."""
+    single_turns: bool
+    """Preferences: each side is one message."""
+    too_long: bool
+    without_answer: bool
+    """The answer begins behind max_length."""
+    has_text_answer: bool
+
+
+COLUMNS = frozenset(
+    {*LISTS, "prompt", "completion", "text", "instruction", "input", "output", "chosen", "rejected"}
+    | {"label"}
+)
+
+
+def traits_of(
+    example: Example, row: Any, *, broken: bool, tokens: tuple[int, int], max_length: int
+) -> Traits:
+    """Reduce an example to what the trainers look at."""
+    total, answer = tokens
+    asked, answered = example.prompt_and_answer()
+    turns = [m["role"] for m in example.messages if m["role"] != "system"]
+    expected = [("user", "tool"), ("assistant",)]
+    alternates = all(role in expected[at % 2] for at, role in enumerate(turns))
+    odd = example.task != "sft"
+    return Traits(
+        format=example.format,
+        task=example.task,
+        # Spellings nobody knows are one thing: a hostile file must not make a trait each.
+        roles=frozenset(role if role in ROLES else "other" for role in example.roles),
+        columns=frozenset(COLUMNS & set(row)) if isinstance(row, Mapping) else frozenset(),
+        broken=broken,
+        two_keys=len(example.turn_keys) == 2 and set(example.turn_keys) <= KNOWN_KEYS,
+        pairs_up=alternates and len(turns) % 2 == int(odd),
+        single_turns=len(example.chosen) <= 1 and len(example.rejected) <= 1,
+        too_long=total > max_length,
+        without_answer=total - answer >= max_length and bool(asked),
+        has_text_answer=any(m["content"] for m in answered),
+    )
+
+
+def survival(counts: "Counter[Traits]") -> list[Survival]:
+    """Return what each trainer makes of the examples."""
+    reports = []
+    for trainer, (source, rule) in TRAINERS.items():
+        lost: Counter[str] = Counter()
+        trained = 0
+        for traits, count in counts.items():
+            why = "broken_structure" if traits.broken else rule(traits)
+            if why:
+                lost[why] += count
+            else:
+                trained += count
+        reports.append(
+            Survival(trainer=trainer, trained=trained, not_trained=dict(lost), source=source)
+        )
+    return reports
+
+
+def _trl(traits: Traits) -> str | None:
+    """TRL reads messages, text, prompt+completion, chosen+rejected; roles stay as spelt."""
+    if traits.format in {"sharegpt", "sharegpt_preference"} and not traits.roles <= SPOKEN:
+        return "role_names_not_mapped"
+    if traits.format == "prompt_only":
+        return "no_answer"
+    if not _trl_reads(traits):
+        return "columns_not_read"
+    return "answer_cut_off" if traits.without_answer else None
+
+
+def _trl_reads(traits: Traits) -> bool:
+    columns = traits.columns
+    if traits.task == "dpo":
+        return {"chosen", "rejected"} <= columns and traits.format not in {"alpaca_preference"}
+    if traits.task == "kto":
+        return {"prompt", "completion", "label"} <= columns
+    conversation = {"messages", "conversations"} & columns
+    return bool(conversation or "text" in columns or {"prompt", "completion"} <= columns)
+
+
+def _axolotl(traits: Traits) -> str | None:
+    """Axolotl maps these role names only, and drops what is longer than sequence_len."""
+    known = {"human", "user", "gpt", "assistant", "system", "tool"}
+    if traits.format in {"sharegpt", "openai_messages", "sharegpt_preference"}:
+        if not traits.roles <= known:
+            return "role_names_not_mapped"
+    elif traits.format == "alpaca":
+        if "output" not in traits.columns:
+            return "columns_not_read"
+    elif traits.format in {"unknown", "prompt_only", "openai_preference"}:
+        return "columns_not_read"
+    return "longer_than_sequence_len_dropped" if traits.too_long else None
+
+
+def _llama_factory(traits: Traits) -> str | None:
+    """LLaMA-Factory wants five tags in strict turns; overlong rows are cut in proportion."""
+    if traits.format == "sharegpt":
+        if not traits.roles <= {"human", "gpt", "observation", "function_call", "system"}:
+            return "role_names_not_mapped"
+        return None if traits.pairs_up else "turns_do_not_alternate"
+    if traits.format == "openai_messages":
+        return None if traits.pairs_up else "turns_do_not_alternate"
+    if traits.format in {"sharegpt_preference", "alpaca_preference"}:
+        return None if traits.pairs_up and traits.single_turns else "turns_do_not_alternate"
+    if traits.format == "kto" and not {"messages", "conversations"} & traits.columns:
+        return None if "label" in traits.columns else "columns_not_read"
+    if traits.format in {"preference_implicit", "openai_preference", "prompt_only", "unknown"}:
+        return "columns_not_read"
+    return None
+
+
+def _unsloth(traits: Traits) -> str | None:
+    """Unsloth standardises turns of two keys and known roles; then TRL's rules hold."""
+    if traits.format in {"sharegpt", "openai_messages"}:
+        known = {"system", "user", "human", "assistant", "gpt", "input", "output"}
+        if not traits.roles <= known:
+            return "role_names_not_mapped"
+        if not traits.two_keys:
+            return "turns_with_other_keys"
+        return "answer_cut_off" if traits.without_answer else None
+    return _trl(traits)
+
+
+SPOKEN = frozenset({"system", "user", "assistant", "tool"})
+ALL_PREFERENCES = frozenset(PREFERENCES)
+TRAINERS: dict[str, tuple[str, Callable[[Traits], str | None]]] = {
+    "TRL 1.16": ("https://huggingface.co/docs/trl/dataset_formats", _trl),
+    "Axolotl 067b021 (2026-07)": (
+        "https://docs.axolotl.ai/docs/dataset-formats/conversation.html",
+        _axolotl,
+    ),
+    "LLaMA-Factory ff6d4d1 (2026-08)": (
+        "https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md",
+        _llama_factory,
+    ),
+    "Unsloth (2026-08)": ("https://docs.unsloth.ai/basics/chat-templates", _unsloth),
+}
