@@ -10,8 +10,9 @@ from typing import Literal
 
 from ft_tools.errors import Refused, UnknownName
 
-Strength = Literal["blocks", "warns", "advises"]
-"""`blocks`: the tool refuses. `warns`: the plan or report says so. `advises`: an answer says so."""
+Strength = Literal["blocks", "prevents", "warns", "advises"]
+"""`blocks`: the tool refuses, and names the rule where there is a way around. `prevents`: the tool
+does it right by itself. `warns`: its report says so. `advises`: recommend_approach blocks it."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class AntiPattern:
 
 
 _NONE_NEEDED = "Advice: nothing is refused; the answer and its inputs are the record."
-_ACCEPT = "`accept_findings` with the finding's id; kept in the plan."
-_CONFIRM = "`confirm` of the plan that shows it; kept in the plan."
+_REPORTED = "None needed: it is reported, not refused."
 
 ANTI_PATTERNS = (
     AntiPattern(
@@ -69,9 +69,9 @@ ANTI_PATTERNS = (
     AntiPattern(
         "no_quality_filter",
         "Do not train on data that no audit has passed.",
-        ("audit_dataset", "launch_sft", "launch_dpo"),
-        "blocks",
-        _ACCEPT,
+        ("audit_dataset",),
+        "warns",
+        "None needed: the verdict is `not_ready`, the command ends with 3, and nothing is lost.",
         "Keeping only the examples whose label checks out moved a small student from 51.5% to "
         "86.7% on one benchmark, with nothing else changed.",
         "https://dspy.ai/tutorials/classification_finetuning/",
@@ -79,7 +79,7 @@ ANTI_PATTERNS = (
     AntiPattern(
         "validation_unwatched",
         "Do not train more than one epoch without validation examples.",
-        ("launch_sft",),
+        ("launch_sft", "launch_dpo"),
         "blocks",
         '`accept_findings=["validation_unwatched"]`; kept in the plan.',
         "A falling training loss says nothing of overfitting; only held-out loss shows it.",
@@ -89,7 +89,7 @@ ANTI_PATTERNS = (
         "quantize_unmerged",
         "Do not quantize a base model under an adapter that is not merged.",
         ("merge_and_quantize",),
-        "blocks",
+        "prevents",
         "None: the tool merges first, always.",
         "The quantized file would lack what was trained.",
         "https://github.com/hiyouga/LLaMA-Factory/pull/4950",
@@ -138,7 +138,7 @@ ANTI_PATTERNS = (
         "Do not train on a handful of examples; put them into the prompt.",
         ("recommend_approach", "audit_dataset"),
         "warns",
-        _CONFIRM,
+        _REPORTED,
         "Gains are seen from 50 to 100 well-made examples on.",
         "https://developers.openai.com/docs/guides/distillation",
     ),
@@ -190,10 +190,10 @@ ANTI_PATTERNS = (
     AntiPattern(
         "train_validation_leak",
         "Do not validate on examples that are also trained on.",
-        ("audit_dataset", "launch_sft", "launch_dpo", "evaluate"),
+        ("launch_sft", "launch_dpo", "evaluate"),
         "blocks",
-        _ACCEPT,
-        "The score then measures memory.",
+        '`accept_findings=["train_validation_leak"]`; kept in the plan.',
+        "The score then measures memory. audit_dataset reports single examples that leak.",
         "https://arxiv.org/abs/2411.15124",
     ),
     AntiPattern(

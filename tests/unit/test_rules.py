@@ -58,6 +58,22 @@ def test_the_reference_is_what_the_tables_make():
     )
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [each for each in ANTI_PATTERNS if "accept_findings" in each.override],
+    ids=lambda pattern: pattern.id,
+)
+def test_a_rule_that_can_be_accepted_is_checked_by_its_id_somewhere(pattern):
+    code = [
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "ft_tools").rglob("*.py")
+        if path.name != "rules.py"
+    ]
+
+    assert pattern.strength == "blocks"
+    assert any(f'"{pattern.id}"' in text for text in code)
+
+
 def test_rules_fire_in_tools_that_exist():
     named = {tool for pattern in ANTI_PATTERNS for tool in pattern.tools}
 
