@@ -38,8 +38,9 @@ class Gpu(Named):
     )
     usable_source: str | None = Field(None, description="Where usable_gib was published.")
     bf16_dense_tflops: float | None = Field(
-        None, gt=0, description="Peak dense bf16 rate, no sparsity; null without bf16 units."
+        None, gt=0, description="Peak dense bf16 rate, no sparsity; null where none is printed."
     )
+    has_bf16: bool = Field(True, description="Whether it computes in bf16 (Ampere and later).")
 
 
 class ModelFacts(Named):

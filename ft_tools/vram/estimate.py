@@ -2,7 +2,6 @@
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.models.shape import ModelShape
 from ft_tools.vram import search
 from ft_tools.vram.band import Interval, interval, process_band
 from ft_tools.vram.decide import setup_of, shape_of_request
@@ -136,15 +135,9 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
         )
     if setup.shape.softcap and setup.attention != "flash":
         notes.append("soft-capped attention: transformers advises eager attention for training")
-    if request.dtype == "bfloat16" and request.gpu is not None:
-        card = facts.gpu(request.gpu)
-        if card.bf16_dense_tflops is None and _is_old(request.gpu):
-            notes.append(f"{request.gpu} has no bf16 units; pass dtype float16 and train in fp16")
+    if request.dtype == "bfloat16" and request.gpu and not facts.gpu(request.gpu).has_bf16:
+        notes.append(f"{request.gpu} has no bf16 units; pass dtype float16 and train in fp16")
     return [*notes, *setup.shape.notes]
-
-
-def _is_old(gpu: str) -> bool:
-    return any(word in gpu.upper() for word in ("T4", "V100", "P100", "2080", "TITAN", "QUADRO"))
 
 
 def _experts_kept(setup: Setup) -> bool:
@@ -193,17 +186,3 @@ def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list
         why = "rank, learning rate, batch and epochs for this model and card"
         return [NextStep(tool="suggest_lora_config", arguments=arguments, why=why)]
     return []
-
-
-def shape_summary(shape: ModelShape) -> str:
-    """Describe a shape in a line, for messages.
-
-    >>> from ft_tools.models.catalog import shape_of
-    >>> shape_summary(shape_of("mistralai/Mistral-7B-v0.1"))
-    'mistral, 7.24 B parameters, 32 layers of 4096'
-    """
-    billions = shape.total_params / 1e9
-    return (
-        f"{shape.model_type}, {billions:.2f} B parameters, {shape.num_layers} layers of "
-        f"{shape.hidden_size}"
-    )

@@ -1,0 +1,185 @@
+"""Method, micro-batch and length for the card at hand, and what had to be given up."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ft_tools import facts
+from ft_tools.contract import Reason
+from ft_tools.lora.request import LoraRequest
+from ft_tools.vram import VramReport, VramRequest, estimate_vram
+from ft_tools.vram.setup import Method, Optimizer, Task
+
+DEFAULT_SEQ_LEN = 2048
+MIN_SEQ_LEN = 512
+# Larger micro-batches gain little speed once the GPU is full.
+MAX_MICRO_BATCH = 8
+UNKNOWN_CARD_MICRO_BATCH = 4
+FULL_OPTIMIZERS: tuple[Optimizer, ...] = ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit")
+QLORA_SOURCE = "https://arxiv.org/abs/2305.14314"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that fits, or the smallest one that does not."""
+
+    method: Method
+    optimizer: Optimizer
+    seq_len: int
+    micro_batch: int
+    accumulation: int
+    dtype: Literal["bfloat16", "float16"]
+    vram: VramReport
+    gave_up: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What would be run if memory did not matter."""
+
+    request: LoraRequest
+    task: Task
+    rank: int
+    dropout: float
+    effective_batch: int
+    max_positions: int | None
+
+    @property
+    def seq_len(self) -> int:
+        """Return the length asked for, within what the model can see."""
+        wanted = self.request.seq_len or DEFAULT_SEQ_LEN
+        return min(wanted, self.max_positions or wanted)
+
+
+def plan_for_card(wish: Wish) -> Plan:
+    """Choose method, optimizer, length and micro-batch.
+
+    Tried in this order, each with one example a pass, until one fits: the methods (LoRA, then
+    QLoRA, or the one asked for, with ever smaller optimizers for full fine-tuning), and the same
+    at half the length, down to 512 tokens. Then the micro-batch grows as far as it fits.
+    """
+    seq_len = wish.seq_len
+    while True:
+        for method, optimizer in _tries(wish.request):
+            report = _estimate(wish, method, optimizer, seq_len, micro_batch=1)
+            if report.fits in {"yes", "unknown"}:
+                return _grown(wish, method, optimizer, seq_len, report)
+        if seq_len // 2 < MIN_SEQ_LEN:
+            method, optimizer = _tries(wish.request)[-1]
+            report = _estimate(wish, method, optimizer, seq_len, micro_batch=1)
+            return _plan(wish, method, optimizer, seq_len, 1, report)
+        seq_len //= 2
+
+
+def dtype_of(gpu: str | None) -> Literal["bfloat16", "float16"]:
+    """Return the 16-bit type that the card computes in; bf16 where no card is named.
+
+    >>> dtype_of("T4")
+    'float16'
+    """
+    if gpu is None:
+        return "bfloat16"
+    return "bfloat16" if facts.gpu(gpu).has_bf16 else "float16"
+
+
+def _tries(request: LoraRequest) -> list[tuple[Method, Optimizer]]:
+    if request.method == "full":
+        return [("full", optimizer) for optimizer in FULL_OPTIMIZERS]
+    methods: list[Method] = ["lora", "qlora"] if request.method == "auto" else [request.method]
+    return [(method, "adamw_torch_fused") for method in methods]
+
+
+def _estimate(
+    wish: Wish, method: Method, optimizer: Optimizer, seq_len: int, micro_batch: int
+) -> VramReport:
+    accumulation = -(-wish.effective_batch // micro_batch)
+    arguments: dict[str, Any] = {
+        "model": wish.request.model,
+        "task": wish.task,
+        "method": method,
+        "optimizer": optimizer,
+        "seq_len": seq_len,
+        "micro_batch": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "dtype": dtype_of(wish.request.gpu),
+        "gpu": wish.request.gpu,
+        "gpu_memory_gib": wish.request.gpu_memory_gib,
+    }
+    if method != "full":
+        arguments |= {"lora_rank": wish.rank, "lora_dropout": wish.dropout}
+    elif wish.task == "dpo":
+        arguments["precompute_ref_log_probs"] = True
+    return estimate_vram(VramRequest.model_validate(arguments))
+
+
+def _grown(
+    wish: Wish, method: Method, optimizer: Optimizer, seq_len: int, report: VramReport
+) -> Plan:
+    limit = report.max_micro_batch
+    if limit is None:
+        limit = UNKNOWN_CARD_MICRO_BATCH // (2 if wish.task == "dpo" else 1)
+    limit = min(limit, MAX_MICRO_BATCH, wish.effective_batch)
+    micro_batch = 1
+    while 2 * micro_batch <= limit and wish.effective_batch % (2 * micro_batch) == 0:
+        micro_batch *= 2
+    if micro_batch > 1:
+        report = _estimate(wish, method, optimizer, seq_len, micro_batch)
+    return _plan(wish, method, optimizer, seq_len, micro_batch, report)
+
+
+def _plan(
+    wish: Wish,
+    method: Method,
+    optimizer: Optimizer,
+    seq_len: int,
+    micro_batch: int,
+    report: VramReport,
+) -> Plan:
+    return Plan(
+        method=method,
+        optimizer=optimizer,
+        seq_len=seq_len,
+        micro_batch=micro_batch,
+        accumulation=-(-wish.effective_batch // micro_batch),
+        dtype=dtype_of(wish.request.gpu),
+        vram=report,
+        gave_up=tuple(_gave_up(wish, method, optimizer, seq_len, report)),
+        reasons=tuple(_reasons(wish, method, report)),
+    )
+
+
+def _gave_up(
+    wish: Wish, method: Method, optimizer: Optimizer, seq_len: int, report: VramReport
+) -> list[str]:
+    given: list[str] = []
+    asked = wish.request.seq_len
+    if asked is not None and wish.seq_len < asked:
+        given.append(f"seq_len {asked}: the model sees {wish.seq_len} tokens at most")
+    if wish.request.method == "auto" and method == "qlora":
+        given.append("16-bit base weights: they don't fit, so the base is held in 4 bits (NF4)")
+    if method == "full" and optimizer != FULL_OPTIMIZERS[0]:
+        given.append(f"32-bit optimizer states: {optimizer} instead")
+    if seq_len < wish.seq_len:
+        given.append(f"length: {seq_len} tokens instead of {wish.seq_len}")
+    if report.fits not in {"yes", "unknown"}:
+        given.append("fitting this card: see vram.changes_to_fit, or take a smaller model")
+    return given
+
+
+def _reasons(wish: Wish, method: Method, report: VramReport) -> list[Reason]:
+    if report.usable_gib is None:
+        rule = "no GPU was named, so LoRA is suggested and whether it fits is unknown"
+    elif wish.request.method != "auto":
+        rule = f"{method} was asked for"
+    elif method == "lora":
+        rule = "LoRA over 16-bit weights fits, and trains faster than over 4-bit weights"
+    else:
+        rule = "LoRA over 16-bit weights does not fit; QLoRA keeps its quality within noise"
+    return [
+        Reason(
+            rule=rule,
+            observed=report.peak_allocated_gib,
+            threshold=report.usable_gib,
+            source=QLORA_SOURCE,
+        )
+    ]

@@ -1,0 +1,188 @@
+"""suggest_lora_config: method, adapter, quantization and training arguments, ready to pass on."""
+
+from typing import Any
+
+from ft_tools import facts
+from ft_tools.contract import NextStep, Reason
+from ft_tools.lora import rules
+from ft_tools.lora.card import Plan, Wish, plan_for_card
+from ft_tools.lora.request import LoraReport, LoraRequest
+from ft_tools.models.catalog import shape_of
+from ft_tools.models.shape import ModelShape
+from ft_tools.vram.setup import Task
+
+ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
+DTYPE_SOURCE = "https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/sft_config.py"
+# What launch_sft and launch_dpo choose themselves, by the device they find.
+CHOSEN_AT_LAUNCH = {"bf16", "fp16", "model_init_kwargs"}
+
+
+def suggest_lora_config(request: LoraRequest) -> LoraReport:
+    """Suggest a whole configuration for a model, a goal, a data set and a card.
+
+    Returns:
+        Keyword arguments of peft.LoraConfig, transformers.BitsAndBytesConfig and trl.SFTConfig
+        (or DPOConfig) as installed: PEFT 0.21, transformers 5.24, TRL 1.16.
+
+    Raises:
+        UnknownName: The model or the GPU is in no table.
+        NotFound: No such folder or run.
+
+    >>> report = suggest_lora_config(LoraRequest(model="meta-llama/Meta-Llama-3-8B"))
+    >>> report.peft["r"], report.trainable_params, f"{report.trainable_fraction:.2%}"
+    (16, 41943040, '0.52%')
+    """
+    shape = shape_of(request.model)
+    task: Task = "dpo" if request.goal == "preference" else "sft"
+    rank = rules.choose_rank(request, shape)
+    dropout = rules.choose_dropout(request)
+    seq_len = Wish(request, task, 1, 0.0, 1, shape.max_positions).seq_len
+    schedule = rules.choose_schedule(request, task, seq_len)
+    wish = Wish(
+        request,
+        task,
+        int(rank.value),
+        dropout.value,
+        schedule.effective_batch,
+        shape.max_positions,
+    )
+    plan = plan_for_card(wish)
+    rate = rules.choose_learning_rate(task, plan.method, shape)
+    reasons = list(plan.reasons)
+    peft: dict[str, Any] = {}
+    if plan.method != "full":
+        peft, alpha_reason = _peft(int(rank.value), dropout.value, shape)
+        reasons += [*rank.reasons, alpha_reason, *dropout.reasons, *_target_reasons(shape)]
+    reasons += [*rate.reasons, *schedule.reasons, _dtype_reason(plan)]
+    training = _training(task, plan, schedule, rate.value)
+    trainable = plan.vram.trainable_params
+    whole = shape.total_params + (trainable if plan.method != "full" else 0)
+    return LoraReport(
+        summary=_summary(plan, int(rank.value), rate.value, schedule),
+        method=plan.method,
+        task=task,
+        peft=peft,
+        quantization=_quantization(plan),
+        training=training,
+        effective_batch=plan.micro_batch * plan.accumulation,
+        estimated_steps=schedule.steps,
+        trainable_params=trainable,
+        total_params=shape.total_params,
+        trainable_fraction=round(trainable / whole, 6),
+        vram=plan.vram,
+        gave_up=list(plan.gave_up),
+        reasons=reasons,
+        next_steps=_next_steps(request, task, plan, peft, training),
+    )
+
+
+def _peft(rank: int, dropout: float, shape: ModelShape) -> tuple[dict[str, Any], Reason]:
+    alpha, rslora, reason = rules.choose_alpha(rank)
+    arguments = {
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "target_modules": [linear.name for linear in shape.linears],
+        "bias": "none",
+        "use_rslora": rslora,
+        "task_type": "CAUSAL_LM",
+    }
+    return arguments, reason
+
+
+def _target_reasons(shape: ModelShape) -> list[Reason]:
+    reasons = [
+        Reason(
+            rule="adapt every linear layer of the blocks: attention alone learns less even with "
+            "as many parameters",
+            observed=len(shape.linears),
+            threshold=None,
+            source=ALL_LINEAR_SOURCE,
+        )
+    ]
+    if shape.num_experts:
+        reasons.append(
+            Reason(
+                rule="the experts are fused parameters in transformers 5, so they stay frozen; "
+                "peft.LoraConfig(target_parameters=...) would adapt them",
+                observed=shape.num_experts,
+                threshold=None,
+                source="https://huggingface.co/docs/peft/package_reference/lora",
+            )
+        )
+    return reasons
+
+
+def _quantization(plan: Plan) -> dict[str, Any] | None:
+    if plan.method != "qlora":
+        return None
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": plan.dtype,
+    }
+
+
+def _training(
+    task: Task, plan: Plan, schedule: rules.Schedule, learning_rate: float
+) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": facts.number("train.warmup_fraction"),
+        "num_train_epochs": float(schedule.epochs),
+        "per_device_train_batch_size": plan.micro_batch,
+        "gradient_accumulation_steps": plan.accumulation,
+        "max_length": plan.seq_len,
+        "optim": plan.optimizer,
+        "gradient_checkpointing": True,
+        "model_init_kwargs": {"dtype": plan.dtype},
+        "bf16": plan.dtype == "bfloat16",
+        "fp16": plan.dtype == "float16",
+    }
+    if task == "dpo":
+        arguments |= {"beta": facts.number("dpo.beta"), "loss_type": ["sigmoid"]}
+        if plan.method == "full":
+            arguments["precompute_ref_log_probs"] = True
+    else:
+        arguments["packing"] = schedule.packing
+    return arguments
+
+
+def _dtype_reason(plan: Plan) -> Reason:
+    return Reason(
+        rule="the weights' dtype is named, because TRL loads a model given by name in float32",
+        observed=plan.dtype,
+        threshold=None,
+        source=DTYPE_SOURCE,
+    )
+
+
+def _summary(plan: Plan, rank: int, rate: float, schedule: rules.Schedule) -> str:
+    adapter = "" if plan.method == "full" else f", rank {rank} on all linear layers"
+    epochs = "epoch" if schedule.epochs == 1 else "epochs"
+    return (
+        f"{plan.method}{adapter}, learning rate {rate:g}, {schedule.epochs} {epochs}, batches of "
+        f"{plan.micro_batch} x {plan.accumulation}, {plan.seq_len} tokens. {plan.vram.summary}"
+    )
+
+
+def _next_steps(
+    request: LoraRequest,
+    task: Task,
+    plan: Plan,
+    peft: dict[str, Any],
+    training: dict[str, Any],
+) -> list[NextStep]:
+    if plan.vram.fits in {"no", "tight"}:
+        return list(plan.vram.next_steps)
+    arguments: dict[str, Any] = {
+        "model": request.model,
+        "dataset": "pairs.jsonl" if task == "dpo" else "train.jsonl",
+        "method": plan.method,
+        "peft": {key: value for key, value in peft.items() if key != "task_type"},
+        "training": {k: v for k, v in training.items() if k not in CHOSEN_AT_LAUNCH},
+    }
+    why = "the plan of this run; put in the file that audit_dataset wrote. Nothing starts yet"
+    return [NextStep(tool=f"launch_{task}", arguments=arguments, why=why)]
