@@ -223,11 +223,13 @@ def private_folder(folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    if folder.exists() or folder.is_symlink():
-        raise OutputExists(f"{folder} is not a folder; name another one")
     private_folder(folder.parent)
     with disk_full_is_named(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            # Another process may make it at the same moment.
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError as error:
+            raise OutputExists(f"{folder} is not a folder; name another one") from error
         sync_folder(folder.parent)
 
 

@@ -38,6 +38,17 @@ def remember(run_dir: Path, worker_pid: int) -> None:
         write_file(run_dir / OWNER_RECORD, json.dumps(about))
 
 
+def forget(run_dir: Path) -> None:
+    """Note that the run has no process left: `is_remembered` is False from now on."""
+    with contextlib.suppress(OSError):
+        (run_dir / OWNER_RECORD).unlink(missing_ok=True)
+
+
+def is_remembered(run_dir: Path) -> bool:
+    """Tell whether a worker was started whose processes nobody has looked for since its end."""
+    return (run_dir / OWNER_RECORD).exists()
+
+
 def members(run_dir: Path) -> list[psutil.Process]:
     """Return the living processes of a run other than this one and those above it."""
     here = psutil.Process()

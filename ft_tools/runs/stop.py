@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from ft_tools.contract import Request
-from ft_tools.runs import directory
+from ft_tools.runs import directory, family
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED, RunReport
 from ft_tools.runs.start import adopt, supervise
@@ -34,10 +34,12 @@ def cancel_run(request: CancelRequest) -> RunReport:
     """
     run_dir = directory.find(request.run_id)
     now = get_run(RunRequest(run_id=request.run_id))
-    if now.state in ENDED:
+    if now.state not in ENDED:
+        if directory.mark_cancel(run_dir):
+            directory.add_event(run_dir, "cancel asked")
+    elif not family.is_remembered(run_dir):
         return now
-    if directory.mark_cancel(run_dir):
-        directory.add_event(run_dir, "cancel asked")
+    # Also after an end: a supervisor that was killed has left the worker's children alone.
     adopt(run_dir)
     return get_run(RunRequest(run_id=request.run_id))
 

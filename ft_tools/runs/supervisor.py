@@ -98,7 +98,7 @@ def main() -> int:
 def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     info = directory.read_info(run_dir)
     # What an earlier attempt left: its processes first, they could still be writing.
-    family.end_all(run_dir)
+    _end_family(run_dir)
     directory.sweep_leftovers(run_dir)
     run_locks = [owner]
     try:
@@ -121,9 +121,7 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
         _end(run_dir, "failed", "crash", failure)
         return
     return_code = _watch(run_dir, worker, terms)
-    left = family.end_all(run_dir)
-    if left:
-        _note(run_dir, f"{left} processes of the run cannot be ended", "error")
+    _end_family(run_dir)
     out_of_memory = (
         return_code == -signal.SIGKILL
         and killed_before is not None
@@ -140,8 +138,16 @@ def _adopt(run_dir: Path) -> None:
         cancel.enforce()
         time.sleep(POLL_SECONDS)
     # Both locks are held from here to the end of this process.
-    family.end_all(run_dir)
+    _end_family(run_dir)
     _record_end(run_dir, None)
+
+
+def _end_family(run_dir: Path) -> None:
+    left = family.end_all(run_dir)
+    if left:
+        _note(run_dir, f"{left} processes of the run cannot be ended", "error")
+    else:
+        family.forget(run_dir)
 
 
 def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> int | None:

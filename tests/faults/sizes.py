@@ -5,8 +5,10 @@ import pytest
 # What is counted: (plain, full); None: every one there is.
 SIZES: dict[str, tuple[int | None, int | None]] = {
     "kill points of a publish": (60, None),
-    "kill points of a start": (6, None),
-    "error points of a publish": (24, None),
+    "kill points of a status change": (6, None),
+    "kill points of a start": (4, None),
+    "error points of a publish": (20, None),
+    "error points of a status change": (6, None),
     "disk sizes": (40, 240),
     "kills of a server": (5, 40),
     "resume races": (4, 500),

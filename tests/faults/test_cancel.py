@@ -60,7 +60,9 @@ def wrong_with_cancel(kind, delay, supervisor_dies=False):
     run_id = launch(*WORKERS[kind], device="cpu" if device else None)
     if supervisor_dies:
         until((run_dir_of(run_id) / "pids").exists)
-        os.kill(supervisor_pid(run_id), signal.SIGKILL)
+        supervisor = supervisor_pid(run_id)
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: not is_alive(supervisor))
     time.sleep(delay)
     at_once = cancel(run_id).state
     again = cancel(run_id).state
@@ -152,6 +154,23 @@ def test_what_a_dead_run_left_is_ended_before_its_next_attempt(runs_here):
             os.kill(pid, signal.SIGKILL)
 
 
+def test_a_cancel_after_the_end_ends_what_a_killed_supervisor_left(runs_here):
+    run_id = launch("family", "until_told")
+    until_phase(run_id, "steps")
+    for pid in (supervisor_pid(run_id), worker_pid(run_id)):
+        os.kill(pid, signal.SIGKILL)
+    assert until_state(run_id, *ENDED) == "interrupted"
+    cancel(run_id)
+    assert until_state(run_id, *ENDED) == "interrupted"
+    left = [pid for pid in family_of(run_id) if is_alive(pid)]
+    assert len(left) <= 1
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    num_events = len(report(run_id).events)
+    assert cancel(run_id).state == "interrupted"
+    assert len(report(run_id).events) == num_events
+
+
 def test_ending_the_worker_alone_would_leave_orphans(runs_here):
     """The negative control: TERM to the one process whose id is known."""
     script = (
@@ -187,8 +206,9 @@ def test_a_term_ends_a_queued_run(runs_here):
 
 
 def test_runs_on_one_device_wait_for_each_other(runs_here):
-    first, second = launch("steps:30", device="cpu"), launch("steps:1", device="cpu")
+    first = launch("steps:30", device="cpu")
     until_phase(first, "steps")
+    second = launch("steps:1", device="cpu")
     assert report(second).state == "queued"
     assert until_state(first, *ENDED) == "succeeded"
     assert until_state(second, *ENDED) == "succeeded"

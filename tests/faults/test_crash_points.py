@@ -75,22 +75,31 @@ def sweep(name, what, folder, found, is_bad):
     return codes, bad
 
 
-@sized("kill points of a publish")
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_kill_at_any_call_leaves_the_old_or_the_new_and_a_retry_works(
-    tmp_path, name, size, reached
-):
+def check_kill_points(name, folder, size, reached):
     require_strace()
 
     def is_bad(folder, run):
         only_known = visible(folder) <= {"file", "status.json", "model"}
         return not only_known or PROGRAMS[name](folder) or retry_is_bad(name, folder)
 
-    found = spread(call_points(name, prepare, tmp_path / "x"), size)
-    codes, bad = sweep(name, "signal=SIGKILL", tmp_path / "x", found, is_bad)
+    found = spread(call_points(name, prepare, folder), size)
+    codes, bad = sweep(name, "signal=SIGKILL", folder, found, is_bad)
     reached(f"P3 kill points of {name}", len(codes), len(bad))
     assert bad == []
     assert set(codes) == {-9}
+
+
+@sized("kill points of a publish")
+@pytest.mark.parametrize("name", ["replace_file", "publish_folder"])
+def test_a_kill_at_any_call_leaves_the_old_or_the_new_and_a_retry_works(
+    tmp_path, name, size, reached
+):
+    check_kill_points(name, tmp_path / "x", size, reached)
+
+
+@sized("kill points of a status change")
+def test_a_kill_at_any_call_leaves_a_status_that_was_written(tmp_path, size, reached):
+    check_kill_points("change_status", tmp_path / "x", size, reached)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +114,7 @@ def test_writing_in_place_would_not_pass_the_kill_sweep(tmp_path, name, is_bad):
     assert len(bad) >= 1
 
 
-@sized("error points of a publish")
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_an_error_at_any_call_is_named_and_leaves_the_old_or_the_new(tmp_path, name, size, reached):
+def check_error_points(name, folder, size, reached):
     require_strace()
 
     def is_bad(folder, run):
@@ -117,16 +124,27 @@ def test_an_error_at_any_call_is_named_and_leaves_the_old_or_the_new(tmp_path, n
             return True
         return retry_is_bad(name, folder)
 
-    found = call_points(name, prepare, tmp_path / "x")
+    found = call_points(name, prepare, folder)
     pairs = spread(list(itertools.product(found, ERRORS)), size)
     codes, bad = [], []
     for point, error in pairs:
-        more_codes, more_bad = sweep(name, f"error={error}", tmp_path / "x", [point], is_bad)
+        more_codes, more_bad = sweep(name, f"error={error}", folder, [point], is_bad)
         codes += more_codes
         bad += more_bad
     reached(f"P4 error points of {name}", len(codes), len(bad))
     assert bad == []
     assert 75 in codes
+
+
+@sized("error points of a publish")
+@pytest.mark.parametrize("name", ["replace_file", "publish_folder"])
+def test_an_error_at_any_call_is_named_and_leaves_the_old_or_the_new(tmp_path, name, size, reached):
+    check_error_points(name, tmp_path / "x", size, reached)
+
+
+@sized("error points of a status change")
+def test_an_error_at_any_call_leaves_a_status_that_was_written(tmp_path, size, reached):
+    check_error_points("change_status", tmp_path / "x", size, reached)
 
 
 def test_writing_in_place_would_not_pass_the_error_sweep(tmp_path):

@@ -257,3 +257,21 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
     (tmp_path / "runs").write_text("x")
     with pytest.raises(OutputExists, match="is not a folder"):
         publish.private_folder(tmp_path / "runs" / "deep")
+
+
+def test_a_folder_that_several_make_at_once_is_made_for_all(tmp_path):
+    wrong = []
+
+    def make(number):
+        try:
+            publish.private_folder(tmp_path / str(number) / "runs")
+        except OutputExists as error:
+            wrong.append(error)
+
+    for number in range(100):
+        threads = [threading.Thread(target=make, args=(number,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
