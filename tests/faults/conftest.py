@@ -17,7 +17,7 @@ def runs_here(workspace, monkeypatch):
     """Give a workspace in which cheap workers are allowed and cancels are quick."""
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(workspace / "cache"))
     monkeypatch.setenv(WORKERS_VARIABLE, "fault_workers")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent.parent)]))
     monkeypatch.setenv(GRACE_VARIABLE, "0.3")
     monkeypatch.setenv(TERM_VARIABLE, "0.3")
     yield workspace
