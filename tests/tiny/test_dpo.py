@@ -1,0 +1,111 @@
+"""Preference runs over a tiny real model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from ft_tools import workspace as workspace_module
+from ft_tools.workers import dpo, sft
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    DpoRequest,
+    SftRequest,
+    conversations,
+    pairs,
+    prepared,
+    run_here,
+    weights_of,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+PREFERENCE = {**QUICK, "learning_rate": 1e-4, "max_steps": 8, "save_steps": 50}
+# Every loss of TRL 1.16 but those that need further arguments.
+LOSSES = [
+    ({"loss_type": "ipo"}),
+    ({"loss_type": ["exo_pair"], "label_smoothing": 1e-3}),
+    ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}),
+    ({"loss_type": ["apo_zero"], "precompute_ref_log_probs": True}),
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def data(workspace, tiny_model_in):
+    write_jsonl(workspace / "train.jsonl", conversations(24))
+    write_jsonl(workspace / "pairs.jsonl", pairs(24))
+    return {
+        "dataset": "pairs.jsonl",
+        "accept_findings": ["validation_unwatched", "dpo_learning_rate"],
+    }
+
+
+def trained_first(data, method="lora"):
+    request = SftRequest(
+        model="tiny-llama", dataset="train.jsonl", method=method, training={**QUICK, "max_steps": 6}
+    )
+    session = prepared(request, f"first-{method}")
+    sft.work(session)
+    return session.run_dir.name
+
+
+def test_a_supervised_run_goes_on_to_preferences_that_raise_the_margin(data):
+    sft_run = trained_first(data)
+    before = weights_of(workspace_module.runs_dir() / sft_run / "artifacts" / "adapter")
+    request = DpoRequest(**data, sft_run=sft_run, training={**PREFERENCE, "learning_rate": 1e-3})
+    report = run_here(dpo.work, request, "chain")
+    assert report.reward_margin > 0.1
+    assert report.reward_accuracy > 0.9
+    artifact = Path(report.artifact)
+    assert not (artifact / "ref").exists()
+    after = weights_of(artifact)
+    assert after.keys() == before.keys()
+    assert any(not torch.equal(after[name], before[name]) for name in after)
+    base = AutoModelForCausalLM.from_pretrained(workspace_module.roots()[0] / "tiny-llama")
+    loaded = PeftModel.from_pretrained(base, artifact)
+    assert list(loaded.peft_config) == ["default"]
+
+
+def test_the_reference_is_the_model_before_training(data):
+    sft_run = trained_first(data)
+    still = {**PREFERENCE, "learning_rate": 1e-9, "max_steps": 2}
+    for start in ({"sft_run": sft_run}, {"model": "tiny-llama"}):
+        report = run_here(dpo.work, DpoRequest(**data, **start, training=still), str(len(start)))
+        assert report.first_loss == pytest.approx(0.6931, abs=1e-3)
+        assert abs(report.reward_margin) < 1e-4
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: str(loss["loss_type"]))
+def test_a_loss_of_the_trainer_lowers_itself(data, loss):
+    training = {**PREFERENCE, **loss, "learning_rate": 1e-3}
+    request = DpoRequest(**data, model="tiny-llama", training=training)
+    report = run_here(dpo.work, request, "loss")
+    assert report.train_loss < report.first_loss
+    assert report.reward_margin > 0
+
+
+@pytest.mark.parametrize("method", ["full", "qlora"])
+def test_the_other_methods_raise_the_margin_too(data, method):
+    rate = 1e-4 if method == "full" else 1e-3
+    training = {**PREFERENCE, "learning_rate": rate}
+    request = DpoRequest(**data, model="tiny-llama", method=method, training=training)
+    report = run_here(dpo.work, request, method)
+    assert report.reward_margin > 0.01
+
+
+def test_the_prompt_inside_both_answers_is_taken_out():
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    other = [chat[0], {"role": "assistant", "content": "c"}]
+    row = dpo.with_prompt({"chosen": chat, "rejected": other})
+    assert row == {"prompt": chat[:1], "chosen": chat[1:], "rejected": other[1:]}

@@ -1,0 +1,214 @@
+"""Supervised runs over a tiny real model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ft_tools import workspace as workspace_module
+from ft_tools.errors import Refused
+from ft_tools.models.resolve import resolve_model
+from ft_tools.publish import verify
+from ft_tools.training.masking import IGNORED
+from ft_tools.training.plan import SftPlan
+from ft_tools.workers import sft
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    SftRequest,
+    conversations,
+    prepared,
+    run_here,
+    same_bits,
+    weights_of,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def data(workspace, tiny_model_in):
+    write_jsonl(workspace / "train.jsonl", conversations(24))
+    write_jsonl(workspace / "held_out.jsonl", conversations(6, first=24))
+    return {"model": tiny_model_in, "dataset": "train.jsonl"}
+
+
+def request(data, **changed):
+    training = {**QUICK, **changed.pop("training", {})}
+    accepted = ["validation_unwatched"]
+    return SftRequest(**data, **changed, training=training, accept_findings=accepted)
+
+
+@pytest.mark.parametrize(
+    ("method", "rate"),
+    [("lora", 1e-2), ("qlora", 1e-2), ("full", 3e-3)],
+)
+def test_the_loss_falls_on_examples_that_can_be_memorised(data, method, rate):
+    training = {"learning_rate": rate, "num_train_epochs": 8, "save_steps": 50}
+    report = run_here(sft.work, request(data, method=method, training=training), method)
+    assert report.first_loss > 5
+    assert report.train_loss < 0.85 * report.first_loss
+    artifact = Path(report.artifact)
+    assert artifact.name == ("model" if method == "full" else "adapter")
+    assert verify(artifact) == []
+
+
+@pytest.mark.parametrize("peft", [{"use_dora": True}, {"r": 64}, {"init_lora_weights": "olora"}])
+def test_a_published_adapter_gives_the_trained_model_back(data, peft):
+    training = {"num_train_epochs": 1}
+    session = prepared(request(data, peft=peft, training=training), "adapter")
+    plan = SftPlan.model_validate_json(session.plan_json())
+    assert plan.peft["use_rslora"] == (peft.get("r") == 64)
+    trained, logits = {}, sft.training.publish_result
+
+    def keep(session, plan, trainer, tokenizer):
+        trained["model"] = trainer.model
+        return logits(session, plan, trainer, tokenizer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.training, "publish_result", keep)
+        report = sft.work(session)
+    base = AutoModelForCausalLM.from_pretrained(workspace_module.roots()[0] / "tiny-llama")
+    loaded = PeftModel.from_pretrained(base, report.artifact)
+    ids = torch.tensor([[1, 5, 9, 30, 2]])
+    with torch.no_grad():
+        trained["model"].eval()
+        ours = trained["model"](input_ids=ids).logits
+        again = loaded.eval()(input_ids=ids).logits
+    assert torch.allclose(ours, again, atol=1e-5)
+    assert not same_bits({"x": ours}, {"x": base.get_input_embeddings().weight.detach()})
+
+
+def test_a_batch_is_the_same_as_its_accumulated_halves(data):
+    whole = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 6}
+    halves = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": 6}
+    first = run_here(sft.work, request(data, training=whole), "whole")
+    second = run_here(sft.work, request(data, training=halves), "halves")
+    one, other = weights_of(first.artifact), weights_of(second.artifact)
+    for name in one:
+        assert torch.allclose(one[name], other[name], atol=2e-4), name
+
+
+def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
+    # Answers that contradict the training ones: more training makes the held-out loss worse.
+    rows = conversations(6)
+    for row in rows:
+        row["messages"][1]["content"] = "Nobody knows at all, ask again on Monday."
+    write_jsonl(workspace / "held_out.jsonl", rows)
+    training = {"learning_rate": 2e-2, "num_train_epochs": 20, "eval_steps": 2, "warmup_steps": 0}
+    session = prepared(request(data, validation="held_out.jsonl", training=training), "early")
+    report = sft.work(session)
+    status = json.loads((session.run_dir / "status.json").read_bytes())
+    assert report.stopped_early
+    assert report.steps < 120
+    assert report.best_step < report.steps
+    assert status["best"]["step"] == report.best_step
+    kept = session.run_dir / "checkpoints" / f"checkpoint-{report.best_step}"
+    assert same_bits(weights_of(report.artifact), weights_of(kept))
+
+
+def test_only_answers_and_their_end_are_trained(data, workspace):
+    tokenizer = AutoTokenizer.from_pretrained(workspace / data["model"])
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    example = {
+        "messages": [
+            {"role": "system", "content": "You answer in one word."},
+            {"role": "user", "content": "The parcel?"},
+            {"role": "assistant", "content": "is broken"},
+            {"role": "user", "content": "again"},
+            {"role": "assistant", "content": "on Monday."},
+        ]
+    }
+    session = prepared(request(data), "mask")
+    plan = SftPlan.model_validate_json(session.plan_json())
+    (one,) = sft.tokenize(plan, tokenizer, plan.dataset, example)
+    assert sft.trained_texts(tokenizer, one) == [
+        "is broken<|im_end|>\n",
+        "on Monday.<|im_end|>\n",
+    ]
+    batch = sft.make_trainer(
+        plan,
+        tokenizer,
+        sft.Dataset.from_dict({"input_ids": [one.input_ids], "labels": [one.labels]}),
+        None,
+        sft.training.run_arguments(session, plan),
+    ).data_collator(
+        [
+            {"input_ids": one.input_ids, "labels": one.labels},
+            {"input_ids": one.input_ids[:9], "labels": one.labels[:9]},
+        ]
+    )
+    assert batch["labels"][0].tolist() == one.labels
+    assert batch["labels"][1, 9:].eq(IGNORED).all()
+
+
+def test_a_packed_batch_has_the_loss_of_its_unpacked_examples(data):
+    training = {"num_train_epochs": 1, "logging_steps": 1, "per_device_train_batch_size": 24}
+    packed = {"packing": True, "max_length": 512, "per_device_train_batch_size": 4}
+    apart = run_here(sft.work, request(data, training=training), "apart")
+    together = run_here(sft.work, request(data, training={**training, **packed}), "packed")
+    assert apart.steps == together.steps == 1
+    assert together.first_loss == pytest.approx(apart.first_loss, abs=2e-4)
+
+
+def test_prompts_that_fill_the_length_are_refused_before_the_first_step(data):
+    with pytest.raises(Refused, match="raise max_length"):
+        run_here(sft.work, request(data, training={"max_length": 8}), "short")
+
+
+def test_a_template_without_an_end_of_turn_is_refused(data, workspace):
+    (workspace / "endless.jinja").write_text(
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    training = {"chat_template_path": "endless.jinja"}
+    with pytest.raises(Refused, match="never learn to stop"):
+        run_here(sft.work, request(data, training=training), "endless")
+
+
+def test_a_file_that_changed_since_it_was_confirmed_is_refused(data, workspace):
+    session = prepared(request(data), "changed")
+    write_jsonl(workspace / "train.jsonl", conversations(25))
+    with pytest.raises(Refused, match="is not the file that was confirmed"):
+        sft.work(session)
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_effective_batch(data):
+    session = prepared(request(data, training={"max_steps": 6, "save_steps": 2}), "memory")
+    usual, failed = sft.SFTTrainer.training_step, []
+
+    def fails_once_at_the_third_step(self, *arguments, **named):
+        if self.state.global_step == 3 and not failed:
+            failed.append(self.args.per_device_train_batch_size)
+            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.SFTTrainer, "training_step", fails_once_at_the_third_step)
+        report = sft.work(session)
+    assert failed == [4]
+    assert (report.micro_batch, report.accumulation, report.steps) == (2, 2, 6)
+    undisturbed = run_here(sft.work, request(data, training={"max_steps": 6}), "enough")
+    one, other = weights_of(report.artifact), weights_of(undisturbed.artifact)
+    for name in one:
+        assert torch.allclose(one[name], other[name], atol=2e-4), name
+
+
+def test_a_run_id_names_the_adapter_and_its_base(data):
+    session = prepared(request(data, training={"max_steps": 1}), "named")
+    sft.work(session)
+    source = resolve_model(session.run_dir.name)
+    assert source.kind == "adapter"
+    assert Path(source.load_from).name == "tiny-llama"

@@ -1,0 +1,147 @@
+"""Small data sets and runs for the tests that train."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from ft_tools import workspace as workspace_module
+from ft_tools.publish import private_folder
+from ft_tools.runs import directory
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED, RunInfo
+from ft_tools.runs.session import Session
+from ft_tools.training.launch import launch_dpo, launch_sft, plan_dpo, plan_sft
+from ft_tools.training.requests import DpoRequest, SftRequest
+
+THINGS = ["parcel", "order", "invoice", "bicycle", "refund", "letter"]
+# What the installed libraries warn of among themselves.
+LIBRARY_WARNINGS = [
+    pytest.mark.filterwarnings(f"ignore:{text}")
+    for text in ("`is_gradient_checkpointing` is deprecated",)
+]
+QUICK = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 3e-3,
+    "max_length": 64,
+}
+
+
+def conversations(num_examples, first=0):
+    """Return examples with an answer that follows from the question."""
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"Where is the {THINGS[i % 6]} number {i}?"},
+                {"role": "assistant", "content": f"The {THINGS[i % 6]} is late."},
+            ]
+        }
+        for i in range(first, first + num_examples)
+    ]
+
+
+def pairs(num_examples):
+    """Return the same questions with a good and a bad answer."""
+    return [
+        {
+            "prompt": row["messages"][:1],
+            "chosen": row["messages"][1:],
+            "rejected": [{"role": "assistant", "content": "I do not know."}],
+        }
+        for row in conversations(num_examples)
+    ]
+
+
+def write_jsonl(path, rows):
+    """Write rows and return the file's name."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path.name
+
+
+def launch(request):
+    """Plan, confirm and start; the run id."""
+    function = launch_sft if isinstance(request, SftRequest) else launch_dpo
+    planned = function(request)
+    assert not planned.started
+    started = function(request.model_copy(update={"confirm": planned.plan_hash}))
+    assert started.started
+    return started.run_id
+
+
+def wait_until(condition, run_id, seconds=90.0):
+    """Poll a run until a condition on its report holds; the report."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        report = get_run(RunRequest(run_id=run_id))
+        if condition(report):
+            return report
+        time.sleep(0.05)
+    log = (workspace_module.runs_dir() / run_id / "log.txt").read_text(errors="replace")
+    raise AssertionError(f"{run_id} is {report.state} after {seconds} s\n{log[-3000:]}")
+
+
+def finished(run_id, seconds=90.0):
+    """Wait for a run's end; the report."""
+    return wait_until(lambda report: report.state in ENDED, run_id, seconds)
+
+
+def run_here(work, request, name):
+    """Run a worker's work in this process, over a run directory of its own; its report."""
+    return work(prepared(request, name))
+
+
+def prepared(request, name):
+    """Write a run directory as a launch would, without starting anything; its session."""
+    kind, plan = (
+        ("sft", plan_sft(request))
+        if isinstance(request, SftRequest)
+        else ("dpo", plan_dpo(request))
+    )
+    run_dir = workspace_module.runs_dir() / f"{kind}-{name.encode().hex():0>16}"[:20]
+    private_folder(run_dir)
+    info = RunInfo(run_id=run_dir.name, kind=kind, created_at=time.time(), name=name)
+    for file, record in {"run": info, "request": request, "plan": plan}.items():
+        (run_dir / f"{file}.json").write_text(record.model_dump_json())
+    return Session(run_dir)
+
+
+def weights_of(artifact):
+    """Return the tensors of a published adapter or model."""
+    folder = Path(artifact)
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def same_bits(first, second):
+    """Tell whether two sets of tensors are equal bit for bit."""
+    return first.keys() == second.keys() and all(
+        first[name].numpy().tobytes() == second[name].numpy().tobytes() for name in first
+    )
+
+
+def losses(run_id):
+    """Return step -> training loss as the run logged it; a repeated step counts once."""
+    rows = directory.read_metrics(workspace_module.runs_dir() / run_id)
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+__all__ = [
+    "LIBRARY_WARNINGS",
+    "QUICK",
+    "DpoRequest",
+    "SftRequest",
+    "conversations",
+    "finished",
+    "launch",
+    "losses",
+    "pairs",
+    "prepared",
+    "run_here",
+    "same_bits",
+    "wait_until",
+    "weights_of",
+    "write_jsonl",
+]
