@@ -3,6 +3,7 @@
 from ft_tools import facts
 from ft_tools.approach.request import Approach, ApproachRequest, CostBracket, GpuTime
 from ft_tools.approach.table import table
+from ft_tools.contract import Reason
 
 SEQUENCES: dict[Approach, int] = {
     "sft": 1,
@@ -32,6 +33,37 @@ def bracket(approach: Approach, request: ApproachRequest) -> CostBracket:
         running=row.running,
         gpu_time=_gpu_time(approach, request),
         source=row.source,
+    )
+
+
+def shortening(request: ApproachRequest) -> Reason | None:
+    """Say when training a prompt away would have paid for itself; None if that cannot be told.
+
+    saving a call = (m * L - S) * price, with L the fixed part of the prompt, S what would remain
+    of it, and m the price of a cached token over that of a fresh one (1 below the length that is
+    cached). Fixed part and calls a day have to be known.
+
+    >>> request = ApproachRequest(symptoms=["cost"], prompt_tokens=2000, calls_per_day=10_000)
+    >>> shortening(request).threshold
+    'repaid after 3,333,333 calls, 333 days'
+    """
+    if "cost" not in request.symptoms or not request.prompt_tokens or not request.calls_per_day:
+        return None
+    given = {name: row.value for name, row in table().prices.items()}
+    cached = request.prompt_tokens >= table().thresholds["cacheable_prefix"].value
+    fixed = request.prompt_tokens * (given["cached_fraction"] if cached else 1)
+    saving = (fixed - given["short_prompt_tokens"]) * given["input_usd_per_million"] / 1e6
+    repaid = "never repaid"
+    if saving > 0:
+        calls = given["run_usd"] / saving
+        repaid = f"repaid after {calls:,.0f} calls, {calls / request.calls_per_day:,.0f} days"
+    return Reason(
+        rule=f"Training the {'cached ' if cached else ''}prompt away, at "
+        f"{given['input_usd_per_million']:g} USD a million tokens and {given['run_usd']:,g} USD a "
+        "run; a smaller model saves more.",
+        observed=f"{request.prompt_tokens:,} tokens, {request.calls_per_day:,} calls a day",
+        threshold=repaid,
+        source="ft_tools/facts/approaches.toml#prices",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ft_tools.approach.cost import bracket
+from ft_tools.approach.cost import bracket, shortening
 from ft_tools.approach.request import (
     TRAINING,
     Approach,
@@ -20,7 +20,6 @@ from ft_tools.contract import NextStep, Reason
 from ft_tools.rules import rule
 
 RAG_ELSEWHERE = "a fact is missing that stands in a text: retrieval comes before training"
-MAX_QUESTIONS = 8
 
 _GOALS = {
     "steps": "reasoning",
@@ -54,7 +53,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         questions=_questions(request, row),
         classic_rules=_classics(now),
         cost_bracket=bracket(row.approach, request),
-        reasons=_reasons(row, now),
+        reasons=[*_reasons(row, now), *filter(None, [shortening(request)])],
         next_steps=_next_steps(row.approach, request, now),
     )
 
@@ -145,7 +144,7 @@ def _questions(request: ApproachRequest, row: Decision) -> list[Question]:
         } - {row.approach}
         if leads:
             questions.append(Question(field=field, ask=ask, would_lead_to=sorted(leads)))
-    return sorted(questions, key=_weight)[:MAX_QUESTIONS]
+    return sorted(questions, key=_weight)
 
 
 def _weight(question: Question) -> bool:

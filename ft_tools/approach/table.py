@@ -115,6 +115,7 @@ class Table(_Row):
     classics: list[ClassicRow]
     approaches: dict[Approach, ApproachFacts]
     gpu_time: dict[str, Threshold]
+    prices: dict[str, Threshold]
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Table":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.cost import shortening
 from ft_tools.approach.decide import decide
 from ft_tools.approach.request import TRAINING
 from ft_tools.approach.table import Table, table
@@ -299,3 +300,25 @@ def test_gpu_time_is_not_told_without_a_gpu_or_for_what_does_not_train():
 def test_an_unknown_gpu_is_refused_with_those_that_are_known():
     with pytest.raises(UnknownName, match="A100-80GB"):
         ask(symptoms=["style"], gpu="A1000000")
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "repaid"),
+    [
+        (900, "416,667 calls"),
+        (2000, "3,333,333 calls"),
+        (10_000, "370,370 calls"),
+        (1024, "138,888,889 calls"),
+    ],
+)
+def test_the_sum_for_training_a_prompt_away_is_done(prompt_tokens, repaid):
+    report = ask(symptoms=["cost"], prompt_tokens=prompt_tokens, calls_per_day=10_000)
+
+    assert repaid in report.reasons[-1].threshold
+
+
+def test_a_cached_prompt_near_its_shortest_never_repays_a_run():
+    assert shortening(
+        ApproachRequest(symptoms=["cost"], prompt_tokens=90, calls_per_day=5)
+    ).threshold == ("never repaid")
+    assert shortening(ApproachRequest(symptoms=["cost"], calls_per_day=5)) is None

@@ -52,7 +52,7 @@ requests = st.builds(
     budget=st.none() | st.sampled_from(["low", "medium", "high"]),
     checkpoint=st.none() | st.sampled_from(["base", "instruct", "sft_run"]),
 )
-many = settings(max_examples=100, deadline=None)
+many = settings(max_examples=60, deadline=None)
 
 
 def changed(request, **update):
