@@ -10,13 +10,13 @@ ResponseFormat = Literal["concise", "detailed"]
 class Request(BaseModel):
     """Arguments of a tool: frozen, and a misspelt one is refused by name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Reason(BaseModel):
     """Why something was decided: the rule, what was seen, where the line is, and who says so."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     rule: str = Field(description="The rule that was applied, in a few words.")
     observed: str | float | int | bool | None = Field(description="What was seen in this case.")
@@ -27,7 +27,7 @@ class Reason(BaseModel):
 class NextStep(BaseModel):
     """A call that makes sense now."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     tool: str = Field(description="A tool of this server.")
     arguments: dict[str, Any] = Field(description="Arguments to start from.")
@@ -37,4 +37,4 @@ class NextStep(BaseModel):
 class Report(BaseModel):
     """What a tool returns."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

@@ -7,9 +7,22 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from ft_tools.approach import ApproachReport, ApproachRequest, recommend_approach
+from ft_tools.data.audit import audit_dataset
+from ft_tools.data.quote import show_examples
+from ft_tools.data.reports import AuditReport, AuditRequest, ShowReport, ShowRequest
+from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.evaluation.reports import EvaluateRequest
 from ft_tools.runs.observe import ListRunsReport, ListRunsRequest, RunRequest, get_run, list_runs
+from ft_tools.runs.plan import Launch
 from ft_tools.runs.records import RunReport
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.shipping.plan import merge_and_quantize
+from ft_tools.shipping.reports import ShipRequest
+from ft_tools.training.launch import launch_dpo, launch_sft
+from ft_tools.training.requests import DpoRequest, SftRequest
+from ft_tools.vram.estimate import estimate_vram
+from ft_tools.vram.report import VramReport
+from ft_tools.vram.request import VramRequest
 
 Effect = Literal["reads", "starts", "stops"]
 
@@ -29,6 +42,15 @@ TOOLS = {
     "recommend_approach": Tool(
         "Choose an approach", recommend_approach, ApproachRequest, ApproachReport, "reads"
     ),
+    "audit_dataset": Tool("Audit a dataset", audit_dataset, AuditRequest, AuditReport, "starts"),
+    "show_examples": Tool("Quote examples", show_examples, ShowRequest, ShowReport, "reads"),
+    "estimate_vram": Tool("Estimate GPU memory", estimate_vram, VramRequest, VramReport, "reads"),
+    "launch_sft": Tool("Fine-tune on examples", launch_sft, SftRequest, Launch, "starts"),
+    "launch_dpo": Tool("Fine-tune on preferences", launch_dpo, DpoRequest, Launch, "starts"),
+    "merge_and_quantize": Tool(
+        "Merge and quantize", merge_and_quantize, ShipRequest, Launch, "starts"
+    ),
+    "evaluate": Tool("Measure before and after", evaluate, EvaluateRequest, Launch, "starts"),
     "list_runs": Tool("List runs", list_runs, ListRunsRequest, ListRunsReport, "reads"),
     "get_run": Tool("Look at a run", get_run, RunRequest, RunReport, "reads"),
     "cancel_run": Tool("Cancel a run", cancel_run, CancelRequest, RunReport, "stops"),

@@ -25,7 +25,7 @@ Why = Literal["out_of_memory", "disk_full", "timeout", "preempted", "diverged", 
 class Record(BaseModel):
     """A JSON file or line of a run directory."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class RunInfo(Record):

@@ -16,9 +16,17 @@ CONFIG = {
     "tie_word_embeddings": True,
     "torch_dtype": "float32",
 }
+TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
 
 GOOD: dict[str, dict[str, object]] = {
     "recommend_approach": {"symptoms": ["style"], "num_demonstrations": 400},
+    "audit_dataset": {"path": "data.jsonl"},
+    "show_examples": {"path": "data.jsonl", "lines": [1]},
+    "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "method": "qlora", "gpu": "RTX 4090"},
+    "launch_sft": {"model": "model", "dataset": "data.jsonl"},
+    "launch_dpo": {"model": "model", "dataset": "pairs.jsonl"},
+    "merge_and_quantize": {"source": "model", "formats": ["gguf:Q8_0"]},
+    "evaluate": {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"},
     "list_runs": {},
     "get_run": {"run_id": RUN_ID, "log_lines": 5},
     "cancel_run": {"run_id": RUN_ID},
@@ -40,9 +48,25 @@ def prepare(workspace: Path) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (workspace / "data.jsonl").write_text(lines, encoding="utf-8")
     (workspace / "heldout.jsonl").write_text(lines.splitlines(True)[0], encoding="utf-8")
+    pairs = [
+        {
+            "prompt": row["messages"][:1],
+            "chosen": row["messages"][1:],
+            "rejected": [{"role": "assistant", "content": f"No idea, number {number}."}],
+        }
+        for number, row in enumerate(rows)
+    ]
+    text = "".join(json.dumps(pair) + "\n" for pair in pairs)
+    (workspace / "pairs.jsonl").write_text(text, encoding="utf-8")
     model = workspace / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    about = {"dtype": "F32", "shape": [512, 64], "data_offsets": [0, 512 * 64 * 4]}
+    header = json.dumps({"model.embed_tokens.weight": about}).encode()
+    weights = len(header).to_bytes(8, "little") + header + bytes(512 * 64 * 4)
+    (model / "model.safetensors").write_bytes(weights)
+    tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}
+    (model / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     run = workspace / "runs" / RUN_ID
     run.mkdir(parents=True, mode=0o700)
     info = {"run_id": RUN_ID, "kind": "audit", "name": "interrupted", "created_at": 1.0}
