@@ -54,6 +54,16 @@ def call_points(name: str, prepare, folder: Path) -> list[tuple[str, int]]:
     return found
 
 
+def durable_steps(name: str, prepare, folder: Path) -> list[tuple[str, str]]:
+    """Return what a program makes durable and renames, in order: (fsync or rename, path)."""
+    prepare(folder)
+    log = folder.with_name(f"{folder.name}-{name}.strace")
+    _run(name, folder, "trace=fsync,rename", log)
+    shutil.rmtree(folder)
+    found = re.findall(r'(fsync)\(\d+<([^>]+)>|(rename)\("[^"]+", "([^"]+)"', log.read_text())
+    return [(row[0] or row[2], row[1] or row[3]) for row in found]
+
+
 def inject(name: str, folder: Path, call: str, number: int, what: str):
     """Run a program with a fault at one call; `what` is signal=SIGKILL or error=ENOSPC."""
     log = folder.with_name(f"{folder.name}-{name}.strace")
@@ -64,7 +74,7 @@ def _run(name: str, folder: Path, expression: str, log: Path):
     # Isolated, and without site where it can be: start-up calls are the same in each trial.
     light = [] if name in ("change_status", "start_run") else ["-I", "-S"]
     # strace follows no child: the supervisor that a start makes is left alone.
-    strace = ["strace", "-qq", "-o", str(log), "-e", expression]
+    strace = ["strace", "-qq", "-y", "-o", str(log), "-e", expression]
     if expression.startswith("inject="):
         strace[-2:-2] = ["-e", f"trace={expression.split('=')[1].split(':')[0]}"]
     return subprocess.run(

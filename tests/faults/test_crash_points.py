@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from harness import ENDED, launch, report, run_dir_of, starts, until_state
-from injection import call_points, inject, require_strace, spread
+from injection import call_points, durable_steps, inject, require_strace, spread
 from programs import NEW, OLD, PARTS, change_status, publish_folder, replace_file
 from sizes import sized
 
@@ -145,6 +145,24 @@ def test_an_error_at_any_call_is_named_and_leaves_the_old_or_the_new(tmp_path, n
 @sized("error points of a status change")
 def test_an_error_at_any_call_leaves_a_status_that_was_written(tmp_path, size, reached):
     check_error_points("change_status", tmp_path / "x", size, reached)
+
+
+@pytest.mark.parametrize("name", ["replace_file", "publish_folder", "change_status"])
+def test_every_name_is_published_after_its_content_is_durable(tmp_path, name):
+    """P6: before a rename everything in it is fsynced, and its folder next."""
+    require_strace()
+    steps = durable_steps(name, prepare, tmp_path / "x")
+    renames = [number for number, (step, _) in enumerate(steps) if step == "rename"]
+    assert renames
+    for number in renames:
+        assert steps[number - 1][0] == "fsync"
+        assert steps[number + 1] == ("fsync", steps[number][1].rpartition("/")[0])
+    if name == "publish_folder":
+        synced = [path.rpartition("/")[2] for step, path in steps[: renames[-1]] if step == "fsync"]
+        assert synced[:PARTS] == [f"part-{part}" for part in reversed(range(PARTS))]
+        # Then the manifest, and the staging folder that has all of their names.
+        assert [name.startswith(".tmp-manifest") for name in synced[PARTS:]] == [True, False]
+        assert synced[-1].startswith(".tmp-model")
 
 
 def test_writing_in_place_would_not_pass_the_error_sweep(tmp_path):
