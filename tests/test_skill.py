@@ -197,6 +197,14 @@ def test_every_tool_is_named_in_the_skill():
     assert [name for name in TOOLS if f"`{name}`" not in body(SKILL)] == []
 
 
+def test_the_workflow_names_arguments_that_the_tools_take():
+    calls = re.findall(r"`(\w+)` with ((?:`\w+`(?:, and |, | and )?)+)", body(SKILL))
+
+    assert len(calls) >= 5
+    for tool, listed in calls:
+        assert set(re.findall(r"`(\w+)`", listed)) <= TOOLS[tool].request.model_fields.keys(), tool
+
+
 def test_every_rule_that_the_skill_names_exists():
     section = body(SKILL).split("## Stop and reconsider")[1].split("## References")[0]
     named = set(re.findall(r"\(`(\w+)`\)", section))
