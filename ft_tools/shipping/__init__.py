@@ -1,1 +1,1 @@
-"""merge_and_quantize: from an adapter to a model that is served."""
+"""merge_and_quantize: fold an adapter into its base, write the formats asked for, prove each."""

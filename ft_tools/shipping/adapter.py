@@ -1,0 +1,166 @@
+"""What an adapter folder holds, and whether it belongs to a base: from headers, without torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools import rules
+from ft_tools.errors import BadInput, NotFound, Refused
+from ft_tools.publish import sha256
+from ft_tools.shipping import tensors
+from ft_tools.shipping.tensors import Tensor
+
+PREFIX = "base_model.model."
+LORA_A = ".lora_A.weight"
+LORA_B = ".lora_B.weight"
+MAGNITUDE = ".lora_magnitude_vector"
+EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
+# Its random decomposition is not the same the second time, so the base it was trained on is lost.
+NOT_REPEATABLE = "pissa_niter"
+
+
+class AdapterFacts(BaseModel):
+    """An adapter as the plan saw it; the worker refuses one that changed since."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str = Field(description="Of adapter_model.safetensors.")
+    rank: int
+    num_modules: int = Field(description="Weights that the adapter changes.")
+    variant: str = Field(description="lora, rslora or dora.")
+    route: str = Field(
+        description="shards: each file of the base is merged by itself; whole: through PEFT, with "
+        "the model in memory."
+    )
+    why_whole: str = Field("", description="Why it cannot be merged file by file.")
+    bytes: int
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read adapter_config.json.
+
+    Raises:
+        NotFound: It is not there.
+        BadInput: It is not a LoRA adapter's.
+        Refused: It cannot be put on its base again.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_bytes())
+    except FileNotFoundError:
+        raise NotFound(f"{folder} has no adapter_config.json; name an adapter folder") from None
+    except ValueError as error:
+        raise BadInput(f"{folder}/adapter_config.json is damaged; take another copy") from error
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise BadInput(
+            f"{folder} is a {kind} adapter; LORA (with rsLoRA and DoRA) can be merged here, use "
+            "its own tool for another"
+        )
+    if str(config.get("init_lora_weights", "")).startswith(NOT_REPEATABLE):
+        raise Refused(
+            f"{folder} was started with init_lora_weights={config['init_lora_weights']!r}, a "
+            "random decomposition that cannot be repeated, so the base it fits no longer exists; "
+            "train again with 'pissa', or merge in the training process"
+        )
+    return dict(config)
+
+
+def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) -> AdapterFacts:
+    """Describe an adapter and check that it fits a base.
+
+    Raises:
+        BadInput: A file is damaged, or the adapter's shapes are those of another base.
+        Refused: Its weights are a pickle file, or the base is quantized.
+    """
+    config = read_config(folder)
+    file = tensors.only_file(folder, tensors.ADAPTER)
+    held = tensors.survey_file(file)
+    refuse_quantized(base_config)
+    _require_fit(folder, held, base, bool(config.get("fan_in_fan_out")))
+    why = why_whole(held, base, base_config)
+    return AdapterFacts(
+        path=str(folder),
+        sha256=sha256(file),
+        rank=int(config.get("r", 0)),
+        num_modules=sum(name.endswith(LORA_A) for name in held),
+        variant=_variant(config),
+        route="whole" if why else "shards",
+        why_whole=why,
+        bytes=tensors.num_bytes(held),
+    )
+
+
+def refuse_quantized(base_config: dict[str, Any]) -> None:
+    """Refuse a base whose weights are quantized.
+
+    Raises:
+        Refused: It is.
+    """
+    quantized = base_config.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "?"
+        observed = f"the base's weights are quantized ({method})"
+        cure = "Name the original 16-bit model as `base_model`."
+        raise rules.refusal("merge_into_quantized", observed, cure)
+
+
+def why_whole(held: dict[str, Tensor], base: dict[str, Tensor], base_config: dict[str, Any]) -> str:
+    """Say why an adapter cannot be merged file by file; empty when it can."""
+    tied = bool(base_config.get("tie_word_embeddings"))
+    for name in held:
+        target = target_of(name)
+        if target is None or (target not in base and not name.endswith(MAGNITUDE)):
+            return f"{name.removeprefix(PREFIX)} has no single counterpart in the base's files"
+        if tied and target.endswith(EMBEDDINGS):
+            return "it changes embeddings that the base ties"
+        if (
+            not name.endswith((LORA_A, LORA_B, MAGNITUDE))
+            and held[name].shape != base[target].shape
+        ):
+            return "it has more tokens than the base"
+    return ""
+
+
+def target_of(name: str) -> str | None:
+    """Return the base's tensor that an adapter's tensor changes; None for an unknown kind.
+
+    >>> target_of("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight")
+    'model.layers.0.mlp.up_proj.weight'
+    >>> target_of("base_model.model.lm_head.weight")
+    'lm_head.weight'
+    """
+    inner = name.removeprefix(PREFIX)
+    for suffix in (LORA_A, LORA_B, MAGNITUDE):
+        if inner.endswith(suffix):
+            return inner.removesuffix(suffix) + ".weight"
+    known = inner.endswith((".weight", ".bias")) and "lora_" not in inner
+    return inner if known else None
+
+
+def _require_fit(
+    folder: Path, held: dict[str, Tensor], base: dict[str, Tensor], transposed: bool
+) -> None:
+    for name, tensor in held.items():
+        if not name.endswith((LORA_A, LORA_B)):
+            continue
+        target = base.get(target_of(name) or "")
+        if target is None or len(target.shape) != 2 or len(tensor.shape) != 2:
+            continue
+        d_out, d_in = reversed(target.shape) if transposed else target.shape
+        found, wanted = (
+            (tensor.shape[1], d_in) if name.endswith(LORA_A) else (tensor.shape[0], d_out)
+        )
+        if found != wanted:
+            raise BadInput(
+                f"{folder} was trained on another base: {name.removeprefix(PREFIX)} has {found} "
+                f"where this base has {wanted}; name the model it was trained on as `base_model`"
+            )
+
+
+def _variant(config: dict[str, Any]) -> str:
+    if config.get("use_dora"):
+        return "dora"
+    return "rslora" if config.get("use_rslora") else "lora"

@@ -1,0 +1,159 @@
+"""llama.cpp's own converter: found where the user has it, or fetched once into the cache.
+
+The source distribution of llama-cpp-python has llama.cpp in it, at the commit the installed library
+was built from. Of it only the converter is kept, and never anything that was not asked for.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from ft_tools import workspace
+from ft_tools.errors import BadData, Missing, MissingExtra, NotFound, OutputExists
+from ft_tools.publish import new_folder, sha256, verify
+
+VARIABLE = "LLAMA_CPP_DIR"
+SCRIPT = "convert_hf_to_gguf.py"
+DISTRIBUTION = "llama-cpp-python"
+INSIDE = "vendor/llama.cpp"
+KEPT = (SCRIPT, "LICENSE", "conversion", "gguf-py")
+# Of 0.3.36: 76.6 MB are fetched, 2.1 MB are kept.
+DOWNLOAD_BYTES = 80 * 2**20
+MAX_KEPT_BYTES = 50 * 2**20
+PIP_SECONDS = 600
+
+
+def version() -> str:
+    """Return the version of the installed llama-cpp-python.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingExtra("gguf", "llama_cpp") from None
+
+
+def origin() -> str:
+    """Say where the converter will come from, for a plan."""
+    if os.environ.get(VARIABLE):
+        return f"{VARIABLE}"
+    return f"source distribution of {DISTRIBUTION} {version()}"
+
+
+def is_here() -> bool:
+    """Tell whether the converter needs no fetching."""
+    return bool(os.environ.get(VARIABLE)) or (cached() / SCRIPT).is_file()
+
+
+def cached() -> Path:
+    """Return the folder of the cached converter."""
+    return workspace.cache_dir() / "llama.cpp" / version()
+
+
+def script() -> Path:
+    """Return the converter, fetched if need be.
+
+    Raises:
+        NotFound: LLAMA_CPP_DIR has none.
+        BadData: The cached copy was changed.
+        Missing: It has to be fetched, and pip cannot.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        path = Path(named) / SCRIPT
+        if not path.is_file():
+            raise NotFound(f"{VARIABLE} has no {SCRIPT}; point it at a checkout of llama.cpp")
+        return path
+    folder = cached()
+    if not (folder / SCRIPT).is_file():
+        fetch(folder)
+    wrong = verify(folder)
+    if wrong:
+        raise BadData(folder, f"the converter was changed ({wrong[0]})", "delete that folder")
+    return folder / SCRIPT
+
+
+def fetch(folder: Path) -> None:
+    """Fetch the source distribution and keep the converter.
+
+    Raises:
+        Missing: pip is not there, or cannot get it.
+        BadData: The archive is not what it should be.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise Missing(
+            f"the GGUF converter has to be fetched with pip, and there is no pip in "
+            f"{sys.executable}; run: python -m ensurepip, or set {VARIABLE} to a checkout of "
+            "llama.cpp"
+        )
+    wanted = f"{DISTRIBUTION}=={version()}"
+    with tempfile.TemporaryDirectory(prefix="fine-tuning-llm-") as where:
+        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
+        argv += [DISTRIBUTION, "--disable-pip-version-check", "--dest", where, wanted]
+        try:
+            done = subprocess.run(argv, capture_output=True, timeout=PIP_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise _cannot_fetch(wanted, f"it took more than {PIP_SECONDS} s") from None
+        archives = sorted(Path(where).glob("*.tar.gz"))
+        if done.returncode != 0 or not archives:
+            sys.stderr.write(done.stderr.decode(errors="replace"))
+            raise _cannot_fetch(wanted, f"pip ended with {done.returncode}")
+        keep(archives[0], folder)
+
+
+def keep(archive: Path, folder: Path) -> None:
+    """Take the converter out of a source distribution.
+
+    Only regular files below the wanted names are written, each to a path made of its checked parts.
+
+    Raises:
+        BadData: There is no converter in it, or it is far larger than it should be.
+    """
+    try:
+        with new_folder(folder) as staging:
+            total = 0
+            with tarfile.open(archive, "r:gz") as bundle:
+                for member, parts in wanted_members(bundle):
+                    total += member.size
+                    source = bundle.extractfile(member)
+                    if source is None or total > MAX_KEPT_BYTES:
+                        raise BadData(archive.name, "is not a llama.cpp source", f"set {VARIABLE}")
+                    target = staging.joinpath(*parts)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(source.read())
+            if not (staging / SCRIPT).is_file():
+                raise BadData(archive.name, f"has no {SCRIPT}", f"set {VARIABLE}")
+            about = {"archive": archive.name, "sha256": sha256(archive), "license": "MIT"}
+            (staging / "origin.json").write_text(json.dumps(about), encoding="utf-8")
+    except OutputExists:
+        # Another run has just kept it.
+        if not (folder / SCRIPT).is_file():
+            raise
+
+
+def wanted_members(bundle: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, tuple[str, ...]]]:
+    """Give the regular files to keep, with their path parts below llama.cpp."""
+    for member in bundle:
+        parts = PurePosixPath(member.name).parts
+        inside = parts[1 : 1 + len(PurePosixPath(INSIDE).parts)]
+        below = parts[1 + len(inside) :]
+        if "/".join(inside) != INSIDE or not below or below[0] not in KEPT:
+            continue
+        if member.isfile() and ".." not in parts and not parts[0].startswith("/"):
+            yield member, below
+
+
+def _cannot_fetch(wanted: str, why: str) -> Missing:
+    return Missing(
+        f"the source distribution of {wanted} cannot be fetched ({why}); check the network or "
+        f"pip's configuration, or set {VARIABLE} to a checkout of llama.cpp"
+    )

@@ -1,0 +1,162 @@
+"""The texts beside a shipped model: HANDOFF.md for whoever runs it, README.md for whoever finds it.
+
+No path of this machine is in them: everything is relative to the file.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ft_tools.shipping.reports import FormatResult, MergeCheck, ShipPlan
+
+LMS_SOURCE = "https://lmstudio.ai/docs/cli/local-models/import"
+
+
+def handoff(plan: ShipPlan, results: Sequence[FormatResult], proof: str, merged: str) -> str:
+    """Return HANDOFF.md: the commands that run each file, and what was proved about it.
+
+    Args:
+        plan: Of the run.
+        results: Formats, made or not.
+        proof: Sentence on whether Ollama's prompt equals the trained one.
+        merged: Folder of the merged model, beside HANDOFF.md.
+    """
+    made = [r for r in results if r.state == "made"]
+    parts = [
+        f"# How to run {plan.name}\n",
+        "Every command is meant for the folder that this file is in.\n",
+        _table(results),
+    ]
+    for result in made:
+        if result.format.startswith("gguf:"):
+            parts.append(_gguf(plan, result, proof))
+        elif result.format == "bnb:nf4":
+            parts.append(_transformers(result.format, Path(result.path).name, "bitsandbytes"))
+    parts.append(_transformers("safetensors", merged, ""))
+    failed = [f"- {r.format}: {r.error}" for r in results if r.state == "failed"]
+    if failed:
+        parts.append("## Not made\n\n" + "\n".join(failed) + "\n")
+    return "\n".join(parts)
+
+
+def model_card(
+    plan: ShipPlan, check: MergeCheck | None, licence: str, lineage: dict[str, str]
+) -> str:
+    """Return README.md of the merged folder, a Hugging Face model card.
+
+    Args:
+        plan: Of the run.
+        check: Of the merge; None when there was nothing to merge.
+        licence: Of the base, as its own card names it; "" when it names none.
+        lineage: Ids and hashes that say where it comes from.
+
+    Source: https://huggingface.co/docs/hub/model-cards
+    """
+    base = public_name(plan.base_model)
+    head = {"license": licence or "other", "base_model": base, "library_name": "transformers"}
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items())]
+    lines += ["pipeline_tag: text-generation", "---", "", f"# {plan.name}", ""]
+    lines.append(f"{base}, fine-tuned and merged with fine-tuning-llm.")
+    if not licence:
+        lines.append("The base names no licence in its files: look it up before passing this on.")
+    lines += ["", "## Where it comes from", "", f"- base: {base}"]
+    if plan.base_config_sha256:
+        lines.append(f"- sha256 of the base's config.json: {plan.base_config_sha256}")
+    if plan.adapter:
+        lines.append(f"- adapter: {plan.adapter.variant}, rank {plan.adapter.rank}")
+        lines.append(f"- sha256 of the adapter: {plan.adapter.sha256}")
+    lines += [f"- {key}: {value}" for key, value in sorted(lineage.items())]
+    if check:
+        lines += ["", "## Is it what was trained", ""]
+        lines.append(
+            f"Compared with {check.reference} on {check.num_tokens} tokens, in "
+            f"{check.compute_dtype}: mean KL {check.mean_kl:.2e} nats a token, the same first "
+            f"choice for {check.top1_agreement:.1%} of them, {check.same_greedy_texts} of "
+            f"{check.num_prompts} greedy continuations identical."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def public_name(base_model: str) -> str:
+    """Return a model's name without a folder of this machine.
+
+    >>> public_name("HuggingFaceTB/SmolLM2-135M-Instruct"), public_name("/home/me/models/mine")
+    ('HuggingFaceTB/SmolLM2-135M-Instruct', 'mine')
+    """
+    parts = Path(base_model).parts
+    return base_model if len(parts) <= 2 and not Path(base_model).is_absolute() else parts[-1]
+
+
+def licence_of(readme: str) -> str:
+    r"""Return the licence that a model card's front matter names; "" if none.
+
+    >>> licence_of("---\nlicense: apache-2.0\n---\nhello")
+    'apache-2.0'
+    """
+    head = readme.split("---")[1] if readme.startswith("---") else ""
+    for line in head.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "license":
+            return value.strip().strip("\"'")[:60]
+    return ""
+
+
+def _table(results: Sequence[FormatResult]) -> str:
+    lines = [
+        "| format | MB | mean KL | top-1 | perplexity | tokens/s | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        size = f"{r.size_bytes / 1e6:.1f}" if r.size_bytes else "-"
+        q = r.quality
+        cells = [r.format, size, "-", "-", "-", "-", r.state]
+        if q is not None:
+            speed = f"{r.tokens_per_second:.1f}" if r.tokens_per_second else "-"
+            cells[2:] = [f"{q.mean_kl:.5f}", f"{q.top1_agreement:.1%}"]
+            cells += [f"x{q.perplexity_ratio:.4f}", speed, q.verdict]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _gguf(plan: ShipPlan, result: FormatResult, proof: str) -> str:
+    path = Path(result.path)
+    file = f"{path.parent.name}/{path.name}"
+    name = f"{plan.name}-{result.format.partition(':')[2]}".lower()
+    return f"""## {result.format}
+
+Ollama ({proof}):
+
+    ollama create {name} -f {path.parent.name}/Modelfile
+    ollama run {name}
+
+LM Studio (the chat template is in the file):
+
+    lms import {file}
+
+llama.cpp:
+
+    llama-server -m {file} --jinja --port 8080
+    llama-cli -m {file} --jinja -cnv
+
+Check the file first: `sha256sum {file}` gives {result.sha256}
+"""
+
+
+def _transformers(title: str, folder: str, quantization: str) -> str:
+    option = f" --quantization {quantization}" if quantization else ""
+    return f"""## {title}
+
+vLLM (needs a GPU; not run here):
+
+    vllm serve ./{folder}{option}
+
+transformers:
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained("{folder}")
+    model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto", device_map="auto")
+    prompt = tokenizer.apply_chat_template(
+        [{{"role": "user", "content": "Hello"}}], add_generation_prompt=True, return_tensors="pt",
+        return_dict=True).to(model.device)
+    print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0]))
+"""

@@ -1,0 +1,273 @@
+"""merge_and_quantize: say what would be done and what it takes, and start it when confirmed."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.contract import NextStep
+from ft_tools.errors import BadInput, MissingExtra, NotFound
+from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.publish import require_space, sha256
+from ft_tools.runs import directory, start
+from ft_tools.runs.plan import Launch, plan_hash, require_same
+from ft_tools.shipping import adapter, converter, formats, held_out, tensors
+from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping.formats import Format
+from ft_tools.shipping.quality import verdict_of
+from ft_tools.shipping.reports import PlannedFormat, ShipPlan, ShipRequest
+from ft_tools.shipping.tensors import Tensor
+
+MODULES = {"torch": "train", "transformers": "train", "peft": "train"}
+GGUF_MODULES = {"gguf": "gguf", "llama_cpp": "gguf"}
+# Reference logits that are kept while formats are compared; see workers/proving.py.
+LOGITS_BYTES = 2**30
+# QLoRA's own setting: https://arxiv.org/abs/2305.14314
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+# Seconds a billion parameters, on 2 cores: SmolLM2-135M, benchmarks/quantize.json.
+SECONDS_A_BILLION = {"merge": 150.0, "gguf": 90.0, "format": 150.0}
+
+
+def merge_and_quantize(request: ShipRequest) -> Launch:
+    """Merge an adapter into its base, write the formats asked for, and prove each against it.
+
+    Without `confirm` the plan is returned and nothing starts. With it a run starts, which merges on
+    the CPU in the base's own precision, compares the result with base plus adapter and ships
+    nothing if they differ, then makes and measures each format; a format that fails leaves the
+    others. Nothing is overwritten, and an interrupted run goes on where it was.
+
+    Raises:
+        UnknownName: A format is not known.
+        Missing: A format, or a library, is not available here.
+        BadInput: The adapter is not one of this base, or a file is damaged.
+        Refused: The base is quantized, or weights are pickle files.
+        NotFound: A file or a shard is not there.
+        OutputExists: The output folder is not empty.
+        DiskFull: There is no space for it.
+        PlanChanged: `confirm` was given for another plan.
+    """
+    rows = _rows(request)
+    plan = plan_of(request, rows)
+    where = Path(plan.output_dir) if plan.output_dir else workspace.runs_dir()
+    require_space(where, plan.disk_bytes, "shipping this model")
+    digest = plan_hash(plan)
+    shown = json.loads(plan.model_dump_json())
+    warnings = _warnings(plan)
+    if request.confirm is None:
+        again = request.model_dump(exclude_defaults=True) | {"confirm": digest}
+        step = NextStep(tool="merge_and_quantize", arguments=again, why="starts exactly this plan")
+        return Launch(plan_hash=digest, plan=shown, warnings=warnings, next_steps=[step])
+    require_same(request.confirm, plan)
+    _require_modules(rows)
+    run_id = start.start(
+        "ship",
+        request,
+        plan,
+        request_id=request.request_id,
+        name=plan.name,
+        lineage=_lineage(request, plan),
+    )
+    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="shows how far it is")
+    return Launch(
+        plan_hash=digest,
+        plan=shown,
+        warnings=warnings,
+        started=True,
+        run_id=run_id,
+        next_steps=[step],
+    )
+
+
+def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
+    """Work out a plan from files' headers; reads no weights and writes nothing."""
+    source = resolve_model(request.source)
+    if source.kind == "gguf":
+        raise BadInput(f"{request.source} is a GGUF file; name the run or folder it was made from")
+    base = _base(request, source)
+    folder = Path(base.path) if base.path else None
+    config = _json(folder / "config.json") if folder else {}
+    adapter.refuse_quantized(config)
+    held = tensors.survey(folder) if folder else {}
+    facts = None
+    if source.adapter:
+        facts = adapter.inspect(Path(source.adapter), held, config)
+    elif request.merge_base == "dequantized":
+        raise BadInput("merge_base='dequantized' needs an adapter, and the source is a whole model")
+    if request.merge_base == "dequantized" and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtra("train", "bitsandbytes")
+    num_params = tensors.num_params(held) if held else None
+    planned = [_planned(row, num_params or 0, _dtype_bytes(held)) for row in rows]
+    measured_on = _held_out(request, source)
+    return ShipPlan(
+        source=request.source,
+        name=_name(request, base),
+        base_model=_base_name(request, source),
+        load_from=base.load_from,
+        num_params=num_params,
+        base_config_sha256=sha256(folder / "config.json") if folder else "",
+        adapter=facts,
+        quantization=_quantization(source, request) if facts else None,
+        merge_base=request.merge_base,
+        formats=planned,
+        held_out=str(measured_on) if measured_on else None,
+        output_dir=str(workspace.new_folder(request.output_dir)) if request.output_dir else None,
+        disk_bytes=_disk_bytes(planned, rows, held),
+        ram_bytes=_ram_bytes(held, facts),
+        estimated_seconds=_seconds(num_params, rows),
+        converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
+        chat=request.chat,
+    )
+
+
+def _rows(request: ShipRequest) -> list[Format]:
+    rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
+    formats.require_makeable(rows)
+    if request.chat and not any(row.family == "gguf" for row in rows):
+        raise BadInput("chat asks a GGUF file, and `formats` has none; add 'gguf:Q4_K_M'")
+    return rows
+
+
+def _require_modules(rows: list[Format]) -> None:
+    needed = MODULES | (GGUF_MODULES if any(row.family == "gguf" for row in rows) else {})
+    if any(row.family == "bnb" for row in rows):
+        needed = needed | {"bitsandbytes": "train"}
+    for module, extra in needed.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(extra, module)
+
+
+def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
+    if request.base_model is None:
+        return source
+    if source.adapter is None:
+        raise BadInput("`base_model` goes with an adapter, and the source is a whole model")
+    base = resolve_model(request.base_model)
+    if base.kind not in {"hub", "folder"}:
+        raise BadInput(f"base_model {request.base_model!r} is not a model with 16-bit weights")
+    return base
+
+
+def _base_name(request: ShipRequest, source: ModelSource) -> str:
+    if request.base_model:
+        return request.base_model
+    if source.run_id:
+        info = directory.read_info(directory.find(source.run_id))
+        return info.lineage.get("base_model", source.name)
+    if source.adapter:
+        config = adapter.read_config(Path(source.adapter))
+        return str(config.get("base_model_name_or_path") or source.name)
+    return source.name
+
+
+def _name(request: ShipRequest, base: ModelSource) -> str:
+    if request.name:
+        return request.name.strip().replace(" ", "-")
+    stem = Path(base.name if base.kind == "hub" else base.load_from).name
+    if "--" in stem:
+        stem = stem.rpartition("--")[2]
+    return f"{stem}-tuned"
+
+
+def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:
+    if request.held_out:
+        path = workspace.existing(request.held_out)
+        if not held_out.examples(path):
+            raise BadInput(f"held_out {request.held_out!r} has no examples; name a JSONL file")
+        return path
+    return held_out.of_run(source.run_id)
+
+
+def _quantization(source: ModelSource, request: ShipRequest) -> dict[str, object] | None:
+    """Return how the base was quantized while the adapter was trained; None if it was not."""
+    dequantized = request.merge_base == "dequantized"
+    if source.run_id is None:
+        return dict(NF4) if dequantized else None
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    found = plan.get("quantization")
+    if isinstance(found, dict):
+        return dict(found)
+    if dequantized:
+        raise BadInput(
+            f"run {source.run_id} was trained on a 16-bit base, not a 4-bit one; leave merge_base "
+            "at 'original'"
+        )
+    return None
+
+
+def _planned(row: Format, num_params: int, dtype_bytes: float) -> PlannedFormat:
+    kl = row.published_kl
+    return PlannedFormat(
+        format=row.name,
+        estimated_bytes=formats.estimated_bytes(row, num_params, dtype_bytes),
+        published_kl=kl,
+        expected="unknown" if kl is None else verdict_of(kl, True),
+        source=formats.LOSS_SOURCE if kl is not None else formats.QUANTIZE_SOURCE,
+    )
+
+
+def _dtype_bytes(held: dict[str, Tensor]) -> float:
+    count = tensors.num_params(held)
+    return tensors.num_bytes(held) / count if count else 2.0
+
+
+def _disk_bytes(planned: list[PlannedFormat], rows: list[Format], held: dict[str, Tensor]) -> int:
+    merged = tensors.num_bytes(held)
+    made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
+    working = merged if any(row.family == "gguf" for row in rows) else 0
+    fetched = converter.DOWNLOAD_BYTES if any(row.family == "gguf" for row in rows) else 0
+    return int(1.1 * (merged + made + working)) + LOGITS_BYTES + fetched
+
+
+def _ram_bytes(held: dict[str, Tensor], facts: AdapterFacts | None) -> int:
+    """Return the memory of the check, which runs the whole model in float32."""
+    return int(tensors.num_params(held) * 4 * 1.2) + 2**30 + (facts.bytes if facts else 0)
+
+
+def _seconds(num_params: int | None, rows: list[Format]) -> float | None:
+    if num_params is None:
+        return None
+    num_gguf = sum(row.family == "gguf" for row in rows)
+    parts = SECONDS_A_BILLION
+    each = parts["merge"] + (parts["gguf"] if num_gguf else 0) + parts["format"] * len(rows)
+    return round(num_params / 1e9 * each + 20.0, 1)
+
+
+def _warnings(plan: ShipPlan) -> list[str]:
+    found = []
+    if plan.num_params is None:
+        found.append(
+            f"{plan.load_from} is not on this machine; the run fetches it, and sizes are unknown"
+        )
+    if plan.held_out is None:
+        found.append(
+            "measured on a small built-in text; `held_out` with examples of your task says more"
+        )
+    if plan.quantization and plan.merge_base == "original":
+        found.append(
+            "trained on a 4-bit base and merged into the 16-bit one, the usual choice; the check "
+            "reports the difference, and merge_base='dequantized' avoids it"
+        )
+    if plan.converter and not converter.is_here():
+        size = converter.DOWNLOAD_BYTES // 2**20
+        found.append(f"llama.cpp's converter is fetched with pip first, once: {size} MiB")
+    weak = [p.format for p in plan.formats if p.expected in {"warn", "fail"}]
+    if weak:
+        found.append(f"{', '.join(weak)}: published losses are high; Q4_K_M is the usual choice")
+    return found
+
+
+def _lineage(request: ShipRequest, plan: ShipPlan) -> dict[str, str]:
+    lineage = {"base_model": plan.base_model}
+    if directory.RUN_ID.fullmatch(request.source):
+        lineage["parent_run"] = request.source
+    return lineage
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise NotFound(f"{path} is not there; name a model folder") from None
+    except ValueError as error:
+        raise BadInput(f"{path} is damaged; {tensors.AGAIN}") from error

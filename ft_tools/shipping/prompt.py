@@ -1,0 +1,171 @@
+"""The prompt that a chat template builds, as parts that other programs can put together.
+
+A template is a program; Ollama has another language for it. So it is asked to render a few probe
+conversations, the fixed text around the messages is cut out, and the parts are put together again
+for other conversations: only if every one comes out the same are they used.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+
+from pydantic import Field
+
+from ft_tools.contract import Report
+
+Message = dict[str, str]
+Render = Callable[[Sequence[Message], bool], str]
+"""Renders messages; the flag asks for the start of the next answer."""
+
+SYSTEM, USER, ANSWER, AGAIN = "Aprobesystemz", "Bprobeuserz", "Cprobeanswerz", "Dprobeuserz"
+
+
+class PromptParts(Report):
+    """The fixed text around messages."""
+
+    bos: str = Field(
+        description="Token that programs put first by themselves; empty if they do not."
+    )
+    system: tuple[str, str] | None = Field(description="Before and after; null: not supported.")
+    default_system: str = Field("", description="Used when no system message is given.")
+    user: tuple[str, str]
+    answer: tuple[str, str]
+    generation: str = Field(description="The start of the answer that is asked for.")
+
+    def render(self, messages: Sequence[Message], generation: bool) -> str:
+        """Put a conversation together."""
+        around = {"system": self.system, "user": self.user, "assistant": self.answer}
+        text = self.bos
+        if self.default_system and self.system and messages[0]["role"] != "system":
+            text += self.default_system.join(self.system)
+        for message in messages:
+            before, after = around[message["role"]] or ("", "")
+            text += before + message["content"] + after
+        return text + (self.generation if generation else "")
+
+
+def parts_of(render: Render, bos: str) -> PromptParts | None:
+    """Cut a template into parts; None when its prompts are not made of fixed parts.
+
+    Args:
+        render: The template.
+        bos: The text of the beginning-of-sequence token if the tokenizer adds it, else "".
+    """
+    try:
+        parts = _cut(render, bos)
+        if parts is not None and not differences(parts, render):
+            return parts
+    except Exception:
+        # A template raises whatever it likes, for instance for a role that it does not know.
+        return None
+    return None
+
+
+def differences(parts: PromptParts, render: Render) -> list[int]:
+    """Return the numbers of the probe conversations that come out differently."""
+    wrong = []
+    for i, (messages, generation) in enumerate(probes(with_system=parts.system is not None)):
+        if parts.render(messages, generation) != render(messages, generation):
+            wrong.append(i)
+    return wrong
+
+
+def probes(*, with_system: bool) -> list[tuple[list[Message], bool]]:
+    """Return conversations of one to five messages, with and without the start of an answer."""
+    system = {"role": "system", "content": "You answer briefly."}
+    talk = [
+        {"role": "user", "content": "Hello, who are you?"},
+        {"role": "assistant", "content": "A model.\nA small one."},
+        {"role": "user", "content": "What is 2 + 2?"},
+        {"role": "assistant", "content": '{"answer": 4}'},
+    ]
+    some = [(talk[:1], True), (talk[:2], False), (talk[:3], True), (talk[:4], False)]
+    return some + [([system, *t], g) for t, g in some] if with_system else some
+
+
+def ollama_template(parts: PromptParts) -> str:
+    """Write the parts as an Ollama template (Go's text/template, all text as string literals).
+
+    Source: https://github.com/ollama/ollama/blob/main/docs/template.md
+    """
+    loop = (
+        '{{ if eq .Role "user" }}'
+        + _around(".Content", parts.user)
+        + '{{ else if eq .Role "assistant" }}'
+        + _around(".Content", parts.answer)
+        + "{{ end }}"
+    )
+    head = ""
+    if parts.system is not None:
+        head = "{{ if .System }}" + _around(".System", parts.system) + "{{ end }}"
+    return head + "{{ range .Messages }}" + loop + "{{ end }}" + _literal(parts.generation)
+
+
+def modelfile(gguf: str, parts: PromptParts | None, stops: Sequence[str]) -> str:
+    """Write an Ollama Modelfile.
+
+    Args:
+        gguf: File name, beside the Modelfile.
+        parts: Of the template; without them Ollama guesses from the file's own template.
+        stops: Texts that end an answer.
+
+    Source: https://github.com/ollama/ollama/blob/main/docs/modelfile.md
+    """
+    lines = [f"FROM ./{gguf}"]
+    if parts is not None:
+        lines.append(f'TEMPLATE """{ollama_template(parts)}"""')
+        if parts.default_system:
+            lines.append(f'SYSTEM """{parts.default_system}"""')
+    lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
+    return "\n".join(lines) + "\n"
+
+
+def _cut(render: Render, bos: str) -> PromptParts | None:
+    user = {"role": "user", "content": USER}
+    answer = {"role": "assistant", "content": ANSWER}
+    again = {"role": "user", "content": AGAIN}
+    alone = render([user], False)
+    before_user, after_user = alone.split(USER)
+    generation = render([user], True).split(USER)[1].removeprefix(after_user)
+    talk = render([user, answer, again], False)
+    before_answer = talk.split(USER)[1].split(ANSWER)[0].removeprefix(after_user)
+    after_answer = render([user, answer], False).split(ANSWER)[1]
+    user_before = talk.split(ANSWER)[1].split(AGAIN)[0].removeprefix(after_answer)
+    bos = bos if bos and before_user.startswith(bos) else ""
+    between = before_user.removeprefix(bos)
+    system, default = _system(render, bos, user_before, between)
+    return PromptParts(
+        bos=bos,
+        system=system,
+        default_system=default,
+        user=(user_before, after_user),
+        answer=(before_answer, after_answer),
+        generation=generation,
+    )
+
+
+def _system(
+    render: Render, bos: str, user_before: str, between: str
+) -> tuple[tuple[str, str] | None, str]:
+    """Return what is around a system message, and the default one that `between` holds."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
+    try:
+        before, rest = render(messages, False).split(SYSTEM)
+    except Exception:
+        return None, ""
+    middle = rest.split(USER)[0]
+    if not middle.endswith(user_before):
+        return None, ""
+    around = before.removeprefix(bos), middle.removesuffix(user_before)
+    block = between.removesuffix(user_before)
+    if not block:
+        return around, ""
+    return around, block.removeprefix(around[0]).removesuffix(around[1])
+
+
+def _around(variable: str, around: tuple[str, str]) -> str:
+    return _literal(around[0]) + "{{ " + variable + " }}" + _literal(around[1])
+
+
+def _literal(text: str) -> str:
+    """Write a text as a Go string, so that no white space of it is trimmed."""
+    return "{{ " + json.dumps(text, ensure_ascii=False) + " }}" if text else ""

@@ -1,0 +1,302 @@
+"""Fold a LoRA adapter into its base, and check that the result is what was trained.
+
+Weights are read file by file, so that a merge needs memory for the largest file, not the model;
+where an adapter cannot be merged that way, PEFT does it with the model in memory. The delta is
+computed in float32 and the sum is rounded once, to the base's own dtype.
+"""
+
+import gc
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes.functional as bnb
+import torch
+from peft import PeftModel
+from peft.utils.other import get_pattern_key
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from ft_tools import facts
+from ft_tools.errors import BadData, BadInput
+from ft_tools.shipping import tensors
+from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config, target_of
+from ft_tools.shipping.reports import MergeCheck
+
+CONFIG_FILES = ("config.json", "generation_config.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+# transformers 5 saves tokenizer.json only; llama.cpp's converter reads SentencePiece's own file.
+SENTENCEPIECE = ("tokenizer.model", "spiece.model")
+NF4_BLOCK = 64
+GREEDY_TOKENS = 16
+NUM_GREEDY = 3
+
+Change = Callable[[str, torch.Tensor], torch.Tensor]
+
+
+def merge_by_shards(
+    base: Path, adapter: Path, into: Path, change_base: Change, stop: Callable[[], None]
+) -> None:
+    """Write the merged model, one file of the base at a time.
+
+    Args:
+        base: Folder with safetensors.
+        adapter: Folder with adapter_model.safetensors.
+        into: Folder to write to.
+        change_base: Applied to each base weight before the delta is added.
+        stop: Called between files; raises to end early.
+    """
+    config = read_config(adapter)
+    deltas = group_by_target(load_file(adapter / tensors.ADAPTER))
+    index: dict[str, str] = {}
+    for file in tensors.weight_files(base):
+        stop()
+        merged = {}
+        with safe_open(file, framework="pt") as shard:
+            for name in shard.keys():  # noqa: SIM118 - it is no mapping
+                weight = change_base(name, shard.get_tensor(name))
+                change = deltas.pop(name, None)
+                merged[name] = weight if change is None else fold(weight, change, name, config)
+        save_file(merged, into / file.name, metadata={"format": "pt"})
+        index |= dict.fromkeys(merged, file.name)
+    if deltas:
+        raise BadInput(f"the base has no {next(iter(deltas))}, which the adapter changes")
+    if len(set(index.values())) > 1:
+        size = sum(f.stat().st_size for f in into.glob("*.safetensors"))
+        about = {"metadata": {"total_size": size}, "weight_map": index}
+        (into / tensors.INDEX).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def group_by_target(held: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """Sort an adapter's tensors by the base weight they change."""
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in held.items():
+        role = next((s for s in (LORA_A, LORA_B, MAGNITUDE) if name.endswith(s)), "whole")
+        groups.setdefault(target_of(name) or name, {})[role] = tensor
+    return groups
+
+
+def fold(
+    weight: torch.Tensor, change: dict[str, torch.Tensor], name: str, config: dict[str, Any]
+) -> torch.Tensor:
+    """Return a base weight with its change folded in, in the weight's own dtype.
+
+    LoRA: W + s B A, with s = alpha / r, or alpha / sqrt(r) for rsLoRA. DoRA: the same, each row
+    scaled to the length it learned. Shapes: W (d_out, d_in), A (r, d_in), B (d_out, r).
+
+    Source: https://arxiv.org/abs/2106.09685, https://arxiv.org/abs/2312.03732,
+    https://arxiv.org/abs/2402.09353
+    """
+    if "whole" in change:
+        return change["whole"].to(weight.dtype)
+    a, b = change[LORA_A].float(), change[LORA_B].float()
+    delta = scaling(name.removesuffix(".weight"), a.shape[0], config) * (b @ a)
+    if config.get("fan_in_fan_out"):
+        delta = delta.T
+    merged = weight.float() + delta
+    if MAGNITUDE in change:
+        across = 0 if config.get("fan_in_fan_out") else 1
+        length = torch.linalg.norm(merged, dim=across, keepdim=True)
+        merged *= change[MAGNITUDE].float().unsqueeze(across) / length
+    return merged.to(weight.dtype).contiguous()
+
+
+def scaling(module: str, rank: int, config: dict[str, Any]) -> float:
+    """Return s of `fold` for a module, by the adapter's alpha and its patterns."""
+    patterns = config.get("alpha_pattern") or {}
+    alpha = patterns.get(get_pattern_key(patterns.keys(), module), config["lora_alpha"])
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def merge_whole(base: Path, adapter: Path, into: Path) -> None:
+    """Merge through PEFT with the model in memory: resized vocabularies, tied embeddings, experts.
+
+    Raises:
+        BadData: The adapter has weights that are not finite.
+    """
+    held = tensors.survey_file(adapter / tensors.ADAPTER)
+    model = load_base(base, held, "auto")
+    with refusals_are_bad_data(adapter):
+        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
+    merged.save_pretrained(into)
+    del model, merged
+    gc.collect()
+
+
+def load_base(base: Path, held: dict[str, tensors.Tensor], dtype: Any, **options: Any) -> Any:
+    """Load a base, with room for the tokens that an adapter added."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **options)
+    rows = model.get_input_embeddings().weight.shape[0]
+    added = [
+        t.shape[0] for n, t in held.items() if n.endswith(("embed_tokens.weight", "lm_head.weight"))
+    ]
+    if added and max(added) != rows:
+        model.resize_token_embeddings(max(added), mean_resizing=False)
+    return model
+
+
+@contextmanager
+def refusals_are_bad_data(adapter: Path) -> Iterator[None]:
+    """Say that an adapter is at fault when PEFT cannot take it."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:
+        cure = "check that base_model is the model it was trained on"
+        raise BadData(
+            adapter, f"PEFT cannot put it on this base ({type(error).__name__})", cure
+        ) from error
+
+
+def copy_whole(source: Path, into: Path) -> None:
+    """Copy a whole model's weights, as they are."""
+    for file in tensors.weight_files(source):
+        shutil.copyfile(file, into / file.name)
+    if (source / tensors.INDEX).is_file():
+        shutil.copyfile(source / tensors.INDEX, into / tensors.INDEX)
+
+
+def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
+    """Put config and tokenizer beside the weights; the tokenizer is the one that was trained with.
+
+    Nothing else is taken along: no code, no optimizer state, no logs.
+    """
+    for name in CONFIG_FILES:
+        if (base / name).is_file() and not (into / name).exists():
+            shutil.copyfile(base / name, into / name)
+    trained = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    origin = adapter if trained and adapter is not None else base
+    for name in TOKENIZER_FILES:
+        if (origin / name).is_file():
+            shutil.copyfile(origin / name, into / name)
+    for name in SENTENCEPIECE:
+        if (base / name).is_file() and not (into / name).exists():
+            shutil.copyfile(base / name, into / name)
+
+
+def as_nf4_training_saw_it(base: Path, quantization: dict[str, Any]) -> Change:
+    """Return what 4-bit training did to each weight: quantize, and back.
+
+    Source: bitsandbytes replaces every Linear but the output layer; https://arxiv.org/abs/2305.14314
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    skipped = model.get_output_embeddings()
+    linears = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not skipped
+    }
+    kind = str(quantization.get("bnb_4bit_quant_type", "fp4"))
+    twice = bool(quantization.get("bnb_4bit_use_double_quant", False))
+
+    def change(name: str, weight: torch.Tensor) -> torch.Tensor:
+        if name not in linears:
+            return weight
+        packed, state = bnb.quantize_4bit(
+            weight, blocksize=NF4_BLOCK, compress_statistics=twice, quant_type=kind
+        )
+        seen: torch.Tensor = bnb.dequantize_4bit(packed, state)
+        return seen.to(weight.dtype)
+
+    return change
+
+
+def unchanged(name: str, weight: torch.Tensor) -> torch.Tensor:
+    """Return a base weight as it is."""
+    return weight
+
+
+@torch.inference_mode()
+def outputs(model: Any, prompts: Iterable[list[int]]) -> tuple[torch.Tensor, list[list[int]]]:
+    """Run a model over prompts.
+
+    Returns:
+        Logits of all positions, (tokens, vocabulary) in float32, and how the first prompts go on
+        from their middle, greedily.
+    """
+    logits: list[torch.Tensor] = []
+    texts: list[list[int]] = []
+    for ids in prompts:
+        batch = torch.tensor([ids])
+        logits.append(model(batch).logits[0].float())
+        if len(texts) == NUM_GREEDY:
+            continue
+        half = batch[:, : max(1, len(ids) // 2)]
+        mask = torch.ones_like(half)
+        made = model.generate(
+            half,
+            attention_mask=mask,
+            max_new_tokens=GREEDY_TOKENS,
+            do_sample=False,
+            pad_token_id=model.generation_config.pad_token_id or 0,
+        )
+        texts.append(made[0, half.shape[1] :].tolist())
+    return torch.cat(logits), texts
+
+
+def adapted_outputs(
+    base: Path, adapter: Path, prompts: list[list[int]], dtype: torch.dtype, **options: Any
+) -> tuple[torch.Tensor, list[list[int]]]:
+    """Run the base with its adapter on top, as it was trained."""
+    held = tensors.survey_file(adapter / tensors.ADAPTER)
+    model = load_base(base, held, dtype, **options)
+    with refusals_are_bad_data(adapter):
+        adapted = PeftModel.from_pretrained(model, adapter).eval()
+    found = outputs(adapted, prompts)
+    del model, adapted
+    gc.collect()
+    return found
+
+
+def compare(
+    expected: tuple[torch.Tensor, list[list[int]]],
+    found: tuple[torch.Tensor, list[list[int]]],
+    dtype: torch.dtype,
+    reference: str,
+) -> MergeCheck:
+    """Compare the merged model with what it has to equal."""
+    logits, texts = expected
+    merged, merged_texts = found
+    width = min(logits.shape[1], merged.shape[1])
+    kl = mean_kl(logits[:, :width], merged[:, :width])
+    same = (logits.argmax(-1) == merged.argmax(-1)).float().mean().item()
+    # Computing in bfloat16 adds noise of its own, about that of a Q8_0 file.
+    gate = facts.number("ship.merge_kl" if dtype == torch.float32 else "ship.kl_good")
+    return MergeCheck(
+        mean_kl=kl,
+        max_abs_logit_difference=(logits[:, :width] - merged[:, :width]).abs().max().item(),
+        top1_agreement=same,
+        same_greedy_texts=sum(a == b for a, b in zip(texts, merged_texts, strict=True)),
+        num_prompts=len(texts),
+        num_tokens=len(logits),
+        compute_dtype=str(dtype).removeprefix("torch."),
+        reference=reference,
+        passed=kl <= gate and same >= facts.number("ship.merge_top1"),
+    )
+
+
+def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """Return the mean of sum p (log p - log q) over rows of logits, in nats."""
+    p, q = torch.log_softmax(expected, -1), torch.log_softmax(found, -1)
+    return float((p.exp() * (p - q)).sum(-1).double().mean().item())
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """Load a folder's tokenizer; never with code of its own."""
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
