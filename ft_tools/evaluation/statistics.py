@@ -6,11 +6,11 @@ Source: E. Miller, Adding Error Bars to Evals, https://arxiv.org/abs/2411.00640
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from operator import mul
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ft_tools.evaluation.distributions import (
     normal_cdf,
@@ -19,6 +19,7 @@ from ft_tools.evaluation.distributions import (
     t_quantile,
 )
 
+Answer = TypeVar("Answer")
 Verdict = Literal["improved", "regressed", "no_detectable_change", "underpowered"]
 
 ALPHA = 0.05
@@ -335,3 +336,67 @@ def _by_cluster(
         sums[cluster] = sums.get(cluster, 0.0) + difference
         sizes[cluster] = sizes.get(cluster, 0) + 1
     return list(sums.values()), list(sizes.values())
+
+
+def compare_statistic(
+    before: Sequence[Answer],
+    after: Sequence[Answer],
+    statistic: Callable[[Sequence[Answer], Sequence[int]], float],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES // 4,
+) -> Paired:
+    """Compare a measure of a whole set, such as macro F1, which is no mean over examples.
+
+    The interval resamples examples, in pairs; the p value swaps the two answers of examples at
+    random.
+
+    Args:
+        before: An answer for each example.
+        after: The same examples in the same order.
+        statistic: Takes answers and the indices of their examples.
+        seed: Of the resampling.
+        resamples: Bootstrap samples, and random swaps.
+    """
+    n, chance = len(before), random.Random(seed)
+    everything = range(n)
+
+    def difference(first: Sequence[Answer], second: Sequence[Answer], at: Sequence[int]) -> float:
+        return statistic([second[i] for i in at], at) - statistic([first[i] for i in at], at)
+
+    observed = difference(before, after, everything)
+    drawn = sorted(
+        difference(before, after, chance.choices(everything, k=n)) for _ in range(resamples)
+    )
+    differing = sum(a != b for a, b in zip(before, after, strict=True))
+    hits = 0
+    for _ in range(resamples):
+        swap = chance.getrandbits(n) if n else 0
+        first = [
+            b if swap >> i & 1 else a for i, (a, b) in enumerate(zip(before, after, strict=True))
+        ]
+        second = [
+            a if swap >> i & 1 else b for i, (a, b) in enumerate(zip(before, after, strict=True))
+        ]
+        hits += abs(difference(first, second, everything)) >= abs(observed) - 1e-12
+    middle = sum(drawn) / resamples
+    error = math.sqrt(sum((d - middle) ** 2 for d in drawn) / max(1, resamples - 1))
+    low, high = drawn[int(0.025 * resamples)], drawn[-1 - int(0.025 * resamples)]
+    if differing < FEW_DIFFERENCES:
+        # As good as no difference was seen: the bound for a proportion is the honest one.
+        rare_low, rare_high = tango_interval(differing, differing, n)
+        low, high = min(low, observed + rare_low), max(high, observed + rare_high)
+        error = max(error, (rare_high - rare_low) / 2 / normal_quantile(1 - ALPHA / 2))
+    reach = normal_quantile(1 - ALPHA / 2) + normal_quantile(POWER)
+    return Paired(
+        num_examples=n,
+        num_better=0,
+        num_worse=0,
+        difference=observed,
+        standard_error=error,
+        low=low,
+        high=high,
+        p_value=(hits + 1) / (resamples + 1),
+        minimum_detectable_effect=reach * error,
+        method="swapped answers; bootstrap interval",
+    )

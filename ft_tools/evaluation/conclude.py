@@ -1,0 +1,144 @@
+"""What an evaluation says: three sentences, the next calls, a model-card section, and a gate."""
+
+from collections.abc import Sequence
+
+from ft_tools.contract import NextStep, Reason
+from ft_tools.errors import BadInput
+from ft_tools.evaluation.reports import Comparison, EvaluationReport
+from ft_tools.evaluation.statistics import ALPHA, examples_needed
+
+MILLER = "https://arxiv.org/abs/2411.00640"
+NAMES = {"perplexity": "log_perplexity", "rouge": "rougeL", "classification": "accuracy"}
+
+
+def summarise(report: EvaluationReport) -> list[str]:
+    """Return three sentences: what was shown, what was not, what to do."""
+    main = [*report.comparisons, *report.benchmarks]
+    shown = [row for row in main if row.verdict in {"improved", "regressed"}]
+    open_ = [row for row in main if row.verdict not in {"improved", "regressed"}]
+    first = (
+        "; ".join(f"{row.metric} {row.verdict}: {_change(row)}" for row in shown)
+        or "No measure shows a change between baseline and tuned model"
+    )
+    second = (
+        "; ".join(f"{row.metric}: {row.verdict.replace('_', ' ')}, {_change(row)}" for row in open_)
+        or "No measure was left open"
+    )
+    lost = [row.metric for row in report.general_ability if row.verdict == "regressed"]
+    if lost:
+        third = f"General ability fell ({', '.join(lost)}): do not ship before that is looked into"
+    elif any(row.verdict == "regressed" for row in main):
+        third = "Do not ship: something got worse; look at the worst regressions in report.html"
+    elif any(row.verdict == "improved" for row in main):
+        general = " and general ability shows no loss" if report.general_ability else ""
+        third = f"The gain holds on these {main[0].num_examples} examples{general}"
+    elif any(row.verdict == "underpowered" for row in main):
+        third = "Collect more held-out examples before claiming anything"
+    else:
+        third = "A change of the size that matters would have been seen, so there is none"
+    return [f"{sentence}." for sentence in (first, second, third)]
+
+
+def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
+    """Return the rule behind each verdict."""
+    return [
+        Reason(
+            rule=f"{row.metric}: a change when Holm's p < {ALPHA} and the 95% interval excludes 0; "
+            "else underpowered when the detectable effect exceeds what matters",
+            observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
+            f"detectable {row.minimum_detectable_effect:.3g}",
+            threshold=smallest_effect,
+            source=MILLER,
+        )
+        for row in [*report.comparisons, *report.benchmarks]
+    ]
+
+
+def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextStep]:
+    """Return the calls that make sense after this evaluation."""
+    rows = [*report.comparisons, *report.benchmarks]
+    verdicts = {row.verdict for row in [*rows, *report.general_ability]}
+    if "regressed" in verdicts or "improved" not in verdicts:
+        if "underpowered" in verdicts:
+            needed = examples_needed(smallest_effect, 0.2)
+            why = f"Needs about {needed} held-out examples to show a change of {smallest_effect:g}."
+            return [NextStep(tool="evaluate", arguments={"model": report.tuned}, why=why)]
+        why = "Look at the data again before training again."
+        return [NextStep(tool="audit_dataset", arguments={}, why=why)]
+    why = "The model is better than its baseline: make it small enough to serve."
+    return [NextStep(tool="merge_and_quantize", arguments={"source": report.tuned}, why=why)]
+
+
+def model_card(report: EvaluationReport) -> str:
+    """Return the evaluation as a Markdown section for a model card."""
+    lines = [
+        "## Evaluation",
+        "",
+        f"`{report.tuned}` against `{report.baseline}`, the same held-out prompts, greedy.",
+        "",
+        "| measure | baseline | tuned | difference [95% interval] | examples | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.metric} ({row.unit}) | {row.baseline:.4g} | {row.tuned:.4g} | "
+        f"{row.difference:+.4g} [{row.ci_low:+.4g}, {row.ci_high:+.4g}] | {row.num_examples} | "
+        f"{row.verdict.replace('_', ' ')} |"
+        for row in [*report.comparisons, *report.benchmarks, *report.general_ability]
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in report.notes)]).rstrip() + "\n"
+
+
+def gate(report: EvaluationReport, requirements: Sequence[str]) -> list[str]:
+    """Check requirements of a pipeline.
+
+    `improved:METRIC`, `not_regressed:METRIC`, `at_least:METRIC:VALUE`, `at_most:METRIC:VALUE`, and
+    `not_regressed`, which asks it of every measure, general ability included.
+
+    Returns:
+        A line for each requirement that is not met; empty when the gate is open.
+
+    Raises:
+        BadInput: A requirement cannot be read, or names a measure that was not taken.
+    """
+    rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
+    failed = []
+    for requirement in requirements:
+        rule, _, rest = requirement.partition(":")
+        metric, _, value = rest.partition(":")
+        if rule == "not_regressed" and not metric:
+            failed += [
+                f"{requirement}: {row.metric} regressed, {_change(row)}"
+                for row in rows.values()
+                if row.verdict == "regressed"
+            ]
+            continue
+        row = rows.get(metric) or rows.get(NAMES.get(metric, ""))
+        if row is None:
+            known = ", ".join(sorted(rows)) or "none"
+            raise BadInput(f"requirement {requirement!r}: no measure {metric!r}; taken: {known}")
+        if not _met(requirement, rule, row, value):
+            failed.append(f"{requirement}: {row.verdict.replace('_', ' ')}, {_change(row)}")
+    return failed
+
+
+def _met(requirement: str, rule: str, row: Comparison, value: str) -> bool:
+    if rule in {"improved", "not_regressed"} and not value:
+        return row.verdict == "improved" if rule == "improved" else row.verdict != "regressed"
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if rule not in {"at_least", "at_most"} or number != number:
+        raise BadInput(
+            f"requirement {requirement!r} cannot be read; allowed: improved:METRIC, "
+            "not_regressed[:METRIC], at_least:METRIC:VALUE, at_most:METRIC:VALUE"
+        )
+    return row.tuned >= number if rule == "at_least" else row.tuned <= number
+
+
+def _change(row: Comparison) -> str:
+    return (
+        f"{row.baseline:.3g} -> {row.tuned:.3g} "
+        f"({row.difference:+.3g}, 95% interval [{row.ci_low:+.3g}, {row.ci_high:+.3g}], "
+        f"n={row.num_examples})"
+    )

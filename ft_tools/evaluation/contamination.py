@@ -1,0 +1,132 @@
+"""Find held-out examples that the model was trained on."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools.errors import NotFound
+from ft_tools.evaluation.held_out import HeldOut, asked_and_answered
+from ft_tools.evaluation.metrics import normalise, words
+from ft_tools.models.resolve import ModelSource
+from ft_tools.runs import directory
+from ft_tools.training.examples import read_examples
+
+# Sequences of words that two texts share, of all that the held-out one has.
+# Source: Tulu 3 counts an evaluation example as covered from half of its 8-grams on,
+# https://arxiv.org/abs/2411.15124; we flag what is nearly the whole of it.
+GRAM = 5
+NEAR = 0.8
+MIN_GRAMS = 4
+MAX_LINES = 5
+# Word sequences that more than this part of the held-out examples have are left out.
+COMMON = 0.2
+
+
+class Contamination(BaseModel):
+    """Held-out examples that are in the training data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checked_against: list[str] = Field(description="Training files that were read.")
+    not_checked: list[str] = Field(description="Files named by the runs that are not there.")
+    num_exact: int = Field(description="Held-out questions that were trained on, word for word.")
+    num_near: int = Field(description="Others of which most word sequences were trained on.")
+    lines: list[int] = Field(description="The first held-out lines concerned.")
+
+
+def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
+    """Return the files that a model's run and the runs before it were trained on.
+
+    Returns:
+        Those that are there, and the names of those that are not.
+    """
+    there: list[Path] = []
+    gone: list[str] = []
+    run_id, seen = source.run_id, set[str]()
+    while run_id and run_id not in seen:
+        seen.add(run_id)
+        try:
+            run_dir = directory.find(run_id)
+        except NotFound:
+            gone.append(f"the data of run {run_id}")
+            break
+        plan = directory.read_json(run_dir / "plan.json") or {}
+        dataset = plan.get("dataset")
+        named = dataset.get("path") if isinstance(dataset, dict) else dataset
+        if isinstance(named, str) and Path(named).is_file():
+            there.append(Path(named))
+        elif isinstance(named, str):
+            gone.append(named)
+        lineage = directory.read_info(run_dir).lineage
+        run_id = lineage.get("parent_run") or lineage.get("sft_run") or lineage.get("source") or ""
+    return there, gone
+
+
+def find_contamination(
+    held_out: Sequence[HeldOut], files: Sequence[Path], not_checked: Sequence[str] = ()
+) -> Contamination:
+    """Compare held-out examples with training files, word for word and nearly so."""
+    pairs = (
+        pair for path in files for _, row in read_examples(path) for pair in asked_and_answered(row)
+    )
+    exact, near = overlaps(held_out, pairs)
+    return Contamination(
+        checked_against=[str(path) for path in files],
+        not_checked=list(not_checked),
+        num_exact=len(exact),
+        num_near=len(near - exact),
+        lines=sorted(exact | near)[:MAX_LINES],
+    )
+
+
+def overlaps(
+    held_out: Sequence[HeldOut], training: Iterable[tuple[str, str]]
+) -> tuple[set[int], set[int]]:
+    """Return the lines that training repeats exactly, and those that it nearly repeats.
+
+    Exact: the question is the same but for case and spaces. Near: at least `NEAR` of the word
+    sequences of question and answer are in one training example.
+    """
+    asked: dict[str, list[int]] = {}
+    index: dict[tuple[str, ...], list[int]] = {}
+    for example in held_out:
+        asked.setdefault(normalise(example.asked), []).append(example.line)
+        for gram in _grams(f"{example.asked}\n{example.reference}"):
+            index.setdefault(gram, []).append(example.line)
+    # What many examples share is the wording of the task, and says nothing of a leak.
+    most = max(1, int(COMMON * len(held_out)))
+    index = {gram: lines for gram, lines in index.items() if len(lines) <= most}
+    sizes = Counter(line for lines in index.values() for line in lines)
+    exact: set[int] = set()
+    near: set[int] = set()
+    for question, answer in training:
+        exact.update(asked.get(normalise(question), ()) if question.strip() else ())
+        shared: dict[int, int] = {}
+        for gram in _grams(f"{question}\n{answer}"):
+            for line in index.get(gram, ()):
+                shared[line] = shared.get(line, 0) + 1
+        near.update(
+            line
+            for line, count in shared.items()
+            if sizes[line] >= MIN_GRAMS and count >= NEAR * sizes[line]
+        )
+    return exact, near
+
+
+def answer_grams(files: Sequence[Path], size: int, limit: int) -> set[tuple[str, ...]]:
+    """Return the word sequences of the training answers, at most about `limit` of them."""
+    found: set[tuple[str, ...]] = set()
+    for path in files:
+        for _, row in read_examples(path):
+            for _, answer in asked_and_answered(row):
+                found |= _grams(answer, size)
+                if len(found) >= limit:
+                    return found
+    return found
+
+
+def _grams(text: str, size: int = GRAM) -> set[tuple[str, ...]]:
+    found = words(text)
+    return {tuple(found[i : i + size]) for i in range(len(found) - size + 1)}

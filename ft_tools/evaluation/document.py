@@ -1,0 +1,193 @@
+"""The page of an evaluation: intervals drawn, worst regressions first, texts compared."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ft_tools.evaluation.reports import Comparison, EvaluationReport
+from ft_tools.markup import Cell
+from ft_tools.page import (
+    Html,
+    Section,
+    badge,
+    details,
+    escape,
+    interval_chart,
+    key_values,
+    note,
+    page,
+    side_by_side,
+    table,
+    text,
+)
+
+TONES = {"improved": "good", "regressed": "bad", "underpowered": "warn"}
+MAX_SAMPLES = 60
+MAX_CHARACTERS = 4000
+_PIECES = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An example with both outputs; `change` is the tuned model's gain, negative for a loss."""
+
+    line: int
+    prompt: str
+    reference: str
+    baseline: str
+    tuned: str
+    change: float
+
+
+def document(
+    report: EvaluationReport, samples: Sequence[Sample], labels: Sequence[str] = ()
+) -> str:
+    """Return the whole page.
+
+    Args:
+        report: The evaluation.
+        samples: Every example; the worst regressions are shown first.
+        labels: Names of the classes, in the order of the report's class numbers.
+    """
+    sections = [Section("What was found", _summary(report))]
+    groups = (
+        ("Held-out examples", report.comparisons),
+        ("Benchmarks", report.benchmarks),
+        ("General ability", report.general_ability),
+    )
+    sections += [Section(title, _group(title, rows)) for title, rows in groups if rows]
+    if report.confusion:
+        sections.append(Section("Classes", _confusion(report, labels)))
+    if report.outputs:
+        sections.append(Section("Outputs", _outputs(report)))
+    if samples:
+        sections.append(Section("Samples, worst regressions first", _samples(samples)))
+    return page(
+        f"Evaluation of {report.tuned}", sections, subtitle=f"Compared with {report.baseline}"
+    )
+
+
+def marked(before: str, after: str) -> Html:
+    """Return a text with what is not in the other one underlined."""
+    old, new = _PIECES.findall(before), _PIECES.findall(after)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    parts = []
+    for tag, _, _, start, end in matcher.get_opcodes():
+        piece = escape("".join(new[start:end]))
+        parts.append(piece if tag == "equal" or not piece.strip() else f"<mark>{piece}</mark>")
+    return Html("".join(parts))
+
+
+def _summary(report: EvaluationReport) -> Html:
+    said = "".join(text(sentence) for sentence in report.summary)
+    overlap = report.contamination
+    facts: dict[str, str | int | None] = {"baseline": report.baseline, "tuned": report.tuned}
+    if overlap is not None:
+        checked = len(overlap.checked_against)
+        facts["held-out questions in the training data"] = (
+            f"{overlap.num_exact} word for word, {overlap.num_near} nearly"
+            if checked
+            else "not checked: the training data is not known"
+        )
+    notes = "".join(note(line) for line in report.notes)
+    return Html(said + key_values(facts) + notes)
+
+
+def _group(title: str, rows: Sequence[Comparison]) -> Html:
+    drawn = [row for row in rows if row.unit in {"fraction", "preference"}]
+    others = [row for row in rows if row not in drawn]
+    charts = ""
+    for some, label in ((drawn, "difference"), (others, "difference, in units of the measure")):
+        if some:
+            charts += interval_chart(
+                [(_name(row), row.ci_low, row.difference, row.ci_high) for row in some],
+                title=f"{title}: tuned minus baseline",
+                x_label=f"{label}, with its 95% interval",
+            )
+    numbers = table(
+        ["measure", "baseline", "tuned", "examples", "p (Holm)", "detectable", "verdict"],
+        [
+            [
+                *(row.metric, row.baseline, row.tuned, row.num_examples, row.p_adjusted),
+                *(row.minimum_detectable_effect, badge(_said(row.verdict), _tone(row.verdict))),
+            ]
+            for row in rows
+        ],
+    )
+    return Html(
+        charts
+        + numbers
+        + note("Detectable: the true change that this evaluation would have shown 4 times in 5.")
+    )
+
+
+def _confusion(report: EvaluationReport, labels: Sequence[str]) -> Html:
+    parts = []
+    for side, counts in report.confusion.items():
+        columns = [*(str(i) for i in range(len(labels))), "(other)"]
+        rows: list[list[str | int]] = [
+            [labels[int(one)], *(counts[one].get(column, 0) for column in columns)]
+            for one in sorted(counts, key=int)
+        ]
+        headers = ["reference", *labels, "other"]
+        parts.append(table(headers, rows, caption=f"{side}: answers by reference"))
+    return Html("".join(parts))
+
+
+def _outputs(report: EvaluationReport) -> Html:
+    names: Mapping[str, str] = {
+        "empty_fraction": "empty",
+        "truncated_fraction": "cut off at max_new_tokens",
+        "repetitive_fraction": "going round in a loop",
+        "mean_length_ratio": "length, by the reference's",
+        "copied_fraction": "copied from the training answers",
+        "seconds_per_output": "seconds an output",
+    }
+    sides = {side: report.outputs[side].model_dump() for side in report.outputs}
+    rows: list[list[Cell]] = [
+        [shown, *(values[key] for values in sides.values())] for key, shown in names.items()
+    ]
+    return table(["", *sides], rows)
+
+
+def _samples(samples: Sequence[Sample]) -> Html:
+    ordered = sorted(samples, key=lambda sample: (sample.change, sample.line))
+    half = MAX_SAMPLES // 2
+    shown = ordered if len(ordered) <= MAX_SAMPLES else [*ordered[:half], *ordered[-half:]]
+    groups = (
+        ("Worse", [s for s in shown if s.change < 0], True),
+        ("Better", [s for s in reversed(shown) if s.change > 0], True),
+        ("Unchanged", [s for s in shown if s.change == 0], False),
+    )
+    parts = [note("Underlined: words that the reference does not have at that place.")]
+    for title, group, is_open in groups:
+        if not group:
+            continue
+        rows = [_row(sample) for sample in group]
+        content = side_by_side(["asked", "wanted", "baseline", "tuned"], rows)
+        folded = details(f"{title}: {len(group)}", content)
+        parts.append(Html(folded.replace("<details>", "<details open>", 1)) if is_open else folded)
+    if len(shown) < len(ordered):
+        parts.append(note(f"{len(shown)} of {len(ordered)} examples; all are in samples.jsonl."))
+    return Html("".join(parts))
+
+
+def _row(sample: Sample) -> list[object]:
+    asked, wanted, before, after = (
+        value if len(value) <= MAX_CHARACTERS else value[:MAX_CHARACTERS] + " [...]"
+        for value in (sample.prompt, sample.reference, sample.baseline, sample.tuned)
+    )
+    return [f"line {sample.line}\n{asked}", wanted, marked(wanted, before), marked(wanted, after)]
+
+
+def _name(row: Comparison) -> str:
+    return row.metric if row.higher_is_better else f"{row.metric} (lower is better)"
+
+
+def _said(verdict: str) -> str:
+    return verdict.replace("_", " ")
+
+
+def _tone(verdict: str) -> str:
+    return TONES.get(verdict, "neutral")

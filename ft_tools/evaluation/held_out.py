@@ -1,0 +1,115 @@
+"""Read the held-out examples: what is asked, and the answer that is wanted."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ft_tools.errors import BadData
+from ft_tools.training.examples import CONVERT, format_of, read_examples
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """An example that neither model should have seen."""
+
+    line: int
+    messages: list[Message] = field(default_factory=list)
+    """The conversation up to the wanted answer; empty for plain text."""
+    prompt: str = ""
+    """The text before the wanted answer, for examples that are not conversations."""
+    reference: str = ""
+    answer: Message = field(default_factory=dict)
+    """The wanted answer as a message; empty for plain text."""
+    cluster: str | None = None
+    tools: list[dict[str, Any]] | None = None
+
+    @property
+    def asked(self) -> str:
+        """Return what is asked as one text, for people and for comparing examples."""
+        if not self.messages:
+            return self.prompt
+        return "\n".join(
+            str(m.get("content") or "") for m in self.messages if m["role"] != "system"
+        )
+
+
+def read_held_out(
+    path: Path, *, cluster_field: str | None = None, max_examples: int | None = None
+) -> list[HeldOut]:
+    """Read a JSONL file of conversations, or of prompts with completions.
+
+    Of a file with more than `max_examples` the first ones are taken.
+
+    Raises:
+        BadData: A line is no example, or has no wanted answer; file and line are named.
+    """
+    found = []
+    for line, example in read_examples(path):
+        found.append(_held_out(path, line, example, cluster_field))
+        if len(found) == max_examples:
+            break
+    if not found:
+        raise BadData(path, "has no examples", f"give a JSONL file, one object a line; {CONVERT}")
+    return found
+
+
+def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give each question of a training example with its answer, as texts."""
+    turns = example.get("messages")
+    prompt, completion = example.get("prompt"), example.get("completion", example.get("chosen"))
+    if turns is None and isinstance(completion, list):
+        turns = [*(prompt if isinstance(prompt, list) else []), *completion]
+    if isinstance(turns, list):
+        before: list[str] = []
+        for turn in turns:
+            content = str(turn.get("content") or "")
+            if turn.get("role") == "assistant":
+                yield "\n".join(before), content
+            if turn.get("role") != "system":
+                before.append(content)
+    elif isinstance(completion, str):
+        yield str(prompt or ""), completion
+    elif isinstance(example.get("text"), str):
+        yield "", example["text"]
+
+
+def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str | None) -> HeldOut:
+    cluster = None
+    if cluster_field is not None:
+        if not isinstance(example.get(cluster_field), str | int):
+            problem = f"has no field {cluster_field!r} with a text or a number"
+            raise BadData(path, problem, "name the field that groups examples, or none", line)
+        cluster = str(example[cluster_field])
+    # A held-out row without its reference is the usual mistake; `format_of` would only say that
+    # the fields are not those of a training example.
+    missing = "prompt" in example and not example.get("completion")
+    if missing or not {"messages", "completion"} & set(example):
+        problem = "has no reference: neither `completion` nor an answer at the end of `messages`"
+        raise BadData(path, problem, "evaluate needs the wanted answer on each line", line)
+    form = format_of(path, line, example, "sft")
+    if form == "prompt_completion_text":
+        return HeldOut(
+            line=line,
+            prompt=example["prompt"],
+            reference=example["completion"].strip(),
+            cluster=cluster,
+        )
+    turns = example.get("messages") or [*example["prompt"], *example["completion"]]
+    answer = turns[-1]
+    calls = answer.get("tool_calls")
+    reference = str(answer.get("content") or "").strip()
+    if calls:
+        reference = json.dumps([call.get("function", call) for call in calls])
+    tools = example.get("tools")
+    return HeldOut(
+        line=line,
+        messages=turns[:-1],
+        reference=reference,
+        answer=answer,
+        cluster=cluster,
+        tools=json.loads(tools) if isinstance(tools, str) else tools,
+    )

@@ -1,0 +1,135 @@
+"""Find the two models of a comparison, and how prompts are to be written for them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from ft_tools.errors import BadInput, NotFound
+from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.reports import ModelPlan, Rendering
+from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.runs import directory
+
+TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
+SMALL_FILE_BYTES = 2**20
+
+
+def find_baseline(tuned: ModelSource, asked: str | None) -> ModelSource:
+    """Return the model to compare with: the one asked for, or the base of the tuned one.
+
+    Raises:
+        BadInput: None was asked for, and the tuned model does not say what it came from.
+    """
+    if asked is not None:
+        return resolve_model(asked)
+    if tuned.run_id:
+        lineage = directory.read_info(directory.find(tuned.run_id)).lineage
+        if lineage.get("base_model"):
+            return resolve_model(lineage["base_model"])
+    if tuned.kind == "adapter":
+        kind: Literal["hub", "folder"] = "folder" if tuned.path else "hub"
+        below = {"name": tuned.load_from, "kind": kind, "adapter": None, "run_id": None}
+        return tuned.model_copy(update=below)
+    raise BadInput(
+        f"model {tuned.name!r} does not say what it came from; pass `baseline`, the model to "
+        "compare it with"
+    )
+
+
+def model_plan(source: ModelSource) -> ModelPlan:
+    """Describe a model so that a change of its files changes the plan."""
+    return ModelPlan(
+        name=source.name,
+        kind=source.kind,
+        load_from=source.load_from,
+        adapter=source.adapter,
+        files_sha256=_fingerprint([source.path, source.adapter]),
+    )
+
+
+def weight_bytes(source: ModelSource) -> int | None:
+    """Return the size of the weights on disk; None for a model that is not here."""
+    if source.path is None:
+        return None
+    path = Path(source.path)
+    found = [path] if path.is_file() else list(path.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in found) or None
+
+
+def chat_template(source: ModelSource) -> str | None:
+    """Return a model's chat template; an adapter's own goes before that of its base."""
+    for folder in (source.adapter, source.path):
+        if folder is None or not Path(folder).is_dir():
+            continue
+        jinja, config = (Path(folder) / name for name in TEMPLATE_FILES)
+        if jinja.is_file():
+            return jinja.read_text(encoding="utf-8")
+        if config.is_file():
+            template = json.loads(config.read_bytes()).get("chat_template")
+            if isinstance(template, str):
+                return template
+    return None
+
+
+def choose_rendering(
+    asked: Rendering, examples: list[HeldOut], tuned: ModelSource, baseline: ModelSource
+) -> Literal["chat", "plain"]:
+    """Choose between the chat template and plain text.
+
+    Raises:
+        BadInput: The chat template is asked for and neither model has one.
+    """
+    templates = [chat_template(tuned), chat_template(baseline)]
+    known = any(templates) or any(s.path is None or s.kind == "gguf" for s in (tuned, baseline))
+    if asked == "plain":
+        return "plain"
+    if asked == "chat":
+        if not known:
+            raise BadInput(
+                f"neither {tuned.name!r} nor {baseline.name!r} has a chat template; pass "
+                'rendering="plain"'
+            )
+        return "chat"
+    if examples and not examples[0].messages and _trained_on_text(tuned):
+        return "plain"
+    return "chat" if known else "plain"
+
+
+def tokenizer_files(source: ModelSource) -> str:
+    """Return a hash of what a model's tokens are; empty when it cannot be told from files."""
+    for folder in (source.adapter, source.path):
+        file = Path(folder) / "tokenizer.json" if folder else None
+        if file is not None and file.is_file():
+            model = json.loads(file.read_bytes()).get("model", {})
+            return hashlib.sha256(json.dumps(model.get("vocab", "")).encode()).hexdigest()
+    return ""
+
+
+def _trained_on_text(source: ModelSource) -> bool:
+    if source.run_id is None:
+        return False
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    dataset = plan.get("dataset")
+    form = dataset.get("format") if isinstance(dataset, dict) else None
+    return form in {"prompt_completion_text", "pairs_text", "text"}
+
+
+def _fingerprint(places: list[str | None]) -> str:
+    digest = hashlib.sha256()
+    for place in places:
+        if place is None:
+            continue
+        path = Path(place)
+        if not path.exists():
+            raise NotFound(f"{path} is gone; name the model again")
+        for file in [path] if path.is_file() else sorted(path.iterdir()):
+            if file.is_file():
+                about = file.stat()
+                digest.update(f"{file.name}:{about.st_size}:".encode())
+                small = file.suffix == ".json" and about.st_size < SMALL_FILE_BYTES
+                # A manifest has the hash of every file; without one, time stands for content.
+                digest.update(file.read_bytes() if small else b"")
+                if not (path / "manifest.json").is_file():
+                    digest.update(str(about.st_mtime_ns).encode())
+    return digest.hexdigest()[:16]

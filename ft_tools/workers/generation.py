@@ -1,0 +1,327 @@
+"""Load models, write prompts for them, generate in batches, and measure references.
+
+One interface for transformers models (with or without an adapter) and GGUF files, so that both
+sides of a comparison get the very same text.
+"""
+
+import contextlib
+import importlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from ft_tools.evaluation.held_out import HeldOut, Message
+from ft_tools.evaluation.reports import ModelPlan
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model wrote."""
+
+    text: str
+    num_tokens: int
+    finished: bool
+    """Whether the model ended it, not the limit."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How well a model predicts a wanted answer."""
+
+    nats: float
+    """Sum over its tokens of the negative log-likelihood."""
+    num_tokens: int
+    num_bytes: int
+
+
+class Writer(Protocol):
+    """A model that continues texts."""
+
+    @property
+    def template(self) -> str | None:
+        """The chat template that the model brings."""
+
+    def render(self, example: HeldOut, rendering: str) -> str:
+        """Write the prompt of an example."""
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
+        """Continue each prompt greedily."""
+
+
+class TransformersWriter:
+    """A transformers model; `adapter_on=False` is the base model below its adapter."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, adapter_on: bool = True) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.adapter_on = adapter_on
+        self.template: str | None = tokenizer.chat_template
+        self._ends = _end_tokens(model, tokenizer)
+        self._bos = _bos(tokenizer)
+
+    def render(self, example: HeldOut, rendering: str) -> str:
+        """Write the prompt of an example, up to where the answer begins."""
+        if rendering == "plain":
+            return plain_prompt(example)
+        return self.chat(messages_of(example), example.tools, answer_next=True)
+
+    def chat(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None, *, answer_next: bool
+    ) -> str:
+        """Apply the chat template."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, tools=tools, tokenize=False, add_generation_prompt=answer_next
+            )
+        )
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
+        """Continue each prompt greedily; shorter prompts are padded on the left and masked."""
+        ids = [self.encode(prompt) for prompt in prompts]
+        width = max(map(len, ids))
+        pad = self._ends[0] if self._ends else 0
+        tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
+        config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self._ends or None,
+            pad_token_id=pad,
+        )
+        device = self.model.device
+        with self.side():
+            made = self.model.generate(
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                generation_config=config,
+            )
+        return [self._output(row, max_new_tokens) for row in made[:, width:].tolist()]
+
+    @torch.inference_mode()
+    def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Measure how well each continuation is predicted after its prompt, as one batch.
+
+        Padding is on the right and its labels are masked by position, never by token: the padding
+        token may be the end token.
+        """
+        rows, starts = [], []
+        for prompt, whole in texts:
+            before, all_ids = self.encode(prompt) if prompt else [], self.encode(whole)
+            start = 0
+            while start < min(len(before), len(all_ids) - 1) and before[start] == all_ids[start]:
+                start += 1
+            rows.append(all_ids)
+            starts.append(max(1, start))
+        width = max(map(len, rows))
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        first = min(starts)
+        device = self.model.device
+        with self.side():
+            logits = self.model(
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                logits_to_keep=width - first + 1,
+            ).logits.float()
+        # Position i of what is kept predicts token first + i.
+        logits = (
+            logits[:, :-1] if logits.shape[1] == width - first + 1 else logits[:, first - 1 : -1]
+        )
+        nats = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), tokens[:, first:].to(device), reduction="none"
+        ).double()
+        found = []
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            counted = nats[i, start - first : len(row) - first]
+            prompt, whole = texts[i]
+            num_bytes = len(whole.encode()) - len(prompt.encode())
+            found.append(Likelihood(float(counted.sum()), len(row) - start, max(1, num_bytes)))
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a text that is rendered already; the special tokens in it are special."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        # A template may have written the start token already.
+        return ids if ids[:1] == self._bos and ids else [*self._bos, *ids] or [0]
+
+    def _output(self, row: list[int], max_new_tokens: int) -> Output:
+        length = next((i for i, token in enumerate(row) if token in self._ends), None)
+        kept = row if length is None else row[:length]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        return Output(text.strip(), len(kept), finished=length is not None)
+
+    @contextlib.contextmanager
+    def side(self) -> Iterator[None]:
+        """Switch the adapter off for a while, if this is the side without it."""
+        if self.adapter_on or not isinstance(self.model, PeftModel):
+            yield
+        else:
+            with self.model.disable_adapter():
+                yield
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both models, ready."""
+
+    baseline: Writer
+    tuned: Writer
+    shares_weights: bool
+
+    def render(self, example: HeldOut, rendering: str) -> str:
+        """Write a prompt once, for both: with the tuned model's template where it has one."""
+        for writer in (self.tuned, self.baseline):
+            if rendering == "plain" or has_template(writer):
+                return writer.render(example, rendering)
+        return self.tuned.render(example, "plain")
+
+    def same_tokens(self) -> bool:
+        """Tell whether both count the same tokens, so that perplexities can be compared."""
+        if not isinstance(self.tuned, TransformersWriter):
+            return False
+        if not isinstance(self.baseline, TransformersWriter):
+            return False
+        ours, theirs = self.tuned.tokenizer, self.baseline.tokenizer
+        return bool(ours.get_vocab() == theirs.get_vocab())
+
+
+def load_pair(tuned: ModelPlan, baseline: ModelPlan, dtype: torch.dtype) -> Pair:
+    """Load both models; weights that both share are loaded once."""
+    shared = (
+        tuned.adapter is not None
+        and baseline.adapter is None
+        and tuned.load_from == baseline.load_from
+        and tuned.kind != "gguf"
+    )
+    after = load(tuned, dtype)
+    if shared and isinstance(after, TransformersWriter):
+        before: Writer = TransformersWriter(after.model, load_tokenizer(baseline), adapter_on=False)
+    elif tuned.load_from == baseline.load_from and tuned.adapter == baseline.adapter:
+        before = after
+    else:
+        before = load(baseline, dtype)
+    return Pair(before, after, shared)
+
+
+def load(plan: ModelPlan, dtype: torch.dtype) -> Writer:
+    """Load one model."""
+    if plan.kind == "gguf":
+        # llama.cpp is an extra of its own; nobody without a GGUF file needs it installed.
+        module = importlib.import_module("ft_tools.workers.gguf_generation")
+        writer: Writer = module.GgufWriter(plan.load_from)
+        return writer
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(
+        plan.load_from, dtype=dtype, trust_remote_code=False
+    )
+    if plan.adapter is not None:
+        model = PeftModel.from_pretrained(model, plan.adapter)
+    return TransformersWriter(model.to(device).eval(), load_tokenizer(plan))
+
+
+def load_tokenizer(plan: ModelPlan) -> Any:
+    """Load a model's tokenizer; an adapter that brings one was trained with it."""
+    own = plan.adapter is not None and (Path(plan.adapter) / "tokenizer_config.json").is_file()
+    place = plan.adapter if own else plan.load_from
+    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+
+
+def has_template(writer: Writer) -> bool:
+    """Tell whether a model brings a chat template."""
+    return writer.template is not None
+
+
+def messages_of(example: HeldOut) -> list[Message]:
+    """Return the conversation; a plain prompt becomes the user's message."""
+    return example.messages or [{"role": "user", "content": example.prompt}]
+
+
+def plain_prompt(example: HeldOut) -> str:
+    """Return what is asked without any template."""
+    return example.prompt or "\n\n".join(str(m.get("content") or "") for m in example.messages)
+
+
+def whole_text(writer: TransformersWriter, prompt: str, example: HeldOut, rendering: str) -> str:
+    """Return the prompt with the wanted answer, ended as in training."""
+    if rendering == "chat" and writer.tokenizer.chat_template is not None:
+        answer = example.answer or {"role": "assistant", "content": example.reference}
+        whole = writer.chat([*messages_of(example), answer], example.tools, answer_next=False)
+        if whole.startswith(prompt):
+            return whole
+    end = writer.tokenizer.eos_token or ""
+    return prompt + example.reference + end
+
+
+def buckets(prompts: Sequence[str], size: int) -> list[list[int]]:
+    """Group prompts of similar length: indices, longest first, so memory runs out early or never.
+
+    >>> buckets(["aaa", "a", "aa"], 2)
+    [[0, 2], [1]]
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def generate_all(
+    writer: Writer,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    batch_size: int,
+) -> Iterator[tuple[list[int], list[Output], float]]:
+    """Give batches as they are done: indices, outputs and seconds. Equal prompts run once."""
+    unique = list(dict.fromkeys(prompts))
+    places: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        places.setdefault(prompt, []).append(i)
+    for batch in buckets(unique, batch_size):
+        began = time.monotonic()
+        outputs = _generate(writer, [unique[i] for i in batch], max_new_tokens)
+        indices = [i for j in batch for i in places[unique[j]]]
+        repeated = [
+            output for j, output in zip(batch, outputs, strict=True) for _ in places[unique[j]]
+        ]
+        yield indices, repeated, time.monotonic() - began
+
+
+def _generate(writer: Writer, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
+    """Generate a batch; where a GPU's memory does not suffice, in halves."""
+    try:
+        return writer.generate(prompts, max_new_tokens)
+    except torch.OutOfMemoryError:
+        if len(prompts) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(prompts) // 2
+    return [
+        *_generate(writer, prompts[:half], max_new_tokens),
+        *_generate(writer, prompts[half:], max_new_tokens),
+    ]
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return every token that ends an answer: the tokenizer's, the model's, the turn's."""
+    found: list[int] = []
+    for value in (
+        tokenizer.eos_token_id,
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+    ):
+        found += value if isinstance(value, list) else [] if value is None else [value]
+    vocabulary = tokenizer.get_vocab()
+    template = tokenizer.chat_template or ""
+    turn_ends = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+    found += [vocabulary[end] for end in turn_ends if end in vocabulary and end in str(template)]
+    return list(dict.fromkeys(found))
+
+
+def _bos(tokenizer: Any) -> list[int]:
+    """Return the start token, if the tokenizer puts it before every text by itself."""
+    start: list[int] = tokenizer("a").input_ids[:1]
+    return start if start == [tokenizer.bos_token_id] else []
