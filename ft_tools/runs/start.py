@@ -84,9 +84,6 @@ def start(
     run_id = f"{kind}-{digest if request_id else secrets.token_hex(8)}"
     module = allowed_worker(worker or f"{WORKER_PACKAGE}.{WORKERS[kind]}")
     runs = workspace.runs_dir()
-    _prepare(runs)
-    if request_id:
-        _require_one_kind(runs, run_id)
     info = RunInfo(
         run_id=run_id,
         kind=kind,
@@ -97,7 +94,10 @@ def start(
         lineage=lineage or {},
         worker=module,
     )
-    with contextlib.ExitStack() as held:
+    with disk_full_is_named(runs), contextlib.ExitStack() as held:
+        _prepare(runs)
+        if request_id:
+            _require_one_kind(runs, run_id)
         try:
             with new_folder(runs / run_id) as staging:
                 _write(staging, {"run": info, "request": request, "plan": plan})
@@ -120,8 +120,8 @@ def supervise(run_dir: Path) -> None:
         Refused: It has succeeded.
         DiskFull: There is no space for its own files.
     """
-    _prepare(run_dir.parent)
-    with contextlib.ExitStack() as held:
+    with disk_full_is_named(run_dir), contextlib.ExitStack() as held:
+        _prepare(run_dir.parent)
         held_locks = _hold(run_dir, held)
         if not held_locks:
             raise RunBusy(
@@ -146,7 +146,7 @@ def adopt(run_dir: Path) -> None:
     """
     if locks.is_held(run_dir / locks.SUPERVISOR):
         return
-    with contextlib.ExitStack() as held:
+    with disk_full_is_named(run_dir), contextlib.ExitStack() as held:
         guard = _take(run_dir, locks.SUPERVISOR, held)
         if guard is not None:
             _spawn(run_dir, "adopt", held_locks=(guard,))
@@ -203,8 +203,14 @@ def _hold(run_dir: Path, held: contextlib.ExitStack) -> tuple[int, ...]:
 def _take(run_dir: Path, name: str, held: contextlib.ExitStack) -> int | None:
     file = locks.take(run_dir / name)
     if file is not None:
-        held.callback(os.close, file)
+        held.callback(_close, file)
     return file
+
+
+def _close(file: int) -> None:
+    # Nothing was written through it, so an error says nothing.
+    with contextlib.suppress(OSError):
+        os.close(file)
 
 
 def _was_started(run_dir: Path) -> bool:
@@ -245,7 +251,7 @@ def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
             "others or raise the limit, then resume_run"
         ) from error
     finally:
-        os.close(log)
+        _close(log)
     # Reaped when it ends: a zombie would keep the process id that a person may look at.
     threading.Thread(target=child.wait, name=f"reap {run_dir.name}", daemon=True).start()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from ft_tools import publish
-from ft_tools.errors import DiskFull
+from ft_tools.errors import FineTuningError
 
 MARKER = "/faults-begin-here"
 PARTS = 3
@@ -76,6 +76,6 @@ if __name__ == "__main__":
         os.access(MARKER, os.F_OK)
     try:
         PROGRAMS[sys.argv[1]](Path(sys.argv[2]))
-    except DiskFull as error:
+    except FineTuningError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(DiskFull.exit_code)
+        sys.exit(error.exit_code)

@@ -6,7 +6,8 @@ import pytest
 SIZES: dict[str, tuple[int | None, int | None]] = {
     "kill points of a publish": (60, None),
     "kill points of a status change": (6, None),
-    "kill points of a start": (4, None),
+    "kill points of a start": (3, None),
+    "error points of a start": (3, None),
     "error points of a publish": (20, None),
     "error points of a status change": (6, None),
     "disk sizes": (40, 240),

@@ -136,28 +136,53 @@ def prepare(folder):
     folder.mkdir()
 
 
+def wrong_after(folder, point, what):
+    """Start a run with a fault at one call, then without; returns what was not as promised."""
+    prepare(folder)
+    first = inject("start_run", folder, *point, what)
+    lines = list_runs(ListRunsRequest()).runs
+    run_id = launch("steps:1", request_id="swept")
+    ended = until_state(run_id, *ENDED)
+    wrong = {
+        "traceback": "Traceback" in first.stderr and first.stderr[-500:],
+        "damaged": [line.name for line in lines if line.name.startswith("(damaged")],
+        "ended": ended != "succeeded" and ended,
+        "starts": len(starts(run_id)) != 1 and starts(run_id),
+        "left": list((folder / "runs").glob(".tmp-*")),
+    }
+    clean(folder)
+    return {name: value for name, value in wrong.items() if value}
+
+
+def sweep_start(folder, monkeypatch, size, whats):
+    """Return what went wrong, by point, and the number of points."""
+    require_strace()
+    monkeypatch.setenv(workspace.VARIABLE, str(folder))
+    found = spread(call_points("start_run", prepare_and_clean(folder), folder), size)
+    results = {
+        (*point, whats[number % len(whats)]): wrong_after(folder, point, whats[number % len(whats)])
+        for number, point in enumerate(found)
+    }
+    return {point: wrong for point, wrong in results.items() if wrong}, len(found)
+
+
 @sized("kill points of a start")
 def test_a_start_that_is_killed_at_any_call_is_made_good_by_the_same_call(
     runs_here, monkeypatch, size, reached
 ):
-    require_strace()
-    folder = runs_here / "x"
-    monkeypatch.setenv(workspace.VARIABLE, str(folder))
-    found = call_points("start_run", prepare_and_clean(folder), folder)
-    bad = []
-    for point in spread(found, size):
-        prepare(folder)
-        inject("start_run", folder, *point, "signal=SIGKILL")
-        lines = list_runs(ListRunsRequest()).runs
-        run_id = launch("steps:1", request_id="swept")
-        ended = until_state(run_id, *ENDED)
-        left = list((folder / "runs").glob(".tmp-*"))
-        whole = [line.name for line in lines if line.name.startswith("(damaged")] == []
-        if ended != "succeeded" or len(starts(run_id)) != 1 or left or not whole:
-            bad.append((point, ended, starts(run_id), left, whole))
-        clean(folder)
-    reached("P3 kill points of a start", len(spread(found, size)), len(bad))
-    assert bad == []
+    bad, num_points = sweep_start(runs_here / "x", monkeypatch, size, ["signal=SIGKILL"])
+    reached("P3 kill points of a start", num_points, len(bad))
+    assert bad == {}
+
+
+@sized("error points of a start")
+def test_a_start_that_fails_at_any_call_is_made_good_by_the_same_call(
+    runs_here, monkeypatch, size, reached
+):
+    whats = [f"error={error}" for error in ("ENOSPC", "EIO", "EROFS", "EDQUOT")]
+    bad, num_points = sweep_start(runs_here / "x", monkeypatch, size, whats)
+    reached("P4 error points of a start", num_points, len(bad))
+    assert bad == {}
 
 
 def clean(folder):
