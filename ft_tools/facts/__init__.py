@@ -40,6 +40,9 @@ class Gpu(Named):
     bf16_dense_tflops: float | None = Field(
         None, gt=0, description="Peak dense bf16 rate, no sparsity; null where none is printed."
     )
+    ecc_in_memory: bool = Field(
+        False, description="Whether error-correcting codes take a sixteenth of the memory."
+    )
     has_bf16: bool = Field(True, description="Whether it computes in bf16 (Ampere and later).")
 
 

@@ -79,8 +79,8 @@ def estimate_vram(request: VramRequest) -> VramReport:
 def usable_gib(gpu: str | None, gpu_memory_gib: float | None) -> float | None:
     """Return the memory that PyTorch sees on a card, in GiB; None where none was named.
 
-    A published total capacity where there is one, else the printed memory less what error
-    correction may keep.
+    A published total capacity where there is one, else a fraction of the printed memory, which is
+    smaller for cards that keep error-correcting codes in it.
 
     Raises:
         UnknownName: No such GPU.
@@ -88,14 +88,15 @@ def usable_gib(gpu: str | None, gpu_memory_gib: float | None) -> float | None:
     >>> usable_gib("A100-80GB", None)
     79.15
     """
-    if gpu is None and gpu_memory_gib is None:
-        return None
-    if gpu is not None:
-        card = facts.gpu(gpu)
-        if card.usable_gib is not None:
-            return card.usable_gib
-        gpu_memory_gib = card.memory_gib
-    return round((gpu_memory_gib or 0.0) * facts.number("vram.usable_fraction"), 2)
+    if gpu is None:
+        if gpu_memory_gib is None:
+            return None
+        return round(gpu_memory_gib * facts.number("vram.usable_fraction"), 2)
+    card = facts.gpu(gpu)
+    if card.usable_gib is not None:
+        return card.usable_gib
+    key = "vram.usable_fraction_ecc" if card.ecc_in_memory else "vram.usable_fraction"
+    return round(card.memory_gib * facts.number(key), 2)
 
 
 def _gib(size: float) -> float:

@@ -1,0 +1,146 @@
+"""Shapes from config.json alone, against the real model classes on the meta device."""
+
+import functools
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ft_tools import facts
+from ft_tools.models.catalog import shape_of
+from ft_tools.models.families import FAMILIES, shape_from_config
+
+pytestmark = [
+    pytest.mark.tiny,
+    # gpt2's fused projections are stored transposed; PEFT notes that it took that into account.
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False"),
+    # PEFT 0.21 asks transformers 5.24 for a property that will go in version 6.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+RANK = 16
+# One of each family and size; the largest ones have most layers and cost most time to build.
+WITH_ADAPTERS = [
+    "meta-llama/Llama-2-7b-hf",
+    "meta-llama/Meta-Llama-3-8B",
+    "meta-llama/Llama-3.2-1B",
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+    "mistralai/Mistral-7B-v0.1",
+    "mistralai/Mistral-Nemo-Base-2407",
+    "mistralai/Mixtral-8x7B-v0.1",
+    "Qwen/Qwen2.5-0.5B",
+    "Qwen/Qwen2.5-7B",
+    "Qwen/Qwen3-4B",
+    "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen1.5-MoE-A2.7B",
+    "google/gemma-2b",
+    "google/gemma-2-2b",
+    "google/gemma-3-1b-pt",
+    "microsoft/Phi-3-mini-4k-instruct",
+    "microsoft/phi-4",
+    "microsoft/phi-2",
+    "HuggingFaceTB/SmolLM2-135M",
+    "HuggingFaceTB/SmolLM3-3B",
+    "ibm-granite/granite-3.3-2b-instruct",
+    "allenai/OLMo-2-0425-1B",
+    "allenai/OLMoE-1B-7B-0924",
+    "tiiuae/falcon-7b",
+    "tiiuae/falcon-40b",
+    "bigcode/starcoder2-3b",
+    "EleutherAI/pythia-1.4b",
+    "openai-community/gpt2",
+]
+
+
+def build(config):
+    """Instantiate a model's real class without memory."""
+    real = AutoConfig.for_model(**config)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(real)
+
+
+def num_params(model, *, trainable_only=False):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+
+
+@functools.cache
+def counts(name):
+    """Total parameters, and those that adapters over all linear layers add."""
+    model = build(facts.model(name).config)
+    total = num_params(model)
+    adapted = get_peft_model(
+        model, LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    return total, num_params(adapted, trainable_only=True)
+
+
+@pytest.mark.parametrize("name", WITH_ADAPTERS)
+def test_parameter_counts_equal_those_of_the_real_model_with_peft(name):
+    shape = shape_of(name)
+    assert (shape.total_params, shape.lora_params(RANK)) == counts(name)
+
+
+@pytest.mark.parametrize("name", WITH_ADAPTERS)
+def test_the_named_modules_are_those_that_peft_can_find(name):
+    config = dict(facts.model(name).config)
+    config |= {"num_hidden_layers": 1, "n_layer": 1} if "n_layer" in config else {}
+    config |= {"num_hidden_layers": 1}
+    names = [linear.name for linear in shape_of(name).linears]
+    model = get_peft_model(
+        build(config), LoraConfig(r=1, target_modules=names, task_type="CAUSAL_LM")
+    )
+    shape = shape_from_config(config, name)
+    assert num_params(model, trainable_only=True) == shape.lora_params(1)
+
+
+def test_every_family_is_checked_against_its_real_class():
+    checked = {facts.model(name).config["model_type"] for name in WITH_ADAPTERS}
+    # These have a test of their own below.
+    assert set(FAMILIES) - checked == {"olmo", "olmo3", "gpt_bigcode", "granitemoe"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "olmo", "num_attention_heads": 4, "intermediate_size": 96},
+        {
+            "model_type": "olmo3",
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 96,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        {
+            "model_type": "granitemoe",
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 32,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+        {"model_type": "gpt_bigcode", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128},
+        {
+            "model_type": "llama",
+            "num_attention_heads": 4,
+            "intermediate_size": 96,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+        {
+            "model_type": "falcon",
+            "num_attention_heads": 4,
+            "multi_query": False,
+            "parallel_attn": False,
+            "bias": True,
+        },
+    ],
+    ids=lambda config: config["model_type"],
+)
+@pytest.mark.parametrize("tied", [True, False])
+def test_small_models_of_the_other_families_count_alike(config, tied):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 256}
+    if "n_embd" in config:
+        sizes = {"vocab_size": 256}
+    config = sizes | config | {"tie_word_embeddings": tied, "pad_token_id": None}
+    ids = {"bos_token_id": 1, "eos_token_id": 2}
+    assert shape_from_config(config).total_params == num_params(build(config | ids))
