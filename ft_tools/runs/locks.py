@@ -38,25 +38,31 @@ def take(path: Path) -> int | None:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         for tries_left in reversed(range(PROBE_TRIES)):
-            if _lock(file, path, fcntl.LOCK_EX):
+            if _lock(file, fcntl.LOCK_EX):
                 held, file = file, -1
                 return held
             if tries_left:
                 time.sleep(PROBE_SECONDS)
         return None
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be locked ({error.strerror}); choose a workspace on a local disk"
+        ) from error
     finally:
         if file >= 0:
             os.close(file)
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a living process holds the lock."""
+    """Tell whether a living process holds the lock; where there are no locks, nobody does."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        return not _lock(file, path, fcntl.LOCK_SH)
+        return not _lock(file, fcntl.LOCK_SH)
+    except OSError:
+        return False
     finally:
         os.close(file)
 
@@ -72,13 +78,9 @@ def keep_from_forks(file: int) -> None:
     os.register_at_fork(after_in_child=close)
 
 
-def _lock(file: int, path: Path, how: int) -> bool:
+def _lock(file: int, how: int) -> bool:
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        raise BadInput(
-            f"{path} cannot be locked ({error.strerror}); choose a workspace on a local disk"
-        ) from error
     return True

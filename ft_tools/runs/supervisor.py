@@ -106,6 +106,10 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     except Terminated:
         _end(run_dir, "interrupted", "preempted")
         return
+    except (FineTuningError, OSError) as error:
+        failure = RunError(code="no_device_slot", message=f"slot of {info.device}: {error}")
+        _end(run_dir, "failed", "crash", failure)
+        return
     if (run_dir / "cancel").exists():
         _end(run_dir, "cancelled", "user")
         return

@@ -216,6 +216,14 @@ def test_runs_on_one_device_wait_for_each_other(runs_here):
     assert begun[0] < begun[1]
 
 
+def test_a_device_slot_that_cannot_be_had_is_the_reason_of_the_failure(runs_here):
+    (workspace.cache_dir()).mkdir()
+    (workspace.cache_dir() / "devices").write_text("a file in the way")
+    run_id = launch("steps:1", device="cpu")
+    assert until_state(run_id, *ENDED) == "failed"
+    assert report(run_id).error.code == "no_device_slot"
+
+
 @pytest.fixture
 def memory_group():
     """Give the folder of a memory control group of 200 MiB (version 1)."""

@@ -1,5 +1,6 @@
 """Reading a run's files: damaged, torn and strange ones break nothing."""
 
+import errno
 import os
 import threading
 
@@ -181,6 +182,19 @@ def test_a_lock_is_seen_taken_and_free_again(tmp_path):
     assert locks.take(path) is None
     os.close(held)
     assert not locks.is_held(path)
+
+
+def test_without_locks_a_run_can_be_read_but_not_started(run_dir, monkeypatch):
+    directory.write_status(run_dir, Status(state="succeeded"))
+    os.close(locks.take(run_dir / locks.OWNER))
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    assert settled(run_dir)[1] == "succeeded"
+    with pytest.raises(BadInput, match="on a local disk"):
+        locks.take(run_dir / locks.OWNER)
 
 
 def test_readers_that_look_do_not_keep_a_taker_out(tmp_path):
