@@ -1,0 +1,216 @@
+"""The merged model of a run: merged, checked against what was trained, and published once."""
+
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from pydantic import BaseModel
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+from ft_tools import facts
+from ft_tools.errors import Refused
+from ft_tools.publish import new_folder, verify, write_file
+from ft_tools.runs import directory
+from ft_tools.runs.session import Session, Stopped
+from ft_tools.shipping import handoff, tensors
+from ft_tools.shipping.plan import NF4
+from ft_tools.shipping.reports import MergeCheck, ShipPlan
+from ft_tools.workers import merging, proving
+
+CHECK_TOKENS = 512
+CHECK_BYTES = 2**28
+MERGED = "merged"
+
+
+class MergeRecord(BaseModel):
+    """What is kept of a finished merge for a later attempt."""
+
+    check: MergeCheck | None
+    route: str
+
+
+@dataclass
+class Shipment:
+    """What every step needs."""
+
+    session: Session
+    plan: ShipPlan
+    base: Path
+    out: Path
+    scratch: Path
+
+    @property
+    def merged(self) -> Path:
+        """Return the folder of the merged model."""
+        return self.out / MERGED
+
+    @property
+    def adapter(self) -> Path | None:
+        """Return the adapter's folder."""
+        return Path(self.plan.adapter.path) if self.plan.adapter else None
+
+    @property
+    def held_out(self) -> Path | None:
+        """Return the file that is measured on; None for the built-in text."""
+        return Path(self.plan.held_out) if self.plan.held_out else None
+
+    def stop_if_asked(self) -> None:
+        """End early; what is published stays and is not made again.
+
+        Raises:
+            Stopped: A cancel was asked.
+        """
+        if self.session.should_stop:
+            raise Stopped
+
+
+def merge_once(shipment: Shipment) -> MergeRecord:
+    """Merge, check and publish, unless an earlier attempt did.
+
+    Raises:
+        Refused: The merged model is not what was trained; nothing is published.
+    """
+    record = shipment.scratch / "merge.json"
+    done = shipment.merged.is_dir() and record.is_file()
+    if done and not verify(shipment.merged):
+        shipment.session.event("merged by an earlier attempt")
+        return MergeRecord.model_validate_json(record.read_bytes())
+    with new_folder(shipment.merged) as staging:
+        shipment.session.phase("merging")
+        route = merge_into(shipment, staging)
+        merging.copy_small_files(shipment.base, shipment.adapter, staging)
+        check = None
+        if shipment.adapter:
+            shipment.session.phase("checking the merge")
+            check = check_merge(shipment, staging)
+        card = handoff.model_card(shipment.plan, check, licence(shipment.base), lineage(shipment))
+        (staging / "README.md").write_text(card, encoding="utf-8")
+        write_file(record, MergeRecord(check=check, route=route).model_dump_json())
+    shipment.session.artifact("model", shipment.merged)
+    return MergeRecord(check=check, route=route)
+
+
+def merge_into(shipment: Shipment, staging: Path) -> str:
+    """Write the merged weights; returns the way that was taken."""
+    plan = shipment.plan
+    if plan.adapter is None or shipment.adapter is None:
+        merging.copy_whole(shipment.base, staging)
+        return "copy"
+    change: merging.Change = merging.unchanged
+    if plan.merge_base == "dequantized":
+        change = merging.as_nf4_training_saw_it(shipment.base, plan.quantization or dict(NF4))
+    if plan.adapter.route == "shards":
+        merging.merge_by_shards(
+            shipment.base, shipment.adapter, staging, change, shipment.stop_if_asked
+        )
+    elif plan.merge_base == "dequantized":
+        raise Refused(
+            f"merge_base='dequantized' works file by file only, and {plan.adapter.why_whole}; "
+            "take merge_base='original'"
+        )
+    else:
+        shipment.session.event(f"merged in memory: {plan.adapter.why_whole}")
+        merging.merge_whole(shipment.base, shipment.adapter, staging)
+    return plan.adapter.route
+
+
+def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
+    """Compare base plus adapter with the merged model.
+
+    Raises:
+        Refused: They differ.
+    """
+    plan, adapter = shipment.plan, shipment.adapter
+    assert adapter is not None
+    tokenizer = merging.tokenizer_of(staging)
+    vocabulary = vocabulary_of(staging)
+    text = proving.held_out_text(tokenizer, shipment.held_out, "", vocabulary)
+    prompts = check_prompts(text.ids, vocabulary)
+    dtype = compute_dtype(plan.num_params or 0)
+    quantized = plan.quantization and BitsAndBytesConfig(
+        **plan.quantization | {"bnb_4bit_compute_dtype": "float32"}
+    )
+    found = run_folder(staging, prompts, dtype)
+    trained = None
+    if quantized:
+        trained = merging.adapted_outputs(
+            shipment.base, adapter, prompts, dtype, quantization_config=quantized
+        )
+    if trained and plan.merge_base == "dequantized":
+        check = merging.compare(trained, found, dtype, "the 4-bit base with its adapter")
+    else:
+        expected = merging.adapted_outputs(shipment.base, adapter, prompts, dtype)
+        check = merging.compare(expected, found, dtype, "the base with its adapter")
+    if trained:
+        width = min(trained[0].shape[1], found[0].shape[1])
+        kl = merging.mean_kl(trained[0][:, :width], found[0][:, :width])
+        check = check.model_copy(update={"mean_kl_as_trained": kl})
+    if not check.passed:
+        raise Refused(
+            f"the merged model differs from {check.reference}: mean KL {check.mean_kl:.2e} nats a "
+            f"token (at most {facts.number('ship.merge_kl')}), same first choice for "
+            f"{check.top1_agreement:.1%} (at least {facts.number('ship.merge_top1'):.0%}); nothing "
+            "was shipped. Check that base_model is exactly the one it was trained on"
+        )
+    return check
+
+
+def check_prompts(ids: list[list[int]], vocabulary: int) -> list[list[int]]:
+    """Return the first prompts that fit the budget for logits in memory."""
+    left = max(64, min(CHECK_TOKENS, CHECK_BYTES // (4 * vocabulary)))
+    prompts = []
+    for row in ids:
+        if left > 1:
+            prompts.append(row[:left])
+            left -= len(prompts[-1])
+    return prompts
+
+
+def compute_dtype(num_params: int) -> torch.dtype:
+    """Return float32, whose own rounding does not show, or bfloat16 where memory is short."""
+    fits = num_params * 4 * 1.2 < psutil.virtual_memory().available
+    return torch.float32 if fits else torch.bfloat16
+
+
+def run_folder(
+    folder: Path, prompts: list[list[int]], dtype: torch.dtype
+) -> tuple[torch.Tensor, list[list[int]]]:
+    """Run a model folder over prompts."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    found = merging.outputs(model, prompts)
+    del model
+    gc.collect()
+    return found
+
+
+def outtype(merged: Path) -> str:
+    """Return the GGUF type that holds the merged weights exactly: f32, f16 or bf16."""
+    kinds = {tensor.dtype: tensor.num_bytes for tensor in tensors.survey(merged).values()}
+    return {"BF16": "bf16", "F16": "f16"}.get(max(kinds, key=lambda k: kinds[k]), "f32")
+
+
+def vocabulary_of(folder: Path) -> int:
+    """Return the number of rows of a model's output."""
+    return int(AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
+
+
+def licence(base: Path) -> str:
+    """Return the licence that the base's card names."""
+    card = base / "README.md"
+    return handoff.licence_of(card.read_text(encoding="utf-8")) if card.is_file() else ""
+
+
+def lineage(shipment: Shipment) -> dict[str, str]:
+    """Return where the source run came from: its id and its data's hash; no paths."""
+    parent = shipment.session.info.lineage.get("parent_run")
+    if parent is None:
+        return {}
+    plan = directory.read_json(directory.find(parent) / "plan.json") or {}
+    data = plan.get("dataset")
+    found = {"training run": parent}
+    if isinstance(data, dict) and "sha256" in data:
+        found |= {"sha256 of the training data": str(data["sha256"])}
+        found |= {"training examples": str(data.get("num_examples", ""))}
+    return found

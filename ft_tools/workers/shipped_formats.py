@@ -1,0 +1,193 @@
+"""Make one format of the merged model, and measure it."""
+
+import gc
+import importlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
+from ft_tools.runs.session import Stopped
+from ft_tools.shipping import prompt, quality
+from ft_tools.shipping.formats import Format
+from ft_tools.shipping.plan import NF4
+from ft_tools.shipping.reports import FormatResult
+from ft_tools.workers import merging, proving
+from ft_tools.workers.merged_model import Shipment, outtype
+from ft_tools.workers.proving import Reference
+
+
+@dataclass
+class Proof:
+    """What a format is measured with."""
+
+    tokenizer: Any
+    reference: Reference
+    parts: prompt.PromptParts | None
+
+
+def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+    """Make and measure one format; a failure is a result, and leaves the others.
+
+    Returns:
+        The result, and the format's greedy samples.
+    """
+    record = shipment.scratch / f"{_slug(row)}.json"
+    if record.is_file():
+        kept = json.loads(record.read_bytes())
+        result = FormatResult.model_validate(kept["result"])
+        if result.state == "made" and Path(result.path).exists():
+            shipment.session.event(f"{row.name} made by an earlier attempt")
+            return result, kept["samples"]
+    began = time.monotonic()
+    try:
+        result, said = MAKERS[row.family](shipment, row, proof)
+    except (Stopped, DiskFull):
+        raise
+    except FineTuningError as error:
+        return _failed(shipment, row, str(error)), []
+    except Exception as error:
+        where = f"{type(error).__name__}; get_run with log_lines shows where"
+        shipment.session.event(f"{row.name}: {type(error).__name__}", "error")
+        return _failed(shipment, row, where), []
+    result = result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+    kept = {"result": result.model_dump(mode="json"), "samples": said}
+    write_file(record, json.dumps(kept))
+    return result, said
+
+
+def ship_safetensors(
+    shipment: Shipment, row: Format, proof: Proof
+) -> tuple[FormatResult, list[str]]:
+    """Report the merged folder itself."""
+    size = sum(file.stat().st_size for file in shipment.merged.glob("*.safetensors"))
+    result = FormatResult(
+        format=row.name,
+        state="made",
+        path=str(shipment.merged),
+        size_bytes=size,
+        sha256=sha256(shipment.merged / MANIFEST),
+    )
+    return result, []
+
+
+def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+    """Make one GGUF file and measure it."""
+    # llama_cpp is imported only where a GGUF file is asked for: it is an extra that is compiled.
+    gguf_files = importlib.import_module("ft_tools.workers.gguf_files")
+    folder = shipment.out / _slug(row)
+    file = folder / f"{shipment.plan.name}-{row.type_name}.gguf"
+    again = shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)
+    if not again:
+        shipment.session.phase(f"making {row.name}")
+        source = source_gguf(shipment, gguf_files)
+        with new_folder(folder) as staging:
+            made = staging / file.name
+            if row.type_name.lower() == outtype(shipment.merged):
+                os.link(source, made)
+            else:
+                gguf_files.quantize(source, made, row)
+            stops = stop_texts(proof.tokenizer, shipment.merged)
+            text = prompt.modelfile(file.name, proof.parts, stops)
+            (staging / "Modelfile").write_text(text, encoding="utf-8")
+    shipment.stop_if_asked()
+    shipment.session.phase(f"measuring {row.name}")
+    longest = max(map(len, proof.reference.text.ids + proof.reference.text.prompts))
+    with gguf_files.opened(file, longest + proving.SAMPLE_TOKENS + 8, logits=True) as model:
+        parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
+        measured = proof.reference.measure(lambda ids: gguf_files.logits_of(model, ids))
+        said, speed = gguf_files.gguf_samples(model, proof.tokenizer, proof.reference.text)
+    types = gguf_files.tensor_types(file)
+    shipment.session.artifact("gguf", file)
+    found = quality.summarise(measured, parity)
+    result = FormatResult(
+        format=row.name,
+        state="made",
+        path=str(file),
+        size_bytes=file.stat().st_size,
+        sha256=sha256(file),
+        quality=found,
+        tensor_types=types,
+        fallbacks=gguf_files.fallbacks(types, row),
+        tokens_per_second=round(speed, 1),
+        reasons=[quality.verdict_reason(found)],
+    )
+    return result, said
+
+
+def source_gguf(shipment: Shipment, gguf_files: Any) -> Path:
+    """Return the merged model as a GGUF file of its own precision, converted once."""
+    kind = outtype(shipment.merged)
+    source = shipment.scratch / f"source-{kind}.gguf"
+    if not source.is_file():
+        shipment.session.phase("converting to GGUF")
+        beside = shipment.scratch / f"converting-{kind}.gguf"
+        gguf_files.convert(shipment.merged, beside, kind, shipment.stop_if_asked)
+        beside.rename(source)
+    return source
+
+
+def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+    """Save the merged model with its linear layers in NF4, ready for from_pretrained."""
+    folder = shipment.out / _slug(row)
+    if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
+        shipment.session.phase(f"making {row.name}")
+        config = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(
+            shipment.merged, dtype="auto", quantization_config=config
+        )
+        with new_folder(folder) as staging:
+            model.save_pretrained(staging)
+            merging.copy_small_files(shipment.merged, None, staging)
+        del model
+        gc.collect()
+    shipment.session.phase(f"measuring {row.name}")
+    # Back in plain layers: the same weights, without unpacking them for each token.
+    model = AutoModelForCausalLM.from_pretrained(folder).dequantize().float().eval()
+
+    @torch.inference_mode()
+    def run(ids: list[int]) -> Any:
+        return model(torch.tensor([ids])).logits[0].float().numpy()
+
+    found = quality.summarise(proof.reference.measure(run), True)
+    said = proving.samples(model, proof.tokenizer, proof.reference.text)
+    shipment.session.artifact("model", folder)
+    result = FormatResult(
+        format=row.name,
+        state="made",
+        path=str(folder),
+        size_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        sha256=sha256(folder / MANIFEST),
+        quality=found,
+        reasons=[quality.verdict_reason(found)],
+    )
+    return result, said
+
+
+def stop_texts(tokenizer: Any, merged: Path) -> list[str]:
+    """Return the texts that end an answer, by the generation config and the tokenizer."""
+    path = merged / "generation_config.json"
+    config = json.loads(path.read_bytes()) if path.is_file() else {}
+    ends = config.get("eos_token_id")
+    ids = ends if isinstance(ends, list) else [ends]
+    wanted = [i for i in dict.fromkeys([*ids, tokenizer.eos_token_id]) if i is not None]
+    return [str(tokenizer.convert_ids_to_tokens(i)) for i in wanted]
+
+
+def _failed(shipment: Shipment, row: Format, error: str) -> FormatResult:
+    shipment.session.event(f"{row.name} failed; the others go on", "error")
+    return FormatResult(format=row.name, state="failed", error=error)
+
+
+def _slug(row: Format) -> str:
+    return row.name.replace(":", "-")
+
+
+MAKERS = {"safetensors": ship_safetensors, "gguf": ship_gguf, "bnb": ship_bnb}

@@ -1,0 +1,351 @@
+"""What merge_and_quantize decides, plans and refuses, from files' headers alone."""
+
+import io
+import json
+import struct
+import tarfile
+
+import pytest
+
+from ft_tools.errors import (
+    BadData,
+    BadInput,
+    DiskFull,
+    Missing,
+    NotFound,
+    OutputExists,
+    PlanChanged,
+    Refused,
+    UnknownName,
+)
+from ft_tools.shipping import converter, formats, handoff, held_out, plan, quality, tensors
+from ft_tools.shipping.quality import Measured, summarise, verdict_of
+from ft_tools.shipping.reports import FormatResult, ShipRequest
+
+HIDDEN, RANK = 64, 4
+MODULE = "model.layers.0.self_attn.q_proj"
+
+
+def write_safetensors(path, shapes, *, cut=0):
+    """Write zeros in bfloat16; `cut` bytes are missing at the end."""
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        size = 2
+        for length in shape:
+            size *= length
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(at - cut))
+
+
+def make_base(folder, *, hidden=HIDDEN, config=None):
+    folder.mkdir()
+    about = {"model_type": "llama", "tie_word_embeddings": True} | (config or {})
+    (folder / "config.json").write_text(json.dumps(about))
+    shapes = {
+        "model.embed_tokens.weight": (128, hidden),
+        f"{MODULE}.weight": (hidden, hidden),
+    }
+    write_safetensors(folder / "model.safetensors", shapes)
+
+
+def make_adapter(folder, *, hidden=HIDDEN, base="base", **config):
+    folder.mkdir()
+    about = {"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(about | config))
+    shapes = {
+        f"base_model.model.{MODULE}.lora_A.weight": (RANK, hidden),
+        f"base_model.model.{MODULE}.lora_B.weight": (hidden, RANK),
+    }
+    write_safetensors(folder / "adapter_model.safetensors", shapes)
+
+
+@pytest.fixture
+def pair(workspace):
+    make_base(workspace / "base")
+    make_adapter(workspace / "adapter")
+    return workspace
+
+
+def ask(**arguments):
+    return plan.merge_and_quantize(ShipRequest(source="adapter", **arguments))
+
+
+def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
+    before = sorted(pair.rglob("*"))
+    launch = ask(formats=["safetensors", "bnb:nf4"])
+    assert not launch.started
+    assert launch.run_id is None
+    assert launch.plan["adapter"]["route"] == "shards"
+    assert launch.plan["num_params"] == 128 * HIDDEN + HIDDEN * HIDDEN
+    assert launch.next_steps[0].arguments["confirm"] == launch.plan_hash
+    assert sorted(pair.rglob("*")) == before
+
+
+def test_the_same_request_has_the_same_plan(pair):
+    assert ask().plan_hash == ask().plan_hash
+    assert ask().plan_hash != ask(formats=["gguf:Q8_0"]).plan_hash
+
+
+def test_a_plan_for_an_adapter_that_changed_since_is_refused(pair):
+    agreed = ask(formats=["safetensors"]).plan_hash
+    with (pair / "adapter" / "adapter_model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x01")
+    with pytest.raises(PlanChanged):
+        ask(formats=["safetensors"], confirm=agreed)
+    assert not (pair / "runs").exists()
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(pair):
+    with pytest.raises(UnknownName, match=r"'gguf:Q4_K_X'; known: .*gguf:Q4_K_M"):
+        ask(formats=["gguf:Q4_K_X"])
+
+
+@pytest.mark.parametrize("name", ["gptq:4", "awq:4", "fp8"])
+def test_a_format_that_needs_another_environment_says_which(pair, name):
+    with pytest.raises(Missing, match=r"needs an environment of its own with (gptqmodel|llmcomp)"):
+        ask(formats=["safetensors", name])
+
+
+def test_an_adapter_of_another_base_is_refused_by_shape(pair):
+    make_base(pair / "wider", hidden=2 * HIDDEN)
+    with pytest.raises(BadInput, match=r"trained on another base: .*lora_A.weight has 64 where"):
+        ask(base_model="wider")
+
+
+def test_a_quantized_base_is_refused_with_the_cure(pair):
+    make_base(pair / "gptq", config={"quantization_config": {"quant_method": "gptq"}})
+    with pytest.raises(Refused, match=r"merge_into_quantized: .*\(gptq\).*`base_model`"):
+        ask(base_model="gptq")
+
+
+def test_a_base_that_is_not_there_is_named(pair):
+    make_adapter(pair / "orphan", base="gone/away/model")
+    with pytest.raises(NotFound, match="gone/away/model"):
+        plan.merge_and_quantize(ShipRequest(source="orphan"))
+
+
+def test_pickle_weights_are_refused(pair):
+    (pair / "adapter" / "adapter_model.safetensors").unlink()
+    (pair / "adapter" / "adapter_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(Refused, match=r"adapter_model\.bin, a pickle file"):
+        ask()
+
+
+@pytest.mark.parametrize("victim", ["base/model.safetensors", "adapter/adapter_model.safetensors"])
+@pytest.mark.parametrize("size", [0, 4, 20, -1])
+def test_weights_that_are_cut_short_are_refused(pair, victim, size):
+    data = (pair / victim).read_bytes()
+    (pair / victim).write_bytes(data[:size])
+    with pytest.raises(BadInput, match=r"(damaged|cut short).*again"):
+        ask()
+
+
+def test_a_missing_shard_is_named(pair):
+    names = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (pair / "base" / tensors.INDEX).write_text(json.dumps({"weight_map": names}))
+    write_safetensors(pair / "base" / "model-1.safetensors", {"a": (2, 2)})
+    with pytest.raises(NotFound, match=r"lacks model-2\.safetensors"):
+        ask()
+
+
+def test_an_adapter_that_cannot_be_put_back_is_refused(pair):
+    make_adapter(pair / "pissa", init_lora_weights="pissa_niter_4")
+    with pytest.raises(Refused, match="cannot be repeated"):
+        plan.merge_and_quantize(ShipRequest(source="pissa"))
+
+
+def test_another_kind_of_adapter_is_refused(pair):
+    make_adapter(pair / "loha", peft_type="LOHA")
+    with pytest.raises(BadInput, match="is a LOHA adapter"):
+        plan.merge_and_quantize(ShipRequest(source="loha"))
+
+
+def test_an_output_folder_with_something_in_it_is_left_alone(pair):
+    (pair / "out").mkdir()
+    (pair / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="not empty"):
+        ask(output_dir="out")
+    assert (pair / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_a_model_larger_than_the_disk_is_refused_beforehand(pair):
+    # A sparse file: it has its size, and takes no space.
+    rows = 15 * 2**40 // 2048
+    entry = {"dtype": "BF16", "shape": [rows, 1024], "data_offsets": [0, rows * 2048]}
+    text = json.dumps({"model.embed_tokens.weight": entry, "w": entry}).encode()
+    with (pair / "base" / "model.safetensors").open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(8 + len(text) + rows * 2048)
+    with pytest.raises(DiskFull, match=r"shipping this model needs .* GiB are free"):
+        ask(formats=["safetensors"])
+
+
+def test_chat_without_a_gguf_is_refused(pair):
+    with pytest.raises(BadInput, match="add 'gguf:Q4_K_M'"):
+        ask(formats=["safetensors"], chat="Hello")
+
+
+def test_dequantized_is_refused_for_a_whole_model(pair):
+    with pytest.raises(BadInput, match="needs an adapter"):
+        plan.merge_and_quantize(ShipRequest(source="base", merge_base="dequantized"))
+
+
+def test_tied_embeddings_are_merged_in_memory(pair):
+    file = pair / "adapter" / "adapter_model.safetensors"
+    write_safetensors(file, {"base_model.model.model.embed_tokens.weight": (128, HIDDEN)})
+    assert ask().plan["adapter"]["route"] == "whole"
+    assert "ties" in ask().plan["adapter"]["why_whole"]
+
+
+def test_more_tokens_than_the_base_are_merged_in_memory(workspace):
+    make_base(workspace / "base", config={"tie_word_embeddings": False})
+    make_adapter(workspace / "adapter")
+    file = workspace / "adapter" / "adapter_model.safetensors"
+    write_safetensors(file, {"base_model.model.model.embed_tokens.weight": (130, HIDDEN)})
+    assert ask().plan["adapter"]["why_whole"] == "it has more tokens than the base"
+
+
+@pytest.mark.parametrize(
+    ("kl", "verdict"),
+    [
+        (0.01, "good"),
+        (0.0100001, "ok"),
+        (0.05, "ok"),
+        (0.0500001, "fair"),
+        (0.1, "fair"),
+        (0.1000001, "warn"),
+        (0.3, "warn"),
+        (0.3000001, "fail"),
+    ],
+)
+def test_a_verdict_changes_just_above_its_line(kl, verdict):
+    assert verdict_of(kl, tokenizer_parity=True) == verdict
+
+
+def test_a_model_that_reads_other_tokens_fails_however_close_it_is():
+    quality_ = summarise(measured([0.0] * 4), tokenizer_parity=False)
+    assert quality_.verdict == "fail"
+    assert "tokenizes" in quality.verdict_reason(quality_).rule
+
+
+def test_the_summary_is_that_of_the_numbers():
+    found = summarise(measured([0.0, 0.1, 0.2, 0.3]), tokenizer_parity=True)
+    assert found.mean_kl == pytest.approx(0.15)
+    # Standard deviation 0.1291 of 4 values, over 2.
+    assert found.kl_standard_error == pytest.approx(0.06455, abs=1e-5)
+    assert found.p99_kl == pytest.approx(0.297)
+    assert found.top1_agreement == 0.5
+    assert found.perplexity_ratio == pytest.approx(2.718281828**0.5)
+
+
+def measured(kls):
+    return Measured(
+        kls=kls,
+        same_top1=[True, False] * (len(kls) // 2),
+        reference_nlls=[1.0] * len(kls),
+        nlls=[1.5] * len(kls),
+    )
+
+
+def test_published_losses_grow_as_files_shrink():
+    rows = [row for row in formats.FORMATS if row.published_kl is not None]
+    assert [r.bits_per_weight for r in rows] == sorted(
+        (r.bits_per_weight for r in rows), reverse=True
+    )
+    k_quants = [r.published_kl for r in rows if "Q4_0" not in r.name]
+    assert k_quants == sorted(k_quants)
+
+
+def test_the_converter_is_taken_out_of_an_archive_and_nothing_else_is(tmp_path):
+    root = "llama_cpp_python-1/vendor/llama.cpp"
+    archive = make_archive(
+        tmp_path / "sdist.tar.gz",
+        {
+            f"{root}/convert_hf_to_gguf.py": b"print()",
+            f"{root}/gguf-py/gguf/a.py": b"a = 1",
+            f"{root}/conversion/../../../escape.py": b"bad",
+            f"/{root}/convert_hf_to_gguf.py": b"bad",
+            f"{root}/src/llama.cpp": b"large",
+            "llama_cpp_python-1/setup.py": b"bad",
+        },
+        links={f"{root}/conversion/link.py": "/etc/passwd"},
+    )
+    converter.keep(archive, tmp_path / "kept")
+    kept = {p.relative_to(tmp_path / "kept").as_posix() for p in (tmp_path / "kept").rglob("*.py")}
+    assert kept == {"convert_hf_to_gguf.py", "gguf-py/gguf/a.py"}
+    assert (tmp_path / "kept" / "convert_hf_to_gguf.py").read_bytes() == b"print()"
+    assert not list(tmp_path.rglob("escape.py"))
+
+
+def test_an_archive_without_a_converter_leaves_nothing_behind(tmp_path):
+    archive = make_archive(tmp_path / "sdist.tar.gz", {"x-1/readme": b"hello"})
+    with pytest.raises(BadData, match=r"has no convert_hf_to_gguf\.py"):
+        converter.keep(archive, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_converter_that_was_changed_in_the_cache_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path))
+    monkeypatch.delenv(converter.VARIABLE, raising=False)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
+    root = "llama_cpp_python-1/vendor/llama.cpp"
+    files = {f"{root}/convert_hf_to_gguf.py": b"print()"}
+    converter.keep(make_archive(tmp_path / "sdist.tar.gz", files), converter.cached())
+    assert converter.script().is_file()
+    converter.script().write_bytes(b"print(1)")
+    with pytest.raises(BadData, match="was changed"):
+        converter.script()
+
+
+def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv(converter.VARIABLE, str(tmp_path))
+    with pytest.raises(NotFound, match=converter.VARIABLE):
+        converter.script()
+
+
+def make_archive(path, files, links=None):
+    with tarfile.open(path, "w:gz") as bundle:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            bundle.addfile(member, io.BytesIO(data))
+        for name, target in (links or {}).items():
+            member = tarfile.TarInfo(name)
+            member.type = tarfile.SYMTYPE
+            member.linkname = target
+            bundle.addfile(member)
+    return path
+
+
+def test_a_preference_pair_is_measured_on_its_chosen_answer():
+    pair_ = {"prompt": "2+2=", "chosen": "4", "rejected": "5"}
+    assert held_out.conversation(pair_) == "2+2=4"
+    assert held_out.prompt_of(pair_) == "2+2="
+
+
+def test_the_prompt_of_a_conversation_ends_before_its_last_answer():
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    assert held_out.prompt_of({"messages": talk}) == talk[:1]
+    assert held_out.prompt_of({"text": "only"}) is None
+
+
+def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
+    planned = plan.plan_of(
+        ShipRequest(source="adapter", base_model=str(pair / "base")), [formats.find("gguf:Q8_0")]
+    )
+    made = FormatResult(
+        format="gguf:Q8_0",
+        state="made",
+        path=str(pair / "out" / "gguf-Q8_0" / "x-Q8_0.gguf"),
+        sha256="ab" * 32,
+    )
+    broken = FormatResult(format="bnb:nf4", state="failed", error="no such kernel")
+    guide = handoff.handoff(planned, [made, broken], "8 of 8", "merged")
+    card = handoff.model_card(planned, None, "", {"training run": "sft-0123456789abcdef"})
+    assert str(pair) not in guide + card
+    assert "ollama create base-tuned-q8_0 -f gguf-Q8_0/Modelfile" in guide
+    assert "bnb:nf4: no such kernel" in guide
+    assert "names no licence" in card

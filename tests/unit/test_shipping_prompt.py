@@ -1,0 +1,150 @@
+"""The parts a chat template is cut into, and the Ollama template that is made of them."""
+
+import json
+import re
+
+import pytest
+
+from ft_tools.shipping import prompt
+
+
+def chatml(messages, generation):
+    """Render as Qwen and SmolLM2 do, with a system message of their own."""
+    text = ""
+    if messages[0]["role"] != "system":
+        text += "<|im_start|>system\nYou are helpful<|im_end|>\n"
+    for message in messages:
+        text += f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n"
+    return text + ("<|im_start|>assistant\n" if generation else "")
+
+
+def llama3(messages, generation):
+    text = "<|begin_of_text|>"
+    for message in messages:
+        role, content = message["role"], message["content"].strip()
+        text += f"<|start_header_id|>{role}<|end_header_id|>\n\n{content}<|eot_id|>"
+    head = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    return text + (head if generation else "")
+
+
+def gemma(messages, generation):
+    """Render as Gemma does: no system role; the first message would carry it."""
+    if messages[0]["role"] == "system":
+        raise ValueError("System role not supported")
+    text = "<bos>"
+    for message in messages:
+        role = "model" if message["role"] == "assistant" else "user"
+        text += f"<start_of_turn>{role}\n{message['content']}<end_of_turn>\n"
+    return text + ("<start_of_turn>model\n" if generation else "")
+
+
+def counting(messages, generation):
+    """Number the messages: text that no fixed part can stand for."""
+    return "".join(f"{i}:{m['role']}:{m['content']};" for i, m in enumerate(messages))
+
+
+TEMPLATES = {
+    "chatml": (chatml, ""),
+    "llama3": (llama3, "<|begin_of_text|>"),
+    "gemma": (gemma, "<bos>"),
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_of_fixed_parts_is_rebuilt_exactly(name):
+    render, bos = TEMPLATES[name]
+    parts = prompt.parts_of(render, bos)
+    assert parts is not None
+    assert prompt.differences(parts, render) == []
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_ollama_would_build_is_what_training_saw(name):
+    render, bos = TEMPLATES[name]
+    parts = prompt.parts_of(render, bos)
+    template = prompt.ollama_template(parts)
+    for messages, generation in prompt.probes(with_system=parts.system is not None):
+        if generation:
+            built = run_go(template, messages, parts.default_system)
+            assert bos + built == render(messages, generation)
+
+
+def test_a_beginning_that_programs_do_not_add_stays_in_the_template():
+    parts = prompt.parts_of(chatml, "")
+    assert parts.system == ("<|im_start|>system\n", "<|im_end|>\n")
+    assert parts.default_system == "You are helpful"
+
+
+def test_a_template_that_is_no_sum_of_parts_is_not_guessed():
+    assert prompt.parts_of(counting, "") is None
+
+
+def test_a_template_that_raises_is_not_guessed():
+    def broken(messages, generation):
+        raise TypeError("no")
+
+    assert prompt.parts_of(broken, "") is None
+
+
+def test_the_modelfile_has_template_system_and_stops():
+    parts = prompt.parts_of(chatml, "")
+    text = prompt.modelfile("model-Q8_0.gguf", parts, ["<|im_end|>", 'a "quoted" one'])
+    assert text.startswith("FROM ./model-Q8_0.gguf\nTEMPLATE ")
+    assert 'SYSTEM """You are helpful"""\n' in text
+    assert 'PARAMETER stop "<|im_end|>"\nPARAMETER stop "a \\"quoted\\" one"\n' in text
+
+
+def run_go(template, messages, default_system):  # noqa: C901 - a small interpreter
+    """Run the subset of Go's text/template that Ollama templates of ours are written in.
+
+    An independent reading of the text: `if eq .Role`, `else if`, `range`, strings and fields.
+    """
+    system = next((m["content"] for m in messages if m["role"] == "system"), default_system)
+    actions = re.findall(r"\{\{ (.*?) \}\}", template)
+    assert "".join("{{ " + a + " }}" for a in actions) == template
+
+    def run(actions, message):
+        out, i = "", 0
+        while i < len(actions):
+            action = actions[i]
+            if action.startswith(("if ", "range ")):
+                end = closing(actions, i)
+                out += block(action, actions[i + 1 : end], message)
+                i = end
+            elif action == ".System":
+                out += system
+            elif action == ".Content":
+                out += message["content"]
+            else:
+                out += json.loads(action)
+            i += 1
+        return out
+
+    def block(action, inside, message):
+        if action == "range .Messages":
+            return "".join(run(inside, each) for each in messages)
+        if action == "if .System":
+            return run(inside, message) if system else ""
+        branches, condition, current = [], action, []
+        for each in inside:
+            if each.startswith("else if "):
+                branches.append((condition, current))
+                condition, current = each.removeprefix("else "), []
+            else:
+                current.append(each)
+        branches.append((condition, current))
+        for condition, body in branches:
+            if condition == f'if eq .Role "{message["role"]}"':
+                return run(body, message)
+        return ""
+
+    def closing(actions, start):
+        depth = 0
+        for i in range(start, len(actions)):
+            depth += actions[i].startswith(("if ", "range "))
+            depth -= actions[i] == "end"
+            if depth == 0:
+                return i
+        raise AssertionError("unbalanced")
+
+    return run(actions, None)
