@@ -106,6 +106,8 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     except Terminated:
         _end(run_dir, "interrupted", "preempted")
         return
+    except DiskFull:
+        raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="no_device_slot", message=f"slot of {info.device}: {error}")
         _end(run_dir, "failed", "crash", failure)

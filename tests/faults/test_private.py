@@ -15,6 +15,9 @@ from sizes import sized
 from ft_tools import workspace as ws
 from ft_tools.errors import BadInput
 
+# The child that is forked only makes system calls, so the threads it lacks are not missed.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 STRANGER = 65534
 UMASKS = (0o000, 0o022, 0o077)
 
