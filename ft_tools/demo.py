@@ -266,6 +266,12 @@ def _numbers(metrics: dict[str, float], *names: str) -> str:
     return ", ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)
 
 
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def main() -> int:
     """Run the demo; the path of its report is what stdout gets."""
     parser = argparse.ArgumentParser(prog="fine-tuning-llm demo", description=__doc__)
@@ -280,9 +286,12 @@ def main() -> int:
     began = time.monotonic()
     try:
         page = anyio.run(job, folder)
-    except FineTuningError as error:
-        console.print(f"[bold red]error[/] {error}")
-        return error.exit_code
+    except* FineTuningError as errors:
+        for error in errors.exceptions:
+            console.print(f"[bold red]error[/] {_innermost(error)}")
+        page = None
+    if page is None:
+        return 1
     console.print(f"\nDone in {time.monotonic() - began:.0f} s. The report:")
     sys.stdout.write(f"{page}\n")
     return 0

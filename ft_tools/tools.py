@@ -12,6 +12,7 @@ from ft_tools.data.quote import show_examples
 from ft_tools.data.reports import AuditReport, AuditRequest, ShowReport, ShowRequest
 from ft_tools.evaluation.evaluate import evaluate
 from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.lora import LoraReport, LoraRequest, suggest_lora_config
 from ft_tools.runs.observe import ListRunsReport, ListRunsRequest, RunRequest, get_run, list_runs
 from ft_tools.runs.plan import Launch
 from ft_tools.runs.records import RunReport
@@ -44,6 +45,9 @@ TOOLS = {
     ),
     "audit_dataset": Tool("Audit a dataset", audit_dataset, AuditRequest, AuditReport, "starts"),
     "show_examples": Tool("Quote examples", show_examples, ShowRequest, ShowReport, "reads"),
+    "suggest_lora_config": Tool(
+        "Suggest a configuration", suggest_lora_config, LoraRequest, LoraReport, "reads"
+    ),
     "estimate_vram": Tool("Estimate GPU memory", estimate_vram, VramRequest, VramReport, "reads"),
     "launch_sft": Tool("Fine-tune on examples", launch_sft, SftRequest, Launch, "starts"),
     "launch_dpo": Tool("Fine-tune on preferences", launch_dpo, DpoRequest, Launch, "starts"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.training.limits import LIMITS, OURS, RENAMED
+from ft_tools.training.limits import DECIDED, FIXED, LIMITS, OURS, RENAMED
 
 Config = Literal["sft", "dpo", "lora"]
 
@@ -88,10 +88,17 @@ def check_arguments(config: Config, given: Mapping[str, Any]) -> None:
             raise BadInput(f"{where}: {LIBRARY[config]} has no {name!r}; {RENAMED[name]}")
         if name in OURS:
             raise BadInput(f"{where}={value!r} is not taken: {OURS[name]}")
+        if name in FIXED and value != FIXED[name]:
+            raise BadInput(f"{where}={value!r} is not taken: it is {FIXED[name]}")
         if name not in known:
             raise BadInput(_unknown(config, where, name, known))
         _check_type(where, value, known[name])
         _check_limit(where, name, value)
+
+
+def without_decided(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the plan decides itself, so that a suggestion can be passed on as it is."""
+    return {name: value for name, value in given.items() if name not in {*FIXED, *DECIDED}}
 
 
 def _unknown(config: Config, where: str, name: str, known: Iterable[str]) -> str:

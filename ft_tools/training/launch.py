@@ -113,7 +113,7 @@ def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> di
         validation = survey(workspace.existing(request.validation), task)
     gates.template_fits(source, task, dataset, request)
     device = find_device(request.backend_options.get("device", "auto"))
-    given = _resolved_paths(request.training)
+    given = _resolved_paths(arguments.without_decided(request.training))
     training = defaults.training_arguments(
         task, request.method, given, device, validated=validation is not None
     )
@@ -129,7 +129,7 @@ def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> di
     training |= defaults.step_arguments(given, steps, evaluates=evaluates)
     peft = None
     if request.method != "full" and not source.adapter:
-        peft = defaults.lora_arguments(request.peft)
+        peft = defaults.lora_arguments(arguments.without_decided(request.peft))
     gates.arguments_fit(task, peft or {}, training)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     gates.data_fits(request, dataset, validation, declared)
@@ -148,7 +148,10 @@ def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> di
         "patience": defaults.PATIENCE if training["eval_strategy"] != "no" else None,
         "estimate": estimate,
         "accepted": sorted(set(request.accept_findings)),
-        "warnings": _warnings(source, training, dataset, validation, steps),
+        "warnings": [
+            *_warnings(source, training, dataset, validation, steps),
+            *_decided(request, device),
+        ],
     }
 
 
@@ -240,6 +243,15 @@ def _warnings(
             f"{dataset.longest_characters // 4} tokens; what is beyond max_length {length} is cut"
         )
     return found
+
+
+def _decided(request: TrainingRequest, device: Device) -> list[str]:
+    asked = {"bf16": "bfloat16", "fp16": "float16"}
+    return [
+        f"training.{name} is left out: on {device.name} the plan computes in {device.precision}"
+        for name, precision in asked.items()
+        if request.training.get(name) and precision != device.precision
+    ]
 
 
 def _launch(kind: Literal["sft", "dpo"], request: Any, plan: TrainingPlan, parent: str) -> Launch:

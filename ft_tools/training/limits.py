@@ -29,8 +29,6 @@ OURS: dict[str, str] = {
     "ignore_data_skip": "a resumed run would see other examples than the uninterrupted one",
     "restore_callback_states_from_checkpoint": "it is always on",
     "use_cpu": 'pass backend_options={"device": "cpu"}',
-    "fp16": "the plan chooses the precision of the device",
-    "bf16": "the plan chooses the precision of the device",
     "do_train": "a run trains",
     "do_eval": "pass `validation`",
     "do_predict": "evaluate measures a finished run",
@@ -52,8 +50,6 @@ OURS: dict[str, str] = {
     "pad_token": "the tokenizer's own is used; padding is masked by position",
     "base_model_name_or_path": "pass `model`",
     "revision": "the folder or snapshot that `model` resolves to is used",
-    "task_type": "it is CAUSAL_LM",
-    "peft_type": "it is LORA",
     "inference_mode": "the adapter is trained",
     "auto_mapping": "it is set by PEFT",
     "peft_version": "it is set by PEFT",
@@ -65,6 +61,11 @@ OURS: dict[str, str] = {
     "megatron_core": "Megatron layers are not supported",
     "layer_replication": "it changes the base model, so the adapter would not fit the original",
 }
+
+# What a suggestion for PEFT and TRL has to say and a run says anyway: taken if it is this value.
+FIXED: dict[str, str] = {"task_type": "CAUSAL_LM", "peft_type": "LORA"}
+# What a suggestion for a certain GPU says and the plan decides anew for the device at hand.
+DECIDED: frozenset[str] = frozenset({"bf16", "fp16"})
 
 # Old names, as articles and scripts still have them. Source: TRL 1.16 and transformers 5.24, by
 # trying each of them (TypeError).

@@ -22,6 +22,7 @@ GOOD: dict[str, dict[str, object]] = {
     "recommend_approach": {"symptoms": ["style"], "num_demonstrations": 400},
     "audit_dataset": {"path": "data.jsonl"},
     "show_examples": {"path": "data.jsonl", "lines": [1]},
+    "suggest_lora_config": {"model": "model", "goal": "style", "num_examples": 500},
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "method": "qlora", "gpu": "RTX 4090"},
     "launch_sft": {"model": "model", "dataset": "data.jsonl"},
     "launch_dpo": {"model": "model", "dataset": "pairs.jsonl"},

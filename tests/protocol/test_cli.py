@@ -77,7 +77,7 @@ def test_an_error_for_an_agent_is_one_json_line(capsys):
 def cpu_seconds(argv: list[str]) -> float:
     """Return the least CPU time of a few starts: the clock also counts the machine's other work."""
     taken = []
-    for _ in range(5):
+    for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "ft_tools.cli", *argv]
         subprocess.run(command, check=True, capture_output=True)

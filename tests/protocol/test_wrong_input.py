@@ -1,0 +1,171 @@
+"""Wrong input: a clear error that names the cure, and nothing is written."""
+
+import importlib.util
+import shutil
+from collections import namedtuple
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+GOOD_LINE = (
+    '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}'
+)
+SFT = {"model": "model", "dataset": "data.jsonl"}
+SHIP = {"source": "model", "formats": ["gguf:Q8_0"]}
+# tool, arguments, what the error must say: what is wrong, and what to do about it.
+CASES = {
+    "unknown catalog model": (
+        "estimate_vram",
+        {"model": "meta-llama/Llama-9-8B", "method": "lora"},
+        ["meta-llama/Llama-9-8B", "num_layers"],
+    ),
+    "unknown gpu": (
+        "estimate_vram",
+        {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 4091"},
+        ["RTX 4091", "RTX 4090", "gpu_memory_gib"],
+    ),
+    "no such model folder": ("launch_sft", SFT | {"model": "nowhere"}, ["nowhere"]),
+    "missing file": ("audit_dataset", {"path": "nowhere.jsonl"}, ["nowhere.jsonl", "spelling"]),
+    "missing training file": ("launch_sft", SFT | {"dataset": "no.jsonl"}, ["no.jsonl"]),
+    "empty file": ("audit_dataset", {"path": "empty.jsonl"}, ["empty.jsonl", "empty"]),
+    "empty training file": ("launch_sft", SFT | {"dataset": "empty.jsonl"}, ["empty.jsonl"]),
+    "binary file": ("audit_dataset", {"path": "binary.jsonl"}, ["binary.jsonl"]),
+    "one bad line": ("launch_sft", SFT | {"dataset": "bad.jsonl"}, ["bad.jsonl:3"]),
+    "misspelt argument": (
+        "launch_sft",
+        SFT | {"lora_rnak": 8},
+        ["lora_rnak", "no such argument"],
+    ),
+    "misspelt argument of PEFT": (
+        "launch_sft",
+        SFT | {"peft": {"lora_aplha": 8}},
+        ["lora_aplha", "lora_alpha"],
+    ),
+    "negative rank": (
+        "estimate_vram",
+        {"model": "meta-llama/Llama-3.1-8B", "method": "lora", "lora_rank": -1},
+        ["lora_rank", "-1"],
+    ),
+    "negative rank for PEFT": (
+        "launch_sft",
+        SFT | {"peft": {"r": -1}},
+        ["peft.r", "-1", "8 to 64"],
+    ),
+    "rank without adapter": (
+        "estimate_vram",
+        {"model": "meta-llama/Llama-3.1-8B", "method": "full", "lora_rank": 8},
+        ["lora_rank"],
+    ),
+    "output not empty": (
+        "audit_dataset",
+        {"path": "data.jsonl", "output_dir": "full"},
+        ["full", "not empty", "new folder"],
+    ),
+    "shipping into what is there": (
+        "merge_and_quantize",
+        SHIP | {"output_dir": "full"},
+        ["full", "not empty"],
+    ),
+    "unknown format": ("merge_and_quantize", SHIP | {"formats": ["gguf:Q99"]}, ["Q99", "Q4_K_M"]),
+    "outside the workspace": (
+        "audit_dataset",
+        {"path": "../../etc/passwd"},
+        ["outside the workspace", "FINE_TUNING_LLM_WORKSPACE"],
+    ),
+    "outside by a link": ("show_examples", {"path": "link", "lines": [1]}, ["outside"]),
+    "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["list_runs"]),
+    "unknown metric": (
+        "evaluate",
+        {"model": "model", "dataset": "heldout.jsonl", "metrics": ["blue"]},
+        ["blue", "rouge"],
+    ),
+}
+
+
+def files_of(folder):
+    """Return every path with its size: what must not change."""
+    return {
+        str(path.relative_to(folder)): path.lstat().st_size
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    }
+
+
+@pytest.fixture
+def wrong(prepared):
+    """Add the files that are wrong."""
+    (prepared / "empty.jsonl").write_bytes(b"")
+    (prepared / "binary.jsonl").write_bytes(bytes(range(256)) * 20)
+    (prepared / "bad.jsonl").write_text(f"{GOOD_LINE}\n{GOOD_LINE}\n{{oops\n{GOOD_LINE}\n")
+    (prepared / "full").mkdir()
+    (prepared / "full" / "mine.txt").write_text("mine")
+    (prepared / "link").symlink_to("/etc/hostname")
+    return prepared
+
+
+async def refusal(client, tool, arguments):
+    result = await client.call_tool(tool, arguments)
+    assert result.is_error, result.structured_content
+    text = result.content[0].text
+    assert "Traceback" not in text
+    return text
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_the_error_names_the_cure_and_nothing_is_written(client, wrong, case):
+    tool, arguments, said = CASES[case]
+    before = files_of(wrong)
+    text = await refusal(client, tool, arguments)
+    for part in said:
+        assert part in text, text
+    assert files_of(wrong) == before
+
+
+async def test_a_bad_line_is_a_finding_with_its_number(client, wrong):
+    result = await client.call_tool("audit_dataset", {"path": "bad.jsonl"})
+    assert not result.is_error
+    assert 3 in [line for f in result.structured_content["findings"] for line in f["lines"]]
+
+
+async def test_a_full_disk_is_foreseen(client, wrong, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 4096))
+    before = files_of(wrong)
+    text = await refusal(client, "launch_sft", SFT)
+    assert "disk_full" in text
+    assert "free some space" in text
+    assert files_of(wrong) == before
+
+
+async def test_a_missing_extra_is_named_before_anything_starts(client, wrong, monkeypatch):
+    plan = (await client.call_tool("merge_and_quantize", SHIP)).structured_content
+    confirmed = SHIP | {"confirm": plan["plan_hash"]}
+    real = importlib.util.find_spec
+    hidden = {"trl", "torch", "lm_eval", "llama_cpp", "transformers", "peft"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in hidden else real(name, *a)
+    )
+    before = files_of(wrong)
+    assert "pip install 'fine-tuning-llm[train]'" in await refusal(client, "launch_sft", SFT)
+    assert "pip install 'fine-tuning-llm[" in await refusal(client, "merge_and_quantize", confirmed)
+    assert files_of(wrong) == before
+
+
+async def test_a_suggestion_can_be_launched_as_it_is(client, prepared):
+    asked = {"model": "model", "goal": "style", "num_examples": 40}
+    suggested = (await client.call_tool("suggest_lora_config", asked)).structured_content
+    again = SFT | {key: suggested[key] for key in ("peft", "training")}
+    again["training"] |= {"num_train_epochs": 1}
+    result = await client.call_tool("launch_sft", again)
+    assert not result.is_error, result.content[0].text
+    assert result.structured_content["plan"]["peft"]["r"] == suggested["peft"]["r"]
+
+
+async def test_a_changed_dataset_makes_the_confirmation_invalid(client, prepared):
+    plan = (await client.call_tool("launch_sft", SFT)).structured_content
+    with (prepared / "data.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(GOOD_LINE + "\n")
+    text = await refusal(client, "launch_sft", SFT | {"confirm": plan["plan_hash"]})
+    assert "plan_changed" in text
+    assert not (prepared / "runs" / "sft").exists()
