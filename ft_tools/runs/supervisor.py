@@ -16,7 +16,7 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.publish import private_folder
-from ft_tools.runs import directory, family, locks, memory
+from ft_tools.runs import devices, directory, family, locks, memory
 from ft_tools.runs.records import ENDED, RunError, RunInfo, State, Status, Why
 from ft_tools.runs.start import (
     LOCKS_VARIABLE,
@@ -157,23 +157,32 @@ def _end_family(run_dir: Path) -> None:
 
 
 def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> int | None:
-    """Take the slot of the run's device; None when it needs none, or was cancelled meanwhile."""
+    """Take the slot of the run's device; None when it needs none, or was cancelled meanwhile.
+
+    Raises:
+        Terminated: A TERM arrived first.
+    """
     if info.device is None:
         return None
-    folder = workspace.cache_dir() / "devices"
-    private_folder(folder)
+    slots = workspace.cache_dir() / "devices"
+    private_folder(slots)
+    launched_at = directory.read_status(run_dir).updated_at
+    line = devices.Line(slots, info.device, f"{launched_at:.6f}-{run_dir.name}")
     waited = False
-    while not (run_dir / "cancel").exists():
-        lock = locks.take(folder / f"{info.device.replace(':', '-')}.lock")
-        if lock is not None:
-            return lock
-        if terms.count:
-            raise Terminated
-        if not waited:
-            _note(run_dir, f"waiting: another run trains on {info.device}")
-            waited = True
-        time.sleep(POLL_SECONDS)
-    return None
+    try:
+        while not (run_dir / "cancel").exists():
+            lock = line.take_slot()
+            if lock is not None:
+                return lock
+            if terms.count:
+                raise Terminated
+            if not waited:
+                _note(run_dir, f"waiting: another run trains on {info.device}")
+                waited = True
+            time.sleep(POLL_SECONDS)
+        return None
+    finally:
+        line.leave()
 
 
 def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subprocess.Popen[bytes]:

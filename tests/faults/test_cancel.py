@@ -216,6 +216,24 @@ def test_runs_on_one_device_wait_for_each_other(runs_here):
     assert begun[0] < begun[1]
 
 
+def test_runs_that_wait_for_a_device_get_it_in_the_order_of_their_launch(runs_here):
+    device = take_device()
+    waiting = []
+    for _ in range(4):
+        run_id = launch("steps:1", device="cpu")
+        until(lambda r=run_id: any("waiting" in event.message for event in report(r).events))
+        waiting.append(run_id)
+    dead = waiting.pop(1)
+    os.kill(processes_naming(run_dir_of(dead))[0].pid, signal.SIGKILL)
+    os.close(device)
+    for run_id in waiting:
+        assert until_state(run_id, *ENDED) == "succeeded"
+    begun = [(run_dir_of(run_id) / "starts.log").stat().st_mtime for run_id in waiting]
+    assert begun == sorted(begun)
+    assert report(dead).state == "interrupted"
+    assert list((workspace.cache_dir() / "devices").glob("*.place")) == []
+
+
 def test_a_device_slot_that_cannot_be_had_is_the_reason_of_the_failure(runs_here):
     (workspace.cache_dir()).mkdir()
     (workspace.cache_dir() / "devices").write_text("a file in the way")
