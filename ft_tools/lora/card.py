@@ -43,12 +43,18 @@ class Wish:
     dropout: float
     effective_batch: int
     max_positions: int | None
+    target_modules: tuple[str, ...]
 
     @property
     def seq_len(self) -> int:
         """Return the length asked for, within what the model can see."""
-        wanted = self.request.seq_len or DEFAULT_SEQ_LEN
-        return min(wanted, self.max_positions or wanted)
+        return wanted_seq_len(self.request, self.max_positions)
+
+
+def wanted_seq_len(request: LoraRequest, max_positions: int | None) -> int:
+    """Return the length asked for, or 2048, within what the model can see."""
+    wanted = request.seq_len or DEFAULT_SEQ_LEN
+    return min(wanted, max_positions or wanted)
 
 
 def plan_for_card(wish: Wish) -> Plan:
@@ -106,7 +112,11 @@ def _estimate(
         "gpu_memory_gib": wish.request.gpu_memory_gib,
     }
     if method != "full":
-        arguments |= {"lora_rank": wish.rank, "lora_dropout": wish.dropout}
+        arguments |= {
+            "lora_rank": wish.rank,
+            "lora_dropout": wish.dropout,
+            "target_modules": wish.target_modules,
+        }
     elif wish.task == "dpo":
         arguments["precompute_ref_log_probs"] = True
     return estimate_vram(VramRequest.model_validate(arguments))

@@ -5,7 +5,7 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.lora import rules
-from ft_tools.lora.card import Plan, Wish, plan_for_card
+from ft_tools.lora.card import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.lora.request import LoraReport, LoraRequest
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.shape import ModelShape
@@ -36,7 +36,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     task: Task = "dpo" if request.goal == "preference" else "sft"
     rank = rules.choose_rank(request, shape)
     dropout = rules.choose_dropout(request)
-    seq_len = Wish(request, task, 1, 0.0, 1, shape.max_positions).seq_len
+    seq_len = wanted_seq_len(request, shape.max_positions)
     schedule = rules.choose_schedule(request, task, seq_len)
     wish = Wish(
         request,
@@ -45,6 +45,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         dropout.value,
         schedule.effective_batch,
         shape.max_positions,
+        tuple(linear.name for linear in shape.linears),
     )
     plan = plan_for_card(wish)
     rate = rules.choose_learning_rate(task, plan.method, shape)
@@ -103,8 +104,9 @@ def _target_reasons(shape: ModelShape) -> list[Reason]:
     if shape.num_experts:
         reasons.append(
             Reason(
-                rule="the experts are fused parameters in transformers 5, so they stay frozen; "
-                "peft.LoraConfig(target_parameters=...) would adapt them",
+                rule="router and experts stay frozen: transformers 5 fuses the experts, and PEFT "
+                "adapts fused ones by adding a whole delta to them, which costs much memory; "
+                'target_modules="all-linear" would include them',
                 observed=shape.num_experts,
                 threshold=None,
                 source="https://huggingface.co/docs/peft/package_reference/lora",

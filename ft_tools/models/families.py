@@ -58,6 +58,8 @@ class Family:
     outer: Callable[[Dims, int], int] = lambda dims, vocab: 0
     experts_key: str | None = None
     expert_width_key: str = "intermediate_size"
+    expert_names: tuple[str, str, str] | None = None
+    """What PEFT calls an expert's gate, up and down projection; None where it finds none."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Where this family writes a size under a name of its own."""
     defaults: Mapping[str, int] = field(default_factory=dict)
@@ -164,6 +166,25 @@ def _gpt2(dims: Dims) -> list[Linear]:
     ]
 
 
+def _expert_linears(family: Family, dims: Dims, num_experts: int) -> tuple[Linear, ...]:
+    """Name the router and the experts as PEFT 0.21 does.
+
+    It adapts the fused gate and up projection with twice the rank, so that each of the two counts
+    as a matrix of twice the width.
+
+    Source: peft/utils/transformers_weight_conversion.py
+    """
+    if family.expert_names is None:
+        return ()
+    gate, up, down = family.expert_names
+    return (
+        Linear("gate", num_experts, dims.h),
+        Linear(gate, 2 * dims.i, dims.h, copies=num_experts),
+        Linear(up, 2 * dims.i, dims.h, copies=num_experts),
+        Linear(down, dims.h, dims.i, copies=num_experts),
+    )
+
+
 def _falcon_num_norms(dims: Dims) -> int:
     two = dims.flag("new_decoder_architecture") or not dims.flag("parallel_attn", default=True)
     return 2 if two else 1
@@ -249,7 +270,10 @@ FAMILIES: Mapping[str, Family] = {
     "gpt2": _GPT2,
     "gpt_bigcode": _GPT2,
     "mixtral": Family(
-        lambda dims: _qkvo(dims), lambda dims: 2 * dims.h, experts_key="num_local_experts"
+        lambda dims: _qkvo(dims),
+        lambda dims: 2 * dims.h,
+        experts_key="num_local_experts",
+        expert_names=("w1", "w3", "w2"),
     ),
     "granitemoe": Family(
         lambda dims: _qkvo(dims, dims.flag("attention_bias"), dims.flag("attention_bias")),
@@ -262,6 +286,7 @@ FAMILIES: Mapping[str, Family] = {
         normed_width=lambda dims: dims.q + dims.kv,
         experts_key="num_experts",
         expert_width_key="moe_intermediate_size",
+        expert_names=("gate_proj", "up_proj", "down_proj"),
     ),
     "qwen2_moe": Family(
         _qwen2_moe,
@@ -274,6 +299,7 @@ FAMILIES: Mapping[str, Family] = {
         lambda dims: 2 * dims.h + dims.q + dims.kv,
         normed_width=lambda dims: dims.q + dims.kv,
         experts_key="num_experts",
+        expert_names=("gate_proj", "up_proj", "down_proj"),
     ),
 }
 
@@ -307,6 +333,7 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     sizes = _Sizes(config, family, model_type)
     dims = sizes.dims()
     vocab = sizes.number("vocab_size")
+    num_experts = sizes.number(family.experts_key) if family.experts_key else 0
     tied = dims.flag("tie_word_embeddings", default=family.tied)
     return ModelShape(
         name=name or str(config.get("_name_or_path") or model_type),
@@ -324,7 +351,8 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         num_norms=family.num_norms(dims),
         normed_width=family.normed_width(dims),
         norm_params=family.norm_params(dims),
-        num_experts=sizes.number(family.experts_key) if family.experts_key else 0,
+        expert_linears=_expert_linears(family, dims, num_experts),
+        num_experts=num_experts,
         experts_per_token=sizes.number("num_experts_per_tok") if family.experts_key else 0,
         shared_width=int(config.get("shared_expert_intermediate_size") or 0),
         outer_params=family.final_norm_factor * dims.h + family.outer(dims, vocab),

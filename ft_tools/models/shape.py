@@ -14,6 +14,8 @@ class Linear(NamedTuple):
     d_out: int
     d_in: int
     bias: bool = False
+    copies: int = 1
+    """How often a block has it: once, or for each expert."""
 
     @property
     def params(self) -> int:
@@ -42,6 +44,8 @@ class ModelShape(BaseModel):
     """Whether the MLP has a gate beside the up projection."""
     linears: tuple[Linear, ...]
     """The nn.Linear modules of one block; fused experts are none of them."""
+    expert_linears: tuple[Linear, ...] = ()
+    """Router and experts, fused parameters that PEFT adapts under their former module names."""
     num_norms: int
     """Normalisations over the hidden size, in one block."""
     normed_width: int
@@ -123,17 +127,19 @@ class ModelShape(BaseModel):
 
         Args:
             target_modules: Names, matched as PEFT does (whole or after a dot), or "all-linear",
-                which is every nn.Linear of the block and not the output head.
+                which is every nn.Linear of the block, and router and experts in those families
+                where PEFT finds them; not the output head.
 
         Returns:
             Matrices of one block. Empty when no name matches.
         """
+        known = self.linears + self.expert_linears
         if target_modules == ALL_LINEAR:
-            return self.linears
+            return known
         names = (target_modules,) if isinstance(target_modules, str) else target_modules
         return tuple(
             linear
-            for linear in self.linears
+            for linear in known
             if any(linear.name == n or linear.name.endswith(f".{n}") for n in names)
         )
 
@@ -149,4 +155,4 @@ class ModelShape(BaseModel):
         Source: Hu et al. 2021, section 4.1, https://arxiv.org/abs/2106.09685
         """
         adapted = self.targets(target_modules)
-        return self.num_layers * sum(rank * (m.d_out + m.d_in) for m in adapted)
+        return self.num_layers * sum(rank * m.copies * (m.d_out + m.d_in) for m in adapted)

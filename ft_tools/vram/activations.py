@@ -149,7 +149,7 @@ def _targets(setup: Setup) -> float:
     own_copy = setup.adapter_bytes == 4 or setup.dropout
     total = 0.0
     seen: set[str] = set()
-    for target in setup.targets:
+    for target in (m for m in setup.targets if m.copies == 1):
         source = _input_of(target)
         if own_copy or source not in seen:
             kept = source in {"attention_output", "mlp_product"} and not own_copy

@@ -88,6 +88,7 @@ def _unmeasured(setup: Setup, dominant: str) -> list[str]:
         "experts in 16 bits under qlora": setup.quantization is not None
         and setup.shape.num_experts > 0
         and not setup.experts_quantized,
+        "adapters over fused experts": setup.adapts_experts,
         "other families than gated ones": not setup.shape.gated,
     }
     return [name for name, holds in parts.items() if holds]

@@ -45,6 +45,7 @@ def phases(setup: Setup) -> Phases:
     backward = {
         "block_working_set": _working(setup),
         "unsharded_block": states.layer_unit_bytes(setup),
+        "expert_deltas": _expert_delta_bytes(setup),
         "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
     }
     top_gradients = gradients / setup.shape.num_layers if setup.method == "full" else 0.0
@@ -85,6 +86,16 @@ def _working(setup: Setup) -> float:
         return activations.backward_bytes(setup) * setup.tokens
     scores = activations.attention_scores_bytes(setup)
     return (activations.working_bytes(setup) + scores) * setup.tokens
+
+
+def _expert_delta_bytes(setup: Setup) -> float:
+    """PEFT adapts fused experts by adding a whole delta to them, once per block and pass.
+
+    Source: peft/tuners/lora/layer.py, ParamWrapper
+    """
+    if not setup.adapts_experts:
+        return 0.0
+    return 2.0 * setup.shape.expert_params * setup.weight_bytes
 
 
 def _head_gradient(setup: Setup) -> float:

@@ -90,8 +90,13 @@ class Setup:
         """Return the number of parameters that get a gradient."""
         if self.method == "full":
             return self.shape.total_params
-        adapted = sum(self.rank * (m.d_out + m.d_in) for m in self.targets)
+        adapted = sum(self.rank * m.copies * (m.d_out + m.d_in) for m in self.targets)
         return self.shape.num_layers * adapted
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Say whether adapters lie over fused experts."""
+        return any(m.copies > 1 for m in self.targets)
 
     @property
     def trainable_bytes(self) -> int:

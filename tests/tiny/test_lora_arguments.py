@@ -1,0 +1,78 @@
+"""What suggest_lora_config returns is what the installed PEFT, bitsandbytes and TRL take."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from trl import DPOConfig, SFTConfig
+
+from ft_tools.lora import LoraRequest, suggest_lora_config
+
+pytestmark = [
+    pytest.mark.tiny,
+    # TRL's own default raises it; the new name is not in TRL's configuration yet.
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+CASES = [
+    {"model": "meta-llama/Llama-3.1-8B"},
+    {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 3060", "num_examples": 400},
+    {"model": "Qwen/Qwen2.5-7B", "goal": "preference", "gpu": "A100-80GB"},
+    {"model": "Qwen/Qwen2.5-1.5B", "goal": "reasoning", "method": "full", "gpu_memory_gib": 80},
+    {"model": "google/gemma-2-2b", "goal": "preference", "method": "full", "gpu": "H100-80GB"},
+    {
+        "model": "mistralai/Mistral-7B-v0.3",
+        "goal": "domain",
+        "num_examples": 300_000,
+        "mean_completion_tokens": 500,
+        "gpu": "A100-80GB",
+    },
+]
+
+
+def case_id(case):
+    return "-".join(str(value).split("/")[-1] for value in case.values())
+
+
+@pytest.fixture(params=CASES, ids=case_id)
+def report(request):
+    return suggest_lora_config(LoraRequest(**request.param))
+
+
+def test_the_training_arguments_construct_trls_config(report, tmp_path):
+    config_type = DPOConfig if report.task == "dpo" else SFTConfig
+    # This machine may have no GPU; nothing else is changed.
+    on_cpu = {"use_cpu": True} if not torch.cuda.is_available() else {}
+    config = config_type(output_dir=str(tmp_path), **report.training, **on_cpu)
+    for name, value in report.training.items():
+        assert getattr(config, name) == value, name
+
+
+def test_the_peft_arguments_construct_an_adapter_of_the_size_reported(report):
+    if report.method == "full":
+        assert report.peft == {}
+        return
+    config = LoraConfig(**report.peft)
+    assert config.r == report.peft["r"]
+    assert report.trainable_params > 0
+
+
+def test_the_quantization_arguments_construct_a_four_bit_config(report):
+    if report.method != "qlora":
+        assert report.quantization is None
+        return
+    config = BitsAndBytesConfig(**report.quantization)
+    assert config.load_in_4bit
+    assert config.bnb_4bit_compute_dtype == torch.bfloat16
+
+
+def test_the_adapter_fits_a_real_model_and_trains_as_many_parameters(workspace, tiny_model_in):
+    from_folder = suggest_lora_config(LoraRequest(model=tiny_model_in, goal="style"))
+    model = AutoModelForCausalLM.from_pretrained(workspace / tiny_model_in)
+    total = sum(p.numel() for p in model.parameters())
+    adapted = get_peft_model(model, LoraConfig(**from_folder.peft))
+    trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert (from_folder.total_params, from_folder.trainable_params) == (total, trainable)
+    assert from_folder.trainable_fraction == pytest.approx(
+        trainable / (total + trainable), abs=1e-6
+    )
