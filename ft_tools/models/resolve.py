@@ -26,12 +26,14 @@ class ModelSource(BaseModel):
     """Folder with config.json, or GGUF file; None for a Hub model that is not on this machine."""
     adapter: str | None = None
     """Folder with adapter_config.json, to be loaded over `path` or `name`."""
+    base_name: str | None = None
+    """Hub id of the base below an adapter, where its files are not on this machine."""
     run_id: str | None = None
 
     @property
     def load_from(self) -> str:
         """Return what `from_pretrained` takes for the base weights."""
-        return self.path or self.name
+        return self.path or self.base_name or self.name
 
 
 def resolve_model(model: str) -> ModelSource:
@@ -81,7 +83,8 @@ def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:
         below = resolve_model(base or str(config.get("base_model_name_or_path", "")))
         if below.adapter:
             raise BadInput(f"{name} is an adapter over an adapter; merge {below.name} first")
-        return below.model_copy(update={"name": name, "kind": "adapter", "adapter": str(path)})
+        found = {"name": name, "kind": "adapter", "adapter": str(path), "base_name": below.name}
+        return below.model_copy(update=found)
     if (path / "config.json").is_file():
         return ModelSource(name=name, kind="folder", path=str(path))
     raise NotFound(f"{path} has neither config.json nor adapter_config.json; name a model folder")

@@ -1,0 +1,100 @@
+"""Facts: each row has a source, each name finds its row, an unknown one is told what to do."""
+
+import pytest
+
+from ft_tools import facts
+from ft_tools.errors import UnknownName
+
+
+def test_there_are_at_least_forty_gpus_and_forty_models():
+    assert len(facts.gpus()) >= 40
+    assert len(facts.models()) >= 40
+
+
+@pytest.mark.parametrize("table", [facts.gpus, facts.models])
+def test_every_row_names_its_source_by_address(table):
+    for name, row in table().items():
+        assert row.source.startswith("https://"), name
+
+
+def test_every_threshold_names_an_address_a_page_of_ours_or_our_measurement():
+    for name, row in facts.thresholds().items():
+        known = ("https://", "arXiv:", "references/", "benchmarks/", "ours:")
+        assert row.source.startswith(known), name
+
+
+@pytest.mark.parametrize("table", [facts.gpus, facts.models])
+def test_no_name_stands_for_two_rows(table):
+    names = [n for key, row in table().items() for n in (key, *row.aliases)]
+    plain = ["".join(c for c in n.lower() if c.isalnum()) for n in names]
+    assert len(set(plain)) == len(plain)
+
+
+def test_usable_memory_is_below_the_printed_memory_and_has_a_source():
+    published = {n: g for n, g in facts.gpus().items() if g.usable_gib is not None}
+    assert published
+    for name, card in published.items():
+        assert 0.9 * card.memory_gib < card.usable_gib < card.memory_gib, name
+        assert card.usable_source, name
+
+
+def test_the_least_published_fractions_are_the_thresholds():
+    fractions = {True: [], False: []}
+    for card in facts.gpus().values():
+        if card.usable_gib is not None:
+            fractions[card.ecc_in_memory].append(card.usable_gib / card.memory_gib)
+    assert facts.number("vram.usable_fraction") == pytest.approx(min(fractions[False]), abs=0.002)
+    least = min(fractions[True])
+    assert facts.number("vram.usable_fraction_ecc") == pytest.approx(least, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "memory"),
+    [
+        ("RTX 4090", 24),
+        ("rtx4090", 24),
+        ("NVIDIA GeForce RTX 4090", 24),
+        ("4090", 24),
+        ("Tesla T4", 16),
+        ("NVIDIA A100-SXM4-80GB", 80),
+        ("A100", 40),
+        ("H100", 80),
+    ],
+)
+def test_a_gpu_is_found_by_the_names_people_use(name, memory):
+    assert facts.gpu(name).memory_gib == memory
+
+
+def test_an_unknown_gpu_is_told_the_nearest_ones_and_the_field_to_pass():
+    with pytest.raises(UnknownName) as error:
+        facts.gpu("RTX 4095")
+    text = str(error.value)
+    nearest = text.split("nearest: ")[1]
+    assert nearest.startswith("RTX 4090")
+    assert "gpu_memory_gib" in text
+    assert "V100-32GB" in text
+
+
+def test_an_unknown_model_is_told_the_nearest_ones_and_the_shapes_to_pass():
+    with pytest.raises(UnknownName) as error:
+        facts.model("meta-llama/Llama-3.1-9B")
+    text = str(error.value)
+    assert "meta-llama/Llama-3.1-8B" in text.split("nearest: ")[1]
+    assert "num_layers" in text
+    assert "config.json" in text
+
+
+def test_an_unknown_threshold_is_refused():
+    with pytest.raises(UnknownName, match=r"lora\.rank_style"):
+        facts.threshold("lora.rank_styles")
+
+
+def test_a_threshold_that_is_no_number_says_so():
+    row = facts.Threshold(value="text", units="-", why="-", source="https://example.org")
+    with pytest.raises(TypeError, match="text"):
+        _ = row.number
+
+
+def test_the_tables_cannot_be_changed():
+    with pytest.raises(TypeError):
+        facts.gpus()["mine"] = facts.gpu("T4")

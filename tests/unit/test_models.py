@@ -1,0 +1,182 @@
+"""Shapes from config.json alone."""
+
+import json
+
+import pytest
+
+from ft_tools import facts
+from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
+from ft_tools.models.catalog import shape_of
+from ft_tools.models.families import shape_from_config
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 1000,
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "rank", "targets", "count"),
+    [
+        # Printed by PEFT for these models; the second is what often passes for the first.
+        ("meta-llama/Meta-Llama-3-8B", 16, "all-linear", 41_943_040),
+        ("meta-llama/Meta-Llama-3-8B", 32, "all-linear", 83_886_080),
+        # litgpt, tutorials/resource-tables.md: q and v at rank 8.
+        ("meta-llama/Llama-2-7b-hf", 8, ("q_proj", "v_proj"), 4_194_304),
+        ("meta-llama/Llama-2-13b-hf", 8, ("q_proj", "v_proj"), 6_553_600),
+        # peft, method_comparison: q and v at rank 32.
+        ("meta-llama/Llama-3.2-3B", 32, ("q_proj", "v_proj"), 9_175_040),
+        ("meta-llama/Llama-3.2-3B", 64, ("q_proj", "v_proj"), 18_350_080),
+    ],
+)
+def test_adapters_count_as_published(model, rank, targets, count):
+    assert shape_of(model).lora_params(rank, targets) == count
+
+
+@pytest.mark.parametrize("name", facts.models())
+def test_every_catalog_model_has_its_published_size(name):
+    assert shape_of(name).total_params == facts.model(name).total_params
+
+
+def test_active_parameters_leave_idle_experts_out():
+    # Mistral AI's announcement: 46.7 B parameters, 12.9 B of them for a token.
+    shape = shape_of("mistralai/Mixtral-8x7B-v0.1")
+    assert round(shape.active_params / 1e9, 1) == 12.9
+    assert shape_of("mistralai/Mistral-7B-v0.1").active_params == 7_241_732_096
+
+
+def test_tied_embeddings_are_counted_once():
+    tied = shape_from_config(LLAMA | {"tie_word_embeddings": True})
+    untied = shape_from_config(LLAMA | {"tie_word_embeddings": False})
+    assert untied.total_params - tied.total_params == 1000 * 64
+
+
+def test_a_bias_adds_its_output_width():
+    plain = shape_from_config(LLAMA)
+    biased = shape_from_config(LLAMA | {"attention_bias": True})
+    # q and o have 64 outputs, k and v 32, in two layers.
+    assert biased.total_params - plain.total_params == 2 * (64 + 32 + 32 + 64)
+
+
+def test_a_name_matches_whole_or_after_a_dot_as_in_peft():
+    shape = shape_of("openai-community/gpt2")
+    assert [m.name for m in shape.targets("c_proj")] == ["attn.c_proj", "mlp.c_proj"]
+    assert [m.name for m in shape.targets(("mlp.c_proj",))] == ["mlp.c_proj"]
+    assert shape.targets("proj") == ()
+
+
+def test_experts_are_named_as_peft_names_them():
+    shape = shape_of("mistralai/Mixtral-8x7B-v0.1")
+    assert [m.name for m in shape.linears] == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert [m.name for m in shape.expert_linears] == ["gate", "w1", "w3", "w2"]
+    assert len(shape.targets("all-linear")) == 8
+
+
+def test_a_multimodal_config_is_read_through_its_text_part():
+    # gemma-3-4b's config.json leaves out what Gemma3TextConfig has defaults for.
+    config = {
+        "model_type": "gemma3",
+        "text_config": {
+            "model_type": "gemma3_text",
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "num_hidden_layers": 34,
+        },
+        "vision_config": {"hidden_size": 1152},
+    }
+    shape = shape_from_config(config)
+    assert (shape.num_heads, shape.num_kv_heads, shape.head_dim) == (8, 4, 256)
+    assert "vision" in shape.notes[0]
+    # google/gemma-3-4b-pt: 3.88 B parameters of text model.
+    assert round(shape.total_params / 1e9, 2) == 3.88
+
+
+def test_an_unknown_family_is_told_the_known_ones_and_the_shapes():
+    with pytest.raises(UnknownName) as error:
+        shape_from_config({"model_type": "mamba"})
+    assert "qwen3_moe" in str(error.value)
+    assert "num_layers" in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_attention_heads", "vocab_size"])
+def test_a_missing_size_is_named(key):
+    config = {k: v for k, v in LLAMA.items() if k != key}
+    with pytest.raises(BadInput, match=key):
+        shape_from_config(config)
+
+
+@pytest.mark.parametrize("value", [0, -1, "64", 6.5])
+def test_a_size_that_is_no_whole_number_is_refused(value):
+    with pytest.raises(BadInput, match="hidden_size"):
+        shape_from_config(LLAMA | {"hidden_size": value})
+
+
+@pytest.mark.parametrize("mixed", [{"mlp_only_layers": [0]}, {"decoder_sparse_step": 2}])
+def test_a_mixture_with_dense_blocks_is_refused(mixed):
+    config = dict(facts.model("Qwen/Qwen3-30B-A3B").config) | mixed
+    with pytest.raises(BadInput, match="mixes dense"):
+        shape_from_config(config)
+
+
+def test_a_folder_and_its_config_file_are_models(workspace):
+    (workspace / "mine").mkdir()
+    (workspace / "mine" / "config.json").write_text(json.dumps(LLAMA))
+    folder, file = shape_of("mine"), shape_of("mine/config.json")
+    assert folder.total_params == file.total_params == shape_from_config(LLAMA).total_params
+    assert folder.name == "mine"
+
+
+def test_an_adapter_folder_has_the_shape_of_its_base(workspace):
+    (workspace / "adapter").mkdir()
+    base = {"base_model_name_or_path": "meta-llama/Llama-3.2-1B"}
+    (workspace / "adapter" / "adapter_config.json").write_text(json.dumps(base))
+    assert shape_of("adapter").total_params == 1_235_814_400
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+def test_a_broken_config_file_is_bad_data(workspace, text):
+    (workspace / "config.json").write_text(text)
+    with pytest.raises(BadData, match=r"config\.json"):
+        shape_of("config.json")
+
+
+def test_a_huge_config_file_is_not_read(workspace):
+    (workspace / "config.json").write_text(" " * (2**20 + 1))
+    with pytest.raises(BadData, match="too large"):
+        shape_of("config.json")
+
+
+def test_a_file_outside_the_workspace_is_refused(workspace):
+    with pytest.raises(OutsideWorkspace):
+        shape_of("../config.json")
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "llama-3-8b"])
+def test_an_unknown_name_is_told_the_catalog(workspace, name):
+    with pytest.raises(UnknownName, match="nearest"):
+        shape_of(name)
+
+
+@pytest.mark.parametrize("name", ["./absent", "absent/config.json"])
+def test_a_path_that_is_not_there_is_not_found(workspace, name):
+    with pytest.raises(NotFound):
+        shape_of(name)
+
+
+def test_a_local_folder_comes_before_a_catalog_name(workspace):
+    folder = workspace / "meta-llama" / "Llama-3.2-1B"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    expected = shape_from_config(LLAMA).total_params
+    assert shape_of("meta-llama/Llama-3.2-1B").total_params == expected
+
+
+def test_a_gguf_file_names_no_shape(workspace):
+    (workspace / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BadInput, match="GGUF"):
+        shape_of("model.gguf")
