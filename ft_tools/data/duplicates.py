@@ -113,7 +113,7 @@ def mark_near(ledger: Ledger, fields: Fields, note: Note) -> NearResult:
             compared += 1
             score = jaccard(own, set(select(ledger.pairs_at(other), fields)), fields)
             if score >= JACCARD:
-                num_near += _remove_near(ledger, index, other, score, note)
+                num_near += remove_near(ledger, index, other, score, note)
                 break
         else:
             for pair in prefix:
@@ -123,7 +123,8 @@ def mark_near(ledger: Ledger, fields: Fields, note: Note) -> NearResult:
     return NearResult(num_near, is_complete=True)
 
 
-def _remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:
+def remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:
+    """Remove a near-duplicate, or a leak if its twin is for validation; count the former."""
     leak = kept < ledger.num_validation <= index
     finding = "validation_leak" if leak else "near_duplicate"
     ledger.remove(index, finding, kept, round(score, 4))

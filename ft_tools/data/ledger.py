@@ -85,6 +85,16 @@ class Ledger:
         if twin is not None:
             self.twin[index] = (twin, score)
 
+    def twin_of(self, index: int) -> tuple[int, float]:
+        """Return the kept twin of a removed duplicate, through twins that went too, and the score.
+
+        The score is that of the last step: the first one is a copy if there are two.
+        """
+        twin, score = self.twin[index]
+        while twin in self.twin:
+            twin, score = self.twin[twin]
+        return twin, score
+
     def reason_of(self, index: int) -> str | None:
         """Return why an example is left out; None if it is kept."""
         return None if self.fate[index] == KEPT else self.reasons[self.fate[index]]

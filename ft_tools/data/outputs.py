@@ -20,7 +20,6 @@ TRAIN, VALIDATION, REMOVED = "train.jsonl", "validation.jsonl", "removed.jsonl"
 def write_outputs(
     request: AuditRequest,
     scan: Scan,
-    paths: tuple[Path, Path | None],
     to_validation: set[int],
     folder: Path,
     last: Callable[[Path], None],
@@ -35,7 +34,7 @@ def write_outputs(
         OutputExists: The folder is not empty.
         DiskFull: There is no space; nothing is published.
     """
-    path, validation = paths
+    path, validation = scan.inputs
     needed = sum(source.size_bytes for source, _ in scan.files)
     require_space(folder.parent, 3 * needed, "the cleaned files")
     with new_folder(folder) as staging, ExitStack() as stack:
@@ -89,7 +88,7 @@ def _removed(scan: Scan, index: int, value: Any, reason: str) -> dict[str, Any]:
         "reason": reason,
     }
     if index in ledger.twin:
-        kept, score = ledger.twin[index]
+        kept, score = ledger.twin_of(index)
         row |= {
             "kept_line": ledger.lines[kept],
             "kept_file": "validation" if kept < ledger.num_validation else "train",

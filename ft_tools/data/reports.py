@@ -9,6 +9,7 @@ from ft_tools.data.findings import Severity
 
 Task = Literal["auto", "sft", "dpo"]
 Fields = Literal["prompt", "response", "prompt_and_response"]
+Kind = Literal["sft", "dpo", "kto"]
 Verdict = Literal["ready", "ready_after_cleaning", "not_ready", "pending"]
 Column = Literal[
     "messages",

@@ -30,6 +30,8 @@ HARMLESS = {
 Tick = Callable[[int], None]
 """Called now and then with the number of rows read; may raise to stop."""
 TICK_ROWS = 500
+Measure = Callable[[Example], tuple[int, int]]
+"""Counts (tokens of the whole, tokens of what is trained on last)."""
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Scan:
     """What the first pass found."""
 
     ledger: Ledger
+    inputs: tuple[Path, Path | None]
+    """The data, and the validation file if one was given; the latter is read first."""
     formats: "Counter[str]" = field(default_factory=Counter)
     format_of: "array[int]" = field(default_factory=lambda: array("B"))
     """Per index, a number of `format_names`."""
@@ -61,10 +65,10 @@ class Scan:
 
 def scan(
     request: AuditRequest,
-    path: Path,
-    validation: Path | None,
+    inputs: tuple[Path, Path | None],
     benchmarks: Benchmarks,
     tick: Tick,
+    measure: Measure,
     *,
     with_pairs: bool,
 ) -> Scan:
@@ -73,12 +77,13 @@ def scan(
     Raises:
         BadData: A file is not data.
     """
-    result = Scan(Ledger(with_pairs=with_pairs))
+    result = Scan(Ledger(with_pairs=with_pairs), inputs)
+    path, validation = inputs
     for part, is_validation in ((validation, True), (path, False)):
         if part is None:
             continue
-        for source, row, number in rows_of(part, result.files, is_validation=is_validation):
-            _take(result, request, source, row, number, benchmarks)
+        for _, row, number in rows_of(part, result.files, is_validation=is_validation):
+            _take(result, request, row, number, benchmarks, measure)
             if len(result.ledger) % TICK_ROWS == 0:
                 tick(len(result.ledger))
         if is_validation:
@@ -104,10 +109,10 @@ def rows_of(
 def _take(
     result: Scan,
     request: AuditRequest,
-    source: Source,
     row: Row,
     number: int,
     benchmarks: Benchmarks,
+    measure: Measure,
 ) -> None:
     if row.problem:
         index = result.ledger.add_unread(number, row.problem)
@@ -127,7 +132,7 @@ def _take(
     found += checks.content(prompt, answer, is_text=example.text is not None)
     found += _privacy(result, example, asked, prompt, answer)
     found += benchmarks.matches(prompt if example.text is None else answer)
-    tokens = lengths_of(example)
+    tokens = measure(example)
     script = checks.script_of(answer or prompt)
     index = result.ledger.add(example, tokens, _stratum(example, answer, script))
     result.ledger.add_pairs(prompt, answer)

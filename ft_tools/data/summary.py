@@ -9,7 +9,7 @@ from ft_tools.data.findings import RULES, Severity
 from ft_tools.data.formats import PREFERENCES
 from ft_tools.data.ledger import Ledger
 from ft_tools.data.lengths import quantile
-from ft_tools.data.reports import AuditRequest, Finding, Tokens, Verdict
+from ft_tools.data.reports import AuditReport, AuditRequest, Finding, Kind, Task, Tokens, Verdict
 from ft_tools.data.scan import Scan
 from ft_tools.data.sizes import MIN_EXAMPLES
 
@@ -24,15 +24,16 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "refusal": (0.01, "info"),
     "ai_boilerplate": (0.01, "info"),
 }
+READABLE = {"openai_messages", "text", "preference_explicit", "preference_implicit"}
 MIN_SCRIPT_FRACTION = 0.4
 
 
-def task_of(scan: Scan, asked: str) -> str:
+def task_of(scan: Scan, asked: Task) -> Kind:
     """Name the task: what was asked, or that of the format most rows have."""
     main = main_format(scan)
     if main == "kto" and asked in {"auto", "dpo"}:
         return "kto"
-    if asked != "auto":
+    if asked == "sft" or asked == "dpo":
         return asked
     return "dpo" if main in PREFERENCES else "sft"
 
@@ -207,35 +208,40 @@ def too_much_removed(reasons: Iterable[Reason]) -> bool:
     return any(reason.rule.startswith("more than max_removed") for reason in reasons)
 
 
-def next_steps(
-    request: AuditRequest,
-    verdict: Verdict,
-    reasons: list[Reason],
-    findings: list[Finding],
-    trained: tuple[str, str | None] | None,
-    task: str,
-) -> list[NextStep]:
+def next_steps(request: AuditRequest, report: AuditReport) -> list[NextStep]:
     """Say which calls make sense now."""
     steps = []
     arguments: dict[str, Any]
     again = request.model_dump(exclude_defaults=True, mode="json")
-    first = next((f for f in findings if f.severity == "error" and f.lines), None)
-    if first and verdict == "not_ready":
+    first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
+    if first and report.verdict == "not_ready":
         where = request.validation_path if first.in_validation else request.path
-        arguments = {"path": where, "lines": first.lines}
+        arguments = {"path": where, "lines": first.lines[:FIRST_LINES]}
         steps.append(NextStep(tool="show_examples", arguments=arguments, why=f"quotes {first.id}"))
-    if too_much_removed(reasons):
+    if too_much_removed(report.reasons):
         why = "if you agree to lose so much, writes the cleaned files"
         arguments = again | {"max_removed_fraction": 1.0}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    if verdict == "ready_after_cleaning" and request.output_dir is None:
+    if report.verdict == "ready_after_cleaning" and request.output_dir is None:
         why = "writes cleaned, split files to train on; the input stays as it is"
         arguments = again | {"output_dir": "cleaned"}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    if trained and verdict != "not_ready":
-        tool = "launch_dpo" if task == "dpo" else "launch_sft"
-        arguments = {"dataset": trained[0]} | ({"validation": trained[1]} if trained[1] else {})
-        steps.append(
-            NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")
-        )
-    return steps
+    launch = _launch(request, report)
+    return [*steps, launch] if launch and report.verdict != "not_ready" else steps
+
+
+def _launch(request: AuditRequest, report: AuditReport) -> NextStep | None:
+    """Return the call that plans the training, if there is a file that can be trained on."""
+    arguments: dict[str, Any]
+    if report.outputs is not None:
+        arguments = {"dataset": report.outputs.train}
+        if report.outputs.num_validation:
+            arguments["validation"] = report.outputs.validation
+    elif report.verdict == "ready" and report.detected_format in READABLE:
+        arguments = {"dataset": request.path}
+        if request.validation_path is not None:
+            arguments["validation"] = request.validation_path
+    else:
+        return None
+    tool = "launch_dpo" if report.task == "dpo" else "launch_sft"
+    return NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")

@@ -1,0 +1,86 @@
+"""Audit a dataset as a run: semantic near-duplicates with MiniLM, real tokens with a model."""
+
+from pathlib import Path
+
+from ft_tools.data.audit import LEXICAL, Means, Near, find_lexical, perform
+from ft_tools.data.lengths import METHOD
+from ft_tools.data.minilm import find_minilm
+from ft_tools.data.reports import AuditReport, AuditRequest
+from ft_tools.data.scan import Measure, Scan, lengths_of
+from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.workers.audit_models import Encoder, Semantic, TemplateTokens
+
+
+class Progress:
+    """Tells the run how far it is, and stops it when that was asked."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._last = 0
+
+    def rows(self, done: int) -> None:
+        """Report rows read; how many there are is not known before the end.
+
+        Raises:
+            Stopped: A cancel was asked; an audit leaves nothing half-written.
+        """
+        if self._session.should_stop:
+            raise Stopped
+        if done - self._last >= 5000 or done < self._last:
+            self._session.metrics({"rows_done": float(done)})
+            self._last = done
+
+    def of(self, done: int, total: int) -> None:
+        """Report texts encoded or compared, of a known total."""
+        if self._session.should_stop:
+            raise Stopped
+        self._session.progress(done, total)
+
+
+def work(session: Session) -> AuditReport:
+    """Do the audit that request.json asks for."""
+    request = AuditRequest.model_validate_json(session.request_json())
+    progress = Progress(session)
+    measure: Measure = lengths_of
+    method = METHOD
+    if request.model is not None:
+        session.phase("loading the tokenizer")
+        tokens = TemplateTokens(request.model)
+        measure, method = tokens.measure, tokens.method
+    minilm = find_minilm()
+    semantic = request.near_duplicates in {"auto", "semantic"} and minilm is not None
+
+    def find_near(scanned: Scan, asked: AuditRequest) -> Near:
+        session.phase("looking for near-duplicates")
+        if not semantic or minilm is None:
+            return _lexical(scanned, asked)
+        encoder = Encoder(minilm, progress.of)
+        near = Semantic(encoder, session.phase, progress.of).find(scanned, asked)
+        session.phase("writing")
+        return near
+
+    session.phase("reading")
+    means = Means(
+        find_near=find_near,
+        with_pairs=not semantic,
+        measure=measure,
+        token_method=method,
+        tick=progress.rows,
+        page_to=Path(session.run_dir) / "report.html",
+    )
+    report = perform(request, means)
+    if report.outputs is not None:
+        session.artifact("dataset", Path(report.outputs.train).parent)
+    return report
+
+
+def _lexical(scanned: Scan, request: AuditRequest) -> Near:
+    near = find_lexical(scanned, request)
+    if request.near_duplicates != "auto" or near.method != LEXICAL:
+        return near
+    note = "all-MiniLM-L6-v2 is not on this machine, so near-duplicates were compared by words"
+    return Near(near.num_near, near.method, (note,))
+
+
+if __name__ == "__main__":
+    main(work)

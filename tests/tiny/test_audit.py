@@ -1,0 +1,66 @@
+"""An audit as a run, with the real MiniLM: the worker finds what only meaning shows."""
+
+import json
+import time
+
+import pytest
+
+from ft_tools.data.audit import audit_dataset
+from ft_tools.data.minilm import find_minilm
+from ft_tools.data.reports import AuditRequest
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.skipif(find_minilm() is None, reason="all-MiniLM-L6-v2 is not on this machine"),
+]
+
+QUESTIONS = [
+    ("How many legs does a spider have?", "A spider has eight legs."),
+    ("What is the capital of France?", "The capital of France is Paris."),
+    ("Who wrote the play Hamlet?", "Hamlet was written by William Shakespeare."),
+    ("At what temperature does water boil?", "Water boils at 100 degrees Celsius."),
+    ("Which planet is the largest?", "Jupiter is the largest planet."),
+    ("What do bees make?", "Bees make honey."),
+    ("How long is a marathon?", "A marathon is 42.195 kilometres long."),
+    ("What colour is an emerald?", "An emerald is green."),
+    ("Which metal is liquid at room temperature?", "Mercury is liquid at room temperature."),
+    ("How many strings has a violin?", "A violin has four strings."),
+]
+SAME_MEANING = ("How many legs does a spider have got?", "A spider has got eight legs.")
+
+
+def follow(run_id):
+    for _ in range(1200):
+        report = get_run(RunRequest(run_id=run_id))
+        if report.state in ENDED:
+            return report
+        time.sleep(0.1)
+    raise AssertionError(f"{run_id} did not end in two minutes")
+
+
+def write(path, pairs):
+    rows = [{"prompt": prompt, "completion": answer} for prompt, answer in pairs]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_a_semantic_audit_is_a_run_that_removes_what_words_alone_would_keep(workspace):
+    write(workspace / "data.jsonl", [*QUESTIONS, SAME_MEANING])
+    at_once = audit_dataset(AuditRequest(path="data.jsonl"))
+    assert at_once.duplicates.num_near == 0
+    request = AuditRequest(path="data.jsonl", near_duplicates="semantic", output_dir="clean")
+    started = audit_dataset(request)
+    assert started.verdict == "pending"
+    run = follow(started.run_id)
+    assert run.state == "succeeded", run.error
+    assert run.result["duplicates"]["num_near"] == 1
+    removed = [
+        json.loads(line)
+        for line in (workspace / "clean" / "removed.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [(row["line"], row["reason"], row["kept_line"]) for row in removed] == [
+        (11, "near_duplicate", 1)
+    ]
+    assert removed[0]["score"] > 0.95
+    assert run.report_html is not None
