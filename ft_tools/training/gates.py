@@ -3,10 +3,13 @@
 import importlib.util
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ft_tools import rules
+from ft_tools.data.audit import audit_dataset
+from ft_tools.data.reports import AuditRequest, Finding
 from ft_tools.errors import BadInput, MissingExtra, Refused
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training import weights
@@ -96,6 +99,55 @@ def data_fits(
         raise rules.refusal("validation_unwatched", observed, cure)
 
 
+def audited(
+    request: TrainingRequest, task: Task, dataset: DatasetFacts, validation: DatasetFacts | None
+) -> list[str]:
+    """Refuse data with errors that nobody accepted.
+
+    Returns:
+        Warnings: what the audit would not stop a run for.
+
+    Raises:
+        Refused: By the rule `no_quality_filter`.
+    """
+    hashes = (dataset.sha256, validation.sha256 if validation else "")
+    findings, is_pending = _audit(request.dataset, request.validation, task, hashes)
+    if is_pending:
+        return [
+            "the dataset is too large to be audited in this call; run audit_dataset, and look at "
+            "its errors before you confirm"
+        ]
+    errors = [finding for finding in findings if finding.severity == "error"]
+    open_errors = [finding for finding in errors if finding.id not in request.accept_findings]
+    if open_errors and "no_quality_filter" not in request.accept_findings:
+        observed = "; ".join(
+            f"{finding.id}: {finding.count} (lines {', '.join(map(str, finding.lines))})"
+            for finding in open_errors
+        )
+        ids = [finding.id for finding in open_errors]
+        cure = (
+            "audit_dataset with output_dir writes files without these examples; or the user "
+            f"accepts them: accept_findings={ids!r} with accept_reason."
+        )
+        raise rules.refusal("no_quality_filter", observed, cure)
+    return [
+        f"audit: {finding.count} examples with {finding.id}; {finding.cure}"
+        for finding in findings
+        if finding.severity == "warning"
+    ]
+
+
+@lru_cache(maxsize=8)
+def _audit(
+    dataset: str, validation: str | None, task: Task, hashes: tuple[str, str]
+) -> tuple[list[Finding], bool]:
+    """Audit the files with these hashes, which keep an answer from outliving its files."""
+    report = audit_dataset(
+        AuditRequest(path=dataset, validation_path=validation, task=task, near_duplicates="off")
+    )
+    return report.findings, report.verdict == "pending"
+
+
 def model_fits(source: ModelSource, task: Task, request: TrainingRequest, method: str) -> None:
     """Refuse a model that cannot be trained in this way.
 
@@ -150,10 +202,8 @@ def template_fits(
 def _lora_start(peft: Mapping[str, Any]) -> None:
     start = str(peft.get("init_lora_weights", ""))
     if start.startswith(WRONG_AFTER_RELOAD):
-        raise BadInput(
-            f"peft.init_lora_weights={start!r}: its randomised decomposition is not repeated when "
-            'the adapter is loaded again, which gives a wrong model; use "pissa" or "olora"'
-        )
+        observed = f"peft.init_lora_weights={start!r} is randomised anew at each load"
+        raise rules.refusal("unrepeatable_start", observed, 'Use "pissa" or "olora".')
     if start in NEEDS_DATA_PASS:
         raise BadInput(
             f"peft.init_lora_weights={start!r} needs a pass over the data before training, which "

@@ -3,14 +3,22 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from ft_tools import workspace
+from ft_tools import rules, workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, start
 from ft_tools.runs.plan import Launch, plan_hash, require_same
-from ft_tools.training import arguments, defaults, estimates, gates, weights
+from ft_tools.training import (
+    arguments,
+    defaults,
+    estimates,
+    gates,
+    memory,
+    quality,
+    weights,
+)
 from ft_tools.training.examples import DatasetFacts, Task, survey
 from ft_tools.training.hardware import Device, find_device
 from ft_tools.training.plan import DpoPlan, Estimate, ModelPlan, SftPlan, TrainingPlan
@@ -72,10 +80,8 @@ def plan_dpo(request: DpoRequest) -> DpoPlan:
     source = resolve_model(_start_of(request))
     rate = request.training.get("learning_rate", 0.0)
     if rate > DPO_RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
-        raise BadInput(
-            f"training.learning_rate={rate:g} is above {DPO_RATE_REFUSED:g}, where DPO collapses; "
-            'use 5e-6 (LoRA), or pass accept_findings=["dpo_learning_rate"]'
-        )
+        observed = f"training.learning_rate={rate:g} is above {DPO_RATE_REFUSED:g}"
+        raise rules.refusal("dpo_learning_rate", observed, "Use 5e-6 with an adapter.")
     parts = _plan_parts("dpo", request, source)
     if rate > DPO_RATE_WARNED:
         parts["warnings"].append(
@@ -107,6 +113,7 @@ def _start_of(request: DpoRequest) -> str:
 def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> dict[str, Any]:
     """Resolve what both kinds of run have in common, as arguments of their plans."""
     gates.model_fits(source, task, request, request.method)
+    accepted = sorted(set(request.accept_findings))
     dataset = survey(workspace.existing(request.dataset), task)
     validation = None
     if request.validation is not None:
@@ -133,24 +140,33 @@ def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> di
     gates.arguments_fit(task, peft or {}, training)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     gates.data_fits(request, dataset, validation, declared)
+    audit_warnings = gates.audited(request, task, dataset, validation)
+    audited = quality.require_audited(request, task, training.get("max_length"))
     model = _model_plan(source, request)
+    dtype = _weights_dtype(request.method, device, training)
+    vram = memory.require_fit(
+        source.load_from, task, request.method, peft, training, device, dtype, accepted
+    )
     estimate = _estimate(task, request.method, model, peft, dataset, device, steps, epochs)
+    estimate = estimate.model_copy(update={"vram": vram})
     return {
         "model": model,
         "dataset": dataset,
         "validation": validation,
         "method": request.method,
         "device": device,
-        "weights_dtype": _weights_dtype(request.method, device, training),
+        "weights_dtype": dtype,
         "peft": peft,
         "quantization": defaults.QUANTIZATION if request.method == "qlora" else None,
         "training": training,
         "patience": defaults.PATIENCE if training["eval_strategy"] != "no" else None,
         "estimate": estimate,
-        "accepted": sorted(set(request.accept_findings)),
+        "accepted": accepted,
         "warnings": [
             *_warnings(source, training, dataset, validation, steps),
+            *audited,
             *_decided(request, device),
+            *audit_warnings,
         ],
     }
 

@@ -56,6 +56,7 @@ class TrainingPlan(BaseModel):
     )
     estimate: Estimate
     accepted: list[str] = Field(default_factory=list, description="Findings taken as they are.")
+    accept_reason: str = Field("", description="Why, in the user's words.")
     warnings: list[str] = Field(default_factory=list)
 
     @property

@@ -39,9 +39,20 @@ class TrainingRequest(Request):
         default_factory=list,
         description="Ids of audit errors, or of rules that refused, which the user accepts.",
     )
+    accept_reason: str = Field(
+        "", max_length=500, description="Why the user accepts them; it is kept in the plan."
+    )
     confirm: str | None = Field(
         None, description="plan_hash of the plan that was shown; without it nothing starts."
     )
+
+    @model_validator(mode="after")
+    def _reason_for_what_is_accepted(self) -> "TrainingRequest":
+        if self.accept_findings and not self.accept_reason.strip():
+            raise ValueError(
+                "accept_findings needs accept_reason: a sentence on why the user takes the risk"
+            )
+        return self
 
 
 class SftRequest(TrainingRequest):

@@ -48,6 +48,7 @@ def data(workspace, tiny_model_in):
     return {
         "dataset": "pairs.jsonl",
         "accept_findings": ["validation_unwatched", "dpo_learning_rate"],
+        "accept_reason": "a test",
     }
 
 

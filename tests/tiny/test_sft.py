@@ -47,8 +47,8 @@ def data(workspace, tiny_model_in):
 
 def request(data, **changed):
     training = {**QUICK, **changed.pop("training", {})}
-    accepted = ["validation_unwatched"]
-    return SftRequest(**data, **changed, training=training, accept_findings=accepted)
+    accepted = {"accept_findings": ["validation_unwatched"], "accept_reason": "a test"}
+    return SftRequest(**data, **changed, training=training, **accepted)
 
 
 @pytest.mark.parametrize(
