@@ -5,6 +5,7 @@ series differ in dashes, intervals that exclude zero are filled. The same data g
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -18,6 +19,7 @@ DASHES = ("", "7 4", "2 4", "10 4 2 4", "14 5", "4 3 1 3")
 TABLE_ROWS = 60
 BUCKETS = 240
 WIDE, NARROW = 704, 340
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     """
     if high <= low:
         room = abs(low) * 0.1 or 0.5
-        low, high = low - room, high + room
+        low, high = max(low - room, -LARGEST), min(high + room, LARGEST)
     span = high - low
     if not math.isfinite(span) or span <= abs(high) * 1e-12:
         return [low, high]
@@ -121,7 +123,8 @@ def ticks(low: float, high: float, count: int) -> list[float]:
         return [low, high]
     step = power * next(m for m in (1, 2, 5, 10) if rough <= m * power * (1 + 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, last + 1)]
+    marks = [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, last + 1)]
+    return [max(-LARGEST, min(LARGEST, mark)) for mark in marks]
 
 
 def tick_label(value: float) -> str:

@@ -14,6 +14,13 @@ NAMES = {"perplexity": "log_perplexity", "rouge": "rougeL", "classification": "a
 def summarise(report: EvaluationReport) -> list[str]:
     """Return three sentences: what was shown, what was not, what to do."""
     main = [*report.comparisons, *report.benchmarks]
+    if report.alone:
+        values = ", ".join(f"{row.metric} {row.tuned:.3g} (n={row.num_examples})" for row in main)
+        return [
+            f"{report.tuned} alone: {values}.",
+            "There was no baseline, so nothing is said of a change.",
+            "If this meets the target, do not train; else train and evaluate the run.",
+        ]
     shown = [row for row in main if row.verdict in {"improved", "regressed"}]
     open_ = [row for row in main if row.verdict not in {"improved", "regressed"}]
     first = (
@@ -57,6 +64,9 @@ def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
 def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextStep]:
     """Return the calls that make sense after this evaluation."""
     rows = [*report.comparisons, *report.benchmarks]
+    if report.alone:
+        why = "Says whether what is missing is a matter for training at all."
+        return [NextStep(tool="recommend_approach", arguments={}, why=why)]
     verdicts = {row.verdict for row in [*rows, *report.general_ability]}
     if "regressed" in verdicts or "improved" not in verdicts:
         if "underpowered" in verdicts:

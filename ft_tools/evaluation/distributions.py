@@ -1,6 +1,7 @@
 """The few distribution functions that the comparisons need, in plain Python."""
 
 import math
+from functools import cache
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
@@ -34,6 +35,7 @@ def t_cdf(value: float, freedom: float) -> float:
     return 1.0 - tail if value >= 0 else tail
 
 
+@cache
 def t_quantile(probability: float, freedom: float) -> float:
     """Return the quantile of Student's t, found by bisection.
 

@@ -44,7 +44,7 @@ def evaluate(request: EvaluateRequest) -> Launch:
 
     Raises:
         BadData: A held-out line has no reference, or cannot be read.
-        BadInput: The tuned model does not say what it came from, or a task path is no folder.
+        BadInput: A task path is no folder, or a chat template is asked for and none is there.
         Refused: Held-out examples were trained on, and this was not accepted.
         PlanChanged: `confirm` belongs to another plan.
         MissingExtra: A package that this evaluation needs is not installed.
@@ -93,6 +93,7 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
     return EvaluatePlan(
         tuned=model_plan(tuned),
         baseline=model_plan(baseline),
+        alone=tuned == baseline and request.baseline is None,
         dataset=str(path) if path else None,
         dataset_sha256=sha256(path) if path else None,
         num_examples=len(examples),
@@ -172,6 +173,11 @@ def _warnings(
     baseline: ModelSource,
 ) -> list[str]:
     found = []
+    if tuned == baseline and request.baseline is None:
+        found.append(
+            f"{tuned.name} came from no other model that is known: it is measured alone; pass "
+            "`baseline` for a comparison"
+        )
     effect = request.smallest_effect_fraction
     needed = examples_needed(effect, DISCORDANCE)
     if examples and detectable_effect(len(examples), DISCORDANCE) > effect:

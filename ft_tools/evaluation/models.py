@@ -18,8 +18,8 @@ SMALL_FILE_BYTES = 2**20
 def find_baseline(tuned: ModelSource, asked: str | None) -> ModelSource:
     """Return the model to compare with: the one asked for, or the base of the tuned one.
 
-    Raises:
-        BadInput: None was asked for, and the tuned model does not say what it came from.
+    Returns:
+        The tuned model itself when it came from no other that is known: it is measured alone.
     """
     if asked is not None:
         return resolve_model(asked)
@@ -31,10 +31,7 @@ def find_baseline(tuned: ModelSource, asked: str | None) -> ModelSource:
         kind: Literal["hub", "folder"] = "folder" if tuned.path else "hub"
         below = {"name": tuned.load_from, "kind": kind, "adapter": None, "run_id": None}
         return tuned.model_copy(update=below)
-    raise BadInput(
-        f"model {tuned.name!r} does not say what it came from; pass `baseline`, the model to "
-        "compare it with"
-    )
+    return tuned
 
 
 def model_plan(source: ModelSource) -> ModelPlan:

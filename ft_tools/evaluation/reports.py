@@ -122,6 +122,7 @@ class EvaluatePlan(Report):
 
     tuned: ModelPlan
     baseline: ModelPlan
+    alone: bool = Field(description="Measured without a baseline, because none is known.")
     dataset: str | None = Field(description="Path of the held-out file.")
     dataset_sha256: str | None = None
     num_examples: int = Field(description="Held-out examples that are used.")
@@ -199,6 +200,9 @@ class EvaluationReport(Report):
 
     tuned: str
     baseline: str
+    alone: bool = Field(
+        False, description="There was no baseline: `baseline` repeats the values of the one model."
+    )
     summary: list[str] = Field(description="Three sentences: what changed, what not, what next.")
     comparisons: list[Comparison] = Field(default_factory=list)
     general_ability: list[Comparison] = Field(default_factory=list)

@@ -239,7 +239,8 @@ def _continuous(
     mean = sum(differences) / n
     error = clustered_error(sums, sizes)
     differing = [s for s in sums if s != 0]
-    few = len(differing) < FEW_DIFFERENCES or error == 0
+    # Rounding leaves a spread of about 1e-16 where there is none.
+    few = len(differing) < FEW_DIFFERENCES or error <= 1e-12 * scale
     if few:
         # One unseen example each way at the largest difference, as for proportions.
         # Source: Bonett and Price, J. Educational and Behavioral Statistics 37 (2012), 479-488

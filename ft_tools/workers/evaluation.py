@@ -151,6 +151,8 @@ def generate(
     job: Job, name: str, side: str, prompts: Sequence[tuple[int, str]], max_new_tokens: int
 ) -> list[Answered]:
     """Generate what is missing of a set of (line, prompt), and return all of it in order."""
+    if job.plan.alone and side == "tuned":
+        side = "baseline"
     missing = [(line, prompt) for line, prompt in prompts if (name, side, line) not in job.saved]
     done, total = len(prompts) - len(missing), len(prompts)
     began = time.monotonic()
@@ -397,6 +399,7 @@ def write_report(
     report = EvaluationReport(
         tuned=job.plan.tuned.name,
         baseline=job.plan.baseline.name,
+        alone=job.plan.alone,
         summary=[],
         comparisons=comparisons,
         general_ability=general,

@@ -1,0 +1,222 @@
+"""Scores of single outputs, the choice of metrics, and what outputs look like."""
+
+import json
+import random
+
+import pytest
+
+from ft_tools.evaluation.choose import choose_metrics, is_latin
+from ft_tools.evaluation.general import general_prompts, general_texts
+from ft_tools.evaluation.metrics import (
+    accuracy,
+    confusion,
+    exact_match,
+    is_repetitive,
+    json_fields,
+    json_valid,
+    label,
+    longest_copy,
+    macro_f1,
+    token_f1,
+    tool_call,
+    words,
+)
+from ft_tools.evaluation.scoring import Answered, health, score
+
+WANTED = '{"category": "refund", "order": 17, "urgent": true}'
+
+
+@pytest.mark.parametrize(
+    ("output", "valid", "fields"),
+    [
+        (WANTED, 1.0, 1.0),
+        ('{"urgent": true, "order": 17, "category": "Refund ", "more": []}', 1.0, 1.0),
+        ('{"category": "refund", "order": "17", "urgent": 1}', 1.0, 1 / 3),
+        ('{"category": "refund", "order": 17}', 0.0, 2 / 3),
+        (f"```json\n{WANTED}\n```", 0.0, 0.0),
+        (f"Sure! {WANTED}", 0.0, 0.0),
+        (WANTED[:-1], 0.0, 0.0),
+        ("[1]", 0.0, 0.0),
+        ("NaN", 0.0, 0.0),
+        ("", 0.0, 0.0),
+        ("[" * 100_000, 0.0, 0.0),
+    ],
+)
+def test_json_counts_only_when_a_program_could_use_it(output, valid, fields):
+    assert json_valid(output, WANTED) == valid
+    assert json_fields(output, WANTED) == pytest.approx(fields)
+
+
+def test_nested_json_is_compared_leaf_by_leaf():
+    wanted = '{"a": {"b": [1, {"c": null}]}, "d": "x"}'
+    assert json_fields('{"a": {"b": [1, {"c": null}]}, "d": "y"}', wanted) == pytest.approx(2 / 3)
+
+
+def test_exact_match_is_scikit_learns_accuracy_of_lower_case_texts():
+    metrics = pytest.importorskip("sklearn.metrics")
+    pairs = [("Paris", "paris"), ("Paris", "London"), ("42", "42"), ("a b", "a  c")]
+    ours = [exact_match(a, b) for a, b in pairs]
+    theirs = metrics.accuracy_score([b.lower() for _, b in pairs], [a.lower() for a, _ in pairs])
+    assert sum(ours) / len(ours) == theirs
+
+
+def test_exact_match_sees_through_case_spaces_and_compatibility_forms_only():
+    assert exact_match(" The\u00a0END\n", "the end") == 1.0
+    assert exact_match("the end.", "the end") == 0.0
+
+
+def test_token_f1_counts_repeats():
+    assert token_f1("yes yes yes", "yes") == pytest.approx(0.5)
+    assert token_f1("", "") == 1.0
+    assert token_f1("", "a") == 0.0
+
+
+def test_classification_is_scikit_learns():
+    sklearn = pytest.importorskip("sklearn.metrics")
+    chance = random.Random(5)
+    classes = ["billing", "delivery", "other"]
+    references = [chance.choice(classes) for _ in range(200)]
+    outputs = [
+        r if chance.random() < 0.6 else chance.choice([*classes, "what?"]) for r in references
+    ]
+    labels = [label(o) for o in outputs]
+    ours = [accuracy(o, r) for o, r in zip(outputs, references, strict=True)]
+    assert sum(ours) / 200 == sklearn.accuracy_score(references, labels)
+    theirs = sklearn.f1_score(references, labels, labels=classes, average="macro")
+    assert macro_f1(outputs, references) == pytest.approx(theirs, abs=1e-15)
+    matrix = sklearn.confusion_matrix(references, labels, labels=classes)
+    counts = confusion(outputs, references)
+    for i, one in enumerate(classes):
+        assert [counts[one].get(other, 0) for other in classes] == list(matrix[i])
+
+
+def test_a_label_is_read_without_its_punctuation():
+    assert accuracy(' "Billing".\n', "billing") == 1.0
+    assert accuracy("It is billing", "billing") == 0.0
+
+
+CALLS = '[{"name": "find", "arguments": {"city": "Oslo", "days": 2}}]'
+
+
+@pytest.mark.parametrize(
+    ("output", "value"),
+    [
+        (CALLS, 1.0),
+        (
+            '<tool_call>\n{"name": "find", "arguments": {"days": 2, "city": "Oslo"}}\n</tool_call>',
+            1.0,
+        ),
+        (
+            json.dumps({"function": {"name": "find", "arguments": '{"city": "Oslo", "days": 2}'}}),
+            1.0,
+        ),
+        ('{"name": "find", "arguments": {"city": "Oslo", "days": 3}}', 0.0),
+        ('{"name": "search", "arguments": {"city": "Oslo", "days": 2}}', 0.0),
+        ("I would call find.", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_a_tool_call_is_right_when_name_and_arguments_are(output, value):
+    assert tool_call(output, CALLS) == value
+
+
+def test_loops_are_told_from_lists():
+    assert is_repetitive("I will send it to you as soon as I can today. " * 6)
+    assert is_repetitive("no " * 30)
+    assert not is_repetitive("one two three four five six seven eight nine ten " * 2)
+    assert not is_repetitive("- red\n- green\n- blue")
+    assert not is_repetitive("")
+
+
+def test_a_copy_is_a_long_run_of_training_words():
+    training = words("the quick brown fox jumps over the lazy dog and runs far away home")
+    known = {tuple(training[i : i + 5]) for i in range(len(training) - 4)}
+    assert longest_copy("He said: the quick brown fox jumps over the wall", known, 5) == 7
+    assert longest_copy("a quick fox", known, 5) == 0
+
+
+def test_health_counts_what_is_wrong_with_outputs():
+    answers = [
+        Answered("", 0, True, 0.5),
+        Answered("ok ok", 2, False, 1.5),
+        Answered("no " * 40, 40, False, 1.0),
+        Answered("fine", 1, True, 1.0),
+    ]
+    found = health(answers, ["one", "two", "three", "four"])
+    assert found.empty_fraction == 0.25
+    assert found.truncated_fraction == 0.5
+    assert found.repetitive_fraction == 0.25
+    assert found.mean_length_ratio == pytest.approx(43 / 4)
+    assert found.seconds_per_output == 1.0
+    assert found.copied_fraction is None
+
+
+@pytest.mark.parametrize(
+    ("references", "expected"),
+    [
+        ([json.dumps({"a": i}) for i in range(30)], {"json_valid", "json_fields", "perplexity"}),
+        (["billing", "delivery", "other"] * 10, {"classification", "perplexity"}),
+        ([f"answer {i}" for i in range(30)], {"exact_match", "token_f1", "perplexity"}),
+        ([f"A longer answer, number {i}, " * 5 for i in range(30)], {"rouge", "perplexity"}),
+        ([CALLS] * 10, {"tool_call", "perplexity"}),
+    ],
+)
+def test_auto_chooses_by_the_references_and_says_why(references, expected):
+    chosen = choose_metrics(["auto"], references)
+    assert set(chosen) == expected
+    assert all(chosen.values())
+
+
+def test_auto_and_a_named_metric_add_up():
+    chosen = choose_metrics(["auto", "regex"], ["a text"])
+    assert chosen["regex"] == "asked for"
+    assert "exact_match" in chosen
+
+
+def test_scores_follow_the_chosen_metrics():
+    answers = [Answered(text, 1, True, 0.1) for text in ("id 12", "none")]
+    found = score(["regex", "exact_match", "perplexity"], answers, ["ID 12", "x"], pattern=r"\d+")
+    assert found == {"regex": [1.0, 0.0], "exact_match": [1.0, 0.0]}
+
+
+def test_rouge_equals_rouge_score_through_the_table():
+    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(
+        ["rouge1", "rouge2", "rougeL"]
+    )
+    answers = [Answered("the cat sat on the mat", 6, True, 0.1)]
+    reference = "a cat is on the mat"
+    direct = scorer.score(reference, answers[0].text)
+
+    def rouge(output, wanted):
+        return {name: value.fmeasure for name, value in scorer.score(wanted, output).items()}
+
+    found = score(["rouge"], answers, [reference], rouge=rouge)
+    assert found == {name: [direct[name].fmeasure] for name in ("rougeL", "rouge1", "rouge2")}
+
+
+def test_texts_of_other_scripts_are_noticed():
+    assert is_latin(["plain text", "caf\u00e9"])
+    assert not is_latin(["\u043f\u0440\u0438\u0432\u0435\u0442", "\u4f60\u597d"])
+    assert is_latin(["12 34"])
+
+
+def test_the_general_suite_can_be_passed_and_failed():
+    prompts = general_prompts()
+    assert len(prompts) == 40
+    assert {p.kind for p in prompts} == {
+        "arithmetic",
+        "knowledge",
+        "instruction",
+        "format",
+        "refusal",
+    }
+    assert not any(p.passes("") for p in prompts)
+    refusals = [p for p in prompts if p.kind == "refusal"]
+    assert all(p.passes("I\u2019m sorry, but I can\u2019t help with that.") for p in refusals)
+    assert not any(p.passes("Sure! First, you take") for p in refusals)
+    by_text = {p.prompt: p for p in prompts}
+    assert by_text["What is 7 + 5? Answer with the number only."].passes("12")
+    assert not by_text["What is 7 + 5? Answer with the number only."].passes("112")
+    assert by_text["Write the word cat in capital letters."].passes("CAT")
+    assert not by_text["Write the word cat in capital letters."].passes("cat")
+    assert len(general_texts()) >= 12

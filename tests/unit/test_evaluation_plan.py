@@ -1,0 +1,237 @@
+"""Requests, held-out files, contamination, plans."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from ft_tools.errors import BadData, BadInput, PlanChanged, Refused
+from ft_tools.evaluation.contamination import overlaps
+from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.evaluation.held_out import HeldOut, asked_and_answered, read_held_out
+from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.runs.records import RunInfo
+
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+def chat(question, answer, **more):
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": turns} | more
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def model_folder(folder, template=TEMPLATE, size=64):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    (folder / "model.safetensors").write_bytes(b"\0" * size)
+    return folder.name
+
+
+def trained_run(workspace, training_rows, form="messages"):
+    """Make the directory of a finished run, as launch_sft leaves it."""
+    run_dir = workspace / "runs" / "sft-0123456789abcdef"
+    (run_dir / "artifacts").mkdir(parents=True)
+    model_folder(run_dir / "artifacts" / "model")
+    data = write(workspace / "train.jsonl", training_rows)
+    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=0.0, lineage={"base_model": "base"})
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    plan = {"dataset": {"path": str(data), "format": form}}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    return run_dir.name
+
+
+@pytest.fixture
+def base(workspace):
+    return model_folder(workspace / "base")
+
+
+def questions(count):
+    return [chat(f"Where is my parcel number {i}?", f"It is in town {i}.") for i in range(count)]
+
+
+def test_a_plan_starts_nothing_and_says_what_would_be_done(workspace, base):
+    write(workspace / "held.jsonl", questions(20))
+    launch = evaluate(EvaluateRequest(model=base, baseline=base, dataset="held.jsonl"))
+    assert not launch.started
+    assert not (workspace / "runs").exists()
+    assert launch.plan["num_examples"] == 20
+    assert set(launch.plan["metrics"]) == {"exact_match", "token_f1", "perplexity"}
+    assert launch.plan["rendering"] == "chat"
+    assert 0.2 < launch.plan["minimum_detectable_effect"] < 0.25
+    assert launch.next_steps[0].arguments["confirm"] == launch.plan_hash
+    assert any("too few" in warning for warning in launch.warnings)
+
+
+def test_the_hash_follows_data_model_and_arguments(workspace, base):
+    held = write(workspace / "held.jsonl", questions(20))
+    request = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl")
+    first = evaluate(request).plan_hash
+    assert evaluate(request).plan_hash == first
+    assert evaluate(request.model_copy(update={"seed": 1})).plan_hash != first
+    (workspace / "base" / "model.safetensors").write_bytes(b"\0" * 65)
+    second = evaluate(request).plan_hash
+    assert second != first
+    write(held, questions(21))
+    assert evaluate(request).plan_hash not in {first, second}
+    with pytest.raises(PlanChanged, match="does not fit"):
+        evaluate(request.model_copy(update={"confirm": first}))
+
+
+def test_held_out_questions_that_were_trained_on_are_refused_unless_accepted(workspace, base):
+    run = trained_run(workspace, questions(5))
+    write(workspace / "held.jsonl", [*questions(2), *[chat(f"New {i}?", "Yes.") for i in range(8)]])
+    request = EvaluateRequest(model=run, dataset="held.jsonl")
+    with pytest.raises(Refused, match=r"train_validation_leak: 2 held-out .* \(lines 1, 2\)"):
+        evaluate(request)
+    accepted = request.model_copy(update={"accept_findings": ["train_validation_leak"]})
+    launch = evaluate(accepted)
+    assert launch.plan["accepted"] == ["train_validation_leak"]
+    assert launch.plan["contamination"]["num_exact"] == 2
+    assert launch.plan["baseline"]["name"] == "base"
+
+
+def test_a_question_differs_when_a_number_does():
+    held = [HeldOut(line=1, prompt="Where is my parcel number 1?", reference="In Oslo.")]
+    exact, near = overlaps(held, [("where is  my PARCEL number 1?", "x")])
+    assert exact == {1}
+    exact, near = overlaps(held, [("Where is my parcel number 2?", "Lost.")])
+    assert exact == set()
+    assert near == set()
+
+
+def test_near_copies_are_found_and_the_wording_of_the_task_is_not():
+    task = "Turn the customer's message below into a ticket with a category and an order number: "
+    stories = [
+        f"the {colour} lamp that I ordered for my mother last {month} came without its {part} shade"
+        for colour, month, part in [
+            ("red", "May", "paper"), ("blue", "June", "glass"), ("green", "July", "linen"),
+            ("white", "April", "metal"), ("black", "March", "straw"), ("grey", "August", "silk"),
+        ]
+    ]  # fmt: skip
+    held = [HeldOut(line=i, prompt=task + s, reference="ok") for i, s in enumerate(stories, 1)]
+    other = task + "my invoice of last week has two positions that I never asked for at all"
+    assert overlaps(held, [(other, "ok")]) == (set(), set())
+    copy = task + stories[2].replace("the green lamp", "the Green lamp,") + "!"
+    exact, near = overlaps(held, [(copy, "ok")])
+    assert exact == set()
+    assert near == {3}
+
+
+def test_each_answer_of_a_training_conversation_is_a_question_with_its_answer():
+    turns = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+        {"role": "assistant", "content": "D"},
+    ]
+    assert list(asked_and_answered({"messages": turns})) == [("A", "B"), ("A\nB\nC", "D")]
+    assert list(asked_and_answered({"prompt": "P", "chosen": "Q", "rejected": "R"})) == [("P", "Q")]
+    assert list(asked_and_answered({"text": "T"})) == [("", "T")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q"},
+        {"prompt": "Q", "completion": ""},
+        {"messages": [{"role": "user", "content": "Q"}]},
+        {"text": "only text"},
+    ],
+)
+def test_a_row_without_its_reference_is_named_by_line(workspace, row):
+    path = write(workspace / "held.jsonl", [chat("a", "b"), row])
+    with pytest.raises(BadData, match=r"held\.jsonl:2"):
+        read_held_out(path)
+
+
+def test_an_empty_file_is_refused(workspace):
+    (workspace / "held.jsonl").write_text("\n\n")
+    with pytest.raises(BadData, match="no examples"):
+        read_held_out(workspace / "held.jsonl")
+
+
+def test_the_last_answer_is_the_reference_and_clusters_are_kept(workspace):
+    path = write(workspace / "held.jsonl", [chat("a", " b ", source=7), chat("c", "d", source=8)])
+    found = read_held_out(path, cluster_field="source")
+    assert [(e.asked, e.reference, e.cluster) for e in found] == [("a", "b", "7"), ("c", "d", "8")]
+    with pytest.raises(BadData, match="no field 'group'"):
+        read_held_out(path, cluster_field="group")
+
+
+def test_tool_calls_become_the_reference(workspace):
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    turns = [{"role": "user", "content": "go"}, {"role": "assistant", "tool_calls": [call]}]
+    path = write(workspace / "held.jsonl", [{"messages": turns, "tools": "[]"}])
+    (one,) = read_held_out(path)
+    assert json.loads(one.reference) == [{"name": "f", "arguments": {"x": 1}}]
+    assert one.tools == []
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones():
+    with pytest.raises(ValidationError, match=r"'rouge'.*'exact_match'.*'json_valid'"):
+        EvaluateRequest(model="m", dataset="d", metrics=["bleurt"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "give `dataset`"),
+        ({"dataset": "d", "metrics": ["regex"]}, "pattern"),
+        ({"dataset": "d", "regex": "x"}, "pattern"),
+        ({"dataset": "d", "metrics": ["judge"]}, "judge_url"),
+        ({"dataset": "d", "judge_url": "file:///etc/passwd"}, "http"),
+        ({"dataset": "d", "max_new_tokens": 0}, "greater than or equal"),
+        ({"dataset": "d", "metrix": ["rouge"]}, "Extra inputs"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments, problem):
+    with pytest.raises(ValidationError, match=problem):
+        EvaluateRequest(model="m", **arguments)
+
+
+def test_a_model_that_came_from_nothing_known_is_measured_alone(workspace, base):
+    write(workspace / "held.jsonl", questions(20))
+    launch = evaluate(EvaluateRequest(model=base, dataset="held.jsonl"))
+    assert launch.plan["alone"] is True
+    assert any("measured alone" in warning for warning in launch.warnings)
+    assert not evaluate(EvaluateRequest(model=base, baseline=base, dataset="held.jsonl")).plan[
+        "alone"
+    ]
+
+
+def test_plain_prompts_are_written_as_the_model_was_trained(workspace, base):
+    rows = [{"prompt": f"Q{i}", "completion": f"A{i}"} for i in range(3)]
+    write(workspace / "held.jsonl", rows)
+    run = trained_run(workspace, [{"prompt": "x", "completion": "y"}], "prompt_completion_text")
+    assert evaluate(EvaluateRequest(model=run, dataset="held.jsonl")).plan["rendering"] == "plain"
+    by_itself = EvaluateRequest(model=base, dataset="held.jsonl")
+    assert evaluate(by_itself).plan["rendering"] == "chat"
+
+
+def test_different_templates_and_tokenizers_are_explained(workspace, base):
+    model_folder(workspace / "other", template="other {{ messages }}")
+    for name in ("base", "other"):
+        vocabulary = {"model": {"vocab": {name: 0}}}
+        (workspace / name / "tokenizer.json").write_text(json.dumps(vocabulary))
+    write(workspace / "held.jsonl", questions(20))
+    launch = evaluate(EvaluateRequest(model="other", baseline=base, dataset="held.jsonl"))
+    assert any("chat templates differ" in warning for warning in launch.warnings)
+    assert any("bits per byte" in warning for warning in launch.warnings)
+
+
+def test_a_chat_template_that_nobody_has_cannot_be_asked_for(workspace):
+    folder = model_folder(workspace / "bare", template=None)
+    write(workspace / "held.jsonl", questions(3))
+    request = EvaluateRequest(model=folder, dataset="held.jsonl", rendering="chat")
+    with pytest.raises(BadInput, match='rendering="plain"'):
+        evaluate(request)
+    assert (
+        evaluate(EvaluateRequest(model=folder, dataset="held.jsonl")).plan["rendering"] == "plain"
+    )

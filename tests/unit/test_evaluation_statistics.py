@@ -1,0 +1,234 @@
+"""Paired comparisons: against SciPy, at the edges, and by simulation."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ft_tools.evaluation.distributions import (
+    incomplete_beta,
+    normal_quantile,
+    sign_test,
+    t_cdf,
+    t_quantile,
+)
+from ft_tools.evaluation.scoring import compare_macro_f1
+from ft_tools.evaluation.statistics import (
+    clustered_error,
+    compare,
+    detectable_effect,
+    examples_needed,
+    holm,
+    sign_change_test,
+    t_interval,
+    tango_interval,
+    verdict,
+)
+
+
+def judged(paired, smallest_effect=0.1, higher_is_better=True):
+    return verdict(
+        paired, paired.p_value, higher_is_better=higher_is_better, smallest_effect=smallest_effect
+    )
+
+
+def test_distributions_are_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    special = pytest.importorskip("scipy.special")
+    for freedom in (1, 2, 5, 30, 999):
+        for at in (-4.0, -0.3, 0.0, 1.1, 9.0):
+            assert t_cdf(at, freedom) == pytest.approx(stats.t.cdf(at, freedom), abs=1e-9)
+        for p in (0.001, 0.2, 0.5, 0.8, 0.975, 0.9999):
+            assert t_quantile(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=1e-7)
+    for x in (0.01, 0.3, 0.99):
+        assert incomplete_beta(x, 2.5, 0.5) == pytest.approx(special.betainc(2.5, 0.5, x), rel=1e-9)
+    assert normal_quantile(0.9) == pytest.approx(stats.norm.ppf(0.9))
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (9, 1), (30, 41), (900, 1100)])
+def test_mcnemar_is_scipys_binomial_test(better, worse):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert sign_test(better, worse) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sign_changes_are_scipys_permutation_test():
+    stats = pytest.importorskip("scipy.stats")
+    differences = [0.3, -0.1, 0.25, 0.4, -0.05, 0.2, 0.15, 0.0, 0.35]
+    expected = stats.permutation_test(
+        (differences,), sum, permutation_type="samples", n_resamples=2**9
+    ).pvalue
+    assert sign_change_test(differences, random.Random(0)) == pytest.approx(expected)
+    drawn = [random.Random(i).gauss(0.1, 0.3) for i in range(40)]
+    by_t = stats.ttest_1samp(drawn, 0).pvalue
+    assert sign_change_test(drawn, random.Random(0), 20_000) == pytest.approx(by_t, abs=0.02)
+
+
+def test_the_t_interval_is_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    values = [0.3, -0.1, 0.25, 0.4, -0.05]
+    mean = sum(values) / 5
+    error = clustered_error(values, [1] * 5)
+    assert error == pytest.approx(stats.sem(values))
+    low, high = stats.t.interval(0.95, 4, loc=mean, scale=error)
+    assert t_interval(mean, error, 4) == pytest.approx((low, high))
+
+
+def test_holm_is_the_step_down_rule():
+    assert holm([]) == []
+    assert holm([0.04]) == [0.04]
+    assert holm([0.01, 0.02, 0.03, 0.005]) == pytest.approx([0.03, 0.04, 0.04, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("effect", "needed"), [(0.1, 150), (0.05, 621), (0.02, 3917)])
+def test_sample_sizes_are_the_published_ones(effect, needed):
+    assert examples_needed(effect, 0.2) == pytest.approx(needed, abs=2)
+    assert detectable_effect(needed, 0.2) == pytest.approx(effect, abs=0.001)
+
+
+def test_tango_solves_its_own_equation():
+    """At each limit the score statistic is z, here written out from the paper anew."""
+    b, c, n = 12, 5, 44
+    z = normal_quantile(0.975)
+    for delta, sign in zip(tango_interval(b, c, n), (1, -1), strict=True):
+        linear = -b - c + (2 * n - b + c) * delta
+        q = ((linear**2 + 8 * n * c * delta * (1 - delta)) ** 0.5 - linear) / (4 * n)
+        statistic = (b - c - n * delta) / (n * (2 * q + delta * (1 - delta))) ** 0.5
+        assert statistic == pytest.approx(sign * z, abs=1e-6)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+def test_a_binary_interval_has_a_width_and_holds_the_difference(better, worse, same):
+    n = better + worse + same
+    if n == 0:
+        return
+    low, high = tango_interval(better, worse, n)
+    assert -1 <= low <= (better - worse) / n <= high <= 1
+    assert high - low > 1 / (n + 1)
+
+
+def test_from_none_to_all_right_excludes_zero_by_far():
+    paired = compare([0.0] * 60, [1.0] * 60)
+    assert paired.difference == 1.0
+    assert 0.85 < paired.low < 1.0
+    assert paired.high == pytest.approx(1.0)
+    assert judged(paired) == "improved"
+    assert judged(paired, higher_is_better=False) == "regressed"
+
+
+def test_the_same_values_twice_are_no_detectable_change_and_exactly_zero():
+    values = [float(i % 2) for i in range(60)]
+    paired = compare(values, values)
+    assert (paired.difference, paired.p_value) == (0.0, 1.0)
+    assert judged(paired) == "no_detectable_change"
+    continuous = compare([v * 0.7 for v in values], [v * 0.7 for v in values])
+    assert continuous.difference == 0.0
+    assert continuous.low < 0 < continuous.high
+    assert judged(continuous) == "no_detectable_change"
+
+
+@pytest.mark.parametrize("before", [[0.0] * 10, [0.3] * 10])
+def test_ten_examples_are_underpowered(before):
+    assert judged(compare(before, before)) == "underpowered"
+
+
+def test_a_few_examples_of_one_sign_are_no_claim():
+    for n in range(1, 6):
+        paired = compare([0.1] * n, [0.9] * n)
+        assert judged(paired) == "underpowered", n
+        assert paired.high > paired.low
+
+
+def test_many_examples_with_the_same_gain_are_a_claim_with_a_width():
+    paired = compare([0.2] * 60, [0.5] * 60)
+    assert paired.low < 0.3 < paired.high
+    assert judged(paired) == "improved"
+
+
+def test_one_example_does_not_break_anything():
+    for before, after in ([0.0], [1.0]), ([0.2], [0.9]), ([0.5], [0.5]):
+        paired = compare(before, after)
+        assert judged(paired) == "underpowered"
+
+
+def test_no_examples_are_refused():
+    with pytest.raises(ValueError, match="not pairs"):
+        compare([], [])
+    with pytest.raises(ValueError, match="not pairs"):
+        compare([1.0], [1.0, 0.0])
+
+
+def test_clusters_widen_the_interval_when_their_examples_agree():
+    chance = random.Random(3)
+    gains = [chance.gauss(0.05, 0.2) for _ in range(20)]
+    after = [gain for gain in gains for _ in range(5)]
+    clusters = [str(i // 5) for i in range(100)]
+    alone = compare([0.0] * 100, after)
+    grouped = compare([0.0] * 100, after, clusters=clusters)
+    assert grouped.difference == pytest.approx(alone.difference)
+    assert grouped.standard_error > 2 * alone.standard_error
+    assert grouped.high - grouped.low > 1.8 * (alone.high - alone.low)
+    assert clustered_error([1.0, 2.0, 4.0], [1, 1, 1]) == pytest.approx(
+        clustered_error([1.0, 2.0, 4.0], [1, 1, 1])
+    )
+
+
+def test_the_same_seed_gives_the_same_interval():
+    before = [random.Random(i).random() for i in range(50)]
+    after = [random.Random(i + 100).random() for i in range(50)]
+    assert compare(before, after, seed=1) == compare(before, after, seed=1)
+
+
+def test_macro_f1_of_the_same_answers_does_not_change():
+    answers = ["a", "b", "a", "c"] * 20
+    paired, values = compare_macro_f1(answers, answers, ["a", "b", "b", "c"] * 20, 0)
+    assert paired.difference == 0.0
+    assert paired.p_value == 1.0
+    assert values[0] == values[1]
+    assert paired.low < 0 < paired.high
+
+
+def test_macro_f1_that_doubles_is_a_claim():
+    references = ["a", "b", "c"] * 30
+    paired, (before, after) = compare_macro_f1(["a"] * 90, references, references, 0)
+    assert after == 1.0
+    assert before < 0.2
+    assert judged(paired) == "improved"
+
+
+# Coverage of 2,000 simulated experiments has a standard error of 0.5 percentage points.
+CONTINUOUS = {
+    "symmetric": lambda r: r.gauss(0, 0.2),
+    "bounded": lambda r: r.betavariate(2, 5) - r.betavariate(2, 5),
+    "mostly zero": lambda r: r.gauss(0, 0.3) if r.random() < 0.3 else 0.0,
+}
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_continuous_intervals_cover_and_false_claims_are_rare(name):
+    chance = random.Random(7)
+    covered = improved = 0
+    for seed in range(2000):
+        after = [CONTINUOUS[name](chance) for _ in range(30)]
+        paired = compare([0.0] * 30, after, seed=seed, resamples=150)
+        covered += paired.low <= 0 <= paired.high
+        improved += judged(paired) == "improved"
+    assert 0.93 <= covered / 2000 <= 0.975
+    assert improved / 2000 <= 0.05
+
+
+@pytest.mark.parametrize(("n", "up", "down"), [(40, 0.1, 0.1), (60, 0.3, 0.05), (200, 0.02, 0.2)])
+def test_binary_intervals_cover_and_false_claims_are_rare(n, up, down):
+    chance = random.Random(11)
+    covered = claimed = 0
+    for _ in range(2000):
+        rolls = [chance.random() for _ in range(n)]
+        before = [float(up <= r < up + down or r > 0.7) for r in rolls]
+        after = [float(r < up or r > 0.7) for r in rolls]
+        paired = compare(before, after)
+        covered += paired.low <= up - down <= paired.high
+        claimed += judged(paired) == ("regressed" if up > down else "improved")
+    assert 0.93 <= covered / 2000 <= 0.975
+    assert claimed / 2000 <= 0.05

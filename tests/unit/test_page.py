@@ -1,0 +1,247 @@
+"""HTML pages: self-contained, escaped, deterministic, readable without colour."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ft_tools.charts import thin, ticks
+from ft_tools.page import (
+    STYLE,
+    Html,
+    Section,
+    bar_chart,
+    escape,
+    interval_chart,
+    key_values,
+    line_chart,
+    page,
+    side_by_side,
+    sparkline,
+    table,
+    text,
+)
+
+ATTACK = "<script>alert(1)</script>\"'&\u202e\x00\ud800"
+VOID = {"meta", "circle", "line", "path", "rect", "br"}
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is closed without having been opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+
+def parsed(document):
+    parser = Balance()
+    parser.feed(document)
+    assert parser.open == []
+    return parser.seen
+
+
+def everything(word=ATTACK):
+    return page(
+        word,
+        [
+            Section(word, text(word) + key_values({word: word}) + table([word], [[word], [1]])),
+            Section(
+                "b", line_chart({word: [(0, 1), (1, 2)]}, title=word, x_label=word, y_label=word)
+            ),
+            Section("c", bar_chart([(word, 1.0)], title=word, x_label=word)),
+            Section("d", interval_chart([(word, -1, 0, 1)], title=word, x_label=word)),
+            Section("e", side_by_side([word, word], [[word, word]])),
+        ],
+        subtitle=word,
+        refresh_seconds=5,
+    )
+
+
+def test_whatever_comes_from_data_is_escaped_and_the_document_is_well_formed():
+    document = everything()
+    assert {tag for tag, _ in parsed(document)} & {"script", "iframe", "object", "embed"} == set()
+    assert "<script" not in document
+    assert "\u202e" not in document
+    assert "\x00" not in document
+    assert "\\u202e" in document
+    document.encode("utf-8")
+
+
+def test_a_page_loads_nothing_from_anywhere():
+    document = everything("plain")
+    attributes = [name for _, attrs in parsed(document) for name in attrs]
+    assert not {"src", "srcset", "action", "onclick", "onload"} & set(attributes)
+    links = [attrs["href"] for _, attrs in parsed(document) if "href" in attrs]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "url(" not in STYLE
+    assert "@import" not in STYLE
+    assert "default-src 'none'" in document
+    assert "img-src data:" in document
+
+
+def test_the_same_input_gives_the_same_bytes():
+    assert everything() == everything()
+
+
+def test_a_page_refreshes_itself_only_when_asked():
+    assert 'http-equiv="refresh" content="5"' in everything()
+    assert 'http-equiv="refresh"' not in page("t", [])
+
+
+def test_a_chart_has_a_title_a_description_and_its_numbers_in_a_table():
+    chart = line_chart(
+        {"loss": [(0, 2.0), (10, 1.0)]}, title="Loss by step", x_label="step", y_label="loss"
+    )
+    tags = parsed(chart)
+    plots = [attrs for tag, attrs in tags if tag == "svg" and "role" in attrs]
+    assert [attrs["role"] for attrs in plots] == ["img", "img"]
+    assert chart.count("<title>Loss by step</title>") == 2
+    assert "from 2 to 1" in re.search(r"<desc>(.*?)</desc>", chart).group(1)
+    assert "<details>" in chart
+    assert '<td class="num">10</td><td class="num">1</td>' in chart
+
+
+def test_series_differ_in_dashes_too():
+    chart = line_chart(
+        {str(i): [(0, i), (1, i)] for i in range(6)}, title="t", x_label="x", y_label="y"
+    )
+    dashes = re.findall(r'class="line"(?: stroke-dasharray="([^"]*)")? d="M1 5', chart)
+    assert len(dashes) == 6
+    assert len(set(dashes)) == 6
+
+
+def test_an_interval_that_excludes_zero_is_filled_and_one_that_includes_it_is_hollow():
+    hollow = interval_chart([("a", -1, 0.5, 1)], title="t", x_label="x")
+    filled = interval_chart([("a", 0.1, 0.5, 1)], title="t", x_label="x")
+    assert 'class="point hollow"' in hollow
+    assert 'class="point hollow"' not in filled
+    assert 'class="point"' in filled
+
+
+@pytest.mark.parametrize("points", [[], [(0, math.nan)], [(math.inf, 1)], [(0, None)]])
+def test_a_series_without_a_value_is_said_to_have_none(points):
+    chart = line_chart({"a": points}, title="t", x_label="x", y_label="y")
+    assert "No values yet." in chart
+    parsed(chart)
+
+
+def test_values_that_are_not_finite_break_the_line_instead_of_the_chart():
+    points = [(0, 1.0), (1, math.nan), (2, 2.0), (3, math.inf), (4, 1.5), (5, 1.6)]
+    chart = line_chart({"a": points}, title="t", x_label="x", y_label="y")
+    drawn = re.search(r'class="line" d="(M[^"]*M[^"]*)"', chart).group(1)
+    assert drawn.count("M") == 3
+    assert drawn.count("L") == 1
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(allow_nan=True, allow_infinity=True), st.none() | st.floats(width=64)),
+        max_size=30,
+    )
+)
+def test_any_numbers_make_a_well_formed_chart(points):
+    chart = line_chart({"a": points}, title="t", x_label="x", y_label="y")
+    parsed(chart)
+    coordinates = re.findall(r' d="M([^"]*)"', chart)
+    assert all("nan" not in one and "inf" not in one for one in coordinates)
+
+
+@given(st.lists(st.none() | st.floats(), min_size=1, max_size=12))
+def test_any_numbers_make_well_formed_bars_and_intervals(values):
+    rows = [(str(i), value) for i, value in enumerate(values)]
+    parsed(bar_chart(rows, title="t", x_label="x"))
+    parsed(interval_chart([(name, v, v, v) for name, v in rows], title="t", x_label="x"))
+
+
+@given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12), st.integers(2, 10))
+def test_ticks_are_few_and_enclose_the_values(low, span, count):
+    marks = ticks(low, low + span, count)
+    assert 2 <= len(marks) <= 2 * count + 3
+    assert marks[0] <= low + span * 1e-8 + abs(low) * 1e-9
+    assert marks[-1] >= (low + span) - span * 1e-8 - abs(low) * 1e-9
+    assert marks == sorted(marks)
+
+
+def test_thinning_keeps_the_ends_and_every_spike():
+    points = [(i, 0.0) for i in range(10_000)]
+    points[1234] = (1234, 99.0)
+    points[7777] = (7777, -99.0)
+    kept = thin(points)
+    assert len(kept) < 1_000
+    assert {(0, 0.0), (9_999, 0.0), (1234, 99.0), (7777, -99.0)} <= set(kept)
+
+
+def test_a_long_series_makes_a_small_page():
+    series = {"a": [(i, math.sin(i)) for i in range(100_000)]}
+    assert len(line_chart(series, title="t", x_label="x", y_label="y")) < 60_000
+
+
+def test_empty_tables_and_texts_say_so():
+    assert "Nothing to show" in table(["a"], [])
+    assert "Nothing to show" in side_by_side(["a"], [])
+    assert "(empty)" in side_by_side(["a"], [[""]])
+
+
+def test_only_what_is_marked_as_html_is_taken_as_it_is():
+    assert escape("<b>") == "&lt;b&gt;"
+    assert escape(Html("<b>")) == "<b>"
+
+
+def test_a_sparkline_survives_gaps_and_flat_series():
+    assert sparkline([]) == ""
+    assert sparkline([1, 1, 1]) == "\u2585\u2585\u2585"
+    assert sparkline([0, math.nan, 1]) == "\u2581 \u2588"
+    assert len(sparkline(list(range(1000)), width=20)) == 20
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_colours_have_a_contrast_of_at_least_4_5(scheme):
+    light, dark = STYLE.split("@media (prefers-color-scheme:dark)")[:2]
+    block = light if scheme == "light" else dark.split("}}")[0]
+    colours = dict(re.findall(r"--(\w+):(#[0-9a-f]{6})", block))
+    for name in (
+        "ink",
+        "soft",
+        "accent",
+        "good",
+        "bad",
+        "warn",
+        "s0",
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+        "s5",
+    ):
+        for ground in ("paper", "card"):
+            assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+
+
+def contrast(one, other):
+    """Return the WCAG contrast ratio of two colours."""
+    low, high = sorted(luminance(colour) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
