@@ -77,10 +77,21 @@ def training_arguments(
     if task == "dpo":
         resolved |= {"beta": 0.1, "loss_type": ["sigmoid"]}
     resolved |= given
+    if device.name == "cpu" and needs_gpu(resolved["optim"]):
+        resolved["optim"] = "adamw_torch"
     if isinstance(resolved["report_to"], str):
         resolved["report_to"] = [resolved["report_to"]]
     resolved["report_to"] = [name for name in resolved["report_to"] if name != "none"]
     return resolved | batch_arguments(given, task)
+
+
+def needs_gpu(optimizer: str) -> bool:
+    """Tell whether an optimizer is one of bitsandbytes' quantized or paged ones.
+
+    >>> needs_gpu("paged_adamw_8bit"), needs_gpu("adamw_torch")
+    (True, False)
+    """
+    return "8bit" in optimizer or optimizer.startswith("paged_")
 
 
 def batch_arguments(given: Mapping[str, Any], task: Task) -> Arguments:

@@ -16,7 +16,6 @@ from ft_tools.training import (
     estimates,
     gates,
     memory,
-    quality,
     weights,
 )
 from ft_tools.training.examples import DatasetFacts, Task, survey
@@ -141,7 +140,6 @@ def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> di
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     gates.data_fits(request, dataset, validation, declared)
     audit_warnings = gates.audited(request, task, dataset, validation)
-    audited = quality.require_audited(request, task, training.get("max_length"))
     model = _model_plan(source, request)
     dtype = _weights_dtype(request.method, device, training)
     vram = memory.require_fit(
@@ -162,9 +160,9 @@ def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> di
         "patience": defaults.PATIENCE if training["eval_strategy"] != "no" else None,
         "estimate": estimate,
         "accepted": accepted,
+        "accept_reason": request.accept_reason,
         "warnings": [
             *_warnings(source, training, dataset, validation, steps),
-            *audited,
             *_decided(request, device),
             *audit_warnings,
         ],
@@ -263,11 +261,17 @@ def _warnings(
 
 def _decided(request: TrainingRequest, device: Device) -> list[str]:
     asked = {"bf16": "bfloat16", "fp16": "float16"}
-    return [
+    found = [
         f"training.{name} is left out: on {device.name} the plan computes in {device.precision}"
         for name, precision in asked.items()
         if request.training.get(name) and precision != device.precision
     ]
+    optimizer = request.training.get("optim", "")
+    if defaults.needs_gpu(optimizer) and device.name == "cpu":
+        found.append(
+            f"training.optim={optimizer!r} needs a GPU; on {device.name} it is adamw_torch"
+        )
+    return found
 
 
 def _launch(kind: Literal["sft", "dpo"], request: Any, plan: TrainingPlan, parent: str) -> Launch:

@@ -1,0 +1,150 @@
+"""TRL's and PEFT's own arguments: known by the installed source, refused with the way out."""
+
+import pytest
+
+from ft_tools.errors import BadInput, Refused
+from ft_tools.training import defaults, gates
+from ft_tools.training.arguments import check_arguments, known_arguments
+from ft_tools.training.hardware import Device
+from ft_tools.training.limits import LIMITS, OURS, RENAMED
+
+CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "told"),
+    [
+        ("lora", {"r": -1}, "outside 1 to 1024"),
+        ("lora", {"lora_rank": 8}, "the rank is `r`"),
+        ("lora", {"r": 8.5}, "is a float; it takes int"),
+        ("lora", {"lora_dropout": 1.5}, "outside 0 to 0.9"),
+        ("lora", {"use_dora": "yes"}, "is a str; it takes bool"),
+        ("lora", {"loftq_config": {}}, "use qlora"),
+        ("sft", {"max_seq_length": 512}, "it is `max_length` now"),
+        ("sft", {"warmup_ratio": 0.1}, "`warmup_steps` below 1 is a fraction"),
+        ("sft", {"learning_rat": 1e-4}, "nearest: learning_rate"),
+        ("sft", {"learning_rate": "fast"}, "it takes float"),
+        ("sft", {"learning_rate": True}, "is a bool"),
+        ("sft", {"output_dir": "here"}, "its own directory"),
+        ("sft", {"trust_remote_code": True}, "never executed"),
+        ("sft", {"push_to_hub": True}, "nothing is uploaded"),
+        ("sft", {"auto_find_batch_size": True}, "halves per_device_train_batch_size"),
+        ("sft", {"resume_from_checkpoint": "x"}, "resume_run"),
+        ("sft", {"beta": 0.1}, "has no 'beta'"),
+        ("dpo", {"max_prompt_length": 512}, "prompt and answer together"),
+        ("dpo", {"packing": True}, "has no 'packing'"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused_with_the_way_out(config, given, told):
+    with pytest.raises(BadInput) as error:
+        check_arguments(config, given)
+    assert told in str(error.value)
+    assert next(iter(given)) in str(error.value)
+
+
+def test_arguments_of_the_installed_version_are_taken():
+    check_arguments("lora", {"r": 8, "use_rslora": True, "target_modules": ["q_proj"]})
+    check_arguments("sft", {"packing": True, "neftune_noise_alpha": 5, "max_length": None})
+    check_arguments("dpo", {"loss_type": ["ipo"], "precompute_ref_log_probs": True})
+
+
+def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
+    known = {name for config in ("sft", "dpo", "lora") for name in known_arguments(config)}
+    assert set(OURS) <= known
+    assert set(LIMITS) <= known
+    assert not set(RENAMED) & known
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"loss_type": ["kto_pair"]}, "kto_pair"),
+        ({"loss_type": ["exo_pair"]}, "label_smoothing above 0"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "1 numbers for 2 losses"),
+        ({"loss_type": ["aot"], "use_weighting": True}, "aot"),
+        ({"loss_type": ["nca_pair"], "f_divergence_type": "forward_kl"}, "goes with"),
+        ({"sync_ref_model": True}, "adapter"),
+    ],
+)
+def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
+    with pytest.raises(BadInput, match=told):
+        gates.arguments_fit("dpo", {}, training)
+
+
+@pytest.mark.parametrize(
+    ("peft", "error", "told"),
+    [
+        ({"init_lora_weights": "pissa_niter_4"}, Refused, "unrepeatable_start"),
+        ({"init_lora_weights": "eva"}, BadInput, "pass over the data"),
+        ({"target_modules": ["lm_head"]}, BadInput, "never trained"),
+        ({"bias": "some"}, BadInput, "lora_only"),
+    ],
+)
+def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):
+    with pytest.raises(error, match=told):
+        gates.arguments_fit("sft", peft, {})
+
+
+def test_a_tracker_that_sends_data_away_needs_the_operators_word(monkeypatch):
+    with pytest.raises(Refused, match="FINE_TUNING_LLM_TRACKERS=wandb"):
+        gates.arguments_fit("sft", {}, {"report_to": ["wandb"]})
+    with pytest.raises(BadInput, match="known: "):
+        gates.arguments_fit("sft", {}, {"report_to": ["smoke-signals"]})
+
+
+def test_a_checkpoint_belongs_to_every_evaluation():
+    training = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}
+    with pytest.raises(BadInput, match="not a multiple"):
+        gates.arguments_fit("sft", {}, training)
+
+
+@pytest.mark.parametrize(
+    ("given", "micro", "accumulation"),
+    [
+        ({}, 4, 4),
+        ({"per_device_train_batch_size": 2}, 2, 8),
+        ({"per_device_train_batch_size": 32}, 32, 1),
+        ({"gradient_accumulation_steps": 1}, 4, 1),
+        ({"gradient_accumulation_steps": 16}, 1, 16),
+        ({"per_device_train_batch_size": 3, "gradient_accumulation_steps": 5}, 3, 5),
+    ],
+)
+def test_what_is_left_open_makes_an_effective_batch_of_sixteen(given, micro, accumulation):
+    resolved = defaults.batch_arguments(given, "sft")
+    assert resolved == {
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": accumulation,
+    }
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "epochs", "expected"), [(40, 1, 3), (48, 1, 3), (49, 1, 4), (49, 2.5, 10)]
+)
+def test_steps_are_counted_as_the_trainer_counts_them(num_examples, epochs, expected):
+    arguments = {"num_train_epochs": epochs, **defaults.batch_arguments({}, "sft")}
+    assert defaults.total_steps(arguments, num_examples) == expected
+    assert defaults.total_steps(arguments | {"max_steps": 7}, num_examples) == 7
+
+
+def test_the_rate_follows_the_method_and_the_task():
+    def rate(task, method):
+        return defaults.training_arguments(task, method, {}, CPU, validated=False)["learning_rate"]
+
+    assert rate("sft", "lora") == pytest.approx(10 * rate("sft", "full"))
+    assert rate("dpo", "qlora") == pytest.approx(10 * rate("dpo", "full"))
+    assert rate("dpo", "lora") < rate("sft", "full")
+
+
+def test_a_high_rank_is_stabilised_and_alpha_follows_the_rank():
+    assert defaults.lora_arguments({"r": 64})["use_rslora"] is True
+    assert defaults.lora_arguments({"r": 63})["use_rslora"] is False
+    assert defaults.lora_arguments({"r": 8})["lora_alpha"] == 16
+    assert defaults.lora_arguments({"r": 8, "lora_alpha": 8})["lora_alpha"] == 8
+
+
+def test_an_optimizer_for_gpus_is_replaced_on_a_cpu():
+    given = {"optim": "paged_adamw_8bit"}
+    cpu = defaults.training_arguments("sft", "lora", given, CPU, validated=False)
+    card = CPU.model_copy(update={"name": "cuda:0", "precision": "bfloat16"})
+    gpu = defaults.training_arguments("sft", "lora", given, card, validated=False)
+    assert (cpu["optim"], gpu["optim"]) == ("adamw_torch", "paged_adamw_8bit")

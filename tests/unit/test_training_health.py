@@ -1,0 +1,94 @@
+"""Health signals, each at the edge of its threshold, and silent on a healthy run."""
+
+import math
+
+import pytest
+
+from ft_tools.training.health import health_signals, is_diverged
+
+
+def rows(**series):
+    """Make metric rows out of equally long series; `/` is written as `__`."""
+    length = max(len(values) for values in series.values())
+    return [
+        {"step": float(i)} | {k.replace("__", "/"): v[i] for k, v in series.items() if i < len(v)}
+        for i in range(length)
+    ]
+
+
+def signals(task="sft", **series):
+    return {signal.signal for signal in health_signals(rows(**series), task)}
+
+
+HEALTHY = [2.5 - 0.05 * i for i in range(30)]
+
+
+def test_a_healthy_run_has_no_signal():
+    norms, entropy = [1.0] * 30, [1.5 - 0.01 * i for i in range(30)]
+    assert signals(loss=HEALTHY, grad_norm=norms, entropy=entropy) == set()
+    assert signals() == set() if False else health_signals([], "sft") == []
+
+
+def test_a_healthy_preference_run_has_no_signal():
+    found = signals(
+        "dpo",
+        loss=[0.69 - 0.01 * i for i in range(30)],
+        rewards__chosen=[0.01 * i for i in range(30)],
+        rewards__margins=[0.02 * i for i in range(30)],
+        rewards__accuracies=[0.5 + 0.01 * i for i in range(30)],
+    )
+    assert found == set()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_an_error(value):
+    assert signals(loss=[2.0, value]) == {"not_a_number"}
+    assert is_diverged(rows(loss=[2.0, value]))
+    assert is_diverged(rows(loss=[2.0], grad_norm=[value]))
+    assert not is_diverged(rows(loss=[2.0]))
+
+
+def test_a_spike_is_three_times_the_median_and_half_a_nat_more():
+    calm = [1.0] * 11
+    assert "loss_spike" in signals(loss=[*calm, 3.01])
+    assert "loss_spike" not in signals(loss=[*calm, 3.0])
+    assert "loss_spike" not in signals(loss=[0.01] * 11 + [0.4])
+
+
+def test_a_flat_loss_is_told_from_a_slow_one():
+    assert "flat_loss" in signals(loss=[2.0] * 20)
+    assert "flat_loss" not in signals(loss=[2.0] * 10 + [1.97] * 10)
+
+
+def test_the_first_loss_can_be_too_high_or_too_low():
+    assert "first_loss" in signals(loss=[6.01])
+    assert "first_loss" in signals(loss=[0.09])
+    assert "first_loss" not in signals(loss=[6.0])
+
+
+def test_a_rising_validation_loss_and_a_wide_gap_are_overfitting():
+    trained = [2.0, 1.5, 1.2, 1.0]
+    assert "overfitting" in signals(loss=trained, eval_loss=[1.5, 1.51, 1.52])
+    assert "overfitting" not in signals(loss=trained, eval_loss=[1.5, 1.49, 1.5])
+    assert "overfitting" in signals(loss=[0.5] * 4, eval_loss=[1.0, 0.9, 0.8])
+
+
+def test_a_high_gradient_counts_when_it_stays():
+    assert "gradient_norm" in signals(grad_norm=[101.0] * 3)
+    assert "gradient_norm" not in signals(grad_norm=[1.0, 101.0, 101.0])
+
+
+def test_an_entropy_that_collapses_is_seen():
+    assert "entropy_collapse" in signals(entropy=[1.0] * 10 + [0.19] * 10)
+    assert "entropy_collapse" not in signals(entropy=[1.0] * 10 + [0.2] * 10)
+
+
+def test_preference_rewards_are_watched():
+    falling = {"rewards__chosen": [-1.01] * 10, "rewards__margins": [0.1] * 10}
+    assert "chosen_reward_falls" in signals("dpo", **falling)
+    assert "reward_accuracy" in signals("dpo", rewards__accuracies=[0.54] * 20)
+    assert "reward_accuracy" not in signals("dpo", rewards__accuracies=[0.55] * 20)
+    learnt = {"rewards__accuracies": [1.0] * 10, "rewards__margins": [5.0] * 10}
+    assert "preferences_memorised" in signals("dpo", loss=[0.05] * 10, **learnt)
+    assert "preferences_memorised" not in signals("dpo", loss=[0.3] * 10, **learnt)
+    assert "chosen_reward_falls" not in signals("sft", **falling)

@@ -1,0 +1,197 @@
+"""Plans: what they resolve, what stops them, and that nothing starts unconfirmed."""
+
+import json
+import struct
+
+import pytest
+
+from ft_tools import workspace as workspace_module
+from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
+from ft_tools.runs.plan import plan_hash
+from ft_tools.training.hardware import find_device
+from ft_tools.training.launch import launch_dpo, launch_sft, plan_dpo, plan_sft
+from ft_tools.training.requests import DpoRequest, SftRequest
+
+CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+
+
+@pytest.fixture
+def files(workspace, monkeypatch):
+    """Write a model's small files, a data set and pairs."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name in ("instruct", "base"):
+        (workspace / name).mkdir()
+        config = {"model_type": "llama", "max_position_embeddings": 256}
+        (workspace / name / "config.json").write_text(json.dumps(config))
+        header = json.dumps({"w": {"dtype": "F32", "shape": [100, 50], "data_offsets": [0, 20000]}})
+        data = struct.pack("<Q", len(header)) + header.encode() + bytes(20000)
+        (workspace / name / "model.safetensors").write_bytes(data)
+    (workspace / "instruct" / "chat_template.jinja").write_text(CHATML)
+    write(workspace / "train.jsonl", 0, 30)
+    write(workspace / "held_out.jsonl", 30, 40)
+    pairs = [
+        {
+            "prompt": [{"role": "user", "content": f"Where is parcel {i}?"}],
+            "chosen": [{"role": "assistant", "content": f"Parcel {i} is in Oslo."}],
+            "rejected": [{"role": "assistant", "content": f"Parcel {i}? No idea."}],
+        }
+        for i in range(20)
+    ]
+    (workspace / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
+    return workspace
+
+
+def write(path, first, last):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Where is parcel number {i}?"},
+                {"role": "assistant", "content": f"Parcel {i} is in Oslo since day {i * 7}."},
+            ]
+        }
+        for i in range(first, last)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def sft(**changed):
+    return SftRequest(**{"model": "instruct", "dataset": "train.jsonl"} | changed)
+
+
+def accepting(*ids):
+    return {"accept_findings": list(ids), "accept_reason": "a test"}
+
+
+def dpo(**changed):
+    return DpoRequest(**{"model": "instruct", "dataset": "pairs.jsonl"} | changed)
+
+
+def test_a_plan_is_shown_and_nothing_starts(files):
+    launched = launch_sft(sft(validation="held_out.jsonl", training={"num_train_epochs": 2}))
+    assert not launched.started
+    assert launched.run_id is None
+    assert not workspace_module.runs_dir().exists()
+    plan = launched.plan
+    assert plan["model"]["num_params"] == 5000
+    assert plan["dataset"]["num_examples"] == 30
+    assert plan["validation"]["num_examples"] == 10
+    assert plan["estimate"]["steps"] == 4
+    assert plan["peft"]["r"] == 16
+    assert plan["training"]["max_length"] == 256
+    assert plan["patience"] == 3
+    assert launched.next_steps[0].arguments["confirm"] == launched.plan_hash
+
+
+def test_the_same_request_has_the_same_hash_and_changed_data_another(files):
+    first = plan_hash(plan_sft(sft()))
+    assert plan_hash(plan_sft(sft())) == first
+    write(files / "train.jsonl", 0, 31)
+    assert plan_hash(plan_sft(sft())) != first
+
+
+def test_a_confirmation_of_another_plan_is_refused_and_writes_nothing(files):
+    shown = launch_sft(sft()).plan_hash
+    with pytest.raises(PlanChanged, match="now"):
+        launch_sft(sft(confirm=shown, training={"learning_rate": 1e-4}))
+    write(files / "train.jsonl", 0, 31)
+    with pytest.raises(PlanChanged):
+        launch_sft(sft(confirm=shown))
+    assert not workspace_module.runs_dir().exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "told"),
+    [
+        ({"model": "absent"}, NotFound, "absent"),
+        ({"dataset": "absent.jsonl"}, NotFound, "absent.jsonl"),
+        ({"backend": "slurm"}, Refused, "available now: local"),
+        ({"backend_options": {"nodes": 2}}, BadInput, "known: device"),
+        ({"peft": {"r": -1}}, BadInput, "outside 1 to 1024"),
+        ({"method": "full", "peft": {"r": 8}}, BadInput, "leave it empty"),
+        ({"training": {"num_train_epochs": 2}}, Refused, "validation_unwatched"),
+        ({"training": {"max_steps": 100}}, Refused, "validation_unwatched"),
+        ({"validation": "train.jsonl"}, Refused, "train_validation_leak"),
+        ({"training": {"eval_strategy": "steps"}}, BadInput, "needs `validation`"),
+        ({"model": "base"}, BadInput, "no chat template"),
+        ({"training": {"chat_template_path": "train.jsonl"}}, BadInput, ".jinja"),
+        ({"dataset": "pairs.jsonl"}, BadInput, "not `messages`"),
+    ],
+)
+def test_what_could_not_work_is_refused_with_its_cure(files, changed, error, told):
+    with pytest.raises(error) as raised:
+        launch_sft(sft(**changed))
+    assert told in str(raised.value)
+    assert not workspace_module.runs_dir().exists()
+
+
+def test_a_refusal_by_a_rule_names_the_way_around_and_the_plan_keeps_it(files):
+    training = {"num_train_epochs": 2}
+    plan = plan_sft(sft(training=training, **accepting("validation_unwatched")))
+    assert plan.accepted == ["validation_unwatched"]
+    assert plan.accept_reason == "a test"
+    with pytest.raises(ValueError, match="accept_reason"):
+        sft(accept_findings=["validation_unwatched"])
+
+
+def test_errors_of_the_audit_stop_a_launch_until_they_are_accepted(files):
+    row = {
+        "messages": [
+            {"role": "user", "content": "Dear {{name}}, where is it?"},
+            {"role": "assistant", "content": "Dear {{name}}, your parcel is in Oslo."},
+        ]
+    }
+    with (files / "train.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    with pytest.raises(Refused) as raised:
+        launch_sft(sft())
+    assert "no_quality_filter" in str(raised.value)
+    assert "unfilled_placeholder: 1 (lines 31)" in str(raised.value)
+    plan = plan_sft(sft(**accepting("unfilled_placeholder")))
+    assert plan.accepted == ["unfilled_placeholder"]
+
+
+def test_preferences_on_a_base_model_are_refused_unless_accepted(files):
+    with pytest.raises(Refused, match="dpo_before_sft"):
+        launch_dpo(dpo(model="base"))
+    template = {"chat_template_path": "instruct/chat_template.jinja"}
+    plan = plan_dpo(dpo(model="base", training=template, **accepting("dpo_before_sft")))
+    assert plan.accepted == ["dpo_before_sft"]
+
+
+def test_preferences_at_a_rate_for_sft_are_refused(files):
+    with pytest.raises(Refused, match="dpo_learning_rate"):
+        launch_dpo(dpo(training={"learning_rate": 2e-4}))
+    assert any(
+        "high for DPO" in w for w in plan_dpo(dpo(training={"learning_rate": 5e-5})).warnings
+    )
+    assert not any("high for DPO" in w for w in plan_dpo(dpo()).warnings)
+
+
+def test_the_reference_of_preferences_is_in_the_plan(files):
+    assert plan_dpo(dpo()).reference == "adapter_off"
+    assert plan_dpo(dpo(method="full")).reference == "second_model"
+    assert plan_dpo(dpo(training={"loss_type": "ipo"}).model_copy()).training["beta"] == 0.1
+
+
+@pytest.mark.parametrize("given", [{}, {"model": "instruct", "sft_run": "sft-0123456789abcdef"}])
+def test_preferences_start_from_one_model(given):
+    with pytest.raises(ValueError, match="either `model` or `sft_run`"):
+        DpoRequest(dataset="pairs.jsonl", **given)
+
+
+def test_a_card_is_found_by_its_driver_and_a_plan_that_does_not_fit_it_is_refused(
+    files, monkeypatch, tmp_path
+):
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'NVIDIA T4, 15360, 7.5'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    card = find_device()
+    assert (card.name, card.memory_gib, card.precision) == ("cuda:0", 15.0, "float16")
+    assert find_device("cpu").name == "cpu"
+    program.write_text("#!/bin/sh\necho 'NVIDIA A100, 81920, 8.0'\n")
+    assert find_device().precision == "bfloat16"
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert find_device().name == "cpu"
