@@ -26,7 +26,7 @@ HEALTHY = [2.5 - 0.05 * i for i in range(30)]
 def test_a_healthy_run_has_no_signal():
     norms, entropy = [1.0] * 30, [1.5 - 0.01 * i for i in range(30)]
     assert signals(loss=HEALTHY, grad_norm=norms, entropy=entropy) == set()
-    assert signals() == set() if False else health_signals([], "sft") == []
+    assert health_signals([], "sft") == []
 
 
 def test_a_healthy_preference_run_has_no_signal():

@@ -136,8 +136,8 @@ def test_a_refusal_by_a_rule_names_the_way_around_and_the_plan_keeps_it(files):
 def test_errors_of_the_audit_stop_a_launch_until_they_are_accepted(files):
     row = {
         "messages": [
-            {"role": "user", "content": "Dear {{name}}, where is it?"},
-            {"role": "assistant", "content": "Dear {{name}}, your parcel is in Oslo."},
+            {"role": "user", "content": "Which key do I use?"},
+            {"role": "assistant", "content": "Use AKIA" + "Q7RZ2MPX" * 2 + " for now."},
         ]
     }
     with (files / "train.jsonl").open("a") as stream:
@@ -145,9 +145,9 @@ def test_errors_of_the_audit_stop_a_launch_until_they_are_accepted(files):
     with pytest.raises(Refused) as raised:
         launch_sft(sft())
     assert "no_quality_filter" in str(raised.value)
-    assert "unfilled_placeholder: 1 (lines 31)" in str(raised.value)
-    plan = plan_sft(sft(**accepting("unfilled_placeholder")))
-    assert plan.accepted == ["unfilled_placeholder"]
+    assert "secret: 1 (lines 31)" in str(raised.value)
+    plan = plan_sft(sft(**accepting("secret")))
+    assert plan.accepted == ["secret"]
 
 
 def test_preferences_on_a_base_model_are_refused_unless_accepted(files):
