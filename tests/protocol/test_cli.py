@@ -74,20 +74,25 @@ def test_an_error_for_an_agent_is_one_json_line(capsys):
     assert json.loads(capsys.readouterr().err)["error"]["code"] == "not_found"
 
 
-def cpu_seconds(argv: list[str]) -> float:
+YARDSTICK = ["-c", "import cyclopts, pydantic, rich.progress"]
+YARDSTICK_SECONDS = 0.19
+"""CPU time of the yardstick on the machine for which the promises were made, when it is idle."""
+
+
+def cpu_seconds(command: list[str]) -> float:
     """Return the least CPU time of a few starts: the clock also counts the machine's other work."""
     taken = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "ft_tools.cli", *argv]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     return min(taken)
 
 
 def test_help_and_status_are_quick(record_property):
-    for argv, promised in ((["--help"], 0.5), (["status"], 0.7)):
-        seconds = cpu_seconds(argv)
-        record_property(argv[0], seconds)
-        assert seconds < promised * 1.2
+    slower = max(1.0, cpu_seconds(YARDSTICK) / YARDSTICK_SECONDS)
+    for argv, promised in (("--help", 0.5), ("status", 0.7)):
+        seconds = cpu_seconds(["-m", "ft_tools.cli", argv])
+        record_property(argv, seconds)
+        assert seconds < promised * 1.2 * slower
