@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ft_tools import facts
+from ft_tools.models.shape import ModelShape
 from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.report import Change, Fits
@@ -85,26 +86,21 @@ def max_seq_len(setup: Setup, usable_gib: float) -> int:
 def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> list[Change]:
     """List what to change until the run fits, cheapest in quality first, then in speed.
 
-    Changes add up. One that saves next to nothing is left out.
+    Changes add up. Each is the cheapest one that saves something when its turn comes.
 
     Returns:
         Changes; the last one fits, unless all of them together don't suffice.
     """
     changes: list[Change] = []
-    current = request
+    current, peak = request, phases(setup).peak
     so_far: Arguments = {}
-    peak = phases(setup).peak
-    for step in STEPS:
-        arguments = step.arguments(current)
-        if verdict(peak, usable_gib) == "yes":
+    while verdict(peak, usable_gib) != "yes":
+        found = _cheapest(current, setup.shape, peak)
+        if found is None:
             break
-        if arguments is None:
-            continue
-        candidate = _changed(current, arguments)
-        candidate_peak = phases(setup_of(candidate, setup.shape)).peak
-        if candidate_peak > peak * (1 - MIN_SAVING):
-            continue
-        current, peak = candidate, candidate_peak
+        step, arguments = found
+        current = _changed(current, arguments)
+        peak = phases(setup_of(current, setup.shape)).peak
         so_far = so_far | arguments
         changes.append(
             Change(
@@ -116,6 +112,20 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
             )
         )
     return changes
+
+
+def _cheapest(
+    request: VramRequest, shape: ModelShape, peak: float
+) -> tuple["_Step", Arguments] | None:
+    """Find the first change that saves something now; one that did not may do so later."""
+    for step in STEPS:
+        arguments = step.arguments(request)
+        if arguments is None:
+            continue
+        changed = setup_of(_changed(request, arguments), shape)
+        if phases(changed).peak <= peak * (1 - MIN_SAVING):
+            return step, arguments
+    return None
 
 
 def _fits(setup: Setup, usable_gib: float) -> bool:
@@ -232,11 +242,6 @@ STEPS = (
     ),
     _Step(
         "halve the longest sequence",
-        "longer examples are cut or dropped: look at the token quantiles of audit_dataset",
-        lambda r: _if(r.seq_len >= 1024, seq_len=r.seq_len // 2),
-    ),
-    _Step(
-        "halve the longest sequence again",
         "longer examples are cut or dropped: look at the token quantiles of audit_dataset",
         lambda r: _if(r.seq_len >= 1024, seq_len=r.seq_len // 2),
     ),

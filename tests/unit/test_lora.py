@@ -1,0 +1,297 @@
+"""suggest_lora_config: every rule at its edge, and what any suggestion must keep to."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ft_tools import facts
+from ft_tools.errors import UnknownName
+from ft_tools.lora import LoraRequest, rules, suggest_lora_config
+from ft_tools.lora.card import dtype_of
+from ft_tools.models.catalog import shape_of
+from ft_tools.vram import VramRequest, estimate_vram
+
+LLAMA = "meta-llama/Llama-3.1-8B"
+
+
+def suggest(**arguments):
+    return suggest_lora_config(LoraRequest(**({"model": LLAMA} | arguments)))
+
+
+def rank_of(**arguments):
+    return suggest(**arguments).peft["r"]
+
+
+# --- rank and alpha -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("goal", "rank"),
+    [
+        ("style", 8),
+        ("classification", 8),
+        ("instruction", 16),
+        ("domain", 16),
+        ("preference", 16),
+        ("reasoning", 32),
+    ],
+)
+def test_the_rank_follows_the_goal(goal, rank):
+    assert rank_of(goal=goal) == rank
+
+
+def test_the_rank_rises_when_the_data_has_more_tokens_than_the_adapter_parameters():
+    capacity = shape_of(LLAMA).lora_params(16)
+    assert rank_of(num_examples=1, mean_completion_tokens=capacity) == 16
+    assert rank_of(num_examples=1, mean_completion_tokens=capacity + 1) == 32
+
+
+def test_the_rank_stops_at_the_highest_and_says_that_it_is_not_enough():
+    capacity = shape_of(LLAMA).lora_params(128)
+    report = suggest(num_examples=1, mean_completion_tokens=2 * capacity)
+    assert report.peft["r"] == 128
+    assert any("consider full" in reason.rule for reason in report.reasons)
+
+
+def test_style_needs_no_room_for_each_token():
+    assert rank_of(goal="style", num_examples=10**6, mean_completion_tokens=1000) == 8
+
+
+@pytest.mark.parametrize(
+    ("rank", "alpha", "rslora"), [(8, 16, False), (32, 64, False), (64, 64, True), (128, 128, True)]
+)
+def test_alpha_is_twice_the_rank_and_the_rank_itself_when_stabilised(rank, alpha, rslora):
+    assert rules.choose_alpha(rank)[:2] == (alpha, rslora)
+
+
+def test_scaling_never_exceeds_that_of_the_run_that_showed_its_gain():
+    # PEFT's rank 64, alpha 64, rsLoRA: 64 / sqrt(64) = 8.
+    alpha, rslora, _ = rules.choose_alpha(64)
+    assert rslora
+    assert alpha / 64**0.5 == 8
+
+
+@pytest.mark.parametrize(("num_examples", "dropout"), [(999, 0.05), (1000, 0.0), (None, 0.0)])
+def test_dropout_is_for_small_data_sets(num_examples, dropout):
+    assert suggest(num_examples=num_examples).peft["lora_dropout"] == dropout
+
+
+# --- learning rate --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("goal", "method", "rate"),
+    [
+        ("instruction", "lora", 2e-4),
+        ("instruction", "qlora", 2e-4),
+        ("instruction", "full", 2e-5),
+        ("preference", "lora", 5e-6),
+        ("preference", "full", 5e-7),
+    ],
+)
+def test_the_learning_rate_follows_task_and_method(goal, method, rate):
+    assert suggest(goal=goal, method=method).training["learning_rate"] == rate
+
+
+@pytest.mark.parametrize(
+    ("model", "rate"), [("meta-llama/Llama-3.1-8B", 2e-4), ("meta-llama/Llama-3.1-70B", 1e-4)]
+)
+def test_wide_models_learn_at_half_the_rate(model, rate):
+    assert suggest(model=model).training["learning_rate"] == rate
+
+
+@pytest.mark.parametrize(("hidden", "halved"), [(8191, False), (8192, True)])
+def test_the_edge_of_wide_is_where_the_facts_put_it(hidden, halved):
+    shape = shape_of(LLAMA).model_copy(update={"hidden_size": hidden})
+    rate = rules.choose_learning_rate("sft", "lora", shape).value
+    assert rate == (1e-4 if halved else 2e-4)
+
+
+def test_where_sources_disagree_the_other_answer_is_told():
+    told = [r for r in suggest().reasons if "disagree" in r.rule]
+    assert any(r.observed == "2.9e-04" for r in told)
+    assert not any("family gives" in r.rule for r in suggest(model="microsoft/phi-4").reasons)
+
+
+def test_no_preference_rate_is_near_the_one_that_collapses():
+    limit = facts.number("lr.dpo_lora_warn")
+    for method in ("lora", "qlora", "full"):
+        assert suggest(goal="preference", method=method).training["learning_rate"] < limit
+
+
+# --- schedule -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "epochs", "batch"),
+    [
+        (1600, 1, 16),  # exactly 100 steps
+        (1599, 1, 16),  # 99.9 of them, rounded up
+        (1584, 2, 16),
+        (800, 2, 16),
+        (534, 3, 16),
+        (528, 2, 8),
+        (100, 3, 4),
+        (10, 3, 4),
+    ],
+)
+def test_epochs_rise_and_the_batch_shrinks_until_there_are_enough_steps(
+    num_examples, epochs, batch
+):
+    report = suggest(num_examples=num_examples)
+    assert (report.training["num_train_epochs"], report.effective_batch) == (epochs, batch)
+
+
+def test_preferences_are_seen_once():
+    assert suggest(goal="preference", num_examples=50).training["num_train_epochs"] == 1
+
+
+@pytest.mark.parametrize(("mean", "packs"), [(1023, True), (1024, False), (None, False)])
+def test_examples_are_packed_when_they_fill_less_than_half(mean, packs):
+    report = suggest(num_examples=5000, mean_completion_tokens=mean, seq_len=2048)
+    assert report.training["packing"] is packs
+
+
+def test_packed_batches_hold_as_many_examples_as_unpacked_ones():
+    report = suggest(num_examples=5000, mean_completion_tokens=512, seq_len=2048)
+    assert report.effective_batch * 2048 / 512 == 16
+
+
+def test_preferences_are_never_packed():
+    report = suggest(goal="preference", num_examples=500, mean_completion_tokens=50)
+    assert "packing" not in report.training
+
+
+def test_warm_up_is_a_fraction_under_its_present_name():
+    training = suggest().training
+    assert training["warmup_steps"] == 0.05
+    assert "warmup_ratio" not in training
+    assert "max_seq_length" not in training
+
+
+# --- card -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "method"), [("RTX 4090", "lora"), ("RTX 3060", "qlora"), ("A100-80GB", "lora")]
+)
+def test_lora_where_it_fits_and_qlora_where_it_does_not(gpu, method):
+    report = suggest(gpu=gpu)
+    assert report.method == method
+    assert report.vram.fits == "yes"
+    assert bool(report.gave_up) == (method == "qlora")
+
+
+def test_without_a_card_lora_is_suggested_and_whether_it_fits_unknown():
+    report = suggest()
+    assert (report.method, report.vram.fits, report.gave_up) == ("lora", "unknown", [])
+    assert report.quantization is None
+
+
+def test_the_length_is_halved_when_nothing_else_helps():
+    report = suggest(gpu_memory_gib=9.5, seq_len=8192)
+    assert report.training["max_length"] in {512, 1024, 2048, 4096}
+    assert report.vram.fits == "yes"
+    assert any("length" in text for text in report.gave_up)
+
+
+def test_a_model_that_cannot_fit_says_so_and_points_to_changes():
+    report = suggest(model="meta-llama/Llama-3.1-70B", gpu="RTX 4090")
+    assert report.vram.fits == "no"
+    assert any("smaller model" in text for text in report.gave_up)
+    assert report.next_steps[0].tool == "estimate_vram"
+
+
+def test_full_fine_tuning_takes_smaller_optimizers_before_it_gives_up_length():
+    report = suggest(model="Qwen/Qwen2.5-7B", method="full", gpu="RTX 6000 Ada")
+    assert report.training["optim"] != "adamw_torch_fused"
+    assert any("optimizer" in text for text in report.gave_up)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype"), [("T4", "float16"), ("V100-16GB", "float16"), ("RTX 3090", "bfloat16")]
+)
+def test_old_cards_compute_in_fp16(gpu, dtype):
+    assert dtype_of(gpu) == dtype
+    training = suggest(model="Qwen/Qwen2.5-0.5B", gpu=gpu).training
+    assert (training["fp16"], training["bf16"]) == (dtype == "float16", dtype == "bfloat16")
+    assert training["model_init_kwargs"] == {"dtype": dtype}
+
+
+def test_a_length_beyond_the_models_positions_is_given_up():
+    report = suggest(model="microsoft/Phi-3-mini-4k-instruct", seq_len=8192)
+    assert report.training["max_length"] == 4096
+    assert any("4096" in text for text in report.gave_up)
+
+
+def test_an_unknown_model_and_an_unknown_gpu_are_refused():
+    with pytest.raises(UnknownName, match=r"config\.json"):
+        suggest(model="no/model")
+    with pytest.raises(UnknownName, match="gpu_memory_gib"):
+        suggest(gpu="RTX 1")
+
+
+def test_two_cards_are_a_contradiction():
+    with pytest.raises(ValidationError, match="not both"):
+        LoraRequest(model=LLAMA, gpu="T4", gpu_memory_gib=16)
+
+
+# --- what any suggestion keeps to -----------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {
+            "model": st.sampled_from(sorted(facts.models())),
+            "goal": st.sampled_from(sorted(rules.RANK_OF_GOAL)),
+            "method": st.sampled_from(["auto", "lora", "qlora", "full"]),
+        },
+        optional={
+            "num_examples": st.integers(1, 10**6),
+            "mean_completion_tokens": st.floats(1, 5000),
+            "seq_len": st.integers(8, 40_000),
+            "gpu": st.sampled_from(sorted(facts.gpus())),
+        },
+    )
+)
+def test_any_suggestion_is_whole_and_true_to_its_estimate(arguments):
+    report = suggest_lora_config(LoraRequest(**arguments))
+    training = report.training
+    batch = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"]
+    assert batch == report.effective_batch >= 1
+    assert report.task == ("dpo" if arguments["goal"] == "preference" else "sft")
+    assert (report.peft == {}) == (report.method == "full")
+    assert (report.quantization is not None) == (report.method == "qlora")
+    assert all(reason.source for reason in report.reasons)
+    if arguments["method"] != "auto":
+        assert report.method == arguments["method"]
+    again = {
+        "model": arguments["model"],
+        "task": report.task,
+        "method": report.method,
+        "seq_len": training["max_length"],
+        "micro_batch": training["per_device_train_batch_size"],
+        "gradient_accumulation_steps": training["gradient_accumulation_steps"],
+        "optimizer": training["optim"],
+        "dtype": training["model_init_kwargs"]["dtype"],
+        "gpu": arguments.get("gpu"),
+    }
+    if report.method != "full":
+        again |= {
+            "lora_rank": report.peft["r"],
+            "lora_dropout": report.peft["lora_dropout"],
+            "target_modules": report.peft["target_modules"],
+        }
+    elif report.task == "dpo":
+        again["precompute_ref_log_probs"] = True
+    assert estimate_vram(VramRequest(**again)) == report.vram
+
+
+def test_the_next_step_is_a_launch_that_takes_what_was_suggested():
+    step = suggest(gpu="RTX 4090").next_steps[0]
+    assert step.tool == "launch_sft"
+    assert step.arguments["peft"]["r"] == 16
+    assert not {"bf16", "fp16", "model_init_kwargs"} & set(step.arguments["training"])
+    assert suggest(goal="preference").next_steps[0].tool == "launch_dpo"
