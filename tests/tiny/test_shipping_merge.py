@@ -1,0 +1,243 @@
+"""A merge equals what was trained, for each architecture and kind of adapter, to the dtype."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from ft_tools.shipping import adapter as adapters
+from ft_tools.shipping import tensors
+from ft_tools.workers import merging
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*tie_word_embeddings.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning"),
+]
+
+SMALL = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+ARCHITECTURES = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
+    "llama-untied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": False}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {}),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {}),
+    "mistral": (MistralConfig, MistralForCausalLM, {}),
+    "phi3": (Phi3Config, Phi3ForCausalLM, {}),
+    "mixtral": (MixtralConfig, MixtralForCausalLM, {"num_local_experts": 4}),
+}
+PROMPTS = [[5, 17, 99, 3, 64, 20, 11, 42], [7, 8, 9, 10]]
+
+
+def make_base(folder, architecture, dtype=torch.bfloat16, **save):
+    config, model, extra = ARCHITECTURES[architecture]
+    torch.manual_seed(1)
+    model(config(**SMALL | extra)).to(dtype).save_pretrained(folder, **save)
+
+
+def make_adapter(base, folder, dtype=torch.bfloat16, add_tokens=0, **lora):
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    if add_tokens:
+        model.resize_token_embeddings(SMALL["vocab_size"] + add_tokens, mean_resizing=False)
+    options = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    torch.manual_seed(2)
+    adapted = get_peft_model(model, LoraConfig(**options | lora))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name or "lora_embedding_A" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+        elif parameter.requires_grad and ("modules_to_save" in name or "magnitude" in name):
+            parameter.data += 0.05 * torch.rand_like(parameter)
+        elif "trainable_tokens_delta" in name:
+            parameter.data += 0.3
+    adapted.save_pretrained(folder)
+
+
+def merge(base, adapter, into, change=merging.unchanged):
+    """Merge the way the plan would; returns that way."""
+    into.mkdir()
+    config = json.loads((base / "config.json").read_bytes())
+    facts = adapters.inspect(adapter, tensors.survey(base), config)
+    if facts.route == "shards":
+        merging.merge_by_shards(base, adapter, into, change, lambda: None)
+    else:
+        merging.merge_whole(base, adapter, into)
+    merging.copy_small_files(base, adapter, into)
+    return facts.route
+
+
+def check(base, adapter, merged, dtype=torch.float32):
+    expected = merging.adapted_outputs(base, adapter, PROMPTS, dtype)
+    model = AutoModelForCausalLM.from_pretrained(merged, dtype=dtype).eval()
+    return merging.compare(expected, merging.outputs(model, PROMPTS), dtype, "base with adapter")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_merge_in_float32_is_exact_to_the_dtype(tmp_path, architecture):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, architecture, torch.float32)
+    make_adapter(base, adapter, torch.float32)
+    # Mixtral's files hold each expert by itself, its modules all of them in one.
+    assert merge(base, adapter, merged) == ("whole" if architecture == "mixtral" else "shards")
+    found = check(base, adapter, merged)
+    assert found.max_abs_logit_difference < 2e-5, found
+    assert found.same_greedy_texts == len(PROMPTS)
+    assert found.passed
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen3"])
+def test_a_merge_in_bfloat16_rounds_once(tmp_path, architecture):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, architecture)
+    make_adapter(base, adapter)
+    merge(base, adapter, merged)
+    weights = load_file(merged / "model.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.bfloat16}
+    name = "model.layers.1.self_attn.q_proj.weight"
+    held = load_file(adapter / tensors.ADAPTER)
+    inner = f"base_model.model.{name.removesuffix('.weight')}"
+    delta = 2.0 * held[f"{inner}.lora_B.weight"].float() @ held[f"{inner}.lora_A.weight"].float()
+    exact = load_file(base / "model.safetensors")[name].float() + delta
+    assert torch.equal(weights[name], exact.bfloat16())
+    assert check(base, adapter, merged).passed
+
+
+@pytest.mark.parametrize(
+    ("lora", "route"),
+    [
+        ({"use_rslora": True}, "shards"),
+        ({"use_dora": True}, "shards"),
+        ({"alpha_pattern": {"q_proj": 32}, "rank_pattern": {"q_proj": 8}}, "shards"),
+        ({"modules_to_save": ["lm_head", "embed_tokens"]}, "shards"),
+        ({"trainable_token_indices": [3, 5, 64]}, "whole"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "whole"),
+    ],
+    ids=["rslora", "dora", "patterns", "modules_to_save", "token_indices", "embeddings"],
+)
+def test_every_kind_of_lora_merges_to_what_it_was(tmp_path, lora, route):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, "llama-untied", torch.float32)
+    make_adapter(base, adapter, torch.float32, **lora)
+    assert merge(base, adapter, merged) == route
+    found = check(base, adapter, merged)
+    assert found.max_abs_logit_difference < 5e-5, found
+    assert merged_differs(base, merged)
+
+
+def test_added_tokens_come_along(tmp_path):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, "llama-untied", torch.float32)
+    make_adapter(
+        base, adapter, torch.float32, add_tokens=6, modules_to_save=["lm_head", "embed_tokens"]
+    )
+    assert merge(base, adapter, merged) == "whole"
+    rows = tensors.survey(merged)["model.embed_tokens.weight"].shape[0]
+    assert rows == SMALL["vocab_size"] + 6
+    assert check(base, adapter, merged).max_abs_logit_difference < 5e-5
+
+
+def test_tied_embeddings_that_were_trained_are_merged_in_memory(tmp_path):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, "llama", torch.float32)
+    make_adapter(base, adapter, torch.float32, trainable_token_indices=[3, 5, 64])
+    assert merge(base, adapter, merged) == "whole"
+    assert check(base, adapter, merged).max_abs_logit_difference < 5e-5
+    assert json.loads((merged / "config.json").read_bytes())["tie_word_embeddings"]
+
+
+def test_shards_give_the_same_weights_as_one_file(tmp_path):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    make_base(base, "llama", max_shard_size="40KB")
+    assert len(tensors.weight_files(base)) >= 4
+    make_adapter(base, adapter)
+    merge(base, adapter, tmp_path / "sharded")
+    assert len(tensors.weight_files(tmp_path / "sharded")) == len(tensors.weight_files(base))
+    peft = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter
+    ).merge_and_unload()
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "sharded", dtype=torch.float32)
+    for name, weight in found.state_dict().items():
+        assert torch.equal(weight, peft.state_dict()[name].bfloat16().float()), name
+
+
+def test_a_merge_that_forgot_the_adapter_does_not_pass(tmp_path):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    make_base(base, "llama", torch.float32)
+    make_adapter(base, adapter, torch.float32)
+    found = check(base, adapter, base)
+    assert not found.passed
+    assert found.mean_kl > 1e-3
+
+
+def test_a_merge_with_the_wrong_scale_does_not_pass(tmp_path):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, "llama", torch.float32)
+    make_adapter(base, adapter, torch.float32, use_rslora=True)
+    wrong = tmp_path / "wrong"
+    shutil.copytree(adapter, wrong)
+    config = json.loads((wrong / "adapter_config.json").read_bytes())
+    (wrong / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": False}))
+    merge(base, wrong, merged)
+    assert not check(base, adapter, merged).passed
+
+
+def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(tmp_path):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    make_base(base, "llama", torch.float32)
+    make_adapter(base, adapter, torch.float32)
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32, **nf4)
+    trained = merging.adapted_outputs(
+        base, adapter, PROMPTS, torch.float32, quantization_config=config
+    )
+    kls = {}
+    changes = {
+        "original": merging.unchanged,
+        "dequantized": merging.as_nf4_training_saw_it(base, nf4),
+    }
+    for name, change in changes.items():
+        merge(base, adapter, tmp_path / name, change)
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name).eval()
+        kls[name] = merging.mean_kl(trained[0], merging.outputs(model, PROMPTS)[0])
+    assert kls["dequantized"] < 1e-6, kls
+    assert kls["original"] > 100 * kls["dequantized"], kls
+
+
+def merged_differs(base, merged):
+    before, after = load_file(base / "model.safetensors"), load_file(merged / "model.safetensors")
+    return any(not torch.equal(before[name], after[name]) for name in before)
