@@ -119,6 +119,8 @@ def _plan_parts(task: Task, request: TrainingRequest, source: ModelSource) -> di
         validation = survey(workspace.existing(request.validation), task)
     gates.template_fits(source, task, dataset, request)
     device = find_device(request.backend_options.get("device", "auto"))
+    if request.training.get("bf16") is False and device.precision == "bfloat16":
+        device = device.model_copy(update={"precision": "float32"})
     given = _resolved_paths(arguments.without_decided(request.training))
     training = defaults.training_arguments(
         task, request.method, given, device, validated=validation is not None
@@ -199,11 +201,15 @@ def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights_dtype(method: str, device: Device, training: dict[str, Any]) -> str:
-    """Full training needs float32 weights: small updates vanish in bfloat16's 8 bits."""
+    """Name the numbers of the weights.
+
+    Full training needs float32: small updates vanish in bfloat16's 8 bits. On a CPU memory is
+    plentiful, and only products are taken in bfloat16.
+    """
     asked = (training.get("model_init_kwargs") or {}).get("dtype")
     if asked is not None:
         return str(asked)
-    return "float32" if method == "full" else device.precision
+    return "float32" if method == "full" or device.name == "cpu" else device.precision
 
 
 def _estimate(

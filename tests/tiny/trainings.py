@@ -27,6 +27,8 @@ QUICK = {
     "gradient_accumulation_steps": 1,
     "learning_rate": 3e-3,
     "max_length": 64,
+    # Equivalences are looked at in float32, whatever the processor could do.
+    "bf16": False,
 }
 
 
