@@ -41,12 +41,30 @@ GENERATED = re.compile(
     r"|i hope this helps|is there anything else i can help",
     re.IGNORECASE,
 )
-ANSWER_PATTERNS = [
-    ("refusal", REFUSAL),
-    ("ai_boilerplate", BOILERPLATE),
-    ("model_generated", GENERATED),
+# (finding, pattern, words of which one must be there): plain search is many times faster.
+ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
+    (
+        "ai_boilerplate",
+        BOILERPLATE,
+        ("as an a", "as a l", "as a lang", "my knowl", "my train", "i do"),
+    ),
+    (
+        "model_generated",
+        GENERATED,
+        (
+            "gpt",
+            "openai",
+            "anthropic",
+            "claude",
+            "llama",
+            "vicuna",
+            "as an ai",
+            "i hope",
+            "anything e",
+        ),
+    ),
 ]
-ANY_PATTERNS = [("control_characters", CONTROL), ("template_markers", MARKERS)]
+QUICK_MARKERS = ("<|", "INST]", "SYS>>", "_of_turn>", "### ")
 UNSEEN = re.compile(
     r"\b(?:this|the (?:following|attached|given|above)|attached) "
     r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|link|url|pdf|attachment)\b",
@@ -143,11 +161,8 @@ def _sides(example: Example) -> list[str]:
 
 def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
     """Check what the prompt and the last answer say."""
-    found: list[str] = []
+    found = _marks(prompt, answer)
     stripped = answer.strip()
-    found += [name for name, pattern in ANY_PATTERNS if pattern.search(f"{prompt}\n{answer}")]
-    if has_placeholder(prompt, answer):
-        found.append("unfilled_placeholder")
     if repeats(stripped):
         found.append("repeated_text")
     if is_text:
@@ -156,14 +171,37 @@ def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
         found.append("placeholder_answer")
     elif 0 < len(stripped.split()) < SHORT_WORDS and len(stripped) < 40 and not _is_cjk(stripped):
         found.append("short_answer")
-    found += [name for name, pattern in ANSWER_PATTERNS if pattern.search(stripped)]
-    if is_cut_off(stripped):
-        found.append("truncated_answer")
+    found += _manner(stripped)
     if MERGED.search(answer) and len(MERGED.findall(f"{prompt}\n{answer}")) > 1:
         found.append("merged_instruction")
     if UNSEEN.search(prompt):
         found.append("unseen_reference")
     return found
+
+
+def _marks(prompt: str, answer: str) -> list[str]:
+    """Look for characters and marks that belong in no text."""
+    found = []
+    both = f"{prompt}\n{answer}"
+    if CONTROL.search(both):
+        found.append("control_characters")
+    if has_placeholder(prompt, answer):
+        found.append("unfilled_placeholder")
+    if any(mark in both for mark in QUICK_MARKERS) and MARKERS.search(both):
+        found.append("template_markers")
+    return found
+
+
+def _manner(answer: str) -> list[str]:
+    """Look at how an answer is written."""
+    found = ["refusal"] if REFUSAL.match(answer) else []
+    lowered = answer.lower()
+    found += [
+        name
+        for name, pattern, words in ANSWER_PATTERNS
+        if any(word in lowered for word in words) and pattern.search(answer)
+    ]
+    return [*found, "truncated_answer"] if is_cut_off(answer) else found
 
 
 def has_placeholder(prompt: str, answer: str) -> bool:

@@ -42,10 +42,29 @@ IMPERSONAL = {
     "your_email",
     "yourname",
 }
-QUICK_SECRET = re.compile(
-    r"hf_|sk-|gh[pousr]_|github_pat_|AKIA|ASIA|AIza|xox[abprs]-|glpat-|[sr]k_live_|npm_|eyJ"
-    r"|PRIVATE KEY|://[^/\s]*@"
+# One of these is in every secret that a pattern knows; plain search is many times faster.
+HINTS: tuple[str, ...] = (
+    "hf_",
+    "sk-",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "xox",
+    "glpat-",
+    "k_live_",
+    "npm_",
+    "eyJ",
 )
+HINTS += ("PRIVATE KEY", "://")
+DIGIT = re.compile(r"[0-9]")
+# Every card and phone number has such a run.
+LONG_NUMBER = re.compile(r"[0-9][0-9 ().-]{7,}[0-9]")
 MASKED_SECRET = "[secret]"
 
 
@@ -55,7 +74,7 @@ def secrets_in(text: str) -> list[str]:
     >>> secrets_in("key: hf_" + "a" * 30)
     ['hugging_face_token']
     """
-    if not QUICK_SECRET.search(text):
+    if not any(hint in text for hint in HINTS):
         return []
     return [name for name, pattern in PATTERNS.items() if pattern.search(text)]
 
@@ -69,12 +88,14 @@ def personal_data_in(text: str) -> list[str]:
     found = []
     if "@" in text and any(_is_personal(m.group()) for m in EMAIL.finditer(text)):
         found.append("email")
-    if not any(char.isdigit() for char in text):
+    if not DIGIT.search(text):
+        return found
+    if any(is_iban(m.group()) for m in IBAN.finditer(text)):
+        found.append("iban")
+    if not LONG_NUMBER.search(text):
         return found
     if any(passes_luhn(m.group()) for m in CARD.finditer(text)):
         found.append("card")
-    if any(is_iban(m.group()) for m in IBAN.finditer(text)):
-        found.append("iban")
     if PHONE.search(text):
         found.append("phone")
     return found
@@ -82,12 +103,12 @@ def personal_data_in(text: str) -> list[str]:
 
 def mask(text: str) -> str:
     """Replace secrets and personal data by what kind they are of."""
-    if QUICK_SECRET.search(text):
+    if any(hint in text for hint in HINTS):
         for pattern in PATTERNS.values():
             text = pattern.sub(MASKED_SECRET, text)
     if "@" in text:
         text = EMAIL.sub(lambda m: "[email]" if _is_personal(m.group()) else m.group(), text)
-    if any(char.isdigit() for char in text):
+    if DIGIT.search(text):
         text = IBAN.sub(_if(is_iban, "[iban]"), text)
         text = CARD.sub(_if(passes_luhn, "[card]"), text)
         text = PHONE.sub("[phone]", text)

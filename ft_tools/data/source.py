@@ -12,6 +12,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -255,14 +256,16 @@ def _read_csv(stream: BinaryIO, separator: str) -> Iterator[Row]:
     """
     csv.field_size_limit(ROW_BYTES)
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
-    if not separator:
+    try:
         first = text.readline(65536)
-        text.seek(0) if text.seekable() else None
-        separator = max(",;\t|", key=first.count)
-        lines: Iterator[str] = _chain(first, text) if not text.seekable() else _lines(text)
-    else:
-        lines = _lines(text)
-    reader = csv.reader(lines, delimiter=separator)
+        separator = separator or max(",;\t|", key=first.count)
+        yield from _csv_rows(csv.reader(chain([first], _lines(text)), delimiter=separator))
+    finally:
+        # The stream is closed by who opened it.
+        text.detach()
+
+
+def _csv_rows(reader: Iterator[list[str]]) -> Iterator[Row]:
     try:
         header = next(reader)
     except (StopIteration, csv.Error):
@@ -279,10 +282,9 @@ def _read_csv(stream: BinaryIO, separator: str) -> Iterator[Row]:
             continue
         if not cells:
             number -= 1
-            continue
-        if len(cells) != len(header):
+        elif len(cells) != len(header):
             yield Row(number, None, "csv_columns")
-        elif any(_undecoded(cell) for cell in cells):
+        elif any(map(_undecoded, cells)):
             yield Row(number, None, "not_utf8")
         else:
             yield Row(number, dict(zip(header, cells, strict=True)), None)
@@ -292,11 +294,6 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
     """Yield lines of at most the row cap, so that a line without an end stays bounded."""
     while line := text.readline(ROW_BYTES):
         yield line
-
-
-def _chain(first: str, text: io.TextIOWrapper) -> Iterator[str]:
-    yield first
-    yield from _lines(text)
 
 
 def _undecoded(cell: str) -> bool:

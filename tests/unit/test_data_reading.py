@@ -1,0 +1,197 @@
+"""Reading: what is data, what is not, and what a bad row becomes."""
+
+import gzip
+import io
+import json
+import zipfile
+
+import pytest
+
+from ft_tools import workspace as paths
+from ft_tools.data import json_stream, source
+from ft_tools.data.audit import audit_dataset
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.scan import rows_of
+from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
+
+GOOD = {"prompt": "What is two and two?", "completion": "Two and two is four."}
+
+
+def good(number):
+    return {"prompt": f"What is {number} and {number}?", "completion": f"It is {2 * number}."}
+
+
+def values(path):
+    return [row.value for _, row, _ in rows_of(paths.existing(str(path)))]
+
+
+def problems(path):
+    found = [(row.number, row.problem) for _, row, _ in rows_of(paths.existing(str(path)))]
+    return [one for one in found if one[1]]
+
+
+def jsonl(rows):
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+ROWS = [good(number) for number in range(30)]
+KINDS = {
+    "lines.jsonl": jsonl(ROWS),
+    "array.json": json.dumps(ROWS).encode(),
+    "wrapped.json": json.dumps({"data": ROWS}).encode(),
+    "pretty.json": b"\n".join(json.dumps(row, indent=2).encode() for row in ROWS),
+    "cells.csv": b"prompt,completion\n"
+    + b"".join(f'"{r["prompt"]}","{r["completion"]}"\r\n'.encode() for r in ROWS),
+    "cells.tsv": b"prompt\tcompletion\n"
+    + b"".join(f"{r['prompt']}\t{r['completion']}\n".encode() for r in ROWS),
+    "semicolons.csv": b"prompt;completion\n"
+    + b"".join(f"{r['prompt']};{r['completion']}\n".encode() for r in ROWS),
+    "bom.jsonl": b"\xef\xbb\xbf" + jsonl(ROWS),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_of_file_gives_the_same_rows(workspace, name):
+    (workspace / name).write_bytes(KINDS[name])
+    (workspace / f"{name}.gz").write_bytes(gzip.compress(KINDS[name]))
+    assert values(name) == ROWS
+    assert values(f"{name}.gz") == ROWS
+
+
+def test_parquet_gives_the_same_rows(workspace):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.Table.from_pylist(ROWS), workspace / "table.parquet")
+    assert values("table.parquet") == ROWS
+
+
+def test_a_folder_is_read_in_the_order_of_its_names_and_numbered_through(workspace):
+    (workspace / "many").mkdir()
+    (workspace / "many" / "b.jsonl").write_bytes(jsonl(ROWS[10:]))
+    (workspace / "many" / "a.json").write_bytes(json.dumps(ROWS[:10]).encode())
+    (workspace / "many" / "notes.txt").write_text("not data")
+    found = list(rows_of(workspace / "many"))
+    assert [row.value for _, row, _ in found] == ROWS
+    assert [number for _, _, number in found] == list(range(1, 31))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 4096])
+def test_an_array_is_read_alike_whatever_the_buffer(workspace, monkeypatch, size):
+    monkeypatch.setattr(json_stream, "CHUNK", size * 16)
+    rows = [{"text": 'a "quoted" [bracket] {brace} \\ \u2028 end', "n": at} for at in range(40)]
+    (workspace / "array.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    assert values("array.json") == rows
+
+
+def test_every_bad_line_is_a_finding_with_its_number(workspace):
+    lines = [json.dumps(good(at)).encode() for at in range(40)]
+    lines[3] = b"{broken"
+    lines[10] = b'{"prompt": NaN, "completion": "x"}'
+    lines[20] = b"[" * 100_000
+    lines[30] = b'{"prompt": "caf\xe9", "completion": "x"}'
+    lines[35] = b'{"prompt": "\\ud800", "completion": "x"}'
+    lines[36] = b'{"n": ' + b"9" * 5000 + b"}"
+    (workspace / "data.jsonl").write_bytes(b"\n".join(lines))
+    assert problems("data.jsonl") == [
+        (4, "unreadable_line"),
+        (11, "unreadable_line"),
+        (21, "unreadable_line"),
+        (31, "not_utf8"),
+        (36, "invalid_unicode"),
+        (37, "unreadable_line"),
+    ]
+    report = audit_dataset(AuditRequest(path="data.jsonl", output_dir="out"))
+    lines_of = {finding.id: finding.lines for finding in report.findings}
+    assert lines_of["unreadable_line"] == [4, 11, 21, 37]
+    assert report.num_usable == 34
+
+
+def test_a_bad_element_does_not_end_an_array(workspace):
+    text = '[{"a": 1}, {"a": }, {"b": [1, "]}"] 2}, 2, {"a": 3}]'
+    (workspace / "data.json").write_text(text)
+    rows = [(row.value, row.problem) for _, row, _ in rows_of(workspace / "data.json")]
+    assert rows[0] == ({"a": 1}, None)
+    assert rows[1] == rows[2] == (None, "unreadable_line")
+    assert ({"a": 3}, None) in rows
+
+
+def test_a_line_separator_inside_a_string_does_not_cut_the_line(workspace):
+    (workspace / "data.jsonl").write_text('{"text": "one\u2028two"}\n', encoding="utf-8")
+    assert values("data.jsonl") == [{"text": "one\u2028two"}]
+
+
+def test_a_row_above_the_cap_is_skipped_and_reading_goes_on(workspace, monkeypatch):
+    monkeypatch.setattr(json_stream, "ROW_BYTES", 1000)
+    monkeypatch.setattr(json_stream, "CHUNK", 64)
+    rows = [good(1), {"text": "x" * 5000}, good(2)]
+    (workspace / "data.jsonl").write_bytes(jsonl(rows))
+    assert problems("data.jsonl") == [(2, "row_too_long")]
+    assert values("data.jsonl")[2] == good(2)
+
+
+def zipped():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.jsonl", "{}")
+    return buffer.getvalue()
+
+
+NOT_DATA = {
+    "empty": (b"", "is empty"),
+    "blank": (b" \n\n ", "white space"),
+    "zip": (zipped(), "zip archive"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    "html": (b"<!DOCTYPE html><html><body>Sign in</body></html>", "web page"),
+    "binary": (bytes(range(32)) * 50, "binary file"),
+    "utf16": ('{"text": "x"}'.encode("utf-16"), "iconv"),
+    "prose": (b"Dear reader,\nthis is a letter.\n", "no row can be read"),
+    "pdf": (b"%PDF-1.7 ...", "PDF"),
+    "damaged gzip": (gzip.compress(jsonl(ROWS))[:-20], "damaged gzip"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DATA)
+def test_what_is_not_data_is_refused_with_the_cure_and_nothing_is_written(workspace, name):
+    content, said = NOT_DATA[name]
+    (workspace / "data.jsonl").write_bytes(content)
+    with pytest.raises(BadData, match=said):
+        audit_dataset(AuditRequest(path="data.jsonl", output_dir="out"))
+    assert [path.name for path in workspace.iterdir()] == ["data.jsonl"]
+
+
+def test_one_bad_line_alone_is_named_by_its_number(workspace):
+    (workspace / "data.jsonl").write_bytes(b"\n\n{broken\n")
+    with pytest.raises(BadData, match=r"data\.jsonl:3"):
+        audit_dataset(AuditRequest(path="data.jsonl"))
+
+
+def test_a_missing_file_a_path_outside_and_a_full_folder_are_refused(workspace):
+    (workspace / "data.jsonl").write_bytes(jsonl(ROWS))
+    (workspace / "full").mkdir()
+    (workspace / "full" / "keep.txt").write_text("mine")
+    with pytest.raises(NotFound, match="check the spelling"):
+        audit_dataset(AuditRequest(path="nowhere.jsonl"))
+    with pytest.raises(OutsideWorkspace):
+        audit_dataset(AuditRequest(path="../data.jsonl"))
+    with pytest.raises(OutputExists, match="not empty"):
+        audit_dataset(AuditRequest(path="data.jsonl", output_dir="full"))
+    with pytest.raises(BadInput, match="columns"):
+        audit_dataset(AuditRequest(path="data.jsonl", columns={"prompt": "nope"}))
+
+
+def test_a_gzip_bomb_ends_in_an_error_and_not_in_memory(workspace, monkeypatch):
+    monkeypatch.setattr(source, "MIN_DECODED_BYTES", 2**20)
+    line = json.dumps({"text": "a" * 1000}).encode() + b"\n"
+    (workspace / "bomb.jsonl.gz").write_bytes(gzip.compress(line * 20_000))
+    with pytest.raises(BadData, match="decodes to more than 1 MiB"):
+        audit_dataset(AuditRequest(path="bomb.jsonl.gz"))
+
+
+def test_a_parquet_bomb_ends_in_an_error(workspace, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(source, "MIN_DECODED_BYTES", 2**20)
+    pq.write_table(pa.table({"text": ["a" * 100_000] * 4000}), workspace / "bomb.parquet")
+    assert (workspace / "bomb.parquet").stat().st_size < 20_000
+    with pytest.raises(BadData, match="decodes to more than 1 MiB"):
+        audit_dataset(AuditRequest(path="bomb.parquet"))
