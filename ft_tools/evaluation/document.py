@@ -95,22 +95,21 @@ def _summary(report: EvaluationReport) -> Html:
 
 
 def _group(title: str, rows: Sequence[Comparison]) -> Html:
-    drawn = [row for row in rows if row.unit in {"fraction", "preference"}]
-    others = [row for row in rows if row not in drawn]
     charts = ""
-    for some, label in ((drawn, "difference"), (others, "difference, in units of the measure")):
-        if some:
-            charts += interval_chart(
-                [(_name(row), row.ci_low, row.difference, row.ci_high) for row in some],
-                title=f"{title}: tuned minus baseline",
-                x_label=f"{label}, with its 95% interval",
-            )
+    for unit, up in dict.fromkeys((row.unit, row.higher_is_better) for row in rows):
+        some = [row for row in rows if (row.unit, row.higher_is_better) == (unit, up)]
+        charts += interval_chart(
+            [(row.metric, row.ci_low, row.difference, row.ci_high) for row in some],
+            title=f"{title}: tuned minus baseline, 95% interval",
+            x_label=f"{unit}; {'above' if up else 'below'} zero is better",
+        )
     numbers = table(
-        ["measure", "baseline", "tuned", "examples", "p (Holm)", "detectable", "verdict"],
+        ["measure", "verdict", "baseline", "tuned", "p (Holm)", "detectable", "examples"],
         [
             [
-                *(row.metric, row.baseline, row.tuned, row.num_examples, row.p_adjusted),
-                *(row.minimum_detectable_effect, badge(_said(row.verdict), _tone(row.verdict))),
+                *(row.metric, badge(_said(row.verdict), _tone(row.verdict))),
+                *(row.baseline, row.tuned, _p_value(row.p_adjusted)),
+                *(row.minimum_detectable_effect, row.num_examples),
             ]
             for row in rows
         ],
@@ -181,8 +180,8 @@ def _row(sample: Sample) -> list[object]:
     return [f"line {sample.line}\n{asked}", wanted, marked(wanted, before), marked(wanted, after)]
 
 
-def _name(row: Comparison) -> str:
-    return row.metric if row.higher_is_better else f"{row.metric} (lower is better)"
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _said(verdict: str) -> str:

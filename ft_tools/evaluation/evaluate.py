@@ -17,6 +17,7 @@ from ft_tools.evaluation.models import (
     find_baseline,
     model_plan,
     tokenizer_files,
+    trained_over_quantized,
     weight_bytes,
 )
 from ft_tools.evaluation.reports import EvaluatePlan, EvaluateRequest
@@ -184,6 +185,11 @@ def _warnings(
         found.append(
             f"{len(examples)} examples may be too few: a change of {effect:g} takes about "
             f"{needed}; what is not shown then is called underpowered, not absent"
+        )
+    if trained_over_quantized(tuned):
+        found.append(
+            "the adapter was trained over 4-bit weights and is measured over the full ones, as "
+            "merge_and_quantize ships it"
         )
     if overlap and overlap.num_near:
         found.append(f"{overlap.num_near} held-out examples are nearly in the training data")

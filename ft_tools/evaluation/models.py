@@ -103,6 +103,14 @@ def tokenizer_files(source: ModelSource) -> str:
     return ""
 
 
+def trained_over_quantized(source: ModelSource) -> bool:
+    """Tell whether an adapter was trained over 4-bit weights."""
+    if source.run_id is None or source.kind != "adapter":
+        return False
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    return bool(plan.get("quantization"))
+
+
 def _trained_on_text(source: ModelSource) -> bool:
     if source.run_id is None:
         return False

@@ -52,7 +52,7 @@ class EvaluateRequest(Request):
     )
     max_new_tokens: int = Field(256, ge=1, le=8192, description="Longest output, in tokens.")
     max_examples: int | None = Field(None, ge=1, description="Use only the first so many.")
-    batch_size: int = Field(16, ge=1, le=512, description="Prompts generated at a time.")
+    batch_size: int = Field(32, ge=1, le=512, description="Prompts generated at a time.")
     seed: int = Field(0, ge=0, description="Of the resampling; generation itself is greedy.")
     smallest_effect_fraction: float = Field(
         0.1, gt=0, le=1, description="Smallest change that would matter, in units of the metric."
