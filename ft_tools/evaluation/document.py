@@ -181,7 +181,7 @@ def _row(sample: Sample) -> list[object]:
 
 
 def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _said(verdict: str) -> str:

@@ -173,38 +173,52 @@ def _warnings(
     tuned: ModelSource,
     baseline: ModelSource,
 ) -> list[str]:
+    found = _about_models(tuned, baseline, alone=request.baseline is None)
+    if overlap is not None:
+        found += _about_data(request, examples, overlap)
+    if "rouge" in metrics and not is_latin([example.reference for example in examples]):
+        found.append("ROUGE counts words and characters of all scripts here, not only Latin ones")
+    if request.lm_eval_tasks and not request.task_paths:
+        found.append("lm-eval tasks without task_paths are fetched from the Hub")
+    return found
+
+
+def _about_data(
+    request: EvaluateRequest, examples: Sequence[HeldOut], overlap: Contamination
+) -> list[str]:
     found = []
-    if tuned == baseline and request.baseline is None:
-        found.append(
-            f"{tuned.name} came from no other model that is known: it is measured alone; pass "
-            "`baseline` for a comparison"
-        )
     effect = request.smallest_effect_fraction
     needed = examples_needed(effect, DISCORDANCE)
-    if examples and detectable_effect(len(examples), DISCORDANCE) > effect:
+    if detectable_effect(len(examples), DISCORDANCE) > effect:
         found.append(
             f"{len(examples)} examples may be too few: a change of {effect:g} takes about "
             f"{needed}; what is not shown then is called underpowered, not absent"
+        )
+    if overlap.num_near:
+        found.append(f"{overlap.num_near} held-out examples are nearly in the training data")
+    if overlap.not_checked:
+        found.append("training files are gone, so contamination was not checked against them")
+    elif not overlap.checked_against:
+        found.append("the training data of this model is not known: contamination is not checked")
+    return found
+
+
+def _about_models(tuned: ModelSource, baseline: ModelSource, *, alone: bool) -> list[str]:
+    found = []
+    if tuned == baseline and alone:
+        found.append(
+            f"{tuned.name} came from no other model that is known: it is measured alone; pass "
+            "`baseline` for a comparison"
         )
     if trained_over_quantized(tuned):
         found.append(
             "the adapter was trained over 4-bit weights and is measured over the full ones, as "
             "merge_and_quantize ships it"
         )
-    if overlap and overlap.num_near:
-        found.append(f"{overlap.num_near} held-out examples are nearly in the training data")
-    if overlap and overlap.not_checked:
-        found.append("training files are gone, so contamination was not checked against them")
-    if examples and overlap and not overlap.checked_against and not overlap.not_checked:
-        found.append("the training data of this model is not known: contamination is not checked")
     templates = {chat_template(source) for source in (tuned, baseline)}
     if len(templates) > 1 and None not in templates:
         found.append("the chat templates differ: both models get prompts in the tuned one's")
     tokenizers = {tokenizer_files(source) for source in (tuned, baseline)}
     if len(tokenizers) > 1 and "" not in tokenizers:
         found.append("the tokenizers differ: perplexity is compared as bits per byte")
-    if "rouge" in metrics and not is_latin([example.reference for example in examples]):
-        found.append("ROUGE counts words and characters of all scripts here, not only Latin ones")
-    if request.lm_eval_tasks and not request.task_paths:
-        found.append("lm-eval tasks without task_paths are fetched from the Hub")
     return found
