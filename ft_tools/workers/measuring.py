@@ -1,0 +1,317 @@
+"""The steps of an evaluation: generate, measure references, score, ask the judge, compare.
+
+Outputs are saved as they come (outputs.jsonl), so a resumed run goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rouge_score import rouge_scorer
+
+from ft_tools.evaluation import metrics
+from ft_tools.evaluation.choose import is_latin
+from ft_tools.evaluation.general import NEW_TOKENS, general_prompts, general_texts
+from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.judge import Judged, JudgeUnavailable, endpoint, judge_all
+from ft_tools.evaluation.reports import Comparison, EvaluatePlan, EvaluateRequest
+from ft_tools.evaluation.scoring import (
+    Answered,
+    Rouge,
+    Scores,
+    Settings,
+    assemble,
+    compare_macro_f1,
+    compare_scores,
+    score,
+)
+from ft_tools.evaluation.statistics import Paired, compare
+from ft_tools.publish import append_line
+from ft_tools.runs.session import Session, Stopped
+from ft_tools.workers.generation import (
+    Likelihood,
+    Pair,
+    TransformersWriter,
+    Writer,
+    generate_all,
+    whole_text,
+)
+
+SIDES = ("baseline", "tuned")
+LIKELIHOOD_BATCH = 4
+
+Saved = dict[tuple[str, str, int], dict[str, Any]]
+"""(set, side, line or number) -> a line of outputs.jsonl."""
+
+
+@dataclass
+class Job:
+    """What the steps of an evaluation share."""
+
+    session: Session
+    request: EvaluateRequest
+    plan: EvaluatePlan
+    pair: Pair
+    examples: list[HeldOut]
+    saved: Saved
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        """Return what the comparisons have in common."""
+        clusters = [e.cluster for e in self.examples if e.cluster is not None]
+        return Settings(
+            seed=self.request.seed,
+            smallest_effect=self.request.smallest_effect_fraction,
+            clusters=clusters or None,
+        )
+
+    def writer(self, side: str) -> Writer:
+        """Return the model of a side."""
+        return self.pair.baseline if side == "baseline" else self.pair.tuned
+
+    def check_stop(self) -> None:
+        """End here if that was asked; everything so far is saved.
+
+        Raises:
+            Stopped: It was asked.
+        """
+        if self.session.should_stop:
+            raise Stopped
+
+
+def read_outputs(path: Path) -> Saved:
+    """Read what an earlier attempt wrote; a torn last line is dropped."""
+    saved: Saved = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+                saved[row["set"], row["side"], row["line"]] = row
+            except (ValueError, LookupError, TypeError):
+                continue
+    return saved
+
+
+def generate(
+    job: Job, name: str, side: str, prompts: Sequence[tuple[int, str]], max_new_tokens: int
+) -> list[Answered]:
+    """Generate what is missing of a set of (line, prompt), and return all of it in order."""
+    if job.plan.alone and side == "tuned":
+        side = "baseline"
+    missing = [(line, prompt) for line, prompt in prompts if (name, side, line) not in job.saved]
+    done, total = len(prompts) - len(missing), len(prompts)
+    began = time.monotonic()
+    texts = [prompt for _, prompt in missing]
+    batches = generate_all(job.writer(side), texts, max_new_tokens, job.plan.batch_size)
+    for indices, outputs, seconds in batches if missing else ():
+        for i, output in zip(indices, outputs, strict=True):
+            row = {
+                "set": name,
+                "side": side,
+                "line": missing[i][0],
+                "text": output.text,
+                "num_tokens": output.num_tokens,
+                "finished": output.finished,
+                "seconds": round(seconds / len(indices), 4),
+            }
+            append_line(job.session.run_dir / "outputs.jsonl", json.dumps(row))
+            job.saved[name, side, missing[i][0]] = row
+        done += len(indices)
+        fresh = done - (total - len(missing))
+        eta = (time.monotonic() - began) / fresh * (total - done)
+        job.session.progress(done, total, eta)
+        job.check_stop()
+    rows = [job.saved[name, side, line] for line, _ in prompts]
+    return [Answered(r["text"], r["num_tokens"], r["finished"], r["seconds"]) for r in rows]
+
+
+def generate_held_out(job: Job, side: str) -> list[Answered]:
+    """Generate one model's answers to the held-out prompts."""
+    job.session.phase(f"generating: held-out examples, {side}")
+    prompts = [(e.line, job.pair.render(e, job.plan.rendering)) for e in job.examples]
+    return generate(job, "held_out", side, prompts, job.plan.max_new_tokens)
+
+
+def compare_held_out(
+    job: Job, answers: dict[str, list[Answered]]
+) -> tuple[list[Comparison], tuple[Scores, Scores]]:
+    """Score and compare everything that was chosen for the held-out examples."""
+    references = [example.reference for example in job.examples]
+    chosen = list(job.plan.metrics)
+    rouge = rouge_function(references) if "rouge" in chosen else None
+    before, after = (
+        score(chosen, answers[side], references, pattern=job.request.regex, rouge=rouge)
+        for side in SIDES
+    )
+    if "perplexity" in chosen:
+        add_likelihoods(job, before, after)
+    settings = job.settings
+    found: dict[str, Paired] = {}
+    means: dict[str, tuple[float, float]] = {}
+    for name in before:
+        found[name] = compare(
+            before[name],
+            after[name],
+            clusters=settings.clusters,
+            scale=metrics.METRICS[name].scale,
+            seed=settings.seed,
+        )
+        means[name] = (fmean(before[name]), fmean(after[name]))
+    if "classification" in chosen:
+        texts = [[answer.text for answer in answers[side]] for side in SIDES]
+        paired, values = compare_macro_f1(texts[0], texts[1], references, settings.seed)
+        found["macro_f1"], means["macro_f1"] = paired, values
+    if "judge" in chosen:
+        add_judge(job, answers, found, means)
+    return assemble(found, means, settings), (before, after)
+
+
+def rouge_function(references: Sequence[str]) -> Rouge:
+    """Return rouge-score's F values; its own tokenizer unless the texts are not Latin."""
+    names = ["rouge1", "rouge2", "rougeL"]
+    tokenizer = None if is_latin(references) else _AllScripts()
+    scorer = rouge_scorer.RougeScorer(names, use_stemmer=False, tokenizer=tokenizer)
+
+    def rouge(output: str, reference: str) -> dict[str, float]:
+        scores = scorer.score(reference, output)
+        return {name: float(scores[name].fmeasure) for name in names}
+
+    return rouge
+
+
+class _AllScripts:
+    """Words of any script for rouge-score; where a script has no spaces, its characters."""
+
+    def tokenize(self, text: str) -> list[str]:
+        tokens: list[str] = []
+        for word in metrics.words(text):
+            # Kana, CJK and Hangul start at U+3040; they write without spaces, or nearly so.
+            tokens += list(word) if any(ord(c) >= 0x3040 for c in word) else [word]
+        return tokens
+
+
+def add_likelihoods(job: Job, before: Scores, after: Scores) -> None:
+    """Measure how well each model predicts the references, in units both share."""
+    sides = [job.writer(side) for side in SIDES]
+    if not all(isinstance(writer, TransformersWriter) for writer in sides):
+        job.notes.append("perplexity is not measured for GGUF files")
+        return
+    job.session.phase("measuring the references")
+    texts = []
+    for example in job.examples:
+        prompt = job.pair.render(example, job.plan.rendering)
+        writer = job.pair.tuned if job.pair.tuned.template else job.pair.baseline
+        assert isinstance(writer, TransformersWriter)
+        texts.append((prompt, whole_text(writer, prompt, example, job.plan.rendering)))
+    found = [measure(job, writer, texts) for writer in sides]
+    add_shared_unit(job, found, before, after)
+
+
+def add_shared_unit(job: Job, found: list[list[Likelihood]], before: Scores, after: Scores) -> None:
+    """Put likelihoods into the scores: per token, or per byte where the tokens differ."""
+    same = job.pair.same_tokens()
+    name = "log_perplexity" if same else "bits_per_byte"
+    for scores, side in zip((before, after), found, strict=True):
+        scores[name] = [
+            one.nats / one.num_tokens if same else one.nats / one.num_bytes / 0.6931471805599453
+            for one in side
+        ]
+
+
+def measure(job: Job, writer: Writer, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
+    """Measure (prompt, whole text) pairs in batches of similar length."""
+    assert isinstance(writer, TransformersWriter)
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i][1]))
+    found: dict[int, Likelihood] = {}
+    for start in range(0, len(order), LIKELIHOOD_BATCH):
+        batch = order[start : start + LIKELIHOOD_BATCH]
+        values = writer.likelihoods([texts[i] for i in batch])
+        found |= dict(zip(batch, values, strict=True))
+        job.session.progress(len(found), len(texts))
+        job.check_stop()
+    return [found[i] for i in range(len(texts))]
+
+
+def evaluate_general(job: Job) -> list[Comparison]:
+    """Compare what the models could do before: general text, and a few questions of each kind."""
+    before, after = Scores(), Scores()
+    sides = [job.writer(side) for side in SIDES]
+    settings = Settings(job.request.seed, job.request.smallest_effect_fraction)
+    if all(isinstance(writer, TransformersWriter) for writer in sides):
+        job.session.phase("measuring general text")
+        texts = [("", text) for text in general_texts()]
+        add_shared_unit(job, [measure(job, writer, texts) for writer in sides], before, after)
+    asked = general_prompts()
+    rendered = [
+        (i, job.pair.render(HeldOut(line=i, messages=[{"role": "user", "content": p.prompt}]),
+                            "chat"))
+        for i, p in enumerate(asked)
+    ]  # fmt: skip
+    for scores, side in zip((before, after), SIDES, strict=True):
+        job.session.phase(f"generating: general questions, {side}")
+        answers = generate(job, "general", side, rendered, NEW_TOKENS)
+        passed = [float(p.passes(a.text)) for p, a in zip(asked, answers, strict=True)]
+        scores["general_questions"] = [
+            value for value, p in zip(passed, asked, strict=True) if p.kind != "refusal"
+        ]
+        scores["refusals"] = [
+            value for value, p in zip(passed, asked, strict=True) if p.kind == "refusal"
+        ]
+    rows = compare_scores(before, after, settings)
+    return [
+        row.model_copy(update={"metric": f"general_{row.metric}"})
+        if row.metric in {"log_perplexity", "bits_per_byte"}
+        else row
+        for row in rows
+    ]
+
+
+def add_judge(
+    job: Job,
+    answers: dict[str, list[Answered]],
+    found: dict[str, Paired],
+    means: dict[str, tuple[float, float]],
+) -> None:
+    """Let the judge compare the answers; a judge that fails costs only its own measure."""
+    job.session.phase("judging")
+    path = job.session.run_dir / "judge.jsonl"
+    rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    done = {one.index: one for one in (Judged(**json.loads(row)) for row in rows)}
+    texts = [
+        (e.asked, b.text, a.text)
+        for e, b, a in zip(job.examples, answers["baseline"], answers["tuned"], strict=True)
+    ]
+    request = job.request
+    assert request.judge_url is not None and request.judge_model is not None  # noqa: PT018
+    try:
+        ask = endpoint(request.judge_url, request.judge_model, request.judge_key_variable)
+        budget = request.judge_max_calls
+        for one in judge_all(ask, request.judge_criterion, texts, max_calls=budget, done=done):
+            append_line(path, json.dumps(one.__dict__))
+            done[one.index] = one
+            job.session.progress(len(done), len(texts))
+            job.check_stop()
+    except JudgeUnavailable as error:
+        job.session.event(str(error), "warning")
+        job.notes.append(f"the judge stopped after {len(done)} of {len(texts)} examples: {error}")
+    if len(done) < 2:
+        return
+    wins = [done[i].score for i in sorted(done)]
+    found["judge"] = compare([1 - win for win in wins], wins, seed=request.seed)
+    means["judge"] = (1 - fmean(wins), fmean(wins))
+    consistent = sum(one.consistent for one in done.values()) / len(done)
+    alike = [
+        done[i].score
+        for i in done
+        if abs(len(texts[i][1]) - len(texts[i][2])) <= 0.25 * max(len(texts[i][1]), 1)
+    ]
+    shown = f"{fmean(alike):.2f} on {len(alike)}" if alike else "unknown, on none"
+    job.notes.append(
+        f"judge: both orders agreed on {consistent:.0%} of {len(done)} examples; preference for "
+        f"the tuned model {shown} whose answers are of similar length"
+    )
