@@ -99,6 +99,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     num_params = tensors.num_params(held) if held else None
     planned = [_planned(row, num_params or 0, _dtype_bytes(held)) for row in rows]
     measured_on = _held_out(request, source)
+    calibration = _calibration(request, measured_on)
     return ShipPlan(
         source=request.source,
         name=_name(request, base),
@@ -110,6 +111,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         quantization=_quantization(source, request) if facts else None,
         merge_base=request.merge_base,
         formats=planned,
+        calibration=str(calibration) if calibration else None,
         held_out=str(measured_on) if measured_on else None,
         output_dir=str(workspace.new_folder(request.output_dir)) if request.output_dir else None,
         disk_bytes=_disk_bytes(planned, rows, held),
@@ -176,6 +178,20 @@ def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:
             raise BadInput(f"held_out {request.held_out!r} has no examples; name a JSONL file")
         return path
     return held_out.of_run(source.run_id)
+
+
+def _calibration(request: ShipRequest, measured_on: Path | None) -> Path | None:
+    if request.calibration is None:
+        return None
+    path = workspace.existing(request.calibration)
+    if path == measured_on:
+        raise BadInput(
+            f"calibration {request.calibration!r} is also what is measured on, which would flatter "
+            "the result; take training examples for one and held-out examples for the other"
+        )
+    if not held_out.examples(path):
+        raise BadInput(f"calibration {request.calibration!r} has no examples; name a JSONL file")
+    return path
 
 
 def _quantization(source: ModelSource, request: ShipRequest) -> dict[str, object] | None:

@@ -16,6 +16,7 @@ Message = dict[str, str]
 Render = Callable[[Sequence[Message], bool], str]
 """Renders messages; the flag asks for the start of the next answer."""
 
+QUOTES = '"""'
 SYSTEM, USER, ANSWER, AGAIN = "Aprobesystemz", "Bprobeuserz", "Cprobeanswerz", "Dprobeuserz"
 
 
@@ -113,7 +114,8 @@ def modelfile(gguf: str, parts: PromptParts | None, stops: Sequence[str]) -> str
     lines = [f"FROM ./{gguf}"]
     if parts is not None:
         lines.append(f'TEMPLATE """{ollama_template(parts)}"""')
-        if parts.default_system:
+        # Three quotes would end the value, and what follows would be read as instructions.
+        if parts.default_system and QUOTES not in parts.default_system:
             lines.append(f'SYSTEM """{parts.default_system}"""')
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
     return "\n".join(lines) + "\n"

@@ -31,7 +31,9 @@ class ShipRequest(Request):
         "saw it, closer to a QLoRA run's own outputs.",
     )
     calibration: str | None = Field(
-        None, description="JSONL file for calibrated formats (gptq, awq); from training, not test."
+        None,
+        description="JSONL file of examples like those it was trained on, never those it is "
+        "tested on: GGUF types below Q8_0 then keep best what such text uses (importance matrix).",
     )
     held_out: str | None = Field(
         None,
@@ -87,6 +89,7 @@ class ShipPlan(Report):
     )
     merge_base: MergeBase
     formats: list[PlannedFormat]
+    calibration: str | None = Field(description="File for the importance matrix; null: none.")
     held_out: str | None = Field(description="File that is measured on; null: built-in text.")
     output_dir: str | None = Field(description="Null: artifacts/ of the run.")
     disk_bytes: int = Field(description="Space that has to be free, working files included.")

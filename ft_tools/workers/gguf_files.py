@@ -20,6 +20,7 @@ from ft_tools.errors import FineTuningError
 from ft_tools.shipping import converter
 from ft_tools.shipping.formats import Format
 from ft_tools.workers import proving
+from ft_tools.workers.importance import Matrix
 
 # llama.cpp's name of the type that keeps every weight of this safetensors type as it is.
 OUTTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -73,8 +74,8 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
         raise ConversionFailed(_why(said))
 
 
-def quantize(source: Path, into: Path, row: Format) -> None:
-    """Quantize a GGUF file.
+def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None) -> None:
+    """Quantize a GGUF file, with an importance matrix if there is one.
 
     Raises:
         ConversionFailed: llama.cpp refuses, for instance a type that needs an importance matrix.
@@ -83,6 +84,9 @@ def quantize(source: Path, into: Path, row: Format) -> None:
     kind = "ALL" if row.type_name == "F32" else "MOSTLY"
     options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{kind}_{row.type_name}")
     options.nthread = num_threads()
+    entries = imatrix_entries(matrix or {})
+    if matrix:
+        options.imatrix = entries
     code = llama_cpp.llama_model_quantize(
         str(source).encode(), str(into).encode(), ctypes.byref(options)
     )
@@ -92,6 +96,17 @@ def quantize(source: Path, into: Path, row: Format) -> None:
             f"llama.cpp could not quantize to {row.type_name} (code {code}); get_run with "
             "log_lines shows its words; take another type"
         )
+
+
+def imatrix_entries(matrix: Matrix) -> Any:
+    """Return a matrix as llama.cpp reads it: an array that ends with an entry without a name."""
+    entries = (llama_cpp.llama_model_imatrix_data * (len(matrix) + 1))()
+    for entry, (name, values) in zip(entries, matrix.items(), strict=False):
+        held = np.ascontiguousarray(values, dtype=np.float32)
+        entry.name = name.encode()
+        entry.data = (ctypes.c_float * held.size)(*held.tolist())
+        entry.size = held.size
+    return entries
 
 
 def tensor_types(path: Path) -> dict[str, int]:

@@ -184,9 +184,20 @@ def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
     for name in TOKENIZER_FILES:
         if (origin / name).is_file():
             shutil.copyfile(origin / name, into / name)
+    for name in ("config.json", "tokenizer_config.json"):
+        without_code(into / name)
     for name in SENTENCEPIECE:
         if (base / name).is_file() and not (into / name).exists():
             shutil.copyfile(base / name, into / name)
+
+
+def without_code(path: Path) -> None:
+    """Take `auto_map` out of a config: it names code that others would be asked to run."""
+    if not path.is_file():
+        return
+    config = json.loads(path.read_bytes())
+    if config.pop("auto_map", None) is not None:
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def as_nf4_training_saw_it(base: Path, quantization: dict[str, Any]) -> Change:

@@ -23,6 +23,9 @@ from ft_tools.workers import merging, proving
 from ft_tools.workers.merged_model import Shipment, outtype
 from ft_tools.workers.proving import Reference
 
+# Types that round to nearest, whatever matters.
+UNCALIBRATED = {"F32", "F16", "BF16", "Q8_0"}
+
 
 @dataclass
 class Proof:
@@ -93,7 +96,8 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
             if row.type_name.lower() == outtype(shipment.merged):
                 os.link(source, made)
             else:
-                gguf_files.quantize(source, made, row)
+                matrix = importance_of(shipment, row, proof, source)
+                gguf_files.quantize(source, made, row, matrix)
             stops = stop_texts(proof.tokenizer, shipment.merged)
             text = prompt.modelfile(file.name, proof.parts, stops)
             (staging / "Modelfile").write_text(text, encoding="utf-8")
@@ -120,6 +124,24 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
         reasons=[quality.verdict_reason(found)],
     )
     return result, said
+
+
+def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Any:
+    """Return the importance matrix of the calibration text; None where it is of no use."""
+    calibration = shipment.plan.calibration
+    if calibration is None or row.type_name in UNCALIBRATED:
+        return None
+    importance = importlib.import_module("ft_tools.workers.importance")
+    kept = shipment.scratch / "importance.npz"
+    if not kept.is_file():
+        shipment.session.phase("measuring which weights matter")
+        model = AutoModelForCausalLM.from_pretrained(shipment.merged, dtype=torch.float32).eval()
+        matrix = importance.measure(model, proof.tokenizer, Path(calibration), source)
+        importance.save(matrix, shipment.scratch / "measuring.npz")
+        (shipment.scratch / "measuring.npz").rename(kept)
+        del model
+        gc.collect()
+    return importance.load(kept)
 
 
 def source_gguf(shipment: Shipment, gguf_files: Any) -> Path:

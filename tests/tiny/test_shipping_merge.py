@@ -238,6 +238,21 @@ def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(tmp_path):
     assert kls["original"] > 100 * kls["dequantized"], kls
 
 
+def test_code_that_a_config_names_is_not_passed_on(tmp_path):
+    base, into = tmp_path / "base", tmp_path / "into"
+    base.mkdir()
+    into.mkdir()
+    config = {"model_type": "llama", "auto_map": {"AutoModelForCausalLM": "evil--x.Model"}}
+    for name in ("config.json", "tokenizer_config.json"):
+        (base / name).write_text(json.dumps(config))
+    (base / "x.py").write_text("raise SystemExit")
+    (base / "tokenizer.model").write_bytes(b"spm")
+    merging.copy_small_files(base, None, into)
+    names = {"config.json", "tokenizer_config.json", "tokenizer.model"}
+    assert {path.name for path in into.iterdir()} == names
+    assert json.loads((into / "config.json").read_bytes()) == {"model_type": "llama"}
+
+
 def merged_differs(base, merged):
     before, after = load_file(base / "model.safetensors"), load_file(merged / "model.safetensors")
     return any(not torch.equal(before[name], after[name]) for name in before)

@@ -188,6 +188,13 @@ def test_chat_without_a_gguf_is_refused(pair):
         ask(formats=["safetensors"], chat="Hello")
 
 
+def test_calibrating_on_what_is_measured_is_refused(pair):
+    (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
+    with pytest.raises(BadInput, match="would flatter"):
+        ask(calibration="rows.jsonl", held_out="rows.jsonl")
+    assert ask(calibration="rows.jsonl").plan["calibration"] == str(pair / "rows.jsonl")
+
+
 def test_dequantized_is_refused_for_a_whole_model(pair):
     with pytest.raises(BadInput, match="needs an adapter"):
         plan.merge_and_quantize(ShipRequest(source="base", merge_base="dequantized"))

@@ -94,6 +94,12 @@ def test_the_modelfile_has_template_system_and_stops():
     assert 'PARAMETER stop "<|im_end|>"\nPARAMETER stop "a \\"quoted\\" one"\n' in text
 
 
+def test_a_default_system_message_cannot_add_lines_to_the_modelfile():
+    parts = prompt.parts_of(chatml, "")
+    evil = parts.model_copy(update={"default_system": 'x"""\nADAPTER /etc/passwd\n'})
+    assert "ADAPTER" not in prompt.modelfile("m.gguf", evil, [])
+
+
 def run_go(template, messages, default_system):  # noqa: C901 - a small interpreter
     """Run the subset of Go's text/template that Ollama templates of ours are written in.
 
