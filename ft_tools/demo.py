@@ -30,7 +30,7 @@ DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 PAIRS = "tickets_preferences.jsonl"
 POLL_SECONDS = 1.0
 TRAINING = {
-    "num_train_epochs": 2,
+    "num_train_epochs": 1,
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 1,
     "max_length": 256,

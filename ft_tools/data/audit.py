@@ -21,6 +21,7 @@ from ft_tools.data.source import find_sources
 from ft_tools.data.split import choose_validation
 from ft_tools.data.trainers import survival
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
+from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import write_file
 from ft_tools.runs.start import start
 
@@ -108,6 +109,8 @@ def _require_packages(request: AuditRequest) -> None:
             )
     if request.model is not None and find_spec("transformers") is None:
         raise MissingExtra("train", "transformers")
+    if request.model is not None:
+        resolve_model(request.model)
 
 
 def find_lexical(scanned: Scan, request: AuditRequest) -> Near:
