@@ -7,13 +7,14 @@ from ft_tools import rules, workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import ModelSource, resolve_model
-from ft_tools.publish import require_space
+from ft_tools.publish import new_folder, require_space
 from ft_tools.runs import directory, start
 from ft_tools.runs.plan import Launch, plan_hash, require_same
 from ft_tools.training import (
     arguments,
     defaults,
     estimates,
+    exports,
     gates,
     memory,
     weights,
@@ -280,11 +281,21 @@ def _decided(request: TrainingRequest, device: Device) -> list[str]:
     return found
 
 
+def _exported(export_dir: str, plan: TrainingPlan) -> list[str]:
+    final = workspace.new_folder(export_dir)
+    with new_folder(final) as staging:
+        written = exports.write_exports(staging, plan)
+    return [str(final / path.name) for path in written]
+
+
 def _launch(kind: Literal["sft", "dpo"], request: Any, plan: TrainingPlan, parent: str) -> Launch:
     digest = plan_hash(plan)
     shown = plan.model_dump(mode="json")
     arguments_again = request.model_dump(mode="json", exclude_unset=True) | {"confirm": digest}
     if request.confirm is None:
+        arguments_again.pop("export_dir", None)
+        if request.export_dir is not None:
+            shown["export"] = _exported(request.export_dir, plan)
         why = "starts exactly this plan, once the user has agreed to it"
         step = NextStep(tool=f"launch_{kind}", arguments=arguments_again, why=why)
         return Launch(plan_hash=digest, plan=shown, warnings=plan.warnings, next_steps=[step])

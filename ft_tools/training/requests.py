@@ -42,6 +42,11 @@ class TrainingRequest(Request):
     accept_reason: str = Field(
         "", max_length=500, description="Why the user accepts them; it is kept in the plan."
     )
+    export_dir: str | None = Field(
+        None,
+        description="New folder for the plan as a TRL script and as TRL, Axolotl and LLaMA-Factory "
+        "YAML, to train elsewhere; written when the plan is shown, not when it is confirmed.",
+    )
     confirm: str | None = Field(
         None, description="plan_hash of the plan that was shown; without it nothing starts."
     )

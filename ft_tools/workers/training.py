@@ -28,7 +28,7 @@ from ft_tools import publish
 from ft_tools.errors import FineTuningError, Missing, Refused
 from ft_tools.publish import new_folder, sha256
 from ft_tools.runs.session import Session, Stopped
-from ft_tools.training import checkpoints
+from ft_tools.training import checkpoints, exports
 from ft_tools.training.examples import DatasetFacts
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.reports import DataReport, last_value
@@ -197,7 +197,7 @@ def publish_result(session: Session, plan: TrainingPlan, trainer: Trainer, token
 
 
 def write_lock(session: Session, plan: TrainingPlan, tokenizer: Any) -> Path:
-    """Write down everything that is needed to repeat the run."""
+    """Write down everything that is needed to repeat the run, here or with another trainer."""
     versions = {}
     for name in LOCKED_PACKAGES:
         try:
@@ -216,6 +216,9 @@ def write_lock(session: Session, plan: TrainingPlan, tokenizer: Any) -> Path:
         "chat_template_sha256": hashlib.sha256(str(template).encode()).hexdigest(),
         "command": ["python", "-m", f"ft_tools.workers.{plan.task}", "RUN_DIR"],
     }
+    folder = session.run_dir / exports.FOLDER
+    publish.private_folder(folder)
+    exports.write_exports(folder, plan)
     path = session.run_dir / LOCK_FILE
     publish.write_file(path, json.dumps(lock, indent=1, sort_keys=True))
     return path

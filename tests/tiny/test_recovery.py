@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,17 @@ from ft_tools import workspace as workspace_module
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
 from ft_tools.training import checkpoints
-from ft_tools.workers import sft
+from ft_tools.workers import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    DpoRequest,
     SftRequest,
     conversations,
     finished,
     launch,
     losses,
+    pairs,
     prepared,
     same_bits,
     wait_until,
@@ -96,3 +100,65 @@ def test_a_cancelled_run_keeps_a_checkpoint_that_can_be_trusted(request_):
     assert checkpoints.problems(found[-1]) == []
     assert checkpoints.step_of(found[-1]) == get_run(RunRequest(run_id=run_id)).progress.step
     assert not (Path(folder).parent / "artifacts").exists()
+
+
+KINDS = {
+    "sft-lora": ({"peft": DROPOUT}, {}),
+    "sft-full-packed": ({"method": "full"}, {"packing": True, "learning_rate": 1e-4}),
+    "sft-validated": ({"peft": DROPOUT, "validation": "held_out.jsonl"}, {"eval_steps": 3}),
+    "dpo-lora": ({"peft": DROPOUT}, {"learning_rate": 1e-4}),
+}
+WORK = {"sft": sft.work, "dpo": dpo.work}
+
+
+def test_10_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
+    assert kill_often(workspace, tiny_model_in, 3, seed=7) >= 10
+
+
+@pytest.mark.faults
+def test_100_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
+    assert kill_often(workspace, tiny_model_in, 26, seed=11) >= 100
+
+
+def kill_often(workspace, model, num_kills, seed):
+    """Run requests killed and undisturbed, compare every tensor and every loss; the kills."""
+    write_jsonl(workspace / "train.jsonl", conversations(30))
+    write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
+    write_jsonl(workspace / "pairs.jsonl", pairs(30))
+    asked = {kind: request_of(kind, model, 14 * num_kills) for kind in KINDS}
+    killed = {kind: prepared(asked[kind], f"k-{i}").run_dir for i, kind in enumerate(KINDS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tiny.killing", str(num_kills), str(seed)]
+        + [str(run_dir) for run_dir in killed.values()],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    for number, (kind, run_dir) in enumerate(killed.items()):
+        log = (run_dir / "log.txt").read_text(errors="replace")
+        assert answers[number]["return_code"] == 0, f"{kind}: {log[-3000:]}"
+        whole = prepared(asked[kind], f"w-{number}")
+        report = WORK[kind[:3]](whole)
+        name = Path(report.artifact).name
+        assert same_bits(weights_of(run_dir / "artifacts" / name), weights_of(report.artifact))
+        assert losses(run_dir.name) == losses(whole.run_dir.name)
+        again = json.loads((run_dir / "report.json").read_bytes())
+        assert again["best_step"] == report.best_step
+    return sum(answer["kills"] for answer in answers)
+
+
+def request_of(kind, model, steps):
+    """Return the request of a kind of run."""
+    given, training = KINDS[kind]
+    parts = {
+        "model": model,
+        "training": {**QUICK, "max_steps": steps, "logging_steps": 1, "save_steps": 3, **training},
+        "accept_findings": ["validation_unwatched", "dpo_learning_rate"],
+        "accept_reason": "a test",
+        **given,
+    }
+    if kind.startswith("dpo"):
+        return DpoRequest(dataset="pairs.jsonl", **parts)
+    return SftRequest(dataset="train.jsonl", **parts)

@@ -1,0 +1,79 @@
+"""A plan for other trainers: the same numbers under their names, and files that parse."""
+
+import ast
+import json
+
+import pytest
+
+from ft_tools.training import exports
+from ft_tools.training.launch import launch_sft, plan_dpo, plan_sft
+from tests.unit.test_training_launch import dpo, files, sft
+
+__all__ = ["files"]
+
+
+def parsed(text):
+    """Read our YAML, whose values are JSON."""
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {key: json.loads(value) for key, _, value in (line.partition(": ") for line in lines)}
+
+
+@pytest.fixture
+def plan(files):
+    training = {"learning_rate": 1e-4, "num_train_epochs": 2, "per_device_train_batch_size": 2}
+    return plan_sft(sft(validation="held_out.jsonl", peft={"r": 64}, training=training))
+
+
+def test_the_effective_batch_and_the_rate_are_the_same_everywhere(plan):
+    trl = exports.trl_arguments(plan)
+    axolotl = exports.axolotl_arguments(plan)
+    factory = exports.llama_factory_arguments(plan)
+    batches = {
+        trl["per_device_train_batch_size"] * trl["gradient_accumulation_steps"],
+        axolotl["micro_batch_size"] * axolotl["gradient_accumulation_steps"],
+        factory["per_device_train_batch_size"] * factory["gradient_accumulation_steps"],
+    }
+    assert batches == {plan.effective_batch} == {16}
+    assert trl["learning_rate"] == axolotl["learning_rate"] == factory["learning_rate"] == 1e-4
+    assert trl["lora_r"] == axolotl["lora_r"] == factory["lora_rank"] == 64
+    assert trl["use_rslora"] is axolotl["peft_use_rslora"] is factory["use_rslora"] is True
+    assert trl["max_length"] == axolotl["sequence_len"] == factory["cutoff_len"] == 256
+
+
+def test_only_answers_are_trained_elsewhere_too(plan):
+    assert exports.trl_arguments(plan)["assistant_only_loss"] is True
+    (data,) = exports.axolotl_arguments(plan)["datasets"]
+    assert (data["roles_to_train"], data["train_on_eos"]) == (["assistant"], "turn")
+
+
+def test_preferences_are_named_as_each_trainer_names_them(files):
+    plan = plan_dpo(dpo(training={"beta": 0.2}))
+    axolotl = exports.axolotl_arguments(plan)
+    assert (axolotl["rl"], axolotl["rl_beta"]) == ("dpo", 0.2)
+    assert exports.trl_arguments(plan)["beta"] == 0.2
+    assert "assistant_only_loss" not in exports.trl_arguments(plan)
+
+
+def test_every_written_file_parses_and_the_script_is_python(plan, tmp_path):
+    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    assert set(written) == {
+        "train.py",
+        "trl.yaml",
+        "axolotl.yaml",
+        "llama_factory.yaml",
+        "dataset_info.json",
+    }
+    ast.parse(written["train.py"])
+    assert "SFTTrainer(" in written["train.py"]
+    assert parsed(written["trl.yaml"])["learning_rate"] == 1e-4
+    assert parsed(written["axolotl.yaml"])["adapter"] == "lora"
+    info = json.loads(written["dataset_info.json"])
+    assert set(info) == {"train", "validation"}
+
+
+def test_a_plan_is_exported_when_it_is_shown_and_its_hash_stays(files):
+    shown = launch_sft(sft(export_dir="elsewhere"))
+    assert {path.rpartition("/")[2] for path in shown.plan["export"]} >= {"train.py", "trl.yaml"}
+    assert (files / "elsewhere" / "manifest.json").is_file()
+    assert shown.plan_hash == launch_sft(sft()).plan_hash
+    assert "export_dir" not in shown.next_steps[0].arguments
