@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.reports import Comparison, EvaluationReport
@@ -70,7 +71,7 @@ def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextSte
     verdicts = {row.verdict for row in [*rows, *report.general_ability]}
     if "regressed" in verdicts or "improved" not in verdicts:
         if "underpowered" in verdicts:
-            needed = examples_needed(smallest_effect, 0.2)
+            needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
             why = f"Needs about {needed} held-out examples to show a change of {smallest_effect:g}."
             return [NextStep(tool="evaluate", arguments={"model": report.tuned}, why=why)]
         why = "Look at the data again before training again."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools import facts
 from ft_tools.errors import NotFound
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered
 from ft_tools.evaluation.metrics import normalise, words
@@ -13,11 +14,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
 from ft_tools.training.examples import read_examples
 
-# Sequences of words that two texts share, of all that the held-out one has.
-# Source: Tulu 3 counts an evaluation example as covered from half of its 8-grams on,
-# https://arxiv.org/abs/2411.15124; we flag what is nearly the whole of it.
 GRAM = 5
-NEAR = 0.8
 MIN_GRAMS = 4
 MAX_LINES = 5
 # Word sequences that more than this part of the held-out examples have are left out.
@@ -60,8 +57,17 @@ def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
         elif isinstance(named, str):
             gone.append(named)
         lineage = directory.read_info(run_dir).lineage
-        run_id = lineage.get("parent_run") or lineage.get("sft_run") or lineage.get("source") or ""
+        run_id = lineage.get("parent_run", "")
     return there, gone
+
+
+def chose_the_checkpoint(source: ModelSource, held_out: Path | None) -> bool:
+    """Tell whether a run picked its checkpoint by the very file it is now measured on."""
+    if source.run_id is None or held_out is None:
+        return False
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    validation = plan.get("validation")
+    return isinstance(validation, dict) and validation.get("path") == str(held_out)
 
 
 def find_contamination(
@@ -86,9 +92,10 @@ def overlaps(
 ) -> tuple[set[int], set[int]]:
     """Return the lines that training repeats exactly, and those that it nearly repeats.
 
-    Exact: the question is the same but for case and spaces. Near: at least `NEAR` of the word
-    sequences of question and answer are in one training example.
+    Exact: the question is the same but for case and spaces. Near: most of the word sequences of
+    question and answer are in one training example (`evaluation.near_copy`).
     """
+    enough = facts.number("evaluation.near_copy")
     asked: dict[str, list[int]] = {}
     index: dict[tuple[str, ...], list[int]] = {}
     for example in held_out:
@@ -110,7 +117,7 @@ def overlaps(
         near.update(
             line
             for line, count in shared.items()
-            if sizes[line] >= MIN_GRAMS and count >= NEAR * sizes[line]
+            if sizes[line] >= MIN_GRAMS and count >= enough * sizes[line]
         )
     return exact, near
 

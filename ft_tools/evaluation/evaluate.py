@@ -4,11 +4,16 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from ft_tools import rules, workspace
+from ft_tools import facts, rules, workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation.choose import choose_metrics, is_latin
-from ft_tools.evaluation.contamination import Contamination, find_contamination, training_files
+from ft_tools.evaluation.contamination import (
+    Contamination,
+    chose_the_checkpoint,
+    find_contamination,
+    training_files,
+)
 from ft_tools.evaluation.general import NEW_TOKENS, general_prompts
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.models import (
@@ -27,10 +32,11 @@ from ft_tools.publish import sha256
 from ft_tools.runs.plan import Launch, plan_hash, require_same
 from ft_tools.runs.start import start
 
-# A part of the examples on which two versions of a model typically differ.
-# Source: Miller 2024, arXiv 2411.00640, worked example of section 5.
-DISCORDANCE = 0.2
 LEAK = "train_validation_leak"
+CHOSEN = (
+    "the run chose its checkpoint by this very file, so the tuned model looks a little better on "
+    "it than it is; measure on a third file"
+)
 # Measured: SmolLM2-135M in float32, batch of 16, 2 cores (benchmarks/evaluate.json); one output
 # token of one sequence costs this many seconds a byte of 16-bit weights.
 SECONDS_PER_TOKEN_BYTE = 2.6e-11
@@ -90,6 +96,7 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
     files, gone = training_files(tuned)
     overlap = find_contamination(examples, files, gone) if examples else None
     accepted = _accept(request, overlap)
+    discordance = facts.number("evaluation.discordance")
     num_prompts = len(general_prompts()) if request.general_ability else 0
     return EvaluatePlan(
         tuned=model_plan(tuned),
@@ -108,12 +115,15 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
         task_paths=[_folder(name) for name in request.task_paths],
         contamination=overlap,
         minimum_detectable_effect=(
-            round(detectable_effect(len(examples), DISCORDANCE), 4) if examples else None
+            round(detectable_effect(len(examples), discordance), 4) if examples else None
         ),
-        examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, DISCORDANCE),
+        examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         estimated_seconds=_seconds(request, [tuned, baseline], len(examples), num_prompts),
         accepted=accepted,
-        warnings=_warnings(request, examples, list(metrics), overlap, tuned, baseline),
+        warnings=[
+            *([CHOSEN] if chose_the_checkpoint(tuned, path) else []),
+            *_warnings(request, examples, list(metrics), overlap, tuned, baseline),
+        ],
     )
 
 
@@ -188,8 +198,9 @@ def _about_data(
 ) -> list[str]:
     found = []
     effect = request.smallest_effect_fraction
-    needed = examples_needed(effect, DISCORDANCE)
-    if detectable_effect(len(examples), DISCORDANCE) > effect:
+    discordance = facts.number("evaluation.discordance")
+    needed = examples_needed(effect, discordance)
+    if detectable_effect(len(examples), discordance) > effect:
         found.append(
             f"{len(examples)} examples may be too few: a change of {effect:g} takes about "
             f"{needed}; what is not shown then is called underpowered, not absent"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ft_tools import facts
 from ft_tools.evaluation import metrics
 from ft_tools.evaluation.choose import MEASURES
 from ft_tools.evaluation.held_out import HeldOut
@@ -12,8 +13,6 @@ from ft_tools.evaluation.metrics import METRICS
 from ft_tools.evaluation.reports import Comparison, OutputHealth, SampleLine
 from ft_tools.evaluation.statistics import Paired, compare, compare_statistic, holm, verdict
 
-# Twelve words in a row from the training answers are a copy; shorter ones are common phrases.
-COPY_WORDS = 12
 NUM_SAMPLES = 5
 
 Rouge = Callable[[str, str], Mapping[str, float]]
@@ -115,6 +114,11 @@ def assemble(
     ]
 
 
+def copied_words() -> int:
+    """Return how many words in a row from the training answers are a copy, not a phrase."""
+    return int(facts.number("evaluation.copied_words"))
+
+
 def health(
     outputs: Sequence[Answered],
     references: Sequence[str],
@@ -125,7 +129,7 @@ def health(
     Args:
         outputs: One for each reference.
         references: The wanted answers; what is copied from them is no copy.
-        known: Sequences of `COPY_WORDS` words of the training answers, where they are known.
+        known: Sequences of `copied_words()` words of the training answers, where those are known.
     """
     n = len(outputs)
     ratios = [
@@ -135,8 +139,9 @@ def health(
     ]
     copied = None
     if known:
+        size = copied_words()
         copied = sum(
-            metrics.longest_copy(output.text, known, COPY_WORDS) > 0
+            metrics.longest_copy(output.text, known, size) > 0
             and metrics.normalise(output.text) != metrics.normalise(reference)
             for output, reference in zip(outputs, references, strict=True)
         )

@@ -17,11 +17,11 @@ from ft_tools.evaluation.document import Sample, document
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.reports import Comparison, EvaluatePlan, EvaluateRequest, EvaluationReport
 from ft_tools.evaluation.scoring import (
-    COPY_WORDS,
     Answered,
     Scores,
     Settings,
     changed_lines,
+    copied_words,
     health,
 )
 from ft_tools.publish import sha256, write_file
@@ -99,7 +99,7 @@ def write_report(
     references = [example.reference for example in job.examples]
     overlap = job.plan.contamination
     files = [Path(path) for path in overlap.checked_against] if overlap else []
-    known = answer_grams([f for f in files if f.is_file()], COPY_WORDS, MAX_GRAMS)
+    known = answer_grams([f for f in files if f.is_file()], copied_words(), MAX_GRAMS)
     labels = sorted({metrics.label(reference) for reference in references})
     confusion = {}
     if "classification" in job.plan.metrics:

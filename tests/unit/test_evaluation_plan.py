@@ -96,6 +96,17 @@ def test_held_out_questions_that_were_trained_on_are_refused_unless_accepted(wor
     assert launch.plan["baseline"]["name"] == "base"
 
 
+def test_a_file_that_chose_the_checkpoint_is_no_fresh_test(workspace, base):
+    run = trained_run(workspace, questions(5))
+    held = write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
+    plan = workspace / "runs" / run / "plan.json"
+    request = EvaluateRequest(model=run, dataset="held.jsonl")
+    assert not any("chose its checkpoint" in line for line in evaluate(request).warnings)
+    known = json.loads(plan.read_text()) | {"validation": {"path": str(held)}}
+    plan.write_text(json.dumps(known))
+    assert any("chose its checkpoint" in line for line in evaluate(request).warnings)
+
+
 def test_a_question_differs_when_a_number_does():
     held = [HeldOut(line=1, prompt="Where is my parcel number 1?", reference="In Oslo.")]
     exact, near = overlaps(held, [("where is  my PARCEL number 1?", "x")])
