@@ -44,11 +44,9 @@ def saved_bytes(setup: Setup) -> float:
     """
     shape = setup.shape
     total = _norms(setup) + _attention(setup) + _targets(setup)
-    full = setup.method == "full"
-    if shape.gated:
-        per_width = 8.0 if full or _adapts(setup, MLP_OUTPUTS) else 6.0
-    else:
-        per_width = 4.0 if full or _adapts(setup, MLP_OUTPUTS) else 2.0
+    per_width = 6.0 if shape.gated else 2.0
+    if setup.method == "full":
+        per_width += 2.0  # the output projection's input, for the gradient of its weight
     total += per_width * _mlp_width(setup)
     if setup.residual_bytes == 4:
         total += 4.0 * shape.hidden_size
@@ -80,7 +78,12 @@ def working_bytes(setup: Setup) -> float:
 
 
 def backward_bytes(setup: Setup) -> float:
-    """Return the gradients alive in one block's backward pass, beyond what it saved."""
+    """Return the gradients alive in one block's backward pass, beyond what it saved.
+
+    Where all weights train, what a block saved is freed as fast as gradients appear.
+    """
+    if setup.method == "full":
+        return 0.0
     shape = setup.shape
     width = shape.intermediate_size + shape.shared_width
     return 2.0 * shape.hidden_size + (6.0 if shape.gated else 4.0) * width
@@ -152,7 +155,7 @@ def _targets(setup: Setup) -> float:
     for target in (m for m in setup.targets if m.copies == 1):
         source = _input_of(target)
         if own_copy or source not in seen:
-            kept = source in {"attention_output", "mlp_product"} and not own_copy
+            kept = source == "attention_output" and not own_copy
             total += 0.0 if kept else (4.0 if wide else 2.0) * target.d_in
         seen.add(source)
         if setup.dropout:
@@ -163,9 +166,13 @@ def _targets(setup: Setup) -> float:
 
 def _adapted_mlp(setup: Setup) -> float:
     """Adapters on the MLP move the peak to where their inputs and gradients meet."""
-    if not _adapts(setup, MLP_INPUTS) or setup.adapter_bytes == 2:
-        return 0.0
     shape = setup.shape
+    if setup.adapter_bytes == 2:
+        # The output projection's input is among the 12i already.
+        shared = _adapts(setup, MLP_OUTPUTS) and not setup.dropout
+        return -2.0 * shape.intermediate_size if shared else 0.0
+    if not _adapts(setup, MLP_INPUTS):
+        return 0.0
     if setup.autocast:
         return 8.0 * shape.hidden_size
     return 10.0 * shape.hidden_size - 2.0 * shape.intermediate_size
