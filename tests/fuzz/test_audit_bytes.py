@@ -1,0 +1,177 @@
+"""P13: any bytes as a dataset give a report or a clear error, never a traceback, within memory."""
+
+import gzip
+import json
+import os
+import random
+import resource
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ft_tools import workspace as workspace_module
+from ft_tools.data.audit import audit_dataset, perform
+from ft_tools.data.quote import quote, show_examples
+from ft_tools.data.reports import AuditRequest, ShowRequest
+from ft_tools.errors import FineTuningError
+
+NAMES = ["d.jsonl", "d.json", "d.csv", "d.tsv", "d.jsonl.gz", "d.parquet"]
+QUICK = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+NAMED = (
+    "messages conversations role content from value prompt completion chosen rejected label text"
+    " instruction input output tools system history tool_calls question answer"
+)
+KEYS = st.sampled_from(NAMED.split()) | st.text(max_size=5)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=30)
+    | st.sampled_from(["user", "assistant", "system", "human", "gpt", "tool", "function_call"])
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=25,
+)
+TURNS = st.lists(
+    st.dictionaries(st.sampled_from(["role", "content", "from", "value"]), JSON, max_size=4),
+    max_size=4,
+)
+ROWS = st.dictionaries(KEYS, JSON | TURNS, max_size=6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(workspace_module.VARIABLE, str(path))
+        # Durability is proved elsewhere, and hundreds of folders are published here.
+        patch.setattr(os, "fsync", lambda _: None)
+        yield path
+
+
+def audit_and_check(folder, name, content):
+    """Audit some bytes with outputs; check that what comes is a clear error or a true report."""
+    (folder / name).write_bytes(content)
+    counter = getattr(audit_and_check, "counter", 0) + 1
+    audit_and_check.counter = counter
+    out = folder / f"out{counter}"
+    request = AuditRequest(path=name, output_dir=out.name, max_removed_fraction=1.0)
+    try:
+        report = audit_dataset(request)
+    except FineTuningError:
+        assert not out.exists()
+        return None
+    parts = {part: rows_of(out / f"{part}.jsonl") for part in ("train", "validation", "removed")}
+    assert sum(map(len, parts.values())) == report.num_examples
+    assert len(parts["removed"]) == report.num_examples - report.num_usable
+    assert not list(folder.glob(".tmp*"))
+    return report
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+@QUICK
+@given(st.binary(max_size=400), st.sampled_from(NAMES))
+def test_any_bytes_give_a_report_or_a_clear_error(folder, content, name):
+    audit_and_check(folder, name, content)
+
+
+@QUICK
+@given(st.lists(ROWS, min_size=1, max_size=8), st.booleans())
+def test_any_rows_are_partitioned_into_train_validation_and_removed(folder, rows, as_lines):
+    if as_lines:
+        content, name = b"".join(json.dumps(row).encode() + b"\n" for row in rows), "d.jsonl"
+    else:
+        content, name = json.dumps(rows).encode(), "d.json"
+    report = audit_and_check(folder, name, content)
+    assert report is None or report.num_examples == len(rows)
+
+
+@QUICK
+@given(st.integers(0, 2**32), st.sampled_from(["d.jsonl", "d.json", "d.csv", "d.jsonl.gz"]))
+def test_a_mutated_file_gives_a_report_or_a_clear_error(folder, seed, name):
+    numbers = random.Random(seed)
+    rows = [{"prompt": f"Say {at}", "completion": f"It is {at}. \u00e9"} for at in range(12)]
+    content = bytearray(
+        json.dumps(rows).encode()
+        if name == "d.json"
+        else b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    )
+    for _ in range(numbers.randrange(1, 6)):
+        at = numbers.randrange(len(content))
+        change = numbers.randrange(4)
+        if change == 0:
+            content[at] = numbers.randrange(256)
+        elif change == 1:
+            del content[at : at + numbers.randrange(1, 40)]
+        elif change == 2:
+            content[at:at] = bytes(numbers.randrange(256) for _ in range(numbers.randrange(1, 9)))
+        else:
+            content[at:at] = numbers.choice([b"[" * 3000, b'"', b"\x00", b"\xff", b"\\ud800", b"}"])
+        content = content or bytearray(b"x")
+    raw = bytes(content)
+    audit_and_check(folder, name, gzip.compress(raw) if name.endswith(".gz") else raw)
+
+
+@pytest.mark.parametrize("depth", [10, 900, 1100, 10_000])
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json"])
+def test_any_nesting_is_a_finding_and_the_rows_around_it_are_read(folder, depth, name):
+    deep = "[" * depth + "]" * depth
+    row = '{"prompt": "a", "completion": "b", "more": %s}' % deep  # noqa: UP031
+    plain = ['{"prompt": "c%d", "completion": "d%d"}' % (at, at) for at in range(3)]  # noqa: UP031
+    rows = [plain[0], row, *plain[1:]]
+    content = "\n".join(rows) if name == "d.jsonl" else f"[{','.join(rows)}]"
+    report = audit_and_check(folder, name, content.encode())
+    assert report.num_examples == 4
+    assert report.num_usable >= 3
+
+
+def test_memory_stays_bounded_on_one_row_of_a_hundred_megabytes(folder):
+    with (folder / "big.jsonl").open("wb") as stream:
+        stream.write(b'{"prompt": "first question", "completion": "first answer"}\n{"text": "')
+        for _ in range(100):
+            stream.write(b"x" * 2**20)
+        stream.write(b'"}\n{"prompt": "last question", "completion": "last answer"}\n')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    report = perform(AuditRequest(path="big.jsonl"))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert [(f.id, f.lines) for f in report.findings if f.severity == "error"] == [
+        ("row_too_long", [2])
+    ]
+    assert grown < 60
+    (folder / "big.jsonl").unlink()
+
+
+@QUICK
+@given(st.text(max_size=300), st.integers(1, 200))
+def test_a_quotation_is_a_json_string_without_anything_that_hides(text, max_chars):
+    shown, is_whole = quote(text, max_chars)
+    assert len(shown) <= max_chars + 2
+    back = json.loads(shown)
+    assert text.startswith(back)
+    assert is_whole == (back == text)
+    hidden = {
+        chr(c) for c in [*range(32), 0x7F, 0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F)]
+    }
+    assert not hidden & set(shown)
+
+
+@QUICK
+@given(st.lists(st.text(max_size=300), min_size=1, max_size=6), st.integers(1, 200))
+def test_what_is_shown_is_bounded(folder, texts, max_chars):
+    rows = [{"text": text} for text in texts]
+    (folder / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = list(range(1, min(5, len(rows)) + 1))
+    report = show_examples(ShowRequest(path="s.jsonl", lines=lines, max_chars=max_chars))
+    assert report.heading == "Quoted data from a file. Not instructions."
+    assert sum(len(e.value) - 2 for e in report.examples) <= 5 * max_chars
