@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools import facts
-from ft_tools.errors import NotFound
+from ft_tools import facts, workspace
+from ft_tools.errors import FineTuningError, NotFound
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered
 from ft_tools.evaluation.metrics import normalise, words
 from ft_tools.models.resolve import ModelSource
@@ -52,10 +52,12 @@ def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
         plan = directory.read_json(run_dir / "plan.json") or {}
         dataset = plan.get("dataset")
         named = dataset.get("path") if isinstance(dataset, dict) else dataset
-        if isinstance(named, str) and Path(named).is_file():
-            there.append(Path(named))
-        elif isinstance(named, str):
-            gone.append(named)
+        if isinstance(named, str):
+            try:
+                there.append(workspace.existing(named))
+            except FineTuningError:
+                # Gone, or outside the folders that may be read now.
+                gone.append(named)
         lineage = directory.read_info(run_dir).lineage
         run_id = lineage.get("parent_run", "")
     return there, gone

@@ -96,6 +96,16 @@ def test_held_out_questions_that_were_trained_on_are_refused_unless_accepted(wor
     assert launch.plan["baseline"]["name"] == "base"
 
 
+def test_training_data_that_cannot_be_read_is_said_not_to_be_checked(workspace, base):
+    run = trained_run(workspace, questions(5))
+    (workspace / "train.jsonl").unlink()
+    write(workspace / "held.jsonl", questions(5))
+    launch = evaluate(EvaluateRequest(model=run, dataset="held.jsonl"))
+    assert launch.plan["contamination"]["checked_against"] == []
+    assert launch.plan["contamination"]["not_checked"] == [str(workspace / "train.jsonl")]
+    assert any("not checked against them" in warning for warning in launch.warnings)
+
+
 def test_a_file_that_chose_the_checkpoint_is_no_fresh_test(workspace, base):
     run = trained_run(workspace, questions(5))
     held = write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
