@@ -1,0 +1,152 @@
+"""Size, loss and speed of each format of the demo model, and what a merge takes beside PEFT's.
+
+`python benchmarks/quantize.py` writes quantize.json beside this file. Formats are made and measured
+by merge_and_quantize itself, on the demo model as it is; the merges run in processes of their own,
+so that the peak of one is not that of the other.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from ft_tools import workspace
+from ft_tools.models import demo
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED
+from ft_tools.shipping import tensors
+from ft_tools.shipping.plan import merge_and_quantize
+from ft_tools.shipping.reports import ShipRequest
+from ft_tools.workers import merging
+
+FORMATS = [
+    "gguf:F16", "gguf:BF16", "gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:IQ4_XS",
+    "gguf:Q4_0", "gguf:Q3_K_M", "gguf:Q2_K", "bnb:nf4",
+]  # fmt: skip
+PACKAGES = ["torch", "transformers", "peft", "llama-cpp-python", "bitsandbytes", "gguf"]
+SHARD = "70MB"
+
+
+def main() -> None:
+    """Run both measurements, or one merge in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--merge", choices=["shards", "peft"], help="one merge, here")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--formats", nargs="+", default=FORMATS)
+    parser.add_argument("--repeats", type=int, default=3, help="merges of each kind")
+    arguments = parser.parse_args()
+    if arguments.merge:
+        print(json.dumps(merge(arguments.merge, arguments.folder)))
+        return
+    with tempfile.TemporaryDirectory() as where:
+        os.environ[workspace.VARIABLE] = where
+        wait(demo.ensure())
+        report = ship(arguments.formats)
+        merges = measure_merges(Path(where), arguments.repeats)
+    result = {
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+            "load_average_1m": round(os.getloadavg()[0], 1),
+        },
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "model": demo.HUB_ID,
+        "merge": merges,
+        "num_held_out_tokens": report["num_held_out_tokens"],
+        "formats": [row(r) for r in report["formats"]],
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def wait(run_id):
+    """Follow a run to its end."""
+    while run_id:
+        run = get_run(RunRequest(run_id=run_id))
+        if run.state in ENDED:
+            assert run.state == "succeeded", run
+            return run.result
+        time.sleep(0.5)
+    return None
+
+
+def ship(formats):
+    """Make and measure formats of the demo model."""
+    request = {"source": demo.HUB_ID, "formats": formats}
+    agreed = merge_and_quantize(ShipRequest(**request)).plan_hash
+    return wait(merge_and_quantize(ShipRequest(**request, confirm=agreed)).run_id)
+
+
+def row(result):
+    """Keep the numbers of a format."""
+    kept = {key: result[key] for key in ("format", "state", "size_bytes", "seconds", "error")}
+    kept |= {key: result[key] for key in ("fallbacks", "tensor_types", "tokens_per_second")}
+    return kept | {"quality": result["quality"]}
+
+
+def measure_merges(where, repeats):
+    """Merge a four-shard copy of the demo model in both ways; medians."""
+    model = AutoModelForCausalLM.from_pretrained(demo.folder(), dtype=torch.bfloat16)
+    model.save_pretrained(where / "base", max_shard_size=SHARD)
+    torch.manual_seed(0)
+    lora = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, lora)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.002)
+    adapted.save_pretrained(where / "adapter")
+    files = tensors.weight_files(where / "base")
+    found = {
+        "num_shards": len(files),
+        "largest_shard_mib": max(f.stat().st_size for f in files) / 2**20,
+        "adapter_mib": (where / "adapter" / tensors.ADAPTER).stat().st_size / 2**20,
+    }
+    for way in ("shards", "peft"):
+        runs = [in_a_process(way, where) for _ in range(repeats)]
+        found[way] = {key: sorted(run[key] for run in runs)[repeats // 2] for key in runs[0]}
+    found["bound_mib"] = 2 * found["largest_shard_mib"] + found["adapter_mib"]
+    return found
+
+
+def in_a_process(way, where):
+    """Run one merge in a process of its own."""
+    argv = [sys.executable, __file__, "--merge", way, "--folder", str(where)]
+    return json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def merge(way, where):
+    """Merge here; returns seconds, and how far this process's memory rose above its start."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Resets VmHWM, see proc(5).
+    before = resident("VmRSS")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as into:
+        if way == "shards":
+            base, adapter = where / "base", where / "adapter"
+            merging.merge_by_shards(base, adapter, Path(into), merging.unchanged, lambda: None)
+        elif way == "peft":
+            base = AutoModelForCausalLM.from_pretrained(where / "base", dtype="auto")
+            merged = PeftModel.from_pretrained(base, where / "adapter").merge_and_unload()
+            merged.save_pretrained(into)
+        seconds = time.monotonic() - began
+    return {"seconds": round(seconds, 3), "peak_mib": round(resident("VmHWM") - before, 1)}
+
+
+def resident(key):
+    """Return a line of /proc/self/status, in MiB; mapped files count."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+
+
+if __name__ == "__main__":
+    main()
