@@ -209,8 +209,8 @@ def _about_data(
         found.append(f"{overlap.num_near} held-out examples are nearly in the training data")
     if overlap.not_checked:
         found.append(
-            "training files are gone or outside the workspace: contamination is not checked against "
-            "them"
+            "training files are gone or outside the workspace: contamination is not "
+            "checked against them"
         )
     elif not overlap.checked_against:
         found.append("the training data of this model is not known: contamination is not checked")
