@@ -53,13 +53,13 @@ def request(data, **changed):
 
 @pytest.mark.parametrize(
     ("method", "rate"),
-    [("lora", 1e-2), ("qlora", 1e-2), ("full", 3e-3)],
+    [("lora", 3e-3), ("qlora", 3e-3), ("full", 3e-3)],
 )
 def test_the_loss_falls_on_examples_that_can_be_memorised(data, method, rate):
-    training = {"learning_rate": rate, "num_train_epochs": 8, "save_steps": 50}
+    training = {"learning_rate": rate, "num_train_epochs": 5, "save_steps": 50}
     report = run_here(sft.work, request(data, method=method, training=training), method)
     assert report.first_loss > 5
-    assert report.train_loss < 0.85 * report.first_loss
+    assert report.train_loss < 0.8 * report.first_loss
     artifact = Path(report.artifact)
     assert artifact.name == ("model" if method == "full" else "adapter")
     assert verify(artifact) == []
@@ -103,9 +103,9 @@ def test_a_batch_is_the_same_as_its_accumulated_halves(data):
 
 def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
     # Answers that contradict the training ones: more training makes the held-out loss worse.
-    rows = conversations(6)
-    for row in rows:
-        row["messages"][1]["content"] = "Nobody knows at all, ask again on Monday."
+    rows = conversations(6, first=100)
+    for number, row in enumerate(rows):
+        row["messages"][1]["content"] = f"Nobody knows at all, ask {number} again on Monday."
     write_jsonl(workspace / "held_out.jsonl", rows)
     training = {"learning_rate": 2e-2, "num_train_epochs": 20, "eval_steps": 2, "warmup_steps": 0}
     session = prepared(request(data, validation="held_out.jsonl", training=training), "early")
