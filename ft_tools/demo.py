@@ -19,6 +19,7 @@ import anyio
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ft_tools import demo_report, workspace
@@ -42,6 +43,8 @@ DPO_TRAINING = {
     "max_length": 256,
 }
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
+
+MESSAGE = "Hello, the left speaker of my headset is silent since Monday. Order K4711. It is urgent."
 
 console = Console(stderr=True, highlight=False)
 
@@ -69,7 +72,7 @@ class Job:
         """Ask for the plan, confirm it by its hash, and follow the run to its end."""
         plan = await self.call(tool, **arguments)
         for warning in plan["warnings"]:
-            console.print(f"  [yellow]note[/] {warning}")
+            console.print(f"  [yellow]note[/] {escape(warning)}")
         started = await self.call(tool, **arguments, confirm=plan["plan_hash"])
         return await self.follow(started["run_id"])
 
@@ -256,9 +259,15 @@ async def _dpo(job: Job, run_id: str) -> dict[str, Any]:
 
 
 async def _ship(job: Job, run_id: str) -> dict[str, Any]:
-    run = await job.launch("merge_and_quantize", source=run_id, formats=FORMATS)
+    run = await job.launch("merge_and_quantize", source=run_id, formats=FORMATS, chat=MESSAGE)
     for row in run["result"]["formats"]:
-        console.print(f"  {row['format']:<12} {row['size_bytes'] / 2**20:.0f} MiB")
+        console.print(
+            f"  {row['format']:<12} {row['size_bytes'] / 2**20:.0f} MiB, mean KL "
+            f"{row['quality']['mean_kl']:.4f}: {row['quality']['verdict']}"
+        )
+    chat = run["result"]["chat"]
+    console.print(f"  [bold]you[/] {escape(chat['message'])}")
+    console.print(f"  [bold]{chat['format']}[/] {escape(chat['answer'])}")
     return run
 
 
@@ -288,7 +297,7 @@ def main() -> int:
         page = anyio.run(job, folder)
     except* FineTuningError as errors:
         for error in errors.exceptions:
-            console.print(f"[bold red]error[/] {_innermost(error)}")
+            console.print(f"[bold red]error[/] {escape(str(_innermost(error)))}")
         page = None
     if page is None:
         return 1

@@ -19,6 +19,7 @@ from ft_tools.page import (
 )
 
 MIB = 2**20
+NUM_SAMPLES = 5
 
 
 def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str:
@@ -70,8 +71,9 @@ def _samples(folder: Path, run_id: str) -> Html:
     rows = []
     for line in (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines():
         sample = json.loads(line)
-        rows.append([sample[key] for key in ("prompt", "reference", "baseline", "tuned")])
-    return side_by_side(["message", "wanted", "base", "tuned"], rows[:5])
+        asked = f"{sample['prompt']}\n\nwanted:\n{sample['reference']}"
+        rows.append([asked, sample["baseline"], sample["tuned"]])
+    return side_by_side(["message", "base", "tuned"], rows[:NUM_SAMPLES])
 
 
 def _curves(folder: Path, found: dict[str, Any]) -> Html:
@@ -119,8 +121,9 @@ def _sizes(result: dict[str, Any]) -> Html:
 
 
 def _chat(result: dict[str, Any]) -> Html:
-    chat = result.get("chat") or {}
-    return side_by_side(["message", "answer"], [[chat.get("question"), chat.get("answer")]])
+    chat = result["chat"]
+    told = note(f"{chat['format']}, {chat['num_tokens']} tokens in {chat['seconds']:.1f} seconds.")
+    return Html(side_by_side(["message", "answer"], [[chat["message"], chat["answer"]]]) + told)
 
 
 def _data(audit: dict[str, Any]) -> Html:
