@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.reports import Comparison, EvaluationReport
+from ft_tools.evaluation.reports import TOO_FEW, Comparison, EvaluationReport
 from ft_tools.evaluation.statistics import ALPHA, examples_needed
 
 MILLER = "https://arxiv.org/abs/2411.00640"
@@ -38,13 +38,19 @@ def summarise(report: EvaluationReport) -> list[str]:
     elif any(row.verdict == "regressed" for row in main):
         third = "Do not ship: something got worse; look at the worst regressions in report.html"
     elif any(row.verdict == "improved" for row in main):
-        general = " and general ability shows no loss" if report.general_ability else ""
+        general = _about_general(report.general_ability)
         third = f"The gain holds on these {main[0].num_examples} examples{general}"
     elif any(row.verdict == "underpowered" for row in main):
         third = "Collect more held-out examples before claiming anything"
     else:
         third = "A change of the size that matters would have been seen, so there is none"
     return [f"{sentence}." for sentence in (first, second, third)]
+
+
+def notes_that_hold(report: EvaluationReport) -> list[str]:
+    """Return the notes without the plan's fear of too few examples, where they were enough."""
+    missed = any(row.verdict == "underpowered" for row in report.comparisons)
+    return [note for note in report.notes if missed or TOO_FEW not in note]
 
 
 def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
@@ -130,6 +136,14 @@ def gate(report: EvaluationReport, requirements: Sequence[str]) -> list[str]:
         if not _met(requirement, rule, row, value):
             failed.append(f"{requirement}: {row.verdict.replace('_', ' ')}, {_change(row)}")
     return failed
+
+
+def _about_general(rows: Sequence[Comparison]) -> str:
+    if not rows:
+        return ""
+    said = " and general ability shows no loss"
+    unsure = [row.metric for row in rows if row.verdict == "underpowered"]
+    return said + (f" (a small one of {', '.join(unsure)} could be missed)" if unsure else "")
 
 
 def _met(requirement: str, rule: str, row: Comparison, value: str) -> bool:

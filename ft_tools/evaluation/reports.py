@@ -21,6 +21,8 @@ MetricName = Literal[
     "tool_call",
     "judge",
 ]
+TOO_FEW = "examples may be too few"
+"""Words of the plan's warning that a finished report repeats only where it came true."""
 Rendering = Literal["auto", "chat", "plain"]
 
 

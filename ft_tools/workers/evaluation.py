@@ -124,6 +124,7 @@ def write_report(
     effect = job.request.smallest_effect_fraction
     report = report.model_copy(
         update={
+            "notes": conclude.notes_that_hold(report),
             "summary": conclude.summarise(report),
             "reasons": conclude.reasons(report, effect),
             "next_steps": conclude.next_steps(report, effect),

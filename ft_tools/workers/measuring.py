@@ -42,7 +42,7 @@ from ft_tools.workers.generation import (
 )
 
 SIDES = ("baseline", "tuned")
-LIKELIHOOD_BATCH = 4
+LIKELIHOOD_BATCH = 8
 
 Saved = dict[tuple[str, str, int], dict[str, Any]]
 """(set, side, line or number) -> a line of outputs.jsonl."""

@@ -8,7 +8,14 @@ import pytest
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation import judge as judge_module
-from ft_tools.evaluation.conclude import gate, model_card, next_steps, reasons, summarise
+from ft_tools.evaluation.conclude import (
+    gate,
+    model_card,
+    next_steps,
+    notes_that_hold,
+    reasons,
+    summarise,
+)
 from ft_tools.evaluation.document import Sample, document, marked
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.judge import JudgeUnavailable, endpoint, judge_all
@@ -58,6 +65,18 @@ def test_lost_general_ability_is_said_before_the_gain():
     general = ({"general_questions": [1.0] * 60}, {"general_questions": [0.0] * 60})
     one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
     assert "General ability fell" in one.summary[2]
+
+
+def test_a_small_loss_that_could_be_missed_is_said():
+    general = ({"refusals": [1.0] * 8}, {"refusals": [1.0] * 8})
+    one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
+    assert "a small one of refusals could be missed" in one.summary[2]
+
+
+def test_the_fear_of_too_few_examples_is_dropped_when_they_were_enough(better, few):
+    notes = ["60 examples may be too few: ...", "the chat templates differ"]
+    assert notes_that_hold(better.model_copy(update={"notes": notes})) == notes[1:]
+    assert notes_that_hold(few.model_copy(update={"notes": notes})) == notes
 
 
 def test_perplexity_that_falls_is_an_improvement():
