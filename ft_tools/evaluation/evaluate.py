@@ -37,8 +37,8 @@ CHOSEN = (
     "the run chose its checkpoint by this very file, so the tuned model looks a little better on "
     "it than it is; measure on a third file"
 )
-# Measured: SmolLM2-135M (269 MB on disk) computed in float32 on 2 shared cores, batches of 32: 5,600
-# tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
+# Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
+# 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
 SECONDS_PER_TOKEN_BYTE = 3.5e-11
 LOAD_SECONDS = 15.0
 
