@@ -74,6 +74,15 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     return AuditReport(verdict="pending", run_id=run_id, reasons=[why], next_steps=[step])
 
 
+def audit_if_small(request: AuditRequest) -> AuditReport | None:
+    """Audit at once, or return None where `audit_dataset` would start a run; starts nothing.
+
+    Raises:
+        BadInput: As `audit_dataset`.
+    """
+    return perform(request) if _why_a_run(request)[1] is None else None
+
+
 def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
     """Check every path, and tell whether the audit is too much for one call."""
     paths = [request.path, *filter(None, [request.validation_path]), *request.benchmark_paths]
@@ -137,6 +146,8 @@ class Means:
     with_pairs: bool = True
     measure: Measure = lengths_of
     token_method: str = METHOD
+    token_notes: Callable[[], list[str]] = list
+    """What counting showed about the tokenizer and its template; asked after the scan."""
     tick: Tick = lambda _: None
     page_to: Path | None = None
     """Where the page is written besides the output folder."""
@@ -171,7 +182,7 @@ def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
         update={
             "duplicates": found,
             "shape": _shape(scanned, num_prompts),
-            "assumptions": _assumptions(near, benchmarks, scanned),
+            "assumptions": means.token_notes() + _assumptions(near, benchmarks, scanned),
         }
     )
     report = _written(request, scanned, report, means)

@@ -9,6 +9,7 @@ import gzip
 import importlib
 import importlib.util
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ MIN_DECODED_BYTES = 256 * 2**20
 EXPANSION = 20
 SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 MAX_FILES = 10_000
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [
@@ -79,7 +81,22 @@ def find_sources(path: Path) -> list[Source]:
     if not files:
         listed = ", ".join(sorted(SUFFIXES))
         raise BadData(path, "holds no data file", f"put files ending in {listed} in it")
-    return [recognise(file) for file in files]
+    return [_recognise_in(path, number, file) for number, file in enumerate(files, 1)]
+
+
+def _recognise_in(folder: Path, number: int, file: Path) -> Source:
+    """Recognise a file of a folder; a name that could say something is not repeated.
+
+    Raises:
+        BadData: It is not data.
+    """
+    if PLAIN_NAME.fullmatch(file.name):
+        return recognise(file)
+    try:
+        return recognise(file)
+    except BadData as error:
+        problem = f"its file number {number} (in order of names) is not data"
+        raise BadData(folder, problem, "name it alone to see why, or take it out") from error
 
 
 def recognise(path: Path) -> Source:

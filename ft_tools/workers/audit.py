@@ -1,5 +1,6 @@
 """Audit a dataset as a run: semantic near-duplicates with MiniLM, real tokens with a model."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ft_tools.data.audit import LEXICAL, Means, Near, find_lexical, perform
@@ -8,7 +9,8 @@ from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditReport, AuditRequest
 from ft_tools.data.scan import Measure, Scan, lengths_of
 from ft_tools.runs.session import Session, Stopped, main
-from ft_tools.workers.audit_models import Encoder, Semantic, TemplateTokens
+from ft_tools.workers.audit_models import Encoder, Semantic
+from ft_tools.workers.audit_tokens import TemplateTokens
 
 
 class Progress:
@@ -43,10 +45,11 @@ def work(session: Session) -> AuditReport:
     progress = Progress(session)
     measure: Measure = lengths_of
     method = METHOD
+    notes: Callable[[], list[str]] = list
     if request.model is not None:
         session.phase("loading the tokenizer")
         tokens = TemplateTokens(request.model)
-        measure, method = tokens.measure, tokens.method
+        measure, method, notes = tokens.measure, tokens.method, tokens.notes
     minilm = find_minilm()
     semantic = request.near_duplicates in {"auto", "semantic"} and minilm is not None
 
@@ -65,6 +68,7 @@ def work(session: Session) -> AuditReport:
         with_pairs=not semantic,
         measure=measure,
         token_method=method,
+        token_notes=notes,
         tick=progress.rows,
         page_to=Path(session.run_dir) / "report.html",
     )

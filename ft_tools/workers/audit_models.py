@@ -1,4 +1,4 @@
-"""The models of an audit: MiniLM, the static embedding made from it, a tokenizer with its template.
+"""The models of an audit: MiniLM, and the static embedding made from it.
 
 The static embedding gives every token of MiniLM's vocabulary a vector once (the model's own output
 for that token alone), cut to its main directions; a text is the sum of its tokens, rare ones
@@ -10,24 +10,19 @@ Source: Arora et al. 2017 (weights a / (a + frequency)), model2vec (vectors by d
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoTokenizer
 
 from ft_tools import workspace
 from ft_tools.data.audit import Near
 from ft_tools.data.contamination import questions_of
 from ft_tools.data.duplicates import remove_near
-from ft_tools.data.formats import Example, content_of
 from ft_tools.data.neighbours import Vectors, best_match, find_twins, has_neighbour
 from ft_tools.data.reports import AuditRequest
-from ft_tools.data.scan import Scan, lengths_of
+from ft_tools.data.scan import Scan
 from ft_tools.data.texts import shared_lines, texts_of, without
-from ft_tools.errors import BadInput
-from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import private_folder, sha256, write_file
 
 Phase = Callable[[str], None]
@@ -297,53 +292,6 @@ class Semantic:
             f"{found} examples are within cosine {BENCHMARK_COSINE} of one of "
             f"{len(questions)} benchmark questions"
         )
-
-
-class TemplateTokens:
-    """Counts tokens with a model's own tokenizer and chat template."""
-
-    def __init__(self, model: str) -> None:
-        source = resolve_model(model)
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                source.load_from, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            raise BadInput(
-                f"model={model!r} has no tokenizer that can be loaded; name a folder with "
-                "tokenizer.json, or leave `model` out for an estimate"
-            ) from error
-        self.method = "counted with the model's tokenizer and chat template"
-        if not getattr(self._tokenizer, "chat_template", None):
-            self.method = "counted with the model's tokenizer; it has no chat template"
-
-    def measure(self, example: Example) -> tuple[int, int]:
-        """Count (tokens of the whole, tokens of what is trained on last)."""
-        asked, answered = example.prompt_and_answer()
-        if example.text is not None:
-            count = self._count(example.text)
-            return count, count
-        whole, prompt = self._rendered([*asked, *answered]), self._rendered(asked)
-        if whole is None or prompt is None:
-            return lengths_of(example)
-        rejected = self._rendered([*asked, *example.rejected]) or 0
-        whole = max(whole, rejected)
-        return whole, max(0, whole - prompt)
-
-    def _rendered(self, messages: list[dict[str, Any]]) -> int | None:
-        """Count the tokens of turns in the template; None if the template refuses them."""
-        if not messages:
-            return 0
-        if not getattr(self._tokenizer, "chat_template", None):
-            return self._count("\n".join(map(content_of, messages)))
-        try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False)
-        except Exception:
-            return None
-        return self._count(text)
-
-    def _count(self, text: str) -> int:
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _chunks(rows: Iterator[Triple]) -> Iterator[list[Triple]]:

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from transformers import AutoTokenizer
 
 from ft_tools.data.audit import audit_dataset
 from ft_tools.data.minilm import find_minilm
@@ -64,3 +65,31 @@ def test_a_semantic_audit_is_a_run_that_removes_what_words_alone_would_keep(work
     ]
     assert removed[0]["score"] > 0.95
     assert run.report_html is not None
+
+
+def test_with_a_model_tokens_are_counted_and_what_its_template_lacks_is_said(
+    workspace, tiny_model_in
+):
+    write(workspace / "data.jsonl", [*QUESTIONS, ("Say it all.", "word " * 400)])
+    request = AuditRequest(
+        path="data.jsonl", model=tiny_model_in, near_duplicates="lexical", max_length=200
+    )
+    run = follow(audit_dataset(request).run_id)
+    assert run.state == "succeeded", run.error
+    tokens = run.result["tokens"]
+    assert tokens["method"] == "counted with the model's tokenizer and chat template"
+    tokenizer = AutoTokenizer.from_pretrained(workspace / tiny_model_in)
+    lengths = sorted(
+        len(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}],
+                return_dict=False,
+            )
+        )
+        for ask, answer in [*QUESTIONS, ("Say it all.", "word " * 400)]
+    )
+    assert (tokens["p50"], tokens["max"]) == (lengths[5], lengths[-1])
+    assert (tokens["num_truncated"], tokens["num_without_answer"]) == (1, 0)
+    notes = " ".join(run.result["assumptions"])
+    assert "padding token is the end-of-sequence token" in notes
+    assert "{% generation %}" in notes

@@ -8,8 +8,8 @@ import zipfile
 import pytest
 
 from ft_tools import workspace as paths
-from ft_tools.data import json_stream, source
-from ft_tools.data.audit import audit_dataset
+from ft_tools.data import audit, json_stream, source
+from ft_tools.data.audit import audit_dataset, audit_if_small
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import rows_of
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
@@ -195,3 +195,11 @@ def test_a_parquet_bomb_ends_in_an_error(workspace, monkeypatch):
     assert (workspace / "bomb.parquet").stat().st_size < 20_000
     with pytest.raises(BadData, match="decodes to more than 1 MiB"):
         audit_dataset(AuditRequest(path="bomb.parquet"))
+
+
+def test_large_data_becomes_a_run_and_asking_whether_it_would_starts_none(workspace, monkeypatch):
+    (workspace / "data.jsonl").write_bytes(jsonl(ROWS))
+    assert audit_if_small(AuditRequest(path="data.jsonl")).num_examples == 30
+    monkeypatch.setattr(audit, "AT_ONCE_BYTES", 100)
+    assert audit_if_small(AuditRequest(path="data.jsonl")) is None
+    assert not (workspace / "runs").exists()
