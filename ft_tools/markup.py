@@ -113,7 +113,9 @@ def side_by_side(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Ht
             f'<div class="side"><h4>{escape(header)}</h4><pre>{_shown(cell)}</pre></div>'
             for header, cell in zip(headers, row, strict=False)
         )
-        articles.append(f'<article class="sides">{cells}</article>')
+        # Four narrow columns are hard to read; two by two are not.
+        shape = "sides square" if len(headers) == 4 else "sides"
+        articles.append(f'<article class="{shape}">{cells}</article>')
     return Html("".join(articles))
 
 

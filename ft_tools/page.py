@@ -167,6 +167,7 @@ border-radius:999px;font-size:.8rem;line-height:1.5;white-space:nowrap;color:var
 .badge.good{color:var(--good)}.badge.bad{color:var(--bad)}.badge.warn{color:var(--warn)}
 article.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13rem),1fr));
 gap:.75rem 1.25rem;padding:.9rem 0;border-bottom:1px solid var(--rule)}
+article.square{grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr))}
 .side{min-width:0}
 .side h4{margin:0 0 .25rem;font-size:.8rem;font-weight:600;color:var(--soft)}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;

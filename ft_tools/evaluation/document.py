@@ -24,6 +24,8 @@ from ft_tools.page import (
 
 TONES = {"improved": "good", "regressed": "bad", "underpowered": "warn"}
 MAX_SAMPLES = 60
+# Below this likeness nearly every word would be underlined, which shows nothing.
+ALIKE = 0.3
 MAX_CHARACTERS = 4000
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
@@ -72,6 +74,8 @@ def marked(before: str, after: str) -> Html:
     """Return a text with what is not in the other one underlined."""
     old, new = _PIECES.findall(before), _PIECES.findall(after)
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    if matcher.ratio() < ALIKE:
+        return Html(escape(after))
     parts = []
     for tag, _, _, start, end in matcher.get_opcodes():
         piece = escape("".join(new[start:end]))
@@ -104,7 +108,7 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
             x_label=f"{unit}; {'above' if up else 'below'} zero is better",
         )
     numbers = table(
-        ["measure", "verdict", "baseline", "tuned", "p (Holm)", "detectable", "examples"],
+        ["measure", "verdict", "baseline", "tuned", "p", "detectable", "n"],
         [
             [
                 *(row.metric, badge(_said(row.verdict), _tone(row.verdict))),
@@ -117,7 +121,10 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
     return Html(
         charts
         + numbers
-        + note("Detectable: the true change that this evaluation would have shown 4 times in 5.")
+        + note(
+            "p is adjusted for the number of measures (Holm). Detectable: the true change that "
+            "this evaluation would have shown 4 times in 5."
+        )
     )
 
 
@@ -159,7 +166,12 @@ def _samples(samples: Sequence[Sample]) -> Html:
         ("Better", [s for s in reversed(shown) if s.change > 0], True),
         ("Unchanged", [s for s in shown if s.change == 0], False),
     )
-    parts = [note("Underlined: words that the reference does not have at that place.")]
+    parts = [
+        note(
+            "Underlined: words that the reference does not have at that place; nothing is "
+            "underlined in answers that are altogether different."
+        )
+    ]
     for title, group, is_open in groups:
         if not group:
             continue
