@@ -22,6 +22,8 @@ from pydantic.fields import FieldInfo
 
 from ft_tools import __version__
 from ft_tools.errors import BadInput, FineTuningError, NotFound
+from ft_tools.evaluation.conclude import gate
+from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.requests import complaints
 from ft_tools.runs import directory
 from ft_tools.runs.observe import ListRunsRequest, RunRequest, get_run, list_runs, log_tail
@@ -162,7 +164,7 @@ def _register(name: str, spec: Tool) -> None:
 
     fields = spec.request.model_fields
     required = [key for key, field in fields.items() if field.is_required()]
-    extra = _launch_options() if spec.report is Launch else {}
+    extra = _launch_options(name) if spec.report is Launch else {}
     parameters = [_parameter(key, fields[key], required) for key in fields]
     parameters.sort(key=lambda parameter: parameter.kind)
     command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]
@@ -205,21 +207,22 @@ def _without_json(annotation: Any) -> Any:
     return annotation if simple else str
 
 
-def _launch_options() -> dict[str, inspect.Parameter]:
-    about = {
-        "yes": "Start the plan at once instead of printing it.",
-        "detach": "With --yes: do not wait for the run to end.",
-    }
+def _launch_options(name: str) -> dict[str, inspect.Parameter]:
+    """Return the options that a command has beyond its tool's arguments."""
     kind = inspect.Parameter
-    return {
-        key: kind(
-            key,
-            kind.KEYWORD_ONLY,
-            default=False,
-            annotation=Annotated[bool, Parameter(help=text, negative=())],
-        )
-        for key, text in about.items()
+
+    def option(key: str, annotation: Any, default: Any, about: str) -> inspect.Parameter:
+        typed = Annotated[annotation, Parameter(help=about, negative=())]
+        return kind(key, kind.KEYWORD_ONLY, default=default, annotation=typed)
+
+    options = {
+        "yes": option("yes", bool, False, "Start the plan at once instead of printing it."),
+        "detach": option("detach", bool, False, "With --yes: do not wait for the run to end."),
     }
+    if name == "evaluate":
+        about = "With --yes: end with 3 unless it holds, such as improved:json_valid."
+        options["require"] = option("require", list[str] | None, None, about)
+    return options
 
 
 def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) -> int | None:
@@ -234,15 +237,24 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
         report = spec.function(confirmed)
     show(report, _options["format"])
     if launch.get("yes") and isinstance(report, Launch) and report.run_id:
-        return None if launch.get("detach") else _follow_to_end(report.run_id)
+        if launch.get("detach"):
+            return None
+        return _follow_to_end(report.run_id, launch.get("require") or [])
     gate = GATES.get(name)
     return 3 if gate and gate(report) else None
 
 
-def _follow_to_end(run_id: str) -> int:
+def _follow_to_end(run_id: str, requirements: list[str]) -> int:
+    """Wait for a run, print it, and hold its evaluation to what was required."""
     code = follow([run_id])
-    show(get_run(RunRequest(run_id=run_id)), _options["format"])
-    return code
+    report = get_run(RunRequest(run_id=run_id))
+    show(report, _options["format"])
+    if code or not requirements:
+        return code
+    failed = gate(EvaluationReport.model_validate(report.result), requirements)
+    for line in failed:
+        sys.stderr.write(f"required, and not so: {line}\n")
+    return 3 if failed else 0
 
 
 def _value(value: Any) -> Any:

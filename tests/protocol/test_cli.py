@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -96,3 +97,33 @@ def test_help_and_status_are_quick(record_property):
         seconds = cpu_seconds(["-m", "ft_tools.cli", argv])
         record_property(argv, seconds)
         assert seconds < promised * 1.2 * slower
+
+
+def test_an_audit_of_ten_thousand_examples_answers_in_seconds(prepared, record_property):
+    words = [
+        "parcel",
+        "invoice",
+        "refund",
+        "bicycle",
+        "letter",
+        "window",
+        "order",
+        "ticket",
+        "number",
+        "garden",
+    ]
+    rows = [
+        {
+            "prompt": f"{words[i % 10]} {i} {words[i % 7]} of {i * 7919 % 10007}, where is it?",
+            "completion": f"The {words[i % 9]} {i * 31 % 9973} is {words[i % 8]} {i}.",
+        }
+        for i in range(10_000)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (prepared / "large.jsonl").write_text(text, encoding="utf-8")
+    slower = max(1.0, cpu_seconds(YARDSTICK) / YARDSTICK_SECONDS)
+    before = time.process_time()
+    assert cli.run(["audit-dataset", "large.jsonl", "--format", "quiet"]) in {0, 3}
+    seconds = time.process_time() - before
+    record_property("seconds", seconds)
+    assert seconds < 5 * 1.2 * slower
