@@ -9,6 +9,7 @@ from ft_tools.runs.records import Health
 
 Row = dict[str, float]
 RECENT = 10
+OVERFLOWS = 3
 """Logged rows that a trend is read from."""
 
 
@@ -27,9 +28,16 @@ def health_signals(rows: Sequence[Row], task: str) -> list[Health]:
 
 
 def is_diverged(rows: Sequence[Row]) -> bool:
-    """Tell whether the last loss or gradient is not a number, so that going on is useless."""
-    last = rows[-1] if rows else {}
-    return any(not math.isfinite(last.get(name, 0.0)) for name in ("loss", "grad_norm"))
+    """Tell whether the loss is not a number, so that going on is useless.
+
+    A gradient may overflow now and then in float16, where its step is left out: three in a row do
+    not come back.
+    """
+    if not rows:
+        return False
+    norms = _values(rows, "grad_norm")[-OVERFLOWS:]
+    overflows = len(norms) == OVERFLOWS and not any(map(math.isfinite, norms))
+    return overflows or not math.isfinite(rows[-1].get("loss", 0.0))
 
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import resource
 import sys
@@ -83,6 +84,10 @@ def check_inputs(plan: TrainingPlan) -> None:
             f"{plan.model.load_from} is not the model that was confirmed; launch again to see the "
             "new plan"
         )
+    if plan.device.name != "cpu":
+        # TRL refuses several visible cards in one process. Read by torch when it first uses one.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[0]
     if plan.device.name != "cpu" and not torch.cuda.is_available():
         raise Missing(
             f"the plan uses {plan.device.model}, which torch {torch.__version__} cannot; install "

@@ -44,7 +44,8 @@ def test_a_healthy_preference_run_has_no_signal():
 def test_a_loss_that_is_no_number_is_an_error(value):
     assert signals(loss=[2.0, value]) == {"not_a_number"}
     assert is_diverged(rows(loss=[2.0, value]))
-    assert is_diverged(rows(loss=[2.0], grad_norm=[value]))
+    assert is_diverged(rows(loss=[2.0] * 3, grad_norm=[value] * 3))
+    assert not is_diverged(rows(loss=[2.0] * 3, grad_norm=[1.0, value, value]))
     assert not is_diverged(rows(loss=[2.0]))
 
 
