@@ -8,8 +8,9 @@ import pytest
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
 from ft_tools.runs.plan import plan_hash
-from ft_tools.training.hardware import find_device
+from ft_tools.training.hardware import Device, find_device
 from ft_tools.training.launch import launch_dpo, launch_sft, plan_dpo, plan_sft
+from ft_tools.training.memory import require_fit
 from ft_tools.training.requests import DpoRequest, SftRequest
 
 CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -179,9 +180,28 @@ def test_preferences_start_from_one_model(given):
         DpoRequest(dataset="pairs.jsonl", **given)
 
 
-def test_a_card_is_found_by_its_driver_and_a_plan_that_does_not_fit_it_is_refused(
-    files, monkeypatch, tmp_path
-):
+def test_a_plan_that_does_not_fit_the_card_is_refused_with_what_to_change():
+    card = Device(name="cuda:0", model="NVIDIA T4", memory_gib=15.0, precision="float16")
+    training = {"optim": "adamw_torch", "max_length": 2048, "gradient_checkpointing": True}
+    training |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    model = "meta-llama/Llama-3.1-8B"
+
+    def fit(method, accepted, device=card, model=model):
+        shape = None if method == "full" else {"r": 16, "target_modules": "all-linear"}
+        return require_fit(
+            model, "sft", method, shape, training, device, device.precision, accepted
+        )
+
+    with pytest.raises(Refused, match=r"does_not_fit: about .* GiB are needed"):
+        fit("full", [])
+    assert fit("full", ["does_not_fit"])["fits"] == "no"
+    large = card.model_copy(update={"memory_gib": 80.0})
+    assert fit("qlora", [], large)["fits"] == "yes"
+    assert fit("full", [], Device(**card.model_dump() | {"name": "cpu"})) is None
+    assert fit("full", [], model="nobody/knows-this-one") is None
+
+
+def test_a_card_is_found_by_its_driver(files, monkeypatch, tmp_path):
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'NVIDIA T4, 15360, 7.5'\n")
