@@ -114,8 +114,8 @@ def test_an_audit_of_ten_thousand_examples_answers_in_seconds(prepared, record_p
     ]
     rows = [
         {
-            "prompt": f"{words[i % 10]} {i} {words[i % 7]} of {i * 7919 % 10007}, where is it?",
-            "completion": f"The {words[i % 9]} {i * 31 % 9973} is {words[i % 8]} {i}.",
+            "prompt": f"{words[i % 8]} {i} {words[i % 7]} of {i * 7919 % 10007}, where is it?",
+            "completion": f"The {words[i % 5]} {i * 31 % 9973} is {words[i % 8]} {i}.",
         }
         for i in range(10_000)
     ]
