@@ -48,12 +48,12 @@ def _own_device(tmp_path, monkeypatch):
 
 @pytest.fixture
 def request_(workspace, tiny_model_in):
-    """Ask for a run of 60 steps with dropout, so that a wrong random state would show."""
+    """Ask for a run of 160 steps with dropout, so that a wrong random state would show."""
     return SftRequest(
         model=tiny_model_in,
         dataset=write_jsonl(workspace / "train.jsonl", conversations(40)),
         peft=DROPOUT,
-        training={**QUICK, "num_train_epochs": 6, "logging_steps": 1, "save_steps": 7},
+        training={**QUICK, "num_train_epochs": 16, "logging_steps": 1, "save_steps": 7},
         accept_findings=["validation_unwatched"],
         accept_reason="a test",
     )
@@ -72,7 +72,7 @@ def past(step):
 
 def test_a_killed_worker_is_interrupted_and_resumes_to_the_same_bits(request_):
     killed = launch(request_)
-    wait_until(past(15), killed)
+    wait_until(past(8), killed)
     kill_worker(killed)
     report = finished(killed)
     assert (report.state, report.reason) == ("interrupted", "crash")
@@ -125,7 +125,7 @@ def kill_often(workspace, model, num_kills, seed):
     write_jsonl(workspace / "train.jsonl", conversations(30))
     write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
     write_jsonl(workspace / "pairs.jsonl", pairs(30))
-    asked = {kind: request_of(kind, model, 14 * num_kills) for kind in KINDS}
+    asked = {kind: request_of(kind, model, 11 * num_kills) for kind in KINDS}
     killed = {kind: prepared(asked[kind], f"k-{i}").run_dir for i, kind in enumerate(KINDS)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.tiny.killing", str(num_kills), str(seed)]
