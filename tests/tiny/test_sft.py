@@ -7,19 +7,25 @@ import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.scripts.dpo import make_parser as dpo_parser
+from trl.scripts.sft import make_parser as sft_parser
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import Refused
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
+from ft_tools.training import exports
+from ft_tools.training.launch import plan_dpo, plan_sft
 from ft_tools.training.masking import IGNORED
 from ft_tools.training.plan import SftPlan
 from ft_tools.workers import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    DpoRequest,
     SftRequest,
     conversations,
+    pairs,
     prepared,
     run_here,
     same_bits,
@@ -212,3 +218,20 @@ def test_a_run_id_names_the_adapter_and_its_base(data):
     source = resolve_model(session.run_dir.name)
     assert source.kind == "adapter"
     assert Path(source.load_from).name == "tiny-llama"
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated")
+def test_the_exported_yaml_is_read_by_the_trainers_own_parser(data, workspace, tmp_path):
+    write_jsonl(workspace / "pairs.jsonl", pairs(12))
+    supervised = plan_sft(request(data, peft={"r": 4, "use_dora": True}))
+    preferred = plan_dpo(DpoRequest(model=data["model"], dataset="pairs.jsonl"))
+    for plan, parser in ((supervised, sft_parser()), (preferred, dpo_parser())):
+        folder = tmp_path / plan.task
+        folder.mkdir()
+        exports.write_exports(folder, plan)
+        arguments = ["--config", str(folder / "trl.yaml"), "--bf16", "false"]
+        _, config, model, data_mixture = parser.parse_args_and_config(args=arguments)
+        assert config.learning_rate == plan.training["learning_rate"]
+        assert config.max_length == plan.training["max_length"]
+        assert (model.lora_r, model.use_dora) == (plan.peft["r"], plan.peft.get("use_dora", False))
+        assert data_mixture.datasets[0].data_files == {"train": plan.dataset.path}
