@@ -40,7 +40,7 @@ def mark_exact(ledger: Ledger, note: Note) -> int:
         kept = first.setdefault(ledger.whole[index], index)
         if kept != index:
             leak = kept < ledger.num_validation <= index
-            num_exact += not leak
+            num_exact += index >= ledger.num_validation and not leak
             finding = "validation_leak" if leak else "exact_duplicate"
             ledger.remove(index, finding, kept)
             note(finding, index)
@@ -124,12 +124,16 @@ def mark_near(ledger: Ledger, fields: Fields, note: Note) -> NearResult:
 
 
 def remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:
-    """Remove a near-duplicate, or a leak if its twin is for validation; count the former."""
+    """Remove a near-duplicate, or a leak if its twin is for validation.
+
+    Returns:
+        1 for a training example near another one, else 0: a leak is counted as a finding.
+    """
     leak = kept < ledger.num_validation <= index
     finding = "validation_leak" if leak else "near_duplicate"
     ledger.remove(index, finding, kept, round(score, 4))
     note(finding, index)
-    return int(not leak)
+    return int(index >= ledger.num_validation and not leak)
 
 
 def select(pairs: "array[int]", fields: Fields) -> "array[int] | list[int]":

@@ -50,7 +50,13 @@ def test_a_semantic_audit_is_a_run_that_removes_what_words_alone_would_keep(work
     write(workspace / "data.jsonl", [*QUESTIONS, SAME_MEANING])
     at_once = audit_dataset(AuditRequest(path="data.jsonl"))
     assert at_once.duplicates.num_near == 0
-    request = AuditRequest(path="data.jsonl", near_duplicates="semantic", output_dir="clean")
+    (workspace / "benchmark.jsonl").write_text('{"question": "Which planet is the biggest one?"}\n')
+    request = AuditRequest(
+        path="data.jsonl",
+        near_duplicates="semantic",
+        output_dir="clean",
+        benchmark_paths=["benchmark.jsonl"],
+    )
     started = audit_dataset(request)
     assert started.verdict == "pending"
     run = follow(started.run_id)
@@ -60,10 +66,11 @@ def test_a_semantic_audit_is_a_run_that_removes_what_words_alone_would_keep(work
         json.loads(line)
         for line in (workspace / "clean" / "removed.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert [(row["line"], row["reason"], row["kept_line"]) for row in removed] == [
-        (11, "near_duplicate", 1)
+    assert [(row["line"], row["reason"], row.get("kept_line")) for row in removed] == [
+        (5, "benchmark_semantic", None),
+        (11, "near_duplicate", 1),
     ]
-    assert removed[0]["score"] > 0.95
+    assert removed[1]["score"] > 0.95
     assert run.report_html is not None
 
 
