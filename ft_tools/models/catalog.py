@@ -31,17 +31,27 @@ def shape_of(model: str) -> ModelShape:
     41943040
     """
     if model.endswith(".json"):
-        return _from_file(model, workspace.existing(model))
-    if not (workspace.roots()[0] / model).exists() and facts.has_model(model):
+        return shape_from_config(_read(workspace.existing(model)), model)
+    if _is_catalogued(model):
         return _from_catalog(model)
-    try:
-        source = resolve_model(model)
-    except NotFound as error:
-        if RUN_ID.fullmatch(model) or model.startswith((".", "/")):
-            raise
-        facts.model(model)
-        raise AssertionError from error  # has_model said no, so the line above has raised
-    return _from_source(source)
+    source = _source(model)
+    return _from_catalog(source.load_from) if source.path is None else _from_source(source)
+
+
+def config_of(model: str) -> dict[str, Any]:
+    """Return the config.json that a model argument names, as far as it fixes the shapes.
+
+    Raises:
+        FineTuningError: As `shape_of`.
+    """
+    if model.endswith(".json"):
+        return _read(workspace.existing(model))
+    if _is_catalogued(model):
+        return dict(facts.model(model).config)
+    source = _source(model)
+    if source.path is None:
+        return dict(facts.model(source.load_from).config)
+    return _read(Path(source.path) / "config.json")
 
 
 @cache
@@ -49,17 +59,30 @@ def _from_catalog(model: str) -> ModelShape:
     return shape_from_config(facts.model(model).config, model)
 
 
-def _from_source(source: ModelSource) -> ModelShape:
+def _is_catalogued(model: str) -> bool:
+    return not (workspace.roots()[0] / model).exists() and facts.has_model(model)
+
+
+def _source(model: str) -> ModelSource:
+    try:
+        source = resolve_model(model)
+    except NotFound as error:
+        if RUN_ID.fullmatch(model) or model.startswith((".", "/")):
+            raise
+        facts.model(model)
+        raise AssertionError from error  # has_model said no, so the line above has raised
     if source.kind == "gguf":
         raise BadInput(
             f"{source.name} is a GGUF file, which is not trained; name the model it was made from"
         )
-    if source.path is None:
-        return _from_catalog(source.load_from)
-    return _from_file(source.name, Path(source.path) / "config.json")
+    return source
 
 
-def _from_file(name: str, path: Path) -> ModelShape:
+def _from_source(source: ModelSource) -> ModelShape:
+    return shape_from_config(_read(Path(source.path or "") / "config.json"), source.name)
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotFound(f"{path} is not there; name a model folder, or pass: {SHAPE_FIELDS}")
     if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -70,4 +93,4 @@ def _from_file(name: str, path: Path) -> ModelShape:
         raise BadData(path, "is not JSON", "download the model's config.json again") from error
     if not isinstance(config, dict):
         raise BadData(path, "is not a JSON object", "name the model's config.json")
-    return shape_from_config(config, name)
+    return config

@@ -59,7 +59,7 @@ class ModelShape(BaseModel):
     outer_params: int
     """Parameters outside the blocks but for the embedding and the head: final norm, positions."""
     softcap: bool = False
-    """Whether attention scores are soft-capped, which rules the plain SDPA kernel out."""
+    """Whether attention scores (and then the logits too) are soft-capped, as in Gemma 2."""
     max_positions: int | None = None
     notes: tuple[str, ...] = ()
 

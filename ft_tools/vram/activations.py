@@ -17,6 +17,7 @@ EAGER_BYTES_FP32_RESIDUAL = 17.3
 # The matrices that read a tensor of their own; all others read the attention's input.
 MLP_INPUTS = {"gate_proj", "up_proj", "gate_up_proj", "fc1", "dense_h_to_4h", "c_fc", "mlp.c_fc"}
 MLP_OUTPUTS = {"down_proj", "fc2", "dense_4h_to_h", "c_proj", "mlp.c_proj"}
+FUSED_ATTENTION = {"qkv_proj"}
 ATTENTION_OUTPUTS = {"o_proj", "dense", "attn.c_proj"}
 
 
@@ -41,9 +42,12 @@ def saved_bytes(setup: Setup) -> float:
     """Return what one block saves for the backward pass without checkpointing.
 
     full: 16h + 4q + 4kv + 4nq + 8i + 8; adapters: 8h + 8 + 4q + 4kv + 4nq + 6i + targets.
+    Norms of q and k: 6 (q + kv) where all weights train, else 4 (q + kv).
     """
     shape = setup.shape
     total = _norms(setup) + _attention(setup) + _targets(setup)
+    if setup.method != "full":
+        total -= 2.0 * shape.normed_width  # what a frozen norm scales is not kept
     per_width = 6.0 if shape.gated else 2.0
     if setup.method == "full":
         per_width += 2.0  # the output projection's input, for the gradient of its weight
@@ -89,6 +93,15 @@ def backward_bytes(setup: Setup) -> float:
     return 2.0 * shape.hidden_size + (6.0 if shape.gated else 4.0) * width
 
 
+def forward_bytes(setup: Setup) -> float:
+    """Return what the forward pass of one block holds for a moment beyond what it saves.
+
+    An fp32 adapter casts the output projection's input to fp32 before it is multiplied.
+    """
+    wide = setup.adapter_bytes == 4 and _adapts(setup, MLP_OUTPUTS)
+    return 4.0 * setup.shape.intermediate_size if wide else 0.0
+
+
 def attention_scores_bytes(setup: Setup) -> float:
     """Return what scores and masks add per token; flash and packed SDPA have none of it.
 
@@ -116,6 +129,8 @@ def _norms(setup: Setup) -> float:
     """Each norm keeps its input in fp32; a trained one also what it scales."""
     shape = setup.shape
     per_norm = 6.0 if setup.method == "full" else 4.0
+    if setup.method == "full" and shape.model_type.startswith("gemma"):
+        per_norm += 2.0  # Gemma scales in fp32
     if setup.fused_kernels:
         per_norm -= 2.0
     total = shape.num_norms * (per_norm * shape.hidden_size + 4)
@@ -125,9 +140,15 @@ def _norms(setup: Setup) -> float:
 
 
 def _attention(setup: Setup) -> float:
-    """Queries, keys, values and output in 2 bytes, and a 4-byte log-sum per head."""
+    """Queries, keys, values and output in 2 bytes, and a 4-byte log-sum per head.
+
+    Values that are a slice of a fused projection keep all of it alive.
+    """
     shape = setup.shape
-    return 4.0 * shape.q_width + 4.0 * shape.kv_width + 4.0 * shape.num_heads
+    kept = 4.0 * shape.q_width + 4.0 * shape.kv_width + 4.0 * shape.num_heads
+    if any(linear.name in FUSED_ATTENTION for linear in shape.linears):
+        kept += 2.0 * shape.q_width + 2.0 * shape.kv_width
+    return kept
 
 
 def _rope(setup: Setup) -> float:

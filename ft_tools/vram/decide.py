@@ -70,6 +70,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         dtype=request.dtype,
         quantization=(request.quantization or "nf4_double") if quantized else None,
         experts_quantized=quantized and version(request.transformers_version) < (5, 0),
+        linears_quantized=quantized and not _own_linears(request, shape),
         kept_bytes=kept_bytes,
         residual_bytes=kept_bytes,
         adapter_bytes=_adapter_bytes(request),
@@ -92,6 +93,11 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         offload=request.offload,
         workspace_bytes=round(workspace_mib(request.gpu) * MIB),
     )
+
+
+def _own_linears(request: VramRequest, shape: ModelShape) -> bool:
+    """Falcon's linear layers are a class of its own; transformers 5 quantizes nn.Linear only."""
+    return shape.model_type == "falcon" and version(request.transformers_version) >= (5, 0)
 
 
 def workspace_mib(gpu: str | None) -> float:

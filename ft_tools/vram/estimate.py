@@ -129,6 +129,11 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
     ]
     if setup.quantization is not None:
         notes.append(f"quantization {setup.quantization} of the blocks' linear layers alone")
+    if setup.quantization is not None and not setup.linears_quantized:
+        notes.append(
+            "nothing is quantized: this family's linear layers are a class of their own, which "
+            "transformers 5 leaves in 16 bits; use lora"
+        )
     if _experts_kept(setup):
         notes.append(
             "the experts stay in 16 bits: transformers 5 fuses them into parameters, which "

@@ -13,6 +13,8 @@ from ft_tools.vram.setup import Setup
 FULL_LOGITS_BYTES = 14
 FULL_LOGITS_OLD_BYTES = 12
 FULL_LOGITS_FP32_BYTES = 16
+# Gemma 2 caps its logits too, and the hyperbolic tangent keeps what it made.
+SOFTCAP_BYTES = 2
 # TRL's fused head works on tiles of at most 4,096 tokens and 32,768 entries of the vocabulary.
 TILE_TOKENS = 4096
 TILE_VOCAB = 32768
@@ -24,6 +26,8 @@ def head_bytes(setup: Setup) -> float:
     if setup.head == "full_logits":
         fp32_head = setup.kept_bytes == 4 and not setup.autocast
         per_logit = FULL_LOGITS_FP32_BYTES if fp32_head else FULL_LOGITS_BYTES
+        if setup.shape.softcap:
+            per_logit += SOFTCAP_BYTES
         return (per_logit * vocab + 6.0 * h) * tokens
     if setup.head == "full_logits_old":
         return (FULL_LOGITS_OLD_BYTES * vocab + 8.0 * h) * tokens

@@ -7,6 +7,11 @@ from ft_tools.vram.heads import head_bytes
 from ft_tools.vram.setup import Setup
 
 Components = dict[str, float]
+# How much narrower, in bytes per token and intermediate width, a block's working set is while a
+# quantized weight is expanded than at its widest; with checkpointing, and without. From traces of
+# Llama 3.2 1B, Mistral 7B and Qwen2.5 1.5B by ft_tools/workers/trace.py.
+EXPANDED_NARROWER = 1.5
+EXPANDED_NARROWER_KEPT = 4.5
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def phases(setup: Setup) -> Phases:
     top_gradients = gradients / setup.shape.num_layers if setup.method == "full" else 0.0
     head_gradient = _head_gradient(setup)
     by_phase = {
-        "loss": resident | carried | saved | {"loss_head": head_bytes(setup)},
+        "loss": resident | carried | saved | {"loss_head": _head(setup)},
         "backward_top": resident
         | (carried or {"gradients": top_gradients + head_gradient})
         | saved
@@ -82,10 +87,30 @@ def _saved(setup: Setup, num_layers: int | None = None) -> Components:
 
 
 def _working(setup: Setup) -> float:
-    if not setup.checkpointing:
-        return activations.backward_bytes(setup) * setup.tokens
-    scores = activations.attention_scores_bytes(setup)
-    return (activations.working_bytes(setup) + scores) * setup.tokens
+    """Return what running one block backward takes, recomputing it first if it was not kept.
+
+    A quantized weight is expanded for its product. That is not at the widest moment, so it counts
+    only where few tokens leave the expanded weight the larger part.
+    """
+    if setup.checkpointing:
+        scores = activations.attention_scores_bytes(setup)
+        widest = (activations.working_bytes(setup) + scores) * setup.tokens
+        narrower = EXPANDED_NARROWER
+    else:
+        widest = activations.backward_bytes(setup) * setup.tokens
+        narrower = EXPANDED_NARROWER_KEPT
+    if setup.quantization is None or not setup.linears_quantized:
+        return widest
+    at_product = widest - narrower * setup.shape.intermediate_size * setup.tokens
+    return max(widest, max(0.0, at_product) + states.expanded_bytes(setup))
+
+
+def _head(setup: Setup) -> float:
+    """Return the loss head, or the last block's transients in the forward pass if they are more."""
+    head = head_bytes(setup)
+    if setup.checkpointing:
+        return head
+    return max(head, activations.forward_bytes(setup) * setup.tokens)
 
 
 def _expert_delta_bytes(setup: Setup) -> float:

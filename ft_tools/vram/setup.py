@@ -43,6 +43,8 @@ class Setup:
     quantization: Quantization | None
     experts_quantized: bool
     """False where the experts are fused parameters, which bitsandbytes leaves as they are."""
+    linears_quantized: bool
+    """False where the linear layers are a class of the family's own, which is left alone too."""
     kept_bytes: int
     """Bytes of a weight that quantization leaves alone; 4 after kbit preparation."""
     residual_bytes: int

@@ -44,7 +44,7 @@ def base_weight_bytes(setup: Setup) -> float:
     shape = setup.shape
     if setup.quantization is None:
         return float(shape.total_params * setup.weight_bytes)
-    per_layer = shape.linear_params
+    per_layer = shape.linear_params if setup.linears_quantized else 0
     if setup.experts_quantized:
         per_layer += shape.expert_params
     quantized = shape.num_layers * per_layer
@@ -127,6 +127,11 @@ def step_temporary_bytes(setup: Setup) -> float:
     return whole / setup.num_gpus if _shards_weights(setup) else whole
 
 
+def expanded_bytes(setup: Setup) -> float:
+    """Return a block's largest quantized weight, expanded to 16 bits for its product."""
+    return 2.0 * max(linear.d_out * linear.d_in for linear in setup.shape.linears)
+
+
 def root_unit_bytes(setup: Setup) -> float:
     """Return the unsharded root unit of FSDP: embedding and head, gathered for the whole step."""
     if setup.sharding not in {"fsdp", "fsdp1"}:
@@ -144,7 +149,8 @@ def layer_unit_bytes(setup: Setup) -> float:
     if not _shards_weights(setup):
         return 0.0
     shape = setup.shape
-    linear = shape.linear_params + (shape.expert_params if setup.experts_quantized else 0)
+    linear = shape.linear_params if setup.linears_quantized else 0
+    linear += shape.expert_params if setup.experts_quantized else 0
     kept = shape.layer_params - linear
     if setup.quantization is None:
         one = float(shape.layer_params * setup.weight_bytes)
