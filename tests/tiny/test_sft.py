@@ -1,6 +1,8 @@
 """Supervised runs over a tiny real model."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -235,3 +237,13 @@ def test_the_exported_yaml_is_read_by_the_trainers_own_parser(data, workspace, t
         assert config.max_length == plan.training["max_length"]
         assert (model.lora_r, model.use_dora) == (plan.peft["r"], plan.peft.get("use_dora", False))
         assert data_mixture.datasets[0].data_files == {"train": plan.dataset.path}
+
+
+def test_the_exported_script_trains_the_same_adapter_bit_for_bit(data, tmp_path):
+    training = {"max_steps": 6, "save_steps": 50}
+    peft = {"r": 4, "lora_dropout": 0.1}
+    session = prepared(request(data, peft=peft, training=training), "export")
+    report = sft.work(session)
+    script = session.run_dir / "exports" / "train.py"
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, check=True)
+    assert same_bits(weights_of(report.artifact), weights_of(tmp_path / "trl-output" / "final"))
