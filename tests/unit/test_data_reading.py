@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import os
 import zipfile
+from datetime import datetime
 
 import pytest
 
@@ -203,3 +205,33 @@ def test_large_data_becomes_a_run_and_asking_whether_it_would_starts_none(worksp
     monkeypatch.setattr(audit, "AT_ONCE_BYTES", 100)
     assert audit_if_small(AuditRequest(path="data.jsonl")) is None
     assert not (workspace / "runs").exists()
+
+
+def test_parquet_types_that_json_does_not_have_become_text(workspace):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    turns = [
+        {"role": "user", "content": "When?", "from": None, "at": datetime(2026, 1, 2)},
+        {"role": "assistant", "content": "Now.", "from": None, "at": datetime(2026, 1, 3)},
+    ]
+    rows = [{"messages": turns, "raw": b"\xff", "share": float("nan")} for _ in range(12)]
+    pq.write_table(pa.Table.from_pylist(rows), workspace / "table.parquet")
+    request = AuditRequest(path="table.parquet", output_dir="out", max_removed_fraction=1.0)
+    report = audit_dataset(request)
+    assert report.duplicates.num_exact == 11
+    assert json.loads((workspace / "out" / "train.jsonl").read_text()) == {
+        "messages": [
+            {"role": "user", "content": "When?"},
+            {"role": "assistant", "content": "Now."},
+        ]
+    }
+
+
+def test_what_is_no_regular_file_is_refused_at_once(workspace):
+    os.mkfifo(workspace / "pipe.jsonl")
+    (workspace / "loop.jsonl").symlink_to("loop.jsonl")
+    (workspace / "zero.jsonl").symlink_to("/dev/zero")
+    (workspace / "empty").mkdir()
+    for name in ("pipe.jsonl", "loop.jsonl", "zero.jsonl", "empty"):
+        with pytest.raises((BadInput, NotFound)):
+            audit_dataset(AuditRequest(path=name))
