@@ -187,6 +187,42 @@ def test_experts_are_quantized_before_transformers_5_only():
     assert not any("experts stay" in text for text in old.assumptions)
 
 
+def test_falcons_own_linear_layers_are_quantized_before_transformers_5_only():
+    falcon = {"model": "tiiuae/falcon-7b", "method": "qlora"}
+    old = estimate_vram(VramRequest(**falcon, transformers_version="4.57"))
+    new = estimate_vram(VramRequest(**falcon, transformers_version="5.24"))
+    assert old.components["base_weights"] < 5 < 12 < new.components["base_weights"]
+    assert any("nothing is quantized" in text for text in new.assumptions)
+
+
+def test_capped_logits_take_two_more_bytes_each():
+    capped = shape_of("google/gemma-2-2b")
+    plain = capped.model_copy(update={"softcap": False})
+    request = VramRequest(model="google/gemma-2-2b", loss_head="full_logits")
+    heads = [
+        phases(setup_of(request, shape)).phases["loss"]["loss_head"] for shape in (capped, plain)
+    ]
+    assert heads[0] - heads[1] == 2 * capped.vocab_size * request.seq_len
+
+
+def test_an_expanded_weight_counts_where_tokens_are_few():
+    few, many = (
+        phases(setup_of(VramRequest(model=LLAMA, method="qlora", seq_len=n), shape_of(LLAMA)))
+        for n in (64, 8192)
+    )
+    expanded = 2 * 4096 * 14336
+    assert few.phases["backward_top"]["block_working_set"] > expanded
+    # With many tokens the working set is a multiple of the tokens alone.
+    twice = phases(
+        setup_of(VramRequest(model=LLAMA, method="qlora", seq_len=16384), shape_of(LLAMA))
+    )
+    ratio = (
+        twice.phases["backward_top"]["block_working_set"]
+        / many.phases["backward_top"]["block_working_set"]
+    )
+    assert ratio == pytest.approx(2)
+
+
 # --- published sizes of single parts --------------------------------------------------------------
 
 
