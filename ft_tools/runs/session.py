@@ -234,7 +234,8 @@ def _diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
         failure = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
         return "failed", "out_of_memory", failure
     if isinstance(error, FineTuningError):
-        return "failed", None, RunError(code=error.code, message=redact(str(error)))
+        reason: Why | None = "diverged" if error.code == "diverged" else None
+        return "failed", reason, RunError(code=error.code, message=redact(str(error)))
     # A library's message may quote a dataset or a template: it stays in log.txt.
     message = f"{type(error).__name__} in {_place(error)}"
     hint = "get_run with log_lines shows the traceback"

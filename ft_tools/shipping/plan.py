@@ -25,7 +25,7 @@ GGUF_MODULES = {"gguf": "gguf", "llama_cpp": "gguf"}
 LOGITS_BYTES = 2**30
 # QLoRA's own setting: https://arxiv.org/abs/2305.14314
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-# Seconds a billion parameters, on 2 cores: SmolLM2-135M, benchmarks/quantize.json.
+# Seconds a billion parameters, on 2 cores: a rough guess from runs of SmolLM2-135M.
 SECONDS_A_BILLION = {"merge": 150.0, "gguf": 90.0, "format": 150.0}
 
 
