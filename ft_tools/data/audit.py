@@ -220,8 +220,9 @@ def _require_examples(request: AuditRequest, scanned: Scan) -> None:
     if not total:
         raise BadData(path, "holds no row", "name a file with examples")
     if formats["unreadable"] == total:
-        finding = next(iter(scanned.found))
-        line = scanned.ledger.lines[scanned.found[finding][0]]
+        first = scanned.ledger.num_validation
+        finding = scanned.ledger.reason_of(first)
+        line = scanned.ledger.lines[first]
         raise BadData(
             path, f"no row can be read ({finding})", "give JSONL, JSON, CSV or Parquet", line
         )

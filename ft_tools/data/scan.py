@@ -55,6 +55,8 @@ class Scan:
     secrets: "Counter[str]" = field(default_factory=Counter)
     files: "list[tuple[Source, int]]" = field(default_factory=list)
     """Each file with the row number before its first."""
+    in_validation: bool = False
+    """Whether the validation file is being read; its rows are not counted as training data."""
     script_of: "array[int]" = field(default_factory=lambda: array("B"))
     script_names: list[str] = field(default_factory=list)
 
@@ -82,6 +84,7 @@ def scan(
     for part, is_validation in ((validation, True), (path, False)):
         if part is None:
             continue
+        result.in_validation = is_validation
         for _, row, number in rows_of(part, result.files, is_validation=is_validation):
             _take(result, request, row, number, benchmarks, measure)
             if len(result.ledger) % TICK_ROWS == 0:
@@ -136,14 +139,16 @@ def _take(
     script = checks.script_of(answer or prompt)
     index = result.ledger.add(example, tokens, _stratum(example, answer, script))
     result.ledger.add_pairs(prompt, answer)
-    result.pairs.add(example) if example.task != "sft" else None
     _finish(result, index, example.format, script, found, keep=_kept_anyway(request))
-    if index >= result.ledger.num_validation:
-        result.parts.update(_parts(example))
-    if len(result.traits) < MAX_TRAITS:
-        traits = traits_of(
-            example, row.value, broken=broken, tokens=tokens, max_length=request.max_length
-        )
+    if result.in_validation:
+        return
+    result.parts.update(_parts(example))
+    if example.task != "sft":
+        result.pairs.add(example)
+    traits = traits_of(
+        example, row.value, broken=broken, tokens=tokens, max_length=request.max_length
+    )
+    if traits in result.traits or len(result.traits) < MAX_TRAITS:
         result.traits[traits] += 1
 
 
@@ -189,7 +194,7 @@ def _finish(
     found: list[str],
     keep: "set[str] | frozenset[str]" = frozenset(),
 ) -> None:
-    if index >= result.ledger.num_validation:
+    if not result.in_validation:
         result.formats[format_name] += 1
         result.scripts[script] += 1
     result.format_of.append(_number(result.format_names, format_name))

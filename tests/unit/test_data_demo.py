@@ -35,6 +35,10 @@ def test_each_planted_defect_is_removed_for_its_reason_and_no_clean_example_is(d
     assert found == json.loads((demo / "planted.json").read_text(encoding="utf-8"))
     assert report.verdict == "ready_after_cleaning"
     assert report.outputs.num_train == 309 - 29
+    # What is counted is the training file; the validation file is only compared with it.
+    assert (report.num_examples, report.format_fraction) == (309, 1.0)
+    assert report.shape["num_with_system"] == 309
+    assert [one.trained for one in report.trainer_survival] == [303] * 4
 
 
 def test_the_validation_example_stays_and_its_training_twin_goes(demo):
