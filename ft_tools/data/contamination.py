@@ -10,7 +10,8 @@ Source: https://arxiv.org/abs/2005.14165 appendix C; facts/dataset section 0, fi
 from collections.abc import Iterator
 from pathlib import Path
 
-from ft_tools.data.formats import content_of, normalise
+from ft_tools.data.example import content_of
+from ft_tools.data.formats import normalise
 from ft_tools.data.ledger import WORDS, hash_of
 from ft_tools.data.source import find_sources, read
 

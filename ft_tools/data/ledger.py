@@ -11,7 +11,7 @@ from array import array
 from collections import defaultdict
 from itertools import pairwise
 
-from ft_tools.data.formats import Example, Message, content_of
+from ft_tools.data.example import Example, Message, content_of
 
 # A word, or one character of a script without spaces.
 WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ft_tools.data import privacy
-from ft_tools.data.formats import Example, normalise
+from ft_tools.data.example import Example
+from ft_tools.data.formats import normalise
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import TICK_ROWS, Scan, Tick, rows_of
 from ft_tools.errors import BadData

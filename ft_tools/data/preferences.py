@@ -5,7 +5,7 @@ import re
 from array import array
 from dataclasses import dataclass, field
 
-from ft_tools.data.formats import Example, content_of
+from ft_tools.data.example import Example, content_of
 
 # Cohen's "medium" effect. Direction alone is no problem: in real data either side may be longer.
 # Source: Cohen 1988, ISBN 0-8058-0283-5; anchors in facts/dataset section 5.

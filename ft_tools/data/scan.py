@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ft_tools.data import checks, privacy
 from ft_tools.data.contamination import Benchmarks
+from ft_tools.data.example import Example, Message, content_of
 from ft_tools.data.findings import RULES
-from ft_tools.data.formats import Example, Message, content_of, normalise
+from ft_tools.data.formats import normalise
 from ft_tools.data.json_stream import Row
 from ft_tools.data.ledger import Ledger
 from ft_tools.data.lengths import TOKENS_PER_TURN, estimate_tokens

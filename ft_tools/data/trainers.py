@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ft_tools.data.formats import LISTS, PREFERENCES, ROLES, Example
+from ft_tools.data.example import Example
+from ft_tools.data.formats import LISTS, PREFERENCES
 from ft_tools.data.reports import Survival
+from ft_tools.data.turns import ROLES
 
 KNOWN_KEYS = {"role", "content", "from", "value"}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from ft_tools.data.formats import Example, Message, content_of
+from ft_tools.data.example import Example, Message, content_of
 from ft_tools.data.scan import lengths_of
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import resolve_model

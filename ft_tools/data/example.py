@@ -1,0 +1,62 @@
+"""An example: a row of any format in one form, as TRL takes it."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Example:
+    """A row in one form: a conversation, or a prompt with two answers, or a marked answer."""
+
+    line: int
+    format: str
+    task: str
+    """sft, dpo or kto."""
+    messages: list[Message] = field(default_factory=list)
+    """sft: the conversation; dpo: the prompt; kto: the prompt."""
+    chosen: list[Message] = field(default_factory=list)
+    rejected: list[Message] = field(default_factory=list)
+    label: bool | None = None
+    text: str | None = None
+    tools: list[Any] | None = None
+    roles: frozenset[str] = frozenset()
+    """Role names as the file spells them."""
+    turn_keys: tuple[str, ...] = ()
+    problems: list[str] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """Return the example as TRL takes it."""
+        if self.text is not None:
+            return {"text": self.text}
+        if self.task == "dpo":
+            row: dict[str, Any] = {
+                "prompt": self.messages,
+                "chosen": self.chosen,
+                "rejected": self.rejected,
+            }
+        elif self.task == "kto":
+            row = {"prompt": self.messages, "completion": self.chosen, "label": self.label}
+        else:
+            row = {"messages": self.messages}
+        return row | ({"tools": self.tools} if self.tools else {})
+
+    def prompt_and_answer(self) -> tuple[list[Message], list[Message]]:
+        """Split into what is asked and what is trained on last."""
+        if self.task != "sft":
+            return self.messages, self.chosen
+        if self.text is not None:
+            return [], [{"role": "assistant", "content": self.text}]
+        for at in range(len(self.messages) - 1, -1, -1):
+            if self.messages[at]["role"] == "assistant":
+                return self.messages[:at], self.messages[at : at + 1]
+        return self.messages, []
+
+
+def content_of(message: Message) -> str:
+    """Return what a turn says: its text and, if there are any, its tool calls."""
+    text = str(message.get("content") or "")
+    calls = message.get("tool_calls")
+    return f"{text}{json.dumps(calls, ensure_ascii=False, sort_keys=True)}" if calls else text
