@@ -14,7 +14,7 @@ pytestmark = [
     # gpt2's fused projections are stored transposed; PEFT notes that it took that into account.
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False"),
     # PEFT names a doubled rank for fused experts, and then does not find its own pattern.
-    pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match"),
+    pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match"),
     # PEFT 0.21 asks transformers 5.24 for a property that will go in version 6.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
