@@ -32,7 +32,7 @@ PAIRS = "tickets_preferences.jsonl"
 POLL_SECONDS = 1.0
 TRAINING = {
     "num_train_epochs": 1,
-    "per_device_train_batch_size": 8,
+    "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
     "max_length": 256,
 }
@@ -44,6 +44,7 @@ DPO_TRAINING = {
 }
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
 
+SYSTEM = "Turn the message into a JSON ticket with category, priority, product and order."
 MESSAGE = "Hello, the left speaker of my headset is silent since Monday. Order K4711. It is urgent."
 
 console = Console(stderr=True, highlight=False)
@@ -259,7 +260,14 @@ async def _dpo(job: Job, run_id: str) -> dict[str, Any]:
 
 
 async def _ship(job: Job, run_id: str) -> dict[str, Any]:
-    run = await job.launch("merge_and_quantize", source=run_id, formats=FORMATS, chat=MESSAGE)
+    run = await job.launch(
+        "merge_and_quantize",
+        source=run_id,
+        formats=FORMATS,
+        held_out="clean/validation.jsonl",
+        chat=MESSAGE,
+        chat_system=SYSTEM,
+    )
     for row in run["result"]["formats"]:
         console.print(
             f"  {row['format']:<12} {row['size_bytes'] / 2**20:.0f} MiB, mean KL "

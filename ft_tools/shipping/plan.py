@@ -119,6 +119,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         estimated_seconds=_seconds(num_params, rows),
         converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
         chat=request.chat,
+        chat_system=request.chat_system,
     )
 
 

@@ -48,6 +48,9 @@ class ShipRequest(Request):
         max_length=2000,
         description="A message to ask the last GGUF of the list once; its answer is quoted.",
     )
+    chat_system: str = Field(
+        "", max_length=2000, description="System text before that message: the one of training."
+    )
     name: str = Field(
         "",
         max_length=80,
@@ -97,6 +100,7 @@ class ShipPlan(Report):
     estimated_seconds: float | None = Field(description="On this kind of machine, roughly.")
     converter: str = Field(description="Where llama.cpp's converter comes from; empty: not needed.")
     chat: str = ""
+    chat_system: str = ""
 
 
 class MergeCheck(Report):

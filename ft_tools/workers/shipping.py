@@ -171,7 +171,9 @@ def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
     shipment.session.phase("chatting with the quantized model")
     gguf_files = importlib.import_module("ft_tools.workers.gguf_files")
     began = time.monotonic()
-    messages = [{"role": "user", "content": shipment.plan.chat}]
+    plan = shipment.plan
+    spoken = {"system": plan.chat_system, "user": plan.chat}
+    messages = [{"role": role, "content": text} for role, text in spoken.items() if text]
     answer, count = gguf_files.chat_with_gguf(Path(made[-1].path), messages, CHAT_TOKENS)
     return Chat(
         format=made[-1].format,
