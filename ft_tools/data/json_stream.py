@@ -136,7 +136,8 @@ def _skip_value(buffer: "_Buffer") -> None:
         scanned += found.end() - buffer.at
         char = found.group()
         if depth == 0 and char in ",]}":
-            buffer.advance(found.start() - buffer.at)
+            # A stray bracket where a value should be is the whole of what is skipped.
+            buffer.advance(max(1, found.start() - buffer.at))
             return
         buffer.advance(found.end() - buffer.at)
         if char == '"':

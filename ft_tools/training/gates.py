@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import rules
-from ft_tools.data.audit import audit_dataset
+from ft_tools.data.audit import audit_if_small
 from ft_tools.data.reports import AuditRequest, Finding
 from ft_tools.errors import BadInput, MissingExtra, Refused
 from ft_tools.models.resolve import ModelSource
@@ -142,10 +142,10 @@ def _audit(
     dataset: str, validation: str | None, task: Task, hashes: tuple[str, str]
 ) -> tuple[list[Finding], bool]:
     """Audit the files with these hashes, which keep an answer from outliving its files."""
-    report = audit_dataset(
+    report = audit_if_small(
         AuditRequest(path=dataset, validation_path=validation, task=task, near_duplicates="off")
     )
-    return report.findings, report.verdict == "pending"
+    return (report.findings, False) if report else ([], True)
 
 
 def model_fits(source: ModelSource, task: Task, request: TrainingRequest, method: str) -> None:
