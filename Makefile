@@ -21,10 +21,11 @@ demo: install  ## the whole job on a small real model, with one HTML report at t
 test: install  ## the test suite
 	$(BIN)/python -m pytest -q
 
-check: install  ## style, types, who imports whom
+check: install  ## style, types, spelling, who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell README.md SKILL.md AGENTS.md CHANGELOG.md references
 	$(BIN)/python -m pytest -q tests/test_boundaries.py
 
 bench: install  ## every measurement that the README quotes

@@ -120,6 +120,7 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         estimated_seconds=_seconds(request, [tuned, baseline], len(examples), num_prompts),
         accepted=accepted,
+        accept_reason=request.accept_reason,
         warnings=[
             *([CHOSEN] if chose_the_checkpoint(tuned, path) else []),
             *_warnings(request, examples, list(metrics), overlap, tuned, baseline),

@@ -85,6 +85,9 @@ class EvaluateRequest(Request):
     accept_findings: list[str] = Field(
         default_factory=list, description="Ids of findings that the user accepts."
     )
+    accept_reason: str = Field(
+        "", max_length=500, description="Why the user accepts them; it is kept in the plan."
+    )
     name: str = Field("", max_length=100, description="A name for people.")
     request_id: str = Field("", max_length=100, description="The same id never starts two runs.")
     confirm: str | None = Field(
@@ -106,6 +109,10 @@ class EvaluateRequest(Request):
             raise ValueError('`regex` is the pattern of metrics=["regex"]; give both or neither')
         if "judge" in self.metrics and not (self.judge_url and self.judge_model):
             raise ValueError('metrics=["judge"] needs `judge_url` and `judge_model`')
+        if self.accept_findings and not self.accept_reason.strip():
+            raise ValueError(
+                "accept_findings needs accept_reason: a sentence on why the user takes the risk"
+            )
         return self
 
 
@@ -148,6 +155,7 @@ class EvaluatePlan(Report):
         description="On this machine's CPU, outputs of full length; null on a GPU or if unknown."
     )
     accepted: list[str] = Field(default_factory=list, description="Findings taken as they are.")
+    accept_reason: str = Field("", description="Why, in the user's words.")
     warnings: list[str] = Field(default_factory=list)
 
 
