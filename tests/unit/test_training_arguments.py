@@ -137,6 +137,7 @@ def test_the_rate_follows_the_method_and_the_task():
 
 def test_a_high_rank_is_stabilised_and_alpha_follows_the_rank():
     assert defaults.lora_arguments({"r": 64})["use_rslora"] is True
+    assert defaults.lora_arguments({"r": 64})["lora_alpha"] == 64
     assert defaults.lora_arguments({"r": 63})["use_rslora"] is False
     assert defaults.lora_arguments({"r": 8})["lora_alpha"] == 16
     assert defaults.lora_arguments({"r": 8, "lora_alpha": 8})["lora_alpha"] == 8
