@@ -185,6 +185,10 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> int | None:
         line.leave()
 
 
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+"""TRL's trainers tell the Hub which class is used, unless they are told not to."""
+
+
 def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subprocess.Popen[bytes]:
     module = allowed_worker(info.worker or f"{WORKER_PACKAGE}.{WORKERS[info.kind]}")
     own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), family.MARK: str(run_dir)}
@@ -193,7 +197,7 @@ def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subproc
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=run_locks,
-        env=os.environ | own,
+        env=os.environ | QUIET | own,
     )
     with contextlib.suppress(DiskFull):
         family.remember(run_dir, worker.pid)
