@@ -76,7 +76,7 @@ def test_an_error_for_an_agent_is_one_json_line(capsys):
 
 
 YARDSTICK = ["-c", "import cyclopts, pydantic, rich.progress"]
-YARDSTICK_SECONDS = 0.19
+YARDSTICK_SECONDS = 0.125
 """CPU time of the yardstick on the machine for which the promises were made, when it is idle."""
 
 
