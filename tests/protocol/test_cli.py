@@ -97,6 +97,8 @@ def test_help_and_status_are_quick(record_property):
         seconds = cpu_seconds(["-m", "ft_tools.cli", argv])
         record_property(argv, seconds)
         assert seconds < promised * 1.2 * slower
+    # One heavy import on the way would break the promise, and be seen.
+    assert cpu_seconds(["-c", "import torch"]) > 0.5 * 1.2 * slower
 
 
 def test_an_audit_of_ten_thousand_examples_answers_in_seconds(prepared, record_property):

@@ -1,10 +1,12 @@
 """The server as its clients see it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from mcp import Client, MCPError
 from mcp.client.stdio import stdio_client
+from pydantic import create_model
 
 from ft_tools.tools import TOOLS
 from tests.protocol.calls import GOOD
@@ -38,6 +40,13 @@ async def test_the_listing_is_the_reviewed_one():
     assert listing() == json.loads(GOLDEN.read_text(encoding="utf-8")), (
         "a schema changed: review it, then run `python -m tests.protocol.golden`"
     )
+
+
+async def test_a_new_argument_or_another_word_would_be_noticed(monkeypatch):
+    spec = TOOLS["list_runs"]
+    longer = create_model("ListRunsRequest", __base__=spec.request, more=(int, 0))
+    monkeypatch.setitem(TOOLS, "list_runs", replace(spec, request=longer))
+    assert listing() != json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
 def test_every_tool_has_a_good_call():
@@ -81,7 +90,7 @@ async def test_a_bug_reaches_the_client_without_its_text(client, monkeypatch):
 
     broken.__name__ = "list_runs"
     spec = TOOLS["list_runs"]
-    monkeypatch.setitem(TOOLS, "list_runs", type(spec)(**vars(spec) | {"function": broken}))
+    monkeypatch.setitem(TOOLS, "list_runs", replace(spec, function=broken))
     with pytest.raises(MCPError) as caught:
         await client.call_tool("list_runs", {})
     assert "secret" not in str(caught.value)
