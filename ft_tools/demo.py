@@ -35,6 +35,7 @@ TRAINING = {
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
     "max_length": 256,
+    "eval_steps": 14,
 }
 DPO_TRAINING = {
     "num_train_epochs": 1,
@@ -237,7 +238,7 @@ async def _sft(job: Job, found: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _evaluate(job: Job, run_id: str) -> dict[str, Any]:
-    run = await job.launch("evaluate", model=run_id, dataset=DATA[2], max_new_tokens=80)
+    run = await job.launch("evaluate", model=run_id, dataset=DATA[2], max_new_tokens=48)
     for row in run["result"]["comparisons"]:
         console.print(
             f"  {row['metric']:<14} {row['baseline']:.3f} -> {row['tuned']:.3f}  difference "
