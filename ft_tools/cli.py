@@ -155,7 +155,7 @@ def open_report(run_id: str) -> None:
 
 
 def _register(name: str, spec: Tool) -> None:
-    """Make a command of a tool: required fields by position or name, the others by name."""
+    """Make a command of a tool: required fields by position (a model first), others by name."""
 
     def command(*positional: Any, **named: Any) -> int | None:
         given = dict(zip(required, positional, strict=False)) | named
@@ -164,8 +164,10 @@ def _register(name: str, spec: Tool) -> None:
 
     fields = spec.request.model_fields
     required = [key for key, field in fields.items() if field.is_required()]
+    required.sort(key=lambda key: key != "model")
     extra = _launch_options(name) if spec.report is Launch else {}
-    parameters = [_parameter(key, fields[key], required) for key in fields]
+    ordered = [*required, *(key for key in fields if key not in required)]
+    parameters = [_parameter(key, fields[key], required) for key in ordered]
     parameters.sort(key=lambda parameter: parameter.kind)
     command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]
     command.__annotations__ = {

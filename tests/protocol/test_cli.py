@@ -45,6 +45,15 @@ def test_a_person_gets_the_next_command(capsys):
     assert f"fine-tuning-llm resume-run --run-id {RUN_ID}" in capsys.readouterr().out
 
 
+def test_a_launch_takes_the_model_and_then_the_dataset_and_prints_its_plan(capsys):
+    argv = ["launch-sft", "model", "data.jsonl", "--training.max_steps", "3", "--peft.r", "4"]
+    assert cli.run(argv) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["plan"]["training"]["max_steps"] == 3
+    assert shown["plan"]["peft"]["r"] == 4
+    assert not shown["started"]
+
+
 def test_quiet_prints_only_the_id(capsys):
     assert cli.run(["get-run", RUN_ID, "--format", "quiet"]) == 0
     assert capsys.readouterr().out == f"{RUN_ID}\n"
