@@ -46,10 +46,10 @@ def test_a_person_gets_the_next_command(capsys):
 
 
 def test_a_launch_takes_the_model_and_then_the_dataset_and_prints_its_plan(capsys):
-    argv = ["launch-sft", "model", "data.jsonl", "--training.max_steps", "3", "--peft.r", "4"]
+    argv = ["launch-sft", "model", "data.jsonl", "--training.max_steps", "2", "--peft.r", "4"]
     assert cli.run(argv) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["plan"]["training"]["max_steps"] == 3
+    assert shown["plan"]["training"]["max_steps"] == 2
     assert shown["plan"]["peft"]["r"] == 4
     assert not shown["started"]
 
