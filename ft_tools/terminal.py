@@ -174,11 +174,25 @@ def _block(console: Console, values: dict[str, Any], indent: int) -> None:
 
 
 def _table(console: Console, rows: list[dict[str, Any]]) -> None:
+    if any(len(_cell(value)) > SENTENCE for row in rows for value in row.values()):
+        _entries(console, rows)
+        return
     headers = list(dict.fromkeys(key for row in rows for key in row))
     table = Table(*(header.replace("_", " ") for header in headers), box=None, pad_edge=True)
     for row in rows:
         table.add_row(*(escape(_cell(row.get(header, ""))) for header in headers))
     console.print(table)
+
+
+def _entries(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print rows that hold sentences: what is short on one line, each sentence below it."""
+    for row in rows:
+        cells = {key.replace("_", " "): _cell(value) for key, value in row.items()}
+        short = [f"{key} {cell}" for key, cell in cells.items() if len(cell) <= SENTENCE]
+        console.print(f"  - {escape(', '.join(short))}", soft_wrap=True)
+        for key, cell in cells.items():
+            if len(cell) > SENTENCE:
+                console.print(f"    [dim]{escape(key)}[/] {escape(cell)}", soft_wrap=True)
 
 
 def _cell(value: Any) -> str:
