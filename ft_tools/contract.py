@@ -38,3 +38,13 @@ class Report(BaseModel):
     """What a tool returns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+def without_empty(value: Any) -> Any:
+    """Drop null, empty lists, empty objects and empty texts, at every depth."""
+    if isinstance(value, list):
+        return [without_empty(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: without_empty(part) for key, part in value.items()}
+    return {key: part for key, part in kept.items() if part not in (None, [], {}, "")}

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ft_tools.contract import without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED, RunReport, State
@@ -88,16 +89,6 @@ def follow(run_ids: Sequence[str]) -> int:
             if all(report.state in ENDED for report in reports):
                 return max(END_CODES[report.state] for report in reports)
             time.sleep(POLL_SECONDS)
-
-
-def without_empty(value: Any) -> Any:
-    """Drop null, empty lists, empty objects and empty texts, at every depth."""
-    if isinstance(value, list):
-        return [without_empty(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    kept = {key: without_empty(part) for key, part in value.items()}
-    return {key: part for key, part in kept.items() if part not in (None, [], {}, "")}
 
 
 def command_line(tool: str, arguments: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from mcp.types import (
 from pydantic import BaseModel, ValidationError
 
 from ft_tools import __version__
+from ft_tools.contract import without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.requests import complaints
 from ft_tools.secrets import redact
@@ -84,7 +85,7 @@ def refusal(message: str) -> CallToolResult:
 
 def short_text(report: BaseModel) -> str:
     """Return the report as JSON without what is empty: the text that a model reads."""
-    return json.dumps(_without_empty(report.model_dump(mode="json")), ensure_ascii=True)
+    return json.dumps(without_empty(report.model_dump(mode="json")), ensure_ascii=True)
 
 
 def tool(name: str) -> Tool:
@@ -113,15 +114,6 @@ def _without_titles(schema: Any) -> Any:
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str))
     }
-
-
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_empty(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    kept = {key: _without_empty(part) for key, part in value.items()}
-    return {key: part for key, part in kept.items() if part not in (None, [], {}, "")}
 
 
 server = Server(
