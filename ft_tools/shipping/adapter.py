@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import rules
-from ft_tools.errors import BadInput, NotFound, Refused
+from ft_tools.errors import BadInput, NotFound
 from ft_tools.publish import sha256
 from ft_tools.shipping import tensors
 from ft_tools.shipping.tensors import Tensor
@@ -60,11 +60,12 @@ def read_config(folder: Path) -> dict[str, Any]:
             "its own tool for another"
         )
     if str(config.get("init_lora_weights", "")).startswith(NOT_REPEATABLE):
-        raise Refused(
+        observed = (
             f"{folder} was started with init_lora_weights={config['init_lora_weights']!r}, a "
-            "random decomposition that cannot be repeated, so the base it fits no longer exists; "
-            "train again with 'pissa', or merge in the training process"
+            "random decomposition that cannot be repeated, so the base it fits no longer exists"
         )
+        cure = 'Train again with "pissa", or merge in the training process.'
+        raise rules.refusal("unrepeatable_start", observed, cure)
     return dict(config)
 
 

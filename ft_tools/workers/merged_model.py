@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-from ft_tools import facts
+from ft_tools import facts, rules
 from ft_tools.errors import Refused
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs import directory
@@ -148,12 +148,14 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
         kl = merging.mean_kl(trained[0][:, :width], found[0][:, :width])
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:
-        raise Refused(
+        observed = (
             f"the merged model differs from {check.reference}: mean KL {check.mean_kl:.2e} nats a "
             f"token (at most {facts.number('ship.merge_kl')}), same first choice for "
             f"{check.top1_agreement:.1%} (at least {facts.number('ship.merge_top1'):.0%}); nothing "
-            "was shipped. Check that base_model is exactly the one it was trained on"
+            "was shipped"
         )
+        cure = "Check that base_model is exactly the one it was trained on."
+        raise rules.refusal("unproven_merge", observed, cure)
     return check
 
 
