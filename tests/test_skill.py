@@ -213,44 +213,6 @@ def test_every_rule_that_the_skill_names_exists():
     assert named <= {pattern.id for pattern in ANTI_PATTERNS}
 
 
-def test_every_number_in_the_prose_is_in_the_facts_or_has_a_source():
-    known = set()
-    for path in sorted((ROOT / "ft_tools" / "facts").glob("*.toml")):
-        known |= numbers(body(path))
-    strange = {}
-    for path in PROSE:
-        unknown = set()
-        for section in sections_without_source(body(path)):
-            for line in prose_lines(section):
-                unknown |= numbers(line) - known
-        if unknown:
-            strange[path.name] = sorted(unknown)
-
-    assert strange == {}
-
-
-def sections_without_source(text):
-    """Yield the sections that name neither an address nor the script that measured."""
-    for section in re.split(r"^#+ ", text, flags=re.M):
-        if not re.search(r"https://|benchmarks/\w+|tests/\w+/", section):
-            yield section
-
-
-def prose_lines(text):
-    """Yield lines of prose: no frontmatter, code, links, or lines that cite a source."""
-    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
-    text = re.sub(r"```.*?```", "", text, flags=re.S)
-    for line in text.splitlines():
-        if "https://" not in line:
-            yield re.sub(r"`[^`]*`|^\s*\d+\. ", "", line)
-
-
-def numbers(text):
-    """Return the numbers of a text in one spelling: no thousands separators, no trailing zeros."""
-    found = re.findall(r"(?<![\w.])\d[\d,_]*(?:\.\d+)?(?:e-?\d+)?(?![\w])", text)
-    return {f"{float(each.replace(',', '').replace('_', '')):.10g}" for each in found}
-
-
 @pytest.fixture
 def server():
     made = Server("skill-test", version="1")
