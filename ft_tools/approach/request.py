@@ -179,12 +179,22 @@ class ClassicRule(Report):
 
 
 class GpuTime(Report):
-    """A rough estimate of training time on one GPU."""
+    """How long training takes on which cards: a range of published throughputs, not a quote."""
 
-    gpu: str
-    hours_low: float
-    hours_high: float
+    model: str = Field(description="The model named, or the one assumed.")
+    gpu: str = Field(description="The card named, or the cheapest of two that holds the run.")
+    num_gpus: int | None = Field(
+        description="Cards needed by estimate_vram, sharded (FSDP) if several; null: over 64."
+    )
+    method: str = Field(description="lora, qlora or full.")
+    fits: str = Field(description="Does it fit these cards: yes or no (estimate_vram).")
+    peak_allocated_gib: float = Field(description="Memory of one card at the peak, GiB.")
+    hours_low: float | None = Field(
+        description="GPU hours, all cards added up; null where the card's rate is not published."
+    )
+    hours_high: float | None = Field(description="The same at the slowest published throughput.")
     assumptions: list[str]
+    source: str
 
 
 class CostBracket(Report):
@@ -196,7 +206,7 @@ class CostBracket(Report):
     data: str = Field(description="Data that is needed.")
     running: str = Field(description="What it costs to run.")
     gpu_time: GpuTime | None = Field(
-        None, description="Given for a known `gpu` and a number of demonstrations."
+        None, description="Null for what trains nothing, and for RL, where generation takes most."
     )
     source: str
 

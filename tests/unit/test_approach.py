@@ -274,29 +274,6 @@ def test_the_decision_is_the_first_row_that_holds():
     assert decide(request).id == "eval_first"
 
 
-def test_gpu_time_follows_from_parameters_tokens_and_the_peak_rate():
-    report = ask(
-        symptoms=["style"],
-        prompting_tried="optimized",
-        num_demonstrations=2000,
-        gpu="A100-80GB",
-        model="meta-llama/Meta-Llama-3-8B",
-    )
-    time = report.cost_bracket.gpu_time
-    hours_at_peak = 6 * 8_030_261_248 * 2000 * 500 * 3 / 312e12 / 3600
-
-    assert report.approach == "sft"
-    assert time.hours_low == pytest.approx(hours_at_peak / 0.4, abs=0.001)
-    assert time.hours_high == pytest.approx(hours_at_peak / 0.1, abs=0.001)
-
-
-def test_gpu_time_is_not_told_without_a_gpu_or_for_what_does_not_train():
-    trains = {"symptoms": ["style"], "prompting_tried": "optimized", "num_demonstrations": 2000}
-
-    assert ask(**trains).cost_bracket.gpu_time is None
-    assert ask(symptoms=["knowledge_gap"], gpu="A100-80GB").cost_bracket.gpu_time is None
-
-
 def test_an_unknown_gpu_is_refused_with_those_that_are_known():
     with pytest.raises(UnknownName, match="A100-80GB"):
         ask(symptoms=["style"], gpu="A1000000")

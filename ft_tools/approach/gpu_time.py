@@ -1,0 +1,198 @@
+"""GPU hours of a training run: the plan that fits by estimate_vram, at a measured throughput."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ft_tools import facts
+from ft_tools.approach.request import Approach, ApproachRequest, GpuTime
+from ft_tools.approach.table import table
+from ft_tools.errors import FineTuningError
+from ft_tools.lora import suggest_lora_config
+from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.rules import choose_schedule
+from ft_tools.models.catalog import shape_of
+from ft_tools.vram import VramRequest, estimate_vram
+from ft_tools.vram.setup import Method, Task
+
+CARDS = ("RTX 4090", "A100-80GB")
+"""Tried in this order where the request names no card: one to own, one to rent."""
+
+CARD_COUNTS = (2, 4, 8, 16, 32, 64)
+STAND_IN = "Qwen/Qwen2.5-7B-Instruct"
+SMALL_STAND_IN = "Qwen/Qwen2.5-1.5B-Instruct"
+BASE_STAND_IN = "Qwen/Qwen2.5-7B"
+SECONDS_PER_HOUR = 3600
+FLOPS_PER_TFLOPS = 1e12
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an approach trains: its stages as (task, sequences an example, field of the request)."""
+
+    stages: tuple[tuple[Task, int, str], ...]
+    stand_in: str = STAND_IN
+    method: Method | None = None
+
+
+_DEMONSTRATIONS: tuple[Task, int, str] = ("sft", 1, "num_demonstrations")
+_PAIRS: tuple[Task, int, str] = ("dpo", 2, "num_preference_pairs")
+
+WORK: dict[Approach, Work] = {
+    "sft": Work((_DEMONSTRATIONS,)),
+    "sft_and_rag": Work((_DEMONSTRATIONS,)),
+    "distillation": Work((_DEMONSTRATIONS,), SMALL_STAND_IN),
+    "small_model_fine_tuning": Work((_DEMONSTRATIONS,), SMALL_STAND_IN),
+    "dpo": Work((_PAIRS,)),
+    "kto": Work((("dpo", 1, "num_marks"),)),
+    "sft_then_dpo": Work((_DEMONSTRATIONS, _PAIRS)),
+    "continued_pretraining": Work((("sft", 1, "corpus_tokens"),), BASE_STAND_IN, "full"),
+}
+"""The approaches whose training time can be told. In RL most of it is generation, whose length
+nobody knows beforehand."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The cheapest set of cards that holds the run."""
+
+    gpu: str
+    num_gpus: int | None
+    method: Method
+    fits: str
+    peak_allocated_gib: float
+
+
+def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
+    """Estimate the GPU hours of an approach; None for those that train nothing, and for RL.
+
+    hours = tokens * parameters * FLOPs / (peak rate * utilisation), over all stages. Parameters
+    are those a token uses; the utilisation is the range of published runs.
+
+    Raises:
+        UnknownName: The request names a GPU that no table lists.
+
+    Source: facts/approaches.toml, gpu_time; the fit is that of suggest_lora_config, and over
+    several cards that of estimate_vram.
+    """
+    if request.gpu is not None:
+        facts.gpu(request.gpu)
+    work = WORK.get(approach)
+    if work is None:
+        return None
+    model, is_known = _model(request, work)
+    fit = _fit(model, work.stages[-1][0], work.method, request.gpu)
+    given = {name: row.value for name, row in table().gpu_time.items()}
+    flops, tokens, notes = 0.0, 0.0, []
+    for task, sequences, field in work.stages:
+        stage_tokens, note = _tokens(request, model, task, sequences, field)
+        tokens += stage_tokens
+        flops += stage_tokens * given[f"flops_{task}_{'full' if fit.method == 'full' else 'lora'}"]
+        notes.append(note)
+    flops *= shape_of(model).active_params
+    low = given["utilisation_low" if fit.num_gpus == 1 else "utilisation_low_sharded"]
+    peak = facts.gpu(fit.gpu).bf16_dense_tflops
+    is_told = peak is not None and fit.num_gpus is not None
+    at_peak = flops / ((peak or 1.0) * FLOPS_PER_TFLOPS)
+    high = given["utilisation_high"]
+    if is_told:
+        rates = f"{tokens / at_peak * low:,.0f} to {tokens / at_peak * high:,.0f}"
+        notes.append(f"{rates} tokens a second and GPU")
+    elif peak is None:
+        notes.append(f"no bf16 rate is published for {fit.gpu}: the hours cannot be told")
+    else:
+        notes.append(f"no number of cards up to {CARD_COUNTS[-1]} holds it")
+    return GpuTime(
+        model=model if is_known else f"{model} (assumed)",
+        gpu=fit.gpu,
+        num_gpus=fit.num_gpus,
+        method=fit.method,
+        fits=fit.fits,
+        peak_allocated_gib=fit.peak_allocated_gib,
+        hours_low=_hours(at_peak / high) if is_told else None,
+        hours_high=_hours(at_peak / low) if is_told else None,
+        assumptions=notes,
+        source="ft_tools/facts/approaches.toml#gpu_time",
+    )
+
+
+def _hours(seconds: float) -> float:
+    return float(f"{seconds / SECONDS_PER_HOUR:.2g}")
+
+
+def _model(request: ApproachRequest, work: Work) -> tuple[str, bool]:
+    """Return the model that is reckoned with, and whether it is the one that was named."""
+    if request.model is None:
+        return work.stand_in, False
+    try:
+        shape_of(request.model)
+    except FineTuningError:  # advice does not need the model: launch_sft will say what is wrong
+        return work.stand_in, False
+    return request.model, True
+
+
+def _tokens(
+    request: ApproachRequest, model: str, task: Task, sequences: int, field: str
+) -> tuple[float, str]:
+    """Return the tokens of one stage over all epochs, and how they were counted."""
+    given = table().gpu_time
+    count = getattr(request, field)
+    if field == "corpus_tokens":
+        count = count or int(given["assumed_corpus"].value)
+        return float(count), f"{count:,} tokens once"
+    unknown = "" if count else " (assumed)"
+    count = count or int(given["assumed_examples"].value)
+    goal = "preference" if task == "dpo" else "instruction"
+    schedule = choose_schedule(
+        LoraRequest(model=model, goal=goal, num_examples=count), task, seq_len=0
+    )
+    length = int(given["tokens_per_example"].value)
+    tokens = float(count * sequences * length * schedule.epochs)
+    return tokens, f"{count:,} examples{unknown} of {sequences} x {length} tokens, " + (
+        f"{schedule.epochs} epoch{'s' if schedule.epochs > 1 else ''}"
+    )
+
+
+@lru_cache(maxsize=64)
+def _fit(model: str, task: Task, method: Method | None, gpu: str | None) -> Fit:
+    """Find what holds the run: one card, or as many of the largest card tried as it takes."""
+    cards = CARDS if gpu is None else (gpu,)
+    for card in cards:
+        alone = _alone(model, task, method, card)
+        if alone.fits == "yes":
+            return alone
+    for count in CARD_COUNTS:
+        together = _together(model, task, method or "lora", cards[-1], count)
+        if together.fits == "yes":
+            return together
+    return Fit(cards[-1], None, alone.method, "no", alone.peak_allocated_gib)
+
+
+def _alone(model: str, task: Task, method: Method | None, card: str) -> Fit:
+    goal = "preference" if task == "dpo" else "instruction"
+    report = suggest_lora_config(
+        LoraRequest(model=model, goal=goal, gpu=card, method=method or "auto")
+    )
+    whole = report.vram.fits
+    shortened = any(gave.startswith("length") for gave in report.gave_up)
+    return Fit(
+        card,
+        1,
+        report.method,
+        "tight" if whole == "yes" and shortened else whole,
+        report.vram.peak_allocated_gib,
+    )
+
+
+def _together(model: str, task: Task, method: Method, card: str, count: int) -> Fit:
+    report = estimate_vram(
+        VramRequest(
+            model=model,
+            task=task,
+            method=method,
+            gpu=card,
+            num_gpus=count,
+            sharding="fsdp",
+            precompute_ref_log_probs=task == "dpo" and method == "full",
+        )
+    )
+    return Fit(card, count, method, report.fits, report.peak_allocated_gib)
