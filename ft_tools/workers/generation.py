@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.evaluation.held_out import HeldOut, Message
 from ft_tools.evaluation.reports import ModelPlan
+from ft_tools.workers.decoding import decode
 
 
 @dataclass(frozen=True)
@@ -83,26 +84,11 @@ class TransformersWriter:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
-        """Continue each prompt greedily; shorter prompts are padded on the left and masked."""
+        """Continue each prompt greedily, as one batch."""
         ids = [self.encode(prompt) for prompt in prompts]
-        width = max(map(len, ids))
-        pad = self._ends[0] if self._ends else 0
-        tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
-        config = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=self._ends or None,
-            pad_token_id=pad,
-        )
-        device = self.model.device
         with self.side():
-            made = self.model.generate(
-                input_ids=tokens.to(device),
-                attention_mask=mask.to(device),
-                generation_config=config,
-            )
-        return [self._output(row, max_new_tokens) for row in made[:, width:].tolist()]
+            made = decode(self.model, ids, max_new_tokens, self._ends)
+        return [self._output(row) for row in made]
 
     @torch.inference_mode()
     def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
@@ -151,7 +137,7 @@ class TransformersWriter:
         # A template may have written the start token already.
         return ids if ids[:1] == self._bos and ids else [*self._bos, *ids] or [0]
 
-    def _output(self, row: list[int], max_new_tokens: int) -> Output:
+    def _output(self, row: list[int]) -> Output:
         length = next((i for i, token in enumerate(row) if token in self._ends), None)
         kept = row if length is None else row[:length]
         text = self.tokenizer.decode(kept, skip_special_tokens=True)

@@ -121,8 +121,8 @@ def test_an_answer_ends_at_its_end_token_although_that_is_the_padding_too(tiny_m
     writer = writer_of(tiny_model)
     assert writer.tokenizer.pad_token_id == writer.tokenizer.eos_token_id
     end = writer.tokenizer.eos_token_id
-    ended = writer._output([5, 6, end, end], 4)
-    cut = writer._output([5, 6, 7, 8], 4)
+    ended = writer._output([5, 6, end, end])
+    cut = writer._output([5, 6, 7, 8])
     assert (ended.num_tokens, ended.finished) == (2, True)
     assert (cut.num_tokens, cut.finished) == (4, False)
 
