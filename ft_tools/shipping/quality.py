@@ -91,6 +91,25 @@ def verdict_of(mean_kl: float, tokenizer_parity: bool) -> Verdict:
     return "fail"
 
 
+def merge_passes(mean_kl: float, top1_agreement: float, applied_fraction: float | None) -> bool:
+    """Tell whether a merged model is what was trained.
+
+    Args:
+        mean_kl: From the base with its adapter, nats a token.
+        top1_agreement: Fraction of tokens with the same first choice, 0 to 1.
+        applied_fraction: How much of the adapter's effect the merge has; None: it has none.
+
+    >>> merge_passes(1e-4, 1.0, 0.98), merge_passes(1e-4, 1.0, 0.0), merge_passes(0.0, 1.0, None)
+    (True, False, True)
+    """
+    lost = 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
+    return (
+        mean_kl <= facts.number("ship.merge_kl")
+        and top1_agreement >= facts.number("ship.merge_top1")
+        and lost <= facts.number("ship.merge_lost")
+    )
+
+
 def verdict_reason(quality: Quality) -> Reason:
     """Say why a verdict is what it is."""
     if not quality.tokenizer_parity:

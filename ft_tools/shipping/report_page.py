@@ -76,6 +76,8 @@ def _merge(check: MergeCheck) -> str:
     words = "equals" if check.passed else "does NOT equal"
     pairs: dict[str, Cell] = {
         "mean KL, nats a token": check.mean_kl,
+        "mean KL of the base without the adapter": check.adapter_kl,
+        "share of the adapter's effect": check.applied_fraction,
         "largest logit difference": check.max_abs_logit_difference,
         "same first choice": check.top1_agreement,
         "same greedy texts": f"{check.same_greedy_texts} of {check.num_prompts}",

@@ -107,6 +107,12 @@ class MergeCheck(Report):
     """Base with adapter against the merged model, on the same prompts."""
 
     mean_kl: float = Field(description="Nats a token; what the merge may lose is ship.merge_kl.")
+    adapter_kl: float = Field(
+        description="What the adapter changes: mean KL of the base without it, nats a token."
+    )
+    applied_fraction: float | None = Field(
+        description="How much of that change the merge has: 1 all, 0 none; null: no change."
+    )
     max_abs_logit_difference: float
     top1_agreement: float = Field(description="0 to 1.")
     same_greedy_texts: int = Field(description="Prompts continued with the very same tokens.")

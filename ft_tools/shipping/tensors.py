@@ -26,6 +26,8 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
+    start: int = 0
+    """Where its bytes begin in the file."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -99,7 +101,9 @@ def survey_file(file: Path) -> dict[str, Tensor]:
             if not 0 <= start <= end <= data_bytes:
                 raise BadInput(f"{file} is cut short: {name} is not all there; {AGAIN}")
             shape = tuple(int(size) for size in entry["shape"])
-            tensors[name] = Tensor(file, str(entry["dtype"]), shape, end - start)
+            tensors[name] = Tensor(
+                file, str(entry["dtype"]), shape, end - start, 8 + length + start
+            )
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{file} is damaged (its header makes no sense); {AGAIN}") from error
     return tensors

@@ -98,7 +98,7 @@ def merge_into(shipment: Shipment, staging: Path) -> str:
     if plan.adapter is None or shipment.adapter is None:
         merging.copy_whole(shipment.base, staging)
         return "copy"
-    change: merging.Change = merging.unchanged
+    change: merging.Change | None = None
     if plan.merge_base == "dequantized":
         change = merging.as_nf4_training_saw_it(shipment.base, plan.quantization or dict(NF4))
     if plan.adapter.route == "shards":
@@ -144,8 +144,8 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
         expected = merging.adapted_outputs(shipment.base, adapter, prompts, dtype)
         check = merging.compare(expected, found, dtype, "the base with its adapter")
     if trained:
-        width = min(trained[0].shape[1], found[0].shape[1])
-        kl = merging.mean_kl(trained[0][:, :width], found[0][:, :width])
+        width = min(trained.logits.shape[1], found.logits.shape[1])
+        kl = merging.mean_kl(trained.logits[:, :width], found.logits[:, :width])
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:
         observed = (
@@ -176,9 +176,7 @@ def compute_dtype(num_params: int) -> torch.dtype:
     return torch.float32 if fits else torch.bfloat16
 
 
-def run_folder(
-    folder: Path, prompts: list[list[int]], dtype: torch.dtype
-) -> tuple[torch.Tensor, list[list[int]]]:
+def run_folder(folder: Path, prompts: list[list[int]], dtype: torch.dtype) -> merging.Outputs:
     """Run a model folder over prompts."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     found = merging.outputs(model, prompts)

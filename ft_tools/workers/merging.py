@@ -1,8 +1,9 @@
 """Fold a LoRA adapter into its base, and check that the result is what was trained.
 
-Weights are read file by file, so that a merge needs memory for the largest file, not the model;
-where an adapter cannot be merged that way, PEFT does it with the model in memory. The delta is
-computed in float32 and the sum is rounded once, to the base's own dtype.
+Each file of the base is copied, and the weights that change are rewritten in the copy one after the
+other, so that a merge needs memory for a weight, not for the model; where an adapter cannot be
+merged that way, PEFT does it with the model in memory. The delta is computed in float32 and the sum
+is rounded once, to the base's own dtype.
 """
 
 import gc
@@ -11,6 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,13 @@ import torch
 from peft import PeftModel
 from peft.utils.other import get_pattern_key
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ft_tools import facts
 from ft_tools.errors import BadData, BadInput
 from ft_tools.shipping import tensors
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config, target_of
+from ft_tools.shipping.quality import merge_passes
 from ft_tools.shipping.reports import MergeCheck
 
 CONFIG_FILES = ("config.json", "generation_config.json")
@@ -51,36 +53,45 @@ Change = Callable[[str, torch.Tensor], torch.Tensor]
 
 
 def merge_by_shards(
-    base: Path, adapter: Path, into: Path, change_base: Change, stop: Callable[[], None]
+    base: Path, adapter: Path, into: Path, change_base: Change | None, stop: Callable[[], None]
 ) -> None:
-    """Write the merged model, one file of the base at a time.
+    """Write the merged model, one weight at a time.
 
     Args:
         base: Folder with safetensors.
         adapter: Folder with adapter_model.safetensors.
         into: Folder to write to.
-        change_base: Applied to each base weight before the delta is added.
-        stop: Called between files; raises to end early.
+        change_base: Applied to each base weight before the delta is added; None: nothing is.
+        stop: Called between weights; raises to end early.
+
+    Raises:
+        BadInput: The adapter changes a weight that the base does not have.
     """
     config = read_config(adapter)
     deltas = group_by_target(load_file(adapter / tensors.ADAPTER))
-    index: dict[str, str] = {}
-    for file in tensors.weight_files(base):
-        stop()
-        merged = {}
-        with safe_open(file, framework="pt") as shard:
-            for name in shard.keys():  # noqa: SIM118 - it is no mapping
-                weight = change_base(name, shard.get_tensor(name))
+    copy_whole(base, into)
+    for file in tensors.weight_files(into):
+        with file.open("r+b") as stream:
+            for name, held in tensors.survey_file(file).items():
                 change = deltas.pop(name, None)
-                merged[name] = weight if change is None else fold(weight, change, name, config)
-        save_file(merged, into / file.name, metadata={"format": "pt"})
-        index |= dict.fromkeys(merged, file.name)
+                if change is None and change_base is None:
+                    continue
+                stop()
+                weight = weight_of(base / file.name, name)
+                if change_base is not None:
+                    weight = change_base(name, weight)
+                merged = weight if change is None else fold(weight, change, name, config)
+                stream.seek(held.start)
+                stream.write(memoryview(merged.contiguous().view(torch.uint8).numpy()).cast("B"))
     if deltas:
         raise BadInput(f"the base has no {next(iter(deltas))}, which the adapter changes")
-    if len(set(index.values())) > 1:
-        size = sum(f.stat().st_size for f in into.glob("*.safetensors"))
-        about = {"metadata": {"total_size": size}, "weight_map": index}
-        (into / tensors.INDEX).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def weight_of(file: Path, name: str) -> torch.Tensor:
+    """Return a weight of a file, which is opened for it alone: what was read stays mapped."""
+    with safe_open(file, framework="pt") as shard:
+        weight: torch.Tensor = shard.get_tensor(name)
+    return weight
 
 
 def group_by_target(held: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
@@ -228,26 +239,24 @@ def as_nf4_training_saw_it(base: Path, quantization: dict[str, Any]) -> Change:
     return change
 
 
-def unchanged(name: str, weight: torch.Tensor) -> torch.Tensor:
-    """Return a base weight as it is."""
-    return weight
+@dataclass(frozen=True)
+class Outputs:
+    """What a model answers to the prompts of a check."""
+
+    logits: torch.Tensor
+    """Of all positions, (tokens, vocabulary) in float32."""
+    texts: list[list[int]]
+    """How the first prompts go on from their middle, greedily."""
+    without_adapter: torch.Tensor | None = None
+    """Logits of the base alone, in the same order; None: there was no adapter."""
 
 
 @torch.inference_mode()
-def outputs(model: Any, prompts: Iterable[list[int]]) -> tuple[torch.Tensor, list[list[int]]]:
-    """Run a model over prompts.
-
-    Returns:
-        Logits of all positions, (tokens, vocabulary) in float32, and how the first prompts go on
-        from their middle, greedily.
-    """
-    logits: list[torch.Tensor] = []
+def outputs(model: Any, prompts: list[list[int]]) -> Outputs:
+    """Run a model over prompts."""
     texts: list[list[int]] = []
-    for ids in prompts:
+    for ids in prompts[:NUM_GREEDY]:
         batch = torch.tensor([ids])
-        logits.append(model(batch).logits[0].float())
-        if len(texts) == NUM_GREEDY:
-            continue
         half = batch[:, : max(1, len(ids) // 2)]
         mask = torch.ones_like(half)
         made = model.generate(
@@ -258,46 +267,79 @@ def outputs(model: Any, prompts: Iterable[list[int]]) -> tuple[torch.Tensor, lis
             pad_token_id=model.generation_config.pad_token_id or 0,
         )
         texts.append(made[0, half.shape[1] :].tolist())
-    return torch.cat(logits), texts
+    return Outputs(logits_of(model, prompts), texts)
+
+
+@torch.inference_mode()
+def logits_of(model: Any, prompts: Iterable[list[int]]) -> torch.Tensor:
+    """Return the logits of all positions, (tokens, vocabulary) in float32."""
+    return torch.cat([model(torch.tensor([ids])).logits[0].float() for ids in prompts])
 
 
 def adapted_outputs(
     base: Path, adapter: Path, prompts: list[list[int]], dtype: torch.dtype, **options: Any
-) -> tuple[torch.Tensor, list[list[int]]]:
-    """Run the base with its adapter on top, as it was trained."""
+) -> Outputs:
+    """Run the base with its adapter on top, as it was trained, and without it."""
     held = tensors.survey_file(adapter / tensors.ADAPTER)
     model = load_base(base, held, dtype, **options)
     with refusals_are_bad_data(adapter):
         adapted = PeftModel.from_pretrained(model, adapter).eval()
     found = outputs(adapted, prompts)
+    with adapted.disable_adapter():
+        found = replace(found, without_adapter=logits_of(adapted, prompts))
     del model, adapted
     gc.collect()
     return found
 
 
-def compare(
-    expected: tuple[torch.Tensor, list[list[int]]],
-    found: tuple[torch.Tensor, list[list[int]]],
-    dtype: torch.dtype,
-    reference: str,
-) -> MergeCheck:
-    """Compare the merged model with what it has to equal."""
-    logits, texts = expected
-    merged, merged_texts = found
-    width = min(logits.shape[1], merged.shape[1])
-    kl = mean_kl(logits[:, :width], merged[:, :width])
+def compare(expected: Outputs, found: Outputs, dtype: torch.dtype, reference: str) -> MergeCheck:
+    """Compare the merged model with what it has to equal: the base with its adapter."""
+    assert expected.without_adapter is not None
+    width = min(expected.logits.shape[1], found.logits.shape[1])
+    logits, merged = expected.logits[:, :width], found.logits[:, :width]
+    before = expected.without_adapter[:, :width]
+    kl = mean_kl(logits, merged)
     same = (logits.argmax(-1) == merged.argmax(-1)).float().mean().item()
+    applied = applied_fraction(before, logits, merged)
     return MergeCheck(
         mean_kl=kl,
-        max_abs_logit_difference=(logits[:, :width] - merged[:, :width]).abs().max().item(),
+        adapter_kl=mean_kl(logits, before),
+        applied_fraction=applied,
+        max_abs_logit_difference=(logits - merged).abs().max().item(),
         top1_agreement=same,
-        same_greedy_texts=sum(a == b for a, b in zip(texts, merged_texts, strict=True)),
-        num_prompts=len(texts),
+        same_greedy_texts=sum(a == b for a, b in zip(expected.texts, found.texts, strict=True)),
+        num_prompts=len(found.texts),
         num_tokens=len(logits),
         compute_dtype=str(dtype).removeprefix("torch."),
         reference=reference,
-        passed=kl <= facts.number("ship.merge_kl") and same >= facts.number("ship.merge_top1"),
+        passed=merge_passes(kl, same, applied),
     )
+
+
+def applied_fraction(
+    before: torch.Tensor, wanted: torch.Tensor, found: torch.Tensor
+) -> float | None:
+    """Return how much of what an adapter changes a merge has: 1 all of it, 0 nothing.
+
+    The projection of the merge's change on the adapter's, <m - b, a - b> / <a - b, a - b>, over
+    logits less each row's mean, which no probability depends on. What rounding adds points
+    elsewhere, so that a weak adapter is told from a forgotten one even where both differences are
+    small.
+
+    Args:
+        before: Logits of the base, (tokens, vocabulary).
+        wanted: Of the base with its adapter.
+        found: Of the merged model.
+
+    Returns:
+        None for an adapter that changes nothing.
+    """
+    changed, made = (
+        (logits - before - (logits - before).mean(-1, keepdim=True)).double()
+        for logits in (wanted, found)
+    )
+    size = float(changed.square().sum().item())
+    return float((changed * made).sum().item()) / size if size else None
 
 
 def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:

@@ -219,7 +219,12 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
     """Say why the merge was shipped."""
     if check is None:
         return []
-    gates = (("ship.merge_kl", check.mean_kl), ("ship.merge_top1", check.top1_agreement))
+    lost = 0.0 if check.applied_fraction is None else abs(1 - check.applied_fraction)
+    gates = (
+        ("ship.merge_kl", check.mean_kl),
+        ("ship.merge_top1", check.top1_agreement),
+        ("ship.merge_lost", lost),
+    )
     return [
         Reason(
             rule=facts.threshold(gate).why,

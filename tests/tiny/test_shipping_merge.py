@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -26,6 +28,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from ft_tools import facts
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import tensors
 from ft_tools.workers import merging
@@ -71,7 +74,7 @@ def make_base(folder, architecture, dtype=torch.bfloat16, **save):
     model(config(**SMALL | extra)).to(dtype).save_pretrained(folder, **save)
 
 
-def make_adapter(base, folder, dtype=torch.bfloat16, add_tokens=0, **lora):
+def make_adapter(base, folder, dtype=torch.bfloat16, add_tokens=0, scale=1.0, **lora):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     if add_tokens:
         model.resize_token_embeddings(SMALL["vocab_size"] + add_tokens, mean_resizing=False)
@@ -80,7 +83,7 @@ def make_adapter(base, folder, dtype=torch.bfloat16, add_tokens=0, **lora):
     adapted = get_peft_model(model, LoraConfig(**options | lora))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name or "lora_embedding_A" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
+            torch.nn.init.normal_(parameter, std=0.05 * scale)
         elif parameter.requires_grad and ("modules_to_save" in name or "magnitude" in name):
             parameter.data += 0.05 * torch.rand_like(parameter)
         elif "trainable_tokens_delta" in name:
@@ -88,17 +91,17 @@ def make_adapter(base, folder, dtype=torch.bfloat16, add_tokens=0, **lora):
     adapted.save_pretrained(folder)
 
 
-def merge(base, adapter, into, change=merging.unchanged):
+def merge(base, adapter, into, change=None):
     """Merge the way the plan would; returns that way."""
     into.mkdir()
     config = json.loads((base / "config.json").read_bytes())
-    facts = adapters.inspect(adapter, tensors.survey(base), config)
-    if facts.route == "shards":
+    about = adapters.inspect(adapter, tensors.survey(base), config)
+    if about.route == "shards":
         merging.merge_by_shards(base, adapter, into, change, lambda: None)
     else:
         merging.merge_whole(base, adapter, into)
     merging.copy_small_files(base, adapter, into)
-    return facts.route
+    return about.route
 
 
 def check(base, adapter, merged, dtype=torch.float32):
@@ -204,6 +207,49 @@ def test_a_merge_that_forgot_the_adapter_does_not_pass(tmp_path):
     assert found.mean_kl > 1e-3
 
 
+def test_a_weak_adapter_that_was_forgotten_is_told_from_one_that_was_rounded(tmp_path):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, "llama")
+    make_adapter(base, adapter, scale=0.01)
+    merge(base, adapter, merged)
+    rounded, forgotten = check(base, adapter, merged), check(base, adapter, base)
+    # By the absolute limits alone both would pass.
+    assert forgotten.mean_kl < facts.number("ship.merge_kl"), forgotten
+    assert forgotten.top1_agreement >= facts.number("ship.merge_top1"), forgotten
+    assert rounded.mean_kl > 0.02 * rounded.adapter_kl, rounded
+    assert rounded.passed, rounded
+    assert forgotten.applied_fraction == pytest.approx(0.0, abs=1e-6)
+    assert not forgotten.passed
+
+
+def test_an_adapter_that_was_never_trained_loses_nothing(tmp_path):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, "llama")
+    make_adapter(base, adapter, scale=0.0)
+    merge(base, adapter, merged)
+    found = check(base, adapter, merged)
+    assert (found.adapter_kl, found.applied_fraction, found.passed) == (0.0, None, True)
+
+
+def test_a_merge_needs_less_memory_than_two_files_and_the_adapter(tmp_path):
+    """Measured over what the libraries take, in a process of its own; with a negative control."""
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    shapes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64}
+    LlamaForCausalLM(LlamaConfig(**SMALL | shapes | heads)).bfloat16().save_pretrained(
+        base, max_shard_size="18MB"
+    )
+    make_adapter(base, adapter)
+    files = tensors.weight_files(base)
+    assert len(files) == 4
+    argv = [sys.executable, "-m", "tests.tiny.merge_peak", str(base), str(adapter), str(tmp_path)]
+    peaks = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
+    largest = max(file.stat().st_size for file in files)
+    bound = 2 * largest + (adapter / tensors.ADAPTER).stat().st_size
+    assert peaks["ours"] < bound, (peaks, bound)
+    assert peaks["a file at a time"] > bound, (peaks, bound)
+
+
 def test_a_merge_with_the_wrong_scale_does_not_pass(tmp_path):
     base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
     make_base(base, "llama", torch.float32)
@@ -227,13 +273,13 @@ def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(tmp_path):
     )
     kls = {}
     changes = {
-        "original": merging.unchanged,
+        "original": None,
         "dequantized": merging.as_nf4_training_saw_it(base, nf4),
     }
     for name, change in changes.items():
         merge(base, adapter, tmp_path / name, change)
         model = AutoModelForCausalLM.from_pretrained(tmp_path / name).eval()
-        kls[name] = merging.mean_kl(trained[0], merging.outputs(model, PROMPTS)[0])
+        kls[name] = merging.mean_kl(trained.logits, merging.outputs(model, PROMPTS).logits)
     assert kls["dequantized"] < 1e-6, kls
     assert kls["original"] > 100 * kls["dequantized"], kls
 

@@ -1,0 +1,57 @@
+"""How far two ways to merge raise this process's memory: `python -m tests.tiny.merge_peak ...`.
+
+Takes a base, an adapter and a folder to write to; prints the growth in bytes over what the imported
+libraries take. The second way is the plain one, a file at a time through safetensors.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ft_tools.shipping import tensors
+from ft_tools.shipping.adapter import read_config
+from ft_tools.workers import merging
+
+
+def ours(base, adapter, into):
+    merging.merge_by_shards(base, adapter, into, None, lambda: None)
+
+
+def a_file_at_a_time(base, adapter, into):
+    config = read_config(adapter)
+    deltas = merging.group_by_target(load_file(adapter / tensors.ADAPTER))
+    for file in tensors.weight_files(base):
+        merged = load_file(file)
+        for name in merged.keys() & deltas.keys():
+            merged[name] = merging.fold(merged[name], deltas[name], name, config)
+        save_file(merged, into / file.name)
+
+
+def resident(key):
+    """Return a line of /proc/self/status in bytes; mapped files count."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def growth(way, base, adapter, into):
+    into.mkdir()
+    # Resets VmHWM, see proc(5).
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = resident("VmRSS")
+    way(base, adapter, into)
+    return resident("VmHWM") - before
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    # What the first product of two matrices sets up is the library's.
+    torch.ones(8, 8) @ torch.ones(8, 8)
+    base, adapter, into = map(Path, sys.argv[1:])
+    peaks = {
+        "ours": growth(ours, base, adapter, into / "ours"),
+        "a file at a time": growth(a_file_at_a_time, base, adapter, into / "plain"),
+    }
+    sys.stdout.write(json.dumps(peaks))
