@@ -7,7 +7,8 @@ descriptor is closed in forked children. POSIX only.
 A run has two. `owner.lock` is held by its supervisor and its worker: somebody writes.
 `supervisor.lock` is held by the supervisor alone: somebody looks after it. They are taken in the
 order supervisor, owner, so whoever has the first decides who gets the second; a run is settled
-when nobody has either.
+when nobody has either. A run of several processes, or on another machine, has a third:
+`worker.lock` is held by the one process that writes.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from ft_tools.errors import BadInput
 
 OWNER = "owner.lock"
 SUPERVISOR = "supervisor.lock"
+WORKER = "worker.lock"
 PROBE_TRIES = 20
 PROBE_SECONDS = 0.005
 

@@ -1,0 +1,7 @@
+"""Where a training run executes: a row a backend, each a few pure functions over text.
+
+A launcher writes the files of a job, says how to submit, look at and stop it, and reads what the
+scheduler prints. It starts nothing itself and is never believed about a run's state: that comes
+from the run directory, which the worker writes. The scheduler only says whether a job is still
+there.
+"""

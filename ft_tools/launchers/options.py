@@ -1,0 +1,172 @@
+"""What each backend can be told: `backend_options`, checked before anything is planned."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ft_tools.errors import BadInput
+
+Backend = Literal["local", "slurm", "skypilot", "hf_jobs", "ray"]
+Sharding = Literal["ddp", "fsdp", "zero2", "zero3"]
+# Words that reach a scheduler's command line or script: no blanks, quotes or line ends.
+WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:@/=+\[\]-]*$"
+# Minutes, or [days-]hours:minutes:seconds. Source: sbatch(1), --time.
+SLURM_TIME = r"^(\d+-)?\d+(:\d{2}){0,2}$"
+DURATION = r"^\d+[smhd]$"
+
+
+class Options(BaseModel):
+    """What every backend can be told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    nodes: int = Field(1, ge=1, le=1, description="Machines; this backend takes one.")
+    processes: int = Field(1, ge=1, le=64, description="Processes a machine; one a GPU.")
+    sharding: Sharding = Field(
+        "ddp",
+        description="How several processes share a model: ddp (a copy each), fsdp, zero2, zero3.",
+    )
+    gpu: str = Field(
+        "", description="The card there, by its catalog name (A100-80GB); empty: it has none."
+    )
+    python: str = Field(
+        "", pattern=r"^(/[\w./+-]+)?$", description="Interpreter there; empty: the one here."
+    )
+
+    @property
+    def num_processes(self) -> int:
+        """Return the processes of all machines together."""
+        return self.nodes * self.processes
+
+    @model_validator(mode="after")
+    def _several_to_shard(self) -> "Options":
+        if self.sharding != "ddp" and self.num_processes == 1:
+            raise ValueError(f"sharding={self.sharding!r} needs several processes; give processes")
+        if self.sharding != "ddp" and not self._has_gpu:
+            raise ValueError(f"sharding={self.sharding!r} needs GPUs; without them it is ddp")
+        return self
+
+    @property
+    def _has_gpu(self) -> bool:
+        return bool(self.gpu)
+
+
+class LocalOptions(Options):
+    """This machine."""
+
+    device: Literal["auto", "cpu"] = Field("auto", description="cpu leaves a GPU alone.")
+
+    @property
+    def _has_gpu(self) -> bool:
+        return self.device == "auto"
+
+    @model_validator(mode="after")
+    def _found_here(self) -> "LocalOptions":
+        if self.gpu or self.python:
+            raise ValueError("gpu and python are found by themselves on this machine; leave out")
+        return self
+
+
+class SlurmOptions(Options):
+    """A Slurm cluster with the run's folder on a file system that all nodes see."""
+
+    nodes: int = Field(1, ge=1, le=512, description="Machines.")
+    partition: str = Field("", pattern=f"{WORD}|^$", description="Empty: the cluster's default.")
+    account: str = Field("", pattern=f"{WORD}|^$", description="Account to charge.")
+    qos: str = Field("", pattern=f"{WORD}|^$", description="Quality of service.")
+    constraint: str = Field("", pattern=f"{WORD}|^$", description="Features a node must have.")
+    time_limit: str = Field(
+        "", pattern=f"{SLURM_TIME}|^$", description="Minutes or [days-]hours:minutes:seconds."
+    )
+    cpus_per_process: int = Field(1, ge=1, le=256, description="CPU cores for each process.")
+    memory_gib: int = Field(0, ge=0, le=16_384, description="Memory a node in GiB; 0: default.")
+    gpu_type: str = Field("", pattern=f"{WORD}|^$", description="The card's name in the cluster.")
+    requeue: bool = Field(
+        True, description="Start again by itself after a preemption or at the time limit."
+    )
+    signal_seconds: int = Field(
+        300, ge=10, le=65_535, description="Warning before the time limit, to save and stop."
+    )
+    modules: tuple[str, ...] = Field((), description="Environment modules to load first.")
+
+    @model_validator(mode="after")
+    def _modules_are_words(self) -> "SlurmOptions":
+        for name in self.modules:
+            if not name.replace("/", "").replace("-", "").replace(".", "").isalnum():
+                raise ValueError(f"modules: {name!r} is no name of a module")
+        return self
+
+
+class RayOptions(Options):
+    """A Ray cluster that sees the run's folder, by its job server; one machine of it."""
+
+    address: str = Field(
+        "http://127.0.0.1:8265",
+        pattern=r"^https?://[A-Za-z0-9_.\[\]:-]+/?$",
+        description="Of the cluster's job server (its dashboard).",
+    )
+    cpus: int = Field(0, ge=0, le=1024, description="CPU cores to reserve; 0: none.")
+
+
+class SkyPilotOptions(Options):
+    """A machine, or several, of any cloud that SkyPilot knows; as a managed job."""
+
+    nodes: int = Field(1, ge=1, le=512, description="Machines.")
+    storage: str = Field(
+        pattern=r"^(s3|gs)://[a-z0-9][A-Za-z0-9._/-]+$",
+        description="Bucket, and folder in it, that outlives the machine: s3:// or gs://.",
+    )
+    accelerator: str = Field(
+        "", pattern=f"{WORD}|^$", description="The card's name in SkyPilot: A100-80GB, H100."
+    )
+    infra: str = Field("", pattern=f"{WORD}|^$", description="aws, gcp/us-east1, k8s, ...")
+    use_spot: bool = Field(True, description="Cheaper machines that may be taken away.")
+    memory_gib: int = Field(0, ge=0, le=16_384, description="At least so much memory; 0: any.")
+
+
+class HfJobsOptions(Options):
+    """A machine of Hugging Face Jobs."""
+
+    storage: str = Field(
+        pattern=r"^hf://buckets/[A-Za-z0-9._-]+/[A-Za-z0-9._/-]+$",
+        description="Bucket that outlives the machine: hf://buckets/OWNER/NAME.",
+    )
+    flavor: str = Field(
+        "a10g-large", pattern=WORD, description="Hardware; `hf jobs hardware` lists it."
+    )
+    timeout: str = Field("8h", pattern=DURATION, description="Longest duration: 30m, 8h, 2d.")
+    attempts: int = Field(3, ge=1, le=20, description="Starts, the first one included.")
+    image: str = Field("python:3.12", pattern=WORD, description="Docker image with Python.")
+
+
+OPTIONS: dict[str, type[Options]] = {
+    "local": LocalOptions,
+    "slurm": SlurmOptions,
+    "ray": RayOptions,
+    "skypilot": SkyPilotOptions,
+    "hf_jobs": HfJobsOptions,
+}
+
+
+def parse(backend: Backend, given: dict[str, Any]) -> Options:
+    """Read the options of a backend.
+
+    Raises:
+        BadInput: An option is unknown, missing or cannot be used; the message names those there
+            are.
+    """
+    model = OPTIONS[backend]
+    for name in given:
+        if name not in model.model_fields:
+            known = ", ".join(sorted(model.model_fields))
+            raise BadInput(f"backend_options.{name}: {backend} has no such option; known: {known}")
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        where = f"backend_options.{name}" if name else "backend_options"
+        about = model.model_fields[name].description if name in model.model_fields else ""
+        raise BadInput(
+            f"{where}={given.get(name)!r} of {backend}: {first['msg']}. {about}"
+        ) from error
