@@ -61,6 +61,7 @@ def page(
     *,
     subtitle: str = "",
     refresh_seconds: int | None = None,
+    style: str = "",
 ) -> str:
     """Return a whole HTML document.
 
@@ -69,6 +70,7 @@ def page(
         sections: Their `html` is taken as it is.
         subtitle: A line below the title.
         refresh_seconds: Let the browser read the file again, for a run that is still going.
+        style: CSS that this kind of page adds to that of all pages; taken as it is.
     """
     refresh = f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else ""
     under = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
@@ -82,7 +84,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         '<meta name="referrer" content="no-referrer">'
-        f"{refresh}<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"{refresh}<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n"
         f"<body><main><header><h1>{escape(title)}</h1>{under}</header>{_contents(sections)}{body}"
         "</main></body></html>\n"
     )

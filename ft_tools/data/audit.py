@@ -12,7 +12,9 @@ from ft_tools.contract import NextStep, Reason
 from ft_tools.data import duplicates, outputs, summary
 from ft_tools.data.audit_page import audit_page
 from ft_tools.data.contamination import Benchmarks
+from ft_tools.data.example import Example
 from ft_tools.data.lengths import METHOD
+from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Kind, Outputs
 from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
@@ -146,6 +148,8 @@ class Means:
     with_pairs: bool = True
     measure: Measure = lengths_of
     token_method: str = METHOD
+    masks: Callable[[Example], list[Masked]] = no_masks
+    """Shows what of an example is trained on, for the page."""
     token_notes: Callable[[], list[str]] = list
     """What counting showed about the tokenizer and its template; asked after the scan."""
     tick: Tick = lambda _: None
@@ -245,6 +249,9 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
         shape["distinct_word_pairs_fraction"] = round(len(set(ledger.pairs)) / pairs, 4)
     shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
     shape |= {f"script_{name}": count for name, count in scanned.scripts.most_common(5)}
+    shape |= scanned.variety.shape()
+    if scanned.num_trained_tokens is not None:
+        shape["num_trained_tokens"] = scanned.num_trained_tokens
     shape |= {f"secret_{name}": count for name, count in scanned.secrets.items()}
     return shape | scanned.pairs.shape()
 

@@ -35,10 +35,14 @@ BOILERPLATE = re.compile(
     r"|\bi (?:do not|don't) have (?:personal|the ability to|access to real-time)\b",
     re.IGNORECASE,
 )
+# What other models leave behind: their names, their manners, and marks of their chat pages.
 GENERATED = re.compile(
     r"\b(?:chatgpt|gpt-?[345]|openai|anthropic|claude|llama[- ]?\d|vicuna)\b"
-    r"|as an ai language model"
-    r"|i hope this helps|is there anything else i can help",
+    r"|as an ai language model|as of my last (?:knowledge )?update"
+    r"|i hope this helps|is there anything else i can help"
+    r"|^(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)"
+    r"|oaicite|contentreference\[|turn\d+(?:search|view|news)\d+|utm_source=(?:chatgpt|openai)"
+    r"|\u3010\d+[:\u2020]|</?think(?:ing)?>|\bregenerate response\b|\bcopy code\n",
     re.IGNORECASE,
 )
 # (finding, pattern, words of which one must be there): plain search is many times faster.
@@ -59,18 +63,49 @@ ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
             "llama",
             "vicuna",
             "as an ai",
+            "as of my",
             "i hope",
             "anything e",
+            "certainly!",
+            "sure!",
+            "absolutely!",
+            "of course!",
+            "oaicite",
+            "reference[",
+            "turn",
+            "utm_",
+            "\u3010",
+            "think",
+            "regenerate",
+            "copy code",
         ),
     ),
 ]
 QUICK_MARKERS = ("<|", "INST]", "SYS>>", "_of_turn>", "### ")
 UNSEEN = re.compile(
-    r"\b(?:this|the (?:following|attached|given|above)|attached) "
-    r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|link|url|pdf|attachment)\b",
+    r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
+    r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|diagram|chart|link|url|pdf"
+    r"|website|web page|attachment)\b"
+    r"|<(?:image|video|audio)>|!\[[^\]]{0,200}\]\(",
     re.IGNORECASE,
 )
-MERGED = re.compile(r"(?:^|\n)\s*(?:instruction|question|task)\s*\d*\s*:", re.IGNORECASE)
+# An address that the answer is to be read from. The model gets its letters only.
+OPEN_LINK = re.compile(
+    r"\b(?:summari[sz]e|read|open|visit|browse|analy[sz]e|translate|review|according to|based on"
+    r"|from|at)\b[^\n]{0,80}https?://",
+    re.IGNORECASE,
+)
+HEADING = re.compile(
+    r"(?:^|\n)\s*(?:#{1,6}\s*)?(?:\d{1,3}[.)]\s*)?"
+    r"(instruction|task|question|prompt|input|output|response|answer)\s*\d*\s*:",
+    re.IGNORECASE,
+)
+ASKING = {"instruction", "task", "question", "prompt"}
+# Prompts that want such headings.
+WANTS_HEADINGS = re.compile(
+    r"quiz|faq|q&a|question|instruction|prompt|task|interview|flash ?card|example|format|template",
+    re.IGNORECASE,
+)
 REPEATED_CHARS = re.compile(r"([^\s\-=_*#.~])\1{24,}")
 REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
 SENTENCE_ENDS = (
@@ -159,9 +194,39 @@ def _sides(example: Example) -> list[str]:
     return found
 
 
+def contents(example: Example) -> list[str]:
+    """Check what every trained answer says, with what it answers; of marks, what any turn holds."""
+    if example.text is not None:
+        return content("", example.text, is_text=True)
+    found: list[str] = []
+    if example.task == "sft":
+        turns = example.messages
+        answers = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
+    else:
+        turns = [*example.messages, *example.chosen]
+        answers = list(range(len(example.messages), len(turns)))
+        # A bad answer may be anything; only what would break a trainer or a page is looked for.
+        found += _marks("", "\n".join(map(content_of, example.rejected)))
+    asked = ""
+    for at, turn in enumerate(turns):
+        if at not in answers:
+            said = content_of(turn)
+            if turn["role"] == "user":
+                asked = said
+            found += _marks(said, "")
+            continue
+        if example.task == "kto" and example.label is False:
+            found += _marks("", content_of(turn))
+            continue
+        new = content(asked, content_of(turn), is_text=False)
+        # A short answer on the way is what conversations are made of.
+        found += new if at == answers[-1] else [name for name in new if name != "short_answer"]
+    return found
+
+
 def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
-    """Check what the prompt and the last answer say."""
-    found = _marks(prompt, answer)
+    """Check what one answer says; `is_text` is plain text that answers nothing."""
+    found = _marks("" if is_text else prompt, answer)
     stripped = answer.strip()
     if repeats(stripped):
         found.append("repeated_text")
@@ -172,9 +237,9 @@ def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
     elif 0 < len(stripped.split()) < SHORT_WORDS and len(stripped) < 40 and not _is_cjk(stripped):
         found.append("short_answer")
     found += _manner(stripped)
-    if MERGED.search(answer) and len(MERGED.findall(f"{prompt}\n{answer}")) > 1:
+    if is_merged(prompt, answer):
         found.append("merged_instruction")
-    if UNSEEN.search(prompt):
+    if UNSEEN.search(prompt) or ("http" in prompt and OPEN_LINK.search(prompt)):
         found.append("unseen_reference")
     return found
 
@@ -202,6 +267,23 @@ def _manner(answer: str) -> list[str]:
         if any(word in lowered for word in words) and pattern.search(answer)
     ]
     return [*found, "truncated_answer"] if is_cut_off(answer) else found
+
+
+def is_merged(prompt: str, answer: str) -> bool:
+    r"""Tell whether another instruction, with its own answer, stands in the answer.
+
+    Source: https://github.com/gururise/AlpacaDataCleaned ("Merged Instructions")
+
+    >>> is_merged("Name a colour.", "Red\n\n5. Instruction: Name a fruit.\nOutput: Apple")
+    True
+    >>> is_merged("Write a quiz.", "Question: 1+1?\nAnswer: 2"), is_merged("Why?", "Answer: so.")
+    (False, False)
+    """
+    if ":" not in answer:
+        return False
+    heads = [head.lower() for head in HEADING.findall(answer)]
+    asking = [head for head in heads if head in ASKING]
+    return bool(asking) and len(heads) > 1 and not WANTS_HEADINGS.search(prompt)
 
 
 def has_placeholder(prompt: str, answer: str) -> bool:
@@ -257,38 +339,3 @@ def _looks_like_code(text: str) -> bool:
 
 def _is_cjk(text: str) -> bool:
     return any("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" for char in text)
-
-
-# Writing systems by the first letter that is not ASCII-common; enough to count a mix.
-SCRIPTS = [
-    ("cjk", "\u3040", "\u9fff"),
-    ("hangul", "\uac00", "\ud7af"),
-    ("cyrillic", "\u0400", "\u052f"),
-    ("greek", "\u0370", "\u03ff"),
-    ("hebrew", "\u0590", "\u05ff"),
-    ("arabic", "\u0600", "\u06ff"),
-    ("devanagari", "\u0900", "\u097f"),
-    ("thai", "\u0e00", "\u0e7f"),
-]
-
-
-def script_of(text: str) -> str:
-    r"""Name the writing system that most of the first letters have; latin when there are none.
-
-    >>> script_of("hello"), script_of("\u4f60\u597d"), script_of("\u043f\u0440\u0438")
-    ('latin', 'cjk', 'cyrillic')
-    """
-    if text.isascii():
-        return "latin"
-    counts: dict[str, int] = {}
-    for char in text[:600]:
-        if char.isascii():
-            if char.isalpha():
-                counts["latin"] = counts.get("latin", 0) + 1
-            continue
-        for name, low, high in SCRIPTS:
-            if low <= char <= high:
-                # A CJK character says about as much as a short word.
-                counts[name] = counts.get(name, 0) + (3 if name == "cjk" else 1)
-                break
-    return max(counts, key=lambda name: counts[name]) if counts else "latin"

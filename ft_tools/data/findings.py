@@ -32,6 +32,12 @@ RULES: dict[str, Rule] = {
     "row_too_long": Rule("error", True, "split or delete rows above 4 MiB"),
     "not_utf8": Rule("error", True, "save the file as UTF-8 (iconv -t utf-8)"),
     "invalid_unicode": Rule("error", True, "re-export: lone surrogates cannot be written as UTF-8"),
+    "repeated_key": Rule(
+        "warning",
+        False,
+        "name each column once: of two values under one name only the last is read",
+        "https://www.rfc-editor.org/rfc/rfc8259#section-4",
+    ),
     "byte_order_mark": Rule("info", False, "save as UTF-8 without a byte-order mark"),
     "csv_columns": Rule("error", True, "quote fields that hold the separator or a line break"),
     "unknown_format": Rule(
@@ -70,7 +76,12 @@ RULES: dict[str, Rule] = {
     ),
     "truncated_answer": Rule("warning", False, "complete answers that stop in mid-sentence"),
     "repeated_text": Rule("warning", False, "drop answers that repeat themselves"),
-    "merged_instruction": Rule("warning", False, "split rows that hold more than one instruction"),
+    "merged_instruction": Rule(
+        "warning",
+        False,
+        "split rows that hold more than one instruction",
+        "https://github.com/gururise/AlpacaDataCleaned",
+    ),
     "unseen_reference": Rule(
         "info", False, "drop prompts about an image, file or link that the model cannot see"
     ),
@@ -78,9 +89,18 @@ RULES: dict[str, Rule] = {
     "model_generated": Rule(
         "info",
         False,
-        "answers look model-written: check the licence, and that they beat your own model's",
+        "another model's answers teach its manner, not its skill: check them for truth, and the "
+        "licence for what they may train",
+        "https://arxiv.org/abs/2305.15717",
     ),
     "script_mix": Rule("info", False, "check that the minority writing system is wanted"),
+    "language_mix": Rule("info", False, "check that the minority languages are wanted"),
+    "answer_in_other_language": Rule(
+        "info", False, "fine for translation; else answer in the language of the question"
+    ),
+    "one_topic": Rule(
+        "info", False, "fine for a narrow task; a general model wants other topics too"
+    ),
     "repeated_prompt": Rule("warning", False, "add different prompts: these repeat earlier ones"),
     # Secrets and personal data
     "secret": Rule("error", True, "revoke the key, then delete it from the data"),
@@ -118,8 +138,35 @@ RULES: dict[str, Rule] = {
     "format_bias": Rule(
         "warning", False, "one side uses lists, headings or code far more: balance it"
     ),
+    "lexical_bias": Rule(
+        "warning",
+        False,
+        "a few words tell chosen from rejected: balance them, or the model learns the words",
+        "https://arxiv.org/abs/2310.03716",
+    ),
     "label_balance": Rule("warning", False, "balance the labels, or set KTO's weights"),
-    # Lengths
+    # Lengths and the model's template
+    "template_refuses": Rule(
+        "error",
+        True,
+        "the model's chat template refuses these: mind its roles and their order",
+        "https://huggingface.co/docs/transformers/chat_templating",
+    ),
+    "template_too_slow": Rule(
+        "error",
+        False,
+        "the model's chat template does not end or fills the memory: take one you trust",
+    ),
+    "end_not_trained": Rule(
+        "warning",
+        False,
+        "no end-of-turn token is in the loss: the model may not learn to stop; mind the template",
+    ),
+    "answer_cut_off": Rule(
+        "warning",
+        False,
+        "raise max_length or shorten: nothing of the last answer is left to train on",
+    ),
     "over_max_length": Rule(
         "warning", False, "raise max_length or shorten: the end of these answers is cut off"
     ),

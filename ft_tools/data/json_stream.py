@@ -19,6 +19,8 @@ BETWEEN = re.compile(r"[ \t\r\n,]*")
 STRUCTURE = re.compile(r'["{}\[\]]|,')
 IN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 SURROGATE = re.compile(r"[\ud800-\udfff]")
+UNDECODED = re.compile(r"[\udc80-\udcff]")
+"""What a byte that is not UTF-8 becomes while it is read."""
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -29,11 +31,14 @@ class Row:
     number: int
     value: Any
     problem: str | None
+    notes: tuple[str, ...] = ()
+    """Findings that hold for a row that could be read."""
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Row]:
     """Yield a row for each line that is not blank; the number is the line's."""
     number = 0
+    decoder = _Decoder()
     while line := stream.readline(ROW_BYTES + 1):
         number += 1
         if len(line) > ROW_BYTES and not line.endswith(b"\n"):
@@ -49,23 +54,22 @@ def read_lines(stream: BinaryIO) -> Iterator[Row]:
         except UnicodeDecodeError:
             yield Row(number, None, "not_utf8")
             continue
-        yield parse(number, text)
+        yield _parse(decoder, number, text)
 
 
-def parse(number: int, text: str) -> Row:
-    """Parse one row."""
+def _parse(decoder: "_Decoder", number: int, text: str) -> Row:
     try:
-        value = _DECODER.decode(text)
+        value, repeats = decoder.decode(text)
     except (ValueError, RecursionError):
         return Row(number, None, "unreadable_line")
-    return _checked(number, value, text)
+    return _checked(number, value, text, repeats=repeats)
 
 
-def _checked(number: int, value: Any, text: str) -> Row:
+def _checked(number: int, value: Any, text: str, *, repeats: bool) -> Row:
     # A lone surrogate loads, and fails when it is written; only an escape can make one.
     if ESCAPED_SURROGATE.search(text) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         return Row(number, None, "invalid_unicode")
-    return Row(number, value, None)
+    return Row(number, value, None, ("repeated_key",) if repeats else ())
 
 
 def read_array(stream: BinaryIO) -> Iterator[Row]:
@@ -83,29 +87,32 @@ def read_values(stream: BinaryIO) -> Iterator[Row]:
 
 def _values(buffer: "_Buffer", between: re.Pattern[str], closing: str) -> Iterator[Row]:
     number = 0
+    decoder = _Decoder()
     while True:
         buffer.skip(between)
         if buffer.at_end() or (closing and buffer.peek() == closing):
             return
         number += 1
-        yield _value(buffer, number)
+        yield _value(decoder, buffer, number)
         if buffer.lost:
             return
 
 
-def _value(buffer: "_Buffer", number: int) -> Row:
+def _value(decoder: "_Decoder", buffer: "_Buffer", number: int) -> Row:
     """Parse the value at the front; read more while it may only be cut off."""
     size = CHUNK // 16
     while True:
         buffer.fill(size)
         problem = "unreadable_line"
         try:
-            value, end = _DECODER.raw_decode(buffer.text, buffer.at)
+            value, end, repeats = decoder.raw_decode(buffer.text, buffer.at)
             # A number or word at the very end may go on in what is not read yet.
             if end < len(buffer.text) or buffer.exhausted:
                 text = buffer.text[buffer.at : end]
                 buffer.advance(end - buffer.at)
-                return _checked(number, value, text)
+                if not text.isascii() and UNDECODED.search(text):
+                    return Row(number, None, "not_utf8")
+                return _checked(number, value, text, repeats=repeats)
         except RecursionError:
             break
         except ValueError:
@@ -173,7 +180,7 @@ class _Buffer:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
         self.text = ""
         self.at = 0
         self.exhausted = False
@@ -225,4 +232,27 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+class _Decoder:
+    """Parses JSON, and tells whether an object in it has a name twice."""
+
+    def __init__(self) -> None:
+        self._repeats = False
+        self._json = json.JSONDecoder(
+            parse_constant=_refuse_constant, object_pairs_hook=self._object
+        )
+
+    def decode(self, text: str) -> tuple[Any, bool]:
+        """Return the value of a whole text, and whether a name is repeated in it."""
+        self._repeats = False
+        return self._json.decode(text), self._repeats
+
+    def raw_decode(self, text: str, at: int) -> tuple[Any, int, bool]:
+        """Return the value that begins at `at`, where it ends, and whether a name is repeated."""
+        self._repeats = False
+        value, end = self._json.raw_decode(text, at)
+        return value, end, self._repeats
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        self._repeats = self._repeats or len(made) != len(pairs)
+        return made

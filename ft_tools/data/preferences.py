@@ -3,34 +3,39 @@
 import math
 import re
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ft_tools.data.example import Example, content_of
+from ft_tools.data.wording import Marker, Wording
 
 # Cohen's "medium" effect. Direction alone is no problem: in real data either side may be longer.
 # Source: Cohen 1988, ISBN 0-8058-0283-5; anchors in facts/dataset section 5.
 MAX_EFFECT = 0.5
 MAX_AUC_OFF = 0.15
-MAX_FORMAT_GAP = 0.25
 MIN_PAIRS = 20
 # TRL's KTO weights are advised when labels are further apart than 1:1 to 4:3.
 # Source: https://huggingface.co/docs/trl/kto_trainer
 MAX_LABEL_RATIO = 4 / 3
-FORMATTING = re.compile(r"^\s*(?:[-*+] |\d+[.)] |#{1,6} |```)", re.MULTILINE)
+FORMATTING = re.compile(r"^\s*(?:[-*+] |\d+[.)] |#{1,6} |```|\|)|\*\*[^*\n]+\*\*", re.MULTILINE)
+"""Items of lists, headings, code blocks, rows of tables and bold words."""
 
 
-def _lengths() -> "array[int]":
+def _counts() -> "array[int]":
     return array("L")
 
 
 @dataclass
 class PairStatistics:
-    """Counts over preference pairs or marked answers, without their texts."""
+    """Counts over preference pairs or marked answers; of texts only words of a draw."""
 
-    chosen: "array[int]" = field(default_factory=_lengths)
-    rejected: "array[int]" = field(default_factory=_lengths)
-    chosen_formatted: int = 0
-    rejected_formatted: int = 0
+    chosen: "array[int]" = field(default_factory=_counts)
+    """Characters of each answer."""
+    rejected: "array[int]" = field(default_factory=_counts)
+    chosen_marks: "array[int]" = field(default_factory=_counts)
+    """Pieces of formatting in each answer."""
+    rejected_marks: "array[int]" = field(default_factory=_counts)
+    wording: Wording = field(default_factory=Wording)
     liked: int = 0
     disliked: int = 0
 
@@ -44,8 +49,13 @@ class PairStatistics:
         rejected = "".join(map(content_of, example.rejected))
         self.chosen.append(len(chosen))
         self.rejected.append(len(rejected))
-        self.chosen_formatted += bool(FORMATTING.search(chosen))
-        self.rejected_formatted += bool(FORMATTING.search(rejected))
+        self.chosen_marks.append(len(FORMATTING.findall(chosen)))
+        self.rejected_marks.append(len(FORMATTING.findall(rejected)))
+        self.wording.add(chosen, rejected)
+
+    def markers(self) -> list[Marker]:
+        """Return the words that tell the sides apart; they are the data's own."""
+        return self.wording.markers() if len(self.chosen) >= MIN_PAIRS else []
 
     def shape(self) -> dict[str, float]:
         """Return figures for the report."""
@@ -55,54 +65,82 @@ class PairStatistics:
             return {}
         pairs = list(zip(self.chosen, self.rejected, strict=True))
         ratios = sorted(c / r for c, r in pairs if r)
-        return {
+        total = len(pairs)
+        shape = {
             "num_chosen_longer": sum(c > r for c, r in pairs),
             "num_rejected_longer": sum(c < r for c, r in pairs),
             "length_ratio_p50": round(ratios[len(ratios) // 2], 3) if ratios else 0.0,
-            "length_effect_size": round(effect_size(pairs), 3),
-            "length_auc": round(auc(self.chosen, self.rejected), 3),
-            "chosen_formatted_fraction": round(self.chosen_formatted / len(pairs), 3),
-            "rejected_formatted_fraction": round(self.rejected_formatted / len(pairs), 3),
+            "chosen_formatted_fraction": round(sum(map(bool, self.chosen_marks)) / total, 3),
+            "rejected_formatted_fraction": round(sum(map(bool, self.rejected_marks)) / total, 3),
         }
+        sides = {
+            "length": (self.chosen, self.rejected),
+            "format": (self.chosen_marks, self.rejected_marks),
+        }
+        for name, (chosen, rejected) in sides.items():
+            logs = [_log_ratio(c, r) for c, r in zip(chosen, rejected, strict=True)]
+            shape[f"{name}_effect_size"] = round(effect_size(logs), 3)
+            shape[f"{name}_auc"] = round(auc(chosen, rejected), 3)
+        if total >= MIN_PAIRS:
+            liked, disliked = self.wording.scores()
+            gaps = [c - r for c, r in zip(liked, disliked, strict=True)]
+            shape["lexical_effect_size"] = round(effect_size(gaps), 3)
+            shape["lexical_auc"] = round(auc(liked, disliked), 3)
+        return shape
 
     def findings(self) -> list[tuple[str, int]]:
         """Return the ids of what is out of balance, with the number of examples meant."""
-        found = []
-        shape = self.shape()
         few, many = sorted((self.liked, self.disliked))
         if few + many >= MIN_PAIRS and many > MAX_LABEL_RATIO * few:
-            found.append(("label_balance", many - few))
-        if len(self.chosen) >= MIN_PAIRS:
-            off = abs(shape["length_auc"] - 0.5)
-            if abs(shape["length_effect_size"]) > MAX_EFFECT or off > MAX_AUC_OFF:
-                longer = max(shape["num_chosen_longer"], shape["num_rejected_longer"])
-                found.append(("length_bias", int(longer)))
-            gap = self.chosen_formatted - self.rejected_formatted
-            if abs(gap) > MAX_FORMAT_GAP * len(self.chosen):
-                found.append(("format_bias", abs(gap)))
+            return [("label_balance", many - few)]
+        if len(self.chosen) < MIN_PAIRS:
+            return []
+        shape = self.shape()
+        found = []
+        if _is_biased(shape, "length"):
+            longer = max(shape["num_chosen_longer"], shape["num_rejected_longer"])
+            found.append(("length_bias", int(longer)))
+        if _is_biased(shape, "format"):
+            marks = list(zip(self.chosen_marks, self.rejected_marks, strict=True))
+            more = max(sum(c > r for c, r in marks), sum(c < r for c, r in marks))
+            found.append(("format_bias", more))
+        markers = self.markers()
+        if markers and _is_biased(shape, "lexical"):
+            gap = max(abs(marker.chosen - marker.rejected) for marker in markers)
+            found.append(("lexical_bias", round(gap * len(self.chosen))))
         return found
 
 
-def effect_size(pairs: list[tuple[int, int]]) -> float:
-    """Return Cohen's d of the paired differences of log length: their mean over their deviation.
+def _is_biased(shape: dict[str, float], name: str) -> bool:
+    return (
+        abs(shape[f"{name}_effect_size"]) > MAX_EFFECT
+        or abs(shape[f"{name}_auc"] - 0.5) > MAX_AUC_OFF
+    )
 
-    >>> round(effect_size([(20, 10), (10, 20), (30, 10)]), 2)
+
+def _log_ratio(chosen: int, rejected: int) -> float:
+    return math.log((chosen + 1) / (rejected + 1))
+
+
+def effect_size(differences: Sequence[float]) -> float:
+    """Return Cohen's d of paired differences: their mean by their standard deviation.
+
+    >>> round(effect_size([0.647, -0.647, 1.036]), 2)
     0.39
     """
-    differences = [math.log((c + 1) / (r + 1)) for c, r in pairs]
     if len(differences) < 2:
         return 0.0
     mean = sum(differences) / len(differences)
     variance = sum((d - mean) ** 2 for d in differences) / (len(differences) - 1)
-    if variance == 0:
-        return 0.0 if mean == 0 else math.copysign(99.0, mean)
+    if variance < 1e-24:
+        return 0.0 if abs(mean) < 1e-12 else math.copysign(99.0, mean)
     return mean / math.sqrt(variance)
 
 
-def auc(chosen: "array[int]", rejected: "array[int]") -> float:
-    """Return the AUC of a classifier that knows only the length (Mann-Whitney, ties count half).
+def auc(chosen: Sequence[float], rejected: Sequence[float]) -> float:
+    """Return the AUC of a classifier that knows only these (Mann-Whitney, ties count half).
 
-    >>> auc(array("L", [3, 4]), array("L", [1, 2])), auc(array("L", [1]), array("L", [1]))
+    >>> auc([3, 4], [1, 2]), auc([1], [1])
     (1.0, 0.5)
     """
     marked = sorted([(n, 1) for n in chosen] + [(n, 0) for n in rejected])

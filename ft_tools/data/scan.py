@@ -12,12 +12,15 @@ from ft_tools.data.example import Example, Message, content_of
 from ft_tools.data.findings import RULES
 from ft_tools.data.formats import normalise
 from ft_tools.data.json_stream import Row
+from ft_tools.data.languages import UNKNOWN, script_of
 from ft_tools.data.ledger import Ledger
 from ft_tools.data.lengths import TOKENS_PER_TURN, estimate_tokens
+from ft_tools.data.masks import Measured
 from ft_tools.data.preferences import PairStatistics
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.source import Source, find_sources, read
 from ft_tools.data.trainers import Traits, traits_of
+from ft_tools.data.variety import Variety
 
 MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.
@@ -31,8 +34,7 @@ HARMLESS = {
 Tick = Callable[[int], None]
 """Called now and then with the number of rows read; may raise to stop."""
 TICK_ROWS = 500
-Measure = Callable[[Example], tuple[int, int]]
-"""Counts (tokens of the whole, tokens of what is trained on last)."""
+Measure = Callable[[Example], Measured]
 
 
 @dataclass
@@ -54,12 +56,17 @@ class Scan:
     parts: "Counter[str]" = field(default_factory=Counter)
     """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
+    variety: Variety = field(default_factory=Variety)
+    num_trained_tokens: int | None = None
+    """Tokens in the loss, if they were counted."""
     files: "list[tuple[Source, int]]" = field(default_factory=list)
     """Each file with the row number before its first."""
     in_validation: bool = False
     """Whether the validation file is being read; its rows are not counted as training data."""
     script_of: "array[int]" = field(default_factory=lambda: array("B"))
     script_names: list[str] = field(default_factory=list)
+    language_of: "array[int]" = field(default_factory=lambda: array("B"))
+    language_names: list[str] = field(default_factory=list)
 
     def note(self, finding: str, index: int) -> None:
         """Record that a finding holds for an example."""
@@ -130,24 +137,34 @@ def _take(
     asked, answered = example.prompt_and_answer()
     prompt = said(asked)
     answer = said(answered)
-    found = checks.structure(example)
+    found = [*row.notes, *checks.structure(example)]
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
-    # A text is trained on as a whole: it has no answer of its own.
-    found += checks.content(prompt, answer, is_text=example.text is not None)
+    found += checks.contents(example)
     found += _privacy(result, example, asked, prompt, answer)
     found += benchmarks.matches(prompt if example.text is None else answer)
-    tokens = measure(example)
-    script = checks.script_of(answer or prompt)
-    index = result.ledger.add(example, tokens, _stratum(example, answer, script))
+    # What is broken anyway is not put to a template, which would only refuse it.
+    tokens = lengths_of(example) if broken else measure(example)
+    found += tokens.findings
+    script = script_of(answer or prompt)
+    language = UNKNOWN
+    if not result.in_validation:
+        spoken, language = result.variety.add(prompt or answer, answer or prompt)
+        if UNKNOWN not in (spoken, language) and spoken != language:
+            found.append("answer_in_other_language")
+    lengths = (tokens.whole, tokens.answer)
+    index = result.ledger.add(example, lengths, _stratum(example, answer, script))
     result.ledger.add_pairs(prompt, answer)
-    _finish(result, index, example.format, script, found, keep=_kept_anyway(request))
+    keep = _kept_anyway(request)
+    _finish(result, index, example.format, script, found, keep=keep, language=language)
     if result.in_validation:
         return
+    if tokens.trained is not None:
+        result.num_trained_tokens = (result.num_trained_tokens or 0) + tokens.trained
     result.parts.update(_parts(example))
     if example.task != "sft":
         result.pairs.add(example)
     traits = traits_of(
-        example, row.value, broken=broken, tokens=tokens, max_length=request.max_length
+        example, row.value, broken=broken, tokens=lengths, max_length=request.max_length
     )
     if traits in result.traits or len(result.traits) < MAX_TRAITS:
         result.traits[traits] += 1
@@ -169,14 +186,14 @@ def said(messages: list[Message]) -> str:
     return "\n".join(content_of(m) for m in messages if m["role"] != "system")
 
 
-def lengths_of(example: Example) -> tuple[int, int]:
-    """Estimate (tokens of the whole, tokens of what is trained on last)."""
+def lengths_of(example: Example) -> Measured:
+    """Estimate the tokens of an example from its characters."""
     asked, answered = example.prompt_and_answer()
     if example.text is not None:
         count = estimate_tokens(example.text)
-        return count, count
+        return Measured(count, count)
     answer = max(_estimate(answered), _estimate(example.rejected))
-    return _estimate(asked) + answer, answer
+    return Measured(_estimate(asked) + answer, answer)
 
 
 def _estimate(messages: list[Message]) -> int:
@@ -194,12 +211,14 @@ def _finish(
     script: str,
     found: list[str],
     keep: "set[str] | frozenset[str]" = frozenset(),
+    language: str = UNKNOWN,
 ) -> None:
     if not result.in_validation:
         result.formats[format_name] += 1
         result.scripts[script] += 1
     result.format_of.append(_number(result.format_names, format_name))
     result.script_of.append(_number(result.script_names, script))
+    result.language_of.append(_number(result.language_names, language))
     for name in dict.fromkeys(found):
         result.note(name, index)
         if RULES[name].removes and name not in keep:

@@ -7,6 +7,7 @@ from typing import Any
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data.findings import RULES, Severity
 from ft_tools.data.formats import PREFERENCES
+from ft_tools.data.languages import UNKNOWN
 from ft_tools.data.ledger import Ledger
 from ft_tools.data.lengths import quantile
 from ft_tools.data.reports import AuditReport, AuditRequest, Finding, Kind, Task, Tokens, Verdict
@@ -53,6 +54,12 @@ def mark_formats(scan: Scan, task: str) -> None:
     tasks["kto"] = "kto"
     top = max(scan.scripts.values(), default=0)
     minority = {name for name, count in scan.scripts.items() if count < MIN_SCRIPT_FRACTION * top}
+    spoken = scan.variety.languages
+    others = {
+        name
+        for name, count in spoken.items()
+        if name != UNKNOWN and count < MIN_SCRIPT_FRACTION * max(spoken.values())
+    }
     for index in range(len(scan.ledger)):
         name = scan.format_names[scan.format_of[index]]
         if name in {"unreadable", "unknown"}:
@@ -64,6 +71,8 @@ def mark_formats(scan: Scan, task: str) -> None:
             scan.note("mixed_formats", index)
         if minority and scan.script_names[scan.script_of[index]] in minority:
             scan.note("script_mix", index)
+        elif others and scan.language_names[scan.language_of[index]] in others:
+            scan.note("language_mix", index)
 
 
 def mark_lengths(scan: Scan, max_length: int) -> None:
@@ -71,6 +80,8 @@ def mark_lengths(scan: Scan, max_length: int) -> None:
     for index, tokens in enumerate(scan.ledger.tokens):
         if tokens > max_length and not scan.ledger.fate[index]:
             scan.note("over_max_length", index)
+            if tokens - scan.ledger.answer_tokens[index] >= max_length:
+                scan.note("answer_cut_off", index)
 
 
 def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
@@ -83,7 +94,7 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
             part = [at for at in ordered if (at < ledger.num_validation) == in_validation]
             if part:
                 findings.append(_finding(scan, request, name, part, in_validation))
-    for name, count in scan.pairs.findings():
+    for name, count in [*scan.pairs.findings(), *scan.variety.findings()]:
         findings.append(
             Finding(
                 id=name,

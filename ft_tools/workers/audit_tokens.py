@@ -1,107 +1,135 @@
-"""Count tokens with a model's own tokenizer and chat template, and say what is odd about them."""
+"""Count tokens and show masks with a model's own tokenizer and chat template, within bounds."""
 
-import re
+import json
+import os
+import select
+import subprocess
+import sys
+import time
 from typing import Any
 
-from transformers import AutoTokenizer
-
-from ft_tools.data.example import Example, Message, content_of
+from ft_tools.data.example import Example
+from ft_tools.data.masks import Masked, Measured
 from ft_tools.data.scan import lengths_of
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import resolve_model
 
-GENERATION = re.compile(r"\{%-?\s*generation")
-# A rendered example that is far longer than what it says comes from a hostile template.
-MAX_EXPANSION = 20
-MIN_CHARS = 20_000
+# By the clock, on a machine that is busy with other things. The processor's time is limited there.
+LOAD_SECONDS = 600.0
+ANSWER_SECONDS = 120.0
+# Each example that ends the process costs its time; then the template is not asked any more.
+MOST_DEATHS = 3
+READ_BYTES = 1 << 16
+SERVER = "ft_tools.workers.audit_template"
 
 
 class TemplateTokens:
-    """A tokenizer, its chat template, and what they did to the examples so far."""
+    """A process that renders examples in a model's chat template and counts their tokens."""
 
-    def __init__(self, model: str) -> None:
-        source = resolve_model(model)
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                source.load_from, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
+    def __init__(self, model: str, max_length: int = 1024) -> None:
+        """Start it.
+
+        Raises:
+            BadInput: The model has no tokenizer that can be loaded.
+        """
+        load_from = str(resolve_model(model).load_from)
+        self._command = [sys.executable, "-m", SERVER, load_from, str(max_length)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self._deaths = 0
+        loaded = self._start()
+        if loaded is None or "method" not in loaded:
             raise BadInput(
                 f"model={model!r} has no tokenizer that can be loaded; name a folder with "
                 "tokenizer.json, or leave `model` out for an estimate"
-            ) from error
-        self._template = str(getattr(self._tokenizer, "chat_template", None) or "")
-        self._num_refused = 0
-        self._num_without_end = 0
-        self._num_double_start = 0
-        with_template = " and chat template" if self._template else ""
-        self.method = f"counted with the model's tokenizer{with_template}"
+            )
+        self.method = str(loaded["method"])
+        self._notes: list[str] = loaded["notes"]
 
-    def measure(self, example: Example) -> tuple[int, int]:
-        """Count (tokens of the whole, tokens of what is trained on last)."""
-        asked, answered = example.prompt_and_answer()
-        if example.text is not None:
-            count = len(self._ids(example.text))
-            return count, count
-        whole = self._render(asked, answered)
-        prompt = self._render(asked, [])
-        if whole is None or prompt is None:
-            self._num_refused += 1
-            return lengths_of(example)
-        ids = self._ids(whole)
-        self._look_at_ends(whole, ids)
-        rejected = self._render(asked, example.rejected) if example.rejected else ""
-        total = max(len(ids), len(self._ids(rejected or "")))
-        return total, max(0, total - len(self._ids(prompt)))
+    def measure(self, example: Example) -> Measured:
+        """Count an example's tokens; an estimate and the finding if the template does not end."""
+        answer = self._ask("measure", example)
+        if answer is None:
+            return lengths_of(example)._replace(findings=("template_too_slow",))
+        if "measured" not in answer:
+            return lengths_of(example)._replace(findings=("template_refuses",))
+        whole, last, findings, trained = answer["measured"]
+        return Measured(whole, last, tuple(findings), trained)
+
+    def masks(self, example: Example) -> list[Masked]:
+        """Return what a model reads of an example, and what of it is trained on."""
+        answer = self._ask("mask", example) or {}
+        return [
+            Masked(name, tuple((text, kind) for text, kind in pieces))
+            for name, pieces in answer.get("masks", [])
+        ]
 
     def notes(self) -> list[str]:
         """Say what training with this tokenizer has to mind."""
-        tokenizer = self._tokenizer
-        found = {
-            "the model has no chat template; conversations need one": not self._template,
-            "the padding token is the end-of-sequence token: a collator that masks padding also "
-            "masks the end, and the model may never stop": tokenizer.pad_token is not None
-            and tokenizer.pad_token == tokenizer.eos_token,
-            "the template has no {% generation %} marks: assistant_only_loss needs TRL's patched "
-            "template": bool(self._template) and not GENERATION.search(self._template),
-            f"the template refused {self._num_refused} examples; their lengths are estimates": (
-                self._num_refused > 0
-            ),
-            f"{self._num_without_end} examples do not end with the end-of-sequence token: the "
-            "model may not learn to stop": self._num_without_end > 0,
-            f"{self._num_double_start} examples begin with two beginning-of-sequence tokens if "
-            "the tokenizer adds its own to the template's": self._num_double_start > 0,
-        }
-        return [note for note, holds in found.items() if holds]
+        return list(self._notes)
 
-    def _render(self, asked: list[Message], answered: list[Message]) -> str | None:
-        """Return turns in the template; None if it refuses them or makes too much of them."""
-        messages = [*asked, *answered]
-        if not messages:
-            return ""
-        if not self._template:
-            return "\n".join(map(content_of, messages))
-        try:
-            text = str(
-                self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=not answered
-                )
-            )
-        except Exception:
-            # A template may raise anything, in words of its own; they stay here.
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def _start(self) -> dict[str, Any] | None:
+        self._unread = b""
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        return self._read(LOAD_SECONDS)
+
+    def _ask(self, what: str, example: Example) -> dict[str, Any] | None:
+        """Return the answer; None if the process died over this example, or is given up."""
+        if self._deaths >= MOST_DEATHS:
             return None
-        said = sum(len(content_of(message)) for message in messages)
-        return text if len(text) <= max(MIN_CHARS, MAX_EXPANSION * said) else None
+        if self._process is None and self._start() is None:
+            self._deaths = MOST_DEATHS
+            return None
+        question = {
+            "op": what,
+            "example": {
+                "task": example.task,
+                "messages": example.messages,
+                "chosen": example.chosen,
+                "rejected": example.rejected,
+                "text": example.text,
+                "tools": example.tools,
+            },
+        }
+        answer = None
+        if self._write(json.dumps(question).encode() + b"\n"):
+            answer = self._read(ANSWER_SECONDS)
+        if answer is None:
+            self._deaths += 1
+            self.close()
+        return answer
 
-    def _look_at_ends(self, text: str, ids: list[int]) -> None:
-        tokenizer = self._tokenizer
-        end, start = tokenizer.eos_token, tokenizer.bos_token
-        if self._template and end and not text.rstrip().endswith(end):
-            self._num_without_end += 1
-        if self._template and start and text.startswith(start):
-            again = tokenizer(text[:200])["input_ids"][:2]
-            self._num_double_start += again == [tokenizer.bos_token_id] * 2
+    def _write(self, line: bytes) -> bool:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            while line:
+                line = line[self._process.stdin.write(line) or 0 :]
+        except BrokenPipeError:
+            return False
+        return True
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+    def _read(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next line; None if there is none in time."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        stream = self._process.stdout.fileno()
+        until = time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
+            data = os.read(stream, READ_BYTES) if ready else b""
+            if not data:
+                return None
+            self._unread += data
+        line, self._unread = self._unread.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
