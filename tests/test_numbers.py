@@ -123,13 +123,16 @@ def prose(text: str) -> str:
     return text
 
 
-def numbers(text: str) -> list[str]:
-    """Return the numbers of a text as it spells them, without separators of thousands.
+def numbers(text: str) -> list[tuple[str, bool]]:
+    """Return the numbers of a text, without separators of thousands; True: of per cent.
 
-    >>> numbers("from 1,000 to 2e-4, x1.16 of 0.5% in 80 GB and 256MiB")
-    ['1000', '2e-4', '1.16', '0.5', '80', '256']
+    >>> numbers("from 1,000 to 2e-4, x1.16 of 0.5% and 256MiB")
+    [('1000', False), ('2e-4', False), ('1.16', False), ('0.5', True), ('256', False)]
     """
-    return [found.replace(",", "") for found in NUMBER.findall(text)]
+    return [
+        (found[1].replace(",", ""), text[found.end() :].lstrip(" ").startswith(("%", "per cent")))
+        for found in NUMBER.finditer(text)
+    ]
 
 
 def sections(text: str) -> list[str]:
@@ -163,9 +166,10 @@ def unsourced(page: str, text: str) -> list[tuple[str, str]]:
     for section in sections(text):
         results = measured(section)
         for line in prose(section).splitlines():
-            for printed in numbers(line):
+            for printed, is_per_cent in numbers(line):
                 value = float(printed)
-                if value not in known() | stated and not is_measured(printed, results):
+                values = {value, round(value / 100, 9)} if is_per_cent else {value}
+                if not values & (known() | stated) and not is_measured(printed, results):
                     found.append((printed, line.strip()))
     return found
 
@@ -208,7 +212,7 @@ def values_in(path: Path) -> list[float]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_row_is_said_by_its_page(page):
-    said = {float(each) for each in numbers(prose(text_of(page)))}
+    said = {float(each) for each, _ in numbers(prose(text_of(page)))}
     stale = [row.says for row in figures().get(name(page), []) if set(row.values) - said]
 
     assert stale == [], "the page no longer says this: change or remove these rows"

@@ -11,6 +11,8 @@ from ft_tools.approach.request import (
     ApproachRequest,
     Block,
     ClassicRule,
+    Measurement,
+    Mistake,
     Option,
     Question,
 )
@@ -20,6 +22,11 @@ from ft_tools.contract import NextStep, Reason
 from ft_tools.rules import rule
 
 RAG_ELSEWHERE = "a fact is missing that stands in a text: retrieval comes before training"
+
+MOST_SHOWN = 4
+"""Of the measurements and of the mistakes: an answer has to be read whole."""
+
+SETTLED: frozenset[Approach] = frozenset({"do_nothing"})
 
 _GOALS = {
     "steps": "reasoning",
@@ -52,6 +59,8 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         blocked=_blocked(row, now),
         questions=_questions(request, row),
         classic_rules=_classics(now),
+        measurements=_measurements(row.approach, now),
+        mistakes=_mistakes(row.approach, now),
         cost_bracket=bracket(row.approach, request),
         reasons=[*_reasons(row, now), *filter(None, [shortening(request)])],
         next_steps=_next_steps(row.approach, request, now),
@@ -131,6 +140,25 @@ def _classics(now: Situation) -> list[ClassicRule]:
         for row in table().classics
         if holds(row.when, now)
     ]
+
+
+def _measurements(approach: Approach, now: Situation) -> list[Measurement]:
+    found = [
+        Measurement(measure=row.measure, result=row.result, then=row.then)
+        for row in table().measurements
+        if approach in (row.approaches or [approach]) and holds(row.when, now)
+    ]
+    return found[:MOST_SHOWN] if approach not in SETTLED else []
+
+
+def _mistakes(approach: Approach, now: Situation) -> list[Mistake]:
+    evidence = table().evidence
+    found = [
+        Mistake(mistake=row.mistake, ask=row.ask, source=evidence[row.evidence].source)
+        for row in table().mistakes
+        if approach in (row.approaches or [approach]) and holds(row.when, now)
+    ]
+    return found[:MOST_SHOWN] if approach not in SETTLED else []
 
 
 def _questions(request: ApproachRequest, row: Decision) -> list[Question]:

@@ -73,6 +73,19 @@ def _classics() -> str:
     return _table(("rule of thumb", "its limit", "source"), rows)
 
 
+def _measurements() -> str:
+    rows = [(row.measure, row.result, row.then) for row in table().measurements]
+    return _table(("measure", "if it is", "then"), rows)
+
+
+def _mistakes() -> str:
+    evidence = table().evidence
+    rows = [
+        (row.mistake, row.ask, _source(evidence[row.evidence].source)) for row in table().mistakes
+    ]
+    return _table(("mistake", "ask", "source"), rows)
+
+
 def _source(source: str) -> str:
     return f"[source]({source})" if source.startswith("https://") else source
 
@@ -82,6 +95,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "thresholds": _thresholds,
     "evidence": _evidence,
     "classics": _classics,
+    "measurements": _measurements,
+    "mistakes": _mistakes,
     "rules": markdown_table,
 }
 

@@ -170,6 +170,22 @@ class Question(Report):
     would_lead_to: list[Approach] = Field(description="What some answers would lead to.")
 
 
+class Measurement(Report):
+    """A measurement that would flip the decision."""
+
+    measure: str = Field(description="What to measure.")
+    result: str = Field(description="If it is so,")
+    then: str = Field(description="then this follows.")
+
+
+class Mistake(Report):
+    """A mistake that is often made in this situation, and the question that catches it."""
+
+    mistake: str
+    ask: str = Field(description="To be put to the user.")
+    source: str
+
+
 class ClassicRule(Report):
     """A rule of thumb that holds here, and where the evidence bends it."""
 
@@ -223,6 +239,12 @@ class ApproachReport(Report):
     questions: list[Question] = Field(description="Ask these first: each can change the answer.")
     classic_rules: list[ClassicRule] = Field(
         description="Rules of thumb that apply, with their limits."
+    )
+    measurements: list[Measurement] = Field(
+        description="What would flip the decision, the most telling first; measure before arguing."
+    )
+    mistakes: list[Mistake] = Field(
+        description="Often made in this situation; none need change the answer, all cost weeks."
     )
     cost_bracket: CostBracket
     reasons: list[Reason]

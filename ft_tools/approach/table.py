@@ -81,6 +81,26 @@ class ClassicRow(_Row):
     when: dict[str, Condition]
 
 
+class MeasurementRow(_Row):
+    """What to measure before arguing, and what a result would change."""
+
+    measure: str
+    result: str
+    then: str
+    when: dict[str, Condition]
+    approaches: list[Approach] = Field(default_factory=list)
+
+
+class MistakeRow(_Row):
+    """A mistake that users make, and the question that catches it."""
+
+    mistake: str
+    ask: str
+    evidence: str
+    when: dict[str, Condition]
+    approaches: list[Approach] = Field(default_factory=list)
+
+
 class Step(_Row):
     """A call to suggest; `{name}` in a value is filled in from the request."""
 
@@ -113,6 +133,8 @@ class Table(_Row):
     rows: list[Decision]
     blocks: list[BlockRow]
     classics: list[ClassicRow]
+    measurements: list[MeasurementRow]
+    mistakes: list[MistakeRow]
     approaches: dict[Approach, ApproachFacts]
     gpu_time: dict[str, Threshold]
     prices: dict[str, Threshold]
@@ -123,7 +145,7 @@ class Table(_Row):
             for field, condition in when.items():
                 self._check(field, condition)
         cited = {key for row in self.rows for key in row.evidence}
-        cited |= {classic.evidence for classic in self.classics}
+        cited |= {each.evidence for each in (*self.classics, *self.mistakes)}
         if missing := cited - self.evidence.keys():
             raise ValueError(f"evidence that is cited and not there: {sorted(missing)}")
         if self.rows[-1].when:
@@ -133,9 +155,8 @@ class Table(_Row):
         return self
 
     def _conditions(self) -> list[dict[str, Condition]]:
-        conditions = [row.when for row in self.rows]
-        conditions += [row.when for row in self.blocks]
-        return conditions + [row.when for row in self.classics]
+        rows = (self.rows, self.blocks, self.classics, self.measurements, self.mistakes)
+        return [row.when for part in rows for row in part]
 
     def _check(self, field: str, condition: Condition) -> None:
         if isinstance(condition, Range):

@@ -235,7 +235,8 @@ def test_every_row_of_the_table_can_be_reached_or_is_a_fallback():
 
 def test_every_threshold_is_used_and_every_need_too():
     facts = table()
-    text = str([row.model_dump() for row in (*facts.rows, *facts.blocks, *facts.classics)])
+    parts = (facts.rows, facts.blocks, facts.classics, facts.measurements, facts.mistakes)
+    text = str([row.model_dump() for part in parts for row in part])
 
     assert [name for name in facts.thresholds if f"'{name}'" not in text] == []
     assert [name for name in facts.needs if f"'{name}'" not in text] == []
@@ -244,7 +245,7 @@ def test_every_threshold_is_used_and_every_need_too():
 def test_every_piece_of_evidence_is_cited():
     facts = table()
     cited = {key for row in facts.rows for key in row.evidence}
-    cited |= {row.evidence for row in facts.classics}
+    cited |= {row.evidence for row in (*facts.classics, *facts.mistakes)}
 
     assert facts.evidence.keys() - cited == set()
 

@@ -199,6 +199,27 @@ def test_every_row_is_reached_by_some_request(row):
     assert any(decide(_drawn(row, chance)).id == row.id for _ in range(2000))
 
 
+@pytest.mark.parametrize("row", table().mistakes, ids=lambda row: row.mistake)
+def test_every_mistake_is_named_in_some_answer(row):
+    chance = random.Random(1)
+    answers = (recommend_approach(_drawn(row, chance)) for _ in range(300))
+
+    assert any(row.mistake in {each.mistake for each in answer.mistakes} for answer in answers)
+
+
+@pytest.mark.parametrize("row", table().measurements, ids=lambda row: row.measure)
+def test_every_measurement_is_asked_for_in_some_answer(row):
+    chance = random.Random(2)
+    answers = (recommend_approach(_drawn(row, chance)) for _ in range(300))
+
+    assert any(row.measure in {each.measure for each in answer.measurements} for answer in answers)
+
+
+def test_the_twenty_four_mistakes_and_ten_measurements_of_the_record_are_there():
+    assert len({row.mistake for row in table().mistakes}) == 24
+    assert len({row.measure for row in table().measurements}) == 10
+
+
 def _drawn(row, chance):
     """Draw a request that satisfies the row's conditions on fields, and lists its needs."""
     names = {"demonstrations": "num_demonstrations", "preference_pairs": "num_preference_pairs"}
