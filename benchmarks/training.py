@@ -24,7 +24,7 @@ from ft_tools import workspace
 from ft_tools.publish import private_folder
 from ft_tools.runs.records import RunInfo
 from ft_tools.training import exports
-from ft_tools.training.launch import plan_sft
+from ft_tools.training.planning import plan_sft
 from ft_tools.training.requests import SftRequest
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))

@@ -117,8 +117,9 @@ def _note(report: RunReport) -> str:
     parts = [report.state, report.phase]
     shown = [name for name in ("loss", "eval_loss") if name in report.metrics]
     parts += [f"{name} {report.metrics[name]:.3f}" for name in shown]
-    if report.progress and report.progress.eta_seconds is not None:
-        parts.append(f"about {report.progress.eta_seconds:.0f} s left")
+    at = report.progress
+    if at and at.eta_low_seconds is not None and at.eta_high_seconds is not None:
+        parts.append(f"{at.eta_low_seconds:.0f} to {at.eta_high_seconds:.0f} s left")
     return " · ".join(part for part in parts if part)
 
 

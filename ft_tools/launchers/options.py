@@ -148,7 +148,7 @@ OPTIONS: dict[str, type[Options]] = {
 }
 
 
-def parse(backend: Backend, given: dict[str, Any]) -> Options:
+def parse(backend: str, given: dict[str, Any]) -> Options:
     """Read the options of a backend.
 
     Raises:

@@ -1,11 +1,22 @@
-"""Whether the kernel's out-of-memory killer acted: the difference between a kill and a kill."""
+"""Memory of the machine or of the control group: what is free, and whether the kernel killed."""
 
 import re
 from pathlib import Path
 
+import psutil
+
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 HOST_COUNTERS = Path("/proc/vmstat")
+# Of a control group: limit, usage, and file pages that can be dropped; version 2, version 1.
+GROUP_MEMORY = (
+    (("memory.max", ""), ("memory.current", ""), ("memory.stat", "inactive_file ")),
+    (
+        ("memory.limit_in_bytes", ""),
+        ("memory.usage_in_bytes", ""),
+        ("memory.stat", "total_inactive_file "),
+    ),
+)
 COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -26,6 +37,35 @@ def oom_kills() -> int | None:
         if found:
             return int(found[1])
     return None
+
+
+def free_fraction() -> float:
+    """Return the fraction of the memory that can still be had, 0 to 1.
+
+    Of the machine, or of this control group where its limit leaves less. File pages that the
+    kernel can drop count as free.
+
+    Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.current, memory.stat)
+    and cgroup-v1/memory.rst (memory.limit_in_bytes, memory.usage_in_bytes).
+    """
+    machine = psutil.virtual_memory()
+    fractions = [machine.available / machine.total]
+    for counters in _group_files():
+        for names in GROUP_MEMORY:
+            limit, used, droppable = (_number(counters.with_name(n), key) for n, key in names)
+            if limit and used is not None and limit < machine.total:
+                fractions.append(max(0.0, 1 - (used - (droppable or 0)) / limit))
+    return min(fractions)
+
+
+def _number(file: Path, key: str) -> int | None:
+    """Read a number from a file of numbers, or of `key number` lines; None if it has none."""
+    try:
+        text = file.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(rf"^{key}(\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def _group_files() -> list[Path]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ft_tools.contract import NextStep, Report, Request
 from ft_tools.errors import BadData
-from ft_tools.runs import directory, locks
+from ft_tools.runs import directory, locks, ranks
 from ft_tools.runs.records import (
     ENDED,
     Health,
@@ -21,6 +21,7 @@ from ft_tools.runs.records import (
 from ft_tools.secrets import redact
 
 STALLED_SECONDS = 300.0
+"""Silence that is too long where the worker has not said what is."""
 LOG_BYTES = 64 * 1024
 LINE_CHARS = 300
 LOOKS = 3
@@ -102,7 +103,7 @@ def get_run(request: RunRequest) -> RunReport:
         attempts=status.attempt,
         lineage=info.lineage,
         created_at=info.created_at,
-        resumable=state in {"interrupted", "cancelled", "failed"},
+        resumable=state in {"interrupted", "cancelled", "failed"} and not ranks.has_job(run_dir),
         result=result,
         next_steps=_next_steps(run_dir.name, info.kind, state),
     )
@@ -134,15 +135,22 @@ def state_of(run_dir: Path, status: Status) -> State:
 
 
 def _is_held(run_dir: Path) -> bool:
-    """Tell whether a run has a worker, or somebody who looks after what it left."""
-    return any(locks.is_held(run_dir / name) for name in (locks.OWNER, locks.SUPERVISOR))
+    """Tell whether a run has a worker or a job, or somebody who looks after what it left."""
+    names = (locks.OWNER, locks.SUPERVISOR, locks.WORKER)
+    return ranks.has_job(run_dir) or any(locks.is_held(run_dir / name) for name in names)
 
 
 def _living_state(run_dir: Path, status: Status) -> State:
     if (run_dir / "cancel").exists():
         return "cancelling"
     # Monotonic, because clocks are set. Whoever holds the lock was started since this boot.
-    silent = time.monotonic() - status.heartbeat > STALLED_SECONDS
+    allowed = status.stalled_after_seconds or STALLED_SECONDS
+    silent = time.monotonic() - status.heartbeat > allowed
+    if ranks.has_job(run_dir):
+        # Another machine's monotonic clock says nothing here.
+        silent = time.time() - status.updated_at > allowed
+        if status.state == "interrupted":
+            return "interrupted"
     if status.state in ENDED:
         return "running"
     return "stalled" if status.state == "running" and silent else status.state
@@ -196,6 +204,9 @@ def _next_steps(run_id: str, kind: Kind, state: State) -> list[NextStep]:
     if state == "succeeded" and kind in {"sft", "dpo"}:
         why = "measures it against its base on held-out examples; name the dataset"
         return [NextStep(tool="evaluate", arguments={"model": run_id}, why=why)]
+    if state == "stalled":
+        why = "it has been silent for too long; ends it, and resume_run continues it"
+        return [NextStep(tool="cancel_run", arguments={"run_id": run_id}, why=why)]
     if state not in ENDED:
         why = "shows how far it is; a minute between two looks is enough"
         return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 from ft_tools.contract import NextStep, Report
 from ft_tools.errors import PlanChanged
 
+NOT_AGREED = {"estimate": {"duration"}}
+"""Fields that are learnt on between a plan and its confirmation: no part of the hash."""
+
 
 class Launch(Report):
     """A plan, and the run that was started from it if it was confirmed."""
@@ -21,8 +24,12 @@ class Launch(Report):
 
 
 def plan_hash(plan: BaseModel) -> str:
-    """Return a short hash over everything the plan says."""
-    text = json.dumps(plan.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """Return a short hash over everything the plan says, but for how long it may take."""
+    said = plan.model_dump(mode="json")
+    for part, fields in NOT_AGREED.items():
+        if isinstance(said.get(part), dict):
+            said[part] = {k: v for k, v in said[part].items() if k not in fields}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 

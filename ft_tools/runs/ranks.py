@@ -58,6 +58,11 @@ def hold(run_dir: Path) -> None:
     locks.keep_from_forks(file)
 
 
+def has_job(run_dir: Path) -> bool:
+    """Tell whether a scheduler has a job of this run, as far as is known."""
+    return (run_dir / JOB_FILE).exists()
+
+
 def read_token(run_dir: Path) -> str:
     """Return the token of the job that the run was given to last; empty when there is none."""
     try:

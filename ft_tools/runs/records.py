@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Report
 
-Kind = Literal["sft", "dpo", "ship", "evaluate", "audit", "demo_model"]
+Kind = Literal["sft", "dpo", "ship", "evaluate", "audit", "trace", "demo_model"]
 State = Literal[
     "validating",
     "queued",
@@ -37,6 +37,8 @@ class RunInfo(Record):
     created_at: float = Field(description="Seconds since 1970.")
     request_id: str = ""
     device: str | None = Field(None, description="Device slot the run waits for: cpu, cuda:0 ...")
+    backend: str = Field("local", description="What executes it.")
+    backend_options: dict[str, Any] = Field(default_factory=dict, description="Of the backend.")
     worker: str = Field("", description="Module that does the work; empty: the kind's own.")
     lineage: dict[str, str] = Field(
         default_factory=dict, description="Where it comes from: base_model, parent_run, dataset."
@@ -50,7 +52,11 @@ class Progress(Record):
     total_steps: int
     fraction: float = Field(description="0 to 1.")
     elapsed_seconds: float
-    eta_seconds: float | None = Field(None, description="Null until it can be told.")
+    eta_seconds: float | None = Field(
+        None, description="Seconds left, the likely value; null until it can be told."
+    )
+    eta_low_seconds: float | None = Field(None, description="Shortest likely, in seconds.")
+    eta_high_seconds: float | None = Field(None, description="Longest likely, in seconds.")
 
 
 class Best(Record):
@@ -93,11 +99,18 @@ class Status(Record):
 
     state: State
     reason: Why | None = None
+    ended_before: Why | None = Field(None, description="Why the attempt before this one ended.")
+    if_out_of_memory: str = Field(
+        "", description="What the next attempt would do if memory ran out in this one."
+    )
     phase: str = ""
     attempt: int = 1
     updated_at: float = 0.0
     heartbeat: float = Field(
         0.0, description="When it was written, on the machine's monotonic clock, in seconds."
+    )
+    stalled_after_seconds: float | None = Field(
+        None, description="Silence in seconds that is too long; null: five minutes."
     )
     started_at: float | None = None
     ended_at: float | None = None

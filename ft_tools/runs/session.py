@@ -23,7 +23,8 @@ from pydantic import BaseModel
 
 from ft_tools.errors import DiskFull, FineTuningError, RunBusy
 from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, write_file
-from ft_tools.runs import directory, locks
+from ft_tools.runs import directory, locks, ranks
+from ft_tools.runs.eta import Left, Pace
 from ft_tools.runs.records import Artifact, Best, Health, Progress, RunError, State, Why
 from ft_tools.runs.start import LOCKS_VARIABLE
 from ft_tools.secrets import redact
@@ -49,10 +50,12 @@ class Session:
         self.run_dir = run_dir
         self.info = directory.read_info(run_dir)
         self.terminated = False
+        self.leads = ranks.rank() == 0
         self._status = directory.read_status(run_dir)
         self._began = time.monotonic()
         self._written = -math.inf
-        self._first_step: tuple[int, float] | None = None
+        self._pace = Pace()
+        self._last_step: tuple[int, float] | None = None
         self._not_finite: set[str] = set()
 
     def request_json(self) -> bytes:
@@ -70,18 +73,34 @@ class Session:
 
     @property
     def should_stop(self) -> bool:
-        """Tell whether to save and stop: a cancel was asked, or a TERM arrived."""
-        return self.terminated or (self.run_dir / "cancel").exists()
+        """Tell whether to save and stop; of several ranks none may go alone, see `is_asked`."""
+        return self.is_asked and not ranks.are_several()
+
+    @property
+    def is_asked(self) -> bool:
+        """Tell whether a stop was asked: a cancel, or a TERM arrived."""
+        signs = (self.run_dir / "cancel", self.run_dir / "preempt")
+        return self.terminated or any(sign.exists() for sign in signs)
 
     def phase(self, name: str) -> None:
         """Say what the worker is doing now; steps are counted anew."""
-        self._first_step = None
+        self._last_step = None
         self.event(name)
-        self.update(state="running", phase=name)
+        self.update(state="running", phase=name, stalled_after_seconds=None)
+
+    @property
+    def ended_before(self) -> Why | None:
+        """Return why the attempt before this one ended; None for the first."""
+        return self._status.ended_before
+
+    def heartbeat(self, stalled_after_seconds: float | None = None) -> None:
+        """Say that the worker lives, and after how long a silence it is to be called stalled."""
+        self._write_soon(stalled_after_seconds=stalled_after_seconds)
 
     def event(self, message: str, level: str = "info") -> None:
         """Append an event."""
-        directory.add_event(self.run_dir, redact(message), level)
+        if self.leads:
+            directory.add_event(self.run_dir, redact(message), level)
 
     def progress(self, step: int, total_steps: int, eta_seconds: float | None = None) -> None:
         """Say how far the run is, in steps of the current phase.
@@ -89,17 +108,19 @@ class Session:
         Quick steps are not each written to the disk: the status is at most half a second old.
         """
         now = time.monotonic()
-        if eta_seconds is None:
-            eta_seconds = self._eta_seconds(step, total_steps, now)
-        elif not math.isfinite(eta_seconds):
-            eta_seconds = None
+        left = self._left(step, total_steps, now)
+        if eta_seconds is not None and math.isfinite(eta_seconds):
+            left = Left(eta_seconds, eta_seconds, eta_seconds)
+        low, likely, high = (None,) * 3 if left is None else (round(s, 1) for s in left)
         self._write_soon(
             progress=Progress(
                 step=step,
                 total_steps=total_steps,
                 fraction=round(min(1.0, step / total_steps), 4) if total_steps else 0.0,
                 elapsed_seconds=round(now - self._began, 1),
-                eta_seconds=None if eta_seconds is None else round(eta_seconds, 1),
+                eta_seconds=likely,
+                eta_low_seconds=low,
+                eta_high_seconds=high,
             )
         )
 
@@ -112,7 +133,8 @@ class Session:
         for name in row.keys() - finite.keys() - self._not_finite:
             self._not_finite.add(name)
             self.event(f"{name} is not a finite number any more", "error")
-        append_line(self.run_dir / "metrics.jsonl", json.dumps(finite))
+        if self.leads:
+            append_line(self.run_dir / "metrics.jsonl", json.dumps(finite))
         self._write_soon(metrics=self._status.metrics | finite)
 
     def best(self, metric: str, value: float, step: int) -> None:
@@ -125,6 +147,8 @@ class Session:
 
     def artifact(self, kind: str, path: Path) -> None:
         """Record a published file or folder, with its size and hash."""
+        if not self.leads:
+            return
         manifest = path / "manifest.json" if path.is_dir() else path
         files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
         made = Artifact(
@@ -137,9 +161,10 @@ class Session:
         self.update(artifacts=[*others, made])
 
     def update(self, **fields: Any) -> None:
-        """Replace fields of status.json."""
+        """Replace fields of status.json; of several processes, the first one's."""
         self._status = self._status.model_copy(update=fields)
-        self._status = directory.write_status(self.run_dir, self._status)
+        if self.leads:
+            self._status = directory.write_status(self.run_dir, self._status)
         self._written = time.monotonic()
 
     def end(self, state: State, reason: Why | None = None, error: RunError | None = None) -> None:
@@ -153,15 +178,19 @@ class Session:
         if time.monotonic() - self._written >= WRITE_SECONDS:
             self.update()
 
-    def _eta_seconds(self, step: int, total_steps: int, now: float) -> float | None:
+    def _left(self, step: int, total_steps: int, now: float) -> Left | None:
         """Extrapolate from this phase's steps, without its first: that one warms up."""
-        if self._first_step is None or step < self._first_step[0]:
-            self._first_step = (step, now)
-        num_steps = step - self._first_step[0]
-        spent = now - self._first_step[1]
+        if self._last_step is None or step < self._last_step[0]:
+            self._pace, self._last_step = Pace(), (step, now)
+        done, since = step - self._last_step[0], now - self._last_step[1]
+        for _ in range(done):
+            self._pace.add(since / done)
+        if done:
+            self._last_step = (step, now)
+        num_steps, spent = self._pace.num_steps, self._pace.seconds
         if num_steps < ETA_STEPS and (num_steps < 1 or spent < ETA_SECONDS):
             return None
-        return spent / num_steps * max(0, total_steps - step)
+        return self._pace.left(max(0, total_steps - step))
 
 
 def main(work: Callable[[Session], BaseModel]) -> None:
@@ -178,6 +207,9 @@ def main(work: Callable[[Session], BaseModel]) -> None:
 
 def _hold(run_dir: Path) -> None:
     """Keep the locks that the supervisor hands on; started by hand, take the run's own."""
+    if ranks.is_rank():
+        ranks.hold(run_dir)
+        return
     inherited = [int(file) for file in os.environ.pop(LOCKS_VARIABLE, "").split(",") if file]
     if not inherited:
         file = locks.take(run_dir / locks.OWNER)
@@ -196,7 +228,8 @@ def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
                 raise Stopped
             report = work(session)
             text = report.model_dump_json(indent=1)
-            write_file(session.run_dir / "report.json", redact(text))
+            if session.leads:
+                write_file(session.run_dir / "report.json", redact(text))
             session.end("succeeded")
         return 0
     except Stopped:

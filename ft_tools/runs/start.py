@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -41,6 +42,7 @@ WORKERS: dict[str, str] = {
     "ship": "shipping",
     "evaluate": "evaluation",
     "audit": "audit",
+    "trace": "trace",
     "demo_model": "demo_model",
 }
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -56,6 +58,7 @@ def start(
     device: str | None = None,
     lineage: dict[str, str] | None = None,
     worker: str | None = None,
+    backend: tuple[str, dict[str, Any]] = ("local", {}),
 ) -> str:
     """Start a run, or find the one that this request id started already.
 
@@ -72,6 +75,7 @@ def start(
         device: Device slot to wait for.
         lineage: Where the run comes from.
         worker: Module to run; None: the kind's own.
+        backend: What executes it, and what that is told.
 
     Returns:
         The run id.
@@ -93,6 +97,8 @@ def start(
         device=device,
         lineage=lineage or {},
         worker=module,
+        backend=backend[0],
+        backend_options=backend[1],
     )
     with disk_full_is_named(runs), contextlib.ExitStack() as held:
         _prepare(runs)
@@ -133,8 +139,10 @@ def supervise(run_dir: Path) -> None:
             raise Refused(f"run {run_dir.name} has succeeded; there is nothing to resume")
         # Under the lock: a cancel of the last attempt is over, one of the next is not lost.
         (run_dir / "cancel").unlink(missing_ok=True)
+        (run_dir / "preempt").unlink(missing_ok=True)
         again: dict[str, object] = {"state": "queued", "attempt": before.attempt + 1, "phase": ""}
         again |= dict.fromkeys(("reason", "error", "ended_at", "started_at"))
+        again["ended_before"] = before.reason
         _launch(run_dir, held_locks, before.model_copy(update=again | {"health": []}))
 
 
@@ -256,13 +264,18 @@ def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
     threading.Thread(target=child.wait, name=f"reap {run_dir.name}", daemon=True).start()
 
 
-def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
-    """Return the environment of a supervisor: the same places, whatever its working folder is."""
+def environment() -> dict[str, str]:
+    """Return the environment of our processes: the same places, whatever its working folder is."""
     ours = os.environ | {workspace.VARIABLE: os.pathsep.join(map(str, workspace.roots()))}
     if os.environ.get(workspace.CACHE_VARIABLE):
         ours[workspace.CACHE_VARIABLE] = str(workspace.cache_dir())
     package = str(Path(ft_tools.__file__).parent.parent)
     ours["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    return ours
+
+
+def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
+    ours = environment()
     # A run that another run's worker starts is not a part of that run.
     ours.pop(family.MARK, None)
     # The supervisor's own lock is held by being open; the last one is handed on to the worker.

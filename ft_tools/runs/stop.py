@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from ft_tools.contract import Request
-from ft_tools.runs import directory, family
+from ft_tools.runs import directory, family, ranks
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED, RunReport
 from ft_tools.runs.start import adopt, supervise
@@ -55,5 +55,9 @@ def resume_run(request: ResumeRequest) -> RunReport:
     """
     run_dir = directory.find(request.run_id)
     directory.read_info(run_dir)
-    supervise(run_dir)
+    if ranks.has_job(run_dir):
+        # Its scheduler has the job still: it only needs somebody who looks after it again.
+        adopt(run_dir)
+    else:
+        supervise(run_dir)
     return get_run(RunRequest(run_id=request.run_id))

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.launchers.options import parse
+from ft_tools.launchers.processes import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.publish import private_folder
-from ft_tools.runs import devices, directory, family, locks, memory
+from ft_tools.runs import devices, directory, family, locks, memory, ranks, remote
 from ft_tools.runs.records import ENDED, RunError, RunInfo, State, Status, Why
 from ft_tools.runs.start import (
     LOCKS_VARIABLE,
@@ -25,11 +27,13 @@ from ft_tools.runs.start import (
     allowed_worker,
     command,
 )
+from ft_tools.secrets import redact
 
 POLL_SECONDS = 0.1
 LEAVE_SECONDS = 60.0
 GRACE_VARIABLE = "FINE_TUNING_LLM_CANCEL_GRACE"
 TERM_VARIABLE = "FINE_TUNING_LLM_CANCEL_TERM"
+OUT_OF_MEMORY_HINT = "free some memory, or launch again with less; estimate_vram finds what fits"
 DEFAULT_SECONDS = {GRACE_VARIABLE: 60.0, TERM_VARIABLE: 10.0}
 
 
@@ -86,7 +90,7 @@ def main() -> int:
         return 1
     try:
         if sys.argv[2:] == ["adopt"]:
-            _adopt(run_dir)
+            _adopt(run_dir, terms)
         else:
             _supervise(run_dir, int(lock), terms)
     except DiskFull as error:
@@ -97,6 +101,9 @@ def main() -> int:
 
 def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     info = directory.read_info(run_dir)
+    if info.backend != LOCAL:
+        _attend(run_dir, info, terms)
+        return
     # What an earlier attempt left: its processes first, they could still be writing.
     _end_family(run_dir)
     directory.sweep_leftovers(run_dir)
@@ -126,7 +133,8 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
         failure = RunError(code="worker_not_started", message=str(error))
         _end(run_dir, "failed", "crash", failure)
         return
-    return_code = _watch(run_dir, worker, terms)
+    several = parse(LOCAL, info.backend_options).processes > 1
+    return_code = _watch(run_dir, worker, terms, several=several)
     _end_family(run_dir)
     out_of_memory = (
         return_code == -signal.SIGKILL
@@ -136,9 +144,23 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     _record_end(run_dir, return_code, out_of_memory)
 
 
-def _adopt(run_dir: Path) -> None:
+def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
+    """Look after a job of a scheduler; a run whose job cannot be submitted has failed."""
+    try:
+        remote.attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
+    except DiskFull:
+        raise
+    except (FineTuningError, OSError) as error:
+        failure = RunError(code="not_submitted", message=redact(str(error)))
+        _end(run_dir, "failed", "crash", failure)
+
+
+def _adopt(run_dir: Path, terms: Terms) -> None:
     """Look after a run until nobody holds it, then record its end."""
     _note(run_dir, "adopted: its supervisor was gone", "warning")
+    if ranks.has_job(run_dir):
+        _attend(run_dir, directory.read_info(run_dir), terms)
+        return
     cancel = Cancel(run_dir)
     while locks.take(run_dir / locks.OWNER) is None:
         cancel.enforce()
@@ -192,8 +214,14 @@ QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subprocess.Popen[bytes]:
     module = allowed_worker(info.worker or f"{WORKER_PACKAGE}.{WORKERS[info.kind]}")
     own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), family.MARK: str(run_dir)}
+    argv = command(module, str(run_dir))
+    processes = parse(LOCAL, info.backend_options).processes
+    if processes > 1:
+        # Ranks inherit no descriptors: their launcher keeps the locks, rank 0 has one of its own.
+        own |= {LOCKS_VARIABLE: "", MARK: LOCAL, **SAFE}
+        argv = on_one_machine(sys.executable, module, str(run_dir), processes)
     worker = subprocess.Popen(
-        command(module, str(run_dir)),
+        argv,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=run_locks,
@@ -205,7 +233,7 @@ def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subproc
     return worker
 
 
-def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms) -> int:
+def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, several: bool) -> int:
     """Wait for the worker, passing on a TERM and enforcing a cancel; returns its exit status."""
     cancel = Cancel(run_dir, worker.pid)
     passed_on = 0
@@ -213,7 +241,11 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms) -> int:
     while worker.poll() is None:
         if terms.count > passed_on:
             passed_on = terms.count
-            worker.terminate()
+            if several:
+                # Their launcher would end them too early.
+                (run_dir / "preempt").touch(mode=0o600)
+            else:
+                worker.terminate()
         cancel.enforce()
         if leaving_since is None and directory.read_status(run_dir).state in ENDED:
             leaving_since = time.monotonic()
@@ -235,7 +267,8 @@ def _record_end(run_dir: Path, return_code: int | None, out_of_memory: bool = Fa
     elif return_code == DiskFull.exit_code:
         _end_disk_full(run_dir, "the disk is full or refuses to be written")
     elif out_of_memory:
-        hint = "lower per_device_train_batch_size or max_length; estimate_vram finds what fits"
+        smaller = directory.read_status(run_dir).if_out_of_memory
+        hint = smaller or OUT_OF_MEMORY_HINT
         message = "the kernel's out-of-memory killer ended the worker"
         error = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
         _end(run_dir, "interrupted", "out_of_memory", error)

@@ -108,7 +108,7 @@ def batch_arguments(given: Mapping[str, Any], task: Task) -> Arguments:
     return {"per_device_train_batch_size": micro, "gradient_accumulation_steps": steps}
 
 
-def total_steps(arguments: Mapping[str, Any], num_examples: int) -> int:
+def total_steps(arguments: Mapping[str, Any], num_examples: int, num_processes: int = 1) -> int:
     """Return the optimizer steps, as transformers counts them: a part of a batch is a step."""
     if arguments.get("max_steps", -1) > 0:
         return int(arguments["max_steps"])
@@ -116,6 +116,7 @@ def total_steps(arguments: Mapping[str, Any], num_examples: int) -> int:
     batches: int = math.ceil(num_examples / micro)
     if arguments.get("dataloader_drop_last"):
         batches = num_examples // micro
+    batches = math.ceil(batches / num_processes)
     steps: int = max(1, math.ceil(batches / arguments["gradient_accumulation_steps"]))
     epochs = float(arguments["num_train_epochs"])
     return math.ceil(epochs * steps)

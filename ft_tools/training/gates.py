@@ -27,25 +27,6 @@ NEEDS_DATA_PASS = {"eva", "corda", "loftq"}
 MODEL_ARGUMENTS = {"attn_implementation", "use_kernels", "dtype"}
 
 
-def backend(request: TrainingRequest) -> None:
-    """Refuse a backend that is not there yet, or an option that the backend does not have.
-
-    Raises:
-        Refused: Only `local` is available.
-        BadInput: An option is unknown.
-    """
-    if request.backend != "local":
-        raise Refused(
-            f"backend={request.backend!r} is not available yet; available now: local. Start the "
-            'server on the machine with the GPU and use backend="local"'
-        )
-    for name, value in request.backend_options.items():
-        if name != "device":
-            raise BadInput(f"backend_options.{name}: local has no such option; known: device")
-        if value not in {"auto", "cpu"}:
-            raise BadInput(f"backend_options.device={value!r}; known: auto, cpu")
-
-
 def arguments_fit(task: Task, peft: Mapping[str, Any], training: Mapping[str, Any]) -> None:
     """Refuse values and combinations that the trainer would refuse later, or take and ruin a run.
 
@@ -66,31 +47,47 @@ def arguments_fit(task: Task, peft: Mapping[str, Any], training: Mapping[str, An
             raise BadInput(f"training.model_init_kwargs.{name} is not taken; known: {allowed}")
     if training.get("packing") and training.get("max_length") is None:
         raise BadInput("training.packing needs max_length: the length of a packed sequence")
+    if task == "dpo":
+        _preference_loss(training)
+
+
+def steps_fit(training: Mapping[str, Any]) -> None:
+    """Refuse evaluations without a checkpoint.
+
+    Raises:
+        BadInput: `save_steps` is not a multiple of `eval_steps`.
+    """
     evaluates, saves = training.get("eval_steps"), training.get("save_steps")
     if training.get("eval_strategy") == "steps" and evaluates and saves and saves % evaluates:
         raise BadInput(
             f"training.save_steps={saves:g} is not a multiple of eval_steps={evaluates:g}; the "
             "best model must have a checkpoint"
         )
-    if task == "dpo":
-        _preference_loss(training)
 
 
-def data_fits(
-    request: TrainingRequest, dataset: DatasetFacts, validation: DatasetFacts | None, epochs: float
+def held_out(
+    request: TrainingRequest, dataset: DatasetFacts, validation: DatasetFacts | None
 ) -> None:
-    """Refuse to validate on trained examples, and to repeat examples unwatched.
+    """Refuse to validate on trained examples.
 
     Raises:
-        Refused: By the rules `train_validation_leak` and `validation_unwatched`.
+        Refused: By the rule `train_validation_leak`.
     """
-    accepted = set(request.accept_findings)
     same = validation is not None and validation.sha256 == dataset.sha256
-    if same and "train_validation_leak" not in accepted:
+    if same and "train_validation_leak" not in request.accept_findings:
         observed = "dataset and validation are the same file"
         cure = "audit_dataset with output_dir splits off a part that is not trained on."
         raise rules.refusal("train_validation_leak", observed, cure)
-    if validation is None and epochs > 1 and "validation_unwatched" not in accepted:
+
+
+def watched(request: TrainingRequest, epochs: float) -> None:
+    """Refuse to repeat examples without a validation file.
+
+    Raises:
+        Refused: By the rule `validation_unwatched`.
+    """
+    is_accepted = "validation_unwatched" in request.accept_findings
+    if request.validation is None and epochs > 1 and not is_accepted:
         observed = f"{epochs:g} epochs and no validation file"
         cure = (
             "Pass `validation` (audit_dataset with output_dir splits one off), or train for one "
@@ -117,9 +114,12 @@ def audited(
             "the dataset is too large to be audited in this call; run audit_dataset, and look at "
             "its errors before you confirm"
         ]
+    accepted = set(request.accept_findings)
+    if "train_validation_leak" in accepted:
+        accepted.add("validation_leak")
     errors = [finding for finding in findings if finding.severity == "error"]
-    open_errors = [finding for finding in errors if finding.id not in request.accept_findings]
-    if open_errors and "no_quality_filter" not in request.accept_findings:
+    open_errors = [finding for finding in errors if finding.id not in accepted]
+    if open_errors and "no_quality_filter" not in accepted:
         observed = "; ".join(
             f"{finding.id}: {finding.count} (lines {', '.join(map(str, finding.lines))})"
             for finding in open_errors

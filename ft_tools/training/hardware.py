@@ -11,6 +11,11 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 QUERY = "name,memory.total,compute_cap"
+# Source: nvidia-smi --help-query-gpu.
+HEAT_QUERY = (
+    "temperature.gpu,clocks_event_reasons.hw_thermal_slowdown,"
+    "clocks_event_reasons.sw_thermal_slowdown"
+)
 # bfloat16 needs compute capability 8.0. Source: CUDA C++ Programming Guide, arithmetic throughput.
 BF16_CAPABILITY = 8.0
 # Source: Linux, arch/x86/include/asm/cpufeatures.h; arch/arm64 hwcap names.
@@ -39,6 +44,13 @@ def find_device(wanted: str = "auto") -> Device:
     return cards[0] if cards else _cpu()
 
 
+def num_cards() -> int:
+    """Return how many NVIDIA GPUs are visible."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = len(_cards())
+    return found if hidden is None else min(found, len(hidden.split(",")))
+
+
 def _cpu() -> Device:
     memory = psutil.virtual_memory().total / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -59,16 +71,51 @@ def _multiplies_bfloat16() -> bool:
     return not BF16_FLAGS.isdisjoint(words)
 
 
+def heat(device: str) -> dict[str, float]:
+    """Return `temperature_celsius` and whether heat slows the device down (`thermal_throttling`).
+
+    Args:
+        device: cpu, or cuda:0.
+
+    Returns:
+        Metrics; empty where the machine does not tell.
+    """
+    if device == "cpu":
+        return _cpu_heat()
+    for degrees, *slowed in _ask_driver(HEAT_QUERY):
+        if degrees.strip().isdigit():
+            is_slowed = any(reason.strip() == "Active" for reason in slowed)
+            return {"temperature_celsius": float(degrees), "thermal_throttling": float(is_slowed)}
+    return {}
+
+
+def _cpu_heat() -> dict[str, float]:
+    if not hasattr(psutil, "sensors_temperatures"):
+        return {}
+    sensors = [s for group in psutil.sensors_temperatures().values() for s in group]
+    if not sensors:
+        return {}
+    # The kernel names the temperature from which on a sensor's chip protects itself.
+    is_slowed = any(s.critical and s.current >= s.critical for s in sensors)
+    hottest = max(sensor.current for sensor in sensors)
+    return {"temperature_celsius": float(hottest), "thermal_throttling": float(is_slowed)}
+
+
 def _cards() -> list[Device]:
+    return [_card(row) for row in _ask_driver(QUERY) if len(row) == 3]
+
+
+def _ask_driver(query: str) -> list[list[str]]:
+    """Return nvidia-smi's answer, a row a card; empty without a driver or a visible card."""
     program = shutil.which("nvidia-smi")
     if program is None or os.environ.get("CUDA_VISIBLE_DEVICES", "0") in {"", "-1"}:
         return []
-    asked = [program, f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+    asked = [program, f"--query-gpu={query}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [_card(row) for row in csv.reader(answer.stdout.splitlines()) if len(row) == 3]
+    return list(csv.reader(answer.stdout.splitlines()))
 
 
 def _card(row: list[str]) -> Device:

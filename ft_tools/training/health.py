@@ -1,33 +1,50 @@
-"""Signals about a run in its metrics, each with what to do about it."""
+"""Signals about a run in its metrics, each with what to do about it: a table, read from the top."""
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ft_tools.facts import number
 from ft_tools.runs.records import Health
 
 Row = dict[str, float]
+Rows = Sequence[Row]
+Look = Callable[[Rows], str | None]
+"""Metrics, oldest first -> what was observed, or None."""
 RECENT = 10
-OVERFLOWS = 3
 """Logged rows that a trend is read from."""
+OVERFLOWS = 3
 
 
-def health_signals(rows: Sequence[Row], task: str) -> list[Health]:
+@dataclass(frozen=True)
+class Watch:
+    """A row of the table."""
+
+    signal: str
+    look: Look
+    advice: str
+    severity: Literal["info", "warning", "error"] = "warning"
+    tasks: frozenset[str] = frozenset({"sft", "dpo"})
+
+
+def health_signals(rows: Rows, task: str) -> list[Health]:
     """Read a run's signals from what it has logged.
 
     Args:
         rows: Lines of metrics.jsonl, oldest first.
         task: sft or dpo.
     """
-    checks = [_not_finite, _spike, _flat, _start, _gap, _gradient, _entropy]
-    if task == "dpo":
-        checks += [_chosen_falls, _accuracy, _margins]
-    found = (check(rows) for check in checks)
-    return [signal for signal in found if signal is not None]
+    found = [(watch, watch.look(rows)) for watch in WATCHED if task in watch.tasks and rows]
+    return [
+        Health(signal=watch.signal, severity=watch.severity, observed=seen, advice=watch.advice)
+        for watch, seen in found
+        if seen is not None
+    ]
 
 
-def is_diverged(rows: Sequence[Row]) -> bool:
+def is_diverged(rows: Rows) -> bool:
     """Tell whether the loss is not a number, so that going on is useless.
 
     A gradient may overflow now and then in float16, where its step is left out: three in a row do
@@ -40,71 +57,40 @@ def is_diverged(rows: Sequence[Row]) -> bool:
     return overflows or not math.isfinite(rows[-1].get("loss", 0.0))
 
 
-def _values(rows: Sequence[Row], name: str) -> list[float]:
+def _values(rows: Rows, name: str) -> list[float]:
     return [row[name] for row in rows if name in row]
 
 
-def _not_finite(rows: Sequence[Row]) -> Health | None:
+def _finite(rows: Rows, name: str) -> list[float]:
+    return [value for value in _values(rows, name) if math.isfinite(value)]
+
+
+def _not_finite(rows: Rows) -> str | None:
     if not is_diverged(rows):
         return None
-    return Health(
-        signal="not_a_number",
-        severity="error",
-        observed=f"loss {rows[-1].get('loss')}, gradient norm {rows[-1].get('grad_norm')}",
-        advice="lower learning_rate to a third, or look for broken examples with audit_dataset",
-    )
+    return f"loss {rows[-1].get('loss')}, gradient norm {rows[-1].get('grad_norm')}"
 
 
-def _spike(rows: Sequence[Row]) -> Health | None:
-    losses = [loss for loss in _values(rows, "loss") if math.isfinite(loss)]
+def _spike(rows: Rows) -> str | None:
+    losses = _finite(rows, "loss")
     if len(losses) < RECENT + 1:
         return None
     usual = statistics.median(losses[-RECENT - 1 : -1])
-    factor = number("training.spike_factor")
-    if losses[-1] <= factor * usual or losses[-1] - usual < number("training.spike_least"):
+    least = usual + number("training.spike_least")
+    if losses[-1] <= number("training.spike_factor") * usual or losses[-1] < least:
         return None
-    return Health(
-        signal="loss_spike",
-        severity="warning",
-        observed=f"loss {losses[-1]:.3g} after a median of {usual:.3g}",
-        advice="one spike is harmless; if they come back, lower learning_rate or max_grad_norm",
-    )
+    return f"loss {losses[-1]:.3g} after a median of {usual:.3g}"
 
 
-def _flat(rows: Sequence[Row]) -> Health | None:
-    losses = [loss for loss in _values(rows, "loss") if math.isfinite(loss)]
-    if len(losses) < 2 * RECENT or "rewards/margins" in rows[-1]:
-        return None
-    first, last = statistics.fmean(losses[:RECENT]), statistics.fmean(losses[-RECENT:])
-    if first - last > number("training.flat_fraction") * first:
-        return None
-    return Health(
-        signal="flat_loss",
-        severity="warning",
-        observed=f"loss {first:.3g} at the start, {last:.3g} now",
-        advice="raise learning_rate two- or threefold, or check that the examples fit the template",
-    )
-
-
-def _start(rows: Sequence[Row]) -> Health | None:
+def _first_loss(rows: Rows) -> str | None:
     losses = _values(rows, "loss")
-    if not losses or "rewards/margins" in rows[0]:
+    low, high = number("training.first_loss_low"), number("training.first_loss_high")
+    if not losses or low <= losses[0] <= high or not math.isfinite(losses[0]):
         return None
-    if losses[0] > number("training.first_loss_high"):
-        observed, advice = "high", "the chat template or the tokenizer may not be the model's own"
-    elif losses[0] < number("training.first_loss_low"):
-        observed, advice = "low", "the model may know these examples already; train on other ones"
-    else:
-        return None
-    return Health(
-        signal="first_loss",
-        severity="warning",
-        observed=f"first loss {losses[0]:.3g} is unusually {observed}",
-        advice=advice,
-    )
+    return f"first loss {losses[0]:.3g} is outside {low:g} to {high:g}"
 
 
-def _gap(rows: Sequence[Row]) -> Health | None:
+def _gap(rows: Rows) -> str | None:
     evaluated, trained = _values(rows, "eval_loss"), _values(rows, "loss")
     if len(evaluated) < 3 or len(trained) < 3:
         return None
@@ -113,82 +99,158 @@ def _gap(rows: Sequence[Row]) -> Health | None:
     if not rising and gap < number("training.gap_ratio"):
         return None
     shape = "validation loss has risen twice in a row" if rising else "a wide gap"
-    return Health(
-        signal="overfitting",
-        severity="warning",
-        observed=f"{shape}: validation {evaluated[-1]:.3g}, training {trained[-1]:.3g}",
-        advice="the best checkpoint is kept; use fewer epochs, more examples or a lower rank",
-    )
+    return f"{shape}: validation {evaluated[-1]:.3g}, training {trained[-1]:.3g}"
 
 
-def _gradient(rows: Sequence[Row]) -> Health | None:
-    norms = [norm for norm in _values(rows, "grad_norm") if math.isfinite(norm)]
+def _gradient(rows: Rows) -> str | None:
+    norms = _finite(rows, "grad_norm")
     high = number("training.gradient_norm_high")
     if len(norms) < 3 or min(norms[-3:]) <= high:
         return None
-    return Health(
-        signal="gradient_norm",
-        severity="warning",
-        observed=f"gradient norm {norms[-1]:.3g} three times in a row above {high:g}",
-        advice="lower learning_rate, or raise the warm-up to 0.1",
-    )
+    return f"gradient norm {norms[-1]:.3g} three times in a row above {high:g}"
 
 
-def _entropy(rows: Sequence[Row]) -> Health | None:
-    values = _values(rows, "entropy")
-    if len(values) < 2 * RECENT:
-        return None
-    first, last = statistics.fmean(values[:RECENT]), statistics.fmean(values[-RECENT:])
-    if last >= number("training.entropy_fraction") * first:
-        return None
-    return Health(
-        signal="entropy_collapse",
-        severity="warning",
-        observed=f"entropy fell from {first:.3g} to {last:.3g} nats a token",
-        advice="the model gets certain: check its answers for repetition, stop earlier",
-    )
+def _fall(metric: str, fact: str, *, at_least: bool = False) -> Look:
+    """Compare the last ten values of a metric with its first ten.
+
+    Args:
+        metric: Its name in metrics.jsonl.
+        fact: Threshold: the fraction of the first mean that has to be gone (`at_least`), or to be
+            left.
+        at_least: Whether a fall is wanted, and its absence the signal.
+    """
+
+    def look(rows: Rows) -> str | None:
+        values = _finite(rows, metric)
+        if len(values) < 2 * RECENT:
+            return None
+        first, last = statistics.fmean(values[:RECENT]), statistics.fmean(values[-RECENT:])
+        if at_least and first - last > number(fact) * first:
+            return None
+        if not at_least and last >= number(fact) * first:
+            return None
+        return f"{metric} {first:.3g} at the start, {last:.3g} now"
+
+    return look
 
 
-def _chosen_falls(rows: Sequence[Row]) -> Health | None:
-    values = _values(rows, "rewards/chosen")
-    if len(values) < RECENT:
-        return None
-    now = statistics.fmean(values[-RECENT:])
-    if now >= number("training.chosen_reward_low"):
-        return None
-    return Health(
-        signal="chosen_reward_falls",
-        severity="warning",
-        observed=f"mean reward of chosen answers is {now:.3g}",
-        advice='lower learning_rate, or use loss_type=["sigmoid", "sft"], loss_weights=[1, 0.2]',
-    )
+def _below(metric: str, fact: str, least: int) -> Look:
+    """Look whether the mean of the last ten of at least so many values is below a threshold."""
+
+    def look(rows: Rows) -> str | None:
+        values = _values(rows, metric)
+        now = statistics.fmean(values[-RECENT:]) if len(values) >= least else math.inf
+        if now >= number(fact):
+            return None
+        return f"mean of {metric} is {now:.3g}, below {number(fact):g}"
+
+    return look
 
 
-def _accuracy(rows: Sequence[Row]) -> Health | None:
-    values = _values(rows, "rewards/accuracies")
-    if len(values) < 2 * RECENT:
-        return None
-    now = statistics.fmean(values[-RECENT:])
-    if now >= number("training.reward_accuracy_low"):
-        return None
-    return Health(
-        signal="reward_accuracy",
-        severity="warning",
-        observed=f"{now:.0%} of the pairs are ranked right",
-        advice="check that chosen and rejected are not swapped, and how far the answers differ",
-    )
-
-
-def _margins(rows: Sequence[Row]) -> Health | None:
+def _memorised(rows: Rows) -> str | None:
     accuracies, losses = _values(rows, "rewards/accuracies"), _values(rows, "loss")
     if len(accuracies) < RECENT or len(losses) < RECENT:
         return None
     perfect = statistics.fmean(accuracies[-RECENT:]) >= number("training.reward_accuracy_high")
     if not perfect or statistics.fmean(losses[-RECENT:]) > number("training.preference_loss_low"):
         return None
-    return Health(
-        signal="preferences_memorised",
-        severity="warning",
-        observed=f"every pair is ranked right at a loss of {losses[-1]:.3g}",
-        advice="stop here or use a larger beta: more steps only push the model off its reference",
-    )
+    return f"every pair is ranked right at a loss of {losses[-1]:.3g}"
+
+
+def _slower(rows: Rows) -> str | None:
+    seconds = _values(rows, "step_seconds")
+    # The first row has the warm-up in it.
+    if len(seconds) < 2 * RECENT + 1:
+        return None
+    first = statistics.median(seconds[1 : RECENT + 1])
+    last = statistics.median(seconds[-RECENT:])
+    if last <= number("training.slower_factor") * first:
+        return None
+    return f"a step takes {last:.3g} s, {first:.3g} s at the start"
+
+
+def _short_of_memory(rows: Rows) -> str | None:
+    values = _values(rows, "memory_free_fraction")
+    if not values or values[-1] >= number("training.memory_free_low"):
+        return None
+    return f"{values[-1]:.1%} of the memory is free"
+
+
+def _hot(rows: Rows) -> str | None:
+    values = _values(rows, "thermal_throttling")
+    if not values or not values[-1]:
+        return None
+    degrees = _values(rows, "temperature_celsius")
+    where = f" at {degrees[-1]:.0f} degrees Celsius" if degrees else ""
+    return f"the device slows down because of heat{where}"
+
+
+SFT, DPO = frozenset({"sft"}), frozenset({"dpo"})
+WATCHED: tuple[Watch, ...] = (
+    Watch(
+        "not_a_number",
+        _not_finite,
+        "lower learning_rate to a third, or look for broken examples with audit_dataset",
+        severity="error",
+    ),
+    Watch(
+        "loss_spike",
+        _spike,
+        "one spike is harmless; if they come back, lower learning_rate or max_grad_norm",
+    ),
+    Watch(
+        "flat_loss",
+        _fall("loss", "training.flat_fraction", at_least=True),
+        "raise learning_rate two- or threefold, or check that the examples fit the template",
+        tasks=SFT,
+    ),
+    Watch(
+        "first_loss",
+        _first_loss,
+        "too high: the chat template or the tokenizer may not be the model's own; too low: the "
+        "model may know these examples already",
+        tasks=SFT,
+    ),
+    Watch(
+        "overfitting",
+        _gap,
+        "the best checkpoint is kept; use fewer epochs, more examples or a lower rank",
+    ),
+    Watch("gradient_norm", _gradient, "lower learning_rate, or raise the warm-up to 0.1"),
+    Watch(
+        "entropy_collapse",
+        _fall("entropy", "training.entropy_fraction"),
+        "the model gets certain: check its answers for repetition, stop earlier",
+    ),
+    Watch(
+        "chosen_reward_falls",
+        _below("rewards/chosen", "training.chosen_reward_low", RECENT),
+        'lower learning_rate, or use loss_type=["sigmoid", "sft"], loss_weights=[1, 0.2]',
+        tasks=DPO,
+    ),
+    Watch(
+        "reward_accuracy",
+        _below("rewards/accuracies", "training.reward_accuracy_low", 2 * RECENT),
+        "check that chosen and rejected are not swapped, and how far the answers differ",
+        tasks=DPO,
+    ),
+    Watch(
+        "preferences_memorised",
+        _memorised,
+        "stop here or use a larger beta: more steps only push the model off its reference",
+        tasks=DPO,
+    ),
+    Watch(
+        "slower",
+        _slower,
+        "look for other programs on this device, for heat and for a slow disk; the result is the "
+        "same, only later",
+    ),
+    Watch(
+        "memory_pressure",
+        _short_of_memory,
+        "end other programs, or lower per_device_train_batch_size and raise "
+        "gradient_accumulation_steps; a run that is killed for memory resumes with half of it",
+    ),
+    Watch("thermal_throttling", _hot, "improve the cooling or lower the power limit"),
+)

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from ft_tools.errors import BadInput, NotFound, Refused
+from ft_tools.launchers.place import Place
 from ft_tools.training.hardware import Device
 from ft_tools.vram import VramReport, VramRequest, estimate_vram
 from ft_tools.vram.setup import Optimizer
@@ -21,6 +22,7 @@ def require_fit(
     device: Device,
     dtype: str,
     accepted: list[str],
+    place: Place,
 ) -> dict[str, Any] | None:
     """Refuse a plan that does not fit the card, unless that was accepted.
 
@@ -33,7 +35,7 @@ def require_fit(
     if device.name == "cpu":
         return None
     try:
-        report = _estimate(model, task, method, peft, training, device, dtype)
+        report = _estimate(model, task, method, peft, training, device, dtype, place)
     except (BadInput, NotFound):
         return None
     if report.fits == "no" and FINDING not in accepted:
@@ -55,6 +57,7 @@ def _estimate(
     training: dict[str, Any],
     device: Device,
     dtype: str,
+    place: Place,
 ) -> VramReport:
     adapter = {}
     if method != "full":
@@ -76,5 +79,7 @@ def _estimate(
         "padded_batches": not training.get("packing"),
         "precompute_ref_log_probs": bool(training.get("precompute_ref_log_probs")),
         "gpu_memory_gib": device.memory_gib,
+        "num_gpus": place.num_processes,
+        "sharding": place.sharding if place.num_processes > 1 else "none",
     }
     return estimate_vram(VramRequest.model_validate(asked | adapter))

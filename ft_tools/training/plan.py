@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools.launchers.place import Place
+from ft_tools.training.counts import Counts
 from ft_tools.training.examples import DatasetFacts
 from ft_tools.training.hardware import Device
 from ft_tools.training.masking import LossOn
@@ -24,14 +26,29 @@ class ModelPlan(BaseModel):
     template_sha256: str = Field("", description="Of the chat template; empty without one.")
 
 
+class Duration(BaseModel):
+    """How long the run takes; learnt on, so no part of what is agreed to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low_seconds: float
+    high_seconds: float
+    source: str = Field(description="An earlier run on this device, or the table of rates.")
+    low_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
+    high_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
+
+
 class Estimate(BaseModel):
     """What the run would take; estimates, not measurements."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(description="Optimizer steps, before early stopping.")
-    tokens: int = Field(description="Tokens of all epochs, from the number of characters.")
-    seconds: float | None = Field(None, description="Null where the model's size is not known.")
+    tokens: int = Field(
+        description="Tokens of all epochs: counted where the plan has `counts`, else a quarter of "
+        "the characters."
+    )
+    duration: Duration | None = Field(None, description="Null where the size is not known.")
     disk_bytes: int = Field(description="Checkpoints, the artifact and the logs.")
     vram: dict[str, Any] | None = Field(None, description="Of estimate_vram, for a GPU.")
 
@@ -45,6 +62,9 @@ class TrainingPlan(BaseModel):
     model: ModelPlan
     dataset: DatasetFacts
     validation: DatasetFacts | None = None
+    counts: Counts | None = Field(
+        None, description="After tokenisation; null where the tokenizer is not on this machine."
+    )
     method: Method
     device: Device
     weights_dtype: str = Field(description="Numbers that the base weights are held in.")
@@ -54,6 +74,8 @@ class TrainingPlan(BaseModel):
     patience: int | None = Field(
         None, description="Evaluations without a better one until it stops; null: never early."
     )
+    samples: int = Field(0, description="Held-out prompts answered at each evaluation.")
+    place: Place = Field(default_factory=Place, description="Where it runs.")
     estimate: Estimate
     accepted: list[str] = Field(default_factory=list, description="Findings taken as they are.")
     accept_reason: str = Field("", description="Why, in the user's words.")
@@ -64,7 +86,7 @@ class TrainingPlan(BaseModel):
         """Return the examples that one optimizer step sees."""
         micro: int = self.training["per_device_train_batch_size"]
         accumulated: int = self.training["gradient_accumulation_steps"]
-        return micro * accumulated
+        return micro * accumulated * self.place.num_processes
 
 
 class SftPlan(TrainingPlan):

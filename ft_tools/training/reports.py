@@ -7,24 +7,12 @@ from pydantic import Field
 from ft_tools.contract import Report
 from ft_tools.page import Section, key_values, line_chart, note, page, table
 from ft_tools.runs.records import Health
+from ft_tools.training import samples
+from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import TrainingPlan
 
 Row = dict[str, float]
 REFRESH_SECONDS = 15
-
-
-class DataReport(Report):
-    """What became of the examples of one file."""
-
-    num_examples: int = Field(description="Lines of the file.")
-    num_sequences: int = Field(description="Sequences trained on, before packing.")
-    num_truncated: int = Field(description="Sequences cut at max_length.")
-    num_dropped: int = Field(description="Sequences with nothing left to learn, left out.")
-    num_tokens: int = Field(description="Tokens of one epoch.")
-    num_trained_tokens: int = Field(description="Tokens of one epoch that the loss counts.")
-    num_prompt_drifts: int = Field(
-        0, description="Sequences whose prompt alone is tokenized differently than inside them."
-    )
 
 
 class TrainingRunReport(Report):
@@ -83,7 +71,12 @@ def last_value(rows: list[Row], name: str) -> float | None:
 
 
 def run_page(
-    title: str, plan: TrainingPlan, rows: list[Row], health: list[Health], facts: dict[str, Any]
+    title: str,
+    plan: TrainingPlan,
+    rows: list[Row],
+    health: list[Health],
+    facts: dict[str, Any],
+    answers: list[samples.Sample],
 ) -> str:
     """Return the run's page: losses, rewards, health, what is trained on what.
 
@@ -94,6 +87,7 @@ def run_page(
         health: The signals.
         facts: Further lines for the table at the end; with `state` other than running the page
             does not refresh itself any more.
+        answers: Lines of samples.jsonl.
     """
     sections = [Section("Loss", _loss_chart(rows))]
     if plan.task == "dpo":
@@ -103,6 +97,9 @@ def run_page(
         lines = {"learning rate": rate}
         chart = line_chart(lines, title="Learning rate", x_label="step", y_label="rate")
         sections.append(Section("Schedule", chart))
+    sections += _machine(rows)
+    if answers:
+        sections.append(Section("Samples", samples.section(answers)))
     sections += [Section("Health", _health(health)), Section("Run", _facts(plan, facts))]
     running = facts.get("state", "running") == "running"
     refresh = REFRESH_SECONDS if running else None
@@ -129,6 +126,14 @@ def _reward_charts(rows: list[Row]) -> str:
     accuracy = {"accuracy": series(rows, "rewards/accuracies")}
     right = line_chart(accuracy, title="Pairs ranked right", x_label="step", y_label="fraction")
     return chart + right
+
+
+def _machine(rows: list[Row]) -> list[Section]:
+    seconds = series(rows, "step_seconds")
+    if len(seconds) < 2:
+        return []
+    chart = line_chart({"step": seconds}, title="Seconds a step", x_label="step", y_label="seconds")
+    return [Section("Pace", chart)]
 
 
 def _health(health: list[Health]) -> str:

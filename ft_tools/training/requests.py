@@ -5,9 +5,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ft_tools.contract import Request
+from ft_tools.launchers.options import Backend
 
 Method = Literal["lora", "qlora", "full"]
-Backend = Literal["local", "slurm", "skypilot", "hf_jobs", "ray"]
 
 
 class TrainingRequest(Request):
@@ -27,9 +27,22 @@ class TrainingRequest(Request):
         description="Keyword arguments of trl.SFTConfig or DPOConfig, by their own names: "
         "learning_rate, num_train_epochs, max_length, ...",
     )
-    backend: Backend = Field("local", description="Where it runs; `local` works now.")
+    backend: Backend = Field(
+        "local", description="Where it runs: this machine, or a scheduler's job."
+    )
     backend_options: dict[str, Any] = Field(
-        default_factory=dict, description='Of the backend; local takes {"device": "cpu"}.'
+        default_factory=dict,
+        description='Of the backend, for local: {"device": "cpu", "processes": 2}; '
+        "references/scaling.md lists them.",
+    )
+    samples: int = Field(
+        3,
+        ge=0,
+        le=5,
+        description="Held-out prompts that the model answers at each evaluation, on report.html.",
+    )
+    price_per_hour: float | None = Field(
+        None, gt=0, description="Of this machine, in any currency; the plan then has a cost."
     )
     name: str = Field("", max_length=80, description="For people.")
     request_id: str = Field(

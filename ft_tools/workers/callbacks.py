@@ -1,57 +1,101 @@
-"""What a trainer tells the run: progress, metrics, health, checkpoints, the page."""
+"""What a trainer tells the run: progress, metrics, health, samples, checkpoints, the page."""
 
 import math
+import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ft_tools.publish import write_file
-from ft_tools.runs import directory
+from ft_tools.runs import directory, memory
 from ft_tools.runs.session import Session
-from ft_tools.training import checkpoints
+from ft_tools.training import checkpoints, samples
+from ft_tools.training.hardware import heat
 from ft_tools.training.health import health_signals, is_diverged
+from ft_tools.training.patience import Patience
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.reports import run_page
+from ft_tools.workers import together
+from ft_tools.workers.sampling import Sampler
 
 PAGE_SECONDS = 10.0
+HEAT_SECONDS = 60.0
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]
     """Follow one attempt of a run."""
 
-    def __init__(self, session: Session, plan: TrainingPlan) -> None:
+    def __init__(self, session: Session, plan: TrainingPlan, sampler: Sampler | None) -> None:
         self.session = session
         self.plan = plan
+        self.sampler = sampler
         self.rows: list[dict[str, float]] = directory.read_metrics(session.run_dir)
         self.signals: list[Any] = []
         self.best_step: int | None = None
         self.tokens_seen = 0.0
         self.stopped = False
         self.diverged = False
+        self._patience = Patience()
+        self._step_began = math.nan
+        self._step_ended = math.nan
+        self._since_log: list[float] = []
         self._page_written = -math.inf
-        self._tokens_before: float | None = None
+        self._heat_read = -math.inf
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Forget what was logged after the checkpoint that this attempt starts from."""
         self.rows = [row for row in self.rows if row.get("step", 0) <= state.global_step]
+        if self.session.leads:
+            samples.forget_after(self.session.run_dir, state.global_step)
         self.best_step = state.best_global_step or None
+        if state.global_step == 0:
+            self._sample(given.get("model"), 0)
         self._progress(state)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock of a step."""
+        self._step_began = time.monotonic()
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show that a micro-batch is done."""
+        self.session.heartbeat(self._patience.for_a_step())
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show that a batch of an evaluation is done: a slow evaluation is no stall."""
+        self.session.heartbeat(self._patience.for_a_step())
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Show the step; save and stop when asked to."""
-        self._progress(state)
-        if self.session.should_stop and state.global_step < state.max_steps:
+        self._step_ended = time.monotonic()
+        took = self._step_ended - self._step_began
+        self._patience.step_took(took)
+        self._since_log.append(took)
+        asked = together.any_of(self.session.is_asked)
+        if asked and state.global_step < state.max_steps:
             self.session.event(f"stopping at step {state.global_step}, after saving")
             self.stopped = True
             control.should_save = True
             control.should_evaluate = False
             control.should_training_stop = True
+        if control.should_save:
+            # Written at once: nothing says anything while a checkpoint is written.
+            self.session.update(stalled_after_seconds=self._patience.for_a_save())
+        else:
+            self.session.heartbeat(self._patience.for_a_step())
+        self._progress(state)
 
     def on_log(
         self,
@@ -66,6 +110,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         row |= {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
         if "train_runtime" in row:
             return
+        if "loss" in row:
+            row |= self._about_the_machine()
         self.rows.append(row)
         self._count_tokens(row)
         self.session.metrics(row)
@@ -80,9 +126,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self.write_page("running")
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Show the page with the new point."""
+        """Answer the sample prompts, and show the page with the new point."""
+        self._sample(given.get("model"), state.global_step)
         self.write_page("running")
 
     def on_save(
@@ -91,24 +138,56 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         """Publish the checkpoint that was written, and only then remove older ones."""
         folder = Path(str(args.output_dir))
         written = folder / f"checkpoint-{state.global_step}"
-        checkpoints.publish(written)
+        # Each rank writes its own random state into it.
+        together.wait()
+        if self.session.leads:
+            checkpoints.publish(written)
         best = state.best_model_checkpoint
         if state.best_metric is not None and best and state.best_global_step:
             if state.best_global_step != self.best_step:
                 self.session.best("eval_loss", float(state.best_metric), state.best_global_step)
             self.best_step = int(state.best_global_step)
-        checkpoints.rotate(folder, keep=[Path(best) if best else None])
+        if self.session.leads:
+            checkpoints.rotate(folder, keep=[Path(best) if best else None])
         self.session.artifact("checkpoint", written)
+        self._patience.save_took(time.monotonic() - self._step_ended)
 
     def write_page(self, state: str) -> None:
         """Replace report.html."""
+        if not self.session.leads:
+            return
         self._page_written = time.monotonic()
         title = self.session.info.name or self.session.info.run_id
-        page = run_page(title, self.plan, self.rows, self.signals, {"state": state})
+        shown = samples.read(self.session.run_dir)
+        page = run_page(title, self.plan, self.rows, self.signals, {"state": state}, shown)
         write_file(self.session.run_dir / "report.html", page)
+
+    def _sample(self, model: Any, step: int) -> None:
+        if self.sampler is None or model is None:
+            return
+        for number, text in self.sampler.answers(model):
+            self.session.heartbeat(self._patience.for_a_step())
+            samples.add(self.session.run_dir, step, number, text)
 
     def _progress(self, state: TrainerState) -> None:
         self.session.progress(state.global_step, state.max_steps)
+
+    def _about_the_machine(self) -> dict[str, float]:
+        """Return the usual step since the last log, the free memory and, now and then, the heat."""
+        found = {}
+        if self._since_log:
+            found["step_seconds"] = round(statistics.median(self._since_log), 4)
+            self._since_log = []
+        if torch.cuda.is_available():
+            total = torch.cuda.get_device_properties(0).total_memory
+            free = 1 - torch.cuda.max_memory_allocated() / total
+        else:
+            free = memory.free_fraction()
+        found["memory_free_fraction"] = round(free, 4)
+        if time.monotonic() - self._heat_read > HEAT_SECONDS:
+            self._heat_read = time.monotonic()
+            found |= heat(self.plan.device.name)
+        return found
 
     def _count_tokens(self, row: dict[str, float]) -> None:
         """Add up the tokens of this attempt: TRL counts from the attempt's start."""

@@ -7,35 +7,39 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from ft_tools.errors import Refused
 from ft_tools.runs.session import Session, main
+from ft_tools.training.counts import DataReport
 from ft_tools.training.examples import DatasetFacts, read_examples
+from ft_tools.training.learnable import count_pairs, require_pairs
 from ft_tools.training.plan import DpoPlan
-from ft_tools.training.reports import DataReport, DpoRunReport, last_value
-from ft_tools.workers import training
+from ft_tools.training.reports import DpoRunReport, last_value
+from ft_tools.workers import artifacts, loading, training
 
 FIELDS = ("prompt", "chosen", "rejected")
+SAMPLED = 64
+"""Held-out pairs among which short prompts are looked for."""
 
 
 def work(session: Session) -> DpoRunReport:
     """Train, publish, report."""
     plan = DpoPlan.model_validate_json(session.plan_json())
     session.phase("checking")
-    training.check_inputs(plan)
-    tokenizer = training.load_tokenizer(plan)
-    training.write_lock(session, plan, tokenizer)
+    loading.check_inputs(plan)
+    tokenizer = loading.load_tokenizer(plan)
+    artifacts.write_lock(session, plan, tokenizer)
     train_set = pairs(plan.dataset)
     held_out = pairs(plan.validation) if plan.validation else None
     make = partial(make_trainer, plan, tokenizer, train_set, held_out)
-    outcome = training.train(session, plan, make)
+    outcome = training.train(session, plan, make, answered)
     trainer = outcome.trainer
     data = counts(plan, trainer.train_dataset, plan.dataset)
     validation = counts(plan, trainer.eval_dataset, plan.validation) if plan.validation else None
-    artifact = training.publish_result(session, plan, trainer, tokenizer)
+    artifacts.compare_counts(session, plan, data)
+    artifact = artifacts.publish_result(session, plan, trainer, tokenizer)
     outcome.callback.write_page("succeeded")
     rows = outcome.callback.rows
     return DpoRunReport(
-        **training.report_parts(session, plan, outcome, artifact, data, validation),
+        **artifacts.report_parts(session, plan, outcome, artifact, data, validation),
         reward_accuracy=last_value(rows, "rewards/accuracies"),
         reward_margin=last_value(rows, "rewards/margins"),
         chosen_reward=last_value(rows, "rewards/chosen"),
@@ -55,7 +59,7 @@ def make_trainer(
     copy; for a full run TRL loads the model a second time.
     """
     trainer = DPOTrainer(
-        model=training.load_model(plan),
+        model=loading.load_model(plan),
         args=DPOConfig(**given),
         train_dataset=train_set,
         eval_dataset=held_out,
@@ -94,36 +98,27 @@ def check_pairs(plan: DpoPlan, tokenizer: Any, tokenized: Dataset) -> None:
     Raises:
         Refused: With what to change.
     """
-    if len(tokenized) == 0:
-        raise Refused(
-            f"every prompt of {plan.dataset.path} fills max_length="
-            f"{plan.training.get('max_length')}; raise it, or shorten the prompts"
-        )
     special = set(tokenizer.all_special_ids)
     special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    if not any(special.intersection(row["chosen_ids"][-4:]) for row in tokenized):
-        raise Refused(
-            f"no chosen answer of {plan.dataset.path} ends with one of the tokenizer's end tokens; "
-            "use the model's own chat template"
-        )
+    chosen = [row["chosen_ids"] for row in tokenized]
+    require_pairs(plan.dataset.path, plan.training.get("max_length"), chosen, special)
 
 
 def counts(plan: DpoPlan, tokenized: Dataset, facts: DatasetFacts) -> DataReport:
     """Count what became of a file's pairs."""
-    limit = plan.training.get("max_length") or float("inf")
     lengths = [
         (len(row["prompt_ids"]), len(row[name]))
         for row in tokenized
         for name in ("chosen_ids", "rejected_ids")
     ]
-    return DataReport(
-        num_examples=facts.num_examples,
-        num_sequences=2 * facts.num_examples,
-        num_truncated=sum(prompt + answer > limit for prompt, answer in lengths),
-        num_dropped=2 * facts.num_examples - len(lengths),
-        num_tokens=int(sum(min(prompt + answer, limit) for prompt, answer in lengths)),
-        num_trained_tokens=int(sum(min(answer, limit - prompt) for prompt, answer in lengths)),
-    )
+    return count_pairs(facts.num_examples, plan.training.get("max_length"), lengths)
+
+
+def answered(trainer: DPOTrainer) -> list[tuple[list[int], list[int]]]:
+    """Return prompts and chosen answers of the held-out pairs, as tokens."""
+    rows = trainer.eval_dataset
+    rows = [] if rows is None else rows.select(range(min(len(rows), SAMPLED)))
+    return [(row["prompt_ids"], row["chosen_ids"]) for row in rows]
 
 
 if __name__ == "__main__":

@@ -7,45 +7,48 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from ft_tools.errors import Refused
 from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.training.counts import DataReport
 from ft_tools.training.examples import DatasetFacts, Example, read_examples
-from ft_tools.training.masking import (
-    IGNORED,
-    Messages,
-    Render,
-    Tokenized,
-    ends_its_answer,
-    tokenize_example,
-    truncate,
-)
+from ft_tools.training.learnable import Tally
+from ft_tools.training.masking import IGNORED, Messages, Render, Tokenized, tokenize_example
 from ft_tools.training.plan import SftPlan
-from ft_tools.training.reports import DataReport, SftRunReport, last_value
-from ft_tools.workers import training
+from ft_tools.training.reports import SftRunReport, last_value
+from ft_tools.workers import artifacts, loading, training
+from ft_tools.workers.sampling import split_at_answer
 
 STOP_CHECK = 256
 """Examples between two looks at whether to stop."""
+SAMPLED = 64
+"""Held-out examples among which short prompts are looked for."""
 
 
 def work(session: Session) -> SftRunReport:
     """Train, publish, report."""
     plan = SftPlan.model_validate_json(session.plan_json())
     session.phase("checking")
-    training.check_inputs(plan)
-    tokenizer = training.load_tokenizer(plan)
-    training.write_lock(session, plan, tokenizer)
+    loading.check_inputs(plan)
+    tokenizer = loading.load_tokenizer(plan)
+    artifacts.write_lock(session, plan, tokenizer)
     session.phase("tokenizing")
     train_set, data = tokenized_file(session, plan, tokenizer, plan.dataset)
     held_out, validation = None, None
     if plan.validation is not None:
         held_out, validation = tokenized_file(session, plan, tokenizer, plan.validation)
+    artifacts.compare_counts(session, plan, data)
     make = partial(make_trainer, plan, tokenizer, train_set, held_out)
-    outcome = training.train(session, plan, make)
-    artifact = training.publish_result(session, plan, outcome.trainer, tokenizer)
+    outcome = training.train(session, plan, make, partial(answered, held_out))
+    artifact = artifacts.publish_result(session, plan, outcome.trainer, tokenizer)
     outcome.callback.write_page("succeeded")
-    parts = training.report_parts(session, plan, outcome, artifact, data, validation)
+    parts = artifacts.report_parts(session, plan, outcome, artifact, data, validation)
     accuracy = last_value(outcome.callback.rows, "mean_token_accuracy")
     return SftRunReport(**parts, token_accuracy=accuracy)
+
+
+def answered(held_out: Dataset | None, _trainer: SFTTrainer) -> list[tuple[list[int], list[int]]]:
+    """Return prompts and answers of the held-out examples, as tokens."""
+    rows = [] if held_out is None else held_out.select(range(min(len(held_out), SAMPLED)))
+    return [split_at_answer(row["input_ids"], row["labels"]) for row in rows]
 
 
 def make_trainer(
@@ -59,7 +62,7 @@ def make_trainer(
     # Labels are made already; these two would have TRL look for columns that are gone.
     arguments = {k: v for k, v in given.items() if k != "completion_only_loss"}
     return SFTTrainer(
-        model=training.load_model(plan),
+        model=loading.load_model(plan),
         args=SFTConfig(**arguments),
         train_dataset=train_set,
         eval_dataset=held_out,
@@ -76,28 +79,18 @@ def tokenized_file(
         Refused: Nothing is left to learn, or the answers do not end.
         Stopped: A cancel or a TERM arrived.
     """
-    kept: list[Tokenized] = []
-    num_sequences = num_truncated = 0
+    tally = Tally(plan.training.get("max_length"))
     for number, (_, example) in enumerate(read_examples(Path(facts.path))):
-        if number % STOP_CHECK == 0 and session.should_stop:
-            raise Stopped
+        if number % STOP_CHECK == 0:
+            session.heartbeat()
+            if session.should_stop:
+                raise Stopped
         for one in tokenize(plan, tokenizer, facts, example):
-            num_sequences += 1
-            short = truncate(one, plan.training.get("max_length"))
-            num_truncated += short is not one
-            if short.num_trained:
-                kept.append(short)
-    report = DataReport(
-        num_examples=facts.num_examples,
-        num_sequences=num_sequences,
-        num_truncated=num_truncated,
-        num_dropped=num_sequences - len(kept),
-        num_tokens=sum(len(one.input_ids) for one in kept),
-        num_trained_tokens=sum(one.num_trained for one in kept),
-        num_prompt_drifts=sum(one.prompt_drifts for one in kept),
-    )
-    check_masks(plan, tokenizer, facts, kept, report)
+            tally.add(one)
+    report = tally.report(facts.num_examples)
+    tally.require_learnable(facts.path, end_ids(tokenizer))
     say_what_is_trained(session, facts, report)
+    kept = tally.kept
     columns = {"input_ids": [o.input_ids for o in kept], "labels": [o.labels for o in kept]}
     return Dataset.from_dict(columns), report
 
@@ -130,31 +123,6 @@ def renderer(tokenizer: Any, example: Example) -> Render:
         return list(ids)
 
     return render
-
-
-def check_masks(
-    plan: SftPlan, tokenizer: Any, facts: DatasetFacts, kept: list[Tokenized], report: DataReport
-) -> None:
-    """Refuse to train on nothing, or on answers that never end.
-
-    Raises:
-        Refused: With what to change.
-    """
-    if not kept:
-        raise Refused(
-            f"none of the {report.num_sequences} sequences of {facts.path} has a token to learn "
-            f"within max_length={plan.training.get('max_length')}; raise max_length, or shorten "
-            "the prompts"
-        )
-    ends = end_ids(tokenizer)
-    whole = [one for one in kept if len(one.input_ids) != plan.training.get("max_length")]
-    unended = sum(not ends_its_answer(one, ends) for one in whole)
-    if whole and unended == len(whole):
-        raise Refused(
-            f"no answer of {facts.path} ends with one of the tokenizer's end tokens, so the model "
-            "would never learn to stop; use the model's own chat template, or pass "
-            "training.chat_template_path"
-        )
 
 
 def end_ids(tokenizer: Any) -> set[int]:

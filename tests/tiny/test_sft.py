@@ -16,8 +16,8 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import Refused
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
-from ft_tools.training import exports
-from ft_tools.training.launch import plan_dpo, plan_sft
+from ft_tools.training import exports, micro_batches
+from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.training.masking import IGNORED
 from ft_tools.training.plan import SftPlan
 from ft_tools.workers import sft
@@ -79,14 +79,14 @@ def test_a_published_adapter_gives_the_trained_model_back(data, peft):
     session = prepared(request(data, peft=peft, training=training), "adapter")
     plan = SftPlan.model_validate_json(session.plan_json())
     assert plan.peft["use_rslora"] == (peft.get("r") == 64)
-    trained, logits = {}, sft.training.publish_result
+    trained, logits = {}, sft.artifacts.publish_result
 
     def keep(session, plan, trainer, tokenizer):
         trained["model"] = trainer.model
         return logits(session, plan, trainer, tokenizer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.training, "publish_result", keep)
+        patch.setattr(sft.artifacts, "publish_result", keep)
         report = sft.work(session)
     base = AutoModelForCausalLM.from_pretrained(workspace_module.roots()[0] / "tiny-llama")
     loaded = PeftModel.from_pretrained(base, report.artifact)
@@ -151,7 +151,7 @@ def test_only_answers_and_their_end_are_trained(data, workspace):
         tokenizer,
         sft.Dataset.from_dict({"input_ids": [one.input_ids], "labels": [one.labels]}),
         None,
-        sft.training.run_arguments(session, plan),
+        sft.loading.run_arguments(session, plan, micro_batches.of_run(session.run_dir, plan)),
     ).data_collator(
         [
             {"input_ids": one.input_ids, "labels": one.labels},

@@ -1,54 +1,110 @@
 """The formulas against traces of the real model classes, and a trace against a measured run."""
 
+import json
+import time
+
 import pytest
 import torch
+from pydantic import ValidationError
 
 from ft_tools import facts
+from ft_tools.errors import BadInput
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.families import shape_from_config
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED
 from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest
-from ft_tools.vram.trace import DEPTHS, at_depth, by_formula, compared
-from ft_tools.workers.trace import Live, options_of, trace_step, with_layers
+from ft_tools.vram.trace import (
+    DEPTHS,
+    TraceRequest,
+    at_depth,
+    by_formula,
+    compared,
+    trace_vram,
+    traced_setup,
+)
+from ft_tools.workers.trace import options_of, trace_step, with_layers
+from ft_tools.workers.trace_memory import Live
 
 pytestmark = [
     pytest.mark.tiny,
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable.*:FutureWarning"),
 ]
-GIB = 2**30
 # benchmarks/trace.py has all twelve architectures, and each of these both ways.
 CASES = [
-    ("meta-llama/Llama-3.2-1B", "full", True),
-    ("meta-llama/Llama-3.2-1B", "lora", False),
-    ("meta-llama/Llama-3.2-1B", "qlora", True),
-    ("google/gemma-3-1b-pt", "lora", True),
-    ("microsoft/Phi-3-mini-4k-instruct", "qlora", False),
+    ("meta-llama/Llama-3.2-1B", "full", True, {}),
+    ("meta-llama/Llama-3.2-1B", "lora", False, {}),
+    ("meta-llama/Llama-3.2-1B", "qlora", True, {"loss_head": "trl_fused"}),
+    ("google/gemma-3-1b-pt", "lora", True, {}),
+    ("microsoft/Phi-3-mini-4k-instruct", "qlora", False, {}),
 ]
+SMALL = {
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 1024,
+    "tie_word_embeddings": True,
+}
 
 
 def setup_for(model, shape, **arguments):
-    request = VramRequest(
-        model=model,
-        attention="flash",
-        loss_head="full_logits",
-        optimizer="adamw_torch",
-        **arguments,
-    )
-    return setup_of(request, shape)
+    usual = {"attention": "flash", "loss_head": "full_logits", "optimizer": "adamw_torch"}
+    return traced_setup(setup_of(VramRequest(model=model, **usual | arguments), shape))
 
 
-@pytest.mark.parametrize(("model", "method", "checkpointing"), CASES)
-def test_the_formulas_agree_with_a_trace_of_the_real_classes(model, method, checkpointing):
+def follow(run_id):
+    for _ in range(600):
+        report = get_run(RunRequest(run_id=run_id))
+        if report.state in ENDED:
+            return report
+        time.sleep(0.1)
+    raise AssertionError(f"{run_id} did not end in a minute")
+
+
+@pytest.mark.parametrize(("model", "method", "checkpointing", "others"), CASES)
+def test_the_formulas_agree_with_a_trace_of_the_real_classes(
+    model, method, checkpointing, others
+):
     config = with_layers(facts.model(model).config, 2)
     shape = shape_from_config(config, model)
     setup = setup_for(
-        model, shape, method=method, seq_len=4096, gradient_checkpointing=checkpointing
+        model,
+        shape,
+        method=method,
+        seq_len=4096,
+        gradient_checkpointing=checkpointing,
+        **others,
     )
     traced = trace_step(config, options_of(setup))
     formula = by_formula(phases(setup))
     assert max(formula.values()) == pytest.approx(max(traced.values()), rel=0.05)
+
+
+def test_eager_attention_keeps_six_bytes_of_every_score_of_every_block():
+    model = "meta-llama/Llama-3.2-1B"
+    config = facts.model(model).config
+    kept = {}
+    for attention in ("eager", "flash"):
+        setup = setup_for(
+            model,
+            shape_of(model),
+            method="lora",
+            seq_len=1024,
+            gradient_checkpointing=False,
+            attention=attention,
+        )
+        two, four = (trace_step(with_layers(config, n), options_of(setup)) for n in DEPTHS)
+        kept[attention] = (four["loss"] - two["loss"]) / 2 / 1024
+    scores = (kept["eager"] - kept["flash"]) / (32 * 1024)
+    # Keys and values are repeated for every query head, in 2 bytes each.
+    repeated = 4 * (2048 - 512) / (32 * 1024)
+    assert scores == pytest.approx(6 + repeated, rel=0.03)
 
 
 def test_a_trace_comes_near_a_measured_run_without_any_constant():
@@ -68,7 +124,7 @@ def test_a_trace_comes_near_a_measured_run_without_any_constant():
     )
     config = facts.model(model).config
     two, four = (trace_step(with_layers(config, n), options_of(setup)) for n in DEPTHS)
-    report = compared(setup, at_depth(two, four, shape.num_layers), phases(setup))
+    report = compared(setup, at_depth(two, four, shape.num_layers), {"torch": torch.__version__})
     assert report.peak_allocated_gib == pytest.approx(24.87, rel=0.02)
     assert abs(report.difference_fraction) < 0.02
 
@@ -83,3 +139,49 @@ def test_a_storage_is_counted_once_and_until_it_is_freed():
         del view
         assert live.now == 0
     assert live.peak == 4096
+
+
+def test_a_trace_is_a_run_that_compares_with_the_formulas_from_config_json_alone(workspace):
+    (workspace / "small").mkdir()
+    (workspace / "small" / "config.json").write_text(json.dumps(SMALL), encoding="utf-8")
+    started = trace_vram(TraceRequest(model="small", method="full", seq_len=256, request_id="one"))
+    again = trace_vram(TraceRequest(model="small", method="full", seq_len=256, request_id="one"))
+    assert again.run_id == started.run_id
+    run = follow(started.run_id)
+    assert run.state == "succeeded", run.error
+    assert run.kind == "trace"
+    assert run.result["formula_gib"] == started.formula_gib
+    # Weights, gradients and both moments of 1.5 million parameters: the trace sees the states.
+    states = 8 * shape_from_config(SMALL).total_params / 2**30
+    assert run.result["peak_allocated_gib"] > states
+    assert run.result["traced_layers"] == [2, 4]
+    assert any("trl 1." in text for text in run.result["assumptions"])
+
+
+def test_a_trace_of_a_catalog_name_agrees_with_the_formulas(workspace):
+    request = TraceRequest(model="Qwen/Qwen3-0.6B", method="qlora", seq_len=1024)
+    run = follow(trace_vram(request).run_id)
+    assert run.state == "succeeded", run.error
+    assert run.result["verdict"] == "agree"
+    assert abs(run.result["difference_fraction"]) <= run.result["interval_fraction"]
+    assert run.lineage["base_model"] == "Qwen/Qwen3-0.6B"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        ({"optimizer": "adamw_8bit"}, "adamw_torch_fused"),
+        ({"loss_head": "fused_linear"}, "estimate_vram"),
+        ({"method": "full", "lora_rank": 8}, "drop one"),
+        ({"num_gpus": 2}, "num_gpus"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_with_the_cure(arguments, cure):
+    with pytest.raises(ValidationError, match=cure):
+        TraceRequest(model="Qwen/Qwen3-0.6B", **arguments)
+
+
+def test_a_wrong_module_is_refused_before_a_run_starts(workspace):
+    with pytest.raises(BadInput, match="q_proj"):
+        trace_vram(TraceRequest(model="Qwen/Qwen3-0.6B", target_modules=["wq"]))
+    assert not (workspace / "runs").exists()

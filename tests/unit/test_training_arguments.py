@@ -95,7 +95,7 @@ def test_a_tracker_that_sends_data_away_needs_the_operators_word(monkeypatch):
 def test_a_checkpoint_belongs_to_every_evaluation():
     training = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}
     with pytest.raises(BadInput, match="not a multiple"):
-        gates.arguments_fit("sft", {}, training)
+        gates.steps_fit(training)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
 from ft_tools.runs.plan import plan_hash
 from ft_tools.training.hardware import Device, find_device
-from ft_tools.training.launch import launch_dpo, launch_sft, plan_dpo, plan_sft
+from ft_tools.training.launch import launch_dpo, launch_sft
+from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.training.memory import require_fit
 from ft_tools.training.requests import DpoRequest, SftRequest
 

@@ -1,0 +1,139 @@
+"""What becomes of the examples of a file as tokens: counted by the plan, and again by the run.
+
+The plan's counts are made by a process of its own, `python -m ft_tools.workers.counting`: a chat
+template is a program out of a model's folder, and may take all the memory it gets.
+"""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ft_tools import workspace
+from ft_tools.contract import Report
+from ft_tools.errors import Refused
+from ft_tools.publish import private_folder, sha256, write_file
+from ft_tools.runs.start import command, environment
+from ft_tools.training.examples import DatasetFacts
+from ft_tools.training.masking import LossOn
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+)
+"""What the tokens depend on, besides the data and the arguments."""
+TIMEOUT_SECONDS = 40.0
+"""Clients give up on a call after 60 s. Source: facts of the MCP SDKs, default request timeout."""
+VERSION = "1"
+"""Part of the name of a kept count: raise it when counting changes."""
+
+
+class DataReport(Report):
+    """What became of the examples of one file."""
+
+    num_examples: int = Field(description="Lines of the file.")
+    num_sequences: int = Field(description="Sequences trained on, before packing.")
+    num_truncated: int = Field(description="Sequences cut at max_length.")
+    num_dropped: int = Field(description="Sequences with nothing left to learn, left out.")
+    num_tokens: int = Field(description="Tokens of one epoch.")
+    num_trained_tokens: int = Field(description="Tokens of one epoch that the loss counts.")
+    num_prompt_drifts: int = Field(
+        0, description="Sequences whose prompt alone is tokenized differently than inside them."
+    )
+
+
+class Counts(BaseModel):
+    """What a plan knows about its tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: DataReport
+    validation: DataReport | None = None
+    num_rows: int = Field(description="Rows that a batch is made of: sequences, pairs or packs.")
+    num_counted: int = Field(
+        description="Examples of the dataset that were tokenized, from its beginning; the counts "
+        "of a larger file are scaled from them."
+    )
+
+
+class CountRequest(BaseModel):
+    """What the counting process is given, as JSON on its standard input."""
+
+    task: str
+    tokenizer: str = Field(description="Folder with tokenizer.json.")
+    template_path: str | None = Field(None, description="Chat template in place of the folder's.")
+    dataset: DatasetFacts
+    validation: DatasetFacts | None = None
+    max_length: int | None
+    loss_on: LossOn
+    packing: bool = False
+
+
+class CountAnswer(BaseModel):
+    """What it says, as JSON on its standard output."""
+
+    counts: Counts | None = None
+    refused: str = Field("", description="Why this data cannot be trained on with this model.")
+    failed: str = Field("", description="Kind of the error that kept it from counting.")
+
+
+def count(request: CountRequest) -> tuple[Counts | None, str]:
+    """Count the tokens of a dataset with the model's tokenizer and template; kept for next time.
+
+    Returns:
+        The counts and an empty text; or None and why there are none.
+
+    Raises:
+        Refused: Nothing is left to learn, or the answers do not end.
+    """
+    if not (Path(request.tokenizer) / FILES[0]).is_file():
+        return None, "the model has no tokenizer.json on this machine"
+    kept = workspace.cache_dir() / "counts" / f"{_key(request)}.json"
+    answer = _read(kept)
+    if answer is None:
+        answer = _ask(request)
+        if not answer.failed:
+            private_folder(kept.parent)
+            write_file(kept, answer.model_dump_json())
+    if answer.refused:
+        raise Refused(answer.refused)
+    return answer.counts, answer.failed
+
+
+def _key(request: CountRequest) -> str:
+    """Name a count by all it depends on; where the files are does not matter."""
+    folder = Path(request.tokenizer)
+    files = [sha256(folder / name) if (folder / name).is_file() else "" for name in FILES]
+    template = sha256(Path(request.template_path)) if request.template_path else ""
+    asked = request.model_dump(mode="json", exclude={"tokenizer", "template_path"})
+    text = json.dumps([VERSION, files, template, asked], sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
+
+
+def _read(file: Path) -> CountAnswer | None:
+    try:
+        return CountAnswer.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _ask(request: CountRequest) -> CountAnswer:
+    try:
+        done = subprocess.run(
+            command("ft_tools.workers.counting"),
+            input=request.model_dump_json(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=True,
+            env=environment() | {"TOKENIZERS_PARALLELISM": "false"},
+        )
+        return CountAnswer.model_validate_json(done.stdout)
+    except subprocess.TimeoutExpired:
+        return CountAnswer(failed=f"counting took more than {TIMEOUT_SECONDS:g} s")
+    except (OSError, subprocess.SubprocessError, ValidationError) as error:
+        return CountAnswer(failed=f"counting failed ({type(error).__name__})")

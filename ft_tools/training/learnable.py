@@ -1,0 +1,127 @@
+"""Whether there is something to learn in tokenized examples, and whether their answers end."""
+
+from collections.abc import Sequence
+
+from ft_tools.errors import Refused
+from ft_tools.training.counts import DataReport
+from ft_tools.training.masking import Tokenized, ends_its_answer, truncate
+
+
+class Tally:
+    """Count sequences of one file as they are tokenized, and keep those that can be learned."""
+
+    def __init__(self, max_length: int | None) -> None:
+        self.kept: list[Tokenized] = []
+        self.num_sequences = 0
+        self.num_truncated = 0
+        self._max_length = max_length
+
+    def add(self, one: Tokenized) -> None:
+        """Cut a sequence to the length and keep it if something is left to learn."""
+        self.num_sequences += 1
+        short = truncate(one, self._max_length)
+        self.num_truncated += short is not one
+        if short.num_trained:
+            self.kept.append(short)
+
+    def report(self, num_examples: int) -> DataReport:
+        """Return the counts of a file with so many lines."""
+        return DataReport(
+            num_examples=num_examples,
+            num_sequences=self.num_sequences,
+            num_truncated=self.num_truncated,
+            num_dropped=self.num_sequences - len(self.kept),
+            num_tokens=sum(len(one.input_ids) for one in self.kept),
+            num_trained_tokens=sum(one.num_trained for one in self.kept),
+            num_prompt_drifts=sum(one.prompt_drifts for one in self.kept),
+        )
+
+    def require_learnable(self, path: str, ends: set[int]) -> None:
+        """Refuse to train on nothing, or on answers that never end.
+
+        Args:
+            path: The file, for the message.
+            ends: Ids of the tokens that may end an answer.
+
+        Raises:
+            Refused: With what to change.
+        """
+        if not self.kept:
+            raise Refused(
+                f"none of the {self.num_sequences} sequences of {path} has a token to learn within "
+                f"max_length={self._max_length}; raise max_length, or shorten the prompts"
+            )
+        whole = [one for one in self.kept if len(one.input_ids) != self._max_length]
+        if whole and not any(ends_its_answer(one, ends) for one in whole):
+            raise Refused(
+                f"no answer of {path} ends with one of the tokenizer's end tokens, so the model "
+                "would never learn to stop; use the model's own chat template, or pass "
+                "training.chat_template_path"
+            )
+
+
+def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]],
+                  special: set[int]) -> None:  # fmt: skip
+    """Refuse preference pairs of which nothing is left, or whose chosen answers never end.
+
+    Args:
+        path: The file, for the message.
+        max_length: Where sequences are cut.
+        answers: Tokens of the chosen answers that are left.
+        special: Ids of the special tokens.
+
+    Raises:
+        Refused: With what to change.
+    """
+    if not answers:
+        raise Refused(
+            f"every prompt of {path} fills max_length={max_length}; raise it, or shorten the "
+            "prompts"
+        )
+    if not any(special.intersection(answer[-4:]) for answer in answers):
+        raise Refused(
+            f"no chosen answer of {path} ends with one of the tokenizer's end tokens; use the "
+            "model's own chat template"
+        )
+
+
+def count_pairs(
+    num_examples: int, max_length: int | None, lengths: Sequence[tuple[int, int]]
+) -> DataReport:
+    """Count what became of a file's pairs.
+
+    Args:
+        num_examples: Lines of the file; each has two sequences.
+        max_length: Where sequences are cut.
+        lengths: (prompt tokens, answer tokens) of the sequences that are left.
+    """
+    limit = max_length or max((p + a for p, a in lengths), default=0)
+    return DataReport(
+        num_examples=num_examples,
+        num_sequences=2 * num_examples,
+        num_truncated=sum(prompt + answer > limit for prompt, answer in lengths),
+        num_dropped=2 * num_examples - len(lengths),
+        num_tokens=sum(min(prompt + answer, limit) for prompt, answer in lengths),
+        num_trained_tokens=sum(min(answer, limit - prompt) for prompt, answer in lengths),
+    )
+
+
+def packs(lengths: Sequence[int], size: int) -> int:
+    """Return how many packs of `size` tokens hold sequences of these lengths.
+
+    Best fit, longest first, as TRL packs. Source: arXiv 2404.10830.
+
+    >>> packs([5, 4, 3, 2, 1], 8)
+    2
+    """
+    # room -> packs with that much room left
+    rooms = [0] * (size + 1)
+    made = 0
+    for length in sorted((min(length, size) for length in lengths), reverse=True):
+        room = next((r for r in range(length, size + 1) if rooms[r]), None)
+        if room is None:
+            made, room = made + 1, size
+        else:
+            rooms[room] -= 1
+        rooms[room - length] += 1
+    return made

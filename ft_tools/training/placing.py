@@ -1,0 +1,99 @@
+"""Where a run executes: its device, its processes, what a scheduler would be given."""
+
+from typing import Any
+
+from ft_tools import facts
+from ft_tools.errors import BadInput
+from ft_tools.launchers.options import LocalOptions, Options, parse
+from ft_tools.launchers.place import Place, place_of
+from ft_tools.launchers.table import LAUNCHERS, require_program
+from ft_tools.runs.remote import shown_job, submissions
+from ft_tools.runs.start import WORKER_PACKAGE
+from ft_tools.training.examples import Task
+from ft_tools.training.hardware import Device, find_device, num_cards
+from ft_tools.training.requests import TrainingRequest
+
+REMOTE_CPU = "unknown cores"
+
+
+def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
+    """Return the device of each process, and the place with what would be submitted.
+
+    Raises:
+        BadInput: An option is unknown or cannot be used, or there are fewer cards than processes.
+        Missing: The backend's program is not on this machine.
+    """
+    options = parse(request.backend, request.backend_options)
+    require_program(request.backend)
+    place = place_of(request.backend, options)
+    if isinstance(options, LocalOptions):
+        device = find_device(options.device)
+        _require_cards(device, options)
+    else:
+        device = _device_there(options)
+        job = shown_job(task, f"{WORKER_PACKAGE}.{task}", options)
+        files, commands = submissions(LAUNCHERS[request.backend], job)
+        place = place.model_copy(update={"files": files, "commands": commands})
+    if request.training.get("bf16") is False and device.precision == "bfloat16":
+        device = device.model_copy(update={"precision": "float32"})
+    return device, place
+
+
+def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
+    """Divide a step's examples among the processes, so that a step stays the same step.
+
+    `per_device_train_batch_size` times `gradient_accumulation_steps` of a request is what one step
+    sees, however many processes share the work: each takes its part of the micro-batches.
+
+    Args:
+        training: Changed in place.
+        num_processes: Of all machines.
+
+    Returns:
+        What was changed, in words.
+
+    Raises:
+        BadInput: The examples of a step cannot be divided.
+
+    >>> four = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    >>> share_batch(four, 8), four["per_device_train_batch_size"]
+    (['16 examples a step, by 8 processes: micro-batches of 2, 1 a step each'], 2)
+    """
+    if num_processes == 1:
+        return []
+    micro = training["per_device_train_batch_size"]
+    effective = micro * training["gradient_accumulation_steps"]
+    if effective % num_processes:
+        raise BadInput(
+            f"{effective} examples a step cannot be divided among {num_processes} processes; "
+            "choose per_device_train_batch_size x gradient_accumulation_steps as a multiple of it"
+        )
+    each = effective // num_processes
+    micro = max(size for size in range(1, min(micro, each) + 1) if each % size == 0)
+    training["per_device_train_batch_size"] = micro
+    training["gradient_accumulation_steps"] = each // micro
+    return [
+        f"{effective} examples a step, by {num_processes} processes: micro-batches of {micro}, "
+        f"{each // micro} a step each"
+    ]
+
+
+def _require_cards(device: Device, options: LocalOptions) -> None:
+    cards = num_cards()
+    if device.name != "cpu" and options.processes > cards:
+        raise BadInput(
+            f"backend_options.processes={options.processes}: this machine shows {cards} cards; "
+            'take at most that, or device="cpu"'
+        )
+    if device.name == "cpu" and options.sharding != "ddp":
+        raise BadInput(f"backend_options.sharding={options.sharding!r} needs GPUs; leave it out")
+
+
+def _device_there(options: Options) -> Device:
+    """Return the device of another machine, from its name; it cannot be looked at from here."""
+    if not options.gpu:
+        return Device(name="cpu", model=REMOTE_CPU, memory_gib=0.0, precision="float32")
+    card = facts.gpu(options.gpu)
+    precision: Any = "bfloat16" if card.has_bf16 else "float16"
+    memory = card.usable_gib or card.memory_gib
+    return Device(name="cuda:0", model=options.gpu, memory_gib=memory, precision=precision)

@@ -1,0 +1,91 @@
+"""Answers to a few held-out prompts during a run: `samples.jsonl`, shown on the page only.
+
+They are text of a dataset and of a model: no tool returns them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ft_tools.page import Html, note, side_by_side
+from ft_tools.publish import append_line, write_file
+from ft_tools.secrets import redact
+
+FILE = "samples.jsonl"
+MOST = 5
+"""Prompts that a run may answer."""
+MAX_CHARS = 1_200
+Sample = dict[str, Any]
+
+
+def describe(run_dir: Path, prompts: list[tuple[str, str]]) -> None:
+    """Write down the prompts and the answers that the file gives, once, as the first lines."""
+    if (run_dir / FILE).exists():
+        return
+    lines = [
+        {"number": number, "prompt": _bounded(prompt), "expected": _bounded(expected)}
+        for number, (prompt, expected) in enumerate(prompts)
+    ]
+    write_file(run_dir / FILE, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def add(run_dir: Path, step: int, number: int, text: str) -> None:
+    """Append an answer.
+
+    Args:
+        run_dir: The run.
+        step: Optimizer steps that the model has made.
+        number: Which prompt, from 0.
+        text: The answer.
+    """
+    line = {"step": step, "number": number, "text": _bounded(text)}
+    append_line(run_dir / FILE, json.dumps(line))
+
+
+def forget_after(run_dir: Path, step: int) -> None:
+    """Remove answers of steps that a resumed run makes again."""
+    rows = read(run_dir)
+    kept = [row for row in rows if row.get("step", 0) <= step]
+    if len(kept) < len(rows):
+        write_file(run_dir / FILE, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def read(run_dir: Path) -> list[Sample]:
+    """Return the lines, oldest first; torn ones are dropped."""
+    if not (run_dir / FILE).is_file():
+        return []
+    rows = []
+    for line in (run_dir / FILE).read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("number"), int):
+            rows.append(row)
+    return rows
+
+
+def section(rows: list[Sample]) -> Html:
+    """Show each prompt with the base's answer, the latest one and the one that the file gives."""
+    answers = [row for row in rows if "text" in row]
+    if not answers:
+        return note("No held-out prompt has been answered.")
+    last = max(row["step"] for row in answers)
+    by_place = {(row["step"], row["number"]): row["text"] for row in answers}
+    lines = [
+        [
+            row["prompt"],
+            by_place.get((0, row["number"]), ""),
+            by_place.get((last, row["number"]), ""),
+            row["expected"],
+        ]
+        for row in rows
+        if "prompt" in row
+    ]
+    headers = ["prompt", "before training", f"step {last}", "in the file"]
+    return Html(note("Held-out prompts, answered greedily.") + side_by_side(headers, lines))
+
+
+def _bounded(text: str) -> str:
+    shown = redact(text)
+    return shown if len(shown) <= MAX_CHARS else shown[:MAX_CHARS] + " ..."

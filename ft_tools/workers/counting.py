@@ -1,0 +1,254 @@
+"""Count a dataset's tokens for a plan: `python -m ft_tools.workers.counting`, JSON in, JSON out.
+
+Loads the tokenizer and the template without transformers and torch, which take seconds to import;
+the run tokenizes with transformers, and says so when it counts differently. The process has a
+limit on its memory, because a template is a program of whoever made the model.
+"""
+
+import contextlib
+import json
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import psutil
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from ft_tools.errors import FineTuningError, Refused
+from ft_tools.training import weights
+from ft_tools.training.counts import CountAnswer, CountRequest, Counts, DataReport
+from ft_tools.training.examples import DatasetFacts, Example, read_examples
+from ft_tools.training.learnable import Tally, count_pairs, packs, require_pairs
+from ft_tools.training.masking import Messages, Render, common_prefix, tokenize_example
+
+MAX_BYTES = 8 * 2**20
+"""Of a file's examples that are tokenized; a larger file is scaled from its beginning."""
+MEMORY_BYTES = 2 * 2**30
+SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
+
+
+class Generation(Extension):
+    """Let `{% generation %}` marks of a template pass; masks come from positions."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Any) -> Any:
+        """Return what is between the marks."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class TemplateTokens:
+    """A model folder's tokenizer and chat template."""
+
+    def __init__(self, folder: Path, template_path: str | None) -> None:
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        config = json.loads((folder / "tokenizer_config.json").read_bytes())
+        named = {name: _text(config.get(name)) for name in SPECIAL}
+        self._names = {name: text for name, text in named.items() if text}
+        template = weights.chat_template(folder)
+        if template_path is not None:
+            template = Path(template_path).read_text(encoding="utf-8")
+        self._template = _environment().from_string(template or "")
+        added = self._tokenizer.get_added_tokens_decoder()
+        self.special = {i for i, token in added.items() if token.special}
+        self.special |= {i for text in self._names.values() if (i := self._id(text)) is not None}
+
+    @property
+    def end(self) -> str:
+        """Return the end-of-sequence token; empty without one."""
+        return self._names.get("eos_token", "")
+
+    @property
+    def ends(self) -> set[int]:
+        """Return the ids of the tokens that may end an answer: all special ones but the start."""
+        start = self._names.get("bos_token", "")
+        return self.special - ({self._id(start)} if start != self.end else set())
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize plain text, with the special tokens that the tokenizer adds."""
+        return list(self._tokenizer.encode(text).ids)
+
+    def renderer(self, example: Example) -> Render:
+        """Return the function that applies the chat template to an example's messages."""
+        tools = example.get("tools")
+        if isinstance(tools, str):
+            tools = json.loads(tools)
+
+        def render(messages: Messages, opens: bool) -> list[int]:
+            text = self._template.render(
+                messages=messages,
+                tools=tools,
+                documents=None,
+                add_generation_prompt=opens,
+                **self._names,
+            )
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+        return render
+
+    def _id(self, token: str) -> int | None:
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+
+def count(request: CountRequest) -> Counts:
+    """Tokenize both files and count.
+
+    Raises:
+        Refused: Nothing is left to learn, or the answers do not end.
+    """
+    tokens = TemplateTokens(Path(request.tokenizer), request.template_path)
+    of_file = _count_pairs if request.task == "dpo" else _count_sequences
+    data, num_rows, num_counted = of_file(request, tokens, request.dataset)
+    held_out = None
+    if request.validation is not None:
+        held_out, _, _ = of_file(request, tokens, request.validation)
+    return Counts(data=data, validation=held_out, num_rows=num_rows, num_counted=num_counted)
+
+
+def _count_sequences(
+    request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
+) -> tuple[DataReport, int, int]:
+    tally, num_counted = Tally(request.max_length), 0
+    for example in _beginning(facts):
+        num_counted += 1
+        for one in tokenize_example(
+            example,
+            facts.format,
+            render=tokens.renderer,
+            encode=tokens.encode,
+            end=tokens.end,
+            loss_on=request.loss_on,
+        ):
+            tally.add(one)
+    tally.require_learnable(facts.path, tokens.ends)
+    num_rows = len(tally.kept)
+    if request.packing and request.max_length:
+        num_rows = packs([len(one.input_ids) for one in tally.kept], request.max_length)
+    return _scaled(tally.report(num_counted), num_rows, facts)
+
+
+def _count_pairs(
+    request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
+) -> tuple[DataReport, int, int]:
+    limit = request.max_length
+    lengths: list[tuple[int, int]] = []
+    answers: list[list[int]] = []
+    num_counted = 0
+    for example in _beginning(facts):
+        num_counted += 1
+        prompt, chosen, rejected = _pair(tokens, facts, example)
+        start = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
+        if limit is not None and start >= limit:
+            continue
+        answers.append(chosen[start:])
+        lengths += [(start, len(chosen) - start), (start, len(rejected) - start)]
+    require_pairs(facts.path, limit, answers, tokens.special)
+    return _scaled(count_pairs(num_counted, limit, lengths), len(answers), facts)
+
+
+def _pair(
+    tokens: TemplateTokens, facts: DatasetFacts, example: Example
+) -> tuple[list[int], list[int], list[int]]:
+    """Tokenize a prompt and both answers behind it, as TRL's trainer does."""
+    chosen, rejected = example["chosen"], example["rejected"]
+    if facts.format == "pairs_text":
+        prompt = example["prompt"]
+        return (
+            tokens.encode(prompt),
+            tokens.encode(prompt + chosen),
+            tokens.encode(prompt + rejected),
+        )
+    if facts.format == "pairs_messages_implicit":
+        both = zip(chosen, rejected, strict=False)
+        shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], both))
+        shared = min(shared, len(chosen) - 1, len(rejected) - 1)
+        asked, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+    else:
+        asked = example["prompt"]
+    render = tokens.renderer(example)
+    return render(asked, True), render(asked + chosen, False), render(asked + rejected, False)
+
+
+def _beginning(facts: DatasetFacts) -> Iterator[Example]:
+    """Give the examples of a file, up to so many bytes of it."""
+    size, path = 0, Path(facts.path)
+    share = path.stat().st_size / max(1, facts.num_examples)
+    for _, example in read_examples(path):
+        if size >= MAX_BYTES:
+            return
+        size += int(share) + 1
+        yield example
+
+
+def _scaled(report: DataReport, num_rows: int, facts: DatasetFacts) -> tuple[DataReport, int, int]:
+    """Scale the counts of a file's beginning to the whole of it."""
+    num_counted = report.num_examples
+    if num_counted == facts.num_examples:
+        return report, num_rows, num_counted
+    factor = facts.num_examples / num_counted
+    whole = {name: round(value * factor) for name, value in report.model_dump().items()}
+    return DataReport(**whole), round(num_rows * factor), num_counted
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Return what chat templates are rendered in, as transformers has it.
+
+    Source: transformers 5.24, utils/chat_template_utils.py (names and options).
+    """
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _today
+    return environment
+
+
+def _refuse(message: str) -> str:
+    raise jinja2.TemplateError(message)
+
+
+def _today(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _text(token: Any) -> str:
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else ""
+
+
+def _answer(work: Callable[[], Counts]) -> CountAnswer:
+    try:
+        return CountAnswer(counts=work())
+    except Refused as error:
+        return CountAnswer(refused=str(error))
+    except FineTuningError as error:
+        return CountAnswer(failed=error.code)
+    except Exception as error:
+        # Words of a template or of a library stay here.
+        return CountAnswer(failed=f"counting failed ({type(error).__name__})")
+
+
+def main() -> None:
+    """Answer one request."""
+    used = psutil.Process().memory_info().vms
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES,) * 2)
+    request = CountRequest.model_validate_json(sys.stdin.read())
+    sys.stdout.write(_answer(lambda: count(request)).model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Let the model that is trained answer a few held-out prompts, without disturbing the training."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ft_tools.runs.session import Session
+from ft_tools.training import samples
+from ft_tools.training.masking import IGNORED
+
+MAX_PROMPT_TOKENS = 384
+MAX_NEW_TOKENS = 48
+MAX_SECONDS = 8.0
+"""For one answer; a model too slow for it shows less of it."""
+
+
+class Sampler:
+    """The prompts of a run, and how they are answered."""
+
+    def __init__(self, session: Session, tokenizer: Any, prompts: list[list[int]]) -> None:
+        self._session = session
+        self._tokenizer = tokenizer
+        self._prompts = prompts
+
+    def answers(self, model: Any) -> Iterator[tuple[int, str]]:
+        """Give each prompt's number and greedy answer.
+
+        Greedy: neither the random state nor the weights are touched, so a run with samples ends
+        with the same bits as one without.
+        """
+        was_training = model.training
+        model.eval()
+        try:
+            for number, prompt in enumerate(self._prompts):
+                if self._session.should_stop:
+                    return
+                yield number, self._answer(model, prompt)
+        finally:
+            model.train(was_training)
+
+    @torch.no_grad()
+    def _answer(self, model: Any, prompt: list[int]) -> str:
+        ids = torch.tensor([prompt], device=model.device)
+        made = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=MAX_NEW_TOKENS,
+            max_time=MAX_SECONDS,
+            use_cache=True,
+            pad_token_id=self._tokenizer.pad_token_id,
+            eos_token_id=self._tokenizer.eos_token_id,
+        )
+        return str(self._tokenizer.decode(made[0, len(prompt) :], skip_special_tokens=True))
+
+
+def sampler_for(
+    session: Session, tokenizer: Any, number: int, rows: list[tuple[list[int], list[int]]]
+) -> Sampler | None:
+    """Choose the first prompts that are short enough, and write them down.
+
+    Args:
+        session: The run's.
+        tokenizer: Decodes them.
+        number: How many.
+        rows: Tokens of prompts and of the answers to them, of the held-out examples.
+
+    Returns:
+        None where there is none to answer.
+    """
+    short = [row for row in rows if 0 < len(row[0]) <= MAX_PROMPT_TOKENS][:number]
+    if not short:
+        return None
+    decode = tokenizer.decode
+    samples.describe(
+        session.run_dir,
+        [
+            (decode(p, skip_special_tokens=True), decode(a, skip_special_tokens=True))
+            for p, a in short
+        ],
+    )
+    return Sampler(session, tokenizer, [prompt for prompt, _ in short])
+
+
+def split_at_answer(input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+    """Return the tokens before the first trained stretch, and that stretch.
+
+    >>> split_at_answer([1, 2, 3, 4], [-100, -100, 3, -100])
+    ([1, 2], [3])
+    """
+    trained = [i for i, label in enumerate(labels) if label != IGNORED]
+    if not trained:
+        return [], []
+    first = trained[0]
+    end = next((i for i in range(first, len(labels)) if labels[i] == IGNORED), len(labels))
+    return input_ids[:first], input_ids[first:end]
