@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench test-faults clean
+.PHONY: help install demo test check bench test-faults test-environments clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ - /'
@@ -33,6 +33,13 @@ bench: install  ## every measurement that the README quotes
 
 test-faults: install  ## fault injection at full size, some minutes
 	$(BIN)/python -m pytest -q -m faults
+
+test-environments: install  ## GPTQ, AWQ and FP8 in the environment built for them, GiB and minutes
+	$(BIN)/python -m pytest -q -m environments
+
+test-browser: install  ## the pages in Chromium: 200 payloads, accessibility (needs chromium and npm)
+	npm install --silent --no-save --prefix .venv/axe axe-core@4
+	AXE_CORE=.venv/axe/node_modules/axe-core/axe.min.js $(BIN)/python -m pytest -q -m 'faults or not faults' tests/browser
 
 clean:  ## remove .venv and caches, never runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -105,6 +105,51 @@ def bar_chart(rows: Sequence[tuple[str, float | None]], *, title: str, x_label: 
     return _figure(title, _both(draw, title, desc), cells)
 
 
+def histogram(
+    bins: Sequence[tuple[float, float]], *, title: str, x_label: str, y_label: str
+) -> Html:
+    """Draw a column for each (start of the bin, count); bins are as wide as they are apart."""
+    drawn = [(x, count) for x, count in bins if _finite(x) and _finite(count)]
+    if not drawn:
+        return _empty(title)
+    step = drawn[1][0] - drawn[0][0] if len(drawn) > 1 else 1.0
+    low, high = drawn[0][0], drawn[-1][0] + step
+    tallest = max(drawn, key=lambda bar: bar[1])
+    desc = f"{y_label} by {x_label}, {len(drawn)} bins; most at {number(tallest[0])}."
+
+    def draw(width: int) -> tuple[int, str]:
+        y_ticks = ticks(0.0, tallest[1], 4)
+        y = _Scale(y_ticks[0], y_ticks[-1], 174, 24)
+        x = _Scale(low, high, 50, width - 12)
+        parts = [
+            f'<line class="grid" x1="46" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
+            f'<text class="tick" text-anchor="end" x="40" y="{round(y(t) + 4, 1)}">'
+            f"{tick_label(t)}</text>"
+            for t in y_ticks
+        ]
+        for at, count in drawn:
+            left, right = x(at), x(at + step)
+            parts.append(
+                f'<rect class="bar" x="{left}" y="{y(count)}" '
+                f'width="{max(0.5, round(right - left - 1, 1))}" '
+                f'height="{round(y(0) - y(count), 1)}"/>'
+            )
+        parts += [
+            f'<text class="tick" text-anchor="middle" x="{x(t)}" y="192">{tick_label(t)}</text>'
+            for t in ticks(low, high, width // 110)
+            if low <= t <= high
+        ]
+        parts.append(
+            f'<text class="axis" x="4" y="12">{escape(_cut(y_label, width))}</text>'
+            f'<text class="axis" text-anchor="middle" x="{width // 2}" y="212">'
+            f"{escape(_cut(x_label, width))}</text>"
+        )
+        return 218, "".join(parts)
+
+    cells = table([x_label, y_label], [list(bar) for bar in drawn])
+    return _figure(title, _both(draw, title, desc), cells)
+
+
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Return round numbers (1, 2 or 5 times a power of ten) that span low to high, both inside.
 

@@ -7,7 +7,7 @@ The same input gives the same bytes. The pieces a section is made of come from `
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ft_tools.charts import bar_chart, interval_chart, line_chart
+from ft_tools.charts import bar_chart, histogram, interval_chart, line_chart
 from ft_tools.markup import (
     Html,
     badge,
@@ -29,6 +29,7 @@ __all__ = [
     "bar_chart",
     "details",
     "escape",
+    "histogram",
     "interval_chart",
     "key_values",
     "line_chart",

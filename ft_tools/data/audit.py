@@ -13,6 +13,7 @@ from ft_tools.data import duplicates, outputs, summary
 from ft_tools.data.audit_page import audit_page
 from ft_tools.data.contamination import Benchmarks
 from ft_tools.data.example import Example
+from ft_tools.data.figures import figures_of
 from ft_tools.data.lengths import METHOD
 from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
@@ -204,6 +205,7 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
         verdict=verdict,
         num_examples=total,
         num_usable=num_usable,
+        removed_by=summary.removed_by(ledger),
         detected_format=main,
         format_fraction=round(scanned.formats[main] / total, 4) if total else 0.0,
         task=task,
@@ -279,13 +281,16 @@ def _written(
         report = report.model_copy(update={"outputs": made})
     steps = summary.next_steps(request, report)
     report = report.model_copy(update={"next_steps": steps})
+    if means.page_to is None and report.outputs is None:
+        return report
+    html = audit_page(report, figures_of(scanned, request, report.tokens, means.masks))
     if means.page_to is not None:
-        write_file(means.page_to, audit_page(report, scanned.ledger))
+        write_file(means.page_to, html)
     if report.outputs is not None:
 
         def add_reports(staging: Path) -> None:
             write_file(staging / "report.json", report.model_dump_json(indent=1))
-            write_file(staging / "report.html", audit_page(report, scanned.ledger))
+            write_file(staging / "report.html", html)
 
         folder = Path(report.outputs.train).parent
         outputs.write_outputs(request, scanned, to_validation, folder, add_reports, means.tick)

@@ -76,7 +76,7 @@ def _write(
         return
     example = normalise(scan.ledger.lines[index], value, request.named_columns)
     if request.personal_data == "mask":
-        _mask(example)
+        mask_example(example)
     _put(files[VALIDATION if to_validation else TRAIN], example.row())
 
 
@@ -98,7 +98,8 @@ def _removed(scan: Scan, index: int, value: Any, reason: str) -> dict[str, Any]:
     return row | {"example": privacy.mask_all(value)}
 
 
-def _mask(example: Example) -> None:
+def mask_example(example: Example) -> None:
+    """Replace secrets and personal data in an example's texts."""
     for message in [*example.messages, *example.chosen, *example.rejected]:
         masked = privacy.mask_all(message)
         message.clear()

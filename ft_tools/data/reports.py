@@ -163,6 +163,9 @@ class AuditReport(Report):
     verdict: Verdict = Field(description="pending: follow run_id with get_run.")
     num_examples: int = Field(0, description="Rows read, the unreadable ones included.")
     num_usable: int = Field(0, description="Rows that the cleaned files keep.")
+    removed_by: dict[str, int] = Field(
+        default_factory=dict, description="Reason -> rows left out for it; each row counts once."
+    )
     detected_format: str = ""
     format_fraction: float = Field(0.0, description="Share of rows that have this format.")
     task: Literal["auto", "sft", "dpo", "kto"] = "auto"

@@ -1,6 +1,7 @@
 """Turn what was scanned into the parts of a report: findings, lengths, verdict, next calls."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -214,6 +215,12 @@ def judge(
     return ("ready_after_cleaning" if usable < total else "ready"), []
 
 
+def removed_by(ledger: Ledger) -> dict[str, int]:
+    """Count the rows that are left out by their reason, the most frequent first."""
+    reasons = Counter(ledger.reason_of(at) for at in range(ledger.num_validation, len(ledger)))
+    return {name: count for name, count in reasons.most_common() if name is not None}
+
+
 def too_much_removed(reasons: Iterable[Reason]) -> bool:
     """Tell whether the gate on the removed share said no."""
     return any(reason.rule.startswith("more than max_removed") for reason in reasons)
@@ -230,15 +237,31 @@ def next_steps(request: AuditRequest, report: AuditReport) -> list[NextStep]:
         arguments = {"path": where, "lines": first.lines[:FIRST_LINES]}
         steps.append(NextStep(tool="show_examples", arguments=arguments, why=f"quotes {first.id}"))
     if too_much_removed(report.reasons):
-        why = "if you agree to lose so much, writes the cleaned files"
-        arguments = again | {"max_removed_fraction": 1.0}
-        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
+        steps += _instead_of_removing(report, again)
     if report.verdict == "ready_after_cleaning" and request.output_dir is None:
         why = "writes cleaned, split files to train on; the input stays as it is"
         arguments = again | {"output_dir": "cleaned"}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
     launch = _launch(request, report)
     return [*steps, launch] if launch and report.verdict != "not_ready" else steps
+
+
+def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
+    """Offer what to decide when much would go: the kind that takes most first, then all of it."""
+    steps = []
+    most = next(iter(report.removed_by), "")
+    count = report.removed_by.get(most, 0)
+    others: dict[str, tuple[dict[str, Any], str]] = {
+        "near_duplicate": ({"near_duplicates": "off"}, "keeps near-duplicates"),
+        "personal_data_in_answer": ({"personal_data": "mask"}, "masks personal data instead"),
+    }
+    if most in others:
+        change, what = others[most]
+        why = f"{what}: {count} of the rows that would go"
+        steps.append(NextStep(tool="audit_dataset", arguments=again | change, why=why))
+    why = f"only if the user agrees to lose so much; {most} alone takes {count}"
+    arguments = again | {"max_removed_fraction": 1.0}
+    return [*steps, NextStep(tool="audit_dataset", arguments=arguments, why=why)]
 
 
 def _launch(request: AuditRequest, report: AuditReport) -> NextStep | None:

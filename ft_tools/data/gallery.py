@@ -1,0 +1,159 @@
+"""Choose some examples that show what was found, and read them again for the page.
+
+At most `MOST` examples of bounded length, with secrets and personal data masked: a page for people
+holds quoted data, and never the whole file.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ft_tools.data.example import Example, content_of
+from ft_tools.data.findings import RULES, Severity
+from ft_tools.data.formats import normalise
+from ft_tools.data.json_stream import Row
+from ft_tools.data.ledger import KEPT
+from ft_tools.data.masks import Masked
+from ft_tools.data.outputs import mask_example
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.scan import Scan, rows_of
+
+MOST = 60
+EACH = 3
+"""Examples a finding."""
+FINE = 8
+"""Examples without any finding, spread over the file."""
+MOST_MASKS = 16
+TURN_CHARS = 1200
+MOST_TURNS = 12
+TEMPLATE = {"template_refuses", "template_too_slow"}
+ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn says, cut to a bound."""
+
+    role: str
+    text: str
+    num_left_out: int
+    """Characters that are not shown."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An example of the page."""
+
+    line: int
+    in_validation: bool
+    findings: tuple[str, ...]
+    fate: str | None
+    """Why the cleaned files leave it out."""
+    twin: str
+    """Of a removed duplicate: which line is kept, and how alike they are."""
+    turns: tuple[Turn, ...]
+    num_turns: int
+    masks: tuple[Masked, ...]
+
+
+def gallery(
+    scanned: Scan, request: AuditRequest, masks: Callable[[Example], list[Masked]]
+) -> list[Shown]:
+    """Return the examples to show, in the order of the file."""
+    wanted = choose(scanned)
+    left = MOST_MASKS
+    shown = []
+    for index, row in _read(scanned, wanted):
+        example = normalise(scanned.ledger.lines[index], row.value, request.named_columns)
+        mask_example(example)
+        made: tuple[Masked, ...] = ()
+        if left and row.problem is None and not TEMPLATE.intersection(wanted[index]):
+            made = tuple(masks(example))
+            left -= bool(made)
+        shown.append(_shown(scanned, index, wanted[index], row, example, made))
+    return shown
+
+
+def choose(scanned: Scan) -> dict[int, list[str]]:
+    """Return index -> findings of the examples to show: the first of each finding, and fine ones.
+
+    The gravest findings come first, so that they are there if there is no room for all.
+    """
+    ledger = scanned.ledger
+    ordered = sorted(
+        scanned.found, key=lambda name: (ORDER[RULES[name].severity], -len(scanned.found[name]))
+    )
+    chosen: dict[int, list[str]] = {}
+    for name in ordered:
+        for index in sorted(set(scanned.found[name]))[:EACH]:
+            chosen.setdefault(index, [])
+            if index in ledger.twin:
+                chosen.setdefault(ledger.twin_of(index)[0], [])
+    chosen = dict(list(chosen.items())[: MOST - FINE])
+    flawed = {index for indices in scanned.found.values() for index in indices}
+    fine = [at for at in ledger.kept(validation=False) if at not in flawed and at not in chosen]
+    step = max(1, len(fine) // FINE)
+    chosen |= {index: [] for index in fine[::step][:FINE]}
+    for name in ordered:
+        for index in dict.fromkeys(scanned.found[name]):
+            if index in chosen:
+                chosen[index].append(name)
+    return chosen
+
+
+def _read(scanned: Scan, wanted: Mapping[int, object]) -> list[tuple[int, Row]]:
+    """Read the wanted rows again; reading stops behind the last one."""
+    found: list[tuple[int, Row]] = []
+    if not wanted:
+        return found
+    index, last = 0, max(wanted)
+    for part in reversed(scanned.inputs):
+        if part is None:
+            continue
+        for _, row, _ in rows_of(part):
+            if index in wanted:
+                found.append((index, row))
+            index += 1
+            if index > last:
+                return found
+    return found
+
+
+def _shown(
+    scanned: Scan,
+    index: int,
+    findings: list[str],
+    row: Row,
+    example: Example,
+    masks: tuple[Masked, ...],
+) -> Shown:
+    ledger = scanned.ledger
+    turns = _turns(example) if row.problem is None else []
+    twin = ""
+    if index in ledger.twin and ledger.fate[index] != KEPT:
+        kept, score = ledger.twin_of(index)
+        twin = f"like line {ledger.lines[kept]}, which is kept (score {score:.2f})"
+    return Shown(
+        line=ledger.lines[index],
+        in_validation=index < ledger.num_validation,
+        findings=tuple(findings),
+        fate=ledger.reason_of(index),
+        twin=twin,
+        turns=tuple(_cut(role, text) for role, text in turns[:MOST_TURNS]),
+        num_turns=len(turns),
+        masks=masks,
+    )
+
+
+def _turns(example: Example) -> list[tuple[str, str]]:
+    if example.text is not None:
+        return [("text", example.text)]
+    turns = [(str(m["role"]), content_of(m)) for m in example.messages]
+    if example.task == "kto":
+        mark = "liked" if example.label else "disliked"
+        return [*turns, *((mark, content_of(m)) for m in example.chosen)]
+    sides = (("chosen", example.chosen), ("rejected", example.rejected))
+    return [*turns, *((name, content_of(m)) for name, side in sides for m in side)]
+
+
+def _cut(role: str, text: str) -> Turn:
+    return Turn(role, text[:TURN_CHARS], max(0, len(text) - TURN_CHARS))

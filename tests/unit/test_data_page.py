@@ -1,0 +1,97 @@
+"""The audit's page: what it shows, how much of it, and that data is only ever text in it."""
+
+import json
+import re
+
+from ft_tools.data import gallery
+from ft_tools.data.audit import Means, perform
+from ft_tools.data.masks import Masked, pieces_of
+from ft_tools.data.reports import AuditRequest
+
+IGNORED = -100
+
+
+def audited(workspace, rows, means=None, **arguments):
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (workspace / "d.jsonl").write_text(lines, encoding="utf-8")
+    request = AuditRequest(path="d.jsonl", output_dir="out", max_removed_fraction=1.0, **arguments)
+    report = perform(request, means)
+    return report, (workspace / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def row(number, answer=None):
+    return {"prompt": f"Where is parcel {number}?", "completion": answer or f"At depot {number}."}
+
+
+def cards(html):
+    return re.findall(r'<details class="([^"]+)"><summary>Line (\d+) ', html)
+
+
+def test_every_finding_has_examples_on_the_page_and_lines_link_to_them(workspace):
+    rows = [row(at) for at in range(30)]
+    rows[3] = row(3, "TODO")
+    rows[7] = row(6, rows[6]["completion"])
+    rows[9] = row(9, "I am {{name}}, and here to help with all of your parcels.")
+    report, html = audited(workspace, rows)
+    shown = {line: classes.split() for classes, line in cards(html)}
+    for finding in report.findings:
+        assert any(f"f-{finding.id}" in classes for classes in shown.values()), finding.id
+    assert "f-placeholder_answer" in shown["4"]
+    assert '<a href="#line-4">4</a>' in html
+    assert 'id="line-4"' in html
+    assert "like line 7, which is kept" in html
+    assert any(classes == ["f-fine"] for classes in shown.values())
+
+
+def test_the_page_stays_small_whatever_the_data(workspace):
+    rows = [row(at, f"word{at} " * 4000) for at in range(200)]
+    rows += [{"messages": [{"role": "user", "content": "x"}] * 500} for _ in range(5)]
+    _, html = audited(workspace, rows)
+    assert len(cards(html)) <= gallery.MOST
+    assert len(html) < 400_000
+
+
+def test_keys_and_personal_data_are_masked_on_the_page(workspace):
+    key = "hf_" + "abcdefghij" * 3
+    rows = [row(at) for at in range(20)]
+    rows += [row(20, f"Use {key} and write to ada.king@example.com")]
+    report, html = audited(workspace, rows)
+    assert {"secret", "personal_data_in_answer"} <= {finding.id for finding in report.findings}
+    assert key not in html
+    assert "ada.king" not in html
+    assert "[secret]" in html
+
+
+def test_trained_tokens_are_marked_and_what_a_token_says_is_escaped(workspace):
+    def masks(example):
+        said = example.messages[-1]["content"]
+        pieces = (("<|user|>", "context"), (said, "trained"), ("<b>", "cut"))
+        return [Masked("", pieces)]
+
+    _, html = audited(workspace, [row(at) for at in range(20)], Means(masks=masks))
+    assert '<span class="c"><i>&lt;|user|&gt;</i></span>' in html
+    assert '<span class="t"><i>At depot 0.</i></span>' in html
+    assert '<span class="x"><i>&lt;b&gt;</i></span>' in html
+    assert html.count('<div class="mask">') <= gallery.MOST_MASKS
+
+
+def test_tokens_that_only_together_make_a_character_stay_together():
+    texts = {(1,): "\ufffd", (1, 2): "\ufffd", (1, 2, 3): "\u20ac", (4,): "!", (9,): "\ufffd"}
+    decode = lambda ids: texts.get(tuple(ids), "\ufffd")  # noqa: E731
+    labels = [IGNORED, IGNORED, IGNORED, 4, 9]
+    assert pieces_of(decode, [1, 2, 3, 4, 9], labels, 4) == (
+        ("\u20ac", "context"),
+        ("!", "trained"),
+        ("\ufffd", "cut"),
+    )
+
+
+def test_a_refusal_to_remove_so_much_says_which_reason_takes_how_many(workspace):
+    rows = [row(1)] * 30 + [row(at) for at in range(2, 12)]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    request = AuditRequest(path="d.jsonl", output_dir="out")
+    report = perform(request, Means(page_to=workspace / "page.html"))
+    assert report.outputs is None
+    html = (workspace / "page.html").read_text(encoding="utf-8")
+    assert "So much would go that nothing was written" in html
+    assert report.removed_by == {"exact_duplicate": 29}
