@@ -32,8 +32,14 @@ class AntiPattern:
     source: str
 
 
-_NONE_NEEDED = "Advice: nothing is refused; the answer and its inputs are the record."
-_REPORTED = "None needed: it is reported, not refused."
+_ON_LAUNCH = (
+    "Nothing is refused; `accept_findings` with this id keeps `accept_reason` in the launch's plan."
+)
+
+
+def _unless(argument: str) -> str:
+    return f"Ask again with {argument}. {_ON_LAUNCH}"
+
 
 ANTI_PATTERNS = (
     AntiPattern(
@@ -41,7 +47,7 @@ ANTI_PATTERNS = (
         "Do not train facts into the weights; put them into the context.",
         ("recommend_approach",),
         "advises",
-        _NONE_NEEDED,
+        _ON_LAUNCH,
         "New facts are learned slowly and, once learned, raise hallucination in proportion. It can "
         "work for a stable corpus with many rewrites of each fact and a held-out test.",
         "https://arxiv.org/abs/2405.05904",
@@ -51,7 +57,7 @@ ANTI_PATTERNS = (
         "Do not replace real data by unchecked answers of the same model family.",
         ("recommend_approach",),
         "advises",
-        "`has_verifiable_reward=true`: a check filters the answers. Kept in the request.",
+        _unless("`has_verifiable_reward=true` if a check filters the answers"),
         "Collapse comes from replacing real data, generation after generation. Answers that a "
         "verifier filters, or a stronger teacher of the family, are standard practice.",
         "https://arxiv.org/abs/2404.01413",
@@ -69,9 +75,10 @@ ANTI_PATTERNS = (
     AntiPattern(
         "no_quality_filter",
         "Do not train on data that no audit has passed.",
-        ("launch_sft", "launch_dpo", "audit_dataset"),
+        ("launch_sft", "launch_dpo"),
         "blocks",
-        "`accept_findings` with the audit's ids; kept in the plan with `accept_reason`.",
+        "`accept_findings` with this id, or those of the audit's errors; kept in the plan with "
+        "`accept_reason`.",
         "Keeping only the examples whose label checks out moved a small student from 51.5% to "
         "86.7% on one benchmark, with nothing else changed.",
         "https://dspy.ai/tutorials/classification_finetuning/",
@@ -109,7 +116,7 @@ ANTI_PATTERNS = (
         "Do not train before a held-out set and a target exist.",
         ("recommend_approach",),
         "advises",
-        _NONE_NEEDED,
+        _ON_LAUNCH,
         "Without it neither the need nor the gain can be shown.",
         "https://developers.openai.com/api/docs/guides/model-optimization",
     ),
@@ -118,7 +125,7 @@ ANTI_PATTERNS = (
         "Do not train before the best prompt has been measured.",
         ("recommend_approach",),
         "advises",
-        '`prompting_tried="optimized"`; kept in the request.',
+        _unless('`prompting_tried="optimized"` once it is'),
         "A frontier model with a 1,400-word prompt scored 4.7 of 5 where a tuned 70B model scored "
         "4.2, at 68 against 890 EUR a month (one firm, low volume).",
         "https://developers.openai.com/api/docs/guides/model-optimization",
@@ -128,7 +135,7 @@ ANTI_PATTERNS = (
         "Do not train on answers whose provider forbids it.",
         ("recommend_approach",),
         "advises",
-        '`teacher_terms="allowed"`; kept in the request. Not legal advice.',
+        _unless('`teacher_terms="allowed"` if they do (not legal advice)'),
         "Several providers forbid training competing models on their output, and a permissive tag "
         "on a copied data set does not lift that.",
         "https://openai.com/policies/services-agreement/",
@@ -136,9 +143,9 @@ ANTI_PATTERNS = (
     AntiPattern(
         "too_few_examples",
         "Do not train on a handful of examples; put them into the prompt.",
-        ("recommend_approach", "audit_dataset"),
-        "warns",
-        _REPORTED,
+        ("recommend_approach",),
+        "advises",
+        _unless("`num_demonstrations` when there are more"),
         "Gains are seen from 50 to 100 well-made examples on.",
         "https://developers.openai.com/docs/guides/distillation",
     ),
@@ -147,7 +154,7 @@ ANTI_PATTERNS = (
         "Do not use DPO to teach a task the model cannot do.",
         ("recommend_approach",),
         "advises",
-        _NONE_NEEDED,
+        _ON_LAUNCH,
         "Preference pairs move an ability that is there; they do not make one.",
         "https://github.com/openai/openai-cookbook/blob/main/examples/Fine_tuning_direct_preference_optimization_guide.ipynb",
     ),
@@ -156,7 +163,7 @@ ANTI_PATTERNS = (
         "Do not start reinforcement learning where the model never succeeds.",
         ("recommend_approach",),
         "advises",
-        "`success_fraction` above 0; kept in the request.",
+        _unless("the `success_fraction` that was measured"),
         "With no success among the samples every advantage is zero and nothing is learned.",
         "https://github.com/unslothai/unsloth/issues/2614",
     ),
@@ -165,7 +172,7 @@ ANTI_PATTERNS = (
         "Do not continue pretraining from an instruct checkpoint, or on a small corpus.",
         ("recommend_approach",),
         "advises",
-        '`checkpoint="base"`; kept in the request.',
+        _unless('`checkpoint="base"` and a larger corpus'),
         "2B tokens of books on an instruct model gave incoherent output.",
         "https://github.com/Lightning-AI/litgpt/issues/1517",
     ),
@@ -174,7 +181,7 @@ ANTI_PATTERNS = (
         "Do not train what changes every week; retrieve it.",
         ("recommend_approach",),
         "advises",
-        "`knowledge_changes`; kept in the request.",
+        _unless("another `knowledge_changes` if they are stable"),
         "Each change of labels or facts would need a new run and a new evaluation.",
         "https://arxiv.org/abs/2403.01432",
     ),
@@ -183,7 +190,7 @@ ANTI_PATTERNS = (
         "Do not train only to shorten a prompt that can be cached.",
         ("recommend_approach",),
         "advises",
-        _NONE_NEEDED,
+        _ON_LAUNCH,
         "Cached input costs a tenth; a smaller model saves more than a shorter prompt.",
         "https://platform.claude.com/docs/en/build-with-claude/prompt-caching",
     ),
@@ -237,7 +244,7 @@ ANTI_PATTERNS = (
         "Do not ship a tuned model before general and refusal behaviour were measured again.",
         ("evaluate",),
         "warns",
-        "None: the report says which checks ran.",
+        "None needed: the summary says that it was not measured.",
         "Ten harmful, or ten identity-shifting, examples undid the refusals of a chat model; "
         "benign data weakened them too.",
         "https://arxiv.org/abs/2310.03693",

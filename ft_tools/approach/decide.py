@@ -1,6 +1,7 @@
 """recommend_approach: the cheapest approach that is sufficient, and what it rests on."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ft_tools.approach.cost import bracket, shortening
@@ -50,6 +51,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     now = situation(request, table().needs)
     row = _decide(now)
     facts = table().approaches[row.approach]
+    questions = _questions(request, row)
     return ApproachReport(
         approach=row.approach,
         row=row.id,
@@ -57,10 +59,10 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         actions=facts.actions,
         alternatives=_alternatives(request, row, now),
         blocked=_blocked(row, now),
-        questions=_questions(request, row),
+        questions=questions,
         classic_rules=_classics(now),
         measurements=_measurements(row.approach, now),
-        mistakes=_mistakes(row.approach, now),
+        mistakes=_mistakes(row.approach, now, {question.field for question in questions}),
         cost_bracket=bracket(row.approach, request),
         reasons=[*_reasons(row, now), *filter(None, [shortening(request)])],
         next_steps=_next_steps(row.approach, request, now),
@@ -151,12 +153,14 @@ def _measurements(approach: Approach, now: Situation) -> list[Measurement]:
     return found[:MOST_SHOWN] if approach not in SETTLED else []
 
 
-def _mistakes(approach: Approach, now: Situation) -> list[Mistake]:
+def _mistakes(approach: Approach, now: Situation, asked: AbstractSet[str]) -> list[Mistake]:
     evidence = table().evidence
     found = [
         Mistake(mistake=row.mistake, ask=row.ask, source=evidence[row.evidence].source)
         for row in table().mistakes
-        if approach in (row.approaches or [approach]) and holds(row.when, now)
+        if row.field not in asked
+        and approach in (row.approaches or [approach])
+        and holds(row.when, now)
     ]
     return found[:MOST_SHOWN] if approach not in SETTLED else []
 

@@ -99,6 +99,8 @@ class MistakeRow(_Row):
     evidence: str
     when: dict[str, Condition]
     approaches: list[Approach] = Field(default_factory=list)
+    field: str | None = None
+    """Argument that answers it: left out where `questions` asks for that."""
 
 
 class Step(_Row):
@@ -145,7 +147,8 @@ class Table(_Row):
             for field, condition in when.items():
                 self._check(field, condition)
         cited = {key for row in self.rows for key in row.evidence}
-        cited |= {each.evidence for each in (*self.classics, *self.mistakes)}
+        cited |= {classic.evidence for classic in self.classics}
+        cited |= {mistake.evidence for mistake in self.mistakes}
         if missing := cited - self.evidence.keys():
             raise ValueError(f"evidence that is cited and not there: {sorted(missing)}")
         if self.rows[-1].when:

@@ -140,7 +140,7 @@ def gate(report: EvaluationReport, requirements: Sequence[str]) -> list[str]:
 
 def _about_general(rows: Sequence[Comparison]) -> str:
     if not rows:
-        return ""
+        return "; general ability was not measured (general_ability_unwatched): do that first"
     said = " and general ability shows no loss"
     unsure = [row.metric for row in rows if row.verdict == "underpowered"]
     return said + (f" (a small one of {', '.join(unsure)} could be missed)" if unsure else "")

