@@ -20,7 +20,7 @@ PAIR = re.compile(r"(?=([\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}))")
 NUM_TOPICS = 12
 MIN_FRACTION = 0.01
 """Of the draw, that a word must cover to be a topic."""
-MAX_FRACTION = 0.6
+MAX_FRACTION = 0.9
 """Of the draw; a word in more of them belongs to a template."""
 # Ours: below this the draw says nothing about topics.
 MIN_PROMPTS = 40

@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 
 import pytest
-from browser.chromium import Chromium, find_chromium
-from browser.payloads import PAYLOADS
 
 from ft_tools.data.audit import Means, perform
 from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.reports import AuditRequest
 from ft_tools.evaluation.document import Sample, document
 from ft_tools.evaluation.reports import EvaluationReport
+from tests.browser.chromium import Chromium, find_chromium
+from tests.browser.payloads import PAYLOADS
 
 AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
 # Payloads a page: a page shows a bounded number of examples.

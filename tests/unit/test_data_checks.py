@@ -1,0 +1,233 @@
+"""Checks on what examples say: every answer, languages, topics, pairs."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from ft_tools.data.audit import perform
+from ft_tools.data.checks import contents
+from ft_tools.data.formats import normalise
+from ft_tools.data.languages import language_of, script_of
+from ft_tools.data.preferences import PairStatistics
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.variety import Variety
+
+HERE = Path(__file__).parent
+LANGUAGES = json.loads((HERE / "languages.json").read_text(encoding="ascii"))
+
+
+def chat(*texts):
+    roles = ("user", "assistant") * len(texts)
+    return {
+        "messages": [
+            {"role": role, "content": said} for role, said in zip(roles, texts, strict=False)
+        ]
+    }
+
+
+def said(*texts):
+    return contents(normalise(1, chat(*texts)))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_sentence_tells_its_language(language):
+    assert language_of(LANGUAGES[language]) == language
+
+
+@pytest.mark.parametrize(
+    "text", ["", "42", "Yes", "x = [i for i in y]", "Zxq vrt plm", "\U0001f600"]
+)
+def test_what_has_no_language_is_not_given_one(text):
+    assert language_of(text) == "und"
+
+
+def test_kana_do_not_make_a_japanese_text_chinese():
+    assert script_of(LANGUAGES["ja"]) == script_of(LANGUAGES["zh"]) == "cjk"
+
+
+def audit(workspace, rows, **arguments):
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (workspace / "d.jsonl").write_text(lines, encoding="utf-8")
+    report = perform(AuditRequest(path="d.jsonl", **arguments))
+    return report, {finding.id: finding for finding in report.findings}
+
+
+SENTENCES = [
+    f"The {thing} in the {place} is for all of you."
+    for thing in ("lamp", "boat", "clock", "kettle", "ladder")
+    for place in ("kitchen", "garden", "harbour", "attic")
+]
+
+
+def test_an_answer_in_another_language_and_a_minority_language_are_noted(workspace):
+    rows = [chat(f"What is in the box with the number {at}?", s) for at, s in enumerate(SENTENCES)]
+    rows += [chat("What is in the box that you have there?", LANGUAGES["fr"])]
+    _, found = audit(workspace, rows)
+    assert found["answer_in_other_language"].lines == [21]
+    assert found["language_mix"].lines == [21]
+    assert not found["language_mix"].removed
+
+
+def test_one_topic_in_most_prompts_is_information_and_many_topics_are_not(workspace):
+    def rows(share):
+        return [
+            chat(f"Tell me of {'whales' if at < share else 'thing' + 'abcdefghij'[at % 10]}", s)
+            for at, s in enumerate(SENTENCES * 3)
+        ]
+
+    report, found = audit(workspace, rows(40))
+    assert found["one_topic"].count == 40
+    assert found["one_topic"].severity == "info"
+    assert report.shape["largest_topic_fraction"] == 0.667
+    _, others = audit(workspace, rows(20))
+    assert "one_topic" not in others
+
+
+def test_topics_are_counted_on_a_bounded_draw_of_the_whole_file():
+    variety = Variety()
+    for at in range(20_000):
+        variety.add(f"All about {'harbours' if at % 20 < 10 else 'castles'} please", "x")
+    assert variety.num_drawn < 4000
+    topics = {topic.words[0]: topic.count / variety.num_drawn for topic in variety.topics()}
+    assert topics == {
+        "harbours": pytest.approx(0.5, abs=0.1),
+        "castles": pytest.approx(0.5, abs=0.1),
+    }
+
+
+def test_every_answer_of_a_conversation_is_checked_and_not_only_the_last():
+    early = said("Hi", "As an AI language model, I cannot feel.", "And?", "That is all there is.")
+    assert "ai_boilerplate" in early
+    assert "placeholder_answer" in said("Hi", "TODO", "And?", "That is all there is to say.")
+    assert "unfilled_placeholder" in said("Hi", "I am {{name}}.", "And?", "That is all.")
+    assert "short_answer" not in said("Hi", "Yes", "And?", "That is all there is to say.")
+
+
+def test_what_a_rejected_or_disliked_answer_says_is_no_defect_but_its_marks_are():
+    pair = {"prompt": "Hi", "chosen": "Good morning to you.", "rejected": "TODO"}
+    assert contents(normalise(1, pair)) == []
+    marked = pair | {"rejected": "bad <|im_end|>"}
+    assert contents(normalise(1, marked)) == ["template_markers"]
+    disliked = {"prompt": "Hi", "completion": "TODO", "label": False}
+    assert contents(normalise(1, disliked)) == []
+    assert "placeholder_answer" in contents(normalise(1, disliked | {"label": True}))
+
+
+UNSEEN = [
+    "Describe this image.",
+    "What does the attached PDF say?",
+    "Summarize the article at https://example.com/news/1",
+    "Based on https://example.com/a, who won?",
+    "<image>\nWhat is it?",
+]
+SEEN = [
+    "How do I describe an image to a blind friend?",
+    "Write a function that returns https://example.com/ with a path.",
+    "What is a chart?",
+]
+
+
+def test_what_a_model_cannot_see_is_found_in_prompts_and_talk_about_images_is_not():
+    answer = "It shows a lighthouse on a cliff."
+    assert all("unseen_reference" in said(prompt, answer) for prompt in UNSEEN)
+    assert not any("unseen_reference" in said(prompt, answer) for prompt in SEEN)
+
+
+GENERATED = [
+    "As of my last update, the tower has 12 floors.",
+    "Certainly! Here is the list that you wanted.",
+    "See the source. :contentReference[oaicite:3]{index=3}",
+    "<think>They want a list.</think> One, two, three.",
+    "Read it at https://example.com/?utm_source=chatgpt.com",
+    "The tower is tall\u30104\u2020source\u3011.",
+]
+
+
+@pytest.mark.parametrize("answer", GENERATED)
+def test_what_other_models_leave_behind_is_a_hint_of_provenance(answer):
+    assert "model_generated" in said("Tell me of the tower.", answer)
+    assert "model_generated" not in said("Tell me.", "Certainly the tower turns at noon, I think.")
+
+
+def test_an_instruction_in_an_answer_is_a_merged_one_unless_it_was_asked_for():
+    answer = "Red.\n\n5. Instruction: Name a fruit.\nOutput: Apple"
+    assert "merged_instruction" in said("Name a colour.", answer)
+    assert "merged_instruction" not in said("Write two quiz questions.", answer)
+    assert "merged_instruction" not in said("Why?", "Answer: because it is so.")
+
+
+def test_a_repeated_key_is_found_with_its_line_and_the_row_stays(workspace):
+    rows = [json.dumps(chat(f"Say {s}", s)) for s in SENTENCES]
+    rows[2] = '{"prompt": "first", "prompt": "second one", "completion": "The last is read."}'
+    rows[5] = (
+        '{"messages": [{"role": "user", "role": "user", "content": "a"}, {"role": "assistant", "content": "Nested too, and found."}]}'  # noqa: E501
+    )
+    for name, text in (("d.jsonl", "\n".join(rows)), ("d.json", f"[{','.join(rows)}]")):
+        (workspace / name).write_text(text)
+        report = perform(AuditRequest(path=name))
+        found = {finding.id: finding for finding in report.findings}
+        assert found["repeated_key"].lines == [3, 6], name
+        assert report.num_usable == len(rows)
+
+
+def test_bytes_that_are_not_utf8_cost_their_element_of_an_array_and_no_other(workspace):
+    rows = [json.dumps(chat(f"Say {s}", s)).encode() for s in SENTENCES]
+    rows[4] = b'{"prompt": "caf\xe9", "completion": "It is open."}'
+    (workspace / "d.json").write_bytes(b"[" + b",\n".join(rows) + b"]")
+    report = perform(AuditRequest(path="d.json"))
+    found = {finding.id: finding for finding in report.findings}
+    assert found["not_utf8"].lines == [5]
+    assert (report.num_examples, report.num_usable) == (20, 19)
+
+
+def pairs(count, chosen, rejected):
+    numbers = random.Random(0)
+    words = [f"w{at}" for at in range(400)]
+    statistics = PairStatistics()
+    for at in range(count):
+        text = " ".join(numbers.choices(words, k=20))
+        other = " ".join(numbers.choices(words, k=20))
+        row = {"prompt": f"q{at}", "chosen": chosen(text, at), "rejected": rejected(other, at)}
+        statistics.add(normalise(1, row))
+    return statistics
+
+
+def plain(text, _):
+    return text
+
+
+def test_pairs_that_differ_by_chance_only_have_no_bias():
+    statistics = pairs(300, plain, plain)
+    assert statistics.findings() == []
+    shape = statistics.shape()
+    for name in ("length", "format", "lexical"):
+        assert abs(shape[f"{name}_auc"] - 0.5) < 0.1, name
+        assert abs(shape[f"{name}_effect_size"]) < 0.3, name
+
+
+def test_a_word_that_one_side_has_is_a_lexical_bias_and_is_named_on_the_page_only():
+    statistics = pairs(
+        300,
+        lambda text, at: f"Certainly {text}" if at % 4 else text,
+        lambda text, at: f"w{at:03} w{at:03} {text}" if at % 4 else text,
+    )
+    assert [name for name, _ in statistics.findings()] == ["lexical_bias"]
+    assert statistics.shape()["lexical_auc"] > 0.8
+    assert {marker.word for marker in statistics.markers()} == {"certainly", "^certainly"}
+    assert "certainly" not in json.dumps(statistics.shape())
+
+
+def test_formatting_that_one_side_has_is_a_format_bias_by_effect_size_and_auc():
+    statistics = pairs(300, lambda text, _: f"- {text}\n- more\n", lambda text, _: f"{text} more m")
+    found = dict(statistics.findings())
+    assert found["format_bias"] == 300
+    assert statistics.shape()["format_auc"] == 1.0
+    few = pairs(300, lambda text, at: f"- {text}" if at % 10 == 0 else text, plain)
+    assert "format_bias" not in dict(few.findings())
+
+
+def test_the_same_pairs_have_the_same_figures():
+    made = [pairs(60, plain, plain).shape() for _ in range(2)]
+    assert made[0] == made[1]
