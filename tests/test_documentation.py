@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,6 +14,7 @@ from ft_tools.tools import TOOLS
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "SKILL.md", "AGENTS.md", "CHANGELOG.md"]
 REFERENCES = sorted((ROOT / "references").glob("*.md"))
+ALL = [*PAGES, *(f"references/{path.name}" for path in REFERENCES)]
 
 
 def read(name: str) -> str:
@@ -31,12 +33,45 @@ def test_every_reference_is_linked_from_the_skill_and_short(reference):
     assert len(reference.read_text(encoding="utf-8").splitlines()) < 300
 
 
-@pytest.mark.parametrize("page", [*PAGES, *(f"references/{path.name}" for path in REFERENCES)])
-def test_every_relative_link_leads_somewhere(page):
-    folder = (ROOT / page).parent
-    for target in re.findall(r"\]\(([^)#\s]+)\)", read(page)):
-        if not target.startswith(("http://", "https://", "skill://")):
-            assert (folder / target).exists(), f"{page} links {target}"
+@pytest.mark.parametrize("page", ALL)
+def test_every_link_inside_leads_to_a_file_and_a_heading(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", read(page)):
+        if target.startswith(("http://", "https://", "skill://")):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        assert path.exists(), f"{page} links {target}"
+        assert not anchor or anchor in anchors(path.read_text("utf-8")), f"{page} links {target}"
+
+
+def anchors(text: str) -> set[str]:
+    """Return the names that GitHub gives to the headings of a page.
+
+    >>> sorted(anchors("# One, two\\n## `three` four"))
+    ['one-two', 'three-four']
+    """
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_every_address_is_well_formed(page):
+    """Whether a page answers is not asked: the tests run without a network."""
+    for address in re.findall(r"https?://[^\s)`>\"|]+", read(page)):
+        parts = urlsplit(address)
+        assert parts.hostname, address
+        is_local = parts.hostname == "127.0.0.1"
+        assert is_local or (parts.scheme == "https" and "." in parts.hostname), address
+        assert address[-1] not in ".,;'", f"{page}: {address}"
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_every_file_of_this_repository_that_is_named_is_there(page):
+    rooms = "ft_tools|mcp_server|tests|benchmarks|references|docs|facts"
+    for name in re.findall(rf"`((?:{rooms})/[\w/.-]+)", read(page)):
+        if "NAME" in name:
+            continue
+        assert (ROOT / name).exists(), f"{page} names {name}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "SKILL.md"])

@@ -36,7 +36,7 @@ NOT_PROSE = (
     r"`[^`\n]*`",
     r"\[[^\]\n]*\]\([^)\n]*\)",
     r"https?://\S+",
-    r"\([A-Z][A-Za-z ]+ \d+, (?:19|20)\d\d(?:, \d+-\d+)?\)",
+    r"\([A-Z][A-Za-z.,& ]+ \d+, (?:19|20)\d\d(?:, \d+-\d+)?\)",
     r"^\s*\d+\. ",
 )
 # names that have a number in them, references to steps of a list.
