@@ -6,6 +6,7 @@ leave the prompt inside both answers. Other formats become these by audit_datase
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ Format = Literal[
 ]  # fmt: skip
 Example = dict[str, Any]
 
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 ROLES = {"system", "developer", "user", "assistant", "tool", "function", "ipython"}
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
@@ -101,6 +103,7 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
         BadData: It has none of the task's formats, or a message is malformed.
     """
     keys = set(example)
+    _check_tools(path, line, example.get("tools"))
     if task == "dpo":
         return _pair_format(path, line, example)
     if "messages" in keys:
@@ -165,11 +168,26 @@ def _check_messages(
         content = message.get("content")
         if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
             raise BadData(path, f"{where} has no text in `content`", CONVERT, line)
+        calls = message.get("tool_calls") or []
+        if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+            raise BadData(path, f"{where} has `tool_calls` that are no objects", CONVERT, line)
     last = messages[-1]
     if answered and last["role"] != "assistant":
         raise BadData(path, f"`{name}` does not end with an assistant message", CONVERT, line)
     if answered and not (last.get("content") or "").strip() and not last.get("tool_calls"):
         raise BadData(path, f"the last answer of `{name}` is empty", CONVERT, line)
+
+
+def _check_tools(path: Path, line: int, tools: Any) -> None:
+    """Take a list of objects, or JSON of one."""
+    try:
+        tools = json.loads(tools) if isinstance(tools, str) and tools else tools
+    except (ValueError, RecursionError):
+        tools = "(damaged)"
+    if tools and not (
+        isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    ):
+        raise BadData(path, "has `tools` that are no list of objects", CONVERT, line)
 
 
 def _check_text(path: Path, line: int, name: str, text: Any) -> None:
@@ -193,5 +211,7 @@ def _object(path: Path, line: int, raw: bytes) -> Example:
 
 
 def _names(keys: set[str]) -> str:
-    shown = [ascii(key[:40]) for key in sorted(keys)[:8]]
-    return ", ".join(shown) or "(none)"
+    """List names that are names; what could say something is only counted."""
+    plain = sorted(ascii(key) for key in keys if PLAIN_NAME.fullmatch(key))[:8]
+    others = len(keys) - len(plain)
+    return ", ".join([*plain, *([f"{others} others"] if others else [])]) or "(none)"

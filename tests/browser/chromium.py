@@ -1,5 +1,6 @@
 """Chromium, spoken to over two pipes: no driver and no network port, only the DevTools protocol."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -29,15 +30,22 @@ class Chromium:
             *(f"--user-data-dir={self._profile}", "--no-first-run", "--disable-dev-shm-usage"),
             "--disable-background-networking",
         ]
-        # The protocol is spoken on descriptors 3 and 4.
+        # The protocol is spoken on descriptors 3 and 4; those at hand may be in the way.
+        theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser[0], to_us[1])]
+
+        def move():
+            os.dup2(theirs[0], 3)
+            os.dup2(theirs[1], 4)
+
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3<&{to_browser[0]} 4>&{to_us[1]}', "sh", *command],
-            pass_fds=(to_browser[0], to_us[1]),
+            command,
+            preexec_fn=move,
+            pass_fds=(3, 4),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_browser[0])
-        os.close(to_us[1])
+        for end in (to_browser[0], to_us[1], *theirs):
+            os.close(end)
         self._buffer = b""
         self._number = 0
         self.dialogs, self.requests, self.errors, self.loaded = [], [], [], 0

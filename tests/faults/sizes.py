@@ -18,6 +18,9 @@ SIZES: dict[str, tuple[int | None, int | None]] = {
     "nasty paths": (2_000, 20_000),
     "file swaps": (2_000, 20_000),
     "private files": (3, 3),
+    "injections": (20, 1_000),
+    "random datasets": (100, 2_000),
+    "mutated datasets": (200, 20_000),
 }
 
 
