@@ -46,7 +46,7 @@ NAMES = (
     r"\b(?:TRL|PEFT|transformers|Python|vLLM|torch|CUDA|Node|fitcheck-llm)\s\d+(?:\.\d+)*",
     r"\b\d+x?\d*B\b",
     r"\b(?:4|8|16|32)[- ]bits?\b",
-    r"\bsteps? \d+(?: (?:to|and) \d+)*|\bgo to \d+",
+    r"\bsteps?\s+\d+(?:\s(?:to|and)\s\d+)*",
     r"\bISO \d+",
 )
 UNITS = r"(?:[kM]B?|GB|[KMG]iB|ms|s|h|x)?"

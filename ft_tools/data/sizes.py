@@ -6,7 +6,7 @@ from ft_tools.data.reports import SizeVerdict
 BANDS: dict[str, tuple[int, int, str]] = {
     # Goal -> enough from, more than needed above, source.
     "style": (500, 2_000, "https://arxiv.org/abs/2305.11206 (LIMA: 1,000 curated examples)"),
-    "domain": (5_000, 50_000, "facts/dataset section 5"),
+    "domain": (5_000, 50_000, "judgement: no published band was found"),
     "instruction": (10_000, 100_000, "https://arxiv.org/abs/2307.08701 (9k of Alpaca's 52k)"),
 }
 PAIRS = (1_000, 10_000, "https://arxiv.org/abs/2312.15685 (Deita: 10k pairs)")
