@@ -75,7 +75,7 @@ ANTI_PATTERNS = (
     AntiPattern(
         "no_quality_filter",
         "Do not train on data that no audit has passed.",
-        ("launch_sft", "launch_dpo"),
+        ("launch_sft", "launch_dpo", "recommend_approach"),
         "blocks",
         "`accept_findings` with this id, or those of the audit's errors; kept in the plan with "
         "`accept_reason`.",

@@ -38,6 +38,10 @@ ADVICE = {
         {"symptoms": ["tone"], "checkpoint": "base", "num_preference_pairs": 5000},
         {"checkpoint": "instruct"},
     ),
+    "no_quality_filter": (
+        {"symptoms": ["style"], "data_source": "production_logs", "num_demonstrations": 900},
+        {"has_verifiable_reward": True},
+    ),
     "no_eval_set": ({"symptoms": ["style"], "has_eval_set": False}, {"has_eval_set": True}),
     "prompt_not_tried": (
         {"symptoms": ["style"], "prompting_tried": "none"},
