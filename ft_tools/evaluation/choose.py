@@ -24,7 +24,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "tool_call": ("tool_call",),
     "perplexity": ("log_perplexity",),
-    "judge": ("judge",),
+    "judge": ("judge", "judge_equal_length"),
 }
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.errors import BadInput
+from ft_tools.evaluation.paired import ALPHA
+from ft_tools.evaluation.proportions import examples_needed
 from ft_tools.evaluation.reports import TOO_FEW, Comparison, EvaluationReport
-from ft_tools.evaluation.statistics import ALPHA, examples_needed
 
 MILLER = "https://arxiv.org/abs/2411.00640"
 NAMES = {"perplexity": "log_perplexity", "rouge": "rougeL", "classification": "accuracy"}

@@ -25,8 +25,9 @@ from ft_tools.evaluation.models import (
     trained_over_quantized,
     weight_bytes,
 )
+from ft_tools.evaluation.presence import require_there
+from ft_tools.evaluation.proportions import detectable_effect, examples_needed
 from ft_tools.evaluation.reports import TOO_FEW, EvaluatePlan, EvaluateRequest
-from ft_tools.evaluation.statistics import detectable_effect, examples_needed
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import sha256
 from ft_tools.runs.plan import Launch, plan_hash, require_same
@@ -51,7 +52,9 @@ def evaluate(request: EvaluateRequest) -> Launch:
 
     Raises:
         BadData: A held-out line has no reference, or cannot be read.
-        BadInput: A task path is no folder, or a chat template is asked for and none is there.
+        BadInput: A task path is no folder, a model folder has no weights, or a chat template is
+            asked for and none is there.
+        NotFound: A model is neither on this machine nor on the Hub.
         Refused: Held-out examples were trained on, and this was not accepted.
         PlanChanged: `confirm` belongs to another plan.
         MissingExtra: A package that this evaluation needs is not installed.
@@ -86,6 +89,7 @@ def evaluate(request: EvaluateRequest) -> Launch:
 
 def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSource) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
+    unchecked = [line for source in _distinct(tuned, baseline) for line in require_there(source)]
     path = workspace.existing(request.dataset) if request.dataset else None
     examples = _read(request, path)
     references = [example.reference for example in examples]
@@ -122,10 +126,16 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
         accepted=accepted,
         accept_reason=request.accept_reason,
         warnings=[
+            *unchecked,
             *([CHOSEN] if chose_the_checkpoint(tuned, path) else []),
             *_warnings(request, examples, list(metrics), overlap, tuned, baseline),
         ],
     )
+
+
+def _distinct(tuned: ModelSource, baseline: ModelSource) -> list[ModelSource]:
+    """Return the two models, or one where both load the same weights."""
+    return list({source.load_from: source for source in (tuned, baseline)}.values())
 
 
 def _read(request: EvaluateRequest, path: Path | None) -> list[HeldOut]:

@@ -40,6 +40,7 @@ class Judged:
     score: float
     consistent: bool
     """Whether both orders gave the same verdict."""
+    calls: int = 2
 
 
 def judge_all(
@@ -52,24 +53,28 @@ def judge_all(
 ) -> Iterator[Judged]:
     """Judge (prompt, baseline's answer, tuned answer) until the budget is spent.
 
-    Equal answers are a tie without a call. What is in `done` is not asked again.
+    Equal answers are a tie without a call. What is in `done` is not asked again, and its calls
+    count. A reply without a verdict is a tie, and no agreement of the orders.
 
     Raises:
         JudgeUnavailable: The endpoint fails after retries; what was given so far stays valid.
     """
-    left = max_calls - 2 * len(done)
+    left = max_calls - sum(one.calls for one in done.values())
     for i, (prompt, before, after) in enumerate(rows):
         if i in done:
             continue
         if before.strip() == after.strip():
-            yield Judged(i, 0.5, consistent=True)
+            yield Judged(i, 0.5, consistent=True, calls=0)
             continue
         if left < 2:
             return
         left -= 2
         first = _verdict(ask(_question(criterion, prompt, before, after)), "B")
         second = _verdict(ask(_question(criterion, prompt, after, before)), "A")
-        yield Judged(i, first if first == second else 0.5, consistent=first == second)
+        if first is None or first != second:
+            yield Judged(i, 0.5, consistent=False)
+        else:
+            yield Judged(i, first, consistent=True)
 
 
 def endpoint(url: str, model: str, key_variable: str | None) -> Ask:
@@ -118,7 +123,7 @@ def _send(request: urllib.request.Request) -> str:
             problem = type(error).__name__
     raise JudgeUnavailable(
         f"the judge at {request.host} failed ({problem}) after retries; check judge_url, "
-        "judge_model and the key, then evaluate again"
+        "judge_model and the key"
     )
 
 
@@ -133,10 +138,9 @@ def _question(criterion: str, prompt: str, first: str, second: str) -> str:
     )
 
 
-def _verdict(reply: str, tuned_is: str) -> float:
+def _verdict(reply: str, tuned_is: str) -> float | None:
     start, end = reply.find("{"), reply.rfind("}")
     value = parse_json(reply[start : end + 1]) if start >= 0 else None
     better = value.get("better") if isinstance(value, dict) else None
-    if better not in {"A", "B"}:
-        return 0.5
-    return 1.0 if better == tuned_is else 0.0
+    scores = {"A": 0.0, "B": 0.0, "tie": 0.5, tuned_is: 1.0}
+    return scores.get(better) if isinstance(better, str) else None

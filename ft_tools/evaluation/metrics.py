@@ -45,6 +45,7 @@ METRICS: dict[str, Metric] = {
         Metric("macro_f1", "fraction", "F1 averaged over the classes"),
         Metric("tool_call", "fraction", "calls the same tools with the same arguments"),
         Metric("judge", "preference", "preferred by the judge, ties count half"),
+        Metric("judge_equal_length", "preference", "the same if both answers were equally long"),
         Metric(
             "log_perplexity",
             "nats per token",

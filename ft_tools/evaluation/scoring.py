@@ -10,8 +10,9 @@ from ft_tools.evaluation import metrics
 from ft_tools.evaluation.choose import MEASURES
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics import METRICS
+from ft_tools.evaluation.paired import Paired, holm, verdict
 from ft_tools.evaluation.reports import Comparison, OutputHealth, SampleLine
-from ft_tools.evaluation.statistics import Paired, compare, compare_statistic, holm, verdict
+from ft_tools.evaluation.statistics import compare, compare_statistic
 
 NUM_SAMPLES = 5
 

@@ -15,6 +15,7 @@ from ft_tools.evaluation import conclude, metrics
 from ft_tools.evaluation.contamination import answer_grams
 from ft_tools.evaluation.document import Sample, document
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
+from ft_tools.evaluation.judge import JudgeUnavailable
 from ft_tools.evaluation.reports import Comparison, EvaluatePlan, EvaluateRequest, EvaluationReport
 from ft_tools.evaluation.scoring import (
     Answered,
@@ -27,20 +28,19 @@ from ft_tools.evaluation.scoring import (
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
 from ft_tools.workers.generation import load_pair
-from ft_tools.workers.measuring import (
-    SIDES,
-    Job,
-    compare_held_out,
-    evaluate_general,
-    generate_held_out,
-    read_outputs,
-)
+from ft_tools.workers.job import SIDES, Job, read_outputs
+from ft_tools.workers.measuring import compare_held_out, evaluate_general, generate_held_out
 
 MAX_GRAMS = 2_000_000
 
 
 def work(session: Session) -> BaseModel:
-    """Evaluate as planned."""
+    """Evaluate as planned.
+
+    Raises:
+        JudgeUnavailable: The judge failed; the page with all the rest is written, the outputs and
+            its verdicts are kept, and a resumed run asks only for what is missing.
+    """
     transformers_logging.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)
     request = EvaluateRequest.model_validate_json(session.request_json())
@@ -57,7 +57,13 @@ def work(session: Session) -> BaseModel:
     comparisons, scores = compare_held_out(job, answers) if examples else ([], ({}, {}))
     benchmarks = run_benchmarks(job) if plan.lm_eval_tasks else []
     session.phase("writing the report")
-    return write_report(job, answers, scores, comparisons, general, benchmarks)
+    report = write_report(job, answers, scores, comparisons, general, benchmarks)
+    if job.unfinished:
+        raise JudgeUnavailable(
+            f"{job.unfinished}. Everything else is measured and in {report.report_html}; "
+            "resume_run asks the judge for the rest, and generates nothing again"
+        )
+    return report
 
 
 def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:

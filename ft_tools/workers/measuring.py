@@ -6,10 +6,7 @@ Outputs are saved as they come (outputs.jsonl), so a resumed run goes on where i
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from rouge_score import rouge_scorer
 
@@ -17,8 +14,8 @@ from ft_tools.evaluation import metrics
 from ft_tools.evaluation.choose import is_latin
 from ft_tools.evaluation.general import NEW_TOKENS, general_prompts, general_texts
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.judge import Judged, JudgeUnavailable, endpoint, judge_all
-from ft_tools.evaluation.reports import Comparison, EvaluatePlan, EvaluateRequest
+from ft_tools.evaluation.paired import Paired
+from ft_tools.evaluation.reports import Comparison
 from ft_tools.evaluation.scoring import (
     Answered,
     Rouge,
@@ -29,72 +26,19 @@ from ft_tools.evaluation.scoring import (
     compare_scores,
     score,
 )
-from ft_tools.evaluation.statistics import Paired, compare
+from ft_tools.evaluation.statistics import compare
 from ft_tools.publish import append_line
-from ft_tools.runs.session import Session, Stopped
 from ft_tools.workers.generation import (
     Likelihood,
-    Pair,
     TransformersWriter,
     Writer,
     generate_all,
     whole_text,
 )
+from ft_tools.workers.job import SIDES, Job
+from ft_tools.workers.judging import judge_answers
 
-SIDES = ("baseline", "tuned")
 LIKELIHOOD_BATCH = 8
-
-Saved = dict[tuple[str, str, int], dict[str, Any]]
-"""(set, side, line or number) -> a line of outputs.jsonl."""
-
-
-@dataclass
-class Job:
-    """What the steps of an evaluation share."""
-
-    session: Session
-    request: EvaluateRequest
-    plan: EvaluatePlan
-    pair: Pair
-    examples: list[HeldOut]
-    saved: Saved
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def settings(self) -> Settings:
-        """Return what the comparisons have in common."""
-        clusters = [e.cluster for e in self.examples if e.cluster is not None]
-        return Settings(
-            seed=self.request.seed,
-            smallest_effect=self.request.smallest_effect_fraction,
-            clusters=clusters or None,
-        )
-
-    def writer(self, side: str) -> Writer:
-        """Return the model of a side."""
-        return self.pair.baseline if side == "baseline" else self.pair.tuned
-
-    def check_stop(self) -> None:
-        """End here if that was asked; everything so far is saved.
-
-        Raises:
-            Stopped: It was asked.
-        """
-        if self.session.should_stop:
-            raise Stopped
-
-
-def read_outputs(path: Path) -> Saved:
-    """Read what an earlier attempt wrote; a torn last line is dropped."""
-    saved: Saved = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                saved[row["set"], row["side"], row["line"]] = row
-            except (ValueError, LookupError, TypeError):
-                continue
-    return saved
 
 
 def generate(
@@ -167,7 +111,9 @@ def compare_held_out(
         paired, values = compare_macro_f1(texts[0], texts[1], references, settings.seed)
         found["macro_f1"], means["macro_f1"] = paired, values
     if "judge" in chosen:
-        add_judge(job, answers, found, means)
+        judged = judge_answers(job, answers)
+        found |= {name: paired for name, (paired, _) in judged.items()}
+        means |= {name: values for name, (_, values) in judged.items()}
     return assemble(found, means, settings), (before, after)
 
 
@@ -269,49 +215,3 @@ def evaluate_general(job: Job) -> list[Comparison]:
         else row
         for row in rows
     ]
-
-
-def add_judge(
-    job: Job,
-    answers: dict[str, list[Answered]],
-    found: dict[str, Paired],
-    means: dict[str, tuple[float, float]],
-) -> None:
-    """Let the judge compare the answers; a judge that fails costs only its own measure."""
-    job.session.phase("judging")
-    path = job.session.run_dir / "judge.jsonl"
-    rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    done = {one.index: one for one in (Judged(**json.loads(row)) for row in rows)}
-    texts = [
-        (e.asked, b.text, a.text)
-        for e, b, a in zip(job.examples, answers["baseline"], answers["tuned"], strict=True)
-    ]
-    request = job.request
-    assert request.judge_url is not None and request.judge_model is not None  # noqa: PT018
-    try:
-        ask = endpoint(request.judge_url, request.judge_model, request.judge_key_variable)
-        budget = request.judge_max_calls
-        for one in judge_all(ask, request.judge_criterion, texts, max_calls=budget, done=done):
-            append_line(path, json.dumps(one.__dict__))
-            done[one.index] = one
-            job.session.progress(len(done), len(texts))
-            job.check_stop()
-    except JudgeUnavailable as error:
-        job.session.event(str(error), "warning")
-        job.notes.append(f"the judge stopped after {len(done)} of {len(texts)} examples: {error}")
-    if len(done) < 2:
-        return
-    wins = [done[i].score for i in sorted(done)]
-    found["judge"] = compare([1 - win for win in wins], wins, seed=request.seed)
-    means["judge"] = (1 - fmean(wins), fmean(wins))
-    consistent = sum(one.consistent for one in done.values()) / len(done)
-    alike = [
-        done[i].score
-        for i in done
-        if abs(len(texts[i][1]) - len(texts[i][2])) <= 0.25 * max(len(texts[i][1]), 1)
-    ]
-    shown = f"{fmean(alike):.2f} on {len(alike)}" if alike else "unknown, on none"
-    job.notes.append(
-        f"judge: both orders agreed on {consistent:.0%} of {len(done)} examples; preference for "
-        f"the tuned model {shown} whose answers are of similar length"
-    )

@@ -1,13 +1,8 @@
-"""Sentences, gate, page, model card, and the judge."""
-
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+"""Sentences, gate, page and model card."""
 
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation import judge as judge_module
 from ft_tools.evaluation.conclude import (
     gate,
     model_card,
@@ -18,7 +13,6 @@ from ft_tools.evaluation.conclude import (
 )
 from ft_tools.evaluation.document import Sample, document, marked
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.judge import JudgeUnavailable, endpoint, judge_all
 from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.evaluation.scoring import Settings, changed_lines, compare_scores
 
@@ -153,84 +147,3 @@ def test_the_lines_that_changed_are_named_without_their_texts():
     )
     assert [(s.line, s.baseline, s.tuned) for s in found] == [(1, 1, 0), (4, 1, 0.5), (2, 0, 1)]
     assert "secret" not in str(found)
-
-
-class Judge(BaseHTTPRequestHandler):
-    """A judge that likes the answer with the word `good`, or always the first one."""
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append((self.headers.get("Authorization"), body))
-        if self.server.failures > 0:
-            self.server.failures -= 1
-            self.send_response(503)
-            self.end_headers()
-            return
-        data = json.loads(body["messages"][0]["content"].split("\n")[2])
-        better = "B" if "good" in data["answer_B"] and not self.server.biased else "A"
-        reply = {"choices": [{"message": {"content": f'```json\n{{"better": "{better}"}}\n```'}}]}
-        payload = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    monkeypatch.setattr(judge_module, "RETRY_SECONDS", (0.0, 0.0, 0.0))
-    server = HTTPServer(("127.0.0.1", 0), Judge)
-    server.seen, server.failures, server.biased = [], 0, False
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-ROWS = [("q", "bad one", "a good one"), ("q", "good!", "bad"), ("q", "same", "same")]
-
-
-def test_the_judge_is_asked_in_both_orders(judge, monkeypatch):
-    monkeypatch.setenv("JUDGE_KEY", "k-123")
-    ask = endpoint(judge.url, "m", "JUDGE_KEY")
-    found = list(judge_all(ask, "Which is better?", ROWS, max_calls=10, done={}))
-    assert [one.score for one in found] == [1.0, 0.0, 0.5]
-    assert all(one.consistent for one in found)
-    assert len(judge.seen) == 4
-    authorization, body = judge.seen[0]
-    assert authorization == "Bearer k-123"
-    assert body["temperature"] == 0
-    assert body["model"] == "m"
-
-
-def test_a_judge_that_likes_the_first_answer_makes_only_ties(judge):
-    judge.biased = True
-    ask = endpoint(judge.url, "m", None)
-    found = list(judge_all(ask, "?", ROWS[:2], max_calls=10, done={}))
-    assert [(one.score, one.consistent) for one in found] == [(0.5, False), (0.5, False)]
-
-
-def test_the_judge_keeps_to_its_budget_and_asks_nothing_twice(judge):
-    ask = endpoint(judge.url, "m", None)
-    first = list(judge_all(ask, "?", ROWS, max_calls=3, done={}))
-    assert [one.index for one in first] == [0, 2][: len(first)]
-    assert len(judge.seen) == 2
-    done = {one.index: one for one in first}
-    rest = list(judge_all(ask, "?", ROWS, max_calls=10, done=done))
-    assert 0 not in {one.index for one in rest}
-
-
-def test_a_judge_that_stumbles_is_asked_again_and_one_that_is_down_is_named(judge):
-    judge.failures = 2
-    ask = endpoint(judge.url, "m", None)
-    assert len(list(judge_all(ask, "?", ROWS[:1], max_calls=10, done={}))) == 1
-    judge.failures = 100
-    with pytest.raises(JudgeUnavailable, match=r"127\.0\.0\.1.*503.*judge_url"):
-        list(judge_all(ask, "?", ROWS[:1], max_calls=10, done={}))
-    with pytest.raises(JudgeUnavailable, match="NO_SUCH_KEY is empty"):
-        endpoint(judge.url, "m", "NO_SUCH_KEY")

@@ -1,11 +1,13 @@
 """Requests, held-out files, contamination, plans."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from pydantic import ValidationError
 
-from ft_tools.errors import BadData, BadInput, PlanChanged, Refused
+from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
 from ft_tools.evaluation.contamination import overlaps
 from ft_tools.evaluation.evaluate import evaluate
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered, read_held_out
@@ -256,3 +258,68 @@ def test_a_chat_template_that_nobody_has_cannot_be_asked_for(workspace):
     assert (
         evaluate(EvaluateRequest(model=folder, dataset="held.jsonl")).plan["rendering"] == "plain"
     )
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A Hub with one model, which only those with the token may read."""
+
+    def do_HEAD(self):
+        known = self.path == "/owner/there/resolve/main/config.json"
+        allowed = self.headers.get("Authorization") == "Bearer hf_token"
+        self.send_response(200 if known and allowed else 401 if known else self.server.missing)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(workspace, monkeypatch):
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    server.missing = 404
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(workspace / "hub"))
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    write(workspace / "held.jsonl", questions(20))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def asked(base, model):
+    return evaluate(EvaluateRequest(model=model, baseline=base, dataset="held.jsonl"))
+
+
+def test_a_model_that_the_hub_does_not_have_fails_in_the_plan(hub, base, monkeypatch):
+    with pytest.raises(NotFound, match=r"no model 'owner/missing'.*404.*spelling"):
+        asked(base, "owner/missing")
+    with pytest.raises(NotFound, match=r"401.*HF_TOKEN"):
+        asked(base, "owner/there")
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    assert any("the run fetches it" in line for line in asked(base, "owner/there").warnings)
+
+
+def test_what_cannot_be_asked_of_the_hub_is_said(hub, base, monkeypatch):
+    hub.missing = 503
+    assert any("not checked" in line for line in asked(base, "owner/missing").warnings)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert any("not checked" in line for line in asked(base, "owner/missing").warnings)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(NotFound, match=r"owner/missing is not on this machine and HF_HUB_OFFLINE"):
+        asked(base, "owner/missing")
+
+
+def test_a_folder_without_weights_fails_in_the_plan(workspace, base):
+    write(workspace / "held.jsonl", questions(20))
+    model_folder(workspace / "pickled")
+    (workspace / "pickled" / "model.safetensors").rename(workspace / "pickled" / "model.bin")
+    with pytest.raises(BadInput, match=r"pickled has a config.json but no \*\.safetensors"):
+        asked(base, "pickled")
+
+
+def test_a_folder_that_is_not_there_fails_in_the_plan(workspace, base):
+    write(workspace / "held.jsonl", questions(20))
+    with pytest.raises(NotFound, match="no-such-folder"):
+        asked(base, "no-such-folder")

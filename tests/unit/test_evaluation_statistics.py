@@ -1,6 +1,7 @@
 """Paired comparisons: against SciPy, at the edges, and by simulation."""
 
 import random
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -13,18 +14,16 @@ from ft_tools.evaluation.distributions import (
     t_cdf,
     t_quantile,
 )
-from ft_tools.evaluation.scoring import compare_macro_f1
-from ft_tools.evaluation.statistics import (
+from ft_tools.evaluation.means import (
     clustered_error,
-    compare,
-    detectable_effect,
-    examples_needed,
-    holm,
     sign_change_test,
+    skewed_interval,
     t_interval,
-    tango_interval,
-    verdict,
 )
+from ft_tools.evaluation.paired import holm, verdict
+from ft_tools.evaluation.proportions import detectable_effect, examples_needed, tango_interval
+from ft_tools.evaluation.scoring import compare_macro_f1
+from ft_tools.evaluation.statistics import compare
 
 
 def judged(paired, smallest_effect=0.1, higher_is_better=True):
@@ -59,7 +58,7 @@ def test_sign_changes_are_scipys_permutation_test():
     expected = stats.permutation_test(
         (differences,), sum, permutation_type="samples", n_resamples=2**9
     ).pvalue
-    assert sign_change_test(differences, random.Random(0)) == pytest.approx(expected)
+    assert sign_change_test(differences, random.Random(0), 1000) == pytest.approx(expected)
     drawn = [random.Random(i).gauss(0.1, 0.3) for i in range(40)]
     by_t = stats.ttest_1samp(drawn, 0).pvalue
     assert sign_change_test(drawn, random.Random(0), 20_000) == pytest.approx(by_t, abs=0.02)
@@ -203,20 +202,63 @@ CONTINUOUS = {
     "symmetric": lambda r: r.gauss(0, 0.2),
     "bounded": lambda r: r.betavariate(2, 5) - r.betavariate(2, 5),
     "mostly zero": lambda r: r.gauss(0, 0.3) if r.random() < 0.3 else 0.0,
+    "rare gains": lambda r: r.expovariate(5) - 0.2,
+    "rare losses": lambda r: 0.2 - r.expovariate(5),
+    "skewed score": lambda r: r.betavariate(1, 5) - 1 / 6,
 }
+SIMULATED = [
+    ("symmetric", 10),
+    ("symmetric", 30),
+    ("bounded", 30),
+    ("mostly zero", 30),
+    ("rare gains", 10),
+    ("rare gains", 20),
+    ("rare losses", 20),
+    ("skewed score", 10),
+]
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
-def test_continuous_intervals_cover_and_false_claims_are_rare(name):
+@pytest.mark.parametrize(("name", "n"), SIMULATED)
+def test_continuous_intervals_cover_and_false_claims_are_rare(name, n):
     chance = random.Random(7)
     covered = improved = 0
     for seed in range(2000):
-        after = [CONTINUOUS[name](chance) for _ in range(30)]
-        paired = compare([0.0] * 30, after, seed=seed, resamples=150)
+        after = [CONTINUOUS[name](chance) for _ in range(n)]
+        paired = compare([0.0] * n, after, seed=seed, resamples=150)
         covered += paired.low <= 0 <= paired.high
         improved += judged(paired) == "improved"
     assert 0.93 <= covered / 2000 <= 0.975
     assert improved / 2000 <= 0.05
+
+
+def test_students_interval_alone_would_miss_skewed_values():
+    """The control: without the correction the same experiments are covered too rarely."""
+    chance = random.Random(7)
+    covered = 0
+    for _ in range(2000):
+        values = [CONTINUOUS["rare gains"](chance) for _ in range(10)]
+        low, high = t_interval(fmean(values), clustered_error(values, [1] * 10), 9)
+        covered += low <= 0 <= high
+    assert covered / 2000 < 0.92
+
+
+def test_the_skewed_interval_of_symmetric_values_is_students():
+    values = [-0.3, -0.1, 0.0, 0.1, 0.3]
+    error = clustered_error(values, [1] * 5)
+    assert skewed_interval(0.0, error, values) == pytest.approx(t_interval(0.0, error, 4))
+
+
+def test_the_skewed_interval_undoes_its_own_transformation():
+    """Hall's transform of the limits is Student's quantile, here written out from the paper."""
+    values = [0.9, 0.1, 0.2, 0.05, 0.3, 0.12, 0.0, 0.4]
+    n, mean = len(values), fmean(values)
+    rests = [value - mean for value in values]
+    error = clustered_error(values, [1] * n)
+    skewness = fmean(r**3 for r in rests) / fmean(r**2 for r in rests) ** 1.5
+    for limit, sign in zip(skewed_interval(mean, error, rests), (1, -1), strict=True):
+        w = (mean - limit) / (error * n**0.5)
+        bent = w + skewness * w**2 / 3 + skewness**2 * w**3 / 27 + skewness / (6 * n)
+        assert bent * n**0.5 == pytest.approx(sign * t_quantile(0.975, n - 1))
 
 
 @pytest.mark.parametrize(("n", "up", "down"), [(40, 0.1, 0.1), (60, 0.3, 0.05), (200, 0.02, 0.2)])

@@ -1,0 +1,67 @@
+"""What a paired comparison found, what may be claimed of it, and of several at once.
+
+Everything is paired: what counts is the difference on each example, not two separate means.
+Source: E. Miller, Adding Error Bars to Evals, https://arxiv.org/abs/2411.00640
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["improved", "regressed", "no_detectable_change", "underpowered"]
+
+ALPHA = 0.05
+POWER = 0.80
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What was found on n examples that both models answered."""
+
+    num_examples: int
+    num_better: int
+    """Examples with a higher value after; `num_worse` those with a lower one."""
+    num_worse: int
+    difference: float
+    """Mean of after minus before, in units of the metric."""
+    standard_error: float
+    low: float
+    high: float
+    """95% interval of the difference."""
+    p_value: float
+    minimum_detectable_effect: float
+    """True difference that this many such examples would show in 4 of 5 evaluations."""
+    method: str
+
+
+def verdict(
+    paired: Paired, adjusted_p: float, *, higher_is_better: bool, smallest_effect: float
+) -> Verdict:
+    """Say what may be claimed.
+
+    A change is claimed when both the adjusted p value and the interval say so. Otherwise nothing is
+    claimed, and `underpowered` says that a change of the size that matters could have been missed.
+    """
+    excludes_zero = paired.low > 0 or paired.high < 0
+    if adjusted_p < ALPHA and excludes_zero:
+        return "improved" if (paired.difference > 0) == higher_is_better else "regressed"
+    if paired.minimum_detectable_effect > smallest_effect:
+        return "underpowered"
+    return "no_detectable_change"
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for there being several, in their order.
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65-70
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted

@@ -1,0 +1,69 @@
+"""Find out before a run starts whether the files it would load are there."""
+
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ft_tools.errors import BadInput, NotFound
+from ft_tools.models.resolve import ModelSource
+
+TIMEOUT_SECONDS = 5.0
+HUB = "https://huggingface.co"
+# What huggingface_hub takes for yes.
+# Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+TRUE = {"1", "ON", "YES", "TRUE"}
+NO_SUCH_MODEL = {401, 403, 404}
+
+
+def require_there(source: ModelSource) -> list[str]:
+    """Check that a model can be loaded, or fetched.
+
+    Returns:
+        What could not be checked, as a warning; empty when all was.
+
+    Raises:
+        BadInput: A folder has no weights that may be loaded.
+        NotFound: The Hub does not have the model, or may not be asked and it is not here.
+    """
+    if source.path is None:
+        return _ask_the_hub(source.load_from)
+    path = Path(source.path)
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        raise BadInput(
+            f"{path} has a config.json but no *.safetensors; name a folder with weights, or "
+            "convert other weights with save_pretrained first"
+        )
+    return []
+
+
+def _ask_the_hub(hub_id: str) -> list[str]:
+    here = f"{hub_id} is not on this machine"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE:
+        raise NotFound(
+            f"{here} and HF_HUB_OFFLINE forbids to fetch it; name a folder with the model, or "
+            "download it where there is a network"
+        )
+    endpoint = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+    token = os.environ.get("HF_TOKEN")
+    request = urllib.request.Request(
+        f"{endpoint}/{hub_id}/resolve/main/config.json",
+        method="HEAD",
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
+            return [f"{here}: the run fetches it from the Hub first"]
+    except urllib.error.HTTPError as error:
+        if error.code in NO_SUCH_MODEL:
+            raise NotFound(
+                f"{here} and the Hub has no model {hub_id!r} that this machine may read (HTTP "
+                f"status {error.code}); check the spelling, or set HF_TOKEN for a private or "
+                "gated one"
+            ) from None
+    except (OSError, ValueError):
+        pass
+    return [
+        f"{here} and the Hub does not answer: whether it exists is not checked, and the run fails "
+        "if it cannot be fetched"
+    ]
