@@ -201,7 +201,7 @@ def _survival(report: AuditReport) -> str:
         for one in report.trainer_survival
     ]
     chart = _bars(bars, "Examples each would train on", "examples")
-    return chart + table(["Trainer", "Not the rest, because", ""], rows)
+    return chart + table(["Trainer", "Not the rest, because", "By its"], rows)
 
 
 def _size(report: AuditReport) -> str:

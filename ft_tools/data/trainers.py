@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.data.example import Example
-from ft_tools.data.formats import LISTS, PREFERENCES
+from ft_tools.data.formats import LISTS
 from ft_tools.data.reports import Survival
 from ft_tools.data.turns import ROLES
 
+FOLDED = "*"
+"""Behind a role that is known but for its case or blanks."""
+STOPPED = "stopped_by_the_other_rows"
 KNOWN_KEYS = {"role", "content", "from", "value"}
 
 
@@ -57,8 +60,7 @@ def traits_of(
     return Traits(
         format=example.format,
         task=example.task,
-        # Spellings nobody knows are one thing: a hostile file must not make a trait each.
-        roles=frozenset(role if role in ROLES else "other" for role in example.roles),
+        roles=frozenset(map(_spelling, example.roles)),
         columns=frozenset(COLUMNS & set(row)) if isinstance(row, Mapping) else frozenset(),
         broken=broken,
         two_keys=len(example.turn_keys) == 2 and set(example.turn_keys) <= KNOWN_KEYS,
@@ -70,10 +72,24 @@ def traits_of(
     )
 
 
+def _spelling(role: str) -> str:
+    """Keep a known spelling, mark one that differs in case or blanks, and name the rest other.
+
+    A hostile file must not make a trait of each of its spellings.
+    """
+    if role in ROLES:
+        return role
+    folded = role.strip().lower()
+    return folded + FOLDED if folded in ROLES else "other"
+
+
 def survival(counts: "Counter[Traits]") -> list[Survival]:
-    """Return what each trainer makes of the examples."""
+    """Return what each trainer makes of the examples.
+
+    Where one row stops a trainer, it trains on none, and the sound rows are counted as stopped.
+    """
     reports = []
-    for trainer, (source, rule) in TRAINERS.items():
+    for trainer, (source, rule, stops) in TRAINERS.items():
         lost: Counter[str] = Counter()
         trained = 0
         for traits, count in counts.items():
@@ -82,6 +98,8 @@ def survival(counts: "Counter[Traits]") -> list[Survival]:
                 lost[why] += count
             else:
                 trained += count
+        if trained and stops & lost.keys():
+            lost[STOPPED], trained = trained, 0
         reports.append(
             Survival(trainer=trainer, trained=trained, not_trained=dict(lost), source=source)
         )
@@ -111,7 +129,7 @@ def _trl_reads(traits: Traits) -> bool:
 
 def _axolotl(traits: Traits) -> str | None:
     """Axolotl maps these role names only, and drops what is longer than sequence_len."""
-    known = {"human", "user", "gpt", "assistant", "system", "tool"}
+    known = SPOKEN if traits.task == "dpo" else SPOKEN | {"human", "gpt"}
     if traits.format in {"sharegpt", "openai_messages", "sharegpt_preference"}:
         if not traits.roles <= known:
             return "role_names_not_mapped"
@@ -141,10 +159,10 @@ def _llama_factory(traits: Traits) -> str | None:
 
 
 def _unsloth(traits: Traits) -> str | None:
-    """Unsloth standardises turns of two keys and known roles; then TRL's rules hold."""
-    if traits.format in {"sharegpt", "openai_messages"}:
+    """Unsloth standardises `conversations` of two keys and known roles; else TRL's rules hold."""
+    if "conversations" in traits.columns and traits.format in {"sharegpt", "openai_messages"}:
         known = {"system", "user", "human", "assistant", "gpt", "input", "output"}
-        if not traits.roles <= known:
+        if not {role.removesuffix(FOLDED) for role in traits.roles} <= known:
             return "role_names_not_mapped"
         if not traits.two_keys:
             return "turns_with_other_keys"
@@ -153,16 +171,22 @@ def _unsloth(traits: Traits) -> str | None:
 
 
 SPOKEN = frozenset({"system", "user", "assistant", "tool"})
-ALL_PREFERENCES = frozenset(PREFERENCES)
-TRAINERS: dict[str, tuple[str, Callable[[Traits], str | None]]] = {
-    "TRL 1.16": ("https://huggingface.co/docs/trl/dataset_formats", _trl),
-    "Axolotl 067b021 (2026-07)": (
+# Name and version -> (where its rules are said, its rule for a row, what stops it altogether).
+TRAINERS: dict[str, tuple[str, Callable[[Traits], str | None], frozenset[str]]] = {
+    "TRL 1.16": ("https://huggingface.co/docs/trl/dataset_formats", _trl, frozenset()),
+    "Axolotl 0.19.0": (
         "https://docs.axolotl.ai/docs/dataset-formats/conversation.html",
         _axolotl,
+        frozenset(),
     ),
-    "LLaMA-Factory ff6d4d1 (2026-08)": (
+    "LLaMA-Factory 0.9.5": (
         "https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md",
         _llama_factory,
+        frozenset(),
     ),
-    "Unsloth (2026-08)": ("https://docs.unsloth.ai/basics/chat-templates", _unsloth),
+    "Unsloth 2026.10.9": (
+        "https://docs.unsloth.ai/basics/chat-templates",
+        _unsloth,
+        frozenset({"role_names_not_mapped", "turns_with_other_keys"}),
+    ),
 }

@@ -59,7 +59,8 @@ class Chromium:
     def call(self, method, **params):
         """Send a command and return its result; events on the way are recorded."""
         self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
+        number = self._number
+        message = {"id": number, "method": method, "params": params}
         if self._session:
             message["sessionId"] = self._session
         data = json.dumps(message).encode() + b"\0"
@@ -67,7 +68,7 @@ class Chromium:
             data = data[os.write(self._write, data) :]
         while True:
             answer = self._next()
-            if answer.get("id") == self._number:
+            if answer.get("id") == number:
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
 

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import resource
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +17,7 @@ from ft_tools.data.audit import audit_dataset, perform
 from ft_tools.data.quote import quote, show_examples
 from ft_tools.data.reports import AuditRequest, ShowRequest
 from ft_tools.errors import FineTuningError
+from tests.fuzz import nasty
 
 NAMES = ["d.jsonl", "d.json", "d.csv", "d.tsv", "d.jsonl.gz", "d.parquet"]
 QUICK = settings(
@@ -80,27 +83,56 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-@QUICK
-@given(st.binary(max_size=400), st.sampled_from(NAMES))
-def test_any_bytes_give_a_report_or_a_clear_error(folder, content, name):
-    audit_and_check(folder, name, content)
+def sizes(plain, full):
+    """Run a test at both sizes; the full one is deselected in the plain suite."""
+    return pytest.mark.parametrize(
+        "size", [plain, pytest.param(full, marks=pytest.mark.faults)], ids=["plain", "full"]
+    )
 
 
-@QUICK
-@given(st.lists(ROWS, min_size=1, max_size=8), st.booleans())
-def test_any_rows_are_partitioned_into_train_validation_and_removed(folder, rows, as_lines):
-    if as_lines:
-        content, name = b"".join(json.dumps(row).encode() + b"\n" for row in rows), "d.jsonl"
-    else:
-        content, name = json.dumps(rows).encode(), "d.json"
-    report = audit_and_check(folder, name, content)
-    assert report is None or report.num_examples == len(rows)
+@sizes(100, 2000)
+def test_any_bytes_give_a_report_or_a_clear_error(folder, size):
+    @settings(QUICK, max_examples=size)
+    @given(st.binary(max_size=400), st.sampled_from(NAMES))
+    def check(content, name):
+        audit_and_check(folder, name, content)
+
+    check()
 
 
-@QUICK
-@given(st.integers(0, 2**32), st.sampled_from(["d.jsonl", "d.json", "d.csv", "d.jsonl.gz"]))
-def test_a_mutated_file_gives_a_report_or_a_clear_error(folder, seed, name):
-    numbers = random.Random(seed)
+@sizes(100, 2000)
+def test_any_rows_are_partitioned_into_train_validation_and_removed(folder, size):
+    @settings(QUICK, max_examples=size)
+    @given(st.lists(ROWS, min_size=1, max_size=8), st.booleans())
+    def check(rows, as_lines):
+        if as_lines:
+            content, name = b"".join(json.dumps(row).encode() + b"\n" for row in rows), "d.jsonl"
+        else:
+            content, name = json.dumps(rows).encode(), "d.json"
+        report = audit_and_check(folder, name, content)
+        assert report is None or report.num_examples == len(rows)
+
+    check()
+
+
+@sizes(150, 20_000)
+def test_a_mutated_file_gives_a_report_or_a_clear_error(folder, size):
+    numbers = random.Random(size)
+    kinds = ["d.jsonl", "d.json", "d.csv", "d.jsonl.gz"]
+    for at in range(size):
+        content, name = mutated(numbers, kinds[at % len(kinds)])
+        if at % 20 == 0:
+            audit_and_check(folder, name, content)
+            continue
+        (folder / name).write_bytes(content)
+        try:
+            audit_dataset(AuditRequest(path=name))
+        except FineTuningError:
+            continue
+
+
+def mutated(numbers, name):
+    """Damage a sound file in one to five places."""
     rows = [{"prompt": f"Say {at}", "completion": f"It is {at}. \u00e9"} for at in range(12)]
     content = bytearray(
         json.dumps(rows).encode()
@@ -120,7 +152,74 @@ def test_a_mutated_file_gives_a_report_or_a_clear_error(folder, seed, name):
             content[at:at] = numbers.choice([b"[" * 3000, b'"', b"\x00", b"\xff", b"\\ud800", b"}"])
         content = content or bytearray(b"x")
     raw = bytes(content)
-    audit_and_check(folder, name, gzip.compress(raw) if name.endswith(".gz") else raw)
+    return (gzip.compress(raw) if name.endswith(".gz") else raw), name
+
+
+# Each file: a report or a clear error, and how long it took; the process's own peak at the end.
+AUDITOR = """
+import json, resource, sys, time
+from ft_tools.data.audit import perform
+from ft_tools.data.reports import AuditRequest
+from ft_tools.errors import FineTuningError
+from tests.fuzz import nasty
+for name in json.loads(sys.stdin.read()):
+    begin = time.process_time()
+    try:
+        said = perform(AuditRequest(path=name, max_removed_fraction=1.0)).verdict
+    except FineTuningError as error:
+        said = type(error).__name__
+    print(json.dumps([name, said, time.process_time() - begin]), flush=True)
+print(json.dumps(["peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 0]))
+"""
+MOST_MIB = 1024
+MOST_SECONDS = 10.0
+
+
+def audit_in_a_process(names):
+    """Audit each file in one process; return ({name: what came}, {name: seconds}, peak MiB)."""
+    done = subprocess.run(
+        [sys.executable, "-c", AUDITOR],
+        input=json.dumps(names),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    *rows, (_, peak, _) = rows
+    assert [name for name, _, _ in rows] == names
+    return {n: said for n, said, _ in rows}, {n: seconds for n, _, seconds in rows}, peak
+
+
+def test_each_of_the_nasty_files_gives_a_report_or_a_clear_error(workspace):
+    files = nasty.small()
+    for name, content in files.items():
+        (workspace / name).write_bytes(content)
+    special = workspace / "special"
+    special.mkdir()
+    names = [*files, *(f"special/{name}" for name in nasty.make_special(special))]
+    assert len(names) >= 120
+    told, seconds, peak = audit_in_a_process(names)
+    assert max(seconds.values()) < MOST_SECONDS, max(seconds, key=seconds.get)
+    assert peak < MOST_MIB
+    # Not everything is refused: good rows around a bad one are read.
+    for name in ("nan.jsonl", "deep-list.jsonl", "ff.json", "overlong.jsonl", "open-quote.csv"):
+        assert told[name].startswith(("ready", "not_ready")), (name, told[name])
+    for name in ("special/fifo.jsonl", "special/zero.jsonl", "zip-as.jsonl", "pickle-as.jsonl"):
+        assert told[name] in {"BadData", "BadInput", "OutsideWorkspace"}, (name, told[name])
+
+
+@pytest.mark.faults
+def test_bombs_and_giants_end_within_the_bounds(workspace, record_property):
+    names = nasty.make_large(workspace)
+    assert (workspace / "bomb.parquet").stat().st_size < 50_000
+    told, seconds, peak = audit_in_a_process(names)
+    record_property("peak MiB", round(peak))
+    for name in names:
+        record_property(name, f"{told[name]}, {seconds[name]:.1f} s")
+    assert {told[name] for name in names if "bomb" in name} == {"BadData"}
+    assert max(seconds.values()) < MOST_SECONDS, max(seconds, key=seconds.get)
+    assert peak < MOST_MIB
 
 
 @pytest.mark.parametrize("depth", [10, 900, 1100, 10_000])
