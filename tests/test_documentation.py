@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -81,6 +82,14 @@ def test_every_command_shown_exists(page):
     }
     shown = set(re.findall(r"fine-tuning-llm ([a-z][a-z-]+)", read(page)))
     assert shown <= commands
+
+
+def test_the_pages_are_spelled_right():
+    pages = [ROOT / page for page in ALL]
+    found = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", *pages], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout
 
 
 def test_every_exit_code_is_written_down():

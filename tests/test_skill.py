@@ -52,6 +52,7 @@ SCAN_CODE = {
     "eval": r"(?<![\w.])(eval|exec_module)\(",
     "no_tls": r"verify\s*=\s*False",
     "hex_escapes": r"(\\x[0-9a-fA-F]{2}){6}",
+    "file_to_network": r"b64encode\(\s*open\(",
     "token_literal": r"""token\s*=\s*["'][A-Za-z0-9_\-]{16,}["']""",
 }
 SECRET = r"\bsk-[A-Za-z0-9]{16,}|Bearer [A-Za-z0-9._\-]{16,}"
@@ -185,6 +186,14 @@ def test_every_environment_variable_that_the_text_names_is_declared():
         named |= set(re.findall(r"\b(?:FINE_TUNING_LLM|HF|WANDB)_[A-Z_]+\b", body(path)))
 
     assert named <= declared
+
+
+def test_the_skill_is_small_enough_to_publish_and_asks_to_be_loaded_only_when_needed():
+    sizes = [path.stat().st_size for path in PROSE]
+
+    assert max(sizes) < 10 * 2**20
+    assert sum(sizes) < 50 * 2**20
+    assert "always" not in frontmatter(body(SKILL))["metadata"]["openclaw"]
 
 
 def test_only_python_or_uv_is_required_so_that_the_skill_is_never_hidden():

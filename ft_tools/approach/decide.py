@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ft_tools.approach.cost import bracket, shortening
+from ft_tools.approach.gpu_time import stand_in
 from ft_tools.approach.request import (
     TRAINING,
     Approach,
@@ -258,7 +259,7 @@ def _next_steps(approach: Approach, request: ApproachRequest, now: Situation) ->
     given = request.model_dump(exclude_none=True, exclude_unset=True)
     fillings = {
         "dataset": request.dataset or "data.jsonl",
-        "model": request.model or "Qwen/Qwen2.5-7B-Instruct",
+        "model": request.model or stand_in(approach),
         "gpu": request.gpu,
         "num_demonstrations": request.num_demonstrations,
         "goal": next((goal for need, goal in _GOALS.items() if need in now.needs), "instruction"),

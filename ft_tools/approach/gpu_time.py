@@ -115,6 +115,11 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
     )
 
 
+def stand_in(approach: Approach) -> str:
+    """Return the model that is reckoned with while none is chosen."""
+    return WORK[approach].stand_in if approach in WORK else STAND_IN
+
+
 def _hours(seconds: float) -> float:
     return float(f"{seconds / SECONDS_PER_HOUR:.2g}")
 

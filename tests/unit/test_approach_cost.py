@@ -160,3 +160,14 @@ def test_the_report_says_hours_for_what_it_recommends():
     assert report.approach == "sft"
     assert report.cost_bracket.gpu_time.gpu == "L40S"
     assert report.cost_bracket.gpu_time.hours_high > report.cost_bracket.gpu_time.hours_low > 0
+
+
+def test_the_next_steps_name_the_model_that_the_hours_are_of():
+    report = recommend_approach(
+        ApproachRequest(
+            symptoms=["classification", "cost"], prompting_tried="few_shot", num_demonstrations=2000
+        )
+    )
+    models = {step.arguments.get("model") for step in report.next_steps} - {None}
+
+    assert {f"{model} (assumed)" for model in models} == {report.cost_bracket.gpu_time.model}
