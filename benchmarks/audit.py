@@ -1,111 +1,174 @@
-"""Near-duplicates: the plain definition against ours, on the same rows, in one go.
+"""Near-duplicates: the plain definition, ours and other tools, on the same rows, in one go.
 
-    python benchmarks/audit.py DATA.jsonl [--rows N] [--modes exact,fast] [--plain]
+    python benchmarks/audit.py NAME DATA [DATA ...] [--rows N] [--parts plain,exact,fast,...]
 
 Plain is the classic definition: encode every row with all-MiniLM-L6-v2 (batch 256), then the O(n^2)
 NumPy loop that keeps a row if no kept row before it has a cosine above 0.95, on prompt and answer.
-Ours is the audit's own search, `exact` and `fast`. More rows than the file has are made by light
-changes of its rows: every third copy is lower-cased, every third gets a closing word, and every
-third has one word replaced by a number, which keeps some pairs above the threshold and moves
-others below it. Each part runs in a process of its own, so that its peak memory is its own.
+`exact` and `fast` are whole audits: reading and checking are in their seconds. `semhash_minilm`,
+`semhash_static` and `rensa` are other tools (`benchmarks/audit_peers.py`), run by `--peers-python`.
+`benchmarks/audit_rows.py` says which rows. Each part runs in a process of its own, so its peak
+memory is its own. Loading a model, and the table of tokens that is made once a machine, are in
+nobody's seconds.
 
-The result is printed and written to `benchmarks/audit.json`, with the machine and the versions.
+With `--plain-rows K` plain is too slow to be run: its encoding is timed on K rows and multiplied,
+its loop is run in full over random vectors, and the result says `extrapolated`. The reference is
+then `exact`.
+
+The result is printed and stored under NAME in `benchmarks/audit.json`.
 """
 
 import argparse
 import json
 import os
 import platform
-import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from audit_rows import grown, real_rows
+
 THRESHOLD = 0.95
 BATCH = 256
+FIELDS = ("prompt", "completion")
 RESULTS = Path(__file__).with_suffix(".json")
+PEERS = Path(__file__).with_name("audit_peers.py")
+PEER_PARTS = ("semhash_minilm", "semhash_static", "rensa")
 
 
 def main() -> None:
     """Build the rows, run every part, compare the kept sets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--rows", type=int, default=0)
-    parser.add_argument("--modes", default="exact,fast")
-    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("name", nargs="?", help="stored under this name")
+    parser.add_argument("data", type=Path, nargs="*")
+    parser.add_argument("--rows", type=int, default=0, help="0: the rows of the files")
+    parser.add_argument("--copies", type=float, default=0.05)
+    parser.add_argument("--max-chars", type=int, default=0, help="take shorter rows only")
+    parser.add_argument("--parts", default="plain,exact,fast")
+    parser.add_argument("--plain-rows", type=int, default=0)
+    parser.add_argument("--peers-python", type=Path)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if not arguments.data:
+        print("name what to compare on: no data is shipped that is large enough to time anything")
+        return
     if arguments.part:
-        sys.stdout.write(json.dumps(run_part(arguments.data, arguments.part)) + "\n")
+        print(json.dumps(run_part(arguments.data[0], arguments.part, arguments.plain_rows)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = build(arguments.data, arguments.rows)
         path = Path(folder) / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        parts = ["plain"] if arguments.plain else []
-        parts += [mode for mode in arguments.modes.split(",") if mode]
-        results = {part: in_process(path, part) for part in parts}
-    summary = compare(results)
-    summary |= {"data": arguments.data.name, "rows": len(rows), "machine": machine()}
+        num_real, count = write_rows(path, arguments)
+        results = {
+            part: in_process(path, part, arguments) for part in arguments.parts.split(",") if part
+        }
+        summary = compare(results, Path(folder))
+    summary |= {
+        "data": [data.name for data in arguments.data],
+        "rows": count,
+        "real_rows": num_real,
+        "copies_fraction": arguments.copies if count > num_real else 0.0,
+        "machine": machine(),
+    }
     print(json.dumps(summary, indent=1))
-    RESULTS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    stored[arguments.name] = summary
+    RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
-def build(data: Path, count: int) -> list[dict[str, str]]:
-    """Read (prompt, completion) rows, and make more of them if asked to."""
-    text = data.read_text(encoding="utf-8")
-    raw = json.loads(text) if text.lstrip()[0] == "[" else list(map(json.loads, text.splitlines()))
-    rows = []
-    for row in raw:
-        prompt = row.get("question") or row.get("prompt") or row.get("instruction", "")
-        extra = row.get("input", "")
-        answer = row.get("answer") or row.get("completion") or row.get("output")
-        answer = answer or row.get("response") or row.get("text", "")
-        rows.append({"prompt": f"{prompt}\n\n{extra}" if extra else prompt, "completion": answer})
-    numbers = random.Random(0)
-    made = rows[: count or None]
-    while len(made) < count:
-        made.append(perturbed(numbers, rows[len(made) % len(rows)], len(made)))
-    return made
+def write_rows(path: Path, arguments: argparse.Namespace) -> tuple[int, int]:
+    """Write the rows; return how many are real, and how many there are."""
+    rows = [row for data in arguments.data for row in real_rows(data.resolve())]
+    if arguments.max_chars:
+        rows = [row for row in rows if len(row[0]) + len(row[1]) <= arguments.max_chars]
+    count = arguments.rows or len(rows)
+    made = grown(rows, count, arguments.copies) if arguments.rows else iter(rows)
+    with path.open("w", encoding="utf-8") as file:
+        for prompt, answer in made:
+            file.write(json.dumps({"prompt": prompt, "completion": answer}) + "\n")
+    return min(len(rows), count), count
 
 
-def perturbed(numbers: random.Random, row: dict[str, str], at: int) -> dict[str, str]:
-    """Return a row that is a little different."""
-    words = row["prompt"].split(" ")
-    if at % 3 == 0:
-        return row | {"prompt": row["prompt"].lower()}
-    if at % 3 == 1:
-        return row | {"prompt": row["prompt"] + " Thanks.", "completion": row["completion"]}
-    place = numbers.randrange(len(words))
-    words[place] = str(numbers.randrange(10_000))
-    answer = row["completion"].split(" ")
-    answer[numbers.randrange(len(answer))] = str(numbers.randrange(10_000))
-    return {"prompt": " ".join(words), "completion": " ".join(answer)}
-
-
-def in_process(path: Path, part: str) -> dict[str, Any]:
-    """Run one part in a process of its own."""
-    command = [sys.executable, __file__, str(path), "--part", part]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def in_process(path: Path, part: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run one part in a process of its own; the last line that it prints is its result."""
+    ours = [sys.executable, __file__, part, str(path), "--part", part]
+    command = [*ours, "--plain-rows", str(arguments.plain_rows)]
+    if part in PEER_PARTS:
+        command = [str(arguments.peers_python), str(PEERS), str(path), part, str(vectors_of(path))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(part, {k: v for k, v in result.items() if k != "kept"}, file=sys.stderr, flush=True)
     return result
 
 
-def run_part(path: Path, part: str) -> dict[str, Any]:
+def vectors_of(path: Path) -> Path:
+    """Return where plain leaves its vectors."""
+    return path.with_suffix(".npz")
+
+
+def run_part(path: Path, part: str, plain_rows: int) -> dict[str, Any]:
     """Return the kept rows, the seconds and the peak memory of one way to do it."""
-    result = plain(path) if part == "plain" else ours(path, part)
+    if part == "plain":
+        result = plain_extrapolated(path, plain_rows) if plain_rows else plain(path)
+    else:
+        result = ours(path, part)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return result | {"peak_gib": round(peak, 3)}
 
 
 def plain(path: Path) -> dict[str, Any]:
     """Encode every row, then compare each with every kept row before it."""
-    import numpy as np
+    from ft_tools.data.minilm import find_minilm
+    from ft_tools.workers.audit_minilm import MiniLM
+    from ft_tools.workers.audit_static import _table_of
+
+    fields, encode_seconds = plain_encode(path, 0)
+    kept, compare_seconds = plain_loop(fields)
+    folder = find_minilm()
+    assert folder is not None
+    table = path.with_suffix(".npy")
+    np.save(table, _table_of(MiniLM(folder, lambda done, total: None)))
+    np.savez(
+        vectors_of(path),
+        tokenizer=str(folder / "tokenizer.json"),
+        table=str(table),
+        **dict(zip(FIELDS, fields, strict=True)),
+    )
+    return {
+        "seconds": round(encode_seconds + compare_seconds, 2),
+        "encode_seconds": round(encode_seconds, 2),
+        "compare_seconds": round(compare_seconds, 2),
+        "kept": kept,
+    }
+
+
+def plain_extrapolated(path: Path, plain_rows: int) -> dict[str, Any]:
+    """Time the encoding on the first rows, and the loop on random vectors none of which is near."""
+    with path.open(encoding="utf-8") as file:
+        count = sum(1 for _ in file)
+    _, encode_seconds = plain_encode(path, plain_rows)
+    numbers = np.random.default_rng(0)
+    fields = []
+    for _ in FIELDS:
+        field = numbers.normal(size=(count, 384)).astype(np.float32)
+        fields.append(field / np.linalg.norm(field, axis=1, keepdims=True))
+    _, compare_seconds = plain_loop(fields)
+    encode_seconds *= count / plain_rows
+    return {
+        "extrapolated": f"encoding from {plain_rows} rows; the loop on random vectors, all kept",
+        "seconds": round(encode_seconds + compare_seconds, 2),
+        "encode_seconds": round(encode_seconds, 2),
+        "compare_seconds": round(compare_seconds, 2),
+    }
+
+
+def plain_encode(path: Path, first: int) -> tuple[list[Any], float]:
+    """Encode each field as SentenceTransformer does it with batches of 256."""
     from sentence_transformers import SentenceTransformer
 
     from ft_tools.data.minilm import find_minilm
@@ -115,17 +178,22 @@ def plain(path: Path) -> dict[str, Any]:
     began = time.perf_counter()
     fields = [
         model.encode(
-            [row[name] for row in rows],
+            [row[name] for row in rows[: first or None]],
             batch_size=BATCH,
             normalize_embeddings=True,
             show_progress_bar=False,
         )
-        for name in ("prompt", "completion")
+        for name in FIELDS
     ]
-    encoded = time.perf_counter()
+    return fields, time.perf_counter() - began
+
+
+def plain_loop(fields: list[Any]) -> tuple[list[int], float]:
+    """Keep a row if no kept row before it is near in every field."""
+    began = time.perf_counter()
     kept: list[int] = []
     stacks = [np.empty_like(field) for field in fields]
-    for row in range(len(rows)):
+    for row in range(len(fields[0])):
         near = np.ones(len(kept), dtype=bool)
         for field, stack in zip(fields, stacks, strict=True):
             near &= stack[: len(kept)] @ field[row] > THRESHOLD
@@ -133,70 +201,133 @@ def plain(path: Path) -> dict[str, Any]:
             for field, stack in zip(fields, stacks, strict=True):
                 stack[len(kept)] = field[row]
             kept.append(row)
-    return {
-        "seconds": round(time.perf_counter() - began, 2),
-        "encode_seconds": round(encoded - began, 2),
-        "kept": kept,
-    }
+    return kept, time.perf_counter() - began
 
 
 def ours(path: Path, mode: str) -> dict[str, Any]:
-    """Run the audit's search; reading and checking are in the seconds too."""
+    """Run the whole audit, outputs included."""
     from ft_tools.data.audit import Means, perform
     from ft_tools.data.minilm import find_minilm
     from ft_tools.data.reports import AuditRequest
     from ft_tools.data.scan import Scan
-    from ft_tools.workers.audit_models import Encoder, Semantic
+    from ft_tools.workers.audit_minilm import MiniLM
+    from ft_tools.workers.audit_search import Semantic
+    from ft_tools.workers.audit_static import _table_of
 
     os.environ["FINE_TUNING_LLM_WORKSPACE"] = str(path.parent)
     folder = find_minilm()
     assert folder is not None
-    encoder = Encoder(folder, lambda done, total: None)
-    if mode == "fast":
-        # The table is made once a machine and cached; it is no part of an audit's time.
-        encoder.static(["warm"])
+    model = MiniLM(folder, lambda done, total: None)
+    _table_of(model)
+    phases: list[tuple[str, float]] = [("reading and checking", time.perf_counter())]
+    search = Semantic(
+        model,
+        lambda name: phases.append((name, time.perf_counter())),
+        lambda done, total: None,
+    )
     scans: list[Scan] = []
-    search = Semantic(encoder, lambda name: None, lambda done, total: None)
 
     def find(scanned: Scan, request: AuditRequest) -> Any:
         scans.append(scanned)
-        return search.find(scanned, request)
+        near = search.find(scanned, request)
+        phases.append(("reporting and writing", time.perf_counter()))
+        return near
 
-    request = AuditRequest(path=path.name, near_duplicates="semantic", semantic_mode=mode)
+    request = AuditRequest(
+        path=path.name,
+        near_duplicates="semantic",
+        semantic_mode="fast" if mode == "fast" else "exact",
+        max_removed_fraction=1.0,
+        output_dir=f"out-{mode}",
+    )
     began = time.perf_counter()
     report = perform(request, Means(find_near=find, with_pairs=False))
     seconds = time.perf_counter() - began
+    phases.append(("end", time.perf_counter()))
     ledger = scans[0].ledger
-    gone = {"exact_duplicate", "near_duplicate"}
-    kept = [at for at in range(len(ledger)) if ledger.reason_of(at) not in gone]
-    return {"seconds": round(seconds, 2), "kept": kept, "notes": report.assumptions}
+    fates = [ledger.reason_of(at) for at in range(len(ledger))]
+    return {
+        "seconds": round(seconds, 2),
+        "kept": [at for at, fate in enumerate(fates) if fate is None],
+        "removed_for_other_reasons": sum(
+            fate not in {None, "exact_duplicate", "near_duplicate"} for fate in fates
+        ),
+        "twins": {at: twin[0] for at, twin in ledger.twin.items()},
+        "encoded": search.encoded.tolist(),
+        "phases": [
+            f"{name}: {until - since:.1f} s" for (name, since), (_, until) in pairwise(phases)
+        ],
+        "notes": report.assumptions,
+    }
 
 
-def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return times, memory and how each kept set differs from the first one's."""
-    first = next(iter(results))
-    reference = set(results[first]["kept"])
-    summary: dict[str, Any] = {"reference": first}
+def compare(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Return times, memory and how each kept set differs from the reference."""
+    reference = next(part for part in ("plain", "exact") if "kept" in results.get(part, {}))
+    wanted = set(results[reference]["kept"])
+    stored = folder / "rows.npz"
+    vectors = dict(np.load(stored)) if stored.exists() else None
+    pairs = true_pairs(vectors) if vectors is not None else None
+    summary: dict[str, Any] = {"reference": reference}
+    base = results.get("plain", results[reference])["seconds"]
+    if pairs is not None:
+        summary["pairs_above_the_threshold"] = len(pairs)
     for part, result in results.items():
-        kept = set(result.pop("kept"))
-        removed_by_reference = set(range(max(reference | kept) + 1)) - reference
-        missed = removed_by_reference & kept
-        summary[part] = result | {
-            "num_kept": len(kept),
-            "kept_by_the_reference_only": sorted(reference - kept)[:50],
-            "kept_by_this_only": sorted(kept - reference)[:50],
-            "recall_of_removed": round(1 - len(missed) / max(1, len(removed_by_reference)), 5),
-            "speedup": round(results[first]["seconds"] / result["seconds"], 2),
-        }
+        twins = result.pop("twins", {})
+        encoded = result.pop("encoded", None)
+        if "kept" in result:
+            kept = set(result.pop("kept"))
+            removed = set(range(max(wanted | kept, default=0) + 1)) - wanted
+            result["num_kept"] = len(kept)
+            result["kept_by_the_reference_only"] = len(wanted - kept)
+            result["kept_by_this_only"] = len(kept - wanted)
+            result["removed_also_by_this_fraction"] = round(
+                1 - len(removed & kept) / max(1, len(removed)), 5
+            )
+            result["differences"] = differences(wanted ^ kept, twins, vectors)
+        if encoded is not None and pairs is not None and len(pairs):
+            there = np.zeros(int(pairs.max()) + 1, dtype=bool)
+            there[[row for row in encoded if row < len(there)]] = True
+            # A copy is removed before anything is encoded.
+            there[[int(row) for row in twins if int(row) < len(there)]] = True
+            result["pair_recall"] = round(float(there[pairs].all(axis=1).mean()), 5)
+        summary[part] = result | {"times_as_fast_as_plain": round(base / result["seconds"], 2)}
     return summary
+
+
+def differences(
+    rows: set[int], twins: dict[str, int], vectors: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return rows that one keeps and the other does not, with the plain cosines of the pair."""
+    found = []
+    for row in sorted(rows)[:20]:
+        twin = twins.get(str(row))
+        one: dict[str, Any] = {"row": row, "twin": twin}
+        if vectors is not None and twin is not None:
+            one["cosines"] = [round(float(vectors[f][row] @ vectors[f][twin]), 5) for f in FIELDS]
+        found.append(one)
+    return found
+
+
+def true_pairs(vectors: dict[str, Any]) -> Any:
+    """Return every pair of rows above the threshold in both fields, shaped (n, 2)."""
+    found = []
+    count = len(vectors[FIELDS[0]])
+    for start in range(0, count, 512):
+        rows = slice(start, start + 512)
+        near = np.logical_and.reduce([vectors[f][rows] @ vectors[f].T > THRESHOLD for f in FIELDS])
+        a, b = np.nonzero(near)
+        a += start
+        found.append(np.stack([a, b], axis=1)[a < b])
+    return np.concatenate(found)
 
 
 def machine() -> dict[str, Any]:
     """Say what it ran on."""
-    names = ("torch", "sentence-transformers", "numpy", "transformers")
+    names = ("torch", "sentence-transformers", "numpy", "transformers", "tokenizers")
     return {
         "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
+        "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
     }

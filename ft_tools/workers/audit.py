@@ -1,15 +1,18 @@
 """Audit a dataset as a run: semantic near-duplicates with MiniLM, real tokens with a model."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ft_tools.data.audit import LEXICAL, Means, Near, find_lexical, perform
+from ft_tools.data.example import Example
 from ft_tools.data.lengths import METHOD
+from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditReport, AuditRequest
 from ft_tools.data.scan import Measure, Scan, lengths_of
 from ft_tools.runs.session import Session, Stopped, main
-from ft_tools.workers.audit_models import Encoder, Semantic
 from ft_tools.workers.audit_tokens import TemplateTokens
 
 
@@ -46,10 +49,13 @@ def work(session: Session) -> AuditReport:
     measure: Measure = lengths_of
     method = METHOD
     notes: Callable[[], list[str]] = list
+    masks: Callable[[Example], list[Masked]] = no_masks
+    tokens = None
     if request.model is not None:
         session.phase("loading the tokenizer")
-        tokens = TemplateTokens(request.model)
+        tokens = TemplateTokens(request.model, request.max_length)
         measure, method, notes = tokens.measure, tokens.method, tokens.notes
+        masks = tokens.masks
     minilm = find_minilm()
     semantic = request.near_duplicates in {"auto", "semantic"} and minilm is not None
 
@@ -57,8 +63,9 @@ def work(session: Session) -> AuditReport:
         session.phase("looking for near-duplicates")
         if not semantic or minilm is None:
             return _lexical(scanned, asked)
-        encoder = Encoder(minilm, progress.of)
-        near = Semantic(encoder, session.phase, progress.of).find(scanned, asked)
+        # A search by words needs no torch.
+        search: Any = importlib.import_module("ft_tools.workers.audit_search")
+        near: Near = search.semantic(minilm, session.phase, progress.of).find(scanned, asked)
         session.phase("writing")
         return near
 
@@ -68,11 +75,16 @@ def work(session: Session) -> AuditReport:
         with_pairs=not semantic,
         measure=measure,
         token_method=method,
+        masks=masks,
         token_notes=notes,
         tick=progress.rows,
         page_to=Path(session.run_dir) / "report.html",
     )
-    report = perform(request, means)
+    try:
+        report = perform(request, means)
+    finally:
+        if tokens is not None:
+            tokens.close()
     if report.outputs is not None:
         session.artifact("dataset", Path(report.outputs.train).parent)
     return report
