@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 FACTS = ROOT / "ft_tools" / "facts"
 PAGES = ["SKILL.md", "README.md", *(f"references/{p.name}" for p in ROOT.glob("references/*.md"))]
 TABLES = ("thresholds.toml", "approaches.toml", "gpus.toml")
-NOT_QUOTED = {"bf16_dense_tflops"}
+NOT_QUOTED = {"bf16_dense_tflops", "memory_gib"}
 
 # Not claims: front matter, code, tables made from the facts (a test compares them),
 WHOLE = (
