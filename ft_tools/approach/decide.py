@@ -146,8 +146,14 @@ def _classics(now: Situation) -> list[ClassicRule]:
 
 
 def _measurements(approach: Approach, now: Situation) -> list[Measurement]:
+    evidence = table().evidence
     found = [
-        Measurement(measure=row.measure, result=row.result, then=row.then)
+        Measurement(
+            measure=row.measure,
+            result=row.result,
+            then=row.then,
+            source=evidence[row.evidence].source,
+        )
         for row in table().measurements
         if approach in (row.approaches or [approach]) and holds(row.when, now)
     ]

@@ -74,8 +74,12 @@ def _classics() -> str:
 
 
 def _measurements() -> str:
-    rows = [(row.measure, row.result, row.then) for row in table().measurements]
-    return _table(("measure", "if it is", "then"), rows)
+    evidence = table().evidence
+    rows = [
+        (row.measure, row.result, row.then, _source(evidence[row.evidence].source))
+        for row in table().measurements
+    ]
+    return _table(("measure", "if it is", "then", "source"), rows)
 
 
 def _mistakes() -> str:

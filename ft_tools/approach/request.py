@@ -176,6 +176,7 @@ class Measurement(Report):
     measure: str = Field(description="What to measure.")
     result: str = Field(description="If it is so,")
     then: str = Field(description="then this follows.")
+    source: str
 
 
 class Mistake(Report):

@@ -87,6 +87,7 @@ class MeasurementRow(_Row):
     measure: str
     result: str
     then: str
+    evidence: str
     when: dict[str, Condition]
     approaches: list[Approach] = Field(default_factory=list)
 
@@ -149,6 +150,7 @@ class Table(_Row):
         cited = {key for row in self.rows for key in row.evidence}
         cited |= {classic.evidence for classic in self.classics}
         cited |= {mistake.evidence for mistake in self.mistakes}
+        cited |= {measurement.evidence for measurement in self.measurements}
         if missing := cited - self.evidence.keys():
             raise ValueError(f"evidence that is cited and not there: {sorted(missing)}")
         if self.rows[-1].when:
