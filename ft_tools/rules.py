@@ -213,6 +213,16 @@ ANTI_PATTERNS = (
         "https://github.com/hiyouga/LLaMA-Factory/issues/6153",
     ),
     AntiPattern(
+        "does_not_fit",
+        "Do not start a run that does not fit the card.",
+        ("launch_sft", "launch_dpo"),
+        "blocks",
+        '`accept_findings=["does_not_fit"]`; kept in the plan with `accept_reason`.',
+        "It ends out of memory after the model was loaded. Of 250 published runs the estimate "
+        "refused none that trained.",
+        "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks",
+    ),
+    AntiPattern(
         "unrepeatable_start",
         "Do not start an adapter from a random decomposition that is not stored.",
         ("launch_sft", "launch_dpo", "merge_and_quantize"),

@@ -2,7 +2,8 @@
 
 from typing import Any, get_args
 
-from ft_tools.errors import BadInput, NotFound, Refused
+from ft_tools import rules
+from ft_tools.errors import BadInput, NotFound
 from ft_tools.launchers.place import Place
 from ft_tools.training.hardware import Device
 from ft_tools.vram import VramReport, VramRequest, estimate_vram
@@ -30,7 +31,7 @@ def require_fit(
         The main figures of the estimate; None on a CPU, or where the model's shape is not known.
 
     Raises:
-        Refused: It does not fit; the message says what to change.
+        Refused: By the rule `does_not_fit`; the message says what to change.
     """
     if device.name == "cpu":
         return None
@@ -40,12 +41,12 @@ def require_fit(
         return None
     if report.fits == "no" and FINDING not in accepted:
         changes = "; ".join(change.change for change in report.changes_to_fit)
-        cure = changes or "take a smaller model or a larger card"
-        raise Refused(
-            f"{FINDING}: about {report.peak_allocated_gib:.1f} GiB are needed and "
-            f"{report.usable_gib or 0:.1f} GiB usable on {device.model}. In this order: {cure}. "
-            f'Override: accept_findings=["{FINDING}"]'
+        observed = (
+            f"about {report.peak_allocated_gib:.1f} GiB are needed and "
+            f"{report.usable_gib or 0:.1f} GiB usable on {device.model}"
         )
+        cure = f"In this order: {changes}." if changes else "Take a smaller model or a larger card."
+        raise rules.refusal(FINDING, observed, cure)
     return report.model_dump(mode="json", include=set(SHOWN))
 
 

@@ -235,6 +235,32 @@ def test_a_refusal_names_the_rule_and_is_overridden_by_a_reason_that_the_plan_ke
     assert plan["accept_reason"] == REASON
 
 
+@pytest.fixture
+def small_card(files, monkeypatch):
+    """Put a card of 15 GiB into the machine, as its driver would report it."""
+    program = files / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'NVIDIA T4, 15360, 7.5'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+
+
+TOO_LARGE = {"model": "meta-llama/Llama-3.1-8B-Instruct", "method": "full"}
+NO_ROOM = {("does_not_fit", "launch_sft"): sft, ("does_not_fit", "launch_dpo"): dpo}
+
+
+@pytest.mark.parametrize(("rule_id", "tool"), NO_ROOM)
+def test_a_run_that_does_not_fit_is_refused_until_its_reason_is_kept(small_card, rule_id, tool):
+    call = NO_ROOM[rule_id, tool]
+    with pytest.raises(Refused, match=f"^{rule_id}: .*In this order: .*accept_findings"):
+        call(**TOO_LARGE)
+
+    plan = call(**TOO_LARGE, accept_findings=[rule_id], accept_reason=REASON).plan
+
+    assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
+
+
 @pytest.mark.parametrize(("rule_id", "tool"), NO_WAY_AROUND)
 def test_what_would_give_a_wrong_model_has_no_way_around(files, rule_id, tool):
     call, arguments = NO_WAY_AROUND[rule_id, tool]
@@ -284,6 +310,7 @@ def test_a_gain_without_a_look_at_general_ability_is_not_called_ready():
 FIRED_HERE = {
     *((rule_id, "recommend_approach") for rule_id in ADVICE),
     *REFUSALS,
+    *NO_ROOM,
     *NO_WAY_AROUND,
     ("quantize_unmerged", "merge_and_quantize"),
     ("unpaired_comparison", "evaluate"),
