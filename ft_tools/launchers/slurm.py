@@ -15,6 +15,8 @@ NUM_PORTS = 20_000
 # A warning this much later than asked is still the time limit's. Source: sbatch(1), --signal: the
 # signal may be sent up to 60 seconds earlier than specified.
 SLACK_SECONDS = 120
+WARNED_VARIABLE = "FINE_TUNING_LLM_WARNED_SECONDS"
+"""In a job: how long before its time limit it is told to stop."""
 FIELD = re.compile(r"(JobState|Reason|Restarts)=(\S+)")
 # Source: squeue(1), job state codes.
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT",
@@ -46,6 +48,7 @@ def files(job: Job) -> dict[str, str]:
     lines += [f"module load {name}" for name in options.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
     lines += [
+        f"export {WARNED_VARIABLE}={options.signal_seconds}",
         # The batch script runs on the first node of the allocation.
         "HEAD=$(hostname)",
         f"PORT=$(({FIRST_PORT} + SLURM_JOB_ID % {NUM_PORTS}))",
@@ -112,7 +115,7 @@ def again(environment: Mapping[str, str], now: float) -> list[str]:
         now: Seconds since 1970.
     """
     number, end = environment.get("SLURM_JOB_ID"), environment.get("SLURM_JOB_END_TIME", "")
-    warned = float(environment.get("FINE_TUNING_LLM_WARNED_SECONDS", 0))
+    warned = float(environment.get(WARNED_VARIABLE, 0))
     if not number or not end.isdigit() or float(end) - now > warned + SLACK_SECONDS:
         return []
     return ["scontrol", "requeue", number]

@@ -105,7 +105,7 @@ def get_run(request: RunRequest) -> RunReport:
         created_at=info.created_at,
         resumable=state in {"interrupted", "cancelled", "failed"} and not ranks.has_job(run_dir),
         result=result,
-        next_steps=_next_steps(run_dir.name, info.kind, state),
+        next_steps=_next_steps(run_dir, info.kind, state),
     )
 
 
@@ -197,7 +197,11 @@ def _result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
         return None, [Health(signal=signal, severity="error", observed=str(error), advice=advice)]
 
 
-def _next_steps(run_id: str, kind: Kind, state: State) -> list[NextStep]:
+def _next_steps(run_dir: Path, kind: Kind, state: State) -> list[NextStep]:
+    run_id = run_dir.name
+    if state == "interrupted" and ranks.has_job(run_dir):
+        why = "its scheduler has the job still, and may start it again by itself"
+        return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
     if state in {"interrupted", "failed", "cancelled"}:
         why = "continues from the last valid checkpoint, once the cause is mended"
         return [NextStep(tool="resume_run", arguments={"run_id": run_id}, why=why)]

@@ -1,0 +1,83 @@
+"""Several processes train what one process would: real ranks that torchrun starts, over gloo."""
+
+import pytest
+import torch
+
+from ft_tools import workspace as workspace_module
+from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.workers import sft
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    SftRequest,
+    conversations,
+    finished,
+    launch,
+    losses,
+    prepared,
+    wait_until,
+    weights_of,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+TWO = {"device": "cpu", "processes": 2}
+
+
+@pytest.fixture(autouse=True)
+def _own_device(tmp_path, monkeypatch):
+    monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(tmp_path / "cache"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def request_of(workspace, model, options, **training):
+    return SftRequest(
+        model=model,
+        dataset=write_jsonl(workspace / "train.jsonl", conversations(32)),
+        validation=write_jsonl(workspace / "held_out.jsonl", conversations(8, first=100)),
+        training={
+            **QUICK,
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 4,
+            "logging_steps": 1,
+            **training,
+        },
+        samples=0,
+        backend_options=options,
+    )
+
+
+def test_two_processes_train_what_one_would_with_the_same_examples_a_step(workspace, tiny_model_in):
+    together = launch(request_of(workspace, tiny_model_in, TWO))
+    alone = prepared(request_of(workspace, tiny_model_in, {"device": "cpu"}), "alone")
+    one = sft.work(alone)
+    two = finished(together)
+    assert two.state == "succeeded"
+    assert (two.result["micro_batch"], two.result["accumulation"]) == (2, 2)
+    assert (one.micro_batch, one.accumulation) == (2, 4)
+    assert two.result["steps"] == one.steps == 4
+    assert losses(together) == pytest.approx(losses(alone.run_dir.name), abs=1e-5)
+    assert two.result["validation_loss"] == pytest.approx(one.validation_loss, abs=1e-5)
+    ours, theirs = weights_of(one.artifact), weights_of(two.result["artifact"])
+    assert ours.keys() == theirs.keys()
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
+    events = [event.message for event in two.events]
+    assert len(events) == len(set(events)), "a second rank has written too"
+
+
+@pytest.mark.faults
+def test_two_processes_stop_together_and_go_on_from_their_checkpoint(workspace, tiny_model_in):
+    request = request_of(workspace, tiny_model_in, TWO, num_train_epochs=40, eval_steps=40)
+    run_id = launch(request)
+    wait_until(lambda r: r.progress is not None and r.progress.step >= 3, run_id)
+    cancel_run(CancelRequest(run_id=run_id))
+    cancelled = finished(run_id)
+    assert (cancelled.state, cancelled.reason) == ("cancelled", "user")
+    step = cancelled.progress.step
+    resume_run(ResumeRequest(run_id=run_id))
+    report = finished(run_id, seconds=180)
+    assert report.state == "succeeded"
+    assert any(f"continuing from checkpoint-{step}" in e.message for e in report.events)
