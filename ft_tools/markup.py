@@ -92,7 +92,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: st
     said = f"<caption>{escape(caption)}</caption>" if caption else ""
     label = escape(caption or "table")
     return Html(
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>{said}'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>{said}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
