@@ -250,7 +250,8 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     if pairs:
         shape["distinct_word_pairs_fraction"] = round(len(set(ledger.pairs)) / pairs, 4)
     shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
-    shape |= {f"script_{name}": count for name, count in scanned.scripts.most_common(5)}
+    scripts = scanned.scripts.most_common(5)
+    shape |= {f"script_{name}": count for name, count in scripts if len(scripts) > 1}
     shape |= scanned.variety.shape()
     if scanned.num_trained_tokens is not None:
         shape["num_trained_tokens"] = scanned.num_trained_tokens
@@ -324,4 +325,10 @@ def _concise(request: AuditRequest, report: AuditReport) -> AuditReport:
     if request.response_format == "detailed":
         return report
     short: list[Finding] = report.findings[: summary.MAX_CONCISE_FINDINGS]
-    return report.model_copy(update={"findings": short})
+    notes = list(report.assumptions)
+    if len(short) < len(report.findings):
+        notes.append(
+            f"{len(report.findings) - len(short)} findings of the least weight are not shown; "
+            "response_format='detailed' has them"
+        )
+    return report.model_copy(update={"findings": short, "assumptions": notes})

@@ -97,8 +97,8 @@ def _finding(finding: Finding, shown: set[tuple[int, bool]]) -> str:
     fate = "left out of the cleaned files" if finding.removed else "kept"
     share = f", {finding.fraction:.1%}" if finding.fraction else ""
     lines = ", ".join(
-        f'<a href="#{anchor(line, finding.in_validation)}">{line}</a>'
-        if (line, finding.in_validation) in shown
+        f'<a href="#{anchor(line, bool(finding.in_validation))}">{line}</a>'
+        if (line, bool(finding.in_validation)) in shown
         else str(line)
         for line in finding.lines
     )

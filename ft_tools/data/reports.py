@@ -100,7 +100,9 @@ class Finding(Report):
     removed: bool = Field(description="Whether the cleaned files leave these examples out.")
     cure: str
     source: str | None = None
-    in_validation: bool = Field(False, description="Whether the lines are of validation_path.")
+    in_validation: Literal[True] | None = Field(
+        None, description="true: the lines are of validation_path."
+    )
 
 
 class Duplicates(Report):

@@ -15,7 +15,7 @@ from ft_tools.data.reports import AuditReport, AuditRequest, Finding, Kind, Task
 from ft_tools.data.scan import Scan
 from ft_tools.data.sizes import MIN_EXAMPLES
 
-MAX_CONCISE_FINDINGS = 16
+MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
 ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 # Below these shares a finding is milder: template code has braces, and a few repeats are usual.
@@ -122,7 +122,9 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
                 cure=rule.cure,
             )
         )
-    return sorted(findings, key=lambda f: (ORDER[f.severity], -f.count, f.id, f.in_validation))
+    return sorted(
+        findings, key=lambda f: (ORDER[f.severity], -f.count, f.id, bool(f.in_validation))
+    )
 
 
 def _finding(
@@ -145,7 +147,7 @@ def _finding(
         removed=any(scan.ledger.reason_of(index) == name for index in indices),
         cure=rule.cure,
         source=rule.source,
-        in_validation=in_validation,
+        in_validation=in_validation or None,
     )
 
 

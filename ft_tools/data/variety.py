@@ -19,7 +19,7 @@ PAIR = re.compile(r"(?=([\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}))")
 """Two characters of a script without spaces, wherever they stand."""
 NUM_TOPICS = 12
 MIN_FRACTION = 0.01
-"""Of the draw, that a word must cover to be a topic."""
+"""Of the draw, that a word must cover to be a topic; of the answers, to name a language."""
 MAX_FRACTION = 0.9
 """Of the draw; a word in more of them belongs to a template."""
 # Ours: below this the draw says nothing about topics.
@@ -110,7 +110,9 @@ class Variety:
 
     def shape(self) -> dict[str, int | float]:
         """Return figures for the report: no word of the data among them."""
-        known = {name: n for name, n in self.languages.most_common(6) if name != UNKNOWN}
+        least = MIN_FRACTION * self.languages.total()
+        common = self.languages.most_common(6)
+        known = {name: n for name, n in common if name != UNKNOWN and n >= least}
         shape: dict[str, int | float] = {f"language_{name}": n for name, n in known.items()}
         topics = self.topics()
         if topics:
