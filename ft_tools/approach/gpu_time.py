@@ -6,6 +6,7 @@ from functools import lru_cache
 from ft_tools import facts
 from ft_tools.approach.request import Approach, ApproachRequest, GpuTime
 from ft_tools.approach.table import table
+from ft_tools.approach.throughput import FLOPS_PER_TFLOPS, flops, utilisation
 from ft_tools.errors import FineTuningError
 from ft_tools.lora import suggest_lora_config
 from ft_tools.lora.request import LoraRequest
@@ -22,7 +23,6 @@ STAND_IN = "Qwen/Qwen2.5-7B-Instruct"
 SMALL_STAND_IN = "Qwen/Qwen2.5-1.5B-Instruct"
 BASE_STAND_IN = "Qwen/Qwen2.5-7B"
 SECONDS_PER_HOUR = 3600
-FLOPS_PER_TFLOPS = 1e12
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
     """Estimate the GPU hours of an approach; None for those that train nothing, and for RL.
 
     hours = tokens * parameters * FLOPs / (peak rate * utilisation), over all stages. Parameters
-    are those a token uses; the utilisation is the range of published runs.
+    are those a token uses; the utilisation is the range of the published runs like this one.
 
     Raises:
         UnknownName: The request names a GPU that no table lists.
 
-    Source: facts/approaches.toml, gpu_time; the fit is that of suggest_lora_config, and over
-    several cards that of estimate_vram.
+    Source: facts/throughput.toml for the rates, facts/approaches.toml, gpu_time, for the rest; the
+    fit is that of suggest_lora_config, and over several cards that of estimate_vram.
     """
     if request.gpu is not None:
         facts.gpu(request.gpu)
@@ -81,22 +81,22 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
         return None
     model, is_known = _model(request, work)
     fit = _fit(model, work.stages[-1][0], work.method, request.gpu)
-    given = {name: row.value for name, row in table().gpu_time.items()}
-    flops, tokens, notes = 0.0, 0.0, []
+    work_flops, tokens, notes = 0.0, 0.0, []
     for task, sequences, field in work.stages:
         stage_tokens, note = _tokens(request, model, task, sequences, field)
         tokens += stage_tokens
-        flops += stage_tokens * given[f"flops_{task}_{'full' if fit.method == 'full' else 'lora'}"]
+        work_flops += stage_tokens * flops(task, fit.method) * shape_of(model).active_params
         notes.append(note)
-    flops *= shape_of(model).active_params
-    low = given["utilisation_low" if fit.num_gpus == 1 else "utilisation_low_sharded"]
+    rate = utilisation(fit.method, is_sharded=fit.num_gpus != 1)
     peak = facts.gpu(fit.gpu).bf16_dense_tflops
     is_told = peak is not None and fit.num_gpus is not None
-    at_peak = flops / ((peak or 1.0) * FLOPS_PER_TFLOPS)
-    high = given["utilisation_high"]
+    at_peak = work_flops / ((peak or 1.0) * FLOPS_PER_TFLOPS)
     if is_told:
-        rates = f"{tokens / at_peak * low:,.0f} to {tokens / at_peak * high:,.0f}"
-        notes.append(f"{rates} tokens a second and GPU")
+        per_second = f"{tokens / at_peak * rate.low:,.0f} to {tokens / at_peak * rate.high:,.0f}"
+        notes.append(
+            f"{per_second} tokens a second and GPU: {rate.low:.0%} to {rate.high:.0%} of the peak "
+            f"rate, as in {rate.num_runs} published runs"
+        )
     elif peak is None:
         notes.append(f"no bf16 rate is published for {fit.gpu}: the hours cannot be told")
     else:
@@ -108,10 +108,10 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
         method=fit.method,
         fits=fit.fits,
         peak_allocated_gib=fit.peak_allocated_gib,
-        hours_low=_hours(at_peak / high) if is_told else None,
-        hours_high=_hours(at_peak / low) if is_told else None,
+        hours_low=_hours(at_peak / rate.high) if is_told else None,
+        hours_high=_hours(at_peak / rate.low) if is_told else None,
         assumptions=notes,
-        source="ft_tools/facts/approaches.toml#gpu_time",
+        source="ft_tools/facts/throughput.toml",
     )
 
 

@@ -152,6 +152,12 @@ def number(threshold_id: str) -> float:
     return threshold(threshold_id).number
 
 
+def rows_of(file: str, key: str) -> list[dict[str, Any]]:
+    """Return the rows of a list in a facts file, for a room that gives them a type of its own."""
+    rows: list[dict[str, Any]] = _table(file)[key]
+    return rows
+
+
 def _table(file: str) -> dict[str, Any]:
     return tomllib.loads(files("ft_tools.facts").joinpath(file).read_text(encoding="utf-8"))
 

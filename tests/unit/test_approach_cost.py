@@ -2,74 +2,82 @@
 
 import pytest
 
-from ft_tools import facts
 from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.approach.gpu_time import WORK, gpu_time
 from ft_tools.approach.request import TRAINING
-from ft_tools.approach.table import table
+from ft_tools.approach.throughput import PublishedRun, flops, reached, utilisation
 from ft_tools.lora import suggest_lora_config
 from ft_tools.lora.request import LoraRequest
-from ft_tools.models.catalog import shape_of
 from ft_tools.training import estimates
 
-FMS = "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks"
-# Tokens a second and GPU as published; those of refs_orca without the padding (289 an example).
-PUBLISHED = [
-    ("mistralai/Mistral-7B-v0.1", "A100-80GB", "lora", 1, 3319.0),
-    ("mistralai/Mistral-7B-v0.1", "A100-80GB", "lora", 2, 2874.0),
-    ("mistralai/Mistral-7B-v0.1", "A100-80GB", "full", 1, 3014.0),
-    ("mistralai/Mistral-7B-v0.1", "A100-80GB", "qlora", 1, 2842.0),
-    ("mistralai/Mistral-7B-v0.1", "A100-80GB", "qlora", 1, 1649.0),
-    ("mistralai/Mistral-7B-v0.1", "A100-80GB", "qlora", 2, 388.0),
-    ("meta-llama/Llama-2-70b-hf", "A100-80GB", "qlora", 1, 466.0),
-    ("meta-llama/Llama-2-70b-hf", "A100-80GB", "qlora", 2, 426.0),
-]
-# LitGPT's config_hub/finetune/README.md: minutes on one A10G for 2,000 Alpaca examples, which have
-# about 110 tokens each.
-LITGPT = [
-    ("meta-llama/Llama-2-7b-hf", "lora", 4, 32.8),
-    ("meta-llama/Llama-2-7b-hf", "qlora", 4, 45.7),
+# Runs that are not among the rows: more of LitGPT's table (minutes on one A10G for 2,000 Alpaca
+# examples of about 110 tokens), and more of fms-acceleration's (tokens a second and GPU).
+LITGPT = "https://github.com/Lightning-AI/litgpt/blob/main/config_hub/finetune/README.md"
+MINUTES = [
     ("meta-llama/Meta-Llama-3-8B", "lora", 2, 14.8),
+    ("mistralai/Mistral-7B-v0.1", "lora", 4, 31.0),
     ("mistralai/Mistral-7B-v0.1", "qlora", 4, 44.8),
     ("microsoft/phi-2", "lora", 1, 3.8),
     ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "lora", 3, 8.1),
 ]
+RATES = [
+    ("mistralai/Mistral-7B-v0.1", "lora", 1, 3768),
+    ("mistralai/Mistral-7B-v0.1", "qlora", 1, 4046),
+    ("mistralai/Mistral-7B-v0.1", "lora", 2, 3542),
+    ("mistralai/Mistral-7B-v0.1", "qlora", 2, 1605),
+    ("mistralai/Mixtral-8x7B-v0.1", "qlora", 2, 1497),
+    ("mistralai/Mistral-7B-v0.1", "full", 1, 3014),
+]
 
 
-def given(name):
-    return table().gpu_time[name].value
+def run(model, gpu, method, num_gpus, tokens_per_second):
+    return PublishedRun(
+        model=model,
+        gpu=gpu,
+        method=method,
+        num_gpus=num_gpus,
+        tokens_per_second=tokens_per_second,
+        data="short",
+        source=LITGPT,
+    )
 
 
-def utilisation(model, gpu, method, tokens_per_second):
-    flops = given("flops_sft_full" if method == "full" else "flops_sft_lora")
-    peak = facts.gpu(gpu).bf16_dense_tflops * 1e12
-    return flops * shape_of(model).active_params * tokens_per_second / peak
+def lies_in_range(one):
+    rate = utilisation(one.method, one.num_gpus > 1)
+    return rate.low <= reached(one) <= rate.high
 
 
-@pytest.mark.parametrize(("model", "gpu", "method", "num_gpus", "tokens_per_second"), PUBLISHED)
-def test_published_throughputs_lie_in_the_range(model, gpu, method, num_gpus, tokens_per_second):
-    low = given("utilisation_low" if num_gpus == 1 else "utilisation_low_sharded")
-    seen = utilisation(model, gpu, method, tokens_per_second)
-
-    assert low <= seen <= given("utilisation_high") * 1.01
+@pytest.mark.parametrize(("model", "method", "epochs", "minutes"), MINUTES)
+def test_published_durations_that_no_row_holds_lie_in_the_range(model, method, epochs, minutes):
+    assert lies_in_range(run(model, "A10G", method, 1, 2000 * 110 * epochs / (minutes * 60)))
 
 
-@pytest.mark.parametrize(("model", "method", "epochs", "minutes"), LITGPT)
-def test_published_durations_on_short_examples_lie_in_the_range(model, method, epochs, minutes):
-    seen = utilisation(model, "A10G", method, 2000 * 110 * epochs / (minutes * 60))
+@pytest.mark.parametrize(("model", "method", "num_gpus", "rate"), RATES)
+def test_published_rates_that_no_row_holds_lie_in_the_range(model, method, num_gpus, rate):
+    assert lies_in_range(run(model, "A100-80GB", method, num_gpus, rate))
 
-    assert given("utilisation_low") <= seen <= given("utilisation_high")
+
+def test_ten_times_the_fastest_published_rate_lies_outside():
+    assert not lies_in_range(run("mistralai/Mistral-7B-v0.1", "A100-80GB", "lora", 1, 33_190))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_every_range_rests_on_several_published_runs(method, is_sharded):
+    rate = utilisation(method, is_sharded)
+
+    assert rate.num_runs >= 2
+    assert 0 < rate.low < rate.high < 0.7
 
 
 def test_the_plan_of_a_launch_reckons_with_like_rates():
     slow, fast = (
         share / estimates.FLOPS_PER_PARAM_TOKEN["lora"] for share in estimates.GPU_UTILISATION
     )
-    lowest, highest = (
-        given(name) / given("flops_sft_lora") for name in ("utilisation_low", "utilisation_high")
-    )
+    rate = utilisation("lora", is_sharded=False)
 
-    assert lowest <= slow <= highest <= 1.2 * fast
+    assert rate.low / flops("sft", "lora") <= slow
+    assert fast <= 1.2 * rate.high / flops("sft", "lora")
 
 
 def test_hours_follow_from_parameters_tokens_and_the_peak_rate():
@@ -83,8 +91,9 @@ def test_hours_follow_from_parameters_tokens_and_the_peak_rate():
 
     assert time.num_gpus == 1
     assert "1 epoch" in time.assumptions[0]
-    assert time.hours_low == pytest.approx(hours_at_peak / 0.62, rel=0.05)
-    assert time.hours_high == pytest.approx(hours_at_peak / 0.1, rel=0.05)
+    rate = utilisation("lora", is_sharded=False)
+    assert time.hours_low == pytest.approx(hours_at_peak / rate.high, rel=0.05)
+    assert time.hours_high == pytest.approx(hours_at_peak / rate.low, rel=0.05)
 
 
 def test_the_method_and_the_memory_are_those_of_suggest_lora_config():
