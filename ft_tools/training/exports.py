@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.publish import write_file
-from ft_tools.training.plan import SftPlan, TrainingPlan
+from ft_tools.training import llama_factory
+from ft_tools.training.plan import TrainingPlan
 
 FOLDER = "exports"
 TEMPLATE = "trl_script.txt"
+ENGINE = "deepspeed.json"
 # What only this package's own loop reads.
 NOT_EXPORTED = {"chat_template_path", "report_to", "completion_only_loss", "assistant_only_loss"}
 
@@ -22,19 +24,23 @@ def write_exports(folder: Path, plan: TrainingPlan) -> list[Path]:
     """Write the plan for other trainers into a folder that exists.
 
     Returns:
-        The files written. LLaMA-Factory takes no pairs of message lists, so a preference plan has
-        none for it.
+        The files written; none for LLaMA-Factory where it has no words for the plan.
     """
     texts = {
         "train.py": script(plan),
         "trl.yaml": yaml(trl_arguments(plan), _trl_heading(plan)),
         "axolotl.yaml": yaml(axolotl_arguments(plan), "axolotl train axolotl.yaml"),
     }
-    if isinstance(plan, SftPlan) and plan.dataset.format == "messages":
-        texts["llama_factory.yaml"] = yaml(
-            llama_factory_arguments(plan), "llamafactory-cli train llama_factory.yaml"
-        )
-        texts["dataset_info.json"] = json.dumps(_llama_factory_datasets(plan), indent=1)
+    if plan.place.sharding in {"zero2", "zero3"}:
+        texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
+    if llama_factory.can_say(plan):
+        heading = "llamafactory-cli train llama_factory.yaml"
+        if plan.task == "dpo":
+            texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan)
+            heading = f"python {llama_factory.DATA_SCRIPT} && {heading}"
+        arguments = llama_factory.arguments(plan) | _several(plan)
+        texts["llama_factory.yaml"] = yaml(arguments, heading)
+        texts["dataset_info.json"] = json.dumps(llama_factory.datasets(plan), indent=1)
     for name, text in texts.items():
         write_file(folder / name, text)
     return [folder / name for name in texts]
@@ -62,6 +68,7 @@ def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
         "eval_strategy": "no",
         "eval_steps": None,
         "use_cpu": plan.device.name == "cpu" or None,
+        **_several(plan),
     }
     if plan.task == "sft" and plan.dataset.format == "messages":
         arguments["assistant_only_loss"] = True
@@ -116,40 +123,7 @@ def axolotl_arguments(plan: TrainingPlan) -> dict[str, Any]:
         arguments |= {"rl": "dpo", "rl_beta": training["beta"]}
     if plan.peft is not None:
         arguments |= _axolotl_adapter(plan, plan.peft)
-    return arguments
-
-
-def llama_factory_arguments(plan: TrainingPlan) -> dict[str, Any]:
-    """Return the keys of a LLaMA-Factory configuration; the tokenizer's own template is used."""
-    training = plan.training
-    arguments: dict[str, Any] = {
-        "model_name_or_path": plan.model.load_from,
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full" if plan.method == "full" else "lora",
-        "dataset_dir": ".",
-        "dataset": "train",
-        "eval_dataset": "validation" if plan.validation else None,
-        "cutoff_len": training.get("max_length"),
-        "packing": bool(training.get("packing")),
-        "output_dir": "llama-factory-output",
-        **_common(plan),
-        "bf16": plan.device.precision == "bfloat16",
-        "fp16": plan.device.precision == "float16",
-    }
-    if plan.peft is not None:
-        targets = plan.peft["target_modules"]
-        arguments |= {
-            "lora_rank": plan.peft["r"],
-            "lora_alpha": plan.peft["lora_alpha"],
-            "lora_dropout": plan.peft["lora_dropout"],
-            "lora_target": "all" if targets == "all-linear" else ",".join(_as_list(targets)),
-            "use_rslora": plan.peft.get("use_rslora", False),
-            "use_dora": plan.peft.get("use_dora", False),
-        }
-    if plan.quantization is not None:
-        arguments |= {"quantization_bit": 4, "double_quantization": True}
-    return arguments
+    return arguments | _axolotl_several(plan)
 
 
 def script(plan: TrainingPlan) -> str:
@@ -172,6 +146,20 @@ def script(plan: TrainingPlan) -> str:
     return template.replace("KIND", kind).replace("# CONSTANTS\n", constants)
 
 
+def _several(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the keys by which transformers' trainer spreads a model over several processes."""
+    if plan.place.sharding == "fsdp":
+        return {"fsdp": True, "fsdp_config": plan.place.engine}
+    return {"deepspeed": ENGINE} if plan.place.engine else {}
+
+
+def _axolotl_several(plan: TrainingPlan) -> dict[str, Any]:
+    if plan.place.sharding == "fsdp":
+        rest = {name: value for name, value in plan.place.engine.items() if name != "version"}
+        return {"fsdp_version": plan.place.engine["version"], "fsdp_config": rest}
+    return _several(plan)
+
+
 def _script_training(plan: TrainingPlan) -> dict[str, Any]:
     arguments = _training(plan)
     arguments.pop("gradient_checkpointing", None)
@@ -183,6 +171,7 @@ def _script_training(plan: TrainingPlan) -> dict[str, Any]:
         "load_best_model_at_end": plan.patience is not None,
         "use_cpu": plan.device.name == "cpu",
         "dataloader_pin_memory": plan.device.name != "cpu",
+        **_several(plan),
     }
 
 
@@ -192,26 +181,6 @@ def _training(plan: TrainingPlan) -> dict[str, Any]:
         "bf16": plan.device.precision == "bfloat16",
         "fp16": plan.device.precision == "float16",
     }
-
-
-def _common(plan: TrainingPlan) -> dict[str, Any]:
-    names = (
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "learning_rate",
-        "lr_scheduler_type",
-        "warmup_steps",
-        "num_train_epochs",
-        "max_steps",
-        "weight_decay",
-        "optim",
-        "logging_steps",
-        "eval_strategy",
-        "eval_steps",
-        "save_steps",
-        "seed",
-    )
-    return {name: plan.training[name] for name in names if name in plan.training}
 
 
 def _trl_heading(plan: TrainingPlan) -> str:
@@ -254,16 +223,6 @@ def _axolotl_adapter(plan: TrainingPlan, peft: dict[str, Any]) -> dict[str, Any]
         "peft_use_rslora": peft.get("use_rslora") or None,
         "peft_use_dora": peft.get("use_dora") or None,
     }
-
-
-def _llama_factory_datasets(plan: TrainingPlan) -> dict[str, Any]:
-    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
-    tags |= {"assistant_tag": "assistant", "system_tag": "system"}
-    shape = {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
-    paths = {"train": plan.dataset.path}
-    if plan.validation is not None:
-        paths["validation"] = plan.validation.path
-    return {name: {"file_name": path, **shape} for name, path in paths.items()}
 
 
 def _as_list(targets: Any) -> list[str]:

@@ -2,10 +2,14 @@
 
 import ast
 import json
+import subprocess
+import sys
 
 import pytest
 
-from ft_tools.training import exports
+from ft_tools.launchers.options import parse
+from ft_tools.launchers.place import place_of
+from ft_tools.training import exports, llama_factory
 from ft_tools.training.launch import launch_sft, plan_dpo, plan_sft
 from tests.unit.test_training_launch import dpo, files, sft
 
@@ -27,7 +31,7 @@ def plan(files):
 def test_the_effective_batch_and_the_rate_are_the_same_everywhere(plan):
     trl = exports.trl_arguments(plan)
     axolotl = exports.axolotl_arguments(plan)
-    factory = exports.llama_factory_arguments(plan)
+    factory = llama_factory.arguments(plan)
     batches = {
         trl["per_device_train_batch_size"] * trl["gradient_accumulation_steps"],
         axolotl["micro_batch_size"] * axolotl["gradient_accumulation_steps"],
@@ -52,6 +56,43 @@ def test_preferences_are_named_as_each_trainer_names_them(files):
     assert (axolotl["rl"], axolotl["rl_beta"]) == ("dpo", 0.2)
     assert exports.trl_arguments(plan)["beta"] == 0.2
     assert "assistant_only_loss" not in exports.trl_arguments(plan)
+
+
+def test_pairs_become_what_llama_factory_reads(files, tmp_path):
+    plan = plan_dpo(dpo(training={"beta": 0.2, "loss_type": ["ipo"]}))
+    written = {path.name: path for path in exports.write_exports(tmp_path, plan)}
+    said = parsed(written["llama_factory.yaml"].read_text())
+    assert (said["stage"], said["pref_beta"], said["pref_loss"]) == ("dpo", 0.2, "ipo")
+    script = written[llama_factory.DATA_SCRIPT]
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True)
+    (about,) = json.loads(written["dataset_info.json"].read_text()).values()
+    rows = [json.loads(line) for line in (tmp_path / about["file_name"]).read_text().splitlines()]
+    assert len(rows) == plan.dataset.num_examples
+    assert about["ranking"] is True
+    assert rows[0][about["columns"]["messages"]] == [
+        {"role": "user", "content": "Where is parcel 0?"}
+    ]
+    assert rows[0][about["columns"]["chosen"]]["content"] == "Parcel 0 is in Oslo."
+    assert rows[0][about["columns"]["rejected"]]["content"] == "Parcel 0? No idea."
+
+
+@pytest.mark.parametrize("loss", [["apo_zero"], ["sigmoid", "sft"]])
+def test_a_loss_that_llama_factory_does_not_have_is_not_exported_as_another(files, loss):
+    plan = plan_dpo(dpo(training={"loss_type": loss}))
+    assert not llama_factory.can_say(plan)
+
+
+@pytest.mark.parametrize("sharding", ["fsdp", "zero2", "zero3"])
+def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
+    options = parse("slurm", {"processes": 4, "sharding": sharding, "gpu": "A100-80GB"})
+    many = plan.model_copy(update={"place": place_of("slurm", options)})
+    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, many)}
+    assert (exports.ENGINE in written) is (sharding != "fsdp")
+    axolotl = parsed(written["axolotl.yaml"])
+    assert axolotl.get("fsdp_version") == (2 if sharding == "fsdp" else None)
+    assert axolotl.get("deepspeed") == (None if sharding == "fsdp" else exports.ENGINE)
+    assert many.effective_batch == 4 * plan.effective_batch
+    ast.parse(written["train.py"])
 
 
 def test_every_written_file_parses_and_the_script_is_python(plan, tmp_path):

@@ -1,0 +1,141 @@
+"""Exported plans, read by the schemas and parsers of the tools that would train them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ft_tools.launchers.options import parse
+from ft_tools.launchers.place import place_of
+from ft_tools.training import exports
+from ft_tools.training.planning import plan_dpo, plan_sft
+from tests.cluster.conftest import environment_with
+from tests.tiny.trainings import DpoRequest, SftRequest, conversations, pairs, write_jsonl
+
+# Only what their schemas import; torch, transformers and TRL are those of this package.
+AXOLOTL = ("axolotl==0.19.0", "pillow", "colorama", "addict", "python-dotenv", "posthog",
+           "backoff", "distro", "art", "fastcore", "einops")  # fmt: skip
+LLAMA_FACTORY = ("llamafactory==0.9.5", "omegaconf", "antlr4-python3-runtime==4.9.3")
+READ_AXOLOTL = """
+import json, sys, yaml
+from axolotl.utils.schemas.config import AxolotlInputConfig
+given = yaml.safe_load(open("axolotl.yaml"))
+read = AxolotlInputConfig(**given)
+unknown = sorted(set(given) - set(AxolotlInputConfig.model_fields))
+print(json.dumps({"unknown": unknown, "rate": read.learning_rate, "r": read.lora_r,
+                  "rl": read.rl and read.rl.value, "fsdp": bool(read.fsdp_config),
+                  "deepspeed": read.deepspeed}))
+"""
+READ_LLAMA_FACTORY = """
+import json, sys
+from llamafactory.hparams import get_train_args
+model, data, training, tuning, _ = get_train_args()
+print(json.dumps({"rate": training.learning_rate, "r": tuning.lora_rank, "stage": tuning.stage,
+                  "batch": training.per_device_train_batch_size
+                           * training.gradient_accumulation_steps,
+                  "loss": tuning.pref_loss, "cutoff": data.cutoff_len}))
+"""
+# The package's own start would load torchaudio and the like; the reader of data needs none of it.
+READ_PAIRS = """
+import importlib.util, json, sys, types
+package = types.ModuleType("llamafactory.data")
+package.__path__ = [importlib.util.find_spec("llamafactory").submodule_search_locations[0] + "/data"]
+sys.modules["llamafactory.data"] = package
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.data.converter import get_dataset_converter
+from llamafactory.hparams import get_train_args
+_, data, _, _, _ = get_train_args()
+(about,) = get_dataset_list(data.dataset, data.dataset_dir)
+convert = get_dataset_converter(about.formatting, about, data)
+rows = [json.loads(line) for line in open(about.dataset_name)]
+print(json.dumps([convert(row) for row in rows[:1]]))
+"""
+
+
+@pytest.fixture(scope="session")
+def axolotl():
+    return environment_with("axolotl", *AXOLOTL, options=["--no-deps"])
+
+
+@pytest.fixture(scope="session")
+def llama_factory():
+    return environment_with("llama-factory", *LLAMA_FACTORY, options=["--no-deps"])
+
+
+@pytest.fixture
+def supervised(workspace, tiny_model_in):
+    return plan_sft(
+        SftRequest(
+            model=tiny_model_in,
+            dataset=write_jsonl(workspace / "train.jsonl", conversations(32)),
+            validation=write_jsonl(workspace / "held_out.jsonl", conversations(8, first=100)),
+            training={"num_train_epochs": 2},
+            peft={"r": 64},
+        )
+    )
+
+
+@pytest.fixture
+def preferred(workspace, tiny_model_in):
+    dataset = write_jsonl(workspace / "pairs.jsonl", pairs(20))
+    training = {"loss_type": ["ipo"]}
+    return plan_dpo(DpoRequest(model=tiny_model_in, dataset=dataset, training=training))
+
+
+def read(code, bin_folder, folder, *arguments):
+    """Run a reader with the installed tool and this package's own libraries; its last line."""
+    (packages,) = (bin_folder.parent / "lib").glob("python3*/site-packages")
+    around = os.environ | {"PYTHONPATH": str(packages), "DISABLE_VERSION_CHECK": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=around,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def on_four_gpus(plan, sharding):
+    options = parse("slurm", {"processes": 4, "sharding": sharding, "gpu": "A100-80GB"})
+    return plan.model_copy(update={"place": place_of("slurm", options)})
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp", "zero3"])
+def test_axolotl_knows_every_key_and_reads_the_same_numbers(
+    axolotl, supervised, tmp_path, sharding
+):
+    exports.write_exports(tmp_path, on_four_gpus(supervised, sharding))
+    said = read(READ_AXOLOTL, axolotl, tmp_path)
+    assert said["unknown"] == []
+    assert (said["rate"], said["r"]) == (2e-4, 64)
+    assert said["fsdp"] is (sharding == "fsdp")
+    assert said["deepspeed"] == (exports.ENGINE if sharding == "zero3" else None)
+
+
+def test_axolotl_reads_preferences(axolotl, preferred, tmp_path):
+    exports.write_exports(tmp_path, preferred)
+    said = read(READ_AXOLOTL, axolotl, tmp_path)
+    assert (said["unknown"], said["rl"], said["rate"]) == ([], "dpo", 5e-6)
+
+
+def test_llama_factory_reads_the_same_numbers(llama_factory, supervised, tmp_path):
+    exports.write_exports(tmp_path, supervised)
+    said = read(READ_LLAMA_FACTORY, llama_factory, tmp_path, "llama_factory.yaml")
+    assert (said["stage"], said["rate"], said["r"], said["batch"]) == ("sft", 2e-4, 64, 16)
+
+
+def test_llama_factory_reads_preferences_and_their_pairs(llama_factory, preferred, tmp_path):
+    exports.write_exports(tmp_path, preferred)
+    said = read(READ_LLAMA_FACTORY, llama_factory, tmp_path, "llama_factory.yaml")
+    assert (said["stage"], said["loss"], said["rate"]) == ("dpo", "ipo", 5e-6)
+    subprocess.run([sys.executable, "llama_factory_data.py"], cwd=tmp_path, check=True)
+    (pair,) = read(READ_PAIRS, llama_factory, tmp_path, "llama_factory.yaml")
+    assert [m["content"] for m in pair["_response"]] == [
+        "The parcel is late.",
+        "I do not know.",
+    ]
