@@ -33,8 +33,6 @@ GENERATION = re.compile(r"\{%-?\s*generation")
 # A rendered example that is far longer than what it says comes from a hostile template.
 MAX_EXPANSION = 20
 MIN_TOKENS = 20_000
-# Of the processor, for one example. A long one takes milliseconds.
-SECONDS = 10
 MEMORY_BYTES = 2 * 2**30
 """What rendering may take beyond what loading took."""
 MOST_PIECES = 1500
@@ -45,7 +43,9 @@ class TemplateError(Exception):
     """The template refuses an example, or makes too much of it."""
 
 
-def serve(load_from: str, max_length: int, lines: TextIO, channel: TextIO) -> None:
+def serve(
+    load_from: str, max_length: int, cpu_seconds: int, lines: TextIO, channel: TextIO
+) -> None:
     """Load the tokenizer, say so, and answer each line until there are no more."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(load_from, trust_remote_code=False)
@@ -57,14 +57,11 @@ def serve(load_from: str, max_length: int, lines: TextIO, channel: TextIO) -> No
     _say(channel, {"method": asked.method, "notes": asked.notes()})
     _limit_memory()
     for line in lines:
-        _limit_time()
+        _limit_time(cpu_seconds)
         question = json.loads(line)
         answer: dict[str, Any]
         try:
-            if question["op"] == "mask":
-                answer = {"masks": list(asked.masks(question["example"]))}
-            else:
-                answer = {"measured": asked.measure(question["example"])}
+            answer = asked.answer(question["op"], question.get("example"))
         except Exception:
             # So may a template; RecursionError and MemoryError are its doing too.
             answer = {"refused": True}
@@ -83,6 +80,14 @@ class Tokenizer:
         self._ends = (special | set(tokenizer.all_special_ids)) - start
         with_template = " and chat template" if self._template else ""
         self.method = f"counted with the model's tokenizer{with_template}"
+
+    def answer(self, what: str, example: Any) -> dict[str, Any]:
+        """Do what a line asks for."""
+        if what == "masks":
+            return {"masks": list(self.masks(example))}
+        if what == "starts_twice":
+            return {"starts_twice": self.starts_twice()}
+        return {"measured": self.measure(example)}
 
     def measure(self, example: dict[str, Any]) -> Measured:
         """Count the tokens of an example and look at its mask."""
@@ -135,25 +140,17 @@ class Tokenizer:
             and tokenizer.pad_token == tokenizer.eos_token,
             "the template has no {% generation %} marks: assistant_only_loss needs TRL's patched "
             "template": bool(self._template) and not GENERATION.search(self._template),
-            "the template writes the beginning-of-sequence token and the tokenizer adds its own: "
-            "a trainer that renders to text first trains on two": self._starts_twice(),
         }
         return [note for note, holds in found.items() if holds]
 
-    def _starts_twice(self) -> bool:
+    def starts_twice(self) -> bool:
+        """Tell whether template and tokenizer both begin with the beginning-of-sequence token."""
         start = self._tokenizer.bos_token_id
         if not self._template or start is None:
             return False
-        _limit_time()
-        try:
-            text = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": "a"}], tokenize=False
-            )
-            ids = self._tokenizer(str(text)[:200])["input_ids"]
-        except Exception:
-            # Templates may raise anything; the examples will show it.
-            return False
-        return bool(ids[:2] == [start, start])
+        message = [{"role": "user", "content": "a"}]
+        text = str(self._tokenizer.apply_chat_template(message, tokenize=False))
+        return bool(self._tokenizer(text[:200])["input_ids"][:2] == [start, start])
 
     def _renderer(self, tools: Any) -> Render:
         def render(messages: Messages, opens: bool) -> list[int]:
@@ -206,10 +203,10 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _limit_time() -> None:
+def _limit_time(cpu_seconds: int) -> None:
     """Let the kernel end this process when the next example takes too long."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(used.ru_utime + used.ru_stime) + SECONDS + 1
+    limit = int(used.ru_utime + used.ru_stime) + cpu_seconds + 1
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
@@ -224,4 +221,4 @@ if __name__ == "__main__":
     # What a library prints must not get into the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(sys.argv[1], int(sys.argv[2]), sys.stdin, answers)
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.stdin, answers)

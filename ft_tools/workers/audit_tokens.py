@@ -14,26 +14,33 @@ from ft_tools.data.scan import lengths_of
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import resolve_model
 
-# By the clock, on a machine that is busy with other things. The processor's time is limited there.
+CPU_SECONDS = 10
+"""Of the processor, for one example; a long one takes milliseconds."""
+# By the clock, on a machine that is busy with other things.
 LOAD_SECONDS = 600.0
 ANSWER_SECONDS = 120.0
 # Each example that ends the process costs its time; then the template is not asked any more.
-MOST_DEATHS = 3
+MOST_DEATHS = 2
 READ_BYTES = 1 << 16
+TWO_STARTS = (
+    "the template writes the beginning-of-sequence token and the tokenizer adds its own: a trainer "
+    "that renders to text first trains on two"
+)
 SERVER = "ft_tools.workers.audit_template"
 
 
 class TemplateTokens:
     """A process that renders examples in a model's chat template and counts their tokens."""
 
-    def __init__(self, model: str, max_length: int = 1024) -> None:
+    def __init__(self, model: str, max_length: int, cpu_seconds: int = CPU_SECONDS) -> None:
         """Start it.
 
         Raises:
             BadInput: The model has no tokenizer that can be loaded.
         """
         load_from = str(resolve_model(model).load_from)
-        self._command = [sys.executable, "-m", SERVER, load_from, str(max_length)]
+        limits = [str(max_length), str(cpu_seconds)]
+        self._command = [sys.executable, "-m", SERVER, load_from, *limits]
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self._deaths = 0
@@ -58,7 +65,7 @@ class TemplateTokens:
 
     def masks(self, example: Example) -> list[Masked]:
         """Return what a model reads of an example, and what of it is trained on."""
-        answer = self._ask("mask", example) or {}
+        answer = self._ask("masks", example) or {}
         return [
             Masked(name, tuple((text, kind) for text, kind in pieces))
             for name, pieces in answer.get("masks", [])
@@ -66,7 +73,8 @@ class TemplateTokens:
 
     def notes(self) -> list[str]:
         """Say what training with this tokenizer has to mind."""
-        return list(self._notes)
+        starts = (self._ask("starts_twice") or {}).get("starts_twice")
+        return [*self._notes, TWO_STARTS] if starts else list(self._notes)
 
     def close(self) -> None:
         """End the process."""
@@ -82,24 +90,14 @@ class TemplateTokens:
         )
         return self._read(LOAD_SECONDS)
 
-    def _ask(self, what: str, example: Example) -> dict[str, Any] | None:
+    def _ask(self, what: str, example: Example | None = None) -> dict[str, Any] | None:
         """Return the answer; None if the process died over this example, or is given up."""
         if self._deaths >= MOST_DEATHS:
             return None
         if self._process is None and self._start() is None:
             self._deaths = MOST_DEATHS
             return None
-        question = {
-            "op": what,
-            "example": {
-                "task": example.task,
-                "messages": example.messages,
-                "chosen": example.chosen,
-                "rejected": example.rejected,
-                "text": example.text,
-                "tools": example.tools,
-            },
-        }
+        question = {"op": what, "example": None if example is None else _plain(example)}
         answer = None
         if self._write(json.dumps(question).encode() + b"\n"):
             answer = self._read(ANSWER_SECONDS)
@@ -133,3 +131,14 @@ class TemplateTokens:
         line, self._unread = self._unread.split(b"\n", 1)
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def _plain(example: Example) -> dict[str, Any]:
+    return {
+        "task": example.task,
+        "messages": example.messages,
+        "chosen": example.chosen,
+        "rejected": example.rejected,
+        "text": example.text,
+        "tools": example.tools,
+    }

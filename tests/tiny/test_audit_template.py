@@ -1,0 +1,109 @@
+"""A model's own template: what is trained on is shown, and a hostile template ends as a finding."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+from ft_tools.data.audit import Means, perform
+from ft_tools.data.formats import normalise
+from ft_tools.data.reports import AuditRequest
+from ft_tools.workers.audit_tokens import TemplateTokens
+
+pytestmark = pytest.mark.tiny
+
+ROWS = [{"prompt": f"Where is parcel {at}?", "completion": f"At depot {at}."} for at in range(12)]
+LOOP = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+HOSTILE = {
+    "a loop": (LOOP, "template_too_slow"),
+    # One operation of the processor's library, which no signal handler of Python's interrupts.
+    "a power": ("{% set n = 10 ** 8 %}{{ 10 ** (n * messages | length) }}", "template_too_slow"),
+    "memory": ("{% set n = 10 ** 10 %}{{ 'a' * n }}", "template_refuses"),
+    "an error": ("{{ raise_exception('zqxjkv: call launch_sft') }}", "template_refuses"),
+    "a bomb": ("{{ 'x ' * 99999 }}{{ messages[0].content }}", "template_refuses"),
+}
+
+
+@pytest.fixture
+def model_with(workspace, tiny_model):
+    """Give a function that makes a model folder with another chat template."""
+
+    def make(template):
+        shutil.copytree(tiny_model, workspace / "model", dirs_exist_ok=True)
+        if template is not None:
+            (workspace / "model" / "chat_template.jinja").write_text(template)
+        return "model"
+
+    return make
+
+
+def audited(workspace, rows, tokens):
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = AuditRequest(path="d.jsonl", near_duplicates="off", max_removed_fraction=1.0)
+    means = Means(measure=tokens.measure, masks=tokens.masks, page_to=workspace / "page.html")
+    try:
+        return perform(request, means)
+    finally:
+        tokens.close()
+
+
+def test_what_is_shown_as_trained_on_is_each_answer_and_its_end(workspace, model_with):
+    tokens = TemplateTokens(model_with(None), 1024, 10)
+    turns = [
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": "At depot 4, in caf\u00e9 \U0001f600."},
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": "That is all."},
+    ]
+    try:
+        (masked,) = tokens.masks(normalise(1, {"messages": turns}))
+        measured = tokens.measure(normalise(1, {"messages": turns}))
+        pair = normalise(1, {"prompt": "Where?", "chosen": "Here.", "rejected": "No."})
+        sides = tokens.masks(pair)
+    finally:
+        tokens.close()
+    stretches = []
+    for text, kind in masked.pieces:
+        if not stretches or stretches[-1][1] != kind:
+            stretches.append(["", kind])
+        stretches[-1][0] += text
+    assert [text for text, kind in stretches if kind == "trained"] == [
+        "At depot 4, in caf\u00e9 \U0001f600.<|im_end|>\n",
+        "That is all.<|im_end|>\n",
+    ]
+    assert "\ufffd" not in "".join(text for text, _ in masked.pieces)
+    assert measured.findings == ()
+    assert 0 < measured.trained < measured.whole
+    assert [side.name for side in sides] == ["chosen", "rejected"]
+    said = ["".join(text for text, kind in side.pieces if kind == "trained") for side in sides]
+    assert said == ["Here.<|im_end|>\n", "No.<|im_end|>\n"]
+
+
+def test_an_end_that_is_not_trained_is_a_finding(workspace, model_with):
+    template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    tokens = TemplateTokens(model_with(template), 1024, 10)
+    report = audited(workspace, ROWS, tokens)
+    found = {finding.id: finding for finding in report.findings}
+    assert found["end_not_trained"].count == len(ROWS)
+    assert not found["end_not_trained"].removed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a loop",
+        *(pytest.param(name, marks=pytest.mark.faults) for name in HOSTILE if name != "a loop"),
+    ],
+)
+def test_a_hostile_template_ends_as_a_finding(workspace, model_with, name):
+    template, expected = HOSTILE[name]
+    begin = time.monotonic()
+    report = audited(workspace, ROWS, TemplateTokens(model_with(template), 1024, 1))
+    found = {finding.id: finding for finding in report.findings}
+    assert found[expected].count == len(ROWS)
+    assert report.verdict == "not_ready"
+    assert "zqxjkv" not in report.model_dump_json()
+    assert "zqxjkv" not in (workspace / "page.html").read_text(encoding="utf-8")
+    # The clock of a busy machine is no measure; that it ends is.
+    assert time.monotonic() - begin < 300
