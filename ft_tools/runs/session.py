@@ -35,6 +35,7 @@ ETA_STEPS = 10
 ETA_SECONDS = 30.0
 RUN_FAILED = 5
 CAUSES = 20
+LIMITS = {errno.EMFILE: "open files", errno.ENFILE: "open files", errno.EAGAIN: "processes"}
 # Less than this is free after a failure: the disk was full, whatever the exception said.
 FULL_BYTES = 64 * 1024
 
@@ -92,6 +93,11 @@ class Session:
     def ended_before(self) -> Why | None:
         """Return why the attempt before this one ended; None for the first."""
         return self._status.ended_before
+
+    @property
+    def if_out_of_memory(self) -> str:
+        """Return what the worker has said it does when memory runs out; empty if nothing."""
+        return self._status.if_out_of_memory
 
     def heartbeat(self, stalled_after_seconds: float | None = None) -> None:
         """Say that the worker lives, and after how long a silence it is to be called stalled."""
@@ -251,6 +257,8 @@ def _record_failure(session: Session, error: BaseException) -> int:
         error = full
         directory.free_reserve(session.run_dir)
     state, reason, failure = _diagnosis(error)
+    if failure.code == "out_of_memory" and session.if_out_of_memory:
+        failure = failure.model_copy(update={"hint": session.if_out_of_memory})
     with contextlib.suppress(DiskFull):
         session.end(state, reason, failure)
     return getattr(error, "exit_code", RUN_FAILED)
@@ -266,6 +274,11 @@ def _diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
         message = "out of memory"
         failure = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
         return "failed", "out_of_memory", failure
+    if isinstance(error, OSError) and error.errno in LIMITS:
+        what = LIMITS[error.errno]
+        hint = f"raise the limit of {what} (ulimit), or end other programs; then resume_run"
+        failure = RunError(code="limit_reached", message=f"too many {what}", hint=hint)
+        return "failed", "crash", failure
     if isinstance(error, FineTuningError):
         reason: Why | None = "diverged" if error.code == "diverged" else None
         return "failed", reason, RunError(code=error.code, message=redact(str(error)))
@@ -283,7 +296,7 @@ def _disk_full(session: Session, error: BaseException) -> DiskFull | None:
             break
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             break
-        if os.strerror(errno.ENOSPC) in str(cause):
+        if any(os.strerror(number) in str(cause) for number in NO_SPACE):
             break
         cause = cause.__cause__ or cause.__context__
     else:

@@ -156,7 +156,7 @@ def _plan_parts(
             *audit_warnings,
         ],
     }
-    tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
+    tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * min(epochs, declared))
     return parts | {"estimate": _estimate(task, request, parts, steps, tokens, vram)}
 
 

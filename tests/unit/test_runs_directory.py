@@ -165,6 +165,16 @@ def test_a_held_run_is_stalled_after_silence_on_the_monotonic_clock(run_dir, mon
     os.close(lock)
 
 
+def test_a_worker_says_what_silence_is_too_long(run_dir, monkeypatch):
+    directory.write_status(run_dir, Status(state="running", stalled_after_seconds=62.0))
+    lock = locks.take(run_dir / locks.OWNER)
+    now = directory.time.monotonic()
+    for silence, state in ((61.0, "running"), (63.0, "stalled")):
+        monkeypatch.setattr(directory.time, "monotonic", lambda s=silence: now + s)
+        assert settled(run_dir)[1] == state
+    os.close(lock)
+
+
 def test_a_clock_that_is_set_makes_no_run_stall(run_dir, monkeypatch):
     directory.write_status(run_dir, Status(state="running"))
     lock = locks.take(run_dir / locks.OWNER)
@@ -253,3 +263,21 @@ def test_memory_kills_are_counted_where_the_kernel_counts(tmp_path, monkeypatch)
     first.mkdir(parents=True)
     (first / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
     assert memory.oom_kills() == 1
+
+
+def test_free_memory_is_that_of_the_group_when_it_has_a_limit(tmp_path, monkeypatch):
+    groups = tmp_path / "cgroup"
+    groups.write_text("0::/three\n")
+    monkeypatch.setattr(memory, "OWN_GROUPS", groups)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "sys")
+    of_machine = memory.free_fraction()
+    assert 0.0 < of_machine <= 1.0
+    group = tmp_path / "sys" / "three"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("max\n")
+    (group / "memory.current").write_text("900000\n")
+    assert memory.free_fraction() == pytest.approx(of_machine, abs=0.05)
+    (group / "memory.max").write_text("1000000\n")
+    assert memory.free_fraction() == pytest.approx(min(of_machine, 0.1), abs=1e-6)
+    (group / "memory.stat").write_text("anon 1\ninactive_file 100000\nactive_file 7\n")
+    assert memory.free_fraction() == pytest.approx(0.2)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ft_tools.training.health import health_signals, is_diverged
+from ft_tools.training.health import WATCHED, health_signals, is_diverged
 
 
 def rows(**series):
@@ -93,3 +93,25 @@ def test_preference_rewards_are_watched():
     assert "preferences_memorised" in signals("dpo", loss=[0.05] * 10, **learnt)
     assert "preferences_memorised" not in signals("dpo", loss=[0.3] * 10, **learnt)
     assert "chosen_reward_falls" not in signals("sft", **falling)
+
+
+def test_steps_that_take_twice_as_long_as_at_the_start_are_seen():
+    assert "slower" in signals(step_seconds=[9.0] + [1.0] * 10 + [2.01] * 10)
+    assert "slower" not in signals(step_seconds=[9.0] + [1.0] * 10 + [2.0] * 10)
+    assert "slower" not in signals(step_seconds=[1.0] * 10 + [9.0] * 10)
+
+
+def test_little_free_memory_and_heat_are_seen_when_they_are_now():
+    assert "memory_pressure" in signals(memory_free_fraction=[0.5, 0.049])
+    assert "memory_pressure" not in signals(memory_free_fraction=[0.01, 0.05])
+    hot = {"temperature_celsius": [60.0, 96.0], "thermal_throttling": [0.0, 1.0]}
+    (found,) = health_signals(rows(**hot), "sft")
+    assert found.signal == "thermal_throttling"
+    assert "96 degrees" in found.observed
+    assert "thermal_throttling" not in signals(thermal_throttling=[1.0, 0.0])
+
+
+def test_every_signal_has_a_name_of_its_own_and_an_advice():
+    names = [watch.signal for watch in WATCHED]
+    assert len(set(names)) == len(names)
+    assert all(watch.advice for watch in WATCHED)

@@ -7,11 +7,12 @@ import pytest
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
+from ft_tools.launchers.place import Place
 from ft_tools.runs.plan import plan_hash
-from ft_tools.training.hardware import Device, find_device
+from ft_tools.training.hardware import Device, find_device, heat
 from ft_tools.training.launch import launch_dpo, launch_sft
-from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.training.memory import require_fit
+from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.training.requests import DpoRequest, SftRequest
 
 CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -106,8 +107,8 @@ def test_a_confirmation_of_another_plan_is_refused_and_writes_nothing(files):
     [
         ({"model": "absent"}, NotFound, "absent"),
         ({"dataset": "absent.jsonl"}, NotFound, "absent.jsonl"),
-        ({"backend": "slurm"}, Refused, "available now: local"),
-        ({"backend_options": {"nodes": 2}}, BadInput, "known: device"),
+        ({"backend_options": {"nodes": 2}}, BadInput, "backend_options.nodes=2 of local"),
+        ({"backend_options": {"colour": 2}}, BadInput, "colour"),
         ({"peft": {"r": -1}}, BadInput, "outside 1 to 1024"),
         ({"method": "full", "peft": {"r": 8}}, BadInput, "leave it empty"),
         ({"training": {"num_train_epochs": 2}}, Refused, "validation_unwatched"),
@@ -189,9 +190,8 @@ def test_a_plan_that_does_not_fit_the_card_is_refused_with_what_to_change():
 
     def fit(method, accepted, device=card, model=model):
         shape = None if method == "full" else {"r": 16, "target_modules": "all-linear"}
-        return require_fit(
-            model, "sft", method, shape, training, device, device.precision, accepted
-        )
+        asked = (model, "sft", method, shape, training, device, device.precision, accepted)
+        return require_fit(*asked, Place())
 
     with pytest.raises(Refused, match=r"does_not_fit: about .* GiB are needed"):
         fit("full", [])
@@ -216,3 +216,16 @@ def test_a_card_is_found_by_its_driver(files, monkeypatch, tmp_path):
     assert find_device().precision == "bfloat16"
     program.write_text("#!/bin/sh\nexit 9\n")
     assert find_device().name == "cpu"
+
+
+def test_the_heat_of_a_card_is_what_its_driver_says(monkeypatch, tmp_path):
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho '91, Not Active, Active'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert heat("cuda:0") == {"temperature_celsius": 91.0, "thermal_throttling": 1.0}
+    program.write_text("#!/bin/sh\necho '[N/A], [N/A], [N/A]'\n")
+    assert heat("cuda:0") == {}
+    assert set(heat("cpu")) <= {"temperature_celsius", "thermal_throttling"}

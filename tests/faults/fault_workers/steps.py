@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from ft_tools.publish import new_folder
 from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.training.patience import Patience
 
 STEP_SECONDS = 0.02
 
@@ -127,10 +129,55 @@ def held_then_die(session: Session, value: str) -> None:
 
 
 def fill_memory(session: Session, value: str) -> None:
-    """Take memory until the kernel objects."""
+    """Take memory until the kernel objects; an attempt after that has learnt."""
+    if session.ended_before == "out_of_memory":
+        return
+    session.update(if_out_of_memory="resume_run goes on with less")
     held = []
     while True:
         held.append(bytearray(os.urandom(2**20)) * 8)
+
+
+def dead_loop(session: Session, value: str) -> None:
+    """Make some steps, then spin without another word."""
+    quick_steps(session)
+    while True:
+        pass
+
+
+def deadlock(session: Session, value: str) -> None:
+    """Make some steps, then wait for a child that waits for this process."""
+    quick_steps(session)
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def quick_steps(session: Session) -> None:
+    """Make steps as a training does, and say what silence is too long."""
+    patience = Patience()
+    session.phase("steps")
+    for step in range(1, 40):
+        time.sleep(STEP_SECONDS)
+        patience.step_took(STEP_SECONDS)
+        session.heartbeat(patience.for_a_step())
+        session.progress(step, 1000)
+    session.update()
+
+
+def many_files(session: Session, value: str) -> None:
+    """Open more files than a process may."""
+    held = []
+    while True:
+        held.append(session.run_dir.joinpath("run.json").open("rb"))
+
+
+def many_processes(session: Session, value: str) -> None:
+    """Start more processes than the group may have."""
+    while True:
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
 
 
 def fill_disk(session: Session, value: str) -> None:
@@ -159,6 +206,10 @@ MOVES = {
         held_then_die,
         fill_memory,
         fill_disk,
+        dead_loop,
+        deadlock,
+        many_files,
+        many_processes,
     )
 }
 
