@@ -1,11 +1,13 @@
-"""Size, loss and speed of each format of the demo model, and what a merge takes beside PEFT's.
+"""Size, loss and speed of each format of the demo model, beside PEFT's and llama.cpp's own ways.
 
 `python benchmarks/quantize.py` writes quantize.json beside this file. Formats are made and measured
 by merge_and_quantize itself, on the demo model as it is; the merges run in processes of their own,
-so that the peak of one is not that of the other.
+so that the peak of one is not that of the other. The quantizers take turns in one process: the step
+of a run with its publishing, and llama.cpp's function alone.
 """
 
 import argparse
+import ctypes
 import importlib.metadata
 import json
 import os
@@ -14,24 +16,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.resources import files
 from pathlib import Path
 
+import llama_cpp
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from ft_tools import workspace
+from ft_tools import publish, workspace
 from ft_tools.models import demo
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
-from ft_tools.shipping import tensors
+from ft_tools.shipping import formats, tensors
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.workers import merging
+from ft_tools.workers import gguf_files, merging
 
 FORMATS = [
     "gguf:F16", "gguf:BF16", "gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:IQ4_XS",
-    "gguf:Q4_0", "gguf:Q3_K_M", "gguf:Q2_K", "bnb:nf4",
+    "gguf:Q4_0", "gguf:Q3_K_M", "gguf:Q2_K", "bnb:nf4", "fp8", "gptq:4",
 ]  # fmt: skip
 PACKAGES = ["torch", "transformers", "peft", "llama-cpp-python", "bitsandbytes", "gguf"]
 SHARD = "70MB"
@@ -54,6 +58,7 @@ def main() -> None:
         wait(demo.ensure())
         report = ship(arguments.formats)
         merges = measure_merges(Path(where), arguments.repeats)
+        quantizers = measure_quantizers(Path(where), arguments.repeats)
     result = {
         "machine": {
             "processor": platform.processor() or platform.machine(),
@@ -64,6 +69,7 @@ def main() -> None:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "model": demo.HUB_ID,
         "merge": merges,
+        "quantize_seconds": quantizers,
         "num_held_out_tokens": report["num_held_out_tokens"],
         "formats": [row(r) for r in report["formats"]],
     }
@@ -81,9 +87,13 @@ def wait(run_id):
     return None
 
 
-def ship(formats):
-    """Make and measure formats of the demo model."""
-    request = {"source": demo.HUB_ID, "formats": formats}
+def ship(names):
+    """Make and measure formats of the demo model; what needs text is calibrated on the demo's."""
+    data = Path(os.environ[workspace.VARIABLE]) / "tickets.jsonl"
+    data.write_bytes(files("ft_tools.demo_data").joinpath("tickets.jsonl").read_bytes())
+    request = {"source": demo.HUB_ID, "formats": names}
+    if any(formats.find(name).family == "environment" for name in names):
+        request |= {"calibration": data.name}
     agreed = merge_and_quantize(ShipRequest(**request)).plan_hash
     return wait(merge_and_quantize(ShipRequest(**request, confirm=agreed)).run_id)
 
@@ -91,8 +101,8 @@ def ship(formats):
 def row(result):
     """Keep the numbers of a format."""
     kept = {key: result[key] for key in ("format", "state", "size_bytes", "seconds", "error")}
-    kept |= {key: result[key] for key in ("fallbacks", "tensor_types", "tokens_per_second")}
-    return kept | {"quality": result["quality"]}
+    kept |= {key: result[key] for key in ("fallbacks", "fallback_tensors", "tensor_types")}
+    return kept | {key: result[key] for key in ("tokens_per_second", "quality")}
 
 
 def measure_merges(where, repeats):
@@ -117,6 +127,31 @@ def measure_merges(where, repeats):
         found[way] = {key: sorted(run[key] for run in runs)[repeats // 2] for key in runs[0]}
     found["bound_mib"] = 2 * found["largest_shard_mib"] + found["adapter_mib"]
     return found
+
+
+def measure_quantizers(where, repeats):
+    """Quantize the demo model to Q4_K_M in both ways, in turns; medians of seconds."""
+    source, kind = where / "source.gguf", formats.find("gguf:Q4_K_M")
+    gguf_files.convert(demo.folder(), source, "bf16", lambda: None)
+
+    def ours(into):
+        with publish.new_folder(into) as staging:
+            gguf_files.quantize(source, staging / "model.gguf", kind)
+
+    def bare(into):
+        options = llama_cpp.llama_model_quantize_default_params()
+        options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
+        options.nthread = gguf_files.num_threads()
+        paths = str(source).encode(), str(into).encode()
+        assert llama_cpp.llama_model_quantize(*paths, ctypes.byref(options)) == 0
+
+    found = {"ours": [], "llama.cpp": []}
+    for turn in range(repeats):
+        for name, way in (("ours", ours), ("llama.cpp", bare)):
+            began = time.monotonic()
+            way(where / f"{name}-{turn}")
+            found[name].append(time.monotonic() - began)
+    return {name: round(sorted(seconds)[repeats // 2], 3) for name, seconds in found.items()}
 
 
 def in_a_process(way, where):

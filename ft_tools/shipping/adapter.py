@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import rules
 from ft_tools.errors import BadInput, NotFound
-from ft_tools.publish import sha256
+from ft_tools.publish import MANIFEST, sha256, verify
 from ft_tools.shipping import tensors
 from ft_tools.shipping.tensors import Tensor
 
@@ -76,6 +76,7 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
         BadInput: A file is damaged, or the adapter's shapes are those of another base.
         Refused: Its weights are a pickle file, or the base is quantized.
     """
+    require_unchanged(folder)
     config = read_config(folder)
     file = tensors.only_file(folder, tensors.ADAPTER)
     held = tensors.survey_file(file)
@@ -92,6 +93,20 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
         why_whole=why,
         bytes=tensors.num_bytes(held),
     )
+
+
+def require_unchanged(folder: Path) -> None:
+    """Refuse a folder that is not what its manifest says; one without a manifest is as it is.
+
+    Raises:
+        BadInput: A file was changed, damaged or lost since the folder was published.
+    """
+    wrong = verify(folder) if (folder / MANIFEST).is_file() else []
+    if wrong:
+        raise BadInput(
+            f"{folder} was changed since it was written: {wrong[0]}; take another copy, or remove "
+            f"its {MANIFEST} if the change is yours"
+        )
 
 
 def refuse_quantized(base_config: dict[str, Any]) -> None:

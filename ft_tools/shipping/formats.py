@@ -1,10 +1,12 @@
 """The formats a model can be shipped in: size, published loss, and what it takes to make one."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
-from ft_tools.errors import Missing, UnknownName
+from ft_tools.errors import UnknownName
 
 Family = Literal["safetensors", "gguf", "bnb", "environment"]
 
@@ -19,14 +21,15 @@ class Format:
     `bits_per_weight` was measured on Llama-3.1-8B; small models have more, because their
     embeddings weigh more and are kept at a higher precision. `published_kl` is the mean
     Kullback-Leibler divergence from 16-bit logits, in nats a token, on Llama-3-8B and WikiText-2,
-    without an importance matrix; None where none was published.
+    without an importance matrix; None where none was published. `needs_text`: it cannot be made
+    without text to calibrate on (for a GGUF type, an importance matrix does as well).
     """
 
     name: str
     family: Family
     bits_per_weight: float
     published_kl: float | None = None
-    needs: str = ""
+    needs_text: bool = False
 
     @property
     def type_name(self) -> str:
@@ -36,6 +39,15 @@ class Format:
         'Q4_K_M'
         """
         return self.name.partition(":")[2]
+
+    @property
+    def method(self) -> str:
+        """Return the part before the colon.
+
+        >>> find("gptq:4").method
+        'gptq'
+        """
+        return self.name.partition(":")[0]
 
 
 # Bits a weight: QUANTIZE_SOURCE. KL: LOSS_SOURCE, table "LLaMA 3 8b Scoreboard".
@@ -57,23 +69,27 @@ FORMATS = (
     Format("gguf:Q3_K_L", "gguf", 4.2979, 0.087176),
     Format("gguf:Q3_K_M", "gguf", 3.9960, 0.101913),
     Format("gguf:IQ3_M", "gguf", 3.7628),
+    Format("gguf:IQ3_S", "gguf", 3.6606),
     Format("gguf:Q3_K_S", "gguf", 3.6429, 0.228217),
+    Format("gguf:IQ3_XS", "gguf", 3.4977),
+    Format("gguf:IQ3_XXS", "gguf", 3.2548, needs_text=True),
     Format("gguf:Q2_K", "gguf", 3.1593, 0.445132),
+    Format("gguf:Q2_K_S", "gguf", 2.9697, needs_text=True),
+    Format("gguf:IQ2_M", "gguf", 2.9294, needs_text=True),
+    Format("gguf:IQ2_S", "gguf", 2.7403, needs_text=True),
+    Format("gguf:IQ2_XS", "gguf", 2.5882, needs_text=True),
+    Format("gguf:IQ2_XXS", "gguf", 2.3824, needs_text=True),
+    Format("gguf:IQ1_M", "gguf", 2.1460, needs_text=True),
+    Format("gguf:IQ1_S", "gguf", 2.0042, needs_text=True),
     # 4-bit values in blocks of 64, scales quantized again: https://arxiv.org/abs/2305.14314
     Format("bnb:nf4", "bnb", 4.127),
-    Format("gptq:4", "environment", 4.25, needs="gptqmodel"),
-    Format("awq:4", "environment", 4.25, needs="llmcompressor"),
-    Format("fp8", "environment", 8.0, needs="llmcompressor"),
+    # 4 bits and a 16-bit scale (AWQ: a 4-bit zero too) for 128 weights.
+    # Source: https://arxiv.org/abs/2210.17323, https://arxiv.org/abs/2306.00978
+    Format("gptq:4", "environment", 4.125, needs_text=True),
+    Format("awq:4", "environment", 4.156, needs_text=True),
+    Format("fp8", "environment", 8.0),
 )
 BY_NAME = {row.name.lower(): row for row in FORMATS}
-
-# They share no environment with training, nor with each other: gptqmodel 7.7.0 needs torch>=2.14.1,
-# llmcompressor 0.14.0.1 pins transformers<=5.17. Source: their package metadata.
-ENVIRONMENT_NEEDS = {
-    "gptqmodel": "an environment of its own with gptqmodel>=7.7 (torch>=2.14.1, 6 GB and more)",
-    "llmcompressor": "an environment of its own with llmcompressor>=0.14 (transformers<=5.17) and, "
-    "to run the result, vLLM on a GPU",
-}
 
 
 def find(name: str) -> Format:
@@ -87,26 +103,8 @@ def find(name: str) -> Format:
     """
     row = BY_NAME.get(name.strip().lower())
     if row is None:
-        cure = (
-            "llama.cpp's IQ1, IQ2 and Q2_K_S types need an importance matrix and are not made here"
-        )
-        raise UnknownName("format", name, (row.name for row in FORMATS), cure)
+        raise UnknownName("format", name, (row.name for row in FORMATS))
     return row
-
-
-def require_makeable(rows: Iterable[Format]) -> None:
-    """Refuse formats that this installation cannot make.
-
-    Raises:
-        Missing: One needs another environment; the message says which, and what to take instead.
-    """
-    for row in rows:
-        if row.family == "environment":
-            raise Missing(
-                f"format {row.name!r} cannot be made here: it needs "
-                f"{ENVIRONMENT_NEEDS[row.needs]}. Ship 'safetensors' and quantize it there "
-                "(references/quantizing.md has the commands), or take gguf:Q4_K_M or bnb:nf4"
-            )
 
 
 def estimated_bytes(row: Format, num_params: int, dtype_bytes: float) -> int:
@@ -122,3 +120,29 @@ def estimated_bytes(row: Format, num_params: int, dtype_bytes: float) -> int:
     """
     per_param = dtype_bytes if row.family == "safetensors" else row.bits_per_weight / 8
     return int(num_params * per_param)
+
+
+def fold_layers(names: Iterable[str]) -> list[str]:
+    """Name tensors of many layers once, with the numbers of the layers.
+
+    >>> fold_layers(["output.weight", "blk.0.attn_q.weight", "blk.1.attn_q.weight",
+    ...              "blk.3.attn_q.weight"])
+    ['blk.0-1,3.attn_q.weight', 'output.weight']
+    """
+    layers: dict[str, list[int]] = {}
+    for name in names:
+        number = re.search(r"(?<=\.)\d+(?=\.)", name)
+        pattern = name if number is None else f"{name[: number.start()]}*{name[number.end() :]}"
+        layers.setdefault(pattern, []).extend([int(number[0])] if number else [])
+    return sorted(
+        pattern.replace("*", _ranges(sorted(numbers))) for pattern, numbers in layers.items()
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    parts = []
+    # Numbers in a row have the same distance from their places.
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        row = [number for _, number in group]
+        parts.append(f"{row[0]}-{row[-1]}" if len(row) > 1 else str(row[0]))
+    return ",".join(parts)

@@ -4,21 +4,27 @@ No path of this machine is in them: everything is relative to the file.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ft_tools.shipping.reports import FormatResult, MergeCheck, ShipPlan
 
-LMS_SOURCE = "https://lmstudio.ai/docs/cli/local-models/import"
+# Commands: https://github.com/ollama/ollama/blob/main/docs/modelfile.md,
+# https://lmstudio.ai/docs/cli/local-models/import, https://docs.vllm.ai/en/latest/cli/serve.html,
+# https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+# What transformers needs beside itself to load a format.
+NEEDS = dict.fromkeys(("gptq", "awq", "fp8"), "compressed-tensors") | {"bnb": "bitsandbytes"}
 
 
-def handoff(plan: ShipPlan, results: Sequence[FormatResult], proof: str, merged: str) -> str:
+def handoff(
+    plan: ShipPlan, results: Sequence[FormatResult], proofs: Mapping[str, str], merged: str
+) -> str:
     """Return HANDOFF.md: the commands that run each file, and what was proved about it.
 
     Args:
         plan: Of the run.
         results: Formats, made or not.
-        proof: Sentence on whether Ollama's prompt equals the trained one.
+        proofs: For each program, whether the prompts it builds are those of training.
         merged: Folder of the merged model, beside HANDOFF.md.
     """
     made = [r for r in results if r.state == "made"]
@@ -26,13 +32,17 @@ def handoff(plan: ShipPlan, results: Sequence[FormatResult], proof: str, merged:
         f"# How to run {plan.name}\n",
         "Every command is meant for the folder that this file is in.\n",
         _table(results),
+        "## The prompts\n\n" + "".join(f"- {who}: {said}\n" for who, said in proofs.items()),
     ]
     for result in made:
-        if result.format.startswith("gguf:"):
-            parts.append(_gguf(plan, result, proof))
-        elif result.format == "bnb:nf4":
-            parts.append(_transformers(result.format, Path(result.path).name, "bitsandbytes"))
-    parts.append(_transformers("safetensors", merged, ""))
+        method = result.format.partition(":")[0]
+        if method == "gguf":
+            parts.append(_gguf(plan, result))
+        elif method in NEEDS:
+            option = " --quantization bitsandbytes" if method == "bnb" else ""
+            folder = Path(result.path).name
+            parts.append(_transformers(result.format, folder, option, NEEDS[method]))
+    parts.append(_transformers("safetensors", merged, "", ""))
     failed = [f"- {r.format}: {r.error}" for r in results if r.state == "failed"]
     if failed:
         parts.append("## Not made\n\n" + "\n".join(failed) + "\n")
@@ -118,20 +128,20 @@ def _table(results: Sequence[FormatResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _gguf(plan: ShipPlan, result: FormatResult, proof: str) -> str:
+def _gguf(plan: ShipPlan, result: FormatResult) -> str:
     path = Path(result.path)
     file = f"{path.parent.name}/{path.name}"
     name = f"{plan.name}-{result.format.partition(':')[2]}".lower()
     return f"""## {result.format}
 
-Ollama ({proof}):
+Ollama:
 
     ollama create {name} -f {path.parent.name}/Modelfile
     ollama run {name}
 
-LM Studio (the chat template is in the file):
+LM Studio (it leaves the file where it is; without --copy it would be moved):
 
-    lms import {file}
+    lms import --copy {file}
 
 llama.cpp:
 
@@ -142,15 +152,15 @@ Check the file first: `sha256sum {file}` gives {result.sha256}
 """
 
 
-def _transformers(title: str, folder: str, quantization: str) -> str:
-    option = f" --quantization {quantization}" if quantization else ""
+def _transformers(title: str, folder: str, option: str, needs: str) -> str:
+    first = f" (pip install {needs})" if needs else ""
     return f"""## {title}
 
 vLLM (needs a GPU; not run here):
 
     vllm serve ./{folder}{option}
 
-transformers:
+transformers{first}:
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained("{folder}")

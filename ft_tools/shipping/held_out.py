@@ -28,11 +28,20 @@ def built_in() -> list[str]:
 
 def of_run(run_id: str | None) -> Path | None:
     """Return the validation file of a training run, if it had one and it is still there."""
+    return _file_of_run(run_id, "validation")
+
+
+def training_file(run_id: str | None) -> Path | None:
+    """Return what a run was trained on, if it is still there."""
+    return _file_of_run(run_id, "dataset")
+
+
+def _file_of_run(run_id: str | None, field: str) -> Path | None:
     if run_id is None:
         return None
     plan = directory.read_json(directory.find(run_id) / "plan.json") or {}
-    validation = plan.get("validation")
-    named = validation.get("path") if isinstance(validation, dict) else validation
+    held = plan.get(field)
+    named = held.get("path") if isinstance(held, dict) else held
     path = Path(named) if isinstance(named, str) else None
     return path if path is not None and path.is_file() else None
 

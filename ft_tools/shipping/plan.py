@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, MissingExtra, NotFound
@@ -12,11 +14,16 @@ from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import require_space, sha256
 from ft_tools.runs import directory, start
 from ft_tools.runs.plan import Launch, plan_hash, require_same
-from ft_tools.shipping import adapter, converter, formats, held_out, tensors
+from ft_tools.shipping import adapter, converter, environment, formats, held_out, tensors
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.quality import verdict_of
-from ft_tools.shipping.reports import PlannedFormat, ShipPlan, ShipRequest
+from ft_tools.shipping.reports import (
+    PlannedEnvironment,
+    PlannedFormat,
+    ShipPlan,
+    ShipRequest,
+)
 from ft_tools.shipping.tensors import Tensor
 
 MODULES = {"torch": "train", "transformers": "train", "peft": "train"}
@@ -39,7 +46,7 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
 
     Raises:
         UnknownName: A format is not known.
-        Missing: A format, or a library, is not available here.
+        Missing: A library is not available here.
         BadInput: The adapter is not one of this base, or a file is damaged.
         Refused: The base is quantized, or weights are pickle files.
         NotFound: A file or a shard is not there.
@@ -88,6 +95,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     folder = Path(base.path) if base.path else None
     config = _json(folder / "config.json") if folder else {}
     adapter.refuse_quantized(config)
+    _require_trained_base(request, source, folder)
     held = tensors.survey(folder) if folder else {}
     facts = None
     if source.adapter:
@@ -99,7 +107,8 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     num_params = tensors.num_params(held) if held else None
     planned = [_planned(row, num_params or 0, _dtype_bytes(held)) for row in rows]
     measured_on = _held_out(request, source)
-    calibration = _calibration(request, measured_on)
+    calibration = _calibration(request, source, rows, measured_on)
+    environments = _environments(rows)
     return ShipPlan(
         source=request.source,
         name=_name(request, base),
@@ -112,9 +121,11 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         merge_base=request.merge_base,
         formats=planned,
         calibration=str(calibration) if calibration else None,
+        imatrix=str(workspace.existing(request.imatrix)) if request.imatrix else None,
+        environments=environments,
         held_out=str(measured_on) if measured_on else None,
         output_dir=str(workspace.new_folder(request.output_dir)) if request.output_dir else None,
-        disk_bytes=_disk_bytes(planned, rows, held),
+        disk_bytes=_disk_bytes(planned, rows, held) + sum(e.disk_bytes for e in environments),
         ram_bytes=_ram_bytes(held, facts),
         estimated_seconds=_seconds(num_params, rows),
         converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
@@ -125,7 +136,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
 
 def _rows(request: ShipRequest) -> list[Format]:
     rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
-    formats.require_makeable(rows)
     if request.chat and not any(row.family == "gguf" for row in rows):
         raise BadInput("chat asks a GGUF file, and `formats` has none; add 'gguf:Q4_K_M'")
     return rows
@@ -149,6 +159,25 @@ def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
     if base.kind not in {"hub", "folder"}:
         raise BadInput(f"base_model {request.base_model!r} is not a model with 16-bit weights")
     return base
+
+
+def _require_trained_base(request: ShipRequest, source: ModelSource, folder: Path | None) -> None:
+    """Refuse a base that is not the one a run recorded; one that the caller names is theirs.
+
+    Raises:
+        BadInput: Its config.json is another.
+    """
+    if source.run_id is None or source.adapter is None or folder is None or request.base_model:
+        return
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    model = plan.get("model")
+    trained_on = model.get("config_sha256") if isinstance(model, dict) else None
+    if trained_on and sha256(folder / "config.json") != trained_on:
+        raise BadInput(
+            f"{folder} is not the base that run {source.run_id} was trained on: its config.json "
+            f"has another sha256 than the recorded {trained_on[:12]}...; restore that model, or "
+            "name it as `base_model`"
+        )
 
 
 def _base_name(request: ShipRequest, source: ModelSource) -> str:
@@ -181,9 +210,24 @@ def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:
     return held_out.of_run(source.run_id)
 
 
-def _calibration(request: ShipRequest, measured_on: Path | None) -> Path | None:
+def _environments(rows: list[Format]) -> list[PlannedEnvironment]:
+    names = [row.name for row in rows if row.family == "environment"]
+    if not names:
+        return []
+    built = environment.is_built()
+    size = 0 if built else environment.disk_bytes()
+    return [
+        PlannedEnvironment(
+            requirement=environment.REQUIREMENT, formats=names, is_built=built, disk_bytes=size
+        )
+    ]
+
+
+def _calibration(
+    request: ShipRequest, source: ModelSource, rows: list[Format], measured_on: Path | None
+) -> Path | None:
     if request.calibration is None:
-        return None
+        return _own_calibration(request, source, rows)
     path = workspace.existing(request.calibration)
     if path == measured_on:
         raise BadInput(
@@ -192,6 +236,23 @@ def _calibration(request: ShipRequest, measured_on: Path | None) -> Path | None:
         )
     if not held_out.examples(path):
         raise BadInput(f"calibration {request.calibration!r} has no examples; name a JSONL file")
+    return path
+
+
+def _own_calibration(request: ShipRequest, source: ModelSource, rows: list[Format]) -> Path | None:
+    """Return the run's own training file, for formats that cannot do without text."""
+    has_matrix = {"gguf"} if request.imatrix else set()
+    needing = [row.name for row in rows if row.needs_text and row.family not in has_matrix]
+    if not needing:
+        return None
+    path = held_out.training_file(source.run_id)
+    if path is None:
+        raise BadInput(
+            f"{', '.join(needing)} cannot be made without text like that of training, and "
+            f"{request.source} is no run whose training file is still there; name a JSONL file of "
+            "training examples as `calibration` (for a GGUF type an `imatrix` does as well), or "
+            "take gguf:Q4_K_M"
+        )
     return path
 
 
@@ -265,9 +326,22 @@ def _warnings(plan: ShipPlan) -> list[str]:
             "trained on a 4-bit base and merged into the 16-bit one, the usual choice; the check "
             "reports the difference, and merge_base='dequantized' avoids it"
         )
+    free = psutil.virtual_memory().available
+    if plan.ram_bytes > free:
+        found.append(
+            f"running the model in float32 to prove it takes {plan.ram_bytes / 2**30:.1f} GiB of "
+            f"memory, and {free / 2**30:.1f} GiB are free: bfloat16 is used where that fits; "
+            "where not, the merge is checked weight by weight and formats are not measured"
+        )
     if plan.converter and not converter.is_here():
         size = converter.DOWNLOAD_BYTES // 2**20
         found.append(f"llama.cpp's converter is fetched with pip first, once: {size} MiB")
+    found += [
+        f"{', '.join(e.formats)}: an environment with {e.requirement} is built with pip first, "
+        f"once: about {e.disk_bytes / 2**30:.1f} GiB and some minutes"
+        for e in plan.environments
+        if not e.is_built
+    ]
     weak = [p.format for p in plan.formats if p.expected in {"warn", "fail"}]
     if weak:
         found.append(f"{', '.join(weak)}: published losses are high; Q4_K_M is the usual choice")

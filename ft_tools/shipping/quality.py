@@ -91,22 +91,52 @@ def verdict_of(mean_kl: float, tokenizer_parity: bool) -> Verdict:
     return "fail"
 
 
-def merge_passes(mean_kl: float, top1_agreement: float, applied_fraction: float | None) -> bool:
+def most_merge_kl(adapter_kl: float) -> float:
+    """Return the divergence that a merge may have, nats a token.
+
+    What rounding costs grows with what the adapter changes; below a floor it is rounding alone.
+
+    Args:
+        adapter_kl: What the adapter changes, nats a token.
+    """
+    fraction = facts.number("ship.merge_kl_fraction")
+    return max(facts.number("ship.merge_kl"), fraction * adapter_kl)
+
+
+def merge_passes(
+    mean_kl: float, adapter_kl: float, top1_agreement: float, applied_fraction: float | None
+) -> bool:
     """Tell whether a merged model is what was trained.
 
     Args:
         mean_kl: From the base with its adapter, nats a token.
+        adapter_kl: What the adapter changes, nats a token.
         top1_agreement: Fraction of tokens with the same first choice, 0 to 1.
         applied_fraction: How much of the adapter's effect the merge has; None: it has none.
 
-    >>> merge_passes(1e-4, 1.0, 0.98), merge_passes(1e-4, 1.0, 0.0), merge_passes(0.0, 1.0, None)
-    (True, False, True)
+    >>> merge_passes(1e-4, 1e-4, 1.0, 0.0), merge_passes(1e-5, 1e-4, 1.0, 0.98)
+    (False, True)
+    >>> merge_passes(0.007, 0.01, 1.0, 0.98), merge_passes(0.007, 1.0, 1.0, 0.98)
+    (False, True)
     """
     lost = 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
     return (
-        mean_kl <= facts.number("ship.merge_kl")
+        mean_kl <= most_merge_kl(adapter_kl)
         and top1_agreement >= facts.number("ship.merge_top1")
         and lost <= facts.number("ship.merge_lost")
+    )
+
+
+def weights_pass(worst: float, applied_fraction: float | None) -> bool:
+    """Tell whether merged weights are base and adapter, where no logits could be compared.
+
+    Args:
+        worst: Largest difference of a weight's outputs over their size.
+        applied_fraction: How much of the adapter's effect they have; None: it has none.
+    """
+    lost = 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
+    return worst <= facts.number("ship.weight_difference") and lost <= facts.number(
+        "ship.merge_lost"
     )
 
 

@@ -26,10 +26,15 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
         Section("Formats", _formats(report)),
         Section("Size against quality", _curve(report)),
     ]
+    if report.task:
+        sections.append(Section("The task itself", _task(report)))
+    if any(result.fallback_tensors for result in report.formats):
+        sections.append(Section("Tensors in other types", _stand_ins(report)))
     if report.merge_check is not None:
         sections.append(Section("The merge", _merge(report.merge_check)))
     rows = [[prompt, *(samples[name][i] for name in samples)] for i, prompt in enumerate(prompts)]
     sections.append(Section("Greedy samples", side_by_side(["prompt", *samples], rows)))
+    sections.append(Section("The prompts", key_values(dict(report.prompt_proof))))
     if report.chat is not None:
         asked = [[report.chat.message, report.chat.answer]]
         sections.append(Section("A chat", side_by_side(["message", report.chat.format], asked)))
@@ -38,8 +43,7 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
 
 
 def _formats(report: ShipReport) -> str:
-    headers = ["format", "MB", "mean KL", "99 % KL", "top-1", "perplexity x", "same ids"]
-    headers += ["tokens/s", "verdict"]
+    headers = ["format", "MB", "mean KL", "99 % KL", "top-1", "ppl x", "ids", "tok/s", "verdict"]
     rows = []
     for result in report.formats:
         q = result.quality
@@ -52,7 +56,30 @@ def _formats(report: ShipReport) -> str:
         )
         rows.append([result.format, size, *measured, result.tokens_per_second, end])
     return table(headers, rows) + note(
-        "KL: divergence from the merged model, nats a token. Perplexity: ratio to it."
+        "KL: divergence from the merged model, nats a token. Top-1: share of tokens with the same "
+        "first choice. Ppl: ratio of perplexities. Ids: whether it reads the same tokens."
+    )
+
+
+def _task(report: ShipReport) -> str:
+    rows: list[list[Cell]] = [["merged", *report.task.values()]]
+    rows += [
+        [r.format, *(r.task.get(name) for name in report.task)] for r in report.formats if r.task
+    ]
+    return table(["model", *report.task], rows) + note(
+        f"Means over the first {report.num_task_examples} held-out examples, which is few: "
+        "evaluate compares on more, with intervals."
+    )
+
+
+def _stand_ins(report: ShipReport) -> str:
+    rows: list[list[Cell]] = [
+        [r.format, kind, ", ".join(names)]
+        for r in report.formats
+        for kind, names in r.fallback_tensors.items()
+    ]
+    return table(["format", "held as", "tensors"], rows) + note(
+        "Their rows are no multiple of 256 weights, which K-quants work on."
     )
 
 
@@ -67,9 +94,25 @@ def _curve(report: ShipReport) -> str:
     if len(points) < 2:
         return sizes
     curve = line_chart(
-        {"mean KL": points}, title="What each megabyte buys", x_label="MB", y_label="nats a token"
+        {"least mean KL up to this size": frontier(points)},
+        title="What each megabyte buys",
+        x_label="MB",
+        y_label="nats a token",
     )
     return sizes + curve
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points, by size, that lose less than every smaller one.
+
+    >>> frontier([(1.0, 0.2), (1.1, 0.5), (2.0, 0.01)])
+    [(1.0, 0.2), (2.0, 0.01)]
+    """
+    kept: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return kept
 
 
 def _merge(check: MergeCheck) -> str:

@@ -23,7 +23,8 @@ class ShipRequest(Request):
         min_length=1,
         max_length=16,
         description="safetensors, gguf:TYPE (F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, IQ4_XS, "
-        "Q3_K_M, Q2_K ...), bnb:nf4; gptq:4, awq:4 and fp8 need an environment of their own.",
+        "Q3_K_M, Q2_K, IQ2_M ...), bnb:nf4; gptq:4, awq:4 and fp8 (for vLLM) in an environment of "
+        "their own, built at first use.",
     )
     merge_base: MergeBase = Field(
         "original",
@@ -33,7 +34,11 @@ class ShipRequest(Request):
     calibration: str | None = Field(
         None,
         description="JSONL file of examples like those it was trained on, never those it is "
-        "tested on: GGUF types below Q8_0 then keep best what such text uses (importance matrix).",
+        "tested on: GGUF types below Q8_0 then keep best what such text uses (importance matrix). "
+        "Default: the run's own training file, for formats that cannot do without.",
+    )
+    imatrix: str | None = Field(
+        None, description="An importance matrix of llama.cpp's own tool, for GGUF types."
     )
     held_out: str | None = Field(
         None,
@@ -77,6 +82,15 @@ class PlannedFormat(Report):
     source: str
 
 
+class PlannedEnvironment(Report):
+    """A python environment that a format is made in."""
+
+    requirement: str = Field(description="What pip installs in it.")
+    formats: list[str]
+    is_built: bool = Field(description="False: built when the run first needs it, once.")
+    disk_bytes: int = Field(description="About; 0 when it is there.")
+
+
 class ShipPlan(Report):
     """Everything that a run will do."""
 
@@ -92,7 +106,11 @@ class ShipPlan(Report):
     )
     merge_base: MergeBase
     formats: list[PlannedFormat]
-    calibration: str | None = Field(description="File for the importance matrix; null: none.")
+    calibration: str | None = Field(
+        description="File whose examples quantizers calibrate on; null: none."
+    )
+    imatrix: str | None = Field(None, description="Importance matrix that was given.")
+    environments: list[PlannedEnvironment] = Field(default_factory=list)
     held_out: str | None = Field(description="File that is measured on; null: built-in text.")
     output_dir: str | None = Field(description="Null: artifacts/ of the run.")
     disk_bytes: int = Field(description="Space that has to be free, working files included.")
@@ -126,6 +144,19 @@ class MergeCheck(Report):
     )
 
 
+class WeightCheck(Report):
+    """A merge checked weight by weight, where memory is too short to run the whole model."""
+
+    num_weights: int = Field(description="Weights that the adapter changes, each compared.")
+    applied_fraction: float | None = Field(
+        description="How much of the adapter's effect on random inputs the merged weights have."
+    )
+    max_relative_difference: float = Field(
+        description="Largest, over weights, of the outputs' difference over their size."
+    )
+    passed: bool
+
+
 class FormatResult(Report):
     """One format: made and measured, or why not."""
 
@@ -134,13 +165,26 @@ class FormatResult(Report):
     path: str = Field("", description="File or folder.")
     size_bytes: int = Field(0, description="Of the weights file or folder.")
     sha256: str = Field("", description="Of the file, or of the folder's manifest.")
-    quality: Quality | None = Field(None, description="Null for safetensors: see merge_check.")
+    quality: Quality | None = Field(
+        None,
+        description="Null for safetensors (see merge_check) and where memory is too short to run "
+        "the model; `reasons` then say so.",
+    )
     tensor_types: dict[str, int] = Field(
         default_factory=dict, description="Tensors held in each of llama.cpp's types."
     )
     fallbacks: dict[str, int] = Field(
         default_factory=dict,
         description="Types that stand in for the asked one where a row is no multiple of 256.",
+    )
+    fallback_tensors: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="The tensors of each of them, by name; layers are folded, as in blk.0-29.",
+    )
+    task: dict[str, float] = Field(
+        default_factory=dict,
+        description="Mean of each metric of `evaluate` on the first held-out examples, where "
+        "`held_out` was given.",
     )
     tokens_per_second: float | None = Field(
         None, description="Greedy generation on this machine, one at a time."
@@ -167,13 +211,27 @@ class ShipReport(Report):
     base_model: str
     output_dir: str
     merged_path: str = Field(description="Folder with safetensors, tokenizer and model card.")
-    merge_check: MergeCheck | None = Field(description="Null: there was nothing to merge.")
+    merge_check: MergeCheck | None = Field(
+        description="Null: there was nothing to merge, or see weight_check."
+    )
+    weight_check: WeightCheck | None = Field(
+        None, description="In its place where memory is too short to run the model."
+    )
     merge_route: str = Field(description="shards, whole, or copy.")
     held_out: str = Field(description="validation, given, or built_in.")
     num_held_out_tokens: int
     formats: list[FormatResult]
     chat: Chat | None = None
-    prompt_proof: str = Field(description="Whether the Ollama template builds the same prompts.")
+    task: dict[str, float] = Field(
+        default_factory=dict, description="The same metrics of the merged model."
+    )
+    num_task_examples: int = 0
+    tokens_per_second: float | None = Field(
+        description="Of the merged model, with transformers; null: memory was too short."
+    )
+    prompt_proof: dict[str, str] = Field(
+        description="For each program, whether it builds the prompts of training."
+    )
     handoff: str = Field(description="Path of HANDOFF.md: how to run each file.")
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)

@@ -41,9 +41,12 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.is_file():
         try:
-            named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+            named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()), key=str)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{index} is damaged; {AGAIN}") from error
+        for name in named:
+            if not isinstance(name, str) or name in {"", "..", "."} or Path(name).name != name:
+                raise BadInput(f"{index} names {name!r}, which is outside the folder; {AGAIN}")
         missing = [name for name in named if not (folder / name).is_file()]
         if missing:
             raise NotFound(f"{folder} lacks {', '.join(missing[:5])} that its index names; {AGAIN}")

@@ -2,23 +2,24 @@
 
 import ctypes
 import os
-import subprocess
+import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import llama_cpp.llama_chat_format
 import numpy as np
 import numpy.typing as npt
 from gguf import GGUFReader
 
-from ft_tools.errors import FineTuningError
+from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.shipping import converter
 from ft_tools.shipping.formats import Format
+from ft_tools.shipping.processes import watched
 from ft_tools.workers import proving
 from ft_tools.workers.importance import Matrix
 
@@ -26,7 +27,9 @@ from ft_tools.workers.importance import Matrix
 OUTTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 # Types that hold what is not quantized by design: norms and biases.
 UNQUANTIZED = {"F32", "F16", "BF16"}
-POLL_SECONDS = 0.2
+NO_SPACE = "No space left on device"
+# Less is free after llama.cpp failed, which does not say why: the disk was full.
+FULL_BYTES = 64 * 1024
 UNKNOWN_TOKENIZER = "BPE pre-tokenizer was not recognized"
 
 
@@ -47,6 +50,7 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
         stop: Called while it works; raises to end early.
 
     Raises:
+        DiskFull: There is no space for it.
         ConversionFailed: The converter does not know the architecture or the tokenizer.
     """
     script = converter.script()
@@ -54,23 +58,14 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
     log = into.with_suffix(".log")
     environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
     environment |= {"HF_HUB_OFFLINE": "1"}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment
-        )
-        try:
-            while process.poll() is None:
-                time.sleep(POLL_SECONDS)
-                stop()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    code = watched(argv, log, stop, environment)
     said = log.read_text(encoding="utf-8", errors="replace")
     log.unlink()
-    if process.returncode != 0 or not into.is_file():
+    if code != 0 or not into.is_file():
         sys.stderr.write(said[-20_000:])
         into.unlink(missing_ok=True)
+        if NO_SPACE in said:
+            raise DiskFull(f"no space left while writing {into}; free some and run it again")
         raise ConversionFailed(_why(said))
 
 
@@ -78,6 +73,7 @@ def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None
     """Quantize a GGUF file, with an importance matrix if there is one.
 
     Raises:
+        DiskFull: There is no space for it.
         ConversionFailed: llama.cpp refuses, for instance a type that needs an importance matrix.
     """
     options = llama_cpp.llama_model_quantize_default_params()
@@ -91,10 +87,13 @@ def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None
         str(source).encode(), str(into).encode(), ctypes.byref(options)
     )
     if code != 0 or not into.is_file():
+        is_full = shutil.disk_usage(into.parent).free < FULL_BYTES
         into.unlink(missing_ok=True)
+        if is_full:
+            raise DiskFull(f"no space left while writing {into}; free some and run it again")
         raise ConversionFailed(
             f"llama.cpp could not quantize to {row.type_name} (code {code}); get_run with "
-            "log_lines shows its words; take another type"
+            "log_lines shows its words; check the free space, or take another type"
         )
 
 
@@ -109,24 +108,26 @@ def imatrix_entries(matrix: Matrix) -> Any:
     return entries
 
 
-def tensor_types(path: Path) -> dict[str, int]:
-    """Count a file's tensors by the type they are held in."""
-    return dict(Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors))
+def tensor_types(path: Path) -> dict[str, list[str]]:
+    """Return a file's tensors by the type they are held in."""
+    found: dict[str, list[str]] = {}
+    for tensor in GGUFReader(path).tensors:
+        found.setdefault(tensor.tensor_type.name, []).append(tensor.name)
+    return found
 
 
-def fallbacks(types: dict[str, int], row: Format) -> dict[str, int]:
-    """Return the types that llama.cpp took because a row is no multiple of a K-quant's 256 weights.
+def fallbacks(types: dict[str, list[str]], row: Format) -> dict[str, list[str]]:
+    """Return what llama.cpp took because a row is no multiple of a K-quant's 256 weights.
 
     >>> q4 = Format("gguf:Q4_K_M", "gguf", 4.9)
-    >>> fallbacks({"F32": 61, "Q5_0": 10, "Q8_0": 2, "Q4_K": 90, "Q6_K": 20}, q4)
-    {'Q5_0': 10, 'Q8_0': 2}
+    >>> fallbacks({"F32": ["n"], "Q5_0": ["a", "b"], "Q4_K": ["c"], "Q6_K": ["d"]}, q4)
+    {'Q5_0': ['a', 'b']}
     """
     blocks_of_256 = row.type_name.endswith("_K") or "_K_" in row.type_name
-    if not blocks_of_256 and row.type_name not in {"IQ4_XS", "IQ3_M"}:
+    if not blocks_of_256 and not row.type_name.startswith(("IQ1", "IQ2", "IQ3", "IQ4_XS")):
         return {}
-    known = UNQUANTIZED | {name for name in types if name.endswith("_K") or name in {"IQ4_XS"}}
-    known |= {name for name in types if name.startswith("IQ3")}
-    return {name: count for name, count in sorted(types.items()) if name not in known}
+    known = {n for n in types if n.endswith("_K") or n.startswith(("IQ1", "IQ2", "IQ3", "IQ4_XS"))}
+    return {name: held for name, held in sorted(types.items()) if name not in known | UNQUANTIZED}
 
 
 def num_threads() -> int:
@@ -200,19 +201,36 @@ def same_ids(model: Any, tokenizer: Any, text: proving.Text) -> bool:
     )
 
 
-def gguf_samples(model: Any, tokenizer: Any, text: proving.Text) -> tuple[list[str], float]:
+def gguf_answers(
+    model: Any, tokenizer: Any, prompts: list[list[int]], num_tokens: int
+) -> tuple[list[list[int]], float]:
     """Continue each prompt greedily with a GGUF file.
 
     Returns:
-        The texts, and tokens a second of the generation, prompts included.
+        The ids that were added, and tokens a second of the generation, prompts included.
     """
     ends = {model.token_eos()} | end_ids(tokenizer)
-    found, count, began = [], 0, time.monotonic()
-    for ids in text.prompts:
-        made = greedy(model, ids, proving.SAMPLE_TOKENS, ends)
-        count += len(made)
-        found.append(tokenizer.decode(made, skip_special_tokens=True))
-    return found, count / max(time.monotonic() - began, 1e-9)
+    began = time.monotonic()
+    found = [greedy(model, ids, num_tokens, ends) for ids in prompts]
+    return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
+
+
+def template_of(path: Path) -> str | None:
+    """Return the chat template that a GGUF file holds."""
+    field = GGUFReader(path).fields.get("tokenizer.chat_template")
+    return None if field is None else bytes(field.parts[field.data[0]]).decode("utf-8")
+
+
+def renderer(template: str, bos: str, eos: str) -> Callable[[Any, bool], str]:
+    """Return what builds prompts from a file's template, as llama-cpp-python does."""
+
+    def render(messages: Any, generation: bool) -> str:
+        formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(
+            template=template, eos_token=eos, bos_token=bos, add_generation_prompt=generation
+        )
+        return str(formatter(messages=list(messages)).prompt)
+
+    return render
 
 
 def end_ids(tokenizer: Any) -> set[int]:

@@ -1,7 +1,11 @@
 """The merged model of a run: merged, checked against what was trained, and published once."""
 
 import gc
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psutil
@@ -10,18 +14,21 @@ from pydantic import BaseModel
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from ft_tools import facts, rules
-from ft_tools.errors import Refused
+from ft_tools.errors import DiskFull, Refused
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
-from ft_tools.shipping import handoff, tensors
+from ft_tools.shipping import handoff, quality, tensors
+from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import NF4
-from ft_tools.shipping.reports import MergeCheck, ShipPlan
+from ft_tools.shipping.reports import MergeCheck, ShipPlan, WeightCheck
 from ft_tools.workers import merging, proving
 
 CHECK_TOKENS = 512
 CHECK_BYTES = 2**28
 MERGED = "merged"
+# Less than a block is free after a library failed: the disk was full, whatever it said.
+FULL_BYTES = 64 * 1024
 
 
 class MergeRecord(BaseModel):
@@ -29,6 +36,7 @@ class MergeRecord(BaseModel):
 
     check: MergeCheck | None
     route: str
+    weight_check: WeightCheck | None = None
 
 
 @dataclass
@@ -40,6 +48,11 @@ class Shipment:
     base: Path
     out: Path
     scratch: Path
+
+    @cached_property
+    def can_run(self) -> bool:
+        """Tell whether memory suffices to run the whole model, at least in bfloat16."""
+        return can_run(self.plan.num_params or 0)
 
     @property
     def merged(self) -> Path:
@@ -55,6 +68,19 @@ class Shipment:
     def held_out(self) -> Path | None:
         """Return the file that is measured on; None for the built-in text."""
         return Path(self.plan.held_out) if self.plan.held_out else None
+
+    def require_memory(self, what: str) -> None:
+        """Refuse what has to load the whole model where it does not fit.
+
+        Raises:
+            Refused: Memory is too short.
+        """
+        if not self.can_run:
+            needed = (self.plan.num_params or 0) * 2 * 1.2 / 2**30
+            raise Refused(
+                f"{what} loads the whole model, about {needed:.0f} GiB, and memory is too short; "
+                "make it on a larger machine, or take safetensors and GGUF types here"
+            )
 
     def stop_if_asked(self) -> None:
         """End early; what is published stays and is not made again.
@@ -77,19 +103,43 @@ def merge_once(shipment: Shipment) -> MergeRecord:
     if done and not verify(shipment.merged):
         shipment.session.event("merged by an earlier attempt")
         return MergeRecord.model_validate_json(record.read_bytes())
-    with new_folder(shipment.merged) as staging:
+    with new_folder(shipment.merged) as staging, disk_full_of_libraries(staging):
         shipment.session.phase("merging")
         route = merge_into(shipment, staging)
         merging.copy_small_files(shipment.base, shipment.adapter, staging)
-        check = None
-        if shipment.adapter:
+        check, weights = None, None
+        if shipment.adapter and shipment.can_run:
             shipment.session.phase("checking the merge")
             check = check_merge(shipment, staging)
+        elif shipment.adapter:
+            shipment.session.phase("checking the merge weight by weight: memory is short")
+            weights = check_weights(shipment, shipment.adapter, staging)
         card = handoff.model_card(shipment.plan, check, licence(shipment.base), lineage(shipment))
         (staging / "README.md").write_text(card, encoding="utf-8")
-        write_file(record, MergeRecord(check=check, route=route).model_dump_json())
+        made = MergeRecord(check=check, route=route, weight_check=weights)
+        write_file(record, made.model_dump_json())
     shipment.session.artifact("model", shipment.merged)
-    return MergeRecord(check=check, route=route)
+    return made
+
+
+@contextmanager
+def disk_full_of_libraries(folder: Path) -> Iterator[None]:
+    """Turn what safetensors and llama.cpp say of a full disk into an error that says what to do.
+
+    Raises:
+        DiskFull: A library wrote and there was no space.
+    """
+    try:
+        yield
+    except (DiskFull, Stopped):
+        raise
+    except Exception as error:
+        full = "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_BYTES
+        if full:
+            raise DiskFull(
+                f"no space left while writing {folder.parent}; free some and run it again"
+            ) from error
+        raise
 
 
 def merge_into(shipment: Shipment, staging: Path) -> str:
@@ -98,9 +148,7 @@ def merge_into(shipment: Shipment, staging: Path) -> str:
     if plan.adapter is None or shipment.adapter is None:
         merging.copy_whole(shipment.base, staging)
         return "copy"
-    change: merging.Change | None = None
-    if plan.merge_base == "dequantized":
-        change = merging.as_nf4_training_saw_it(shipment.base, plan.quantization or dict(NF4))
+    change = change_of(shipment)
     if plan.adapter.route == "shards":
         merging.merge_by_shards(
             shipment.base, shipment.adapter, staging, change, shipment.stop_if_asked
@@ -111,9 +159,37 @@ def merge_into(shipment: Shipment, staging: Path) -> str:
             "take merge_base='original'"
         )
     else:
+        shipment.require_memory(f"this merge ({plan.adapter.why_whole})")
         shipment.session.event(f"merged in memory: {plan.adapter.why_whole}")
         merging.merge_whole(shipment.base, shipment.adapter, staging)
     return plan.adapter.route
+
+
+def change_of(shipment: Shipment) -> merging.Change | None:
+    """Return what is done to each base weight before the delta is added."""
+    plan = shipment.plan
+    if plan.merge_base == "original":
+        return None
+    return merging.as_nf4_training_saw_it(shipment.base, plan.quantization or dict(NF4))
+
+
+def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightCheck:
+    """Compare the merged weights with base and adapter, one by one.
+
+    Raises:
+        Refused: They differ.
+    """
+    found = merging.compare_weights(shipment.base, adapter, staging, change_of(shipment))
+    if not found.passed:
+        observed = (
+            "the merged weights differ from base and adapter: by "
+            f"{found.max_relative_difference:.2g} of their outputs (at most "
+            f"{facts.number('ship.weight_difference')}), with {found.applied_fraction or 0:.0%} of "
+            "the adapter's effect; nothing was shipped"
+        )
+        cure = "Check that base_model is exactly the one it was trained on."
+        raise rules.refusal("unproven_merge", observed, cure)
+    return found
 
 
 def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
@@ -148,13 +224,18 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
         kl = merging.mean_kl(trained.logits[:, :width], found.logits[:, :width])
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:
+        applied = 1.0 if check.applied_fraction is None else check.applied_fraction
         observed = (
             f"the merged model differs from {check.reference}: mean KL {check.mean_kl:.2e} nats a "
-            f"token (at most {facts.number('ship.merge_kl')}), same first choice for "
-            f"{check.top1_agreement:.1%} (at least {facts.number('ship.merge_top1'):.0%}); nothing "
-            "was shipped"
+            f"token (at most {quality.most_merge_kl(check.adapter_kl):.2e}; the adapter changes "
+            f"{check.adapter_kl:.2e}), same first choice for {check.top1_agreement:.1%} (at least "
+            f"{facts.number('ship.merge_top1'):.0%}), {applied:.0%} of the adapter's effect (100% "
+            f"up to {facts.number('ship.merge_lost'):.0%} more or less); nothing was shipped"
         )
-        cure = "Check that base_model is exactly the one it was trained on."
+        cure = (
+            "Check that base_model is exactly the one it was trained on. An adapter that changes "
+            "less than the base's precision holds needs more training, or a float32 base."
+        )
         raise rules.refusal("unproven_merge", observed, cure)
     return check
 
@@ -168,6 +249,11 @@ def check_prompts(ids: list[list[int]], vocabulary: int) -> list[list[int]]:
             prompts.append(row[:left])
             left -= len(prompts[-1])
     return prompts
+
+
+def can_run(num_params: int) -> bool:
+    """Tell whether a model of so many parameters fits into free memory in bfloat16."""
+    return num_params * 2 * 1.2 < psutil.virtual_memory().available
 
 
 def compute_dtype(num_params: int) -> torch.dtype:
@@ -189,6 +275,11 @@ def outtype(merged: Path) -> str:
     """Return the GGUF type that holds the merged weights exactly: f32, f16 or bf16."""
     kinds = {tensor.dtype: tensor.num_bytes for tensor in tensors.survey(merged).values()}
     return {"BF16": "bf16", "F16": "f16"}.get(max(kinds, key=lambda k: kinds[k]), "f32")
+
+
+def slug(row: Format) -> str:
+    """Return the name of a format's folder."""
+    return row.name.replace(":", "-")
 
 
 def vocabulary_of(folder: Path) -> int:

@@ -27,8 +27,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from ft_tools.errors import BadData, BadInput
 from ft_tools.shipping import tensors
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config, target_of
-from ft_tools.shipping.quality import merge_passes
-from ft_tools.shipping.reports import MergeCheck
+from ft_tools.shipping.quality import merge_passes, weights_pass
+from ft_tools.shipping.reports import MergeCheck, WeightCheck
 
 CONFIG_FILES = ("config.json", "generation_config.json")
 TOKENIZER_FILES = (
@@ -48,6 +48,7 @@ SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 NF4_BLOCK = 64
 GREEDY_TOKENS = 16
 NUM_GREEDY = 3
+NUM_INPUTS = 8
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
 
@@ -82,7 +83,7 @@ def merge_by_shards(
                     weight = change_base(name, weight)
                 merged = weight if change is None else fold(weight, change, name, config)
                 stream.seek(held.start)
-                stream.write(memoryview(merged.contiguous().view(torch.uint8).numpy()).cast("B"))
+                stream.write(merged.contiguous().view(torch.uint8).numpy().data)
     if deltas:
         raise BadInput(f"the base has no {next(iter(deltas))}, which the adapter changes")
 
@@ -117,7 +118,7 @@ def fold(
     if "whole" in change:
         return change["whole"].to(weight.dtype)
     a, b = change[LORA_A].float(), change[LORA_B].float()
-    delta = scaling(name.removesuffix(".weight"), a.shape[0], config) * (b @ a)
+    delta = scaling_of(name, change, config) * (b @ a)
     if config.get("fan_in_fan_out"):
         delta = delta.T
     merged = weight.float() + delta
@@ -301,9 +302,10 @@ def compare(expected: Outputs, found: Outputs, dtype: torch.dtype, reference: st
     kl = mean_kl(logits, merged)
     same = (logits.argmax(-1) == merged.argmax(-1)).float().mean().item()
     applied = applied_fraction(before, logits, merged)
+    changed = mean_kl(logits, before)
     return MergeCheck(
         mean_kl=kl,
-        adapter_kl=mean_kl(logits, before),
+        adapter_kl=changed,
         applied_fraction=applied,
         max_abs_logit_difference=(logits - merged).abs().max().item(),
         top1_agreement=same,
@@ -312,7 +314,7 @@ def compare(expected: Outputs, found: Outputs, dtype: torch.dtype, reference: st
         num_tokens=len(logits),
         compute_dtype=str(dtype).removeprefix("torch."),
         reference=reference,
-        passed=merge_passes(kl, same, applied),
+        passed=merge_passes(kl, changed, same, applied),
     )
 
 
@@ -340,6 +342,65 @@ def applied_fraction(
     )
     size = float(changed.square().sum().item())
     return float((changed * made).sum().item()) / size if size else None
+
+
+def compare_weights(
+    base: Path, adapter: Path, merged: Path, change_base: Change | None
+) -> WeightCheck:
+    """Compare merged weights with base and adapter, one after the other, on random inputs.
+
+    W' x against W x + s B A x (DoRA: scaled as it learned), where the adapter is applied as in
+    training, never summed up to a weight. Needs memory for one weight. Shape: x (d_in, NUM_INPUTS).
+    """
+    config = read_config(adapter)
+    files = {name: t.file.name for name, t in tensors.survey(merged).items()}
+    groups = group_by_target(load_file(adapter / tensors.ADAPTER))
+    dice = torch.Generator().manual_seed(0)
+    wanted_size = projected = worst = 0.0
+    for name, change in groups.items():
+        before = weight_of(base / files[name], name)
+        before = (before if change_base is None else change_base(name, before)).float()
+        after = weight_of(merged / files[name], name).float()
+        if "whole" in change:
+            expected, found, start = change["whole"].float(), after, before
+        else:
+            if config.get("fan_in_fan_out"):
+                before, after = before.T, after.T
+            x = torch.randn(before.shape[1], NUM_INPUTS, generator=dice)
+            start, found = before @ x, after @ x
+            expected = adapted(start, x, before, change, scaling_of(name, change, config))
+        effect = (expected - start).double()
+        wanted_size += float(effect.square().sum())
+        projected += float((effect * (found - start)).sum())
+        worst = max(worst, float((found - expected).norm() / expected.norm().clamp_min(1e-30)))
+    applied = projected / wanted_size if wanted_size else None
+    return WeightCheck(
+        num_weights=len(groups),
+        applied_fraction=applied,
+        max_relative_difference=worst,
+        passed=weights_pass(worst, applied),
+    )
+
+
+def adapted(
+    start: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    change: dict[str, torch.Tensor],
+    scale: float,
+) -> torch.Tensor:
+    """Return what a layer with its adapter answers to x, (d_out, inputs); `start` is W x."""
+    a, b = change[LORA_A].float(), change[LORA_B].float()
+    answer: torch.Tensor = start + scale * (b @ (a @ x))
+    if MAGNITUDE in change:
+        length = torch.linalg.norm(weight + scale * (b @ a), dim=1)
+        answer = answer * (change[MAGNITUDE].float() / length).unsqueeze(1)
+    return answer
+
+
+def scaling_of(name: str, change: dict[str, torch.Tensor], config: dict[str, Any]) -> float:
+    """Return s of `fold` for a weight."""
+    return scaling(name.removesuffix(".weight"), change[LORA_A].shape[0], config)
 
 
 def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:

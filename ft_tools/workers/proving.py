@@ -1,5 +1,6 @@
 """Measure a shipped model against the merged one, token by token, on text it has not seen."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ft_tools.shipping import held_out
+from ft_tools.shipping import held_out, prompt
 from ft_tools.shipping.quality import Measured
 
 MAX_TOKENS = 1024
@@ -84,11 +85,19 @@ def tokens(tokenizer: Any, text: str) -> list[int]:
     return ids[1:] if len(ids) > 1 and ids[0] == ids[1] == bos else ids
 
 
+def ids_of(tokenizer: Any, examples: list[dict[str, Any]], longest: int) -> list[list[int]]:
+    """Return the ids of whole examples, as the chat template renders them."""
+    wholes = [w for e in examples if (w := held_out.conversation(e))]
+    rows = [tokens(tokenizer, render(tokenizer, w, generation=False))[:longest] for w in wholes]
+    return [ids for ids in rows if len(ids) > 1]
+
+
 class Reference:
     """The merged model's logits on the held-out text, kept on disk."""
 
     def __init__(self, path: Path, text: Text, vocabulary: int) -> None:
         self.text = text
+        self.vocabulary = vocabulary
         shape = (text.num_tokens, vocabulary)
         self._rows = np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
 
@@ -100,6 +109,12 @@ class Reference:
             logits = model(torch.tensor([ids])).logits[0].float().numpy()
             self._rows[at : at + len(ids)] = logits
             at += len(ids)
+
+    def measure_rows(self, rows: npt.NDArray[np.float32]) -> Measured:
+        """Compare another model's logits, of all texts one after the other, with these."""
+        ends = np.cumsum([len(ids) for ids in self.text.ids])
+        parts = iter([rows[end - len(i) : end] for end, i in zip(ends, self.text.ids, strict=True)])
+        return self.measure(lambda _: next(parts))
 
     def measure(self, run: Any) -> Measured:
         """Compare another model's logits with these.
@@ -132,18 +147,53 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> torch.Tensor:
     return torch.log_softmax(torch.from_numpy(np.array(logits)).double(), -1)
 
 
+@dataclass
+class Proof:
+    """What a format is measured with."""
+
+    tokenizer: Any
+    reference: Reference
+    parts: prompt.PromptParts | None
+    task: Any = None
+    """task_metric.Task, or None."""
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """Return the prompts of the greedy samples, then those of the task."""
+        return self.reference.text.prompts + (self.task.prompts if self.task else [])
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Return how far each prompt is continued."""
+        return max(SAMPLE_TOKENS, self.task.max_new_tokens if self.task else 0)
+
+    def samples(self, answers: list[list[int]]) -> list[str]:
+        """Return the texts of the samples among the answers to `prompts`."""
+        wanted = answers[: len(self.reference.text.prompts)]
+        return [self.tokenizer.decode(a[:SAMPLE_TOKENS], skip_special_tokens=True) for a in wanted]
+
+    def task_answers(self, answers: list[list[int]]) -> list[list[int]]:
+        """Return the answers to the task among the answers to `prompts`."""
+        return answers[len(self.reference.text.prompts) :]
+
+
 @torch.inference_mode()
-def samples(model: Any, tokenizer: Any, text: Text) -> list[str]:
-    """Continue each prompt greedily with a transformers model."""
+def greedy(model: Any, prompts: list[list[int]], num_tokens: int) -> tuple[list[list[int]], float]:
+    """Continue each prompt greedily with a transformers model.
+
+    Returns:
+        The ids that were added, and tokens a second, prompts included.
+    """
     found = []
-    for ids in text.prompts:
+    began = time.monotonic()
+    for ids in prompts:
         batch = torch.tensor([ids])
         made = model.generate(
             batch,
             attention_mask=torch.ones_like(batch),
-            max_new_tokens=SAMPLE_TOKENS,
+            max_new_tokens=num_tokens,
             do_sample=False,
             pad_token_id=model.generation_config.pad_token_id or 0,
         )
-        found.append(tokenizer.decode(made[0, len(ids) :], skip_special_tokens=True))
-    return found
+        found.append(made[0, len(ids) :].tolist())
+    return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)

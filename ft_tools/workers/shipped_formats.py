@@ -5,35 +5,27 @@ import importlib
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from ft_tools.contract import Reason
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import prompt, quality
-from ft_tools.shipping.formats import Format
+from ft_tools.shipping.formats import Format, fold_layers
 from ft_tools.shipping.plan import NF4
 from ft_tools.shipping.reports import FormatResult
-from ft_tools.workers import merging, proving
-from ft_tools.workers.merged_model import Shipment, outtype
-from ft_tools.workers.proving import Reference
+from ft_tools.workers import merging, proving, task_metric
+from ft_tools.workers.compressed_formats import ship_compressed
+from ft_tools.workers.merged_model import Shipment, disk_full_of_libraries, outtype, slug
+from ft_tools.workers.proving import Proof
 
 # Types that round to nearest, whatever matters.
 UNCALIBRATED = {"F32", "F16", "BF16", "Q8_0"}
-
-
-@dataclass
-class Proof:
-    """What a format is measured with."""
-
-    tokenizer: Any
-    reference: Reference
-    parts: prompt.PromptParts | None
 
 
 def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
@@ -42,11 +34,11 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
     Returns:
         The result, and the format's greedy samples.
     """
-    record = shipment.scratch / f"{_slug(row)}.json"
+    record = shipment.scratch / f"{slug(row)}.json"
     if record.is_file():
         kept = json.loads(record.read_bytes())
         result = FormatResult.model_validate(kept["result"])
-        if result.state == "made" and Path(result.path).exists():
+        if result.state == "made" and not verify(folder_of(result)):
             shipment.session.event(f"{row.name} made by an earlier attempt")
             return result, kept["samples"]
     began = time.monotonic()
@@ -64,6 +56,12 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
     kept = {"result": result.model_dump(mode="json"), "samples": said}
     write_file(record, json.dumps(kept))
     return result, said
+
+
+def folder_of(result: FormatResult) -> Path:
+    """Return the published folder that a format is in."""
+    path = Path(result.path)
+    return path if path.is_dir() else path.parent
 
 
 def ship_safetensors(
@@ -85,13 +83,13 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
     """Make one GGUF file and measure it."""
     # llama_cpp is imported only where a GGUF file is asked for: it is an extra that is compiled.
     gguf_files = importlib.import_module("ft_tools.workers.gguf_files")
-    folder = shipment.out / _slug(row)
+    folder = shipment.out / slug(row)
     file = folder / f"{shipment.plan.name}-{row.type_name}.gguf"
     again = shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)
     if not again:
         shipment.session.phase(f"making {row.name}")
         source = source_gguf(shipment, gguf_files)
-        with new_folder(folder) as staging:
+        with new_folder(folder) as staging, disk_full_of_libraries(staging):
             made = staging / file.name
             if row.type_name.lower() == outtype(shipment.merged):
                 os.link(source, made)
@@ -101,42 +99,74 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
             stops = stop_texts(proof.tokenizer, shipment.merged)
             text = prompt.modelfile(file.name, proof.parts, stops)
             (staging / "Modelfile").write_text(text, encoding="utf-8")
-    shipment.stop_if_asked()
-    shipment.session.phase(f"measuring {row.name}")
-    longest = max(map(len, proof.reference.text.ids + proof.reference.text.prompts))
-    with gguf_files.opened(file, longest + proving.SAMPLE_TOKENS + 8, logits=True) as model:
-        parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
-        measured = proof.reference.measure(lambda ids: gguf_files.logits_of(model, ids))
-        said, speed = gguf_files.gguf_samples(model, proof.tokenizer, proof.reference.text)
     types = gguf_files.tensor_types(file)
+    stand_ins = gguf_files.fallbacks(types, row)
     shipment.session.artifact("gguf", file)
-    found = quality.summarise(measured, parity)
     result = FormatResult(
         format=row.name,
         state="made",
         path=str(file),
         size_bytes=file.stat().st_size,
         sha256=sha256(file),
-        quality=found,
-        tensor_types=types,
-        fallbacks=gguf_files.fallbacks(types, row),
-        tokens_per_second=round(speed, 1),
-        reasons=[quality.verdict_reason(found)],
+        tensor_types={name: len(held) for name, held in types.items()},
+        fallbacks={name: len(held) for name, held in stand_ins.items()},
+        fallback_tensors={name: fold_layers(held) for name, held in stand_ins.items()},
+        reasons=[unmeasured()],
     )
-    return result, said
+    if not shipment.can_run:
+        return result, []
+    shipment.stop_if_asked()
+    shipment.session.phase(f"measuring {row.name}")
+    longest = max(map(len, proof.reference.text.ids + proof.prompts))
+    with gguf_files.opened(file, longest + proof.max_new_tokens + 8, logits=True) as model:
+        parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
+        measured = proof.reference.measure(lambda ids: gguf_files.logits_of(model, ids))
+        answers, speed = gguf_files.gguf_answers(
+            model, proof.tokenizer, proof.prompts, proof.max_new_tokens
+        )
+    found = quality.summarise(measured, parity)
+    measures = {
+        "quality": found,
+        "task": task_of(proof, answers),
+        "tokens_per_second": round(speed, 1),
+        "reasons": [quality.verdict_reason(found)],
+    }
+    return result.model_copy(update=measures), proof.samples(answers)
+
+
+def unmeasured() -> Reason:
+    """Say why a format has no quality."""
+    return Reason(
+        rule="a format is measured beside the merged model where memory holds that",
+        observed="memory is too short to run it, even in bfloat16",
+        source="ft_tools/workers/merged_model.py",
+    )
+
+
+def task_of(proof: Proof, answers: list[list[int]]) -> dict[str, float]:
+    """Return the means of the task's measures over the answers to a proof's prompts."""
+    if proof.task is None:
+        return {}
+    return task_metric.means(proof.task, proof.tokenizer, proof.task_answers(answers))
 
 
 def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Any:
-    """Return the importance matrix of the calibration text; None where it is of no use."""
-    calibration = shipment.plan.calibration
-    if calibration is None or row.type_name in UNCALIBRATED:
+    """Return the given importance matrix, or the calibration text's; None where it is of no use."""
+    plan = shipment.plan
+    if row.type_name in UNCALIBRATED:
         return None
     importance = importlib.import_module("ft_tools.workers.importance")
+    if plan.imatrix is not None:
+        return importance.read_file(Path(plan.imatrix))
+    if plan.calibration is None:
+        return None
     kept = shipment.scratch / "importance.npz"
     if not kept.is_file():
+        shipment.require_memory("an importance matrix")
         shipment.session.phase("measuring which weights matter")
         model = AutoModelForCausalLM.from_pretrained(shipment.merged, dtype=torch.float32).eval()
-        matrix = importance.measure(model, proof.tokenizer, Path(calibration), source)
+        rows = importance.texts(proof.tokenizer, Path(plan.calibration), shipment.held_out)
+        matrix = importance.measure(model, rows, source)
         importance.save(matrix, shipment.scratch / "measuring.npz")
         (shipment.scratch / "measuring.npz").rename(kept)
         del model
@@ -158,28 +188,30 @@ def source_gguf(shipment: Shipment, gguf_files: Any) -> Path:
 
 def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
     """Save the merged model with its linear layers in NF4, ready for from_pretrained."""
-    folder = shipment.out / _slug(row)
+    folder = shipment.out / slug(row)
+    shipment.require_memory(row.name)
     if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
         shipment.session.phase(f"making {row.name}")
         config = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=torch.bfloat16)
         model = AutoModelForCausalLM.from_pretrained(
             shipment.merged, dtype="auto", quantization_config=config
         )
-        with new_folder(folder) as staging:
+        with new_folder(folder) as staging, disk_full_of_libraries(staging):
             model.save_pretrained(staging)
             merging.copy_small_files(shipment.merged, None, staging)
         del model
         gc.collect()
     shipment.session.phase(f"measuring {row.name}")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
     # Back in plain layers: the same weights, without unpacking them for each token.
-    model = AutoModelForCausalLM.from_pretrained(folder).dequantize().float().eval()
+    model = model.dequantize().float().eval()
 
     @torch.inference_mode()
     def run(ids: list[int]) -> Any:
         return model(torch.tensor([ids])).logits[0].float().numpy()
 
     found = quality.summarise(proof.reference.measure(run), True)
-    said = proving.samples(model, proof.tokenizer, proof.reference.text)
     shipment.session.artifact("model", folder)
     result = FormatResult(
         format=row.name,
@@ -188,9 +220,11 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
         size_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
         sha256=sha256(folder / MANIFEST),
         quality=found,
+        task=task_of(proof, answers),
+        tokens_per_second=round(speed, 1),
         reasons=[quality.verdict_reason(found)],
     )
-    return result, said
+    return result, proof.samples(answers)
 
 
 def stop_texts(tokenizer: Any, merged: Path) -> list[str]:
@@ -208,8 +242,9 @@ def _failed(shipment: Shipment, row: Format, error: str) -> FormatResult:
     return FormatResult(format=row.name, state="failed", error=error)
 
 
-def _slug(row: Format) -> str:
-    return row.name.replace(":", "-")
-
-
-MAKERS = {"safetensors": ship_safetensors, "gguf": ship_gguf, "bnb": ship_bnb}
+MAKERS = {
+    "safetensors": ship_safetensors,
+    "gguf": ship_gguf,
+    "bnb": ship_bnb,
+    "environment": ship_compressed,
+}

@@ -7,7 +7,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 from pydantic import BaseModel
@@ -16,11 +15,11 @@ from transformers.utils import logging as transformers_logging
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.errors import BadData, FineTuningError
+from ft_tools.errors import BadData, FineTuningError, NotFound
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.session import Session, main
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import formats, handoff, prompt, tensors
+from ft_tools.shipping import formats, handoff, quality, tensors
 from ft_tools.shipping.report_page import report_page
 from ft_tools.shipping.reports import (
     Chat,
@@ -29,7 +28,7 @@ from ft_tools.shipping.reports import (
     ShipPlan,
     ShipReport,
 )
-from ft_tools.workers import merging, proving
+from ft_tools.workers import merging, prompt_proofs, proving, task_metric
 from ft_tools.workers.merged_model import (
     MERGED,
     MergeRecord,
@@ -38,8 +37,8 @@ from ft_tools.workers.merged_model import (
     merge_once,
     vocabulary_of,
 )
-from ft_tools.workers.proving import Reference, Text
-from ft_tools.workers.shipped_formats import Proof, ship_format
+from ft_tools.workers.proving import Proof, Reference
+from ft_tools.workers.shipped_formats import ship_format, task_of
 
 CHAT_TOKENS = 128
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
@@ -65,20 +64,34 @@ def work(session: Session) -> BaseModel:
     origin = "given" if held_out_is_given(session) else "validation"
     text = proving.held_out_text(tokenizer, shipment.held_out, origin, vocabulary)
     reference = Reference(scratch / "reference.f32", text, vocabulary)
-    samples = {MERGED: fill(shipment, reference, tokenizer)}
+    task = task_metric.task_of(tokenizer, shipment.held_out if origin == "given" else None)
+    proof = Proof(tokenizer, reference, prompt_proofs.prompt_parts(tokenizer), task)
+    answers: list[list[int]] = []
+    speed: float | None = None
+    samples: dict[str, list[str]] = {}
+    if shipment.can_run:
+        answers, speed = fill(shipment, proof)
+        samples = {MERGED: proof.samples(answers)}
     session.progress(2, steps)
-    parts = prompt_parts(tokenizer)
     results = []
     for i, planned in enumerate(plan.formats):
         shipment.stop_if_asked()
         row = formats.find(planned.format)
-        result, said = ship_format(shipment, row, Proof(tokenizer, reference, parts))
+        result, said = ship_format(shipment, row, proof)
+        if row.family == "safetensors" and answers:
+            own = {"task": task_of(proof, answers), "tokens_per_second": round(speed or 0.0, 1)}
+            result = result.model_copy(update=own)
         results.append(result)
         if said:
             samples[row.name] = said
         session.progress(3 + i, steps)
     require_something(results)
-    report = finish(shipment, merge, results, Told(text, parts, tokenizer, samples))
+    report = finish(
+        shipment,
+        merge,
+        results,
+        Told(proof, samples, task_of(proof, answers) if answers else {}, speed),
+    )
     shutil.rmtree(scratch)
     session.progress(steps, steps)
     return report
@@ -86,12 +99,12 @@ def work(session: Session) -> BaseModel:
 
 @dataclass
 class Told:
-    """What the report tells besides numbers."""
+    """What the report tells besides the formats."""
 
-    text: Text
-    parts: prompt.PromptParts | None
-    tokenizer: Any
+    proof: Proof
     samples: dict[str, list[str]]
+    task: dict[str, float]
+    tokens_per_second: float | None
 
 
 def base_folder(session: Session, plan: ShipPlan) -> Path:
@@ -99,8 +112,24 @@ def base_folder(session: Session, plan: ShipPlan) -> Path:
     if Path(plan.load_from).is_dir():
         return Path(plan.load_from)
     session.phase("fetching the base model")
-    fetched = huggingface_hub.snapshot_download(plan.load_from, allow_patterns=HUB_FILES)
-    return Path(fetched)
+    return fetched(plan.load_from)
+
+
+def fetched(hub_id: str) -> Path:
+    """Fetch a model from the Hub.
+
+    Raises:
+        NotFound: It is not there, or the Hub cannot be reached.
+    """
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=HUB_FILES))
+    except Exception as error:
+        # The Hub's client lets errors of its HTTP library through, whichever that is.
+        raise NotFound(
+            f"the base model {hub_id!r} is not on this machine and cannot be fetched "
+            f"({type(error).__name__}); name a folder with its original 16-bit weights as "
+            "`base_model`"
+        ) from error
 
 
 def with_adapter_again(plan: ShipPlan, base: Path) -> ShipPlan:
@@ -112,6 +141,7 @@ def with_adapter_again(plan: ShipPlan, base: Path) -> ShipPlan:
     config_hash = sha256(base / "config.json")
     if plan.base_config_sha256 and config_hash != plan.base_config_sha256:
         raise BadData(base, "config.json changed since the plan", "plan again")
+    adapters.require_unchanged(base)
     config = json.loads((base / "config.json").read_bytes())
     adapters.refuse_quantized(config)
     held = tensors.survey(base)
@@ -123,23 +153,23 @@ def with_adapter_again(plan: ShipPlan, base: Path) -> ShipPlan:
     return plan.model_copy(update={"adapter": found, "base_config_sha256": config_hash})
 
 
-def fill(shipment: Shipment, reference: Reference, tokenizer: Any) -> list[str]:
-    """Run the merged model over the held-out text; returns its greedy samples."""
+def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
+    """Run the merged model over the held-out text; returns its greedy answers, and tokens/s."""
     dtype = compute_dtype(shipment.plan.num_params or 0)
     model = AutoModelForCausalLM.from_pretrained(shipment.merged, dtype=dtype).eval()
-    reference.fill(model)
-    said = proving.samples(model, tokenizer, reference.text)
+    proof.reference.fill(model)
+    found = proving.greedy(model, proof.prompts, proof.max_new_tokens)
     del model
     gc.collect()
-    return said
+    return found
 
 
 def finish(
     shipment: Shipment, merge: MergeRecord, results: list[FormatResult], told: Told
 ) -> ShipReport:
     """Write HANDOFF.md and report.html, and return the report."""
-    proof = prompt_proof(told)
-    text = handoff.handoff(shipment.plan, results, proof, MERGED)
+    proofs = prompt_proof(shipment, results, told.proof)
+    text = handoff.handoff(shipment.plan, results, proofs, MERGED)
     guide = shipment.out / "HANDOFF.md"
     write_file(guide, text)
     report = ShipReport(
@@ -148,17 +178,21 @@ def finish(
         output_dir=str(shipment.out),
         merged_path=str(shipment.merged),
         merge_check=merge.check,
+        weight_check=merge.weight_check,
         merge_route=merge.route,
-        held_out=told.text.origin,
-        num_held_out_tokens=told.text.num_tokens,
+        held_out=told.proof.reference.text.origin,
+        num_held_out_tokens=told.proof.reference.text.num_tokens,
         formats=results,
         chat=chat(shipment, results),
-        prompt_proof=proof,
+        task=told.task,
+        num_task_examples=len(told.proof.task.prompts) if told.proof.task else 0,
+        tokens_per_second=told.tokens_per_second and round(told.tokens_per_second, 1),
+        prompt_proof=proofs,
         handoff=str(guide),
         reasons=merge_reasons(merge.check),
         next_steps=next_steps(results),
     )
-    page = report_page(report, told.text.prompt_texts, told.samples)
+    page = report_page(report, told.proof.reference.text.prompt_texts, told.samples)
     write_file(shipment.session.run_dir / "report.html", page)
     return report
 
@@ -184,22 +218,15 @@ def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
     )
 
 
-def prompt_parts(tokenizer: Any) -> prompt.PromptParts | None:
-    """Cut the chat template into the parts that Ollama's template is made of."""
-    if not tokenizer.chat_template:
-        return None
-    first = tokenizer("x", add_special_tokens=True).input_ids[0]
-    bos = tokenizer.bos_token if first == tokenizer.bos_token_id else ""
-    return prompt.parts_of(_renderer(tokenizer), bos or "")
-
-
-def prompt_proof(told: Told) -> str:
-    """Say whether the template in the Modelfile builds the prompts of training."""
-    if told.parts is None:
-        return "no TEMPLATE: the chat template is not made of fixed parts; check the prompts"
-    cases = prompt.probes(with_system=told.parts.system is not None)
-    wrong = prompt.differences(told.parts, _renderer(told.tokenizer))
-    return f"prompts equal to training's in {len(cases) - len(wrong)} of {len(cases)} conversations"
+def prompt_proof(shipment: Shipment, results: list[FormatResult], proof: Proof) -> dict[str, str]:
+    """Compare the prompts of each program with those of training."""
+    adapter = shipment.adapter
+    own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    trained = merging.tokenizer_of(adapter if own and adapter else shipment.base)
+    made = [r.path for r in results if r.state == "made" and r.format.startswith("gguf:")]
+    return prompt_proofs.proofs(
+        trained, proof.tokenizer, proof.parts, Path(made[0]) if made else None
+    )
 
 
 def require_something(results: list[FormatResult]) -> None:
@@ -221,24 +248,24 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
         return []
     lost = 0.0 if check.applied_fraction is None else abs(1 - check.applied_fraction)
     gates = (
-        ("ship.merge_kl", check.mean_kl),
-        ("ship.merge_top1", check.top1_agreement),
-        ("ship.merge_lost", lost),
+        ("ship.merge_kl", check.mean_kl, quality.most_merge_kl(check.adapter_kl)),
+        ("ship.merge_top1", check.top1_agreement, facts.number("ship.merge_top1")),
+        ("ship.merge_lost", lost, facts.number("ship.merge_lost")),
     )
     return [
         Reason(
             rule=facts.threshold(gate).why,
             observed=round(seen, 8),
-            threshold=facts.number(gate),
+            threshold=limit,
             source=facts.threshold(gate).source,
         )
-        for gate, seen in gates
+        for gate, seen, limit in gates
     ]
 
 
 def next_steps(results: list[FormatResult]) -> list[NextStep]:
     """Suggest to measure the task itself on a shipped file."""
-    made = [r for r in results if r.state == "made" and r.quality]
+    made = [r for r in results if r.state == "made" and r.format.startswith(("gguf:", "bnb:"))]
     if not made:
         return []
     why = "measures the task itself on the shipped file; name a held-out dataset"
@@ -248,17 +275,6 @@ def next_steps(results: list[FormatResult]) -> list[NextStep]:
 def held_out_is_given(session: Session) -> bool:
     """Tell whether the request named the held-out file."""
     return bool(json.loads(session.request_json()).get("held_out"))
-
-
-def _renderer(tokenizer: Any) -> prompt.Render:
-    def render(messages: Any, generation: bool) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=generation
-            )
-        )
-
-    return render
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.tiny.measuring_gguf import require_converter, require_smollm2
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -37,6 +39,18 @@ def tiny_model(tmp_path_factory):
     make_tokenizer().save_pretrained(folder)
     make_llama().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def converter_script():
+    """Have llama.cpp's converter."""
+    return require_converter()
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory):
+    """Have the demo model; its folder."""
+    return require_smollm2(tmp_path_factory.mktemp("workspace"))
 
 
 @pytest.fixture

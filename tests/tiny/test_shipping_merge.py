@@ -31,7 +31,7 @@ from transformers import (
 from ft_tools import facts
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import tensors
-from ft_tools.workers import merging
+from ft_tools.workers import merged_model, merging
 
 pytestmark = [
     pytest.mark.tiny,
@@ -229,6 +229,26 @@ def test_an_adapter_that_was_never_trained_loses_nothing(tmp_path):
     merge(base, adapter, merged)
     found = check(base, adapter, merged)
     assert (found.adapter_kl, found.applied_fraction, found.passed) == (0.0, None, True)
+
+
+@pytest.mark.parametrize("lora", [{}, {"use_rslora": True}, {"use_dora": True}])
+def test_a_merge_can_be_checked_weight_by_weight(tmp_path, lora):
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    make_base(base, "llama-untied")
+    make_adapter(base, adapter, **lora)
+    merge(base, adapter, merged)
+    right = merging.compare_weights(base, adapter, merged, None)
+    assert right.num_weights == 14
+    assert right.applied_fraction == pytest.approx(1.0, abs=0.05)
+    assert right.passed, right
+    forgotten = merging.compare_weights(base, adapter, base, None)
+    assert forgotten.applied_fraction == pytest.approx(0.0, abs=1e-6)
+    assert not forgotten.passed
+
+
+def test_a_model_larger_than_memory_is_not_run():
+    assert merged_model.can_run(1_000_000)
+    assert not merged_model.can_run(10**15)
 
 
 def test_a_merge_needs_less_memory_than_two_files_and_the_adapter(tmp_path):

@@ -7,6 +7,7 @@ import tarfile
 
 import pytest
 
+from ft_tools import publish
 from ft_tools.errors import (
     BadData,
     BadInput,
@@ -18,7 +19,18 @@ from ft_tools.errors import (
     Refused,
     UnknownName,
 )
-from ft_tools.shipping import converter, formats, handoff, held_out, plan, quality, tensors
+from ft_tools.runs.records import RunInfo
+from ft_tools.shipping import (
+    calibration,
+    converter,
+    environment,
+    formats,
+    handoff,
+    held_out,
+    plan,
+    quality,
+    tensors,
+)
 from ft_tools.shipping.quality import Measured, summarise, verdict_of
 from ft_tools.shipping.reports import FormatResult, ShipRequest
 
@@ -103,10 +115,65 @@ def test_an_unknown_format_is_refused_with_the_known_ones(pair):
         ask(formats=["gguf:Q4_K_X"])
 
 
-@pytest.mark.parametrize("name", ["gptq:4", "awq:4", "fp8"])
-def test_a_format_that_needs_another_environment_says_which(pair, name):
-    with pytest.raises(Missing, match=r"needs an environment of its own with (gptqmodel|llmcomp)"):
+@pytest.mark.parametrize("name", ["gptq:4", "awq:4", "gguf:IQ2_M", "gguf:Q2_K_S"])
+def test_a_format_that_needs_text_is_refused_without_it(pair, name):
+    with pytest.raises(BadInput, match=rf"{name} cannot be made without text.*`calibration`"):
         ask(formats=["safetensors", name])
+    (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
+    assert ask(formats=[name], calibration="rows.jsonl").plan["calibration"]
+
+
+def test_a_given_importance_matrix_does_for_gguf_types_and_not_for_others(pair):
+    (pair / "imatrix.gguf").write_bytes(b"GGUF")
+    launch = ask(formats=["gguf:IQ2_M"], imatrix="imatrix.gguf")
+    assert launch.plan["imatrix"] == str(pair / "imatrix.gguf")
+    with pytest.raises(BadInput, match="gptq:4 cannot be made"):
+        ask(formats=["gptq:4", "gguf:IQ2_M"], imatrix="imatrix.gguf")
+
+
+def test_the_plan_says_which_environment_will_be_built_and_its_size(pair, monkeypatch):
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
+    without = ask(formats=["safetensors"])
+    launch = ask(formats=["safetensors", "fp8"])
+    planned = launch.plan["environments"][0]
+    assert planned["requirement"] == environment.REQUIREMENT
+    assert planned["formats"] == ["fp8"]
+    assert not planned["is_built"]
+    assert launch.plan["disk_bytes"] - without.plan["disk_bytes"] > planned["disk_bytes"]
+    assert any("is built with pip first" in warning for warning in launch.warnings)
+    assert not (pair / "cache").exists()
+
+
+def test_an_environment_that_a_killed_build_left_is_none(pair, monkeypatch):
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
+    environment.python().parent.mkdir(parents=True)
+    environment.python().touch()
+    assert not environment.is_built()
+    (environment.folder() / environment.MARKER).write_text("{}")
+    assert environment.is_built()
+
+
+def test_an_environment_that_cannot_be_built_says_what_to_do(pair, monkeypatch):
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(Missing, match=r"cannot be built \(venv ended with 1\).*gguf:Q4_K_M"):
+        environment.build(pair / "log", lambda: None)
+    assert not environment.is_built()
+
+
+def test_calibration_is_spread_over_the_file_and_never_what_is_measured(workspace):
+    lines = [json.dumps({"text": f"number {i}"}) for i in range(1000)]
+    (workspace / "train.jsonl").write_text("\n".join(lines))
+    (workspace / "held_out.jsonl").write_text("\n".join(lines[:500]))
+    found = calibration.examples(workspace / "train.jsonl", workspace / "held_out.jsonl", 100)
+    numbers = [int(row["text"].split()[1]) for row in found]
+    assert len(set(numbers)) == 100
+    assert min(numbers) >= 500
+    # The mean of 100 of 500..999 has a standard deviation of 13.
+    assert abs(sum(numbers) / 100 - 750) < 60
+    assert found == calibration.examples(
+        workspace / "train.jsonl", workspace / "held_out.jsonl", 100
+    )
 
 
 def test_an_adapter_of_another_base_is_refused_by_shape(pair):
@@ -119,6 +186,48 @@ def test_a_quantized_base_is_refused_with_the_cure(pair):
     make_base(pair / "gptq", config={"quantization_config": {"quant_method": "gptq"}})
     with pytest.raises(Refused, match=r"merge_into_quantized: .*\(gptq\).*`base_model`"):
         ask(base_model="gptq")
+
+
+def test_a_base_that_is_not_the_recorded_one_is_refused_by_its_hash(pair):
+    run_id = "sft-0123456789abcdef"
+    run_dir = pair / "runs" / run_id
+    (run_dir / "artifacts").mkdir(parents=True)
+    info = RunInfo(run_id=run_id, kind="sft", created_at=0.0, lineage={"base_model": "base"})
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    make_adapter(run_dir / "artifacts" / "adapter")
+    recorded = {"model": {"config_sha256": publish.sha256(pair / "base" / "config.json")}}
+    (run_dir / "plan.json").write_text(json.dumps(recorded))
+    request = ShipRequest(source=run_id, formats=["safetensors"])
+    assert plan.merge_and_quantize(request).plan["base_model"] == "base"
+    with (pair / "base" / "config.json").open("a") as stream:
+        stream.write(" ")
+    with pytest.raises(BadInput, match=r"is not the base that run sft-.* was trained on"):
+        plan.merge_and_quantize(request)
+    # A base that the caller names is the caller's to answer for.
+    assert plan.merge_and_quantize(request.model_copy(update={"base_model": "base"}))
+
+
+def test_an_adapter_trained_on_a_quantized_base_asks_for_the_original(pair):
+    bnb = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    make_base(pair / "base-bnb-4bit", config=bnb)
+    make_adapter(pair / "qlora", base="base-bnb-4bit")
+    request = ShipRequest(source="qlora", formats=["safetensors"])
+    with pytest.raises(Refused, match=r"\(bitsandbytes\).*original 16-bit model as `base_model`"):
+        plan.merge_and_quantize(request)
+    with pytest.raises(NotFound, match="original"):
+        plan.merge_and_quantize(request.model_copy(update={"base_model": "./original"}))
+    named = request.model_copy(update={"base_model": "base"})
+    assert plan.merge_and_quantize(named).plan["base_model"] == "base"
+
+
+def test_an_adapter_that_was_changed_after_training_is_refused(pair):
+    publish.seal(pair / "adapter")
+    assert ask(formats=["safetensors"])
+    with (pair / "adapter" / "adapter_model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x01")
+    with pytest.raises(BadInput, match=r"was changed since it was written: adapter_model"):
+        ask(formats=["safetensors"])
 
 
 def test_a_base_that_is_not_there_is_named(pair):
@@ -313,6 +422,26 @@ def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
         converter.script()
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("gptq:4", "vllm serve ./gptq-4\n"),
+        ("awq:4", "vllm serve ./awq-4\n"),
+        ("fp8", "vllm serve ./fp8\n"),
+        ("bnb:nf4", "vllm serve ./bnb-nf4 --quantization bitsandbytes\n"),
+    ],
+)
+def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
+    request = ShipRequest(source="adapter", formats=[name], calibration="rows.jsonl")
+    (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
+    planned = plan.plan_of(request, [formats.find(name)])
+    made = FormatResult(format=name, state="made", path=str(pair / name.replace(":", "-")))
+    guide = handoff.handoff(planned, [made], {}, "merged")
+    assert line in guide
+    needs = "bitsandbytes" if name == "bnb:nf4" else "compressed-tensors"
+    assert f"pip install {needs}" in guide
+
+
 def make_archive(path, files, links=None):
     with tarfile.open(path, "w:gz") as bundle:
         for name, data in files.items():
@@ -350,9 +479,14 @@ def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
         sha256="ab" * 32,
     )
     broken = FormatResult(format="bnb:nf4", state="failed", error="no such kernel")
-    guide = handoff.handoff(planned, [made, broken], "8 of 8", "merged")
+    guide = handoff.handoff(planned, [made, broken], {"Ollama": "8 of 8"}, "merged")
     card = handoff.model_card(planned, None, "", {"training run": "sft-0123456789abcdef"})
     assert str(pair) not in guide + card
     assert "ollama create base-tuned-q8_0 -f gguf-Q8_0/Modelfile" in guide
     assert "bnb:nf4: no such kernel" in guide
+    assert "- Ollama: 8 of 8" in guide
+    file = "gguf-Q8_0/x-Q8_0.gguf"
+    assert f"lms import --copy {file}" in guide
+    assert f"llama-server -m {file} --jinja" in guide
+    assert "vllm serve ./merged" in guide
     assert "names no licence" in card

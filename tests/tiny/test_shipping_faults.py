@@ -1,0 +1,250 @@
+"""P3, P4, P5 and P18 for what is shipped: kills, full disks, flipped bits, hostile models."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from ft_tools import publish
+from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.shipping import adapter as adapters
+from ft_tools.shipping import formats, tensors
+from ft_tools.shipping.plan import merge_and_quantize
+from ft_tools.shipping.reports import ShipRequest
+from ft_tools.workers import merging
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
+
+def sized(plain, full):
+    marks = pytest.mark.faults
+    return pytest.mark.parametrize(
+        "size", [plain, pytest.param(full, marks=marks)], ids=["plain", "full"]
+    )
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory, tiny_model):
+    """Make a base, an adapter with a manifest, and a GGUF file that needs no converter."""
+    folder = tmp_path_factory.mktemp("parts")
+    shutil.copytree(tiny_model, folder / "base")
+    model = AutoModelForCausalLM.from_pretrained(folder / "base")
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, lora)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    with publish.new_folder(folder / "adapter") as staging:
+        adapted.save_pretrained(staging)
+        about = staging / "adapter_config.json"
+        config = json.loads(about.read_bytes()) | {"base_model_name_or_path": "base"}
+        about.write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(parts):
+    """Add a GGUF file of a small model, as llama.cpp's quantizer takes it."""
+    writer = gguf.GGUFWriter(parts / "source.gguf", "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(256)
+    writer.add_feed_forward_length(512)
+    writer.add_head_count(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    wide, dice = {"ffn_gate": 512, "ffn_up": 512}, np.random.default_rng(0)
+    shapes = {f"blk.0.{n}": (wide.get(n, 256), 256) for n in ("attn_q", "attn_k", "attn_v", *wide)}
+    shapes |= {"token_embd": (4096, 256), "blk.0.attn_output": (256, 256)}
+    shapes |= {"blk.0.ffn_down": (256, 512)}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", dice.normal(size=shape).astype(np.float16))
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(256, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return parts
+
+
+def steps(*arguments):
+    argv = [sys.executable, "-m", "tests.tiny.shipping_steps", *map(str, arguments)]
+    return json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
+
+
+@sized(4, 250)
+def test_a_kill_at_any_moment_leaves_a_whole_artifact_or_none(source, size, record_property):
+    found = steps("kill", source, size, 7)
+    record_property(
+        "kills", {name: (row["killed"], len(row["bad"])) for name, row in found.items()}
+    )
+    naive = found.pop("merge_naively")
+    assert [row["bad"] for row in found.values()] == [[]] * len(found), found
+    assert sum(row["killed"] for row in found.values()) > size / 2, found
+    # Of a few kills the careless way may survive each.
+    assert naive["bad"] or size < 20, "the sweep cannot find a half-made artifact"
+
+
+@sized(6, 120)
+def test_a_disk_of_any_size_holds_a_whole_artifact_or_none(source, tmp_path, size, record_property):
+    place = tmp_path / "disk"
+    place.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if subprocess.run(argv, capture_output=True).returncode:
+        pytest.skip("tmpfs may not be mounted here")
+    largest = 7 * 1024
+    sizes = [16 + largest * i // (size - 1) // 4 * 4 for i in range(size)]
+    found = steps("disk", source, place, *sizes)
+    record_property("disks", {name: Counter(row["ends"]) for name, row in found.items()})
+    naive = found.pop("merge_naively")
+    for name, row in found.items():
+        assert row["bad"] == [], (name, row)
+        assert set(row["ends"]) == {0, 75}, (name, row)
+    assert naive["bad"], "the sweep cannot find a half-made artifact"
+
+
+def flip(path, dice):
+    """Flip one bit of a file."""
+    data = bytearray(path.read_bytes())
+    place = dice.randrange(len(data) * 8)
+    data[place // 8] ^= 1 << place % 8
+    path.write_bytes(data)
+
+
+@sized(30, 1000)
+def test_a_flipped_bit_in_an_adapter_or_an_export_is_found_before_use(
+    parts, workspace, size, record_property
+):
+    shutil.copytree(parts / "base", workspace / "base")
+    shutil.copytree(parts / "adapter", workspace / "adapter")
+    with publish.new_folder(workspace / "export") as staging:
+        merging.copy_whole(parts / "base", staging)
+    held = tensors.survey(workspace / "base")
+    config = json.loads((workspace / "base" / "config.json").read_bytes())
+    victims = [p for f in ("adapter", "export") for p in (workspace / f).iterdir()]
+    dice, missed = random.Random(3), []
+    for _ in range(size):
+        victim = dice.choice(victims)
+        good = victim.read_bytes()
+        flip(victim, dice)
+        try:
+            if victim.parent.name == "adapter":
+                adapters.inspect(victim.parent, held, config)
+                missed.append(victim.name)
+            elif not publish.verify(victim.parent):
+                missed.append(victim.name)
+        except FineTuningError:
+            pass
+        victim.write_bytes(good)
+    record_property("bit flips", {"trials": size, "missed": missed})
+    # A flipped letter in the manifest's own layout may leave what it says as it was.
+    assert [name for name in missed if name != publish.MANIFEST] == []
+    adapters.inspect(workspace / "adapter", held, config)
+
+
+class _Evil:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.canary}",))
+
+
+def test_nothing_that_a_model_brings_along_is_executed(parts, workspace, monkeypatch):
+    """Pickles, code that configs name, and files outside the folder, in one loadable model."""
+    canary = workspace / "executed"
+    secret = workspace / "secret.txt"
+    secret.write_text("the secret of this machine")
+    base, adapter, into = workspace / "base", workspace / "adapter", workspace / "into"
+    shutil.copytree(parts / "base", base)
+    shutil.copytree(parts / "adapter", adapter)
+    (adapter / publish.MANIFEST).unlink()
+    code = f"import pathlib\npathlib.Path({str(canary)!r}).touch()\nclass Model: pass\n"
+    for folder in (base, adapter):
+        for name in ("modeling_evil.py", "tokenization_evil.py", "evil.py", "setup.py"):
+            (folder / name).write_text(code)
+        for name in ("pytorch_model.bin", "optimizer.pt", "training_args.bin", "rng_state.pth"):
+            (folder / name).write_bytes(pickle.dumps(_Evil(canary)))
+    remote = {"auto_map": {
+        "AutoConfig": "modeling_evil.Model", "AutoModelForCausalLM": "modeling_evil.Model",
+        "AutoTokenizer": ["tokenization_evil.Model", "tokenization_evil.Model"],
+    }}  # fmt: skip
+    outside = {"vocab_file": str(secret), "tokenizer_file": "../secret.txt"}
+    change(base / "config.json", remote)
+    change(base / "tokenizer_config.json", remote | outside)
+    mapping = {"base_model_class": "Model", "parent_library": "evil"}
+    change(adapter / "adapter_config.json", {"auto_mapping": mapping})
+    monkeypatch.chdir(base)
+    held = tensors.survey(base)
+    config = json.loads((base / "config.json").read_bytes())
+    assert adapters.inspect(adapter, held, config).route == "shards"
+    into.mkdir()
+    merging.merge_by_shards(base, adapter, into, None, lambda: None)
+    merging.copy_small_files(base, adapter, into)
+    tokenizer = merging.tokenizer_of(into)
+    prompts = [tokenizer("Hello world, this is a text.").input_ids]
+    expected = merging.adapted_outputs(base, adapter, prompts, torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(into, dtype=torch.float32).eval()
+    found = merging.compare(expected, merging.outputs(model, prompts), torch.float32, "base")
+    assert found.passed
+    tokenizer.save_pretrained(workspace / "saved")
+    assert not canary.exists()
+    written = [*into.iterdir(), *(workspace / "saved").iterdir()]
+    assert not [p for p in written if p.suffix in {".py", ".bin", ".pt", ".pth"}]
+    assert not [p for p in written if b"the secret" in p.read_bytes()]
+
+
+def change(path, fields):
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+
+
+def test_the_canary_of_these_tests_sings(tmp_path):
+    """The negative control: the pickle that is planted does run where pickles are loaded."""
+    pickle.loads(pickle.dumps(_Evil(tmp_path / "executed")))
+    assert (tmp_path / "executed").exists()
+
+
+HOSTILE_NAMES = ["../outside.safetensors", "/etc/passwd", "a/../../outside.safetensors", "..", ""]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_an_index_cannot_name_a_file_outside_its_folder(parts, workspace, name):
+    shutil.copytree(parts / "base", workspace / "base")
+    shutil.copytree(parts / "adapter", workspace / "adapter")
+    shutil.copy(workspace / "base" / "model.safetensors", workspace / "outside.safetensors")
+    index = {"weight_map": {"model.embed_tokens.weight": name}}
+    (workspace / "base" / tensors.INDEX).write_text(json.dumps(index))
+    with pytest.raises(BadInput, match="outside the folder"):
+        merge_and_quantize(ShipRequest(source="adapter"))
+
+
+@pytest.mark.parametrize("victim", ["base/model.safetensors", "adapter/adapter_model.safetensors"])
+def test_weights_in_a_pickle_are_refused_and_not_opened(parts, workspace, victim):
+    canary = workspace / "executed"
+    shutil.copytree(parts / "base", workspace / "base")
+    shutil.copytree(parts / "adapter", workspace / "adapter")
+    path = workspace / victim
+    path.unlink()
+    for name in ("pytorch_model.bin", "adapter_model.bin"):
+        path.with_name(name).write_bytes(pickle.dumps(_Evil(canary)))
+    with pytest.raises(FineTuningError):
+        merge_and_quantize(ShipRequest(source="adapter", formats=[formats.FORMATS[0].name]))
+    # Even where a pickle has the name of a safetensors file.
+    path.write_bytes(pickle.dumps(_Evil(canary)))
+    with pytest.raises(FineTuningError):
+        merge_and_quantize(ShipRequest(source="adapter", formats=[formats.FORMATS[0].name]))
+    assert not canary.exists()

@@ -1,0 +1,223 @@
+"""A GGUF file predicts what its model predicts, for each architecture; importance matrices."""
+
+import shutil
+import struct
+from concurrent.futures import ThreadPoolExecutor
+
+import gguf
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+from tokenizers import normalizers
+from transformers import (
+    AutoTokenizer,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaTokenizer,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from ft_tools.errors import BadInput
+from ft_tools.shipping import formats, held_out
+from ft_tools.workers import gguf_files, importance
+from tests.tiny.measuring_gguf import measure, reference_of
+
+pytestmark = pytest.mark.tiny
+
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+# llama.cpp's Gemma 3 has a global layer after each five local ones and scales by the head's size,
+# as the published models do; its Phi 3 has no sliding window, so texts must not reach beyond one.
+GEMMA = {"sliding_window": 64, "num_hidden_layers": 6, "query_pre_attn_scalar": 32}
+PHI = {"original_max_position_embeddings": 256, "sliding_window": 256}
+HEAD = {"head_dim": 32}
+# Rows of 256, so that no other type stands in for a K-quant.
+WIDE = {"hidden_size": 256, "intermediate_size": 256, "head_dim": 128, "sliding_window": None}
+ARCHITECTURES = {
+    "llama": (LlamaConfig, LlamaForCausalLM, HEAD, "smollm2"),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}, "prefix"),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, HEAD, "smollm2"),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, HEAD | GEMMA, "gemma"),
+    "mistral": (MistralConfig, MistralForCausalLM, WIDE, "plain"),
+    "phi3": (Phi3Config, Phi3ForCausalLM, PHI, "prefix"),
+    "mixtral": (MixtralConfig, MixtralForCausalLM, HEAD | {"num_local_experts": 4}, "smollm2"),
+}
+# Phi 3's own name for the end of a text, which llama.cpp looks for in every model of that kind.
+LLAMA_PIECES = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "control_symbols": ["<|endoftext|>"]}
+GEMMA_PIECES = {
+    "pad_id": 0,
+    "eos_id": 1,
+    "bos_id": 2,
+    "unk_id": 3,
+    "control_symbols": ["<mask>"],
+    **{f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")},
+}
+
+
+def make_tokenizer(kind, folder, smollm2):
+    """Put a tokenizer into a folder: the demo model's, or a small SentencePiece one."""
+    folder.mkdir()
+    if kind == "smollm2":
+        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            if (smollm2 / name).exists():
+                shutil.copy(smollm2 / name, folder / name)
+        return AutoTokenizer.from_pretrained(folder)
+    (folder / "corpus.txt").write_text("\n".join(held_out.built_in()))
+    sentencepiece.SentencePieceTrainer.Train(
+        input=str(folder / "corpus.txt"),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=512,
+        model_type="bpe",
+        byte_fallback=True,
+        add_dummy_prefix=kind == "prefix",
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+        **(GEMMA_PIECES if kind == "gemma" else LLAMA_PIECES),
+    )
+    if kind == "gemma":
+        tokenizer = GemmaTokenizer.from_pretrained(folder)
+    else:
+        tokenizer = LlamaTokenizer.from_pretrained(folder, add_prefix_space=kind == "prefix")
+    if kind == "prefix":
+        # As in the tokenizer.json of Llama 2 and Phi 3: a space goes before any text.
+        backend = tokenizer.backend_tokenizer
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+        )
+        backend.pre_tokenizer = None
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def make_model(architecture, folder, vocab_size):
+    config, model, extra, _ = ARCHITECTURES[architecture]
+    torch.manual_seed(0)
+    made = model(config(**SMALL | {"vocab_size": vocab_size} | extra))
+    # Random weights of the usual size predict nothing; larger ones make the comparison mean it.
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if parameter.ndim > 1 and "embed" not in name:
+                parameter.mul_(4.0)
+    made.half().save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory, smollm2, converter_script):
+    """Convert a model of each architecture: {name: (folder, file, tokenizer)}."""
+    root = tmp_path_factory.mktemp("architectures")
+    found = {}
+    for name, (*_, kind) in ARCHITECTURES.items():
+        tokenizer = make_tokenizer(kind, root / name, smollm2)
+        make_model(name, root / name, len(tokenizer))
+        found[name] = (root / name, root / f"{name}.gguf", tokenizer)
+
+    def convert(row):
+        gguf_files.convert(row[0], row[1], "f16", lambda: None)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(convert, found.values()))
+    return found
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_gguf_file_predicts_what_its_model_predicts(tmp_path, converted, architecture):
+    folder, file, tokenizer = converted[architecture]
+    reference, text = reference_of(tmp_path, folder, tokenizer, 2)
+    found = measure(file, reference, text, tokenizer)
+    assert found.tokenizer_parity
+    assert found.mean_kl <= 1e-4, found
+    assert found.top1_agreement > 0.97, found
+
+
+def test_a_file_without_the_adapter_would_be_seen(tmp_path, converted):
+    """The negative control: the same measure over a model with one weight changed a little."""
+    folder, file, tokenizer = converted["qwen2"]
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    model = Qwen2ForCausalLM.from_pretrained(other, dtype=torch.float32)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.mul_(1.1)
+    model.save_pretrained(other)
+    reference, text = reference_of(tmp_path, other, tokenizer, 2)
+    assert measure(file, reference, text, tokenizer).mean_kl > 1e-4
+
+
+MATRIX = {
+    "blk.0.attn_q.weight": np.array([1.0, 4.0, 9.0], dtype=np.float32),
+    "blk.0.ffn_gate_exps.weight": np.array([1.0, 2.0, 3.0, 5.0], dtype=np.float32),
+}
+
+
+def write_gguf_matrix(path):
+    writer = gguf.GGUFWriter(path, "imatrix")
+    for name, values in MATRIX.items():
+        # Two experts, of which the text reached each three times.
+        experts = 2 if "exps" in name else 1
+        writer.add_tensor(f"{name}.in_sum2", (3 * values).reshape(experts, -1))
+        writer.add_tensor(f"{name}.counts", np.full((experts, 1), 3, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_older_matrix(path):
+    data = struct.pack("<i", len(MATRIX))
+    for name, values in MATRIX.items():
+        data += struct.pack("<i", len(name)) + name.encode()
+        data += struct.pack("<ii", 3, len(values)) + (3 * values).astype("<f4").tobytes()
+    path.write_bytes(data + struct.pack("<i", 0))
+
+
+@pytest.mark.parametrize("write", [write_gguf_matrix, write_older_matrix])
+def test_an_importance_matrix_of_llama_cpp_is_read(tmp_path, write):
+    write(tmp_path / "imatrix")
+    found = importance.read_file(tmp_path / "imatrix")
+    assert found.keys() == MATRIX.keys()
+    for name, values in MATRIX.items():
+        assert found[name] == pytest.approx(values)
+
+
+@pytest.mark.parametrize("data", [b"", b"GGUF", b"\x01\x00\x00\x00", b"no matrix at all"])
+def test_a_file_that_is_no_importance_matrix_is_refused(tmp_path, data):
+    (tmp_path / "imatrix").write_bytes(data)
+    with pytest.raises(BadInput, match="is no importance matrix"):
+        importance.read_file(tmp_path / "imatrix")
+
+
+def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):
+    folder, source, tokenizer = converted["mistral"]
+    row = formats.find("gguf:IQ2_M")
+    with pytest.raises(gguf_files.ConversionFailed, match="could not quantize to IQ2_M"):
+        gguf_files.quantize(source, tmp_path / "without.gguf", row)
+    assert not (tmp_path / "without.gguf").exists()
+    model = MistralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = [tokenizer(text).input_ids for text in held_out.built_in()[:2]]
+    matrix = importance.measure(model, rows, source)
+    gguf_files.quantize(source, tmp_path / "with.gguf", row, matrix)
+    types = gguf_files.tensor_types(tmp_path / "with.gguf")
+    assert any(name.startswith("IQ2") for name in types)
+    assert gguf_files.fallbacks(types, row) == {}
