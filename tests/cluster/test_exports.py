@@ -41,7 +41,8 @@ print(json.dumps({"rate": training.learning_rate, "r": tuning.lora_rank, "stage"
 READ_PAIRS = """
 import importlib.util, json, sys, types
 package = types.ModuleType("llamafactory.data")
-package.__path__ = [importlib.util.find_spec("llamafactory").submodule_search_locations[0] + "/data"]
+whole = importlib.util.find_spec("llamafactory").submodule_search_locations[0]
+package.__path__ = [whole + "/data"]
 sys.modules["llamafactory.data"] = package
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.data.converter import get_dataset_converter

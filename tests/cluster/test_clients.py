@@ -1,0 +1,140 @@
+"""Clouds that cannot be reached from a test: their own clients read what would be submitted."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ft_tools import publish
+from ft_tools.launchers.job import Job
+from ft_tools.launchers.options import parse
+from ft_tools.launchers.table import LAUNCHERS
+from ft_tools.runs import bundle, directory, ranks
+from ft_tools.runs.remote import submissions
+from tests.cluster.conftest import environment_with, eventually
+from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl
+
+RUN = "sft-0123456789abcdef"
+READ_TASK = """
+import json, sky, sys
+task = sky.Task.from_yaml(sys.argv[1])
+(resources,) = task.resources
+(mounted,) = task.storage_mounts
+print(json.dumps({"name": task.name, "cards": resources.accelerators, "spot": resources.use_spot,
+                  "mounted": mounted, "recovery": resources.job_recovery, "nodes": task.num_nodes}))
+"""
+
+
+def job(backend, given, folder):
+    return Job(RUN, str(folder), "ft_tools.workers.sft", "t0k3n", "python",
+               parse(backend, given), {"FINE_TUNING_LLM_JOB": "t0k3n"})  # fmt: skip
+
+
+def test_skypilot_reads_its_task(tmp_path, monkeypatch):
+    given = {"storage": "s3://mine/runs", "accelerator": "H100", "gpu": "H100-80GB",
+             "processes": 8, "infra": "aws", "memory_gib": 64}  # fmt: skip
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "bundle").mkdir()
+    files, (command,) = submissions(LAUNCHERS["skypilot"], job("skypilot", given, tmp_path))
+    (name,) = files
+    (tmp_path / name).write_text(files[name])
+    sky = environment_with("sky", "skypilot==0.14.1")
+    argv = [sky / "python", "-c", READ_TASK, tmp_path / name]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["cards"], said["spot"], said["nodes"]) == ({"H100": 8}, True, 1)
+    assert (said["mounted"], said["recovery"]["max_restarts_on_errors"]) == ("/fine-tuning-llm", 3)
+    for argv in (command, ["sky", "jobs", "queue", "--all", "--output", "json"],
+                 LAUNCHERS["skypilot"].stop(parse("skypilot", given), "x")):  # fmt: skip
+        flags = [word for word in argv if word.startswith("--")]
+        asked = subprocess.run(
+            [sky / "sky", *argv[1:3], "--help"], capture_output=True, text=True, check=True
+        )
+        assert all(flag in asked.stdout for flag in flags), argv
+
+
+def test_the_hugging_face_client_takes_the_command_as_it_is(tmp_path):
+    given = {"storage": "hf://buckets/me/runs", "flavor": "a10g-largex2", "processes": 2}
+    sent, command = submissions(LAUNCHERS["hf_jobs"], job("hf_jobs", given, tmp_path))[1]
+    program = Path(sys.executable).parent / "hf"
+    dry = [program, *command[1:3], "--dry-run", *(w for w in command[3:] if w != "--json")]
+    around = os.environ | {"HF_TOKEN": "hf_" + "x" * 30}
+    done = subprocess.run(dry, capture_output=True, text=True, check=False, env=around)
+    assert done.returncode == 0, done.stderr
+    for said in ("a10g-largex2", "hf://buckets/me/runs:/fine-tuning-llm", "8h", f"ft-{RUN}"):
+        assert said in done.stdout
+    assert around["HF_TOKEN"] not in done.stdout
+    asked = subprocess.run([program, *sent[1:3], "--help"], capture_output=True, text=True)
+    assert asked.returncode == 0
+    fetched = LAUNCHERS["hf_jobs"].fetch(parse("hf_jobs", given), "hf://buckets/me/runs", "x")
+    assert all(word in asked.stdout for word in fetched if word.startswith("--"))
+
+
+@pytest.fixture
+def away(workspace, tiny_model_in):
+    """Write a run and its bundle, for a machine that sees nothing else of this one."""
+    session = prepared(
+        SftRequest(
+            model=tiny_model_in,
+            dataset=write_jsonl(workspace / "train.jsonl", conversations(32)),
+            training={**QUICK, "num_train_epochs": 30, "save_steps": 20, "logging_steps": 1},
+            accept_findings=["validation_unwatched"],
+            accept_reason="a test",
+        ),
+        "away",
+    )
+    run_dir = session.run_dir
+    about = json.loads((run_dir / "run.json").read_bytes()) | {"backend": "hf_jobs"}
+    (run_dir / "run.json").write_text(json.dumps(about))
+    (run_dir / ranks.JOB_FILE).write_text(json.dumps({"backend": "hf_jobs", "token": "t0k3n"}))
+    directory.write_status(run_dir, directory.read_status(run_dir))
+    return run_dir, bundle.pack(run_dir)
+
+
+def machine(name, packed, kept, workspace, tmp_path):
+    """Start the job on a machine that is only another folder with another working folder."""
+    there = tmp_path / name / "runs" / packed.parent.name
+    argv = [sys.executable, "-P", "-m", "ft_tools.runs.job", str(there), "t0k3n"]
+    argv += ["--bundle", str(packed), "--kept", str(kept), "--"]
+    argv += [sys.executable, "-P", "-m", "ft_tools.workers.sft", str(there)]
+    around = os.environ | {
+        "PYTHONPATH": str(packed / "code"),
+        "FINE_TUNING_LLM_JOB": "t0k3n",
+        "FINE_TUNING_LLM_WORKSPACE": f"{tmp_path / name}{os.pathsep}{packed}",
+    }
+    (tmp_path / name).mkdir()
+    with (tmp_path / f"{name}.log").open("w") as log:
+        return subprocess.Popen(argv, env=around, cwd=tmp_path / name, stdout=log, stderr=log)
+
+
+def test_a_second_machine_goes_on_where_the_first_was_taken_away(away, workspace, tmp_path):
+    run_dir, packed = away
+    kept = tmp_path / "bucket" / run_dir.name
+    first = machine("one", packed, kept, workspace, tmp_path)
+    eventually(lambda: list(kept.glob("checkpoints/*/manifest.json")), 120)
+    for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
+        process.kill()
+    first.wait()
+    saved = max(
+        int(p.parent.name.rpartition("-")[2]) for p in kept.glob("checkpoints/*/manifest.json")
+    )
+    second = machine("two", packed, kept, workspace, tmp_path)
+    assert second.wait(timeout=240) == 0, (tmp_path / "two.log").read_text()[-3000:]
+    # What a client's sync would do.
+    shutil.copytree(kept, run_dir / bundle.FETCHED)
+    bundle.take_over(run_dir / bundle.FETCHED, run_dir)
+    status = directory.read_status(run_dir)
+    assert (status.state, status.attempt) == ("succeeded", 2)
+    events = [event.message for event in directory.read_events(run_dir)]
+    assert any(e.startswith("continuing from checkpoint-") for e in events)
+    assert int(next(e for e in events if e.startswith("continuing")).rpartition("-")[2]) >= saved
+    adapter = run_dir / "artifacts" / "adapter"
+    assert publish.verify(adapter) == []
+    assert weights_of(adapter)
+    assert str(tmp_path / "two") not in (run_dir / "status.json").read_text()

@@ -1,0 +1,130 @@
+"""Launchers: what may be asked of them, what they would submit, what they read from a scheduler."""
+
+import shlex
+import subprocess
+
+import pytest
+
+from ft_tools.errors import BadInput, Missing
+from ft_tools.launchers import hf_jobs, ray, skypilot, slurm
+from ft_tools.launchers.job import Job
+from ft_tools.launchers.options import parse
+from ft_tools.launchers.processes import MARK
+from ft_tools.launchers.table import LAUNCHERS, require_program
+from ft_tools.runs.remote import submissions
+
+GIVEN = {
+    "slurm": {"nodes": 2, "processes": 4, "gpu": "A100-80GB", "partition": "gpu"},
+    "ray": {"processes": 2, "gpu": "L4"},
+    "skypilot": {"storage": "s3://mine/runs", "accelerator": "H100", "gpu": "H100-80GB"},
+    "hf_jobs": {"storage": "hf://buckets/me/runs", "flavor": "a10g-largex2", "processes": 2},
+}
+
+
+def job(backend, **changed):
+    options = parse(backend, GIVEN[backend] | changed)
+    environment = {MARK: "t0k3n", "PYTHONPATH": "/it's here"}
+    run_id = "sft-0123456789abcdef"
+    folder = f"/runs of me/{run_id}"
+    return Job(
+        run_id, folder, "ft_tools.workers.sft", "t0k3n", "/venv/python", options, environment
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "told"),
+    [
+        ("local", {"nodes": 2}, "less than or equal to 1"),
+        ("local", {"partition": "x"}, "known: device, gpu, nodes"),
+        ("local", {"sharding": "fsdp"}, "needs several processes"),
+        ("local", {"sharding": "fsdp", "processes": 2, "device": "cpu"}, "needs GPUs"),
+        ("local", {"device": "tpu"}, "backend_options.device"),
+        ("slurm", {"partition": "gpu; rm -rf /"}, "backend_options.partition"),
+        ("slurm", {"partition": "gpu\n#SBATCH --wrap=x"}, "backend_options.partition"),
+        ("slurm", {"partition": "gpu\n"}, "backend_options.partition"),
+        ("slurm", {"modules": ["cuda; reboot"]}, "no name of a module"),
+        ("slurm", {"time_limit": "soon"}, "backend_options.time_limit"),
+        ("slurm", {"python": "python"}, "backend_options.python"),
+        ("ray", {"address": "--help"}, "backend_options.address"),
+        ("skypilot", {}, "backend_options.storage"),
+        ("skypilot", {"storage": "ftp://x"}, "backend_options.storage"),
+        ("hf_jobs", {"storage": "hf://buckets/me/runs", "flavor": "--x"}, "backend_options.flavor"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused_by_name(backend, given, told):
+    with pytest.raises(BadInput) as raised:
+        parse(backend, given)
+    assert told in str(raised.value)
+
+
+def test_a_slurm_script_is_shell_and_quotes_what_it_is_given(tmp_path):
+    text = LAUNCHERS["slurm"].files(job("slurm"))[slurm.SCRIPT]
+    script = tmp_path / "job.sh"
+    script.write_text(text)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert "#SBATCH --gpus-per-node=4\n" in text
+    assert "#SBATCH --requeue\n" in text
+    assert f"export PYTHONPATH={shlex.quote(chr(47) + chr(105) + 't' + chr(39) + 's here')}" in text
+    last = shlex.split(text.splitlines()[-1])
+    assert last[:5] == ["exec", "/venv/python", "-P", "-m", "ft_tools.runs.job"]
+    assert last[5:7] == ["/runs of me/sft-0123456789abcdef", "t0k3n"]
+    inside = last[last.index("--") + 1 :]
+    assert inside[0] == "srun"
+    assert inside[inside.index("--rdzv_endpoint") + 1] == "$HEAD:$PORT"
+
+
+@pytest.mark.parametrize("backend", sorted(GIVEN))
+def test_every_launcher_submits_by_an_argv_that_begins_with_its_program(backend):
+    launcher = LAUNCHERS[backend]
+    _, commands = submissions(launcher, job(backend))
+    assert all(argv[0] == launcher.program for argv in commands)
+    assert all(isinstance(word, str) for argv in commands for word in argv)
+    others = [launcher.look(job(backend).options, "7"), launcher.stop(job(backend).options, "7")]
+    assert all(shlex.join(argv) for argv in others)
+
+
+@pytest.mark.parametrize("backend", sorted(GIVEN))
+def test_a_backend_without_its_program_says_what_to_install(backend, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Missing) as raised:
+        require_program(backend)
+    assert LAUNCHERS[backend].program in str(raised.value)
+    assert "nothing was started" in str(raised.value)
+    require_program("local")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "code", "printed", "state", "reason"),
+    [
+        (slurm, 0, "JobState=PENDING Reason=Priority", "waiting", None),
+        (slurm, 0, "JobState=COMPLETING Reason=None", "running", None),
+        (slurm, 0, "JobState=TIMEOUT Reason=TimeLimit", "ended", "timeout"),
+        (slurm, 0, "JobState=OUT_OF_MEMORY Reason=OutOfMemory", "ended", "out_of_memory"),
+        (slurm, 0, "JobState=NODE_FAIL Reason=None", "ended", "crash"),
+        (slurm, 0, "", "unknown", None),
+        (slurm, 1, "slurm_load_jobs error: Unable to contact slurm controller", "unknown", None),
+        (ray, 0, "Job 'x' failed", "ended", "crash"),
+        (ray, 0, "Job 'x' was stopped", "ended", "user"),
+        (ray, 1, "RuntimeError: Job x does not exist.", "ended", None),
+        (skypilot, 0, '[{"job_name": "x", "status": "RECOVERING"}]', "waiting", None),
+        (skypilot, 0, '[{"job_name": "x", "status": "FAILED_SETUP"}]', "ended", "crash"),
+        (skypilot, 0, "[]", "ended", "crash"),
+        (skypilot, 0, "no server", "unknown", None),
+        (hf_jobs, 0, '[{"status": {"stage": "COMPLETED"}}]', "ended", None),
+        (hf_jobs, 0, '[{"status": {"stage": "NEW_ONE"}}]', "unknown", None),
+        (hf_jobs, 1, "offline", "unknown", None),
+    ],
+)
+def test_what_a_scheduler_says_is_only_a_hint_and_nonsense_is_no_end(
+    launcher, code, printed, state, reason
+):
+    hint = launcher.LAUNCHER.hint(code, printed, "x")
+    assert (hint.state, hint.reason) == (state, reason)
+
+
+def test_only_a_job_near_its_time_limit_queues_itself_again():
+    near = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "1000", slurm.WARNED_VARIABLE: "300"}
+    assert slurm.again(near, 1000 - 360) == ["scontrol", "requeue", "7"]
+    assert slurm.again(near, 1000 - 500) == []
+    assert slurm.again(near | {"SLURM_JOB_END_TIME": ""}, 999) == []
+    assert slurm.again({}, 0) == []
