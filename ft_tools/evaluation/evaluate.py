@@ -25,7 +25,7 @@ from ft_tools.evaluation.models import (
     trained_over_quantized,
     weight_bytes,
 )
-from ft_tools.evaluation.presence import require_there
+from ft_tools.evaluation.presence import require_tasks, require_there
 from ft_tools.evaluation.proportions import detectable_effect, examples_needed
 from ft_tools.evaluation.reports import TOO_FEW, EvaluatePlan, EvaluateRequest
 from ft_tools.models.resolve import ModelSource, resolve_model
@@ -52,8 +52,8 @@ def evaluate(request: EvaluateRequest) -> Launch:
 
     Raises:
         BadData: A held-out line has no reference, or cannot be read.
-        BadInput: A task path is no folder, a model folder has no weights, or a chat template is
-            asked for and none is there.
+        BadInput: A task path is no folder or lacks a task, a model folder has no weights, or a
+            chat template is asked for and none is there.
         NotFound: A model is neither on this machine nor on the Hub.
         Refused: Held-out examples were trained on, and this was not accepted.
         PlanChanged: `confirm` belongs to another plan.
@@ -94,9 +94,10 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
     examples = _read(request, path)
     references = [example.reference for example in examples]
     metrics = choose_metrics(request.metrics, references) if examples else {}
-    if "gguf" in {tuned.kind, baseline.kind} and metrics.get("perplexity") != "asked for":
-        metrics.pop("perplexity", None)
     _require_packages(request, [tuned, baseline])
+    task_paths = [_folder(name) for name in request.task_paths]
+    if request.lm_eval_tasks:
+        require_tasks(request.lm_eval_tasks, task_paths, [tuned, baseline])
     files, gone = training_files(tuned)
     overlap = find_contamination(examples, files, gone) if examples else None
     accepted = _accept(request, overlap)
@@ -116,7 +117,7 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
         seed=request.seed,
         num_general_prompts=num_prompts,
         lm_eval_tasks=request.lm_eval_tasks,
-        task_paths=[_folder(name) for name in request.task_paths],
+        task_paths=task_paths,
         contamination=overlap,
         minimum_detectable_effect=(
             round(detectable_effect(len(examples), discordance), 4) if examples else None

@@ -1,11 +1,13 @@
 """Find out before a run starts whether the files it would load are there."""
 
 import os
+import re
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
-from ft_tools.errors import BadInput, NotFound
+from ft_tools.errors import BadInput, NotFound, UnknownName
 from ft_tools.models.resolve import ModelSource
 
 TIMEOUT_SECONDS = 5.0
@@ -14,6 +16,8 @@ HUB = "https://huggingface.co"
 # Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
 TRUE = {"1", "ON", "YES", "TRUE"}
 NO_SUCH_MODEL = {401, 403, 404}
+# How a task or group of lm-evaluation-harness names itself in its YAML file.
+_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
 
 
 def require_there(source: ModelSource) -> list[str]:
@@ -35,6 +39,29 @@ def require_there(source: ModelSource) -> list[str]:
             "convert other weights with save_pretrained first"
         )
     return []
+
+
+def require_tasks(
+    tasks: Sequence[str], folders: Sequence[str], sources: Sequence[ModelSource]
+) -> None:
+    """Check that the harness can run these tasks on these models.
+
+    Without folders the tasks are the harness's own, which takes seconds to list; the run does it.
+
+    Raises:
+        BadInput: A model is a GGUF file, which the harness cannot be given here.
+        UnknownName: No YAML file of the folders has such a task.
+    """
+    if any(source.kind == "gguf" for source in sources):
+        raise BadInput(
+            "lm_eval_tasks need transformers models; leave them out for a GGUF file, or evaluate "
+            "the merged model"
+        )
+    files = [file for folder in folders for file in Path(folder).rglob("*.y*ml")]
+    known = {name for file in files for name in _NAME.findall(file.read_text("utf-8", "replace"))}
+    for task in tasks if folders else ():
+        if task not in known:
+            raise UnknownName("task of lm-evaluation-harness", task, known, "see task_paths")
 
 
 def _ask_the_hub(hub_id: str) -> list[str]:

@@ -48,11 +48,23 @@ class Writer(Protocol):
     def template(self) -> str | None:
         """The chat template that the model brings."""
 
+    @property
+    def end_text(self) -> str:
+        """The token that ends an answer, as text; empty if there is none."""
+
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt of an example."""
 
+    def chat(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None, *, answer_next: bool
+    ) -> str:
+        """Apply the chat template."""
+
     def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
         """Continue each prompt greedily."""
+
+    def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Measure how well each whole text is predicted after the prompt it begins with."""
 
 
 class TransformersWriter:
@@ -63,6 +75,7 @@ class TransformersWriter:
         self.tokenizer = tokenizer
         self.adapter_on = adapter_on
         self.template: str | None = tokenizer.chat_template
+        self.end_text = str(tokenizer.eos_token or "")
         self._ends = _end_tokens(model, tokenizer)
         self._bos = _bos(tokenizer)
 
@@ -97,14 +110,11 @@ class TransformersWriter:
         Padding is on the right and its labels are masked by position, never by token: the padding
         token may be the end token.
         """
-        rows, starts = [], []
-        for prompt, whole in texts:
-            before, all_ids = self.encode(prompt) if prompt else [], self.encode(whole)
-            start = 0
-            while start < min(len(before), len(all_ids) - 1) and before[start] == all_ids[start]:
-                start += 1
-            rows.append(all_ids)
-            starts.append(max(1, start))
+        rows = [self.encode(whole) for _, whole in texts]
+        starts = [
+            first_counted(self.encode(prompt) if prompt else [], row)
+            for (prompt, _), row in zip(texts, rows, strict=True)
+        ]
         width = max(map(len, rows))
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
@@ -126,9 +136,7 @@ class TransformersWriter:
         found = []
         for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
             counted = nats[i, start - first : len(row) - first]
-            prompt, whole = texts[i]
-            num_bytes = len(whole.encode()) - len(prompt.encode())
-            found.append(Likelihood(float(counted.sum()), len(row) - start, max(1, num_bytes)))
+            found.append(Likelihood(float(counted.sum()), len(row) - start, added_bytes(*texts[i])))
         return found
 
     def encode(self, text: str) -> list[int]:
@@ -234,15 +242,27 @@ def plain_prompt(example: HeldOut) -> str:
     return example.prompt or "\n\n".join(str(m.get("content") or "") for m in example.messages)
 
 
-def whole_text(writer: TransformersWriter, prompt: str, example: HeldOut, rendering: str) -> str:
+def first_counted(prompt: Sequence[int], whole: Sequence[int]) -> int:
+    """Return the place of the first token that belongs to the answer; never the very first."""
+    start = 0
+    while start < min(len(prompt), len(whole) - 1) and prompt[start] == whole[start]:
+        start += 1
+    return max(1, start)
+
+
+def added_bytes(prompt: str, whole: str) -> int:
+    """Return the length of what follows the prompt, at least 1."""
+    return max(1, len(whole.encode()) - len(prompt.encode()))
+
+
+def whole_text(writer: Writer, prompt: str, example: HeldOut, rendering: str) -> str:
     """Return the prompt with the wanted answer, ended as in training."""
-    if rendering == "chat" and writer.tokenizer.chat_template is not None:
+    if rendering == "chat" and writer.template is not None:
         answer = example.answer or {"role": "assistant", "content": example.reference}
         whole = writer.chat([*messages_of(example), answer], example.tools, answer_next=False)
         if whole.startswith(prompt):
             return whole
-    end = writer.tokenizer.eos_token or ""
-    return prompt + example.reference + end
+    return prompt + example.reference + writer.end_text
 
 
 def buckets(prompts: Sequence[str], size: int) -> list[list[int]]:

