@@ -1,0 +1,127 @@
+"""Where a run executes: what a plan shows of it, what is refused, and that a step stays a step."""
+
+import os
+
+import pytest
+
+from ft_tools import workspace as workspace_module
+from ft_tools.errors import BadInput, Missing
+from ft_tools.launchers.processes import LOCAL, MARK
+from ft_tools.runs import directory, ranks
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.session import Session
+from ft_tools.training.launch import launch_sft
+from ft_tools.training.placing import share_batch
+from ft_tools.training.planning import plan_sft
+from tests.unit.test_training_launch import files, sft
+
+__all__ = ["files"]
+RUN = "sft-0123456789abcdef"
+
+
+@pytest.fixture
+def slurm_here(tmp_path, monkeypatch):
+    """Put a program named sbatch on PATH; a plan only looks whether it is there."""
+    program = tmp_path / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 9\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+
+
+@pytest.fixture
+def run_dir(workspace):
+    """Write a run whose job a scheduler has."""
+    folder = workspace_module.runs_dir() / RUN
+    folder.mkdir(parents=True)
+    info = RunInfo(run_id=RUN, kind="sft", created_at=0.0, backend="slurm")
+    (folder / "run.json").write_text(info.model_dump_json())
+    (folder / ranks.JOB_FILE).write_text('{"backend": "slurm", "token": "t0k3n", "job_id": "7"}')
+    return folder
+
+
+def test_a_plan_shows_what_would_be_submitted_and_starts_nothing(files, slurm_here):
+    options = {"nodes": 2, "processes": 4, "gpu": "A100-80GB", "sharding": "fsdp"}
+    shown = launch_sft(sft(backend="slurm", backend_options=options))
+    place = shown.plan["place"]
+    assert "#SBATCH --nodes=2" in place["files"]["job.sh"]
+    assert place["commands"][0][0] == "sbatch"
+    assert place["engine"]["version"] == 2
+    assert shown.plan["device"]["model"] == "A100-80GB"
+    assert shown.plan["estimate"]["steps"] == 2
+    assert not workspace_module.runs_dir().exists()
+
+
+def test_a_scheduler_that_is_not_here_is_refused_before_anything_starts(files, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Missing, match="nothing was started"):
+        launch_sft(sft(backend="skypilot", backend_options={"storage": "s3://mine/runs"}))
+    assert not workspace_module.runs_dir().exists()
+
+
+def test_the_plan_changes_with_its_place(files, slurm_here):
+    alone = launch_sft(sft()).plan_hash
+    there = launch_sft(sft(backend="slurm")).plan_hash
+    assert there != alone
+    changed = launch_sft(sft(backend="slurm", backend_options={"partition": "gpu"})).plan_hash
+    assert changed != there
+
+
+@pytest.mark.parametrize(
+    ("micro", "accumulation", "processes", "expected"),
+    [(4, 4, 1, (4, 4)), (4, 4, 2, (4, 2)), (4, 4, 8, (2, 1)), (6, 1, 2, (3, 1)), (3, 4, 2, (3, 2))],
+)
+def test_a_step_sees_the_same_examples_on_any_number_of_processes(
+    micro, accumulation, processes, expected
+):
+    training = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation}
+    share_batch(training, processes)
+    shared = (training["per_device_train_batch_size"], training["gradient_accumulation_steps"])
+    assert shared == expected
+    assert shared[0] * shared[1] * processes == micro * accumulation
+
+
+def test_a_step_that_cannot_be_divided_is_refused(files):
+    training = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 1}
+    options = {"device": "cpu", "processes": 2}
+    with pytest.raises(BadInput, match="3 examples a step cannot be divided among 2"):
+        plan_sft(sft(training=training, backend_options=options))
+
+
+def test_a_second_rank_writes_nothing(run_dir, monkeypatch):
+    monkeypatch.setenv(MARK, LOCAL)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    before = sorted(os.listdir(run_dir))
+    session = Session(run_dir)
+    session.phase("training")
+    session.metrics({"step": 1.0, "loss": 2.0})
+    session.progress(1, 2)
+    session.artifact("adapter", run_dir)
+    session.end("failed")
+    assert sorted(os.listdir(run_dir)) == before
+
+
+def test_no_rank_stops_alone(run_dir, monkeypatch):
+    (run_dir / "cancel").touch()
+    assert Session(run_dir).should_stop
+    monkeypatch.setenv(MARK, LOCAL)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    session = Session(run_dir)
+    assert not session.should_stop
+    assert session.is_asked
+
+
+def test_a_run_with_a_job_is_not_called_interrupted_because_nobody_here_holds_it(run_dir):
+    directory.write_status(run_dir, Status(state="running"))
+    assert get_run(RunRequest(run_id=RUN)).state == "running"
+    (run_dir / ranks.JOB_FILE).unlink()
+    assert get_run(RunRequest(run_id=RUN)).state == "interrupted"
+
+
+def test_an_interrupted_run_that_its_scheduler_still_has_is_not_resumed_twice(run_dir):
+    directory.write_status(run_dir, Status(state="interrupted", reason="preempted"))
+    report = get_run(RunRequest(run_id=RUN))
+    assert (report.state, report.reason, report.resumable) == ("interrupted", "preempted", False)
+    assert [step.tool for step in report.next_steps] == ["get_run"]
