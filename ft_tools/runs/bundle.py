@@ -130,11 +130,13 @@ def take_over(fetched: Path, run_dir: Path) -> None:
     """Put the fetched files of a run in their places here, with the paths of here."""
     if read_token(fetched) != read_token(run_dir):
         return
-    there = _run_dir_there(fetched)
+    places = _places_there(fetched)
     for name in SMALL:
         with contextlib.suppress(FileNotFoundError):
             text = (fetched / name).read_text(encoding="utf-8")
-            write_file(run_dir / name, text.replace(there, str(run_dir)) if there else text)
+            for place in places:
+                text = text.replace(place, str(run_dir))
+            write_file(run_dir / name, text)
     for whole in _whole(fetched / "artifacts"):
         final = run_dir / "artifacts" / whole.name
         if final.exists() or verify(whole):
@@ -143,19 +145,15 @@ def take_over(fetched: Path, run_dir: Path) -> None:
             shutil.copytree(whole, staging, dirs_exist_ok=True)
 
 
-def _run_dir_there(fetched: Path) -> str:
-    """Return the run's path on the machine that trains it, out of its lock file's place."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        status = json.loads((fetched / "status.json").read_bytes())
-        for artifact in status["artifacts"]:
-            folder, found, _ = str(artifact["path"]).partition(f"/{_name(fetched)}/")
-            if found:
-                return f"{folder}/{_name(fetched)}"
-    return ""
-
-
-def _name(fetched: Path) -> str:
-    return fetched.parent.name
+def _places_there(fetched: Path) -> set[str]:
+    """Return the run's paths on the machines that trained it, out of those of its artifacts."""
+    run_id = fetched.parent.name
+    try:
+        artifacts = json.loads((fetched / "status.json").read_bytes())["artifacts"]
+        parts = [str(artifact["path"]).partition(f"/{run_id}/") for artifact in artifacts]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {f"{before}/{run_id}" for before, found, _ in parts if found}
 
 
 def _whole(folder: Path) -> list[Path]:
