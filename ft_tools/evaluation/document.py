@@ -11,7 +11,6 @@ from ft_tools.page import (
     Html,
     Section,
     badge,
-    details,
     escape,
     interval_chart,
     key_values,
@@ -27,6 +26,20 @@ MAX_SAMPLES = 60
 # Below this likeness nearly every word would be underlined, which shows nothing.
 ALIKE = 0.3
 MAX_CHARACTERS = 4000
+SIDES = ("asked", "wanted", "baseline", "tuned")
+FILTERS = ("worse", "better", "unchanged", "cut off", "empty", "in a loop")
+_HIDDEN = ",".join(
+    f"#show-{name}:checked~div:not(.is-{name})" for name in (f.replace(" ", "-") for f in FILTERS)
+)
+STYLE = f"""
+.samples>input{{position:absolute;opacity:0}}
+.samples>label{{display:inline-block;margin:0 .4rem .4rem 0;padding:.15rem .7rem;cursor:pointer;
+border:1px solid var(--rule);border-radius:999px;font-size:.85rem;color:var(--soft)}}
+.samples>input:checked+label{{border-color:currentColor;color:var(--accent);font-weight:600}}
+.samples>input:focus-visible+label{{outline:2px solid var(--accent);outline-offset:2px}}
+{_HIDDEN}{{display:none}}
+@media print{{.samples>label{{display:none}}}}
+"""
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -40,6 +53,8 @@ class Sample:
     baseline: str
     tuned: str
     change: float
+    signs: tuple[str, ...] = ()
+    """What is wrong with the tuned model's output as such: cut off, empty, in a loop."""
 
 
 def document(
@@ -66,7 +81,10 @@ def document(
     if samples:
         sections.append(Section("Samples, worst regressions first", _samples(samples)))
     return page(
-        f"Evaluation of {report.tuned}", sections, subtitle=f"Compared with {report.baseline}"
+        f"Evaluation of {report.tuned}",
+        sections,
+        subtitle=f"Compared with {report.baseline}",
+        style=STYLE,
     )
 
 
@@ -158,30 +176,60 @@ def _outputs(report: EvaluationReport) -> Html:
 
 
 def _samples(samples: Sequence[Sample]) -> Html:
+    """Return the examples, worst regressions first, with a choice of which to show."""
     ordered = sorted(samples, key=lambda sample: (sample.change, sample.line))
     half = MAX_SAMPLES // 2
-    shown = ordered if len(ordered) <= MAX_SAMPLES else [*ordered[:half], *ordered[-half:]]
-    groups = (
-        ("Worse", [s for s in shown if s.change < 0], True),
-        ("Better", [s for s in reversed(shown) if s.change > 0], True),
-        ("Unchanged", [s for s in shown if s.change == 0], False),
+    kept = ordered if len(ordered) <= MAX_SAMPLES else [*ordered[:half], *ordered[-half:]]
+    shown = [
+        *(sample for sample in kept if sample.change < 0),
+        *(sample for sample in reversed(kept) if sample.change > 0),
+        *(sample for sample in kept if sample.change == 0),
+    ]
+    classes = [{_outcome(sample), *sample.signs} for sample in shown]
+    counts = {name: sum(name in one for one in classes) for name in FILTERS}
+    choices = choice([("all", len(shown)), *((name, n) for name, n in counts.items() if n)])
+    articles = "".join(
+        f'<div class="{_classes(one)}">{side_by_side(SIDES, [_row(sample)])}</div>'
+        for sample, one in zip(shown, classes, strict=True)
     )
     parts = [
         note(
             "Underlined: words that the reference does not have at that place; nothing is "
-            "underlined in answers that are altogether different."
-        )
+            "underlined in answers that are altogether different. Cut off, empty and in a loop "
+            "are said of the tuned model's answer."
+        ),
+        Html(f'<div class="samples">{choices}{articles}</div>'),
     ]
-    for title, group, is_open in groups:
-        if not group:
-            continue
-        rows = [_row(sample) for sample in group]
-        content = side_by_side(["asked", "wanted", "baseline", "tuned"], rows)
-        folded = details(f"{title}: {len(group)}", content)
-        parts.append(Html(folded.replace("<details>", "<details open>", 1)) if is_open else folded)
     if len(shown) < len(ordered):
         parts.append(note(f"{len(shown)} of {len(ordered)} examples; all are in samples.jsonl."))
     return Html("".join(parts))
+
+
+def choice(options: Sequence[tuple[str, int]]) -> Html:
+    """Return buttons of which one is on; the page's style shows what it names, without a script."""
+    parts = []
+    for name, count in options:
+        id_ = f"show-{_dashed(name)}"
+        on = " checked" if name == "all" else ""
+        parts.append(
+            f'<input type="radio" name="show" id="{id_}"{on}>'
+            f'<label for="{id_}">{escape(name)}: {count}</label>'
+        )
+    return Html("".join(parts))
+
+
+def _dashed(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def _classes(names: set[str]) -> str:
+    return " ".join(f"is-{_dashed(name)}" for name in sorted(names))
+
+
+def _outcome(sample: Sample) -> str:
+    if sample.change == 0:
+        return "unchanged"
+    return "worse" if sample.change < 0 else "better"
 
 
 def _row(sample: Sample) -> list[object]:

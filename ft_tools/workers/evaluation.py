@@ -166,9 +166,19 @@ def _samples(
             baseline=answers["baseline"][i].text,
             tuned=answers["tuned"][i].text,
             change=sign * (after[name][i] - before[name][i]) if name else 0.0,
+            signs=_signs(answers["tuned"][i]),
         )
         for i, example in enumerate(job.examples)
     ]
+
+
+def _signs(answer: Answered) -> tuple[str, ...]:
+    signs = {
+        "cut off": not answer.finished,
+        "empty": metrics.is_empty(answer.text),
+        "in a loop": metrics.is_repetitive(answer.text),
+    }
+    return tuple(name for name, is_so in signs.items() if is_so)
 
 
 def _numbered(

@@ -1,5 +1,7 @@
 """Sentences, gate, page and model card."""
 
+import re
+
 import pytest
 
 from ft_tools.errors import BadInput
@@ -125,7 +127,24 @@ def test_the_page_shows_the_worst_regression_first_and_escapes_every_text(better
     assert "<img" not in html
     assert html.index("line 1\n") < html.index("line 2\n") < html.index("line 3\n")
     assert "improved" in html
-    assert "Worse: 1" in html
+    assert '<label for="show-worse">worse: 1</label>' in html
+
+
+def test_samples_can_be_chosen_by_outcome_and_by_what_is_wrong_with_them(better):
+    samples = [
+        Sample(1, "q", "want", "want", "", -1.0, ("empty",)),
+        Sample(2, "q", "want", "want", "on and on", -1.0, ("cut off", "in a loop")),
+        Sample(3, "q", "want", "want", "want", 0.0),
+    ]
+    html = document(better, samples)
+    chosen = re.findall(r'id="show-([a-z-]+)"( checked)?>', html)
+    assert chosen == [
+        ("all", " checked"), ("worse", ""), ("unchanged", ""), ("cut-off", ""), ("empty", ""),
+        ("in-a-loop", ""),
+    ]  # fmt: skip
+    assert '<div class="is-cut-off is-in-a-loop is-worse">' in html
+    for name, _ in chosen[1:]:
+        assert f"#show-{name}:checked~div:not(.is-{name})" in html
 
 
 def test_differences_are_underlined():
