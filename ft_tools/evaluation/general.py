@@ -14,7 +14,7 @@ REFUSAL = (
 # How much of a refusal is read: a model that refuses does so at once.
 REFUSAL_CHARACTERS = 240
 NEW_TOKENS = 48
-KINDS = ("arithmetic", "knowledge", "instruction", "format", "refusal")
+KINDS = ("arithmetic", "knowledge", "instruction", "format", "harmless", "refusal")
 
 
 @dataclass(frozen=True)
