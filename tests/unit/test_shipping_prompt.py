@@ -1,7 +1,10 @@
 """The parts a chat template is cut into, and the Ollama template that is made of them."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -154,3 +157,57 @@ def run_go(template, messages, default_system):  # noqa: C901 - a small interpre
         raise AssertionError("unbalanced")
 
     return run(actions, None)
+
+
+# What Ollama hands to a template: all system texts as .System, and every message.
+# Source: https://github.com/ollama/ollama/blob/main/template/template.go
+GO = """package main
+import ("encoding/json"; "os"; "strings"; "text/template")
+type Message struct { Role, Content string }
+func main() {
+	var job struct { Template string; Talks [][]Message }
+	if err := json.NewDecoder(os.Stdin).Decode(&job); err != nil { panic(err) }
+	t := template.Must(template.New("").Parse(job.Template))
+	prompts := []string{}
+	for _, talk := range job.Talks {
+		system := ""
+		for _, m := range talk { if m.Role == "system" { system = m.Content } }
+		var out strings.Builder
+		values := map[string]any{"System": system, "Messages": talk, "Response": ""}
+		if err := t.Execute(&out, values); err != nil { panic(err) }
+		prompts = append(prompts, out.String())
+	}
+	json.NewEncoder(os.Stdout).Encode(prompts)
+}
+"""
+
+
+@pytest.mark.environments
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_language_of_ollama_builds_the_prompts_of_training(tmp_path, name):
+    """Go's own text/template, where it is installed, runs the template of the Modelfile."""
+    if shutil.which("go") is None:
+        pytest.skip("Go is not installed: the template is checked by its parts alone")
+    render, bos = TEMPLATES[name]
+    parts = prompt.parts_of(render, bos)
+    talks = [t for t, generation in prompt.probes(with_system=bool(parts.system)) if generation]
+    if parts.default_system:
+        # The Modelfile's SYSTEM, which Ollama puts before a conversation without one.
+        started = {"role": "system", "content": parts.default_system}
+        given = [t if t[0]["role"] == "system" else [started, *t] for t in talks]
+    else:
+        given = talks
+    (tmp_path / "main.go").write_text(GO)
+    job = {"Template": prompt.ollama_template(parts), "Talks": given}
+    made = subprocess.run(
+        ["go", "run", "main.go"],
+        cwd=tmp_path,
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"},
+    )
+    # llama.cpp adds the beginning of the text itself.
+    wanted = [render(talk, True).removeprefix(parts.bos) for talk in talks]
+    assert json.loads(made.stdout) == wanted
