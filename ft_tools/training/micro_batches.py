@@ -18,12 +18,13 @@ class MicroBatch(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int = Field(ge=1, description="Examples a micro-batch.")
-    accumulation: int = Field(ge=1, description="Micro-batches a step.")
+    accumulation: int = Field(ge=1, description="Micro-batches a step, of one process.")
+    processes: int = Field(1, ge=1, repr=False, description="Processes that share a step.")
 
     @property
     def effective(self) -> int:
         """Return the examples that a step sees."""
-        return self.size * self.accumulation
+        return self.size * self.accumulation * self.processes
 
 
 def of_run(run_dir: Path, plan: TrainingPlan) -> MicroBatch:
@@ -31,6 +32,7 @@ def of_run(run_dir: Path, plan: TrainingPlan) -> MicroBatch:
     planned = MicroBatch(
         size=plan.training["per_device_train_batch_size"],
         accumulation=plan.training["gradient_accumulation_steps"],
+        processes=plan.place.num_processes,
     )
     try:
         saved = directory.read_json(run_dir / FILE)
@@ -58,7 +60,8 @@ def smaller(batch: MicroBatch) -> MicroBatch | None:
     if batch.size == 1:
         return None
     size = 1 if batch.size % 2 else batch.size // 2
-    return MicroBatch(size=size, accumulation=batch.effective // size)
+    accumulation = batch.size * batch.accumulation // size
+    return batch.model_copy(update={"size": size, "accumulation": accumulation})
 
 
 def advice(batch: MicroBatch) -> str:

@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+from ft_tools.launchers.place import Place
 from ft_tools.training import micro_batches
 from ft_tools.training.micro_batches import MicroBatch, advice, of_run, smaller
 
 PLAN = SimpleNamespace(
-    training={"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    training={"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}, place=Place()
 )
 
 
@@ -37,3 +38,11 @@ def test_a_damaged_or_foreign_file_is_not_believed(tmp_path):
 def test_the_advice_names_the_next_smaller_plan():
     assert "2 examples a micro-batch and 8 of them" in advice(MicroBatch(size=4, accumulation=4))
     assert "shorter max_length" in advice(MicroBatch(size=1, accumulation=16))
+
+
+def test_the_effective_batch_is_that_of_all_processes(tmp_path):
+    plan = SimpleNamespace(training=PLAN.training, place=Place(processes=2))
+    batch = of_run(tmp_path, plan)
+    assert batch.effective == 32
+    assert smaller(batch) == MicroBatch(size=4, accumulation=4, processes=2)
+    assert "stays 32" in advice(batch)
