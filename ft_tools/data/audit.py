@@ -20,7 +20,7 @@ from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Kind, Outputs
 from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.sizes import judge_size
-from ft_tools.data.source import find_sources
+from ft_tools.data.source import decoded_size, find_sources
 from ft_tools.data.split import choose_validation
 from ft_tools.data.trainers import survival
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
@@ -30,7 +30,6 @@ from ft_tools.runs.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
-GZIP_RATIO = 5
 LEXICAL = f"lexical: Jaccard of word pairs >= {duplicates.JACCARD}, verified exactly"
 
 
@@ -93,9 +92,10 @@ def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
     if request.output_dir is not None:
         workspace.new_folder(request.output_dir)
     size_bytes = sum(source.size_bytes for source in sources)
-    work = sum(
-        s.size_bytes * (GZIP_RATIO if s.gzipped or s.kind == "parquet" else 1) for s in sources
-    )
+    work = 0
+    for source in sources:
+        if work <= AT_ONCE_BYTES:
+            work += decoded_size(source, AT_ONCE_BYTES)
     source = "ft_tools/data/audit.py"
     if request.near_duplicates == "semantic":
         why = Reason(rule="semantic search loads a model", observed=True, source=source)

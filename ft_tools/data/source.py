@@ -141,11 +141,8 @@ def read(source: Source) -> Iterator[Row]:
         MissingExtra: It is Parquet and pyarrow is not installed.
     """
     if source.kind == "parquet":
-        if importlib.util.find_spec("pyarrow") is None:
-            raise MissingExtra("data", "pyarrow")
-        parquet: Any = importlib.import_module("ft_tools.data.parquet")
         with workspace.open_file(source.path) as stream:
-            yield from parquet.read(stream, source.path, decoded_cap(source.size_bytes))
+            yield from _parquet().read(stream, source.path, decoded_cap(source.size_bytes))
         return
     with _open_text(source) as stream:
         if source.kind == "jsonl":
@@ -159,9 +156,34 @@ def read(source: Source) -> Iterator[Row]:
             yield from _read_csv(stream, "\t" if source.kind == "tsv" else "")
 
 
+def decoded_size(source: Source, most: int) -> int:
+    """Return how many bytes a file decodes to, at most a little above `most`; of Parquet, about.
+
+    Raises:
+        BadData: It is damaged.
+        MissingExtra: It is Parquet and pyarrow is not installed.
+    """
+    if source.kind == "parquet":
+        with workspace.open_file(source.path) as stream:
+            return int(_parquet().decoded_size(stream, source.path))
+    if not source.gzipped:
+        return source.size_bytes
+    with _gunzip(source.path, source.size_bytes) as stream:
+        size = 0
+        while size <= most and (data := stream.read(1 << 20)):
+            size += len(data)
+    return size
+
+
 def decoded_cap(size_bytes: int) -> int:
     """Return how many bytes a compressed file may decode to."""
     return max(MIN_DECODED_BYTES, EXPANSION * size_bytes)
+
+
+def _parquet() -> Any:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtra("data", "pyarrow")
+    return importlib.import_module("ft_tools.data.parquet")
 
 
 class _Capped(io.RawIOBase):

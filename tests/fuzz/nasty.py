@@ -209,9 +209,15 @@ def make_large(folder: Path) -> list[str]:
         stream.truncate(2**31)
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
-    # 4,000 equal cells of 1 MB are stored once: 4 GB out of a few hundred bytes.
-    pq.write_table(pa.table({"text": ["a" * 10**6] * 4000}), folder / "bomb.parquet",
-                   compression="zstd")  # fmt: skip
-    nested = [[["a" * 1000] * 1000] * 3] * 300
-    pq.write_table(pa.table({"text": nested}), folder / "nested-bomb.parquet", compression="zstd")
+    # 4,000 equal cells of 1 MB are stored 20 times: 4 GB out of a few thousand bytes.
+    _repeat(pa, pq, folder / "bomb.parquet", ["a" * 10**6] * 200, 20)
+    _repeat(pa, pq, folder / "nested-bomb.parquet", [[["a" * 1000] * 1000] * 3] * 20, 20)
     return sorted(path.name for path in folder.iterdir())
+
+
+def _repeat(pa, pq, path, cells, times):
+    """Write the same rows many times, so that making the file takes little memory."""
+    table = pa.table({"text": cells})
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for _ in range(times):
+            writer.write_table(table)

@@ -11,7 +11,7 @@ import pytest
 
 from ft_tools import workspace as paths
 from ft_tools.data import audit, json_stream, source
-from ft_tools.data.audit import audit_dataset, audit_if_small
+from ft_tools.data.audit import audit_dataset, audit_if_small, perform
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import rows_of
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
@@ -195,8 +195,16 @@ def test_a_parquet_bomb_ends_in_an_error(workspace, monkeypatch):
     monkeypatch.setattr(source, "MIN_DECODED_BYTES", 2**20)
     pq.write_table(pa.table({"text": ["a" * 100_000] * 4000}), workspace / "bomb.parquet")
     assert (workspace / "bomb.parquet").stat().st_size < 20_000
+    assert audit_if_small(AuditRequest(path="bomb.parquet")) is None
     with pytest.raises(BadData, match="decodes to more than 1 MiB"):
-        audit_dataset(AuditRequest(path="bomb.parquet"))
+        perform(AuditRequest(path="bomb.parquet"))
+
+
+def test_what_decodes_to_much_becomes_a_run_whatever_its_size_on_disk(workspace):
+    line = json.dumps({"text": "a" * 1000}).encode() + b"\n"
+    (workspace / "packed.jsonl.gz").write_bytes(gzip.compress(line * 12_000))
+    assert (workspace / "packed.jsonl.gz").stat().st_size < 100_000
+    assert audit_if_small(AuditRequest(path="packed.jsonl.gz")) is None
 
 
 def test_large_data_becomes_a_run_and_asking_whether_it_would_starts_none(workspace, monkeypatch):
