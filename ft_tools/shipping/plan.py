@@ -14,26 +14,26 @@ from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import require_space, sha256
 from ft_tools.runs import directory, start
 from ft_tools.runs.plan import Launch, plan_hash, require_same
-from ft_tools.shipping import adapter, converter, environment, formats, held_out, tensors
-from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping import (
+    adapter,
+    converter,
+    environment,
+    estimates,
+    formats,
+    held_out,
+    tensors,
+)
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.quality import verdict_of
 from ft_tools.shipping.reports import (
     PlannedEnvironment,
-    PlannedFormat,
     ShipPlan,
     ShipRequest,
 )
-from ft_tools.shipping.tensors import Tensor
 
 MODULES = {"torch": "train", "transformers": "train", "peft": "train"}
 GGUF_MODULES = {"gguf": "gguf", "llama_cpp": "gguf"}
-# Reference logits that are kept while formats are compared; see workers/proving.py.
-LOGITS_BYTES = 2**30
 # QLoRA's own setting: https://arxiv.org/abs/2305.14314
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-# Seconds a billion parameters, on 2 cores: a rough guess from runs of SmolLM2-135M.
-SECONDS_A_BILLION = {"merge": 150.0, "gguf": 90.0, "format": 150.0}
 
 
 def merge_and_quantize(request: ShipRequest) -> Launch:
@@ -105,7 +105,10 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     if request.merge_base == "dequantized" and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtra("train", "bitsandbytes")
     num_params = tensors.num_params(held) if held else None
-    planned = [_planned(row, num_params or 0, _dtype_bytes(held)) for row in rows]
+    planned = [
+        estimates.planned_format(row, num_params or 0, estimates.bytes_a_parameter(held))
+        for row in rows
+    ]
     measured_on = _held_out(request, source)
     calibration = _calibration(request, source, rows, measured_on)
     environments = _environments(rows)
@@ -125,9 +128,10 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         environments=environments,
         held_out=str(measured_on) if measured_on else None,
         output_dir=str(workspace.new_folder(request.output_dir)) if request.output_dir else None,
-        disk_bytes=_disk_bytes(planned, rows, held) + sum(e.disk_bytes for e in environments),
-        ram_bytes=_ram_bytes(held, facts),
-        estimated_seconds=_seconds(num_params, rows),
+        disk_bytes=estimates.disk_bytes(planned, rows, held)
+        + sum(e.disk_bytes for e in environments),
+        ram_bytes=estimates.ram_bytes(held, facts),
+        estimated_seconds=estimates.seconds(num_params, rows),
         converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
         chat=request.chat,
         chat_system=request.chat_system,
@@ -271,44 +275,6 @@ def _quantization(source: ModelSource, request: ShipRequest) -> dict[str, object
             "at 'original'"
         )
     return None
-
-
-def _planned(row: Format, num_params: int, dtype_bytes: float) -> PlannedFormat:
-    kl = row.published_kl
-    return PlannedFormat(
-        format=row.name,
-        estimated_bytes=formats.estimated_bytes(row, num_params, dtype_bytes),
-        published_kl=kl,
-        expected="unknown" if kl is None else verdict_of(kl, True),
-        source=formats.LOSS_SOURCE if kl is not None else formats.QUANTIZE_SOURCE,
-    )
-
-
-def _dtype_bytes(held: dict[str, Tensor]) -> float:
-    count = tensors.num_params(held)
-    return tensors.num_bytes(held) / count if count else 2.0
-
-
-def _disk_bytes(planned: list[PlannedFormat], rows: list[Format], held: dict[str, Tensor]) -> int:
-    merged = tensors.num_bytes(held)
-    made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
-    working = merged if any(row.family == "gguf" for row in rows) else 0
-    fetched = converter.DOWNLOAD_BYTES if any(row.family == "gguf" for row in rows) else 0
-    return int(1.1 * (merged + made + working)) + LOGITS_BYTES + fetched
-
-
-def _ram_bytes(held: dict[str, Tensor], facts: AdapterFacts | None) -> int:
-    """Return the memory of the check, which runs the whole model in float32."""
-    return int(tensors.num_params(held) * 4 * 1.2) + 2**30 + (facts.bytes if facts else 0)
-
-
-def _seconds(num_params: int | None, rows: list[Format]) -> float | None:
-    if num_params is None:
-        return None
-    num_gguf = sum(row.family == "gguf" for row in rows)
-    parts = SECONDS_A_BILLION
-    each = parts["merge"] + (parts["gguf"] if num_gguf else 0) + parts["format"] * len(rows)
-    return round(num_params / 1e9 * each + 20.0, 1)
 
 
 def _warnings(plan: ShipPlan) -> list[str]:
