@@ -36,6 +36,7 @@ from audit_rows import grown, real_rows
 
 THRESHOLD = 0.95
 BATCH = 256
+DUPLICATE = {"exact_duplicate", "near_duplicate"}
 FIELDS = ("prompt", "completion")
 RESULTS = Path(__file__).with_suffix(".json")
 PEERS = Path(__file__).with_name("audit_peers.py")
@@ -102,7 +103,7 @@ def in_process(path: Path, part: str, arguments: argparse.Namespace) -> dict[str
         command = [str(arguments.peers_python), str(PEERS), str(path), part, str(vectors_of(path))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(part, {k: v for k, v in result.items() if k != "kept"}, file=sys.stderr, flush=True)
+    print(part, result["seconds"], result.get("phases"), file=sys.stderr, flush=True)
     return result
 
 
@@ -248,9 +249,9 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
     fates = [ledger.reason_of(at) for at in range(len(ledger))]
     return {
         "seconds": round(seconds, 2),
-        "kept": [at for at, fate in enumerate(fates) if fate is None],
+        "kept": [at for at, fate in enumerate(fates) if fate not in DUPLICATE],
         "removed_for_other_reasons": sum(
-            fate not in {None, "exact_duplicate", "near_duplicate"} for fate in fates
+            fate is not None and fate not in DUPLICATE for fate in fates
         ),
         "twins": {at: twin[0] for at, twin in ledger.twin.items()},
         "encoded": search.encoded.tolist(),

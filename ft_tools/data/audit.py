@@ -21,7 +21,7 @@ from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding
 from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.sizes import judge_size
 from ft_tools.data.source import decoded_size, find_sources
-from ft_tools.data.split import choose_validation
+from ft_tools.data.split import choose_validation, will_split
 from ft_tools.data.trainers import survival
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.models.resolve import resolve_model
@@ -137,6 +137,11 @@ def find_lexical(scanned: Scan, request: AuditRequest) -> Near:
         notes.append(
             f"the search for near-duplicates stopped after {duplicates.MAX_COMPARISONS:,} "
             "comparisons: the examples are alike in bulk"
+        )
+    if will_split(request) and not duplicates.link_near_prompts(scanned.ledger):
+        notes.append(
+            "too many prompts are alike to compare them all: some near ones may be on both sides "
+            "of the split"
         )
     return Near(result.num_near, LEXICAL, tuple(notes))
 

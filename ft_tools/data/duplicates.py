@@ -7,7 +7,7 @@ that stays, and the report names that one.
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ft_tools.data.ledger import ANSWER_BIT, Ledger
@@ -89,38 +89,74 @@ def mark_repeated_prompts(ledger: Ledger, note: Note) -> int:
 
 
 def mark_near(ledger: Ledger, fields: Fields, note: Note) -> NearResult:
-    """Remove lexical near-duplicates by prefix filtering, each pair verified exactly.
+    """Remove lexical near-duplicates, each pair verified exactly."""
+    index = _PrefixIndex(ledger, fields)
+    num_near = 0
+    for at in range(len(ledger)):
+        if ledger.fate[at]:
+            continue
+        near = next(index.near(at), None)
+        if near is not None:
+            num_near += remove_near(ledger, at, *near, note)
+        else:
+            index.add(at)
+        if index.num_compared > MAX_COMPARISONS:
+            return NearResult(num_near, is_complete=False)
+    return NearResult(num_near, is_complete=True)
+
+
+def link_near_prompts(ledger: Ledger) -> bool:
+    """Link kept training examples whose prompts are near, so that a split keeps them together.
+
+    Returns:
+        Whether all were compared, not whether there are any.
+    """
+    index = _PrefixIndex(ledger, "prompt")
+    for at in ledger.kept(validation=False):
+        for other, _ in index.near(at):
+            ledger.link(at, other)
+        index.add(at)
+        if index.num_compared > MAX_COMPARISONS:
+            return False
+    return True
+
+
+class _PrefixIndex:
+    """Finds the earlier examples that can reach `JACCARD`, by their rarest word pairs.
 
     Two sets with Jaccard >= t share one of the rarest |A| - ceil(t |A|) + 1 elements of each, so
     only those are indexed. If prompt and answer each reach t, so does their union.
 
     Source: Bayardo et al. 2007, https://doi.org/10.1145/1242572.1242591
     """
-    frequency = Counter(ledger.pairs)
-    index_of: dict[int, list[int]] = defaultdict(list)
-    compared = num_near = 0
-    for index in range(len(ledger)):
-        if ledger.fate[index]:
-            continue
-        pairs = select(ledger.pairs_at(index), fields)
-        if not pairs:
-            continue
-        rare = sorted(pairs, key=lambda pair: (frequency[pair], pair))
-        prefix = rare[: len(rare) - _ceil(JACCARD * len(rare)) + 1]
+
+    def __init__(self, ledger: Ledger, fields: Fields) -> None:
+        self._ledger = ledger
+        self._fields = fields
+        self._frequency = Counter(ledger.pairs)
+        self._having: dict[int, list[int]] = defaultdict(list)
+        self.num_compared = 0
+
+    def near(self, index: int) -> Iterator[tuple[int, float]]:
+        """Yield (earlier example, Jaccard) of those that are near, in order."""
+        pairs = select(self._ledger.pairs_at(index), self._fields)
         own = set(pairs)
-        candidates = {other for pair in prefix for other in index_of.get(pair, ())}
+        candidates = {o for pair in self._prefix(pairs) for o in self._having.get(pair, ())}
         for other in sorted(candidates):
-            compared += 1
-            score = jaccard(own, set(select(ledger.pairs_at(other), fields)), fields)
+            self.num_compared += 1
+            there = set(select(self._ledger.pairs_at(other), self._fields))
+            score = jaccard(own, there, self._fields)
             if score >= JACCARD:
-                num_near += remove_near(ledger, index, other, score, note)
-                break
-        else:
-            for pair in prefix:
-                index_of[pair].append(index)
-        if compared > MAX_COMPARISONS:
-            return NearResult(num_near, is_complete=False)
-    return NearResult(num_near, is_complete=True)
+                yield other, score
+
+    def add(self, index: int) -> None:
+        """Let later examples be compared with this one."""
+        for pair in self._prefix(select(self._ledger.pairs_at(index), self._fields)):
+            self._having[pair].append(index)
+
+    def _prefix(self, pairs: Sequence[int]) -> list[int]:
+        rare = sorted(pairs, key=lambda pair: (self._frequency[pair], pair))
+        return rare[: len(rare) - _ceil(JACCARD * len(rare)) + 1] if rare else []
 
 
 def remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:

@@ -96,26 +96,63 @@ class Gate:
         return lines[self.lowest]
 
 
+Visit = Callable[[Mask, Rows, Rows], None]
+"""Called with which rows reach the gate with which columns."""
+
+
 def has_neighbour(fields: Sequence[Vectors], gate: Gate) -> Mask:
     """Tell for each row whether any other row reaches the gate in every field."""
+    found = np.zeros(len(fields[0]), dtype=np.bool_)
+
+    def mark(near: Mask, rows: Rows, columns: Rows) -> None:
+        found[rows] |= near.any(axis=1)
+        found[columns] |= near.any(axis=0)
+
+    _visit(fields, gate, mark)
+    return found
+
+
+def linked(fields: Sequence[Vectors], gate: Gate) -> Rows:
+    """Return for each row the first row that a chain of pairs at the gate connects it with."""
+    parents = np.arange(len(fields[0]))
+
+    def roots(rows: Rows) -> Rows:
+        while True:
+            above = parents[rows]
+            if np.array_equal(above, rows):
+                return rows
+            rows = above
+
+    def join(near: Mask, rows: Rows, columns: Rows) -> None:
+        at, column = np.nonzero(near)
+        while len(at):
+            a, b = roots(rows[at]), roots(columns[column])
+            apart = a != b
+            at, column, a, b = at[apart], column[apart], a[apart], b[apart]
+            # Of several pairs for one row one wins; the others come again.
+            parents[np.maximum(a, b)] = np.minimum(a, b)
+
+    _visit(fields, gate, join)
+    return roots(np.arange(len(parents)))
+
+
+def _visit(fields: Sequence[Vectors], gate: Gate, visit: Visit) -> None:
+    """Compare every row with every other one; above `CELL_ROWS`, with those of near cells."""
     count = len(fields[0])
     if count > CELL_ROWS:
-        return _by_cells(fields, gate)
-    found = np.zeros(count, dtype=np.bool_)
+        _visit_cells(fields, gate, visit)
+        return
     for start in range(0, count, BLOCK_ROWS):
         rows = np.arange(start, min(start + BLOCK_ROWS, count))
         here = [part[rows] for part in fields]
         for left in range(start, count, COLUMNS):
             columns = np.arange(left, min(left + COLUMNS, count))
             there = [part[left : left + COLUMNS] for part in fields]
-            near = gate.near(here, there, rows, columns)
-            found[rows] |= near.any(axis=1)
-            found[columns] |= near.any(axis=0)
+            visit(gate.near(here, there, rows, columns), rows, columns)
         gate.tick(int(rows[-1]) + 1)
-    return found
 
 
-def _by_cells(fields: Sequence[Vectors], gate: Gate) -> Mask:
+def _visit_cells(fields: Sequence[Vectors], gate: Gate, visit: Visit) -> None:
     """Look only where the vectors are close to the same centres.
 
     Rows sit in one cell and ask `PROBES` cells. The cells are those of all fields together.
@@ -128,29 +165,19 @@ def _by_cells(fields: Sequence[Vectors], gate: Gate) -> Mask:
         top = np.argpartition(scores, -PROBES, axis=1)[:, -PROBES:]
         order = np.argsort(np.take_along_axis(scores, top, axis=1), axis=1)[:, ::-1]
         probes[start : start + BLOCK_ROWS] = np.take_along_axis(top, order, axis=1)
-    found = np.zeros(count, dtype=np.bool_)
     members = _members(probes[:, 0], len(centres))
     askers = [_members(probes[:, at], len(centres)) for at in range(PROBES)]
     for cell, inside in enumerate(members):
         asking = np.concatenate([asker[cell] for asker in askers])
-        if len(inside) and len(asking) > 1:
-            _compare_cell(fields, gate, inside, asking, found)
+        for left in range(0, len(inside), COLUMNS):
+            columns = inside[left : left + COLUMNS]
+            there = [part[columns] for part in fields]
+            for start in range(0, len(asking), BLOCK_ROWS):
+                rows = asking[start : start + BLOCK_ROWS]
+                here = [part[rows] for part in fields]
+                visit(gate.near(here, there, rows, columns), rows, columns)
         if cell % 64 == 0:
             gate.tick(int(count * cell / len(centres)))
-    return found
-
-
-def _compare_cell(
-    fields: Sequence[Vectors], gate: Gate, inside: Rows, asking: Rows, found: Mask
-) -> None:
-    for left in range(0, len(inside), COLUMNS):
-        columns = inside[left : left + COLUMNS]
-        there = [part[columns] for part in fields]
-        for start in range(0, len(asking), BLOCK_ROWS):
-            rows = asking[start : start + BLOCK_ROWS]
-            near = gate.near([part[rows] for part in fields], there, rows, columns)
-            found[rows] |= near.any(axis=1)
-            found[columns] |= near.any(axis=0)
 
 
 def _joined(fields: Sequence[Vectors], rows: "slice | Rows") -> Vectors:

@@ -37,6 +37,7 @@ class Ledger:
         self.reasons: list[str] = ["kept"]
         self.twin: dict[int, tuple[int, float]] = {}
         """Of a removed duplicate: the kept index and the score."""
+        self._links: dict[int, int] = {}
         self.num_validation = 0
         self.pairs = array("Q")
         """Word pairs of each example, sorted, one after another; answers carry ANSWER_BIT."""
@@ -84,6 +85,21 @@ class Ledger:
         self.fate[index] = self._reason(reason)
         if twin is not None:
             self.twin[index] = (twin, score)
+
+    def link(self, index: int, other: int) -> None:
+        """Keep two examples on one side of the split: their prompts are near."""
+        one, two = self.linked(index), self.linked(other)
+        if one != two:
+            self._links[max(one, two)] = min(one, two)
+
+    def linked(self, index: int) -> int:
+        """Return the first example that a chain of links connects with this one, or itself."""
+        root = index
+        while root in self._links:
+            root = self._links[root]
+        while index != root:
+            self._links[index], index = root, self._links[index]
+        return root
 
     def twin_of(self, index: int) -> tuple[int, float]:
         """Return the kept twin of a removed duplicate, through twins that went too, and the score.

@@ -1,7 +1,8 @@
 """Divide examples into training and validation so that nothing is on both sides.
 
-Examples with the same prompt stay together. Each stratum gives its share, by largest remainder, so
-the total is exact where groups allow. The same seed and data give the same split.
+Examples that ask the same first, or whose prompts the search for near-duplicates found near one
+another, stay together. Each stratum gives its share, by largest remainder, so the total is exact
+where groups allow. The same seed and data give the same split.
 """
 
 import hashlib
@@ -9,6 +10,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ft_tools.data.ledger import Ledger
+from ft_tools.data.reports import AuditRequest
+
+
+def will_split(request: AuditRequest) -> bool:
+    """Tell whether an audit divides the examples itself."""
+    is_wanted = request.output_dir is not None and request.validation_fraction > 0
+    return is_wanted and request.validation_path is None
 
 
 def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed: int) -> set[int]:
@@ -32,16 +40,15 @@ def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed
 
 
 def _groups(ledger: Ledger, kept: Sequence[int]) -> list[list[int]]:
-    """Put examples together that ask the same first question or the same in full."""
-    group_of: dict[int, list[int]] = {}
-    groups = []
+    """Put examples together that ask the same first, are the same in full, or are linked."""
+    first_with: dict[int, int] = {}
     for index in kept:
         key = ledger.first_prompt[index] or ledger.whole[index]
-        if key not in group_of:
-            group_of[key] = []
-            groups.append(group_of[key])
-        group_of[key].append(index)
-    return groups
+        ledger.link(index, first_with.setdefault(key, index))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index in kept:
+        groups[ledger.linked(index)].append(index)
+    return list(groups.values())
 
 
 def _shares(sizes: dict[int, int], wanted: int) -> dict[int, int]:

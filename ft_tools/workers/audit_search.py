@@ -16,10 +16,11 @@ from ft_tools import workspace
 from ft_tools.data.audit import Near
 from ft_tools.data.contamination import questions_of
 from ft_tools.data.duplicates import remove_near
-from ft_tools.data.gate import Drawn, Gate, has_neighbour
+from ft_tools.data.gate import Drawn, Gate, has_neighbour, linked
 from ft_tools.data.neighbours import Blur, Rows, Twins, Vectors, best_match, find_twins
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan
+from ft_tools.data.split import will_split
 from ft_tools.data.texts import shared_lines, texts_of, without
 from ft_tools.data.token_store import Column, TokenStore
 from ft_tools.workers.audit_minilm import MiniLM, torch_product
@@ -52,12 +53,15 @@ class Semantic:
         self._phase = phase
         self._tick = tick
         self._notes: list[str] = []
+        self._whole: dict[int, Vectors] = {}
+        """Vectors of a column's every text, by the column's id: linking prompts uses them again."""
         self.encoded: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         """The examples that the last search compared with MiniLM, by index."""
 
     def find(self, scanned: Scan, request: AuditRequest) -> Near:
         """Remove near-duplicates, then what paraphrases a benchmark question."""
         self._notes = []
+        self._whole = {}
         indices, prompts, answers = self._read(scanned, request)
         compared = _compared(prompts, answers, request)
         mode = request.semantic_mode
@@ -76,6 +80,8 @@ class Semantic:
             num_near += remove_near(
                 scanned.ledger, int(indices[row]), int(indices[kept]), score, scanned.note
             )
+        if will_split(request) and not prompts.is_empty:
+            self._link_prompts(scanned, indices, prompts, static, threshold)
         if request.benchmark_paths:
             asked = answers if prompts.is_empty else prompts
             self._benchmarks(scanned, request, indices, asked, static)
@@ -157,13 +163,14 @@ class Semantic:
             numbers, places = np.unique(column.numbers[rows], return_inverse=True)
             self._phase(f"encoding {len(numbers)} texts with MiniLM")
             vectors = self._model.encode(column.store, numbers)
+            if len(numbers) == len(column.store):
+                self._whole[id(column)] = vectors
             if at + 1 < len(columns):
                 self._phase("comparing")
                 stay = _partners(vectors, places, threshold - margin)
                 rows, places = rows[stay], places[stay]
                 fields = [field[stay] for field in fields]
             fields.append(vectors[places])
-            del vectors
         self._phase("comparing")
         blur = None
         if margin:
@@ -180,6 +187,34 @@ class Semantic:
                 f"threshold again in float32, where cosines moved by {blur.worst:.4f} at most"
             )
         return Twins({int(rows[a]): (int(rows[b]), score) for a, (b, score) in found.of.items()})
+
+    def _link_prompts(
+        self,
+        scanned: Scan,
+        indices: NDArray[np.int64],
+        prompts: Column,
+        static: StaticVectors | None,
+        threshold: float,
+    ) -> None:
+        """Link examples whose prompts are near, so that the split keeps them together."""
+        self._phase("linking near prompts")
+        ledger = scanned.ledger
+        rows = np.array([at for at, index in enumerate(indices.tolist()) if not ledger.fate[index]])
+        if not len(rows):
+            return
+        numbers, places = np.unique(prompts.numbers[rows], return_inverse=True)
+        if static is None:
+            whole = self._whole.get(id(prompts))
+            made = self._model.encode(prompts.store, numbers) if whole is None else whole[numbers]
+            line, vectors = threshold, made
+        else:
+            # What the cheap vectors are off is on the side of keeping more together.
+            line, vectors = threshold - GATE_BELOW / 2, static.of(prompts.store, numbers)
+        roots = linked([vectors], Gate(line, torch_product))[places]
+        _, first = np.unique(roots, return_index=True)
+        start = dict(zip(roots[first].tolist(), indices[rows[first]].tolist(), strict=True))
+        for root, index in zip(roots.tolist(), indices[rows].tolist(), strict=True):
+            ledger.link(index, start[root])
 
     def _benchmarks(
         self,

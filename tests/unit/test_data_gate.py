@@ -3,7 +3,7 @@
 import numpy as np
 
 from ft_tools.data import gate
-from ft_tools.data.gate import Drawn, Gate, has_neighbour
+from ft_tools.data.gate import Drawn, Gate, has_neighbour, linked
 from tests.unit.test_data_neighbours import clustered
 
 
@@ -64,3 +64,19 @@ def test_a_crowded_block_stands_for_all_its_pairs(monkeypatch):
     expected = (scores[:100, :100] >= 0.7).sum() / drawn.num_pairs
     assert abs(crowded - expected) < 0.1
     assert expected > 0.4
+
+
+def test_rows_that_a_chain_of_near_pairs_connects_have_the_same_first_row(monkeypatch):
+    monkeypatch.setattr(gate, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(gate, "COLUMNS", 100)
+    rows = clustered(3)
+    near = scores_of([rows]) >= 0.9
+    expected = np.arange(len(rows))
+    while True:
+        lowest = np.where(near, expected[None, :], len(rows)).min(axis=1)
+        new = np.minimum(expected, lowest)
+        if (new == expected).all():
+            break
+        expected = new
+    assert (linked([rows], Gate(0.9)) == expected).all()
+    assert 50 < len(set(expected.tolist())) < len(rows) - 50
