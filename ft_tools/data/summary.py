@@ -256,6 +256,7 @@ def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[Nex
     others: dict[str, tuple[dict[str, Any], str]] = {
         "near_duplicate": ({"near_duplicates": "off"}, "keeps near-duplicates"),
         "personal_data_in_answer": ({"personal_data": "mask"}, "masks personal data instead"),
+        "other_task": ({"task": "auto"}, "takes the file for what most of it is"),
     }
     if most in others:
         change, what = others[most]

@@ -104,6 +104,18 @@ def test_a_field_of_a_row_is_shown_and_one_that_is_not_there_is_null(workspace):
     ]
 
 
+def test_a_quotation_masks_keys_and_personal_data(workspace):
+    key = "hf_" + "abcdefghij" * 3
+    row = {"prompt": f"My key is {key}", "completion": "Write to ada.king@example.com"}
+    (workspace / "d.jsonl").write_text(json.dumps(row) + "\n")
+    shown = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples[0].value
+    assert "[secret]" in shown
+    assert "[email]" in shown
+    assert not {key, "ada.king"} & set(shown.split())
+    field = show_examples(ShowRequest(path="d.jsonl", lines=[1], field="prompt")).examples[0]
+    assert field.value == '"My key is [secret]"'
+
+
 class Tags(html.parser.HTMLParser):
     """Collects what a page would load or run."""
 
