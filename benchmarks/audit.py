@@ -264,7 +264,8 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
 
 def compare(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Return times, memory and how each kept set differs from the reference."""
-    reference = next(part for part in ("plain", "exact") if "kept" in results.get(part, {}))
+    order = ("plain", "exact", *results)
+    reference = next(part for part in order if "kept" in results.get(part, {}))
     wanted = set(results[reference]["kept"])
     stored = folder / "rows.npz"
     vectors = dict(np.load(stored)) if stored.exists() else None

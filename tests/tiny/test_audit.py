@@ -1,6 +1,8 @@
 """An audit as a run, with the real MiniLM: the worker finds what only meaning shows."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -100,3 +102,9 @@ def test_with_a_model_tokens_are_counted_and_what_its_template_lacks_is_said(
     notes = " ".join(run.result["assumptions"])
     assert "padding token is the end-of-sequence token" in notes
     assert "{% generation %}" in notes
+
+
+def test_a_worker_that_searches_by_words_loads_no_embedding_model():
+    program = "import sys, ft_tools.workers.audit; print('sentence_transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
