@@ -1,7 +1,8 @@
 """Estimate token counts without a tokenizer, and summarise lengths.
 
-An estimate: characters are weighted by writing system. The weights are checked against the
-SmolLM2 tokenizer on English text and code; for CJK they follow a vendor's figure.
+An estimate: characters are weighted by writing system. Against the SmolLM2 tokenizer it gives 0.87
+to 0.99 of the tokens of English text and code (seven public sets), and 0.37 of those of Chinese,
+which that tokenizer spells in bytes; for CJK the weight follows a vendor's figure.
 
 Source: https://api-docs.deepseek.com/quick_start/token_usage (0.3 tokens an English character,
 0.6 a Chinese one), https://help.openai.com/en/articles/4936856 (about 4 characters a token).
@@ -17,7 +18,10 @@ CJK_TOKENS_PER_CHAR = 0.6
 NON_LATIN_TOKENS_PER_CHAR = 0.5
 # Role, line breaks and end marks of ChatML-like templates.
 TOKENS_PER_TURN = 4
-METHOD = "estimated from characters, within about 15% for English; pass `model` for real counts"
+METHOD = (
+    "estimated from characters: within about 15% for English and code, up to three times too few "
+    "for scripts that a tokenizer spells in bytes; pass `model` for real counts"
+)
 
 WORDS = re.compile(r"[A-Za-z]+")
 DIGITS = re.compile(r"[0-9]+")
