@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-# torchrun kills ranks that need longer for their checkpoint after a TERM. Source: torch 2.13,
-# torch/distributed/launcher/api.py; the default there is 30 seconds.
-SHUTDOWN_SECONDS = 600
+# What torchrun gives the other ranks to end, after a TERM or when one of them has failed: long
+# enough for a checkpoint, short enough to be rid of one that waits for the dead. Source: torch
+# 2.13, torch/distributed/launcher/api.py; the default there is 30 seconds.
+SHUTDOWN_SECONDS = 120
 MARK = "FINE_TUNING_LLM_JOB"
 """Set for ranks and jobs: others hold the run's locks; rank 0 holds worker.lock."""
 LOCAL = "local"

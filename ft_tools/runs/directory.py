@@ -8,6 +8,7 @@ owner.json      who the worker is              cancel         exists once a canc
 log.txt         stdout and stderr              reserve        room for an end on a full disk
 worker.lock     held by rank 0 of several      preempt        exists once ranks are to save and stop
 job.json        the job that has the run       job.*          what was submitted to a scheduler
+out_of_memory   exists once memory ended in a rank other than the first
 report.json, report.html, artifacts/, checkpoints/
 """
 

@@ -20,7 +20,6 @@ from ft_tools.runs.records import ENDED, RunError, Status
 POLL_SECONDS = 0.2
 KEEP_SECONDS = 5.0
 """Between two copies of a run's files to the storage that outlives the machine."""
-PREEMPT = "preempt"
 
 
 def main() -> int:
@@ -64,7 +63,7 @@ def _begin(run_dir: Path) -> bool:
         if status.state not in ENDED:
             _write(run_dir, status, state="cancelled", reason="user", ended_at=time.time())
         return False
-    (run_dir / PREEMPT).unlink(missing_ok=True)
+    ranks.clear_signs(run_dir)
     directory.sweep_leftovers(run_dir)
     if status.state != "queued":
         again: dict[str, object] = dict.fromkeys(("reason", "error", "ended_at", "started_at"))
@@ -80,14 +79,14 @@ def _run(run_dir: Path, command: list[str], stopped: list[float], kept: bundle.K
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     kept_at = time.monotonic()
     while worker.poll() is None:
-        if stopped and not (run_dir / PREEMPT).exists():
+        if stopped and not (run_dir / ranks.PREEMPT).exists():
             # Not passed on: a launcher of several processes would end them too early.
-            (run_dir / PREEMPT).touch(mode=0o600)
+            (run_dir / ranks.PREEMPT).touch(mode=0o600)
         if kept is not None and time.monotonic() - kept_at > KEEP_SECONDS:
             kept.copy()
             kept_at = time.monotonic()
         time.sleep(POLL_SECONDS)
-    (run_dir / PREEMPT).unlink(missing_ok=True)
+    (run_dir / ranks.PREEMPT).unlink(missing_ok=True)
     return worker.returncode
 
 
@@ -102,6 +101,9 @@ def _record_end(run_dir: Path, return_code: int) -> None:
         retryable=True,
     )
     end = {"state": "interrupted", "reason": "crash", "error": error, "ended_at": time.time()}
+    if (run_dir / ranks.OUT_OF_MEMORY).exists():
+        error = error.model_copy(update={"code": "out_of_memory", "hint": status.if_out_of_memory})
+        end |= {"reason": "out_of_memory", "error": error}
     directory.add_event(run_dir, f"worker ended with {return_code}", "warning")
     _write(run_dir, status, **end)
 

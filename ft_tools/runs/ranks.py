@@ -14,6 +14,10 @@ from ft_tools.launchers.processes import LOCAL, MARK
 from ft_tools.runs import locks
 
 JOB_FILE = "job.json"
+PREEMPT = "preempt"
+"""Exists once all ranks are to save and stop."""
+OUT_OF_MEMORY = "out_of_memory"
+"""Exists once memory ended in any rank; rank 0 may learn of it only by being ended."""
 HOLD_SECONDS = 60.0
 """How long a new rank 0 waits for the one of an earlier attempt to be gone."""
 POLL_SECONDS = 0.2
@@ -56,6 +60,12 @@ def hold(run_dir: Path) -> None:
             raise RunBusy(f"run {run_dir.name} is written by another process; cancel_run ends it")
         time.sleep(POLL_SECONDS)
     locks.keep_from_forks(file)
+
+
+def clear_signs(run_dir: Path) -> None:
+    """Begin an attempt without what was asked of, or happened to, the one before it."""
+    for sign in (PREEMPT, OUT_OF_MEMORY):
+        (run_dir / sign).unlink(missing_ok=True)
 
 
 def has_job(run_dir: Path) -> bool:

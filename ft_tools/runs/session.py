@@ -80,7 +80,7 @@ class Session:
     @property
     def is_asked(self) -> bool:
         """Tell whether a stop was asked: a cancel, or a TERM arrived."""
-        signs = (self.run_dir / "cancel", self.run_dir / "preempt")
+        signs = (self.run_dir / "cancel", self.run_dir / ranks.PREEMPT)
         return self.terminated or any(sign.exists() for sign in signs)
 
     def phase(self, name: str) -> None:
@@ -256,7 +256,12 @@ def _record_failure(session: Session, error: BaseException) -> int:
     if full is not None:
         error = full
         directory.free_reserve(session.run_dir)
+    if (session.run_dir / ranks.OUT_OF_MEMORY).exists():
+        # Another rank's: this one only lost its partner.
+        error = MemoryError()
     state, reason, failure = _diagnosis(error)
+    if reason == "out_of_memory" and not session.leads:
+        (session.run_dir / ranks.OUT_OF_MEMORY).touch(mode=0o600)
     if failure.code == "out_of_memory" and session.if_out_of_memory:
         failure = failure.model_copy(update={"hint": session.if_out_of_memory})
     with contextlib.suppress(DiskFull):

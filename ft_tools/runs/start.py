@@ -26,7 +26,7 @@ from ft_tools.publish import (
     require_space,
     sweep,
 )
-from ft_tools.runs import directory, family, locks
+from ft_tools.runs import directory, family, locks, ranks
 from ft_tools.runs.records import Kind, RunInfo, Status
 
 LOCKS_VARIABLE = "FINE_TUNING_LLM_RUN_LOCKS"
@@ -139,7 +139,7 @@ def supervise(run_dir: Path) -> None:
             raise Refused(f"run {run_dir.name} has succeeded; there is nothing to resume")
         # Under the lock: a cancel of the last attempt is over, one of the next is not lost.
         (run_dir / "cancel").unlink(missing_ok=True)
-        (run_dir / "preempt").unlink(missing_ok=True)
+        ranks.clear_signs(run_dir)
         again: dict[str, object] = {"state": "queued", "attempt": before.attempt + 1, "phase": ""}
         again |= dict.fromkeys(("reason", "error", "ended_at", "started_at"))
         again["ended_before"] = before.reason

@@ -141,6 +141,7 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
         and killed_before is not None
         and (memory.oom_kills() or 0) > killed_before
     )
+    out_of_memory = out_of_memory or (run_dir / ranks.OUT_OF_MEMORY).exists()
     _record_end(run_dir, return_code, out_of_memory)
 
 
@@ -243,7 +244,7 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, seve
             passed_on = terms.count
             if several:
                 # Their launcher would end them too early.
-                (run_dir / "preempt").touch(mode=0o600)
+                (run_dir / ranks.PREEMPT).touch(mode=0o600)
             else:
                 worker.terminate()
         cancel.enforce()

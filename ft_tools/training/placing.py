@@ -1,9 +1,10 @@
 """Where a run executes: its device, its processes, what a scheduler would be given."""
 
+import importlib.util
 from typing import Any
 
 from ft_tools import facts
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, Missing
 from ft_tools.launchers.options import LocalOptions, Options, parse
 from ft_tools.launchers.place import Place, place_of
 from ft_tools.launchers.table import LAUNCHERS, require_program
@@ -25,6 +26,7 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     """
     options = parse(request.backend, request.backend_options)
     require_program(request.backend)
+    _require_engine(request, options)
     place = place_of(request.backend, options)
     if isinstance(options, LocalOptions):
         device = find_device(options.device)
@@ -76,6 +78,21 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
         f"{effective} examples a step, by {num_processes} processes: micro-batches of {micro}, "
         f"{each // micro} a step each"
     ]
+
+
+def _require_engine(request: TrainingRequest, options: Options) -> None:
+    if options.sharding in {"fsdp", "zero3"} and request.method == "qlora":
+        raise BadInput(
+            f"backend_options.sharding={options.sharding!r} cannot divide a 4-bit base; take ddp "
+            "or zero2, or method='lora'"
+        )
+    is_zero = options.sharding in {"zero2", "zero3"}
+    if is_zero and not options.python and importlib.util.find_spec("deepspeed") is None:
+        raise Missing(
+            f"backend_options.sharding={options.sharding!r} needs deepspeed, which is not "
+            "installed; pip install deepspeed, name `python` of an environment that has it, or "
+            "take sharding='fsdp'"
+        )
 
 
 def _require_cards(device: Device, options: LocalOptions) -> None:

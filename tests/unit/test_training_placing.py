@@ -11,6 +11,7 @@ from ft_tools.runs import directory, ranks
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.session import Session
+from ft_tools.training import placing
 from ft_tools.training.launch import launch_sft
 from ft_tools.training.placing import share_batch
 from ft_tools.training.planning import plan_sft
@@ -87,6 +88,20 @@ def test_a_step_that_cannot_be_divided_is_refused(files):
     options = {"device": "cpu", "processes": 2}
     with pytest.raises(BadInput, match="3 examples a step cannot be divided among 2"):
         plan_sft(sft(training=training, backend_options=options))
+
+
+@pytest.mark.parametrize(
+    ("method", "sharding", "error", "told"),
+    [("qlora", "fsdp", BadInput, "4-bit base"), ("lora", "zero2", Missing, "deepspeed")],
+)
+def test_an_engine_that_would_fail_there_is_refused_here(
+    files, slurm_here, monkeypatch, method, sharding, error, told
+):
+    monkeypatch.setattr(placing.importlib.util, "find_spec", lambda name: None)
+    options = {"processes": 2, "gpu": "A100-80GB", "sharding": sharding}
+    request = sft(method=method, backend="slurm", backend_options=options)
+    with pytest.raises(error, match=told):
+        placing.find_place(request, "sft")
 
 
 def test_a_second_rank_writes_nothing(run_dir, monkeypatch):

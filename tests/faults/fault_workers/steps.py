@@ -65,6 +65,16 @@ def until_told(session: Session, value: str) -> None:
     steps(session, "1000000")
 
 
+def short_of_memory(session: Session, value: str) -> None:
+    """Run out of memory in one rank, while the others wait for it as in a step."""
+    session.phase("short_of_memory")
+    if os.environ.get("RANK") == value:
+        raise MemoryError
+    while not session.terminated:
+        time.sleep(STEP_SECONDS)
+    raise ConnectionError("the other rank is gone")
+
+
 def deaf(session: Session, value: str) -> None:
     """Never look whether to stop; a TERM ends it, as it ends a library without a handler."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -198,6 +208,7 @@ MOVES = {
     for move in (
         steps,
         until_told,
+        short_of_memory,
         deaf,
         stubborn,
         family,
