@@ -10,7 +10,7 @@ from ft_tools.data.example import Example, content_of
 from ft_tools.data.wording import Marker, Wording
 
 # Cohen's "medium" effect. Direction alone is no problem: in real data either side may be longer.
-# Source: Cohen 1988, ISBN 0-8058-0283-5; anchors in facts/dataset section 5.
+# Source: Cohen 1988, ISBN 0-8058-0283-5.
 MAX_EFFECT = 0.5
 MAX_AUC_OFF = 0.15
 MIN_PAIRS = 20

@@ -22,7 +22,7 @@ from ft_tools.data.json_stream import ROW_BYTES, Row, read_array, read_lines, re
 from ft_tools.errors import BadData, MissingExtra
 
 # A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
-# comes out: 20 times the file, but at least 256 MiB. Source: facts/ease_and_reliability 4.3.
+# comes out: 20 times the file, but at least 256 MiB. Ours.
 MIN_DECODED_BYTES = 256 * 2**20
 EXPANSION = 20
 SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
