@@ -86,9 +86,14 @@ def follow(run_ids: Sequence[str]) -> int:
                 if not console.is_terminal and last.get(report.run_id) != report.phase:
                     last[report.run_id] = report.phase
                     sys.stderr.write(f"{report.run_id} {report.state} {report.phase}\n")
-            if all(report.state in ENDED for report in reports):
+            if all(is_over(report) for report in reports):
                 return max(END_CODES[report.state] for report in reports)
             time.sleep(POLL_SECONDS)
+
+
+def is_over(report: RunReport) -> bool:
+    """Tell whether nothing more will come; a scheduler may start an interrupted run again."""
+    return report.state in ENDED and (report.state != "interrupted" or report.resumable)
 
 
 def command_line(tool: str, arguments: dict[str, Any]) -> str:

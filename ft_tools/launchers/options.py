@@ -90,11 +90,43 @@ class SlurmOptions(Options):
     modules: tuple[str, ...] = Field((), description="Environment modules to load first.")
 
     @model_validator(mode="after")
+    def _warned_late_enough(self) -> "SlurmOptions":
+        limit = _seconds(self.time_limit)
+        if limit and self.signal_seconds * 2 > limit:
+            raise ValueError(
+                f"signal_seconds={self.signal_seconds} is more than half of "
+                f"time_limit={self.time_limit!r}; the run would save and stop too early"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _modules_are_words(self) -> "SlurmOptions":
         for name in self.modules:
             if not name.replace("/", "").replace("-", "").replace(".", "").isalnum():
                 raise ValueError(f"modules: {name!r} is no name of a module")
         return self
+
+
+def _seconds(limit: str) -> int:
+    """Return a time limit of Slurm in seconds; 0 for none.
+
+    >>> _seconds("90"), _seconds("1:30"), _seconds("2:00:00"), _seconds("1-0"), _seconds("")
+    (5400, 90, 7200, 86400, 0)
+    """
+    if not limit:
+        return 0
+    days, is_long, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if is_long:
+        # days-hours[:minutes[:seconds]]
+        parts += [0] * (3 - len(parts))
+    elif len(parts) == 1:
+        # minutes
+        parts += [0]
+    total = 0
+    for part in parts:
+        total = total * 60 + part
+    return int(days or 0) * 86_400 + total
 
 
 class RayOptions(Options):

@@ -26,6 +26,8 @@ FOLDERS = ("checkpoints", "artifacts")
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes",
             "pydantic", "psutil", "jinja2")  # fmt: skip
 """What a training worker imports, installed there in the versions of here."""
+DEEPSPEED = "deepspeed"
+"""Installed there only where the plan needs it; here it is not needed at all."""
 
 
 def pack(run_dir: Path) -> Path:
@@ -49,12 +51,14 @@ def pack(run_dir: Path) -> Path:
         source = Path(ft_tools.__file__).parent
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, staging / "code" / "ft_tools", ignore=skipped)
-        (staging / "requirements.txt").write_text(requirements(), encoding="utf-8")
+        engine = [DEEPSPEED] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
+        text = "\n".join([*requirements(), *engine, ""])
+        (staging / "requirements.txt").write_text(text, encoding="utf-8")
     return final
 
 
-def requirements() -> str:
-    """Return the versions of here, a line a package; a build's local part is left out.
+def requirements() -> list[str]:
+    """Return the packages and versions of here; a build's local part is left out.
 
     The wheel index there decides between torch for a GPU and for a CPU.
     """
@@ -62,7 +66,7 @@ def requirements() -> str:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             lines.append(f"{name}=={importlib.metadata.version(name).partition('+')[0]}")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def unpack(packed: Path, kept: Path, run_dir: Path) -> None:

@@ -87,7 +87,8 @@ def _require_engine(request: TrainingRequest, options: Options) -> None:
             "or zero2, or method='lora'"
         )
     is_zero = options.sharding in {"zero2", "zero3"}
-    if is_zero and not options.python and importlib.util.find_spec("deepspeed") is None:
+    is_here = request.backend in {"local", "slurm", "ray"} and not options.python
+    if is_zero and is_here and importlib.util.find_spec("deepspeed") is None:
         raise Missing(
             f"backend_options.sharding={options.sharding!r} needs deepspeed, which is not "
             "installed; pip install deepspeed, name `python` of an environment that has it, or "

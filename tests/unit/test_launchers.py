@@ -44,6 +44,7 @@ def job(backend, **changed):
         ("slurm", {"partition": "gpu\n"}, "backend_options.partition"),
         ("slurm", {"modules": ["cuda; reboot"]}, "no name of a module"),
         ("slurm", {"time_limit": "soon"}, "backend_options.time_limit"),
+        ("slurm", {"time_limit": "5"}, "more than half"),
         ("slurm", {"python": "python"}, "backend_options.python"),
         ("ray", {"address": "--help"}, "backend_options.address"),
         ("skypilot", {}, "backend_options.storage"),

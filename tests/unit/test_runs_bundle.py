@@ -1,0 +1,103 @@
+"""A run for a machine elsewhere: what goes there, and what is believed of what comes back."""
+
+import json
+
+import pytest
+
+from ft_tools import publish
+from ft_tools.publish import new_folder
+from ft_tools.runs import bundle, directory, ranks
+from ft_tools.runs.records import Artifact, RunReport, Status
+from ft_tools.terminal import is_over
+
+RUN = "sft-0123456789abcdef"
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """Write a run whose plan names files of this machine."""
+    folder = tmp_path / "here" / RUN
+    folder.mkdir(parents=True)
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    plan = {
+        "dataset": {"path": str(tmp_path / "train.jsonl")},
+        "validation": None,
+        "model": {"load_from": str(tmp_path / "model"), "adapter": None, "name": "me/model"},
+        "training": {"chat_template_path": None},
+        "place": {"sharding": "zero2"},
+    }
+    (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / "run.json").write_text(json.dumps({"run_id": RUN, "kind": "sft", "created_at": 0}))
+    (folder / "request.json").write_text("{}")
+    (folder / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    directory.write_status(folder, Status(state="queued"))
+    return folder
+
+
+def test_a_bundle_has_the_files_of_the_plan_the_source_and_the_versions(run_dir, tmp_path):
+    packed = bundle.pack(run_dir)
+    assert publish.verify(packed) == []
+    assert (packed / "inputs" / "dataset.jsonl").read_text() == '{"text": "a"}\n'
+    assert (packed / "code" / "ft_tools" / "workers" / "sft.py").is_file()
+    wanted = (packed / "requirements.txt").read_text()
+    assert "pydantic==" in wanted
+    assert "deepspeed" in wanted
+    assert "+cpu" not in wanted
+    assert str(tmp_path) not in (packed / "run" / "plan.json").read_text()
+    there = tmp_path / "there" / RUN
+    bundle.unpack(packed, tmp_path / "kept", there)
+    plan = json.loads((there / "plan.json").read_bytes())
+    assert plan["dataset"]["path"] == str(packed / "inputs" / "dataset.jsonl")
+    assert plan["model"]["load_from"] == str(packed / "inputs" / "load_from")
+    assert plan["model"]["name"] == "me/model"
+
+
+def test_what_comes_back_has_the_paths_of_here_and_only_whole_artifacts(run_dir, tmp_path):
+    there = tmp_path / "there" / RUN
+    there.mkdir(parents=True)
+    with new_folder(there / "artifacts" / "adapter") as staging:
+        (staging / "weights").write_bytes(b"w" * 100)
+    (there / "artifacts" / "half").mkdir()
+    artifact = Artifact(kind="adapter", path=str(there / "artifacts" / "adapter"))
+    directory.write_status(there, Status(state="succeeded", artifacts=[artifact]))
+    (there / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    fetched = run_dir / bundle.FETCHED
+    bundle.Kept(there, fetched).copy()
+    bundle.take_over(fetched, run_dir)
+    status = directory.read_status(run_dir)
+    assert status.state == "succeeded"
+    assert status.artifacts[0].path == str(run_dir / "artifacts" / "adapter")
+    assert publish.verify(run_dir / "artifacts" / "adapter") == []
+    assert not (run_dir / "artifacts" / "half").exists()
+
+
+def test_the_files_of_another_job_are_not_taken_over(run_dir, tmp_path):
+    fetched = run_dir / bundle.FETCHED
+    fetched.mkdir()
+    (fetched / ranks.JOB_FILE).write_text('{"token": "an older one"}')
+    directory.write_status(fetched, Status(state="failed"))
+    bundle.take_over(fetched, run_dir)
+    assert directory.read_status(run_dir).state == "queued"
+
+
+def test_a_damaged_artifact_is_not_taken_over(run_dir, tmp_path):
+    fetched = run_dir / bundle.FETCHED
+    fetched.mkdir()
+    (fetched / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    with new_folder(fetched / "artifacts" / "adapter") as staging:
+        (staging / "weights").write_bytes(b"w" * 100)
+    (fetched / "artifacts" / "adapter" / "weights").write_bytes(b"w" * 99)
+    bundle.take_over(fetched, run_dir)
+    assert not (run_dir / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "resumable", "over"),
+    [("interrupted", False, False), ("interrupted", True, True), ("succeeded", False, True),
+     ("running", False, False)],
+)  # fmt: skip
+def test_waiting_goes_on_while_a_scheduler_may_start_a_run_again(state, resumable, over):
+    report = RunReport(run_id=RUN, kind="sft", state=state, resumable=resumable, created_at=0.0)
+    assert is_over(report) is over
