@@ -5,15 +5,17 @@ import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
-from ft_tools.workers import sft
+from ft_tools.workers import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    DpoRequest,
     SftRequest,
     conversations,
     finished,
     launch,
     losses,
+    pairs,
     prepared,
     wait_until,
     weights_of,
@@ -66,6 +68,26 @@ def test_two_processes_train_what_one_would_with_the_same_examples_a_step(worksp
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
     events = [event.message for event in two.events]
     assert len(events) == len(set(events)), "a second rank has written too"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_preferences_are_learnt_by_two_processes_as_by_one(workspace, tiny_model_in, method):
+    parts = {
+        "model": tiny_model_in,
+        "dataset": write_jsonl(workspace / "pairs.jsonl", pairs(16)),
+        "method": method,
+        "training": {**QUICK, "learning_rate": 5e-5, "gradient_accumulation_steps": 2},
+    }
+    together = launch(DpoRequest(**parts, backend_options=TWO))
+    alone = prepared(DpoRequest(**parts, backend_options={"device": "cpu"}), "alone")
+    one = dpo.work(alone)
+    two = finished(together)
+    assert two.state == "succeeded"
+    assert losses(together) == pytest.approx(losses(alone.run_dir.name), abs=1e-5)
+    assert two.result["reward_margin"] == pytest.approx(one.reward_margin, abs=1e-4)
+    ours, theirs = weights_of(one.artifact), weights_of(two.result["artifact"])
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
 
 
 @pytest.mark.faults
