@@ -4,4 +4,7 @@ A launcher writes the files of a job, says how to submit, look at and stop it, a
 scheduler prints. It starts nothing itself and is never believed about a run's state: that comes
 from the run directory, which the worker writes. The scheduler only says whether a job is still
 there.
+
+To add one: a module with a `LAUNCHER`, its options in `options.py`, a row in `table.py`.
+`ft_tools/runs/remote.py` looks after a job from here, `ft_tools/runs/job.py` inside it.
 """
