@@ -24,6 +24,7 @@ from ft_tools.training.requests import DpoRequest, SftRequest
 from ft_tools.vram.estimate import estimate_vram
 from ft_tools.vram.report import VramReport
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.trace import TraceRequest, TraceStarted, trace_vram
 
 Effect = Literal["reads", "starts", "stops"]
 
@@ -49,6 +50,7 @@ TOOLS = {
         "Suggest a configuration", suggest_lora_config, LoraRequest, LoraReport, "reads"
     ),
     "estimate_vram": Tool("Estimate GPU memory", estimate_vram, VramRequest, VramReport, "reads"),
+    "trace_vram": Tool("Trace GPU memory", trace_vram, TraceRequest, TraceStarted, "starts"),
     "launch_sft": Tool("Fine-tune on examples", launch_sft, SftRequest, Launch, "starts"),
     "launch_dpo": Tool("Fine-tune on preferences", launch_dpo, DpoRequest, Launch, "starts"),
     "merge_and_quantize": Tool(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ft_tools import facts, workspace
 from ft_tools.errors import BadData, BadInput, NotFound
-from ft_tools.models.families import SHAPE_FIELDS, shape_from_config
+from ft_tools.models.config import SHAPE_FIELDS, shape_from_config
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.shape import ModelShape
 from ft_tools.runs.directory import RUN_ID

@@ -58,6 +58,16 @@ class ModelShape(BaseModel):
     """Intermediate width of the shared expert, which every token passes."""
     outer_params: int
     """Parameters outside the blocks but for the embedding and the head: final norm, positions."""
+    layer_norms: bool = False
+    """LayerNorm, which keeps nothing to scale, instead of RMSNorm."""
+    fp32_norms: bool = False
+    """Whether norms scale in fp32, as in Gemma and OLMo 2."""
+    pre_norms: bool = True
+    """Whether attention and MLP have a norm before them."""
+    post_norms: bool = False
+    """Whether attention and MLP have a norm after them."""
+    composed_gelu: bool = False
+    """Whether the activation is `gelu_new`, which is written out and keeps each step."""
     softcap: bool = False
     """Whether attention scores (and then the logits too) are soft-capped, as in Gemma 2."""
     max_positions: int | None = None

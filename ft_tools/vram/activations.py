@@ -1,7 +1,8 @@
-"""Bytes per token that a block saves for its backward pass, and needs while it runs one.
+"""Bytes per token that a block saves for its backward pass.
 
 Symbols: h hidden size, q and kv widths of all query and key heads, nq and nkv their numbers, d
-width of a head, i intermediate size, r rank. All numbers are bytes for one token of one block.
+width of a head, i intermediate size, k experts a token passes, r rank. All numbers are bytes for
+one token of one block.
 
 Source: counted tensor by tensor in the modules of transformers 5.24, checked by fake-tensor
 traces and against fms-acceleration's measurements; references/memory.md has the table.
@@ -10,10 +11,10 @@ traces and against fms-acceleration's measurements; references/memory.md has the
 from ft_tools.models.shape import Linear
 from ft_tools.vram.setup import Setup
 
-# What the textbook eager kernel keeps per head and key: scores, their softmax in fp32 and cast,
-# and the gradients of those. Set from the eager rows of fitcheck-llm 0.3.1 (T4).
-EAGER_BYTES = 14.3
-EAGER_BYTES_FP32_RESIDUAL = 17.3
+# What the textbook eager kernel keeps from the forward pass per head and key: the softmax in fp32,
+# and a 16-bit copy where the residual is of 16 bits. Traced.
+EAGER_KEPT = 6.0
+EAGER_KEPT_FP32_RESIDUAL = 4.0
 # The matrices that read a tensor of their own; all others read the attention's input.
 MLP_INPUTS = {"gate_proj", "up_proj", "gate_up_proj", "fc1", "dense_h_to_4h", "c_fc", "mlp.c_fc"}
 MLP_OUTPUTS = {"down_proj", "fc2", "dense_4h_to_h", "c_proj", "mlp.c_proj"}
@@ -42,80 +43,58 @@ def saved_bytes(setup: Setup) -> float:
     """Return what one block saves for the backward pass without checkpointing.
 
     full: 16h + 4q + 4kv + 4nq + 8i + 8; adapters: 8h + 8 + 4q + 4kv + 4nq + 6i + targets.
-    Norms of q and k: 6 (q + kv) where all weights train, else 4 (q + kv).
     """
-    shape = setup.shape
-    total = _norms(setup) + _attention(setup) + _targets(setup)
-    if setup.method != "full":
-        total -= 2.0 * shape.normed_width  # what a frozen norm scales is not kept
-    per_width = 6.0 if shape.gated else 2.0
-    if setup.method == "full":
-        per_width += 2.0  # the output projection's input, for the gradient of its weight
-    total += per_width * _mlp_width(setup)
+    total = norms_bytes(setup) + attention_bytes(setup) + targets_bytes(setup)
+    total += mlp_bytes(setup)
     if setup.residual_bytes == 4:
-        total += 4.0 * shape.hidden_size
+        total += 4.0 * setup.shape.hidden_size
     return total
 
 
-def working_bytes(setup: Setup) -> float:
-    """Return what recomputing one block and running its backward pass needs at its peak.
-
-    It is what the block saves, and the gradients that are alive at the widest point of the MLP.
-    """
-    shape = setup.shape
-    h = shape.hidden_size
-    total = _norms(setup) + _attention(setup) + _targets(setup) + _rope(setup)
-    total += 2.0 * h  # gradient of the block's output
-    total += (12.0 if shape.gated else 6.0) * shape.shared_width
-    if shape.num_experts:
-        # All chosen experts' tensors are saved; gradients exist for one of them at a time.
-        per_expert = 6.0 if shape.gated else 3.0
-        total += per_expert * shape.intermediate_size * (shape.experts_per_token + 1)
-    else:
-        total += (12.0 if shape.gated else 6.0) * shape.intermediate_size
-    total += _adapted_mlp(setup)
-    if setup.reentrant:
-        total += 2.0 * h
-    if setup.residual_bytes == 4:
-        total += 4.0 * h
-    return total
-
-
-def backward_bytes(setup: Setup) -> float:
-    """Return the gradients alive in one block's backward pass, beyond what it saved.
-
-    Where all weights train, what a block saved is freed as fast as gradients appear.
-    """
-    if setup.method == "full":
+def unsaved_bytes(setup: Setup) -> float:
+    """Return what the first block does not save: under adapters its input needs no gradient."""
+    if setup.method == "full" or setup.checkpointing:
         return 0.0
-    shape = setup.shape
-    width = shape.intermediate_size + shape.shared_width
-    return 2.0 * shape.hidden_size + (6.0 if shape.gated else 4.0) * width
+    return _norm_input_bytes(setup) * setup.shape.hidden_size
 
 
-def forward_bytes(setup: Setup) -> float:
-    """Return what the forward pass of one block holds for a moment beyond what it saves.
+def mlp_bytes(setup: Setup) -> float:
+    """Return what the MLP saves: gate, up and their activation, or its one pre-activation.
 
-    An fp32 adapter casts the output projection's input to fp32 before it is multiplied.
+    Where all weights train, the output projection's input too. A mixture's router needs each
+    expert's output, 2kh, and a fused one where all weights train its input in expert order.
     """
-    wide = setup.adapter_bytes == 4 and _adapts(setup, MLP_OUTPUTS)
-    return 4.0 * setup.shape.intermediate_size if wide else 0.0
+    shape = setup.shape
+    per_width = 6.0 if shape.gated else 2.0
+    if shape.composed_gelu:
+        per_width += 6.0  # 0.5 x, the hyperbolic tangent, and that plus one
+    if setup.method == "full":
+        per_width += 2.0
+    total = per_width * mlp_width(setup)
+    if shape.num_experts and setup.fused_experts:
+        per_expert = 4.0 if setup.method == "full" else 2.0
+        total += per_expert * shape.experts_per_token * shape.hidden_size
+    return total
 
 
-def attention_scores_bytes(setup: Setup) -> float:
-    """Return what scores and masks add per token; flash and packed SDPA have none of it.
+def mlp_width(setup: Setup) -> float:
+    """Return the intermediate widths that a token passes, over all its experts."""
+    shape = setup.shape
+    routed = max(1, shape.experts_per_token) * shape.intermediate_size
+    return float(routed + shape.shared_width)
 
-    A padding mask makes transformers repeat keys and values for every query head, and is itself
-    a square of the sequence length.
+
+def kept_scores_bytes(setup: Setup) -> float:
+    """Return what attention scores add to a block's saved bytes per token; 0 with flash.
+
+    A padding mask makes transformers repeat keys and values for every query head in SDPA too.
     """
     shape = setup.shape
     repeated = 4.0 * (shape.q_width - shape.kv_width)
     if setup.attention == "eager":
-        per_score = EAGER_BYTES_FP32_RESIDUAL if setup.residual_bytes == 4 else EAGER_BYTES
+        per_score = EAGER_KEPT_FP32_RESIDUAL if setup.residual_bytes == 4 else EAGER_KEPT
         return per_score * shape.num_heads * setup.seq_len + repeated
-    if setup.attention == "sdpa" and setup.padded:
-        return repeated
-    return 0.0
+    return repeated if setup.attention == "sdpa" and setup.padded else 0.0
 
 
 def mask_bytes(setup: Setup) -> float:
@@ -125,22 +104,28 @@ def mask_bytes(setup: Setup) -> float:
     return 0.0
 
 
-def _norms(setup: Setup) -> float:
-    """Each norm keeps its input in fp32; a trained one also what it scales."""
+def norms_bytes(setup: Setup) -> float:
+    """Return what the norms save: each its input, and a trained one also what it scales."""
     shape = setup.shape
-    per_norm = 6.0 if setup.method == "full" else 4.0
-    if setup.method == "full" and shape.model_type.startswith("gemma"):
-        per_norm += 2.0  # Gemma scales in fp32
-    if setup.fused_kernels:
-        per_norm -= 2.0
-    total = shape.num_norms * (per_norm * shape.hidden_size + 4)
+    per_norm = _norm_input_bytes(setup)
+    scaled = 0.0
+    if setup.method == "full" and not shape.layer_norms:
+        scaled = 4.0 if shape.fp32_norms else 2.0
+    fused = 2.0 if setup.fused_kernels else 0.0
+    total = shape.num_norms * ((per_norm + scaled - fused) * shape.hidden_size + 4)
     if shape.normed_width:
-        total += 6.0 * shape.normed_width + 4.0 * (shape.num_heads + shape.num_kv_heads)
+        total += (4.0 + scaled) * shape.normed_width
+        total += 4.0 * (shape.num_heads + shape.num_kv_heads)
     return total
 
 
-def _attention(setup: Setup) -> float:
-    """Queries, keys, values and output in 2 bytes, and a 4-byte log-sum per head.
+def _norm_input_bytes(setup: Setup) -> float:
+    """An RMSNorm works in fp32; a LayerNorm does under autocast."""
+    return 2.0 if setup.shape.layer_norms and not setup.autocast else 4.0
+
+
+def attention_bytes(setup: Setup) -> float:
+    """Return queries, keys, values and output in 2 bytes, and a 4-byte log-sum per head.
 
     Values that are a slice of a fused projection keep all of it alive.
     """
@@ -151,18 +136,8 @@ def _attention(setup: Setup) -> float:
     return kept
 
 
-def _rope(setup: Setup) -> float:
-    return 4.0 * setup.shape.head_dim + 16.0
-
-
-def _mlp_width(setup: Setup) -> float:
-    shape = setup.shape
-    routed = max(1, shape.experts_per_token) * shape.intermediate_size
-    return float(routed + shape.shared_width)
-
-
-def _targets(setup: Setup) -> float:
-    """What the adapters of one block save: their inputs, dropout masks, and A's outputs.
+def targets_bytes(setup: Setup) -> float:
+    """Return what the adapters of a block save: inputs, dropout masks, and A's outputs.
 
     fp32 adapters without autocast cast each input to 4 bytes; with autocast each keeps a 2-byte
     copy of its own; bf16 adapters share their input with whatever reads the same tensor.
@@ -185,21 +160,13 @@ def _targets(setup: Setup) -> float:
     return total
 
 
-def _adapted_mlp(setup: Setup) -> float:
-    """Adapters on the MLP move the peak to where their inputs and gradients meet."""
-    shape = setup.shape
-    if setup.adapter_bytes == 2:
-        # The output projection's input is among the 12i already.
-        shared = _adapts(setup, MLP_OUTPUTS) and not setup.dropout
-        return -2.0 * shape.intermediate_size if shared else 0.0
-    if not _adapts(setup, MLP_INPUTS):
-        return 0.0
-    if setup.autocast:
-        return 8.0 * shape.hidden_size
-    return 10.0 * shape.hidden_size - 2.0 * shape.intermediate_size
+def shares_inputs(setup: Setup) -> bool:
+    """Say whether adapters read the very tensors that other layers read."""
+    return setup.method != "full" and setup.adapter_bytes == 2 and not setup.dropout
 
 
-def _adapts(setup: Setup, names: set[str]) -> bool:
+def adapts(setup: Setup, names: set[str]) -> bool:
+    """Say whether one of these modules has an adapter."""
     return any(_plain_name(target) in names for target in setup.targets)
 
 

@@ -83,6 +83,8 @@ def _unmeasured(setup: Setup, dominant: str) -> list[str]:
         f"{setup.sharding} sharding": setup.sharding not in {"none", "fsdp1"},
         "offloading": setup.offload != "none",
         "DPO": setup.task == "dpo",
+        "eager attention without checkpointing": setup.attention == "eager"
+        and not setup.checkpointing,
         "fp32 weights": setup.dtype == "float32",
         "TRL's fused head": setup.head == "trl_fused" and dominant == "loss",
         "experts in 16 bits under qlora": setup.quantization is not None

@@ -2,7 +2,7 @@
 
 from ft_tools.errors import BadInput
 from ft_tools.models.catalog import shape_of
-from ft_tools.models.families import shape_from_config
+from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
 from ft_tools.vram.request import VramRequest, has_trl_head, version
 from ft_tools.vram.setup import Head, Setup, Sharding
@@ -70,6 +70,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         dtype=request.dtype,
         quantization=(request.quantization or "nf4_double") if quantized else None,
         experts_quantized=quantized and version(request.transformers_version) < (5, 0),
+        fused_experts=version(request.transformers_version) >= (5, 0),
         linears_quantized=quantized and not _own_linears(request, shape),
         kept_bytes=kept_bytes,
         residual_bytes=kept_bytes,

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 
-from ft_tools.vram import activations, states
+from ft_tools.vram import activations, states, working
 from ft_tools.vram.heads import head_bytes
 from ft_tools.vram.setup import Setup
 
 Components = dict[str, float]
-# How much narrower, in bytes per token and intermediate width, a block's working set is while a
-# quantized weight is expanded than at its widest; with checkpointing, and without. From traces of
-# Llama 3.2 1B, Mistral 7B and Qwen2.5 1.5B by ft_tools/workers/trace.py.
-EXPANDED_NARROWER = 1.5
-EXPANDED_NARROWER_KEPT = 4.5
+# While a quantized weight is expanded, its product, 2i bytes a token, is yet to come.
+EXPANDED_NARROWER = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,22 +45,23 @@ def phases(setup: Setup) -> Phases:
     gradients = states.gradient_bytes(setup)
     carried: Components = {"gradients": gradients} if setup.accumulation > 1 else {}
     backward = {
-        "block_working_set": _working(setup),
         "unsharded_block": states.layer_unit_bytes(setup),
         "expert_deltas": _expert_delta_bytes(setup),
         "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
     }
-    top_gradients = gradients / setup.shape.num_layers if setup.method == "full" else 0.0
-    head_gradient = _head_gradient(setup)
+    top, top_gradients = _widest(setup, gradients, blocks_done=0)
+    bottom, bottom_gradients = _widest(setup, gradients, setup.shape.num_layers - 1)
     by_phase = {
         "loss": resident | carried | saved | {"loss_head": _head(setup)},
         "backward_top": resident
-        | (carried or {"gradients": top_gradients + head_gradient})
+        | (carried or {"gradients": top_gradients})
         | saved
+        | {"block_working_set": top}
         | backward,
         "backward_bottom": resident
-        | {"gradients": gradients}
+        | (carried or {"gradients": bottom_gradients})
         | _saved(setup, num_layers=1)
+        | {"block_working_set": bottom}
         | backward,
         "optimizer": _stepped(setup, gradients),
     }
@@ -74,9 +72,10 @@ def phases(setup: Setup) -> Phases:
 def _saved(setup: Setup, num_layers: int | None = None) -> Components:
     count = setup.shape.num_layers if num_layers is None else num_layers
     if not setup.checkpointing:
-        per_token = activations.saved_bytes(setup) + activations.attention_scores_bytes(setup)
+        per_block = activations.saved_bytes(setup) + activations.kept_scores_bytes(setup)
+        per_token = count * per_block - activations.unsaved_bytes(setup)
         return {
-            "saved_activations": count * per_token * setup.tokens,
+            "saved_activations": per_token * setup.tokens,
             "attention_mask": activations.mask_bytes(setup),
         }
     per_token = count * activations.checkpoint_bytes(setup)
@@ -86,23 +85,36 @@ def _saved(setup: Setup, num_layers: int | None = None) -> Components:
     }
 
 
-def _working(setup: Setup) -> float:
-    """Return what running one block backward takes, recomputing it first if it was not kept.
+def _widest(setup: Setup, gradients: float, blocks_done: int) -> tuple[float, float]:
+    """Find the moment of one block's backward pass that takes most, gradients included.
 
     A quantized weight is expanded for its product. That is not at the widest moment, so it counts
     only where few tokens leave the expanded weight the larger part.
+
+    Args:
+        setup: What is trained.
+        gradients: Bytes of all gradients on this GPU.
+        blocks_done: Blocks whose gradients are there already.
+
+    Returns:
+        Bytes of the block's working set, and of the gradients that exist then.
     """
-    if setup.checkpointing:
-        scores = activations.attention_scores_bytes(setup)
-        widest = (activations.working_bytes(setup) + scores) * setup.tokens
-        narrower = EXPANDED_NARROWER
-    else:
-        widest = activations.backward_bytes(setup) * setup.tokens
-        narrower = EXPANDED_NARROWER_KEPT
-    if setup.quantization is None or not setup.linears_quantized:
-        return widest
-    at_product = widest - narrower * setup.shape.intermediate_size * setup.tokens
-    return max(widest, max(0.0, at_product) + states.expanded_bytes(setup))
+    shape = setup.shape
+    expanded = setup.quantization is not None and setup.linears_quantized
+    found: list[tuple[float, float]] = []
+    for moment in (working.moments if setup.checkpointing else working.kept_moments)(setup):
+        widest = moment.per_token * setup.tokens
+        if expanded and moment.gradient_params:
+            at_product = widest - EXPANDED_NARROWER * shape.intermediate_size * setup.tokens
+            widest = max(widest, max(0.0, at_product) + states.expanded_bytes(setup))
+        if setup.method == "full":
+            # The head's own gradient is the first; that of an embedding of its own is the last.
+            params = blocks_done * shape.layer_params + moment.gradient_params
+            present = gradients * (params + shape.embedding_params) / shape.total_params
+        else:
+            present = gradients * blocks_done / shape.num_layers
+        found.append((widest, present))
+    return max(found, key=sum)
 
 
 def _head(setup: Setup) -> float:
@@ -110,7 +122,7 @@ def _head(setup: Setup) -> float:
     head = head_bytes(setup)
     if setup.checkpointing:
         return head
-    return max(head, activations.forward_bytes(setup) * setup.tokens)
+    return max(head, working.forward_bytes(setup) * setup.tokens)
 
 
 def _expert_delta_bytes(setup: Setup) -> float:
@@ -121,14 +133,6 @@ def _expert_delta_bytes(setup: Setup) -> float:
     if not setup.adapts_experts:
         return 0.0
     return 2.0 * setup.shape.expert_params * setup.weight_bytes
-
-
-def _head_gradient(setup: Setup) -> float:
-    """The trained head's own gradient is there before the blocks' are."""
-    if setup.method != "full" or setup.accumulation > 1:
-        return 0.0
-    share = setup.shape.embedding_params / setup.shape.total_params
-    return states.gradient_bytes(setup) * share
 
 
 def _stepped(setup: Setup, gradients: float) -> Components:

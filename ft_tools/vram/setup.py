@@ -43,6 +43,8 @@ class Setup:
     quantization: Quantization | None
     experts_quantized: bool
     """False where the experts are fused parameters, which bitsandbytes leaves as they are."""
+    fused_experts: bool
+    """True from transformers 5 on: a block's experts run as one grouped product."""
     linears_quantized: bool
     """False where the linear layers are a class of the family's own, which is left alone too."""
     kept_bytes: int

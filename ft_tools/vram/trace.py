@@ -1,27 +1,133 @@
-"""What a trace of the real classes is asked, and how it is compared with the formulas."""
+"""trace_vram: a second estimate of a training step, by running the real classes on fake tensors.
+
+The worker (`ft_tools/workers/trace.py`) counts live storage; here is what it is asked, how two
+depths become the whole model, and how the result is compared with the formulas.
+"""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field, model_validator
 
-from ft_tools.contract import Report
-from ft_tools.vram.phases import Phases
+from ft_tools.contract import NextStep, Report
+from ft_tools.errors import MissingExtra
+from ft_tools.runs.start import start
+from ft_tools.vram.band import interval
+from ft_tools.vram.decide import setup_of, shape_of_request
+from ft_tools.vram.phases import Phases, phases
+from ft_tools.vram.request import StepRequest, VramRequest
 from ft_tools.vram.setup import Setup
 
 GIB = 2**30
 # Every block is alike, so that two depths tell what one more block adds.
 DEPTHS = (2, 4)
+NEEDED = ("torch", "transformers", "peft", "trl")
+TRACED_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch")
+TRACED_HEADS = ("auto", "full_logits", "trl_fused")
+
+
+class TraceRequest(StepRequest):
+    """A training step to be traced: one GPU, the installed libraries, no weights needed."""
+
+    model: str = Field(
+        description="Catalog name or Hub id, folder or config.json in the workspace, or run id."
+    )
+    request_id: str = Field(
+        "", max_length=200, description="Your own name for this start: the same never starts two."
+    )
+
+    @model_validator(mode="after")
+    def _it_can_be_traced(self) -> "TraceRequest":
+        if self.optimizer not in TRACED_OPTIMIZERS:
+            raise ValueError(
+                f"optimizer {self.optimizer!r} keeps its states in kernels that cannot be traced; "
+                f"trace {' or '.join(TRACED_OPTIMIZERS)}, and take its states from estimate_vram"
+            )
+        if self.loss_head not in TRACED_HEADS:
+            raise ValueError(
+                f"loss_head {self.loss_head!r} is a GPU kernel, which cannot be traced; trace "
+                f"{', '.join(TRACED_HEADS)}, and ask estimate_vram about the kernel"
+            )
+        return self
+
+    def as_vram(self) -> VramRequest:
+        """Return the request that the formulas are asked about the same step."""
+        return VramRequest.model_validate(
+            self.model_dump(exclude={"request_id"}, exclude_none=True)
+        )
+
+
+class TracePlan(BaseModel):
+    """What a trace will do."""
+
+    model: str
+    traced_layers: list[int] = Field(description="Depths that are traced.")
+    num_layers: int = Field(description="Depth that the model has.")
+
+
+class TraceStarted(Report):
+    """A trace that was started, and what the formulas say meanwhile."""
+
+    run_id: str = Field(description="Pass it to get_run: some seconds, then `result` has both.")
+    formula_gib: float = Field(description="Peak allocation by estimate_vram's formulas, GiB.")
+    next_steps: list[NextStep]
 
 
 class TraceReport(Report):
     """A second estimate, independent of the formulas, and the first beside it."""
 
+    summary: str = Field(description="The answer in a sentence.")
     peak_allocated_gib: float = Field(description="Largest phase of the trace, GiB.")
-    phases: dict[str, float] = Field(description="Phase -> GiB, traced.")
-    formula: dict[str, float] = Field(description="The same phases by estimate_vram's formulas.")
+    formula_gib: float = Field(description="Largest phase by estimate_vram's formulas, GiB.")
     difference_fraction: float = Field(description="Formula's peak over the traced one, less one.")
+    verdict: Literal["agree", "differ"] = Field(
+        description="Whether the trace lies inside the formula's interval."
+    )
+    interval_fraction: float = Field(description="Relative half-width of that interval.")
+    phases: dict[str, float] = Field(description="Phase -> GiB, traced.")
+    formula_phases: dict[str, float] = Field(description="The same phases by the formulas, GiB.")
     traced_layers: list[int] = Field(description="Depths that were traced; the rest is linear.")
-    assumptions: list[str] = Field(description="What the trace does not see.")
+    assumptions: list[str] = Field(description="What the trace does not see, and the versions.")
+
+
+def trace_vram(request: TraceRequest) -> TraceStarted:
+    """Start a trace: the real model class, PEFT, loss and optimizer on tensors without data.
+
+    It needs neither a GPU nor weights, uses no formula and no measured constant, takes some
+    seconds, and is the referee where `estimate_vram` says that nothing was measured.
+
+    Returns:
+        The run to look at, and the formulas' answer. The finished run's `result` has both.
+
+    Raises:
+        UnknownName: The model or its family is in no table.
+        BadInput: A target module that the model does not have.
+        MissingExtra: Tracing needs `fine-tuning-llm[train]`.
+    """
+    for package in NEEDED:
+        if find_spec(package) is None:
+            raise MissingExtra("train", package)
+    vram = request.as_vram()
+    shape = shape_of_request(vram)
+    found = phases(traced_setup(setup_of(vram, shape)))
+    plan = TracePlan(model=request.model, traced_layers=list(DEPTHS), num_layers=shape.num_layers)
+    run_id = start(
+        "trace",
+        request,
+        plan,
+        request_id=request.request_id,
+        name=f"trace {request.model}",
+        lineage={"base_model": request.model},
+    )
+    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="the trace, in some seconds")
+    return TraceStarted(run_id=run_id, formula_gib=_gib(found.peak), next_steps=[step])
+
+
+def traced_setup(setup: Setup) -> Setup:
+    """Return the setup that the formulas are to answer: a trace has no cuBLAS workspaces."""
+    return replace(setup, workspace_bytes=0)
 
 
 def at_depth(
@@ -40,11 +146,8 @@ def at_depth(
 
 
 def by_formula(found: Phases) -> dict[str, float]:
-    """Return the formulas' phases under the trace's names, without cuBLAS's workspaces."""
-    sizes = {
-        name: sum(parts.values()) - parts.get("workspace", 0.0)
-        for name, parts in found.phases.items()
-    }
+    """Return the formulas' phases under the trace's names."""
+    sizes = {name: sum(parts.values()) for name, parts in found.phases.items()}
     return {
         "loss": sizes["loss"],
         "backward": max(sizes["backward_top"], sizes["backward_bottom"]),
@@ -52,22 +155,48 @@ def by_formula(found: Phases) -> dict[str, float]:
     }
 
 
-def compared(setup: Setup, traced: Mapping[str, float], found: Phases) -> TraceReport:
-    """Put a trace and the formulas side by side."""
+def compared(setup: Setup, traced: Mapping[str, float], versions: Mapping[str, str]) -> TraceReport:
+    """Put a trace and the formulas side by side.
+
+    Args:
+        setup: What was traced, as `traced_setup` gives it.
+        traced: Phase -> bytes, at the model's own depth.
+        versions: Library -> version that was traced.
+    """
+    found = phases(setup)
     formula = by_formula(found)
-    peak = max(traced.values())
-    notes = [
-        "attention keeps what FlashAttention keeps; eager attention and masks are not traced",
-        "the loss is that of full logits, whatever the request asks for",
-        "the trace runs on fake CPU tensors: kernels that fuse on a GPU are not fused in it",
-    ]
-    if setup.num_gpus > 1:
-        notes.append("one GPU: sharding is not traced")
+    peak, guess = max(traced.values()), max(formula.values())
+    width = interval(setup, found.dominant).fraction
+    difference = guess / peak - 1
+    agree = abs(difference) <= width
+    answer = "inside" if agree else "outside"
     return TraceReport(
-        peak_allocated_gib=round(peak / GIB, 4),
-        phases={name: round(size / GIB, 4) for name, size in traced.items()},
-        formula={name: round(size / GIB, 4) for name, size in formula.items()},
-        difference_fraction=round(max(formula.values()) / peak - 1, 5),
+        summary=f"traced {_gib(peak):.2f} GiB, by formula {_gib(guess):.2f} GiB "
+        f"({difference:+.1%}), {answer} its interval of {width:.0%}",
+        peak_allocated_gib=_gib(peak),
+        formula_gib=_gib(guess),
+        difference_fraction=round(difference, 5),
+        verdict="agree" if agree else "differ",
+        interval_fraction=width,
+        phases={name: _gib(size) for name, size in traced.items()},
+        formula_phases={name: _gib(size) for name, size in formula.items()},
         traced_layers=list(DEPTHS),
-        assumptions=notes,
+        assumptions=_assumptions(setup, versions),
     )
+
+
+def _gib(size: float) -> float:
+    return round(size / GIB, 4)
+
+
+def _assumptions(setup: Setup, versions: Mapping[str, str]) -> list[str]:
+    notes = [
+        ", ".join(f"{name} {number}" for name, number in versions.items()),
+        f"loss head {setup.head}, attention {setup.attention}, no padding",
+        "fake CPU tensors: what a kernel fuses on a GPU is not fused, cuBLAS has no workspace",
+    ]
+    if setup.attention != "eager":
+        notes.append("attention keeps what FlashAttention keeps: inputs, output and a log-sum")
+    if setup.task == "dpo":
+        notes.append("a pair is traced as two sequences through the SFT loss")
+    return notes

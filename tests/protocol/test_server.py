@@ -13,7 +13,8 @@ from tests.protocol.calls import GOOD
 from tests.protocol.golden import GOLDEN, listing
 
 pytestmark = pytest.mark.anyio
-BLIND = {"resume_run"}  # it starts a process; its good call is tested with the faults
+# They start processes; their good calls are tested with the faults and in tests/tiny/test_trace.py.
+BLIND = {"resume_run", "trace_vram"}
 
 
 async def test_every_tool_is_listed_under_its_functions_name(client):

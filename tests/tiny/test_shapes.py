@@ -7,7 +7,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ft_tools import facts
 from ft_tools.models.catalog import shape_of
-from ft_tools.models.families import FAMILIES, shape_from_config
+from ft_tools.models.config import shape_from_config
+from ft_tools.models.families import FAMILIES
 
 pytestmark = [
     pytest.mark.tiny,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.models.catalog import shape_of
-from ft_tools.models.families import shape_from_config
+from ft_tools.models.config import shape_from_config
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
 from ft_tools.vram.decide import setup_of
@@ -68,9 +68,7 @@ def follow(run_id):
 
 
 @pytest.mark.parametrize(("model", "method", "checkpointing", "others"), CASES)
-def test_the_formulas_agree_with_a_trace_of_the_real_classes(
-    model, method, checkpointing, others
-):
+def test_the_formulas_agree_with_a_trace_of_the_real_classes(model, method, checkpointing, others):
     config = with_layers(facts.model(model).config, 2)
     shape = shape_from_config(config, model)
     setup = setup_for(

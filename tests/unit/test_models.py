@@ -7,7 +7,7 @@ import pytest
 from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
 from ft_tools.models.catalog import shape_of
-from ft_tools.models.families import shape_from_config
+from ft_tools.models.config import shape_from_config
 
 LLAMA = {
     "model_type": "llama",

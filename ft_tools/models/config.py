@@ -1,0 +1,166 @@
+"""From a config.json to a ModelShape: sizes, their defaults, and what is refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ft_tools.errors import BadInput, UnknownName
+from ft_tools.models.families import FAMILIES, Dims, Family
+from ft_tools.models.shape import Linear, ModelShape
+
+SHAPE_FIELDS = (
+    "num_layers, hidden_size, intermediate_size, num_heads, num_kv_heads, head_dim, vocab_size, "
+    "tied_embeddings"
+)
+
+
+def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
+    """Work out a model's shape from its config.json.
+
+    Args:
+        config: The parsed config.json. A multimodal one is read through its `text_config`; its
+            vision tower is not counted, and the shape's notes say so.
+        name: What to call the model in messages; the config's own name if empty.
+
+    Returns:
+        The shape of one block and of what surrounds it.
+
+    Raises:
+        UnknownName: The `model_type` is none of FAMILIES.
+        BadInput: A size is missing, or layers of different kinds are mixed.
+    """
+    notes: tuple[str, ...] = ()
+    text = config.get("text_config")
+    if isinstance(text, Mapping) and text.get("model_type"):
+        config = text
+        notes = ("the vision tower is not counted: the text model alone",)
+    model_type = str(config.get("model_type", ""))
+    if model_type not in FAMILIES:
+        cure = f"pass the shapes instead: {SHAPE_FIELDS}; or name a model of a listed family"
+        raise UnknownName("model_type", model_type, FAMILIES, cure)
+    family = FAMILIES[model_type]
+    _refuse_mixed_layers(config, model_type)
+    sizes = _Sizes(config, family, model_type)
+    dims = sizes.dims()
+    vocab = sizes.number("vocab_size")
+    num_experts = sizes.number(family.experts_key) if family.experts_key else 0
+    tied = dims.flag("tie_word_embeddings", default=family.tied)
+    return ModelShape(
+        name=name or str(config.get("_name_or_path") or model_type),
+        model_type=model_type,
+        num_layers=sizes.number("num_hidden_layers"),
+        hidden_size=dims.h,
+        intermediate_size=dims.i,
+        num_heads=dims.q // dims.d,
+        num_kv_heads=dims.kv // dims.d,
+        head_dim=dims.d,
+        vocab_size=vocab,
+        tied=tied,
+        gated=family.gated,
+        linears=tuple(family.linears(dims)),
+        num_norms=family.num_norms(dims),
+        normed_width=family.normed_width(dims),
+        norm_params=family.norm_params(dims),
+        expert_linears=_expert_linears(family, dims, num_experts),
+        num_experts=num_experts,
+        experts_per_token=sizes.number("num_experts_per_tok") if family.experts_key else 0,
+        shared_width=int(config.get("shared_expert_intermediate_size") or 0),
+        outer_params=family.final_norm_factor * dims.h + family.outer(dims, vocab),
+        layer_norms=family.norms == "layer",
+        fp32_norms=family.norms == "rms_fp32",
+        pre_norms=family.pre_norms,
+        post_norms=family.post_norms,
+        composed_gelu=_activation(config, family) == "gelu_new",
+        softcap=bool(config.get("attn_logit_softcapping")),
+        max_positions=config.get("max_position_embeddings") or config.get("n_positions"),
+        notes=notes,
+    )
+
+
+def _activation(config: Mapping[str, Any], family: Family) -> str:
+    named = (config.get(key) for key in ("hidden_activation", "hidden_act", "activation_function"))
+    return str(next(filter(None, named), family.activation))
+
+
+def _expert_linears(family: Family, dims: Dims, num_experts: int) -> tuple[Linear, ...]:
+    """Name the router and the experts as PEFT 0.21 does.
+
+    It adapts the fused gate and up projection with twice the rank, so that each of the two counts
+    as a matrix of twice the width.
+
+    Source: peft/utils/transformers_weight_conversion.py
+    """
+    if family.expert_names is None:
+        return ()
+    gate, up, down = family.expert_names
+    return (
+        Linear("gate", num_experts, dims.h),
+        Linear(gate, 2 * dims.i, dims.h, copies=num_experts),
+        Linear(up, 2 * dims.i, dims.h, copies=num_experts),
+        Linear(down, dims.h, dims.i, copies=num_experts),
+    )
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Reads sizes out of a config.json, with the library's defaults."""
+
+    config: Mapping[str, Any]
+    family: Family
+    model_type: str
+
+    def number(self, key: str) -> int:
+        value = self.optional(key)
+        if value is None:
+            raise BadInput(
+                f"the config of this {self.model_type} model has no {key!r}; add it, or pass the "
+                f"shapes: {SHAPE_FIELDS}"
+            )
+        return value
+
+    def optional(self, key: str) -> int | None:
+        value = self.config.get(key)
+        if value is None:
+            value = self.config.get(self.family.keys.get(key, key), self.family.defaults.get(key))
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise BadInput(f"{key} is {value!r} in the model's config; it must be a whole number")
+        return value
+
+    def dims(self) -> Dims:
+        hidden = self.number("hidden_size")
+        heads = self.number("num_attention_heads")
+        head_dim = self.optional("head_dim") or self.family.head_dim or hidden // heads
+        width = self.optional(self.family.expert_width_key)
+        if width is None:
+            width = self._four_times(hidden)
+        return Dims(
+            h=hidden,
+            q=heads * head_dim,
+            kv=self._kv_heads(heads) * head_dim,
+            d=head_dim,
+            i=width,
+            config=self.config,
+        )
+
+    def _four_times(self, hidden: int) -> int:
+        if self.model_type in {"falcon", "gpt2", "gpt_bigcode"}:
+            return self.optional("ffn_hidden_size") or 4 * hidden
+        return self.number(self.family.expert_width_key)
+
+    def _kv_heads(self, heads: int) -> int:
+        if self.model_type in {"falcon", "gpt_bigcode"}:
+            grouped = bool(self.config.get("new_decoder_architecture"))
+            if self.config.get("multi_query", True) and not grouped:
+                return 1
+            return self.optional("num_kv_heads") or heads
+        return self.optional("num_key_value_heads") or heads
+
+
+def _refuse_mixed_layers(config: Mapping[str, Any], model_type: str) -> None:
+    """Refuse a MoE model that has dense blocks too: one block would not stand for all."""
+    mixed = config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1
+    if mixed:
+        raise BadInput(
+            f"this {model_type} model mixes dense and expert blocks; pass the shapes of an "
+            f"equivalent model instead: {SHAPE_FIELDS}"
+        )
