@@ -5,6 +5,7 @@ import shutil
 from ft_tools.errors import Missing
 from ft_tools.launchers import hf_jobs, ray, skypilot, slurm
 from ft_tools.launchers.job import Launcher
+from ft_tools.launchers.options import Options
 
 LAUNCHERS: dict[str, Launcher] = {
     "slurm": slurm.LAUNCHER,
@@ -14,15 +15,22 @@ LAUNCHERS: dict[str, Launcher] = {
 }
 
 
-def require_program(backend: str) -> None:
-    """Refuse a backend whose program is not installed here.
+def require_programs(backend: str, options: Options) -> None:
+    """Refuse a backend whose programs are not installed here.
 
     Raises:
-        Missing: It is not on PATH; the message says what to do.
+        Missing: One is not on PATH; the message says what to do.
     """
     launcher = LAUNCHERS.get(backend)
-    if launcher is not None and shutil.which(launcher.program) is None:
-        raise Missing(
-            f"backend={backend!r} needs the program {launcher.program!r}, which is not on PATH; "
-            f"{launcher.cure}; nothing was started"
-        )
+    if launcher is None:
+        return
+    cures = {launcher.program: launcher.cure}
+    if launcher.fetch is not None:
+        program = launcher.fetch(options, str(getattr(options, "storage", "")), "")[0]
+        cures.setdefault(program, "install the storage provider's client, which fetches results")
+    for program, cure in cures.items():
+        if shutil.which(program) is None:
+            raise Missing(
+                f"backend={backend!r} needs the program {program!r}, which is not on PATH; {cure}; "
+                "nothing was started"
+            )

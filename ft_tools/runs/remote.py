@@ -20,7 +20,7 @@ from ft_tools.errors import Missing
 from ft_tools.launchers.job import UNKNOWN, Job, Launcher
 from ft_tools.launchers.options import Options, parse
 from ft_tools.launchers.processes import MARK, SAFE
-from ft_tools.launchers.table import LAUNCHERS, require_program
+from ft_tools.launchers.table import LAUNCHERS, require_programs
 from ft_tools.publish import write_file
 from ft_tools.runs import bundle, directory, locks
 from ft_tools.runs.ranks import JOB_FILE
@@ -183,7 +183,7 @@ class _Watch:
 
 
 def _submit(run_dir: Path, info: RunInfo, launcher: Launcher, options: Options) -> JobRecord:
-    require_program(info.backend)
+    require_programs(info.backend, options)
     record = JobRecord(backend=info.backend, token=secrets.token_hex(4), submitted_at=time.time())
     # Before the submission: a job whose token is not this one ends at once.
     write_file(run_dir / JOB_FILE, record.model_dump_json())

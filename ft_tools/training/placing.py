@@ -7,7 +7,7 @@ from ft_tools import facts
 from ft_tools.errors import BadInput, Missing
 from ft_tools.launchers.options import LocalOptions, Options, parse
 from ft_tools.launchers.place import Place, place_of
-from ft_tools.launchers.table import LAUNCHERS, require_program
+from ft_tools.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.remote import shown_job, submissions
 from ft_tools.runs.start import WORKER_PACKAGE
 from ft_tools.training.examples import Task
@@ -25,7 +25,7 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
         Missing: The backend's program is not on this machine.
     """
     options = parse(request.backend, request.backend_options)
-    require_program(request.backend)
+    require_programs(request.backend, options)
     _require_engine(request, options)
     place = place_of(request.backend, options)
     if isinstance(options, LocalOptions):

@@ -10,7 +10,7 @@ from ft_tools.launchers import hf_jobs, ray, skypilot, slurm
 from ft_tools.launchers.job import Job
 from ft_tools.launchers.options import parse
 from ft_tools.launchers.processes import MARK
-from ft_tools.launchers.table import LAUNCHERS, require_program
+from ft_tools.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.remote import submissions
 
 GIVEN = {
@@ -88,10 +88,19 @@ def test_every_launcher_submits_by_an_argv_that_begins_with_its_program(backend)
 def test_a_backend_without_its_program_says_what_to_install(backend, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Missing) as raised:
-        require_program(backend)
+        require_programs(backend, job(backend).options)
     assert LAUNCHERS[backend].program in str(raised.value)
     assert "nothing was started" in str(raised.value)
-    require_program("local")
+    require_programs("local", parse("local", {}))
+
+
+def test_the_client_that_fetches_results_is_looked_for_too(tmp_path, monkeypatch):
+    (tmp_path / "sky").write_text("#!/bin/sh\n")
+    (tmp_path / "sky").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for storage, program in (("s3://mine/runs", "'aws'"), ("gs://mine/runs", "'gcloud'")):
+        with pytest.raises(Missing, match=program):
+            require_programs("skypilot", parse("skypilot", {"storage": storage}))
 
 
 @pytest.mark.parametrize(
