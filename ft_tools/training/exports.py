@@ -35,6 +35,8 @@ def write_exports(folder: Path, plan: TrainingPlan) -> list[Path]:
         texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
     if llama_factory.can_say(plan):
         heading = "llamafactory-cli train llama_factory.yaml"
+        if plan.place.num_processes > 1:
+            heading = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={plan.place.processes} {heading}"
         if plan.task == "dpo":
             texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan)
             heading = f"python {llama_factory.DATA_SCRIPT} && {heading}"
@@ -185,6 +187,8 @@ def _training(plan: TrainingPlan) -> dict[str, Any]:
 
 def _trl_heading(plan: TrainingPlan) -> str:
     heading = f"trl {plan.task} --config trl.yaml"
+    if plan.place.num_processes > 1:
+        heading += f" --num_processes {plan.place.num_processes}"
     if plan.model.adapter:
         heading += f" (first merge the adapter {plan.model.adapter} into the base)"
     return heading

@@ -91,6 +91,8 @@ def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
     axolotl = parsed(written["axolotl.yaml"])
     assert axolotl.get("fsdp_version") == (2 if sharding == "fsdp" else None)
     assert axolotl.get("deepspeed") == (None if sharding == "fsdp" else exports.ENGINE)
+    assert "--num_processes 4" in written["trl.yaml"].splitlines()[0]
+    assert "NPROC_PER_NODE=4" in written["llama_factory.yaml"].splitlines()[0]
     assert many.effective_batch == 4 * plan.effective_batch
     ast.parse(written["train.py"])
 
