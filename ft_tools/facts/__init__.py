@@ -28,6 +28,10 @@ class Named(Fact):
 
     aliases: tuple[str, ...] = Field((), description="Other names of the same thing.")
 
+    def spellings(self, name: str) -> set[str]:
+        """Return every way to write the row's names, without case, spaces and dashes."""
+        return {_plain(known) for known in (name, *self.aliases)}
+
 
 class Gpu(Named):
     """One accelerator, as its datasheet gives it."""
@@ -44,6 +48,14 @@ class Gpu(Named):
         False, description="Whether error-correcting codes take a sixteenth of the memory."
     )
     has_bf16: bool = Field(True, description="Whether it computes in bf16 (Ampere and later).")
+
+    def spellings(self, name: str) -> set[str]:
+        """Return them also without `RTX`, and with the card's own memory behind the name."""
+        names = super().spellings(name)
+        names |= {known.removeprefix("rtx") for known in names}
+        memory = f"{self.memory_gib:g}"
+        with_memory = {f"{known}{memory}{unit}" for known in names for unit in ("gb", "gib", "g")}
+        return names | with_memory | {known.removesuffix("gb") for known in names}
 
 
 class ModelFacts(Named):
@@ -189,7 +201,7 @@ def _lookup(name: str, table: Mapping[str, Row]) -> Row | None:
         return table[name]
     wanted = _plain(name)
     for known, row in table.items():
-        if wanted in {_plain(known), *map(_plain, row.aliases)}:
+        if wanted in row.spellings(known):
             return row
     return None
 

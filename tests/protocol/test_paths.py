@@ -15,6 +15,7 @@ PATHS = {
     "show_examples": ["path"],
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],
+    "trace_vram": ["model"],
     "launch_sft": ["model", "dataset", "validation"],
     "launch_dpo": ["model", "dataset", "validation"],
     "merge_and_quantize": ["source", "base_model", "held_out", "calibration", "output_dir"],

@@ -98,3 +98,34 @@ def test_a_threshold_that_is_no_number_says_so():
 def test_the_tables_cannot_be_changed():
     with pytest.raises(TypeError):
         facts.gpus()["mine"] = facts.gpu("T4")
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("4090", "RTX 4090"),
+        ("RTX 4090 24GB", "RTX 4090"),
+        ("3060", "RTX 3060"),
+        ("rtx 3060 12gb", "RTX 3060"),
+        ("4070 ti super", "RTX 4070 Ti SUPER"),
+        ("a100-80", "A100-80GB"),
+        ("A100 80GB", "A100-80GB"),
+        ("H100 SXM", "H100-80GB"),
+        ("NVIDIA GeForce RTX 2080 Ti", "RTX 2080 Ti"),
+    ],
+)
+def test_a_card_is_known_under_the_names_that_people_say(said, name):
+    assert facts.gpu(said) is facts.gpus()[name]
+
+
+@pytest.mark.parametrize("said", ["RTX 3080 12GB", "4090 Laptop", "M2 Max", "A100-60GB", "10"])
+def test_a_card_that_is_another_one_is_not_taken_for_it(said):
+    with pytest.raises(UnknownName, match="gpu_memory_gib"):
+        facts.gpu(said)
+
+
+def test_no_two_cards_answer_to_one_name():
+    seen = {}
+    for name, card in facts.gpus().items():
+        for spelling in card.spellings(name):
+            assert seen.setdefault(spelling, name) == name
