@@ -34,7 +34,7 @@ from ft_tools.shipping.reports import ShipRequest
 from ft_tools.workers import gguf_files, merging
 
 FORMATS = [
-    "gguf:F16", "gguf:BF16", "gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:IQ4_XS",
+    "gguf:F16", "gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:IQ4_XS",
     "gguf:Q4_0", "gguf:Q3_K_M", "gguf:Q2_K", "bnb:nf4", "fp8", "gptq:4",
 ]  # fmt: skip
 PACKAGES = ["torch", "transformers", "peft", "llama-cpp-python", "bitsandbytes", "gguf"]

@@ -22,7 +22,7 @@ from ft_tools.shipping import handoff, quality, tensors
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import NF4
 from ft_tools.shipping.reports import MergeCheck, ShipPlan, WeightCheck
-from ft_tools.workers import merging, proving
+from ft_tools.workers import merge_check, merging, proving
 
 CHECK_TOKENS = 512
 CHECK_BYTES = 2**28
@@ -179,7 +179,7 @@ def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightChe
     Raises:
         Refused: They differ.
     """
-    found = merging.compare_weights(shipment.base, adapter, staging, change_of(shipment))
+    found = merge_check.compare_weights(shipment.base, adapter, staging, change_of(shipment))
     if not found.passed:
         observed = (
             "the merged weights differ from base and adapter: by "
@@ -211,17 +211,17 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
     found = run_folder(staging, prompts, dtype)
     trained = None
     if quantized:
-        trained = merging.adapted_outputs(
+        trained = merge_check.adapted_outputs(
             shipment.base, adapter, prompts, dtype, quantization_config=quantized
         )
     if trained and plan.merge_base == "dequantized":
-        check = merging.compare(trained, found, dtype, "the 4-bit base with its adapter")
+        check = merge_check.compare(trained, found, dtype, "the 4-bit base with its adapter")
     else:
-        expected = merging.adapted_outputs(shipment.base, adapter, prompts, dtype)
-        check = merging.compare(expected, found, dtype, "the base with its adapter")
+        expected = merge_check.adapted_outputs(shipment.base, adapter, prompts, dtype)
+        check = merge_check.compare(expected, found, dtype, "the base with its adapter")
     if trained:
         width = min(trained.logits.shape[1], found.logits.shape[1])
-        kl = merging.mean_kl(trained.logits[:, :width], found.logits[:, :width])
+        kl = merge_check.mean_kl(trained.logits[:, :width], found.logits[:, :width])
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:
         applied = 1.0 if check.applied_fraction is None else check.applied_fraction
@@ -262,10 +262,10 @@ def compute_dtype(num_params: int) -> torch.dtype:
     return torch.float32 if fits else torch.bfloat16
 
 
-def run_folder(folder: Path, prompts: list[list[int]], dtype: torch.dtype) -> merging.Outputs:
+def run_folder(folder: Path, prompts: list[list[int]], dtype: torch.dtype) -> merge_check.Outputs:
     """Run a model folder over prompts."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-    found = merging.outputs(model, prompts)
+    found = merge_check.outputs(model, prompts)
     del model
     gc.collect()
     return found

@@ -22,7 +22,7 @@ from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import formats, tensors
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.workers import merging
+from ft_tools.workers import merge_check, merging
 
 pytestmark = [
     pytest.mark.tiny,
@@ -86,7 +86,7 @@ def steps(*arguments):
     return json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
 
 
-@sized(4, 250)
+@sized(4, 100)
 def test_a_kill_at_any_moment_leaves_a_whole_artifact_or_none(source, size, record_property):
     found = steps("kill", source, size, 7)
     record_property(
@@ -99,7 +99,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_artifact_or_none(source, size, reco
     assert naive["bad"] or size < 20, "the sweep cannot find a half-made artifact"
 
 
-@sized(6, 120)
+@sized(6, 60)
 def test_a_disk_of_any_size_holds_a_whole_artifact_or_none(source, tmp_path, size, record_property):
     place = tmp_path / "disk"
     place.mkdir()
@@ -197,9 +197,11 @@ def test_nothing_that_a_model_brings_along_is_executed(parts, workspace, monkeyp
     merging.copy_small_files(base, adapter, into)
     tokenizer = merging.tokenizer_of(into)
     prompts = [tokenizer("Hello world, this is a text.").input_ids]
-    expected = merging.adapted_outputs(base, adapter, prompts, torch.float32)
+    expected = merge_check.adapted_outputs(base, adapter, prompts, torch.float32)
     model = AutoModelForCausalLM.from_pretrained(into, dtype=torch.float32).eval()
-    found = merging.compare(expected, merging.outputs(model, prompts), torch.float32, "base")
+    found = merge_check.compare(
+        expected, merge_check.outputs(model, prompts), torch.float32, "base"
+    )
     assert found.passed
     tokenizer.save_pretrained(workspace / "saved")
     assert not canary.exists()

@@ -31,7 +31,7 @@ from transformers import (
 from ft_tools import facts
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import tensors
-from ft_tools.workers import merged_model, merging
+from ft_tools.workers import merge_check, merged_model, merging
 
 pytestmark = [
     pytest.mark.tiny,
@@ -105,9 +105,11 @@ def merge(base, adapter, into, change=None):
 
 
 def check(base, adapter, merged, dtype=torch.float32):
-    expected = merging.adapted_outputs(base, adapter, PROMPTS, dtype)
+    expected = merge_check.adapted_outputs(base, adapter, PROMPTS, dtype)
     model = AutoModelForCausalLM.from_pretrained(merged, dtype=dtype).eval()
-    return merging.compare(expected, merging.outputs(model, PROMPTS), dtype, "base with adapter")
+    return merge_check.compare(
+        expected, merge_check.outputs(model, PROMPTS), dtype, "base with adapter"
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -237,11 +239,11 @@ def test_a_merge_can_be_checked_weight_by_weight(tmp_path, lora):
     make_base(base, "llama-untied")
     make_adapter(base, adapter, **lora)
     merge(base, adapter, merged)
-    right = merging.compare_weights(base, adapter, merged, None)
+    right = merge_check.compare_weights(base, adapter, merged, None)
     assert right.num_weights == 14
     assert right.applied_fraction == pytest.approx(1.0, abs=0.05)
     assert right.passed, right
-    forgotten = merging.compare_weights(base, adapter, base, None)
+    forgotten = merge_check.compare_weights(base, adapter, base, None)
     assert forgotten.applied_fraction == pytest.approx(0.0, abs=1e-6)
     assert not forgotten.passed
 
@@ -288,7 +290,7 @@ def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(tmp_path):
     make_adapter(base, adapter, torch.float32)
     nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32, **nf4)
-    trained = merging.adapted_outputs(
+    trained = merge_check.adapted_outputs(
         base, adapter, PROMPTS, torch.float32, quantization_config=config
     )
     kls = {}
@@ -299,7 +301,7 @@ def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(tmp_path):
     for name, change in changes.items():
         merge(base, adapter, tmp_path / name, change)
         model = AutoModelForCausalLM.from_pretrained(tmp_path / name).eval()
-        kls[name] = merging.mean_kl(trained.logits, merging.outputs(model, PROMPTS).logits)
+        kls[name] = merge_check.mean_kl(trained.logits, merge_check.outputs(model, PROMPTS).logits)
     assert kls["dequantized"] < 1e-6, kls
     assert kls["original"] > 100 * kls["dequantized"], kls
 
