@@ -96,14 +96,14 @@ def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
     for source in sources:
         if work <= AT_ONCE_BYTES:
             work += decoded_size(source, AT_ONCE_BYTES)
-    source = "ft_tools/data/audit.py"
+    said_in = "ft_tools/data/audit.py"
     if request.near_duplicates == "semantic":
-        why = Reason(rule="semantic search loads a model", observed=True, source=source)
+        why = Reason(rule="semantic search loads a model", observed=True, source=said_in)
     elif request.model is not None:
-        why = Reason(rule="real tokens load a tokenizer", observed=True, source=source)
+        why = Reason(rule="real tokens load a tokenizer", observed=True, source=said_in)
     elif work > AT_ONCE_BYTES:
         why = Reason(
-            rule="bytes read in one call", observed=work, threshold=AT_ONCE_BYTES, source=source
+            rule="bytes read in one call", observed=work, threshold=AT_ONCE_BYTES, source=said_in
         )
     else:
         return size_bytes, None

@@ -179,15 +179,17 @@ def _pairs(report: AuditReport, figures: Figures) -> str:
         for name, said in names.items()
         if f"{name}_auc" in report.shape
     ]
-    parts = table(["What differs", "Effect size", "AUC"], rows)
-    parts += note(
-        "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells chosen "
-        "from rejected; a half is chance."
+    parts = [table(["What differs", "Effect size", "AUC"], rows)]
+    parts.append(
+        note(
+            "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells "
+            "chosen from rejected; a half is chance."
+        )
     )
     if figures.markers:
         cells = [(m.word, f"{m.chosen:.0%}", f"{m.rejected:.0%}") for m in figures.markers]
-        parts += table(["Word (^ begins the answer)", "In chosen", "In rejected"], cells)
-    return parts
+        parts.append(table(["Word (^ begins the answer)", "In chosen", "In rejected"], cells))
+    return "".join(parts)
 
 
 def _survival(report: AuditReport) -> str:

@@ -108,7 +108,7 @@ def _card(one: Shown) -> str:
     where = "Validation line" if one.in_validation else "Line"
     badges = " ".join(badge(name, TONES[RULES[name].severity]) for name in one.findings)
     peek = " ".join(one.turns[0].text.split())[:PREVIEW_CHARS] if one.turns else ""
-    parts = []
+    parts: list[str] = []
     if one.fate:
         twin = f", {one.twin}" if one.twin else ""
         parts.append(note(f"Left out: {one.fate.replace('_', ' ')}{twin}."))

@@ -8,6 +8,8 @@ here, and a script that one language owns; others of the same script are "und" o
 import re
 
 WORD = re.compile(r"[^\W\d_]+")
+LATIN = re.compile(r"[A-Za-z]")
+OTHER = re.compile(r"[\u0370-\U0001ffff]")
 LETTERS = 300
 """Characters that are looked at."""
 MIN_HITS = 1.5
@@ -224,8 +226,8 @@ def language_of(text: str) -> str:
         return OWNED[script]
     among = OF_SCRIPT.get(script, _LATIN if script == "latin" else ())
     hits = dict.fromkeys(among, 0.0)
-    for word in WORD.findall(head.lower()):
-        languages = _LANGUAGES_OF.get(word, ())
+    known = filter(None, map(_LANGUAGES_OF.get, WORD.findall(head.lower())))
+    for languages in known:
         for language in languages:
             if language in hits:
                 # A word of many languages tells little.
@@ -240,11 +242,9 @@ def language_of(text: str) -> str:
 
 def _script_counts(text: str) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for char in text:
-        if char.isascii():
-            if char.isalpha():
-                counts["latin"] = counts.get("latin", 0) + 1
-            continue
+    if latin := len(LATIN.findall(text)):
+        counts["latin"] = latin
+    for char in OTHER.findall(text):
         for name, low, high in SCRIPTS:
             if low <= char <= high:
                 # A character of these says about as much as a short word.

@@ -49,7 +49,7 @@ class Semantic:
     """Near-duplicates and benchmark paraphrases by meaning."""
 
     def __init__(self, model: MiniLM, phase: Phase, tick: Tick) -> None:
-        self._model = model
+        self.model = model
         self._phase = phase
         self._tick = tick
         self._notes: list[str] = []
@@ -71,7 +71,7 @@ class Semantic:
         static = None
         if is_fast and len(indices):
             self._phase("fitting the gate")
-            static = StaticVectors(self._model, compared, request.seed)
+            static = StaticVectors(self.model, compared, request.seed)
             rows = self._candidates(static, compared, threshold)
         self.encoded = indices[rows]
         twins = self._twins(compared, rows, threshold)
@@ -107,7 +107,7 @@ class Semantic:
             indices[done:end] = [index for index, _, _ in chunk]
             texts = [without(p, shared) for _, p, _ in chunk], [a for _, _, a in chunk]
             for store, field, part in zip(stores, numbers, texts, strict=True):
-                field[done:end] = [store.add(ids) for ids in self._model.tokens(part)]
+                field[done:end] = [store.add(ids) for ids in self.model.tokens(part)]
             done = end
             self._tick(done, total)
         return indices, Column(stores[0], numbers[0]), Column(stores[1], numbers[1])
@@ -146,7 +146,7 @@ class Semantic:
         for column in columns:
             pairs = column.numbers[drawn.pairs[near]]
             numbers, places = np.unique(pairs, return_inverse=True)
-            vectors = self._model.encode(column.store, numbers)
+            vectors = self.model.encode(column.store, numbers)
             a, b = places.reshape(-1, 2).T
             near[near] = np.einsum("ij,ij->i", vectors[a], vectors[b]) > threshold
             if not near.any():
@@ -155,14 +155,14 @@ class Semantic:
 
     def _twins(self, columns: Sequence[Column], rows: Rows, threshold: float) -> Twins:
         """Return the removed rows with their twins, the same as with every field of every row."""
-        margin = self._model.margin
+        margin = self.model.margin
         fields: list[Vectors] = []
         for at, column in enumerate(columns):
             if not len(rows):
                 return Twins({})
             numbers, places = np.unique(column.numbers[rows], return_inverse=True)
             self._phase(f"encoding {len(numbers)} texts with MiniLM")
-            vectors = self._model.encode(column.store, numbers)
+            vectors = self.model.encode(column.store, numbers)
             if len(numbers) == len(column.store):
                 self._whole[id(column)] = vectors
             if at + 1 < len(columns):
@@ -174,12 +174,12 @@ class Semantic:
         self._phase("comparing")
         blur = None
         if margin:
-            blur = Blur(margin, _Sharpener(self._model, columns, rows, fields).sharpen)
+            blur = Blur(margin, _Sharpener(self.model, columns, rows, fields).sharpen)
         total = len(rows)
         found = find_twins(fields, threshold, torch_product, lambda at: self._tick(at, total), blur)
         if blur is not None and blur.worst > margin / 2:
             # This data blurs more than the margin was measured for.
-            self._model.use_float32()
+            self.model.use_float32()
             return self._twins(columns, rows, threshold)
         if blur is not None:
             self._notes.append(
@@ -205,7 +205,7 @@ class Semantic:
         numbers, places = np.unique(prompts.numbers[rows], return_inverse=True)
         if static is None:
             whole = self._whole.get(id(prompts))
-            made = self._model.encode(prompts.store, numbers) if whole is None else whole[numbers]
+            made = self.model.encode(prompts.store, numbers) if whole is None else whole[numbers]
             line, vectors = threshold, made
         else:
             # What the cheap vectors are off is on the side of keeping more together.
@@ -227,7 +227,7 @@ class Semantic:
         """Remove the examples whose prompt paraphrases a benchmark question."""
         self._phase("looking for benchmark questions")
         paths = [workspace.existing(name) for name in request.benchmark_paths]
-        store, numbers = self._model.store(text for path in paths for text in questions_of(path))
+        store, numbers = self.model.store(text for path in paths for text in questions_of(path))
         every = np.arange(len(store))
         texts = np.unique(asked.numbers)
         if static is not None:
@@ -235,10 +235,10 @@ class Semantic:
                 static.of(asked.store, texts), static.of(store, every), torch_product
             )
             texts = texts[close >= BENCHMARK_COSINE - BENCHMARK_GATE_BELOW]
-        questions = self._model.encode(store, every, exactly=True)
-        for exactly, line in ((False, self._model.margin), (True, 0.0)):
+        questions = self.model.encode(store, every, exactly=True)
+        for exactly, line in ((False, self.model.margin), (True, 0.0)):
             best = best_match(
-                self._model.encode(asked.store, texts, exactly=exactly), questions, torch_product
+                self.model.encode(asked.store, texts, exactly=exactly), questions, torch_product
             )
             texts = texts[best >= BENCHMARK_COSINE - line]
         rows = np.flatnonzero(np.isin(asked.numbers, texts))

@@ -72,7 +72,7 @@ class _Compacted:
     @staticmethod
     def apply(hidden: torch.Tensor, *rest: Any) -> Any:
         function = chunked_logprob.ChunkedLogProbFunction
-        return function.apply(hidden.clone(), *rest)  # type: ignore[no-untyped-call]
+        return function.apply(hidden.clone(), *rest)
 
 
 def _in_place(*_: Any, **__: Any) -> None:

@@ -133,6 +133,7 @@ def test_the_audits_page_has_no_accessibility_violation(workspace, browser, widt
     browser.evaluate("for (const d of document.querySelectorAll('details')) d.open = true; 1")
     browser.evaluate(AXE.read_text(encoding="utf-8") + "; 1")
     found = browser.evaluate(
-        "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' | ')))"
+        "axe.run().then(r => r.violations.map("
+        "v => v.id + ': ' + v.nodes.map(n => n.html).join(' | ')))"
     )
     assert found == []

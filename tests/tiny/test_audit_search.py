@@ -1,0 +1,82 @@
+"""The search by meaning keeps what the plain definition keeps, with the real MiniLM."""
+
+import json
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from ft_tools.data.audit import Means, perform
+from ft_tools.data.minilm import find_minilm
+from ft_tools.data.reports import AuditRequest
+from ft_tools.workers.audit_search import semantic
+from tests.unit.test_data_neighbours import plain_loop
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.skipif(find_minilm() is None, reason="all-MiniLM-L6-v2 is not on this machine"),
+]
+
+THINGS = ("violin", "comet", "glacier", "bakery", "lighthouse", "tractor", "volcano", "library")
+ASKED = (
+    "What is a {}?",
+    "what is a {}",
+    "What is a {}, please?",
+    "Please explain to me what a {} is and where I find one.",
+    "How old can a {} get before it has to be replaced?",
+)
+ANSWERED = (
+    "A {} is something that many people know from their childhood.",
+    "A {} is something which many people know from their childhood.",
+    "That depends on the {}, on the weather, and on who looks after it every day of the year.",
+)
+
+
+def rows():
+    """Return pairs of which some are the same, some near, some near in one field only."""
+    return [
+        (ask.format(thing), answer.format(thing))
+        for ask in ASKED
+        for answer in ANSWERED
+        for thing in THINGS
+    ]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    model = SentenceTransformer(str(find_minilm()), device="cpu")
+
+    def encode(texts):
+        return model.encode(list(texts), batch_size=256, normalize_embeddings=True)
+
+    return encode
+
+
+def test_vectors_are_those_of_the_library(plain):
+    texts = ["", "A word", "many words " * 300, "Grüße aus 東京", "  spaces  and\nlines ", *THINGS]
+    model = semantic(find_minilm(), lambda _: None, lambda *_: None).model
+    assert np.abs(model.encode_texts(texts) - plain(texts)).max() < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_the_kept_examples_are_those_of_the_plain_loop(workspace, plain, mode):
+    made = rows()
+    lines = (json.dumps({"prompt": ask, "completion": answer}) + "\n" for ask, answer in made)
+    (workspace / "data.jsonl").write_text("".join(lines), encoding="utf-8")
+    fields = [plain(texts) for texts in zip(*made, strict=True)]
+    expected = plain_loop(fields, 0.95)
+    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    found = {}
+
+    def find(scanned, request):
+        near = search.find(scanned, request)
+        found.update({row: twin for row, (twin, _) in scanned.ledger.twin.items()})
+        return near
+
+    perform(
+        AuditRequest(path="data.jsonl", semantic_mode=mode), Means(find_near=find, with_pairs=False)
+    )
+    assert set(found) == set(expected)
+    assert 20 < len(found) < len(made) - 20
+    close = [min(float(f[row] @ f[twin]) for f in fields) for row, twin in found.items()]
+    assert min(close) > 0.95
