@@ -128,6 +128,7 @@ def measure(cases: list[Case]) -> dict[str, Any]:
     peers = {
         name: errors(cases, lambda case, rule=rule: rule(case.setup))
         | {"classification": classified(cases, lambda case, rule=rule: peer_fits(case, rule))}
+        | {"by_source": by_source(cases, rule)}
         for name, rule in PEERS.items()
     }
     ours_on_same = {
@@ -141,6 +142,16 @@ def measure(cases: list[Case]) -> dict[str, Any]:
         "classification": classified(cases, we_fit),
     }
     return {"parts": by_part, "all": everything, "peers": peers, "ours_on_peer_rows": ours_on_same}
+
+
+def by_source(cases: list[Case], rule: Callable[..., float | None]) -> dict[str, Any]:
+    """Return a peer's errors on the rows of each source; on its own it may be at home."""
+    return {
+        source: errors(
+            (case for case in cases if case.source == source), lambda case: rule(case.setup)
+        )
+        for source in sorted({case.source for case in cases})
+    }
 
 
 def peer_fits(case: Case, rule: Callable[..., float | None]) -> bool | None:

@@ -1,12 +1,18 @@
 """Public estimators of training memory, each from the rule that it publishes.
 
 They take what they ask for, so a rule that knows no batch or sequence gives one number for all.
-Each returns GiB per GPU, or None for a setup that it does not claim to cover.
+Each returns GiB per GPU, or None for a setup that it does not claim to cover. fitcheck-llm is asked
+itself, where it is installed (`pip install fitcheck-llm`).
 """
 
 from collections.abc import Callable
 
 from ft_tools.vram.setup import Setup
+
+try:
+    import fitcheck
+except ImportError:
+    fitcheck = None
 
 GIB = 2**30
 BILLION_GB = 1e9 / GIB
@@ -83,6 +89,38 @@ def unsloth_studio(setup: Setup) -> float | None:
     return (weights + gradients + 4.0 * trainable + activations) / GIB
 
 
+def fitcheck_llm(setup: Setup) -> float | None:
+    """fitcheck-llm's own estimate of the package, less what it adds for CUDA and fragmentation.
+
+    For one GPU, a dense model and full logits; set from its own runs on a T4, which are among the
+    rows.
+    """
+    shape = setup.shape
+    if setup.num_gpus > 1 or shape.num_experts or setup.head != "full_logits":
+        return None
+    model = fitcheck.ModelConfig(
+        name=shape.name, num_params=shape.total_params, hidden_size=shape.hidden_size,
+        num_layers=shape.num_layers, num_attention_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads, intermediate_size=shape.intermediate_size,
+        vocab_size=shape.vocab_size, head_dim=shape.head_dim, tie_word_embeddings=shape.tied,
+    )  # fmt: skip
+    training = fitcheck.TrainingConfig(
+        precision={"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}[setup.dtype],
+        quantization="nf4" if setup.method == "qlora" else "none",
+        batch_size=setup.micro_batch,
+        seq_len=setup.seq_len,
+        lora_rank=setup.rank if setup.method != "full" else None,
+        lora_targets=[target.name for target in setup.targets],
+        grad_checkpoint=setup.checkpointing,
+        flash_attn=setup.attention != "eager",
+    )
+    try:
+        found = fitcheck.estimate(model, training, fitcheck.get_gpu("t4"))
+    except ValueError:
+        return None
+    return (found.total_mib - found.overhead_mib) / 1024
+
+
 PEERS: dict[str, Estimator] = {
     "LLaMA-Factory table": llama_factory,
     "Unsloth Studio rule": unsloth_studio,
@@ -91,3 +129,5 @@ PEERS: dict[str, Estimator] = {
     "EleutherAI rule": eleuther,
     "HF train_memory post": train_memory,
 }
+if fitcheck is not None:
+    PEERS["fitcheck-llm"] = fitcheck_llm

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from ft_tools import __version__
 from ft_tools.errors import BadInput, FineTuningError, NotFound
-from ft_tools.evaluation.conclude import gate
+from ft_tools.evaluation.gate import Requirement, gate, read_requirement
 from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.requests import complaints
 from ft_tools.runs import directory
@@ -229,6 +229,9 @@ def _launch_options(name: str) -> dict[str, inspect.Parameter]:
 
 def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) -> int | None:
     arguments = {key: _value(value) for key, value in given.items() if value is not None}
+    required = [read_requirement(text) for text in launch.get("require") or ()]
+    if required and (launch.get("detach") or not launch.get("yes")):
+        raise BadInput("--require waits for the result: give --yes with it, and not --detach")
     try:
         request = spec.request.model_validate(arguments)
     except ValidationError as error:
@@ -241,19 +244,19 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
     if launch.get("yes") and isinstance(report, Launch) and report.run_id:
         if launch.get("detach"):
             return None
-        return _follow_to_end(report.run_id, launch.get("require") or [])
+        return _follow_to_end(report.run_id, required)
     gate = GATES.get(name)
     return 3 if gate and gate(report) else None
 
 
-def _follow_to_end(run_id: str, requirements: list[str]) -> int:
+def _follow_to_end(run_id: str, required: list[Requirement]) -> int:
     """Wait for a run, print it, and hold its evaluation to what was required."""
     code = follow([run_id])
     report = get_run(RunRequest(run_id=run_id))
     show(report, _options["format"])
-    if code or not requirements:
+    if code or not required:
         return code
-    failed = gate(EvaluationReport.model_validate(report.result), requirements)
+    failed = gate(EvaluationReport.model_validate(report.result), required)
     for line in failed:
         sys.stderr.write(f"required, and not so: {line}\n")
     return 3 if failed else 0
@@ -274,6 +277,3 @@ def _value(value: Any) -> Any:
 
 for _name, _spec in TOOLS.items():
     _register(_name, _spec)
-
-if __name__ == "__main__":
-    main()
