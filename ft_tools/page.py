@@ -143,7 +143,8 @@ border-radius:8px}
 figcaption{font-weight:600;margin-bottom:.5rem}
 svg.plot{display:block;width:100%;height:auto}
 svg.narrow{display:none}
-svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
+svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft);
+paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 svg text.label{fill:var(--ink);font-size:13px}
 svg text.value{fill:var(--ink);font-variant-numeric:tabular-nums}
 .grid{stroke:var(--rule);stroke-width:1}

@@ -126,11 +126,11 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
             x_label=f"{unit}; {'above' if up else 'below'} zero is better",
         )
     numbers = table(
-        ["measure", "verdict", "baseline", "tuned", "p", "detectable", "n"],
+        ["measure", "verdict", "p", "baseline", "tuned", "detectable", "n"],
         [
             [
                 *(row.metric, badge(_said(row.verdict), _tone(row.verdict))),
-                *(row.baseline, row.tuned, _p_value(row.p_adjusted)),
+                *(_p_value(row.p_adjusted), row.baseline, row.tuned),
                 *(row.minimum_detectable_effect, row.num_examples),
             ]
             for row in rows
