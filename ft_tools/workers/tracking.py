@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from ft_tools.publish import private_folder
@@ -34,6 +35,8 @@ def main(run_dir: Path) -> None:
     os.umask(0o077)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+    # The trackers write to a logger that wants to know which process this is.
+    PartialState(cpu=True)
     info = directory.read_info(run_dir)
     plan = directory.read_json(run_dir / "plan.json") or {}
     trackers = started(run_dir, info, plan)

@@ -1,0 +1,125 @@
+"""P22: a tracker that raises, hangs or fills the disk changes nothing about a run."""
+
+import shutil
+import statistics
+import sys
+
+import pytest
+import torch
+
+from ft_tools.runs import directory
+from ft_tools.workers import sft, trackers
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    SftRequest,
+    conversations,
+    prepared,
+    same_bits,
+    weights_of,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+# A package in place of trackio, as accelerate uses it; what it does is the fault.
+TRACKIO = """
+import json, os, time
+HOW = {how!r}
+class Config:
+    def update(self, values, allow_val_change=False):
+        pass
+config = Config()
+class Run:
+    def __init__(self):
+        self.file = open(os.path.join({folder!r}, "seen.jsonl"), "a")
+        self.number = 0
+    def log(self, values, step=None):
+        self.number += 1
+        if HOW == "raises" and self.number == 2:
+            raise ConnectionError("hf_" + "s3cretWords" * 4)
+        if HOW == "hangs" and self.number == 2:
+            time.sleep(600)
+        if HOW == "fills":
+            with open(os.path.join({folder!r}, "junk"), "ab") as junk:
+                junk.write(b"x" * 2**21)
+        self.file.write(json.dumps(dict(values, step=step)) + chr(10))
+        self.file.flush()
+    def finish(self):
+        self.file.write("finished" + chr(10))
+        self.file.close()
+def init(project, name=None):
+    if HOW == "dies":
+        os._exit(7)
+    assert project and name.startswith("sft-")
+    return Run()
+"""
+HOW = ("raises", "hangs", "fills", "dies")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trained(workspace, monkeypatch, how, name):
+    """Train with a tracker of a kind, or with none; (report, run folder, what it has seen)."""
+    request = SftRequest(
+        model="tiny-llama",
+        dataset=write_jsonl(workspace / "train.jsonl", conversations(24)),
+        training={**QUICK, "max_steps": 6, "logging_steps": 1}
+        | ({"report_to": "trackio"} if how else {}),
+    )
+    package = workspace / f"packages-{name}"
+    if how:
+        (package / "trackio").mkdir(parents=True)
+        text = TRACKIO.format(how=how, folder=str(package))
+        (package / "trackio" / "__init__.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(package))
+        monkeypatch.syspath_prepend(str(package))
+    session = prepared(request, name)
+    report = sft.work(session)
+    seen = package / "seen.jsonl"
+    return report, session.run_dir, seen.read_text() if seen.exists() else ""
+
+
+def messages(run_dir):
+    return [event.message for event in directory.read_events(run_dir)]
+
+
+def test_a_tracker_gets_every_line_and_is_finished(workspace, tiny_model_in, monkeypatch):
+    _, run_dir, seen = trained(workspace, monkeypatch, "works", "good")
+    logged = directory.read_metrics(run_dir)
+    assert seen.count('"loss"') == len([row for row in logged if "loss" in row]) == 6
+    assert seen.endswith("finished\n")
+    assert not any("trackio" in message for message in messages(run_dir))
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(25, marks=pytest.mark.faults)])
+def test_a_tracker_that_fails_in_any_way_changes_no_bit(
+    workspace, tiny_model_in, monkeypatch, rounds, record_property
+):
+    monkeypatch.setattr(trackers, "FINISH_SECONDS", 12.0)
+    alone, run_dir, _ = trained(workspace, monkeypatch, None, "alone")
+    wanted, paces = weights_of(alone.artifact), {how: [] for how in HOW}
+    usual = pace_of(run_dir)
+    for number in range(rounds):
+        for how in HOW if rounds > 1 else ("raises",):
+            report, run_dir, _ = trained(workspace, monkeypatch, how, f"{how[0]}{number}")
+            assert same_bits(weights_of(report.artifact), wanted), how
+            said = [message for message in messages(run_dir) if message.startswith("trackio")]
+            assert how not in {"raises", "hangs"} or said, how
+            assert not any("s3cret" in message for message in said)
+            paces[how].append(pace_of(run_dir) / usual)
+            shutil.rmtree(run_dir)
+            sys.modules.pop("trackio", None)
+    for how, found in paces.items():
+        if found:
+            record_property(f"P22 pace with a tracker that {how}", statistics.median(found))
+
+
+def pace_of(run_dir):
+    rows = directory.read_metrics(run_dir)
+    return statistics.median(row["step_seconds"] for row in rows if "step_seconds" in row)
