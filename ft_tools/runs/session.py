@@ -35,6 +35,8 @@ ETA_STEPS = 10
 ETA_SECONDS = 30.0
 RUN_FAILED = 5
 CAUSES = 20
+SPARE_FILES = 8
+"""Descriptors kept for writing the end of a run that has opened as many files as it may."""
 LIMITS = {errno.EMFILE: "open files", errno.ENFILE: "open files", errno.EAGAIN: "processes"}
 # Less than this is free after a failure: the disk was full, whatever the exception said.
 FULL_BYTES = 64 * 1024
@@ -227,6 +229,7 @@ def _hold(run_dir: Path) -> None:
 
 
 def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
+    spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(SPARE_FILES)]
     try:
         with disk_full_is_named(session.run_dir):
             session.update(state="running", started_at=time.time(), error=None, reason=None)
@@ -245,6 +248,8 @@ def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
             session.end("cancelled" if asked else "interrupted", "user" if asked else "preempted")
         return 0
     except BaseException as error:
+        for file in spare:
+            os.close(file)
         with contextlib.suppress(OSError):
             sys.stderr.write("".join(traceback.format_exception(error)))
         return _record_failure(session, error)

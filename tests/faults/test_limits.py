@@ -1,0 +1,143 @@
+"""P9, P21: a hung run is called stalled, and limits of the system end in a state with an advice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness import ENDED as ENDS
+from harness import PYTHON, launch, report, run_dir_of, until, until_state, worker_pid
+
+from ft_tools.runs import directory
+from ft_tools.runs.stop import CancelRequest, cancel_run
+
+LEAST = 60.0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["stopped", "dead_loop", "deadlock"])
+def test_a_run_that_hangs_is_called_stalled_after_a_minute(runs_here, how, reached):
+    run_id = launch("until_told" if how == "stopped" else how)
+    pid = worker_pid(run_id)
+    until(lambda: (p := directory.read_status(run_dir_of(run_id)).progress) and p.step >= 30)
+    if how == "stopped":
+        status = directory.read_status(run_dir_of(run_id))
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        # This worker has said nothing of its own pace: it is given what a training would say.
+        directory.write_status(
+            run_dir_of(run_id), status.model_copy(update={"stalled_after_seconds": LEAST})
+        )
+    began = time.monotonic()
+    assert report(run_id).state == "running"
+    time.sleep(LEAST - 10)
+    assert report(run_id).state == "running"
+    until_state(run_id, "stalled", seconds=20)
+    took = time.monotonic() - began
+    assert [step.tool for step in report(run_id).next_steps] == ["cancel_run"]
+    reached(f"P9 {how}: called stalled after {took:.0f} s", 1, int(took > LEAST + 5))
+    assert took <= LEAST + 5
+    cancel_run(CancelRequest(run_id=run_id))
+    assert until_state(run_id, *ENDS) == "cancelled"
+
+
+def limited(limit, *moves):
+    """Start a run from a process with a limit; its id."""
+    program = (
+        "import resource, sys; from harness import launch; "
+        f"resource.setrlimit({limit}); print(launch(*sys.argv[1:]))"
+    )
+    argv = [*PYTHON, "-c", program, *moves]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_worker_out_of_open_files_says_which_limit_to_raise(runs_here):
+    run_id = limited("resource.RLIMIT_NOFILE, (64, 64)", "many_files")
+    assert until_state(run_id, *ENDS) == "failed"
+    error = report(run_id).error
+    assert (error.code, error.message) == ("limit_reached", "too many open files")
+    assert "ulimit" in error.hint
+
+
+def test_a_file_that_may_not_grow_is_a_full_disk(runs_here):
+    run_id = limited("resource.RLIMIT_FSIZE, (2**20, 2**20)", "fill_disk", "steps:1")
+    assert until_state(run_id, *ENDS) == "interrupted"
+    ended = report(run_id)
+    assert (ended.reason, ended.error.code) == ("disk_full", "disk_full")
+    assert list((run_dir_of(run_id) / "artifacts").iterdir()) == []
+
+
+@pytest.fixture
+def process_group():
+    """Give the folder of a control group of 24 processes (version 1)."""
+    own = [
+        line.split(":", 2)[2]
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        if "pids" in line.split(":")[1].split(",")
+    ]
+    if not own:
+        pytest.skip("no process control group of version 1 here")
+    folder = Path("/sys/fs/cgroup/pids") / own[0].lstrip("/") / f"fine-tuning-llm-{os.getpid()}"
+    try:
+        folder.mkdir()
+        (folder / "pids.max").write_text("24")
+    except OSError:
+        pytest.skip("control groups may not be made here")
+    yield folder
+    until(lambda: not (folder / "cgroup.procs").read_text().split())
+    folder.rmdir()
+
+
+def test_a_worker_out_of_processes_says_so_and_leaves_none(runs_here, process_group):
+    program = (
+        "import os, sys; from pathlib import Path; from harness import launch; "
+        "Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid())); "
+        "print(launch('many_processes'))"
+    )
+    argv = [sys.executable, "-P", "-c", program, str(process_group)]
+    run_id = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    assert until_state(run_id, *ENDS) == "failed"
+    assert report(run_id).error.message == "too many processes"
+
+
+TOOLS = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+from ft_tools.tools import TOOLS
+asked = {
+    "list_runs": {},
+    "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 4090"},
+    "recommend_approach": {"symptoms": ["style"]},
+}
+for name, arguments in asked.items():
+    spec = TOOLS[name]
+    spec.function(spec.request.model_validate(arguments))
+    print(name)
+"""
+
+
+def test_tools_answer_with_64_open_files_and_a_gibibyte(runs_here):
+    done = subprocess.run([*PYTHON, "-c", TOOLS], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["list_runs", "estimate_vram", "recommend_approach"], done.stderr
+
+
+def test_a_start_without_a_free_process_is_named_and_made_good_later(runs_here, process_group):
+    program = (
+        "import os, sys; from pathlib import Path; from harness import launch; "
+        "from ft_tools.errors import FineTuningError\n"
+        "Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
+        "Path(sys.argv[1], 'pids.max').write_text('1')\n"
+        "try: launch('steps:1', request_id='later')\n"
+        "except FineTuningError as error: print(error)"
+    )
+    argv = [sys.executable, "-P", "-c", program, str(process_group)]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    assert "no process could be started" in said
+    run_id = launch("steps:1", request_id="later")
+    assert until_state(run_id, *ENDS) == "succeeded"
+    assert json.loads((run_dir_of(run_id) / "run.json").read_bytes())["request_id"] == "later"
