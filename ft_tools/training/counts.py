@@ -28,7 +28,7 @@ FILES = (
 """What the tokens depend on, besides the data and the arguments."""
 TIMEOUT_SECONDS = 40.0
 """Clients give up on a call after 60 s. Source: facts of the MCP SDKs, default request timeout."""
-VERSION = "1"
+VERSION = "2"
 """Part of the name of a kept count: raise it when counting changes."""
 
 
@@ -105,7 +105,7 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
 
 
 def _key(request: CountRequest) -> str:
-    """Name a count by all it depends on; where the files are does not matter."""
+    """Name a count by all it depends on; where the tokenizer is does not matter."""
     folder = Path(request.tokenizer)
     files = [sha256(folder / name) if (folder / name).is_file() else "" for name in FILES]
     template = sha256(Path(request.template_path)) if request.template_path else ""

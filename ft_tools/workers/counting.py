@@ -164,7 +164,9 @@ def _pair(
     """Tokenize a prompt and both answers behind it, as TRL's trainer does."""
     chosen, rejected = example["chosen"], example["rejected"]
     if facts.format == "pairs_text":
-        prompt = example["prompt"]
+        prompt, end = example["prompt"], tokens.end
+        # TRL closes an answer in plain text itself.
+        chosen, rejected = (text.removesuffix(end) + end for text in (chosen, rejected))
         return (
             tokens.encode(prompt),
             tokens.encode(prompt + chosen),
