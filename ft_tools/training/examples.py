@@ -184,9 +184,7 @@ def _check_tools(path: Path, line: int, tools: Any) -> None:
         tools = json.loads(tools) if isinstance(tools, str) and tools else tools
     except (ValueError, RecursionError):
         tools = "(damaged)"
-    if tools and not (
-        isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
-    ):
+    if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise BadData(path, "has `tools` that are no list of objects", CONVERT, line)
 
 

@@ -1,4 +1,4 @@
-"""Ask estimate_vram whether the plan fits the GPU at hand."""
+"""Whether a plan fits: estimate_vram for a GPU, the weights and their states for a CPU."""
 
 from typing import Any, get_args
 
@@ -10,6 +10,8 @@ from ft_tools.vram import VramReport, VramRequest, estimate_vram
 from ft_tools.vram.setup import Optimizer
 
 FINDING = "does_not_fit"
+STATE_BYTES = 12
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SHOWN = ("fits", "peak_allocated_gib", "peak_allocated_low_gib", "peak_allocated_high_gib",
          "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
 
@@ -48,6 +50,38 @@ def require_fit(
         cure = f"In this order: {changes}." if changes else "Take a smaller model or a larger card."
         raise rules.refusal(FINDING, observed, cure)
     return report.model_dump(mode="json", include=set(SHOWN))
+
+
+def require_ram(
+    num_params: int | None, trained: int | None, device: Device, dtype: str, accepted: list[str]
+) -> None:
+    """Refuse a model that this machine's memory cannot hold with what training adds to it.
+
+    The weights, and for each trained one its gradient and AdamW's two numbers in float32:
+    N * bytes(dtype) + 12 * T. A lower bound: activations come on top.
+
+    Args:
+        num_params: N, of the base; None where it is not known.
+        trained: T, weights that are trained.
+        device: Only a CPU of this machine is looked at.
+        dtype: Of the weights.
+        accepted: Findings taken as they are.
+
+    Raises:
+        Refused: By the rule `does_not_fit`.
+
+    Source: https://arxiv.org/abs/1910.02054 (ZeRO), section 3: states of Adam.
+    """
+    if device.name != "cpu" or not device.memory_gib or num_params is None:
+        return
+    needed = (num_params * BYTES.get(dtype, 4) + STATE_BYTES * (trained or 0)) / 2**30
+    if needed > device.memory_gib and FINDING not in accepted:
+        observed = (
+            f"weights and optimizer alone take {needed:.1f} GiB, this machine has "
+            f"{device.memory_gib:.1f} GiB of memory and no GPU"
+        )
+        cure = "Take a smaller model or method='lora', or a machine with a GPU (backend)."
+        raise rules.refusal(FINDING, observed, cure)
 
 
 def _estimate(

@@ -156,7 +156,9 @@ def _plan_parts(
             *audit_warnings,
         ],
     }
-    tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * min(epochs, declared))
+    tokens = int(
+        (counted.data.num_tokens if counted else dataset.estimated_tokens) * min(epochs, declared)
+    )
     return parts | {"estimate": _estimate(task, request, parts, steps, tokens, vram)}
 
 
@@ -252,6 +254,9 @@ def _estimate(
     trained = estimates.trained_params(model.num_params, request.method, adapter)
     disk = estimates.disk_bytes(model.num_params, trained, request.method)
     require_space(workspace.runs_dir(), disk, "the run")
+    memory.require_ram(
+        model.num_params, trained, parts["device"], parts["weights_dtype"], parts["accepted"]
+    )
     return Estimate(
         steps=steps,
         tokens=tokens,

@@ -11,7 +11,7 @@ from ft_tools.launchers.place import Place
 from ft_tools.runs.plan import plan_hash
 from ft_tools.training.hardware import Device, find_device, heat
 from ft_tools.training.launch import launch_dpo, launch_sft
-from ft_tools.training.memory import require_fit
+from ft_tools.training.memory import require_fit, require_ram
 from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.training.requests import DpoRequest, SftRequest
 
@@ -229,3 +229,14 @@ def test_the_heat_of_a_card_is_what_its_driver_says(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\necho '[N/A], [N/A], [N/A]'\n")
     assert heat("cuda:0") == {}
     assert set(heat("cpu")) <= {"temperature_celsius", "thermal_throttling"}
+
+
+def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():
+    machine = Device(name="cpu", model="2 cores", memory_gib=16.0, precision="float32")
+    billion = 2**30
+    require_ram(4 * billion, 0, machine, "float32", [])
+    with pytest.raises(Refused, match=r"does_not_fit.* take 16.1 GiB"):
+        require_ram(4 * billion, billion // 100, machine, "float32", [])
+    require_ram(4 * billion, billion, machine, "bfloat16", ["does_not_fit"])
+    require_ram(None, None, machine, "float32", [])
+    require_ram(400 * billion, 0, machine.model_copy(update={"name": "cuda:0"}), "float32", [])
