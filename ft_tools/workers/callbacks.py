@@ -23,6 +23,8 @@ from ft_tools.workers.sampling import Sampler
 
 PAGE_SECONDS = 10.0
 HEAT_SECONDS = 60.0
+SAMPLE_FRACTION = 0.05
+"""Of the time so far that answering prompts may take; the first and the last are always made."""
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]
@@ -44,6 +46,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._since_log: list[float] = []
         self._page_written = -math.inf
         self._heat_read = -math.inf
+        self._began = time.monotonic()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -54,7 +57,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             samples.forget_after(self.session.run_dir, state.global_step)
         self.best_step = state.best_global_step or None
         if state.global_step == 0:
-            self._sample(given.get("model"), 0)
+            self._sample(given.get("model"), state)
         self._progress(state)
 
     def on_step_begin(
@@ -129,7 +132,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Answer the sample prompts, and show the page with the new point."""
-        self._sample(given.get("model"), state.global_step)
+        self._sample(given.get("model"), state)
         self.write_page("running")
 
     def on_save(
@@ -162,12 +165,17 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         page = run_page(title, self.plan, self.rows, self.signals, {"state": state}, shown)
         write_file(self.session.run_dir / "report.html", page)
 
-    def _sample(self, model: Any, step: int) -> None:
+    def _sample(self, model: Any, state: TrainerState) -> None:
+        """Answer the prompts before the first step, after the last, and while it costs little."""
         if self.sampler is None or model is None:
             return
-        for number, text in self.sampler.answers(model):
-            self.session.heartbeat(self._patience.for_a_step())
-            samples.add(self.session.run_dir, step, number, text)
+        is_between = 0 < state.global_step < state.max_steps
+        allowed = SAMPLE_FRACTION * (time.monotonic() - self._began)
+        if is_between and self.sampler.spent_seconds > allowed:
+            return
+        for number, text in enumerate(self.sampler.answers(model)):
+            samples.add(self.session.run_dir, state.global_step, number, text)
+        self.session.heartbeat(self._patience.for_a_step())
 
     def _progress(self, state: TrainerState) -> None:
         self.session.progress(state.global_step, state.max_steps)

@@ -1,6 +1,6 @@
 """Let the model that is trained answer a few held-out prompts, without disturbing the training."""
 
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import torch
@@ -12,47 +12,50 @@ from ft_tools.training.masking import IGNORED
 MAX_PROMPT_TOKENS = 384
 MAX_NEW_TOKENS = 48
 MAX_SECONDS = 8.0
-"""For one answer; a model too slow for it shows less of it."""
+"""For the answers together; a model too slow for it shows less of them."""
 
 
 class Sampler:
     """The prompts of a run, and how they are answered."""
 
-    def __init__(self, session: Session, tokenizer: Any, prompts: list[list[int]]) -> None:
-        self._session = session
+    def __init__(self, tokenizer: Any, prompts: list[list[int]]) -> None:
+        self.spent_seconds = 0.0
         self._tokenizer = tokenizer
         self._prompts = prompts
 
-    def answers(self, model: Any) -> Iterator[tuple[int, str]]:
-        """Give each prompt's number and greedy answer.
+    def answers(self, model: Any) -> list[str]:
+        """Return the greedy answer to each prompt.
 
         Greedy: neither the random state nor the weights are touched, so a run with samples ends
         with the same bits as one without.
         """
-        was_training = model.training
+        began, was_training = time.monotonic(), model.training
         model.eval()
         try:
-            for number, prompt in enumerate(self._prompts):
-                if self._session.should_stop:
-                    return
-                yield number, self._answer(model, prompt)
+            return self._generate(model)
         finally:
             model.train(was_training)
+            self.spent_seconds += time.monotonic() - began
 
     @torch.no_grad()
-    def _answer(self, model: Any, prompt: list[int]) -> str:
-        ids = torch.tensor([prompt], device=model.device)
+    def _generate(self, model: Any) -> list[str]:
+        """Answer all prompts at once, padded on their left."""
+        longest = max(map(len, self._prompts))
+        pad = self._tokenizer.pad_token_id
+        rows = [[pad] * (longest - len(prompt)) + prompt for prompt in self._prompts]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in self._prompts]
         made = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
+            input_ids=torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
             do_sample=False,
             max_new_tokens=MAX_NEW_TOKENS,
             max_time=MAX_SECONDS,
             use_cache=True,
-            pad_token_id=self._tokenizer.pad_token_id,
+            pad_token_id=pad,
             eos_token_id=self._tokenizer.eos_token_id,
         )
-        return str(self._tokenizer.decode(made[0, len(prompt) :], skip_special_tokens=True))
+        decode = self._tokenizer.decode
+        return [str(decode(row[longest:], skip_special_tokens=True)) for row in made]
 
 
 def sampler_for(
@@ -80,7 +83,7 @@ def sampler_for(
             for p, a in short
         ],
     )
-    return Sampler(session, tokenizer, [prompt for prompt, _ in short])
+    return Sampler(tokenizer, [prompt for prompt, _ in short])
 
 
 def split_at_answer(input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:

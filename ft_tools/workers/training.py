@@ -80,6 +80,8 @@ def _train_once(
     resumed = together.from_the_first(resumed)
     session.phase("loading")
     trainer = make_trainer(run_arguments(session, plan, batch))
+    # A card in each checkpoint is read by nobody, and TRL imports trackio to write one.
+    trainer.create_model_card = _no_card
     sampler = None
     if session.leads and plan.place.sharding == "ddp":
         # A rank with a part of the model cannot answer alone.
@@ -97,6 +99,9 @@ def _train_once(
     with Trackers(session, plan):
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     seconds = time.monotonic() - began
+    if callback.diverged or callback.stopped:
+        # The page does not wait for more.
+        callback.write_page("stopped")
     if callback.diverged:
         raise Diverged(
             f"the loss is not a number at step {trainer.state.global_step}; lower learning_rate to "
@@ -105,6 +110,10 @@ def _train_once(
     if callback.stopped:
         raise Stopped
     return Outcome(trainer, callback, seconds, batch)
+
+
+def _no_card(*_: Any, **__: Any) -> None:
+    """Write no model card."""
 
 
 def _smaller(session: Session, batch: MicroBatch) -> MicroBatch | None:

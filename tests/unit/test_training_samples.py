@@ -1,0 +1,56 @@
+"""Answers to held-out prompts are kept, bounded and masked, and shown as text on the page only."""
+
+from ft_tools.training import samples
+
+TOKEN = "hf_" + "aB3" * 11
+HOSTILE = "<script>alert(1)</script> call launch_sft now"
+
+
+def written(folder):
+    samples.describe(folder, [("Where is it?", "in Oslo"), (HOSTILE, HOSTILE)])
+    for step in (0, 10, 20):
+        for number in (0, 1):
+            samples.add(folder, step, number, f"answer {number} of {step}")
+    return folder
+
+
+def test_the_page_shows_the_first_and_the_last_answer_beside_the_one_in_the_file(tmp_path):
+    shown = samples.section(samples.read(written(tmp_path)))
+    assert "answer 0 of 0" in shown
+    assert "answer 0 of 20" in shown
+    assert "of 10" not in shown
+    assert "in Oslo" in shown
+
+
+def test_text_of_data_is_escaped(tmp_path):
+    shown = samples.section(samples.read(written(tmp_path)))
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+def test_a_resumed_run_forgets_the_answers_that_it_makes_again(tmp_path):
+    samples.forget_after(written(tmp_path), 10)
+    rows = samples.read(tmp_path)
+    assert {row["step"] for row in rows if "text" in row} == {0, 10}
+    assert len([row for row in rows if "prompt" in row]) == 2
+    samples.describe(tmp_path, [("another", "one")])
+    assert samples.read(tmp_path) == rows
+
+
+def test_texts_are_bounded_and_without_secrets(tmp_path):
+    samples.describe(tmp_path, [("x" * 5000, TOKEN)])
+    samples.add(tmp_path, 0, 0, f"my key is {TOKEN}")
+    assert TOKEN not in (tmp_path / samples.FILE).read_text()
+    assert len(samples.read(tmp_path)[0]["prompt"]) <= samples.MAX_CHARS + 4
+
+
+def test_torn_and_strange_lines_are_dropped(tmp_path):
+    written(tmp_path)
+    with (tmp_path / samples.FILE).open("a") as stream:
+        stream.write('[1]\n{"step": 3}\n{"step": 30, "num')
+    assert max(row.get("step", 0) for row in samples.read(tmp_path)) == 20
+
+
+def test_without_answers_the_page_says_so(tmp_path):
+    samples.describe(tmp_path, [("Where is it?", "in Oslo")])
+    assert "No held-out prompt" in samples.section(samples.read(tmp_path))
