@@ -181,8 +181,10 @@ def _parameter(key: str, field: FieldInfo, required: list[str]) -> inspect.Param
     kind = inspect.Parameter
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     simple = _without_json(field.annotation)
+    option = f"--{key.replace('_', '-')}"
+    how = f" As JSON, or {option}.NAME VALUE." if get_origin(simple) is dict else ""
     about = Parameter(
-        help=field.description,
+        help=f"{field.description}{how}",
         show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
         negative=None if simple is bool else (),
     )

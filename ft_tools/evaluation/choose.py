@@ -20,6 +20,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "exact_match": ("exact_match",),
     "token_f1": ("token_f1",),
     "rouge": ("rougeL", "rouge1", "rouge2"),
+    "json_schema": ("json_schema",),
     "regex": ("regex",),
     "classification": ("accuracy", "macro_f1"),
     "tool_call": ("tool_call",),

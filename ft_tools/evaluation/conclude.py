@@ -1,16 +1,14 @@
-"""What an evaluation says: three sentences, the next calls, a model-card section, and a gate."""
+"""What an evaluation says: three sentences, the next calls, and a model-card section."""
 
 from collections.abc import Sequence
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.errors import BadInput
 from ft_tools.evaluation.paired import ALPHA
 from ft_tools.evaluation.proportions import examples_needed
-from ft_tools.evaluation.reports import TOO_FEW, Comparison, EvaluationReport
+from ft_tools.evaluation.reports import TOO_FEW, Comparison, EvaluationReport, change_of
 
 MILLER = "https://arxiv.org/abs/2411.00640"
-NAMES = {"perplexity": "log_perplexity", "rouge": "rougeL", "classification": "accuracy"}
 
 
 def summarise(report: EvaluationReport) -> list[str]:
@@ -26,11 +24,13 @@ def summarise(report: EvaluationReport) -> list[str]:
     shown = [row for row in main if row.verdict in {"improved", "regressed"}]
     open_ = [row for row in main if row.verdict not in {"improved", "regressed"}]
     first = (
-        "; ".join(f"{row.metric} {row.verdict}: {_change(row)}" for row in shown)
+        "; ".join(f"{row.metric} {row.verdict}: {change_of(row)}" for row in shown)
         or "No measure shows a change between baseline and tuned model"
     )
     second = (
-        "; ".join(f"{row.metric}: {row.verdict.replace('_', ' ')}, {_change(row)}" for row in open_)
+        "; ".join(
+            f"{row.metric}: {row.verdict.replace('_', ' ')}, {change_of(row)}" for row in open_
+        )
         or "No measure was left open"
     )
     lost = [row.metric for row in report.general_ability if row.verdict == "regressed"]
@@ -106,65 +106,9 @@ def model_card(report: EvaluationReport) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in report.notes)]).rstrip() + "\n"
 
 
-def gate(report: EvaluationReport, requirements: Sequence[str]) -> list[str]:
-    """Check requirements of a pipeline.
-
-    `improved:METRIC`, `not_regressed:METRIC`, `at_least:METRIC:VALUE`, `at_most:METRIC:VALUE`, and
-    `not_regressed`, which asks it of every measure, general ability included.
-
-    Returns:
-        A line for each requirement that is not met; empty when the gate is open.
-
-    Raises:
-        BadInput: A requirement cannot be read, or names a measure that was not taken.
-    """
-    rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
-    failed = []
-    for requirement in requirements:
-        rule, _, rest = requirement.partition(":")
-        metric, _, value = rest.partition(":")
-        if rule == "not_regressed" and not metric:
-            failed += [
-                f"{requirement}: {row.metric} regressed, {_change(row)}"
-                for row in rows.values()
-                if row.verdict == "regressed"
-            ]
-            continue
-        row = rows.get(metric) or rows.get(NAMES.get(metric, ""))
-        if row is None:
-            known = ", ".join(sorted(rows)) or "none"
-            raise BadInput(f"requirement {requirement!r}: no measure {metric!r}; taken: {known}")
-        if not _met(requirement, rule, row, value):
-            failed.append(f"{requirement}: {row.verdict.replace('_', ' ')}, {_change(row)}")
-    return failed
-
-
 def _about_general(rows: Sequence[Comparison]) -> str:
     if not rows:
         return "; general ability was not measured (general_ability_unwatched): do that first"
     said = " and general ability shows no loss"
     unsure = [row.metric for row in rows if row.verdict == "underpowered"]
     return said + (f" (a small one of {', '.join(unsure)} could be missed)" if unsure else "")
-
-
-def _met(requirement: str, rule: str, row: Comparison, value: str) -> bool:
-    if rule in {"improved", "not_regressed"} and not value:
-        return row.verdict == "improved" if rule == "improved" else row.verdict != "regressed"
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if rule not in {"at_least", "at_most"} or number != number:
-        raise BadInput(
-            f"requirement {requirement!r} cannot be read; allowed: improved:METRIC, "
-            "not_regressed[:METRIC], at_least:METRIC:VALUE, at_most:METRIC:VALUE"
-        )
-    return row.tuned >= number if rule == "at_least" else row.tuned <= number
-
-
-def _change(row: Comparison) -> str:
-    return (
-        f"{row.baseline:.3g} -> {row.tuned:.3g} "
-        f"({row.difference:+.3g}, 95% interval [{row.ci_low:+.3g}, {row.ci_high:+.3g}], "
-        f"n={row.num_examples})"
-    )

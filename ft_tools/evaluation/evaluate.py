@@ -28,6 +28,7 @@ from ft_tools.evaluation.models import (
 from ft_tools.evaluation.presence import require_tasks, require_there
 from ft_tools.evaluation.proportions import detectable_effect, examples_needed
 from ft_tools.evaluation.reports import TOO_FEW, EvaluatePlan, EvaluateRequest
+from ft_tools.evaluation.schema import read_schema
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import sha256
 from ft_tools.runs.plan import Launch, plan_hash, require_same
@@ -38,6 +39,11 @@ CHOSEN = (
     "the run chose its checkpoint by this very file, so the tuned model looks a little better on "
     "it than it is; measure on a third file"
 )
+# Arguments that a plan shows only where they are not the default.
+SHOWN_IF_GIVEN = {
+    *("regex", "json_schema", "cluster_field", "smallest_effect_fraction", "lm_eval_limit"),
+    *("judge_url", "judge_model", "judge_key_variable", "judge_max_calls", "judge_criterion"),
+}
 # Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
 # 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
 SECONDS_PER_TOKEN_BYTE = 3.5e-11
@@ -101,6 +107,7 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
     files, gone = training_files(tuned)
     overlap = find_contamination(examples, files, gone) if examples else None
     accepted = _accept(request, overlap)
+    schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
     num_prompts = len(general_prompts()) if request.general_ability else 0
     return EvaluatePlan(
@@ -111,6 +118,8 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
         dataset_sha256=sha256(path) if path else None,
         num_examples=len(examples),
         metrics=metrics,
+        json_schema_sha256=sha256(schema) if schema else None,
+        arguments=request.model_dump(include=SHOWN_IF_GIVEN, exclude_defaults=True),
         rendering=choose_rendering(request.rendering, examples, tuned, baseline),
         max_new_tokens=request.max_new_tokens,
         batch_size=request.batch_size,
@@ -129,6 +138,7 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
         warnings=[
             *unchecked,
             *([CHOSEN] if chose_the_checkpoint(tuned, path) else []),
+            *(_about_schema(schema, references) if schema else []),
             *_warnings(request, examples, list(metrics), overlap, tuned, baseline),
         ],
     )
@@ -200,6 +210,11 @@ def _warnings(
         found += _about_data(request, examples, overlap)
     if "rouge" in metrics and not is_latin([example.reference for example in examples]):
         found.append("ROUGE counts words and characters of all scripts here, not only Latin ones")
+    if "judge" in metrics:
+        found.append(
+            f"the held-out texts and both outputs are sent to {request.judge_url}, in at most "
+            f"{request.judge_max_calls} calls"
+        )
     if request.lm_eval_tasks and not request.task_paths:
         found.append("lm-eval tasks without task_paths are fetched from the Hub")
     return found
@@ -227,6 +242,14 @@ def _about_data(
     elif not overlap.checked_against:
         found.append("the training data of this model is not known: contamination is not checked")
     return found
+
+
+def _about_schema(path: Path, references: Sequence[str]) -> list[str]:
+    conforms = read_schema(path)
+    wrong = sum(not conforms(reference) for reference in references)
+    if not wrong:
+        return []
+    return [f"{wrong} of {len(references)} references do not conform to {path.name} themselves"]
 
 
 def _about_models(tuned: ModelSource, baseline: ModelSource, *, alone: bool) -> list[str]:

@@ -108,9 +108,10 @@ def endpoint(url: str, model: str, key_variable: str | None) -> Ask:
 
 
 def _send(request: urllib.request.Request) -> str:
-    problem = ""
+    problem, calls = "", 0
     for wait in (0.0, *RETRY_SECONDS):
         time.sleep(wait)
+        calls += 1
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
                 answer = json.loads(response.read(MAX_ANSWER_BYTES))
@@ -122,8 +123,8 @@ def _send(request: urllib.request.Request) -> str:
         except (OSError, ValueError, LookupError, TypeError) as error:
             problem = type(error).__name__
     raise JudgeUnavailable(
-        f"the judge at {request.host} failed ({problem}) after retries; check judge_url, "
-        "judge_model and the key"
+        f"the judge at {request.host} failed ({problem}, {calls} call{'s' * (calls > 1)}); check "
+        "judge_url, judge_model and the key"
     )
 
 

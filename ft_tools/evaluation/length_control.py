@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from ft_tools.evaluation.distributions import t_quantile
 from ft_tools.evaluation.means import sign_change_test
-from ft_tools.evaluation.paired import ALPHA, POWER, Paired
+from ft_tools.evaluation.paired import ALPHA, POWER, Paired, by_cluster
 
 # With fewer verdicts that are no ties a regression on two numbers says nothing.
 FEWEST_DECISIVE = 10
@@ -32,7 +32,11 @@ Row = tuple[float, float, float]
 
 
 def preference_at_equal_length(
-    wins: Sequence[float], longer: Sequence[float], seed: int = 0, resamples: int = 4000
+    wins: Sequence[float],
+    longer: Sequence[float],
+    seed: int = 0,
+    resamples: int = 4000,
+    clusters: Sequence[str] | None = None,
 ) -> Paired | None:
     """Compare two models by a judge's verdicts with the effect of length taken out.
 
@@ -44,6 +48,7 @@ def preference_at_equal_length(
         longer: Characters of the tuned answer minus those of the baseline's.
         seed: Of the random signs.
         resamples: Random sign changes.
+        clusters: Group of each example, when examples of a group resemble each other.
 
     Returns:
         `difference` is tuned minus baseline preference, 2 s(a) - 1; None when too few verdicts are
@@ -53,13 +58,15 @@ def preference_at_equal_length(
     (sign flips); L. E. Papke, J. Wooldridge, J. Applied Econometrics 11 (1996), 619-632 (variance)
     """
     n = len(wins)
-    if sum(win != 0.5 for win in wins) < FEWEST_DECISIVE:
+    groups = by_cluster(clusters or range(n))
+    if sum(any(wins[i] != 0.5 for i in group) for group in groups) < FEWEST_DECISIVE:
         return None
     scale = math.sqrt(sum(d * d for d in longer) / n) or 1.0
     rows = [(math.tanh(d / scale), win, 1.0) for d, win in zip(longer, wins, strict=True)]
     a, b = _fit([*rows, *PRIOR])
-    error = _error_of_level([*rows, *PRIOR], a, b)
-    reach = t_quantile(1 - ALPHA / 2, n - 2)
+    error = _error_of_level(rows, groups, a, b)
+    freedom = len(groups) - 2
+    reach = t_quantile(1 - ALPHA / 2, freedom)
     low, high = (2 * _logistic(a + sign * reach * error) - 1 for sign in (-1, 1))
     # How fast 2 s(a) - 1 grows with a.
     slope = 2 * _logistic(a) * (1 - _logistic(a))
@@ -71,9 +78,10 @@ def preference_at_equal_length(
         standard_error=slope * error,
         low=low,
         high=high,
-        p_value=sign_change_test(_contributions(rows), random.Random(seed), resamples),
-        minimum_detectable_effect=min(1.0, (reach + t_quantile(POWER, n - 2)) * slope * error),
-        method="logistic regression on the difference of lengths; sign changes",
+        p_value=sign_change_test(_contributions(rows, groups), random.Random(seed), resamples),
+        minimum_detectable_effect=min(1.0, (reach + t_quantile(POWER, freedom)) * slope * error),
+        method="logistic regression on the difference of lengths; sign changes"
+        + (f"; {len(groups)} clusters" if clusters else ""),
     )
 
 
@@ -106,21 +114,28 @@ def _information(rows: Sequence[Row], a: float, b: float) -> tuple[float, float,
     return aa, ab, bb
 
 
-def _error_of_level(rows: Sequence[Row], a: float, b: float) -> float:
-    """Return the standard error of a: information, squared residuals, information."""
-    aa, ab, bb = _information(rows, a, b)
+def _error_of_level(
+    rows: Sequence[Row], groups: Sequence[Sequence[int]], a: float, b: float
+) -> float:
+    """Return the standard error of a: information, squared residuals of groups, information."""
+    aa, ab, bb = _information([*rows, *PRIOR], a, b)
     determinant = aa * bb - ab * ab
-    # What a moves by when the verdict of an example does.
-    spread = sum(
-        w * ((bb - ab * x) / determinant * (y - _logistic(a + b * x))) ** 2 for x, y, w in rows
-    )
-    n = sum(w for *_, w in rows)
+
+    def moved(row: Row) -> float:
+        """Return what a moves by when the verdict of an example does."""
+        x, y, _ = row
+        return (bb - ab * x) / determinant * (y - _logistic(a + b * x))
+
+    spread = sum(sum(moved(rows[i]) for i in group) ** 2 for group in groups)
+    spread += sum(row[2] * moved(row) ** 2 for row in PRIOR)
+    n = len(groups) + sum(weight for *_, weight in PRIOR)
     return math.sqrt(spread * n / (n - 2))
 
 
-def _contributions(rows: Sequence[Row]) -> list[float]:
-    """Return each example's part in the score of a at a = 0, with b's influence taken out."""
+def _contributions(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> list[float]:
+    """Return each group's part in the score of a at a = 0, with b's influence taken out."""
     _, b = _fit([*rows, *PRIOR], level=False)
     _, ab, bb = _information(rows, 0.0, b)
     slope = ab / bb if bb else 0.0
-    return [(1 - slope * x) * (y - _logistic(b * x)) for x, y, _ in rows]
+    parts = [(1 - slope * x) * (y - _logistic(b * x)) for x, y, _ in rows]
+    return [sum(parts[i] for i in group) for group in groups]

@@ -7,7 +7,7 @@ from itertools import product
 from operator import mul
 
 from ft_tools.evaluation.distributions import normal_cdf, t_quantile
-from ft_tools.evaluation.paired import ALPHA, POWER, Paired
+from ft_tools.evaluation.paired import ALPHA, POWER, Paired, by_cluster
 
 # Up to this many differing examples all sign changes are counted, above it they are drawn.
 EXACT_SIGNS = 12
@@ -24,7 +24,8 @@ def compare_means(
 ) -> Paired:
     """Compare values that differ by any amount up to `scale`."""
     n = len(differences)
-    sums, sizes = _by_cluster(differences, clusters)
+    groups = by_cluster(clusters or range(n))
+    sums, sizes = [sum(differences[i] for i in group) for group in groups], list(map(len, groups))
     mean = sum(differences) / n
     error = clustered_error(sums, sizes)
     differing = [s for s in sums if s != 0]
@@ -59,20 +60,14 @@ def compare_means(
         p_value=sign_change_test(differing, chance, resamples),
         minimum_detectable_effect=reach * wide,
         method="sign changes; widest of bootstrap, t and skewness-corrected interval"
-        + (f"; {len(set(clusters))} clusters" if clusters else ""),
+        + (f"; {len(groups)} clusters" if clusters else ""),
     )
 
 
 def bootstrap_interval(
     sums: Sequence[float], sizes: Sequence[int], chance: random.Random, resamples: int
 ) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of a mean over clusters, widened for few of them.
-
-    Percentiles alone are too narrow by a factor sqrt((n - 1) / n) z / t; taking them further out
-    corrects that.
-
-    Source: T. Hesterberg, The American Statistician 69 (2015), 371-386, section 4.4
-    """
+    """Return the 95% bootstrap interval of a mean over clusters, widened for few of them."""
     n = len(sums)
     even = len(set(sizes)) == 1
     pairs = list(zip(sums, sizes, strict=True))
@@ -84,10 +79,21 @@ def bootstrap_interval(
         else:
             drawn = chance.choices(pairs, k=n)
             means.append(sum(s for s, _ in drawn) / sum(size for _, size in drawn))
-    means.sort()
+    return widened_percentiles(means, n)
+
+
+def widened_percentiles(drawn: Sequence[float], num_groups: int) -> tuple[float, float]:
+    """Return the limits of a 95% interval out of what was resampled from so many groups.
+
+    Percentiles alone are too narrow by a factor sqrt((n - 1) / n) z / t; taking them further out
+    corrects that.
+
+    Source: T. Hesterberg, The American Statistician 69 (2015), 371-386, section 4.4
+    """
+    n, ordered = num_groups, sorted(drawn)
     tail = normal_cdf(-math.sqrt(n / (n - 1)) * t_quantile(1 - ALPHA / 2, n - 1))
-    cut = min(int(tail * resamples), resamples - 1)
-    return means[cut], means[-1 - cut]
+    cut = int(tail * len(ordered))
+    return ordered[cut], ordered[-1 - cut]
 
 
 def sign_change_test(differences: Sequence[float], chance: random.Random, resamples: int) -> float:
@@ -162,16 +168,3 @@ def clustered_error(sums: Sequence[float], sizes: Sequence[int]) -> float:
     mean = sum(sums) / total
     spread = sum((s - size * mean) ** 2 for s, size in zip(sums, sizes, strict=True))
     return math.sqrt(groups / (groups - 1) * spread) / total if groups > 1 else math.inf
-
-
-def _by_cluster(
-    differences: Sequence[float], clusters: Sequence[str] | None
-) -> tuple[list[float], list[int]]:
-    if clusters is None:
-        return list(differences), [1] * len(differences)
-    sums: dict[str, float] = {}
-    sizes: dict[str, int] = {}
-    for difference, cluster in zip(differences, clusters, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + difference
-        sizes[cluster] = sizes.get(cluster, 0) + 1
-    return list(sums.values()), list(sizes.values())

@@ -35,6 +35,7 @@ METRICS: dict[str, Metric] = {
     for row in (
         Metric("json_valid", "fraction", "parses as JSON and has the reference's keys"),
         Metric("json_fields", "fraction", "values of the reference that are equal"),
+        Metric("json_schema", "fraction", "is JSON that the request's schema allows"),
         Metric("exact_match", "fraction", "equals the reference, but for case and spaces"),
         Metric("token_f1", "fraction", "overlap of words with the reference"),
         Metric("rouge1", "fraction", "ROUGE-1 F"),
@@ -139,14 +140,14 @@ def macro_f1(outputs: Sequence[str], references: Sequence[str]) -> float:
     >>> macro_f1(["a", "a", "b"], ["a", "b", "b"])
     0.6666666666666666
     """
-    wanted = [label(text) for text in references]
-    classes = sorted(set(wanted))
-    found = [label(text) for text in outputs]
-    scores = []
-    for one in classes:
-        right = sum(f == w == one for f, w in zip(found, wanted, strict=True))
-        total = found.count(one) + wanted.count(one)
-        scores.append(2 * right / total)
+    return macro_f1_of_labels(list(map(label, outputs)), list(map(label, references)))
+
+
+def macro_f1_of_labels(found: Sequence[str], wanted: Sequence[str]) -> float:
+    """Return macro F1 of texts that are class names already."""
+    right = Counter(f for f, w in zip(found, wanted, strict=True) if f == w)
+    counted, sizes = Counter(found), Counter(wanted)
+    scores = [2 * right[one] / (counted[one] + size) for one, size in sorted(sizes.items())]
     return sum(scores) / len(scores)
 
 

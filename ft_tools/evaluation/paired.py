@@ -4,7 +4,7 @@ Everything is paired: what counts is the difference on each example, not two sep
 Source: E. Miller, Adding Error Bars to Evals, https://arxiv.org/abs/2411.00640
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,3 +65,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
+
+
+def by_cluster(clusters: Iterable[Hashable]) -> list[list[int]]:
+    """Return the indices of the examples of each cluster.
+
+    >>> by_cluster(["a", "b", "a"])
+    [[0, 2], [1]]
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, cluster in enumerate(clusters):
+        groups.setdefault(cluster, []).append(i)
+    return list(groups.values())

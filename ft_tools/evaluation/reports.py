@@ -1,5 +1,6 @@
 """What evaluate takes, plans and reports."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,6 +16,7 @@ MetricName = Literal[
     "token_f1",
     "json_valid",
     "json_fields",
+    "json_schema",
     "regex",
     "perplexity",
     "classification",
@@ -43,6 +45,9 @@ class EvaluateRequest(Request):
     )
     regex: str | None = Field(
         None, max_length=500, description="Python pattern that a right output contains."
+    )
+    json_schema: str | None = Field(
+        None, description="File with the JSON Schema that a right output conforms to."
     )
     cluster_field: str | None = Field(
         None, description="Field of the dataset that groups examples of one source."
@@ -94,6 +99,15 @@ class EvaluateRequest(Request):
         None, description="plan_hash of the plan that was shown; without it nothing starts."
     )
 
+    @field_validator("regex")
+    @classmethod
+    def _pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"is no Python pattern: {error}") from error
+        return value
+
     @field_validator("judge_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
@@ -107,6 +121,10 @@ class EvaluateRequest(Request):
             raise ValueError("give `dataset`, a held-out JSONL file, or `lm_eval_tasks`")
         if ("regex" in self.metrics) != (self.regex is not None):
             raise ValueError('`regex` is the pattern of metrics=["regex"]; give both or neither')
+        if ("json_schema" in self.metrics) != (self.json_schema is not None):
+            raise ValueError(
+                '`json_schema` is the file of metrics=["json_schema"]; give both or neither'
+            )
         if "judge" in self.metrics and not (self.judge_url and self.judge_model):
             raise ValueError('metrics=["judge"] needs `judge_url` and `judge_model`')
         if self.accept_findings and not self.accept_reason.strip():
@@ -136,6 +154,10 @@ class EvaluatePlan(Report):
     dataset_sha256: str | None = None
     num_examples: int = Field(description="Held-out examples that are used.")
     metrics: dict[str, str] = Field(description="Metric -> why it was chosen.")
+    json_schema_sha256: str | None = None
+    arguments: dict[str, object] = Field(
+        default_factory=dict, description="What else was asked for that is not the default."
+    )
     rendering: Literal["chat", "plain"]
     max_new_tokens: int
     batch_size: int
@@ -181,6 +203,15 @@ class Comparison(Report):
     )
     verdict: Verdict
     method: str
+
+
+def change_of(row: Comparison) -> str:
+    """Return a change with its interval, as a sentence has it."""
+    return (
+        f"{row.baseline:.3g} -> {row.tuned:.3g} "
+        f"({row.difference:+.3g}, 95% interval [{row.ci_low:+.3g}, {row.ci_high:+.3g}], "
+        f"n={row.num_examples})"
+    )
 
 
 class OutputHealth(Report):

@@ -12,6 +12,7 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics import METRICS
 from ft_tools.evaluation.paired import Paired, holm, verdict
 from ft_tools.evaluation.reports import Comparison, OutputHealth, SampleLine
+from ft_tools.evaluation.schema import Conforms
 from ft_tools.evaluation.statistics import compare, compare_statistic
 
 NUM_SAMPLES = 5
@@ -49,6 +50,7 @@ def score(
     references: Sequence[str],
     *,
     pattern: str | None = None,
+    conforms: Conforms | None = None,
     rouge: Rouge | None = None,
 ) -> Scores:
     """Return every per-example measure that the chosen metrics stand for.
@@ -64,6 +66,8 @@ def score(
                 found[measure] = [function(o.text, reference) for o, reference in pairs]
     if "regex" in chosen and pattern is not None:
         found["regex"] = [float(re.search(pattern, o.text) is not None) for o in outputs]
+    if "json_schema" in chosen and conforms is not None:
+        found["json_schema"] = [float(conforms(o.text)) for o in outputs]
     if "rouge" in chosen and rouge is not None:
         rows = [rouge(o.text, reference) for o, reference in zip(outputs, references, strict=True)]
         found |= {name: [row[name] for row in rows] for name in MEASURES["rouge"]}
@@ -88,17 +92,19 @@ def compare_scores(before: Scores, after: Scores, settings: Settings) -> list[Co
 
 
 def compare_macro_f1(
-    before: Sequence[str], after: Sequence[str], references: Sequence[str], seed: int
+    before: Sequence[str], after: Sequence[str], references: Sequence[str], settings: Settings
 ) -> tuple[Paired, tuple[float, float]]:
     """Compare macro F1; returns the comparison and the two values."""
     wanted = [metrics.label(reference) for reference in references]
     found = [[metrics.label(text) for text in side] for side in (before, after)]
 
     def statistic(answers: Sequence[str], at: Sequence[int]) -> float:
-        return metrics.macro_f1(answers, [wanted[i] for i in at])
+        return metrics.macro_f1_of_labels(answers, [wanted[i] for i in at])
 
-    paired = compare_statistic(found[0], found[1], statistic, seed=seed)
-    values = [metrics.macro_f1(side, wanted) for side in found]
+    paired = compare_statistic(
+        found[0], found[1], statistic, clusters=settings.clusters, seed=settings.seed
+    )
+    values = [metrics.macro_f1_of_labels(side, wanted) for side in found]
     return paired, (values[0], values[1])
 
 

@@ -2,12 +2,18 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from itertools import chain
 from typing import TypeVar
 
-from ft_tools.evaluation.distributions import normal_quantile
-from ft_tools.evaluation.means import FEW_DIFFERENCES, compare_means
-from ft_tools.evaluation.paired import ALPHA, POWER, Paired
+from ft_tools.evaluation.distributions import normal_quantile, t_quantile
+from ft_tools.evaluation.means import (
+    FEW_DIFFERENCES,
+    compare_means,
+    t_interval,
+    widened_percentiles,
+)
+from ft_tools.evaluation.paired import ALPHA, POWER, Paired, by_cluster
 from ft_tools.evaluation.proportions import compare_proportions, tango_interval
 
 Answer = TypeVar("Answer")
@@ -53,51 +59,55 @@ def compare_statistic(
     after: Sequence[Answer],
     statistic: Callable[[Sequence[Answer], Sequence[int]], float],
     *,
+    clusters: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES // 4,
 ) -> Paired:
     """Compare a measure of a whole set, such as macro F1, which is no mean over examples.
 
     The interval resamples examples, in pairs; the p value swaps the two answers of examples at
-    random.
+    random. Examples of a cluster are drawn and swapped together.
 
     Args:
         before: An answer for each example.
         after: The same examples in the same order.
         statistic: Takes answers and the indices of their examples.
+        clusters: Group of each example, when examples of a group resemble each other.
         seed: Of the resampling.
         resamples: Bootstrap samples, and random swaps.
     """
     n, chance = len(before), random.Random(seed)
-    everything = range(n)
+    groups = by_cluster(clusters or range(n))
+    pairs = list(zip(before, after, strict=True))
 
-    def difference(first: Sequence[Answer], second: Sequence[Answer], at: Sequence[int]) -> float:
-        return statistic([second[i] for i in at], at) - statistic([first[i] for i in at], at)
+    def difference(swapped: Set[int], at: Sequence[int]) -> float:
+        first, second = ([pairs[i][side ^ (i in swapped)] for i in at] for side in (False, True))
+        return statistic(second, at) - statistic(first, at)
 
-    observed = difference(before, after, everything)
-    drawn = sorted(
-        difference(before, after, chance.choices(everything, k=n)) for _ in range(resamples)
-    )
-    differing = sum(a != b for a, b in zip(before, after, strict=True))
+    observed = difference(frozenset(), range(n))
+    drawn = [
+        difference(frozenset(), list(chain(*chance.choices(groups, k=len(groups)))))
+        for _ in range(resamples)
+    ]
     hits = 0
     for _ in range(resamples):
-        swap = chance.getrandbits(n) if n else 0
-        first = [
-            b if swap >> i & 1 else a for i, (a, b) in enumerate(zip(before, after, strict=True))
-        ]
-        second = [
-            a if swap >> i & 1 else b for i, (a, b) in enumerate(zip(before, after, strict=True))
-        ]
-        hits += abs(difference(first, second, everything)) >= abs(observed) - 1e-12
+        swapped = {i for group in groups if chance.getrandbits(1) for i in group}
+        hits += abs(difference(swapped, range(n))) >= abs(observed) - 1e-12
     middle = sum(drawn) / resamples
     error = math.sqrt(sum((d - middle) ** 2 for d in drawn) / max(1, resamples - 1))
-    low, high = drawn[int(0.025 * resamples)], drawn[-1 - int(0.025 * resamples)]
+    freedom = max(1, len(groups) - 1)
+    ends = (
+        widened_percentiles(drawn, max(2, len(groups))),
+        t_interval(observed, error, freedom),
+    )
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    differing = sum(any(pairs[i][0] != pairs[i][1] for i in group) for group in groups)
     if differing < FEW_DIFFERENCES:
         # As good as no difference was seen: the bound for a proportion is the honest one.
-        rare_low, rare_high = tango_interval(differing, differing, n)
+        rare_low, rare_high = tango_interval(differing, differing, len(groups))
         low, high = min(low, observed + rare_low), max(high, observed + rare_high)
         error = max(error, (rare_high - rare_low) / 2 / normal_quantile(1 - ALPHA / 2))
-    reach = normal_quantile(1 - ALPHA / 2) + normal_quantile(POWER)
+    reach = t_quantile(1 - ALPHA / 2, freedom) + t_quantile(POWER, freedom)
     return Paired(
         num_examples=n,
         num_better=0,
@@ -108,5 +118,6 @@ def compare_statistic(
         high=high,
         p_value=(hits + 1) / (resamples + 1),
         minimum_detectable_effect=reach * error,
-        method="swapped answers; bootstrap interval",
+        method="swapped answers; wider of bootstrap and t interval"
+        + (f"; {len(groups)} clusters" if clusters else ""),
     )

@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
 
+from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude, metrics
 from ft_tools.evaluation.contamination import answer_grams
@@ -70,8 +71,11 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
     """Read the held-out file that was planned.
 
     Raises:
-        PlanChanged: It is another file now.
+        PlanChanged: It is another file now, or the JSON Schema is.
     """
+    schema = request.json_schema
+    if schema and sha256(workspace.existing(schema)) != plan.json_schema_sha256:
+        raise PlanChanged(f"{schema} changed since the plan was confirmed; call evaluate again")
     if plan.dataset is None:
         return []
     path = Path(plan.dataset)

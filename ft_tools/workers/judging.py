@@ -65,15 +65,12 @@ def _measured(job: Job, done: Mapping[int, Judged], longer: list[int]) -> Measur
         return {}
     order = sorted(done)
     wins = [done[i].score for i in order]
-    clusters = job.settings.clusters
-    paired = compare(
-        [1 - win for win in wins],
-        wins,
-        clusters=[clusters[i] for i in order] if clusters else None,
-        seed=job.request.seed,
-    )
+    known = job.settings.clusters
+    clusters = [known[i] for i in order] if known else None
+    seed = job.request.seed
+    paired = compare([1 - win for win in wins], wins, clusters=clusters, seed=seed)
     found: Measured = {"judge": (paired, (1 - fmean(wins), fmean(wins)))}
-    equal = preference_at_equal_length(wins, [longer[i] for i in order], job.request.seed)
+    equal = preference_at_equal_length(wins, [longer[i] for i in order], seed, clusters=clusters)
     if equal is not None:
         preferred = (1 + equal.difference) / 2
         found["judge_equal_length"] = (equal, (1 - preferred, preferred))

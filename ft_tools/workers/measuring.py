@@ -10,12 +10,14 @@ from statistics import fmean
 
 from rouge_score import rouge_scorer
 
+from ft_tools import workspace
 from ft_tools.evaluation import metrics
 from ft_tools.evaluation.choose import is_latin
 from ft_tools.evaluation.general import NEW_TOKENS, general_prompts, general_texts
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.paired import Paired
 from ft_tools.evaluation.reports import Comparison
+from ft_tools.evaluation.schema import read_schema
 from ft_tools.evaluation.scoring import (
     Answered,
     Rouge,
@@ -87,8 +89,11 @@ def compare_held_out(
     references = [example.reference for example in job.examples]
     chosen = list(job.plan.metrics)
     rouge = rouge_function(references) if "rouge" in chosen else None
+    schema = job.request.json_schema
+    conforms = read_schema(workspace.existing(schema)) if schema else None
+    pattern = job.request.regex
     before, after = (
-        score(chosen, answers[side], references, pattern=job.request.regex, rouge=rouge)
+        score(chosen, answers[side], references, pattern=pattern, conforms=conforms, rouge=rouge)
         for side in SIDES
     )
     if "perplexity" in chosen:
@@ -107,7 +112,7 @@ def compare_held_out(
         means[name] = (fmean(before[name]), fmean(after[name]))
     if "classification" in chosen:
         texts = [[answer.text for answer in answers[side]] for side in SIDES]
-        paired, values = compare_macro_f1(texts[0], texts[1], references, settings.seed)
+        paired, values = compare_macro_f1(texts[0], texts[1], references, settings)
         found["macro_f1"], means["macro_f1"] = paired, values
     if "judge" in chosen:
         judged = judge_answers(job, answers)

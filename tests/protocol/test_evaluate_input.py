@@ -17,6 +17,21 @@ CASES = {
         ["open.jsonl:2", "no reference", "wanted answer"],
     ),
     "an unknown metric": ({"metrics": ["bleurt"]}, 2, ["bleurt", "exact_match", "rouge"]),
+    "a pattern that is none": (
+        {"metrics": ["regex"], "regex": "(\\d+"},
+        2,
+        ["regex", "no Python pattern", "unterminated"],
+    ),
+    "a schema that is none": (
+        {"metrics": ["json_schema"], "json_schema": "broken.json"},
+        2,
+        ["broken.json", "no JSON Schema: see $.type"],
+    ),
+    "a schema that is elsewhere": (
+        {"metrics": ["json_schema"], "json_schema": "elsewhere.json"},
+        2,
+        ["https://example.org/order.json", "$defs"],
+    ),
     "a judge that is not named": ({"metrics": ["judge"]}, 2, ["judge_url", "judge_model"]),
     "a missing model": ({"model": "owner/missing"}, 6, ["owner/missing", "HF_HUB_OFFLINE"]),
     "a folder without weights": ({"model": "pickled"}, 2, ["pickled", "safetensors"]),
@@ -46,6 +61,9 @@ def wrong(prepared, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(workspace / "hub"))
     good = (workspace / "heldout.jsonl").read_text()
     (workspace / "open.jsonl").write_text(good + '{"prompt": "Where is my parcel?"}\n')
+    elsewhere = {"properties": {"order": {"$ref": "https://example.org/order.json"}}}
+    (workspace / "elsewhere.json").write_text(json.dumps(elsewhere))
+    (workspace / "broken.json").write_text('{"type": "objekt"}')
     (workspace / "pickled").mkdir()
     (workspace / "pickled" / "config.json").write_text(json.dumps(CONFIG))
     (workspace / "small.gguf").write_bytes(b"GGUF")
@@ -113,3 +131,31 @@ async def test_models_with_other_templates_and_tokens_are_explained(client, wron
     warnings = " ".join(result.structured_content["warnings"])
     assert "the chat templates differ: both models get prompts in the tuned one's" in warnings
     assert "the tokenizers differ: perplexity is compared as bits per byte" in warnings
+
+
+@pytest.mark.parametrize("more", [[], ["--yes", "--detach"]], ids=["no --yes", "detached"])
+def test_a_gate_that_could_not_be_checked_does_not_pass(wrong, capsys, more):
+    argv = ["evaluate", "model", "--dataset", "heldout.jsonl", "--require", "improved:exact_match"]
+    assert cli.run([*argv, *more]) == 2
+    assert "give --yes with it" in capsys.readouterr().err
+    assert not list((wrong / "runs").glob("evaluate-*"))
+
+
+def test_a_requirement_that_cannot_be_read_stops_before_anything_starts(wrong, capsys):
+    argv = ["evaluate", "model", "--dataset", "heldout.jsonl", "--yes", "--require", "better:rouge"]
+    assert cli.run(argv) == 2
+    assert "allowed: improved:METRIC" in capsys.readouterr().err
+    assert not list((wrong / "runs").glob("evaluate-*"))
+
+
+@pytest.mark.anyio
+async def test_where_the_texts_go_is_in_the_plan_and_part_of_what_is_confirmed(client, wrong):
+    asked = ASKED | {"metrics": ["judge"], "judge_model": "m", "judge_max_calls": 40}
+    plans = []
+    for url in ("https://one.example/v1", "https://other.example/v1"):
+        result = await client.call_tool("evaluate", asked | {"judge_url": url})
+        plans.append(result.structured_content)
+        assert plans[-1]["plan"]["arguments"]["judge_url"] == url
+        sent = f"both outputs are sent to {url}, in at most 40 calls"
+        assert any(sent in line for line in plans[-1]["warnings"])
+    assert plans[0]["plan_hash"] != plans[1]["plan_hash"]

@@ -6,7 +6,6 @@ import pytest
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.conclude import (
-    gate,
     model_card,
     next_steps,
     notes_that_hold,
@@ -14,6 +13,7 @@ from ft_tools.evaluation.conclude import (
     summarise,
 )
 from ft_tools.evaluation.document import Sample, document, marked
+from ft_tools.evaluation.gate import gate, read_requirement
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.evaluation.scoring import Settings, changed_lines, compare_scores
@@ -100,20 +100,38 @@ def test_a_model_alone_makes_no_claim():
     assert next_steps(one, 0.1)[0].tool == "recommend_approach"
 
 
+def passes(report, *requirements):
+    return gate(report, [read_requirement(text) for text in requirements])
+
+
 def test_the_gate_opens_for_what_is_shown_and_only_that(better, worse, few):
-    assert gate(better, ["improved:json_valid", "not_regressed", "at_least:json_valid:0.9"]) == []
-    assert len(gate(worse, ["improved:json_valid", "not_regressed"])) == 2
-    assert len(gate(few, ["improved:json_valid"])) == 1
-    assert gate(few, ["not_regressed:json_valid", "at_most:json_valid:1"]) == []
-    assert "at_least:json_valid:0.5" in gate(worse, ["at_least:json_valid:0.5"])[0]
+    assert passes(better, "improved:json_valid", "not_regressed", "at_least:json_valid:0.9") == []
+    assert len(passes(worse, "improved:json_valid", "not_regressed")) == 2
+    assert len(passes(few, "improved:json_valid")) == 1
+    assert passes(few, "not_regressed:json_valid", "at_most:json_valid:1") == []
+    assert "at_least:json_valid:0.5" in passes(worse, "at_least:json_valid:0.5")[0]
+
+
+def test_a_requirement_of_every_measure_names_those_that_fell():
+    general = ({"refusals": [1.0] * 60}, {"refusals": [0.0] * 60})
+    fell = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
+    (line,) = passes(fell, "not_regressed")
+    assert line.startswith("not_regressed: refusals regressed, 1 -> 0")
 
 
 @pytest.mark.parametrize(
-    "requirement", ["improved:rougeL", "better:json_valid", "at_least:json_valid:x", "improved"]
-)
-def test_a_requirement_that_cannot_be_read_names_what_is_allowed(better, requirement):
-    with pytest.raises(BadInput, match=r"taken: general_questions, json_valid|allowed: improved"):
-        gate(better, [requirement])
+    "requirement",
+    ["better:json_valid", "at_least:json_valid:x", "at_least:json_valid", "at_most:0.3",
+     "at_least:json_valid:nan", "improved", ""],
+)  # fmt: skip
+def test_a_requirement_that_cannot_be_read_names_what_is_allowed(requirement):
+    with pytest.raises(BadInput, match="allowed: improved:METRIC"):
+        read_requirement(requirement)
+
+
+def test_a_measure_that_was_not_taken_is_named_with_those_that_were(better):
+    with pytest.raises(BadInput, match=r"'rougeL'; taken: general_questions, json_valid"):
+        passes(better, "improved:rouge")
 
 
 def test_the_page_shows_the_worst_regression_first_and_escapes_every_text(better):

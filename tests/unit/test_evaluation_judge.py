@@ -177,6 +177,20 @@ def test_swapping_the_models_turns_the_sign_and_nothing_else():
     assert other.p_value == one.p_value
 
 
+def test_verdicts_of_groups_that_agree_are_as_uncertain_as_the_groups_alone():
+    wins, longer = judged_by_length(40, 0.8, 1.0, 30, random.Random(8))
+    alone = preference_at_equal_length(wins, longer)
+    repeated = [[value for value in values for _ in range(5)] for values in (wins, longer)]
+    clusters = [str(i // 5) for i in range(200)]
+    grouped = preference_at_equal_length(*repeated, clusters=clusters)
+    ungrouped = preference_at_equal_length(*repeated)
+    assert grouped.difference == pytest.approx(alone.difference, abs=0.05)
+    assert grouped.standard_error == pytest.approx(alone.standard_error, rel=0.15)
+    assert grouped.p_value == pytest.approx(alone.p_value, abs=0.02)
+    assert grouped.standard_error > 1.8 * ungrouped.standard_error
+    assert preference_at_equal_length(*repeated, clusters=["one"] * 200) is None
+
+
 def test_all_wins_on_all_lengths_stay_finite_and_few_verdicts_say_nothing():
     equal = preference_at_equal_length([1.0] * 30, [10.0 * i - 150 for i in range(30)])
     assert 0 < equal.low < equal.difference < equal.high <= 1

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from ft_tools.errors import BadInput
 from ft_tools.evaluation.choose import choose_metrics, is_latin
 from ft_tools.evaluation.general import KINDS, general_prompts, general_texts
 from ft_tools.evaluation.metrics import (
@@ -21,6 +22,7 @@ from ft_tools.evaluation.metrics import (
     tool_call,
     words,
 )
+from ft_tools.evaluation.schema import read_schema
 from ft_tools.evaluation.scoring import Answered, health, score
 
 WANTED = '{"category": "refund", "order": 17, "urgent": true}'
@@ -50,6 +52,53 @@ def test_json_counts_only_when_a_program_could_use_it(output, valid, fields):
 def test_nested_json_is_compared_leaf_by_leaf():
     wanted = '{"a": {"b": [1, {"c": null}]}, "d": "x"}'
     assert json_fields('{"a": {"b": [1, {"c": null}]}, "d": "y"}', wanted) == pytest.approx(2 / 3)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"category": {"$ref": "#/$defs/category"}, "order": {"type": "integer"}},
+    "required": ["category"],
+    "additionalProperties": False,
+    "$defs": {"category": {"enum": ["refund", "delivery"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("output", "conforms"),
+    [
+        ('{"category": "refund", "order": 17}', True),
+        ('{"category": "delivery"}', True),
+        ('{"category": "complaint"}', False),
+        ('{"category": "refund", "order": "17"}', False),
+        ('{"category": "refund", "more": 1}', False),
+        ('{"order": 17}', False),
+        ('Sure! {"category": "refund"}', False),
+        ('{"category": "refund"', False),
+        ("", False),
+        ("[" * 900 + "]" * 900, False),
+    ],
+)
+def test_an_output_conforms_to_the_whole_schema_or_does_not(tmp_path, output, conforms):
+    path = tmp_path / "ticket.json"
+    path.write_text(json.dumps(SCHEMA))
+    assert read_schema(path)(output) is conforms
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ('{"type": "objekt"}', r"no JSON Schema: see \$\.type"),
+        ("{", "not JSON"),
+        ('{"$ref": "#/$defs/missing"}', "'#/\\$defs/missing', which is not in it"),
+        ('{"items": [{"$ref": "file:///etc/passwd"}]}', "no JSON Schema: see|file:///etc/passwd"),
+        ('{"anyOf": [{"$ref": "http://127.0.0.1:9/x"}]}', "127.0.0.1:9/x'.*defs"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_refused_and_nothing_is_fetched(tmp_path, schema, said):
+    path = tmp_path / "schema.json"
+    path.write_text(schema)
+    with pytest.raises(BadInput, match=said):
+        read_schema(path)
 
 
 def test_exact_match_is_scikit_learns_accuracy_of_lower_case_texts():

@@ -20,10 +20,13 @@ from ft_tools.evaluation.means import (
     skewed_interval,
     t_interval,
 )
+from ft_tools.evaluation.metrics import macro_f1_of_labels
 from ft_tools.evaluation.paired import holm, verdict
 from ft_tools.evaluation.proportions import detectable_effect, examples_needed, tango_interval
-from ft_tools.evaluation.scoring import compare_macro_f1
-from ft_tools.evaluation.statistics import compare
+from ft_tools.evaluation.scoring import Settings, compare_macro_f1
+from ft_tools.evaluation.statistics import compare, compare_statistic
+
+SETTINGS = Settings(seed=0, smallest_effect=0.1)
 
 
 def judged(paired, smallest_effect=0.1, higher_is_better=True):
@@ -182,7 +185,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 def test_macro_f1_of_the_same_answers_does_not_change():
     answers = ["a", "b", "a", "c"] * 20
-    paired, values = compare_macro_f1(answers, answers, ["a", "b", "b", "c"] * 20, 0)
+    paired, values = compare_macro_f1(answers, answers, ["a", "b", "b", "c"] * 20, SETTINGS)
     assert paired.difference == 0.0
     assert paired.p_value == 1.0
     assert values[0] == values[1]
@@ -191,10 +194,27 @@ def test_macro_f1_of_the_same_answers_does_not_change():
 
 def test_macro_f1_that_doubles_is_a_claim():
     references = ["a", "b", "c"] * 30
-    paired, (before, after) = compare_macro_f1(["a"] * 90, references, references, 0)
+    paired, (before, after) = compare_macro_f1(["a"] * 90, references, references, SETTINGS)
     assert after == 1.0
     assert before < 0.2
     assert judged(paired) == "improved"
+
+
+def test_macro_f1_of_groups_that_agree_is_as_uncertain_as_the_groups_alone():
+    chance = random.Random(4)
+    references = [chance.choice("abc") for _ in range(30)]
+    before, after = ([chance.choice("abc") for _ in range(30)] for _ in range(2))
+    alone, _ = compare_macro_f1(before, after, references, SETTINGS)
+
+    def five_times(texts):
+        return [text for text in texts for _ in range(5)]
+
+    repeated = [five_times(texts) for texts in (before, after, references)]
+    clusters = [str(i // 5) for i in range(150)]
+    grouped, _ = compare_macro_f1(*repeated, Settings(0, 0.1, clusters=clusters))
+    assert (grouped.low, grouped.high, grouped.p_value) == (alone.low, alone.high, alone.p_value)
+    ungrouped, _ = compare_macro_f1(*repeated, SETTINGS)
+    assert grouped.high - grouped.low > 1.8 * (ungrouped.high - ungrouped.low)
 
 
 # Coverage of 2,000 simulated experiments has a standard error of 0.5 percentage points.
@@ -229,6 +249,50 @@ def test_continuous_intervals_cover_and_false_claims_are_rare(name, n):
         improved += judged(paired) == "improved"
     assert 0.93 <= covered / 2000 <= 0.975
     assert improved / 2000 <= 0.05
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("n", "sizes"), [(60, (5, 3, 2)), (100, (16, 3, 1))])
+def test_intervals_of_macro_f1_cover_and_false_claims_are_rare(n, sizes):
+    """Two models that are right equally often; of the second case's classes one is rare."""
+    chance = random.Random(9)
+    covered = improved = 0
+    for seed in range(2000):
+        wanted = chance.choices("abc", sizes, k=n)
+        before, after = (
+            [one if chance.random() < 0.7 else chance.choice("abc") for one in wanted]
+            for _ in range(2)
+        )
+
+        def statistic(answers, at, wanted=wanted):
+            return macro_f1_of_labels(answers, [wanted[i] for i in at])
+
+        paired = compare_statistic(before, after, statistic, seed=seed, resamples=150)
+        covered += paired.low <= 0 <= paired.high
+        improved += judged(paired) == "improved"
+    assert 0.93 <= covered / 2000 <= 0.98
+    assert improved / 2000 <= 0.05
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_groups_of_examples_are_covered_when_they_are_named_and_only_then(grouped):
+    """Twelve customers with five examples each, whose gains go up and down together."""
+    chance = random.Random(5)
+    clusters = [str(i // 5) for i in range(60)]
+    covered = improved = 0
+    for seed in range(2000):
+        levels = [chance.gauss(0, 0.15) for _ in range(12)]
+        after = [level + chance.gauss(0, 0.15) for level in levels for _ in range(5)]
+        named = clusters if grouped else None
+        paired = compare([0.0] * 60, after, clusters=named, seed=seed, resamples=100)
+        covered += paired.low <= 0 <= paired.high
+        improved += judged(paired) == "improved"
+    if grouped:
+        assert 0.93 <= covered / 2000 <= 0.975
+        assert improved / 2000 <= 0.05
+    else:
+        assert covered / 2000 < 0.8
+        assert improved / 2000 > 0.07
 
 
 def test_students_interval_alone_would_miss_skewed_values():

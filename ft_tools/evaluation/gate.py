@@ -1,0 +1,87 @@
+"""What a pipeline requires of an evaluation: read it before the run, hold the report to it after.
+
+`improved:METRIC`, `not_regressed:METRIC`, `at_least:METRIC:VALUE`, `at_most:METRIC:VALUE`, and
+`not_regressed`, which asks it of every measure, general ability included.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ft_tools.errors import BadInput
+from ft_tools.evaluation.reports import Comparison, EvaluationReport, change_of
+
+# A metric of the request -> the measure that stands for it.
+NAMES = {"perplexity": "log_perplexity", "rouge": "rougeL", "classification": "accuracy"}
+VERDICTS = {"improved", "not_regressed"}
+BOUNDS = {"at_least", "at_most"}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One condition; `metric` is empty for all of them, `value` is the bound where there is one."""
+
+    text: str
+    rule: str
+    metric: str
+    value: float = 0.0
+
+
+def read_requirement(text: str) -> Requirement:
+    """Read a requirement.
+
+    Raises:
+        BadInput: It has none of the allowed forms.
+
+    >>> read_requirement("at_least:rouge:0.4")
+    Requirement(text='at_least:rouge:0.4', rule='at_least', metric='rougeL', value=0.4)
+    """
+    rule, _, rest = text.partition(":")
+    # A task of lm-eval may have colons in its name; a bound is what follows the last one.
+    metric, _, bound = rest.rpartition(":") if rule in BOUNDS else (rest, "", "")
+    try:
+        value = float(bound or 0)
+    except ValueError:
+        value = float("nan")
+    complete = (metric and bound) if rule in BOUNDS else (metric or rule == "not_regressed")
+    if rule not in VERDICTS | BOUNDS or not complete or value != value:
+        raise BadInput(
+            f"requirement {text!r} cannot be read; allowed: improved:METRIC, "
+            "not_regressed[:METRIC], at_least:METRIC:VALUE, at_most:METRIC:VALUE"
+        )
+    return Requirement(text, rule, NAMES.get(metric, metric), value)
+
+
+def gate(report: EvaluationReport, requirements: Sequence[Requirement]) -> list[str]:
+    """Check what a pipeline requires.
+
+    Returns:
+        A line for each requirement that is not met; empty when the gate is open.
+
+    Raises:
+        BadInput: A requirement names a measure that was not taken.
+    """
+    rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
+    return [
+        f"{one.text}: {row.metric} {row.verdict.replace('_', ' ')}, {change_of(row)}"
+        for one in requirements
+        for row in _asked(one, rows)
+        if not _holds(one, row)
+    ]
+
+
+def _asked(one: Requirement, rows: Mapping[str, Comparison]) -> list[Comparison]:
+    if not one.metric:
+        return list(rows.values())
+    if one.metric not in rows:
+        known = ", ".join(sorted(rows)) or "none"
+        raise BadInput(f"requirement {one.text!r}: no measure {one.metric!r}; taken: {known}")
+    return [rows[one.metric]]
+
+
+def _holds(one: Requirement, row: Comparison) -> bool:
+    return {
+        "improved": row.verdict == "improved",
+        "not_regressed": row.verdict != "regressed",
+        "at_least": row.tuned >= one.value,
+        "at_most": row.tuned <= one.value,
+    }[one.rule]
