@@ -1,8 +1,9 @@
 """Record step times of real runs of a tiny model, for the test of the estimated time left (P24).
 
-`python -m tests.tiny.recording OUT [NUM]`: each run differs in task, batch, evaluations, saves, and
-in what disturbs it: nothing, another busy process for a while, or a stop of some tenths of a second. OUT gets
-a list of `{"about": .., "seconds": [..]}`, seconds of each step from the start of the phase.
+`python -m tests.tiny.recording OUT [NUM]`, on an idle machine: each run differs in task, batch,
+evaluations, saves, and in what disturbs it: nothing, another busy process for a while, or a stop
+of some tenths of a second. OUT gets a list of `{"about": .., "seconds": [..]}`, the time of each
+step since the start of the phase.
 """
 
 import json
@@ -49,17 +50,17 @@ def uneven(rows, dice):
 def request_of(number, dice):
     """Return a request, and what is special about it."""
     is_dpo = number % 5 == 4
-    steps = dice.randint(120, 300)
+    steps = dice.randint(80, 160)
     training = {
         **QUICK,
         "max_steps": steps,
         "per_device_train_batch_size": dice.choice([1, 2, 4]),
         "gradient_accumulation_steps": dice.choice([1, 1, 2]),
         "learning_rate": 1e-5,
-        "save_steps": max(2, steps // dice.choice([3, 5, 10, 20])),
+        "save_steps": max(2, steps // dice.choice([3, 5, 8])),
         "max_length": 64,
     }
-    parts = {"model": "tiny-llama", "training": training, "accept_reason": "a recording"}
+    parts = {"model": "tiny-llama", "training": training, "accept_reason": "a test", "samples": 0}
     parts["accept_findings"] = ["validation_unwatched", "no_quality_filter"]
     if number % 2 == 0 and not is_dpo:
         training["eval_steps"] = training["save_steps"] = max(2, steps // dice.choice([5, 8, 10]))
@@ -114,9 +115,11 @@ def main(out, number):
         write_jsonl(root / "train.jsonl", uneven(conversations(60), dice))
         write_jsonl(root / "held_out.jsonl", conversations(30, first=100))
         write_jsonl(root / "pairs.jsonl", pairs(60))
-        traces = [recorded(i, dice) for i in range(number)]
-    lines = ",\n".join(json.dumps(trace) for trace in traces)
-    Path(out).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        traces = []
+        for i in range(number):
+            traces.append(json.dumps(recorded(i, dice)))
+            lines = ",\n".join(traces)
+            Path(out).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""P24: the estimated time left is a range, and recorded runs end inside it."""
+
+import json
+import statistics
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from ft_tools.runs.eta import MAX_BUCKETS, Pace
+
+# Step times of real runs of a tiny model, recorded by tests/tiny/recording.py.
+TRACES = json.loads((Path(__file__).parent / "eta_traces.json").read_text(encoding="utf-8"))
+ASKED_AT = 0.25
+"""Fraction of the run at which the estimate is judged."""
+
+
+def at_a_quarter(seconds):
+    """Return the estimate when a quarter of the steps is done, and the true time left."""
+    done = int(len(seconds) * ASKED_AT)
+    pace = Pace()
+    for before, after in pairwise(seconds[:done]):
+        pace.add(after - before)
+    return pace.left(len(seconds) - done), seconds[-1] - seconds[done - 1]
+
+
+def test_recorded_runs_end_in_the_range_that_was_shown_at_a_quarter(record_property):
+    judged = [at_a_quarter(trace["seconds"]) for trace in TRACES]
+    inside = statistics.fmean(left.low <= true <= left.high for left, true in judged)
+    error = statistics.median(abs(left.likely - true) / true for left, true in judged)
+    width = statistics.median((left.high - left.low) / left.likely for left, _ in judged)
+    record_property("inside", inside)
+    record_property("median_error", error)
+    record_property("median_width", width)
+    assert len(TRACES) == 50
+    assert inside >= 0.9
+    assert error <= 0.1
+    # A range that is wide enough for everything says nothing.
+    assert width <= 0.6
+
+
+def test_the_first_steps_alone_would_not_pass():
+    """The negative control: the mean of all steps with the warm-up, as many progress bars have."""
+    errors = []
+    for trace in TRACES:
+        seconds = trace["seconds"]
+        done = 2
+        guess = seconds[done - 1] / done * (len(seconds) - done)
+        errors.append(abs(guess - (seconds[-1] - seconds[done - 1])) / (seconds[-1] - seconds[1]))
+    assert statistics.median(errors) > 0.1
+
+
+def test_even_steps_give_the_least_range():
+    pace = Pace()
+    for _ in range(40):
+        pace.add(2.0)
+    left = pace.left(10)
+    assert left.likely == 20.0
+    assert left.high - left.likely == pytest.approx(left.likely - left.low)
+    assert left.high == pytest.approx(20.0 * 1.08)
+
+
+def test_uneven_steps_give_a_wider_one_and_nothing_left_gives_none():
+    pace = Pace()
+    for number in range(40):
+        pace.add(2.0 if number % 8 else 10.0)
+    left = pace.left(40)
+    assert left.likely == 120.0
+    assert left.high > 120.0 * 1.2
+    assert 0.0 <= left.low < 120.0 * 0.8
+    assert pace.left(0) == (0.0, 0.0, 0.0)
+
+
+def test_a_long_run_is_remembered_in_few_buckets_and_forgets_no_second():
+    pace = Pace()
+    for _ in range(100_000):
+        pace.add(0.5)
+    assert len(pace._buckets) < MAX_BUCKETS
+    assert pace.left(2).likely == 1.0
+    assert sum(pace._buckets) + pace._open == pytest.approx(50_000)
