@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.tiny.evaluating import TOWNS, writer_of
 from tests.tiny.measuring_gguf import require_converter, require_smollm2
 
 CHAT_TEMPLATE = (
@@ -38,6 +39,26 @@ def tiny_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     make_tokenizer().save_pretrained(folder)
     make_llama().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taught_model(tiny_model, tmp_path_factory):
+    """Train the tiny model for a few seconds, so that there is something to damage."""
+    folder = tmp_path_factory.mktemp("models") / "taught"
+    shutil.copytree(tiny_model, folder)
+    writer = writer_of(folder)
+    texts = [f"Where is my parcel number {i}? It is in {TOWNS[i % 4]}." for i in range(16)]
+    ids = torch.tensor([writer.encode(text)[:16] for text in texts])
+    optimizer = torch.optim.AdamW(writer.model.parameters(), lr=3e-3)
+    writer.model.train()
+    for _ in range(25):
+        loss = writer.model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(loss) < 2.0
+    writer.model.save_pretrained(folder)
     return folder
 
 

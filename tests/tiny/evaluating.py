@@ -1,0 +1,107 @@
+"""What the tests of evaluations share: held-out files, and a run in this process."""
+
+import json
+import shutil
+import time
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.evaluation.reports import EvaluateRequest, ModelPlan
+from ft_tools.runs import directory
+from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.session import Session
+from ft_tools.workers import evaluation as worker
+from ft_tools.workers.generation import load
+
+RUN_ID = "evaluate-0123456789abcdef"
+TOWNS = ["Oslo", "Bergen", "Narvik", "Molde"]
+
+
+def rows(count):
+    return [
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": f"Where is my parcel number {i}?" + " Please." * (i % 7),
+                },
+                {"role": "assistant", "content": f"It is in {TOWNS[i % 4]}."},
+            ]
+        }
+        for i in range(count)
+    ]
+
+
+def write(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def plan_of(folder, adapter=None):
+    kind = "adapter" if adapter else "folder"
+    return ModelPlan(
+        name="m",
+        kind=kind,
+        load_from=str(folder),
+        adapter=adapter and str(adapter),
+        files_sha256="",
+    )
+
+
+def writer_of(folder):
+    return load(plan_of(folder), torch.float32)
+
+
+def damage(folder, into, noise):
+    """Save a model with noise in its weights, as many times their spread."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * weight.std() * noise)
+    model.save_pretrained(into)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(into)
+
+
+def planned_here(workspace, request):
+    """Plan as a caller would, and make the run's directory without a process for it."""
+    launch = evaluate(request)
+    run_dir = workspace / "runs" / RUN_ID
+    if not run_dir.exists():
+        run_dir.mkdir(parents=True)
+        info = RunInfo(run_id=run_dir.name, kind="evaluate", created_at=time.time())
+        (run_dir / "run.json").write_text(info.model_dump_json())
+        (run_dir / "request.json").write_text(request.model_dump_json())
+        (run_dir / "plan.json").write_text(json.dumps(launch.plan))
+        directory.write_status(run_dir, Status(state="running"))
+    return run_dir
+
+
+def run_here(workspace, request):
+    """Plan as a caller would, then work in this process instead of a new one."""
+    run_dir = planned_here(workspace, request)
+    return run_dir, worker.work(Session(run_dir))
+
+
+def by_metric(comparisons):
+    return {row.metric: row for row in comparisons}
+
+
+def answered_beforehand(workspace, taught_model, references, texts, **arguments):
+    """Make a run whose outputs are there already, as a resumed one's are."""
+    shutil.copytree(taught_model, workspace / "a")
+    asked = [{"prompt": f"Question {i}", "completion": one} for i, one in enumerate(references)]
+    write(workspace / "held.jsonl", asked)
+    request = EvaluateRequest(
+        model="a", baseline="a", dataset="held.jsonl", general_ability=False, **arguments
+    )
+    run_dir = planned_here(workspace, request)
+    rows = [
+        {"set": "held_out", "side": side, "line": line, "text": text, "num_tokens": 5,
+         "finished": True, "seconds": 0.1}
+        for side in ("baseline", "tuned")
+        for line, text in enumerate(texts[side], 1)
+    ]  # fmt: skip
+    write(run_dir / "outputs.jsonl", rows)
+    return run_dir

@@ -1,0 +1,128 @@
+"""A judge over HTTP, from the plan to the report, and when it goes down."""
+
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from ft_tools.evaluation import judge as judge_module
+from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.runs import directory
+from ft_tools.runs.session import Session
+from ft_tools.runs.session import _run as session_run
+from ft_tools.runs.stop import ResumeRequest, resume_run
+from ft_tools.workers import evaluation as worker
+from tests.tiny.evaluating import answered_beforehand, rows, write
+from tests.tiny.measuring_gguf import wait
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+class FailingJudge(BaseHTTPRequestHandler):
+    """A judge that prefers the longer answer, until its calls are used up; then it is down."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.calls += 1
+        if self.server.calls > self.server.good_calls:
+            self.send_response(self.server.then)
+            self.end_headers()
+            return
+        pair = json.loads(body["messages"][0]["content"].split("\n")[2])
+        better = "A" if len(pair["answer_A"]) > len(pair["answer_B"]) else "B"
+        reply = {"choices": [{"message": {"content": json.dumps({"better": better})}}]}
+        payload = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def judge():
+    server = HTTPServer(("127.0.0.1", 0), FailingJudge)
+    server.calls, server.good_calls, server.then = 0, 8, 503
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    server.url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_judge_that_goes_down_loses_nothing_and_a_resumed_run_asks_only_the_rest(
+    workspace, taught_model, judge, monkeypatch
+):
+    monkeypatch.setattr(judge_module, "RETRY_SECONDS", (0.0, 0.0, 0.0))
+    texts = {"baseline": ["short"] * 20, "tuned": ["rather a longer answer"] * 20}
+    run_dir = answered_beforehand(
+        workspace, taught_model, [f"It is {i}" for i in range(20)], texts,
+        metrics=["exact_match", "judge"], judge_model="m", judge_url=judge.url,
+    )  # fmt: skip
+    outputs = (run_dir / "outputs.jsonl").read_bytes()
+    assert session_run(Session(run_dir), worker.work) == 1
+    status = directory.read_status(run_dir)
+    assert (status.state, status.error.code) == ("failed", "judge_unavailable")
+    assert "judged 4 of 20" in status.error.message
+    assert "HTTP status 503, 4 calls" in status.error.message
+    assert "resume_run" in status.error.message
+    assert judge.calls == 8 + 4
+    page = (run_dir / "report.html").read_text()
+    assert "exact_match" in page
+    assert "the judge saw 4 of 20 examples" in page
+
+    judge.calls, judge.good_calls = 0, 100
+    assert session_run(Session(run_dir), worker.work) == 0
+    assert judge.calls == 2 * 16
+    assert (run_dir / "outputs.jsonl").read_bytes() == outputs
+    found = {
+        row["metric"]: row for row in directory.read_json(run_dir / "report.json")["comparisons"]
+    }
+    assert found["judge"]["num_examples"] == 20
+    assert found["judge"]["verdict"] == "improved"
+    assert found["judge_equal_length"]["num_examples"] == 20
+
+
+def test_a_judge_that_refuses_ends_the_run_and_resume_run_finishes_it(
+    workspace, tiny_model, taught_model, judge
+):
+    """The same with the real processes, a key, and a refusal that no retry would mend."""
+    judge.good_calls, judge.then = 5, 401
+    shutil.copytree(tiny_model, workspace / "a")
+    shutil.copytree(taught_model, workspace / "b")
+    write(workspace / "held.jsonl", rows(12))
+    request = EvaluateRequest(
+        model="b", baseline="a", dataset="held.jsonl", max_new_tokens=4, general_ability=False,
+        metrics=["judge"], judge_model="m", judge_url=judge.url,
+    )  # fmt: skip
+    confirmed = request.model_copy(update={"confirm": evaluate(request).plan_hash})
+    run_id = evaluate(confirmed).run_id
+    failed = wait(run_id, lambda run: False)
+    assert (failed.state, failed.error.code) == ("failed", "judge_unavailable")
+    assert "judged 2 of 12 examples" in failed.error.message
+    assert "HTTP status 401, 1 call" in failed.error.message
+    assert judge.calls == 6
+    folder = directory.find(run_id)
+    outputs = (folder / "outputs.jsonl").read_bytes()
+    assert len(outputs.splitlines()) == 24
+    assert (folder / "report.html").is_file()
+
+    judge.calls, judge.good_calls = 0, 100
+    resume_run(ResumeRequest(run_id=run_id))
+    done = wait(run_id, lambda run: False)
+    assert done.state == "succeeded", done.log_tail
+    assert judge.calls <= 2 * 10
+    assert (folder / "outputs.jsonl").read_bytes() == outputs
+    judged = {row["metric"]: row for row in done.result["comparisons"]}["judge"]
+    assert judged["num_examples"] == 12

@@ -1,0 +1,154 @@
+"""What is reported equals what the original libraries say of the same outputs."""
+
+import shutil
+from statistics import fmean
+
+import lm_eval
+import pytest
+from lm_eval.api.metrics import exact_match_fn
+from lm_eval.tasks import TaskManager
+from rouge_score import rouge_scorer
+from sklearn import metrics as sklearn_metrics
+
+from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.runs.session import Session
+from ft_tools.workers import evaluation as worker
+from tests.tiny.evaluating import TOWNS, answered_beforehand, by_metric, run_here, write
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+def as_reported(value):
+    return float(f"{value:.6g}")
+
+
+def test_the_reported_rouge_is_rouge_scores_own(workspace, taught_model):
+    references = [f"The parcel {i} lies in the depot of {TOWNS[i % 4]} today" for i in range(12)]
+    texts = {
+        "baseline": [f"Your parcel {i} is in a depot" for i in range(12)],
+        "tuned": [f"The parcels {i} lay in {TOWNS[i % 3]}'s depot, today!" for i in range(12)],
+    }
+    run_dir = answered_beforehand(workspace, taught_model, references, texts, metrics=["rouge"])
+    found = by_metric(worker.work(Session(run_dir)).comparisons)
+    names = ["rouge1", "rouge2", "rougeL"]
+    scorer = rouge_scorer.RougeScorer(names)
+    for name in names:
+        for side in ("baseline", "tuned"):
+            own = [
+                scorer.score(reference, text)[name].fmeasure
+                for reference, text in zip(references, texts[side], strict=True)
+            ]
+            assert getattr(found[name], side) == as_reported(fmean(own)), name
+    assert found["rougeL"].baseline != found["rougeL"].tuned
+
+
+def test_the_reported_classification_is_scikit_learns_own(workspace, taught_model):
+    names = ["late", "broken", "refund"]
+    references = [names[i % 3] for i in range(30)]
+    texts = {
+        "baseline": [names[i % 2] for i in range(30)],
+        "tuned": [names[i % 3] if i % 5 else "lost" for i in range(30)],
+    }
+    run_dir = answered_beforehand(
+        workspace, taught_model, references, texts, metrics=["classification"]
+    )
+    report = worker.work(Session(run_dir))
+    found = by_metric(report.comparisons)
+    for side in ("baseline", "tuned"):
+        accuracy = sklearn_metrics.accuracy_score(references, texts[side])
+        macro = sklearn_metrics.f1_score(
+            references, texts[side], labels=names, average="macro", zero_division=0
+        )
+        assert getattr(found["accuracy"], side) == as_reported(accuracy)
+        assert getattr(found["macro_f1"], side) == as_reported(macro)
+        labels = sorted(names)
+        counts = sklearn_metrics.confusion_matrix(references, texts[side], labels=labels)
+        for row, expected in enumerate(counts.tolist()):
+            ours = report.confusion[side][str(row)]
+            assert [ours.get(str(column), 0) for column in range(3)] == expected
+
+
+def test_the_reported_exact_match_is_lm_evals_own(workspace, taught_model):
+    references = ["Oslo", "New York", "Narvik", "Molde"] * 3
+    texts = {
+        "baseline": ["oslo", "New york", "Bergen", "Molde."] * 3,
+        "tuned": ["Oslo", "new  york", "NARVIK", "Molde"] * 3,
+    }
+    run_dir = answered_beforehand(
+        workspace, taught_model, references, texts, metrics=["exact_match"]
+    )
+    row = by_metric(worker.work(Session(run_dir)).comparisons)["exact_match"]
+    for side in ("baseline", "tuned"):
+        # The harness does not join repeated spaces, which ours does.
+        single = [" ".join(text.split()) for text in texts[side]]
+        own = exact_match_fn(predictions=single, references=references, ignore_case=True)
+        assert getattr(row, side) == as_reported(float(own["exact_match"]))
+
+
+TASK = """
+task: our_towns
+dataset_path: json
+dataset_kwargs:
+  data_files: DATA
+test_split: train
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: ["Oslo", "Bergen", "Narvik", "Molde"]
+doc_to_target: answer
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lm_eval_through_us_is_lm_eval_itself_document_by_document(
+    workspace, tiny_model, taught_model, monkeypatch
+):
+    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    folders = {"baseline": workspace / "a", "tuned": workspace / "b"}
+    shutil.copytree(tiny_model, folders["baseline"])
+    shutil.copytree(taught_model, folders["tuned"])
+    data = workspace / "towns.jsonl"
+    asked = "Where is my parcel number {}? It is in"
+    write(
+        data,
+        [{"question": asked.format(i), "answer": i % 4} for i in range(16)],
+    )
+    (workspace / "tasks").mkdir()
+    (workspace / "tasks" / "our_towns.yaml").write_text(TASK.replace("DATA", str(data)))
+    request = EvaluateRequest(
+        model="b", baseline="a", lm_eval_tasks=["our_towns"], task_paths=["tasks"],
+        general_ability=False, rendering="plain",
+    )  # fmt: skip
+    _, report = run_here(workspace, request)
+    row = by_metric(report.benchmarks)["our_towns.acc"]
+    direct = {
+        side: lm_eval.simple_evaluate(
+            model="hf",
+            model_args=f"pretrained={folder},dtype=float32",
+            tasks=["our_towns"],
+            task_manager=TaskManager(include_path=str(workspace / "tasks"), include_defaults=False),
+            batch_size=4,
+            device="cpu",
+            bootstrap_iters=0,
+        )
+        for side, folder in folders.items()
+    }
+    for side, results in direct.items():
+        assert getattr(row, side) == as_reported(float(results["results"]["our_towns"]["acc,none"]))
+    before, after = (
+        {one["doc_id"]: float(one["acc"]) for one in direct[side]["samples"]["our_towns"]}
+        for side in ("baseline", "tuned")
+    )
+    assert row.num_examples == len(before) == 16
+    assert row.num_better == sum(after[i] > before[i] for i in before) > 0
+    assert row.num_worse == sum(after[i] < before[i] for i in before) > 0
