@@ -13,6 +13,10 @@ from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.runs import directory
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
+NAME_THE_BASE = (
+    "name that model as `base_model` where the tool takes one, or as base_model_name_or_path in "
+    "its adapter_config.json"
+)
 
 
 class ModelSource(BaseModel):
@@ -36,18 +40,22 @@ class ModelSource(BaseModel):
         return self.path or self.base_name or self.name
 
 
-def resolve_model(model: str) -> ModelSource:
+def resolve_model(model: str, base: str | None = None) -> ModelSource:
     """Find what a model argument names.
 
     Tried in this order: a run id, a folder or GGUF file inside the workspace or the cache, a Hub id
     (whose files may be in this package's cache or the Hub's).
+
+    Args:
+        model: The argument.
+        base: Where the model below an adapter is; None: where the adapter says.
 
     Raises:
         NotFound: The run has made no model, or the folder is not there.
         BadInput: It is none of these.
     """
     if directory.RUN_ID.fullmatch(model):
-        return _from_run(model)
+        return _from_run(model, base)
     if HUB_ID.fullmatch(model) and not (workspace.roots()[0] / model).exists():
         return ModelSource(name=model, kind="hub", path=_cached(model))
     try:
@@ -56,16 +64,16 @@ def resolve_model(model: str) -> ModelSource:
         path = Path(model).resolve()
         if not path.is_relative_to(workspace.cache_dir()):
             raise
-    return _from_path(model, path)
+    return _from_path(model, path, base)
 
 
-def _from_run(run_id: str) -> ModelSource:
+def _from_run(run_id: str, base: str | None) -> ModelSource:
     run_dir = directory.find(run_id)
     info = directory.read_info(run_dir)
     for name in ("adapter", "model", "merged"):
         made = run_dir / "artifacts" / name
         if made.is_dir():
-            source = _from_path(run_id, made, info.lineage.get("base_model"))
+            source = _from_path(run_id, made, base or info.lineage.get("base_model"))
             return source.model_copy(update={"run_id": run_id})
     status = directory.read_status(run_dir)
     for artifact in status.artifacts:
@@ -79,8 +87,7 @@ def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:
     if path.is_file() and path.suffix == ".gguf":
         return ModelSource(name=name, kind="gguf", path=str(path))
     if (path / "adapter_config.json").is_file():
-        config = json.loads((path / "adapter_config.json").read_bytes())
-        below = resolve_model(base or str(config.get("base_model_name_or_path", "")))
+        below = resolve_model(base) if base else _recorded_base(name, path)
         if below.adapter:
             raise BadInput(f"{name} is an adapter over an adapter; merge {below.name} first")
         found = {"name": name, "kind": "adapter", "adapter": str(path), "base_name": below.name}
@@ -88,6 +95,31 @@ def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:
     if (path / "config.json").is_file():
         return ModelSource(name=name, kind="folder", path=str(path))
     raise NotFound(f"{path} has neither config.json nor adapter_config.json; name a model folder")
+
+
+def _recorded_base(name: str, folder: Path) -> ModelSource:
+    """Find the model that an adapter folder says it was trained on.
+
+    Raises:
+        BadInput: It names none, or its config is damaged.
+        NotFound: That model is not where it says.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_bytes())
+    except ValueError as error:
+        damaged = f"{folder}/adapter_config.json is damaged; take another copy"
+        raise BadInput(damaged) from error
+    recorded = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not recorded:
+        raise BadInput(
+            f"adapter {name} does not say which model it was trained on; {NAME_THE_BASE}"
+        )
+    try:
+        return resolve_model(str(recorded))
+    except (NotFound, OutsideWorkspace) as error:
+        raise NotFound(
+            f"adapter {name} was trained on {recorded!r}, which is not here; {NAME_THE_BASE}"
+        ) from error
 
 
 def _cached(hub_id: str) -> str | None:

@@ -53,7 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise NotFound(f"{folder} has no adapter_config.json; name an adapter folder") from None
     except ValueError as error:
         raise BadInput(f"{folder}/adapter_config.json is damaged; take another copy") from error
-    kind = config.get("peft_type")
+    kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
         raise BadInput(
             f"{folder} is a {kind} adapter; LORA (with rsLoRA and DoRA) can be merged here, use "

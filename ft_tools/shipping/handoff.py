@@ -12,7 +12,7 @@ from ft_tools.shipping.reports import FormatResult, MergeCheck, ShipPlan
 # Commands: https://github.com/ollama/ollama/blob/main/docs/modelfile.md,
 # https://lmstudio.ai/docs/cli/local-models/import, https://docs.vllm.ai/en/latest/cli/serve.html,
 # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
-# What transformers needs beside itself to load a format.
+# What transformers needs to load a format, beside itself and what device_map="auto" needs.
 NEEDS = dict.fromkeys(("gptq", "awq", "fp8"), "compressed-tensors") | {"bnb": "bitsandbytes"}
 
 
@@ -153,14 +153,14 @@ Check the file first: `sha256sum {file}` gives {result.sha256}
 
 
 def _transformers(title: str, folder: str, option: str, needs: str) -> str:
-    first = f" (pip install {needs})" if needs else ""
+    packages = " ".join(["accelerate", needs]).strip()
     return f"""## {title}
 
 vLLM (needs a GPU; not run here):
 
     vllm serve ./{folder}{option}
 
-transformers{first}:
+transformers (pip install {packages}):
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained("{folder}")

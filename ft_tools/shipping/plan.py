@@ -88,7 +88,7 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
 
 def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     """Work out a plan from files' headers; reads no weights and writes nothing."""
-    source = resolve_model(request.source)
+    source = resolve_model(request.source, request.base_model)
     if source.kind == "gguf":
         raise BadInput(f"{request.source} is a GGUF file; name the run or folder it was made from")
     base = _base(request, source)
@@ -142,6 +142,8 @@ def _rows(request: ShipRequest) -> list[Format]:
     rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
     if request.chat and not any(row.family == "gguf" for row in rows):
         raise BadInput("chat asks a GGUF file, and `formats` has none; add 'gguf:Q4_K_M'")
+    if request.imatrix and not any(row.family == "gguf" for row in rows):
+        raise BadInput("imatrix is for GGUF types, and `formats` has none; add 'gguf:Q4_K_M'")
     return rows
 
 

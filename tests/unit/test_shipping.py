@@ -236,6 +236,24 @@ def test_a_base_that_is_not_there_is_named(pair):
         plan.merge_and_quantize(ShipRequest(source="orphan"))
 
 
+@pytest.mark.parametrize("recorded", ["/home/another/models/base", "gone/away/model", None])
+def test_a_named_base_does_for_one_that_is_elsewhere_or_not_recorded(pair, recorded):
+    make_adapter(pair / "orphan", base=recorded)
+    request = ShipRequest(source="orphan", formats=["safetensors"])
+    with pytest.raises((NotFound, BadInput), match=r"adapter orphan .*`base_model`"):
+        plan.merge_and_quantize(request)
+    named = request.model_copy(update={"base_model": "base"})
+    assert plan.merge_and_quantize(named).plan["load_from"] == str(pair / "base")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_adapter_config_is_refused(pair, text):
+    (pair / "adapter" / "adapter_config.json").write_text(text)
+    for base in (None, "base"):
+        with pytest.raises(BadInput, match=r"adapter"):
+            ask(formats=["safetensors"], base_model=base)
+
+
 def test_pickle_weights_are_refused(pair):
     (pair / "adapter" / "adapter_model.safetensors").unlink()
     (pair / "adapter" / "adapter_model.bin").write_bytes(b"\x80\x04.")
@@ -295,6 +313,12 @@ def test_a_model_larger_than_the_disk_is_refused_beforehand(pair):
 def test_chat_without_a_gguf_is_refused(pair):
     with pytest.raises(BadInput, match="add 'gguf:Q4_K_M'"):
         ask(formats=["safetensors"], chat="Hello")
+
+
+def test_an_importance_matrix_without_a_gguf_is_refused(pair):
+    (pair / "imatrix.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BadInput, match="imatrix is for GGUF types"):
+        ask(formats=["safetensors"], imatrix="imatrix.gguf")
 
 
 def test_calibrating_on_what_is_measured_is_refused(pair):
@@ -439,7 +463,8 @@ def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
     guide = handoff.handoff(planned, [made], {}, "merged")
     assert line in guide
     needs = "bitsandbytes" if name == "bnb:nf4" else "compressed-tensors"
-    assert f"pip install {needs}" in guide
+    assert f"pip install accelerate {needs}" in guide
+    assert "transformers (pip install accelerate):" in guide
 
 
 def make_archive(path, files, links=None):
