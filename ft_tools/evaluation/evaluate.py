@@ -28,7 +28,6 @@ from ft_tools.evaluation.models import (
 from ft_tools.evaluation.presence import require_tasks, require_there
 from ft_tools.evaluation.proportions import detectable_effect, examples_needed
 from ft_tools.evaluation.reports import TOO_FEW, EvaluatePlan, EvaluateRequest
-from ft_tools.evaluation.schema import read_schema
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import sha256
 from ft_tools.runs.plan import Launch, plan_hash, require_same
@@ -245,6 +244,9 @@ def _about_data(
 
 
 def _about_schema(path: Path, references: Sequence[str]) -> list[str]:
+    # Its library takes a tenth of the time to a first answer, and few evaluations have a schema.
+    from ft_tools.evaluation.schema import read_schema
+
     conforms = read_schema(path)
     wrong = sum(not conforms(reference) for reference in references)
     if not wrong:

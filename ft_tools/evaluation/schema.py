@@ -15,12 +15,12 @@ from referencing.jsonschema import specification_with
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.metrics import parse_json
 
-Conforms = Callable[[str], bool]
-"""Output -> whether all of it is JSON that the schema allows."""
 
-
-def read_schema(path: Path) -> Conforms:
+def read_schema(path: Path) -> Callable[[str], bool]:
     """Read a schema; without `$schema` it is one of draft 2020-12.
+
+    Returns:
+        Output -> whether all of it is JSON that the schema allows.
 
     Raises:
         BadInput: The file is no JSON Schema, or refers to what is not in it.

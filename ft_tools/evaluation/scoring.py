@@ -12,13 +12,14 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics import METRICS
 from ft_tools.evaluation.paired import Paired, holm, verdict
 from ft_tools.evaluation.reports import Comparison, OutputHealth, SampleLine
-from ft_tools.evaluation.schema import Conforms
 from ft_tools.evaluation.statistics import compare, compare_statistic
 
 NUM_SAMPLES = 5
 
 Rouge = Callable[[str, str], Mapping[str, float]]
 """Output and reference -> rouge1, rouge2, rougeL."""
+Conforms = Callable[[str], bool]
+"""Output -> whether all of it is JSON that a schema allows."""
 Scores = dict[str, list[float]]
 """Measure -> a value for each example."""
 
