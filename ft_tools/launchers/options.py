@@ -1,5 +1,6 @@
 """What each backend can be told: `backend_options`, checked before anything is planned."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +14,7 @@ WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:@/=+\[\]-]*$"
 # Minutes, or [days-]hours:minutes:seconds. Source: sbatch(1), --time.
 SLURM_TIME = r"^(\d+-)?\d+(:\d{2}){0,2}$"
 DURATION = r"^\d+[smhd]$"
+NAME_THE_CARD = "name the card there by its catalog name (A100-80GB), or it computes on CPUs"
 
 
 class Options(BaseModel):
@@ -100,6 +102,12 @@ class SlurmOptions(Options):
         return self
 
     @model_validator(mode="after")
+    def _card_is_known(self) -> "SlurmOptions":
+        if self.gpu_type and not self.gpu:
+            raise ValueError(f"gpu_type={self.gpu_type!r} without gpu: {NAME_THE_CARD}")
+        return self
+
+    @model_validator(mode="after")
     def _modules_are_words(self) -> "SlurmOptions":
         for name in self.modules:
             if not name.replace("/", "").replace("-", "").replace(".", "").isalnum():
@@ -141,9 +149,8 @@ class RayOptions(Options):
 
 
 class SkyPilotOptions(Options):
-    """A machine, or several, of any cloud that SkyPilot knows; as a managed job."""
+    """A machine of any cloud that SkyPilot knows, as a managed job."""
 
-    nodes: int = Field(1, ge=1, le=512, description="Machines.")
     storage: str = Field(
         pattern=r"^(s3|gs)://[a-z0-9][A-Za-z0-9._/-]+$",
         description="Bucket, and folder in it, that outlives the machine: s3:// or gs://.",
@@ -154,6 +161,17 @@ class SkyPilotOptions(Options):
     infra: str = Field("", pattern=f"{WORD}|^$", description="aws, gcp/us-east1, k8s, ...")
     use_spot: bool = Field(True, description="Cheaper machines that may be taken away.")
     memory_gib: int = Field(0, ge=0, le=16_384, description="At least so much memory; 0: any.")
+
+    @model_validator(mode="after")
+    def _card_is_known(self) -> "SkyPilotOptions":
+        if self.accelerator and not self.gpu:
+            raise ValueError(f"accelerator={self.accelerator!r} without gpu: {NAME_THE_CARD}")
+        if self.gpu and not self.accelerator:
+            raise ValueError(
+                f"gpu={self.gpu!r} without accelerator: the machine would come without a card; "
+                "give accelerator too, by its name in SkyPilot"
+            )
+        return self
 
 
 class HfJobsOptions(Options):
@@ -169,6 +187,20 @@ class HfJobsOptions(Options):
     timeout: str = Field("8h", pattern=DURATION, description="Longest duration: 30m, 8h, 2d.")
     attempts: int = Field(3, ge=1, le=20, description="Starts, the first one included.")
     image: str = Field("python:3.12", pattern=WORD, description="Docker image with Python.")
+
+    @model_validator(mode="after")
+    def _cards_are_known(self) -> "HfJobsOptions":
+        has_cards = not self.flavor.startswith("cpu")
+        if has_cards and not self.gpu:
+            raise ValueError(f"flavor={self.flavor!r} without gpu: {NAME_THE_CARD}")
+        if self.gpu and not has_cards:
+            raise ValueError(f"flavor={self.flavor!r} has no card, and gpu={self.gpu!r} asks one")
+        # a10g-largex2 has two. Source: huggingface_hub 2.4, JobHardware.
+        several = re.search(r"x(\d+)$", self.flavor)
+        cards = int(several[1]) if several else 1
+        if has_cards and self.processes != cards:
+            raise ValueError(f"flavor={self.flavor!r} has {cards} cards; give processes={cards}")
+        return self
 
 
 OPTIONS: dict[str, type[Options]] = {
@@ -195,10 +227,21 @@ def parse(backend: str, given: dict[str, Any]) -> Options:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        where = f"backend_options.{name}" if name else "backend_options"
-        about = model.model_fields[name].description if name in model.model_fields else ""
-        raise BadInput(
-            f"{where}={given.get(name)!r} of {backend}: {first['msg']}. {about}"
-        ) from error
+        raise BadInput(_complaint(backend, model, given, error)) from error
+
+
+def _complaint(
+    backend: str, model: type[Options], given: dict[str, Any], error: ValidationError
+) -> str:
+    """Return the first thing that is wrong, for people: which option, its value, what it takes."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    field = model.model_fields.get(name)
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch":
+        is_word = WORD in str(first["ctx"]["pattern"])
+        said = "only letters, digits and _.,:@/=+[]- are taken" if is_word else "not of this form"
+    value = f"={given[name]!r}" if name in given else ""
+    where = f"backend_options.{name}" if name else "backend_options"
+    about = f". {field.description}" if field else ""
+    return f"{where}{value} of {backend}: {said}{about}"

@@ -60,7 +60,8 @@ def test_skypilot_reads_its_task(tmp_path, monkeypatch):
 
 
 def test_the_hugging_face_client_takes_the_command_as_it_is(tmp_path):
-    given = {"storage": "hf://buckets/me/runs", "flavor": "a10g-largex2", "processes": 2}
+    given = {"storage": "hf://buckets/me/runs", "flavor": "a10g-largex2", "processes": 2,
+             "gpu": "A10G"}  # fmt: skip
     sent, command = submissions(LAUNCHERS["hf_jobs"], job("hf_jobs", given, tmp_path))[1]
     program = Path(sys.executable).parent / "hf"
     dry = [program, *command[1:3], "--dry-run", *(w for w in command[3:] if w != "--json")]

@@ -27,6 +27,13 @@ def test_every_tool_is_a_command_with_an_option_for_each_argument(capsys):
             assert f"--{field.replace('_', '-')}"[:20] in shown, f"{name} {field}"
 
 
+def test_help_says_how_the_arguments_of_a_library_or_a_backend_are_typed(capsys):
+    assert cli.run(["launch-sft", "--help"]) == 0
+    shown = "".join(capsys.readouterr().out.split()).replace("│", "")
+    for option in ("--training", "--peft", "--backend-options"):
+        assert f"AsJSON,or{option}.NAMEVALUE." in shown
+
+
 def test_json_is_the_whole_report(capsys):
     assert cli.run(["list-runs", "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -13,12 +13,14 @@ from ft_tools.launchers.processes import MARK
 from ft_tools.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.remote import submissions
 
+BUCKET = {"storage": "hf://buckets/me/runs"}
 GIVEN = {
     "slurm": {"nodes": 2, "processes": 4, "gpu": "A100-80GB", "partition": "gpu"},
     "ray": {"processes": 2, "gpu": "L4"},
     "skypilot": {"storage": "s3://mine/runs", "accelerator": "H100", "gpu": "H100-80GB"},
-    "hf_jobs": {"storage": "hf://buckets/me/runs", "flavor": "a10g-largex2", "processes": 2},
-}
+    "hf_jobs": {**BUCKET, "flavor": "a10g-largex2", "processes": 2,
+                "gpu": "A10G"},
+}  # fmt: skip
 
 
 def job(backend, **changed):
@@ -36,26 +38,42 @@ def job(backend, **changed):
     [
         ("local", {"nodes": 2}, "less than or equal to 1"),
         ("local", {"partition": "x"}, "known: device, gpu, nodes"),
-        ("local", {"sharding": "fsdp"}, "needs several processes"),
+        ("local", {"sharding": "fsdp"}, "backend_options of local: sharding='fsdp' needs several"),
+        ("local", {"gpu": "L4"}, "backend_options of local: gpu and python are found"),
         ("local", {"sharding": "fsdp", "processes": 2, "device": "cpu"}, "needs GPUs"),
         ("local", {"device": "tpu"}, "backend_options.device"),
         ("slurm", {"partition": "gpu; rm -rf /"}, "backend_options.partition"),
         ("slurm", {"partition": "gpu\n#SBATCH --wrap=x"}, "backend_options.partition"),
+        ("slurm", {"account": "a b"}, "account='a b' of slurm: only letters, digits and"),
+        ("slurm", {"nodes": 0}, "nodes=0 of slurm: Input should be greater than or equal to 1"),
+        ("slurm", {"num_nodes": 2}, "known: account"),
         ("slurm", {"partition": "gpu\n"}, "backend_options.partition"),
         ("slurm", {"modules": ["cuda; reboot"]}, "no name of a module"),
         ("slurm", {"time_limit": "soon"}, "backend_options.time_limit"),
         ("slurm", {"time_limit": "5"}, "more than half"),
         ("slurm", {"python": "python"}, "backend_options.python"),
         ("ray", {"address": "--help"}, "backend_options.address"),
-        ("skypilot", {}, "backend_options.storage"),
+        ("skypilot", {"storage": "s3://mine/runs", "nodes": 2}, "this backend takes one"),
+        ("skypilot", {}, "backend_options.storage of skypilot: Field required. Bucket"),
+        ("slurm", {"gpu_type": "a100"}, "gpu_type='a100' without gpu: name the card"),
+        ("skypilot", {"storage": "s3://mine/runs", "accelerator": "H100"}, "without gpu"),
+        ("skypilot", {"storage": "s3://mine/runs", "gpu": "H100-80GB"}, "without accelerator"),
+        ("hf_jobs", BUCKET, "'a10g-large' without gpu"),
+        ("hf_jobs", BUCKET | {"flavor": "cpu-upgrade", "gpu": "L4"}, "has no card"),
+        ("hf_jobs", BUCKET | {"flavor": "l4x4", "gpu": "L4"}, "4 cards; give processes=4"),
         ("skypilot", {"storage": "ftp://x"}, "backend_options.storage"),
-        ("hf_jobs", {"storage": "hf://buckets/me/runs", "flavor": "--x"}, "backend_options.flavor"),
+        ("hf_jobs", BUCKET | {"flavor": "--x"}, "backend_options.flavor"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_refused_by_name(backend, given, told):
     with pytest.raises(BadInput) as raised:
         parse(backend, given)
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("flavor", ["cpu-basic", "cpu-upgrade"])
+def test_a_machine_of_hugging_face_without_a_card_needs_none_named(flavor):
+    assert parse("hf_jobs", BUCKET | {"flavor": flavor}).gpu == ""
 
 
 def test_a_slurm_script_is_shell_and_quotes_what_it_is_given(tmp_path):
