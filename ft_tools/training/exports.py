@@ -4,53 +4,71 @@ YAML is written a key a line with JSON values, which every YAML parser reads.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ft_tools.publish import write_file
-from ft_tools.training import llama_factory
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training import axolotl, llama_factory
+from ft_tools.training.plan import SftPlan, TrainingPlan
 
 FOLDER = "exports"
 TEMPLATE = "trl_script.txt"
 ENGINE = "deepspeed.json"
-# What only this package's own loop reads.
-NOT_EXPORTED = {"chat_template_path", "report_to", "completion_only_loss", "assistant_only_loss"}
+# Said by other keys, or by each file in its own way.
+ELSEWHERE = {"report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs"}
+PEFT_SAID = {"r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora",
+             "use_dora"}  # fmt: skip
 
 
 def write_exports(folder: Path, plan: TrainingPlan) -> list[Path]:
     """Write the plan for other trainers into a folder that exists.
 
     Returns:
-        The files written; none for LLaMA-Factory where it has no words for the plan.
+        The files written; none for Axolotl or LLaMA-Factory where it has no words for the plan.
     """
     texts = {
         "train.py": script(plan),
-        "trl.yaml": yaml(trl_arguments(plan), _trl_heading(plan)),
-        "axolotl.yaml": yaml(axolotl_arguments(plan), "axolotl train axolotl.yaml"),
+        "trl.yaml": yaml(trl_arguments(plan), _trl_heading(plan), _left_out(plan, plan.training)),
     }
     if plan.place.sharding in {"zero2", "zero3"}:
         texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
+    if axolotl.can_say(plan):
+        heading, left_out = "axolotl train axolotl.yaml", _left_out(plan, axolotl.SAID)
+        texts["axolotl.yaml"] = yaml(axolotl.arguments(plan, ENGINE), heading, left_out)
     if llama_factory.can_say(plan):
-        heading = "llamafactory-cli train llama_factory.yaml"
-        if plan.place.num_processes > 1:
-            heading = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={plan.place.processes} {heading}"
-        if plan.task == "dpo":
-            texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan)
-            heading = f"python {llama_factory.DATA_SCRIPT} && {heading}"
-        arguments = llama_factory.arguments(plan) | _several(plan)
-        texts["llama_factory.yaml"] = yaml(arguments, heading)
-        texts["dataset_info.json"] = json.dumps(llama_factory.datasets(plan), indent=1)
+        texts |= _llama_factory(plan)
     for name, text in texts.items():
         write_file(folder / name, text)
     return [folder / name for name in texts]
 
 
-def yaml(values: Mapping[str, Any], heading: str) -> str:
+def _llama_factory(plan: TrainingPlan) -> dict[str, str]:
+    heading = "llamafactory-cli train llama_factory.yaml"
+    if plan.place.num_processes > 1:
+        heading = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={plan.place.processes} {heading}"
+    texts = {"dataset_info.json": json.dumps(llama_factory.datasets(plan), indent=1)}
+    if plan.task == "dpo":
+        texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan)
+        heading = f"python {llama_factory.DATA_SCRIPT} && {heading}"
+    arguments = llama_factory.arguments(plan) | _several(plan)
+    left_out = _left_out(plan, llama_factory.SAID)
+    return texts | {"llama_factory.yaml": yaml(arguments, heading, left_out)}
+
+
+def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
+    """Return the plan's arguments that a file has no key for."""
+    training = {*plan.training, *_init(plan)} - {*said} - ELSEWHERE
+    peft = {name for name, value in (plan.peft or {}).items() if value not in (None, False, "none")}
+    return sorted(training | (peft - PEFT_SAID))
+
+
+def yaml(values: Mapping[str, Any], heading: str, left_out: Collection[str] = ()) -> str:
     """Return a flat mapping as YAML; keys without a value are left out."""
     lines = [f"# Run: {heading}"]
+    if left_out:
+        lines.append(f"# In the plan and not in this file: {', '.join(left_out)}")
     lines += [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
     return "\n".join(lines) + "\n"
 
@@ -73,7 +91,7 @@ def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
         **_several(plan),
     }
     if plan.task == "sft" and plan.dataset.format == "messages":
-        arguments["assistant_only_loss"] = True
+        arguments["assistant_only_loss"] = not _counts_everything(plan)
     if plan.peft is not None:
         arguments |= {
             "use_peft": True,
@@ -81,51 +99,13 @@ def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
             "lora_alpha": plan.peft["lora_alpha"],
             "lora_dropout": plan.peft["lora_dropout"],
             "lora_target_modules": _as_list(plan.peft["target_modules"]),
+            "lora_modules_to_save": plan.peft.get("modules_to_save"),
             "use_rslora": plan.peft.get("use_rslora", False),
             "use_dora": plan.peft.get("use_dora", False),
         }
     if plan.quantization is not None:
         arguments |= {"load_in_4bit": True, "use_bnb_nested_quant": True}
     return arguments
-
-
-def axolotl_arguments(plan: TrainingPlan) -> dict[str, Any]:
-    """Return the keys of an Axolotl configuration."""
-    training = plan.training
-    arguments: dict[str, Any] = {
-        "base_model": plan.model.load_from,
-        "datasets": [_axolotl_data(plan, plan.dataset.path)],
-        "val_set_size": 0,
-        "sequence_len": training.get("max_length"),
-        "sample_packing": bool(training.get("packing")),
-        "micro_batch_size": training["per_device_train_batch_size"],
-        "gradient_accumulation_steps": training["gradient_accumulation_steps"],
-        "num_epochs": training["num_train_epochs"],
-        "max_steps": _positive(training.get("max_steps")),
-        "learning_rate": training["learning_rate"],
-        "lr_scheduler": training["lr_scheduler_type"],
-        "optimizer": training["optim"],
-        "weight_decay": training.get("weight_decay"),
-        "gradient_checkpointing": bool(training.get("gradient_checkpointing")),
-        "logging_steps": training["logging_steps"],
-        "save_steps": training["save_steps"],
-        "seed": training["seed"],
-        "bf16": plan.device.precision == "bfloat16",
-        "fp16": plan.device.precision == "float16" or None,
-        "output_dir": "axolotl-output",
-        "chat_template": "tokenizer_default",
-    }
-    warmup = training["warmup_steps"]
-    arguments["warmup_ratio" if warmup < 1 else "warmup_steps"] = warmup
-    if plan.validation is not None:
-        arguments["test_datasets"] = [_axolotl_data(plan, plan.validation.path)]
-        arguments["eval_steps"] = training.get("eval_steps")
-        arguments["early_stopping_patience"] = plan.patience
-    if plan.task == "dpo":
-        arguments |= {"rl": "dpo", "rl_beta": training["beta"]}
-    if plan.peft is not None:
-        arguments |= _axolotl_adapter(plan, plan.peft)
-    return arguments | _axolotl_several(plan)
 
 
 def script(plan: TrainingPlan) -> str:
@@ -136,10 +116,13 @@ def script(plan: TrainingPlan) -> str:
         "DATASET": plan.dataset.path,
         "VALIDATION": plan.validation.path if plan.validation else None,
         "DTYPE": plan.weights_dtype,
+        "INIT": _init(plan),
         "PEFT": plan.peft,
         "QUANTIZATION": plan.quantization,
+        "COMPUTE_DTYPE": plan.device.precision,
         "TRAINING": _script_training(plan),
         "PATIENCE": plan.patience,
+        "TEMPLATE": plan.training.get("chat_template_path"),
         "PLAIN": "messages" not in plan.dataset.format or plan.task == "dpo",
     }
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
@@ -155,16 +138,10 @@ def _several(plan: TrainingPlan) -> dict[str, Any]:
     return {"deepspeed": ENGINE} if plan.place.engine else {}
 
 
-def _axolotl_several(plan: TrainingPlan) -> dict[str, Any]:
-    if plan.place.sharding == "fsdp":
-        rest = {name: value for name, value in plan.place.engine.items() if name != "version"}
-        return {"fsdp_version": plan.place.engine["version"], "fsdp_config": rest}
-    return _several(plan)
-
-
 def _script_training(plan: TrainingPlan) -> dict[str, Any]:
     arguments = _training(plan)
-    arguments.pop("gradient_checkpointing", None)
+    for name in ("gradient_checkpointing", "chat_template_path"):
+        arguments.pop(name, None)
     return {
         **arguments,
         "gradient_checkpointing": None,
@@ -178,11 +155,21 @@ def _script_training(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def _training(plan: TrainingPlan) -> dict[str, Any]:
-    kept = {k: v for k, v in plan.training.items() if k not in {*NOT_EXPORTED, "model_init_kwargs"}}
-    return kept | {
-        "bf16": plan.device.precision == "bfloat16",
-        "fp16": plan.device.precision == "float16",
-    }
+    kept = {name: value for name, value in plan.training.items() if name not in ELSEWHERE}
+    if _counts_everything(plan):
+        kept["completion_only_loss"] = False
+    precision = plan.device.precision
+    return kept | {"bf16": precision == "bfloat16", "fp16": precision == "float16"}
+
+
+def _init(plan: TrainingPlan) -> dict[str, Any]:
+    """Return how the model is loaded, its numbers aside."""
+    given = plan.training.get("model_init_kwargs") or {}
+    return {name: value for name, value in given.items() if name != "dtype"}
+
+
+def _counts_everything(plan: TrainingPlan) -> bool:
+    return isinstance(plan, SftPlan) and plan.loss_on == "everything"
 
 
 def _trl_heading(plan: TrainingPlan) -> str:
@@ -194,44 +181,5 @@ def _trl_heading(plan: TrainingPlan) -> str:
     return heading
 
 
-def _axolotl_data(plan: TrainingPlan, path: str) -> dict[str, Any]:
-    data: dict[str, Any] = {"path": path, "ds_type": "json", "split": "train"}
-    if plan.task == "dpo":
-        fields = {
-            "field_messages": "prompt",
-            "field_chosen": "chosen",
-            "field_rejected": "rejected",
-        }
-        return data | {"type": "chat_template.default"} | fields
-    if plan.dataset.format == "messages":
-        roles = {"roles_to_train": ["assistant"], "train_on_eos": "turn"}
-        return data | {"type": "chat_template", "field_messages": "messages"} | roles
-    if plan.dataset.format == "text":
-        return data | {"type": "completion", "field": "text"}
-    line = "{instruction}"
-    fields = {"field_instruction": "prompt", "field_output": "completion"}
-    return data | {"type": fields | {"format": line, "no_input_format": line}}
-
-
-def _axolotl_adapter(plan: TrainingPlan, peft: dict[str, Any]) -> dict[str, Any]:
-    targets = peft["target_modules"]
-    everywhere = targets == "all-linear"
-    return {
-        "adapter": plan.method,
-        "load_in_4bit": plan.quantization is not None,
-        "lora_r": peft["r"],
-        "lora_alpha": peft["lora_alpha"],
-        "lora_dropout": peft["lora_dropout"],
-        "lora_target_linear": everywhere,
-        "lora_target_modules": None if everywhere else _as_list(targets),
-        "peft_use_rslora": peft.get("use_rslora") or None,
-        "peft_use_dora": peft.get("use_dora") or None,
-    }
-
-
 def _as_list(targets: Any) -> list[str]:
     return [targets] if isinstance(targets, str) else list(targets)
-
-
-def _positive(value: Any) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None

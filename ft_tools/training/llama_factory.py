@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ft_tools.training.plan import DpoPlan, TrainingPlan
+from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 
 # Losses that it has under the same name. Source: LLaMA-Factory 0.9.5, hparams/finetuning_args.py.
 LOSSES = {"sigmoid", "hinge", "ipo"}
@@ -23,7 +23,14 @@ COMMON = (
     "eval_steps",
     "save_steps",
     "seed",
+    "max_grad_norm",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
 )
+# Said in another way below; it checkpoints activations by itself.
+SAID = {*COMMON, "max_length", "packing", "beta", "loss_type", "label_smoothing",
+        "gradient_checkpointing"}  # fmt: skip
 TAGS = {
     "role_tag": "role",
     "content_tag": "content",
@@ -57,8 +64,9 @@ for name, path in FILES.items():
 
 
 def can_say(plan: TrainingPlan) -> bool:
-    """Tell whether it has what the plan needs: the data's format, the loss, an untrained start."""
-    if plan.dataset.format not in FORMATS or plan.model.adapter:
+    """Tell whether it has what the plan needs: format, template, loss, an untrained start."""
+    template = plan.training.get("chat_template_path")
+    if plan.dataset.format not in FORMATS or plan.model.adapter or template:
         return False
     if not isinstance(plan, DpoPlan):
         return True
@@ -88,6 +96,8 @@ def arguments(plan: TrainingPlan) -> dict[str, Any]:
     if isinstance(plan, DpoPlan):
         found |= {"pref_beta": training["beta"], "pref_loss": training["loss_type"][0]}
         found["dpo_label_smoothing"] = training.get("label_smoothing") or None
+    if isinstance(plan, SftPlan) and plan.loss_on == "everything":
+        found["train_on_prompt"] = True
     return found | _adapter(plan)
 
 
@@ -126,6 +136,7 @@ def _adapter(plan: TrainingPlan) -> dict[str, Any]:
         "lora_alpha": plan.peft["lora_alpha"],
         "lora_dropout": plan.peft["lora_dropout"],
         "lora_target": "all" if targets == "all-linear" else ",".join(listed),
+        "additional_target": ",".join(plan.peft.get("modules_to_save") or ()) or None,
         "use_rslora": plan.peft.get("use_rslora", False),
         "use_dora": plan.peft.get("use_dora", False),
     }

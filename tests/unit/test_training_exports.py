@@ -9,7 +9,7 @@ import pytest
 
 from ft_tools.launchers.options import parse
 from ft_tools.launchers.place import place_of
-from ft_tools.training import exports, llama_factory
+from ft_tools.training import axolotl, exports, llama_factory
 from ft_tools.training.launch import launch_sft, plan_dpo, plan_sft
 from tests.unit.test_training_launch import dpo, files, sft
 
@@ -30,32 +30,66 @@ def plan(files):
 
 def test_the_effective_batch_and_the_rate_are_the_same_everywhere(plan):
     trl = exports.trl_arguments(plan)
-    axolotl = exports.axolotl_arguments(plan)
+    there = axolotl.arguments(plan, exports.ENGINE)
     factory = llama_factory.arguments(plan)
     batches = {
         trl["per_device_train_batch_size"] * trl["gradient_accumulation_steps"],
-        axolotl["micro_batch_size"] * axolotl["gradient_accumulation_steps"],
+        there["micro_batch_size"] * there["gradient_accumulation_steps"],
         factory["per_device_train_batch_size"] * factory["gradient_accumulation_steps"],
     }
     assert batches == {plan.effective_batch} == {16}
-    assert trl["learning_rate"] == axolotl["learning_rate"] == factory["learning_rate"] == 1e-4
-    assert trl["lora_r"] == axolotl["lora_r"] == factory["lora_rank"] == 64
-    assert trl["use_rslora"] is axolotl["peft_use_rslora"] is factory["use_rslora"] is True
-    assert trl["max_length"] == axolotl["sequence_len"] == factory["cutoff_len"] == 256
+    assert trl["learning_rate"] == there["learning_rate"] == factory["learning_rate"] == 1e-4
+    assert trl["lora_r"] == there["lora_r"] == factory["lora_rank"] == 64
+    assert trl["use_rslora"] is there["peft_use_rslora"] is factory["use_rslora"] is True
+    assert trl["max_length"] == there["sequence_len"] == factory["cutoff_len"] == 256
 
 
 def test_only_answers_are_trained_elsewhere_too(plan):
     assert exports.trl_arguments(plan)["assistant_only_loss"] is True
-    (data,) = exports.axolotl_arguments(plan)["datasets"]
+    (data,) = axolotl.arguments(plan, exports.ENGINE)["datasets"]
     assert (data["roles_to_train"], data["train_on_eos"]) == (["assistant"], "turn")
 
 
 def test_preferences_are_named_as_each_trainer_names_them(files):
     plan = plan_dpo(dpo(training={"beta": 0.2}))
-    axolotl = exports.axolotl_arguments(plan)
-    assert (axolotl["rl"], axolotl["rl_beta"]) == ("dpo", 0.2)
+    there = axolotl.arguments(plan, exports.ENGINE)
+    assert (there["rl"], there["rl_beta"]) == ("dpo", 0.2)
     assert exports.trl_arguments(plan)["beta"] == 0.2
     assert "assistant_only_loss" not in exports.trl_arguments(plan)
+
+
+def test_the_losses_of_a_preference_run_are_the_same_elsewhere(files):
+    losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}
+    plan = plan_dpo(dpo(training=losses))
+    there = axolotl.arguments(plan, exports.ENGINE)
+    assert (there["dpo_loss_type"], there["dpo_loss_weights"]) == (["sigmoid", "sft"], [1.0, 0.2])
+    assert exports.trl_arguments(plan)["loss_type"] == ["sigmoid", "sft"]
+
+
+def test_a_loss_on_every_token_is_one_elsewhere_too(files, tmp_path):
+    plan = plan_sft(sft(training={"completion_only_loss": False}))
+    assert plan.loss_on == "everything"
+    assert exports.trl_arguments(plan)["assistant_only_loss"] is False
+    assert axolotl.arguments(plan, exports.ENGINE)["train_on_inputs"] is True
+    assert llama_factory.arguments(plan)["train_on_prompt"] is True
+    assert "'completion_only_loss': False" in exports.script(plan)
+
+
+def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_be(files, tmp_path):
+    (files / "own.jinja").write_text((files / "instruct" / "chat_template.jinja").read_text())
+    loaded = {"attn_implementation": "eager"}
+    training = {"chat_template_path": "own.jinja", "model_init_kwargs": loaded}
+    plan = plan_sft(sft(training=training, peft={"init_lora_weights": "olora"}))
+    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    assert "llama_factory.yaml" not in written
+    there = parsed(written["axolotl.yaml"])
+    assert there["chat_template"] == "jinja"
+    assert there["chat_template_jinja"] == str(files / "own.jinja")
+    left_out = "# In the plan and not in this file: attn_implementation, init_lora_weights"
+    assert left_out in written["axolotl.yaml"].splitlines()
+    assert left_out in written["trl.yaml"].splitlines()
+    assert f"TEMPLATE = {str(files / 'own.jinja')!r}" in written["train.py"]
+    assert f"INIT = {loaded!r}" in written["train.py"]
 
 
 def test_pairs_become_what_llama_factory_reads(files, tmp_path):
@@ -88,9 +122,9 @@ def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
     many = plan.model_copy(update={"place": place_of("slurm", options)})
     written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, many)}
     assert (exports.ENGINE in written) is (sharding != "fsdp")
-    axolotl = parsed(written["axolotl.yaml"])
-    assert axolotl.get("fsdp_version") == (2 if sharding == "fsdp" else None)
-    assert axolotl.get("deepspeed") == (None if sharding == "fsdp" else exports.ENGINE)
+    there = parsed(written["axolotl.yaml"])
+    assert there.get("fsdp_version") == (2 if sharding == "fsdp" else None)
+    assert there.get("deepspeed") == (None if sharding == "fsdp" else exports.ENGINE)
     assert "--num_processes 4" in written["trl.yaml"].splitlines()[0]
     assert "NPROC_PER_NODE=4" in written["llama_factory.yaml"].splitlines()[0]
     assert many.effective_batch == 4 * plan.effective_batch

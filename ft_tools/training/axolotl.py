@@ -1,0 +1,122 @@
+"""A plan as Axolotl has it: its configuration, with its own words for how data become tokens."""
+
+from typing import Any
+
+from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
+
+# Names that are the same there. Source: Axolotl 0.19.0, utils/schemas/config.py.
+SAME = (
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "weight_decay",
+    "max_grad_norm",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "logging_steps",
+    "save_steps",
+    "seed",
+    "precompute_ref_log_probs",
+)
+OTHERS = {
+    "max_length": "sequence_len",
+    "per_device_train_batch_size": "micro_batch_size",
+    "num_train_epochs": "num_epochs",
+    "lr_scheduler_type": "lr_scheduler",
+    "optim": "optimizer",
+    "beta": "rl_beta",
+    "loss_type": "dpo_loss_type",
+    "loss_weights": "dpo_loss_weights",
+    "label_smoothing": "dpo_label_smoothing",
+}
+# Said in another way below.
+IN_OTHER_WORDS = {"packing", "max_steps", "gradient_checkpointing", "warmup_steps", "eval_steps",
+                  "eval_strategy", "chat_template_path"}  # fmt: skip
+SAID = {*SAME, *OTHERS, *IN_OTHER_WORDS}
+
+
+def can_say(plan: TrainingPlan) -> bool:
+    """Tell whether it has what the plan needs: the data's format, an untrained start."""
+    return plan.dataset.format != "prompt_completion_messages" and not plan.model.adapter
+
+
+def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
+    """Return the keys of its configuration; DeepSpeed's is in a file beside it."""
+    training = plan.training
+    steps = training.get("max_steps")
+    found: dict[str, Any] = {
+        "base_model": plan.model.load_from,
+        "datasets": [_data(plan, plan.dataset.path)],
+        "val_set_size": 0,
+        **{name: training[name] for name in SAME if name in training},
+        **{theirs: training[ours] for ours, theirs in OTHERS.items() if ours in training},
+        "max_steps": steps if isinstance(steps, int) and steps > 0 else None,
+        "sample_packing": bool(training.get("packing")),
+        "gradient_checkpointing": bool(training.get("gradient_checkpointing")),
+        "bf16": plan.device.precision == "bfloat16",
+        "fp16": plan.device.precision == "float16" or None,
+        "output_dir": "axolotl-output",
+        "chat_template": "tokenizer_default",
+    }
+    if template := training.get("chat_template_path"):
+        found |= {"chat_template": "jinja", "chat_template_jinja": template}
+    warmup = training["warmup_steps"]
+    found["warmup_ratio" if warmup < 1 else "warmup_steps"] = warmup
+    if plan.validation is not None:
+        found["test_datasets"] = [_data(plan, plan.validation.path)]
+        found["eval_steps"] = training.get("eval_steps")
+        found["early_stopping_patience"] = plan.patience
+    if isinstance(plan, DpoPlan):
+        found["rl"] = "dpo"
+    if isinstance(plan, SftPlan) and plan.loss_on == "everything":
+        found["train_on_inputs"] = True
+    return found | _adapter(plan) | _several(plan, engine_file)
+
+
+def _data(plan: TrainingPlan, path: str) -> dict[str, Any]:
+    data: dict[str, Any] = {"path": path, "ds_type": "json", "split": "train"}
+    answers = {"field_chosen": "chosen", "field_rejected": "rejected"}
+    match plan.dataset.format:
+        case "pairs_messages":
+            kind: dict[str, Any] = {"type": "chat_template.default", "field_messages": "prompt"}
+            return data | kind | answers
+        case "pairs_messages_implicit":
+            return data | {"type": "chat_template.argilla_chat"} | answers
+        case "pairs_text":
+            return data | {"type": {"field_prompt": "prompt"} | answers}
+        case "messages":
+            roles = {"roles_to_train": ["assistant"], "train_on_eos": "turn"}
+            return data | {"type": "chat_template", "field_messages": "messages"} | roles
+        case "text":
+            return data | {"type": "completion", "field": "text"}
+    line = "{instruction}"
+    fields = {"field_instruction": "prompt", "field_output": "completion"}
+    return data | {"type": fields | {"format": line, "no_input_format": line}}
+
+
+def _adapter(plan: TrainingPlan) -> dict[str, Any]:
+    if plan.peft is None:
+        return {}
+    targets = plan.peft["target_modules"]
+    everywhere = targets == "all-linear"
+    listed = [targets] if isinstance(targets, str) else list(targets)
+    return {
+        "adapter": plan.method,
+        "load_in_4bit": plan.quantization is not None,
+        "lora_r": plan.peft["r"],
+        "lora_alpha": plan.peft["lora_alpha"],
+        "lora_dropout": plan.peft["lora_dropout"],
+        "lora_target_linear": everywhere,
+        "lora_target_modules": None if everywhere else listed,
+        "lora_modules_to_save": plan.peft.get("modules_to_save"),
+        "peft_use_rslora": plan.peft.get("use_rslora") or None,
+        "peft_use_dora": plan.peft.get("use_dora") or None,
+    }
+
+
+def _several(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
+    engine = plan.place.engine
+    if plan.place.sharding == "fsdp":
+        rest = {name: value for name, value in engine.items() if name != "version"}
+        return {"fsdp_version": engine["version"], "fsdp_config": rest}
+    return {"deepspeed": engine_file} if engine else {}
