@@ -204,8 +204,9 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
     shipment.session.phase(f"measuring {row.name}")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
-    # Back in plain layers: the same weights, without unpacking them for each token.
-    model = model.dequantize().float().eval()
+    # In plain layers: the same weights, without unpacking them for each token. Loaded again, since
+    # bitsandbytes packs a model anew when it first runs on a CPU, which dequantize() cannot read.
+    model = AutoModelForCausalLM.from_pretrained(folder).dequantize().float().eval()
 
     @torch.inference_mode()
     def run(ids: list[int]) -> Any:
