@@ -1,17 +1,24 @@
-"""Measure an SFT run of this package against the plain TRL script of the same plan.
+"""Measure an SFT run of this package against plain TRL, and against a recipe that is often copied.
 
-`python benchmarks/training.py [MODEL] [STEPS]`, MODEL a folder in the workspace or a Hub id that is
-in the cache. Both train the same examples with the same arguments, in turn; the plain script is
-the export of the plan. Compared are processor and wall seconds of the whole process, and the
-seconds of the training loop. A third way is the recipe that is often copied: every example padded
-to max_length, no bfloat16. The result is `benchmarks/training.json`; quote the ratios.
+`python benchmarks/training.py DATASET [MODEL] [STEPS]`: DATASET is a file of short texts that
+audit_dataset reads, MODEL a Hub id that is in the cache or a folder. Four ways train the same model
+with the same adapter, rate and precision, in turn:
+
+- ours: the worker of this package, its defaults;
+- packed: the same with `packing`, which fills each row up to max_length;
+- plain: the script that the plan exports, TRL alone;
+- copied: transformers' Trainer, every example padded to max_length, the loss over all logits of
+  all positions, prompts included.
+
+Compared are real tokens (no padding) a second of the training loop, and the peak memory of the
+process. The result is `benchmarks/training.json`; quote the ratios.
 """
 
 import json
 import os
 import platform
 import re
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,7 +28,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.publish import private_folder
+from ft_tools.data.audit import audit_dataset
+from ft_tools.data.reports import AuditRequest
+from ft_tools.publish import private_folder, sha256
 from ft_tools.runs.records import RunInfo
 from ft_tools.training import exports
 from ft_tools.training.planning import plan_sft
@@ -30,41 +39,75 @@ from ft_tools.training.requests import SftRequest
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 DEMO = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGES = ("torch", "transformers", "trl", "peft")
-LENGTH = 256
+LENGTH = 512
 BATCH = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+COPIED = """
+import json, sys
+from pathlib import Path
+from datasets import load_dataset
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+import torch
+
+PLAN = json.loads(Path(sys.argv[1]).read_text())
+T = PLAN["training"]
+tokenizer = AutoTokenizer.from_pretrained(PLAN["model"]["load_from"])
+tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+dtype = getattr(torch, PLAN["weights_dtype"])
+model = AutoModelForCausalLM.from_pretrained(PLAN["model"]["load_from"], dtype=dtype)
+model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **PLAN["peft"]))
 
 
-def examples(number: int) -> list[dict[str, object]]:
-    """Return questions of about 30 tokens with answers of 10 to 60, as short-text data has them."""
-    return [
-        {
-            "messages": [
-                {
-                    "role": "user",
-                    "content": f"Write the ticket for parcel {i}, late by {i % 9} days.",
-                },
-                {
-                    "role": "assistant",
-                    "content": json.dumps({"parcel": i, "notes": ["late", "call back"] * (i % 6)}),
-                },
-            ]
-        }
-        for i in range(number)
-    ]
+def tokenize(row):
+    text = tokenizer.apply_chat_template(row["messages"], tokenize=False)
+    made = tokenizer(text, truncation=True, padding="max_length", max_length=T["max_length"])
+    made["labels"] = list(made["input_ids"])
+    return made
 
 
-def measured(command: list[str]) -> dict[str, float]:
-    """Run a process; its wall and processor seconds, training seconds and peak memory."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - began
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = re.findall(r"'train_runtime': '?([\d.]+)", done.stdout + done.stderr)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_seconds": wall, "cpu_seconds": cpu, "loop_seconds": float(found[-1])}
+data = load_dataset("json", data_files=PLAN["dataset"]["path"], split="train")
+data = data.map(tokenize, remove_columns=data.column_names)
+arguments = TrainingArguments(
+    output_dir="copied", max_steps=T["max_steps"], learning_rate=T["learning_rate"],
+    per_device_train_batch_size=T["per_device_train_batch_size"],
+    gradient_accumulation_steps=T["gradient_accumulation_steps"], logging_steps=1,
+    use_cpu=PLAN["device"]["name"] == "cpu", bf16=PLAN["device"]["precision"] == "bfloat16",
+    save_strategy="no", report_to=[], seed=T["seed"], dataloader_pin_memory=False,
+    lr_scheduler_type=T["lr_scheduler_type"], warmup_steps=T["warmup_steps"],
+)
+seen = [0.0]
+
+
+class Counting(Trainer):
+    def training_step(self, model, inputs, *rest):
+        seen[0] += float(inputs["attention_mask"].sum())
+        return super().training_step(model, inputs, *rest)
+
+
+Counting(model=model, args=arguments, train_dataset=data, processing_class=tokenizer).train()
+print({"num_tokens": seen[0]})
+"""
+Measured = dict[str, float]
+
+
+def measured(command: list[str], folder: Path) -> Measured:
+    """Run a process; seconds and real tokens of its training loop, and its peak memory."""
+    log = folder / "log.txt"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=folder)
+        _, status, usage = os.wait4(process.pid, 0)
+    text = log.read_text(errors="replace")
+    if status:
+        raise SystemExit(text[-3000:])
+    seconds = float(re.findall(r"'train_runtime': '?([\d.]+)", text)[-1])
+    tokens = float(re.findall(r"'num_tokens': '?([\d.e+]+)", text)[-1])
+    return {
+        "seconds": seconds,
+        "tokens": tokens,
+        "tokens_per_second": tokens / seconds,
+        # Linux counts in KiB.
+        "peak_gib": usage.ru_maxrss / 2**20,
+    }
 
 
 def run_dir_of(request: SftRequest, name: str) -> Path:
@@ -78,54 +121,79 @@ def run_dir_of(request: SftRequest, name: str) -> Path:
     return run_dir
 
 
-def copied_recipe(text: str) -> str:
-    """Turn the plain script into the recipe that is often copied."""
-    text = re.sub(r"'bf16': \w+", "'bf16': False", text)
-    return text.replace("TRAINING = {", f"TRAINING = {{'pad_to_multiple_of': {LENGTH}, ", 1)
-
-
 def main() -> None:
-    """Measure in a folder of its own inside the workspace."""
-    with tempfile.TemporaryDirectory(dir=workspace.roots()[0]) as folder:
-        compare(Path(folder))
+    """Measure in a folder of its own."""
+    dataset = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
+    if dataset is None:
+        print("left out: name a file of short texts, python benchmarks/training.py DATASET")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[workspace.VARIABLE] = folder
+        copy = Path(folder) / dataset.name
+        copy.write_bytes(dataset.read_bytes())
+        compare(Path(folder), copy)
 
 
-def compare(folder: Path) -> None:
-    """Measure in turn and write the medians and their ratios."""
-    model = sys.argv[1] if len(sys.argv) > 1 else DEMO
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 20
-    rows = "".join(json.dumps(row) + "\n" for row in examples(8 * steps))
-    (folder / "train.jsonl").write_text(rows, encoding="utf-8")
-    training = {**BATCH, "max_length": LENGTH, "max_steps": steps, "save_steps": steps}
-    request = SftRequest(model=model, dataset=str(folder / "train.jsonl"), training=training)
-    plain = folder / "plain.py"
-    plain.write_text(exports.script(plan_sft(request)), encoding="utf-8")
-    copied = folder / "copied.py"
-    copied.write_text(copied_recipe(plain.read_text()), encoding="utf-8")
-    os.chdir(folder)
-    taken: dict[str, list[dict[str, float]]] = {"plain": [], "ours": [], "copied": []}
+def compare(folder: Path, dataset: Path) -> None:
+    """Measure in turn and write medians and ratios."""
+    model = sys.argv[2] if len(sys.argv) > 2 else DEMO
+    if Path(model).is_dir():
+        model = shutil.copytree(model, folder / Path(model).name).name
+    steps = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+    audit_dataset(AuditRequest(path=dataset.name, output_dir="clean", near_duplicates="off"))
+    training = {**BATCH, "max_length": LENGTH, "max_steps": steps, "save_steps": 1000}
+    parts = {"model": model, "dataset": "clean/train.jsonl"}
+    ours = SftRequest.model_validate({**parts, "training": {**training, "logging_steps": 1}})
+    packed = ours.model_copy(update={"training": {**ours.training, "packing": True}})
+    (folder / "plain.py").write_text(exports.script(plan_sft(ours)), encoding="utf-8")
+    (folder / "copied.py").write_text(COPIED, encoding="utf-8")
+    worker = [sys.executable, "-m", "ft_tools.workers.sft"]
+    taken: dict[str, list[Measured]] = {way: [] for way in ("plain", "ours", "packed", "copied")}
     for number in range(ROUNDS):
-        ours = run_dir_of(request, f"b{number}{os.getpid() % 1000}")
-        taken["plain"].append(measured([sys.executable, str(plain)]))
-        worker = [sys.executable, "-m", "ft_tools.workers.sft", str(ours)]
-        taken["ours"].append(measured(worker))
-        taken["copied"].append(measured([sys.executable, str(copied)]))
+        run_dir = run_dir_of(ours, f"o{number}")
+        commands = {
+            "plain": [sys.executable, "plain.py"],
+            "ours": [*worker, str(run_dir)],
+            "packed": [*worker, str(run_dir_of(packed, f"p{number}"))],
+            "copied": [sys.executable, "copied.py", str(run_dir / "plan.json")],
+        }
+        # Each round begins with another way: what warms up does so for all of them.
+        ways = list(commands)[number % 4 :] + list(commands)[: number % 4]
+        for way in ways:
+            taken[way].append(measured(commands[way], folder))
+    write(model, steps, dataset, taken)
+
+
+def write(model: str, steps: int, dataset: Path, taken: dict[str, list[Measured]]) -> None:
+    """Write the medians, their ratios, and what was measured on."""
     medians = {
-        way: {key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}
+        way: {key: round(statistics.median(row[key] for row in rows), 3) for key in rows[0]}
         for way, rows in taken.items()
     }
-    ratios = {
-        f"{way}_over_plain_{key}": round(medians[way][key] / medians["plain"][key], 3)
-        for way in ("ours", "copied")
-        for key in medians["plain"]
-    }
+
+    def ratio(one: str, other: str, key: str) -> float:
+        return round(medians[one][key] / medians[other][key], 3)
+
     result = {
-        "model": model if not Path(model).exists() else Path(model).name,
+        "model": model,
+        "dataset": {"name": dataset.name, "sha256": sha256(dataset)},
         "steps": steps,
+        "examples_a_step": 8,
+        "max_length": LENGTH,
         "rounds": ROUNDS,
         "medians": medians,
-        "ratios": ratios,
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()},
+        "ratios": {
+            "ours_over_plain_seconds": ratio("ours", "plain", "seconds"),
+            "ours_over_plain_peak": ratio("ours", "plain", "peak_gib"),
+            "ours_over_copied_tokens_per_second": ratio("ours", "copied", "tokens_per_second"),
+            "packed_over_copied_tokens_per_second": ratio("packed", "copied", "tokens_per_second"),
+            "ours_over_copied_peak": ratio("ours", "copied", "peak_gib"),
+            "packed_over_copied_peak": ratio("packed", "copied", "peak_gib"),
+        },
+        "seconds_of_each_round": {
+            way: [round(row["seconds"], 2) for row in rows] for way, rows in taken.items()
+        },
+        "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "gpu": None},
         "versions": {name: version(name) for name in PACKAGES},
     }
     text = json.dumps(result, indent=1) + "\n"
