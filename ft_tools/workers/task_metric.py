@@ -1,5 +1,6 @@
 """The task itself on a few held-out examples: what `evaluate` measures, for each shipped format."""
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from ft_tools.evaluation.choose import choose_metrics
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.scoring import Answered, score
 from ft_tools.workers import proving
-from ft_tools.workers.measuring import rouge_function
 
 # Few: each format answers them all on the CPU. `evaluate` compares on many, with intervals.
 NUM_EXAMPLES = 12
@@ -53,6 +53,10 @@ def means(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> dict[str,
     """Return the mean of each measure over the answers, given as ids."""
     texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
     answered = [Answered(text, 0, True, 0.0) for text in texts]
-    rouge = rouge_function(task.references) if "rouge" in task.metrics else None
+    rouge = None
+    if "rouge" in task.metrics:
+        # Its libraries take a second to import.
+        measuring = importlib.import_module("ft_tools.workers.measuring")
+        rouge = measuring.rouge_function(task.references)
     found = score(task.metrics, answered, task.references, rouge=rouge)
     return {name: round(fmean(values), 4) for name, values in found.items()}

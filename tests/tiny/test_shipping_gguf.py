@@ -143,10 +143,13 @@ def converted(tmp_path_factory, smollm2, converter_script):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_gguf_file_predicts_what_its_model_predicts(tmp_path, converted, architecture):
+def test_a_gguf_file_predicts_what_its_model_predicts(
+    tmp_path, converted, architecture, record_property
+):
     folder, file, tokenizer = converted[architecture]
     reference, text = reference_of(tmp_path, folder, tokenizer, 2)
     found = measure(file, reference, text, tokenizer)
+    record_property("mean KL", found.mean_kl)
     assert found.tokenizer_parity
     assert found.mean_kl <= 1e-4, found
     assert found.top1_agreement > 0.97, found

@@ -113,13 +113,14 @@ def check(base, adapter, merged, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_merge_in_float32_is_exact_to_the_dtype(tmp_path, architecture):
+def test_a_merge_in_float32_is_exact_to_the_dtype(tmp_path, architecture, record_property):
     base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
     make_base(base, architecture, torch.float32)
     make_adapter(base, adapter, torch.float32)
     # Mixtral's files hold each expert by itself, its modules all of them in one.
     assert merge(base, adapter, merged) == ("whole" if architecture == "mixtral" else "shards")
     found = check(base, adapter, merged)
+    record_property("largest difference of a logit", found.max_abs_logit_difference)
     assert found.max_abs_logit_difference < 2e-5, found
     assert found.same_greedy_texts == len(PROMPTS)
     assert found.passed
