@@ -25,8 +25,32 @@ given = yaml.safe_load(open("axolotl.yaml"))
 read = AxolotlInputConfig(**given)
 unknown = sorted(set(given) - set(AxolotlInputConfig.model_fields))
 print(json.dumps({"unknown": unknown, "rate": read.learning_rate, "r": read.lora_r,
-                  "rl": read.rl and read.rl.value, "fsdp": bool(read.fsdp_config),
-                  "deepspeed": read.deepspeed}))
+                  "rl": read.rl and read.rl.value, "losses": read.dpo_loss_type,
+                  "fsdp": bool(read.fsdp_config), "deepspeed": read.deepspeed}))
+"""
+# Examples as Axolotl's own strategies make tokens of them: all of the text, and what is trained.
+READ_EXAMPLES = """
+import json, yaml
+from axolotl.prompt_strategies import load
+from axolotl.prompt_strategies.dpo import load as load_pairs
+from axolotl.utils.dict import DictDefault
+from transformers import AutoTokenizer
+given = DictDefault(yaml.safe_load(open("axolotl.yaml")))
+tokenizer = AutoTokenizer.from_pretrained(given.base_model)
+(about,) = given.datasets
+own_form = not isinstance(about.type, str)
+row = json.loads(open(about.path).readline())
+if given.rl:
+    found = load_pairs("user_defined.default" if own_form else about.type, given, dataset_idx=0)
+    made = found(row) if own_form else found[0](row, tokenizer=tokenizer)
+    print(json.dumps([made["prompt"], made["chosen"], made["rejected"]]))
+else:
+    strategy = load("user_defined" if own_form else about.type, tokenizer, given,
+                    about.type if own_form else about)
+    made = strategy.tokenize_prompt(row if about.type != "completion" else {"text": [row["text"]]})
+    ids, labels = ((made[k][0] if about.type == "completion" else made[k])
+                   for k in ("input_ids", "labels"))
+    print(json.dumps([tokenizer.decode(ids), tokenizer.decode([x for x in labels if x != -100])]))
 """
 READ_LLAMA_FACTORY = """
 import json, sys
@@ -53,6 +77,10 @@ convert = get_dataset_converter(about.formatting, about, data)
 rows = [json.loads(line) for line in open(about.dataset_name)]
 print(json.dumps([convert(row) for row in rows[:1]]))
 """
+
+
+def say(role, content):
+    return {"role": role, "content": content}
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +150,50 @@ def test_axolotl_reads_preferences(axolotl, preferred, tmp_path):
     exports.write_exports(tmp_path, preferred)
     said = read(READ_AXOLOTL, axolotl, tmp_path)
     assert (said["unknown"], said["rl"], said["rate"]) == ([], "dpo", 5e-6)
+    assert said["losses"] == ["ipo"]
+
+
+USER, ANSWER, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"
+ASKED = f"{USER}When?{END}\n{ANSWER}"
+# Answers that occur nowhere in the template: Axolotl looks for them in the rendered text.
+FORMS = {
+    "messages": (
+        {"messages": [say("user", "When?"), say("assistant", "Today."),
+                      say("user", "Why?"), say("assistant", "Luck.")]},
+        [f"{ASKED}Today.{END}\n{USER}Why?{END}\n{ANSWER}Luck.{END}\n", f"Today.{END}Luck.{END}"],
+    ),
+    "prompt and completion": (
+        {"prompt": "When?", "completion": " Today."},
+        [f"When? Today.{END}", f" Today.{END}"],
+    ),
+    "text": ({"text": "It is today."}, [f"It is today.{END}", f"It is today.{END}"]),
+    "pairs": (
+        {"prompt": [say("user", "When?")], "chosen": [say("assistant", "Today.")],
+         "rejected": [say("assistant", "Luck.")]},
+        [ASKED, f"Today.{END}", f"Luck.{END}"],
+    ),
+    "pairs of whole conversations": (
+        {"chosen": [say("user", "When?"), say("assistant", "Today.")],
+         "rejected": [say("user", "When?"), say("assistant", "Luck.")]},
+        [ASKED, f"Today.{END}", f"Luck.{END}"],
+    ),
+    "pairs of texts": (
+        {"prompt": "When?", "chosen": " Today.", "rejected": " Luck."},
+        ["When?", " Today.", " Luck."],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_axolotl_makes_the_same_texts_of_examples_and_trains_on_the_same(
+    axolotl, workspace, tiny_model_in, tmp_path, form
+):
+    example, expected = FORMS[form]
+    dataset = write_jsonl(workspace / "examples.jsonl", [example] * 20)
+    accepted = {"accept_findings": ["duplicates"], "accept_reason": "a test"}
+    ask, plan_of = (DpoRequest, plan_dpo) if "pairs" in form else (SftRequest, plan_sft)
+    exports.write_exports(tmp_path, plan_of(ask(model=tiny_model_in, dataset=dataset, **accepted)))
+    assert read(READ_EXAMPLES, axolotl, tmp_path) == expected
 
 
 def test_llama_factory_reads_the_same_numbers(llama_factory, supervised, tmp_path):
