@@ -25,6 +25,8 @@ PAGE_SECONDS = 10.0
 HEAT_SECONDS = 60.0
 SAMPLE_FRACTION = 0.05
 """Of the time so far that answering prompts may take; the first and the last are always made."""
+STOP_SECONDS = 10.0
+"""What an evaluation may take that is due at the step at which a run is asked to stop."""
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]
@@ -47,6 +49,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._page_written = -math.inf
         self._heat_read = -math.inf
         self._began = time.monotonic()
+        self._evaluation_seconds = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -91,7 +94,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self.session.event(f"stopping at step {state.global_step}, after saving")
             self.stopped = True
             control.should_save = True
-            control.should_evaluate = False
+            # Left out, the resumed run would choose and draw otherwise than the uninterrupted one;
+            # but who asks may not wait for long.
+            if together.any_of(self._evaluation_seconds > STOP_SECONDS):
+                control.should_evaluate = False
             control.should_training_stop = True
         if control.should_save:
             # Written at once: nothing says anything while a checkpoint is written.
@@ -132,6 +138,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Answer the sample prompts, and show the page with the new point."""
+        self._evaluation_seconds = time.monotonic() - self._step_ended
         self._sample(given.get("model"), state)
         self.write_page("running")
 

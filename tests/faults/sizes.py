@@ -19,8 +19,6 @@ SIZES: dict[str, tuple[int | None, int | None]] = {
     "file swaps": (2_000, 20_000),
     "private files": (3, 3),
     "injections": (20, 1_000),
-    "random datasets": (100, 2_000),
-    "mutated datasets": (200, 20_000),
 }
 
 

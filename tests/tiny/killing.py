@@ -24,8 +24,8 @@ WORK = {"sft": sft.work, "dpo": dpo.work}
 ATTEMPT_SECONDS = 120.0
 
 
-def attempt(run_dir):
-    """Fork a worker over a run directory; its process id."""
+def attempt(run_dir, prepare=lambda: None):
+    """Fork a worker over a run directory, prepared in the child; its process id."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -34,6 +34,7 @@ def attempt(run_dir):
             os.dup2(log, 1)
             os.dup2(log, 2)
             torch.set_num_threads(1)
+            prepare()
             main(WORK[directory.read_info(run_dir).kind])
         except SystemExit as end:
             os._exit(int(end.code or 0))

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from ft_tools import workspace as workspace_module
+from ft_tools.publish import private_folder
+from ft_tools.runs import directory, locks
 from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.session import Session, Stopped
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
 from ft_tools.training import checkpoints
 from ft_tools.workers import dpo, sft
@@ -48,12 +51,12 @@ def _own_device(tmp_path, monkeypatch):
 
 @pytest.fixture
 def request_(workspace, tiny_model_in):
-    """Ask for a run of 160 steps with dropout, so that a wrong random state would show."""
+    """Ask for a run of 100 steps with dropout, so that a wrong random state would show."""
     return SftRequest(
         model=tiny_model_in,
         dataset=write_jsonl(workspace / "train.jsonl", conversations(40)),
         peft=DROPOUT,
-        training={**QUICK, "num_train_epochs": 16, "logging_steps": 1, "save_steps": 7},
+        training={**QUICK, "num_train_epochs": 10, "logging_steps": 1, "save_steps": 7},
         accept_findings=["validation_unwatched"],
         accept_reason="a test",
     )
@@ -88,6 +91,23 @@ def test_a_killed_worker_is_interrupted_and_resumes_to_the_same_bits(request_):
     assert losses(killed) == losses(session.run_dir.name)
 
 
+@pytest.mark.faults
+def test_data_that_changes_under_a_queued_run_is_refused_when_its_turn_comes(request_, workspace):
+    small = request_.model_copy(update={"training": {**QUICK, "max_steps": 4}})
+    slots = workspace_module.cache_dir() / "devices"
+    private_folder(slots)
+    slot = locks.take(slots / "cpu.lock")
+    queued = launch(small)
+    wait_until(lambda report: any("waiting" in e.message for e in report.events), queued)
+    write_jsonl(workspace / "train.jsonl", conversations(41))
+    os.close(slot)
+    report = finished(queued)
+    assert (report.state, report.error.code) == ("failed", "refused")
+    assert "is not the file that was confirmed" in report.error.message
+    assert report.next_steps
+    assert not (workspace_module.runs_dir() / queued / "artifacts").exists()
+
+
 def test_a_cancelled_run_keeps_a_checkpoint_that_can_be_trusted(request_):
     run_id = launch(request_)
     wait_until(past(3), run_id)
@@ -100,6 +120,37 @@ def test_a_cancelled_run_keeps_a_checkpoint_that_can_be_trusted(request_):
     assert checkpoints.problems(found[-1]) == []
     assert checkpoints.step_of(found[-1]) == get_run(RunRequest(run_id=run_id)).progress.step
     assert not (Path(folder).parent / "artifacts").exists()
+
+
+def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memory_kill(request_):
+    training = {**request_.training, "num_train_epochs": 1.0, "max_steps": 8, "save_steps": 2}
+    # Without dropout: its masks are drawn anew for micro-batches of another size.
+    asked = request_.model_copy(update={"training": training, "peft": {"r": 4}})
+    session = prepared(asked, "halved")
+    usual, failed = sft.SFTTrainer.training_step, []
+
+    def fails_once_then_is_asked_to_stop(self, *arguments, **named):
+        if self.state.global_step == 3 and not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+        session.terminated = self.state.global_step >= 5
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.SFTTrainer, "training_step", fails_once_then_is_asked_to_stop)
+        with pytest.raises(Stopped):
+            sft.work(session)
+    status = directory.read_status(session.run_dir)
+    assert "goes on with 1 examples" in status.if_out_of_memory
+    # What the supervisor and the next start write after the kernel has ended a worker.
+    killed = {"ended_before": "out_of_memory", "attempt": 2}
+    directory.write_status(session.run_dir, status.model_copy(update=killed))
+    report = sft.work(Session(session.run_dir))
+    assert (report.micro_batch, report.accumulation, report.steps) == (1, 4, 8)
+    whole = sft.work(prepared(asked, "plenty"))
+    one, other = weights_of(report.artifact), weights_of(whole.artifact)
+    for name in one:
+        assert torch.allclose(one[name], other[name], atol=1e-5), name
 
 
 KINDS = {

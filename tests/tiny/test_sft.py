@@ -17,9 +17,9 @@ from ft_tools.errors import Refused
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
 from ft_tools.training import exports, micro_batches
-from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.training.masking import IGNORED
 from ft_tools.training.plan import SftPlan
+from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.workers import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
