@@ -1,5 +1,6 @@
 """Preference runs over a tiny real model."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from ft_tools import workspace as workspace_module
+from ft_tools.training.limits import CHOICES
 from ft_tools.workers import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -24,7 +26,7 @@ from tests.tiny.trainings import (
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
 PREFERENCE = {**QUICK, "learning_rate": 1e-4, "max_steps": 8, "save_steps": 50}
-# Every loss of TRL 1.16 but those that need further arguments.
+# Some in the plain suite: a target, a smoothing, a mixture, a reference that is computed first.
 LOSSES = [
     ({"loss_type": "ipo"}),
     ({"loss_type": ["exo_pair"], "label_smoothing": 1e-3}),
@@ -94,6 +96,42 @@ def test_a_loss_of_the_trainer_lowers_itself(data, loss):
     report = run_here(dpo.work, request, "loss")
     assert report.train_loss < report.first_loss
     assert report.reward_margin > 0
+
+
+# `sft` has no margin m in it. `discopop`, s(m/0.05) exp(-m) - (1 - s(m/0.05)) log s(m), s the sigmoid,
+# rises where training starts: its slope at m = 0 is 5 (1 - log 2) - 0.75 = 0.78. The others fall.
+NOT_APART = {"sft", "discopop"}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("first", [True, False], ids=["reference-first", "reference-beside"])
+@pytest.mark.parametrize("start", ["model", "sft_run"])
+@pytest.mark.parametrize("loss", sorted(CHOICES["dpo", "loss_type"]))
+def test_every_loss_of_the_trainer_trains_from_either_start(data, loss, start, first):
+    further = {"label_smoothing": 1e-3} if loss in {"exo_pair", "robust"} else {}
+    training = {**PREFERENCE, **further, "loss_type": [loss], "learning_rate": 1e-3}
+    training["precompute_ref_log_probs"] = first
+    begin = {"model": "tiny-llama"} if start == "model" else {"sft_run": trained_first(data)}
+    report = run_here(dpo.work, DpoRequest(**data, **begin, training=training), "all")
+    assert math.isfinite(report.train_loss)
+    assert report.reward_margin > 0 or loss in NOT_APART
+
+
+@pytest.mark.faults
+def test_the_reference_that_is_computed_first_is_the_one_beside(data):
+    training = {**PREFERENCE, "max_steps": 3, "logging_steps": 1}
+    begin = {"sft_run": trained_first(data)}
+    reports = [
+        run_here(
+            dpo.work,
+            DpoRequest(**data, **begin, training={**training, "precompute_ref_log_probs": first}),
+            f"first-{first}",
+        )
+        for first in (True, False)
+    ]
+    one, other = (weights_of(report.artifact) for report in reports)
+    for name in one:
+        assert torch.allclose(one[name], other[name], atol=1e-5), name
 
 
 @pytest.mark.parametrize("method", ["full", "qlora"])
