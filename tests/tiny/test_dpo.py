@@ -98,8 +98,8 @@ def test_a_loss_of_the_trainer_lowers_itself(data, loss):
     assert report.reward_margin > 0
 
 
-# `sft` has no margin m in it. `discopop`, s(m/0.05) exp(-m) - (1 - s(m/0.05)) log s(m), s the sigmoid,
-# rises where training starts: its slope at m = 0 is 5 (1 - log 2) - 0.75 = 0.78. The others fall.
+# `sft` has no margin m in it. `discopop` is s(m/0.05) exp(-m) - (1 - s(m/0.05)) log s(m), s the
+# sigmoid, and rises where training starts: its slope at m = 0 is 5 (1 - log 2) - 0.75 = 0.78.
 NOT_APART = {"sft", "discopop"}
 
 
