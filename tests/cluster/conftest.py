@@ -134,7 +134,11 @@ def slurm_configuration(tmp_path_factory):
         eventually(lambda: said("sinfo", "-h", "-o", "%D %T", env=around).strip() == "2 idle")
         yield folder / "slurm.conf"
     finally:
-        subprocess.run(["scontrol", "shutdown"], env=around, check=False, capture_output=True)
+        # A step that ends after the controller would wait for it for ever.
+        subprocess.run(["scancel", "--user=root"], env=around, check=False, capture_output=True)
+        eventually(lambda: not said("squeue", "--noheader", env=around), 60)
+        said("scontrol", "shutdown", env=around)
+        eventually(lambda: not list(folder.glob("*.pid")), 60)
         if not munge_ran:
             subprocess.run(["munged", "--stop"], check=False, capture_output=True)
 

@@ -220,3 +220,11 @@ def test_a_run_whose_supervisor_is_gone_is_looked_after_again(monkeypatch):
     cancel_run(CancelRequest(run_id=run_id))
     assert finished(run_id).state == "cancelled"
     assert sum(m.startswith("submitted as") for m in messages(run_id)) == 1
+
+
+def test_what_slurm_refuses_ends_the_run_in_slurms_own_words():
+    run_id = moves("steps:5", partition="nowhere")
+    refused = finished(run_id)
+    assert refused.state == "failed"
+    assert "invalid partition specified: nowhere" in refused.error.message
+    assert not any(m.startswith("submitted as") for m in messages(run_id))
