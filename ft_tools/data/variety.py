@@ -26,6 +26,9 @@ MAX_FRACTION = 0.9
 MIN_PROMPTS = 40
 # Ours: one topic in more than half of the prompts makes a model for that topic.
 DOMINANT = 0.5
+# A smaller file is for one task or style, and one topic is what it should have. Source: the style
+# band of ft_tools/data/sizes.py ends here.
+BROAD_EXAMPLES = 2000
 # Asking for something, and counting, whatever the topic.
 GENERIC = (
     "write given generate create describe explain following make list find provide give "
@@ -103,6 +106,8 @@ class Variety:
 
     def findings(self) -> list[tuple[str, int]]:
         """Return the ids of what is one-sided, with the number of prompts of the draw meant."""
+        if self._seen <= BROAD_EXAMPLES:
+            return []
         topics = self.topics()
         if topics and topics[0].count > DOMINANT * self.num_drawn:
             return [("one_topic", topics[0].count)]

@@ -8,6 +8,7 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.checks import contents
+from ft_tools.data.findings import RULES
 from ft_tools.data.formats import normalise
 from ft_tools.data.languages import language_of, script_of
 from ft_tools.data.preferences import PairStatistics
@@ -70,19 +71,21 @@ def test_an_answer_in_another_language_and_a_minority_language_are_noted(workspa
     assert not found["language_mix"].removed
 
 
-def test_one_topic_in_most_prompts_is_information_and_many_topics_are_not(workspace):
-    def rows(share):
-        return [
-            chat(f"Tell me of {'whales' if at < share else 'thing' + 'abcdefghij'[at % 10]}", s)
-            for at, s in enumerate(SENTENCES * 3)
-        ]
+def test_one_topic_in_most_prompts_is_noted_in_a_large_file_only():
+    def variety(whales, count):
+        made = Variety()
+        for at in range(count):
+            thing = "whales" if at % 60 < whales else "thing" + "abcdefghij"[at % 10]
+            made.add(f"Tell me of {thing}", f"It is number {at}.")
+        return made
 
-    report, found = audit(workspace, rows(40))
-    assert found["one_topic"].count == 40
-    assert found["one_topic"].severity == "info"
-    assert report.shape["largest_topic_fraction"] == 0.667
-    _, others = audit(workspace, rows(20))
-    assert "one_topic" not in others
+    assert variety(40, 2040).findings() == [("one_topic", 1360)]
+    assert RULES["one_topic"].severity == "info"
+    assert variety(20, 2040).findings() == []
+    # A narrow task's few examples are of one topic, as they should be; the share is told.
+    narrow = variety(40, 120)
+    assert narrow.findings() == []
+    assert narrow.shape()["largest_topic_fraction"] == 0.667
 
 
 def test_topics_are_counted_on_a_bounded_draw_of_the_whole_file():
