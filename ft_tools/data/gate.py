@@ -6,7 +6,7 @@ Pairs a little below the gate are drawn at random, so that what the gate misses 
 Source: Jegou et al. 2011, https://doi.org/10.1109/TPAMI.2010.57 (inverted file)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,6 @@ from ft_tools.data.neighbours import (
     Product,
     Rows,
     Vectors,
-    near_pairs,
     plain_product,
 )
 
@@ -69,52 +68,42 @@ class Gate:
     """How rows are compared with one another."""
 
     lowest: float
-    """The score that a pair needs in every field."""
+    """The score that a pair needs."""
     product: Product = plain_product
     tick: Tick = lambda _: None
     drawn: tuple[Drawn, ...] = ()
 
-    def near(self, here: list[Vectors], there: list[Vectors], rows: Rows, columns: Rows) -> Mask:
+    def near(self, here: Vectors, there: Vectors, rows: Rows, columns: Rows) -> Mask:
         """Return the pairs of two different rows that reach the gate."""
-        scores = self.product(here[0], there[0])
-        others = rows[:, None] != columns[None, :]
-
-        def above(line: float) -> Mask:
-            near = near_pairs(scores, here, there, line, self.product, closed=True)
-            near &= others
+        scores = self.product(here, there)
+        near: Mask = scores >= min([self.lowest, *(band.lowest for band in self.drawn)])
+        near &= rows[:, None] != columns[None, :]
+        if not self.drawn or not near.any():
             return near
-
-        floor = min([self.lowest, *(band.lowest for band in self.drawn)])
-        lines = {floor: above(floor)}
-        if not lines[floor].any():
-            return lines[floor]
-        lines[self.lowest] = above(self.lowest) if floor < self.lowest else lines[floor]
         for band in self.drawn:
-            low = lines[band.lowest] if band.lowest in lines else above(band.lowest)
-            high = lines[band.highest] if band.highest in lines else above(band.highest)
-            band.take(low & ~high, rows, columns)
-        return lines[self.lowest]
+            band.take(near & (scores >= band.lowest) & (scores < band.highest), rows, columns)
+        return near & (scores >= self.lowest)
 
 
 Visit = Callable[[Mask, Rows, Rows], None]
 """Called with which rows reach the gate with which columns."""
 
 
-def has_neighbour(fields: Sequence[Vectors], gate: Gate) -> Mask:
-    """Tell for each row whether any other row reaches the gate in every field."""
-    found = np.zeros(len(fields[0]), dtype=np.bool_)
+def has_neighbour(vectors: Vectors, gate: Gate) -> Mask:
+    """Tell for each row whether any other row reaches the gate."""
+    found = np.zeros(len(vectors), dtype=np.bool_)
 
     def mark(near: Mask, rows: Rows, columns: Rows) -> None:
         found[rows] |= near.any(axis=1)
         found[columns] |= near.any(axis=0)
 
-    _visit(fields, gate, mark)
+    _visit(vectors, gate, mark)
     return found
 
 
-def linked(fields: Sequence[Vectors], gate: Gate) -> Rows:
+def linked(vectors: Vectors, gate: Gate) -> Rows:
     """Return for each row the first row that a chain of pairs at the gate connects it with."""
-    parents = np.arange(len(fields[0]))
+    parents = np.arange(len(vectors))
 
     def roots(rows: Rows) -> Rows:
         while True:
@@ -132,36 +121,35 @@ def linked(fields: Sequence[Vectors], gate: Gate) -> Rows:
             # Of several pairs for one row one wins; the others come again.
             parents[np.maximum(a, b)] = np.minimum(a, b)
 
-    _visit(fields, gate, join)
+    _visit(vectors, gate, join)
     return roots(np.arange(len(parents)))
 
 
-def _visit(fields: Sequence[Vectors], gate: Gate, visit: Visit) -> None:
+def _visit(vectors: Vectors, gate: Gate, visit: Visit) -> None:
     """Compare every row with every other one; above `CELL_ROWS`, with those of near cells."""
-    count = len(fields[0])
+    count = len(vectors)
     if count > CELL_ROWS:
-        _visit_cells(fields, gate, visit)
+        _visit_cells(vectors, gate, visit)
         return
     for start in range(0, count, BLOCK_ROWS):
         rows = np.arange(start, min(start + BLOCK_ROWS, count))
-        here = [part[rows] for part in fields]
         for left in range(start, count, COLUMNS):
             columns = np.arange(left, min(left + COLUMNS, count))
-            there = [part[left : left + COLUMNS] for part in fields]
-            visit(gate.near(here, there, rows, columns), rows, columns)
+            there = vectors[left : left + COLUMNS]
+            visit(gate.near(vectors[rows], there, rows, columns), rows, columns)
         gate.tick(int(rows[-1]) + 1)
 
 
-def _visit_cells(fields: Sequence[Vectors], gate: Gate, visit: Visit) -> None:
+def _visit_cells(vectors: Vectors, gate: Gate, visit: Visit) -> None:
     """Look only where the vectors are close to the same centres.
 
-    Rows sit in one cell and ask `PROBES` cells. The cells are those of all fields together.
+    Rows sit in one cell and ask `PROBES` cells.
     """
-    count = len(fields[0])
-    centres = _centres(fields, int(4 * count**0.5), gate.product)
+    count = len(vectors)
+    centres = _centres(vectors, int(4 * count**0.5), gate.product)
     probes = np.empty((count, PROBES), dtype=np.int32)
     for start in range(0, count, BLOCK_ROWS):
-        scores = gate.product(_joined(fields, slice(start, start + BLOCK_ROWS)), centres)
+        scores = gate.product(vectors[start : start + BLOCK_ROWS], centres)
         top = np.argpartition(scores, -PROBES, axis=1)[:, -PROBES:]
         order = np.argsort(np.take_along_axis(scores, top, axis=1), axis=1)[:, ::-1]
         probes[start : start + BLOCK_ROWS] = np.take_along_axis(top, order, axis=1)
@@ -171,27 +159,20 @@ def _visit_cells(fields: Sequence[Vectors], gate: Gate, visit: Visit) -> None:
         asking = np.concatenate([asker[cell] for asker in askers])
         for left in range(0, len(inside), COLUMNS):
             columns = inside[left : left + COLUMNS]
-            there = [part[columns] for part in fields]
+            there = vectors[columns]
             for start in range(0, len(asking), BLOCK_ROWS):
                 rows = asking[start : start + BLOCK_ROWS]
-                here = [part[rows] for part in fields]
-                visit(gate.near(here, there, rows, columns), rows, columns)
+                visit(gate.near(vectors[rows], there, rows, columns), rows, columns)
         if cell % 64 == 0:
             gate.tick(int(count * cell / len(centres)))
 
 
-def _joined(fields: Sequence[Vectors], rows: "slice | Rows") -> Vectors:
-    """Return the fields side by side: the product is the sum of the cosines."""
-    joined: Vectors = np.concatenate([part[rows] for part in fields], axis=1)
-    return joined
-
-
-def _centres(fields: Sequence[Vectors], count: int, product: Product) -> Vectors:
+def _centres(vectors: Vectors, count: int, product: Product) -> Vectors:
     """Return k-means centres of a sample, of length one; deterministic."""
     numbers = np.random.default_rng(0)
-    drawn = np.sort(numbers.permutation(len(fields[0]))[: count * KMEANS_SAMPLE])
-    sample = _joined(fields, drawn)
-    centres: Vectors = sample[numbers.permutation(len(sample))[:count]] / len(fields) ** 0.5
+    drawn = np.sort(numbers.permutation(len(vectors))[: count * KMEANS_SAMPLE])
+    sample = vectors[drawn]
+    centres: Vectors = sample[numbers.permutation(len(sample))[:count]]
     for _ in range(KMEANS_ROUNDS):
         sums = np.zeros_like(centres)
         for start in range(0, len(sample), BLOCK_ROWS):

@@ -181,27 +181,23 @@ def near_pairs(
     b: Sequence[Vectors],
     threshold: float,
     product: Product = plain_product,
-    *,
-    closed: bool = False,
 ) -> Mask:
     """Return the pairs above the threshold in every field, shaped (len(a), len(b)).
 
     `scores` are those of the first field; the others are computed where it leaves something.
     """
-    near: Mask = scores >= threshold if closed else scores > threshold
+    near: Mask = scores > threshold
     for x, y in zip(a[1:], b[1:], strict=True):
         hits = int(np.count_nonzero(near))
         if not hits:
             break
         if hits > DENSE * near.size:
-            other = product(x, y)
-            near &= (other >= threshold) if closed else (other > threshold)
+            near &= product(x, y) > threshold
             continue
         row, column = np.nonzero(near)
         for at in range(0, hits, GATHERED):
             r, c = row[at : at + GATHERED], column[at : at + GATHERED]
-            values = np.einsum("ij,ij->i", x[r], y[c])
-            near[r, c] = (values >= threshold) if closed else (values > threshold)
+            near[r, c] = np.einsum("ij,ij->i", x[r], y[c]) > threshold
     return near
 
 

@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 from ft_tools.data.audit import Means, perform
 from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditRequest
+from ft_tools.workers import audit_search
 from ft_tools.workers.audit_search import semantic
 from tests.unit.test_data_neighbours import plain_loop
 
@@ -80,3 +81,26 @@ def test_the_kept_examples_are_those_of_the_plain_loop(workspace, plain, mode):
     assert 20 < len(found) < len(made) - 20
     close = [min(float(f[row] @ f[twin]) for f in fields) for row, twin in found.items()]
     assert min(close) > 0.95
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_no_validation_prompt_is_near_a_training_prompt(workspace, plain, monkeypatch, gated):
+    # Answers are shorter, so the search encodes them all, and the prompts of near ones only.
+    made = [
+        (f"{ask} Take your time, and be precise.", f"{at}") for at, (ask, _) in enumerate(rows())
+    ]
+    lines = (json.dumps({"prompt": ask, "completion": answer}) + "\n" for ask, answer in made)
+    (workspace / "data.jsonl").write_text("".join(lines), encoding="utf-8")
+    monkeypatch.setattr(audit_search, "FITTED_ROWS", 10 if gated else 2000)
+    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    request = AuditRequest(
+        path="data.jsonl", semantic_mode="exact", output_dir="out", validation_fraction=0.3
+    )
+    perform(request, Means(find_near=search.find, with_pairs=False))
+    sides = [
+        [json.loads(line)["messages"][0]["content"] for line in file.read_text().splitlines()]
+        for file in (workspace / "out" / "train.jsonl", workspace / "out" / "validation.jsonl")
+    ]
+    assert min(map(len, sides)) >= 20
+    train, validation = map(plain, sides)
+    assert (train @ validation.T).max() < 0.95
