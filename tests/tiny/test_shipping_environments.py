@@ -101,7 +101,10 @@ def test_an_sft_run_is_shipped_and_calibrated_on_its_own_data(data, smollm2):
     assert all(
         said.endswith("8 of 8 conversations") for said in run.result["prompt_proof"].values()
     )
-    worst = max(found.values(), key=lambda row: (row["quality"] or {"mean_kl": 0})["mean_kl"])
-    assert worst["quality"]["mean_kl"] < 0.5, worst
-    assert found["gguf:Q8_0"]["quality"]["mean_kl"] <= 0.01
+    kl = {name: row["quality"]["mean_kl"] for name, row in found.items() if row["quality"]}
+    assert kl["gguf:Q8_0"] <= 0.01
+    assert max(kl["gptq:4"], kl["fp8"], kl["gguf:Q4_K_M"]) < 0.2, kl
+    # NF4 without calibration hurts so small a model, and its verdict says so; damage costs 20 nats.
+    assert kl["bnb:nf4"] < 2, kl
+    assert found["bnb:nf4"]["quality"]["verdict"] == "fail"
     assert {"json_valid", "json_fields"} == set(run.result["task"]) == set(found["gptq:4"]["task"])
