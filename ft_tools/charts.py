@@ -32,7 +32,9 @@ class _Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        half = self.high / 2 - self.low / 2
+        # The half of the least number there is, is zero.
+        share = (value / 2 - self.low / 2) / half if half else 0.5
         return round(self.start + share * (self.end - self.start), 1)
 
 

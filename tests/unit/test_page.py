@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ft_tools.charts import thin, ticks
@@ -164,6 +164,7 @@ def test_any_numbers_make_a_well_formed_chart(points):
     assert all("nan" not in one and "inf" not in one for one in coordinates)
 
 
+@example([5e-324])
 @given(st.lists(st.none() | st.floats(), min_size=1, max_size=12))
 def test_any_numbers_make_well_formed_bars_and_intervals(values):
     rows = [(str(i), value) for i, value in enumerate(values)]
