@@ -343,7 +343,7 @@ def machine() -> dict[str, Any]:
     names = ("torch", "sentence-transformers", "numpy", "transformers", "tokenizers")
     return {
         "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 2),
+        "load_when_done": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
     }

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -15,6 +16,10 @@ from ft_tools.runs.session import Session
 from ft_tools.workers import evaluation as worker
 from ft_tools.workers.generation import load
 
+LIBRARY_WARNINGS = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in ("DeprecationWarning", "FutureWarning", "UserWarning", "ResourceWarning")
+]
 RUN_ID = "evaluate-0123456789abcdef"
 TOWNS = ["Oslo", "Bergen", "Narvik", "Molde"]
 

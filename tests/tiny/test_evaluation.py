@@ -23,6 +23,7 @@ from ft_tools.workers.generation import TransformersWriter, buckets, load_pair, 
 from ft_tools.workers.gguf_files import logits_of, opened
 from ft_tools.workers.gguf_generation import GgufWriter
 from tests.tiny.evaluating import (
+    LIBRARY_WARNINGS,
     RUN_ID,
     TOWNS,
     by_metric,
@@ -36,10 +37,7 @@ from tests.tiny.evaluating import (
 
 pytestmark = [
     pytest.mark.tiny,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    *LIBRARY_WARNINGS,
 ]
 
 

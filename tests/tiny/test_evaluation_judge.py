@@ -15,15 +15,12 @@ from ft_tools.runs.session import Session
 from ft_tools.runs.session import _run as session_run
 from ft_tools.runs.stop import ResumeRequest, resume_run
 from ft_tools.workers import evaluation as worker
-from tests.tiny.evaluating import answered_beforehand, rows, write
+from tests.tiny.evaluating import LIBRARY_WARNINGS, answered_beforehand, rows, write
 from tests.tiny.measuring_gguf import wait
 
 pytestmark = [
     pytest.mark.tiny,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    *LIBRARY_WARNINGS,
 ]
 
 

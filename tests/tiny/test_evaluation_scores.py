@@ -13,14 +13,18 @@ from sklearn import metrics as sklearn_metrics
 from ft_tools.evaluation.reports import EvaluateRequest
 from ft_tools.runs.session import Session
 from ft_tools.workers import evaluation as worker
-from tests.tiny.evaluating import TOWNS, answered_beforehand, by_metric, run_here, write
+from tests.tiny.evaluating import (
+    LIBRARY_WARNINGS,
+    TOWNS,
+    answered_beforehand,
+    by_metric,
+    run_here,
+    write,
+)
 
 pytestmark = [
     pytest.mark.tiny,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    *LIBRARY_WARNINGS,
 ]
 
 
