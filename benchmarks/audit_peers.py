@@ -59,10 +59,10 @@ def semhash_static(rows: list[dict[str, str]], vectors: Path) -> dict[str, Any]:
     from semhash import SemHash
     from tokenizers import Tokenizer
 
-    stored = np.load(vectors)
+    stored = np.load(vectors.with_suffix(".static.npz"))
     tokenizer = Tokenizer.from_file(str(stored["tokenizer"]))
     tokenizer.no_padding()
-    model = StaticModel(vectors=np.load(str(stored["table"])), tokenizer=tokenizer)
+    model = StaticModel(vectors=stored["table"], tokenizer=tokenizer)
     began = time.perf_counter()
     made = SemHash.from_records(rows, columns=["prompt", "completion"], model=model)
     kept = made.self_deduplicate(threshold=THRESHOLD).selected

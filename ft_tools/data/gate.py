@@ -1,7 +1,8 @@
 """Which rows could have a near-duplicate, by cheap vectors; numpy, loaded in workers only.
 
-Up to `CELL_ROWS` rows all are compared; above, only rows in the nearest cells of an inverted file.
-Pairs a little below the gate are drawn at random, so that what the gate misses can be measured.
+Up to `CELL_ROWS` rows all are compared; above, only rows in the nearest cells of an inverted file,
+as many cells as some rows, compared with all others, show to be enough.
+Pairs that fail by a little are drawn at random, so that what the gate misses can be measured.
 
 Source: Jegou et al. 2011, https://doi.org/10.1109/TPAMI.2010.57 (inverted file)
 """
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from ft_tools.data.neighbours import (
     BLOCK_ROWS,
     COLUMNS,
+    DENSE,
     Mask,
-    Product,
     Rows,
     Vectors,
     plain_product,
@@ -26,27 +27,43 @@ from ft_tools.data.neighbours import (
 CELL_ROWS = 150_000
 KMEANS_ROUNDS = 4
 KMEANS_SAMPLE = 32
-PROBES = 6
+# Cells that a row asks: the fewest that find enough of the pairs of some rows, these at most.
+PROBES = 16
+INDEX_RECALL = 0.998
+ASKED_ROWS = 1000
 # Pairs taken from one block, so that data that is alike in bulk does not fill the memory.
 DRAWN_A_BLOCK = 2048
 Tick = Callable[[int], None]
+Near = Callable[[Vectors, Vectors, float], tuple[Rows, Rows, Vectors]]
+"""(a, b, lowest) -> the pairs with at least this cosine: places in a, in b, and the cosines."""
+
+
+def plain_near(a: Vectors, b: Vectors, lowest: float) -> tuple[Rows, Rows, Vectors]:
+    """Return the pairs of rows of a and b with at least this cosine; a worker passes a faster one.
+
+    >>> a = np.eye(2, dtype=np.float32)
+    >>> plain_near(a, a[:1], 0.5)
+    (array([0]), array([0]), array([1.], dtype=float32))
+    """
+    scores = plain_product(a, b)
+    at, column = np.nonzero(scores >= lowest)
+    return at, column, scores[at, column]
 
 
 @dataclass
 class Drawn:
-    """Pairs drawn at random from those whose score is in [lowest, highest)."""
+    """Pairs drawn at random."""
 
-    lowest: float
-    highest: float
     size: int
     num_pairs: int = 0
+    """All that they were drawn from."""
     pairs: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
     _keys: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     _numbers: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def take(self, mask: Mask, rows: Rows, columns: Rows) -> None:
+    def take(self, a: Rows, b: Rows) -> None:
         """Add the pairs of a block; each is taken from one side only."""
-        found = np.flatnonzero(mask & (rows[:, None] < columns[None, :]))
+        found = np.flatnonzero(a < b)
         if not len(found):
             return
         self.num_pairs += len(found)
@@ -55,12 +72,31 @@ class Drawn:
             drawn = self._numbers.choice(found, DRAWN_A_BLOCK, replace=False)
         # The key of the best of k uniform draws: a pair that stands for k of them.
         keys = self._numbers.random(len(drawn)) ** (len(drawn) / len(found))
-        at, column = np.unravel_index(drawn, mask.shape)
-        pairs = np.stack([rows[at], columns[column]], axis=1)
         every = np.concatenate([self._keys, keys])
         best = np.argsort(-every, kind="stable")[: self.size]
-        self.pairs = np.concatenate([self.pairs, pairs])[best]
+        self.pairs = np.concatenate([self.pairs, np.stack([a[drawn], b[drawn]], axis=1)])[best]
         self._keys = every[best]
+
+
+@dataclass
+class Sample:
+    """Pairs that pass a gate, and pairs not far from it that do not."""
+
+    lowest: float
+    """The score of those that do not pass."""
+    passed: Drawn
+    failed: Drawn
+    index_recall: float = 1.0
+    """Share of the pairs with the score that the index lets be compared, of some rows with all."""
+
+
+Test = Callable[[Rows, Rows, Vectors], Mask]
+"""(a, b, scores) -> which of the pairs pass."""
+
+
+def every_pair(a: Rows, b: Rows, scores: Vectors) -> Mask:
+    """Agree to every pair."""
+    return np.ones(len(a), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -69,36 +105,42 @@ class Gate:
 
     lowest: float
     """The score that a pair needs."""
-    product: Product = plain_product
+    near: Near = plain_near
     tick: Tick = lambda _: None
-    drawn: tuple[Drawn, ...] = ()
+    agrees: Test = every_pair
+    """A second test, of the pairs that have the score."""
+    sample: Sample | None = None
 
-    def near(self, here: Vectors, there: Vectors, rows: Rows, columns: Rows) -> Mask:
-        """Return the pairs of two different rows that reach the gate."""
-        scores = self.product(here, there)
-        near: Mask = scores >= min([self.lowest, *(band.lowest for band in self.drawn)])
-        near &= rows[:, None] != columns[None, :]
-        if not self.drawn or not near.any():
-            return near
-        for band in self.drawn:
-            band.take(near & (scores >= band.lowest) & (scores < band.highest), rows, columns)
-        return near & (scores >= self.lowest)
+    def pairs(self, here: Vectors, there: Vectors, rows: Rows, columns: Rows) -> tuple[Rows, Rows]:
+        """Return the pairs of two different rows that pass."""
+        sample = self.sample
+        at, column, scores = self.near(here, there, sample.lowest if sample else self.lowest)
+        a, b = rows[at], columns[column]
+        passes = (a != b) & (scores >= self.lowest)
+        # Where many pairs have the score, the second test would take longer than what it saves.
+        if len(a) <= DENSE * len(rows) * len(columns):
+            passes[passes] = self.agrees(a[passes], b[passes], scores[passes])
+        if sample:
+            sample.passed.take(a[passes], b[passes])
+            sample.failed.take(a[~passes], b[~passes])
+        return a[passes], b[passes]
 
 
-Visit = Callable[[Mask, Rows, Rows], None]
-"""Called with which rows reach the gate with which columns."""
+Visit = Callable[[Rows, Rows], None]
+"""Called with pairs that pass the gate."""
 
 
-def has_neighbour(vectors: Vectors, gate: Gate) -> Mask:
-    """Tell for each row whether any other row reaches the gate."""
-    found = np.zeros(len(vectors), dtype=np.bool_)
+def has_neighbour(vectors: Vectors, gate: Gate, labels: Rows) -> tuple[Mask, Mask]:
+    """Tell for each row whether any other row passes the gate, and any with another label."""
+    found, unlike = np.zeros((2, len(vectors)), dtype=np.bool_)
 
-    def mark(near: Mask, rows: Rows, columns: Rows) -> None:
-        found[rows] |= near.any(axis=1)
-        found[columns] |= near.any(axis=0)
+    def mark(a: Rows, b: Rows) -> None:
+        found[a] = found[b] = True
+        differ = labels[a] != labels[b]
+        unlike[a[differ]] = unlike[b[differ]] = True
 
     _visit(vectors, gate, mark)
-    return found
+    return found, unlike
 
 
 def linked(vectors: Vectors, gate: Gate) -> Rows:
@@ -112,12 +154,11 @@ def linked(vectors: Vectors, gate: Gate) -> Rows:
                 return rows
             rows = above
 
-    def join(near: Mask, rows: Rows, columns: Rows) -> None:
-        at, column = np.nonzero(near)
-        while len(at):
-            a, b = roots(rows[at]), roots(columns[column])
+    def join(a: Rows, b: Rows) -> None:
+        while len(a):
+            a, b = roots(a), roots(b)
             apart = a != b
-            at, column, a, b = at[apart], column[apart], a[apart], b[apart]
+            a, b = a[apart], b[apart]
             # Of several pairs for one row one wins; the others come again.
             parents[np.maximum(a, b)] = np.minimum(a, b)
 
@@ -136,25 +177,23 @@ def _visit(vectors: Vectors, gate: Gate, visit: Visit) -> None:
         for left in range(start, count, COLUMNS):
             columns = np.arange(left, min(left + COLUMNS, count))
             there = vectors[left : left + COLUMNS]
-            visit(gate.near(vectors[rows], there, rows, columns), rows, columns)
+            visit(*gate.pairs(vectors[rows], there, rows, columns))
         gate.tick(int(rows[-1]) + 1)
 
 
 def _visit_cells(vectors: Vectors, gate: Gate, visit: Visit) -> None:
     """Look only where the vectors are close to the same centres.
 
-    Rows sit in one cell and ask `PROBES` cells.
+    Rows sit in one cell and ask several.
     """
     count = len(vectors)
-    centres = _centres(vectors, int(4 * count**0.5), gate.product)
-    probes = np.empty((count, PROBES), dtype=np.int32)
-    for start in range(0, count, BLOCK_ROWS):
-        scores = gate.product(vectors[start : start + BLOCK_ROWS], centres)
-        top = np.argpartition(scores, -PROBES, axis=1)[:, -PROBES:]
-        order = np.argsort(np.take_along_axis(scores, top, axis=1), axis=1)[:, ::-1]
-        probes[start : start + BLOCK_ROWS] = np.take_along_axis(top, order, axis=1)
+    centres = _centres(vectors, int(4 * count**0.5))
+    probes = _nearest(vectors, centres)
+    num_probes, recall = _enough_probes(vectors, probes, gate)
+    if gate.sample:
+        gate.sample.index_recall = recall
     members = _members(probes[:, 0], len(centres))
-    askers = [_members(probes[:, at], len(centres)) for at in range(PROBES)]
+    askers = [_members(probes[:, at], len(centres)) for at in range(num_probes)]
     for cell, inside in enumerate(members):
         asking = np.concatenate([asker[cell] for asker in askers])
         for left in range(0, len(inside), COLUMNS):
@@ -162,12 +201,48 @@ def _visit_cells(vectors: Vectors, gate: Gate, visit: Visit) -> None:
             there = vectors[columns]
             for start in range(0, len(asking), BLOCK_ROWS):
                 rows = asking[start : start + BLOCK_ROWS]
-                visit(gate.near(vectors[rows], there, rows, columns), rows, columns)
+                visit(*gate.pairs(vectors[rows], there, rows, columns))
         if cell % 64 == 0:
             gate.tick(int(count * cell / len(centres)))
 
 
-def _centres(vectors: Vectors, count: int, product: Product) -> Vectors:
+def _nearest(vectors: Vectors, centres: Vectors) -> NDArray[np.int32]:
+    """Return the `PROBES` nearest cells of each row, the nearest first."""
+    most = min(PROBES, len(centres))
+    nearest = np.empty((len(vectors), most), dtype=np.int32)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        scores = plain_product(vectors[start : start + BLOCK_ROWS], centres)
+        top = np.argpartition(scores, -most, axis=1)[:, -most:]
+        order = np.argsort(np.take_along_axis(scores, top, axis=1), axis=1)[:, ::-1]
+        nearest[start : start + BLOCK_ROWS] = np.take_along_axis(top, order, axis=1)
+    return nearest
+
+
+def _enough_probes(vectors: Vectors, probes: NDArray[np.int32], gate: Gate) -> tuple[int, float]:
+    """Return how many cells to ask, and the share of pairs that this finds.
+
+    Some rows are compared with all others, so their pairs are known.
+    """
+    asked = np.sort(np.random.default_rng(0).permutation(len(vectors))[:ASKED_ROWS])
+    found = []
+    for start in range(0, len(vectors), COLUMNS):
+        there = vectors[start : start + COLUMNS]
+        at, column, scores = gate.near(vectors[asked], there, gate.lowest)
+        a, b = asked[at], start + column
+        other = a != b
+        other[other] = gate.agrees(a[other], b[other], scores[other])
+        found.append(np.stack([a[other], b[other]]))
+    a, b = np.concatenate(found, axis=1)
+    meets = (probes[a] == probes[b, :1]) | (probes[b] == probes[a, :1])
+    if not len(a):
+        return min(PROBES, probes.shape[1]), 1.0
+    recalls = np.logical_or.accumulate(meets, axis=1).mean(axis=0)
+    enough = int(np.searchsorted(recalls, INDEX_RECALL)) + 1
+    enough = min(enough, probes.shape[1])
+    return enough, float(recalls[enough - 1])
+
+
+def _centres(vectors: Vectors, count: int) -> Vectors:
     """Return k-means centres of a sample, of length one; deterministic."""
     numbers = np.random.default_rng(0)
     drawn = np.sort(numbers.permutation(len(vectors))[: count * KMEANS_SAMPLE])
@@ -177,7 +252,7 @@ def _centres(vectors: Vectors, count: int, product: Product) -> Vectors:
         sums = np.zeros_like(centres)
         for start in range(0, len(sample), BLOCK_ROWS):
             part = sample[start : start + BLOCK_ROWS]
-            np.add.at(sums, product(part, centres).argmax(axis=1), part)
+            np.add.at(sums, plain_product(part, centres).argmax(axis=1), part)
         length = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(length > 0, sums / np.maximum(length, 1e-12), centres).astype(np.float32)
     return centres

@@ -225,13 +225,13 @@ def language_of(text: str) -> str:
     if script in OWNED:
         return OWNED[script]
     among = OF_SCRIPT.get(script, _LATIN if script == "latin" else ())
-    hits = dict.fromkeys(among, 0.0)
+    hits: dict[str, float] = {}
     known = filter(None, map(_LANGUAGES_OF.get, WORD.findall(head.lower())))
     for languages in known:
         for language in languages:
-            if language in hits:
+            if language in among:
                 # A word of many languages tells little.
-                hits[language] += 1 / len(languages)
+                hits[language] = hits.get(language, 0) + 1 / len(languages)
     if not hits:
         return UNKNOWN
     best, *others = sorted(hits, key=lambda name: (-hits[name], name))

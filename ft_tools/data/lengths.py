@@ -9,6 +9,7 @@ Source: https://api-docs.deepseek.com/quick_start/token_usage (0.3 tokens an Eng
 """
 
 import re
+import string
 from collections.abc import Sequence
 
 # Most tokenizers split numbers into digits or groups of at most three.
@@ -23,8 +24,9 @@ METHOD = (
     "for scripts that a tokenizer spells in bytes; pass `model` for real counts"
 )
 
-WORDS = re.compile(r"[A-Za-z]+")
-DIGITS = re.compile(r"[0-9]+")
+LETTERS, DIGITS = string.ascii_letters.encode(), string.digits.encode()
+# A word is one token for each eight letters.
+PIECES = re.compile(r"[A-Za-z]{1,8}")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -34,20 +36,15 @@ def estimate_tokens(text: str) -> int:
     >>> 8 <= estimate_tokens("The quick brown fox jumps over the lazy dog.") <= 12
     True
     """
-    letters = words = 0
-    for match in WORDS.finditer(text):
-        length = match.end() - match.start()
-        words += 1 + (length - 1) // 8
-        letters += length
-    tokens = float(words)
-    if not text.isascii():
+    plain = text.encode("ascii", "ignore")
+    letters, digits = (len(plain) - len(plain.translate(None, kind)) for kind in (LETTERS, DIGITS))
+    marks = len(plain) - letters - digits - plain.count(b" ")
+    tokens = len(PIECES.findall(text)) + digits * TOKENS_PER_DIGIT + marks * TOKENS_PER_MARK
+    if len(plain) < len(text):
         cjk = len(CJK.findall(text))
-        other = sum(not char.isascii() for char in text) - cjk
+        other = len(text) - len(plain) - cjk
         tokens += cjk * CJK_TOKENS_PER_CHAR + other * NON_LATIN_TOKENS_PER_CHAR
-        letters += cjk + other
-    digits = sum(map(len, DIGITS.findall(text)))
-    marks = len(text) - letters - digits - text.count(" ")
-    return round(tokens + digits * TOKENS_PER_DIGIT + marks * TOKENS_PER_MARK)
+    return round(tokens)
 
 
 def quantile(ordered: Sequence[int], fraction: float) -> int:

@@ -40,11 +40,12 @@ class Blur:
     """
 
     margin: float
-    sharpen: Callable[[Rows], None]
-    """Overwrites the vectors of these rows, in the fields that are searched, by exact ones."""
+    sharpen: Callable[[int, Rows], None]
+    """Overwrites the vectors of these rows in one of the fields by exact ones."""
     worst: float = 0.0
     """The largest error seen among pairs that were made exact."""
     num_sharpened: int = 0
+    """Vectors that were made exact."""
 
 
 def plain_product(a: Vectors, b: Vectors) -> Vectors:
@@ -148,27 +149,33 @@ class _Search:
         mine = np.flatnonzero(unsure.any(axis=1))
         if not len(mine):
             return near
-        theirs = np.flatnonzero(unsure.any(axis=0))
-        self._sharpen(rows, there, mine, theirs, columns)
+        self._sharpen(rows, there, unsure, columns)
         here = [field[rows[mine]] for field in self._fields]
         again = self._product(here[0], there[0])
-        error = np.abs(again - scores[mine])[unsure[mine]]
-        self._blur.worst = max(self._blur.worst, float(error.max()))
         near[mine] = near_pairs(again, here, there, self._threshold, self._product)
         return near
 
     def _sharpen(
-        self, rows: Rows, there: list[Vectors], mine: Rows, theirs: Rows, columns: Rows | None
+        self, rows: Rows, there: list[Vectors], unsure: Mask, columns: Rows | None
     ) -> None:
-        """Make the rows at `mine` and the vectors of `there` at `theirs` exact."""
+        """Make exact, field by field, both vectors of the pairs that this field leaves unsure."""
         assert self._blur is not None
-        others = rows[theirs] if columns is None else self._kept_rows[columns[theirs]]
-        wanted = np.union1d(rows[mine], others)
-        self._blur.sharpen(wanted)
-        self._blur.num_sharpened += len(wanted)
-        # Views of the kept rows, or copies of the block: either way the product sees them.
-        for part, field in zip(there, self._fields, strict=True):
-            part[theirs] = field[others]
+        mine, theirs = np.nonzero(unsure)
+        a = rows[mine]
+        b = rows[theirs] if columns is None else self._kept_rows[columns[theirs]]
+        for at, (field, part) in enumerate(zip(self._fields, there, strict=True)):
+            scores = cosines(field, a, part, theirs)
+            close = np.abs(scores - self._threshold) <= self._blur.margin
+            if not close.any():
+                continue
+            wanted = np.union1d(a[close], b[close])
+            self._blur.sharpen(at, wanted)
+            self._blur.num_sharpened += len(wanted)
+            # Views of the kept rows, or copies of the block: either way the product sees them.
+            part[theirs[close]] = field[b[close]]
+            exact = cosines(field, a[close], field, b[close])
+            error = float(np.abs(exact - scores[close]).max())
+            self._blur.worst = max(self._blur.worst, error)
 
     def _remove(self, row: int, kept: int) -> None:
         score = min(float(field[row] @ field[kept]) for field in self._fields)
@@ -195,10 +202,17 @@ def near_pairs(
             near &= product(x, y) > threshold
             continue
         row, column = np.nonzero(near)
-        for at in range(0, hits, GATHERED):
-            r, c = row[at : at + GATHERED], column[at : at + GATHERED]
-            near[r, c] = np.einsum("ij,ij->i", x[r], y[c]) > threshold
+        near[row, column] = cosines(x, row, y, column) > threshold
     return near
+
+
+def cosines(x: Vectors, a: Rows, y: Vectors, b: Rows) -> Vectors:
+    """Return the cosine of each pair of a row of x and a row of y."""
+    scores = np.empty(len(a), dtype=np.float32)
+    for at in range(0, len(a), GATHERED):
+        part = slice(at, at + GATHERED)
+        scores[part] = np.einsum("ij,ij->i", x[a[part]], y[b[part]])
+    return scores
 
 
 def best_match(rows: Vectors, questions: Vectors, product: Product = plain_product) -> Vectors:

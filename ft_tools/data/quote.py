@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ft_tools import workspace
@@ -35,12 +35,36 @@ def show_examples(request: ShowRequest) -> ShowReport:
     path = workspace.existing(request.path)
     wanted = sorted(set(request.lines))
     found: dict[int, Any] = {}
+    number = 0
     for _, row, number in rows_of(path):
         if number in wanted:
             found[number] = row.value if row.problem is None else f"<{row.problem}>"
         if number >= wanted[-1]:
             break
-    return ShowReport(examples=[_quoted(request, found, line) for line in wanted])
+    examples = [_quoted(request, found, line) for line in wanted]
+    return ShowReport(examples=examples, warnings=_not_there(request, found, examples, number))
+
+
+def _not_there(
+    request: ShowRequest, found: Mapping[int, Any], examples: Sequence[Quoted], last: int
+) -> list[str]:
+    """Say which rows or fields are missing, and where to look instead."""
+    empty = [one.line for one in examples if one.value is None]
+    beyond = [line for line in empty if line > last]
+    blank = [line for line in empty if line not in found and line <= last]
+    warnings = []
+    if beyond:
+        warnings.append(f"no row {_listed(beyond)}: the last one of this file is {last}")
+    if blank:
+        warnings.append(f"no example in line {_listed(blank)}: it is blank or part of another row")
+    if lacking := [line for line in empty if line in found]:
+        where = f"row {_listed(lacking)}"
+        warnings.append(f"no field {request.field!r} in {where}: leave `field` out to see the row")
+    return warnings
+
+
+def _listed(lines: Sequence[int]) -> str:
+    return ", ".join(map(str, lines))
 
 
 def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted:

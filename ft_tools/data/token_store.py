@@ -2,11 +2,15 @@
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ft_tools.data.neighbours import Rows
+
+MARK_BITS = 1024
 
 
 class TokenStore:
@@ -60,6 +64,33 @@ class TokenStore:
         places = np.repeat(ends[numbers] - starts, lengths) + np.arange(lengths.sum())
         return flat[places].astype(np.int64), starts
 
+    def shortened(self, numbers: NDArray[np.int64], longest: int) -> "TokenStore":
+        """Return the beginnings of some sequences, each with its last token.
+
+        >>> store = TokenStore()
+        >>> short = store.shortened(np.array([store.add([1, 5, 6, 7, 2])]), 3)
+        >>> short.joined(np.arange(1))[0].tolist()
+        [1, 5, 2]
+        """
+        flat, ends = self._seen()
+        short = TokenStore()
+        for number in numbers.tolist():
+            ids = flat[ends[number] : ends[number + 1]].tolist()
+            short.add(ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]])
+        return short
+
+    def marks(self, bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Return for each sequence the union of its tokens' bits, shaped (n, words).
+
+        `bits` has the place of each token's bit.
+        """
+        flat, ends = self._seen()
+        marks = np.zeros((len(self), MARK_BITS // 64), dtype=np.uint64)
+        rows = np.repeat(np.arange(len(self)), np.diff(ends))
+        place = bits[flat]
+        np.bitwise_or.at(marks, (rows, place // 64), np.uint64(1) << (place % 64))
+        return marks
+
     def counts(self, size: int) -> NDArray[np.int64]:
         """Return how often each token below `size` is in the distinct sequences."""
         return np.bincount(self._seen()[0], minlength=size)[:size]
@@ -87,3 +118,28 @@ class Column:
     def is_empty(self) -> bool:
         """Tell whether no row has a text: two special tokens are all that an empty one has."""
         return not len(self.store) or int(self.store.lengths().max()) <= 2
+
+
+def shared_tokens(columns: Sequence[Column]) -> Callable[[Rows, Rows], NDArray[np.float64]]:
+    """Return the Jaccard index of the tokens of pairs of rows, all fields as one set.
+
+    A token is one of `MARK_BITS` bits, another one in each field, so it is a little high.
+
+    >>> store = TokenStore()
+    >>> column = Column(store, np.array([store.add(ids) for ids in ([1, 2, 3], [1, 2, 4], [9])]))
+    >>> shared_tokens([column])(np.array([0, 0]), np.array([1, 2])).tolist()
+    [0.5, 0.0]
+    """
+    numbers = np.random.default_rng(0)
+    marks = np.zeros((len(columns[0].numbers), MARK_BITS // 64), dtype=np.uint64)
+    for column in columns:
+        bits = numbers.integers(MARK_BITS, size=1 << 16, dtype=np.uint64)
+        marks |= column.store.marks(bits)[column.numbers]
+
+    def jaccard(a: Rows, b: Rows) -> NDArray[np.float64]:
+        both = np.bitwise_count(marks[a] & marks[b]).sum(axis=1, dtype=np.int64)
+        either = np.bitwise_count(marks[a] | marks[b]).sum(axis=1, dtype=np.int64)
+        index: NDArray[np.float64] = both / np.maximum(either, 1)
+        return index
+
+    return jaccard

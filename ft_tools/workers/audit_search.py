@@ -16,14 +16,14 @@ from ft_tools import workspace
 from ft_tools.data.audit import Near
 from ft_tools.data.contamination import questions_of
 from ft_tools.data.duplicates import remove_near
-from ft_tools.data.gate import Drawn, Gate, has_neighbour, linked
-from ft_tools.data.neighbours import Blur, Rows, Twins, Vectors, best_match, find_twins
+from ft_tools.data.gate import Drawn, Gate, Sample, every_pair, has_neighbour, linked
+from ft_tools.data.neighbours import Blur, Mask, Rows, Twins, Vectors, best_match, find_twins
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan
 from ft_tools.data.split import will_split
 from ft_tools.data.texts import shared_lines, texts_of, without
-from ft_tools.data.token_store import Column, TokenStore
-from ft_tools.workers.audit_minilm import MiniLM, torch_product
+from ft_tools.data.token_store import Column, TokenStore, shared_tokens
+from ft_tools.workers.audit_minilm import SIZE, MiniLM, torch_product
 from ft_tools.workers.audit_static import FITTED_ROWS, STATIC_SIZE, StaticVectors
 
 Phase = Callable[[str], None]
@@ -33,13 +33,18 @@ Texts = tuple[int, str, str]
 # Rows from which the gate pays. Source: benchmarks/audit.py
 FAST_ROWS = 20_000
 # Cheap cosine below the threshold at which a pair still goes to MiniLM, for one field and for the
-# mean of two: at most 0.5% of the pairs that MiniLM puts above 0.95 are lost. The mean is nearer to
-# the truth: the same loss field by field passes half as many again. Source: benchmarks/audit.py
+# mean of two. Of two fields, that mean and half the share of common tokens must also be together
+# this much above the threshold. It passes a third of the texts that the cosine alone passes; of the
+# pairs that MiniLM puts above 0.95 in both fields, at most 0.5% are lost. Source:
+# benchmarks/audit.py
 GATE_BELOW = 0.10
-MEAN_GATE_BELOW = 0.05
-# Pairs drawn from just below the gate and from above it, to measure what it misses.
+MEAN_GATE_BELOW = 0.08
+WITH_TOKENS = 0.27
+# Pairs drawn from those that pass, and from those that fail by less than this, to measure what is
+# missed.
 DRAWN_BELOW = 0.05
-DRAWN_PAIRS = 256
+DRAWN_FAILED = 256
+DRAWN_PASSED = 64
 CHUNK = 4096
 # Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
 # the numbers are in references/data.md.
@@ -58,7 +63,7 @@ class Semantic:
         self._whole: dict[int, Vectors] = {}
         """Vectors of a column's every text, by the column's id: linking prompts uses them again."""
         self.encoded: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        """The examples that the last search compared with MiniLM, by index."""
+        """The examples whose first field the last search gave to MiniLM, by index."""
 
     def find(self, scanned: Scan, request: AuditRequest) -> Near:
         """Remove near-duplicates, then what paraphrases a benchmark question."""
@@ -69,14 +74,15 @@ class Semantic:
         mode = request.semantic_mode
         is_fast = mode == "fast" or (mode == "auto" and len(indices) > FAST_ROWS)
         threshold = request.near_duplicate_threshold
-        rows = np.arange(len(indices))
+        every = np.arange(len(indices))
+        rows, unlike = every, np.ones(len(every), dtype=np.bool_)
         static = None
         if is_fast and len(indices):
             self._phase("fitting the gate")
             static = StaticVectors(self.model, compared, request.seed)
-            rows = self._candidates(static, compared, threshold)
-        self.encoded = indices[rows]
-        twins = self._twins(compared, rows, threshold)
+            rows, unlike = self._candidates(static, compared, threshold)
+        self.encoded = indices[rows[unlike]]
+        twins = self._twins(compared, rows, unlike, threshold)
         num_near = 0
         for row, (kept, score) in sorted(twins.of.items()):
             num_near += remove_near(
@@ -116,29 +122,42 @@ class Semantic:
 
     def _candidates(
         self, static: StaticVectors, columns: Sequence[Column], threshold: float
-    ) -> Rows:
-        """Return which rows the gate puts near another, and note what it may miss."""
+    ) -> tuple[Rows, Mask]:
+        """Return which rows the gate puts near another, and near another text of the first field.
+
+        What the gate may miss is noted.
+        """
         gate = threshold - (GATE_BELOW if len(columns) == 1 else MEAN_GATE_BELOW)
         self._phase(f"gate: static cosine >= {gate:.2f}")
         total = len(columns[0].numbers)
-        vectors = _side_by_side(static, columns)
-        below = Drawn(gate - DRAWN_BELOW, gate, DRAWN_PAIRS)
-        above = Drawn(gate, 2.0, DRAWN_PAIRS)
-        near = has_neighbour(
-            vectors, Gate(gate, torch_product, lambda at: self._tick(at, total), (below, above))
+        sample = Sample(gate - DRAWN_BELOW, Drawn(DRAWN_PASSED), Drawn(DRAWN_FAILED))
+        agrees = every_pair
+        if len(columns) > 1:
+            shared = shared_tokens(columns)
+
+            def agrees(a: Rows, b: Rows, scores: Vectors) -> Mask:
+                together: Mask = scores + shared(a, b) / 2 >= threshold + WITH_TOKENS
+                return together
+
+        near, unlike = has_neighbour(
+            _side_by_side(static, columns),
+            Gate(gate, self.model.near, lambda at: self._tick(at, total), agrees, sample),
+            columns[0].numbers,
         )
-        del vectors
         self._phase("measuring the gate")
-        missed = self._share_near(below, columns, threshold) * below.num_pairs
-        found = self._share_near(above, columns, threshold) * above.num_pairs
+        failed, passed = sample.failed, sample.passed
+        missed = self._share_near(failed, columns, threshold) * failed.num_pairs
+        found = self._share_near(passed, columns, threshold) * passed.num_pairs
         recall = found / (found + missed) if found + missed else 1.0
+        recall *= sample.index_recall
         rows = np.flatnonzero(near)
         self._notes.append(
             f"gate at static cosine {gate:.2f}: {len(rows)} of {total} examples went to MiniLM; "
-            f"pair recall about {recall:.1%}, from {len(below.pairs)} pairs drawn of "
-            f"{below.num_pairs} just below it and {len(above.pairs)} of {above.num_pairs} above"
+            f"pair recall about {recall:.1%}, from {len(failed.pairs)} pairs drawn of "
+            f"{failed.num_pairs} that failed by little and {len(passed.pairs)} of "
+            f"{passed.num_pairs} that passed"
         )
-        return rows
+        return rows, unlike[rows]
 
     def _share_near(self, drawn: Drawn, columns: Sequence[Column], threshold: float) -> float:
         """Return which share of the drawn pairs MiniLM puts above the threshold."""
@@ -155,22 +174,28 @@ class Semantic:
                 break
         return float(near.mean())
 
-    def _twins(self, columns: Sequence[Column], rows: Rows, threshold: float) -> Twins:
-        """Return the removed rows with their twins, the same as with every field of every row."""
+    def _twins(
+        self, columns: Sequence[Column], rows: Rows, unlike: Mask, threshold: float
+    ) -> Twins:
+        """Return the removed rows with their twins, the same as with every field of every row.
+
+        `unlike` tells which rows have a possible partner with another text in the first field; in
+        the others every partner has the same text, and that is near without being encoded.
+        """
         margin = self.model.margin
+        candidates = rows, unlike
         fields: list[Vectors] = []
         for at, column in enumerate(columns):
             if not len(rows):
                 return Twins({})
             numbers, places = np.unique(column.numbers[rows], return_inverse=True)
-            self._phase(f"encoding {len(numbers)} texts with MiniLM")
-            vectors = self.model.encode(column.store, numbers)
-            if len(numbers) == len(column.store):
-                self._whole[id(column)] = vectors
+            vectors = self._encode_some(column, numbers, np.unique(places[unlike]))
             if at + 1 < len(columns):
                 self._phase("comparing")
-                stay = _partners(vectors, places, threshold - margin)
-                rows, places = rows[stay], places[stay]
+                others = columns[at + 1].numbers[rows]
+                link = Gate(threshold - margin, self.model.near)
+                stay, unlike = _partners(vectors, places, others, link)
+                rows, places, unlike = rows[stay], places[stay], unlike[stay]
                 fields = [field[stay] for field in fields]
             fields.append(vectors[places])
         self._phase("comparing")
@@ -182,13 +207,27 @@ class Semantic:
         if blur is not None and blur.worst > margin / 2:
             # This data blurs more than the margin was measured for.
             self.model.use_float32()
-            return self._twins(columns, rows, threshold)
+            return self._twins(columns, *candidates, threshold)
         if blur is not None:
             self._notes.append(
-                f"encoded in bfloat16; {blur.num_sharpened} examples within {margin} of the "
+                f"encoded in bfloat16; {blur.num_sharpened} texts within {margin} of the "
                 f"threshold again in float32, where cosines moved by {blur.worst:.4f} at most"
             )
         return Twins({int(rows[a]): (int(rows[b]), score) for a, (b, score) in found.of.items()})
+
+    def _encode_some(self, column: Column, numbers: Rows, wanted: Rows) -> Vectors:
+        """Return the vectors of texts, (n, 384); only the wanted ones are MiniLM's.
+
+        The others get a direction of their own, near nothing but itself.
+        """
+        self._phase(f"encoding {len(wanted)} texts with MiniLM")
+        if len(wanted) == len(column.store):
+            self._whole[id(column)] = self.model.encode(column.store, numbers)
+            return self._whole[id(column)]
+        vectors = np.random.default_rng(0).standard_normal((len(numbers), SIZE), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[wanted] = self.model.encode(column.store, numbers[wanted])
+        return vectors
 
     def _link_prompts(
         self,
@@ -208,7 +247,7 @@ class Semantic:
         threshold = request.near_duplicate_threshold
         if static is not None:
             # What the cheap vectors are off is on the side of keeping more together.
-            gate = Gate(threshold - GATE_BELOW / 2, torch_product)
+            gate = Gate(threshold - GATE_BELOW / 2, self.model.near)
             roots = linked(static.of(prompts.store, numbers), gate)
         else:
             roots = self._linked_prompts(prompts, numbers, threshold, request.seed)
@@ -226,14 +265,15 @@ class Semantic:
         Where the search did not encode the prompts, the gate says which ones MiniLM has to see.
         """
         # What bfloat16 is off is on the side of keeping more together, too.
-        link = Gate(threshold - self.model.margin, torch_product)
+        link = Gate(threshold - self.model.margin, self.model.near)
         whole = self._whole.get(id(prompts))
         if whole is not None:
             return linked(whole[numbers], link)
         near = np.arange(len(numbers))
         if len(numbers) > FITTED_ROWS:
             cheap = StaticVectors(self.model, [prompts], seed).of(prompts.store, numbers)
-            near = np.flatnonzero(has_neighbour(cheap, Gate(threshold - GATE_BELOW, torch_product)))
+            gate = Gate(threshold - GATE_BELOW, self.model.near)
+            near = np.flatnonzero(has_neighbour(cheap, gate, near)[0])
         roots = np.arange(len(numbers))
         roots[near] = near[linked(self.model.encode(prompts.store, numbers[near]), link)]
         return roots
@@ -291,17 +331,15 @@ class _Sharpener:
         self._numbers = [column.numbers[rows] for column in columns]
         self._exact: list[dict[int, Vectors]] = [{} for _ in columns]
 
-    def sharpen(self, rows: Rows) -> None:
-        """Make the vectors of some rows exact, in every field."""
-        for store, numbers, exact, field in zip(
-            self._stores, self._numbers, self._exact, self._fields, strict=True
-        ):
-            mine = numbers[rows].tolist()
-            new = sorted(set(mine) - exact.keys())
-            if new:
-                made = self._model.encode(store, np.array(new, dtype=np.int64), exactly=True)
-                exact.update(zip(new, made, strict=True))
-            field[rows] = np.stack([exact[number] for number in mine])
+    def sharpen(self, at: int, rows: Rows) -> None:
+        """Make the vectors of some rows exact in one field."""
+        exact, mine = self._exact[at], self._numbers[at][rows].tolist()
+        new = sorted(set(mine) - exact.keys())
+        if new:
+            numbers = np.array(new, dtype=np.int64)
+            made = self._model.encode(self._stores[at], numbers, exactly=True)
+            exact.update(zip(new, made, strict=True))
+        self._fields[at][rows] = np.stack([exact[number] for number in mine])
 
 
 def _compared(prompts: Column, answers: Column, request: AuditRequest) -> list[Column]:
@@ -323,12 +361,21 @@ def _side_by_side(static: StaticVectors, columns: Sequence[Column]) -> Vectors:
     return joined
 
 
-def _partners(vectors: Vectors, places: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
-    """Tell for each row whether another one is near in this field, or has the same text."""
-    alone = has_neighbour(vectors, Gate(threshold, torch_product))
-    copies = np.bincount(places, minlength=len(vectors)) > 1
-    mask: NDArray[np.bool_] = (alone | copies)[places]
-    return mask
+def _partners(vectors: Vectors, places: Rows, others: Rows, gate: Gate) -> tuple[Mask, Mask]:
+    """Tell for each row whether another one is near in this field, or has the same text.
+
+    And whether any of these has another text in the next field; `others` numbers these texts.
+    """
+    count = len(vectors)
+    most, least = np.full(count, -1), np.full(count, np.iinfo(np.int64).max)
+    np.maximum.at(most, places, others)
+    np.minimum.at(least, places, others)
+    mixed = most != least
+    # A text whose rows differ in the next field is unlike any other.
+    labels = np.where(mixed, -1 - np.arange(count), most)
+    near, unlike = has_neighbour(vectors, gate, labels)
+    copies = np.bincount(places, minlength=count) > 1
+    return (near | copies)[places], (unlike | mixed)[places]
 
 
 def _chunks(rows: Iterator[Texts]) -> Iterator[list[Texts]]:

@@ -26,9 +26,11 @@ from ft_tools.workers.audit_minilm import MiniLM
 TABLE_SIZE = 256
 STATIC_SIZE = 128
 SMOOTHING = 1e-3
-# Rows that MiniLM encodes to fit the map. With 1,000 the gate of 0.85 loses 1.1% of the pairs of
-# codegen-instruct, with 2,000 none; more directions than 128 lose more. Source: benchmarks/audit.py
-FITTED_ROWS = 2000
+# Rows that MiniLM encodes to fit the map, and how many tokens of each. 500 rows lose seven times as
+# many pairs, 2,000 as few; whole texts take twice as long and gain nothing. More directions than
+# 128 lose more. Source: benchmarks/audit.py
+FITTED_ROWS = 1000
+FITTED_TOKENS = 48
 RIDGE = 1e-3
 CONSTANT = 0.3
 CHUNK = 8192
@@ -71,9 +73,10 @@ class StaticVectors:
         rows = np.random.default_rng(seed).permutation(count)[:FITTED_ROWS]
         sums, wanted = [], []
         for column in columns:
-            numbers = np.unique(column.numbers[rows])
-            sums.append(self._sums(column.store, numbers))
-            wanted.append(torch.from_numpy(model.encode(column.store, numbers)))
+            store = column.store.shortened(np.unique(column.numbers[rows]), FITTED_TOKENS)
+            numbers = np.arange(len(store))
+            sums.append(self._sums(store, numbers))
+            wanted.append(torch.from_numpy(model.encode(store, numbers)))
         x, y = torch.cat(sums), torch.cat(wanted)
         _, directions = torch.linalg.eigh(y.T @ y)
         y = y @ directions[:, -STATIC_SIZE:]

@@ -104,6 +104,17 @@ def test_a_field_of_a_row_is_shown_and_one_that_is_not_there_is_null(workspace):
     ]
 
 
+def test_a_row_or_field_that_is_not_there_is_said(workspace):
+    (workspace / "d.jsonl").write_text('{"prompt": "a", "completion": "x"}\n\n{"prompt": "b"}\n')
+    report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3, 9], field="completion"))
+    assert report.warnings == [
+        "no row 9: the last one of this file is 3",
+        "no example in line 2: it is blank or part of another row",
+        "no field 'completion' in row 3: leave `field` out to see the row",
+    ]
+    assert not show_examples(ShowRequest(path="d.jsonl", lines=[1, 3])).warnings
+
+
 def test_a_quotation_masks_keys_and_personal_data(workspace):
     key = "hf_" + "abcdefghij" * 3
     row = {"prompt": f"My key is {key}", "completion": "Write to ada.king@example.com"}

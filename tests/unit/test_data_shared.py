@@ -1,5 +1,6 @@
 """Counts on real public files; they are not shipped, so the tests skip without them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,16 @@ def audit(workspace):
 )
 def test_exact_duplicates_are_those_counted_by_hand(audit, name, num_exact):
     assert audit(name, near_duplicates="off").duplicates.num_exact == num_exact
+
+
+def test_the_one_word_answers_counted_by_hand_are_short_and_information_only(audit):
+    report = audit("alpaca_en_demo.json", near_duplicates="off", response_format="detailed")
+    rows = json.loads((SHARED / "alpaca_en_demo.json").read_text(encoding="utf-8"))
+    one_word = {at for at, row in enumerate(rows, 1) if len(row["output"].split()) == 1}
+    assert len(one_word) == 14
+    short = next(finding for finding in report.findings if finding.id == "short_answer")
+    assert one_word <= set(short.lines)
+    assert (short.count, short.severity) == (15, "info")
 
 
 def test_the_unfilled_placeholders_of_identity_are_found(audit):
