@@ -1,7 +1,7 @@
 """Which rows could have a near-duplicate, by cheap vectors; numpy, loaded in workers only.
 
-Up to `CELL_ROWS` rows all are compared; above, only rows in the nearest cells of an inverted file,
-as many cells as some rows, compared with all others, show to be enough.
+Up to `CELL_ROWS` rows all are compared; above, where a gate allows it, only rows in the nearest
+cells of an inverted file, as many cells as some rows, compared with all others, show to be enough.
 Pairs that fail by a little are drawn at random, so that what the gate misses can be measured.
 
 Source: Jegou et al. 2011, https://doi.org/10.1109/TPAMI.2010.57 (inverted file)
@@ -13,15 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ft_tools.data.neighbours import (
-    BLOCK_ROWS,
-    COLUMNS,
-    DENSE,
-    Mask,
-    Rows,
-    Vectors,
-    plain_product,
-)
+from ft_tools.data.neighbours import BLOCK_ROWS, COLUMNS, DENSE, Mask, Rows, Vectors, plain_product
 
 # An index pays above about this many rows. Source: facts/dataset section 2 (57 s at 100,000 rows).
 CELL_ROWS = 150_000
@@ -36,6 +28,9 @@ DRAWN_A_BLOCK = 2048
 Tick = Callable[[int], None]
 Near = Callable[[Vectors, Vectors, float], tuple[Rows, Rows, Vectors]]
 """(a, b, lowest) -> the pairs with at least this cosine: places in a, in b, and the cosines."""
+Cells = NDArray[np.int64]
+Nearest = Callable[[Vectors, Vectors, int], Cells]
+"""(rows, centres, count) -> the places of each row's `count` nearest centres, the nearest first."""
 
 
 def plain_near(a: Vectors, b: Vectors, lowest: float) -> tuple[Rows, Rows, Vectors]:
@@ -48,6 +43,18 @@ def plain_near(a: Vectors, b: Vectors, lowest: float) -> tuple[Rows, Rows, Vecto
     scores = plain_product(a, b)
     at, column = np.nonzero(scores >= lowest)
     return at, column, scores[at, column]
+
+
+def plain_nearest(rows: Vectors, centres: Vectors, count: int) -> Cells:
+    """Return the nearest centres of each row; a worker passes a faster one.
+
+    >>> plain_nearest(np.array([[0.8, 0.6]]), np.eye(2), 2)
+    array([[0, 1]])
+    """
+    scores = plain_product(rows, centres)
+    top = np.argpartition(scores, -count, axis=1)[:, -count:]
+    order = np.argsort(np.take_along_axis(scores, top, axis=1), axis=1)[:, ::-1]
+    return np.take_along_axis(top, order, axis=1)
 
 
 @dataclass
@@ -110,6 +117,8 @@ class Gate:
     agrees: Test = every_pair
     """A second test, of the pairs that have the score."""
     sample: Sample | None = None
+    nearest: Nearest | None = None
+    """Finds the cells of an index, by which many rows are then compared; it misses a few pairs."""
 
     def pairs(self, here: Vectors, there: Vectors, rows: Rows, columns: Rows) -> tuple[Rows, Rows]:
         """Return the pairs of two different rows that pass."""
@@ -167,10 +176,10 @@ def linked(vectors: Vectors, gate: Gate) -> Rows:
 
 
 def _visit(vectors: Vectors, gate: Gate, visit: Visit) -> None:
-    """Compare every row with every other one; above `CELL_ROWS`, with those of near cells."""
+    """Compare every row with every other one; or, of many, with those of near cells."""
     count = len(vectors)
-    if count > CELL_ROWS:
-        _visit_cells(vectors, gate, visit)
+    if gate.nearest and count > CELL_ROWS:
+        _visit_cells(vectors, gate, gate.nearest, visit)
         return
     for start in range(0, count, BLOCK_ROWS):
         rows = np.arange(start, min(start + BLOCK_ROWS, count))
@@ -181,14 +190,17 @@ def _visit(vectors: Vectors, gate: Gate, visit: Visit) -> None:
         gate.tick(int(rows[-1]) + 1)
 
 
-def _visit_cells(vectors: Vectors, gate: Gate, visit: Visit) -> None:
+def _visit_cells(vectors: Vectors, gate: Gate, nearest: Nearest, visit: Visit) -> None:
     """Look only where the vectors are close to the same centres.
 
     Rows sit in one cell and ask several.
     """
     count = len(vectors)
-    centres = _centres(vectors, int(4 * count**0.5))
-    probes = _nearest(vectors, centres)
+    centres = _centres(vectors, int(4 * count**0.5), nearest)
+    probes = np.empty((count, min(PROBES, len(centres))), dtype=np.int32)
+    for start in range(0, count, BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        probes[block] = nearest(vectors[block], centres, probes.shape[1])
     num_probes, recall = _enough_probes(vectors, probes, gate)
     if gate.sample:
         gate.sample.index_recall = recall
@@ -204,18 +216,6 @@ def _visit_cells(vectors: Vectors, gate: Gate, visit: Visit) -> None:
                 visit(*gate.pairs(vectors[rows], there, rows, columns))
         if cell % 64 == 0:
             gate.tick(int(count * cell / len(centres)))
-
-
-def _nearest(vectors: Vectors, centres: Vectors) -> NDArray[np.int32]:
-    """Return the `PROBES` nearest cells of each row, the nearest first."""
-    most = min(PROBES, len(centres))
-    nearest = np.empty((len(vectors), most), dtype=np.int32)
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        scores = plain_product(vectors[start : start + BLOCK_ROWS], centres)
-        top = np.argpartition(scores, -most, axis=1)[:, -most:]
-        order = np.argsort(np.take_along_axis(scores, top, axis=1), axis=1)[:, ::-1]
-        nearest[start : start + BLOCK_ROWS] = np.take_along_axis(top, order, axis=1)
-    return nearest
 
 
 def _enough_probes(vectors: Vectors, probes: NDArray[np.int32], gate: Gate) -> tuple[int, float]:
@@ -242,7 +242,7 @@ def _enough_probes(vectors: Vectors, probes: NDArray[np.int32], gate: Gate) -> t
     return enough, float(recalls[enough - 1])
 
 
-def _centres(vectors: Vectors, count: int) -> Vectors:
+def _centres(vectors: Vectors, count: int, nearest: Nearest) -> Vectors:
     """Return k-means centres of a sample, of length one; deterministic."""
     numbers = np.random.default_rng(0)
     drawn = np.sort(numbers.permutation(len(vectors))[: count * KMEANS_SAMPLE])
@@ -252,7 +252,7 @@ def _centres(vectors: Vectors, count: int) -> Vectors:
         sums = np.zeros_like(centres)
         for start in range(0, len(sample), BLOCK_ROWS):
             part = sample[start : start + BLOCK_ROWS]
-            np.add.at(sums, plain_product(part, centres).argmax(axis=1), part)
+            np.add.at(sums, nearest(part, centres, 1)[:, 0], part)
         length = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(length > 0, sums / np.maximum(length, 1e-12), centres).astype(np.float32)
     return centres

@@ -44,8 +44,6 @@ class Blur:
     """Overwrites the vectors of these rows in one of the fields by exact ones."""
     worst: float = 0.0
     """The largest error seen among pairs that were made exact."""
-    num_sharpened: int = 0
-    """Vectors that were made exact."""
 
 
 def plain_product(a: Vectors, b: Vectors) -> Vectors:
@@ -170,7 +168,6 @@ class _Search:
                 continue
             wanted = np.union1d(a[close], b[close])
             self._blur.sharpen(at, wanted)
-            self._blur.num_sharpened += len(wanted)
             # Views of the kept rows, or copies of the block: either way the product sees them.
             part[theirs[close]] = field[b[close]]
             exact = cosines(field, a[close], field, b[close])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
-from ft_tools.data.gate import Near
+from ft_tools.data.gate import Cells, Near
 from ft_tools.data.neighbours import DENSE, Rows, Vectors, cosines
 from ft_tools.data.token_store import TokenStore
 
@@ -57,6 +57,13 @@ def bfloat16_near(a: Vectors, b: Vectors, lowest: float) -> tuple[Rows, Rows, Ve
     scores = cosines(a, rows, b, columns)
     near = scores >= lowest
     return rows[near], columns[near], scores[near]
+
+
+def torch_nearest(rows: Vectors, centres: Vectors, count: int) -> Cells:
+    """Return the `count` nearest centres of each row, the nearest first, on every core."""
+    scores = torch.from_numpy(rows) @ torch.from_numpy(centres).T
+    places: Cells = scores.topk(count, dim=1).indices.numpy()
+    return places
 
 
 class MiniLM:

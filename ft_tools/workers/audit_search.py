@@ -16,14 +16,14 @@ from ft_tools import workspace
 from ft_tools.data.audit import Near
 from ft_tools.data.contamination import questions_of
 from ft_tools.data.duplicates import remove_near
-from ft_tools.data.gate import Drawn, Gate, Sample, every_pair, has_neighbour, linked
+from ft_tools.data.gate import Drawn, Gate, Nearest, Sample, every_pair, has_neighbour, linked
 from ft_tools.data.neighbours import Blur, Mask, Rows, Twins, Vectors, best_match, find_twins
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan
 from ft_tools.data.split import will_split
 from ft_tools.data.texts import shared_lines, texts_of, without
 from ft_tools.data.token_store import Column, TokenStore, shared_tokens
-from ft_tools.workers.audit_minilm import SIZE, MiniLM, torch_product
+from ft_tools.workers.audit_minilm import SIZE, MiniLM, torch_nearest, torch_product
 from ft_tools.workers.audit_static import FITTED_ROWS, STATIC_SIZE, StaticVectors
 
 Phase = Callable[[str], None]
@@ -76,13 +76,14 @@ class Semantic:
         threshold = request.near_duplicate_threshold
         every = np.arange(len(indices))
         rows, unlike = every, np.ones(len(every), dtype=np.bool_)
-        static = None
+        static = nearest = None
         if is_fast and len(indices):
             self._phase("fitting the gate")
             static = StaticVectors(self.model, compared, request.seed)
             rows, unlike = self._candidates(static, compared, threshold)
+            nearest = torch_nearest
         self.encoded = indices[rows[unlike]]
-        twins = self._twins(compared, rows, unlike, threshold)
+        twins = self._twins(compared, (rows, unlike), threshold, nearest)
         num_near = 0
         for row, (kept, score) in sorted(twins.of.items()):
             num_near += remove_near(
@@ -141,7 +142,14 @@ class Semantic:
 
         near, unlike = has_neighbour(
             _side_by_side(static, columns),
-            Gate(gate, self.model.near, lambda at: self._tick(at, total), agrees, sample),
+            Gate(
+                gate,
+                self.model.near,
+                lambda at: self._tick(at, total),
+                agrees,
+                sample,
+                torch_nearest,
+            ),
             columns[0].numbers,
         )
         self._phase("measuring the gate")
@@ -175,15 +183,19 @@ class Semantic:
         return float(near.mean())
 
     def _twins(
-        self, columns: Sequence[Column], rows: Rows, unlike: Mask, threshold: float
+        self,
+        columns: Sequence[Column],
+        candidates: tuple[Rows, Mask],
+        threshold: float,
+        nearest: Nearest | None,
     ) -> Twins:
         """Return the removed rows with their twins, the same as with every field of every row.
 
-        `unlike` tells which rows have a possible partner with another text in the first field; in
+        The mask tells which rows have a possible partner with another text in the first field; in
         the others every partner has the same text, and that is near without being encoded.
         """
         margin = self.model.margin
-        candidates = rows, unlike
+        rows, unlike = candidates
         fields: list[Vectors] = []
         for at, column in enumerate(columns):
             if not len(rows):
@@ -193,25 +205,31 @@ class Semantic:
             if at + 1 < len(columns):
                 self._phase("comparing")
                 others = columns[at + 1].numbers[rows]
-                link = Gate(threshold - margin, self.model.near)
+                link = Gate(threshold - 2 * margin, self.model.near, nearest=nearest)
                 stay, unlike = _partners(vectors, places, others, link)
                 rows, places, unlike = rows[stay], places[stay], unlike[stay]
                 fields = [field[stay] for field in fields]
             fields.append(vectors[places])
         self._phase("comparing")
-        blur = None
-        if margin:
-            blur = Blur(margin, _Sharpener(self.model, columns, rows, fields).sharpen)
         total = len(rows)
-        found = find_twins(fields, threshold, torch_product, lambda at: self._tick(at, total), blur)
-        if blur is not None and blur.worst > margin / 2:
+        sharpener = _Sharpener(self.model, columns, rows, fields)
+        worst = 0.0
+        for tried in (margin, 2 * margin):
+            blur = Blur(tried, sharpener.sharpen, worst) if margin else None
+            found = find_twins(
+                fields, threshold, torch_product, lambda at: self._tick(at, total), blur
+            )
+            worst = blur.worst if blur else 0.0
+            if worst <= tried / 2:
+                break
+        else:
             # This data blurs more than the margin was measured for.
             self.model.use_float32()
-            return self._twins(columns, *candidates, threshold)
-        if blur is not None:
+            return self._twins(columns, candidates, threshold, nearest)
+        if margin:
             self._notes.append(
-                f"encoded in bfloat16; {blur.num_sharpened} texts within {margin} of the "
-                f"threshold again in float32, where cosines moved by {blur.worst:.4f} at most"
+                f"encoded in bfloat16; {sharpener.num_exact} texts within {tried} of the "
+                f"threshold again in float32, where cosines moved by {worst:.4f} at most"
             )
         return Twins({int(rows[a]): (int(rows[b]), score) for a, (b, score) in found.of.items()})
 
@@ -247,7 +265,7 @@ class Semantic:
         threshold = request.near_duplicate_threshold
         if static is not None:
             # What the cheap vectors are off is on the side of keeping more together.
-            gate = Gate(threshold - GATE_BELOW / 2, self.model.near)
+            gate = Gate(threshold - GATE_BELOW / 2, self.model.near, nearest=torch_nearest)
             roots = linked(static.of(prompts.store, numbers), gate)
         else:
             roots = self._linked_prompts(prompts, numbers, threshold, request.seed)
@@ -330,6 +348,11 @@ class _Sharpener:
         self._stores = [column.store for column in columns]
         self._numbers = [column.numbers[rows] for column in columns]
         self._exact: list[dict[int, Vectors]] = [{} for _ in columns]
+
+    @property
+    def num_exact(self) -> int:
+        """Return how many texts are in float32."""
+        return sum(map(len, self._exact))
 
     def sharpen(self, at: int, rows: Rows) -> None:
         """Make the vectors of some rows exact in one field."""

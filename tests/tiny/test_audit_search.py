@@ -10,7 +10,8 @@ from ft_tools.data.audit import Means, perform
 from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditRequest
 from ft_tools.workers import audit_search
-from ft_tools.workers.audit_search import semantic
+from ft_tools.workers.audit_minilm import MiniLM
+from ft_tools.workers.audit_search import Semantic, semantic
 from tests.unit.test_data_neighbours import plain_loop
 
 pytestmark = [
@@ -81,6 +82,50 @@ def test_the_kept_examples_are_those_of_the_plain_loop(workspace, plain, mode):
     assert 20 < len(found) < len(made) - 20
     close = [min(float(f[row] @ f[twin]) for f in fields) for row, twin in found.items()]
     assert min(close) > 0.95
+
+
+class Blurred(MiniLM):
+    """MiniLM whose quick vectors are off by a vector of this length, as another processor's may."""
+
+    def __init__(self, off):
+        super().__init__(find_minilm(), lambda *_: None)
+        self._quick, self._off = self.network, off
+
+    def encode(self, store, numbers, *, exactly=False):
+        vectors = super().encode(store, numbers, exactly=exactly)
+        if exactly or not self.margin:
+            return vectors
+        noise = np.random.default_rng(0).normal(size=(len(store), vectors.shape[1]))[numbers]
+        noise *= self._off / np.linalg.norm(noise, axis=1, keepdims=True)
+        vectors = (vectors + noise).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("off", "said"), [(0.02, "within 0.004"), (0.045, "within 0.008"), (0.07, "")]
+)
+def test_vectors_that_are_off_by_more_make_more_exact_and_remove_the_same(
+    workspace, plain, off, said
+):
+    made = rows()
+    lines = (json.dumps({"prompt": ask, "completion": answer}) + "\n" for ask, answer in made)
+    (workspace / "data.jsonl").write_text("".join(lines), encoding="utf-8")
+    expected = plain_loop([plain(texts) for texts in zip(*made, strict=True)], 0.95)
+    search = Semantic(Blurred(off), lambda _: None, lambda *_: None)
+    found = {}
+
+    def find(scanned, request):
+        near = search.find(scanned, request)
+        found.update(scanned.ledger.twin)
+        return near
+
+    report = perform(
+        AuditRequest(path="data.jsonl", semantic_mode="exact"),
+        Means(find_near=find, with_pairs=False),
+    )
+    assert set(found) == set(expected)
+    notes = [note for note in report.assumptions if "bfloat16" in note]
+    assert [said in note for note in notes] == ([True] if said else []), notes
 
 
 @pytest.mark.parametrize("gated", [False, True])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ft_tools.data import gate
-from ft_tools.data.gate import Drawn, Gate, Sample, has_neighbour, linked
+from ft_tools.data.gate import Drawn, Gate, Sample, has_neighbour, linked, plain_nearest
 from tests.unit.test_data_neighbours import clustered
 
 
@@ -58,9 +58,10 @@ def test_the_inverted_file_misses_few_and_invents_none(monkeypatch):
     exact = marked(rows, Gate(0.9))
     monkeypatch.setattr(gate, "CELL_ROWS", 100)
     sample = sampling(0.8, 5)
-    found = marked(rows, Gate(0.9, sample=sample))
+    found = marked(rows, Gate(0.9, sample=sample, nearest=plain_nearest))
     assert not (found & ~exact).any()
     assert found.sum() >= 0.99 * exact.sum()
+    assert (marked(rows, Gate(0.9)) == exact).all(), "no index where it was not asked for"
     assert exact.sum() > 100
     assert 0.99 <= sample.index_recall <= 1
 
@@ -77,7 +78,7 @@ def test_the_index_asks_as_many_cells_as_it_needs_and_says_what_it_misses(monkey
         sample = sampling(0.5, 5)
         gate._visit(
             rows,
-            Gate(0.5, sample=sample),
+            Gate(0.5, sample=sample, nearest=plain_nearest),
             lambda a, b, p=pairs: p.update(map(frozenset, zip(a, b, strict=True))),
         )
         found[probes] = len(pairs) / every
