@@ -152,6 +152,23 @@ def has_neighbour(vectors: Vectors, gate: Gate, labels: Rows) -> tuple[Mask, Mas
     return found, unlike
 
 
+def partners(vectors: Vectors, places: Rows, others: Rows, gate: Gate) -> tuple[Mask, Mask]:
+    """Tell for each row whether another one is near in this field, or has the same text.
+
+    And whether any of these has another text in the next field; `others` numbers these texts.
+    """
+    count = len(vectors)
+    most, least = np.full(count, -1), np.full(count, np.iinfo(np.int64).max)
+    np.maximum.at(most, places, others)
+    np.minimum.at(least, places, others)
+    mixed = most != least
+    # A text whose rows differ in the next field is unlike any other.
+    labels = np.where(mixed, -1 - np.arange(count), most)
+    near, unlike = has_neighbour(vectors, gate, labels)
+    copies = np.bincount(places, minlength=count) > 1
+    return (near | copies)[places], (unlike | mixed)[places]
+
+
 def linked(vectors: Vectors, gate: Gate) -> Rows:
     """Return for each row the first row that a chain of pairs at the gate connects it with."""
     parents = np.arange(len(vectors))

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from ft_tools.data.gate import Cells, Near
 from ft_tools.data.neighbours import DENSE, Rows, Vectors, cosines
-from ft_tools.data.token_store import TokenStore
+from ft_tools.data.token_store import Column, TokenStore
 
 Tick = Callable[[int, int], None]
 SIZE = 384
@@ -126,6 +126,34 @@ class MiniLM:
         store, numbers = self.store(texts)
         vectors: Vectors = self.encode(store, np.arange(len(store)), exactly=True)[numbers]
         return vectors
+
+
+class Sharpener:
+    """Replaces vectors in bfloat16 by those in float32, each distinct text once."""
+
+    def __init__(
+        self, model: MiniLM, columns: Sequence[Column], rows: Rows, fields: Sequence[Vectors]
+    ) -> None:
+        self._model = model
+        self._fields = fields
+        self._stores = [column.store for column in columns]
+        self._numbers = [column.numbers[rows] for column in columns]
+        self._exact: list[dict[int, Vectors]] = [{} for _ in columns]
+
+    @property
+    def num_exact(self) -> int:
+        """Return how many texts are in float32."""
+        return sum(map(len, self._exact))
+
+    def sharpen(self, at: int, rows: Rows) -> None:
+        """Make the vectors of some rows exact in one field."""
+        exact, mine = self._exact[at], self._numbers[at][rows].tolist()
+        new = sorted(set(mine) - exact.keys())
+        if new:
+            numbers = np.array(new, dtype=np.int64)
+            made = self._model.encode(self._stores[at], numbers, exactly=True)
+            exact.update(zip(new, made, strict=True))
+        self._fields[at][rows] = np.stack([exact[number] for number in mine])
 
 
 def _forward(

@@ -16,14 +16,23 @@ from ft_tools import workspace
 from ft_tools.data.audit import Near
 from ft_tools.data.contamination import questions_of
 from ft_tools.data.duplicates import remove_near
-from ft_tools.data.gate import Drawn, Gate, Nearest, Sample, every_pair, has_neighbour, linked
+from ft_tools.data.gate import (
+    Drawn,
+    Gate,
+    Nearest,
+    Sample,
+    every_pair,
+    has_neighbour,
+    linked,
+    partners,
+)
 from ft_tools.data.neighbours import Blur, Mask, Rows, Twins, Vectors, best_match, find_twins
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan
 from ft_tools.data.split import will_split
 from ft_tools.data.texts import shared_lines, texts_of, without
 from ft_tools.data.token_store import Column, TokenStore, shared_tokens
-from ft_tools.workers.audit_minilm import SIZE, MiniLM, torch_nearest, torch_product
+from ft_tools.workers.audit_minilm import SIZE, MiniLM, Sharpener, torch_nearest, torch_product
 from ft_tools.workers.audit_static import FITTED_ROWS, STATIC_SIZE, StaticVectors
 
 Phase = Callable[[str], None]
@@ -206,13 +215,13 @@ class Semantic:
                 self._phase("comparing")
                 others = columns[at + 1].numbers[rows]
                 link = Gate(threshold - 2 * margin, self.model.near, nearest=nearest)
-                stay, unlike = _partners(vectors, places, others, link)
+                stay, unlike = partners(vectors, places, others, link)
                 rows, places, unlike = rows[stay], places[stay], unlike[stay]
                 fields = [field[stay] for field in fields]
             fields.append(vectors[places])
         self._phase("comparing")
         total = len(rows)
-        sharpener = _Sharpener(self.model, columns, rows, fields)
+        sharpener = Sharpener(self.model, columns, rows, fields)
         worst = 0.0
         for tried in (margin, 2 * margin):
             blur = Blur(tried, sharpener.sharpen, worst) if margin else None
@@ -337,34 +346,6 @@ def semantic(folder: Path, phase: Phase, tick: Tick) -> Semantic:
     return Semantic(MiniLM(folder, tick), phase, tick)
 
 
-class _Sharpener:
-    """Replaces vectors in bfloat16 by those in float32, each distinct text once."""
-
-    def __init__(
-        self, model: MiniLM, columns: Sequence[Column], rows: Rows, fields: Sequence[Vectors]
-    ) -> None:
-        self._model = model
-        self._fields = fields
-        self._stores = [column.store for column in columns]
-        self._numbers = [column.numbers[rows] for column in columns]
-        self._exact: list[dict[int, Vectors]] = [{} for _ in columns]
-
-    @property
-    def num_exact(self) -> int:
-        """Return how many texts are in float32."""
-        return sum(map(len, self._exact))
-
-    def sharpen(self, at: int, rows: Rows) -> None:
-        """Make the vectors of some rows exact in one field."""
-        exact, mine = self._exact[at], self._numbers[at][rows].tolist()
-        new = sorted(set(mine) - exact.keys())
-        if new:
-            numbers = np.array(new, dtype=np.int64)
-            made = self._model.encode(self._stores[at], numbers, exactly=True)
-            exact.update(zip(new, made, strict=True))
-        self._fields[at][rows] = np.stack([exact[number] for number in mine])
-
-
 def _compared(prompts: Column, answers: Column, request: AuditRequest) -> list[Column]:
     """Return the fields that are compared, the cheap one first; a text has an answer only."""
     if prompts.is_empty or request.deduplicate_on == "response":
@@ -382,23 +363,6 @@ def _side_by_side(static: StaticVectors, columns: Sequence[Column]) -> Vectors:
         vectors = static.of(column.store, np.arange(len(column.store))) / len(columns) ** 0.5
         joined[:, at * size : (at + 1) * size] = vectors[column.numbers]
     return joined
-
-
-def _partners(vectors: Vectors, places: Rows, others: Rows, gate: Gate) -> tuple[Mask, Mask]:
-    """Tell for each row whether another one is near in this field, or has the same text.
-
-    And whether any of these has another text in the next field; `others` numbers these texts.
-    """
-    count = len(vectors)
-    most, least = np.full(count, -1), np.full(count, np.iinfo(np.int64).max)
-    np.maximum.at(most, places, others)
-    np.minimum.at(least, places, others)
-    mixed = most != least
-    # A text whose rows differ in the next field is unlike any other.
-    labels = np.where(mixed, -1 - np.arange(count), most)
-    near, unlike = has_neighbour(vectors, gate, labels)
-    copies = np.bincount(places, minlength=count) > 1
-    return (near | copies)[places], (unlike | mixed)[places]
 
 
 def _chunks(rows: Iterator[Texts]) -> Iterator[list[Texts]]:
