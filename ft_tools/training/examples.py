@@ -123,6 +123,12 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
     raise BadData(path, f"has the fields {_names(keys)}, not {wanted}", CONVERT, line)
 
 
+def tools_of(example: Example) -> list[dict[str, Any]] | None:
+    """Return the tools that an example offers, given as a list or as JSON of one."""
+    tools = example.get("tools")
+    return (json.loads(tools) if isinstance(tools, str) and tools else tools) or None
+
+
 def texts_of(example: Example) -> list[str]:
     """Return every text of an example, in order."""
     found = []

@@ -12,6 +12,7 @@ from typing import Any
 from ft_tools.publish import write_file
 from ft_tools.training import axolotl, llama_factory
 from ft_tools.training.plan import SftPlan, TrainingPlan
+from ft_tools.training.weights import tokenizer_folder
 
 FOLDER = "exports"
 TEMPLATE = "trl_script.txt"
@@ -113,6 +114,7 @@ def script(plan: TrainingPlan) -> str:
     values = {
         "MODEL": plan.model.load_from,
         "ADAPTER": plan.model.adapter,
+        "TOKENIZER": tokenizer_folder(plan.model.adapter, plan.model.load_from),
         "DATASET": plan.dataset.path,
         "VALIDATION": plan.validation.path if plan.validation else None,
         "DTYPE": plan.weights_dtype,
@@ -123,7 +125,6 @@ def script(plan: TrainingPlan) -> str:
         "TRAINING": _script_training(plan),
         "PATIENCE": plan.patience,
         "TEMPLATE": plan.training.get("chat_template_path"),
-        "PLAIN": "messages" not in plan.dataset.format or plan.task == "dpo",
     }
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     kind = {"sft": "SFT", "dpo": "DPO"}[plan.task]

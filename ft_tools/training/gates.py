@@ -24,10 +24,15 @@ NETWORK_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml"
 # Tied to facts/training.md 2.5: with pissa_niter the reloaded adapter is a wrong model.
 WRONG_AFTER_RELOAD = "pissa_niter"
 NEEDS_DATA_PASS = {"eva", "corda", "loftq"}
+# Source: PEFT 0.21, tuners/lora/layer.py: these subtract the adapter's start from the base.
+CHANGES_BASE = ("pissa", "olora")
 MODEL_ARGUMENTS = {"attn_implementation", "use_kernels", "dtype"}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
-def arguments_fit(task: Task, peft: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+def arguments_fit(
+    task: Task, method: str, peft: Mapping[str, Any], training: Mapping[str, Any]
+) -> None:
     """Refuse values and combinations that the trainer would refuse later, or take and ruin a run.
 
     Raises:
@@ -41,14 +46,37 @@ def arguments_fit(task: Task, peft: Mapping[str, Any], training: Mapping[str, An
                 raise BadInput(f"{name}={one!r}; known: {', '.join(map(str, sorted(known)))}")
     _lora_start(peft)
     _trackers(training.get("report_to") or [])
-    for name in training.get("model_init_kwargs") or {}:
+    for name, value in (training.get("model_init_kwargs") or {}).items():
         if name not in MODEL_ARGUMENTS:
             allowed = ", ".join(sorted(MODEL_ARGUMENTS))
             raise BadInput(f"training.model_init_kwargs.{name} is not taken; known: {allowed}")
+        if name == "dtype" and value not in DTYPES:
+            allowed = ", ".join(DTYPES)
+            raise BadInput(
+                f"training.model_init_kwargs.dtype={value!r}; known: {allowed}; left out, the plan "
+                "chooses for the device"
+            )
     if training.get("packing") and training.get("max_length") is None:
         raise BadInput("training.packing needs max_length: the length of a packed sequence")
     if task == "dpo":
-        _preference_loss(training)
+        _preference_loss(training, method)
+
+
+def reference_fits(source: ModelSource, peft: Mapping[str, Any]) -> None:
+    """Refuse an adapter whose start is taken out of the base weights: no reference is left.
+
+    Raises:
+        BadInput: With what to do.
+    """
+    start, cure = str(peft.get("init_lora_weights", "")), "leave init_lora_weights out"
+    if source.adapter:
+        start = weights.adapter_start(Path(source.adapter))
+        cure = f"merge_and_quantize {source.name} and pass the merged folder as `model`"
+    if start.startswith(CHANGES_BASE):
+        raise BadInput(
+            f"init_lora_weights={start!r} changes the base weights, which DPO needs as they were "
+            f"for its reference; {cure}"
+        )
 
 
 def steps_fit(training: Mapping[str, Any]) -> None:
@@ -184,7 +212,10 @@ def template_fits(
         Refused: By the rule `dpo_before_sft`, for preference pairs on a base model.
         BadInput: The examples are messages and nothing renders them.
     """
-    if source.path is None or weights.chat_template(Path(source.path)) is not None:
+    if source.path is None:
+        return
+    folder = weights.tokenizer_folder(source.adapter, source.path)
+    if weights.chat_template(Path(folder)) is not None:
         return
     if task == "dpo" and not source.adapter and "dpo_before_sft" not in request.accept_findings:
         observed = f"{source.name} has no chat template, so it is not instruction-tuned"
@@ -236,7 +267,7 @@ def _trackers(names: list[str]) -> None:
             )
 
 
-def _preference_loss(training: Mapping[str, Any]) -> None:
+def _preference_loss(training: Mapping[str, Any], method: str) -> None:
     losses = training.get("loss_type") or ["sigmoid"]
     given = training.get("loss_weights")
     if given is not None and len(given) != len(losses):
@@ -257,5 +288,5 @@ def _preference_loss(training: Mapping[str, Any]) -> None:
         )
     if training.get("use_weighting") and {"aot", "aot_unpaired"} & set(losses):
         raise BadInput("training.use_weighting does not go with the losses aot and aot_unpaired")
-    if training.get("sync_ref_model"):
+    if training.get("sync_ref_model") and method != "full":
         raise BadInput("training.sync_ref_model does not go with an adapter; leave it out")

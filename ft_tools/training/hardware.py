@@ -10,6 +10,8 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
+# What the variable may call a card, and what is asked of each.
+NAMES = "index,uuid"
 QUERY = "name,memory.total,compute_cap"
 # Source: nvidia-smi --help-query-gpu.
 HEAT_QUERY = (
@@ -46,9 +48,7 @@ def find_device(wanted: str = "auto") -> Device:
 
 def num_cards() -> int:
     """Return how many NVIDIA GPUs are visible."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = len(_cards())
-    return found if hidden is None else min(found, len(hidden.split(",")))
+    return len(_cards())
 
 
 def _cpu() -> Device:
@@ -83,8 +83,8 @@ def heat(device: str) -> dict[str, float]:
     if device == "cpu":
         return _cpu_heat()
     for degrees, *slowed in _ask_driver(HEAT_QUERY):
-        if degrees.strip().isdigit():
-            is_slowed = any(reason.strip() == "Active" for reason in slowed)
+        if degrees.isdigit():
+            is_slowed = "Active" in slowed
             return {"temperature_celsius": float(degrees), "thermal_throttling": float(is_slowed)}
     return {}
 
@@ -106,22 +106,44 @@ def _cards() -> list[Device]:
 
 
 def _ask_driver(query: str) -> list[list[str]]:
-    """Return nvidia-smi's answer, a row a card; empty without a driver or a visible card."""
+    """Return nvidia-smi's answer, a row a visible card; empty without a driver or such a card."""
     program = shutil.which("nvidia-smi")
-    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES", "0") in {"", "-1"}:
+    if program is None:
         return []
-    asked = [program, f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    asked = [program, f"--query-gpu={NAMES},{query}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return list(csv.reader(answer.stdout.splitlines()))
+    rows = [[part.strip() for part in row] for row in csv.reader(answer.stdout.splitlines())]
+    return [row[2:] for row in _visible([row for row in rows if len(row) > 2])]
+
+
+def _visible(rows: list[list[str]]) -> list[list[str]]:
+    """Return the cards that CUDA shows, in its order; a row begins with index and uuid."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return rows
+    found = []
+    for name in map(str.strip, shown.split(",")):
+        if name.startswith("MIG-"):
+            # A part of a card; the driver lists whole ones here.
+            return rows[:1]
+        same = (row for row in rows if name and (name == row[0] or row[1].startswith(name)))
+        card = next(same, [])
+        if not card:
+            # Behind a name that it does not know, CUDA shows none.
+            break
+        found.append(card)
+    return found
 
 
 def _card(row: list[str]) -> Device:
-    name, memory_mib, capability = (part.strip() for part in row)
+    name, memory_mib, capability = row
     is_new = capability.replace(".", "", 1).isdigit() and float(capability) >= BF16_CAPABILITY
     precision: Precision = "bfloat16" if is_new else "float16"
-    gib = round(float(memory_mib) / 1024, 1)
-    # With CUDA_VISIBLE_DEVICES set, cuda:0 is the first visible card; torch counts the same way.
-    return Device(name="cuda:0", model=name, memory_gib=gib, precision=precision)
+    # A card that shares the machine's memory has none of its own to name.
+    is_own = memory_mib.replace(".", "", 1).isdigit()
+    gib = float(memory_mib) / 1024 if is_own else psutil.virtual_memory().total / 2**30
+    # cuda:0 is the first visible card; torch counts the same way.
+    return Device(name="cuda:0", model=name, memory_gib=round(gib, 1), precision=precision)

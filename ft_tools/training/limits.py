@@ -47,6 +47,7 @@ OURS: dict[str, str] = {
     "fsdp_config": "several devices are chosen in backend_options",
     "parallelism_config": "several devices are chosen in backend_options",
     "accelerator_config": "several devices are chosen in backend_options",
+    "eos_token": "the tokenizer's own is used, in training as in what is published",
     "pad_token": "the tokenizer's own is used; padding is masked by position",
     "base_model_name_or_path": "pass `model`",
     "revision": "the folder or snapshot that `model` resolves to is used",

@@ -107,7 +107,9 @@ def _plan_parts(
     peft = None
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(arguments.without_decided(request.peft))
-    gates.arguments_fit(task, peft or {}, training)
+    gates.arguments_fit(task, request.method, peft or {}, training)
+    if task == "dpo":
+        gates.reference_fits(source, peft or {})
     audit_warnings = gates.audited(request, task, dataset, validation)
     counted, why_not = counts.count(_count_request(task, source, training, files, loss_on))
     num_rows = counted.num_rows if counted else dataset.num_examples
@@ -119,7 +121,7 @@ def _plan_parts(
     gates.steps_fit(training)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     gates.watched(request, declared)
-    model = _model_plan(source, request)
+    model = _model_plan(source, training.get("chat_template_path"))
     dtype = _weights_dtype(request.method, device, training)
     vram = memory.require_fit(
         source.load_from,
@@ -190,7 +192,7 @@ def _count_request(
 ) -> CountRequest:
     return CountRequest(
         task=task,
-        tokenizer=source.adapter or source.load_from,
+        tokenizer=weights.tokenizer_folder(source.adapter, source.load_from),
         template_path=training.get("chat_template_path"),
         dataset=files[0],
         validation=files[1],
@@ -200,7 +202,7 @@ def _count_request(
     )
 
 
-def _model_plan(source: ModelSource, request: TrainingRequest) -> ModelPlan:
+def _model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
     folder = Path(source.path) if source.path else None
     base = source.name
     if source.run_id:
@@ -215,8 +217,13 @@ def _model_plan(source: ModelSource, request: TrainingRequest) -> ModelPlan:
         base_model=base,
         num_params=weights.num_params(folder) if folder else None,
         config_sha256=weights.config_hash(folder) if folder else "",
-        template_sha256=weights.template_hash(folder) if folder else "",
+        template_sha256=_template_hash(source, template_path) if folder else "",
     )
+
+
+def _template_hash(source: ModelSource, template_path: str | None) -> str:
+    folder = weights.tokenizer_folder(source.adapter, source.load_from)
+    return weights.template_hash(Path(folder), template_path)
 
 
 def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:

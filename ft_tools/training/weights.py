@@ -50,10 +50,21 @@ def chat_template(folder: Path) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def template_hash(folder: Path) -> str:
-    """Return the sha256 of the chat template; empty without one."""
-    template = chat_template(folder)
+def tokenizer_folder(adapter: str | None, base: str) -> str:
+    """Return where a model's tokenizer is: an adapter that brings one was trained with it."""
+    own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
+    return adapter if adapter is not None and own else base
+
+
+def template_hash(folder: Path, given: str | None = None) -> str:
+    """Return the sha256 of the chat template, the folder's or a given file; empty without one."""
+    template = Path(given).read_text(encoding="utf-8") if given else chat_template(folder)
     return hashlib.sha256(template.encode("utf-8")).hexdigest() if template else ""
+
+
+def adapter_start(folder: Path) -> str:
+    """Return the `init_lora_weights` of an adapter folder; empty if it doesn't say."""
+    return str(_json(folder / "adapter_config.json").get("init_lora_weights", ""))
 
 
 def max_positions(folder: Path) -> int | None:

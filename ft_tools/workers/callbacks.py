@@ -93,11 +93,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if asked and state.global_step < state.max_steps:
             self.session.event(f"stopping at step {state.global_step}, after saving")
             self.stopped = True
-            control.should_save = True
-            # Left out, the resumed run would choose and draw otherwise than the uninterrupted one;
-            # but who asks may not wait for long.
-            if together.any_of(self._evaluation_seconds > STOP_SECONDS):
-                control.should_evaluate = False
+            # At the end of an epoch that is evaluated, the checkpoint is written after that.
+            control.should_save = not (args.eval_strategy == "epoch" and _ends_epoch(state))
+            self._shorten_evaluation(control)
             control.should_training_stop = True
         if control.should_save:
             # Written at once: nothing says anything while a checkpoint is written.
@@ -105,6 +103,16 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         else:
             self.session.heartbeat(self._patience.for_a_step())
         self._progress(state)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Leave out what is due at an epoch's end where a stop has ended it early."""
+        if not self.stopped:
+            return
+        if not _ends_epoch(state):
+            control.should_evaluate = control.should_save = False
+        self._shorten_evaluation(control)
 
     def on_log(
         self,
@@ -131,6 +139,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if is_diverged(self.rows):
             self.diverged = True
             control.should_training_stop = True
+            control.should_save = False
         if time.monotonic() - self._page_written > PAGE_SECONDS:
             self.write_page("running")
 
@@ -172,6 +181,14 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         page = run_page(title, self.plan, self.rows, self.signals, {"state": state}, shown)
         write_file(self.session.run_dir / "report.html", page)
 
+    def _shorten_evaluation(self, control: TrainerControl) -> None:
+        """Leave out a long evaluation: who asks a run to stop may not wait for long.
+
+        Left out always, the resumed run would choose and draw otherwise than the uninterrupted one.
+        """
+        if together.any_of(self._evaluation_seconds > STOP_SECONDS):
+            control.should_evaluate = False
+
     def _sample(self, model: Any, state: TrainerState) -> None:
         """Answer the prompts before the first step, after the last, and while it costs little."""
         if self.sampler is None or model is None:
@@ -207,3 +224,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def _count_tokens(self, row: dict[str, float]) -> None:
         """Add up the tokens of this attempt: TRL counts from the attempt's start."""
         self.tokens_seen = max(self.tokens_seen, row.get("num_tokens", 0.0))
+
+
+def _ends_epoch(state: TrainerState) -> bool:
+    return float(state.epoch or 0).is_integer()

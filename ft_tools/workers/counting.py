@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from ft_tools.errors import FineTuningError, Refused
 from ft_tools.training import weights
 from ft_tools.training.counts import CountAnswer, CountRequest, Counts, DataReport
-from ft_tools.training.examples import DatasetFacts, Example, read_examples
+from ft_tools.training.examples import DatasetFacts, Example, read_examples, tools_of
 from ft_tools.training.learnable import Tally, count_pairs, packs, require_pairs
 from ft_tools.training.masking import Messages, Render, common_prefix, tokenize_example
 
@@ -81,9 +81,7 @@ class TemplateTokens:
 
     def renderer(self, example: Example) -> Render:
         """Return the function that applies the chat template to an example's messages."""
-        tools = example.get("tools")
-        if isinstance(tools, str):
-            tools = json.loads(tools)
+        tools = tools_of(example)
 
         def render(messages: Messages, opens: bool) -> list[int]:
             text = self._template.render(

@@ -4,12 +4,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features, Json, Value
 from trl import DPOConfig, DPOTrainer
 
 from ft_tools.runs.session import Session, main
 from ft_tools.training.counts import DataReport
-from ft_tools.training.examples import DatasetFacts, read_examples
+from ft_tools.training.examples import DatasetFacts, read_examples, tools_of
 from ft_tools.training.learnable import count_pairs, require_pairs
 from ft_tools.training.plan import DpoPlan
 from ft_tools.training.reports import DpoRunReport, last_value
@@ -59,8 +59,7 @@ def make_trainer(
     copy; for a full run TRL loads the model a second time.
     """
     trainer = DPOTrainer(
-        model=loading.load_model(plan),
-        args=DPOConfig(**given),
+        **loading.model_parts(plan, DPOConfig(**given)),
         train_dataset=train_set,
         eval_dataset=held_out,
         processing_class=tokenizer,
@@ -70,13 +69,22 @@ def make_trainer(
 
 
 def pairs(facts: DatasetFacts) -> Dataset:
-    """Read a file of pairs as TRL takes them."""
+    """Read a file of pairs as TRL takes them, each row as it is.
+
+    Columns of Arrow would give every message, tool and argument the names that others have, with
+    nothing in them, and templates would write these.
+    """
     rows = [row for _, row in read_examples(Path(facts.path))]
     names = [name for name in (*FIELDS, "tools") if any(name in row for row in rows)]
     if facts.format == "pairs_messages_implicit":
         rows = [with_prompt(row) for row in rows]
         names = [*FIELDS, *(name for name in names if name not in FIELDS)]
-    return Dataset.from_list([{name: row.get(name) for name in names} for row in rows])
+    if "tools" in names:
+        rows = [row | {"tools": tools_of(row)} for row in rows]
+    kind = Value("string") if facts.format == "pairs_text" else Json()
+    features = Features({name: Json() if name == "tools" else kind for name in names})
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return Dataset.from_dict(columns, features=features)
 
 
 def with_prompt(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import importlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.evaluation.held_out import HeldOut, Message
 from ft_tools.evaluation.reports import ModelPlan
+from ft_tools.training.weights import tokenizer_folder
 from ft_tools.workers.decoding import decode
 
 
@@ -222,9 +222,8 @@ def load(plan: ModelPlan, dtype: torch.dtype) -> Writer:
 
 def load_tokenizer(plan: ModelPlan) -> Any:
     """Load a model's tokenizer; an adapter that brings one was trained with it."""
-    own = plan.adapter is not None and (Path(plan.adapter) / "tokenizer_config.json").is_file()
-    place = plan.adapter if own else plan.load_from
-    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    folder = tokenizer_folder(plan.adapter, plan.load_from)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def has_template(writer: Writer) -> bool:

@@ -5,8 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+from peft import LoraConfig, PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    TrainingArguments,
+    set_seed,
+)
 
 from ft_tools import publish
 from ft_tools.errors import Missing, Refused
@@ -16,6 +22,7 @@ from ft_tools.runs.session import Session
 from ft_tools.training.examples import DatasetFacts
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.weights import template_hash, tokenizer_folder
 from ft_tools.workers import together
 
 CHECKPOINTS = "checkpoints"
@@ -41,10 +48,14 @@ def check_inputs(plan: TrainingPlan) -> None:
             f"{plan.model.load_from} is not the model that was confirmed; launch again to see the "
             "new plan"
         )
+    if plan.model.config_sha256:
+        _require_template(plan)
     for folder in filter(None, (plan.model.adapter, plan.model.load_from)):
         _require_whole(Path(folder))
     if plan.device.name != "cpu" and not ranks.are_several():
         # TRL refuses several visible cards in one process. Read by torch when it first uses one.
+        # The plan's card is by its place on the bus; CUDA would count the fastest first.
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[0]
     if plan.device.name != "cpu" and not torch.cuda.is_available():
@@ -56,7 +67,8 @@ def check_inputs(plan: TrainingPlan) -> None:
 
 def load_tokenizer(plan: TrainingPlan) -> Any:
     """Load the tokenizer, with the chat template that the plan names."""
-    tokenizer = AutoTokenizer.from_pretrained(plan.model.adapter or plan.model.load_from)
+    folder = tokenizer_folder(plan.model.adapter, plan.model.load_from)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     template = plan.training.get("chat_template_path")
     if template is not None:
         tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
@@ -65,10 +77,21 @@ def load_tokenizer(plan: TrainingPlan) -> Any:
     return tokenizer
 
 
-def load_model(plan: TrainingPlan) -> Any:
-    """Load the base and put the adapter on it that is trained, if the method has one.
+def model_parts(plan: TrainingPlan, args: TrainingArguments) -> dict[str, Any]:
+    """Return the trainer's configuration, model and new adapter, as its arguments.
 
-    The seed is set first: the adapter's start is random and must be the same in each attempt.
+    The configuration comes first: a sharded run's loading goes by it.
+    """
+    adapter = None
+    if plan.peft is not None and plan.model.adapter is None:
+        adapter = LoraConfig(task_type="CAUSAL_LM", **plan.peft)
+    return {"args": args, "model": load_model(plan), "peft_config": adapter}
+
+
+def load_model(plan: TrainingPlan) -> Any:
+    """Load the base, with the adapter that training continues.
+
+    The seed is set first: a new adapter's start is random and must be the same in each attempt.
     """
     set_seed(plan.training["seed"])
     extra = {
@@ -85,9 +108,11 @@ def load_model(plan: TrainingPlan) -> Any:
     model = AutoModelForCausalLM.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
     model.config.use_cache = False
     if plan.model.adapter is not None:
-        return PeftModel.from_pretrained(model, plan.model.adapter, is_trainable=True)
-    if plan.peft is not None:
-        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **plan.peft))
+        # Source: TRL 1.16, sft_trainer.py: ZeRO-3 takes no adapter in float32 over another dtype.
+        is_cast = plan.place.sharding != "zero3" or plan.quantization is not None
+        return PeftModel.from_pretrained(
+            model, plan.model.adapter, is_trainable=True, autocast_adapter_dtype=is_cast
+        )
     return model
 
 
@@ -145,6 +170,18 @@ def _evaluated_together(plan: TrainingPlan, batch: MicroBatch) -> int:
 def _file_hash(facts: DatasetFacts) -> str:
     path = Path(facts.path)
     return sha256(path) if path.is_file() else ""
+
+
+def _require_template(plan: TrainingPlan) -> None:
+    """Refuse a chat template that is not the one that was confirmed."""
+    given = plan.training.get("chat_template_path")
+    folder = tokenizer_folder(plan.model.adapter, plan.model.load_from)
+    is_there = given is None or Path(given).is_file()
+    if not is_there or template_hash(Path(folder), given) != plan.model.template_sha256:
+        raise Refused(
+            f"the chat template of {given or folder} is not the one that was confirmed; launch "
+            "again to see the new plan"
+        )
 
 
 def _require_whole(folder: Path) -> None:

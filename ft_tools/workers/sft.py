@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.training.counts import DataReport
-from ft_tools.training.examples import DatasetFacts, Example, read_examples
+from ft_tools.training.examples import DatasetFacts, Example, read_examples, tools_of
 from ft_tools.training.learnable import Tally
 from ft_tools.training.masking import IGNORED, Messages, Render, Tokenized, tokenize_example
 from ft_tools.training.plan import SftPlan
@@ -62,8 +62,7 @@ def make_trainer(
     # Labels are made already; these two would have TRL look for columns that are gone.
     arguments = {k: v for k, v in given.items() if k != "completion_only_loss"}
     return SFTTrainer(
-        model=loading.load_model(plan),
-        args=SFTConfig(**arguments),
+        **loading.model_parts(plan, SFTConfig(**arguments)),
         train_dataset=train_set,
         eval_dataset=held_out,
         processing_class=tokenizer,
@@ -111,11 +110,12 @@ def tokenize(
 
 def renderer(tokenizer: Any, example: Example) -> Render:
     """Return the function that applies the chat template to an example's messages."""
+    tools = tools_of(example)
 
     def render(messages: Messages, opens: bool) -> list[int]:
         ids = tokenizer.apply_chat_template(
             messages,
-            tools=example.get("tools"),
+            tools=tools,
             add_generation_prompt=opens,
             tokenize=True,
             return_dict=False,

@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from ft_tools import workspace as workspace_module
+from ft_tools.errors import BadInput
 from ft_tools.training.limits import CHOICES
 from ft_tools.workers import dpo, sft
 from tests.tiny.trainings import (
@@ -141,6 +142,47 @@ def test_the_other_methods_raise_the_margin_too(data, method):
     request = DpoRequest(**data, model="tiny-llama", method=method, training=training)
     report = run_here(dpo.work, request, method)
     assert report.reward_margin > 0.01
+
+
+@pytest.mark.parametrize("start", [{"model": "tiny-llama"}, {"sft_run": None}], ids=str)
+def test_a_reference_is_as_the_plan_says(data, start):
+    is_new = "model" in start
+    start = start if is_new else {"sft_run": trained_first(data)}
+    session = prepared(DpoRequest(**data, **start, training=PREFERENCE), "reference")
+    seen = []
+    usual = dpo.DPOTrainer.train
+
+    def look(self, *arguments, **named):
+        seen.append(sorted(self.model.peft_config))
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dpo.DPOTrainer, "train", look)
+        dpo.work(session)
+    assert seen == [["default"] if is_new else ["default", "ref"]]
+
+
+def test_an_adapter_that_took_its_start_out_of_the_base_is_no_start_for_preferences(data):
+    request = SftRequest(
+        model="tiny-llama",
+        dataset="train.jsonl",
+        peft={"init_lora_weights": "pissa"},
+        training={**QUICK, "max_steps": 2},
+    )
+    session = prepared(request, "pissa")
+    sft.work(session)
+    with pytest.raises(BadInput, match=r"merge_and_quantize .* and pass the merged folder"):
+        prepared(DpoRequest(**data, sft_run=session.run_dir.name, training=PREFERENCE), "no")
+
+
+def test_an_adapter_without_a_tokenizer_is_trained_with_that_of_its_base(data, workspace):
+    made = workspace_module.runs_dir() / trained_first(data) / "artifacts" / "adapter"
+    plain = workspace / "plain"
+    plain.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (plain / name).write_bytes((made / name).read_bytes())
+    report = run_here(dpo.work, DpoRequest(**data, model="plain", training=PREFERENCE), "plain")
+    assert report.reward_margin > 0
 
 
 def test_the_prompt_inside_both_answers_is_taken_out():

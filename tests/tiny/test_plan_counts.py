@@ -13,6 +13,8 @@ from ft_tools.workers import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    TOOL_FILES,
+    WITH_TOOLS,
     DpoRequest,
     SftRequest,
     conversations,
@@ -84,6 +86,18 @@ def test_a_run_finds_the_tokens_that_its_plan_counted(workspace, kind):
     assert (report.data.num_truncated > 0) == (length == 24)
     said = [event.message for event in read_events(session.run_dir)]
     assert not any("the plan counted" in message for message in said)
+
+
+@pytest.mark.parametrize("kind", TOOL_FILES)
+def test_tools_and_calls_reach_the_template_as_they_are_in_the_file(workspace, kind):
+    (workspace / "tools.jinja").write_text(WITH_TOOLS)
+    request = request_of(kind, workspace, max_length=256, chat_template_path="tools.jinja")
+    write_jsonl(workspace / "data.jsonl", TOOL_FILES[kind])
+    session = prepared(request, kind)
+    planned = json.loads(session.plan_json())["counts"]
+    assert planned["num_counted"] == len(TOOL_FILES[kind])
+    report = (dpo if kind == "pairs" else sft).work(session)
+    assert report.data.model_dump() == planned["data"]
 
 
 @pytest.mark.faults

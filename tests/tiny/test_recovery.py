@@ -153,10 +153,45 @@ def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memo
         assert torch.allclose(one[name], other[name], atol=1e-5), name
 
 
+@pytest.mark.parametrize("step", [8, 10], ids=["within an epoch", "at its end"])
+def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_been(
+    request_, workspace, step
+):
+    training = {**request_.training, "num_train_epochs": 3, "eval_strategy": "epoch"}
+    validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
+    asked = request_.model_copy(update={"training": training, "validation": validation})
+    session = prepared(asked, "stopped")
+    usual = sft.SFTTrainer.training_step
+
+    def is_asked_to_stop(self, *arguments, **named):
+        session.terminated = self.state.global_step == step - 1
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.SFTTrainer, "training_step", is_asked_to_stop)
+        with pytest.raises(Stopped):
+            sft.work(session)
+    report = sft.work(Session(session.run_dir))
+    whole = prepared(asked, "whole")
+    uninterrupted = sft.work(whole)
+    assert validations(session.run_dir) == validations(whole.run_dir)
+    assert report.best_step == uninterrupted.best_step
+    assert same_bits(weights_of(report.artifact), weights_of(uninterrupted.artifact))
+
+
+def validations(run_dir):
+    return [
+        (row["step"], row["eval_loss"])
+        for row in directory.read_metrics(run_dir)
+        if "eval_loss" in row
+    ]
+
+
 KINDS = {
     "sft-lora": ({"peft": DROPOUT}, {}),
     "sft-full-packed": ({"method": "full"}, {"packing": True, "learning_rate": 1e-4}),
     "sft-validated": ({"peft": DROPOUT, "validation": "held_out.jsonl"}, {"eval_steps": 3}),
+    "sft-by-epochs": ({"validation": "held_out.jsonl"}, {"eval_strategy": "epoch"}),
     "dpo-lora": ({"peft": DROPOUT}, {"learning_rate": 1e-4}),
 }
 WORK = {"sft": sft.work, "dpo": dpo.work}

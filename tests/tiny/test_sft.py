@@ -24,6 +24,8 @@ from ft_tools.workers import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    TOOL_FILES,
+    WITH_TOOLS,
     DpoRequest,
     SftRequest,
     conversations,
@@ -193,6 +195,18 @@ def test_a_file_that_changed_since_it_was_confirmed_is_refused(data, workspace):
         sft.work(session)
 
 
+def test_a_chat_template_that_changed_since_it_was_confirmed_is_refused(data, workspace):
+    template = workspace / "own.jinja"
+    template.write_text((workspace / "tiny-llama" / "chat_template.jinja").read_text())
+    own = prepared(request(data, training={"chat_template_path": "own.jinja"}), "own")
+    models = prepared(request(data), "models")
+    template.write_text("{{ messages }}")
+    (workspace / "tiny-llama" / "chat_template.jinja").write_text("{{ messages }}")
+    for session in (own, models):
+        with pytest.raises(Refused, match=r"chat template of .* is not the one that was confirmed"):
+            sft.work(session)
+
+
 def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_effective_batch(data):
     session = prepared(request(data, training={"max_steps": 6, "save_steps": 2}), "memory")
     usual, failed = sft.SFTTrainer.training_step, []
@@ -239,9 +253,14 @@ def test_the_exported_yaml_is_read_by_the_trainers_own_parser(data, workspace, t
         assert data_mixture.datasets[0].data_files == {"train": plan.dataset.path}
 
 
-def test_the_exported_script_trains_the_same_adapter_bit_for_bit(data, tmp_path):
+@pytest.mark.parametrize("tools", [False, True], ids=["plain", "tools"])
+def test_the_exported_script_trains_the_same_adapter_bit_for_bit(data, tmp_path, workspace, tools):
     training = {"max_steps": 6, "save_steps": 50}
     peft = {"r": 4, "lora_dropout": 0.1}
+    if tools:
+        (workspace / "tools.jinja").write_text(WITH_TOOLS)
+        write_jsonl(workspace / "train.jsonl", TOOL_FILES["messages"])
+        training |= {"chat_template_path": "tools.jinja", "max_length": 256}
     session = prepared(request(data, peft=peft, training=training), "export")
     report = sft.work(session)
     script = session.run_dir / "exports" / "train.py"

@@ -33,6 +33,52 @@ QUICK = {
 }
 
 
+WITH_TOOLS = """{% if tools is not none %}{{ tools | tojson }}{% endif %}
+{%- for m in messages -%}
+<|im_start|>{{ m.role }}
+{{ m.content }}
+{%- if m.tool_calls is defined %}{{ m.tool_calls | tojson }}{% endif %}<|im_end|>
+{%- endfor -%}
+{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def tool(name, **properties):
+    parameters = {"type": "object", "properties": properties}
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def called(name, **arguments):
+    call = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    return [{"role": "assistant", "content": "", "tool_calls": [call]}]
+
+
+ASKED = [{"role": "user", "content": "Where is the parcel?"}]
+TOOLS = [
+    [tool("track", number={"type": "integer", "default": 1})],
+    json.dumps([tool("refund", order={"type": "string", "default": "none"})]),
+    [],
+    None,
+]
+# Calls, tools and arguments of different names and kinds, and rows without any.
+TOOL_CALLS = [
+    called("track", number=7),
+    called("refund", order="A7", parts=["wheel"]),
+    [{"role": "assistant", "content": "is late."}],
+    [{"role": "assistant", "content": "is broken"}],
+]
+TOOL_FILES = {
+    "messages": [
+        {"messages": ASKED + answer, "tools": tools}
+        for answer, tools in zip(TOOL_CALLS, TOOLS, strict=True)
+    ],
+    "pairs": [
+        {"prompt": ASKED, "chosen": answer, "rejected": called("no", i=i), "tools": tools}
+        for i, (answer, tools) in enumerate(zip(TOOL_CALLS, TOOLS, strict=True))
+    ],
+}
+
+
 def conversations(num_examples, first=0):
     """Return examples with an answer that follows from the question."""
     return [
@@ -134,6 +180,8 @@ def losses(run_id):
 __all__ = [
     "LIBRARY_WARNINGS",
     "QUICK",
+    "TOOL_FILES",
+    "WITH_TOOLS",
     "DpoRequest",
     "SftRequest",
     "conversations",

@@ -68,7 +68,7 @@ def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
 )
 def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
     with pytest.raises(BadInput, match=told):
-        gates.arguments_fit("dpo", {}, training)
+        gates.arguments_fit("dpo", "lora", {}, training)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
 )
 def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):
     with pytest.raises(error, match=told):
-        gates.arguments_fit("sft", peft, {})
+        gates.arguments_fit("sft", "lora", peft, {})
 
 
 def test_a_tracker_that_sends_data_away_needs_the_operators_word(monkeypatch):
     with pytest.raises(Refused, match="FINE_TUNING_LLM_TRACKERS=wandb"):
-        gates.arguments_fit("sft", {}, {"report_to": ["wandb"]})
+        gates.arguments_fit("sft", "lora", {}, {"report_to": ["wandb"]})
     with pytest.raises(BadInput, match="known: "):
-        gates.arguments_fit("sft", {}, {"report_to": ["smoke-signals"]})
+        gates.arguments_fit("sft", "lora", {}, {"report_to": ["smoke-signals"]})
 
 
 def test_a_checkpoint_belongs_to_every_evaluation():

@@ -9,7 +9,7 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
 from ft_tools.launchers.place import Place
 from ft_tools.runs.plan import plan_hash
-from ft_tools.training.hardware import Device, find_device, heat
+from ft_tools.training.hardware import Device, find_device, heat, num_cards
 from ft_tools.training.launch import launch_dpo, launch_sft
 from ft_tools.training.memory import require_fit, require_ram
 from ft_tools.training.planning import plan_dpo, plan_sft
@@ -118,6 +118,12 @@ def test_a_confirmation_of_another_plan_is_refused_and_writes_nothing(files):
         ({"model": "base"}, BadInput, "no chat template"),
         ({"training": {"chat_template_path": "train.jsonl"}}, BadInput, ".jinja"),
         ({"dataset": "pairs.jsonl"}, BadInput, "not `messages`"),
+        ({"training": {"eos_token": "<end>"}}, BadInput, "the tokenizer's own"),
+        (
+            {"training": {"model_init_kwargs": {"dtype": "auto"}}},
+            BadInput,
+            "float32, bfloat16, float16",
+        ),
     ],
 )
 def test_what_could_not_work_is_refused_with_its_cure(files, changed, error, told):
@@ -173,6 +179,12 @@ def test_preferences_at_a_rate_for_sft_are_refused(files):
 def test_the_reference_of_preferences_is_in_the_plan(files):
     assert plan_dpo(dpo()).reference == "adapter_off"
     assert plan_dpo(dpo(method="full")).reference == "second_model"
+    plan_dpo(dpo(method="full", training={"sync_ref_model": True}))
+    with pytest.raises(BadInput, match="does not go with an adapter"):
+        plan_dpo(dpo(training={"sync_ref_model": True}))
+    for start in ("pissa", "olora"):
+        with pytest.raises(BadInput, match="changes the base weights"):
+            plan_dpo(dpo(peft={"init_lora_weights": start}))
     assert plan_dpo(dpo(training={"loss_type": "ipo"}).model_copy()).training["beta"] == 0.1
 
 
@@ -205,28 +217,57 @@ def test_a_plan_that_does_not_fit_the_card_is_refused_with_what_to_change():
 def test_a_card_is_found_by_its_driver(files, monkeypatch, tmp_path):
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho 'NVIDIA T4, 15360, 7.5'\n")
+    program.write_text("#!/bin/sh\necho '0, GPU-1a, NVIDIA T4, 15360, 7.5'\n")
     program.chmod(0o700)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     card = find_device()
     assert (card.name, card.memory_gib, card.precision) == ("cuda:0", 15.0, "float16")
     assert find_device("cpu").name == "cpu"
-    program.write_text("#!/bin/sh\necho 'NVIDIA A100, 81920, 8.0'\n")
+    program.write_text("#!/bin/sh\necho '0, GPU-1a, NVIDIA A100, 81920, 8.0'\n")
     assert find_device().precision == "bfloat16"
+    program.write_text("#!/bin/sh\necho '0, GPU-1a, NVIDIA GB10, [N/A], 12.1'\n")
+    assert find_device().memory_gib == find_device("cpu").memory_gib
     program.write_text("#!/bin/sh\nexit 9\n")
     assert find_device().name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("shown", "models"),
+    [
+        (None, ["NVIDIA T4", "NVIDIA A100"]),
+        ("1", ["NVIDIA A100"]),
+        ("1,0", ["NVIDIA A100", "NVIDIA T4"]),
+        ("GPU-2b", ["NVIDIA A100"]),
+        ("0,7,1", ["NVIDIA T4"]),
+        ("MIG-9", ["NVIDIA T4"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_the_cards_are_those_that_cuda_shows_in_its_order(monkeypatch, tmp_path, shown, models):
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    rows = "0, GPU-1a, NVIDIA T4, 15360, 7.5\n1, GPU-2bc, NVIDIA A100, 81920, 8.0"
+    program.write_text(f"#!/bin/sh\necho '{rows}'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert num_cards() == len(models)
+    assert find_device().model == (models[0] if models else find_device("cpu").model)
 
 
 def test_the_heat_of_a_card_is_what_its_driver_says(monkeypatch, tmp_path):
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho '91, Not Active, Active'\n")
+    program.write_text("#!/bin/sh\necho '0, GPU-1a, 91, Not Active, Active'\n")
     program.chmod(0o700)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert heat("cuda:0") == {"temperature_celsius": 91.0, "thermal_throttling": 1.0}
-    program.write_text("#!/bin/sh\necho '[N/A], [N/A], [N/A]'\n")
+    program.write_text("#!/bin/sh\necho '0, GPU-1a, [N/A], [N/A], [N/A]'\n")
     assert heat("cuda:0") == {}
     assert set(heat("cpu")) <= {"temperature_celsius", "thermal_throttling"}
 
