@@ -52,6 +52,18 @@ def problems(folder: Path) -> list[str]:
     return [] if step == step_of(folder) else [f"{STATE} is of step {step}"]
 
 
+def is_last(folder: Path) -> bool:
+    """Tell whether training was over at a checkpoint: no step was left, or patience was."""
+    state = json.loads((folder / STATE).read_bytes())
+    early = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback")
+    if early is not None:
+        waited: int = early["attributes"]["early_stopping_patience_counter"]
+        if waited >= early["args"]["early_stopping_patience"]:
+            return True
+    is_done: bool = state["global_step"] >= state["max_steps"]
+    return is_done
+
+
 def last_valid(folder: Path) -> tuple[Path | None, list[str]]:
     """Find the last checkpoint that can be trusted, and remove those after it that cannot.
 

@@ -94,6 +94,9 @@ def _train_once(
         raise Stopped
     if resumed is not None:
         session.event(f"continuing from {resumed.name}")
+        if checkpoints.is_last(resumed):
+            # The trainer would take one more step; it still loads the best model.
+            trainer._run_epoch = _no_step
     session.phase("training")
     began = time.monotonic()
     with Trackers(session, plan):
@@ -110,6 +113,10 @@ def _train_once(
     if callback.stopped:
         raise Stopped
     return Outcome(trainer, callback, seconds, batch)
+
+
+def _no_step(*_: Any, **__: Any) -> None:
+    """Train on nothing."""
 
 
 def _no_card(*_: Any, **__: Any) -> None:

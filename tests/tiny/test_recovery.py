@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,36 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
     assert validations(session.run_dir) == validations(whole.run_dir)
     assert report.best_step == uninterrupted.best_step
     assert same_bits(weights_of(report.artifact), weights_of(uninterrupted.artifact))
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"max_steps": 13, "eval_steps": 4},
+        {"learning_rate": 2e-2, "num_train_epochs": 20, "eval_steps": 2, "warmup_steps": 0},
+    ],
+    ids=["by its steps", "early"],
+)
+def test_a_run_that_ends_after_its_last_checkpoint_trains_no_step_more(
+    request_, workspace, training
+):
+    rows = conversations(6, first=100)
+    for row in rows:
+        row["messages"][1]["content"] = "Nobody knows at all, ask again on Monday."
+    validation = write_jsonl(workspace / "held_out.jsonl", rows)
+    training = {**QUICK, "logging_steps": 1, **training}
+    asked = request_.model_copy(update={"training": training, "validation": validation})
+    session = prepared(asked, "over")
+    report = sft.work(session)
+    assert report.stopped_early == ("max_steps" not in training)
+    before = weights_of(report.artifact), losses(session.run_dir.name), validations(session.run_dir)
+    shutil.rmtree(session.run_dir / "artifacts")
+    again = sft.work(Session(session.run_dir))
+    assert any("continuing from" in e.message for e in directory.read_events(session.run_dir))
+    assert (again.steps, again.best_step) == (report.steps, report.best_step)
+    assert losses(session.run_dir.name) == before[1]
+    assert validations(session.run_dir) == before[2]
+    assert same_bits(weights_of(again.artifact), before[0])
 
 
 def validations(run_dir):
