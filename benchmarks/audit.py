@@ -344,10 +344,22 @@ def true_pairs(vectors: dict[str, Any]) -> Any:
     return np.concatenate(found)
 
 
+def processor() -> str:
+    """Return what the processor calls itself: two of the same name may differ in speed by half."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return platform.processor() or platform.machine()
+    lines = [line.split(":") for line in path.read_text().splitlines() if ":" in line]
+    facts = {name.strip(): value.strip() for name, value, *_ in lines}
+    named = [facts.get(name, "unknown") for name in ("model name", "cpu family", "model")]
+    return "{}, family {}, model {}".format(*named)
+
+
 def machine() -> dict[str, Any]:
     """Say what it ran on."""
     names = ("torch", "sentence-transformers", "numpy", "transformers", "tokenizers")
     return {
+        "processor": processor(),
         "cores": os.cpu_count(),
         "load_when_done": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),

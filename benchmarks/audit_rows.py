@@ -31,7 +31,7 @@ def real_rows(path: Path) -> list[Texts]:
         request, (path, None), Benchmarks([]), lambda _: None, lengths_of, with_pairs=False
     )
     shared = shared_lines(scanned, request)
-    return [(without(prompt, shared), answer) for _, prompt, answer in texts_of(scanned, request)]
+    return [(without(one.prompt, shared), one.answer) for one in texts_of(scanned, request)]
 
 
 def grown(rows: Sequence[Texts], count: int, copies: float) -> Iterator[Texts]:

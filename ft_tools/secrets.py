@@ -8,21 +8,38 @@ import os
 import re
 
 MASK = "[redacted]"
+# JSON inside a string spells a line break with a letter, and a word may begin right behind it.
+ESCAPES = ("[bfnrt]", "u[0-9a-fA-F]{4}")
+"""What stands behind the backslash, by width."""
+
+
+def begins(prefix: str, at: str = r"\b") -> str:
+    """Return a pattern for a prefix of fixed width where a word begins, in JSON text too.
+
+    What stands before it is looked at behind it: a search for plain letters is faster.
+    """
+    places = (at, *(rf"\\{escape}" for escape in ESCAPES))
+    return f"{prefix}(?:{'|'.join(f'(?<={place}{prefix})' for place in places)})"
+
 
 # Shapes are the issuers' documented token prefixes.
 PATTERNS = {
-    "hugging_face_token": re.compile(r"\bhf_[A-Za-z0-9]{20,}\b"),
-    "openai_key": re.compile(r"\bsk-(?!ant-)[A-Za-z0-9_-]{20,}"),
-    "anthropic_key": re.compile(r"\bsk-ant-[A-Za-z0-9_-]{20,}"),
-    "github_token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})\b"),
-    "aws_access_key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "google_api_key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
-    "slack_token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
-    "gitlab_token": re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}"),
-    "stripe_key": re.compile(r"\b[sr]k_live_[A-Za-z0-9]{16,}"),
-    "npm_token": re.compile(r"\bnpm_[A-Za-z0-9]{30,}"),
+    "hugging_face_token": re.compile(begins("hf_") + r"[A-Za-z0-9]{20,}\b"),
+    "openai_key": re.compile(begins("sk-") + r"(?!ant-)[A-Za-z0-9_-]{20,}"),
+    "anthropic_key": re.compile(begins("sk-ant-") + r"[A-Za-z0-9_-]{20,}"),
+    "github_token": re.compile(
+        rf"{begins('gh[pousr]_')}[A-Za-z0-9]{{20,}}\b"
+        rf"|{begins('github_pat_')}[A-Za-z0-9_]{{20,}}\b"
+    ),
+    "aws_access_key": re.compile(begins("A[KS]IA") + r"[A-Z0-9]{16}\b"),
+    "google_api_key": re.compile(begins("AIza") + r"[A-Za-z0-9_-]{35}"),
+    "slack_token": re.compile(begins("xox[abprs]-") + r"[A-Za-z0-9-]{10,}"),
+    "gitlab_token": re.compile(begins("glpat-") + r"[A-Za-z0-9_-]{20,}"),
+    "stripe_key": re.compile(begins("[sr]k_live_") + r"[A-Za-z0-9]{16,}"),
+    "npm_token": re.compile(begins("npm_") + r"[A-Za-z0-9]{30,}"),
     "jwt": re.compile(
-        r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"
+        begins("eyJ", r"(?<![A-Za-z0-9_-])")
+        + r"[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"
     ),
     # A key that was cut off counts up to where it ends; RFC 7468 has no "-----" inside one.
     "private_key": re.compile(

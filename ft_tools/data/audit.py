@@ -1,6 +1,6 @@
 """audit_dataset: read, check, deduplicate, split, report; at once, or as a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,18 +11,20 @@ from ft_tools import workspace
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data import duplicates, outputs, summary
 from ft_tools.data.audit_page import audit_page
-from ft_tools.data.contamination import Benchmarks
+from ft_tools.data.contamination import MIN_WORDS, Benchmarks
 from ft_tools.data.example import Example
 from ft_tools.data.figures import figures_of
 from ft_tools.data.lengths import METHOD
+from ft_tools.data.lexical import MAX_WORK, Lexical, NearResult
 from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Kind, Outputs
 from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.sizes import judge_size
 from ft_tools.data.source import decoded_size, find_sources
-from ft_tools.data.split import choose_validation, will_split
+from ft_tools.data.split import choose_validation, num_wanted, will_split
 from ft_tools.data.trainers import survival
+from ft_tools.data.word_pairs import JACCARD, MAX_WORDS
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import write_file
@@ -30,7 +32,12 @@ from ft_tools.runs.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
-LEXICAL = f"lexical: Jaccard of word pairs >= {duplicates.JACCARD}, verified exactly"
+LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
+BY_WORDS = "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
+# Of the validation examples that were wanted; with fewer, the report says why.
+SHORT_SPLIT = 0.5
+# Fewer word pairs that many prompts share are a turn of phrase, and not worth a line.
+TEMPLATE_PAIRS = 10
 
 
 class AuditPlan(BaseModel):
@@ -125,25 +132,46 @@ def _require_packages(request: AuditRequest) -> None:
         resolve_model(request.model)
 
 
-def find_lexical(scanned: Scan, request: AuditRequest) -> Near:
-    """Look for near-duplicates by their words."""
+def find_lexical(
+    scanned: Scan, request: AuditRequest, why: str = BY_WORDS, most_work: int = MAX_WORK
+) -> Near:
+    """Look for near-duplicates by their words, and say why by these."""
     if request.near_duplicates == "off":
         return Near(0, "not looked for")
-    result = duplicates.mark_near(scanned.ledger, request.deduplicate_on, scanned.note)
-    notes = [
-        "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
-    ]
-    if not result.is_complete:
-        notes.append(
-            f"the search for near-duplicates stopped after {duplicates.MAX_COMPARISONS:,} "
-            "comparisons: the examples are alike in bulk"
-        )
-    if will_split(request) and not duplicates.link_near_prompts(scanned.ledger):
+    search = Lexical(scanned.ledger, most_work)
+    result = search.mark_near(request.deduplicate_on, scanned.note)
+    notes = [why, *_lexical_limits(scanned, search, result, most_work)]
+    if will_split(request) and not search.link_near_prompts():
         notes.append(
             "too many prompts are alike to compare them all: some near ones may be on both sides "
             "of the split"
         )
     return Near(result.num_near, LEXICAL, tuple(notes))
+
+
+def _lexical_limits(
+    scanned: Scan, search: Lexical, result: NearResult, most_work: int
+) -> Iterator[str]:
+    """Say what the search for near-duplicates by words left out."""
+    ledger = scanned.ledger
+    if len(search.shared) >= TEMPLATE_PAIRS:
+        yield f"{len(search.shared)} word pairs of a template were set aside in prompts"
+    if ledger.words.num_cut:
+        yield (
+            f"{ledger.words.num_cut} texts have more than {MAX_WORDS:,} words: only so many of "
+            "each were compared"
+        )
+    if not result.is_complete:
+        yield (
+            f"the search for near-duplicates stopped after {most_work:,} word pairs, with "
+            f"{result.num_searched} of {len(ledger)} examples compared: they are alike in bulk; "
+            "near_duplicates='semantic' compares all"
+        )
+    elif ledger.num_paired < len(ledger):
+        yield (
+            f"the first {ledger.num_paired} of {len(ledger)} examples were compared, as many as "
+            "the search by words holds in memory; near_duplicates='semantic' compares all"
+        )
 
 
 @dataclass(frozen=True)
@@ -176,8 +204,9 @@ def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
     summary.mark_formats(scanned, task)
     ledger = scanned.ledger
     num_exact = duplicates.mark_exact(ledger, scanned.note)
+    num_alike = 0
     if validation is not None:
-        duplicates.mark_prompt_leaks(ledger, scanned.note)
+        num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note)
     near = means.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
     num_conflicting = duplicates.mark_conflicts(ledger, scanned.note)
@@ -192,7 +221,12 @@ def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
         update={
             "duplicates": found,
             "shape": _shape(scanned, num_prompts),
-            "assumptions": means.token_notes() + _assumptions(near, benchmarks, scanned),
+            "assumptions": [
+                *means.token_notes(),
+                *near.assumptions,
+                *_assumptions(benchmarks, scanned, num_alike),
+                *summary.notes_of(task),
+            ],
         }
     )
     report = _written(request, scanned, report, means)
@@ -253,7 +287,7 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
         "num_removed": len(ledger) - ledger.num_validation - kept,
     }
     if pairs:
-        shape["distinct_word_pairs_fraction"] = round(len(set(ledger.pairs)) / pairs, 4)
+        shape["distinct_word_pairs_fraction"] = round(ledger.num_distinct_pairs() / pairs, 4)
     shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
     scripts = scanned.scripts.most_common(5)
     shape |= {f"script_{name}": count for name, count in scripts if len(scripts) > 1}
@@ -264,12 +298,28 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     return shape | scanned.pairs.shape()
 
 
-def _assumptions(near: Near, benchmarks: Benchmarks, scanned: Scan) -> list[str]:
-    notes = list(near.assumptions)
-    if benchmarks.num_questions:
+def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int) -> list[str]:
+    """Say how far leaks and benchmarks were looked for; `num_alike` begin as validation does."""
+    notes = []
+    if num_alike:
+        notes.append(
+            f"{num_alike} training examples begin with the first question of a validation example "
+            "and then go on differently; they stay"
+        )
+    if benchmarks.num_questions or benchmarks.num_too_short:
         notes.append(
             f"{benchmarks.num_questions} benchmark questions were looked for word by word "
             "(13 words in a row); paraphrases need near_duplicates='semantic'"
+        )
+    if benchmarks.num_too_short:
+        notes.append(
+            f"{benchmarks.num_too_short} benchmark questions have fewer than {MIN_WORDS} words "
+            "and were not looked for word by word"
+        )
+    if benchmarks.num_without:
+        notes.append(
+            f"{benchmarks.num_without} benchmark rows hold no question that is recognised; give "
+            "the column with the questions the name `question`"
         )
     if len(scanned.files) > 1:
         notes.append(f"lines count through all {len(scanned.files)} files in order of their names")
@@ -284,8 +334,9 @@ def _written(
     if request.output_dir is not None and not summary.too_much_removed(report.reasons):
         to_validation = _validation_part(request, scanned)
         made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))
-        report = report.model_copy(update={"outputs": made})
-    steps = summary.next_steps(request, report)
+        notes = report.assumptions + _short_split(request, scanned, len(to_validation))
+        report = report.model_copy(update={"outputs": made, "assumptions": notes})
+    steps = summary.next_steps(request, scanned, report)
     report = report.model_copy(update={"next_steps": steps})
     if means.page_to is None and report.outputs is None:
         return report
@@ -308,6 +359,22 @@ def _validation_part(request: AuditRequest, scanned: Scan) -> set[int]:
     fraction = 0.0 if scanned.inputs[1] is not None else request.validation_fraction
     kept = scanned.ledger.kept(validation=False)
     return choose_validation(scanned.ledger, kept, fraction, request.seed)
+
+
+def _short_split(request: AuditRequest, scanned: Scan, num_chosen: int) -> list[str]:
+    """Say so if far fewer examples went to validation than were asked for."""
+    if not will_split(request):
+        return []
+    kept = len(scanned.ledger.kept(validation=False))
+    wanted = num_wanted(kept, request.validation_fraction)
+    if num_chosen >= SHORT_SPLIT * wanted:
+        return []
+    return [
+        f"{num_chosen} of the {wanted} examples asked for are in the validation file: those that "
+        "ask the same or nearly so stay on one side, and these groups are too large; give "
+        "examples of your own as validation_path, or near_duplicates='off' to part prompts that "
+        "are only alike"
+    ]
 
 
 def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:

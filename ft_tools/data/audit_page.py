@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from ft_tools.data.example_cards import STYLE, anchor, example_browser
+from ft_tools.data.example_cards import STYLE, TONES, anchor, example_browser
 from ft_tools.data.figures import Bars, Figures
-from ft_tools.data.findings import Severity
 from ft_tools.data.reports import AuditReport, Finding
 from ft_tools.page import (
     Html,
@@ -27,7 +26,6 @@ VERDICTS = {
     "not_ready": ("Not ready", "bad"),
     "pending": ("Still running", "neutral"),
 }
-TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
 MOST_BARS = 12
 
 

@@ -1,11 +1,15 @@
-"""Check one example: its structure and what its text says. Each function returns finding ids."""
+"""Check one example: its structure and what its text says. Each function returns finding ids.
+
+The texts are hostile: each pattern needs time linear in their length (`*+` does not try again what
+it has passed, and no run of blanks is crossed from each of its line breaks).
+"""
 
 import re
 import unicodedata
 
 from ft_tools.data.example import Example, Message, content_of
 
-PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_ .-]{0,40}\s*\}\}")
+PLACEHOLDER = re.compile(r"\{\{\s*+[A-Za-z_][A-Za-z0-9_ .-]{0,40}+\s*+\}\}")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
 MARKERS = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text|assistant|user)\|>"
@@ -50,7 +54,7 @@ ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
     (
         "ai_boilerplate",
         BOILERPLATE,
-        ("as an a", "as a l", "as a lang", "my knowl", "my train", "i do"),
+        ("as an a", "as a l", "my knowl", "my train", "i do"),
     ),
     (
         "model_generated",
@@ -73,9 +77,9 @@ ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
             "oaicite",
             "reference[",
             "turn",
-            "utm_",
             "\u3010",
-            "think",
+            "think>",
+            "thinking>",
             "regenerate",
             "copy code",
         ),
@@ -86,7 +90,7 @@ UNSEEN = re.compile(
     r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
     r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|diagram|chart|link|url|pdf"
     r"|website|web page|attachment)\b"
-    r"|<(?:image|video|audio)>|!\[[^\]]{0,200}\]\(",
+    r"|<(?:image|video|audio)>|!\[[^\]]{0,200}+\]\(",
     re.IGNORECASE,
 )
 # An address that the answer is to be read from. The model gets its letters only.
@@ -96,8 +100,8 @@ OPEN_LINK = re.compile(
     re.IGNORECASE,
 )
 HEADING = re.compile(
-    r"(?:^|\n)\s*(?:#{1,6}\s*)?(?:\d{1,3}[.)]\s*)?"
-    r"(instruction|task|question|prompt|input|output|response|answer)\s*\d*\s*:",
+    r"(?:^|\n)[^\S\n]*+(?:#{1,6}[^\S\n]*+)?(?:\d{1,3}[.)][^\S\n]*+)?"
+    r"(instruction|task|question|prompt|input|output|response|answer)\s*+\d*+\s*+:",
     re.IGNORECASE,
 )
 ASKING = {"instruction", "task", "question", "prompt"}
@@ -201,13 +205,13 @@ def contents(example: Example) -> list[str]:
     found: list[str] = []
     if example.task == "sft":
         turns = example.messages
-        answers = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
+        answers = {at for at, turn in enumerate(turns) if turn["role"] == "assistant"}
     else:
         turns = [*example.messages, *example.chosen]
-        answers = list(range(len(example.messages), len(turns)))
+        answers = set(range(len(example.messages), len(turns)))
         # A bad answer may be anything; only what would break a trainer or a page is looked for.
         found += _marks("", "\n".join(map(content_of, example.rejected)))
-    asked = ""
+    asked, last = "", max(answers, default=0)
     for at, turn in enumerate(turns):
         if at not in answers:
             said = content_of(turn)
@@ -220,7 +224,7 @@ def contents(example: Example) -> list[str]:
             continue
         new = content(asked, content_of(turn), is_text=False)
         # A short answer on the way is what conversations are made of.
-        found += new if at == answers[-1] else [name for name in new if name != "short_answer"]
+        found += new if at == last else [name for name in new if name != "short_answer"]
     return found
 
 

@@ -7,28 +7,50 @@ semantic search of the worker.
 Source: https://arxiv.org/abs/2005.14165 appendix C; facts/dataset section 0, finding 5.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ft_tools.data.example import content_of
 from ft_tools.data.formats import normalise
-from ft_tools.data.ledger import WORDS, hash_of
+from ft_tools.data.ledger import hash_of
 from ft_tools.data.source import find_sources, read
+from ft_tools.data.word_pairs import WORDS
+from ft_tools.errors import BadData
 
 NGRAM_WORDS = 13
 MIN_WORDS = 5
+# Columns of benchmarks that no format of training data has, in lower case: MATH, HellaSwag,
+# WinoGrande, PIQA, OpenBookQA, MT-Bench, SVAMP.
+QUESTIONS = ("question", "problem", "ctx", "sentence", "goal", "question_stem", "turns", "body")
 
 
 class Benchmarks:
     """The word n-grams of benchmark questions, as hashes."""
 
     def __init__(self, paths: list[Path]) -> None:
+        """Read the questions.
+
+        Raises:
+            BadData: A file has no question that can be read.
+        """
         self.num_questions = 0
+        self.num_too_short = 0
+        """Questions that are too short to be looked for word by word."""
+        self.num_without = 0
+        """Rows in which no question was found."""
         self._grams: set[int] = set()
         self._short: set[int] = set()
         for path in paths:
+            before = self.num_questions + self.num_too_short
             for question in questions_of(path):
                 self._add(question)
+            if self.num_questions + self.num_too_short == before:
+                raise BadData(
+                    path,
+                    "no row has a benchmark question that is recognised",
+                    "give the column with the questions the name `question`",
+                )
 
     def matches(self, prompt: str) -> list[str]:
         """Return the finding's id if a question, or 13 words of one, is in the prompt."""
@@ -44,8 +66,12 @@ class Benchmarks:
         return ["benchmark_ngram"] if found else []
 
     def _add(self, question: str) -> None:
+        if not question:
+            self.num_without += 1
+            return
         words = WORDS.findall(question.casefold())
         if len(words) < MIN_WORDS:
+            self.num_too_short += 1
             return
         self.num_questions += 1
         if len(words) < NGRAM_WORDS:
@@ -54,17 +80,40 @@ class Benchmarks:
 
 
 def questions_of(path: Path) -> Iterator[str]:
-    """Yield the questions of a benchmark file: its prompts, or its texts."""
+    """Yield the question of each row of a benchmark file; empty where none is recognised."""
     for source in find_sources(path):
         for row in read(source):
             if row.problem:
+                yield ""
                 continue
             example = normalise(row.number, row.value)
             if example.text is not None:
-                yield example.text
+                asked = example.text
             else:
-                asked, _ = example.prompt_and_answer()
-                yield "\n".join(content_of(m) for m in asked if m["role"] == "user")
+                turns, _ = example.prompt_and_answer()
+                asked = "\n".join(content_of(m) for m in turns if m["role"] == "user")
+            yield asked.strip() or _named(row.value)
+
+
+def _named(row: Any) -> str:
+    """Return what the columns of a benchmark that is no training data ask.
+
+    >>> _named({"Problem": "What is 2 + 2?", "level": "1"})
+    'What is 2 + 2?'
+    """
+    if not isinstance(row, Mapping):
+        return ""
+    columns = {str(name).lower(): value for name, value in row.items()}
+    for name in QUESTIONS:
+        value = columns.get(name)
+        if isinstance(value, Mapping):
+            # The stem of a multiple choice, as ARC has it.
+            value = value.get("stem")
+        if isinstance(value, list) and all(isinstance(turn, str) for turn in value):
+            value = "\n".join(value)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return ""
 
 
 def _grams(words: list[str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """An example: a row of any format in one form, as TRL takes it."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,17 @@ class Example:
             row = {"messages": self.messages}
         return row | ({"tools": self.tools} if self.tools else {})
 
+    def texts(self) -> tuple[list[str], list[str]]:
+        """Return every string of the example: those of all that is answered, and the others."""
+        if self.text is not None:
+            return [self.text], []
+        answered = [m for m in self.messages if m["role"] == "assistant"]
+        other = [m for m in self.messages if m["role"] != "assistant"]
+        return (
+            list(strings_of([*answered, *self.chosen, *self.rejected])),
+            list(strings_of([*other, *(self.tools or [])])),
+        )
+
     def prompt_and_answer(self) -> tuple[list[Message], list[Message]]:
         """Split into what is asked and what is trained on last."""
         if self.task != "sft":
@@ -53,6 +65,25 @@ class Example:
             if self.messages[at]["role"] == "assistant":
                 return self.messages[:at], self.messages[at : at + 1]
         return self.messages, []
+
+
+def strings_of(value: Any) -> Iterator[str]:
+    """Yield every string and whole number inside a JSON value, keys included, however deep it is.
+
+    >>> list(strings_of({"to": ["a", 5]}))
+    ['to', 'a', '5']
+    """
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, int):
+            yield str(item)
+        elif isinstance(item, list):
+            left += reversed(item)
+        elif isinstance(item, dict):
+            left += [part for pair in reversed(item.items()) for part in reversed(pair)]
 
 
 def content_of(message: Message) -> str:

@@ -5,13 +5,12 @@ What examples say is escaped; ids, classes and rules of style are made of our ow
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools.data.findings import RULES
+from ft_tools.data.findings import RULES, SEVERITIES, Severity
 from ft_tools.data.gallery import Shown, Turn
 from ft_tools.data.masks import Kind, Masked
 from ft_tools.page import Html, badge, escape, note
 
-TONES = {"error": "bad", "warning": "warn", "info": "neutral"}
-SEVERITIES = ("error", "warning", "info")
+TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
 FINE = "fine"
 """Class of examples in which nothing was found."""
 PREVIEW_CHARS = 90

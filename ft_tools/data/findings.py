@@ -6,9 +6,11 @@ dataset says ever enters them.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""The gravest first."""
 
 TRL_FORMATS = "https://huggingface.co/docs/trl/dataset_formats"
 OPENAI_FORMAT = "https://cookbook.openai.com/examples/chat_finetuning_data_prep"
@@ -28,7 +30,11 @@ class Rule:
 
 RULES: dict[str, Rule] = {
     # Reading
-    "unreadable_line": Rule("error", True, "mend or delete these lines: they are not valid JSON"),
+    "unreadable_line": Rule(
+        "error",
+        True,
+        "mend or delete these lines: they are not valid JSON, or a second list beside the rows",
+    ),
     "row_too_long": Rule("error", True, "split or delete rows above 4 MiB"),
     "not_utf8": Rule("error", True, "save the file as UTF-8 (iconv -t utf-8)"),
     "invalid_unicode": Rule("error", True, "re-export: lone surrogates cannot be written as UTF-8"),
@@ -43,7 +49,15 @@ RULES: dict[str, Rule] = {
     "unknown_format": Rule(
         "error", True, "pass `columns`, such as {prompt: ..., completion: ...}", TRL_FORMATS
     ),
-    "other_task": Rule("error", True, "keep SFT examples and preference pairs in separate files"),
+    "unread_column": Rule(
+        "warning",
+        False,
+        "a long text of these rows is in no example: give its column one of our names if the task "
+        "needs it; else nothing to do",
+    ),
+    "other_task": Rule(
+        "error", True, "keep conversations, plain texts and preference pairs in separate files"
+    ),
     "mixed_formats": Rule("warning", False, "the cleaned files have one format; train on those"),
     # Structure
     "wrong_type": Rule("error", True, "turn contents into strings and turns into a list of turns"),
@@ -53,7 +67,9 @@ RULES: dict[str, Rule] = {
     ),
     "empty_turn": Rule("error", True, "fill or delete the empty turn"),
     "missing_assistant": Rule("error", True, "add the assistant's answer", OPENAI_FORMAT),
-    "ends_with_user": Rule("warning", False, "the last user turn trains nothing; cut it"),
+    "ends_with_user": Rule(
+        "warning", False, "the cleaned files leave out the turns behind the last answer"
+    ),
     "multimodal": Rule("error", True, "images and audio need another trainer; keep text parts"),
     "control_characters": Rule("warning", False, "strip control characters at their origin"),
     "unfilled_placeholder": Rule("error", False, "fill in the {{...}} placeholders", LLAMA_FACTORY),

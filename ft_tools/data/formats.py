@@ -9,13 +9,29 @@ Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/READ
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ft_tools.data.example import Example, Message
-from ft_tools.data.turns import add_turns, answered_with, as_turns, ask, cell, is_turns, parsed_list
+from ft_tools.data.example import Example, Message, content_of
+from ft_tools.data.turns import (
+    add_turns,
+    answered_with,
+    as_turns,
+    ask,
+    cell,
+    is_answered,
+    is_conversation,
+    is_turns,
+    objects,
+    with_system,
+)
 
 LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
-PROMPTS = ("prompt", "question", "query", "user_prompt", "input", "instruction", "context")
+PROMPTS = ("prompt", "question", "query", "user_prompt", "instruction", "input", "context")
+ABOUT = ("input", "context")
+"""What a prompt may be about, if it is not the prompt itself."""
 ANSWERS = ("completion", "response", "answer", "output", "target", "solution", "assistant")
 ALPACA_ANSWERS = ("output", "response", "answer", "completion")
+# A text beside what is read: longer than labels, ids and titles, and no mere part of a row. Ours.
+UNREAD_CHARS = 100
+UNREAD_FRACTION = 0.25
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 PREFERENCES = {
     "preference_explicit",
@@ -56,22 +72,84 @@ def detect(row: Any) -> str:
 
 def normalise(line: int, row: Any, columns: Mapping[str, str] | None = None) -> Example:
     """Turn a row into an example; what is wrong with it is in `problems`, never raised."""
+    if is_conversation(row):
+        row = {"messages": row}
     if columns and isinstance(row, Mapping):
         row = {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
-    name = detect(row)
+    name, row = _without_nulls(row)
     example = Example(line, name, _TASKS.get(name, "sft"))
     if name == "unknown":
         example.problems.append("unknown_format")
         return example
     _BUILDERS[name](example, row)
-    tools = parsed_list(row.get("tools"))
-    if isinstance(tools, list) and tools:
-        example.tools = tools
+    example.tools = example.tools or objects(example, row.get("tools")) or None
+    if _has_unread(example, row):
+        example.problems.append("unread_column")
     return example
 
 
+def is_as_trained(example: Example, row: Any) -> bool:
+    """Tell whether launch_sft or launch_dpo reads a row of JSON lines just as its example says."""
+    if example.task == "kto" or not isinstance(row, Mapping) or None in row.values():
+        return False
+    if example.task == "sft" and not is_answered(example.messages) and example.text is None:
+        return False
+    if all(row.get(name) == value for name, value in example.row().items()):
+        return True
+    answers = ("completion",) if example.task == "sft" else ("chosen", "rejected")
+    values: list[Any] = [row.get(name) for name in ("prompt", *answers)]
+    said = [*example.messages, *example.chosen, *example.rejected]
+    if example.tools:
+        return False
+    if all(isinstance(value, list) for value in values):
+        return said == [turn for turns in values for turn in turns]
+    roles = ("user", "assistant", "assistant")
+    texts = zip(roles, values, strict=False)
+    return said == [{"role": role, "content": text} for role, text in texts]
+
+
+def _without_nulls(row: Any) -> tuple[str, Any]:
+    """Return the format of a row and what is read of it.
+
+    Nulls are the columns of other sets that it was joined with, if the rest is an example.
+    """
+    if not isinstance(row, Mapping):
+        return "unknown", row
+    rest = {name: value for name, value in row.items() if value is not None}
+    found = detect(rest)
+    return (detect(row), row) if found in {"unknown", "prompt_only"} else (found, rest)
+
+
+def _has_unread(example: Example, row: Mapping[str, Any]) -> bool:
+    """Tell whether a row holds a text that is no part of its example, nor made of it."""
+    sides = {"chosen", "rejected"} if example.task == "dpo" else set()
+    long = [
+        text
+        for name, text in row.items()
+        if isinstance(text, str) and len(text) >= UNREAD_CHARS and name not in sides
+    ]
+    if not long:
+        return False
+    turns = [*example.messages, *example.chosen, *example.rejected]
+    read = [*(str(turn["content"]) for turn in turns), example.text or ""]
+    longest = max(read, key=len)
+    return any(
+        len(text) >= UNREAD_FRACTION * len(longest)
+        and _is_prose(text)
+        and longest not in text
+        and not any(text in other for other in read)
+        for text in long
+    )
+
+
+def _is_prose(text: str) -> bool:
+    """Tell words from addresses, ids and JSON, which is read elsewhere or describes a row."""
+    return text.lstrip()[:1] not in {"{", "["} and (" " in text.strip() or not text.isascii())
+
+
 def _preference(row: Mapping[str, Any], listed: str | None) -> str:
-    if listed:
+    # What ends with an answer is no prompt, but one of the sides again.
+    if listed and not is_answered(as_turns(row[listed])):
         return "sharegpt_preference"
     if "prompt" in row:
         return "preference_explicit"
@@ -81,7 +159,7 @@ def _preference(row: Mapping[str, Any], listed: str | None) -> str:
 
 
 def _spells_from(turns: Any) -> bool:
-    return any(isinstance(turn, Mapping) and "from" in turn for turn in turns)
+    return any(isinstance(turn, Mapping) and turn.get("from") is not None for turn in turns)
 
 
 def _label(row: Mapping[str, Any]) -> Any:
@@ -96,36 +174,49 @@ def _list_name(row: Mapping[str, Any]) -> str:
 
 
 def _chat(example: Example, row: Mapping[str, Any]) -> None:
-    messages = add_turns(example, row[_list_name(row)])
-    if isinstance(row.get("system"), str) and row["system"].strip():
-        messages.insert(0, {"role": "system", "content": row["system"]})
-    example.messages = messages
+    example.messages = with_system(row, add_turns(example, row[_list_name(row)]))
 
 
-def _instruction(example: Example, row: Mapping[str, Any]) -> str:
-    prompt = cell(example, row, "instruction", "question", "query")
-    extra = cell(example, row, "input")
-    if extra.strip().lower() in NO_INPUT:
-        example.problems.append("placeholder_input")
-        extra = ""
-    return f"{prompt}\n\n{extra}" if prompt.strip() and extra.strip() else prompt or extra
+def _question(example: Example, row: Mapping[str, Any], *names: str) -> str:
+    """Return what is asked, by the first of these columns, and behind it what it is about."""
+    asked = next((name for name in names if name in row), None)
+    parts = [cell(example, row, asked)] if asked else []
+    for name in ABOUT:
+        if name == asked or not row.get(name):
+            continue
+        if name == "context" and not isinstance(row[name], str):
+            # Passages with titles, or turns: how they would be told is not known.
+            example.problems.append("unread_column")
+            continue
+        extra = cell(example, row, name)
+        if extra.strip().lower() in NO_INPUT:
+            example.problems.append("placeholder_input")
+        else:
+            parts.append(extra)
+    return "\n\n".join(part for part in parts if part.strip())
 
 
 def _alpaca(example: Example, row: Mapping[str, Any]) -> None:
-    answer = cell(example, row, *ALPACA_ANSWERS)
-    example.messages = ask(example, row, _instruction(example, row)) + answered_with(answer)
+    question = _question(example, row, "instruction", "question", "query")
+    example.messages = ask(example, row, question) + answered_with(
+        cell(example, row, *ALPACA_ANSWERS)
+    )
 
 
 def _prompt_and_completion(example: Example, row: Mapping[str, Any]) -> tuple[list[Message], Any]:
     answer = next((name for name in ANSWERS if name in row), "")
-    prompt = next(name for name in PROMPTS if name in row and name != answer)
-    if is_turns(row[prompt]):
-        asked = add_turns(example, row[prompt])
-    else:
-        asked = ask(example, row, cell(example, row, prompt))
+    asked = _asked(example, row, *(name for name in PROMPTS if name != answer))
     if is_turns(row.get(answer)):
         return asked, add_turns(example, row[answer])
     return asked, answered_with(cell(example, row, answer))
+
+
+def _asked(example: Example, row: Mapping[str, Any], *names: str) -> list[Message]:
+    """Return the turns before the answer: a prompt of turns, or the texts that ask."""
+    prompt = next(name for name in names if name in row)
+    if is_turns(row[prompt]):
+        return with_system(row, add_turns(example, row[prompt]))
+    return ask(example, row, _question(example, row, prompt))
 
 
 def _prompt_completion(example: Example, row: Mapping[str, Any]) -> None:
@@ -146,7 +237,7 @@ def _plain_text(example: Example, row: Mapping[str, Any]) -> None:
 def _kto(example: Example, row: Mapping[str, Any]) -> None:
     example.label = _label(row)
     if any(is_turns(row.get(name)) for name in LISTS):
-        turns = add_turns(example, row[_list_name(row)])
+        turns = with_system(row, add_turns(example, row[_list_name(row)]))
         example.messages, example.chosen = turns[:-1], turns[-1:]
     else:
         example.messages, example.chosen = _prompt_and_completion(example, row)
@@ -165,6 +256,11 @@ def _pair(example: Example, row: Mapping[str, Any], names: tuple[str, str]) -> N
     example.rejected = _side(example, row[names[1]])
     if len(example.chosen) > 1 or len(example.rejected) > 1:
         _take_prompt_out(example)
+    for side in filter(None, (example.chosen, example.rejected)):
+        if not is_answered(side):
+            example.problems.append("missing_assistant")
+        elif not content_of(side[-1]).strip():
+            example.problems.append("empty_answer")
 
 
 def _take_prompt_out(example: Example) -> None:
@@ -177,8 +273,9 @@ def _take_prompt_out(example: Example) -> None:
     if not example.messages:
         example.messages = prompt
         example.chosen, example.rejected = chosen[shared:], rejected[shared:]
-    elif prompt[-1:] == example.messages[-1:]:
-        # An explicit prompt that both sides repeat.
+    elif prompt and _says_the_same(prompt[-1], example.messages[-1]):
+        # An explicit prompt that both sides repeat, it may be with what came before it.
+        example.messages = max(prompt, example.messages, key=len)
         example.chosen, example.rejected = chosen[shared:], rejected[shared:]
     if any(
         side[:1] and side[0]["role"] != "assistant" for side in (example.chosen, example.rejected)
@@ -186,20 +283,23 @@ def _take_prompt_out(example: Example) -> None:
         example.problems.append("prompts_differ")
 
 
+def _says_the_same(one: Message, other: Message) -> bool:
+    """Tell whether two turns differ in no more than blanks around their texts."""
+    return one | {"content": one["content"].strip()} == other | {
+        "content": other["content"].strip()
+    }
+
+
 def _explicit(example: Example, row: Mapping[str, Any]) -> None:
-    prompt = row["prompt"]
-    example.messages = (
-        add_turns(example, prompt)
-        if is_turns(prompt)
-        else ask(example, row, cell(example, row, "prompt"))
-    )
+    example.messages = _asked(example, row, "prompt")
     _pair(example, row, ("chosen", "rejected"))
 
 
 def _implicit(example: Example, row: Mapping[str, Any]) -> None:
     example.problems.append("implicit_prompt")
-    if isinstance(row["chosen"], str) and isinstance(row["rejected"], str):
-        _implicit_strings(example, row["chosen"], row["rejected"])
+    sides = row["chosen"], row["rejected"]
+    if all(isinstance(side, str) and not is_turns(side) for side in sides):
+        _implicit_strings(example, *sides)
     else:
         _pair(example, row, ("chosen", "rejected"))
 
@@ -221,14 +321,17 @@ def _chat_preference(example: Example, row: Mapping[str, Any]) -> None:
 
 
 def _alpaca_preference(example: Example, row: Mapping[str, Any]) -> None:
-    example.messages = ask(example, row, _instruction(example, row))
+    question = _question(example, row, "instruction", "question", "query")
+    example.messages = ask(example, row, question)
     _pair(example, row, ("chosen", "rejected"))
 
 
 def _openai_preference(example: Example, row: Mapping[str, Any]) -> None:
     asked = row.get("input")
-    inside = asked.get("messages") if isinstance(asked, Mapping) else asked
-    example.messages = add_turns(example, inside)
+    if isinstance(asked, Mapping):
+        example.tools = objects(example, asked.get("tools"))
+        asked = asked.get("messages")
+    example.messages = add_turns(example, asked)
     _pair(example, row, ("preferred_output", "non_preferred_output"))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ft_tools.data.example import Example, content_of
-from ft_tools.data.findings import RULES, Severity
+from ft_tools.data.findings import RULES, SEVERITIES
 from ft_tools.data.formats import normalise
 from ft_tools.data.json_stream import Row
 from ft_tools.data.ledger import KEPT
@@ -26,7 +26,6 @@ MOST_MASKS = 16
 TURN_CHARS = 1200
 MOST_TURNS = 12
 TEMPLATE = {"template_refuses", "template_too_slow"}
-ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ def choose(scanned: Scan) -> dict[int, list[str]]:
     """
     ledger = scanned.ledger
     ordered = sorted(
-        scanned.found, key=lambda name: (ORDER[RULES[name].severity], -len(scanned.found[name]))
+        scanned.found,
+        key=lambda name: (SEVERITIES.index(RULES[name].severity), -len(scanned.found[name])),
     )
     chosen: dict[int, list[str]] = {}
     for name in ordered:

@@ -1,4 +1,4 @@
-r"""Read JSON lines, a JSON array, or values in a row, one value at a time and within a cap.
+r"""Read JSON lines, or JSON values and arrays in a row, one value at a time and within a cap.
 
 Lines end at `\n` only: `str.splitlines` would cut inside strings that hold U+2028. A value that
 cannot be parsed is a row with the id of its finding; reading goes on behind it.
@@ -16,6 +16,7 @@ ROW_BYTES = 4 * 2**20
 CHUNK = 1 << 20
 SPACE = re.compile(r"[ \t\r\n]*")
 BETWEEN = re.compile(r"[ \t\r\n,]*")
+IN_OBJECT = re.compile(r"[ \t\r\n,:]*")
 STRUCTURE = re.compile(r'["{}\[\]]|,')
 IN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -57,6 +58,11 @@ def read_lines(stream: BinaryIO) -> Iterator[Row]:
         yield _parse(decoder, number, text)
 
 
+def parse(text: str) -> Row:
+    """Parse JSON that is in a string, as strictly as a line of a file; the number is 0."""
+    return _parse(_Decoder(), 0, text)
+
+
 def _parse(decoder: "_Decoder", number: int, text: str) -> Row:
     try:
         value, repeats = decoder.decode(text)
@@ -72,30 +78,43 @@ def _checked(number: int, value: Any, text: str, *, repeats: bool) -> Row:
     return Row(number, value, None, ("repeated_key",) if repeats else ())
 
 
-def read_array(stream: BinaryIO) -> Iterator[Row]:
-    """Yield the elements of the JSON array that the stream begins with."""
+def read_values(stream: BinaryIO, *, wrapped: bool = False) -> Iterator[Row]:
+    """Yield JSON values that follow one another, and of an array its elements.
+
+    Args:
+        stream: UTF-8 text.
+        wrapped: The stream begins with an array that is part of an object. What else the object
+            holds is passed over, but for further lists of rows: each is a row that is not read.
+    """
     buffer = _Buffer(stream)
-    buffer.skip(SPACE)
-    buffer.advance(1)
-    yield from _values(buffer, BETWEEN, "]")
-
-
-def read_values(stream: BinaryIO) -> Iterator[Row]:
-    """Yield JSON values that follow one another, such as pretty-printed objects."""
-    yield from _values(_Buffer(stream), SPACE, "")
-
-
-def _values(buffer: "_Buffer", between: re.Pattern[str], closing: str) -> Iterator[Row]:
-    number = 0
     decoder = _Decoder()
-    while True:
-        buffer.skip(between)
-        if buffer.at_end() or (closing and buffer.peek() == closing):
+    number, in_array, beside = 0, False, False
+    while not buffer.lost:
+        buffer.skip(BETWEEN if in_array else IN_OBJECT if beside else SPACE)
+        if buffer.at_end():
             return
-        number += 1
-        yield _value(decoder, buffer, number)
-        if buffer.lost:
-            return
+        char = buffer.peek()
+        if in_array and char == "]":
+            in_array, beside = False, wrapped
+            buffer.advance(1)
+        elif beside and char == "}":
+            wrapped = beside = False
+            buffer.advance(1)
+        elif char == "[" and not in_array and not beside:
+            in_array = True
+            buffer.advance(1)
+        else:
+            row = _value(decoder, buffer, number + 1)
+            if not beside:
+                number += 1
+                yield row
+            elif row.problem or _holds_rows(row.value):
+                number += 1
+                yield Row(number, None, row.problem or "unreadable_line")
+
+
+def _holds_rows(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
 
 
 def _value(decoder: "_Decoder", buffer: "_Buffer", number: int) -> Row:

@@ -11,6 +11,7 @@ from ft_tools.data.example import Example
 from ft_tools.data.formats import normalise
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import TICK_ROWS, Scan, Tick, rows_of
+from ft_tools.data.turns import up_to_the_answer
 from ft_tools.errors import BadData
 from ft_tools.publish import new_folder, require_space
 
@@ -75,6 +76,8 @@ def _write(
         _put(files[REMOVED], _removed(scan, index, value, reason))
         return
     example = normalise(scan.ledger.lines[index], value, request.named_columns)
+    if example.task == "sft":
+        example.messages = up_to_the_answer(example.messages)
     if request.personal_data == "mask":
         mask_example(example)
     _put(files[VALIDATION if to_validation else TRAIN], example.row())
@@ -99,17 +102,21 @@ def _removed(scan: Scan, index: int, value: Any, reason: str) -> dict[str, Any]:
 
 
 def mask_example(example: Example) -> None:
-    """Replace secrets and personal data in an example's texts."""
+    """Replace secrets and personal data in all that an example says, its tools included."""
     for message in [*example.messages, *example.chosen, *example.rejected]:
         masked = privacy.mask_all(message)
         message.clear()
         message.update(masked)
-    if example.text is not None:
-        example.text = privacy.mask(example.text)
+    example.tools = privacy.mask_all(example.tools)
+    example.text = privacy.mask_all(example.text)
 
 
 def _put(file: IO[str], row: dict[str, Any]) -> None:
-    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text = json.dumps(row, ensure_ascii=False)
+    except RecursionError:
+        # A removed row may be as deep as could be read, and is written one level deeper.
+        text = json.dumps(row | {"example": None})
     try:
         file.write(text + "\n")
     except UnicodeEncodeError:

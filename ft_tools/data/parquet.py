@@ -67,9 +67,22 @@ def _rows(file: Any, path: Path, cap: int) -> Iterator[Row]:
                 f"decodes to more than {cap / 2**20:.0f} MiB",
                 "save it as JSONL, if you trust it",
             )
-        for value in batch.to_pylist():
+        for value in _values(batch, path):
             number += 1
             yield _row(number, value)
+
+
+def _values(batch: Any, path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a batch.
+
+    Raises:
+        BadData: It has a date that Python has not, or a time zone that this machine has not.
+    """
+    try:
+        return list(batch.to_pylist())
+    except (OverflowError, KeyError) as error:
+        problem = "has a date beyond the year 9999, or a time zone that is not known here"
+        raise BadData(path, problem, "leave this column out, or save it as text") from error
 
 
 def _row(number: int, value: dict[str, Any]) -> Row:

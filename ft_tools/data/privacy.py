@@ -4,18 +4,25 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ft_tools.secrets import PATTERNS
+from ft_tools.secrets import ESCAPES, PATTERNS, begins
 
-EMAIL = re.compile(r"\b[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}\b")
+# In JSON inside a string, what follows `\n` begins behind it, and the letter is no part of it.
+ESCAPED = "|".join(rf"(?<=\\{escape})" for escape in ESCAPES)
+EMAIL = re.compile(
+    rf"(?:{ESCAPED}|\b(?!(?<=\\)(?:{'|'.join(ESCAPES)})))"
+    r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}\b"
+)
 # International, or the North American shape; bare digit groups are too often something else.
 PHONE = re.compile(
-    r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){2,4}"
+    rf"(?:(?<![\w.+-])|{ESCAPED})"
+    r"(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){2,4}"
     r"|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4})(?![\w-])"
 )
 CARD = re.compile(
-    r"(?<![\d.])(?:\d{4}[ -]?){3}\d{4}(?![\d.])|(?<!\d)3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?!\d)"
+    rf"(?:(?<![\d.])|{ESCAPED})(?:\d{{4}}[ -]?){{3}}\d{{4}}(?![\d.])"
+    rf"|(?:(?<!\d)|{ESCAPED})3[47]\d{{2}}[ -]?\d{{6}}[ -]?\d{{5}}(?!\d)"
 )
-IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
+IBAN = re.compile(begins(r"[A-Z]{2}\d{2}") + r"(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
 # Mailboxes of an office, and what people write for "some address".
 IMPERSONAL = {
     "admin",
@@ -116,14 +123,24 @@ def mask(text: str) -> str:
 
 
 def mask_all(value: Any) -> Any:
-    """Mask every string inside a JSON value, keys included."""
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, list):
-        return [mask_all(item) for item in value]
-    if isinstance(value, dict):
-        return {mask(str(key)): mask_all(item) for key, item in value.items()}
-    return value
+    """Mask every string and whole number inside a JSON value, keys included, however deep it is."""
+    made = [value]
+    left: list[tuple[Any, Any]] = [(made, 0)]
+    while left:
+        holder, at = left.pop()
+        item = holder[at]
+        if isinstance(item, str):
+            holder[at] = mask(item)
+        elif isinstance(item, int):
+            masked = mask(str(item))
+            holder[at] = item if masked == str(item) else masked
+        elif isinstance(item, list):
+            holder[at] = list(item)
+            left += [(holder[at], number) for number in range(len(item))]
+        elif isinstance(item, dict):
+            holder[at] = {mask(str(key)): inner for key, inner in item.items()}
+            left += [(holder[at], key) for key in holder[at]]
+    return made[0]
 
 
 def passes_luhn(number: str) -> bool:

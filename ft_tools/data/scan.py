@@ -10,7 +10,7 @@ from ft_tools.data import checks, privacy
 from ft_tools.data.contamination import Benchmarks
 from ft_tools.data.example import Example, Message, content_of
 from ft_tools.data.findings import RULES
-from ft_tools.data.formats import normalise
+from ft_tools.data.formats import is_as_trained, normalise
 from ft_tools.data.json_stream import Row
 from ft_tools.data.languages import UNKNOWN, script_of
 from ft_tools.data.ledger import Ledger
@@ -57,8 +57,10 @@ class Scan:
     """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
     variety: Variety = field(default_factory=Variety)
-    num_trained_tokens: int | None = None
-    """Tokens in the loss, if they were counted."""
+    trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
+    """Per index, tokens in the loss; 0 where they were not counted."""
+    num_as_trained: int = 0
+    """Rows that the launch tools read as they are."""
     files: "list[tuple[Source, int]]" = field(default_factory=list)
     """Each file with the row number before its first."""
     in_validation: bool = False
@@ -67,6 +69,13 @@ class Scan:
     script_names: list[str] = field(default_factory=list)
     language_of: "array[int]" = field(default_factory=lambda: array("B"))
     language_names: list[str] = field(default_factory=list)
+
+    @property
+    def num_trained_tokens(self) -> int | None:
+        """Return the tokens in the loss of the kept examples; None if they were not counted."""
+        if not any(self.trained_tokens):
+            return None
+        return sum(self.trained_tokens[index] for index in self.ledger.kept(validation=False))
 
     def note(self, finding: str, index: int) -> None:
         """Record that a finding holds for an example."""
@@ -87,8 +96,9 @@ def scan(
     Raises:
         BadData: A file is not data.
     """
-    result = Scan(Ledger(with_pairs=with_pairs), inputs)
     path, validation = inputs
+    ledger = Ledger(with_pairs=with_pairs, with_questions=validation is not None)
+    result = Scan(ledger, inputs)
     for part, is_validation in ((validation, True), (path, False)):
         if part is None:
             continue
@@ -140,7 +150,7 @@ def _take(
     found = [*row.notes, *checks.structure(example)]
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
     found += checks.contents(example)
-    found += _privacy(result, example, asked, prompt, answer)
+    found += _privacy(result, example)
     found += benchmarks.matches(prompt if example.text is None else answer)
     # What is broken anyway is not put to a template, which would only refuse it.
     tokens = lengths_of(example) if broken else measure(example)
@@ -153,13 +163,13 @@ def _take(
             found.append("answer_in_other_language")
     lengths = (tokens.whole, tokens.answer)
     index = result.ledger.add(example, lengths, _stratum(example, answer, script))
-    result.ledger.add_pairs(prompt, answer)
+    result.ledger.add_pairs(prompt, answer, said(example.rejected))
     keep = _kept_anyway(request)
     _finish(result, index, example.format, script, found, keep=keep, language=language)
+    result.trained_tokens[index] = tokens.trained or 0
+    result.num_as_trained += is_as_trained(example, row.value)
     if result.in_validation:
         return
-    if tokens.trained is not None:
-        result.num_trained_tokens = (result.num_trained_tokens or 0) + tokens.trained
     result.parts.update(_parts(example))
     if example.task != "sft":
         result.pairs.add(example)
@@ -216,6 +226,7 @@ def _finish(
     if not result.in_validation:
         result.formats[format_name] += 1
         result.scripts[script] += 1
+    result.trained_tokens.append(0)
     result.format_of.append(_number(result.format_names, format_name))
     result.script_of.append(_number(result.script_names, script))
     result.language_of.append(_number(result.language_names, language))
@@ -231,20 +242,16 @@ def _number(names: list[str], name: str) -> int:
     return names.index(name)
 
 
-def _privacy(
-    result: Scan, example: Example, asked: list[Message], prompt: str, answer: str
-) -> list[str]:
-    system = "\n".join(content_of(m) for m in asked if m["role"] == "system")
-    other = "\n".join(map(content_of, example.rejected))
-    earlier = "\n".join(content_of(m) for m in asked if m["role"] == "assistant")
+def _privacy(result: Scan, example: Example) -> list[str]:
+    answered, other = map("\n".join, example.texts())
     found = []
-    kinds = privacy.secrets_in("\n".join((system, prompt, answer, other)))
+    kinds = privacy.secrets_in(f"{other}\n{answered}")
     if kinds:
         result.secrets.update(kinds)
         found.append("secret")
-    if privacy.personal_data_in("\n".join((answer, other, earlier))):
+    if privacy.personal_data_in(answered):
         found.append("personal_data_in_answer")
-    elif privacy.personal_data_in(prompt):
+    elif privacy.personal_data_in(other):
         found.append("personal_data_in_prompt")
     return found
 

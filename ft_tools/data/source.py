@@ -9,23 +9,29 @@ import gzip
 import importlib
 import importlib.util
 import io
+import json
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ft_tools import workspace
-from ft_tools.data.json_stream import ROW_BYTES, Row, read_array, read_lines, read_values
-from ft_tools.errors import BadData, MissingExtra
+from ft_tools.data.formats import detect
+from ft_tools.data.json_stream import ROW_BYTES, Row, read_lines, read_values
+from ft_tools.data.turns import is_conversation
+from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 
 # A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
 # comes out: 20 times the file, but at least 256 MiB. Ours.
 MIN_DECODED_BYTES = 256 * 2**20
 EXPANSION = 20
-SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
+LINES = {".jsonl", ".ndjson"}
+SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet"}
+HEAD_BYTES = 65536
 MAX_FILES = 10_000
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
@@ -54,12 +60,20 @@ class Source:
 
     path: Path
     kind: str
-    """jsonl, json_array, json_values, csv, tsv or parquet."""
+    """jsonl, json_values, csv, tsv or parquet."""
     gzipped: bool
     size_bytes: int
     has_bom: bool = False
     array_starts: int = 0
-    """Bytes before the `[` of a JSON array, if it is wrapped in an object."""
+    """Bytes before the `[` of a JSON array that is wrapped in an object; 0 if none is."""
+
+    @property
+    def is_plain_lines(self) -> bool:
+        """Tell whether it is what the launch tools read."""
+        return self.kind == "jsonl" and not self.gzipped
+
+    member: tuple[Path, int] | None = None
+    """The folder and its number there, if its name could say something: errors do not repeat it."""
 
 
 def find_sources(path: Path) -> list[Source]:
@@ -76,8 +90,7 @@ def find_sources(path: Path) -> list[Source]:
             raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
         if not hidden and _suffix(file)[0] in SUFFIXES and file.is_file():
-            # A link inside the folder may lead anywhere.
-            files.append(workspace.existing(str(file)))
+            files.append(file)
     if not files:
         listed = ", ".join(sorted(SUFFIXES))
         raise BadData(path, "holds no data file", f"put files ending in {listed} in it")
@@ -85,17 +98,31 @@ def find_sources(path: Path) -> list[Source]:
 
 
 def _recognise_in(folder: Path, number: int, file: Path) -> Source:
-    """Recognise a file of a folder; a name that could say something is not repeated.
+    """Recognise a file of a folder.
 
     Raises:
         BadData: It is not data.
+        OutsideWorkspace: It is a link that leads out of the workspace.
     """
-    if PLAIN_NAME.fullmatch(file.name):
-        return recognise(file)
+    plain = all(map(PLAIN_NAME.fullmatch, file.relative_to(folder).parts))
+    with _unnamed(None if plain else (folder, number)):
+        found = workspace.existing(str(file))
+    # A link may lead to a file of any name.
+    member = None if plain and found == file else (folder, number)
+    with _unnamed(member):
+        return replace(recognise(found), member=member)
+
+
+@contextmanager
+def _unnamed(member: tuple[Path, int] | None) -> Iterator[None]:
+    """Turn an error about a file of a folder into one that does not repeat the file's name."""
     try:
-        return recognise(file)
-    except BadData as error:
-        problem = f"its file number {number} (in order of names) is not data"
+        yield
+    except (BadInput, NotFound) as error:
+        if member is None:
+            raise
+        folder, number = member
+        problem = f"its file number {number} (in order of names) cannot be read as data"
         raise BadData(folder, problem, "name it alone to see why, or take it out") from error
 
 
@@ -108,7 +135,7 @@ def recognise(path: Path) -> Source:
     size = path.stat().st_size
     suffix, named_gzip = _suffix(path)
     with workspace.open_file(path) as stream:
-        head = stream.read(65536)
+        head, is_whole = _head(stream, suffix)
     if not head:
         raise BadData(path, "is empty", "name a file with examples")
     gzipped = head.startswith(b"\x1f\x8b")
@@ -116,7 +143,7 @@ def recognise(path: Path) -> Source:
         raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
     if gzipped:
         with _gunzip(path, size) as stream:
-            head = stream.read(65536)
+            head, is_whole = _head(stream, suffix)
         if not head:
             raise BadData(path, "is an empty gzip file", "name a file with examples")
     if head.startswith(b"PAR1"):
@@ -125,12 +152,20 @@ def recognise(path: Path) -> Source:
         return Source(path, "parquet", gzipped, size)
     _refuse_what_is_not_text(path, head)
     has_bom = head.startswith(b"\xef\xbb\xbf")
-    kind, starts = _text_kind(head[3:] if has_bom else head, suffix)
+    kind, starts = _text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
     if kind == "csv" and suffix not in {".csv", ".tsv"}:
         raise BadData(
             path, "does not begin with JSON", "give JSONL (one object a line), JSON, CSV or Parquet"
         )
     return Source(path, kind, gzipped, size, has_bom, starts)
+
+
+def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
+    """Return the first bytes, of JSON lines at least the first line, and if they are the whole."""
+    head = stream.read(HEAD_BYTES)
+    if suffix in LINES and b"\n" not in head.lstrip():
+        head += stream.readline(ROW_BYTES)
+    return head, not stream.read(1)
 
 
 def read(source: Source) -> Iterator[Row]:
@@ -140,6 +175,11 @@ def read(source: Source) -> Iterator[Row]:
         BadData: It decodes to more than the cap, or is damaged beyond reading on.
         MissingExtra: It is Parquet and pyarrow is not installed.
     """
+    with _unnamed(source.member):
+        yield from _rows(source)
+
+
+def _rows(source: Source) -> Iterator[Row]:
     if source.kind == "parquet":
         with workspace.open_file(source.path) as stream:
             yield from _parquet().read(stream, source.path, decoded_cap(source.size_bytes))
@@ -147,11 +187,9 @@ def read(source: Source) -> Iterator[Row]:
     with _open_text(source) as stream:
         if source.kind == "jsonl":
             yield from read_lines(stream)
-        elif source.kind == "json_array":
-            stream.read(source.array_starts)
-            yield from read_array(stream)
         elif source.kind == "json_values":
-            yield from read_values(stream)
+            stream.read(source.array_starts)
+            yield from read_values(stream, wrapped=source.array_starts > 0)
         else:
             yield from _read_csv(stream, "\t" if source.kind == "tsv" else "")
 
@@ -163,6 +201,11 @@ def decoded_size(source: Source, most: int) -> int:
         BadData: It is damaged.
         MissingExtra: It is Parquet and pyarrow is not installed.
     """
+    with _unnamed(source.member):
+        return _decoded_size(source, most)
+
+
+def _decoded_size(source: Source, most: int) -> int:
     if source.kind == "parquet":
         with workspace.open_file(source.path) as stream:
             return int(_parquet().decoded_size(stream, source.path))
@@ -266,26 +309,54 @@ def _refuse_what_is_not_text(path: Path, head: bytes) -> None:
 WRAPPERS = (b"data", b"examples", b"rows", b"train", b"instances", b"items")
 
 
-def _text_kind(head: bytes, suffix: str) -> tuple[str, int]:
-    """Tell (kind, bytes before the array) from the first bytes of a text file."""
-    start = head.lstrip()
+def _text_kind(head: bytes, suffix: str, *, is_whole: bool) -> tuple[str, int]:
+    """Tell (kind, bytes before a wrapped array) from the first bytes of a text file."""
     if suffix in {".csv", ".tsv"}:
         return suffix[1:], 0
+    start = head.lstrip()
+    line, _, rest = start.partition(b"\n")
+    first = _parsed(line)
     if start.startswith(b"["):
-        return "json_array", len(head) - len(start)
+        return ("jsonl" if _is_of_lines(start, first, suffix) else "json_values"), 0
     if start.startswith(b"{"):
-        inside = start[1:].lstrip()
-        for name in WRAPPERS:
-            key = b'"' + name + b'"'
-            after = inside.removeprefix(key).lstrip()
-            if inside.startswith(key) and after.startswith(b":"):
-                array = after[1:].lstrip()
-                if array.startswith(b"["):
-                    return "json_array", len(head) - len(array)
-        first_line = start.split(b"\n", 1)[0].strip()
-        pretty = suffix == ".json" or first_line in {b"{", b"{\r"}
+        array = _wrapped_array(start)
+        is_alone = is_whole and not rest.strip()
+        # A row may begin with such a list too; a wrapper is all of its file, and no example.
+        if array and (first is None or (is_alone and detect(first) == "unknown")):
+            return "json_values", len(head) - len(array)
+        pretty = suffix == ".json" or line.strip() == b"{"
         return ("json_values" if pretty else "jsonl"), 0
-    return ("jsonl" if suffix in {".jsonl", ".ndjson", ".json"} else "csv"), 0
+    return ("jsonl" if suffix in {*LINES, ".json"} else "csv"), 0
+
+
+def _parsed(line: bytes) -> Any:
+    """Return the JSON value that a line is; None if it is none, or only part of one."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_of_lines(start: bytes, first: Any, suffix: str) -> bool:
+    """Tell whether text that begins with a bracket is read line by line, not as an array of rows.
+
+    A line may be a conversation, or `[INFO]` of a log; a row is an object or a list.
+    """
+    if is_conversation(first):
+        return True
+    return suffix in LINES and start[1:].lstrip()[:1] not in {b"{", b"[", b"]", b""}
+
+
+def _wrapped_array(start: bytes) -> bytes:
+    """Return the text from the `[` of an array that is the first value of an object; else empty."""
+    inside = start[1:].lstrip()
+    for name in WRAPPERS:
+        key = b'"' + name + b'"'
+        after = inside.removeprefix(key).lstrip()
+        if inside.startswith(key) and after.startswith(b":"):
+            array = after[1:].lstrip()
+            return array if array.startswith(b"[") else b""
+    return b""
 
 
 def _read_csv(stream: BinaryIO, separator: str) -> Iterator[Row]:
@@ -309,6 +380,8 @@ def _csv_rows(reader: Iterator[list[str]]) -> Iterator[Row]:
         header = next(reader)
     except (StopIteration, csv.Error):
         return
+    named = [name for name in header if name.strip()]
+    notes = ("repeated_key",) if len(set(named)) < len(named) else ()
     number = 0
     while True:
         number += 1
@@ -326,7 +399,7 @@ def _csv_rows(reader: Iterator[list[str]]) -> Iterator[Row]:
         elif any(map(_undecoded, cells)):
             yield Row(number, None, "not_utf8")
         else:
-            yield Row(number, dict(zip(header, cells, strict=True)), None)
+            yield Row(number, dict(zip(header, cells, strict=True)), None, notes)
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:

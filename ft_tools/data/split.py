@@ -1,8 +1,8 @@
 """Divide examples into training and validation so that nothing is on both sides.
 
 Examples that ask the same first, or whose prompts the search for near-duplicates found near one
-another, stay together. Each stratum gives its share, by largest remainder, so the total is exact
-where groups allow. The same seed and data give the same split.
+another, stay together. Each stratum gives its share, by largest remainder, and another what a
+stratum lacks, so the total is exact where groups allow. The same seed and data give the same split.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ def will_split(request: AuditRequest) -> bool:
 
 def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed: int) -> set[int]:
     """Return which of the kept examples go to validation."""
-    if fraction <= 0 or len(kept) < 2:
+    wanted = num_wanted(len(kept), fraction)
+    if not wanted:
         return set()
     groups = _groups(ledger, kept)
     strata: dict[int, list[list[int]]] = defaultdict(list)
     for group in groups:
         strata[ledger.stratum[group[0]]].append(group)
-    wanted = min(max(1, round(fraction * len(kept))), len(kept) - 1)
     shares = _shares({name: sum(map(len, g)) for name, g in strata.items()}, wanted)
     chosen: set[int] = set()
     for name in sorted(strata):
@@ -36,7 +36,18 @@ def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed
             if len(group) <= room:
                 chosen.update(group)
                 room -= len(group)
+    # What a stratum has no group for that is small enough, another one gives.
+    for group in sorted(groups, key=lambda g: _draw(seed, ledger.lines[g[0]])):
+        if len(group) <= wanted - len(chosen) and group[0] not in chosen:
+            chosen.update(group)
     return chosen
+
+
+def num_wanted(num_kept: int, fraction: float) -> int:
+    """Return how many examples the validation part should have."""
+    if fraction <= 0 or num_kept < 2:
+        return 0
+    return min(max(1, round(fraction * num_kept)), num_kept - 1)
 
 
 def _groups(ledger: Ledger, kept: Sequence[int]) -> list[list[int]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ft_tools.contract import NextStep, Reason
-from ft_tools.data.findings import RULES, Severity
+from ft_tools.data.findings import RULES, SEVERITIES, Severity
 from ft_tools.data.formats import PREFERENCES
 from ft_tools.data.languages import UNKNOWN
 from ft_tools.data.ledger import Ledger
@@ -14,10 +14,10 @@ from ft_tools.data.lengths import quantile
 from ft_tools.data.reports import AuditReport, AuditRequest, Finding, Kind, Task, Tokens, Verdict
 from ft_tools.data.scan import Scan
 from ft_tools.data.sizes import MIN_EXAMPLES
+from ft_tools.data.source import recognise
 
 MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
-ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 # Below these shares a finding is milder: template code has braces, and a few repeats are usual.
 MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "unfilled_placeholder": (0.05, "warning"),
@@ -25,8 +25,13 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "truncated_answer": (0.02, "info"),
     "refusal": (0.01, "info"),
     "ai_boilerplate": (0.01, "info"),
+    "unread_column": (0.1, "info"),
 }
-READABLE = {"openai_messages", "text", "preference_explicit", "preference_implicit"}
+NO_EXAMPLE = {"unreadable", "unknown"}
+NO_KTO = (
+    "no tool here trains on marked answers: launch_dpo needs pairs, and launch_sft would teach the "
+    "disliked answers too; TRL's KTOTrainer reads the cleaned files"
+)
 MIN_SCRIPT_FRACTION = 0.4
 
 
@@ -41,18 +46,39 @@ def task_of(scan: Scan, asked: Task) -> Kind:
 
 
 def main_format(scan: Scan) -> str:
-    """Name the format that most of the readable rows have."""
+    """Name the format that most of the readable rows have, among those of the usual kind."""
+    kinds = _kinds(scan)
+    usual = max(kinds, key=lambda kind: kinds[kind], default="")
     known = {
-        name: count for name, count in scan.formats.items() if name not in {"unreadable", "unknown"}
+        name: count
+        for name, count in scan.formats.items()
+        if name not in NO_EXAMPLE and _kind_of(name) == usual
     }
     return max(known, key=lambda name: known[name]) if known else "unknown"
+
+
+def _kinds(scan: Scan) -> "Counter[str]":
+    """Count the examples of each kind."""
+    kinds: Counter[str] = Counter()
+    for name, count in scan.formats.items():
+        if name not in NO_EXAMPLE:
+            kinds[_kind_of(name)] += count
+    return kinds
+
+
+def _kind_of(name: str) -> str:
+    """Name what a trainer must not find mixed in a file: conversations, texts, pairs or marks."""
+    if name in {"text", "kto"}:
+        return name
+    return "dpo" if name in PREFERENCES else "chat"
 
 
 def mark_formats(scan: Scan, task: str) -> None:
     """Remove rows of another task, and note those of another format or a minority script."""
     main = main_format(scan)
-    tasks = {name: "dpo" if name in PREFERENCES else "sft" for name in scan.format_names}
-    tasks["kto"] = "kto"
+    kinds = _kinds(scan)
+    plain_or_chat = "text" if kinds["text"] > kinds["chat"] else "chat"
+    wanted = plain_or_chat if task == "sft" else task
     top = max(scan.scripts.values(), default=0)
     minority = {name for name, count in scan.scripts.items() if count < MIN_SCRIPT_FRACTION * top}
     spoken = scan.variety.languages
@@ -63,9 +89,9 @@ def mark_formats(scan: Scan, task: str) -> None:
     }
     for index in range(len(scan.ledger)):
         name = scan.format_names[scan.format_of[index]]
-        if name in {"unreadable", "unknown"}:
+        if name in NO_EXAMPLE:
             continue
-        if tasks[name] != task:
+        if _kind_of(name) != wanted:
             scan.note("other_task", index)
             scan.ledger.remove(index, "other_task")
         elif name != main:
@@ -123,7 +149,8 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
             )
         )
     return sorted(
-        findings, key=lambda f: (ORDER[f.severity], -f.count, f.id, bool(f.in_validation))
+        findings,
+        key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
     )
 
 
@@ -228,7 +255,12 @@ def too_much_removed(reasons: Iterable[Reason]) -> bool:
     return any(reason.rule.startswith("more than max_removed") for reason in reasons)
 
 
-def next_steps(request: AuditRequest, report: AuditReport) -> list[NextStep]:
+def notes_of(task: Kind) -> list[str]:
+    """Say why no next step is a launch, where that is the task's doing."""
+    return [NO_KTO] if task == "kto" else []
+
+
+def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[NextStep]:
     """Say which calls make sense now."""
     steps = []
     arguments: dict[str, Any]
@@ -240,11 +272,11 @@ def next_steps(request: AuditRequest, report: AuditReport) -> list[NextStep]:
         steps.append(NextStep(tool="show_examples", arguments=arguments, why=f"quotes {first.id}"))
     if too_much_removed(report.reasons):
         steps += _instead_of_removing(report, again)
-    if report.verdict == "ready_after_cleaning" and request.output_dir is None:
+    launch = _launch(request, scan, report)
+    if report.verdict != "not_ready" and report.outputs is None and launch is None:
         why = "writes cleaned, split files to train on; the input stays as it is"
         arguments = again | {"output_dir": "cleaned"}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    launch = _launch(request, report)
     return [*steps, launch] if launch and report.verdict != "not_ready" else steps
 
 
@@ -267,14 +299,16 @@ def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[Nex
     return [*steps, NextStep(tool="audit_dataset", arguments=arguments, why=why)]
 
 
-def _launch(request: AuditRequest, report: AuditReport) -> NextStep | None:
+def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep | None:
     """Return the call that plans the training, if there is a file that can be trained on."""
     arguments: dict[str, Any]
+    if report.task == "kto":
+        return None
     if report.outputs is not None:
         arguments = {"dataset": report.outputs.train}
         if report.outputs.num_validation:
             arguments["validation"] = report.outputs.validation
-    elif report.verdict == "ready" and report.detected_format in READABLE:
+    elif report.verdict == "ready" and _is_trained_on_as_it_is(scan):
         arguments = {"dataset": request.path}
         if request.validation_path is not None:
             arguments["validation"] = request.validation_path
@@ -282,3 +316,11 @@ def _launch(request: AuditRequest, report: AuditReport) -> NextStep | None:
         return None
     tool = "launch_dpo" if report.task == "dpo" else "launch_sft"
     return NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")
+
+
+def _is_trained_on_as_it_is(scan: Scan) -> bool:
+    """Tell whether launch_sft or launch_dpo reads the files themselves as the audit did."""
+    if scan.num_as_trained < len(scan.ledger):
+        return False
+    parts = [part for part in scan.inputs if part is not None]
+    return all(not part.is_dir() and recognise(part).is_plain_lines for part in parts)

@@ -4,23 +4,34 @@ What many prompts share line by line (a template, a preamble) is set aside, so t
 them all alike; where nothing else would be left, the prompt stays whole.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ft_tools.data.formats import normalise
 from ft_tools.data.ledger import KEPT, hash_of
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan, rows_of, said
+from ft_tools.data.word_pairs import JACCARD, WordPairs, jaccard, most_of_one
 
-# A line in more than a tenth of the prompts is part of a template.
-SHARED_FRACTION = 0.1
-MIN_SHARED = 50
 MIN_LINE_CHARS = 12
 SAMPLE_ROWS = 20_000
 
 
-def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[tuple[int, str, str]]:
-    """Yield (index, prompt, answer) of each example that is kept so far."""
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What an example says, by the parts that are compared."""
+
+    index: int
+    prompt: str
+    answer: str
+    rejected: str
+    """Of a preference pair; else empty."""
+
+
+def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[Texts]:
+    """Yield what each example says that is kept so far."""
     index = 0
     for part in reversed(scanned.inputs):
         if part is None:
@@ -29,7 +40,7 @@ def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[tuple[int, str, s
             if index < len(scanned.ledger) and scanned.ledger.fate[index] == KEPT:
                 example = normalise(number, row.value, request.named_columns)
                 asked, answered = example.prompt_and_answer()
-                yield index, said(asked), said(answered)
+                yield Texts(index, said(asked), said(answered), said(example.rejected))
             index += 1
 
 
@@ -37,12 +48,13 @@ def shared_lines(scanned: Scan, request: AuditRequest) -> frozenset[int]:
     """Return the hashes of prompt lines that belong to a template."""
     counts: Counter[int] = Counter()
     seen = 0
-    for _, prompt, _ in texts_of(scanned, request):
-        counts.update({hash_of(line) for line in _lines(prompt) if len(line) >= MIN_LINE_CHARS})
+    for texts in texts_of(scanned, request):
+        lines = {line for line in _lines(texts.prompt) if len(line) >= MIN_LINE_CHARS}
+        counts.update(map(hash_of, lines))
         seen += 1
         if seen >= SAMPLE_ROWS:
             break
-    limit = max(MIN_SHARED, SHARED_FRACTION * seen)
+    limit = most_of_one(seen)
     return frozenset(line for line, count in counts.items() if count > limit)
 
 
@@ -56,6 +68,35 @@ def without(prompt: str, shared: frozenset[int]) -> str:
         return prompt
     own = "\n".join(line for line in _lines(prompt) if hash_of(line) not in shared)
     return own if own.strip() else prompt
+
+
+def unlike_in_words(
+    scanned: Scan,
+    request: AuditRequest,
+    shared: frozenset[int],
+    twins: Mapping[int, tuple[int, frozenset[str]]],
+) -> set[int]:
+    """Return the examples whose words, in one of some parts, are not near those of their twin.
+
+    `twins` has the earlier example and the names of the parts. Words are what the lexical search
+    compares.
+    """
+    words = WordPairs()
+    earlier = {twin for twin, _ in twins.values()}
+    kept: dict[int, dict[str, array[int]]] = {}
+    unlike: set[int] = set()
+    for texts in texts_of(scanned, request):
+        index = texts.index
+        parts = {"prompt": without(texts.prompt, shared), "answer": texts.answer}
+        parts["rejected"] = texts.rejected
+        if index in earlier:
+            kept[index] = {part: array("Q", words.of(text)) for part, text in parts.items()}
+        if index in twins:
+            twin, names = twins[index]
+            lowest = min(jaccard(words.of(parts[n]), set(kept[twin][n])) for n in names)
+            if lowest < JACCARD:
+                unlike.add(index)
+    return unlike
 
 
 def _lines(prompt: str) -> list[str]:

@@ -20,13 +20,18 @@ class TokenStore:
         self._flat = array("H")
         self._ends = array("q", [0])
         self._numbers: dict[bytes, int] = {}
+        self._cut: set[int] = set()
         self._views: tuple[NDArray[np.uint16], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def add(self, ids: Sequence[int]) -> int:
+    def add(self, ids: Sequence[int], *, is_cut: bool = False) -> int:
         """Return the number of a sequence; tokens are below 65,536.
+
+        Args:
+            ids: The tokens.
+            is_cut: Whether the text goes on behind them.
 
         >>> store = TokenStore()
         >>> store.add([5, 6]), store.add([7]), store.add([5, 6])
@@ -40,7 +45,13 @@ class TokenStore:
             self._views = None
             self._flat.extend(part)
             self._ends.append(len(self._flat))
+        if is_cut:
+            self._cut.add(number)
         return number
+
+    def is_cut(self, number: int) -> bool:
+        """Tell whether texts with this number go on, each in its way."""
+        return number in self._cut
 
     def lengths(self) -> NDArray[np.int64]:
         """Return the tokens of each sequence."""

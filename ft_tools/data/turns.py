@@ -5,7 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.data.example import Example, Message
+from ft_tools.data.json_stream import parse
 
+SPEAKER = ("role", "from")
+SAID = ("content", "value", "text")
+SYSTEMS = ("system", "system_prompt")
 ROLES = {
     "system": "system",
     "developer": "system",
@@ -40,25 +44,74 @@ def is_turns(value: Any) -> bool:
     return isinstance(as_turns(value), list)
 
 
+def is_conversation(value: Any) -> bool:
+    """Tell whether a value is surely a list of turns: each has a known role, and says something."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(turn, Mapping)
+            and _role(turn) is not None
+            and any(name in turn for name in (*SAID, "tool_calls"))
+            for turn in value
+        )
+    )
+
+
+def _role(turn: Mapping[str, Any]) -> str | None:
+    """Return our name for who speaks; None if it is not known."""
+    role = first_of(turn, *SPEAKER)
+    return ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+
+
+def is_answered(turns: Any) -> bool:
+    """Tell whether a value is a conversation whose last turn is an answer."""
+    return is_conversation(turns) and _role(turns[-1]) in {"assistant", "function_call"}
+
+
 def as_turns(value: Any) -> Any:
     """Parse turns that are JSON in a string, as CSV has them; else leave them."""
-    return parsed_list(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+    return _parsed_list(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
 
 
-def parsed_list(value: Any) -> Any:
-    """Parse a JSON list in a string, as CSV and ShareGPT's `tools` have it; else as it is."""
+def first_of(row: Mapping[str, Any], *names: str) -> Any:
+    """Return the first of these that is there; null is not."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def listed(example: Example, value: Any) -> Any:
+    """Return a list that may be JSON in a string, as CSV and ShareGPT's `tools` have it.
+
+    What a line of JSON may not hold is a problem in a string, too. What is no list stays as it is.
+    """
+    return _strict(example, value) if isinstance(_parsed_list(value), list) else value
+
+
+def _parsed_list(value: Any) -> Any:
+    parsed = _parsed(value) if isinstance(value, str) else value
+    return parsed if isinstance(parsed, list) else value
+
+
+def _parsed(text: str) -> Any:
+    """Return what is JSON to Python, which takes NaN and lone surrogates for it; else None."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _strict(example: Example, value: Any) -> Any:
+    """Return a value, parsed as a line of a file if it is a string; null with a problem if not."""
     if not isinstance(value, str):
         return value
-    try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    return parsed if isinstance(parsed, list) else value
+    row = parse(value)
+    example.problems += [row.problem] if row.problem else row.notes
+    return row.value
 
 
 def add_turns(example: Example, turns: Any) -> list[Message]:
     """Read turns of either spelling, one message or a list."""
-    turns = as_turns(turns)
+    turns = listed(example, turns)
     if isinstance(turns, Mapping):
         turns = [turns]
     if not isinstance(turns, list):
@@ -71,27 +124,38 @@ def add_turns(example: Example, turns: Any) -> list[Message]:
             example.problems.append("wrong_type")
             continue
         example.turn_keys = example.turn_keys or tuple(map(str, turn))
-        role = turn.get("role", turn.get("from"))
+        role = first_of(turn, *SPEAKER)
         spelled.add(role if isinstance(role, str) else "")
-        messages.append(_message(example, role, turn))
+        messages.append(_message(example, turn))
     example.roles = frozenset(spelled)
     return messages
 
 
-def _message(example: Example, role: Any, turn: Mapping[str, Any]) -> Message:
-    known = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+def _message(example: Example, turn: Mapping[str, Any]) -> Message:
+    known = _role(turn)
     if known is None:
         example.problems.append("unknown_role")
-    text = _text(example, turn.get("content", turn.get("value", turn.get("text"))), turn)
+    text = _text(example, first_of(turn, *SAID), turn)
     if known == "function_call":
-        return {"role": "assistant", "content": "", "tool_calls": _calls(text)}
+        return {"role": "assistant", "content": "", "tool_calls": _calls(example, text)}
     message: Message = {"role": known or "user", "content": text}
     if known == "assistant" and turn.get("tool_calls"):
-        message["tool_calls"] = turn["tool_calls"]
+        message["tool_calls"] = objects(example, turn["tool_calls"])
     for name in ("name", "tool_call_id"):
         if isinstance(turn.get(name), str):
             message[name] = turn[name]
     return message
+
+
+def objects(example: Example, value: Any) -> list[Any]:
+    """Return a list of objects, such as tools or calls of them; empty if there is none."""
+    value = listed(example, value)
+    if not value or (isinstance(value, str) and not value.strip()):
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        example.problems.append("wrong_type")
+        return []
+    return value
 
 
 def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
@@ -110,13 +174,10 @@ def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
     return ""
 
 
-def _calls(text: str) -> list[Message]:
+def _calls(example: Example, text: str) -> list[Message]:
     """Turn the text of a function_call turn into OpenAI's tool calls, if it is JSON."""
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        parsed = None
-    calls = parsed if isinstance(parsed, list) else [parsed]
+    parsed = None if _parsed(text) is None else _strict(example, text)
+    calls: list[Any] = parsed if isinstance(parsed, list) else [parsed]
     if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         return [{"type": "function", "function": {"name": "", "arguments": text}}]
     return [
@@ -140,18 +201,40 @@ def cell(example: Example, row: Mapping[str, Any], *names: str) -> str:
     return value
 
 
+def system_turn(row: Mapping[str, Any]) -> list[Message]:
+    """Return the turn that a column for it gives, or none."""
+    texts = [row[name] for name in SYSTEMS if isinstance(row.get(name), str)]
+    return [{"role": "system", "content": text} for text in texts if text.strip()][:1]
+
+
+def with_system(row: Mapping[str, Any], turns: list[Message]) -> list[Message]:
+    """Put the system turn of a column before a conversation that has none of its own.
+
+    Source: https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/data/converter.py
+    """
+    if turns and turns[0]["role"] == "system":
+        return turns
+    return system_turn(row) + turns
+
+
 def ask(example: Example, row: Mapping[str, Any], prompt: str) -> list[Message]:
     """Build the turns before the answer: system, LLaMA-Factory's history, the question."""
-    turns: list[Message] = []
-    if isinstance(row.get("system"), str) and row["system"].strip():
-        turns.append({"role": "system", "content": row["system"]})
-    for past in row.get("history") or [] if isinstance(row.get("history"), list) else []:
+    turns = system_turn(row)
+    history = listed(example, row.get("history"))
+    pasts: list[Any] = history if isinstance(history, list) else []
+    for past in pasts:
         if isinstance(past, list) and len(past) == 2 and all(isinstance(p, str) for p in past):
             turns.append({"role": "user", "content": past[0]})
             turns.append({"role": "assistant", "content": past[1]})
         else:
             example.problems.append("wrong_type")
     return [*turns, {"role": "user", "content": prompt}]
+
+
+def up_to_the_answer(turns: list[Message]) -> list[Message]:
+    """Return the turns without those behind the last answer, which train nothing."""
+    answers = [at for at, turn in enumerate(turns, 1) if turn["role"] == "assistant"]
+    return turns[: answers[-1]] if answers else turns
 
 
 def answered_with(text: str) -> list[Message]:

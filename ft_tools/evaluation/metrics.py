@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _WORDS = re.compile(r"\w+", re.UNICODE)
-_TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_CALL, _CALL_END = "<tool_call>", "</tool_call>"
 # Four repeats of the same eight words, or of one word twenty times, are a loop, not a style.
 _LOOP_WORDS, _LOOP_REPEATS, _WORD_REPEATS = 8, 4, 20
 
@@ -226,7 +226,7 @@ def tool_calls(text: str) -> list[str] | None:
     Read are `<tool_call>{...}</tool_call>` blocks, or one JSON object or list; names are `name`,
     arguments `arguments` or `parameters`, as an object or as JSON in a string.
     """
-    blocks = _TOOL_CALL.findall(text) or [text]
+    blocks = _tool_call_blocks(text) or [text]
     calls: list[str] = []
     for block in blocks:
         value = parse_json(block)
@@ -240,6 +240,16 @@ def tool_calls(text: str) -> list[str] | None:
                 arguments = parse_json(arguments)
             calls.append(json.dumps([call["name"], arguments], sort_keys=True))
     return sorted(calls) or None
+
+
+def _tool_call_blocks(text: str) -> list[str]:
+    """Return what stands between tags; a pattern would look for the end from each beginning."""
+    blocks = []
+    end = 0
+    while (at := text.find(_CALL, end)) >= 0 and (stop := text.find(_CALL_END, at)) >= 0:
+        blocks.append(text[at + len(_CALL) : stop].strip())
+        end = stop + len(_CALL_END)
+    return blocks
 
 
 def _refuse(constant: str) -> None:

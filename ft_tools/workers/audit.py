@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.audit import LEXICAL, Means, Near, find_lexical, perform
+from ft_tools.data.audit import BY_WORDS, Means, Near, find_lexical, perform
 from ft_tools.data.example import Example
 from ft_tools.data.lengths import METHOD
+from ft_tools.data.lexical import MAX_WORK_OF_A_RUN
 from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
 from ft_tools.data.reports import AuditReport, AuditRequest
@@ -91,11 +92,10 @@ def work(session: Session) -> AuditReport:
 
 
 def _lexical(scanned: Scan, request: AuditRequest) -> Near:
-    near = find_lexical(scanned, request)
-    if request.near_duplicates != "auto" or near.method != LEXICAL:
-        return near
-    note = "all-MiniLM-L6-v2 is not on this machine, so near-duplicates were compared by words"
-    return Near(near.num_near, near.method, (note,))
+    why = BY_WORDS
+    if request.near_duplicates == "auto":
+        why = "all-MiniLM-L6-v2 is not on this machine, so near-duplicates were compared by words"
+    return find_lexical(scanned, request, why, MAX_WORK_OF_A_RUN)
 
 
 if __name__ == "__main__":

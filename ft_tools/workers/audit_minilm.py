@@ -10,7 +10,7 @@ Source: benchmarks/audit.py
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,9 @@ class MiniLM:
         self.network = model[0].auto_model.eval()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(int(model.max_seq_length))
+        self.max_tokens = int(model.max_seq_length)
+        """What it reads of a text; the rest is cut off."""
+        self._tokenizer.enable_truncation(self.max_tokens)
         self._tick = tick
         self._quick = copy.deepcopy(self.network).to(torch.bfloat16) if _has_bfloat16() else None
 
@@ -95,7 +97,13 @@ class MiniLM:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of texts, the special ones included, cut at what the model reads."""
-        return [made.ids for made in self._tokenizer.encode_batch_fast(list(texts))]
+        return [ids for ids, _ in self.read(texts)]
+
+    def read(self, texts: Sequence[str]) -> Iterator[tuple[list[int], bool]]:
+        """Yield the tokens of each text as `tokens` does, and whether it was cut."""
+        for made in self._tokenizer.encode_batch_fast(list(texts)):
+            ids = made.ids
+            yield ids, len(ids) == self.max_tokens and bool(made.overflowing)
 
     def store(self, texts: Iterable[str]) -> tuple[TokenStore, NDArray[np.int64]]:
         """Return the distinct texts as tokens, and the number of each."""

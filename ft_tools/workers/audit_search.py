@@ -3,10 +3,12 @@
 Two examples are near if prompt and answer are (or what `deduplicate_on` says). So only one field is
 encoded for every example, the one with fewer tokens; the other one only where the first has a
 partner. That changes nothing in what is found. In `fast` mode an example is encoded only if cheap
-vectors put it near another.
+vectors put it near another. MiniLM reads the beginning of a text; where two are near that go on
+behind it, their words must be near too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +28,21 @@ from ft_tools.data.gate import (
     linked,
     partners,
 )
+from ft_tools.data.ledger import Ledger
 from ft_tools.data.neighbours import Blur, Mask, Rows, Twins, Vectors, best_match, find_twins
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan
 from ft_tools.data.split import will_split
-from ft_tools.data.texts import shared_lines, texts_of, without
+from ft_tools.data.texts import Texts, shared_lines, texts_of, unlike_in_words, without
 from ft_tools.data.token_store import Column, TokenStore, shared_tokens
 from ft_tools.workers.audit_minilm import SIZE, MiniLM, Sharpener, torch_nearest, torch_product
 from ft_tools.workers.audit_static import FITTED_ROWS, STATIC_SIZE, StaticVectors
 
 Phase = Callable[[str], None]
 Tick = Callable[[int, int], None]
-Texts = tuple[int, str, str]
+Columns = Mapping[str, Column]
+"""The parts of the examples, by the names that `Texts` has for them."""
+PARTS = ("prompt", "answer", "rejected")
 
 # Rows from which the gate pays. Source: benchmarks/audit.py
 FAST_ROWS = 20_000
@@ -69,6 +74,8 @@ class Semantic:
         self._phase = phase
         self._tick = tick
         self._notes: list[str] = []
+        self._shared: frozenset[int] = frozenset()
+        """Hashes of the prompt lines that are set aside."""
         self._whole: dict[int, Vectors] = {}
         """Vectors of a column's every text, by the column's id: linking prompts uses them again."""
         self.encoded: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -78,57 +85,100 @@ class Semantic:
         """Remove near-duplicates, then what paraphrases a benchmark question."""
         self._notes = []
         self._whole = {}
-        indices, prompts, answers = self._read(scanned, request)
-        compared = _compared(prompts, answers, request)
+        indices, parts = self._read(scanned, request)
+        prompts = parts["prompt"]
+        compared = _compared(parts, request)
         mode = request.semantic_mode
         is_fast = mode == "fast" or (mode == "auto" and len(indices) > FAST_ROWS)
         threshold = request.near_duplicate_threshold
-        every = np.arange(len(indices))
-        rows, unlike = every, np.ones(len(every), dtype=np.bool_)
-        static = nearest = None
+        static = None
         if is_fast and len(indices):
             self._phase("fitting the gate")
-            static = StaticVectors(self.model, compared, request.seed)
-            rows, unlike = self._candidates(static, compared, threshold)
-            nearest = torch_nearest
-        self.encoded = indices[rows[unlike]]
-        twins = self._twins(compared, (rows, unlike), threshold, nearest)
-        num_near = 0
-        for row, (kept, score) in sorted(twins.of.items()):
-            num_near += remove_near(
-                scanned.ledger, int(indices[row]), int(indices[kept]), score, scanned.note
-            )
+            static = StaticVectors(self.model, list(compared.values()), request.seed)
+        num_near = sum(
+            self._remove(scanned, request, indices, one, static)
+            for one in _rounds(scanned.ledger, indices, compared)
+        )
         if will_split(request) and not prompts.is_empty:
             self._link_prompts(scanned, request, indices, prompts, static)
         if request.benchmark_paths:
-            asked = answers if prompts.is_empty else prompts
+            asked = parts["answer"] if prompts.is_empty else prompts
             self._benchmarks(scanned, request, indices, asked, static)
         name = "fast: static gate, then MiniLM" if is_fast else "exact: MiniLM on every example"
         return Near(num_near, f"semantic, {name}; cosine > {threshold}", tuple(self._notes))
 
-    def _read(
-        self, scanned: Scan, request: AuditRequest
-    ) -> tuple[NDArray[np.int64], Column, Column]:
-        """Return the indices of the kept examples, and their prompts and answers as tokens."""
+    def _read(self, scanned: Scan, request: AuditRequest) -> tuple[NDArray[np.int64], Columns]:
+        """Return the indices of the kept examples, and their parts as tokens."""
         self._phase("reading what is compared")
-        shared = shared_lines(scanned, request)
-        if shared:
-            self._notes.append(f"{len(shared)} prompt lines of a template were set aside")
+        self._shared = shared_lines(scanned, request)
+        if self._shared:
+            self._notes.append(f"{len(self._shared)} prompt lines of a template were set aside")
         ledger = scanned.ledger
         total = len(ledger.kept(validation=False)) + len(ledger.kept(validation=True))
         indices = np.empty(total, dtype=np.int64)
-        stores = TokenStore(), TokenStore()
-        numbers = np.empty((2, total), dtype=np.int64)
-        done = 0
+        parts = {name: Column(TokenStore(), np.empty(total, dtype=np.int64)) for name in PARTS}
+        done = num_cut = 0
         for chunk in _chunks(texts_of(scanned, request)):
             end = done + len(chunk)
-            indices[done:end] = [index for index, _, _ in chunk]
-            texts = [without(p, shared) for _, p, _ in chunk], [a for _, _, a in chunk]
-            for store, field, part in zip(stores, numbers, texts, strict=True):
-                field[done:end] = [store.add(ids) for ids in self.model.tokens(part)]
+            indices[done:end] = [texts.index for texts in chunk]
+            read = {
+                "prompt": [without(texts.prompt, self._shared) for texts in chunk],
+                "answer": [texts.answer for texts in chunk],
+                "rejected": [texts.rejected for texts in chunk],
+            }
+            for name, part in read.items():
+                column = parts[name]
+                for at, (ids, is_cut) in enumerate(self.model.read(part), done):
+                    column.numbers[at] = column.store.add(ids, is_cut=is_cut)
+                    num_cut += is_cut
             done = end
             self._tick(done, total)
-        return indices, Column(stores[0], numbers[0]), Column(stores[1], numbers[1])
+        if num_cut:
+            self._notes.append(
+                f"{num_cut} texts are longer than the {self.model.max_tokens} tokens that MiniLM "
+                "reads: their beginnings were compared, and the words of all of them where an "
+                "example would go"
+            )
+        return indices, parts
+
+    def _remove(
+        self,
+        scanned: Scan,
+        request: AuditRequest,
+        indices: NDArray[np.int64],
+        one: "_Round",
+        static: StaticVectors | None,
+    ) -> int:
+        """Remove the near-duplicates of a round; return how many are of training examples."""
+        ledger, threshold = scanned.ledger, request.near_duplicate_threshold
+        columns = list(one.columns.values())
+        rows, unlike = np.arange(len(indices)), np.ones(len(indices), dtype=np.bool_)
+        if static is not None:
+            rows, unlike = self._candidates(static, columns, threshold)
+        mine = one.rows[rows]
+        rows, unlike = rows[mine], unlike[mine]
+        self.encoded = indices[rows[unlike]]
+        nearest = None if static is None else torch_nearest
+        twins = self._twins(columns, (rows, unlike), threshold, nearest).of
+        found = {
+            int(indices[row]): (int(indices[kept]), score)
+            for row, (kept, score) in sorted(twins.items())
+            if not one.leaks_only or indices[kept] < ledger.num_validation <= indices[row]
+        }
+        doubtful = {
+            int(indices[row]): (int(indices[kept]), names)
+            for row, (kept, _) in twins.items()
+            if int(indices[row]) in found and (names := _cut_parts(one.columns, row, kept))
+        }
+        if doubtful:
+            self._phase("comparing the words of long texts")
+            differ = unlike_in_words(scanned, request, self._shared, doubtful)
+            self._notes.append(f"{len(differ)} examples begin as others do, and stay")
+            found = {index: twin for index, twin in found.items() if index not in differ}
+        return sum(
+            remove_near(ledger, index, kept, score, scanned.note)
+            for index, (kept, score) in found.items()
+        )
 
     def _candidates(
         self, static: StaticVectors, columns: Sequence[Column], threshold: float
@@ -316,7 +366,9 @@ class Semantic:
         """Remove the examples whose prompt paraphrases a benchmark question."""
         self._phase("looking for benchmark questions")
         paths = [workspace.existing(name) for name in request.benchmark_paths]
-        store, numbers = self.model.store(text for path in paths for text in questions_of(path))
+        store, numbers = self.model.store(
+            question for path in paths for question in questions_of(path) if question
+        )
         every = np.arange(len(store))
         texts = np.unique(asked.numbers)
         if static is not None:
@@ -346,13 +398,48 @@ def semantic(folder: Path, phase: Phase, tick: Tick) -> Semantic:
     return Semantic(MiniLM(folder, tick), phase, tick)
 
 
-def _compared(prompts: Column, answers: Column, request: AuditRequest) -> list[Column]:
-    """Return the fields that are compared, the cheap one first; a text has an answer only."""
-    if prompts.is_empty or request.deduplicate_on == "response":
-        return [answers]
-    if request.deduplicate_on == "prompt":
-        return [prompts]
-    return sorted((prompts, answers), key=lambda column: column.num_tokens)
+@dataclass(frozen=True)
+class _Round:
+    """A search among some rows."""
+
+    columns: Columns
+    rows: Mask
+    leaks_only: bool
+
+
+def _rounds(ledger: Ledger, indices: NDArray[np.int64], compared: Columns) -> Iterator[_Round]:
+    """Yield what is searched, one round after the other has removed its rows.
+
+    Marked answers are compared with those that have the same mark. What leaks from the validation
+    file does so whatever its mark or its rejected answer is.
+    """
+    labels = np.array([ledger.label[index] for index in indices.tolist()], dtype=np.int8)
+    marks = np.unique(labels)
+    loose = {name: column for name, column in compared.items() if name != "rejected"}
+    if ledger.num_validation and loose and (len(loose) < len(compared) or len(marks) > 1):
+        yield _Round(loose, np.ones(len(indices), dtype=np.bool_), leaks_only=True)
+    for mark in marks:
+        kept = np.array([not ledger.fate[index] for index in indices.tolist()])
+        yield _Round(compared, kept & (labels == mark), leaks_only=False)
+
+
+def _compared(parts: Columns, request: AuditRequest) -> Columns:
+    """Return the parts that are compared, the cheap one first; a text has an answer only."""
+    names = ["answer", "rejected"]
+    if not parts["prompt"].is_empty and request.deduplicate_on != "response":
+        names = ["prompt"] if request.deduplicate_on == "prompt" else ["prompt", *names]
+    if parts["rejected"].is_empty:
+        names = [name for name in names if name != "rejected"]
+    return {name: parts[name] for name in sorted(names, key=lambda name: parts[name].num_tokens)}
+
+
+def _cut_parts(columns: Columns, row: int, kept: int) -> frozenset[str]:
+    """Return which parts MiniLM did not read to the end, of a row and its twin."""
+    return frozenset(
+        name
+        for name, column in columns.items()
+        if any(column.store.is_cut(int(column.numbers[at])) for at in (row, kept))
+    )
 
 
 def _side_by_side(static: StaticVectors, columns: Sequence[Column]) -> Vectors:

@@ -57,8 +57,8 @@ def serve(
     _say(channel, {"method": asked.method, "notes": asked.notes()})
     _limit_memory()
     for line in lines:
-        _limit_time(cpu_seconds)
         question = json.loads(line)
+        _limit_time(question.get("cpu_seconds", cpu_seconds))
         answer: dict[str, Any]
         try:
             answer = asked.answer(question["op"], question.get("example"))

@@ -8,17 +8,23 @@ import sys
 import time
 from typing import Any
 
-from ft_tools.data.example import Example
+from ft_tools.data.example import Example, content_of
 from ft_tools.data.masks import Masked, Measured
 from ft_tools.data.scan import lengths_of
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import resolve_model
 
 CPU_SECONDS = 10
-"""Of the processor, for one example; a long one takes milliseconds."""
+"""Of the processor, for an example of a few turns, which takes milliseconds."""
+# An example is rendered up to each of its answers. A tenth of what ChatML and a byte-level BPE of
+# 1,024 tokens do on a busy core (2.3 to 2.8 million characters).
+CHARS_A_SECOND = 250_000
+MOST_CPU_SECONDS = 300
+"""Of the processor: what may need more by its size is not rendered."""
 # By the clock, on a machine that is busy with other things.
 LOAD_SECONDS = 600.0
-ANSWER_SECONDS = 120.0
+CLOCK = 12
+"""Seconds by the clock for each of the processor."""
 # Each example that ends the process costs its time; then the template is not asked any more.
 MOST_DEATHS = 2
 READ_BYTES = 1 << 16
@@ -39,6 +45,8 @@ class TemplateTokens:
             BadInput: The model has no tokenizer that can be loaded.
         """
         load_from = str(resolve_model(model).load_from)
+        self._cpu_seconds = cpu_seconds
+        self._num_too_long = 0
         limits = [str(max_length), str(cpu_seconds)]
         self._command = [sys.executable, "-m", SERVER, load_from, *limits]
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,7 +62,13 @@ class TemplateTokens:
         self._notes: list[str] = loaded["notes"]
 
     def measure(self, example: Example) -> Measured:
-        """Count an example's tokens; an estimate and the finding if the template does not end."""
+        """Count an example's tokens; an estimate and the finding if the template does not end.
+
+        Also an estimate, but no finding, for an example whose rendering takes long by its size.
+        """
+        if self._seconds(example) > MOST_CPU_SECONDS:
+            self._num_too_long += 1
+            return lengths_of(example)
         answer = self._ask("measure", example)
         if answer is None:
             return lengths_of(example)._replace(findings=("template_too_slow",))
@@ -65,6 +79,8 @@ class TemplateTokens:
 
     def masks(self, example: Example) -> list[Masked]:
         """Return what a model reads of an example, and what of it is trained on."""
+        if self._seconds(example) > MOST_CPU_SECONDS:
+            return []
         answer = self._ask("masks", example) or {}
         return [
             Masked(name, tuple((text, kind) for text, kind in pieces))
@@ -74,7 +90,13 @@ class TemplateTokens:
     def notes(self) -> list[str]:
         """Say what training with this tokenizer has to mind."""
         starts = (self._ask("starts_twice") or {}).get("starts_twice")
-        return [*self._notes, TWO_STARTS] if starts else list(self._notes)
+        notes = [*self._notes, *([TWO_STARTS] if starts else [])]
+        if self._num_too_long:
+            notes.append(
+                f"{self._num_too_long} examples are so long, with so many turns, that their tokens "
+                "were estimated and not counted"
+            )
+        return notes
 
     def close(self) -> None:
         """End the process."""
@@ -82,6 +104,13 @@ class TemplateTokens:
         if process is not None:
             process.kill()
             process.communicate()
+
+    def _seconds(self, example: Example) -> int:
+        """Return the seconds of the processor that an example may take, by its size."""
+        turns = [*example.messages, *example.chosen, *example.rejected]
+        chars = len(json.dumps(example.tools or [])) + sum(len(content_of(turn)) for turn in turns)
+        num_answers = len([turn for turn in turns if turn["role"] == "assistant"])
+        return self._cpu_seconds + (1 + num_answers) * chars // CHARS_A_SECOND
 
     def _start(self) -> dict[str, Any] | None:
         self._unread = b""
@@ -97,10 +126,15 @@ class TemplateTokens:
         if self._process is None and self._start() is None:
             self._deaths = MOST_DEATHS
             return None
-        question = {"op": what, "example": None if example is None else _plain(example)}
+        seconds = self._cpu_seconds if example is None else self._seconds(example)
+        question = {
+            "op": what,
+            "example": None if example is None else _plain(example),
+            "cpu_seconds": seconds,
+        }
         answer = None
         if self._write(json.dumps(question).encode() + b"\n"):
-            answer = self._read(ANSWER_SECONDS)
+            answer = self._read(CLOCK * seconds)
         if answer is None:
             self._deaths += 1
             self.close()

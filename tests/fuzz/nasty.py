@@ -1,4 +1,4 @@
-"""Files that break readers: 120 of them, each a name and how to make it."""
+"""Files that break readers: 130 of them, each a name and how to make it."""
 
 import gzip
 import io
@@ -84,6 +84,21 @@ def values():
         "quotes": b'"' + b'\\"' * 50_000 + b'"',
     }.items():
         yield f"{name}.jsonl", line_with(value)
+    for name, field in {
+        "deep-removed": '"more": ' + "[" * 500 + "]" * 500,
+        "deep-tools": '"tools": ' + "[" * 900 + "]" * 900,
+    }.items():
+        row = '{"prompt": "a", "completion": "", %s}' % field  # noqa: UP031
+        yield f"{name}.jsonl", LINES + row.encode() + b"\n" + LINES
+    breaks = "\n" * 20_000
+    for name, row in {
+        "answer": {"prompt": "a", "completion": f"a:{breaks}b"},
+        "task": {"prompt": "a", "completion": f"a: b\nTask{' ' * 20_000}"},
+        "prompt": {"prompt": f"a{breaks}b:", "completion": "It is so."},
+        "pair": {"prompt": "a", "chosen": f"a{breaks}b", "rejected": f"c{breaks}d"},
+        "name": {breaks: breaks},
+    }.items():
+        yield f"breaks-{name}.jsonl", LINES + json.dumps(row).encode() + b"\n"
     for name, whole in {
         "scalar": b"5",
         "string": b'"abc"',

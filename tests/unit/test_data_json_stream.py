@@ -5,12 +5,12 @@ from itertools import islice
 
 import pytest
 
-from ft_tools.data.json_stream import read_array, read_values
+from ft_tools.data.json_stream import read_values
 
 
 @pytest.mark.parametrize("text", [b"[}", b"[}}}}]", b'[{"a": 1}, } {"a": 2}]', b'[{"a": 1}}, 2]'])
 def test_a_stray_bracket_in_an_array_is_one_unreadable_value(text):
-    rows = list(islice(read_array(io.BytesIO(text)), len(text) + 1))
+    rows = list(islice(read_values(io.BytesIO(text)), len(text) + 1))
     assert len(rows) <= len(text)
     assert "unreadable_line" in {row.problem for row in rows}
 

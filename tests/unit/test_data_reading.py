@@ -117,6 +117,102 @@ def test_a_bad_element_does_not_end_an_array(workspace):
     assert ({"a": 3}, None) in rows
 
 
+FEW_SHOT = [{"prompt": "a", "completion": "b"}] * 2
+LOG = b"[INFO] 12 rows exported\n"
+CHATS = [
+    [
+        {"role": "user", "content": row["prompt"]},
+        {"role": "assistant", "content": row["completion"]},
+    ]
+    for row in ROWS
+]
+TEXTS = [json.dumps(row).encode() for row in ROWS]
+FIRST, REST = json.dumps(ROWS[:10]).encode(), ROWS[10:]
+WRAPPED = {"rows": ROWS, "version": 1, "info": {"a": [{}]}}
+WHOLE = {
+    "two arrays on a line": ("d.json", FIRST + json.dumps(REST).encode(), ROWS),
+    "arrays on lines": ("d.jsonl", jsonl([ROWS[:10], REST]), ROWS),
+    "array and lines": ("d.json", FIRST + b"\n" + jsonl(REST), ROWS),
+    "a pretty array": ("d.jsonl", json.dumps(ROWS, indent=1).encode(), ROWS),
+    "an array, an element a line": ("d.jsonl", b"[" + b",\n".join(TEXTS) + b"]", ROWS),
+    "an array on one line": ("d.jsonl", json.dumps(ROWS).encode(), ROWS),
+    "a wrapped array": ("d.jsonl", json.dumps(WRAPPED).encode(), ROWS),
+    "a pretty wrapped array": ("d.jsonl", json.dumps({"items": ROWS}, indent=2).encode(), ROWS),
+    "conversations on lines": ("d.jsonl", jsonl(CHATS), CHATS),
+    "conversations on lines of json": ("d.json", jsonl(CHATS), CHATS),
+    "an array of conversations": ("d.json", json.dumps(CHATS).encode(), CHATS),
+}
+WHOLE |= {
+    f"rows that begin with {key}": (name, jsonl(rows), rows)
+    for key in ("examples", "data", "rows", "items", "train", "instances")
+    for rows in ([{key: FEW_SHOT} | row for row in ROWS],)
+    for name in ("d.jsonl", "d.json")
+}
+WHOLE |= {
+    "one row that begins with examples": (
+        "d.jsonl", jsonl([{"examples": FEW_SHOT} | ROWS[0]]), [{"examples": FEW_SHOT} | ROWS[0]]
+    ),
+    "a long first row": (
+        "d.jsonl",
+        jsonl([{"examples": FEW_SHOT * 3000} | ROWS[0], ROWS[1]]),
+        [{"examples": FEW_SHOT * 3000} | ROWS[0], ROWS[1]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_all_of_a_file_is_read_however_its_json_is_put_together(workspace, case):
+    name, content, rows = WHOLE[case]
+    (workspace / name).write_bytes(content)
+    (workspace / f"{name}.gz").write_bytes(gzip.compress(content))
+    assert values(name) == rows
+    assert values(f"{name}.gz") == rows
+    assert problems(name) == []
+
+
+LOST = {
+    "a log's line": ("d.jsonl", LOG + jsonl(ROWS), [(1, "unreadable_line")], ROWS),
+    "text behind an array": (
+        "d.json", json.dumps(ROWS).encode() + b"and more", [(31, "unreadable_line")], ROWS
+    ),
+    "a second list in the object": (
+        "d.json",
+        json.dumps({"train": ROWS, "seed": 1, "test": FEW_SHOT, "names": ["a"]}).encode(),
+        [(31, "unreadable_line")],
+        ROWS,
+    ),
+    "a number on the first line": ("d.jsonl", b"[1, 2]\n" + jsonl(ROWS), [], [[1, 2], *ROWS]),
+    "a second wrapped array": (
+        "d.json", jsonl([{"data": ROWS}] * 2), [], [{"data": ROWS}] * 2
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_what_is_not_read_as_rows_is_never_lost_in_silence(workspace, case):
+    name, content, found, rows = LOST[case]
+    (workspace / name).write_bytes(content)
+    assert problems(name) == found
+    assert [value for value in values(name) if value is not None] == rows
+
+
+def test_a_bare_list_that_is_no_conversation_is_an_unknown_format(workspace):
+    (workspace / "d.jsonl").write_bytes(jsonl([*CHATS, ["a", "b"], []]))
+    report = audit_dataset(AuditRequest(path="d.jsonl"))
+    assert (report.detected_format, report.num_usable) == ("openai_messages", 30)
+    assert {f.id: f.lines for f in report.findings}["unknown_format"] == [31, 32]
+
+
+def test_a_column_name_twice_in_a_header_is_said_and_blank_ones_are_not(workspace):
+    rows = "".join(f"{r['prompt']},{r['completion']},x\n" for r in ROWS)
+    (workspace / "twice.csv").write_text("prompt,completion,completion\n" + rows)
+    (workspace / "blank.csv").write_text("prompt,completion,,\n" + rows.replace("x", ","))
+    found = {f.id: f.count for f in audit_dataset(AuditRequest(path="twice.csv")).findings}
+    assert found["repeated_key"] == 30
+    found = {f.id: f.count for f in audit_dataset(AuditRequest(path="blank.csv")).findings}
+    assert "repeated_key" not in found
+
+
 def test_a_line_separator_inside_a_string_does_not_cut_the_line(workspace):
     (workspace / "data.jsonl").write_text('{"text": "one\u2028two"}\n', encoding="utf-8")
     assert values("data.jsonl") == [{"text": "one\u2028two"}]
@@ -233,6 +329,21 @@ def test_parquet_types_that_json_does_not_have_become_text(workspace):
             {"role": "assistant", "content": "Now."},
         ]
     }
+
+
+def test_a_date_that_python_has_not_is_a_clear_error(workspace):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "days": pa.array([2_932_896, 3_000_000], pa.int32()).cast(pa.date32()),
+        "seconds": pa.array([0, 2**40], pa.int64()).cast(pa.timestamp("s")),
+        "zone": pa.array([0, 1], pa.int64()).cast(pa.timestamp("s", tz="Mars/Olympus")),
+        "lasting": pa.array([0, 2**60], pa.int64()).cast(pa.duration("s")),
+    }
+    for name, column in columns.items():
+        pq.write_table(pa.table({"text": ["a", "b"], "at": column}), workspace / f"{name}.parquet")
+        with pytest.raises(BadData, match="leave this column out"):
+            audit_dataset(AuditRequest(path=f"{name}.parquet"))
 
 
 def test_what_is_no_regular_file_is_refused_at_once(workspace):

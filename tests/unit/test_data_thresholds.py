@@ -1,14 +1,14 @@
 """The audit's lines are the ones that the facts give reasons for."""
 
 from ft_tools import facts
-from ft_tools.data import checks, contamination, duplicates, preferences
+from ft_tools.data import checks, contamination, preferences, word_pairs
 from ft_tools.data.reports import AuditRequest
 
 
 def test_each_line_of_the_audit_is_the_one_in_the_facts():
     used = {
         "audit.near_cosine": AuditRequest(path="x").near_duplicate_threshold,
-        "audit.near_jaccard": duplicates.JACCARD,
+        "audit.near_jaccard": word_pairs.JACCARD,
         "audit.benchmark_words": contamination.NGRAM_WORDS,
         "audit.short_words": checks.SHORT_WORDS,
         "audit.length_effect": preferences.MAX_EFFECT,

@@ -1,0 +1,64 @@
+"""Texts as sets of neighbouring words: what the lexical search compares.
+
+Similarity of two sets A and B is Jaccard = |A and B| / |A or B|.
+"""
+
+import re
+from collections import defaultdict
+from itertools import pairwise
+
+# A word, or one character of a script without spaces.
+WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
+PLAIN_MARKS = (
+    r""".,;:!?'"()\[\]{}\u00a1\u00ab\u00bb\u00bf\u2018-\u201f\u2026\u3001\u3002\u3008-\u3011"""
+    r"\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f"
+)
+# A word or a sign: `x = -2` is not `x = 2`, and C is neither C++ nor C#; a comma says little.
+TOKENS = re.compile(rf"{WORDS.pattern}|[^\s\w{PLAIN_MARKS}]")
+MAX_WORDS = 4000
+# Source: Lee et al. 2022 keep pairs at Jaccard 0.8, https://arxiv.org/abs/2107.06499
+JACCARD = 0.8
+MIN_SHARED = 50
+SHARED_FRACTION = 0.1
+
+
+class WordPairs:
+    """Gives the pairs of neighbouring words of texts as numbers below 2^62."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = defaultdict(lambda: len(self._numbers) + 1)
+        self.num_cut = 0
+        """Texts of which only the first `MAX_WORDS` words were taken."""
+
+    def of(self, text: str) -> set[int]:
+        """Return the pairs of a text; one word alone is its own pair.
+
+        >>> pairs = WordPairs()
+        >>> len(pairs.of("x = -2")), pairs.of("x = 2") <= pairs.of("x = -2"), pairs.of("...")
+        (3, False, set())
+        """
+        found = TOKENS.findall(text.casefold())
+        self.num_cut += len(found) > MAX_WORDS
+        words = [self._numbers[word] for word in found[:MAX_WORDS]]
+        if len(words) == 1:
+            return {words[0]}
+        return {(a << 31) | b for a, b in pairwise(words)}
+
+
+def jaccard(one: set[int], other: set[int]) -> float:
+    """Return the similarity of two sets; 0 of two empty ones, which say nothing.
+
+    >>> jaccard({1, 2, 3}, {2, 3, 4})
+    0.5
+    """
+    shared = len(one & other)
+    return shared / ((len(one) + len(other) - shared) or 1)
+
+
+def most_of_one(num_examples: int) -> float:
+    """Return how many examples may share what is still their own; above, it is a template's.
+
+    >>> most_of_one(100), most_of_one(1000)
+    (50, 100.0)
+    """
+    return max(MIN_SHARED, SHARED_FRACTION * num_examples)

@@ -1,0 +1,220 @@
+"""What an audit writes, and the call that it proposes next, are what the launch tools take."""
+
+import json
+
+import pytest
+
+from ft_tools.data.audit import Means, audit_dataset, perform
+from ft_tools.data.masks import Measured
+from ft_tools.data.reports import AuditRequest
+from ft_tools.errors import BadData
+from ft_tools.training.examples import survey
+
+NAMES = [f"{first}{last}" for first in ("Ada", "Bo", "Cy", "Dee") for last in "klmnr"]
+
+
+def user(name):
+    return {"role": "user", "content": f"Where does {name} live?"}
+
+
+def assistant(name):
+    return {"role": "assistant", "content": f"{name} lives in the house by the lake."}
+
+
+def rows_of(make):
+    return [make(name) for name in NAMES]
+
+
+def chat(name):
+    return {"messages": [user(name), assistant(name)]}
+
+
+def text(name):
+    return {"text": f"It is told of {name} that the lake was once a field of barley."}
+
+
+def pair(name):
+    answers = {"chosen": assistant(name)["content"], "rejected": f"No idea about {name}."}
+    return {"prompt": user(name)["content"]} | answers
+
+
+def mark(name):
+    return {"prompt": user(name)["content"], "completion": f"By the lake, {name}.", "label": True}
+
+
+def write(workspace, rows, name="d.jsonl"):
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (workspace / name).write_text(lines, encoding="utf-8")
+
+
+def audit(**arguments):
+    arguments = {"path": "d.jsonl", "output_dir": "out"} | arguments
+    return audit_dataset(AuditRequest(near_duplicates="off", **arguments))
+
+
+def written(workspace, part):
+    lines = (workspace / "out" / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def found(report):
+    return {finding.id: finding for finding in report.findings}
+
+
+def tools_called(report):
+    return [step.tool for step in report.next_steps]
+
+
+TRAILING = [
+    [user("Zoe")],
+    [{"role": "tool", "content": "lake"}],
+    [{"role": "tool", "content": "lake"}, user("Zoe")],
+]
+
+
+@pytest.mark.parametrize("trailing", TRAILING)
+def test_what_stands_behind_the_last_answer_is_cut_and_the_file_can_be_trained_on(
+    workspace, trailing
+):
+    write(workspace, rows_of(lambda name: {"messages": [*chat(name)["messages"], *trailing]}))
+    report = audit()
+    assert found(report)["ends_with_user"].count == 20
+    assert tools_called(report) == ["launch_sft"]
+    rows = [*written(workspace, "train"), *written(workspace, "validation")]
+    assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, rows_of(chat)))
+    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 18
+    assert tools_called(audit(output_dir=None)) == ["audit_dataset"]
+
+
+@pytest.mark.parametrize(("many", "few"), [(chat, text), (text, chat)])
+def test_plain_texts_and_conversations_are_never_in_one_cleaned_file(workspace, many, few):
+    write(workspace, [*rows_of(many), *rows_of(few)[:3]])
+    report = audit()
+    assert report.verdict == "ready_after_cleaning"
+    assert found(report)["other_task"].lines == [21, 22, 23]
+    assert report.removed_by == {"other_task": 3}
+    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 18
+    with pytest.raises(BadData, match="the lines before are"):
+        survey(workspace / "d.jsonl", "sft")
+
+
+def test_the_kind_that_most_rows_have_stays_whatever_its_formats(workspace):
+    other = [{"instruction": user(n)["content"], "output": assistant(n)["content"]} for n in NAMES]
+    write(workspace, [*rows_of(text)[:12], *rows_of(chat)[:10], *other[10:]])
+    report = audit()
+    assert report.task == "sft"
+    assert report.detected_format in {"openai_messages", "alpaca"}
+    assert report.removed_by == {"other_task": 12}
+
+
+def test_no_launch_is_proposed_for_marked_answers_and_the_report_says_why(workspace):
+    write(workspace, rows_of(mark))
+    for report in (audit(), audit(output_dir=None)):
+        assert report.task == "kto"
+        assert not {"launch_sft", "launch_dpo"} & set(tools_called(report))
+        assert sum("launch_dpo needs pairs" in note for note in report.assumptions) == 1
+    assert tools_called(report) == ["audit_dataset"]
+
+
+def sharegpt(name):
+    turns = [("human", user(name)["content"]), ("gpt", assistant(name)["content"])]
+    return {"conversations": [{"from": who, "value": what} for who, what in turns]}
+
+
+NOT_READ = {
+    "alpaca": lambda n: {"instruction": user(n)["content"], "output": assistant(n)["content"]},
+    "sharegpt": sharegpt,
+    "other list": lambda n: {"conversations": chat(n)["messages"]},
+    "content as parts": lambda n: {
+        "messages": [user(n), assistant(n) | {"content": [{"type": "text", "text": n * 3}]}]
+    },
+    "a system column": lambda n: chat(n) | {"system": "Be kind."},
+    "a context": lambda n: {"prompt": "Where?", "context": n, "completion": f"{n} is here."},
+    "an instruction with pairs": lambda n: {
+        "instruction": pair(n)["prompt"], "chosen": pair(n)["chosen"],
+        "rejected": pair(n)["rejected"]
+    },
+    "a bare list": lambda n: chat(n)["messages"],
+    "nulls": lambda n: text(n) | {"prompt": None, "completion": None},
+}  # fmt: skip
+READ = {
+    "messages": chat,
+    "more columns": lambda n: chat(n) | {"id": n, "tools": [{"name": "look_up"}]},
+    "texts": text,
+    "prompt and completion": lambda n: {
+        "prompt": user(n)["content"], "completion": assistant(n)["content"]
+    },
+    "prompt and completion of turns": lambda n: {"prompt": [user(n)], "completion": [assistant(n)]},
+    "pairs": pair,
+    "pairs of turns": lambda n: {
+        "prompt": [user(n)], "chosen": [assistant(n)],
+        "rejected": [{"role": "assistant", "content": f"{n}?"}]
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", NOT_READ)
+def test_a_clean_file_that_no_launch_reads_as_it_is_leads_to_a_cleaned_one(workspace, form):
+    write(workspace, rows_of(NOT_READ[form]))
+    report = audit(output_dir=None)
+    assert report.verdict == "ready"
+    assert tools_called(report) == ["audit_dataset"]
+    cleaned = audit_dataset(AuditRequest(**report.next_steps[0].arguments))
+    assert tools_called(cleaned)[0].startswith("launch_")
+    assert survey(workspace / "cleaned" / "train.jsonl", report.task).num_examples == 18
+
+
+@pytest.mark.parametrize("form", READ)
+def test_a_clean_file_in_a_trainers_form_is_launched_as_it_is(workspace, form):
+    write(workspace, rows_of(READ[form]))
+    report = audit(output_dir=None)
+    assert report.verdict == "ready"
+    assert [(step.tool, step.arguments) for step in report.next_steps] == [
+        (f"launch_{report.task}", {"dataset": "d.jsonl"})
+    ]
+    assert survey(workspace / "d.jsonl", report.task).num_examples == 20
+
+
+def test_an_array_a_folder_and_a_packed_file_are_not_launched_as_they_are(workspace):
+    (workspace / "d.json").write_text(json.dumps(rows_of(chat)))
+    (workspace / "many").mkdir()
+    write(workspace, rows_of(chat), "many/d.jsonl")
+    for path in ("d.json", "many"):
+        assert tools_called(audit(path=path, output_dir=None)) == ["audit_dataset"]
+
+
+def test_tools_that_are_no_objects_are_removed_so_that_the_rest_can_be_trained_on(workspace):
+    bad = chat("Zoe") | {"tools": ["weather", "time"]}
+    write(workspace, [*rows_of(chat), bad, chat("Uma") | {"tools": [{"name": "look_up"}]}])
+    report = audit()
+    assert (found(report)["wrong_type"].lines, report.num_usable) == ([21], 21)
+    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 19
+    with pytest.raises(BadData, match="no list of objects"):
+        survey(workspace / "d.jsonl", "sft")
+
+
+def test_an_unread_row_is_null_in_the_file_of_removed_ones_and_a_broken_one_is_whole(workspace):
+    (workspace / "d.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows_of(chat), {"messages": [user("Zoe")]}])
+        + "{broken\n"
+    )
+    audit()
+    assert written(workspace, "removed") == [
+        {
+            "line": 21,
+            "file": "train",
+            "reason": "missing_assistant",
+            "example": {"messages": [user("Zoe")]},
+        },
+        {"line": 22, "file": "train", "reason": "unreadable_line", "example": None},
+    ]
+
+
+def test_trained_tokens_are_those_of_the_rows_that_stay(workspace):
+    write(workspace, [*rows_of(chat), chat(NAMES[0]), {"messages": [user("Zoe")]}])
+    means = Means(measure=lambda _: Measured(10, 4, trained=4))
+    report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"), means)
+    assert (report.num_usable, report.tokens.total) == (20, 200)
+    assert report.shape["num_trained_tokens"] == 80
+    without = audit(output_dir=None)
+    assert "num_trained_tokens" not in without.shape

@@ -1,0 +1,318 @@
+"""What the search for near-duplicates by words, leaks and conflicts removes, notes and says."""
+
+import json
+import random
+
+import pytest
+
+from ft_tools.data import ledger as ledger_module
+from ft_tools.data import word_pairs
+from ft_tools.data.audit import Means, find_lexical, perform
+from ft_tools.data.ledger import ANSWER, PROMPT, Ledger
+from ft_tools.data.lexical import MAX_WORK, Lexical
+from ft_tools.data.reports import AuditRequest
+from ft_tools.workers import audit as worker
+
+WORDS = [f"{a}{b}" for a in ("lo", "mi", "ra", "te", "su", "ka", "bo") for b in "bcdfghjklmnprst"]
+
+
+def text(numbers, count):
+    return " ".join(numbers.choices(WORDS, k=count))
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def audit(workspace):
+    def run(rows, validation=None, means=None, **arguments):
+        write(workspace / "d.jsonl", rows)
+        if validation is not None:
+            write(workspace / "v.jsonl", validation)
+            arguments["validation_path"] = "v.jsonl"
+        return perform(AuditRequest(path="d.jsonl", response_format="detailed", **arguments), means)
+
+    return run
+
+
+def lines_of(report, finding):
+    return next((f.lines for f in report.findings if f.id == finding and not f.in_validation), [])
+
+
+def said(report, part):
+    return [note for note in report.assumptions if part in note]
+
+
+# Templates
+
+
+@pytest.fixture
+def templated():
+    numbers = random.Random(0)
+    template = text(numbers, 100)
+    return [
+        {
+            "prompt": f"{template} {text(numbers, 10)}",
+            "completion": numbers.choice(["positive", "negative"]),
+        }
+        for _ in range(1000)
+    ]
+
+
+def test_a_template_does_not_make_different_examples_near(audit, templated, workspace):
+    report = audit(templated, output_dir="out")
+    assert report.duplicates.num_near == 0
+    assert (report.outputs.num_train, report.outputs.num_validation) == (900, 100)
+    assert said(report, "word pairs of a template were set aside")
+    assert not said(report, "examples asked for are in the validation file")
+
+
+def test_what_is_near_in_its_own_part_goes_though_there_is_a_template(audit, templated):
+    double = dict(templated[3])
+    double["prompt"] = double["prompt"].upper()
+    report = audit([*templated, double])
+    assert lines_of(report, "near_duplicate") == [1001]
+
+
+def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
+    """The definition, one pair at a time, on examples of which many are near one another."""
+    monkeypatch.setattr(word_pairs, "MIN_SHARED", 20)
+    numbers = random.Random(1)
+    template = text(numbers, 12)
+    ledger = Ledger(with_pairs=True)
+    made = []
+    for _ in range(200):
+        if made and numbers.random() < 0.6:
+            prompt, answer = (t.split() for t in numbers.choice(made))
+            for words in (prompt, answer):
+                words[numbers.randrange(len(words))] = numbers.choice(WORDS)
+            prompt, answer = " ".join(prompt), " ".join(answer)
+        else:
+            prompt, answer = text(numbers, 25), text(numbers, 25)
+            if numbers.random() < 0.5:
+                prompt = f"{template} {prompt}"
+        made.append((prompt, answer))
+        ledger._add(len(made), [1, 2, 3, 0, 5], 1, 1, "", None)
+        ledger.add_pairs(prompt, answer, "")
+    search = Lexical(ledger)
+    assert search.shared
+
+    def sets(at):
+        prompt = set(ledger.pairs_at(at, PROMPT, PROMPT))
+        return prompt, prompt - search.shared or prompt, set(ledger.pairs_at(at, ANSWER, ANSWER))
+
+    expected, kept = {}, []
+    for at in range(len(made)):
+        for other in kept:
+            if min(map(word_pairs.jaccard, sets(at), sets(other))) >= 0.8:
+                expected[at] = other
+                break
+        else:
+            kept.append(at)
+    search.mark_near("prompt_and_response", lambda *_: None)
+    assert {at: twin for at, (twin, _) in ledger.twin.items()} == expected
+    assert 20 < len(expected) < 180
+
+
+# Limits
+
+
+def alike(count):
+    numbers = random.Random(0)
+    same = text(numbers, 40)
+    return [{"prompt": f"{same} {text(numbers, 3)}", "completion": f"{at}"} for at in range(count)]
+
+
+def test_a_split_that_comes_out_short_says_so_and_how_to_get_one(audit):
+    report = audit(alike(40), output_dir="out")
+    assert report.outputs.num_validation == 0
+    (note,) = said(report, "0 of the 4 examples asked for are in the validation file")
+    assert "validation_path" in note
+    assert "near_duplicates='off'" in note
+    other = audit(alike(40), output_dir="other", near_duplicates="off")
+    assert other.outputs.num_validation == 4
+    assert not said(other, "examples asked for are in the validation file")
+
+
+def test_a_stratum_without_a_small_group_lets_another_one_give(audit):
+    # Each length of the answers is a stratum of three that ask the same: none can give its one.
+    rows = [
+        {"prompt": f"Question {length} about this", "completion": f"{at}" + "x" * 2**length}
+        for length in range(10)
+        for at in range(3)
+    ]
+    report = audit(rows, output_dir="out", near_duplicates="off")
+    assert report.outputs.num_validation == 3
+
+
+@pytest.mark.parametrize(("most_work", "stops"), [(2_000, True), (MAX_WORK, False)])
+def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_work, stops):
+    means = Means(find_near=lambda *asked: find_lexical(*asked, most_work=most_work))
+    report = audit(alike(40), means=means)
+    notes = said(report, "the search for near-duplicates stopped after 2,000 word pairs")
+    assert bool(notes) == stops
+    assert all("near_duplicates='semantic'" in note for note in notes)
+
+
+def test_a_worker_without_minilm_says_that_and_what_the_search_left_out(audit, monkeypatch):
+    monkeypatch.setattr(worker, "MAX_WORK_OF_A_RUN", 2_000)
+    report = audit(alike(40), means=Means(find_near=worker._lexical))
+    assert said(report, "all-MiniLM-L6-v2 is not on this machine")
+    assert said(report, "stopped after 2,000 word pairs")
+    assert not said(report, "semantic ones need")
+
+
+def test_long_texts_are_compared_by_their_first_words_and_that_is_said(audit):
+    numbers = random.Random(0)
+    long = " ".join(f"{at}" for at in range(4001))
+    rows = [{"prompt": text(numbers, 9), "completion": text(numbers, 9)} for _ in range(20)]
+    assert not said(audit(rows), "4,000 words")
+    rows[3]["prompt"] = long
+    assert said(audit(rows), "1 texts have more than 4,000 words")
+
+
+def test_word_pairs_are_remembered_up_to_a_bound_and_that_is_said(audit, monkeypatch):
+    numbers = random.Random(0)
+    rows = [{"prompt": text(numbers, 9), "completion": text(numbers, 9)} for _ in range(20)]
+    rows += [rows[0] | {"tools": [{"name": "a"}]}, rows[19] | {"tools": [{"name": "a"}]}]
+    whole = audit(rows)
+    assert lines_of(whole, "near_duplicate") == [21, 22]
+    assert not said(whole, "holds in memory")
+    monkeypatch.setattr(ledger_module, "DISTINCT_AT_ONCE", 50)
+    assert audit(rows).shape == whole.shape
+    monkeypatch.setattr(ledger_module, "MAX_PAIRS", 16 * 20 + 1)
+    report = audit(rows)
+    assert lines_of(report, "near_duplicate") == [21]
+    assert said(report, "the first 21 of 22 examples were compared")
+
+
+# Signs
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = -2", "x = 2"),
+        ("<", ">"),
+        ("In C", "In C++"),
+        ("In C#", "In C++"),
+        ("\U0001f600", "\U0001f622"),
+        ("!!!", "???"),
+    ],
+)
+def test_a_sign_that_differs_is_a_difference(audit, one, other):
+    numbers = random.Random(0)
+    asked = text(numbers, 30)
+    rows = [{"prompt": asked, "completion": one}, {"prompt": f"{asked}.", "completion": other}]
+    rows += [{"prompt": text(numbers, 9), "completion": text(numbers, 9)} for _ in range(10)]
+    assert lines_of(audit(rows), "near_duplicate") == []
+    rows[1]["completion"] = one
+    assert lines_of(audit(rows), "near_duplicate") == [2]
+
+
+# Preferences
+
+ASKED = "Tell me what the weather at the lake was like on the second day of the last summer holiday"
+GOOD = "It was warm in the morning and there was a storm over the hills in the late afternoon"
+BAD = "I do not know anything about that lake and I would rather talk about something else now"
+WORSE = "Why do you want to know such a thing at all when you could look out of the window today"
+
+
+def others(row):
+    """Return examples that have nothing to do with it."""
+    numbers = random.Random(0)
+    return [{name: text(numbers, 12) for name in row} for _ in range(12)]
+
+
+def pair(chosen, rejected, prompt=ASKED):
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def test_pairs_with_another_rejected_answer_are_other_pairs(audit):
+    rows = [pair(GOOD, BAD), pair(GOOD, WORSE), pair(GOOD, f"{BAD}!", f"{ASKED}?")]
+    report = audit([*rows, *others(rows[0])])
+    assert lines_of(report, "near_duplicate") == [3]
+    assert lines_of(report, "conflicting_targets") == []
+
+
+def test_a_pair_and_the_same_pair_reversed_are_a_conflict(audit):
+    rows = [pair(GOOD, BAD), pair(BAD, GOOD), pair(GOOD, WORSE)]
+    report = audit([*rows, *others(rows[0])])
+    assert lines_of(report, "near_duplicate") == []
+    assert lines_of(report, "conflicting_targets") == [1, 2]
+
+
+def marked(answer, label, prompt=ASKED):
+    return {"prompt": prompt, "completion": answer, "label": label}
+
+
+def test_marked_answers_are_twins_only_with_the_same_mark(audit):
+    rows = [
+        marked(GOOD, True),
+        marked(BAD, False),
+        marked(GOOD, False),
+        marked(f"{GOOD}.", True),
+    ]
+    extra = [row | {"label": at % 2 == 0} for at, row in enumerate(others(rows[0]))]
+    report = audit([*rows, *extra])
+    assert lines_of(report, "near_duplicate") == [4]
+    assert lines_of(report, "conflicting_targets") == [1, 3]
+    assert audit([*rows[:2], *extra]).duplicates.num_conflicting == 0
+
+
+def test_a_near_copy_of_a_validation_pair_leaks_whatever_its_rejected_answer_or_mark(audit):
+    report = audit(
+        [pair(GOOD, WORSE, f"{ASKED} there"), *others(pair("", ""))], validation=[pair(GOOD, BAD)]
+    )
+    assert lines_of(report, "validation_leak") == [1]
+    extra = [row | {"label": at % 2 == 0} for at, row in enumerate(others(marked("", True)))]
+    report = audit([marked(GOOD, False, f"{ASKED} there"), *extra], validation=[marked(GOOD, True)])
+    assert lines_of(report, "validation_leak") == [1]
+
+
+# Leaks
+
+
+def chat(*texts, system=None):
+    roles = ("user", "assistant") * len(texts)
+    turns = [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
+    return {"messages": [{"role": "system", "content": system}, *turns] if system else turns}
+
+
+def chats(count, system=None):
+    numbers = random.Random(2)
+    return [chat(text(numbers, 12), text(numbers, 12), system=system) for _ in range(count)]
+
+
+def test_a_leak_is_found_whatever_the_system_says(audit):
+    rows = [chat(ASKED, BAD, system="Be brief."), *chats(12)]
+    for system in (None, "Be polite."):
+        report = audit(rows, validation=[chat(ASKED, GOOD, system=system)])
+        assert lines_of(report, "validation_leak") == [1]
+
+
+def test_the_first_exchange_of_a_longer_conversation_is_a_leak_either_way(audit):
+    longer = chat(ASKED, GOOD, "And the day after?", BAD)
+    report = audit([chat(ASKED, WORSE), *chats(12)], validation=[longer])
+    assert lines_of(report, "validation_leak") == [1]
+    report = audit([longer, *chats(12)], validation=[chat(ASKED, WORSE)])
+    assert lines_of(report, "validation_leak") == [1]
+
+
+def test_conversations_that_only_begin_alike_stay_and_are_counted(audit):
+    numbers = random.Random(3)
+    rows = [chat("Hi", "Hello!", text(numbers, 12), text(numbers, 12)) for _ in range(12)]
+    report = audit(rows, validation=[chat("Hi", "Hello!", text(numbers, 12), text(numbers, 12))])
+    assert lines_of(report, "validation_leak") == []
+    assert said(report, "12 training examples begin with the first question of a validation")
+
+
+def test_where_only_the_system_tells_examples_apart_it_does(audit):
+    numbers = random.Random(4)
+    rows = [
+        chat("Summarise it, please.", text(numbers, 12), system=text(numbers, 20))
+        for _ in range(120)
+    ]
+    report = audit(rows[:100] + rows[-1:], validation=rows[100:])
+    assert lines_of(report, "validation_leak") == [101]

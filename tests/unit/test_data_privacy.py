@@ -1,0 +1,196 @@
+"""Keys and personal data: found anywhere in an example, and masked wherever it is shown."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ft_tools.data import privacy
+from ft_tools.data.audit import Means, perform
+from ft_tools.data.example import strings_of
+from ft_tools.data.formats import normalise
+from ft_tools.data.quote import show_examples
+from ft_tools.data.reports import AuditRequest, ShowRequest
+from ft_tools.secrets import PATTERNS
+from tests.unit.test_secrets import EXAMPLES
+
+KEY = EXAMPLES["hugging_face_token"]
+MAIL = "ada.king@example.com"
+
+
+def asked(*more, **columns):
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "How high is the tower?"},
+        {"role": "assistant", "content": "It is forty metres high."},
+    ]
+    return {"messages": [*turns, *more], **columns}
+
+
+def call(arguments):
+    function = {"name": "send", "arguments": arguments}
+    return {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+
+
+def tool(**parts):
+    return [{"type": "function", "function": {"name": "send", **parts}}]
+
+
+# Name -> a row that holds a text, and the side of the example it is on.
+PLACES = {
+    "a turn behind the last answer": (
+        lambda text: asked({"role": "user", "content": f"Use {text}"}),
+        "prompt",
+    ),
+    "a tool's description": (lambda text: asked(tools=tool(description=f"Use {text}")), "prompt"),
+    "a tool's default": (
+        lambda text: asked(tools=tool(parameters={"to": {"default": [text]}})),
+        "prompt",
+    ),
+    "tools as text": (
+        lambda text: asked(tools=json.dumps(tool(description=f"-\n{text}"))),
+        "prompt",
+    ),
+    "a tool turn's name": (
+        lambda text: asked(call({}), {"role": "tool", "name": text, "content": "5"}),
+        "prompt",
+    ),
+    "a system turn": (
+        lambda text: {"system": f"Use {text}", "instruction": "Say a.", "output": "It is a."},
+        "prompt",
+    ),
+    "an answer's name": (
+        lambda text: asked({"role": "user", "content": "And?"}, {**call({}), "name": text}),
+        "answer",
+    ),
+    "arguments": (lambda text: asked(call({"to": [f"Write:\n{text}"]})), "answer"),
+    "arguments as JSON text": (
+        lambda text: asked(call(json.dumps({"to": f"Write:\n{text}"}))),
+        "answer",
+    ),
+    "an argument's name": (lambda text: asked(call({text: 1})), "answer"),
+    "a rejected answer": (
+        lambda text: {"prompt": "Say a.", "chosen": "It is a.", "rejected": f"It is {text}"},
+        "answer",
+    ),
+}
+
+
+def audit(workspace, row, **arguments):
+    rows = [row, *({"prompt": f"Say {at}.", "completion": f"It is {at}."} for at in range(11))]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = AuditRequest(
+        path="d.jsonl", output_dir="out", max_removed_fraction=1.0, near_duplicates="off"
+    )
+    seen = []
+
+    def masks(example):
+        seen.append(json.dumps(example.row()))
+        return []
+
+    report = perform(request.model_copy(update=arguments), Means(masks=masks))
+    written = {path.name: path.read_text("utf-8") for path in (workspace / "out").iterdir()}
+    return {finding.id for finding in report.findings if 1 in finding.lines}, written, seen
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_key_anywhere_in_an_example_is_found_and_written_nowhere(workspace, place):
+    made, _ = PLACES[place]
+    found, written, seen = audit(workspace, made(KEY))
+    assert "secret" in found
+    assert "[secret]" in written["removed.jsonl"]
+    assert [name for name, text in written.items() if KEY in text] == []
+    assert not any(KEY in text for text in seen)
+    shown = show_examples(ShowRequest(path="d.jsonl", lines=[1], max_chars=200)).examples[0]
+    assert KEY[:12] not in shown.value
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_personal_data_anywhere_in_an_example_is_found_on_its_side(workspace, place):
+    made, side = PLACES[place]
+    found, written, _ = audit(workspace, made(MAIL), personal_data="mask")
+    assert {name for name in found if "personal" in name} == {f"personal_data_in_{side}"}
+    assert [name for name, text in written.items() if MAIL in text] == []
+    masked = any("[email]" in text for name, text in written.items() if name.endswith(".jsonl"))
+    # The cleaned files leave out what stands behind the last answer.
+    assert masked or place in {"a turn behind the last answer", "a tool turn's name"}
+
+
+JSON = st.recursive(
+    st.text(max_size=8) | st.integers() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "gpt", "tool"])}), max_size=4),
+    JSON,
+)
+def test_every_string_of_an_example_is_looked_at(turns, value):
+    text = value if isinstance(value, str) else "a"
+    turns = [turn | {"content": text, "name": text, "tool_calls": [value]} for turn in turns]
+    example = normalise(1, {"messages": turns, "tools": [value]})
+    answered, other = example.texts()
+    assert sorted([*answered, *other]) == sorted(strings_of([*example.row().values()]))
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+@pytest.mark.parametrize("before", ["\n", "\t", "\r", "\u201c", "\u00a0", " "])
+def test_a_key_behind_an_escape_of_json_text_is_found_and_masked(kind, before):
+    secret = EXAMPLES[kind]
+    secret = f"https://{secret}@host/" if kind == "url_password" else secret
+    inner = json.dumps({"config": f"a:{before}{secret}"})
+    assert privacy.secrets_in(inner) == [kind]
+    masked = privacy.mask(inner)
+    assert EXAMPLES[kind] not in json.loads(masked)["config"]
+    assert json.loads(masked)["config"].startswith(f"a:{before}")
+
+
+PERSONAL = {
+    "email": MAIL,
+    "phone": "+49 30 1234 5678",
+    "card": "4111 1111 1111 1111",
+    "iban": "GB82 WEST 1234 5698 7654 32",
+}
+
+
+@pytest.mark.parametrize("kind", PERSONAL)
+@pytest.mark.parametrize("before", ["\n", "\t", "\u201c", "\u00e0", "\\"])
+def test_personal_data_behind_an_escape_of_json_text_is_masked_and_the_text_stays_json(
+    kind, before
+):
+    inner = json.dumps({"to": f"a:{before}{PERSONAL[kind]}"})
+    assert privacy.personal_data_in(inner) == [kind]
+    assert json.loads(privacy.mask(inner)) == {"to": f"a:{before}[{kind}]"}
+
+
+@pytest.mark.parametrize("field", [None, "text"])
+@pytest.mark.parametrize("value", [KEY, *PERSONAL.values()])
+def test_what_stands_behind_a_line_break_is_masked_in_a_quotation(workspace, field, value):
+    (workspace / "d.jsonl").write_text(json.dumps({"text": f"config:\n{value}"}) + "\n")
+    shown = show_examples(ShowRequest(path="d.jsonl", lines=[1], field=field)).examples[0].value
+    assert value[:12] not in shown
+    assert re.search(r"config:\\+n\[\w+\]", shown)
+
+
+def test_a_card_given_as_a_number_is_found_and_masked(workspace):
+    found, written, _ = audit(workspace, asked(call({"card": 4111111111111111, "amount": 5})))
+    assert "personal_data_in_answer" in found
+    assert '{"card": "[card]", "amount": 5}' in written["removed.jsonl"]
+
+
+@pytest.mark.parametrize("depth", [10, 100_000])
+def test_a_value_of_any_depth_is_masked(depth):
+    value = MAIL
+    for at in range(depth):
+        value = [value, True, None, 1.5] if at % 2 else {MAIL: value}
+    masked = privacy.mask_all(value)
+    for at in reversed(range(depth)):
+        assert (masked[1:] if at % 2 else list(masked)) == (
+            [True, None, 1.5] if at % 2 else ["[email]"]
+        )
+        masked = masked[0] if at % 2 else masked["[email]"]
+    assert masked == "[email]"
