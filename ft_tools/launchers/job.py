@@ -51,7 +51,7 @@ class Launcher:
     """Files that are written into the run directory first, by name."""
     submit: Callable[[Job], list[str]]
     job_id: Callable[[Job, str], str]
-    """The job's id, out of what the submission printed."""
+    """The job's id, out of what the submission printed; out of nothing: the name we gave, or ""."""
     look: Callable[[Options, str], list[str]]
     hint: Callable[[int, str, str], Hint]
     """What the look's exit code and output say of the job with this id."""

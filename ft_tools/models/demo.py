@@ -103,8 +103,7 @@ def ensure() -> str | None:
     request = DemoModelRequest()
     plan = DemoModelPlan(model=HUB_ID, needed_bytes=NEEDED_BYTES, licence=LICENCE)
     run_id = start.start("demo_model", request, plan, request_id=REQUEST_ID, name="demo model")
-    run_dir = directory.find(run_id)
-    state = observe.state_of(run_dir, directory.read_status(run_dir))
+    state = observe.settled(directory.find(run_id))[1]
     if state == "succeeded" and not is_ready():
         # The cache was emptied since that run.
         return start.start("demo_model", request, plan, name="demo model")

@@ -13,13 +13,17 @@ from typing import Any
 
 import ft_tools
 from ft_tools.launchers.job import BUNDLE
-from ft_tools.publish import MANIFEST, new_folder, verify, write_file
+from ft_tools.launchers.options import Options
+from ft_tools.publish import MANIFEST, append_line, new_folder, verify, write_file
+from ft_tools.runs import directory
 from ft_tools.runs.ranks import JOB_FILE, read_token
 
 FETCHED = "fetched"
 RECORDS = ("run.json", "request.json", "plan.json", JOB_FILE)
-SMALL = ("status.json", "events.jsonl", "metrics.jsonl", "samples.jsonl", "samples.json",
-         "report.json", "report.html", "run.lock.json", "micro_batch.json")  # fmt: skip
+STATUS = "status.json"
+EVENTS = "events.jsonl"
+SMALL = (STATUS, EVENTS, "metrics.jsonl", "samples.jsonl", "report.json", "report.html",
+         "run.lock.json", "micro_batch.json")  # fmt: skip
 """Files that are copied whole whenever they have changed."""
 FOLDERS = ("checkpoints", "artifacts")
 """Folders of folders that count once they have a manifest."""
@@ -33,7 +37,9 @@ DEEPSPEED = "deepspeed"
 def pack(run_dir: Path) -> Path:
     """Write what a machine elsewhere needs into `bundle/` of the run.
 
-    Files that the plan names become files of the bundle; a model of the Hub stays a name.
+    Files that the plan names become files of the bundle, those of a model that is on this machine
+    among them, whether it came from the Hub or not: they are what was confirmed. The name of a
+    model that is not here stays a name, and is fetched there.
 
     Returns:
         The bundle.
@@ -45,7 +51,7 @@ def pack(run_dir: Path) -> Path:
         inputs.mkdir()
         plan = _with_inputs(json.loads((run_dir / "plan.json").read_bytes()), inputs)
         (staging / "run").mkdir()
-        for name in RECORDS:
+        for name in (*RECORDS, STATUS):
             shutil.copyfile(run_dir / name, staging / "run" / name)
         (staging / "run" / "plan.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
         source = Path(ft_tools.__file__).parent
@@ -55,6 +61,11 @@ def pack(run_dir: Path) -> Path:
         text = "\n".join([*requirements(), *engine, ""])
         (staging / "requirements.txt").write_text(text, encoding="utf-8")
     return final
+
+
+def storage(options: Options, run_id: str) -> str:
+    """Return the folder of a run in the storage that outlives machines."""
+    return f"{str(getattr(options, 'storage', '')).rstrip('/')}/{run_id}"
 
 
 def requirements() -> list[str]:
@@ -91,6 +102,9 @@ def unpack(packed: Path, kept: Path, run_dir: Path) -> None:
         for whole in _whole(kept / folder):
             if not (run_dir / folder / whole.name).exists():
                 shutil.copytree(whole, run_dir / folder / whole.name)
+    if not (run_dir / STATUS).exists():
+        # The first start of this submission: which attempt it is, and why the one before ended.
+        shutil.copyfile(packed / "run" / STATUS, run_dir / STATUS)
 
 
 class Kept:
@@ -100,21 +114,39 @@ class Kept:
         self._run_dir = run_dir
         self._kept = kept
         self._seen: dict[str, tuple[int, int]] = {}
+        self._works = True
         kept.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run_dir / JOB_FILE, kept / JOB_FILE)
 
-    def copy(self) -> None:
-        """Copy what is new; a checkpoint that is gone here goes there too, after its successor."""
+    def copy(self) -> bool:
+        """Copy what is new; a checkpoint that is gone here goes there too, after its successor.
+
+        Returns:
+            False when the storage cannot be written: another call tries it again.
+        """
+        try:
+            self._copy()
+        except OSError as error:
+            if self._works:
+                why = error.strerror or type(error).__name__
+                directory.note(self._run_dir, f"the storage cannot be written ({why})", "warning")
+            self._works = False
+            return False
+        self._works = True
+        return True
+
+    def _copy(self) -> None:
         for folder in FOLDERS:
             for whole in _whole(self._run_dir / folder):
                 self._copy_folder(whole, self._kept / folder / whole.name)
         for name in SMALL:
-            with contextlib.suppress(FileNotFoundError):
-                about = (self._run_dir / name).stat()
-                stamp = (about.st_mtime_ns, about.st_size)
-                if self._seen.get(name) != stamp:
-                    shutil.copyfile(self._run_dir / name, self._kept / name)
-                    self._seen[name] = stamp
+            if not (self._run_dir / name).exists():
+                continue
+            about = (self._run_dir / name).stat()
+            stamp = (about.st_mtime_ns, about.st_size)
+            if self._seen.get(name) != stamp:
+                shutil.copyfile(self._run_dir / name, self._kept / name)
+                self._seen[name] = stamp
         there = self._kept / "checkpoints"
         for old in list(there.iterdir()) if there.is_dir() else []:
             if not (self._run_dir / "checkpoints" / old.name).exists():
@@ -124,18 +156,27 @@ class Kept:
         if (there / MANIFEST).is_file():
             return
         shutil.rmtree(there, ignore_errors=True)
-        # Removed here meanwhile: then it is not needed there either.
-        with contextlib.suppress(FileNotFoundError, shutil.Error):
+        try:
             shutil.copytree(whole, there, ignore=shutil.ignore_patterns(MANIFEST))
             shutil.copyfile(whole / MANIFEST, there / MANIFEST)
+        except OSError:
+            # Removed here meanwhile: then it is not needed there either.
+            if (whole / MANIFEST).exists():
+                raise
 
 
 def take_over(fetched: Path, run_dir: Path) -> None:
-    """Put the fetched files of a run in their places here, with the paths of here."""
+    """Put the fetched files of a run in their places here, with the paths of here.
+
+    Events are added to those of here, which say what became of the job.
+    """
     if read_token(fetched) != read_token(run_dir):
         return
+    _add_events(fetched, run_dir)
     places = _places_there(fetched)
     for name in SMALL:
+        if name == EVENTS:
+            continue
         with contextlib.suppress(FileNotFoundError):
             text = (fetched / name).read_text(encoding="utf-8")
             for place in places:
@@ -147,6 +188,14 @@ def take_over(fetched: Path, run_dir: Path) -> None:
             continue
         with new_folder(final) as staging:
             shutil.copytree(whole, staging, dirs_exist_ok=True)
+
+
+def _add_events(fetched: Path, run_dir: Path) -> None:
+    """Append the events that are not here yet; what happens there only grows."""
+    known = set(directory.whole_lines(run_dir / EVENTS))
+    for line in directory.whole_lines(fetched / EVENTS):
+        if line not in known:
+            append_line(run_dir / EVENTS, line.decode("utf-8", errors="replace"))
 
 
 def _places_there(fetched: Path) -> set[str]:

@@ -9,6 +9,7 @@ log.txt         stdout and stderr              reserve        room for an end on
 worker.lock     held by rank 0 of several      preempt        exists once ranks are to save and stop
 job.json        the job that has the run       job.*          what was submitted to a scheduler
 out_of_memory   exists once memory ended in a rank other than the first
+waiting         exists while the scheduler says that the job waits
 report.json, report.html, artifacts/, checkpoints/
 """
 
@@ -24,7 +25,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from ft_tools import workspace
-from ft_tools.errors import BadData, BadInput, NotFound
+from ft_tools.errors import BadData, BadInput, DiskFull, NotFound
 from ft_tools.publish import STAGING, append_line, disk_full_is_named, write_file
 from ft_tools.runs.records import Kind, RunError, RunEvent, RunInfo, Status
 
@@ -155,10 +156,16 @@ def add_event(run_dir: Path, message: str, level: str = "info") -> None:
     append_line(run_dir / "events.jsonl", json.dumps(event))
 
 
+def note(run_dir: Path, message: str, level: str = "info") -> None:
+    """Append an event if that is possible: looking after the run matters more."""
+    with contextlib.suppress(DiskFull):
+        add_event(run_dir, message, level)
+
+
 def read_events(run_dir: Path, after: int = 0) -> list[RunEvent]:
     """Return the events with a sequence number above `after`; torn lines are dropped."""
     events = []
-    for seq, line in enumerate(_lines(run_dir / "events.jsonl"), start=1):
+    for seq, line in enumerate(whole_lines(run_dir / "events.jsonl"), start=1):
         if seq <= after:
             continue
         try:
@@ -172,7 +179,7 @@ def read_events(run_dir: Path, after: int = 0) -> list[RunEvent]:
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     """Return the lines of metrics.jsonl, oldest first; torn lines are dropped."""
     rows: list[dict[str, float]] = []
-    for line in _lines(run_dir / "metrics.jsonl"):
+    for line in whole_lines(run_dir / "metrics.jsonl"):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -198,7 +205,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _lines(path: Path) -> list[bytes]:
+def whole_lines(path: Path) -> list[bytes]:
     """Return the lines that have their end, without the empty ones."""
     try:
         *whole, _torn = path.read_bytes().split(b"\n")

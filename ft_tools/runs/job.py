@@ -4,6 +4,10 @@
 supervisor is on one machine, this is in a scheduler's job: it runs on the first machine of the
 job and may be started again by the scheduler after a preemption. A job whose token is not the run's
 ends at once: the run was given to another one.
+
+The exit code says whether the run has succeeded. A job that depends on this one (Slurm's `afterok`)
+waits for that; SkyPilot and Hugging Face start a job that failed once more. Slurm itself queues a
+preempted job, or one that asked for it, whatever its code is.
 """
 
 import os
@@ -14,16 +18,19 @@ import time
 from pathlib import Path
 
 from ft_tools.launchers.table import LAUNCHERS
-from ft_tools.runs import bundle, directory, ranks
-from ft_tools.runs.records import ENDED, RunError, Status
+from ft_tools.runs import bundle, directory, ends, memory, ranks
+from ft_tools.runs.records import ENDED, Status
+from ft_tools.runs.session import RUN_FAILED
 
 POLL_SECONDS = 0.2
 KEEP_SECONDS = 5.0
 """Between two copies of a run's files to the storage that outlives the machine."""
+LAST_COPIES = 12
+"""Tries to make the last copy, before the job counts as failed."""
 
 
 def main() -> int:
-    """Look after the job named on the command line; returns the worker's exit code."""
+    """Look after the job named on the command line; returns 0 once its run has succeeded."""
     os.umask(0o077)
     ours, command = _split(sys.argv[1:])
     run_dir, token = Path(ours[0]), ours[1]
@@ -35,16 +42,19 @@ def main() -> int:
     if ranks.read_token(run_dir) != token:
         sys.stderr.write(f"run {run_dir.name} was given to another job; this one ends\n")
         return 0
-    if not _begin(run_dir):
-        return 0
     kept = bundle.Kept(run_dir, places[1]) if places else None
-    return_code = _run(run_dir, command, stopped, kept)
-    _record_end(run_dir, return_code)
-    if kept is not None:
-        kept.copy()
-    if stopped:
-        _queue_again(run_dir)
-    return 0 if directory.read_status(run_dir).state in ENDED else return_code
+    return_code = RUN_FAILED
+    if _begin(run_dir):
+        kills_before = memory.oom_kills()
+        return_code = _run(run_dir, command, stopped, kept)
+        ends.record(run_dir, return_code, kills_before)
+        if stopped:
+            _queue_again(run_dir)
+    # Also of a run that had ended before: an earlier start may have failed to copy it.
+    is_copied = kept is None or _copied_at_last(kept)
+    if is_copied and directory.read_status(run_dir).state == "succeeded":
+        return 0
+    return return_code if return_code > 0 else RUN_FAILED
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
@@ -59,6 +69,9 @@ def _begin(run_dir: Path) -> bool:
         False when there is nothing left to do.
     """
     status = directory.read_status(run_dir)
+    if ends.is_final(status):
+        directory.note(run_dir, "started again by the scheduler, to no use: the plan has to change")
+        return False
     if status.state == "succeeded" or (run_dir / "cancel").exists():
         if status.state not in ENDED:
             _write(run_dir, status, state="cancelled", reason="user", ended_at=time.time())
@@ -90,22 +103,14 @@ def _run(run_dir: Path, command: list[str], stopped: list[float], kept: bundle.K
     return worker.returncode
 
 
-def _record_end(run_dir: Path, return_code: int) -> None:
-    status = directory.read_status(run_dir)
-    if status.state in ENDED:
-        return
-    error = RunError(
-        code="worker_died",
-        message=f"the worker's processes ended with {return_code} before they could say why",
-        hint="get_run with log_lines shows the last lines; resume_run continues it",
-        retryable=True,
-    )
-    end = {"state": "interrupted", "reason": "crash", "error": error, "ended_at": time.time()}
-    if (run_dir / ranks.OUT_OF_MEMORY).exists():
-        error = error.model_copy(update={"code": "out_of_memory", "hint": status.if_out_of_memory})
-        end |= {"reason": "out_of_memory", "error": error}
-    directory.add_event(run_dir, f"worker ended with {return_code}", "warning")
-    _write(run_dir, status, **end)
+def _copied_at_last(kept: bundle.Kept) -> bool:
+    """Copy what is new, again and again if need be: nothing else outlives the machine."""
+    for tries_left in reversed(range(LAST_COPIES)):
+        if kept.copy():
+            return True
+        if tries_left:
+            time.sleep(KEEP_SECONDS)
+    return False
 
 
 def _queue_again(run_dir: Path) -> None:

@@ -18,10 +18,15 @@ GROUP_MEMORY = (
     ),
 )
 COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+# Each step of a Slurm job has a group in the job's, which counts for all of them and has the limit.
+# Source: https://slurm.schedmd.com/cgroup_v2.html, hierarchy overview.
+SLURM_JOB = re.compile(r"(.*/)?job_\d+(?=/|$)")
 
 
 def oom_kills() -> int | None:
     """Count the processes of this control group (else of this machine) the kernel has killed.
+
+    In a Slurm job it is the job's group on this machine: the worker is a step of its own.
 
     Returns:
         A counter that only grows, of use as a difference; None where the kernel has none.
@@ -82,5 +87,7 @@ def _group_files() -> list[Path]:
             # A container may see its own group as the root.
             files[:0] = [CGROUPS / "memory" / part / "memory.oom_control" for part in (inside, "")]
         elif not controllers:
-            files.append(CGROUPS / inside / "memory.events")
+            job = SLURM_JOB.match(inside)
+            around = [job[0]] if job else []
+            files += [CGROUPS / part / "memory.events" for part in (*around, inside)]
     return files

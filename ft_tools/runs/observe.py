@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ft_tools.contract import NextStep, Report, Request
 from ft_tools.errors import BadData
-from ft_tools.runs import directory, locks, ranks
+from ft_tools.runs import directory, ends, locks, ranks
 from ft_tools.runs.records import (
     ENDED,
     Health,
@@ -25,6 +25,16 @@ STALLED_SECONDS = 300.0
 LOG_BYTES = 64 * 1024
 LINE_CHARS = 300
 LOOKS = 3
+LAUNCH_TOOLS: dict[Kind, str] = {
+    "sft": "launch_sft",
+    "dpo": "launch_dpo",
+    "ship": "merge_and_quantize",
+    "evaluate": "evaluate",
+    "audit": "audit_dataset",
+    "trace": "trace_vram",
+}
+NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
+"""Of a request: they belong to the one plan and run that were made from it."""
 DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"}
 
 
@@ -103,9 +113,11 @@ def get_run(request: RunRequest) -> RunReport:
         attempts=status.attempt,
         lineage=info.lineage,
         created_at=info.created_at,
-        resumable=state in {"interrupted", "cancelled", "failed"} and not ranks.has_job(run_dir),
+        resumable=state in {"interrupted", "cancelled", "failed"}
+        and not ranks.has_job(run_dir)
+        and not ends.is_final(status),
         result=result,
-        next_steps=_next_steps(run_dir, info.kind, state),
+        next_steps=_next_steps(run_dir, info.kind, state, final=ends.is_final(status)),
     )
 
 
@@ -127,13 +139,6 @@ def settled(run_dir: Path) -> tuple[Status, State]:
     return status, "cancelled" if (run_dir / "cancel").exists() else "interrupted"
 
 
-def state_of(run_dir: Path, status: Status) -> State:
-    """Tell a run's state: what it wrote, unless the kernel's locks and the clock know better."""
-    if _is_held(run_dir):
-        return _living_state(run_dir, status)
-    return settled(run_dir)[1]
-
-
 def _is_held(run_dir: Path) -> bool:
     """Tell whether a run has a worker or a job, or somebody who looks after what it left."""
     names = (locks.OWNER, locks.SUPERVISOR, locks.WORKER)
@@ -153,7 +158,14 @@ def _living_state(run_dir: Path, status: Status) -> State:
             return "interrupted"
     if status.state in ENDED:
         return "running"
-    return "stalled" if status.state == "running" and silent else status.state
+    if status.state == "running" and silent:
+        return "queued" if _waits_for_a_machine(run_dir) else "stalled"
+    return status.state
+
+
+def _waits_for_a_machine(run_dir: Path) -> bool:
+    """Tell whether the scheduler says so, and somebody asks it still."""
+    return (run_dir / ranks.WAITING).exists() and locks.is_held(run_dir / locks.SUPERVISOR)
 
 
 def log_tail(run_dir: Path, num_lines: int) -> list[str]:
@@ -197,8 +209,10 @@ def _result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
         return None, [Health(signal=signal, severity="error", observed=str(error), advice=advice)]
 
 
-def _next_steps(run_dir: Path, kind: Kind, state: State) -> list[NextStep]:
+def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list[NextStep]:
     run_id = run_dir.name
+    if state == "failed" and final:
+        return _plan_again(run_dir, kind)
     if state == "interrupted" and ranks.has_job(run_dir):
         why = "its scheduler has the job still, and may start it again by itself"
         return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
@@ -215,3 +229,19 @@ def _next_steps(run_dir: Path, kind: Kind, state: State) -> list[NextStep]:
         why = "shows how far it is; a minute between two looks is enough"
         return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
     return []
+
+
+def _plan_again(run_dir: Path, kind: Kind) -> list[NextStep]:
+    """Return the call that plans the same work anew: another attempt would meet the same end."""
+    try:
+        asked = directory.read_json(run_dir / "request.json") or {}
+    except BadData:
+        asked = {}
+    arguments = {
+        name: value
+        for name, value in asked.items()
+        if name not in NOT_ASKED_AGAIN and value not in (None, "", [], {})
+    }
+    why = "another attempt would end in the same way; change what the error names, and plan anew"
+    tool = LAUNCH_TOOLS.get(kind)
+    return [NextStep(tool=tool, arguments=arguments, why=why)] if tool else []

@@ -18,6 +18,8 @@ PREEMPT = "preempt"
 """Exists once all ranks are to save and stop."""
 OUT_OF_MEMORY = "out_of_memory"
 """Exists once memory ended in any rank; rank 0 may learn of it only by being ended."""
+WAITING = "waiting"
+"""Exists while the scheduler says that the run's job waits."""
 HOLD_SECONDS = 60.0
 """How long a new rank 0 waits for the one of an earlier attempt to be gone."""
 POLL_SECONDS = 0.2
@@ -64,7 +66,7 @@ def hold(run_dir: Path) -> None:
 
 def clear_signs(run_dir: Path) -> None:
     """Begin an attempt without what was asked of, or happened to, the one before it."""
-    for sign in (PREEMPT, OUT_OF_MEMORY):
+    for sign in (PREEMPT, OUT_OF_MEMORY, WAITING):
         (run_dir / sign).unlink(missing_ok=True)
 
 

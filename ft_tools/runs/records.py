@@ -45,6 +45,15 @@ class RunInfo(Record):
     )
 
 
+class JobRecord(Record):
+    """job.json: the job that has the run; it is there as long as the job may be."""
+
+    backend: str
+    token: str = Field(description="Only the job with this token may write the run.")
+    job_id: str = Field("", description="Of the scheduler, or the name we gave; empty until known.")
+    submitted_at: float = Field(0.0, description="Seconds since 1970.")
+
+
 class Progress(Record):
     """How far a run is."""
 

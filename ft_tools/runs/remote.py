@@ -1,40 +1,31 @@
-"""A run that executes elsewhere, as the supervisor sees it: submit, watch, cancel, note its end.
+"""A run that executes elsewhere, as the supervisor sees it: submit its job, and look after that.
 
-The scheduler is asked now and then whether the job is still there. What the run does, and how it
-ended, stands in the run directory: the job writes it there, or its copy is fetched.
+What the run does, and how it ended, stands in the run directory: the job writes it there, or its
+copy is fetched.
 """
 
 import contextlib
-import os
 import secrets
-import subprocess
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from ft_tools import workspace
 from ft_tools.errors import Missing
-from ft_tools.launchers.job import UNKNOWN, Job, Launcher
+from ft_tools.launchers.job import Job, Launcher
 from ft_tools.launchers.options import Options, parse
 from ft_tools.launchers.processes import MARK, SAFE
 from ft_tools.launchers.table import LAUNCHERS, require_programs
 from ft_tools.publish import write_file
-from ft_tools.runs import bundle, directory, locks
+from ft_tools.runs import bundle, directory, ends, programs
 from ft_tools.runs.ranks import JOB_FILE
-from ft_tools.runs.records import ENDED, RunError, RunInfo, Why
+from ft_tools.runs.records import JobRecord, RunInfo
 from ft_tools.runs.start import WORKERS_VARIABLE, environment
+from ft_tools.runs.watch import Watch
 
-LOOK_VARIABLE = "FINE_TUNING_LLM_LOOK_SECONDS"
-LOOK_SECONDS = 15.0
-"""Between two questions to the scheduler."""
 POLL_SECONDS = 0.5
-ASK_SECONDS = 120.0
-"""That a scheduler's program gets to answer."""
-GONE_LOOKS = 3
-"""Looks without the job until it counts as gone: files of other machines may come late."""
 SHOWN_ID = "0123456789abcdef"
 GIVEN_VARIABLES = (
     workspace.VARIABLE,
@@ -48,17 +39,6 @@ GIVEN_VARIABLES = (
 """What a job on a shared file system is given of this environment: places and switches."""
 
 
-class JobRecord(BaseModel):
-    """job.json: the job that has the run; it is there as long as the job may be."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    backend: str
-    token: str = Field(description="Only the job with this token may write the run.")
-    job_id: str = Field("", description="The scheduler's; empty while it is being submitted.")
-    submitted_at: float = Field(0.0, description="Seconds since 1970.")
-
-
 def shown_job(kind: str, module: str, options: Options) -> Job:
     """Return a job for a plan that is only shown: its run has no name yet."""
     return Job(f"{kind}-{SHOWN_ID}", "RUN_DIR", module, "TOKEN", _python(options), options, {})
@@ -68,7 +48,7 @@ def submissions(launcher: Launcher, job: Job) -> tuple[dict[str, str], list[list
     """Return the files and the commands of a submission."""
     commands = []
     if launcher.send is not None:
-        storage = _storage(job.options, job.run_id)
+        storage = bundle.storage(job.options, job.run_id)
         commands.append(launcher.send(job.options, f"{job.run_dir}/bundle", f"{storage}/bundle"))
     return launcher.files(job), [*commands, launcher.submit(job)]
 
@@ -87,10 +67,20 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
     """
     launcher = LAUNCHERS[info.backend]
     options = parse(info.backend, info.backend_options)
+
+    def is_called() -> bool:
+        return terms() > 0 or (run_dir / "cancel").exists()
+
     record = _read(run_dir)
     if record is None or not record.job_id:
-        record = _submit(run_dir, info, launcher, options)
-    watch = _Watch(run_dir, launcher, options, record)
+        record = _submit(run_dir, info, launcher, options, is_called)
+    if record is None:
+        if terms():
+            ends.write(run_dir, "interrupted", "preempted")
+        else:
+            ends.write(run_dir, "cancelled", "user")
+        return
+    watch = Watch(run_dir, launcher, options, record, is_called)
     cancelled_at: float | None = None
     while not watch.is_over():
         if terms():
@@ -103,86 +93,21 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
     watch.record_end()
 
 
-class _Watch:
-    """What is known about a job, from the run directory first and from the scheduler second."""
+def _submit(
+    run_dir: Path,
+    info: RunInfo,
+    launcher: Launcher,
+    options: Options,
+    is_called: Callable[[], bool],
+) -> JobRecord | None:
+    """Submit a job of the run.
 
-    def __init__(
-        self, run_dir: Path, launcher: Launcher, options: Options, record: JobRecord
-    ) -> None:
-        self._run_dir = run_dir
-        self._launcher = launcher
-        self._options = options
-        self._record = record
-        self._hint = UNKNOWN
-        self._last = UNKNOWN
-        self._looked_at = -LOOK_SECONDS
-        self._gone = 0
-        self._stopped = False
+    Returns:
+        Its record; None when a cancel or a TERM came first: then there is no job.
 
-    def is_over(self) -> bool:
-        """Ask when it is due; tell whether the job is gone for good."""
-        if time.monotonic() - self._looked_at >= _look_seconds():
-            self._looked_at = time.monotonic()
-            self._look()
-        return self._gone >= self._needed()
-
-    def stop(self, in_earnest: bool) -> None:
-        """Have a waiting job removed; one that runs stops by itself, unless it takes too long."""
-        started = locks.is_held(self._run_dir / locks.WORKER) or self._hint.state == "running"
-        if self._stopped or (started and self._launcher.sees_the_run and not in_earnest):
-            return
-        self._stopped = True
-        directory.add_event(self._run_dir, f"ending job {self._record.job_id}")
-        _ask(self._launcher.stop(self._options, self._record.job_id))
-
-    def record_end(self) -> None:
-        """Close the job, and write the end that it could not write."""
-        status = directory.read_status(self._run_dir)
-        cancelled = (self._run_dir / "cancel").exists()
-        if status.state not in ENDED or (cancelled and status.state == "interrupted"):
-            directory.write_status(self._run_dir, status.model_copy(update=self._end(cancelled)))
-        (self._run_dir / JOB_FILE).unlink(missing_ok=True)
-
-    def _end(self, cancelled: bool) -> dict[str, object]:
-        ended: dict[str, object] = {"ended_at": time.time(), "error": None}
-        if cancelled:
-            return ended | {"state": "cancelled", "reason": "user"}
-        reason: Why = self._last.reason or "crash"  # type: ignore[assignment]
-        error = RunError(
-            code="job_ended",
-            message=f"the job ended before its worker could say why; {self._record.backend} says "
-            f"{self._last.said}",
-            hint="get_run with log_lines shows the last lines; resume_run submits it again",
-            retryable=True,
-        )
-        state = "cancelled" if reason == "user" else "interrupted"
-        return ended | {"state": state, "reason": reason, "error": error}
-
-    def _look(self) -> None:
-        if self._launcher.fetch is not None:
-            fetched = _storage(self._options, self._run_dir.name)
-            local = self._run_dir / bundle.FETCHED
-            local.mkdir(mode=0o700, exist_ok=True)
-            _ask(self._launcher.fetch(self._options, fetched, str(local)))
-            bundle.take_over(local, self._run_dir)
-        code, printed = _ask(self._launcher.look(self._options, self._record.job_id))
-        self._hint = self._launcher.hint(code, printed, self._record.job_id)
-        if self._hint.state != "unknown" and self._hint.said != self._last.said:
-            directory.add_event(
-                self._run_dir,
-                f"{self._record.backend} job {self._record.job_id}: {self._hint.said}",
-            )
-            self._last = self._hint
-        gone = self._hint.state == "ended" and not locks.is_held(self._run_dir / locks.WORKER)
-        self._gone = self._gone + 1 if gone else 0
-
-    def _needed(self) -> int:
-        state = directory.read_status(self._run_dir).state
-        # An interrupted one may be between its end and its next start.
-        return 1 if state in ENDED and state != "interrupted" else GONE_LOOKS
-
-
-def _submit(run_dir: Path, info: RunInfo, launcher: Launcher, options: Options) -> JobRecord:
+    Raises:
+        Missing: A program is not there, or has failed.
+    """
     require_programs(info.backend, options)
     record = JobRecord(backend=info.backend, token=secrets.token_hex(4), submitted_at=time.time())
     # Before the submission: a job whose token is not this one ends at once.
@@ -196,24 +121,65 @@ def _submit(run_dir: Path, info: RunInfo, launcher: Launcher, options: Options) 
         options=options,
         environment=_environment(launcher, record.token),
     )
-    files, commands = submissions(launcher, job)
-    for name, text in files.items():
-        write_file(run_dir / name, text)
-    if not launcher.sees_the_run:
-        bundle.pack(run_dir)
-    printed = ""
     try:
-        for argv in commands:
-            code, printed = _ask(argv)
-            if code:
-                raise Missing(f"{' '.join(argv[:3])} ended with {code}: {printed.strip()[-500:]}")
+        files, (*sending, submitting) = submissions(launcher, job)
+        for name, text in files.items():
+            write_file(run_dir / name, text)
+        if not launcher.sees_the_run:
+            # Of an earlier submission; the storage may not have one of this for a while.
+            (run_dir / bundle.FETCHED / bundle.STATUS).unlink(missing_ok=True)
+            bundle.pack(run_dir)
+        for argv in sending:
+            code, printed = programs.call(argv, programs.TRANSFER_SECONDS, is_called)
+            if code and not is_called():
+                raise Missing(programs.failure(argv, code, printed))
+        if not is_called():
+            return _hand_over(run_dir, launcher, job, record, submitting)
     except BaseException:
         (run_dir / JOB_FILE).unlink(missing_ok=True)
         raise
-    record = record.model_copy(update={"job_id": launcher.job_id(job, printed)})
+    finally:
+        # It may hold a model, and is made anew by the next submission.
+        shutil.rmtree(run_dir / "bundle", ignore_errors=True)
+    (run_dir / JOB_FILE).unlink(missing_ok=True)
+    return None
+
+
+def _hand_over(
+    run_dir: Path, launcher: Launcher, job: Job, record: JobRecord, argv: list[str]
+) -> JobRecord:
+    """Call the submission, and write down the job's id.
+
+    A program may fail after the scheduler has taken the job. Where the id is a name that we gave,
+    the job is looked for then, so that nobody pays for two.
+
+    Raises:
+        Missing: It has failed, and there is no such job.
+    """
+    ours = launcher.job_id(job, "")
+    record = record.model_copy(update={"job_id": ours})
+    # Also for who looks after the run next, should this process end now.
     write_file(run_dir / JOB_FILE, record.model_dump_json())
-    directory.add_event(run_dir, f"submitted as {info.backend} job {record.job_id}")
+    code, printed = programs.call(argv, programs.TRANSFER_SECONDS)
+    if code == 0:
+        ours = launcher.job_id(job, printed)
+    elif code != programs.NO_ANSWER and not (ours and _is_there(launcher, job.options, ours)):
+        raise Missing(programs.failure(argv, code, printed))
+    if not ours:
+        raise Missing(f"{' '.join(argv[:3])} named no job; look for {job.name} there, and end it")
+    if code:
+        said = programs.failure(argv, code, printed)
+        directory.note(run_dir, f"looking for job {ours} all the same: {said}", "warning")
+    record = record.model_copy(update={"job_id": ours})
+    write_file(run_dir / JOB_FILE, record.model_dump_json())
+    directory.add_event(run_dir, f"submitted as {record.backend} job {record.job_id}")
     return record
+
+
+def _is_there(launcher: Launcher, options: Options, job_id: str) -> bool:
+    argv = launcher.look(options, job_id)
+    code, printed = programs.call(argv, programs.ANSWER_SECONDS)
+    return launcher.hint(code, printed, job_id).state in {"waiting", "running"}
 
 
 def _read(run_dir: Path) -> JobRecord | None:
@@ -233,30 +199,3 @@ def _environment(launcher: Launcher, token: str) -> dict[str, str]:
         return ours
     here = environment()
     return {name: here[name] for name in GIVEN_VARIABLES if name in here} | ours
-
-
-def _storage(options: Options, run_id: str) -> str:
-    return f"{str(getattr(options, 'storage', '')).rstrip('/')}/{run_id}"
-
-
-def _ask(argv: list[str]) -> tuple[int, str]:
-    """Run a scheduler's program; returns its exit code and what it printed."""
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=ASK_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 1, f"{argv[0]}: {type(error).__name__}"
-    return done.returncode, done.stdout + (done.stderr if done.returncode else "")
-
-
-def _look_seconds() -> float:
-    try:
-        return max(0.0, float(os.environ[LOOK_VARIABLE]))
-    except (KeyError, ValueError):
-        return LOOK_SECONDS

@@ -154,7 +154,7 @@ class Session:
         self.update(health=signals)
 
     def artifact(self, kind: str, path: Path) -> None:
-        """Record a published file or folder, with its size and hash."""
+        """Record a published file or folder, with its size and hash; forget those that are gone."""
         if not self.leads:
             return
         manifest = path / "manifest.json" if path.is_dir() else path
@@ -165,7 +165,8 @@ class Session:
             sha256=sha256(manifest) if manifest.exists() else "",
             bytes=sum(file.stat().st_size for file in files),
         )
-        others = [a for a in self._status.artifacts if a.path != made.path]
+        there = [a for a in self._status.artifacts if Path(a.path).exists()]
+        others = [a for a in there if a.path != made.path]
         self.update(artifacts=[*others, made])
 
     def update(self, **fields: Any) -> None:

@@ -34,7 +34,7 @@ def cancel_run(request: CancelRequest) -> RunReport:
     """
     run_dir = directory.find(request.run_id)
     now = get_run(RunRequest(run_id=request.run_id))
-    if now.state not in ENDED:
+    if now.state not in ENDED or ranks.has_job(run_dir):
         if directory.mark_cancel(run_dir):
             directory.add_event(run_dir, "cancel asked")
     elif not family.is_remembered(run_dir):

@@ -18,8 +18,8 @@ from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.launchers.options import parse
 from ft_tools.launchers.processes import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.publish import private_folder
-from ft_tools.runs import devices, directory, family, locks, memory, ranks, remote
-from ft_tools.runs.records import ENDED, RunError, RunInfo, State, Status, Why
+from ft_tools.runs import devices, directory, ends, family, locks, memory, ranks, remote
+from ft_tools.runs.records import ENDED, RunError, RunInfo
 from ft_tools.runs.start import (
     LOCKS_VARIABLE,
     WORKER_PACKAGE,
@@ -33,7 +33,6 @@ POLL_SECONDS = 0.1
 LEAVE_SECONDS = 60.0
 GRACE_VARIABLE = "FINE_TUNING_LLM_CANCEL_GRACE"
 TERM_VARIABLE = "FINE_TUNING_LLM_CANCEL_TERM"
-OUT_OF_MEMORY_HINT = "free some memory, or launch again with less; estimate_vram finds what fits"
 DEFAULT_SECONDS = {GRACE_VARIABLE: 60.0, TERM_VARIABLE: 10.0}
 
 
@@ -54,11 +53,11 @@ class Cancel:
             self._asked_at = time.monotonic()
         waited = time.monotonic() - self._asked_at
         if waited > _seconds(GRACE_VARIABLE) and not self._termed:
-            _note(self._run_dir, "cancel: no answer within the grace, sending TERM")
+            directory.note(self._run_dir, "cancel: no answer within the grace, sending TERM")
             family.ask_to_end(self._run_dir)
             self._termed = True
         if waited > _seconds(GRACE_VARIABLE) + _seconds(TERM_VARIABLE):
-            _note(self._run_dir, "cancel: killing the worker", "warning")
+            directory.note(self._run_dir, "cancel: killing the worker", "warning")
             family.end_all(self._run_dir, self._worker_pid)
 
 
@@ -94,7 +93,7 @@ def main() -> int:
         else:
             _supervise(run_dir, int(lock), terms)
     except DiskFull as error:
-        _end_disk_full(run_dir, str(error))
+        ends.record_full_disk(run_dir, str(error))
     directory.free_reserve(run_dir)
     return 0
 
@@ -111,38 +110,32 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     try:
         device_lock = _wait_for_device(run_dir, info, terms)
     except Terminated:
-        _end(run_dir, "interrupted", "preempted")
+        ends.write(run_dir, "interrupted", "preempted")
         return
     except DiskFull:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="no_device_slot", message=f"slot of {info.device}: {error}")
-        _end(run_dir, "failed", "crash", failure)
+        ends.write(run_dir, "failed", "crash", failure)
         return
     if (run_dir / "cancel").exists():
-        _end(run_dir, "cancelled", "user")
+        ends.write(run_dir, "cancelled", "user")
         return
     if device_lock is not None:
         run_locks.append(device_lock)
     status = directory.read_status(run_dir)
     directory.write_status(run_dir, status.model_copy(update={"state": "validating"}))
-    killed_before = memory.oom_kills()
+    kills_before = memory.oom_kills()
     try:
         worker = _start_worker(run_dir, info, run_locks)
     except (FineTuningError, OSError) as error:
         failure = RunError(code="worker_not_started", message=str(error))
-        _end(run_dir, "failed", "crash", failure)
+        ends.write(run_dir, "failed", "crash", failure)
         return
     several = parse(LOCAL, info.backend_options).processes > 1
     return_code = _watch(run_dir, worker, terms, several=several)
     _end_family(run_dir)
-    out_of_memory = (
-        return_code == -signal.SIGKILL
-        and killed_before is not None
-        and (memory.oom_kills() or 0) > killed_before
-    )
-    out_of_memory = out_of_memory or (run_dir / ranks.OUT_OF_MEMORY).exists()
-    _record_end(run_dir, return_code, out_of_memory)
+    ends.record(run_dir, return_code, kills_before)
 
 
 def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
@@ -153,12 +146,12 @@ def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="not_submitted", message=redact(str(error)))
-        _end(run_dir, "failed", "crash", failure)
+        ends.write(run_dir, "failed", "crash", failure)
 
 
 def _adopt(run_dir: Path, terms: Terms) -> None:
     """Look after a run until nobody holds it, then record its end."""
-    _note(run_dir, "adopted: its supervisor was gone", "warning")
+    directory.note(run_dir, "adopted: its supervisor was gone", "warning")
     if ranks.has_job(run_dir):
         _attend(run_dir, directory.read_info(run_dir), terms)
         return
@@ -168,13 +161,13 @@ def _adopt(run_dir: Path, terms: Terms) -> None:
         time.sleep(POLL_SECONDS)
     # Both locks are held from here to the end of this process.
     _end_family(run_dir)
-    _record_end(run_dir, None)
+    ends.record(run_dir, None)
 
 
 def _end_family(run_dir: Path) -> None:
     left = family.end_all(run_dir)
     if left:
-        _note(run_dir, f"{left} processes of the run cannot be ended", "error")
+        directory.note(run_dir, f"{left} processes of the run cannot be ended", "error")
     else:
         family.forget(run_dir)
 
@@ -200,7 +193,7 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> int | None:
             if terms.count:
                 raise Terminated
             if not waited:
-                _note(run_dir, f"waiting: another run trains on {info.device}")
+                directory.note(run_dir, f"waiting: another run trains on {info.device}")
                 waited = True
             time.sleep(POLL_SECONDS)
         return None
@@ -230,7 +223,7 @@ def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subproc
     )
     with contextlib.suppress(DiskFull):
         family.remember(run_dir, worker.pid)
-    _note(run_dir, "worker started")
+    directory.note(run_dir, "worker started")
     return worker
 
 
@@ -251,62 +244,12 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, seve
         if leaving_since is None and directory.read_status(run_dir).state in ENDED:
             leaving_since = time.monotonic()
         if leaving_since is not None and time.monotonic() - leaving_since > LEAVE_SECONDS:
-            _note(run_dir, "the worker has ended its work but hangs; killing it", "warning")
+            directory.note(
+                run_dir, "the worker has ended its work but hangs; killing it", "warning"
+            )
             family.end_all(run_dir, worker.pid)
         time.sleep(POLL_SECONDS)
     return worker.returncode
-
-
-def _record_end(run_dir: Path, return_code: int | None, out_of_memory: bool = False) -> None:
-    """Write the end that the worker could not write itself."""
-    if return_code is not None:
-        _note(run_dir, f"worker ended with {return_code}")
-    if directory.read_status(run_dir).state in ENDED:
-        return
-    if (run_dir / "cancel").exists():
-        _end(run_dir, "cancelled", "user")
-    elif return_code == DiskFull.exit_code:
-        _end_disk_full(run_dir, "the disk is full or refuses to be written")
-    elif out_of_memory:
-        smaller = directory.read_status(run_dir).if_out_of_memory
-        hint = smaller or OUT_OF_MEMORY_HINT
-        message = "the kernel's out-of-memory killer ended the worker"
-        error = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
-        _end(run_dir, "interrupted", "out_of_memory", error)
-    else:
-        hint = "get_run with log_lines shows the last lines; resume_run continues it"
-        message = _how_it_ended(return_code)
-        error = RunError(code="worker_died", message=message, hint=hint, retryable=True)
-        _end(run_dir, "interrupted", "crash", error)
-
-
-def _how_it_ended(return_code: int | None) -> str:
-    if return_code is None:
-        return "the worker and its supervisor were ended before they could say why"
-    if return_code < 0:
-        return f"the worker was ended by signal {-return_code}"
-    return f"the worker ended with {return_code} before it could say why"
-
-
-def _end_disk_full(run_dir: Path, message: str) -> None:
-    hint = "free some space, then resume_run"
-    error = RunError(code="disk_full", message=message, hint=hint, retryable=True)
-    directory.free_reserve(run_dir)
-    # If even this fails, a reader sees `interrupted`: nobody holds the run.
-    with contextlib.suppress(DiskFull):
-        _end(run_dir, "interrupted", "disk_full", error)
-
-
-def _end(run_dir: Path, state: State, reason: Why, error: RunError | None = None) -> None:
-    status: Status = directory.read_status(run_dir)
-    update = {"state": state, "reason": reason, "error": error, "ended_at": time.time()}
-    directory.write_status(run_dir, status.model_copy(update=update))
-
-
-def _note(run_dir: Path, message: str, level: str = "info") -> None:
-    """Append an event if that is possible: looking after the run matters more."""
-    with contextlib.suppress(DiskFull):
-        directory.add_event(run_dir, message, level)
 
 
 def _seconds(variable: str) -> float:

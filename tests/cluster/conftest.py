@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.runs import remote, start
+from ft_tools.runs import start, watch
 from tests.tiny.conftest import make_llama, make_tokenizer
 
 ASKED = "FINE_TUNING_LLM_TEST_CLUSTER"
@@ -56,7 +56,7 @@ def pytest_runtest_setup():
 @pytest.fixture(autouse=True)
 def _own_places(workspace, monkeypatch):
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(workspace / "cache"))
-    monkeypatch.setenv(remote.LOOK_VARIABLE, "0.5")
+    monkeypatch.setenv(watch.LOOK_VARIABLE, "0.5")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

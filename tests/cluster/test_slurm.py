@@ -222,6 +222,17 @@ def test_a_run_whose_supervisor_is_gone_is_looked_after_again(monkeypatch):
     assert sum(m.startswith("submitted as") for m in messages(run_id)) == 1
 
 
+def test_a_run_that_failed_is_a_job_that_failed_and_what_depends_on_it_does_not_start():
+    run_id = moves("steps:100", "no such move")
+    running(run_id)
+    after = ["sbatch", "--parsable", f"--dependency=afterok:{job_of(run_id)}", "--output=/dev/null"]
+    dependent = said(*after, "--kill-on-invalid-dep=yes", "--wrap", "true").strip()
+    assert finished(run_id).state == "failed"
+    assert "JobState=FAILED" in said("scontrol", "show", "job", "--oneliner", job_of(run_id))
+    shown = ["scontrol", "show", "job", "--oneliner", dependent]
+    eventually(lambda: "JobState=CANCELLED" in said(*shown), 60)
+
+
 def test_what_slurm_refuses_ends_the_run_in_slurms_own_words():
     run_id = moves("steps:5", partition="nowhere")
     refused = finished(run_id)

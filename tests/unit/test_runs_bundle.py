@@ -54,6 +54,51 @@ def test_a_bundle_has_the_files_of_the_plan_the_source_and_the_versions(run_dir,
     assert plan["model"]["name"] == "me/model"
 
 
+def test_the_files_of_a_model_that_is_here_go_along_and_a_name_stays_a_name(run_dir):
+    packed = bundle.pack(run_dir)
+    assert (packed / "inputs" / "load_from" / "config.json").read_text() == "{}"
+    plan = json.loads((run_dir / "plan.json").read_bytes())
+    plan["model"]["load_from"] = "me/model"
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    packed = bundle.pack(run_dir)
+    assert json.loads((packed / "run" / "plan.json").read_bytes())["model"] == plan["model"]
+    assert not (packed / "inputs" / "load_from").exists()
+
+
+def test_a_new_submission_knows_its_attempt_and_how_the_one_before_ended(run_dir, tmp_path):
+    kept, there = tmp_path / "kept", tmp_path / "there" / RUN
+    resumed = Status(state="queued", attempt=2, ended_before="out_of_memory")
+    directory.write_status(run_dir, resumed)
+    kept.mkdir()
+    (kept / ranks.JOB_FILE).write_text('{"token": "an older one"}')
+    directory.write_status(kept, Status(state="interrupted", attempt=1))
+    packed = bundle.pack(run_dir)
+    bundle.unpack(packed, kept, there)
+    status = directory.read_status(there)
+    assert (status.state, status.attempt, status.ended_before) == ("queued", 2, "out_of_memory")
+    # Started again by the scheduler: what was kept of this submission is newer.
+    (kept / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    directory.write_status(kept, Status(state="running", attempt=3))
+    bundle.unpack(packed, kept, tmp_path / "elsewhere" / RUN)
+    assert directory.read_status(tmp_path / "elsewhere" / RUN).attempt == 3
+
+
+def test_events_of_there_are_added_once_to_those_of_here(run_dir, tmp_path):
+    fetched = run_dir / bundle.FETCHED
+    fetched.mkdir()
+    (fetched / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    directory.add_event(run_dir, "submitted")
+    for message in ("loading", "training"):
+        directory.add_event(fetched, message)
+        bundle.take_over(fetched, run_dir)
+    directory.add_event(run_dir, "ending job 7")
+    with (fetched / "events.jsonl").open("a") as stream:
+        stream.write('{"torn')
+    bundle.take_over(fetched, run_dir)
+    events = [event.message for event in directory.read_events(run_dir)]
+    assert events == ["submitted", "loading", "training", "ending job 7"]
+
+
 def test_what_comes_back_has_the_paths_of_here_and_only_whole_artifacts(run_dir, tmp_path):
     there = tmp_path / "there" / RUN
     there.mkdir(parents=True)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ft_tools.errors import BadData, BadInput, NotFound
-from ft_tools.runs import directory, locks, memory
+from ft_tools.runs import directory, locks, memory, ranks
 from ft_tools.runs.observe import (
     ListRunsRequest,
     RunRequest,
@@ -15,9 +15,9 @@ from ft_tools.runs.observe import (
     list_runs,
     log_tail,
     settled,
-    state_of,
 )
-from ft_tools.runs.records import RunEvent, RunInfo, Status
+from ft_tools.runs.records import RunError, RunEvent, RunInfo, Status
+from ft_tools.training.requests import SftRequest
 
 RUN_ID = "sft-0123456789abcdef"
 
@@ -150,7 +150,6 @@ def test_an_end_counts_once_nobody_holds_the_run(run_dir):
     directory.write_status(run_dir, Status(state="succeeded"))
     lock = locks.take(run_dir / locks.OWNER)
     assert settled(run_dir)[1] == "running"
-    assert state_of(run_dir, directory.read_status(run_dir)) == "running"
     os.close(lock)
     assert settled(run_dir)[1] == "succeeded"
 
@@ -173,6 +172,42 @@ def test_a_worker_says_what_silence_is_too_long(run_dir, monkeypatch):
         monkeypatch.setattr(directory.time, "monotonic", lambda s=silence: now + s)
         assert settled(run_dir)[1] == state
     os.close(lock)
+
+
+def test_a_silent_run_whose_job_waits_for_a_machine_is_queued_and_not_stalled(run_dir, monkeypatch):
+    directory.write_status(run_dir, Status(state="running"))
+    (run_dir / ranks.JOB_FILE).write_text('{"backend": "slurm", "token": "t", "job_id": "7"}')
+    wall = directory.time.time()
+    monkeypatch.setattr(directory.time, "time", lambda: wall + 301)
+    assert get_run(RunRequest(run_id=RUN_ID)).state == "stalled"
+    (run_dir / ranks.WAITING).touch()
+    assert settled(run_dir)[1] == "stalled", "nobody asks the scheduler any more"
+    lock = locks.take(run_dir / locks.SUPERVISOR)
+    waiting = get_run(RunRequest(run_id=RUN_ID))
+    assert (waiting.state, [step.tool for step in waiting.next_steps]) == ("queued", ["get_run"])
+    monkeypatch.setattr(directory.time, "time", lambda: wall + 1)
+    assert settled(run_dir)[1] == "running", "what the run writes is believed first"
+    os.close(lock)
+
+
+@pytest.mark.parametrize(
+    ("code", "final"),
+    [("diverged", True), ("refused", True), ("plan_changed", True), ("crash", False)],
+)
+def test_a_failure_that_resuming_cannot_cure_leads_to_a_new_plan(run_dir, code, final):
+    request = SftRequest(model="me/model", dataset="d.jsonl", request_id="one", confirm="a" * 16,
+                         export_dir="out", training={"learning_rate": 1.0})  # fmt: skip
+    (run_dir / "request.json").write_text(request.model_dump_json())
+    error = RunError(code=code, message="it failed")
+    directory.write_status(run_dir, Status(state="failed", error=error))
+    report = get_run(RunRequest(run_id=RUN_ID))
+    assert report.resumable is not final
+    (step,) = report.next_steps
+    assert step.tool == ("launch_sft" if final else "resume_run")
+    if final:
+        again = SftRequest.model_validate(step.arguments)
+        changed = {"request_id": "", "confirm": None, "export_dir": None}
+        assert again == request.model_copy(update=changed)
 
 
 def test_a_clock_that_is_set_makes_no_run_stall(run_dir, monkeypatch):
@@ -262,6 +297,22 @@ def test_memory_kills_are_counted_where_the_kernel_counts(tmp_path, monkeypatch)
     first = tmp_path / "sys" / "memory" / "one" / "two"
     first.mkdir(parents=True)
     (first / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
+    assert memory.oom_kills() == 1
+
+
+def test_in_a_slurm_job_the_kills_of_all_its_steps_are_counted(tmp_path, monkeypatch):
+    groups = tmp_path / "cgroup"
+    step = "system.slice/slurmstepd.scope/job_7/step_batch/user/task_0"
+    groups.write_text(f"0::/{step}\n")
+    monkeypatch.setattr(memory, "OWN_GROUPS", groups)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "sys")
+    monkeypatch.setattr(memory, "HOST_COUNTERS", tmp_path / "vmstat")
+    own = tmp_path / "sys" / step
+    own.mkdir(parents=True)
+    (own / "memory.events").write_text("oom_kill 0\n")
+    assert memory.oom_kills() == 0
+    (own.parents[2] / "memory.events").write_text("oom_kill 1\n")
+    assert own.parents[2].name == "job_7"
     assert memory.oom_kills() == 1
 
 

@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from ft_tools.errors import RunBusy
+from ft_tools.errors import DiskFull, RunBusy
 from ft_tools.launchers.processes import MARK
-from ft_tools.runs import directory, job, locks, ranks
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs import bundle, directory, job, locks, memory, ranks
+from ft_tools.runs.records import RunError, RunInfo, Status
+from ft_tools.runs.session import RUN_FAILED
 
 RUN = "sft-0123456789abcdef"
 
@@ -70,7 +71,7 @@ def test_a_start_by_the_scheduler_alone_is_an_attempt_more(
 ):
     directory.write_status(run_dir, before)
     (run_dir / ranks.OUT_OF_MEMORY).touch()
-    assert started(run_dir, monkeypatch, "mine", "true") == 0
+    assert started(run_dir, monkeypatch, "mine", "true") == RUN_FAILED
     status = directory.read_status(run_dir)
     assert (status.attempt, status.ended_before) == (attempt, because)
     # The worker said nothing, so its end is written for it; not as the attempt before ended.
@@ -97,6 +98,142 @@ def test_memory_that_ended_in_a_rank_is_why_the_job_ended(run_dir, monkeypatch):
         "out_of_memory",
         "out_of_memory",
     )
+
+
+def worker_ends(run_dir, tmp_path, status, return_code):
+    """Return the command of a worker that writes its end, and then exits."""
+    (tmp_path / "end").mkdir()
+    directory.write_status(tmp_path / "end", status)
+    return ["sh", "-c", f'cp "{tmp_path}/end/status.json" "{run_dir}"; exit {return_code}']
+
+
+@pytest.mark.parametrize(
+    ("ended", "return_code", "expected"),
+    [
+        (Status(state="succeeded"), 0, 0),
+        # Only its leaving went wrong.
+        (Status(state="succeeded"), 1, 0),
+        (Status(state="failed", reason="crash"), 2, 2),
+        (Status(state="failed", reason="crash"), 0, RUN_FAILED),
+        (Status(state="interrupted", reason="preempted"), 0, RUN_FAILED),
+        (Status(state="cancelled", reason="user"), 0, RUN_FAILED),
+    ],
+)
+def test_a_job_has_succeeded_for_its_scheduler_when_the_run_has(
+    run_dir, monkeypatch, tmp_path, ended, return_code, expected
+):
+    command = worker_ends(run_dir, tmp_path, ended, return_code)
+    assert started(run_dir, monkeypatch, "mine", *command) == expected
+
+
+def test_a_worker_that_a_signal_ended_fails_its_job(run_dir, monkeypatch):
+    assert started(run_dir, monkeypatch, "mine", "sh", "-c", "kill -9 $$") == RUN_FAILED
+    assert directory.read_status(run_dir).error.message == "the worker was ended by signal 9"
+
+
+@pytest.mark.parametrize(
+    ("code", "begins"), [("diverged", False), ("refused", False), ("crash", True)]
+)
+def test_a_failure_that_the_plan_would_meet_again_is_not_paid_for_again(
+    run_dir, monkeypatch, code, begins
+):
+    error = RunError(code=code, message="it failed")
+    directory.write_status(run_dir, Status(state="failed", error=error))
+    assert started(run_dir, monkeypatch, "mine", "touch", str(run_dir / "made")) == RUN_FAILED
+    assert (run_dir / "made").exists() is begins
+
+
+@pytest.fixture
+def counter(tmp_path, monkeypatch):
+    """Give the file in which the kernel counts whom it has killed for memory."""
+    path = tmp_path / "vmstat"
+    path.write_text("oom_kill 7\n")
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "no groups")
+    monkeypatch.setattr(memory, "HOST_COUNTERS", path)
+    return path
+
+
+# What a worker, srun and torchrun end with when the kernel kills for memory.
+@pytest.mark.parametrize("end", ["kill -9 $$", "exit 137", "exit 1"])
+def test_a_worker_that_the_kernel_killed_for_memory_is_out_of_memory(
+    run_dir, monkeypatch, counter, end
+):
+    told = Status(state="queued", if_out_of_memory="resume_run goes on with less")
+    directory.write_status(run_dir, told)
+    started(run_dir, monkeypatch, "mine", "sh", "-c", f'echo "oom_kill 8" > "{counter}"; {end}')
+    status = directory.read_status(run_dir)
+    assert (status.state, status.reason) == ("interrupted", "out_of_memory")
+    assert status.error.hint == "resume_run goes on with less"
+    started(run_dir, monkeypatch, "mine", "sh", "-c", end)
+    status = directory.read_status(run_dir)
+    assert (status.ended_before, status.reason) == ("out_of_memory", "crash")
+
+
+def test_a_full_disk_that_the_worker_could_not_write_down_is_the_end_of_the_job(
+    run_dir, monkeypatch
+):
+    command = ["sh", "-c", f"exit {DiskFull.exit_code}"]
+    assert started(run_dir, monkeypatch, "mine", *command) == DiskFull.exit_code
+    assert directory.read_status(run_dir).error.code == "disk_full"
+
+
+@pytest.fixture
+def there(run_dir, tmp_path, monkeypatch):
+    """Give a bundle of the run, its place in the storage, and where it runs."""
+    (run_dir / "request.json").write_text("{}")
+    (run_dir / "plan.json").write_text(
+        '{"model": {}, "training": {}, "place": {"sharding": "ddp"}}'
+    )
+    monkeypatch.setattr(job, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(job, "LAST_COPIES", 2)
+    return bundle.pack(run_dir), tmp_path / "kept", tmp_path / "there" / RUN
+
+
+def started_there(there, monkeypatch, *command):
+    packed, kept, run_dir = there
+    places = ["--bundle", str(packed), "--kept", str(kept)]
+    monkeypatch.setattr(sys, "argv", ["job", str(run_dir), "mine", *places, "--", *command])
+    return job.main()
+
+
+def storage_breaks(there):
+    """Put a file where the storage has to have a folder, and something to copy into that."""
+    _, kept, run_dir = there
+    kept.mkdir()
+    (kept / "artifacts").touch()
+    adapter = f"{run_dir}/artifacts/adapter"
+    told = f'grep -qs "storage cannot be written" "{run_dir}/events.jsonl"'
+    wait = f"for _ in $(seq 600); do {told} && break; sleep 0.05; done"
+    return f'mkdir -p "{adapter}"; touch "{adapter}/manifest.json"; {wait}'
+
+
+def test_storage_that_cannot_be_written_does_not_end_a_healthy_worker(there, tmp_path, monkeypatch):
+    _, kept, run_dir = there
+    breaks = storage_breaks(there)
+    copy, script, ends = worker_ends(run_dir, tmp_path, Status(state="succeeded"), 0)
+    works_again = f'rm "{kept}/artifacts"'
+    assert started_there(there, monkeypatch, copy, script, f"{breaks}; {works_again}; {ends}") == 0
+    assert directory.read_status(kept).state == "succeeded"
+    assert (kept / "artifacts" / "adapter" / "manifest.json").exists()
+    events = [event.message for event in directory.read_events(kept)]
+    assert sum("storage cannot be written" in message for message in events) == 1
+
+
+def test_a_run_whose_results_could_not_be_kept_has_not_succeeded_until_they_are(
+    there, tmp_path, monkeypatch
+):
+    _, kept, run_dir = there
+    breaks = storage_breaks(there)
+    copy, script, ends = worker_ends(run_dir, tmp_path, Status(state="succeeded"), 0)
+    code = started_there(there, monkeypatch, copy, script, f"{breaks}; {ends}")
+    assert code == RUN_FAILED
+    assert directory.read_status(kept).state != "succeeded"
+    (kept / "artifacts").unlink()
+    # The scheduler starts it again on the same machine: there is only the copy to make.
+    assert started_there(there, monkeypatch, "touch", str(run_dir / "trained again")) == 0
+    assert not (run_dir / "trained again").exists()
+    assert directory.read_status(kept).state == "succeeded"
+    assert (kept / "artifacts" / "adapter" / "manifest.json").exists()
 
 
 @pytest.fixture(autouse=True)

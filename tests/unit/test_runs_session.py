@@ -162,6 +162,18 @@ def test_a_full_disk_gives_the_reserve_back_for_the_last_words(worker):
     assert not (worker.run_dir / "reserve").exists()
 
 
+def test_artifacts_that_were_removed_since_are_no_artifacts_any_more(worker):
+    for step in range(1, 6):
+        made = worker.run_dir / "checkpoints" / f"checkpoint-{step}"
+        made.mkdir(parents=True)
+        worker.artifact("checkpoint", made)
+        if step > 2:
+            (made.parent / f"checkpoint-{step - 2}").rmdir()
+    worker.artifact("checkpoint", made)
+    paths = [artifact.path for artifact in written(worker).artifacts]
+    assert paths == [str(made.with_name("checkpoint-4")), str(made)]
+
+
 def test_text_of_a_library_stays_out_of_the_status(worker):
     session._run(worker, raising(ValueError("a row of the dataset")))
     assert "a row" not in (worker.run_dir / "status.json").read_text()

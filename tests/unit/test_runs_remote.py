@@ -1,0 +1,304 @@
+"""A run on a cloud, seen from here: programs that fail, hang or answer late, and what is believed.
+
+The providers' programs are small scripts on PATH. Each keeps its calls, and does what a test has
+written for its verb.
+"""
+
+import json
+import os
+import time
+
+import pytest
+
+from ft_tools import publish
+from ft_tools.errors import Missing
+from ft_tools.publish import new_folder
+from ft_tools.runs import directory, locks, programs, ranks, remote, watch
+from ft_tools.runs.records import Artifact, RunInfo, Status
+from ft_tools.runs.stop import CancelRequest, cancel_run
+
+RUN = "sft-0123456789abcdef"
+PATIENCE_SECONDS = 60.0
+PROGRAM = """#!/bin/sh
+echo "$(basename "$0") $*" >> "$CLOUD/calls"
+if [ -e "$CLOUD/$(basename "$0")-$2" ]; then . "$CLOUD/$(basename "$0")-$2"; fi
+"""
+# The scheduler: takes a job by its name, and says the states of a list one after another.
+TAKE = 'echo "$6" > "$CLOUD/name"; cp "$RUN_DIR/job.json" "$CLOUD/bucket"'
+SAY = """
+state=$(head -n 1 "$CLOUD/states")
+if [ "$(wc -l < "$CLOUD/states")" -gt 1 ]; then sed -i 1d "$CLOUD/states"; fi
+if [ -e "$CLOUD/name" ]; then name=$(cat "$CLOUD/name"); else name=nothing; fi
+printf '[{"job_name": "%s", "status": "%s"}]' "$name" "$state"
+"""
+END = 'echo CANCELLED > "$CLOUD/states"'
+SYNC = 'for folder in "$@"; do :; done; cp -r "$CLOUD/bucket/." "$folder"'
+FAIL_ONCE = 'if [ -e "$CLOUD/broken" ]; then rm "$CLOUD/broken"; echo "no route" >&2; exit 7; fi\n'
+OPTIONS = {
+    "skypilot": {"storage": "s3://mine/runs"},
+    "hf_jobs": {"storage": "hf://buckets/me/runs", "flavor": "cpu-basic"},
+}
+
+
+class Cloud:
+    """Programs of providers that do what they are told, and what was asked of them."""
+
+    def __init__(self, folder, run_dir):
+        self.folder = folder
+        self.run_dir = run_dir
+        self.bucket = folder / "bucket"
+        self.bucket.mkdir(parents=True)
+        self.states("RUNNING", "SUCCEEDED")
+        for program, verb, does in (
+            ("sky", "launch", TAKE),
+            ("sky", "queue", SAY),
+            ("sky", "cancel", END),
+            ("aws", "sync", SYNC),
+        ):
+            self.on(program, verb, does)
+
+    def on(self, program, verb, does):
+        (self.folder / f"{program}-{verb}").write_text(does)
+
+    def states(self, *states):
+        (self.folder / "states").write_text("".join(f"{state}\n" for state in states))
+
+    def calls(self, beginning):
+        said = (self.folder / "calls").read_text().splitlines()
+        return [call for call in said if call.startswith(beginning)]
+
+    def has_made(self, state="succeeded"):
+        """Put into the bucket what a job that ended so leaves."""
+        with new_folder(self.bucket / "artifacts" / "adapter") as staging:
+            (staging / "weights").write_bytes(b"w" * 100)
+        path = f"/there/{RUN}/artifacts/adapter"
+        ended = Status(state=state, artifacts=[Artifact(kind="adapter", path=path)])
+        directory.write_status(self.bucket, ended)
+
+
+@pytest.fixture
+def run_dir(workspace):
+    """Write a run that waits for its submission."""
+    folder = workspace / "runs" / RUN
+    folder.mkdir(parents=True)
+    (workspace / "train.jsonl").write_text('{"text": "a"}\n')
+    plan = {
+        "dataset": {"path": str(workspace / "train.jsonl")},
+        "validation": None,
+        "model": {"load_from": "me/model", "adapter": None, "name": "me/model"},
+        "training": {"chat_template_path": None},
+        "place": {"sharding": "ddp"},
+    }
+    (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / "request.json").write_text("{}")
+    directory.write_status(folder, Status(state="queued"))
+    return folder
+
+
+@pytest.fixture
+def cloud(tmp_path, run_dir, monkeypatch):
+    """Put the programs on PATH, and look without waiting."""
+    folder = tmp_path / "cloud"
+    there = Cloud(folder, run_dir)
+    (folder / "bin").mkdir()
+    for name in ("sky", "aws", "hf"):
+        (folder / "bin" / name).write_text(PROGRAM)
+        (folder / "bin" / name).chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("CLOUD", str(folder))
+    monkeypatch.setenv("RUN_DIR", str(run_dir))
+    monkeypatch.setenv(watch.LOOK_VARIABLE, "0")
+    monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(programs, "POLL_SECONDS", 0.05)
+    return there
+
+
+def attend(run_dir, backend="skypilot", terms=lambda: False):
+    """Look after the run until it is over, but not for ever; how it ended."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    info = RunInfo(
+        run_id=RUN, kind="sft", created_at=0.0, backend=backend, worker="ft_tools.workers.sft"
+    )
+    info = info.model_copy(update={"backend_options": OPTIONS[backend]})
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    remote.attend(run_dir, info, lambda: int(terms() or time.monotonic() > until), 0.0)
+    return directory.read_status(run_dir)
+
+
+def messages(run_dir):
+    return [event.message for event in directory.read_events(run_dir)]
+
+
+def told(run_dir, what):
+    return [message for message in messages(run_dir) if what in message]
+
+
+def test_a_run_that_succeeded_there_is_here_with_what_it_made(run_dir, cloud):
+    cloud.has_made()
+    ended = attend(run_dir)
+    assert ended.state == "succeeded"
+    assert ended.artifacts[0].path == str(run_dir / "artifacts" / "adapter")
+    assert publish.verify(run_dir / "artifacts" / "adapter") == []
+    assert not ranks.has_job(run_dir)
+    assert not (run_dir / "bundle").exists()
+
+
+def test_sending_and_fetching_may_take_longer_than_an_answer(run_dir, cloud, monkeypatch):
+    monkeypatch.setattr(programs, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(programs, "TRANSFER_SECONDS", 30.0)
+    cloud.has_made()
+    cloud.on("aws", "sync", f"sleep 1\n{SYNC}")
+    cloud.on("sky", "launch", f"{TAKE}\nsleep 1")
+    assert attend(run_dir).state == "succeeded"
+    assert told(run_dir, "no answer") == []
+
+
+def test_a_job_whose_submission_never_answered_is_found_by_its_name_and_ended(
+    run_dir, cloud, monkeypatch
+):
+    monkeypatch.setattr(programs, "TRANSFER_SECONDS", 2.0)
+    cloud.states("RUNNING")
+    cloud.on("sky", "launch", f'{TAKE}\ntouch "$RUN_DIR/cancel"\nsleep 60')
+    assert attend(run_dir).state == "cancelled"
+    name = (cloud.folder / "name").read_text().strip()
+    assert cloud.calls("sky jobs cancel") == [f"sky jobs cancel --yes --name {name}"]
+    assert len(cloud.calls("sky jobs launch")) == 1
+    assert told(run_dir, f"looking for job {name} all the same")
+
+
+def test_a_job_that_was_taken_by_a_submission_that_failed_is_not_paid_for_twice(run_dir, cloud):
+    cloud.has_made()
+    cloud.states("PENDING", "RUNNING", "SUCCEEDED")
+    cloud.on("sky", "launch", f'{TAKE}\necho "connection reset" >&2; exit 1')
+    assert attend(run_dir).state == "succeeded"
+    assert told(run_dir, "connection reset")
+
+
+def test_a_submission_that_was_refused_leaves_no_job_and_no_bundle(run_dir, cloud):
+    cloud.on("sky", "launch", 'echo "no credentials" >&2; exit 1')
+    with pytest.raises(Missing, match="no credentials"):
+        attend(run_dir)
+    assert not ranks.has_job(run_dir)
+    assert not (run_dir / "bundle").exists()
+
+
+def test_what_cannot_be_packed_leaves_no_job(run_dir, cloud, workspace):
+    (workspace / "train.jsonl").unlink()
+    with pytest.raises(FileNotFoundError):
+        attend(run_dir)
+    assert not ranks.has_job(run_dir)
+
+
+def test_a_submission_that_names_no_job_says_what_to_look_for(run_dir, cloud):
+    cloud.on("hf", "run", "echo Job started")
+    with pytest.raises(Missing, match=f"look for ft-{RUN} there, and end it"):
+        attend(run_dir, "hf_jobs")
+    assert not ranks.has_job(run_dir)
+
+
+def test_a_cancel_while_the_bundle_is_sent_submits_nothing(run_dir, cloud):
+    cloud.on("hf", "sync", 'touch "$RUN_DIR/cancel"; sleep 60')
+    ended = attend(run_dir, "hf_jobs")
+    assert (ended.state, ended.reason) == ("cancelled", "user")
+    assert cloud.calls("hf jobs run") == []
+    assert not ranks.has_job(run_dir)
+
+
+def test_a_term_while_the_bundle_is_sent_leaves_a_run_that_can_be_resumed(run_dir, cloud):
+    cloud.on("hf", "sync", 'touch "$CLOUD/sending"; sleep 60')
+    ended = attend(run_dir, "hf_jobs", (cloud.folder / "sending").exists)
+    assert (ended.state, ended.reason) == ("interrupted", "preempted")
+    assert cloud.calls("hf jobs run") == []
+    assert not ranks.has_job(run_dir)
+
+
+def test_a_run_has_succeeded_once_its_files_have_come_and_a_failure_is_told_once(run_dir, cloud):
+    cloud.has_made()
+    # Twice the client fails in the middle: the status has come, what it speaks of has not.
+    partly = 'cp "$CLOUD/bucket/job.json" "$CLOUD/bucket/status.json" "$folder"'
+    fails = f'if [ "$(wc -l < "$CLOUD/syncs")" -lt 4 ]; then {partly}; echo torn >&2; exit 7; fi'
+    last = 'for folder in "$@"; do :; done'
+    cloud.on("aws", "sync", f'echo >> "$CLOUD/syncs"\n{last}\n{fails}\n{SYNC}')
+    cloud.states("SUCCEEDED")
+    assert attend(run_dir).state == "succeeded"
+    assert publish.verify(run_dir / "artifacts" / "adapter") == []
+    (complaint,) = told(run_dir, "could not be fetched")
+    assert complaint.endswith("aws s3 sync ended with 7: torn")
+
+
+def test_a_cancel_gives_up_files_that_cannot_be_fetched(run_dir, cloud):
+    cloud.states("SUCCEEDED")
+    cloud.on("aws", "sync", 'echo >> "$CLOUD/syncs"; [ "$(wc -l < "$CLOUD/syncs")" -lt 9 ] || '
+             'touch "$RUN_DIR/cancel"; exit 7')  # fmt: skip
+    assert attend(run_dir).state == "cancelled"
+    assert len(cloud.calls("aws")) > watch.GONE_LOOKS
+    assert cloud.calls("sky jobs cancel") == []
+
+
+def test_a_job_that_never_started_ends_although_there_is_nothing_to_fetch(run_dir, cloud):
+    cloud.states("FAILED_SETUP")
+    cloud.on("aws", "sync", "exit 1")
+    ended = attend(run_dir)
+    assert (ended.state, ended.reason, ended.error.code) == ("interrupted", "crash", "job_ended")
+    assert "FAILED_SETUP" in ended.error.message
+
+
+def test_a_job_that_could_not_be_ended_is_tried_again_at_each_look_and_told_once(run_dir, cloud):
+    cloud.states("RUNNING")
+    cloud.on("sky", "launch", f'{TAKE}\ntouch "$RUN_DIR/cancel"')
+    fails = 'if [ "$(grep -c cancel "$CLOUD/calls")" -lt 3 ]; then echo busy >&2; exit 1; fi'
+    cloud.on("sky", "cancel", f"{fails}\n{END}")
+    assert attend(run_dir).state == "cancelled"
+    assert len(cloud.calls("sky jobs cancel")) == 3
+    assert len(told(run_dir, "ending job")) == 1
+    (complaint,) = told(run_dir, "could not be ended")
+    assert complaint.endswith("sky jobs cancel ended with 1: busy")
+
+
+def test_a_cancel_does_not_wait_for_a_fetch_that_hangs(run_dir, cloud):
+    cloud.states("RUNNING")
+    sleeps = 'touch "$RUN_DIR/cancel"; sleep 60; touch "$CLOUD/slept"'
+    hangs = f'if [ ! -e "$RUN_DIR/cancel" ]; then {sleeps}; fi'
+    cloud.on("aws", "sync", f"{hangs}\n{SYNC}")
+    assert attend(run_dir).state == "cancelled"
+    assert len(cloud.calls("sky jobs cancel")) == 1
+    assert not (cloud.folder / "slept").exists()
+
+
+def test_what_the_scheduler_said_stays_beside_what_happened_there(run_dir, cloud):
+    cloud.has_made()
+    directory.add_event(cloud.bucket, "training")
+    cloud.states("PENDING", "RUNNING", "SUCCEEDED")
+    attend(run_dir)
+    said = [m.rpartition(" ")[2] for m in messages(run_dir) if m.startswith("skypilot job")]
+    assert said == ["PENDING", "RUNNING", "SUCCEEDED"]
+    assert messages(run_dir).count("training") == 1
+
+
+def test_the_end_of_an_earlier_submission_is_not_taken_for_that_of_this_one(run_dir, cloud):
+    fetched = run_dir / "fetched"
+    fetched.mkdir()
+    directory.write_status(fetched, Status(state="failed"))
+    cloud.states("FAILED")
+    assert attend(run_dir).state == "interrupted"
+
+
+def test_a_waiting_job_leaves_a_sign_until_it_runs(run_dir, cloud):
+    cloud.has_made()
+    seen = f'if [ -e "$RUN_DIR/{ranks.WAITING}" ]; then echo yes; else echo no; fi >> "$CLOUD/seen"'
+    cloud.on("aws", "sync", f"{seen}\n{SYNC}")
+    cloud.states("RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED")
+    attend(run_dir)
+    assert (cloud.folder / "seen").read_text().split()[:3] == ["no", "yes", "no"]
+    assert not (run_dir / ranks.WAITING).exists()
+
+
+def test_a_run_that_waits_for_its_scheduler_to_start_it_again_can_be_cancelled(run_dir):
+    info = RunInfo(run_id=RUN, kind="sft", created_at=0.0, backend="slurm")
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    (run_dir / ranks.JOB_FILE).write_text('{"backend": "slurm", "token": "t", "job_id": "7"}')
+    directory.write_status(run_dir, Status(state="interrupted", reason="preempted"))
+    lock = locks.take(run_dir / locks.SUPERVISOR)
+    assert cancel_run(CancelRequest(run_id=RUN)).state == "cancelling"
+    assert (run_dir / "cancel").exists()
+    os.close(lock)
