@@ -1,6 +1,6 @@
 """audit_dataset: read, check, deduplicate, split, report; at once, or as a run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,16 +15,15 @@ from ft_tools.data.contamination import MIN_WORDS, Benchmarks
 from ft_tools.data.example import Example
 from ft_tools.data.figures import figures_of
 from ft_tools.data.lengths import METHOD
-from ft_tools.data.lexical import MAX_WORK, Lexical, NearResult
 from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
+from ft_tools.data.near import FindNear, find_lexical
 from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Kind, Outputs
 from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.sizes import judge_size
 from ft_tools.data.source import decoded_size, find_sources
 from ft_tools.data.split import choose_validation, num_wanted, will_split
 from ft_tools.data.trainers import survival
-from ft_tools.data.word_pairs import JACCARD, MAX_WORDS
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import write_file
@@ -32,12 +31,8 @@ from ft_tools.runs.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
-LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
-BY_WORDS = "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5
-# Fewer word pairs that many prompts share are a turn of phrase, and not worth a line.
-TEMPLATE_PAIRS = 10
 
 
 class AuditPlan(BaseModel):
@@ -45,18 +40,6 @@ class AuditPlan(BaseModel):
 
     path: str
     size_bytes: int = Field(description="Of the data files as they lie on disk.")
-
-
-@dataclass(frozen=True)
-class Near:
-    """How a search for near-duplicates went, and how it was done."""
-
-    num_near: int
-    method: str
-    assumptions: tuple[str, ...] = ()
-
-
-FindNear = Callable[[Scan, AuditRequest], Near]
 
 
 def audit_dataset(request: AuditRequest) -> AuditReport:
@@ -130,48 +113,6 @@ def _require_packages(request: AuditRequest) -> None:
         raise MissingExtra("train", "transformers")
     if request.model is not None:
         resolve_model(request.model)
-
-
-def find_lexical(
-    scanned: Scan, request: AuditRequest, why: str = BY_WORDS, most_work: int = MAX_WORK
-) -> Near:
-    """Look for near-duplicates by their words, and say why by these."""
-    if request.near_duplicates == "off":
-        return Near(0, "not looked for")
-    search = Lexical(scanned.ledger, most_work)
-    result = search.mark_near(request.deduplicate_on, scanned.note)
-    notes = [why, *_lexical_limits(scanned, search, result, most_work)]
-    if will_split(request) and not search.link_near_prompts():
-        notes.append(
-            "too many prompts are alike to compare them all: some near ones may be on both sides "
-            "of the split"
-        )
-    return Near(result.num_near, LEXICAL, tuple(notes))
-
-
-def _lexical_limits(
-    scanned: Scan, search: Lexical, result: NearResult, most_work: int
-) -> Iterator[str]:
-    """Say what the search for near-duplicates by words left out."""
-    ledger = scanned.ledger
-    if len(search.shared) >= TEMPLATE_PAIRS:
-        yield f"{len(search.shared)} word pairs of a template were set aside in prompts"
-    if ledger.words.num_cut:
-        yield (
-            f"{ledger.words.num_cut} texts have more than {MAX_WORDS:,} words: only so many of "
-            "each were compared"
-        )
-    if not result.is_complete:
-        yield (
-            f"the search for near-duplicates stopped after {most_work:,} word pairs, with "
-            f"{result.num_searched} of {len(ledger)} examples compared: they are alike in bulk; "
-            "near_duplicates='semantic' compares all"
-        )
-    elif ledger.num_paired < len(ledger):
-        yield (
-            f"the first {ledger.num_paired} of {len(ledger)} examples were compared, as many as "
-            "the search by words holds in memory; near_duplicates='semantic' compares all"
-        )
 
 
 @dataclass(frozen=True)

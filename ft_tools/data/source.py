@@ -4,54 +4,32 @@ A row is what a reader yields: its number, and either a JSON value or the id of 
 is streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
 """
 
-import csv
 import gzip
 import importlib
 import importlib.util
 import io
-import json
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ft_tools import workspace
-from ft_tools.data.formats import detect
+from ft_tools.data.csv_rows import read_csv
 from ft_tools.data.json_stream import ROW_BYTES, Row, read_lines, read_values
-from ft_tools.data.turns import is_conversation
+from ft_tools.data.text_kinds import LINES, refuse_what_is_not_text, text_kind
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 
 # A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
 # comes out: 20 times the file, but at least 256 MiB. Ours.
 MIN_DECODED_BYTES = 256 * 2**20
 EXPANSION = 20
-LINES = {".jsonl", ".ndjson"}
 SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet"}
 HEAD_BYTES = 65536
 MAX_FILES = 10_000
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
-
-# First bytes of files that are not data -> what to say.
-MAGIC: list[tuple[bytes, str, str]] = [
-    (b"version https://git-lfs", "is a Git LFS pointer, not the data", "run: git lfs pull"),
-    (b"PK\x03\x04", "is a zip archive", "unpack it and name the file inside (or save as CSV)"),
-    (b"PK\x05\x06", "is an empty zip archive", "name the data file itself"),
-    (b"%PDF", "is a PDF", "extract the text into JSONL first"),
-    (b"ARROW1", "is an Arrow file", "save it as Parquet or JSONL"),
-    (b"\x28\xb5\x2f\xfd", "is zstd-compressed", "unpack it: zstd -d"),
-    (b"BZh", "is bzip2-compressed", "unpack it: bunzip2"),
-    (b"\xfd7zXZ", "is xz-compressed", "unpack it: unxz"),
-    (b"7z\xbc\xaf", "is a 7-zip archive", "unpack it and name the file inside"),
-    (b"SQLite format 3", "is an SQLite database", "export the table as CSV or JSONL"),
-    (b"GGUF", "is a GGUF model", "name a data file"),
-    (b"\xff\xfe", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),
-    (b"\xfe\xff", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),
-]
-HTML = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")
 
 
 @dataclass(frozen=True)
@@ -150,9 +128,9 @@ def recognise(path: Path) -> Source:
         if gzipped:
             raise BadData(path, "is a gzipped Parquet file", "unpack it: gunzip")
         return Source(path, "parquet", gzipped, size)
-    _refuse_what_is_not_text(path, head)
+    refuse_what_is_not_text(path, head)
     has_bom = head.startswith(b"\xef\xbb\xbf")
-    kind, starts = _text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
+    kind, starts = text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
     if kind == "csv" and suffix not in {".csv", ".tsv"}:
         raise BadData(
             path, "does not begin with JSON", "give JSONL (one object a line), JSON, CSV or Parquet"
@@ -191,7 +169,7 @@ def _rows(source: Source) -> Iterator[Row]:
             stream.read(source.array_starts)
             yield from read_values(stream, wrapped=source.array_starts > 0)
         else:
-            yield from _read_csv(stream, "\t" if source.kind == "tsv" else "")
+            yield from read_csv(stream, "\t" if source.kind == "tsv" else "")
 
 
 def decoded_size(source: Source, most: int) -> int:
@@ -285,128 +263,3 @@ def _suffix(path: Path) -> tuple[str, bool]:
     gzipped = name.endswith((".gz", ".gzip"))
     stem = name.rsplit(".", 1)[0] if gzipped else name
     return (f".{stem.rsplit('.', 1)[-1]}" if "." in stem else "", gzipped)
-
-
-def _refuse_what_is_not_text(path: Path, head: bytes) -> None:
-    for magic, problem, cure in MAGIC:
-        if head.startswith(magic):
-            raise BadData(path, problem, cure)
-    if head.lstrip()[:20].lower().startswith(HTML):
-        raise BadData(
-            path,
-            "is HTML or XML: a web page was saved instead of the data",
-            "download the raw file (on the Hub: resolve/, not blob/)",
-        )
-    sample = head[:8192]
-    # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse.
-    control = sum(byte < 9 or 13 < byte < 32 for byte in sample)
-    if control > len(sample) * 0.1:
-        raise BadData(path, "is a binary file", "give JSONL, JSON, CSV or Parquet")
-    if not sample.strip():
-        raise BadData(path, "holds only white space", "name a file with examples")
-
-
-WRAPPERS = (b"data", b"examples", b"rows", b"train", b"instances", b"items")
-
-
-def _text_kind(head: bytes, suffix: str, *, is_whole: bool) -> tuple[str, int]:
-    """Tell (kind, bytes before a wrapped array) from the first bytes of a text file."""
-    if suffix in {".csv", ".tsv"}:
-        return suffix[1:], 0
-    start = head.lstrip()
-    line, _, rest = start.partition(b"\n")
-    first = _parsed(line)
-    if start.startswith(b"["):
-        return ("jsonl" if _is_of_lines(start, first, suffix) else "json_values"), 0
-    if start.startswith(b"{"):
-        array = _wrapped_array(start)
-        is_alone = is_whole and not rest.strip()
-        # A row may begin with such a list too; a wrapper is all of its file, and no example.
-        if array and (first is None or (is_alone and detect(first) == "unknown")):
-            return "json_values", len(head) - len(array)
-        pretty = suffix == ".json" or line.strip() == b"{"
-        return ("json_values" if pretty else "jsonl"), 0
-    return ("jsonl" if suffix in {*LINES, ".json"} else "csv"), 0
-
-
-def _parsed(line: bytes) -> Any:
-    """Return the JSON value that a line is; None if it is none, or only part of one."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_of_lines(start: bytes, first: Any, suffix: str) -> bool:
-    """Tell whether text that begins with a bracket is read line by line, not as an array of rows.
-
-    A line may be a conversation, or `[INFO]` of a log; a row is an object or a list.
-    """
-    if is_conversation(first):
-        return True
-    return suffix in LINES and start[1:].lstrip()[:1] not in {b"{", b"[", b"]", b""}
-
-
-def _wrapped_array(start: bytes) -> bytes:
-    """Return the text from the `[` of an array that is the first value of an object; else empty."""
-    inside = start[1:].lstrip()
-    for name in WRAPPERS:
-        key = b'"' + name + b'"'
-        after = inside.removeprefix(key).lstrip()
-        if inside.startswith(key) and after.startswith(b":"):
-            array = after[1:].lstrip()
-            return array if array.startswith(b"[") else b""
-    return b""
-
-
-def _read_csv(stream: BinaryIO, separator: str) -> Iterator[Row]:
-    """Yield CSV rows as objects of strings; cells that hold JSON lists are parsed by the formats.
-
-    A quote that is never closed makes csv read on to the cell cap, so the loss is bounded.
-    """
-    csv.field_size_limit(ROW_BYTES)
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
-    try:
-        first = text.readline(65536)
-        separator = separator or max(",;\t|", key=first.count)
-        yield from _csv_rows(csv.reader(chain([first], _lines(text)), delimiter=separator))
-    finally:
-        # The stream is closed by who opened it.
-        text.detach()
-
-
-def _csv_rows(reader: Iterator[list[str]]) -> Iterator[Row]:
-    try:
-        header = next(reader)
-    except (StopIteration, csv.Error):
-        return
-    named = [name for name in header if name.strip()]
-    notes = ("repeated_key",) if len(set(named)) < len(named) else ()
-    number = 0
-    while True:
-        number += 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield Row(number, None, "csv_columns")
-            continue
-        if not cells:
-            number -= 1
-        elif len(cells) != len(header):
-            yield Row(number, None, "csv_columns")
-        elif any(map(_undecoded, cells)):
-            yield Row(number, None, "not_utf8")
-        else:
-            yield Row(number, dict(zip(header, cells, strict=True)), None, notes)
-
-
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """Yield lines of at most the row cap, so that a line without an end stays bounded."""
-    while line := text.readline(ROW_BYTES):
-        yield line
-
-
-def _undecoded(cell: str) -> bool:
-    return not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell)

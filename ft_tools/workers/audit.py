@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.audit import BY_WORDS, Means, Near, find_lexical, perform
+from ft_tools.data.audit import Means, perform
 from ft_tools.data.example import Example
 from ft_tools.data.lengths import METHOD
 from ft_tools.data.lexical import MAX_WORK_OF_A_RUN
 from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
+from ft_tools.data.near import BY_WORDS, Near, find_lexical
 from ft_tools.data.reports import AuditReport, AuditRequest
 from ft_tools.data.scan import Measure, Scan, lengths_of
 from ft_tools.runs.session import Session, Stopped, main

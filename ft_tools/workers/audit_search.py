@@ -7,7 +7,7 @@ vectors put it near another. MiniLM reads the beginning of a text; where two are
 behind it, their words must be near too.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,50 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools import workspace
-from ft_tools.data.audit import Near
 from ft_tools.data.contamination import questions_of
 from ft_tools.data.duplicates import remove_near
-from ft_tools.data.gate import (
-    Drawn,
-    Gate,
-    Nearest,
-    Sample,
-    every_pair,
-    has_neighbour,
-    linked,
-    partners,
-)
+from ft_tools.data.gate import Gate, Nearest, has_neighbour, linked, partners
 from ft_tools.data.ledger import Ledger
+from ft_tools.data.near import Near
 from ft_tools.data.neighbours import Blur, Mask, Rows, Twins, Vectors, best_match, find_twins
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan
 from ft_tools.data.split import will_split
 from ft_tools.data.texts import Texts, shared_lines, texts_of, unlike_in_words, without
-from ft_tools.data.token_store import Column, TokenStore, shared_tokens
+from ft_tools.data.token_store import Column, TokenStore
+from ft_tools.workers.audit_gate import GATE_BELOW, Phase, Tick, candidates
 from ft_tools.workers.audit_minilm import SIZE, MiniLM, Sharpener, torch_nearest, torch_product
-from ft_tools.workers.audit_static import FITTED_ROWS, STATIC_SIZE, StaticVectors
+from ft_tools.workers.audit_static import FITTED_ROWS, StaticVectors
 
-Phase = Callable[[str], None]
-Tick = Callable[[int, int], None]
 Columns = Mapping[str, Column]
 """The parts of the examples, by the names that `Texts` has for them."""
 PARTS = ("prompt", "answer", "rejected")
 
 # Rows from which the gate pays. Source: benchmarks/audit.py
 FAST_ROWS = 20_000
-# Cheap cosine below the threshold at which a pair still goes to MiniLM, for one field and for the
-# mean of two. Of two fields, that mean and half the share of common tokens must also be together
-# this much above the threshold. It passes a third of the texts that the cosine alone passes; of the
-# pairs that MiniLM puts above 0.95 in both fields, at most 0.5% are lost. Source:
-# benchmarks/audit.py
-GATE_BELOW = 0.10
-MEAN_GATE_BELOW = 0.08
-WITH_TOKENS = 0.27
-# Pairs drawn from those that pass, and from those that fail by less than this, to measure what is
-# missed.
-DRAWN_BELOW = 0.05
-DRAWN_FAILED = 256
-DRAWN_PASSED = 64
 CHUNK = 4096
 # Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
 # the numbers are in references/data.md.
@@ -154,7 +131,10 @@ class Semantic:
         columns = list(one.columns.values())
         rows, unlike = np.arange(len(indices)), np.ones(len(indices), dtype=np.bool_)
         if static is not None:
-            rows, unlike = self._candidates(static, columns, threshold)
+            rows, unlike, note = candidates(
+                self.model, static, columns, threshold, self._phase, self._tick
+            )
+            self._notes.append(note)
         mine = one.rows[rows]
         rows, unlike = rows[mine], unlike[mine]
         self.encoded = indices[rows[unlike]]
@@ -179,67 +159,6 @@ class Semantic:
             remove_near(ledger, index, kept, score, scanned.note)
             for index, (kept, score) in found.items()
         )
-
-    def _candidates(
-        self, static: StaticVectors, columns: Sequence[Column], threshold: float
-    ) -> tuple[Rows, Mask]:
-        """Return which rows the gate puts near another, and near another text of the first field.
-
-        What the gate may miss is noted.
-        """
-        gate = threshold - (GATE_BELOW if len(columns) == 1 else MEAN_GATE_BELOW)
-        self._phase(f"gate: static cosine >= {gate:.2f}")
-        total = len(columns[0].numbers)
-        sample = Sample(gate - DRAWN_BELOW, Drawn(DRAWN_PASSED), Drawn(DRAWN_FAILED))
-        agrees = every_pair
-        if len(columns) > 1:
-            shared = shared_tokens(columns)
-
-            def agrees(a: Rows, b: Rows, scores: Vectors) -> Mask:
-                together: Mask = scores + shared(a, b) / 2 >= threshold + WITH_TOKENS
-                return together
-
-        near, unlike = has_neighbour(
-            _side_by_side(static, columns),
-            Gate(
-                gate,
-                self.model.near,
-                lambda at: self._tick(at, total),
-                agrees,
-                sample,
-                torch_nearest,
-            ),
-            columns[0].numbers,
-        )
-        self._phase("measuring the gate")
-        failed, passed = sample.failed, sample.passed
-        missed = self._share_near(failed, columns, threshold) * failed.num_pairs
-        found = self._share_near(passed, columns, threshold) * passed.num_pairs
-        recall = found / (found + missed) if found + missed else 1.0
-        recall *= sample.index_recall
-        rows = np.flatnonzero(near)
-        self._notes.append(
-            f"gate at static cosine {gate:.2f}: {len(rows)} of {total} examples went to MiniLM; "
-            f"pair recall about {recall:.1%}, from {len(failed.pairs)} pairs drawn of "
-            f"{failed.num_pairs} that failed by little and {len(passed.pairs)} of "
-            f"{passed.num_pairs} that passed"
-        )
-        return rows, unlike[rows]
-
-    def _share_near(self, drawn: Drawn, columns: Sequence[Column], threshold: float) -> float:
-        """Return which share of the drawn pairs MiniLM puts above the threshold."""
-        if not len(drawn.pairs):
-            return 0.0
-        near = np.ones(len(drawn.pairs), dtype=np.bool_)
-        for column in columns:
-            pairs = column.numbers[drawn.pairs[near]]
-            numbers, places = np.unique(pairs, return_inverse=True)
-            vectors = self.model.encode(column.store, numbers)
-            a, b = places.reshape(-1, 2).T
-            near[near] = np.einsum("ij,ij->i", vectors[a], vectors[b]) > threshold
-            if not near.any():
-                break
-        return float(near.mean())
 
     def _twins(
         self,
@@ -413,13 +332,13 @@ def _rounds(ledger: Ledger, indices: NDArray[np.int64], compared: Columns) -> It
     Marked answers are compared with those that have the same mark. What leaks from the validation
     file does so whatever its mark or its rejected answer is.
     """
-    labels = np.array([ledger.label[index] for index in indices.tolist()], dtype=np.int8)
+    labels = np.array(ledger.label)[indices]
     marks = np.unique(labels)
     loose = {name: column for name, column in compared.items() if name != "rejected"}
     if ledger.num_validation and loose and (len(loose) < len(compared) or len(marks) > 1):
         yield _Round(loose, np.ones(len(indices), dtype=np.bool_), leaks_only=True)
     for mark in marks:
-        kept = np.array([not ledger.fate[index] for index in indices.tolist()])
+        kept = np.array(ledger.fate)[indices] == 0
         yield _Round(compared, kept & (labels == mark), leaks_only=False)
 
 
@@ -440,16 +359,6 @@ def _cut_parts(columns: Columns, row: int, kept: int) -> frozenset[str]:
         for name, column in columns.items()
         if any(column.store.is_cut(int(column.numbers[at])) for at in (row, kept))
     )
-
-
-def _side_by_side(static: StaticVectors, columns: Sequence[Column]) -> Vectors:
-    """Return a cheap vector a row: the cosine of two is the mean of the cosines of the fields."""
-    size = STATIC_SIZE
-    joined = np.empty((len(columns[0].numbers), size * len(columns)), dtype=np.float32)
-    for at, column in enumerate(columns):
-        vectors = static.of(column.store, np.arange(len(column.store))) / len(columns) ** 0.5
-        joined[:, at * size : (at + 1) * size] = vectors[column.numbers]
-    return joined
 
 
 def _chunks(rows: Iterator[Texts]) -> Iterator[list[Texts]]:

@@ -7,9 +7,10 @@ import pytest
 
 from ft_tools.data import ledger as ledger_module
 from ft_tools.data import word_pairs
-from ft_tools.data.audit import Means, find_lexical, perform
+from ft_tools.data.audit import Means, perform
 from ft_tools.data.ledger import ANSWER, PROMPT, Ledger
 from ft_tools.data.lexical import MAX_WORK, Lexical
+from ft_tools.data.near import find_lexical
 from ft_tools.data.reports import AuditRequest
 from ft_tools.workers import audit as worker
 
