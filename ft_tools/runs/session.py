@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -23,9 +24,18 @@ from pydantic import BaseModel
 
 from ft_tools.errors import DiskFull, FineTuningError, RunBusy
 from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, write_file
-from ft_tools.runs import directory, locks, ranks
+from ft_tools.runs import directory, locks, ranks, signs
 from ft_tools.runs.eta import Left, Pace
-from ft_tools.runs.records import Artifact, Best, Health, Progress, RunError, State, Why
+from ft_tools.runs.records import (
+    ENDED,
+    Artifact,
+    Best,
+    Health,
+    Progress,
+    RunError,
+    State,
+    Why,
+)
 from ft_tools.runs.start import LOCKS_VARIABLE
 from ft_tools.secrets import redact
 
@@ -57,6 +67,8 @@ class Session:
         self._status = directory.read_status(run_dir)
         self._began = time.monotonic()
         self._written = -math.inf
+        # Signs of life are written by a thread.
+        self._writing = threading.RLock()
         self._pace = Pace()
         self._last_step: tuple[int, float] | None = None
         self._not_finite: set[str] = set()
@@ -104,6 +116,14 @@ class Session:
     def heartbeat(self, stalled_after_seconds: float | None = None) -> None:
         """Say that the worker lives, and after how long a silence it is to be called stalled."""
         self._write_soon(stalled_after_seconds=stalled_after_seconds)
+
+    def works(self) -> None:
+        """Say that the worker lives, in a phase that has not said what silence is too long."""
+        # A full disk is found, and said, by the work itself.
+        with self._writing, contextlib.suppress(DiskFull):
+            status = self._status
+            if status.state not in ENDED and status.stalled_after_seconds is None:
+                self.update()
 
     def event(self, message: str, level: str = "info") -> None:
         """Append an event."""
@@ -171,10 +191,11 @@ class Session:
 
     def update(self, **fields: Any) -> None:
         """Replace fields of status.json; of several processes, the first one's."""
-        self._status = self._status.model_copy(update=fields)
-        if self.leads:
-            self._status = directory.write_status(self.run_dir, self._status)
-        self._written = time.monotonic()
+        with self._writing:
+            self._status = self._status.model_copy(update=fields)
+            if self.leads:
+                self._status = directory.write_status(self.run_dir, self._status)
+            self._written = time.monotonic()
 
     def end(self, state: State, reason: Why | None = None, error: RunError | None = None) -> None:
         """Write the run's last state."""
@@ -183,9 +204,10 @@ class Session:
 
     def _write_soon(self, **fields: Any) -> None:
         """Replace fields; the next write after half a second, or of anything else, has them."""
-        self._status = self._status.model_copy(update=fields)
-        if time.monotonic() - self._written >= WRITE_SECONDS:
-            self.update()
+        with self._writing:
+            self._status = self._status.model_copy(update=fields)
+            if time.monotonic() - self._written >= WRITE_SECONDS:
+                self.update()
 
     def _left(self, step: int, total_steps: int, now: float) -> Left | None:
         """Extrapolate from this phase's steps, without its first: that one warms up."""
@@ -211,6 +233,8 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     faulthandler.enable(2)
     session = Session(run_dir)
     signal.signal(signal.SIGTERM, lambda *_: setattr(session, "terminated", True))
+    if session.leads:
+        signs.watch(session.works)
     sys.exit(_run(session, work))
 
 

@@ -13,7 +13,7 @@ from ft_tools.training.examples import DatasetFacts, read_examples, tools_of
 from ft_tools.training.learnable import count_pairs, require_pairs
 from ft_tools.training.plan import DpoPlan
 from ft_tools.training.reports import DpoRunReport, last_value
-from ft_tools.workers import artifacts, loading, training
+from ft_tools.workers import artifacts, loading, today, training
 
 FIELDS = ("prompt", "chosen", "rejected")
 SAMPLED = 64
@@ -24,6 +24,7 @@ def work(session: Session) -> DpoRunReport:
     """Train, publish, report."""
     plan = DpoPlan.model_validate_json(session.plan_json())
     session.phase("checking")
+    today.hold(session.info.created_at)
     loading.check_inputs(plan)
     tokenizer = loading.load_tokenizer(plan)
     artifacts.write_lock(session, plan, tokenizer)

