@@ -54,7 +54,7 @@ class Semantic:
         self._shared: frozenset[int] = frozenset()
         """Hashes of the prompt lines that are set aside."""
         self._whole: dict[int, Vectors] = {}
-        """Vectors of a column's every text, by the column's id: linking prompts uses them again."""
+        """Vectors of a column's every text, by the column's id: other rounds use them again."""
         self.encoded: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         """The examples whose first field the last search gave to MiniLM, by index."""
 
@@ -72,10 +72,14 @@ class Semantic:
         if is_fast and len(indices):
             self._phase("fitting the gate")
             static = StaticVectors(self.model, list(compared.values()), request.seed)
-        num_near = sum(
-            self._remove(scanned, request, indices, one, static)
-            for one in _rounds(scanned.ledger, indices, compared)
-        )
+        num_near = 0
+        passed: dict[tuple[str, ...], tuple[Rows, Mask]] = {}
+        for one in _rounds(scanned.ledger, indices, compared):
+            names = tuple(one.columns)
+            if names not in passed:
+                passed[names] = self._candidates(one.columns, threshold, static)
+            nearest = None if static is None else torch_nearest
+            num_near += self._remove(scanned, request, indices, one, passed[names], nearest)
         if will_split(request) and not prompts.is_empty:
             self._link_prompts(scanned, request, indices, prompts, static)
         if request.benchmark_paths:
@@ -118,27 +122,35 @@ class Semantic:
             )
         return indices, parts
 
+    def _candidates(
+        self, compared: Columns, threshold: float, static: StaticVectors | None
+    ) -> tuple[Rows, Mask]:
+        """Return the rows that may be near another, and which of them near another first field."""
+        columns = list(compared.values())
+        if static is None:
+            total = len(columns[0].numbers)
+            return np.arange(total), np.ones(total, dtype=np.bool_)
+        rows, unlike, note = candidates(
+            self.model, static, columns, threshold, self._phase, self._tick
+        )
+        self._notes.append(note)
+        return rows, unlike
+
     def _remove(
         self,
         scanned: Scan,
         request: AuditRequest,
         indices: NDArray[np.int64],
         one: "_Round",
-        static: StaticVectors | None,
+        passed: tuple[Rows, Mask],
+        nearest: Nearest | None,
     ) -> int:
         """Remove the near-duplicates of a round; return how many are of training examples."""
         ledger, threshold = scanned.ledger, request.near_duplicate_threshold
         columns = list(one.columns.values())
-        rows, unlike = np.arange(len(indices)), np.ones(len(indices), dtype=np.bool_)
-        if static is not None:
-            rows, unlike, note = candidates(
-                self.model, static, columns, threshold, self._phase, self._tick
-            )
-            self._notes.append(note)
-        mine = one.rows[rows]
-        rows, unlike = rows[mine], unlike[mine]
+        mine = one.rows[passed[0]]
+        rows, unlike = passed[0][mine], passed[1][mine]
         self.encoded = indices[rows[unlike]]
-        nearest = None if static is None else torch_nearest
         twins = self._twins(columns, (rows, unlike), threshold, nearest).of
         found = {
             int(indices[row]): (int(indices[kept]), score)
@@ -203,6 +215,7 @@ class Semantic:
         else:
             # This data blurs more than the margin was measured for.
             self.model.use_float32()
+            self._whole = {}
             return self._twins(columns, candidates, threshold, nearest)
         if margin:
             self._notes.append(
@@ -216,6 +229,9 @@ class Semantic:
 
         The others get a direction of their own, near nothing but itself.
         """
+        whole = self._whole.get(id(column))
+        if whole is not None:
+            return whole[numbers]
         self._phase(f"encoding {len(wanted)} texts with MiniLM")
         if len(wanted) == len(column.store):
             self._whole[id(column)] = self.model.encode(column.store, numbers)
