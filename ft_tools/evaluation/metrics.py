@@ -256,21 +256,19 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _leaves(value: Any, place: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Any]:
-    if isinstance(value, dict) and value:
-        parts: list[tuple[str | int, Any]] = list(value.items())
-    elif isinstance(value, list) and value:
-        parts = list(enumerate(value))
-    elif not place:
-        return {}
-    elif isinstance(value, bool):
-        # True equals 1 in Python; in JSON it does not.
-        return {place: ("bool", value)}
-    else:
-        return {place: normalise(value) if isinstance(value, str) else value}
+def _leaves(value: Any) -> dict[tuple[str | int, ...], Any]:
+    """Return what is at each place of a JSON value; nothing of one that has no places."""
     found: dict[tuple[str | int, ...], Any] = {}
-    for key, below in parts:
-        found |= _leaves(below, (*place, key))
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while waiting:
+        place, value = waiting.pop()
+        parts = dict(enumerate(value)) if isinstance(value, list) else value
+        if isinstance(parts, dict) and parts:
+            waiting += [((*place, key), below) for key, below in parts.items()]
+        elif place:
+            # True equals 1 in Python; in JSON it does not.
+            plain = normalise(value) if isinstance(value, str) else value
+            found[place] = ("bool", value) if isinstance(value, bool) else plain
     return found
 
 

@@ -49,6 +49,12 @@ def test_json_counts_only_when_a_program_could_use_it(output, valid, fields):
     assert json_fields(output, WANTED) == pytest.approx(fields)
 
 
+def test_json_as_deep_as_can_be_parsed_is_compared_too():
+    deep = "[" * 950 + "1" + "]" * 950
+    assert json_fields(deep, deep) == 1.0
+    assert json_fields(deep.replace("1", "2"), deep) == 0.0
+
+
 def test_nested_json_is_compared_leaf_by_leaf():
     wanted = '{"a": {"b": [1, {"c": null}]}, "d": "x"}'
     assert json_fields('{"a": {"b": [1, {"c": null}]}, "d": "y"}', wanted) == pytest.approx(2 / 3)
