@@ -33,6 +33,7 @@ from ft_tools.runs.start import start
 AT_ONCE_BYTES = 8 * 2**20
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5
+PARAPHRASES = "; paraphrases need near_duplicates='semantic'"
 
 
 class AuditPlan(BaseModel):
@@ -165,7 +166,7 @@ def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
             "assumptions": [
                 *means.token_notes(),
                 *near.assumptions,
-                *_assumptions(benchmarks, scanned, num_alike),
+                *_assumptions(benchmarks, scanned, num_alike, near.method),
                 *summary.notes_of(task),
             ],
         }
@@ -192,7 +193,7 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
         findings=findings,
         num_findings=len(findings),
         tokens=summary.tokens_of(ledger, request.max_length, token_method),
-        trainer_survival=survival(scanned.traits),
+        trainer_survival=survival(scanned.traits, summary.unread_of(scanned)),
         size_verdict=judge_size(num_usable, task),
         reasons=reasons,
     )
@@ -224,7 +225,7 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     pairs = len(ledger.pairs)
     shape: dict[str, float] = {
         "num_first_prompts": num_prompts,
-        "num_answers": len(set(ledger.answer[ledger.num_validation :])),
+        "num_answers": len(set(ledger.answer[ledger.num_validation :]) - {0}),
         "num_removed": len(ledger) - ledger.num_validation - kept,
     }
     if pairs:
@@ -239,7 +240,7 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     return shape | scanned.pairs.shape()
 
 
-def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int) -> list[str]:
+def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int, method: str) -> list[str]:
     """Say how far leaks and benchmarks were looked for; `num_alike` begin as validation does."""
     notes = []
     if num_alike:
@@ -248,9 +249,10 @@ def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int) -> list[
             "and then go on differently; they stay"
         )
     if benchmarks.num_questions or benchmarks.num_too_short:
+        is_by_words = not method.startswith("semantic")
         notes.append(
             f"{benchmarks.num_questions} benchmark questions were looked for word by word "
-            "(13 words in a row); paraphrases need near_duplicates='semantic'"
+            f"(13 words in a row){PARAPHRASES if is_by_words else ''}"
         )
     if benchmarks.num_too_short:
         notes.append(

@@ -1,5 +1,6 @@
 """The audit as a page for people: verdict, findings, plots, and some examples, quoted."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ft_tools.data.example_cards import STYLE, TONES, anchor, example_browser
@@ -40,12 +41,20 @@ def audit_page(report: AuditReport, figures: Figures) -> str:
         "Chosen against rejected": _pairs(report, figures),
         "What trainers would do with the file as it is": _survival(report),
         "Enough examples?": _size(report),
-        "Examples": example_browser(figures.shown, {f.id: f.count for f in report.findings}),
+        "Examples": example_browser(figures.shown, _counts(report)),
         "Assumptions": "".join(map(note, report.assumptions)),
     }
     sections = [Section(heading, html) for heading, html in parts.items() if html]
     subtitle = f"{number(report.num_examples)} examples, {report.detected_format}"
     return page("Dataset audit", sections, subtitle=subtitle, style=STYLE)
+
+
+def _counts(report: AuditReport) -> "Counter[str]":
+    """Count the examples of each finding, those of the validation file too."""
+    counts: Counter[str] = Counter()
+    for finding in report.findings:
+        counts[finding.id] += finding.count
+    return counts
 
 
 def _verdict(report: AuditReport) -> str:

@@ -31,7 +31,7 @@ class Figures:
     groups: Bars
     """How many say the same -> groups."""
     scores: Bars
-    """Score of a removed near-duplicate -> examples."""
+    """Score of a removed near-duplicate of the data -> examples."""
     topics: list[Topic]
     num_drawn: int
     languages: Bars
@@ -82,13 +82,12 @@ def _duplicates(scanned: Scan) -> tuple[Bars, Bars]:
     ledger = scanned.ledger
     copies: Counter[int] = Counter()
     near: Counter[int] = Counter()
-    num_near = 0
     for index in ledger.twin:
-        kept, score = ledger.twin_of(index)
+        kept, _ = ledger.twin_of(index)
         copies[kept] += 1
-        if score < 1:
-            num_near += 1
-            near[int(score * 100) // NUM_SCORES * NUM_SCORES] += 1
+        if index >= ledger.num_validation and ledger.reason_of(index) == "near_duplicate":
+            score = ledger.twin[index][1]
+            near[min(99, int(score * 100)) // NUM_SCORES * NUM_SCORES] += 1
     sizes = Counter(count + 1 for count in copies.values())
     groups = []
     for low, high in SIZES:

@@ -131,7 +131,8 @@ def _shown(
     twin = ""
     if index in ledger.twin and ledger.fate[index] != KEPT:
         kept, score = ledger.twin_of(index)
-        twin = f"like line {ledger.lines[kept]}, which is kept (score {score:.2f})"
+        where = "validation line" if kept < ledger.num_validation else "line"
+        twin = f"like {where} {ledger.lines[kept]}, which is kept (score {score:.2f})"
     return Shown(
         line=ledger.lines[index],
         in_validation=index < ledger.num_validation,

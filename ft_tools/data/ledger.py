@@ -77,7 +77,7 @@ class Ledger:
         first = next((content_of(m) for m in asked if m["role"] == "user"), "")
         hashes = [
             hash_of(json.dumps(example.row(), sort_keys=True)),
-            hash_of(_joined(asked)) if asked else 0,
+            hash_of(_joined(asked) + _tools(example)) if asked else 0,
             hash_of(_joined(answered)),
             hash_of(_joined(example.rejected)) if example.rejected else 0,
             hash_of(first.strip()) if first else 0,
@@ -218,6 +218,11 @@ def hash_of(text: str) -> int:
 
 def _joined(messages: list[Message]) -> str:
     return "\x1e".join(f"{m['role']}\x1f{content_of(m).strip()}" for m in messages)
+
+
+def _tools(example: Example) -> str:
+    """Return what may be called: another answer is right where another tool is at hand."""
+    return json.dumps(example.tools, sort_keys=True) if example.tools else ""
 
 
 def _questions(asked: list[Message]) -> Iterator[int]:

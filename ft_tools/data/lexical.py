@@ -51,7 +51,9 @@ class Lexical:
     def mark_near(self, fields: Fields, note: Note) -> NearResult:
         """Remove near-duplicates, each pair verified exactly."""
         ledger = self._ledger
-        index = self._index(fields)
+        # A text has an answer only.
+        has_prompts = any(ledger.num_pairs_at(at, PROMPT) for at in range(ledger.num_paired))
+        index = self._index(fields if has_prompts else "response")
         num_near = 0
         for at in range(ledger.num_paired):
             if ledger.fate[at]:

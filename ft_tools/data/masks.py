@@ -68,6 +68,11 @@ def pieces_of(
         if BROKEN in text:
             # No character came of it: show the first token alone.
             end, text = at + 1, BROKEN
+        elif at:
+            # Decoders of SentencePiece take the blank from what they take for a beginning.
+            before, here = list(ids[at - 1 : at]), list(ids[at:end])
+            if decode([*before, *here]) == f"{decode(before)} {text}":
+                text = f" {text}"
         kind: Kind = "context" if labels[at] == IGNORED else "trained"
         pieces.append((text, "cut" if at >= max_length else kind))
         at = end

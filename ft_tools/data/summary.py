@@ -244,6 +244,16 @@ def judge(
     return ("ready_after_cleaning" if usable < total else "ready"), []
 
 
+def unread_of(scan: Scan) -> "Counter[str]":
+    """Count the rows of the data that are no example, by why."""
+    ledger = scan.ledger
+    return Counter(
+        ledger.reason_of(at) or ""
+        for at in range(ledger.num_validation, len(ledger))
+        if scan.format_names[scan.format_of[at]] in NO_EXAMPLE
+    )
+
+
 def removed_by(ledger: Ledger) -> dict[str, int]:
     """Count the rows that are left out by their reason, the most frequent first."""
     reasons = Counter(ledger.reason_of(at) for at in range(ledger.num_validation, len(ledger)))
@@ -264,7 +274,8 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     """Say which calls make sense now."""
     steps = []
     arguments: dict[str, Any]
-    again = request.model_dump(exclude_defaults=True, mode="json")
+    # An id of its own would name the run that is done.
+    again = request.model_dump(exclude_defaults=True, exclude={"request_id"}, mode="json")
     first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
     if first and report.verdict == "not_ready":
         where = request.validation_path if first.in_validation else request.path

@@ -16,6 +16,8 @@ from ft_tools.data.turns import ROLES
 FOLDED = "*"
 """Behind a role that is known but for its case or blanks."""
 STOPPED = "stopped_by_the_other_rows"
+# Rows that end `datasets.load_dataset`, with which all of them read files. Seen with datasets 5.2.
+ENDS_LOADING = frozenset({"unreadable_line", "not_utf8", "invalid_unicode"})
 KNOWN_KEYS = {"role", "content", "from", "value"}
 
 
@@ -83,22 +85,28 @@ def _spelling(role: str) -> str:
     return folded + FOLDED if folded in ROLES else "other"
 
 
-def survival(counts: "Counter[Traits]") -> list[Survival]:
-    """Return what each trainer makes of the examples.
+def survival(counts: "Counter[Traits]", unread: Mapping[str, int]) -> list[Survival]:
+    """Return what each trainer makes of the rows.
 
     Where one row stops a trainer, it trains on none, and the sound rows are counted as stopped.
+
+    Args:
+        counts: The examples.
+        unread: Rows that are none, by finding.
     """
     reports = []
     for trainer, (source, rule, stops) in TRAINERS.items():
-        lost: Counter[str] = Counter()
+        lost: Counter[str] = Counter(unread)
         trained = 0
         for traits, count in counts.items():
-            why = "broken_structure" if traits.broken else rule(traits)
+            why = rule(traits)
+            if traits.broken and why not in stops:
+                why = "broken_structure"
             if why:
                 lost[why] += count
             else:
                 trained += count
-        if trained and stops & lost.keys():
+        if trained and (stops | ENDS_LOADING) & lost.keys():
             lost[STOPPED], trained = trained, 0
         reports.append(
             Survival(trainer=trainer, trained=trained, not_trained=dict(lost), source=source)

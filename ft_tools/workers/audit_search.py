@@ -321,7 +321,8 @@ class Semantic:
         kept = [index for index in indices[rows].tolist() if not scanned.ledger.fate[index]]
         for index in kept:
             scanned.note("benchmark_semantic", index)
-            scanned.ledger.remove(index, "benchmark_semantic")
+            if index >= scanned.ledger.num_validation:
+                scanned.ledger.remove(index, "benchmark_semantic")
         self._notes.append(
             f"{len(kept)} examples are within cosine {BENCHMARK_COSINE} of one of "
             f"{len(numbers)} benchmark questions"

@@ -272,6 +272,25 @@ def test_a_near_copy_of_a_validation_pair_leaks_whatever_its_rejected_answer_or_
     assert lines_of(report, "validation_leak") == [1]
 
 
+def test_another_answer_with_other_tools_is_no_conflict(audit):
+    def asked(tool, answer):
+        tools = [{"type": "function", "function": {"name": tool, "parameters": {}}}]
+        return chat(ASKED, answer) | {"tools": tools}
+
+    rows = [asked("get_weather", GOOD), asked("send_mail", BAD), *chats(12)]
+    assert lines_of(audit(rows), "conflicting_targets") == []
+    rows.append(asked("send_mail", WORSE))
+    assert lines_of(audit(rows), "conflicting_targets") == [2, 15]
+
+
+@pytest.mark.parametrize("fields", ["prompt", "response", "prompt_and_response"])
+def test_plain_texts_are_compared_whole_whatever_is_compared_of_others(audit, fields):
+    numbers = random.Random(3)
+    rows = [{"text": text(numbers, 40)} for _ in range(12)]
+    rows.append({"text": f"{rows[0]['text']} ja"})
+    assert lines_of(audit(rows, deduplicate_on=fields), "near_duplicate") == [13]
+
+
 # Leaks
 
 

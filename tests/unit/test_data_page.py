@@ -1,6 +1,7 @@
 """The audit's page: what it shows, how much of it, and that data is only ever text in it."""
 
 import json
+import random
 import re
 
 from ft_tools.data import gallery
@@ -84,6 +85,44 @@ def test_tokens_that_only_together_make_a_character_stay_together():
         ("!", "trained"),
         ("\ufffd", "cut"),
     )
+
+
+def test_a_blank_that_a_decoder_takes_from_a_single_token_is_shown():
+    """SentencePiece's decoders, as Llama 2 and Mistral have them, take it from what comes first."""
+    words = {1: "<s>", 2: "\u2581Paris", 3: "\u2581", 4: "is", 5: "\u2581\u2581", 6: "it"}
+
+    def decode(ids):
+        text = "".join(words[i] for i in ids).replace("\u2581", " ")
+        return text[1:] if text.startswith(" ") else text
+
+    said = [text for text, _ in pieces_of(decode, [1, 2, 3, 4, 5, 6], [IGNORED] * 6, 99)]
+    assert said == ["<s>", " Paris", " ", "is", "  ", "it"]
+
+
+def test_the_page_counts_and_names_what_is_in_the_validation_file(workspace):
+    """A copy of its line 2 goes; line 2 of the data is another one."""
+    (workspace / "v.jsonl").write_text(
+        "".join(json.dumps(row(at, "Yes.")) + "\n" for at in (98, 99))
+    )
+    rows = [row(at, "No.") for at in range(20)] + [row(99, "Yes.")]
+    _, html = audited(workspace, rows, validation_path="v.jsonl")
+    assert "Left out: validation leak, like validation line 2, which is kept" in html
+    (shown, total), *_ = re.findall(r"short_answer \((\d+) of (\d+)\)", html)
+    assert 2 <= int(shown) <= int(total) == 23
+
+
+def test_the_scores_of_near_duplicates_are_as_many_as_near_duplicates(workspace):
+    numbers = random.Random(0)
+    prompts = [" ".join(f"w{numbers.randrange(500)}" for _ in range(20)) for _ in range(30)]
+    rows = [{"prompt": prompt, "completion": f"Yes, {prompt}"} for prompt in prompts]
+    # The same words, all but the same words, and one that is near the validation file.
+    rows += [{"prompt": prompts[0].upper(), "completion": f"Yes, {prompts[0]}"}]
+    rows += [{"prompt": f"{prompts[1]} too", "completion": f"Yes, {prompts[1]}"}]
+    leak = {"prompt": f"{prompts[2]} too", "completion": f"Yes, {prompts[2]}"}
+    (workspace / "v.jsonl").write_text(json.dumps(leak) + "\n")
+    report, html = audited(workspace, rows, validation_path="v.jsonl")
+    assert report.duplicates.num_near == 2
+    assert "<title>How alike near-duplicates are</title><desc>0.95 to 1.00: 2</desc>" in html
 
 
 def test_a_refusal_to_remove_so_much_says_which_reason_takes_how_many(workspace):

@@ -35,3 +35,13 @@ def test_the_answer_yes_is_a_call_that_writes(workspace):
     report = audit_dataset(AuditRequest(**step.arguments))
     assert report.outputs.num_removed == 40
     assert (workspace / "out" / "train.jsonl").exists()
+
+
+def test_the_next_call_is_a_call_of_its_own_and_not_the_one_that_was_made(workspace):
+    """A request id names one call; with another question it would be refused."""
+    for num_copies in (2, 40):
+        write(workspace / "data.jsonl", 20, num_copies)
+        request = AuditRequest(path="data.jsonl", near_duplicates="off", request_id="mine")
+        step = next(s for s in audit_dataset(request).next_steps if s.tool == "audit_dataset")
+        assert step.arguments["near_duplicates"] == "off"
+        assert "request_id" not in step.arguments

@@ -1,0 +1,48 @@
+"""trainer_survival: every row is accounted for, and one row that stops a trainer stops it."""
+
+import json
+
+import pytest
+
+from ft_tools.data.audit import perform
+from ft_tools.data.reports import AuditRequest
+
+
+def turns(number, asks="human"):
+    said = [(asks, f"Where is parcel {number}?"), ("gpt", f"Parcel {number} is at the depot.")]
+    return json.dumps({"conversations": [{"from": name, "value": text} for name, text in said]})
+
+
+@pytest.fixture
+def survived(workspace):
+    def run(*lines):
+        (workspace / "d.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
+        for one in report.trainer_survival:
+            assert one.trained + sum(one.not_trained.values()) == report.num_examples == len(lines)
+        return {s.trainer.split()[0]: (s.trained, s.not_trained) for s in report.trainer_survival}
+
+    return run
+
+
+def test_a_line_that_ends_the_loading_of_the_file_stops_every_trainer(survived):
+    """`datasets.load_dataset`, with which all of them read, raises DatasetGenerationError."""
+    for trained, lost in survived(*map(turns, range(12)), '{"conversations": [').values():
+        assert trained == 0
+        assert lost["unreadable_line"] == 1
+    assert survived(*map(turns, range(12)), '{"conversations": [')["Axolotl"][1] == {
+        "unreadable_line": 1,
+        "stopped_by_the_other_rows": 12,
+    }
+
+
+def test_a_row_that_is_no_example_is_counted_as_not_trained(survived):
+    found = survived(*map(turns, range(12)), '{"id": 7}')
+    assert found["Axolotl"] == (12, {"unknown_format": 1})
+
+
+@pytest.mark.parametrize("role", ["function_call", "narrator"])
+def test_a_role_that_unsloth_does_not_know_stops_it(survived, role):
+    found = survived(*map(turns, range(12)), turns(12, asks=role))
+    assert found["Unsloth"] == (0, {"role_names_not_mapped": 1, "stopped_by_the_other_rows": 12})
+    assert found["Axolotl"][0] == 12
