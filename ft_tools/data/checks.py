@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 from ft_tools.data.example import Example, Message, content_of
+from ft_tools.data.loss import is_trained
 
 PLACEHOLDER = re.compile(r"\{\{\s*+[A-Za-z_][A-Za-z0-9_ .-]{0,40}+\s*+\}\}")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
@@ -159,7 +160,7 @@ def _turn_order(example: Example) -> list[str]:
 def _answers(messages: list[Message]) -> list[str]:
     found: list[str] = []
     answers = [m for m in messages if m["role"] == "assistant"]
-    if not answers:
+    if not any(map(is_trained, answers)):
         return ["missing_assistant"]
     asked = [m for m in messages if m["role"] == "user"]
     if asked and not str(asked[0]["content"]).strip():

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, Any]
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""What an answer was thought out with, as the templates of reasoning models name it."""
 
 
 @dataclass(slots=True)
@@ -91,3 +93,8 @@ def content_of(message: Message) -> str:
     text = str(message.get("content") or "")
     calls = message.get("tool_calls")
     return f"{text}{json.dumps(calls, ensure_ascii=False, sort_keys=True)}" if calls else text
+
+
+def thoughts_of(message: Message) -> str:
+    """Return what a turn thinks before it says something; empty if that is not told apart."""
+    return "\n".join(str(message[name]) for name in THOUGHTS if name in message)

@@ -14,6 +14,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 TRL_FORMATS = "https://huggingface.co/docs/trl/dataset_formats"
 OPENAI_FORMAT = "https://cookbook.openai.com/examples/chat_finetuning_data_prep"
+OPENAI_WEIGHTS = "https://platform.openai.com/docs/api-reference/fine-tuning/chat-input"
 LLAMA_FACTORY = "https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md"
 FACTS = "facts/thresholds.toml#audit"
 
@@ -55,6 +56,12 @@ RULES: dict[str, Rule] = {
         "a long text of these rows is in no example: give its column one of our names if the task "
         "needs it; else nothing to do",
     ),
+    "unread_label": Rule(
+        "warning",
+        False,
+        "the label of these rows is not read: for classes give columns={prompt: TEXT, completion: "
+        "LABEL} with their names; for good and bad answers (0, 1) name `label` in columns too",
+    ),
     "other_task": Rule(
         "error", True, "keep conversations, plain texts and preference pairs in separate files"
     ),
@@ -66,9 +73,28 @@ RULES: dict[str, Rule] = {
         "error", True, "alternate user and assistant, system first, user before assistant"
     ),
     "empty_turn": Rule("error", True, "fill or delete the empty turn"),
-    "missing_assistant": Rule("error", True, "add the assistant's answer", OPENAI_FORMAT),
+    "missing_assistant": Rule(
+        "error",
+        True,
+        "add an answer that is trained, or name its column in `columns`",
+        OPENAI_FORMAT,
+    ),
     "ends_with_user": Rule(
         "warning", False, "the cleaned files leave out the turns behind the last answer"
+    ),
+    "untrained_answer": Rule(
+        "warning",
+        False,
+        "train on the cleaned file: answers marked weight 0 or train false are not in its loss; "
+        "launched as they are, these rows train them",
+        OPENAI_WEIGHTS,
+    ),
+    "untrained_lost": Rule(
+        "error",
+        False,
+        "answers that are not to be trained (weight 0, train false, in a prompt of turns) would "
+        "be: give these rows a file of their own, each cut behind its last trained answer",
+        OPENAI_WEIGHTS,
     ),
     "multimodal": Rule("error", True, "images and audio need another trainer; keep text parts"),
     "control_characters": Rule("warning", False, "strip control characters at their origin"),

@@ -9,29 +9,50 @@ Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/READ
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ft_tools.data.example import Example, Message, content_of
+from ft_tools.data.example import Example, Message, content_of, thoughts_of
+from ft_tools.data.loss import is_trained, without_mark
 from ft_tools.data.turns import (
+    UNTRAINED,
     add_turns,
     answered_with,
+    as_told,
+    as_transcript,
     as_turns,
     ask,
+    called,
+    calls_in,
     cell,
+    first_of,
     is_answered,
     is_conversation,
+    is_said,
     is_turns,
     objects,
     with_system,
 )
 
 LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
-PROMPTS = ("prompt", "question", "query", "user_prompt", "instruction", "input", "context")
+PROMPTS = (
+    "prompt",
+    "question",
+    "query",
+    "user_prompt",
+    "instruction",
+    "input",
+    "inputs",
+    "context",
+)
 ABOUT = ("input", "context")
 """What a prompt may be about, if it is not the prompt itself."""
-ANSWERS = ("completion", "response", "answer", "output", "target", "solution", "assistant")
+ANSWERS = (
+    "completion", "response", "answer", "output", "target", "targets", "solution", "assistant"
+)  # fmt: skip
 ALPACA_ANSWERS = ("output", "response", "answer", "completion")
 # A text beside what is read: longer than labels, ids and titles, and no mere part of a row. Ours.
 UNREAD_CHARS = 100
 UNREAD_FRACTION = 0.25
+MARKS = (0, 1, "0", "1")
+"""What may mark an answer besides true and false; it may be a class or a flag as well."""
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 PREFERENCES = {
     "preference_explicit",
@@ -56,8 +77,9 @@ def detect(row: Any) -> str:
     if listed:
         if isinstance(_label(row), bool):
             return "kto"
-        return "sharegpt" if _spells_from(as_turns(row[listed])) else "openai_messages"
-    answer = next((name for name in ANSWERS if name in keys), None)
+        own = _told(row, listed) is not row[listed] or _spells_from(as_turns(row[listed]))
+        return "sharegpt" if own else "openai_messages"
+    answer = _answer_name(row)
     prompt = next((name for name in PROMPTS if name in keys and name != answer), None)
     if prompt and answer and isinstance(_label(row), bool):
         return "kto"
@@ -76,15 +98,19 @@ def normalise(line: int, row: Any, columns: Mapping[str, str] | None = None) -> 
         row = {"messages": row}
     if columns and isinstance(row, Mapping):
         row = {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
+        if row.get("label") in MARKS:
+            row["label"] = bool(int(row["label"]))
     name, row = _without_nulls(row)
     example = Example(line, name, _TASKS.get(name, "sft"))
     if name == "unknown":
         example.problems.append("unknown_format")
         return example
     _BUILDERS[name](example, row)
-    example.tools = example.tools or objects(example, row.get("tools")) or None
+    example.tools = example.tools or _tools(example, row) or None
     if _has_unread(example, row):
         example.problems.append("unread_column")
+    if _has_unread_label(example, row):
+        example.problems.append("unread_label")
     return example
 
 
@@ -92,7 +118,7 @@ def is_as_trained(example: Example, row: Any) -> bool:
     """Tell whether launch_sft or launch_dpo reads a row of JSON lines just as its example says."""
     if example.task == "kto" or not isinstance(row, Mapping) or None in row.values():
         return False
-    if example.task == "sft" and not is_answered(example.messages) and example.text is None:
+    if example.task == "sft" and example.text is None and not _is_trained_alike(example, row):
         return False
     if all(row.get(name) == value for name, value in example.row().items()):
         return True
@@ -102,10 +128,18 @@ def is_as_trained(example: Example, row: Any) -> bool:
     if example.tools:
         return False
     if all(isinstance(value, list) for value in values):
-        return said == [turn for turns in values for turn in turns]
+        read = [turn for turns in values for turn in turns]
+        return list(map(without_mark, said)) == list(map(without_mark, read))
     roles = ("user", "assistant", "assistant")
     texts = zip(roles, values, strict=False)
     return said == [{"role": role, "content": text} for role, text in texts]
+
+
+def _is_trained_alike(example: Example, row: Mapping[str, Any]) -> bool:
+    """Tell whether all that launch_sft would train of a row is to be trained."""
+    turns = row.get("completion") if example.format == "prompt_completion" else example.messages
+    marked = [turn for turn in turns if not is_trained(turn)] if isinstance(turns, list) else []
+    return is_answered(example.messages) and all(turn.get("role") != "assistant" for turn in marked)
 
 
 def _without_nulls(row: Any) -> tuple[str, Any]:
@@ -126,12 +160,15 @@ def _has_unread(example: Example, row: Mapping[str, Any]) -> bool:
     long = [
         text
         for name, text in row.items()
-        if isinstance(text, str) and len(text) >= UNREAD_CHARS and name not in sides
+        if isinstance(text, str)
+        and len(text) >= UNREAD_CHARS
+        and name not in sides
+        and as_transcript(text) is text
     ]
     if not long:
         return False
     turns = [*example.messages, *example.chosen, *example.rejected]
-    read = [*(str(turn["content"]) for turn in turns), example.text or ""]
+    read = [*(str(turn["content"]) for turn in turns), *map(thoughts_of, turns), example.text or ""]
     longest = max(read, key=len)
     return any(
         len(text) >= UNREAD_FRACTION * len(longest)
@@ -140,6 +177,22 @@ def _has_unread(example: Example, row: Mapping[str, Any]) -> bool:
         and not any(text in other for other in read)
         for text in long
     )
+
+
+def _has_unread_label(example: Example, row: Mapping[str, Any]) -> bool:
+    """Tell whether a row has a class of its text, or a mark of its answer, that is not read."""
+    label = first_of(row, "label", "labels", "kto_tag")
+    if example.text is not None:
+        return isinstance(label, str | int)
+    is_answer = example.format in {"prompt_completion", "alpaca"}
+    return is_answer and not isinstance(label, bool) and label in MARKS
+
+
+def _tools(example: Example, row: Mapping[str, Any]) -> list[Any]:
+    """Return the tools of a row, as OpenAI spells them today or did before."""
+    if row.get("tools") is not None:
+        return objects(example, row["tools"])
+    return [{"type": "function", "function": one} for one in objects(example, row.get("functions"))]
 
 
 def _is_prose(text: str) -> bool:
@@ -169,12 +222,33 @@ def _label(row: Mapping[str, Any]) -> Any:
     return label
 
 
+def _answer_name(row: Mapping[str, Any]) -> str | None:
+    """Name the column of the answer; `answers` is one only where it holds calls, as in xLAM."""
+    name = next((name for name in ANSWERS if name in row), None)
+    return name or ("answers" if calls_in(row.get("answers")) else None)
+
+
+def _told(row: Mapping[str, Any], name: str) -> Any:
+    """Return the turns of a column; `turns` is the questions alone in MT-Bench."""
+    return row[name] if name == "turns" else as_told(row[name])
+
+
 def _list_name(row: Mapping[str, Any]) -> str:
     return next(name for name in LISTS if is_turns(row.get(name)))
 
 
 def _chat(example: Example, row: Mapping[str, Any]) -> None:
-    example.messages = with_system(row, add_turns(example, row[_list_name(row)]))
+    example.messages = with_system(row, _turns(example, row))
+
+
+def _turns(example: Example, row: Mapping[str, Any]) -> list[Message]:
+    name = _list_name(row)
+    told = _told(row, name)
+    turns = add_turns(example, told)
+    if told is not row[name]:
+        # Nobody is named in the file, so no trainer knows who speaks.
+        example.roles, example.turn_keys = frozenset({""}), ()
+    return turns
 
 
 def _question(example: Example, row: Mapping[str, Any], *names: str) -> str:
@@ -204,9 +278,11 @@ def _alpaca(example: Example, row: Mapping[str, Any]) -> None:
 
 
 def _prompt_and_completion(example: Example, row: Mapping[str, Any]) -> tuple[list[Message], Any]:
-    answer = next((name for name in ANSWERS if name in row), "")
+    answer = _answer_name(row) or ""
     asked = _asked(example, row, *(name for name in PROMPTS if name != answer))
-    if is_turns(row.get(answer)):
+    if answer == "answers":
+        return asked, [called(calls_in(row[answer]))]
+    if is_said(row.get(answer)):
         return asked, add_turns(example, row[answer])
     return asked, answered_with(cell(example, row, answer))
 
@@ -214,13 +290,21 @@ def _prompt_and_completion(example: Example, row: Mapping[str, Any]) -> tuple[li
 def _asked(example: Example, row: Mapping[str, Any], *names: str) -> list[Message]:
     """Return the turns before the answer: a prompt of turns, or the texts that ask."""
     prompt = next(name for name in names if name in row)
-    if is_turns(row[prompt]):
+    if is_said(row[prompt]):
         return with_system(row, add_turns(example, row[prompt]))
+    told = as_transcript(row[prompt])
+    if told is not row[prompt]:
+        turns = add_turns(example, told)
+        # It ends with who is to speak next.
+        return with_system(row, turns if turns[-1]["content"] else turns[:-1])
     return ask(example, row, _question(example, row, prompt))
 
 
 def _prompt_completion(example: Example, row: Mapping[str, Any]) -> None:
     asked, answered = _prompt_and_completion(example, row)
+    if not row.get("history"):
+        # Of a prompt of turns none is trained; LLaMA-Factory trains its history.
+        asked = [turn | UNTRAINED if turn["role"] == "assistant" else turn for turn in asked]
     example.messages = asked + answered
 
 
@@ -237,7 +321,7 @@ def _plain_text(example: Example, row: Mapping[str, Any]) -> None:
 def _kto(example: Example, row: Mapping[str, Any]) -> None:
     example.label = _label(row)
     if any(is_turns(row.get(name)) for name in LISTS):
-        turns = with_system(row, add_turns(example, row[_list_name(row)]))
+        turns = with_system(row, _turns(example, row))
         example.messages, example.chosen = turns[:-1], turns[-1:]
     else:
         example.messages, example.chosen = _prompt_and_completion(example, row)
@@ -246,7 +330,7 @@ def _kto(example: Example, row: Mapping[str, Any]) -> None:
 def _side(example: Example, value: Any) -> list[Message]:
     return (
         answered_with(value)
-        if isinstance(value, str) and not is_turns(value)
+        if isinstance(value, str) and not is_said(value)
         else add_turns(example, value)
     )
 
@@ -298,7 +382,10 @@ def _explicit(example: Example, row: Mapping[str, Any]) -> None:
 def _implicit(example: Example, row: Mapping[str, Any]) -> None:
     example.problems.append("implicit_prompt")
     sides = row["chosen"], row["rejected"]
-    if all(isinstance(side, str) and not is_turns(side) for side in sides):
+    told = dict(zip(("chosen", "rejected"), map(as_transcript, sides), strict=True))
+    if all(isinstance(side, list) for side in told.values()):
+        _pair(example, told, ("chosen", "rejected"))
+    elif all(isinstance(side, str) and not is_said(side) for side in sides):
         _implicit_strings(example, *sides)
     else:
         _pair(example, row, ("chosen", "rejected"))

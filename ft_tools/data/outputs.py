@@ -9,9 +9,9 @@ from typing import IO, Any
 from ft_tools.data import privacy
 from ft_tools.data.example import Example
 from ft_tools.data.formats import normalise
+from ft_tools.data.loss import as_prompt, up_to_the_answer
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import TICK_ROWS, Scan, Tick, rows_of
-from ft_tools.data.turns import up_to_the_answer
 from ft_tools.errors import BadData
 from ft_tools.publish import new_folder, require_space
 
@@ -80,7 +80,9 @@ def _write(
         example.messages = up_to_the_answer(example.messages)
     if request.personal_data == "mask":
         mask_example(example)
-    _put(files[VALIDATION if to_validation else TRAIN], example.row())
+    is_chat = example.task == "sft" and example.text is None
+    cleaned = as_prompt(example) if is_chat and scan.as_prompts else example.row()
+    _put(files[VALIDATION if to_validation else TRAIN], cleaned)
 
 
 def _removed(scan: Scan, index: int, value: Any, reason: str) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ft_tools.data import checks, privacy
 from ft_tools.data.contamination import Benchmarks
-from ft_tools.data.example import Example, Message, content_of
+from ft_tools.data.example import Example, Message, content_of, thoughts_of
 from ft_tools.data.findings import RULES
 from ft_tools.data.formats import is_as_trained, normalise
 from ft_tools.data.json_stream import Row
 from ft_tools.data.languages import UNKNOWN, script_of
 from ft_tools.data.ledger import Ledger
 from ft_tools.data.lengths import TOKENS_PER_TURN, estimate_tokens
+from ft_tools.data.loss import ONE, loss_of, settle
 from ft_tools.data.masks import Measured
 from ft_tools.data.preferences import PairStatistics
 from ft_tools.data.reports import AuditRequest
@@ -59,6 +60,10 @@ class Scan:
     variety: Variety = field(default_factory=Variety)
     trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
     """Per index, tokens in the loss; 0 where they were not counted."""
+    loss: "array[int]" = field(default_factory=lambda: array("B"))
+    """Per index, which of its answers are trained."""
+    as_prompts: bool = False
+    """Whether the cleaned files have prompts and completions, to keep answers out of the loss."""
     num_as_trained: int = 0
     """Rows that the launch tools read as they are."""
     files: "list[tuple[Source, int]]" = field(default_factory=list)
@@ -109,6 +114,7 @@ def scan(
                 tick(len(result.ledger))
         if is_validation:
             result.ledger.num_validation = len(result.ledger)
+    settle(result)
     return result
 
 
@@ -151,7 +157,8 @@ def _take(
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
     found += checks.contents(example)
     found += _privacy(result, example)
-    found += benchmarks.matches(prompt if example.text is None else answer)
+    questions = [content_of(turn) for turn in asked if turn["role"] == "user"]
+    found += benchmarks.matches(prompt if example.text is None else answer, questions)
     # What is broken anyway is not put to a template, which would only refuse it.
     tokens = lengths_of(example) if broken else measure(example)
     found += tokens.findings
@@ -167,6 +174,7 @@ def _take(
     keep = _kept_anyway(request)
     _finish(result, index, example.format, script, found, keep=keep, language=language)
     result.trained_tokens[index] = tokens.trained or 0
+    result.loss[index] = loss_of(example)
     result.num_as_trained += is_as_trained(example, row.value)
     if result.in_validation:
         return
@@ -192,8 +200,9 @@ def _parts(example: Example) -> list[str]:
 
 
 def said(messages: list[Message]) -> str:
-    """Return what turns say, without the system's: it is shared and would make all alike."""
-    return "\n".join(content_of(m) for m in messages if m["role"] != "system")
+    """Return what turns say and think, but the system's: it is shared and would make all alike."""
+    turns = [m for m in messages if m["role"] != "system"]
+    return "\n".join([*map(content_of, turns), *filter(None, map(thoughts_of, turns))])
 
 
 def lengths_of(example: Example) -> Measured:
@@ -207,7 +216,10 @@ def lengths_of(example: Example) -> Measured:
 
 
 def _estimate(messages: list[Message]) -> int:
-    return sum(estimate_tokens(content_of(m)) + TOKENS_PER_TURN for m in messages)
+    return sum(
+        estimate_tokens(content_of(m)) + estimate_tokens(thoughts_of(m)) + TOKENS_PER_TURN
+        for m in messages
+    )
 
 
 def _kept_anyway(request: AuditRequest) -> set[str]:
@@ -227,6 +239,7 @@ def _finish(
         result.formats[format_name] += 1
         result.scripts[script] += 1
     result.trained_tokens.append(0)
+    result.loss.append(ONE)
     result.format_of.append(_number(result.format_names, format_name))
     result.script_of.append(_number(result.script_names, script))
     result.language_of.append(_number(result.language_names, language))

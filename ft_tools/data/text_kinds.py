@@ -1,6 +1,7 @@
 """Tell from the first bytes of a file whether it is text, and which kind of rows it holds."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from ft_tools.errors import BadData
 
 LINES = {".jsonl", ".ndjson"}
 WRAPPERS = (b"data", b"examples", b"rows", b"train", b"instances", b"items")
+KEY = re.compile(rb'"(?P<name>[^"\\]{1,100})"\s*:\s*')
+ROWS = re.compile(rb"\[\s*[{\[]")
 
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [
@@ -93,12 +96,32 @@ def _is_of_lines(start: bytes, first: Any, suffix: str) -> bool:
 
 
 def _wrapped_array(start: bytes) -> bytes:
-    """Return the text from the `[` of an array that is the first value of an object; else empty."""
-    inside = start[1:].lstrip()
-    for name in WRAPPERS:
-        key = b'"' + name + b'"'
-        after = inside.removeprefix(key).lstrip()
-        if inside.startswith(key) and after.startswith(b":"):
-            array = after[1:].lstrip()
-            return array if array.startswith(b"[") else b""
+    """Return the text from the `[` of an array of rows in an object; else empty.
+
+    What stands before it says something about the file, such as its version, and is no list.
+    """
+    left = start[1:].lstrip()
+    is_first = True
+    while found := KEY.match(left):
+        value = left[found.end() :]
+        if found["name"] in WRAPPERS and (is_first or ROWS.match(value)):
+            return value if value.startswith(b"[") else b""
+        length = _length_beside(value)
+        left = value[length:].lstrip()
+        if not length or not left.startswith(b","):
+            return b""
+        left, is_first = left[1:].lstrip(), False
     return b""
+
+
+def _length_beside(text: bytes) -> int:
+    """Return how long the JSON value is that a text begins with; 0 if it may hold rows, or is cut.
+
+    Any byte is a character of Latin-1, so a head that is cut in the middle of one can be read.
+    """
+    try:
+        value, length = json.JSONDecoder().raw_decode(text.decode("latin-1"))
+    except (ValueError, RecursionError):
+        return 0
+    holds_rows = isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
+    return 0 if holds_rows else length

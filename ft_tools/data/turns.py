@@ -1,14 +1,17 @@
 """Read turns of either spelling, and cells of text, into an example's messages."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from ft_tools.data.example import Example, Message
+from ft_tools.data.example import THOUGHTS, Example, Message
 from ft_tools.data.json_stream import parse
 
 SPEAKER = ("role", "from")
 SAID = ("content", "value", "text")
+UNTRAINED = {"weight": 0}
+"""What an answer carries that a row asks not to train, as OpenAI marks it."""
 SYSTEMS = ("system", "system_prompt")
 ROLES = {
     "system": "system",
@@ -38,10 +41,22 @@ ROLES = {
     "ipython": "tool",
 }
 
+ROLE_OF = ("user", "assistant")
+TRANSCRIPT_STARTS = "\n\nHuman:"
+SPOKE = re.compile(r"\n\n(Human|Assistant):")
+
 
 def is_turns(value: Any) -> bool:
     """Tell whether a value is a list of turns, or JSON of one."""
     return isinstance(as_turns(value), list)
+
+
+def is_said(value: Any) -> bool:
+    """Tell whether what asks or answers is turns: a list, or JSON in which each names its speaker.
+
+    Other JSON is a text: what a model that extracts is to answer.
+    """
+    return isinstance(value, list) or (isinstance(value, str) and is_conversation(as_turns(value)))
 
 
 def is_conversation(value: Any) -> bool:
@@ -52,7 +67,7 @@ def is_conversation(value: Any) -> bool:
         and all(
             isinstance(turn, Mapping)
             and _role(turn) is not None
-            and any(name in turn for name in (*SAID, "tool_calls"))
+            and any(name in turn for name in (*SAID, "tool_calls", "function_call"))
             for turn in value
         )
     )
@@ -72,6 +87,50 @@ def is_answered(turns: Any) -> bool:
 def as_turns(value: Any) -> Any:
     """Parse turns that are JSON in a string, as CSV has them; else leave them."""
     return _parsed_list(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+
+
+def as_told(value: Any) -> Any:
+    """Give turns that are told without roles theirs; else leave the value.
+
+    LIMA has texts, by turns of the user and the assistant; Capybara objects of an input and output.
+
+    >>> as_told(["Hi", "Hello"]) == as_told([{"input": "Hi", "output": "Hello"}])
+    True
+    """
+    turns = as_turns(value)
+    if not isinstance(turns, list):
+        return value
+    if all(map(_is_exchange, turns)):
+        turns = [turn[name] for turn in turns for name in ("input", "output")]
+    if len(turns) < 2 or not all(isinstance(turn, str) for turn in turns):
+        return value
+    return [{"role": ROLE_OF[at % 2], "content": text} for at, text in enumerate(turns)]
+
+
+def as_transcript(value: Any) -> Any:
+    r"""Give a transcript of Anthropic's spelling its turns; else leave the value.
+
+    >>> [turn["content"] for turn in as_transcript("\n\nHuman: Hi\n\nAssistant: Hello")]
+    ['Hi', 'Hello']
+    >>> as_transcript("Human: Hi")
+    'Human: Hi'
+    """
+    if not isinstance(value, str) or not value.startswith(TRANSCRIPT_STARTS):
+        return value
+    _, *parts = SPOKE.split(value)
+    return [
+        {"role": ROLES[who.lower()], "content": text.strip()}
+        for who, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _is_exchange(turn: Any) -> bool:
+    return (
+        isinstance(turn, Mapping)
+        and first_of(turn, *SPEAKER) is None
+        and isinstance(turn.get("input"), str)
+        and isinstance(turn.get("output"), str)
+    )
 
 
 def first_of(row: Mapping[str, Any], *names: str) -> Any:
@@ -139,12 +198,25 @@ def _message(example: Example, turn: Mapping[str, Any]) -> Message:
     if known == "function_call":
         return {"role": "assistant", "content": "", "tool_calls": _calls(example, text)}
     message: Message = {"role": known or "user", "content": text}
-    if known == "assistant" and turn.get("tool_calls"):
-        message["tool_calls"] = objects(example, turn["tool_calls"])
+    if known == "assistant":
+        message |= _beside_the_text(example, turn)
     for name in ("name", "tool_call_id"):
         if isinstance(turn.get(name), str):
             message[name] = turn[name]
     return message
+
+
+def _beside_the_text(example: Example, turn: Mapping[str, Any]) -> Message:
+    """Return an answer's calls, today's or the one of before, and its thoughts."""
+    found: Message = {}
+    if turn.get("weight") == 0 or turn.get("train") is False or turn.get("training") is False:
+        found |= UNTRAINED
+    if turn.get("tool_calls"):
+        found["tool_calls"] = objects(example, turn["tool_calls"])
+    elif isinstance(turn.get("function_call"), Mapping):
+        found["tool_calls"] = [{"type": "function", "function": turn["function_call"]}]
+    thoughts = {name: turn[name] for name in THOUGHTS if isinstance(turn.get(name), str)}
+    return found | {name: text for name, text in thoughts.items() if text.strip()}
 
 
 def objects(example: Example, value: Any) -> list[Any]:
@@ -178,8 +250,16 @@ def _calls(example: Example, text: str) -> list[Message]:
     """Turn the text of a function_call turn into OpenAI's tool calls, if it is JSON."""
     parsed = None if _parsed(text) is None else _strict(example, text)
     calls: list[Any] = parsed if isinstance(parsed, list) else [parsed]
-    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+    if not all(map(_is_call, calls)):
         return [{"type": "function", "function": {"name": "", "arguments": text}}]
+    return _openai_calls(calls)
+
+
+def _is_call(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str)
+
+
+def _openai_calls(calls: list[Any]) -> list[Message]:
     return [
         {
             "type": "function",
@@ -187,6 +267,18 @@ def _calls(example: Example, text: str) -> list[Message]:
         }
         for call in calls
     ]
+
+
+def calls_in(value: Any) -> list[Any]:
+    """Return calls that an answer is made of, a list or JSON of one; empty if it is none."""
+    calls = as_turns(value)
+    is_list = isinstance(calls, list) and all(_is_call(c) and "arguments" in c for c in calls)
+    return calls if is_list else []
+
+
+def called(calls: list[Any]) -> Message:
+    """Return an answer that calls functions."""
+    return {"role": "assistant", "content": "", "tool_calls": _openai_calls(calls)}
 
 
 def cell(example: Example, row: Mapping[str, Any], *names: str) -> str:
@@ -229,12 +321,6 @@ def ask(example: Example, row: Mapping[str, Any], prompt: str) -> list[Message]:
         else:
             example.problems.append("wrong_type")
     return [*turns, {"role": "user", "content": prompt}]
-
-
-def up_to_the_answer(turns: list[Message]) -> list[Message]:
-    """Return the turns without those behind the last answer, which train nothing."""
-    answers = [at for at, turn in enumerate(turns, 1) if turn["role"] == "assistant"]
-    return turns[: answers[-1]] if answers else turns
 
 
 def answered_with(text: str) -> list[Message]:

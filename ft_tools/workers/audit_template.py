@@ -18,7 +18,8 @@ from typing import Any, TextIO
 
 from transformers import AutoTokenizer
 
-from ft_tools.data.example import content_of
+from ft_tools.data.example import content_of, thoughts_of
+from ft_tools.data.loss import first_trained, is_trained
 from ft_tools.data.masks import Measured, pieces_of
 from ft_tools.training.masking import (
     Messages,
@@ -123,7 +124,9 @@ class Tokenizer:
             made = [
                 (name, one)
                 for name, (asked, answered) in _sides(example)
-                for one in tokenize_chat(render, [*asked, *answered], len(asked) if name else 0)
+                for one in tokenize_chat(
+                    render, [*asked, *answered], len(asked) if name else first_trained(asked)
+                )
             ]
         said = sum(map(len, _texts(example)))
         if any(len(one.input_ids) > max(MIN_TOKENS, MAX_EXPANSION * said) for _, one in made):
@@ -174,14 +177,15 @@ def _sides(example: dict[str, Any]) -> list[tuple[str, tuple[Messages, Messages]
     """Return (name, (what is asked, what is answered)); one, or two of a pair."""
     messages = example["messages"]
     if example["task"] == "sft":
-        last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
+        last = max((i for i, m in enumerate(messages) if is_trained(m)), default=0)
         return [("", (messages[:last], messages[last : last + 1]))]
     return [(name, (messages, example[name])) for name in PAIR_SIDES if example[name]]
 
 
 def _texts(example: dict[str, Any]) -> list[str]:
     turns = [*example["messages"], *example["chosen"], *example["rejected"]]
-    return [example["text"] or "", json.dumps(example["tools"] or []), *map(content_of, turns)]
+    said = [*map(content_of, turns), *map(thoughts_of, turns)]
+    return [example["text"] or "", json.dumps(example["tools"] or []), *said]
 
 
 def _last_answer(one: Tokenized) -> int:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from ft_tools.data.example import Example, content_of
+from ft_tools.data.example import Example, content_of, thoughts_of
 from ft_tools.data.masks import Masked, Measured
 from ft_tools.data.scan import lengths_of
 from ft_tools.errors import BadInput
@@ -108,7 +108,8 @@ class TemplateTokens:
     def _seconds(self, example: Example) -> int:
         """Return the seconds of the processor that an example may take, by its size."""
         turns = [*example.messages, *example.chosen, *example.rejected]
-        chars = len(json.dumps(example.tools or [])) + sum(len(content_of(turn)) for turn in turns)
+        said = [*map(content_of, turns), *map(thoughts_of, turns)]
+        chars = len(json.dumps(example.tools or [])) + sum(map(len, said))
         num_answers = len([turn for turn in turns if turn["role"] == "assistant"])
         return self._cpu_seconds + (1 + num_answers) * chars // CHARS_A_SECOND
 

@@ -82,6 +82,27 @@ def test_what_is_shown_as_trained_on_is_each_answer_and_its_end(workspace, model
     assert said == ["Here.<|im_end|>\n", "No.<|im_end|>\n"]
 
 
+def test_an_answer_that_is_not_to_be_trained_is_neither_counted_nor_shown_as_trained(
+    workspace, model_with
+):
+    tokens = TemplateTokens(model_with(None), 1024, 10)
+    asked = [
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": "At depot 4.", "weight": 0},
+        {"role": "user", "content": "And?"},
+    ]
+    last = {"role": "assistant", "content": "That is all."}
+    try:
+        (masked,) = tokens.masks(normalise(1, {"messages": [*asked, last]}))
+        held = tokens.measure(normalise(1, {"messages": [*asked, last]}))
+        alone = tokens.measure(normalise(1, {"messages": [asked[0], last]}))
+    finally:
+        tokens.close()
+    trained = [text for text, kind in masked.pieces if kind == "trained"]
+    assert "".join(trained) == "That is all.<|im_end|>\n"
+    assert held.trained == alone.trained
+
+
 def test_an_end_that_is_not_trained_is_a_finding(workspace, model_with):
     template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
     tokens = TemplateTokens(model_with(template), 1024, 10)

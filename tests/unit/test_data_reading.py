@@ -137,6 +137,11 @@ WHOLE = {
     "an array, an element a line": ("d.jsonl", b"[" + b",\n".join(TEXTS) + b"]", ROWS),
     "an array on one line": ("d.jsonl", json.dumps(ROWS).encode(), ROWS),
     "a wrapped array": ("d.jsonl", json.dumps(WRAPPED).encode(), ROWS),
+    "a wrapped array behind its version": (
+        "d.json",
+        json.dumps({"version": "1.1", "info": {"a": [{}]}, "data": ROWS}).encode(),
+        ROWS,
+    ),
     "a pretty wrapped array": ("d.jsonl", json.dumps({"items": ROWS}, indent=2).encode(), ROWS),
     "conversations on lines": ("d.jsonl", jsonl(CHATS), CHATS),
     "conversations on lines of json": ("d.json", jsonl(CHATS), CHATS),
@@ -170,6 +175,7 @@ def test_all_of_a_file_is_read_however_its_json_is_put_together(workspace, case)
     assert problems(name) == []
 
 
+BOTH = {"seed": 1, "test": FEW_SHOT, "train": ROWS}
 LOST = {
     "a log's line": ("d.jsonl", LOG + jsonl(ROWS), [(1, "unreadable_line")], ROWS),
     "text behind an array": (
@@ -182,6 +188,12 @@ LOST = {
         ROWS,
     ),
     "a number on the first line": ("d.jsonl", b"[1, 2]\n" + jsonl(ROWS), [], [[1, 2], *ROWS]),
+    "a list before the rows": (
+        "d.json",
+        json.dumps(BOTH).encode(),
+        [],
+        [BOTH],
+    ),
     "a second wrapped array": (
         "d.json", jsonl([{"data": ROWS}] * 2), [], [{"data": ROWS}] * 2
     ),

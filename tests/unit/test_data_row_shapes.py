@@ -1,0 +1,215 @@
+"""Rows of well-known sets, as their publishers spell them, and what cleaned files have of them."""
+
+import json
+
+import pytest
+
+from ft_tools.data.audit import audit_dataset
+from ft_tools.data.checks import structure
+from ft_tools.data.formats import is_as_trained, normalise
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.scan import said
+from ft_tools.training.examples import survey
+
+ASK, ANSWER = "What is the capital of Peru?", "The capital of Peru is Lima."
+AGAIN, MORE = "And of Chile?", "The capital of Chile is Santiago."
+NAMES = [f"{first}{last}" for first in ("Ada", "Bo", "Cy", "Dee") for last in "klmnr"]
+
+
+def user(text=ASK):
+    return {"role": "user", "content": text}
+
+
+def assistant(text=ANSWER, **more):
+    return {"role": "assistant", "content": text, **more}
+
+
+LONG = [user(), assistant(), user(AGAIN), assistant(MORE)]
+TOOL = {"name": "weather", "description": "of a town", "parameters": {"town": {"type": "str"}}}
+CALL = {"name": "weather", "arguments": {"town": "Lima"}}
+CALLED = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"type": "function", "function": CALL}],
+}
+TRANSCRIPT = f"\n\nHuman: {ASK}\n\nAssistant: {ANSWER}\n\nHuman: {AGAIN}\n\nAssistant:"
+SHAPES = {
+    "LIMA": ({"conversations": [ASK, ANSWER, AGAIN, MORE], "source": "x"}, {"messages": LONG}),
+    "LIMA in CSV": ({"conversations": json.dumps([ASK, ANSWER])}, {"messages": LONG[:2]}),
+    "Capybara": (
+        {"conversation": [{"input": ASK, "output": ANSWER}, {"input": AGAIN, "output": MORE}]},
+        {"messages": LONG},
+    ),
+    "xLAM": (
+        {"id": 0, "query": ASK, "answers": json.dumps([CALL]), "tools": json.dumps([TOOL])},
+        {"messages": [user(), CALLED], "tools": [TOOL]},
+    ),
+    "OpenAI before tools": (
+        {
+            "messages": [user(), {"role": "assistant", "content": None, "function_call": CALL}],
+            "functions": [TOOL],
+        },
+        {"messages": [user(), CALLED], "tools": [{"type": "function", "function": TOOL}]},
+    ),
+    "Aya": ({"inputs": ASK, "targets": ANSWER, "language": "English"}, {"messages": LONG[:2]}),
+    "Claude on Bedrock": (
+        {"prompt": f"\n\nHuman: {ASK}\n\nAssistant:", "completion": ANSWER},
+        {"messages": LONG[:2]},
+    ),
+    "HH-RLHF": (
+        {"chosen": f"{TRANSCRIPT} {MORE}", "rejected": f"{TRANSCRIPT} No idea."},
+        {"prompt": LONG[:3], "chosen": LONG[3:], "rejected": [assistant("No idea.")]},
+    ),
+    "HH-RLHF with its prompt": (
+        {"prompt": TRANSCRIPT, "chosen": MORE, "rejected": "No idea."},
+        {"prompt": LONG[:3], "chosen": LONG[3:], "rejected": [assistant("No idea.")]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_rows_of_a_well_known_set_become_conversations(name):
+    row, wanted = SHAPES[name]
+    example = normalise(1, row)
+    assert example.row() == wanted
+    assert set(structure(example)) <= {"implicit_prompt"}
+    assert not is_as_trained(example, row)
+
+
+@pytest.mark.parametrize("name", ["LIMA", "Capybara"])
+def test_no_trainer_knows_who_speaks_where_no_turn_says_it(workspace, name):
+    report = audit(workspace, [SHAPES[name][0]] * 12)
+    assert {one.trained for one in report.trainer_survival} == {0}
+
+
+def test_the_questions_of_mt_bench_are_no_conversation():
+    assert "wrong_type" in structure(normalise(1, {"turns": [ASK, AGAIN], "category": "x"}))
+
+
+EXTRACTED = [
+    [{"name": "Lima", "type": "city"}],
+    [{"role": "mayor", "name": "Ada"}],
+    ["Lima", "Cusco"],
+    [1, 2],
+    [],
+]
+
+
+@pytest.mark.parametrize("value", EXTRACTED)
+def test_json_in_a_text_that_is_no_conversation_is_the_text_to_answer(value):
+    """Extraction and classification answer in JSON; so may a question be a list."""
+    text = json.dumps(value)
+    row = {"prompt": text, "completion": text}
+    example = normalise(1, row)
+    assert example.row() == {"messages": [user(text), assistant(text)]}
+    assert (structure(example), is_as_trained(example, row)) == ([], True)
+    pair = normalise(1, {"prompt": ASK, "chosen": text, "rejected": "[0]"})
+    assert (pair.chosen, pair.rejected) == ([assistant(text)], [assistant("[0]")])
+    assert structure(pair) == []
+
+
+def test_a_conversation_in_a_text_is_still_one():
+    turns = json.dumps([user()])
+    example = normalise(1, {"prompt": turns, "completion": json.dumps([assistant()])})
+    assert example.row() == {"messages": LONG[:2]}
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
+def test_what_an_answer_was_thought_out_with_stays_in_it(name):
+    """Templates of reasoning models train on it; it is no less of the answer than its text."""
+    thought = "Peru lies on the Pacific, and its seat of government is Lima, not Cusco."
+    row = {"messages": [user() | {name: None}, assistant(**{name: thought})]}
+    example = normalise(1, row)
+    assert example.row() == {"messages": [user(), assistant(**{name: thought})]}
+    assert thought in said(example.messages)
+    assert thought in example.texts()[0]
+
+
+def audit(workspace, rows, **arguments):
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (workspace / "d.jsonl").write_text(lines, encoding="utf-8")
+    return audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off", **arguments))
+
+
+def found(report):
+    return {f.id: (f.severity, f.count) for f in report.findings if "untrained" in f.id}
+
+
+def cleaned(workspace):
+    lines = (workspace / "out" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def named(name, **first):
+    return [user(f"Who is {name}?"), assistant(f"{name} drafts maps.", **first)]
+
+
+MARKS = [{"weight": 0}, {"weight": 0.0}, {"train": False}]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_an_answer_that_is_marked_not_to_be_trained_is_not_in_the_completion(workspace, mark):
+    rows = [{"messages": [*named(n, **mark), user(n), assistant(f"So {n}.")]} for n in NAMES]
+    report = audit(workspace, [*rows[:-1], {"messages": named("Eve")}], output_dir="out")
+    assert (report.verdict, found(report)) == ("ready", {"untrained_answer": ("warning", 19)})
+    assert report.next_steps[-1].arguments["dataset"].endswith("train.jsonl")
+    facts = survey(workspace / "out" / "train.jsonl", "sft")
+    assert facts.format == "prompt_completion_messages"
+    for row in cleaned(workspace):
+        assert len(row["completion"]) == 1
+        assert all(set(turn) == {"role", "content"} for turn in row["prompt"] + row["completion"])
+    assert audit(workspace, cleaned(workspace)).next_steps[0].tool == "launch_sft"
+    assert found(audit(workspace, cleaned(workspace))) == {}
+
+
+def test_what_stands_behind_the_last_trained_answer_is_cut(workspace):
+    rows = [{"messages": [*named(n), user(n), assistant("So.", weight=0)]} for n in NAMES]
+    report = audit(workspace, rows, output_dir="out")
+    assert found(report) == {"untrained_answer": ("warning", 20)}
+    assert [len(row["messages"]) for row in cleaned(workspace)] == [2] * 18
+
+
+def test_marks_that_no_file_can_keep_beside_other_rows_need_a_person(workspace):
+    kept = [{"messages": named(n, weight=0) + named(f"{n}'s aunt")} for n in NAMES[:12]]
+    both = [{"messages": named(n) + named(f"{n}'s aunt")} for n in NAMES[12:]]
+    report = audit(workspace, kept + both, output_dir="out")
+    assert (report.verdict, found(report)) == ("not_ready", {"untrained_lost": ("error", 12)})
+    # Nor does the cleaned file pass for one without them.
+    assert "untrained_lost" in found(audit(workspace, cleaned(workspace)))
+
+
+def test_a_conversation_of_which_nothing_is_to_be_trained_is_removed(workspace):
+    rows = [{"messages": named(n)} for n in NAMES]
+    report = audit(workspace, [*rows, {"messages": named("Eve", weight=0)}])
+    assert report.removed_by == {"missing_assistant": 1}
+
+
+def test_the_answers_in_a_prompt_of_turns_stay_out_of_the_loss(workspace):
+    rows = [{"prompt": [*named(n), user(n)], "completion": [assistant(f"So {n}.")]} for n in NAMES]
+    report = audit(workspace, rows)
+    assert (found(report), report.next_steps[0].arguments["dataset"]) == ({}, "d.jsonl")
+    audit(workspace, rows, output_dir="out")
+    assert all(row in rows for row in cleaned(workspace))
+
+
+LABELS = [
+    ({"text": ANSWER, "label": 1}, True),
+    ({"text": ANSWER, "label": "geography"}, True),
+    ({"text": ANSWER, "label": None}, False),
+    ({"prompt": ASK, "completion": ANSWER, "label": 0}, True),
+    ({"prompt": ASK, "completion": ANSWER, "label": "1"}, True),
+    ({"prompt": ASK, "completion": ANSWER, "label": "geography"}, False),
+    ({"prompt": ASK, "completion": ANSWER, "label": True}, False),
+]
+
+
+@pytest.mark.parametrize(("row", "is_unread"), LABELS)
+def test_a_label_that_no_example_holds_is_said(row, is_unread):
+    assert ("unread_label" in structure(normalise(1, row))) == is_unread
+
+
+@pytest.mark.parametrize(("label", "mark"), [(0, False), (1, True), ("0", False), ("1", True)])
+def test_a_label_that_columns_name_marks_answers_in_numbers_too(label, mark):
+    columns = {"prompt": "prompt", "completion": "completion", "label": "good"}
+    example = normalise(1, {"prompt": ASK, "completion": ANSWER, "good": label}, columns)
+    assert (example.task, example.label) == ("kto", mark)
