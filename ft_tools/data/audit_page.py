@@ -74,10 +74,12 @@ def _verdict(report: AuditReport) -> str:
         "Task": report.task,
     }
     if report.outputs:
+        theirs = report.outputs.num_removed - removed
+        of_theirs = f" ({number(theirs)} of them from the validation file)" if theirs else ""
         facts |= {
             "Cleaned files": f"{number(report.outputs.num_train)} for training, "
             f"{number(report.outputs.num_validation)} for validation, "
-            f"{number(report.outputs.num_removed)} removed, each with its reason",
+            f"{number(report.outputs.num_removed)} removed{of_theirs}, each with its reason",
         }
     chart = _bars(list(report.removed_by.items()), "Left out, by reason", "examples")
     asks = ""
@@ -129,7 +131,7 @@ def _duplicates(report: AuditReport, figures: Figures) -> str:
     facts: dict[str, str | int | float | bool | None] = {
         "Copies of an earlier example": report.duplicates.num_exact,
         "Near-duplicates of a kept one": report.duplicates.num_near,
-        "Prompts with different answers": report.duplicates.num_conflicting,
+        "Examples whose prompt has another answer too": report.duplicates.num_conflicting,
         "How near is meant": report.duplicates.method,
     }
     charts = _bars(figures.groups, "Groups that say the same", "groups")

@@ -1,13 +1,14 @@
 """Look for benchmark questions in prompts, word by word: n-grams find copies, not paraphrases.
 
 The number of words is 13 (GPT-3, lm-evaluation-harness); with 8, 1.26% of GSM8K's own training
-questions are flagged. Questions shorter than 13 words are compared whole. Paraphrases need the
+questions are flagged. Questions shorter than 13 words are compared whole, with the
+prompt and with each question of a conversation. Paraphrases need the
 semantic search of the worker.
 
 Source: https://arxiv.org/abs/2005.14165 appendix C; facts/dataset section 0, finding 5.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,20 @@ class Benchmarks:
                     "give the column with the questions the name `question`",
                 )
 
-    def matches(self, prompt: str) -> list[str]:
-        """Return the finding's id if a question, or 13 words of one, is in the prompt."""
+    def matches(self, prompt: str, turns: Sequence[str] = ()) -> list[str]:
+        """Return the finding's id if a question, or 13 words of one, is in the prompt.
+
+        Args:
+            prompt: All that was said before the answer.
+            turns: The questions in it, each of which may be a short one.
+        """
         if not self.num_questions:
             return []
         words = WORDS.findall(prompt.casefold())
-        if len(words) <= NGRAM_WORDS:
-            found = hash_of(" ".join(words)) in self._short or (
-                len(words) == NGRAM_WORDS and hash_of(" ".join(words)) in self._grams
-            )
-        else:
-            found = any(hash_of(gram) in self._grams for gram in _grams(words))
+        found = any(hash_of(gram) in self._grams for gram in _grams(words))
+        for turn in (prompt, *turns) if self._short and not found else ():
+            words = WORDS.findall(turn.casefold())
+            found = found or (len(words) < NGRAM_WORDS and hash_of(" ".join(words)) in self._short)
         return ["benchmark_ngram"] if found else []
 
     def _add(self, question: str) -> None:

@@ -172,6 +172,9 @@ def _take(
     index = result.ledger.add(example, lengths, _stratum(example, answer, script))
     result.ledger.add_pairs(prompt, answer, said(example.rejected))
     keep = _kept_anyway(request)
+    if result.in_validation:
+        # A validation file may be the benchmark itself: nothing is trained on it.
+        keep.add("benchmark_ngram")
     _finish(result, index, example.format, script, found, keep=keep, language=language)
     result.trained_tokens[index] = tokens.trained or 0
     result.loss[index] = loss_of(example)

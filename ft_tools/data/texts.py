@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ft_tools.data.example import content_of
 from ft_tools.data.formats import normalise
 from ft_tools.data.ledger import KEPT, hash_of
 from ft_tools.data.reports import AuditRequest
@@ -28,6 +29,8 @@ class Texts:
     answer: str
     rejected: str
     """Of a preference pair; else empty."""
+    questions: tuple[str, ...] = ()
+    """What a conversation asks, one after another; empty if it asks once."""
 
 
 def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[Texts]:
@@ -40,7 +43,14 @@ def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[Texts]:
             if index < len(scanned.ledger) and scanned.ledger.fate[index] == KEPT:
                 example = normalise(number, row.value, request.named_columns)
                 asked, answered = example.prompt_and_answer()
-                yield Texts(index, said(asked), said(answered), said(example.rejected))
+                questions = tuple(content_of(turn) for turn in asked if turn["role"] == "user")
+                yield Texts(
+                    index,
+                    said(asked),
+                    said(answered),
+                    said(example.rejected),
+                    questions if len(questions) > 1 else (),
+                )
             index += 1
 
 

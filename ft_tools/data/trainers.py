@@ -116,7 +116,7 @@ def survival(counts: "Counter[Traits]", unread: Mapping[str, int]) -> list[Survi
 
 def _trl(traits: Traits) -> str | None:
     """TRL reads messages, text, prompt+completion, chosen+rejected; roles stay as spelt."""
-    if traits.format in {"sharegpt", "sharegpt_preference"} and not traits.roles <= SPOKEN:
+    if not traits.roles <= SPOKEN | {"developer"}:
         return "role_names_not_mapped"
     if traits.format == "prompt_only":
         return "no_answer"
@@ -171,7 +171,7 @@ def _unsloth(traits: Traits) -> str | None:
     if "conversations" in traits.columns and traits.format in {"sharegpt", "openai_messages"}:
         known = {"system", "user", "human", "assistant", "gpt", "input", "output"}
         if not {role.removesuffix(FOLDED) for role in traits.roles} <= known:
-            return "role_names_not_mapped"
+            return "role_names_not_known"
         if not traits.two_keys:
             return "turns_with_other_keys"
         return "answer_cut_off" if traits.without_answer else None
@@ -195,6 +195,6 @@ TRAINERS: dict[str, tuple[str, Callable[[Traits], str | None], frozenset[str]]] 
     "Unsloth 2026.10.9": (
         "https://docs.unsloth.ai/basics/chat-templates",
         _unsloth,
-        frozenset({"role_names_not_mapped", "turns_with_other_keys"}),
+        frozenset({"role_names_not_known", "turns_with_other_keys"}),
     ),
 }

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools import workspace
-from ft_tools.data.contamination import questions_of
+from ft_tools.data.contamination import MIN_WORDS, questions_of
 from ft_tools.data.duplicates import remove_near
 from ft_tools.data.gate import Gate, Nearest, has_neighbour, linked, partners
 from ft_tools.data.ledger import Ledger
@@ -26,6 +26,7 @@ from ft_tools.data.scan import Scan
 from ft_tools.data.split import will_split
 from ft_tools.data.texts import Texts, shared_lines, texts_of, unlike_in_words, without
 from ft_tools.data.token_store import Column, TokenStore
+from ft_tools.data.word_pairs import WORDS
 from ft_tools.workers.audit_gate import GATE_BELOW, Phase, Tick, candidates
 from ft_tools.workers.audit_minilm import SIZE, MiniLM, Sharpener, torch_nearest, torch_product
 from ft_tools.workers.audit_static import FITTED_ROWS, StaticVectors
@@ -298,35 +299,63 @@ class Semantic:
         asked: Column,
         static: StaticVectors | None,
     ) -> None:
-        """Remove the examples whose prompt paraphrases a benchmark question."""
+        """Remove the examples whose prompt, or one question of it, paraphrases a benchmark's."""
         self._phase("looking for benchmark questions")
+        ledger = scanned.ledger
         paths = [workspace.existing(name) for name in request.benchmark_paths]
         store, numbers = self.model.store(
             question for path in paths for question in questions_of(path) if question
         )
-        every = np.arange(len(store))
-        texts = np.unique(asked.numbers)
+        found: set[int] = set()
+        for column, owners in ((asked, indices), self._questions(scanned, request)):
+            if len(owners):
+                texts = self._paraphrases(column, store, static)
+                found.update(owners[np.isin(column.numbers, texts)].tolist())
+        kept = [index for index in sorted(found) if not ledger.fate[index]]
+        for index in kept:
+            scanned.note("benchmark_semantic", index)
+            if index >= ledger.num_validation:
+                ledger.remove(index, "benchmark_semantic")
+        self._notes.append(
+            f"{len(kept)} examples are within cosine {BENCHMARK_COSINE} of one of "
+            f"{len(numbers)} benchmark questions"
+        )
+
+    def _questions(self, scanned: Scan, request: AuditRequest) -> tuple[Column, NDArray[np.int64]]:
+        """Return the questions of conversations that ask several, and the index of each one's."""
+        store = TokenStore()
+        numbers: list[int] = []
+        owners: list[int] = []
+        for chunk in _chunks(texts_of(scanned, request)):
+            asked = [
+                (texts.index, question)
+                for texts in chunk
+                for question in texts.questions
+                if len(WORDS.findall(question)) >= MIN_WORDS
+            ]
+            owners += [index for index, _ in asked]
+            cleared = [without(question, self._shared) for _, question in asked]
+            numbers += [store.add(ids) for ids in self.model.tokens(cleared)]
+        return Column(store, np.array(numbers, dtype=np.int64)), np.array(owners, dtype=np.int64)
+
+    def _paraphrases(
+        self, asked: Column, benchmark: TokenStore, static: StaticVectors | None
+    ) -> Rows:
+        """Return the numbers of the texts that are near a question of a benchmark."""
+        every = np.arange(len(benchmark))
+        texts: Rows = np.unique(asked.numbers)
         if static is not None:
             close = best_match(
-                static.of(asked.store, texts), static.of(store, every), torch_product
+                static.of(asked.store, texts), static.of(benchmark, every), torch_product
             )
             texts = texts[close >= BENCHMARK_COSINE - BENCHMARK_GATE_BELOW]
-        questions = self.model.encode(store, every, exactly=True)
+        questions = self.model.encode(benchmark, every, exactly=True)
         for exactly, line in ((False, self.model.margin), (True, 0.0)):
             best = best_match(
                 self.model.encode(asked.store, texts, exactly=exactly), questions, torch_product
             )
             texts = texts[best >= BENCHMARK_COSINE - line]
-        rows = np.flatnonzero(np.isin(asked.numbers, texts))
-        kept = [index for index in indices[rows].tolist() if not scanned.ledger.fate[index]]
-        for index in kept:
-            scanned.note("benchmark_semantic", index)
-            if index >= scanned.ledger.num_validation:
-                scanned.ledger.remove(index, "benchmark_semantic")
-        self._notes.append(
-            f"{len(kept)} examples are within cosine {BENCHMARK_COSINE} of one of "
-            f"{len(numbers)} benchmark questions"
-        )
+        return texts
 
 
 def semantic(folder: Path, phase: Phase, tick: Tick) -> Semantic:

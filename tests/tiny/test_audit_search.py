@@ -211,3 +211,31 @@ def test_what_begins_alike_behind_what_minilm_reads_is_compared_by_its_words(wor
     assert "1 examples begin as others do, and stay" in said
     short = [row | {"prompt": row["prompt"][-20:]} for row in rows]
     assert "256 tokens" not in removed_by_meaning(workspace, short)[1]
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_paraphrase_is_found_wherever_in_a_conversation_and_stays_in_validation(workspace, mode):
+    """The whole conversation is not near the question; one turn of it is."""
+    asked = "How many strings has a violin got?"
+    other = ("Where can I park my tractor in winter?", "In a barn, if there is one near the farm.")
+    talks = [(asked, LIKED, *other), (*other, asked, LIKED), other]
+    rows = [
+        {"messages": [{"role": ("user", "assistant")[at % 2], "content": text}
+                      for at, text in enumerate(talk)]}
+        for talk in talks
+    ]  # fmt: skip
+    validation = [{"prompt": "How many strings does a violin have?", "completion": "Four."}]
+    for name, part in (("data", rows), ("validation", validation)):
+        lines = "".join(json.dumps(row) + "\n" for row in part)
+        (workspace / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    (workspace / "b.jsonl").write_text('{"question": "A violin has how many strings?"}\n')
+    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    request = AuditRequest(
+        path="data.jsonl",
+        semantic_mode=mode,
+        validation_path="validation.jsonl",
+        benchmark_paths=["b.jsonl"],
+    )
+    report = perform(request, Means(find_near=search.find, with_pairs=False))
+    found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
+    assert found == {None: ([1, 2], True), True: ([1], False)}

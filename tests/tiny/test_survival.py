@@ -86,8 +86,13 @@ def test_trl_trains_on_as_many_pairs_as_is_said(workspace, tiny_model, name):
     assert trained == {"alpaca pairs": 0}.get(name, len(PAIRS))
 
 
-def test_trl_keeps_the_role_names_of_sharegpt_and_so_none_is_as_it_should_be(workspace, tiny_model):
-    rows = [{"conversations": chat(*pair, ("from", "value"), ("human", "gpt"))} for pair in PAIRS]
+@pytest.mark.parametrize(
+    ("column", "keys"), [("conversations", ("from", "value")), ("messages", ("role", "content"))]
+)
+def test_trl_keeps_the_role_names_of_sharegpt_and_so_none_is_as_it_should_be(
+    workspace, tiny_model, column, keys
+):
+    rows = [{column: chat(*pair, keys, ("human", "gpt"))} for pair in PAIRS]
     trained, read = of_trl(rows, tiny_model, workspace)
     assert trained == len(rows)
     assert "<|im_start|>human" in read

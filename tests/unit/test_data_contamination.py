@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from ft_tools.data.audit import perform
+from ft_tools.data.audit import Means, perform
+from ft_tools.data.near import Near
 from ft_tools.data.reports import AuditRequest
 from ft_tools.errors import BadData
 
 ASKED = "How many apples are left in the basket when Ann has given four of nine to her brother"
+ANSWER = {"role": "assistant", "content": "It is at the depot."}
 FORMS = {
     "gsm8k": {"question": ASKED, "answer": "5"},
     "math": {"problem": ASKED, "level": "Level 1", "solution": "5"},
@@ -31,9 +33,10 @@ def audit(workspace):
     rows[4]["prompt"] = f"Tell me: {ASKED}?"
     write(workspace / "d.jsonl", rows)
 
-    def run(questions):
+    def run(questions, means=None, **arguments):
         write(workspace / "b.jsonl", questions)
-        return perform(AuditRequest(path="d.jsonl", benchmark_paths=["b.jsonl"]))
+        request = AuditRequest(path="d.jsonl", benchmark_paths=["b.jsonl"], **arguments)
+        return perform(request, means)
 
     return run
 
@@ -57,3 +60,35 @@ def test_rows_without_a_question_and_short_questions_are_counted_and_not_as_chec
     assert "fewer than" not in notes
     short = audit([FORMS["gsm8k"], {"question": "What is it?", "answer": "5"}])
     assert "1 benchmark questions have fewer than 5 words" in " ".join(short.assumptions)
+
+
+def test_a_validation_file_that_is_the_benchmark_stays_whole(audit):
+    """What is tested on may be a benchmark; what is trained on may not hold it."""
+    report = audit([FORMS["gsm8k"]], validation_path="b.jsonl", output_dir="out")
+    found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
+    assert found == {None: ([5], True), True: ([1], False)}
+    assert (report.outputs.num_train, report.outputs.num_validation) == (11, 1)
+
+
+def test_a_search_by_meaning_is_not_told_to_search_by_meaning(audit):
+    by_meaning = Means(find_near=lambda *_: Near(0, "semantic, exact"))
+    for means, is_told in ((None, True), (by_meaning, False)):
+        notes = " ".join(audit([FORMS["gsm8k"]], means).assumptions)
+        assert "1 benchmark questions were looked for" in notes
+        assert ("paraphrases need near_duplicates='semantic'" in notes) == is_told
+
+
+@pytest.mark.parametrize("question", [ASKED, "Which planet is the largest of all?"])
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_question_is_found_wherever_in_a_conversation_it_is_asked(workspace, question, turn):
+    """A short one is no part of 13 words, and the conversation goes on about other things."""
+    asked = [f"Where is parcel {at}?" for at in range(24)]
+    asked[8 + turn] = question
+    rows = [
+        [turn for text in pair for turn in ({"role": "user", "content": text}, ANSWER)]
+        for pair in zip(asked[::2], asked[1::2], strict=True)
+    ]
+    write(workspace / "d.jsonl", [{"messages": row} for row in rows])
+    write(workspace / "b.jsonl", [{"question": question}])
+    report = perform(AuditRequest(path="d.jsonl", benchmark_paths=["b.jsonl"]))
+    assert {f.id: f.lines for f in report.findings}["benchmark_ngram"] == [5]

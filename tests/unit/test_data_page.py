@@ -102,11 +102,12 @@ def test_a_blank_that_a_decoder_takes_from_a_single_token_is_shown():
 def test_the_page_counts_and_names_what_is_in_the_validation_file(workspace):
     """A copy of its line 2 goes; line 2 of the data is another one."""
     (workspace / "v.jsonl").write_text(
-        "".join(json.dumps(row(at, "Yes.")) + "\n" for at in (98, 99))
+        "".join(json.dumps(row(at, "Yes.")) + "\n" for at in (98, 99)) + "{\n"
     )
     rows = [row(at, "No.") for at in range(20)] + [row(99, "Yes.")]
     _, html = audited(workspace, rows, validation_path="v.jsonl")
     assert "Left out: validation leak, like validation line 2, which is kept" in html
+    assert "2 removed (1 of them from the validation file), each with its reason" in html
     (shown, total), *_ = re.findall(r"short_answer \((\d+) of (\d+)\)", html)
     assert 2 <= int(shown) <= int(total) == 23
 

@@ -44,5 +44,14 @@ def test_a_row_that_is_no_example_is_counted_as_not_trained(survived):
 @pytest.mark.parametrize("role", ["function_call", "narrator"])
 def test_a_role_that_unsloth_does_not_know_stops_it(survived, role):
     found = survived(*map(turns, range(12)), turns(12, asks=role))
-    assert found["Unsloth"] == (0, {"role_names_not_mapped": 1, "stopped_by_the_other_rows": 12})
+    assert found["Unsloth"] == (0, {"role_names_not_known": 1, "stopped_by_the_other_rows": 12})
     assert found["Axolotl"][0] == 12
+
+
+def test_a_role_that_only_a_template_would_not_know_stops_no_trainer(survived):
+    """Unsloth standardises `conversations`; `messages` go to TRL, which keeps roles as spelt."""
+    rows = [turns(at).replace("conversations", "messages") for at in range(12)]
+    rows = [row.replace("from", "role").replace("value", "content") for row in rows]
+    known = [row.replace("human", "user").replace("gpt", "assistant") for row in rows]
+    found = survived(*known, rows[0])
+    assert found["TRL"] == found["Unsloth"] == (12, {"role_names_not_mapped": 1})
