@@ -21,7 +21,7 @@ from ft_tools.data.near import FindNear, find_lexical
 from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Kind, Outputs
 from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.sizes import judge_size
-from ft_tools.data.source import decoded_size, find_sources
+from ft_tools.data.source import decoded_size, find_sources, is_held_out
 from ft_tools.data.split import choose_validation, num_wanted, will_split
 from ft_tools.data.trainers import survival
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
@@ -263,6 +263,13 @@ def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int, method: 
         notes.append(
             f"{benchmarks.num_without} benchmark rows hold no question that is recognised; give "
             "the column with the questions the name `question`"
+        )
+    num_parts = sum(is_held_out(source) for source, _ in scanned.files)
+    if 0 < num_parts < len(scanned.files):
+        notes.append(
+            f"{num_parts} of the {len(scanned.files)} files are named as test or validation parts, "
+            "and are read as training data: name the training file alone, and give the others as "
+            "validation_path or benchmark_paths"
         )
     if len(scanned.files) > 1:
         notes.append(f"lines count through all {len(scanned.files)} files in order of their names")

@@ -31,7 +31,9 @@ from ft_tools.data.turns import (
     with_system,
 )
 
-LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+LISTS = (
+    "messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents"
+)  # fmt: skip
 PROMPTS = (
     "prompt",
     "question",
@@ -68,7 +70,7 @@ def detect(row: Any) -> str:
     if not isinstance(row, Mapping):
         return "unknown"
     keys = row.keys()
-    listed = next((name for name in LISTS if is_turns(row.get(name))), None)
+    listed = _list_name(row)
     has_pair = "chosen" in keys and "rejected" in keys
     if "preferred_output" in keys and "non_preferred_output" in keys:
         return "openai_preference"
@@ -77,7 +79,12 @@ def detect(row: Any) -> str:
     if listed:
         if isinstance(_label(row), bool):
             return "kto"
-        own = _told(row, listed) is not row[listed] or _spells_from(as_turns(row[listed]))
+        # Gemini's `contents` have turns of their own shape, too.
+        own = (
+            listed == "contents"
+            or _told(row, listed) is not row[listed]
+            or _spells_from(as_turns(row[listed]))
+        )
         return "sharegpt" if own else "openai_messages"
     answer = _answer_name(row)
     prompt = next((name for name in PROMPTS if name in keys and name != answer), None)
@@ -233,16 +240,22 @@ def _told(row: Mapping[str, Any], name: str) -> Any:
     return row[name] if name == "turns" else as_told(row[name])
 
 
-def _list_name(row: Mapping[str, Any]) -> str:
-    return next(name for name in LISTS if is_turns(row.get(name)))
+def _list_name(row: Mapping[str, Any]) -> str | None:
+    """Name the column of the turns; `contents` is one only where it holds what Gemini has there."""
+    return next((name for name in LISTS if _holds_turns(row, name)), None)
+
+
+def _holds_turns(row: Mapping[str, Any], name: str) -> bool:
+    value = row.get(name)
+    return is_conversation(as_turns(value)) if name == "contents" else is_turns(value)
 
 
 def _chat(example: Example, row: Mapping[str, Any]) -> None:
-    example.messages = with_system(row, _turns(example, row))
+    example.messages = with_system(example, row, _turns(example, row))
 
 
 def _turns(example: Example, row: Mapping[str, Any]) -> list[Message]:
-    name = _list_name(row)
+    name = _list_name(row) or ""
     told = _told(row, name)
     turns = add_turns(example, told)
     if told is not row[name]:
@@ -291,12 +304,12 @@ def _asked(example: Example, row: Mapping[str, Any], *names: str) -> list[Messag
     """Return the turns before the answer: a prompt of turns, or the texts that ask."""
     prompt = next(name for name in names if name in row)
     if is_said(row[prompt]):
-        return with_system(row, add_turns(example, row[prompt]))
+        return with_system(example, row, add_turns(example, row[prompt]))
     told = as_transcript(row[prompt])
     if told is not row[prompt]:
         turns = add_turns(example, told)
         # It ends with who is to speak next.
-        return with_system(row, turns if turns[-1]["content"] else turns[:-1])
+        return with_system(example, row, turns if turns[-1]["content"] else turns[:-1])
     return ask(example, row, _question(example, row, prompt))
 
 
@@ -320,8 +333,8 @@ def _plain_text(example: Example, row: Mapping[str, Any]) -> None:
 
 def _kto(example: Example, row: Mapping[str, Any]) -> None:
     example.label = _label(row)
-    if any(is_turns(row.get(name)) for name in LISTS):
-        turns = with_system(row, _turns(example, row))
+    if _list_name(row):
+        turns = with_system(example, row, _turns(example, row))
         example.messages, example.chosen = turns[:-1], turns[-1:]
     else:
         example.messages, example.chosen = _prompt_and_completion(example, row)

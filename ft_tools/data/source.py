@@ -29,6 +29,7 @@ EXPANSION = 20
 SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet"}
 HEAD_BYTES = 65536
 MAX_FILES = 10_000
+HELD_OUT = re.compile(r"(?<![a-z])(?:test|validation|valid|val|dev|eval)(?![a-z])")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
 
@@ -144,6 +145,15 @@ def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
     if suffix in LINES and b"\n" not in head.lstrip():
         head += stream.readline(ROW_BYTES)
     return head, not stream.read(1)
+
+
+def is_held_out(source: Source) -> bool:
+    """Tell whether a file is named as a part that is not for training.
+
+    >>> [is_held_out(Source(Path(name), "jsonl", False, 1)) for name in ("test-0.json", "latest")]
+    [True, False]
+    """
+    return HELD_OUT.search(source.path.name.lower()) is not None
 
 
 def read(source: Source) -> Iterator[Row]:

@@ -171,7 +171,7 @@ def _finding(
         count=len(indices),
         fraction=round(fraction, 4),
         lines=[scan.ledger.lines[index] for index in page],
-        removed=any(scan.ledger.reason_of(index) == name for index in indices),
+        removed=all(scan.ledger.fate[index] for index in indices),
         cure=rule.cure,
         source=rule.source,
         in_validation=in_validation or None,
@@ -305,6 +305,8 @@ def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[Nex
         change, what = others[most]
         why = f"{what}: {count} of the rows that would go"
         steps.append(NextStep(tool="audit_dataset", arguments=again | change, why=why))
+    if not report.num_usable:
+        return steps
     why = f"only if the user agrees to lose so much; {most} alone takes {count}"
     arguments = again | {"max_removed_fraction": 1.0}
     return [*steps, NextStep(tool="audit_dataset", arguments=arguments, why=why)]

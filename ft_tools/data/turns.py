@@ -9,10 +9,12 @@ from ft_tools.data.example import THOUGHTS, Example, Message
 from ft_tools.data.json_stream import parse
 
 SPEAKER = ("role", "from")
-SAID = ("content", "value", "text")
+SAID = ("content", "value", "text", "parts")
 UNTRAINED = {"weight": 0}
 """What an answer carries that a row asks not to train, as OpenAI marks it."""
 SYSTEMS = ("system", "system_prompt")
+GEMINI_SYSTEMS = ("systemInstruction", "system_instruction")
+TEXT_PARTS = {"text", "input_text", "output_text"}
 ROLES = {
     "system": "system",
     "developer": "system",
@@ -237,7 +239,10 @@ def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
         return ""
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, Mapping)]
-        if any(part.get("type", "text") != "text" for part in parts):
+        if any(
+            part.get("type", "text") not in TEXT_PARTS or not isinstance(part.get("text"), str)
+            for part in parts
+        ):
             example.problems.append("multimodal")
         if len(parts) != len(content):
             example.problems.append("wrong_type")
@@ -293,25 +298,27 @@ def cell(example: Example, row: Mapping[str, Any], *names: str) -> str:
     return value
 
 
-def system_turn(row: Mapping[str, Any]) -> list[Message]:
+def system_turn(example: Example, row: Mapping[str, Any]) -> list[Message]:
     """Return the turn that a column for it gives, or none."""
     texts = [row[name] for name in SYSTEMS if isinstance(row.get(name), str)]
+    turns = [row[name] for name in GEMINI_SYSTEMS if isinstance(row.get(name), Mapping)]
+    texts += [_text(example, first_of(turn, *SAID), turn) for turn in turns]
     return [{"role": "system", "content": text} for text in texts if text.strip()][:1]
 
 
-def with_system(row: Mapping[str, Any], turns: list[Message]) -> list[Message]:
+def with_system(example: Example, row: Mapping[str, Any], turns: list[Message]) -> list[Message]:
     """Put the system turn of a column before a conversation that has none of its own.
 
     Source: https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/data/converter.py
     """
     if turns and turns[0]["role"] == "system":
         return turns
-    return system_turn(row) + turns
+    return system_turn(example, row) + turns
 
 
 def ask(example: Example, row: Mapping[str, Any], prompt: str) -> list[Message]:
     """Build the turns before the answer: system, LLaMA-Factory's history, the question."""
-    turns = system_turn(row)
+    turns = system_turn(example, row)
     history = listed(example, row.get("history"))
     pasts: list[Any] = history if isinstance(history, list) else []
     for past in pasts:

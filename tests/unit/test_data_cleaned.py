@@ -218,3 +218,17 @@ def test_trained_tokens_are_those_of_the_rows_that_stay(workspace):
     assert report.shape["num_trained_tokens"] == 80
     without = audit(output_dir=None)
     assert "num_trained_tokens" not in without.shape
+
+
+def test_parts_for_testing_in_a_folder_are_said_to_be_read_as_training_data(workspace):
+    """A snapshot of the Hub has its splits side by side."""
+    (workspace / "set").mkdir()
+    notes = {}
+    for name in ("train-00000-of-00001", "latest", "test-00000-of-00001", "validation"):
+        write(workspace, [chat(f"{n} of {name}") for n in NAMES], f"set/{name}.jsonl")
+        report = audit(path="set", output_dir=None)
+        notes[name] = [note for note in report.assumptions if "read as training data" in note]
+    assert [len(found) for found in notes.values()] == [0, 0, 1, 1]
+    assert notes["validation"][0].startswith("2 of the 4 files")
+    alone = audit(path="set/validation.jsonl", output_dir=None).assumptions
+    assert not any("read as training data" in note for note in alone)

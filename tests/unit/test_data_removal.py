@@ -45,3 +45,24 @@ def test_the_next_call_is_a_call_of_its_own_and_not_the_one_that_was_made(worksp
         step = next(s for s in audit_dataset(request).next_steps if s.tool == "audit_dataset")
         assert step.arguments["near_duplicates"] == "off"
         assert "request_id" not in step.arguments
+
+
+def test_nobody_is_asked_to_agree_to_lose_everything(workspace):
+    rows = [{"history": f"Row {n}", "reply": "x"} for n in range(20)]
+    (workspace / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = audit_dataset(AuditRequest(path="data.jsonl", output_dir="out"))
+    assert report.removed_by == {"unknown_format": 20}
+    assert [step.tool for step in report.next_steps] == ["show_examples"]
+
+
+def test_a_row_that_goes_for_another_reason_is_not_said_to_be_kept(workspace):
+    rows = [
+        {"prompt": f"How is {n} spelt?", "completion": f"It is {n} in words."} for n in range(20)
+    ]
+    secret = {"prompt": "Who?", "completion": f"ada.king@example.com, hf_{'Ab3' * 10}"}
+    lines = "".join(json.dumps(row) + "\n" for row in [*rows, secret])
+    (workspace / "data.jsonl").write_text(lines)
+    report = audit_dataset(AuditRequest(path="data.jsonl", near_duplicates="off"))
+    assert report.removed_by == {"secret": 1}
+    removed = {finding.id: finding.removed for finding in report.findings}
+    assert removed == {"secret": True, "personal_data_in_answer": True}

@@ -52,6 +52,25 @@ SHAPES = {
         {"messages": [user(), CALLED], "tools": [{"type": "function", "function": TOOL}]},
     ),
     "Aya": ({"inputs": ASK, "targets": ANSWER, "language": "English"}, {"messages": LONG[:2]}),
+    "Gemini": (
+        {
+            "systemInstruction": {"role": "system", "parts": [{"text": "Be brief."}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "What is the capital "}, {"text": "of Peru?"}]},
+                {"role": "model", "parts": [{"text": ANSWER}]},
+            ],
+        },
+        {"messages": [{"role": "system", "content": "Be brief."}, user(), assistant()]},
+    ),
+    "OpenAI's responses": (
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "input_text", "text": ASK}]},
+                {"role": "assistant", "content": [{"type": "output_text", "text": ANSWER}]},
+            ]
+        },
+        {"messages": LONG[:2]},
+    ),
     "Claude on Bedrock": (
         {"prompt": f"\n\nHuman: {ASK}\n\nAssistant:", "completion": ANSWER},
         {"messages": LONG[:2]},
@@ -76,7 +95,21 @@ def test_the_rows_of_a_well_known_set_become_conversations(name):
     assert not is_as_trained(example, row)
 
 
-@pytest.mark.parametrize("name", ["LIMA", "Capybara"])
+PARTS = [{"inlineData": {"data": "..."}}, {"functionCall": {"name": "f"}}, {"type": "image_url"}]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_no_text_is_not_lost_in_silence(part):
+    turns = [user([{"text": ASK}, part]), assistant()]
+    assert "multimodal" in structure(normalise(1, {"messages": turns}))
+
+
+def test_contents_that_are_no_turns_are_what_an_example_may_have_beside(workspace):
+    row = {"prompt": ASK, "completion": ANSWER, "contents": [{"title": "Peru"}]}
+    assert normalise(1, row).row() == {"messages": LONG[:2]}
+
+
+@pytest.mark.parametrize("name", ["LIMA", "Capybara", "Gemini"])
 def test_no_trainer_knows_who_speaks_where_no_turn_says_it(workspace, name):
     report = audit(workspace, [SHAPES[name][0]] * 12)
     assert {one.trained for one in report.trainer_survival} == {0}
