@@ -96,6 +96,17 @@ def check_arguments(config: Config, given: Mapping[str, Any]) -> None:
         _check_limit(where, name, value)
 
 
+@cache
+def optimizers() -> frozenset[str]:
+    """Return the values of `optim` that the installed version knows."""
+    file = _package_folder("transformers") / "training_args.py"
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == "OptimizerNames":
+            values = (line.value for line in node.body if isinstance(line, ast.Assign))
+            return frozenset(str(v.value) for v in values if isinstance(v, ast.Constant))
+    raise LookupError(f"no class OptimizerNames in {file}")
+
+
 def without_decided(given: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what the plan decides itself, so that a suggestion can be passed on as it is."""
     return {name: value for name, value in given.items() if name not in {*FIXED, *DECIDED}}

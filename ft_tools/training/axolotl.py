@@ -66,6 +66,8 @@ def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
         found["test_datasets"] = [_data(plan, plan.validation.path)]
         found["eval_steps"] = training.get("eval_steps")
         found["early_stopping_patience"] = plan.patience
+    if training["eval_strategy"] == "epoch":
+        found |= {"eval_strategy": "epoch", "save_strategy": "epoch", "save_steps": None}
     if isinstance(plan, DpoPlan):
         found["rl"] = "dpo"
     if isinstance(plan, SftPlan) and plan.loss_on == "everything":

@@ -78,6 +78,9 @@ def training_arguments(
     if task == "dpo":
         resolved |= {"beta": 0.1, "loss_type": ["sigmoid"]}
     resolved |= given
+    if (resolved.get("max_steps") or 0) <= 0:
+        # The trainer takes 0 for one step, callers for none given.
+        resolved.pop("max_steps", None)
     if device.name == "cpu" and needs_gpu(resolved["optim"]):
         resolved["optim"] = "adamw_torch"
     if isinstance(resolved["report_to"], str):
@@ -112,14 +115,19 @@ def total_steps(arguments: Mapping[str, Any], num_examples: int, num_processes: 
     """Return the optimizer steps, as transformers counts them: a part of a batch is a step."""
     if arguments.get("max_steps", -1) > 0:
         return int(arguments["max_steps"])
-    micro = arguments["per_device_train_batch_size"]
+    epochs = float(arguments["num_train_epochs"])
+    return math.ceil(epochs * steps_an_epoch(arguments, num_examples, num_processes))
+
+
+def steps_an_epoch(arguments: Mapping[str, Any], num_examples: int, num_processes: int = 1) -> int:
+    """Return the optimizer steps in which every example is seen once."""
+    micro: int = arguments["per_device_train_batch_size"]
+    accumulated: int = arguments["gradient_accumulation_steps"]
     batches: int = math.ceil(num_examples / micro)
     if arguments.get("dataloader_drop_last"):
         batches = num_examples // micro
     batches = math.ceil(batches / num_processes)
-    steps: int = max(1, math.ceil(batches / arguments["gradient_accumulation_steps"]))
-    epochs = float(arguments["num_train_epochs"])
-    return math.ceil(epochs * steps)
+    return max(1, math.ceil(batches / accumulated))
 
 
 def step_arguments(given: Mapping[str, Any], steps: int, *, evaluates: bool) -> Arguments:

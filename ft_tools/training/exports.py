@@ -149,6 +149,7 @@ def _script_training(plan: TrainingPlan) -> dict[str, Any]:
         "activation_checkpointing": bool(plan.training.get("gradient_checkpointing")),
         "output_dir": "trl-output",
         "load_best_model_at_end": plan.patience is not None,
+        "save_strategy": _saves(plan),
         "use_cpu": plan.device.name == "cpu",
         "dataloader_pin_memory": plan.device.name != "cpu",
         **_several(plan),
@@ -161,6 +162,11 @@ def _training(plan: TrainingPlan) -> dict[str, Any]:
         kept["completion_only_loss"] = False
     precision = plan.device.precision
     return kept | {"bf16": precision == "bfloat16", "fp16": precision == "float16"}
+
+
+def _saves(plan: TrainingPlan) -> str:
+    """Return when checkpoints are written: with each evaluation, or else by steps."""
+    return "epoch" if plan.training["eval_strategy"] == "epoch" else "steps"
 
 
 def _init(plan: TrainingPlan) -> dict[str, Any]:

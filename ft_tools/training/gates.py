@@ -12,7 +12,7 @@ from ft_tools.data.audit import audit_if_small
 from ft_tools.data.reports import AuditRequest, Finding
 from ft_tools.errors import BadInput, MissingExtra, Refused
 from ft_tools.models.resolve import ModelSource
-from ft_tools.training import weights
+from ft_tools.training import demands, weights
 from ft_tools.training.examples import DatasetFacts, Task
 from ft_tools.training.limits import CHOICES
 from ft_tools.training.requests import TrainingRequest
@@ -23,7 +23,7 @@ LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 NETWORK_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml"}
 # Tied to facts/training.md 2.5: with pissa_niter the reloaded adapter is a wrong model.
 WRONG_AFTER_RELOAD = "pissa_niter"
-NEEDS_DATA_PASS = {"eva", "corda", "loftq"}
+NEEDS_DATA_PASS = {"eva", "corda", "loftq", "lora_ga"}
 # Source: PEFT 0.21, tuners/lora/layer.py: these subtract the adapter's start from the base.
 CHANGES_BASE = ("pissa", "olora")
 MODEL_ARGUMENTS = {"attn_implementation", "use_kernels", "dtype"}
@@ -45,6 +45,7 @@ def arguments_fit(
             if known and one is not None and one not in known:
                 raise BadInput(f"{name}={one!r}; known: {', '.join(map(str, sorted(known)))}")
     _lora_start(peft)
+    demands.require_company(method, peft, training)
     _trackers(training.get("report_to") or [])
     for name, value in (training.get("model_init_kwargs") or {}).items():
         if name not in MODEL_ARGUMENTS:
@@ -63,19 +64,33 @@ def arguments_fit(
 
 
 def reference_fits(source: ModelSource, peft: Mapping[str, Any]) -> None:
-    """Refuse an adapter whose start is taken out of the base weights: no reference is left.
+    """Refuse an adapter beside which no reference is left as it was before training.
 
     Raises:
         BadInput: With what to do.
     """
     start, cure = str(peft.get("init_lora_weights", "")), "leave init_lora_weights out"
+    bias, bias_cure = str(peft.get("bias", "none")), "leave bias out"
     if source.adapter:
-        start = weights.adapter_start(Path(source.adapter))
+        start = weights.adapter_says(Path(source.adapter), "init_lora_weights")
+        bias = weights.adapter_says(Path(source.adapter), "bias") or "none"
         cure = f"merge_and_quantize {source.name} and pass the merged folder as `model`"
+        bias_cure = cure
     if start.startswith(CHANGES_BASE):
         raise BadInput(
             f"init_lora_weights={start!r} changes the base weights, which DPO needs as they were "
             f"for its reference; {cure}"
+        )
+    if bias != "none":
+        raise BadInput(
+            f"bias={bias!r} trains biases of the base, which DPO needs as they were for its "
+            f"reference; {bias_cure}"
+        )
+    # Source: TRL 1.16, dpo_trainer.py: the copy leaves out what is named otherwise than layers are.
+    if source.adapter and weights.trains_embeddings(Path(source.adapter)):
+        raise BadInput(
+            f"{source.name} is an adapter on an embedding, of which DPO's reference would keep no "
+            f"copy; {cure}"
         )
 
 
@@ -108,14 +123,17 @@ def held_out(
         raise rules.refusal("train_validation_leak", observed, cure)
 
 
-def watched(request: TrainingRequest, epochs: float) -> None:
-    """Refuse to repeat examples without a validation file.
+def watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None:
+    """Refuse to repeat examples without an evaluation on held-out ones.
 
     Raises:
         Refused: By the rule `validation_unwatched`.
     """
     is_accepted = "validation_unwatched" in request.accept_findings
-    if request.validation is None and epochs > 1 and not is_accepted:
+    if not evaluates and epochs > 1 and not is_accepted:
+        if request.validation is not None:
+            observed = f"{epochs:g} epochs and eval_strategy='no'"
+            raise rules.refusal("validation_unwatched", observed, "Leave eval_strategy out.")
         observed = f"{epochs:g} epochs and no validation file"
         cure = (
             "Pass `validation` (audit_dataset with output_dir splits one off), or train for one "

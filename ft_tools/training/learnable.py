@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ft_tools.errors import Refused
 from ft_tools.training.counts import DataReport
+from ft_tools.training.examples import Example
 from ft_tools.training.masking import Tokenized, ends_its_answer, truncate
 
 
@@ -58,6 +59,25 @@ class Tally:
                 "would never learn to stop; use the model's own chat template, or pass "
                 "training.chat_template_path"
             )
+
+
+def template_refuses(where: str, example: Example) -> Refused:
+    """Return the refusal of an example, `where` it is, that the model's chat template rejects.
+
+    The template's own words stay unsaid: they are those of whoever made the model.
+    """
+    fields = ("messages", "prompt", "completion", "chosen", "rejected")
+    turns = [turn for name in fields for turn in example.get(name) or () if isinstance(turn, dict)]
+    cure = (
+        "mind its roles and their order, most want user and assistant in turns; audit_dataset with "
+        "`model` and output_dir writes a file without such examples"
+    )
+    if any(turn["role"] in {"system", "developer"} for turn in turns):
+        cure = (
+            "it has a system turn, which not every template takes: move its text to the start of "
+            "the first user turn, or pass training.chat_template_path"
+        )
+    return Refused(f"{where}: the model's chat template refuses this example; {cure}")
 
 
 def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]],

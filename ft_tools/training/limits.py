@@ -25,6 +25,7 @@ OURS: dict[str, str] = {
     "save_only_model": "without the optimizer's state a run could not be resumed",
     "save_total_limit": "a run keeps its last two checkpoints and the best one",
     "save_on_each_node": "a run writes one set of checkpoints",
+    "activation_checkpointing": "pass gradient_checkpointing, its usual name",
     "load_best_model_at_end": "it is on whenever there is a validation set",
     "ignore_data_skip": "a resumed run would see other examples than the uninterrupted one",
     "restore_callback_states_from_checkpoint": "it is always on",
@@ -64,7 +65,12 @@ OURS: dict[str, str] = {
 }
 
 # What a suggestion for PEFT and TRL has to say and a run says anyway: taken if it is this value.
-FIXED: dict[str, str] = {"task_type": "CAUSAL_LM", "peft_type": "LORA"}
+FIXED: dict[str, Any] = {
+    "task_type": "CAUSAL_LM",
+    "peft_type": "LORA",
+    "metric_for_best_model": "eval_loss",
+    "greater_is_better": False,
+}
 # What a suggestion for a certain GPU says and the plan decides anew for the device at hand.
 DECIDED: frozenset[str] = frozenset({"bf16", "fp16"})
 

@@ -12,6 +12,7 @@ from ft_tools.training import (
     arguments,
     counts,
     defaults,
+    demands,
     estimates,
     gates,
     memory,
@@ -108,19 +109,20 @@ def _plan_parts(
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(arguments.without_decided(request.peft))
     gates.arguments_fit(task, request.method, peft or {}, training)
+    demands.require_packages(request, training)
+    absent = demands.require_layers(Path(source.path), peft or {}) if source.path else []
     if task == "dpo":
         gates.reference_fits(source, peft or {})
     audit_warnings = gates.audited(request, task, dataset, validation)
     counted, why_not = counts.count(_count_request(task, source, training, files, loss_on))
     num_rows = counted.num_rows if counted else dataset.num_examples
     steps = defaults.total_steps(training, num_rows, place.num_processes)
-    batch = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"]
-    epochs = steps * batch * place.num_processes / num_rows
+    epochs = steps / defaults.steps_an_epoch(training, num_rows, place.num_processes)
     evaluates = training["eval_strategy"] == "steps"
     training |= defaults.step_arguments(given, steps, evaluates=evaluates)
     gates.steps_fit(training)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
-    gates.watched(request, declared)
+    gates.watched(request, declared, evaluates=training["eval_strategy"] != "no")
     model = _model_plan(source, training.get("chat_template_path"))
     dtype = _weights_dtype(request.method, device, training)
     vram = memory.require_fit(
@@ -155,12 +157,11 @@ def _plan_parts(
             *shared,
             *_about_tokens(dataset, counted, why_not, training.get("max_length")),
             *_decided(request, device),
+            *absent,
             *audit_warnings,
         ],
     }
-    tokens = int(
-        (counted.data.num_tokens if counted else dataset.estimated_tokens) * min(epochs, declared)
-    )
+    tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
     return parts | {"estimate": _estimate(task, request, parts, steps, tokens, vram)}
 
 

@@ -34,6 +34,13 @@ def num_params(folder: Path) -> int | None:
     return total
 
 
+def layers(folder: Path) -> list[str]:
+    """Return the names of what has weights, from a folder's safetensors headers."""
+    headers = (_header(file) for file in sorted(folder.glob("*.safetensors")))
+    names = {name.rpartition(".")[0] for header in headers for name in header}
+    return sorted(names - {""})
+
+
 def config_hash(folder: Path) -> str:
     """Return the sha256 of config.json."""
     return sha256(folder / "config.json")
@@ -62,9 +69,16 @@ def template_hash(folder: Path, given: str | None = None) -> str:
     return hashlib.sha256(template.encode("utf-8")).hexdigest() if template else ""
 
 
-def adapter_start(folder: Path) -> str:
-    """Return the `init_lora_weights` of an adapter folder; empty if it doesn't say."""
-    return str(_json(folder / "adapter_config.json").get("init_lora_weights", ""))
+def adapter_says(folder: Path, name: str) -> str:
+    """Return an argument in an adapter folder's configuration; empty if it doesn't say."""
+    return str(_json(folder / "adapter_config.json").get(name, ""))
+
+
+def trains_embeddings(folder: Path) -> bool:
+    """Tell whether an adapter folder has a LoRA, or single tokens, of an embedding."""
+    headers = (_header(file) for file in sorted(folder.glob("*.safetensors")))
+    marks = ("lora_embedding_", "trainable_tokens")
+    return any(mark in name for header in headers for name in header for mark in marks)
 
 
 def max_positions(folder: Path) -> int | None:

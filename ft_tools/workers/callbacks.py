@@ -125,7 +125,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         """Keep the metrics, look at the run's health, stop when the loss is not a number."""
         row = {"step": float(state.global_step)}
         row |= {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
-        if "train_runtime" in row:
+        if "train_loss" in row:
+            # The summary of the whole; its other names are in every row of some runs.
             return
         if "loss" in row:
             row |= self._about_the_machine()

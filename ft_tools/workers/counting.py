@@ -26,13 +26,23 @@ from ft_tools.errors import FineTuningError, Refused
 from ft_tools.training import weights
 from ft_tools.training.counts import CountAnswer, CountRequest, Counts, DataReport
 from ft_tools.training.examples import DatasetFacts, Example, read_examples, tools_of
-from ft_tools.training.learnable import Tally, count_pairs, packs, require_pairs
+from ft_tools.training.learnable import (
+    Tally,
+    count_pairs,
+    packs,
+    require_pairs,
+    template_refuses,
+)
 from ft_tools.training.masking import Messages, Render, common_prefix, tokenize_example
 
 MAX_BYTES = 8 * 2**20
 """Of a file's examples that are tokenized; a larger file is scaled from its beginning."""
 MEMORY_BYTES = 2 * 2**30
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
+
+
+class TemplateRefuses(jinja2.TemplateError):
+    """The template calls `raise_exception`, as it does in the run."""
 
 
 class Generation(Extension):
@@ -119,16 +129,18 @@ def _count_sequences(
     request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
 ) -> tuple[DataReport, int, int]:
     tally, num_counted = Tally(request.max_length), 0
-    for example in _beginning(facts):
+    for line, example in _beginning(facts):
         num_counted += 1
-        for one in tokenize_example(
-            example,
-            facts.format,
-            render=tokens.renderer,
-            encode=tokens.encode,
-            end=tokens.end,
-            loss_on=request.loss_on,
-        ):
+        with _refused(facts, line, example):
+            found = tokenize_example(
+                example,
+                facts.format,
+                render=tokens.renderer,
+                encode=tokens.encode,
+                end=tokens.end,
+                loss_on=request.loss_on,
+            )
+        for one in found:
             tally.add(one)
     tally.require_learnable(facts.path, tokens.ends)
     num_rows = len(tally.kept)
@@ -144,9 +156,10 @@ def _count_pairs(
     lengths: list[tuple[int, int]] = []
     answers: list[list[int]] = []
     num_counted = 0
-    for example in _beginning(facts):
+    for line, example in _beginning(facts):
         num_counted += 1
-        prompt, chosen, rejected = _pair(tokens, facts, example)
+        with _refused(facts, line, example):
+            prompt, chosen, rejected = _pair(tokens, facts, example)
         start = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
         if limit is not None and start >= limit:
             continue
@@ -181,15 +194,24 @@ def _pair(
     return render(asked, True), render(asked + chosen, False), render(asked + rejected, False)
 
 
-def _beginning(facts: DatasetFacts) -> Iterator[Example]:
-    """Give the examples of a file, up to so many bytes of it."""
+@contextlib.contextmanager
+def _refused(facts: DatasetFacts, line: int, example: Example) -> Iterator[None]:
+    """Say which example a template refuses."""
+    try:
+        yield
+    except TemplateRefuses:
+        raise template_refuses(f"{facts.path}:{line}", example) from None
+
+
+def _beginning(facts: DatasetFacts) -> Iterator[tuple[int, Example]]:
+    """Give the lines and examples of a file, up to so many bytes of it."""
     size, path = 0, Path(facts.path)
     share = path.stat().st_size / max(1, facts.num_examples)
-    for _, example in read_examples(path):
+    for line, example in read_examples(path):
         if size >= MAX_BYTES:
             return
         size += int(share) + 1
-        yield example
+        yield line, example
 
 
 def _scaled(report: DataReport, num_rows: int, facts: DatasetFacts) -> tuple[DataReport, int, int]:
@@ -217,7 +239,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _refuse(message: str) -> str:
-    raise jinja2.TemplateError(message)
+    raise TemplateRefuses(message)
 
 
 def _today(form: str) -> str:

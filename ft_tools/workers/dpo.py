@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Json, Value
+from jinja2 import TemplateError
 from trl import DPOConfig, DPOTrainer
 
 from ft_tools.runs.session import Session, main
 from ft_tools.training.counts import DataReport
 from ft_tools.training.examples import DatasetFacts, read_examples, tools_of
-from ft_tools.training.learnable import count_pairs, require_pairs
+from ft_tools.training.learnable import count_pairs, require_pairs, template_refuses
 from ft_tools.training.plan import DpoPlan
 from ft_tools.training.reports import DpoRunReport, last_value
 from ft_tools.workers import artifacts, loading, today, training
@@ -59,12 +60,13 @@ def make_trainer(
     A new adapter is its own reference when switched off; one that was trained before gets a frozen
     copy; for a full run TRL loads the model a second time.
     """
-    trainer = DPOTrainer(
-        **loading.model_parts(plan, DPOConfig(**given)),
-        train_dataset=train_set,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-    )
+    parts = loading.model_parts(plan, DPOConfig(**given))
+    try:
+        trainer = DPOTrainer(
+            **parts, train_dataset=train_set, eval_dataset=held_out, processing_class=tokenizer
+        )
+    except TemplateError:
+        raise template_refuses(f"a line of {plan.dataset.path}", train_set[0]) from None
     check_pairs(plan, tokenizer, trainer.train_dataset)
     return trainer
 

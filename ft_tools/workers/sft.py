@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from jinja2 import TemplateError
 from trl import SFTConfig, SFTTrainer
 
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.training.counts import DataReport
 from ft_tools.training.examples import DatasetFacts, Example, read_examples, tools_of
-from ft_tools.training.learnable import Tally
+from ft_tools.training.learnable import Tally, template_refuses
 from ft_tools.training.masking import IGNORED, Messages, Render, Tokenized, tokenize_example
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.reports import SftRunReport, last_value
@@ -76,16 +77,20 @@ def tokenized_file(
     """Tokenize a file and check that every sequence has something to learn.
 
     Raises:
-        Refused: Nothing is left to learn, or the answers do not end.
+        Refused: Nothing is left to learn, the answers do not end, or the template refuses one.
         Stopped: A cancel or a TERM arrived.
     """
     tally = Tally(plan.training.get("max_length"))
-    for number, (_, example) in enumerate(read_examples(Path(facts.path))):
+    for number, (line, example) in enumerate(read_examples(Path(facts.path))):
         if number % STOP_CHECK == 0:
             session.heartbeat()
             if session.should_stop:
                 raise Stopped
-        for one in tokenize(plan, tokenizer, facts, example):
+        try:
+            found = tokenize(plan, tokenizer, facts, example)
+        except TemplateError:
+            raise template_refuses(f"{facts.path}:{line}", example) from None
+        for one in found:
             tally.add(one)
     report = tally.report(facts.num_examples)
     tally.require_learnable(facts.path, end_ids(tokenizer))

@@ -31,6 +31,8 @@ CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
         ("sft", {"auto_find_batch_size": True}, "halves per_device_train_batch_size"),
         ("sft", {"resume_from_checkpoint": "x"}, "resume_run"),
         ("sft", {"beta": 0.1}, "has no 'beta'"),
+        ("sft", {"activation_checkpointing": True}, "pass gradient_checkpointing"),
+        ("dpo", {"metric_for_best_model": "eval_rewards/margins"}, "it is eval_loss"),
         ("dpo", {"max_prompt_length": 512}, "prompt and answer together"),
         ("dpo", {"packing": True}, "has no 'packing'"),
     ],
@@ -72,12 +74,49 @@ def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
 
 
 @pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"optim": "adamw"}, "known: .*adamw_torch"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, '"min_lr_rate": 0.1'),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
+        ({"padding_free": True, "max_length": 64}, "packing=true"),
+        ({"sync_ref_model": True, "precompute_ref_log_probs": True}, "leave one of them out"),
+    ],
+)
+def test_an_argument_without_its_company_is_refused_before_a_model_is_loaded(training, told):
+    with pytest.raises(BadInput, match=told):
+        gates.arguments_fit("sft", "lora", {}, training)
+
+
+def test_arguments_with_their_company_are_taken():
+    kwargs = {"min_lr_rate": 0.1}
+    training = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
+    gates.arguments_fit("sft", "lora", {"init_lora_weights": True}, training | {"optim": "sgd"})
+    gates.arguments_fit("sft", "qlora", {"init_lora_weights": "olora"}, {"padding_free": True})
+    check_arguments("sft", {"metric_for_best_model": "eval_loss", "greater_is_better": False})
+
+
+@pytest.mark.parametrize("start", ["pissa", "orthogonal"])
+def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(start):
+    gates.arguments_fit("sft", "lora", {"init_lora_weights": start}, {})
+    with pytest.raises(BadInput, match="4-bit base"):
+        gates.arguments_fit("sft", "qlora", {"init_lora_weights": start}, {})
+
+
+@pytest.mark.parametrize(
     ("peft", "error", "told"),
     [
         ({"init_lora_weights": "pissa_niter_4"}, Refused, "unrepeatable_start"),
         ({"init_lora_weights": "eva"}, BadInput, "pass over the data"),
         ({"target_modules": ["lm_head"]}, BadInput, "never trained"),
         ({"bias": "some"}, BadInput, "lora_only"),
+        ({"init_lora_weights": "lora_ga"}, BadInput, "pass over the data"),
+        ({"init_lora_weights": "mini"}, BadInput, "known: .*gaussian"),
+        (
+            {"layers_to_transform": [0], "target_modules": "all-linear"},
+            BadInput,
+            "a list of names",
+        ),
     ],
 )
 def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):
@@ -124,6 +163,14 @@ def test_steps_are_counted_as_the_trainer_counts_them(num_examples, epochs, expe
     arguments = {"num_train_epochs": epochs, **defaults.batch_arguments({}, "sft")}
     assert defaults.total_steps(arguments, num_examples) == expected
     assert defaults.total_steps(arguments | {"max_steps": 7}, num_examples) == 7
+
+
+def test_no_steps_given_is_as_many_as_the_epochs_have():
+    for none in (0, -1):
+        resolved = defaults.training_arguments(
+            "sft", "lora", {"max_steps": none}, CPU, validated=False
+        )
+        assert "max_steps" not in resolved
 
 
 def test_the_rate_follows_the_method_and_the_task():

@@ -148,6 +148,15 @@ def test_every_written_file_parses_and_the_script_is_python(plan, tmp_path):
     assert set(info) == {"train", "validation"}
 
 
+def test_a_run_that_evaluates_by_epochs_saves_by_epochs_elsewhere_too(files, tmp_path):
+    plan = plan_sft(sft(validation="held_out.jsonl", training={"eval_strategy": "epoch"}))
+    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    assert "'save_strategy': 'epoch'" in written["train.py"]
+    there = parsed(written["axolotl.yaml"])
+    assert (there["eval_strategy"], there["save_strategy"]) == ("epoch", "epoch")
+    assert "save_steps" not in there
+
+
 def test_a_plan_is_exported_when_it_is_shown_and_its_hash_stays(files):
     shown = launch_sft(sft(export_dir="elsewhere"))
     assert {path.rpartition("/")[2] for path in shown.plan["export"]} >= {"train.py", "trl.yaml"}

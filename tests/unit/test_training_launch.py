@@ -8,7 +8,10 @@ import pytest
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
 from ft_tools.launchers.place import Place
+from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.plan import plan_hash
+from ft_tools.training.demands import require_layers
+from ft_tools.training.gates import reference_fits
 from ft_tools.training.hardware import Device, find_device, heat, num_cards
 from ft_tools.training.launch import launch_dpo, launch_sft
 from ft_tools.training.memory import require_fit, require_ram
@@ -140,6 +143,67 @@ def test_a_refusal_by_a_rule_names_the_way_around_and_the_plan_keeps_it(files):
     assert plan.accept_reason == "a test"
     with pytest.raises(ValueError, match="accept_reason"):
         sft(accept_findings=["validation_unwatched"])
+
+
+def test_epochs_are_watched_only_where_they_are_evaluated(files):
+    training = {"num_train_epochs": 3, "eval_strategy": "no"}
+    with pytest.raises(Refused, match=r"3 epochs and eval_strategy='no'.*Leave eval_strategy out"):
+        plan_sft(sft(validation="held_out.jsonl", training=training))
+
+
+def test_the_tokens_of_a_plan_are_those_of_its_steps(files):
+    write(files / "three.jsonl", 0, 3)
+    accepted = accepting("validation_unwatched", "no_quality_filter")
+    once = plan_sft(sft(dataset="three.jsonl", **accepted)).estimate
+    ten = plan_sft(sft(dataset="three.jsonl", training={"max_steps": 10}, **accepted)).estimate
+    # Three examples are less than a step: each step sees every one of them once.
+    assert (once.steps, ten.steps) == (1, 10)
+    assert ten.tokens == 10 * once.tokens
+    # 30 examples are two steps, the second a part of one: an epoch, not more.
+    assert plan_sft(sft(training={"max_steps": 2})).estimate.steps == 2
+
+
+def with_layers(folder, **config):
+    """Write a model's or an adapter's folder whose weights have these names."""
+    names = config.pop("names")
+    folder.mkdir()
+    tensor = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps(dict.fromkeys(names, tensor)).encode()
+    (folder / "weights.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("targets", ["q_proj", ["c_attn"], ".*[kx]_projection"], ids=str)
+def test_layers_that_the_model_does_not_have_are_refused_with_those_it_has(tmp_path, targets):
+    names = [f"model.layers.{i}.self_attn.{n}_proj.weight" for i in range(2) for n in "qv"]
+    folder = with_layers(tmp_path / "model", names=names)
+    with pytest.raises(BadInput, match="its layers: q_proj, v_proj"):
+        require_layers(folder, {"target_modules": targets})
+
+
+def test_a_misspelt_layer_beside_others_is_a_warning(tmp_path):
+    names = [f"model.layers.0.self_attn.{n}_proj.weight" for n in "qv"]
+    folder = with_layers(tmp_path / "model", names=names)
+    (said,) = require_layers(folder, {"target_modules": ["q_proj", "v_prj"]})
+    assert "'v_prj', so nothing is trained there" in said
+    for targets in ("all-linear", ".*[qv]_proj", ["self_attn.q_proj"], ["v_proj"]):
+        assert require_layers(folder, {"target_modules": targets}) == []
+
+
+@pytest.mark.parametrize(
+    ("adapter", "told"),
+    [
+        ({"names": ["embed_tokens.lora_embedding_A"]}, "on an embedding"),
+        ({"names": ["q_proj.bias"], "bias": "all"}, "bias='all' trains biases"),
+        ({"names": ["q_proj.lora_A.weight"], "init_lora_weights": "pissa"}, "changes the base"),
+    ],
+)
+def test_an_adapter_that_leaves_no_reference_is_merged_first(tmp_path, adapter, told):
+    folder = with_layers(tmp_path / "adapter", **adapter)
+    source = ModelSource(name="mine", kind="adapter", path=str(tmp_path), adapter=str(folder))
+    with pytest.raises(BadInput, match=f"{told}.*merge_and_quantize mine"):
+        reference_fits(source, {})
 
 
 def test_errors_of_the_audit_stop_a_launch_until_they_are_accepted(files):
