@@ -46,7 +46,8 @@ PATTERNS = {
         r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]|-(?!----))*+"
         r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
     ),
-    "url_password": re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    # Redis has a password and no name.
+    "url_password": re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
 }
 NAMES = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|(?:API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE

@@ -242,7 +242,7 @@ def _told(row: Mapping[str, Any], name: str) -> Any:
 
 def _list_name(row: Mapping[str, Any]) -> str | None:
     """Name the column of the turns; `contents` is one only where it holds what Gemini has there."""
-    return next((name for name in LISTS if _holds_turns(row, name)), None)
+    return next((name for name in LISTS if name in row and _holds_turns(row, name)), None)
 
 
 def _holds_turns(row: Mapping[str, Any], name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ft_tools.secrets import ESCAPES, PATTERNS, begins
@@ -29,12 +30,15 @@ IMPERSONAL = {
     "contact",
     "email",
     "example",
+    "git",
     "hello",
     "help",
     "info",
     "noreply",
     "no-reply",
     "office",
+    "pass",
+    "password",
     "sales",
     "service",
     "someone",
@@ -69,6 +73,12 @@ HINTS: tuple[str, ...] = (
     "eyJ",
 )
 HINTS += ("PRIVATE KEY", "://")
+# What documents write for a password of an address: a word for it, or a place to put one.
+STAND_IN = re.compile(
+    r"[^:]*:(?:(?:(?:your|my|the|db|user)[_-]?)?(?:pass|password|passwd|pwd|secret)"
+    r"|<[^<>]*>|\[[^\[\]]*\]|\$?\{[^{}]*\}|\$[a-z_]+|%[a-z_]+%?|\*{3,}|x{3,})",
+    re.IGNORECASE,
+)
 DIGIT = re.compile(r"[0-9]")
 # Every card and phone number has such a run.
 LONG_NUMBER = re.compile(r"[0-9][0-9 ().-]{7,}[0-9]")
@@ -83,7 +93,7 @@ def secrets_in(text: str) -> list[str]:
     """
     if not any(hint in text for hint in HINTS):
         return []
-    return [name for name, pattern in PATTERNS.items() if pattern.search(text)]
+    return [name for name, pattern in PATTERNS.items() if _holds_secret(name, pattern, text)]
 
 
 def personal_data_in(text: str) -> list[str]:
@@ -111,8 +121,8 @@ def personal_data_in(text: str) -> list[str]:
 def mask(text: str) -> str:
     """Replace secrets and personal data by what kind they are of."""
     if any(hint in text for hint in HINTS):
-        for pattern in PATTERNS.values():
-            text = pattern.sub(MASKED_SECRET, text)
+        for name, pattern in PATTERNS.items():
+            text = pattern.sub(_if(partial(_is_secret, name), MASKED_SECRET), text)
     if "@" in text:
         text = EMAIL.sub(lambda m: "[email]" if _is_personal(m.group()) else m.group(), text)
     if DIGIT.search(text):
@@ -167,6 +177,23 @@ def is_iban(text: str) -> bool:
         return False
     turned = compact[4:] + compact[:4]
     return int("".join(str(int(char, 36)) for char in turned)) % 97 == 1
+
+
+def _holds_secret(kind: str, pattern: re.Pattern[str], text: str) -> bool:
+    return any(_is_secret(kind, found.group()) for found in pattern.finditer(text))
+
+
+def _is_secret(kind: str, found: str) -> bool:
+    return not _is_stand_in(kind, found)
+
+
+def _is_stand_in(kind: str, found: str) -> bool:
+    """Tell whether it is no secret but what documents write for one.
+
+    >>> [_is_stand_in("url_password", said) for said in ("user:password", "me:${PASS}", "me:pa55")]
+    [True, True, False]
+    """
+    return kind == "url_password" and STAND_IN.fullmatch(found) is not None
 
 
 def _is_personal(address: str) -> bool:

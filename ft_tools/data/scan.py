@@ -219,10 +219,8 @@ def lengths_of(example: Example) -> Measured:
 
 
 def _estimate(messages: list[Message]) -> int:
-    return sum(
-        estimate_tokens(content_of(m)) + estimate_tokens(thoughts_of(m)) + TOKENS_PER_TURN
-        for m in messages
-    )
+    texts = [*map(content_of, messages), *filter(None, map(thoughts_of, messages))]
+    return sum(map(estimate_tokens, texts)) + TOKENS_PER_TURN * len(messages)
 
 
 def _kept_anyway(request: AuditRequest) -> set[str]:

@@ -194,3 +194,26 @@ def test_a_value_of_any_depth_is_masked(depth):
         )
         masked = masked[0] if at % 2 else masked["[email]"]
     assert masked == "[email]"
+
+
+STAND_INS = [
+    "ftp://username:password@ftp.example.com",
+    "postgres://user:your_password@localhost/db",
+    "https://${USER}:${TOKEN}@host.com/x.git",
+    "https://me:<token>@host.com/x.git",
+    "redis://:{password}@host.com",
+    "git clone git@github.com:ada/tower.git",
+]
+SECRETS = ["redis://:pa55word@host", "https://me:xK99secret@host", "ftp://me:$ecret9@host"]
+
+
+@pytest.mark.parametrize("text", STAND_INS)
+def test_what_documents_write_for_a_password_is_no_secret_and_no_mailbox(text):
+    assert (privacy.secrets_in(text), privacy.personal_data_in(text)) == ([], [])
+    assert privacy.mask(text) == text
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_password_in_an_address_is_one_with_no_name_before_it_too(text):
+    assert privacy.secrets_in(text) == ["url_password"]
+    assert privacy.mask(f"{text}/x") == f"{text.split('://')[0]}://[secret]@host/x"

@@ -45,6 +45,7 @@ def test_a_secret_is_masked_and_counts_as_its_own_kind_only(kind):
     [
         "the task-force asked for a risk-assessment-of-everything-in-the-house",
         "https://host:8080/path@version",
+        "http://:8080/path@version",
         "a commit 9ac38d5e0f1a2b3c4d5e6f708192a3b4c5d6e7f8",
         "loss 0.123 hf_short sk-short eyJ.eyJ.x",
     ],
