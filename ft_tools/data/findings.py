@@ -204,6 +204,13 @@ RULES: dict[str, Rule] = {
         False,
         "no end-of-turn token is in the loss: the model may not learn to stop; mind the template",
     ),
+    "tools_not_rendered": Rule(
+        "warning",
+        False,
+        "the model's chat template leaves tools or calls of these out, and an empty answer is "
+        "trained where a call should be: take a model or a template that writes them",
+        "https://huggingface.co/docs/transformers/chat_templating",
+    ),
     "answer_cut_off": Rule(
         "warning",
         False,

@@ -101,7 +101,17 @@ class Tokenizer:
         findings = []
         if complete and not any(ends_its_answer(one, self._ends) for one in complete):
             findings.append("end_not_trained")
+        if self._template and self._leaves_tools_out(example, sequences):
+            findings.append("tools_not_rendered")
         return Measured(whole, whole - _last_answer(longest), tuple(findings), trained)
+
+    def _leaves_tools_out(self, example: dict[str, Any], sequences: list[Tokenized]) -> bool:
+        """Tell whether a tool or a call is nowhere in what the template makes of an example."""
+        names = set(_tool_names(example))
+        if not names:
+            return False
+        text = "\n".join(str(self._tokenizer.decode(one.input_ids)) for one in sequences)
+        return any(name not in text for name in names)
 
     def masks(self, example: dict[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
         """Yield (name, pieces of text with their kind) of each sequence, bounded."""
@@ -180,6 +190,17 @@ def _sides(example: dict[str, Any]) -> list[tuple[str, tuple[Messages, Messages]
         last = max((i for i, m in enumerate(messages) if is_trained(m)), default=0)
         return [("", (messages[:last], messages[last : last + 1]))]
     return [(name, (messages, example[name])) for name in PAIR_SIDES if example[name]]
+
+
+def _tool_names(example: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of the tools of an example and of those it calls, but what JSON escapes."""
+    turns = [*example["messages"], *example["chosen"], *example["rejected"]]
+    calls = [call for turn in turns for call in turn.get("tool_calls") or []]
+    for item in [*(example["tools"] or []), *calls]:
+        described = item.get("function") or item
+        name = described.get("name") if isinstance(described, dict) else None
+        if isinstance(name, str) and name.isascii():
+            yield name
 
 
 def _texts(example: dict[str, Any]) -> list[str]:

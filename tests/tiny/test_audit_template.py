@@ -112,6 +112,35 @@ def test_an_end_that_is_not_trained_is_a_finding(workspace, model_with):
     assert not found["end_not_trained"].removed
 
 
+CALLS = "{{ m['role'] + ': ' + (m['content'] or m['tool_calls'] | tojson) + '<|im_end|>\n' }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "num_left_out"),
+    [
+        (None, 2),
+        (f"{{% for m in messages %}}{CALLS}{{% endfor %}}", 1),
+        (f"{{{{ tools | tojson }}}}{{% for m in messages %}}{CALLS}{{% endfor %}}", 0),
+    ],
+)
+def test_a_template_that_leaves_out_tools_or_calls_is_a_finding(
+    workspace, model_with, template, num_left_out
+):
+    """ChatML of many small models writes a call as an empty answer, and that would be trained."""
+    call = {"type": "function", "function": {"name": "find_parcel", "arguments": {"number": 4}}}
+    talk = [
+        {"role": "user", "content": "Where is parcel 4?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "depot 4"},
+        {"role": "assistant", "content": "At depot 4."},
+    ]
+    offer = {"type": "function", "function": {"name": "send_parcel", "parameters": {}}}
+    rows = [*ROWS, {"messages": talk}, {"messages": [talk[0], talk[-1]], "tools": [offer]}]
+    report = audited(workspace, rows, TemplateTokens(model_with(template), 1024, 10))
+    found = {finding.id: finding.count for finding in report.findings}
+    assert found.get("tools_not_rendered", 0) == num_left_out
+
+
 @pytest.mark.parametrize(
     "name",
     [
