@@ -147,8 +147,8 @@ def _take(
         return
     example = normalise(number, row.value, request.named_columns)
     if example.format == "unknown":
-        index = result.ledger.add_unread(number, "unknown_format")
-        _finish(result, index, "unknown", "latin", ["unknown_format"])
+        index = result.ledger.add_unread(number, example.problems[0])
+        _finish(result, index, "unknown", "latin", example.problems)
         return
     asked, answered = example.prompt_and_answer()
     prompt = said(asked)
@@ -182,7 +182,8 @@ def _take(
     if result.in_validation:
         return
     result.parts.update(_parts(example))
-    if example.task != "sft":
+    # A side that is not there is no shorter one, and the same text twice has no difference.
+    if example.task != "sft" and not broken and "identical_pair" not in found:
         result.pairs.add(example)
     traits = traits_of(
         example, row.value, broken=broken, tokens=lengths, max_length=request.max_length

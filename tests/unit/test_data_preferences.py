@@ -1,0 +1,61 @@
+"""What tells chosen from rejected is measured on the pairs that can be trained on."""
+
+import json
+import random
+
+import pytest
+
+from ft_tools.data.audit import perform
+from ft_tools.data.reports import AuditRequest
+
+WORDS = [
+    "river",
+    "stone",
+    "cloud",
+    "paper",
+    "engine",
+    "glass",
+    "market",
+    "garden",
+    "window",
+    "sailor",
+    "copper",
+    "silver",
+]
+
+
+@pytest.fixture
+def found(workspace):
+    def run(sides):
+        rows = [
+            {"prompt": f"What is number {at}?", "chosen": chosen, "rejected": rejected}
+            for at, (chosen, rejected) in enumerate(sides)
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (workspace / "d.jsonl").write_text(lines, encoding="utf-8")
+        report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
+        return {finding.id: finding.count for finding in report.findings}
+
+    return run
+
+
+def answers(count, num_words=20):
+    numbers = random.Random(num_words)
+    return [" ".join(numbers.choices(WORDS, k=num_words)) for _ in range(count)]
+
+
+def test_longer_chosen_answers_are_a_bias(found):
+    sides = list(zip(answers(60, 40), answers(60), strict=True))
+    assert found(sides) == {"length_bias": 60}
+
+
+def test_an_answer_that_is_not_there_is_no_shorter_one(found):
+    sides = zip(answers(60), reversed(answers(60)), strict=True)
+    broken = [(chosen, "" if at % 3 == 0 else rest) for at, (chosen, rest) in enumerate(sides)]
+    assert found(broken) == {"empty_answer": 20}
+
+
+def test_pairs_of_one_text_do_not_hide_that_the_others_differ_in_length(found):
+    sides = list(zip(answers(60, 40), answers(60), strict=True))
+    same = [(answer, answer) for answer in answers(540, 30)]
+    assert found(sides + same) == {"identical_pair": 540, "length_bias": 60}
