@@ -126,7 +126,7 @@ def structure(example: Example) -> list[str]:
     found = list(example.problems)
     if example.text is not None:
         return found if example.text.strip() else [*found, "empty_answer"]
-    if "unknown_role" in found or "wrong_type" in found:
+    if not {"unknown_role", "wrong_type", "python_turns"}.isdisjoint(found):
         # Who speaks is not known, so what follows from it is not said either.
         return found
     found += _turn_order(example)

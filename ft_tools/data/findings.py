@@ -82,6 +82,18 @@ RULES: dict[str, Rule] = {
     "ends_with_user": Rule(
         "warning", False, "the cleaned files leave out the turns behind the last answer"
     ),
+    "lone_turn": Rule(
+        "error",
+        True,
+        "a text with a role is one turn: join the turns of a conversation (in OASST by parent_id) "
+        "to a row of `messages`",
+    ),
+    "python_turns": Rule(
+        "error",
+        True,
+        "turns as Python prints them, with single quotes, are no JSON: save JSONL or Parquet, or "
+        "use json.dumps on the column before CSV",
+    ),
     "untrained_answer": Rule(
         "warning",
         False,

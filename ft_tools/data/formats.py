@@ -9,7 +9,7 @@ Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/READ
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ft_tools.data.example import Example, Message, content_of, thoughts_of
+from ft_tools.data.example import Example, Message, content_of
 from ft_tools.data.loss import is_trained, without_mark
 from ft_tools.data.turns import (
     UNTRAINED,
@@ -22,7 +22,6 @@ from ft_tools.data.turns import (
     called,
     calls_in,
     cell,
-    first_of,
     is_answered,
     is_conversation,
     is_said,
@@ -30,6 +29,7 @@ from ft_tools.data.turns import (
     objects,
     with_system,
 )
+from ft_tools.data.unread import MARKS, has_python_turns, unread_in
 
 LISTS = (
     "messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents"
@@ -50,11 +50,6 @@ ANSWERS = (
     "completion", "response", "answer", "output", "target", "targets", "solution", "assistant"
 )  # fmt: skip
 ALPACA_ANSWERS = ("output", "response", "answer", "completion")
-# A text beside what is read: longer than labels, ids and titles, and no mere part of a row. Ours.
-UNREAD_CHARS = 100
-UNREAD_FRACTION = 0.25
-MARKS = (0, 1, "0", "1")
-"""What may mark an answer besides true and false; it may be a class or a flag as well."""
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 PREFERENCES = {
     "preference_explicit",
@@ -110,14 +105,11 @@ def normalise(line: int, row: Any, columns: Mapping[str, str] | None = None) -> 
     name, row = _without_nulls(row)
     example = Example(line, name, _TASKS.get(name, "sft"))
     if name == "unknown":
-        example.problems.append("unknown_format")
+        example.problems.append("python_turns" if has_python_turns(row) else "unknown_format")
         return example
     _BUILDERS[name](example, row)
     example.tools = example.tools or _tools(example, row) or None
-    if _has_unread(example, row):
-        example.problems.append("unread_column")
-    if _has_unread_label(example, row):
-        example.problems.append("unread_label")
+    example.problems += unread_in(example, row)
     return example
 
 
@@ -161,50 +153,11 @@ def _without_nulls(row: Any) -> tuple[str, Any]:
     return (detect(row), row) if found in {"unknown", "prompt_only"} else (found, rest)
 
 
-def _has_unread(example: Example, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row holds a text that is no part of its example, nor made of it."""
-    sides = {"chosen", "rejected"} if example.task == "dpo" else set()
-    long = [
-        text
-        for name, text in row.items()
-        if isinstance(text, str)
-        and len(text) >= UNREAD_CHARS
-        and name not in sides
-        and as_transcript(text) is text
-    ]
-    if not long:
-        return False
-    turns = [*example.messages, *example.chosen, *example.rejected]
-    read = [*(str(turn["content"]) for turn in turns), *map(thoughts_of, turns), example.text or ""]
-    longest = max(read, key=len)
-    return any(
-        len(text) >= UNREAD_FRACTION * len(longest)
-        and _is_prose(text)
-        and longest not in text
-        and not any(text in other for other in read)
-        for text in long
-    )
-
-
-def _has_unread_label(example: Example, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has a class of its text, or a mark of its answer, that is not read."""
-    label = first_of(row, "label", "labels", "kto_tag")
-    if example.text is not None:
-        return isinstance(label, str | int)
-    is_answer = example.format in {"prompt_completion", "alpaca"}
-    return is_answer and not isinstance(label, bool) and label in MARKS
-
-
 def _tools(example: Example, row: Mapping[str, Any]) -> list[Any]:
     """Return the tools of a row, as OpenAI spells them today or did before."""
     if row.get("tools") is not None:
         return objects(example, row["tools"])
     return [{"type": "function", "function": one} for one in objects(example, row.get("functions"))]
-
-
-def _is_prose(text: str) -> bool:
-    """Tell words from addresses, ids and JSON, which is read elsewhere or describes a row."""
-    return text.lstrip()[:1] not in {"{", "["} and (" " in text.strip() or not text.isascii())
 
 
 def _preference(row: Mapping[str, Any], listed: str | None) -> str:

@@ -231,6 +231,7 @@ LABELS = [
     ({"text": ANSWER, "label": None}, False),
     ({"prompt": ASK, "completion": ANSWER, "label": 0}, True),
     ({"prompt": ASK, "completion": ANSWER, "label": "1"}, True),
+    ({"messages": LONG, "label": 0}, True),
     ({"prompt": ASK, "completion": ANSWER, "label": "geography"}, False),
     ({"prompt": ASK, "completion": ANSWER, "label": True}, False),
 ]
@@ -239,6 +240,28 @@ LABELS = [
 @pytest.mark.parametrize(("row", "is_unread"), LABELS)
 def test_a_label_that_no_example_holds_is_said(row, is_unread):
     assert ("unread_label" in structure(normalise(1, row))) == is_unread
+
+
+@pytest.mark.parametrize(
+    ("role", "is_turn"), [("prompter", True), ("assistant", True), ("CEO", False)]
+)
+def test_a_text_beside_the_role_of_a_speaker_is_no_text_to_train_on(role, is_turn):
+    row = {"message_id": "1", "parent_id": None, "text": ASK, "role": role, "lang": "en"}
+    assert ("lone_turn" in structure(normalise(1, row))) == is_turn
+
+
+PRINTED = [
+    {"messages": str(LONG)},
+    {"prompt": ASK, "chosen": str(LONG[:2]), "rejected": str(LONG[:2])},
+    {"prompt": ASK, "chosen": ANSWER, "rejected": f"[{LONG[0]}\n {LONG[1]}]"},
+]
+
+
+@pytest.mark.parametrize("row", PRINTED)
+def test_turns_as_python_prints_them_are_named_and_not_trained_as_text(workspace, row):
+    report = audit(workspace, [row] * 12)
+    assert report.removed_by == {"python_turns": 12}
+    assert {f.id for f in report.findings if f.severity == "error"} == {"python_turns"}
 
 
 @pytest.mark.parametrize(("label", "mark"), [(0, False), (1, True), ("0", False), ("1", True)])
