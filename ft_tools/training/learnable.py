@@ -56,8 +56,8 @@ class Tally:
         if whole and not any(ends_its_answer(one, ends) for one in whole):
             raise Refused(
                 f"no answer of {path} ends with one of the tokenizer's end tokens, so the model "
-                "would never learn to stop; use the model's own chat template, or pass "
-                "training.chat_template_path"
+                "would never learn to stop; use the model's own chat template, or one "
+                "(training.chat_template_path) that ends each answer with {{ eos_token }}"
             )
 
 
@@ -101,7 +101,8 @@ def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]
     if not any(special.intersection(answer[-4:]) for answer in answers):
         raise Refused(
             f"no chosen answer of {path} ends with one of the tokenizer's end tokens; use the "
-            "model's own chat template"
+            "model's own chat template, or one (training.chat_template_path) that ends each answer "
+            "with {{ eos_token }}"
         )
 
 

@@ -154,6 +154,7 @@ def _plan_parts(
         "accept_reason": request.accept_reason,
         "warnings": [
             *_warnings(source, training, validation, steps),
+            *_about_form(source, dataset, training.get("chat_template_path")),
             *shared,
             *_about_tokens(dataset, counted, why_not, training.get("max_length")),
             *_decided(request, device),
@@ -299,6 +300,20 @@ def _warnings(
     if length and limit and length > limit:
         found.append(f"max_length {length} is beyond the model's {limit} positions")
     return found
+
+
+def _about_form(source: ModelSource, dataset: DatasetFacts, template: str | None) -> list[str]:
+    """Say so when questions and answers of plain text are to train a model that is made to chat."""
+    if dataset.format not in {"prompt_completion_text", "pairs_text"} or not source.path:
+        return []
+    folder = Path(weights.tokenizer_folder(source.adapter, source.path))
+    if template is None and weights.chat_template(folder) is None:
+        return []
+    return [
+        f"{Path(dataset.path).name} is plain text, so the chat template of {source.name} is not "
+        "applied, and a chat will show little of what is learned; unless the texts have its marks "
+        "already, give prompts and answers as lists of messages"
+    ]
 
 
 def _about_tokens(

@@ -85,7 +85,9 @@ def max_positions(folder: Path) -> int | None:
     """Return the longest sequence the model was made for, in tokens; None if it doesn't say."""
     config = _json(folder / "config.json")
     text = config.get("text_config")
-    value = (text if isinstance(text, dict) else config).get("max_position_embeddings")
+    said = text if isinstance(text, dict) else config
+    # GPT-2 and its kin say n_positions.
+    value = said.get("max_position_embeddings", said.get("n_positions"))
     return value if isinstance(value, int) else None
 
 

@@ -17,7 +17,7 @@ from ft_tools.training.hardware import heat
 from ft_tools.training.health import health_signals, is_diverged
 from ft_tools.training.patience import Patience
 from ft_tools.training.plan import TrainingPlan
-from ft_tools.training.reports import run_page
+from ft_tools.training.reports import run_page, without_repeats
 from ft_tools.workers import together
 from ft_tools.workers.sampling import Sampler
 
@@ -54,8 +54,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Forget what was logged after the checkpoint that this attempt starts from."""
-        self.rows = [row for row in self.rows if row.get("step", 0) <= state.global_step]
+        """Forget what was logged after the checkpoints that this attempt and others start from."""
+        self.rows = without_repeats(self.rows, state.global_step)
         if self.session.leads:
             samples.forget_after(self.session.run_dir, state.global_step)
         self.best_step = state.best_global_step or None

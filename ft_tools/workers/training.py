@@ -94,6 +94,8 @@ def _train_once(
         raise Stopped
     if resumed is not None:
         session.event(f"continuing from {resumed.name}")
+        # Evaluated once more, the checkpoint would count as one that is no better than the best.
+        trainer.args.eval_on_start = False
         if checkpoints.is_last(resumed):
             # The trainer would take one more step; it still loads the best model.
             trainer._run_epoch = _no_step

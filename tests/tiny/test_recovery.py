@@ -180,6 +180,25 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
     assert same_bits(weights_of(report.artifact), weights_of(uninterrupted.artifact))
 
 
+def test_a_run_that_evaluates_at_its_start_does_so_once(request_, workspace):
+    training = {**QUICK, "max_steps": 8, "eval_steps": 2, "eval_on_start": True}
+    validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
+    asked = request_.model_copy(update={"training": training, "validation": validation})
+    session = prepared(asked, "begun")
+    usual = sft.SFTTrainer.training_step
+
+    def is_asked_to_stop(self, *arguments, **named):
+        session.terminated = self.state.global_step == 3
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.SFTTrainer, "training_step", is_asked_to_stop)
+        with pytest.raises(Stopped):
+            sft.work(session)
+    sft.work(Session(session.run_dir))
+    assert [step for step, _ in validations(session.run_dir)] == [0, 2, 4, 6, 8]
+
+
 @pytest.mark.parametrize(
     "training",
     [

@@ -145,6 +145,25 @@ def test_a_refusal_by_a_rule_names_the_way_around_and_the_plan_keeps_it(files):
         sft(accept_findings=["validation_unwatched"])
 
 
+@pytest.mark.parametrize(("model", "warned"), [("instruct", True), ("base", False)])
+def test_plain_questions_for_a_model_that_chats_are_a_warning(files, model, warned):
+    rows = [
+        {"prompt": f"Where is parcel number {i}?", "completion": f"It is in Oslo since day {i}."}
+        for i in range(30)
+    ]
+    (files / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = plan_sft(sft(model=model, dataset="plain.jsonl", **accepting("no_quality_filter")))
+    assert any("chat template of instruct is not applied" in w for w in plan.warnings) is warned
+
+
+def test_the_length_follows_the_positions_of_the_model(files):
+    config = {"model_type": "gpt2", "n_positions": 128}
+    (files / "instruct" / "config.json").write_text(json.dumps(config))
+    assert plan_sft(sft()).training["max_length"] == 128
+    longer = plan_sft(sft(training={"max_length": 512}))
+    assert any("beyond the model's 128 positions" in w for w in longer.warnings)
+
+
 def test_epochs_are_watched_only_where_they_are_evaluated(files):
     training = {"num_train_epochs": 3, "eval_strategy": "no"}
     with pytest.raises(Refused, match=r"3 epochs and eval_strategy='no'.*Leave eval_strategy out"):
