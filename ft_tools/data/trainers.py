@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.data.example import Example
-from ft_tools.data.formats import LISTS
+from ft_tools.data.formats import ANSWERS, LISTS, PROMPTS
 from ft_tools.data.reports import Survival
 from ft_tools.data.turns import ROLES
 
@@ -35,6 +35,8 @@ class Traits:
     """Each turn has exactly a role and a content."""
     pairs_up: bool
     """Turns alternate user/assistant (or observation/function) and end with an answer."""
+    listed: bool
+    """A prompt, an answer or a side is a list of turns, not a text or one turn."""
     single_turns: bool
     """Preferences: each side is one message."""
     too_long: bool
@@ -49,6 +51,9 @@ COLUMNS = frozenset(
 )
 
 
+SPOKEN_IN = {*PROMPTS, *ANSWERS, "chosen", "rejected"} - {"context"}
+
+
 def traits_of(
     example: Example, row: Any, *, broken: bool, tokens: tuple[int, int], max_length: int
 ) -> Traits:
@@ -56,6 +61,10 @@ def traits_of(
     total, answer = tokens
     asked, answered = example.prompt_and_answer()
     turns = [m["role"] for m in example.messages if m["role"] != "system"]
+    if example.format == "openai_messages":
+        # What several tools return is one turn to LLaMA-Factory, in this format only.
+        turns = [role for role, before in zip(turns, ["", *turns], strict=False)
+                 if (role, before) != ("tool", "tool")]  # fmt: skip
     expected = [("user", "tool"), ("assistant",)]
     alternates = all(role in expected[at % 2] for at, role in enumerate(turns))
     odd = example.task != "sft"
@@ -67,6 +76,8 @@ def traits_of(
         broken=broken,
         two_keys=len(example.turn_keys) == 2 and set(example.turn_keys) <= KNOWN_KEYS,
         pairs_up=alternates and len(turns) % 2 == int(odd),
+        listed=isinstance(row, Mapping)
+        and any(isinstance(row.get(name), list) for name in SPOKEN_IN),
         single_turns=len(example.chosen) <= 1 and len(example.rejected) <= 1,
         too_long=total > max_length,
         without_answer=total - answer >= max_length and bool(asked),
@@ -150,13 +161,20 @@ def _axolotl(traits: Traits) -> str | None:
 
 
 def _llama_factory(traits: Traits) -> str | None:
-    """LLaMA-Factory wants five tags in strict turns; overlong rows are cut in proportion."""
+    """LLaMA-Factory wants five tags in strict turns; overlong rows are cut in proportion.
+
+    A prompt and an answer of it are texts, a side is a text or one turn: lists are in no converter.
+
+    Source: llamafactory 0.9.5, data/converter.py
+    """
     if traits.format == "sharegpt":
         if not traits.roles <= {"human", "gpt", "observation", "function_call", "system"}:
             return "role_names_not_mapped"
         return None if traits.pairs_up else "turns_do_not_alternate"
     if traits.format == "openai_messages":
         return None if traits.pairs_up else "turns_do_not_alternate"
+    if traits.listed and traits.format not in {"alpaca", "text"}:
+        return "columns_not_read"
     if traits.format in {"sharegpt_preference", "alpaca_preference"}:
         return None if traits.pairs_up and traits.single_turns else "turns_do_not_alternate"
     if traits.format == "kto" and not {"messages", "conversations"} & traits.columns:

@@ -55,3 +55,41 @@ def test_a_role_that_only_a_template_would_not_know_stops_no_trainer(survived):
     known = [row.replace("human", "user").replace("gpt", "assistant") for row in rows]
     found = survived(*known, rows[0])
     assert found["TRL"] == found["Unsloth"] == (12, {"role_names_not_mapped": 1})
+
+
+def say(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+def sides(number, kind):
+    """Return a pair as DPO sets of the Hub have it: texts, or both sides as conversations."""
+    asked, good, bad = f"Where is parcel {number}?", f"At depot {number}.", "No idea."
+    if kind == "text":
+        return {"prompt": asked, "chosen": good, "rejected": bad}
+    whole = [[say("user", asked), say("assistant", answer)] for answer in (good, bad)]
+    return {"prompt": asked, "chosen": whole[0], "rejected": whole[1]}
+
+
+@pytest.mark.parametrize(("kind", "trained"), [("text", 12), ("conversations", 0)])
+def test_llama_factory_reads_no_pairs_whose_sides_are_lists(survived, kind, trained):
+    """Its converters want texts or one turn; of lists they make an example without answers."""
+    found = survived(*(json.dumps(sides(at, kind)) for at in range(12)))
+    assert found["LLaMA-Factory"][0] == trained
+    assert found["TRL"][0] == 12
+
+
+def test_llama_factory_takes_what_several_tools_return_for_one_turn(survived):
+    calls = [{"type": "function", "function": {"name": n, "arguments": {}}} for n in ("a", "b")]
+    rows = [
+        {
+            "messages": [
+                say("user", f"Where is parcel {at}?"),
+                say("assistant", "", tool_calls=calls),
+                say("tool", "depot"),
+                say("tool", f"{at}"),
+                say("assistant", f"At depot {at}."),
+            ]
+        }
+        for at in range(12)
+    ]
+    assert survived(*map(json.dumps, rows))["LLaMA-Factory"] == (12, {})
