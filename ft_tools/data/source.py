@@ -29,6 +29,8 @@ EXPANSION = 20
 SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet"}
 HEAD_BYTES = 65536
 MAX_FILES = 10_000
+# What the library datasets and the Hub write beside the data.
+ABOUT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 HELD_OUT = re.compile(r"(?<![a-z])(?:test|validation|valid|val|dev|eval)(?![a-z])")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
@@ -68,8 +70,12 @@ def find_sources(path: Path) -> list[Source]:
         if len(files) > MAX_FILES:
             raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if not hidden and _suffix(file)[0] in SUFFIXES and file.is_file():
+        is_data = _suffix(file)[0] in SUFFIXES and file.name not in ABOUT_DATA
+        if not hidden and is_data and file.is_file():
             files.append(file)
+    if not files and any(path.rglob("*.arrow")):
+        cure = "save it as JSONL: datasets.load_from_disk(FOLDER), and .to_json(FILE) of each split"
+        raise BadData(path, "holds Arrow files, as save_to_disk writes them", cure)
     if not files:
         listed = ", ".join(sorted(SUFFIXES))
         raise BadData(path, "holds no data file", f"put files ending in {listed} in it")

@@ -21,6 +21,7 @@ MAGIC: list[tuple[bytes, str, str]] = [
     (b"PK\x05\x06", "is an empty zip archive", "name the data file itself"),
     (b"%PDF", "is a PDF", "extract the text into JSONL first"),
     (b"ARROW1", "is an Arrow file", "save it as Parquet or JSONL"),
+    (b"\xff\xff\xff\xff", "is an Arrow file", "save it as Parquet or JSONL"),
     (b"\x28\xb5\x2f\xfd", "is zstd-compressed", "unpack it: zstd -d"),
     (b"BZh", "is bzip2-compressed", "unpack it: bunzip2"),
     (b"\xfd7zXZ", "is xz-compressed", "unpack it: unxz"),

@@ -77,6 +77,18 @@ def test_a_folder_is_read_in_the_order_of_its_names_and_numbered_through(workspa
     assert [number for _, _, number in found] == list(range(1, 31))
 
 
+def test_what_the_hub_and_save_to_disk_write_beside_the_data_is_no_data(workspace):
+    folder = workspace / "many"
+    folder.mkdir()
+    for name in ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"):
+        (folder / name).write_text('{"splits": ["train"]}')
+    (folder / "data-00000-of-00001.arrow").write_bytes(b"\xff\xff\xff\xff")
+    with pytest.raises(BadData, match=r"load_from_disk.*to_json"):
+        list(rows_of(folder))
+    (folder / "train.jsonl").write_bytes(jsonl(ROWS))
+    assert [row.value for _, row, _ in rows_of(folder)] == ROWS
+
+
 @pytest.mark.parametrize("size", [1, 7, 64, 4096])
 def test_an_array_is_read_alike_whatever_the_buffer(workspace, monkeypatch, size):
     monkeypatch.setattr(json_stream, "CHUNK", size * 16)
@@ -255,6 +267,7 @@ NOT_DATA = {
     "binary": (bytes(range(32)) * 50, "binary file"),
     "utf16": ('{"text": "x"}'.encode("utf-16"), "iconv"),
     "prose": (b"Dear reader,\nthis is a letter.\n", "no row can be read"),
+    "arrow": (b"\xff\xff\xff\xff\x10\x00\x00\x00", "Arrow file"),
     "pdf": (b"%PDF-1.7 ...", "PDF"),
     "damaged gzip": (gzip.compress(jsonl(ROWS))[:-20], "damaged gzip"),
 }
