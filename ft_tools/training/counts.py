@@ -70,7 +70,7 @@ class CountRequest(BaseModel):
     validation: DatasetFacts | None = None
     max_length: int | None
     loss_on: LossOn
-    packing: bool = False
+    packing: str = Field("", description="By which strategy; empty: not packed.")
 
 
 class CountAnswer(BaseModel):

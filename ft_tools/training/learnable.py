@@ -1,11 +1,18 @@
 """Whether there is something to learn in tokenized examples, and whether their answers end."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ft_tools.errors import Refused
 from ft_tools.training.counts import DataReport
 from ft_tools.training.examples import Example
 from ft_tools.training.masking import Tokenized, ends_its_answer, truncate
+
+SPLITS = {"bfd_split", "wrapped"}
+"""Packing strategies that lose nothing of a long sequence."""
+PACKED = 1000
+"""Sequences that are packed together: a batch of datasets' `map`."""
 
 
 class Tally:
@@ -127,22 +134,46 @@ def count_pairs(
     )
 
 
-def packs(lengths: Sequence[int], size: int) -> int:
+def packing_of(training: Mapping[str, Any]) -> str:
+    """Return the strategy by which sequences are packed; empty where they are not."""
+    return str(training.get("packing_strategy") or "bfd") if training.get("packing") else ""
+
+
+def cut_at(max_length: int | None, packing: str) -> int | None:
+    """Return where sequences are cut; None where packing splits long ones and keeps their rest.
+
+    >>> cut_at(512, "bfd"), cut_at(512, "wrapped")
+    (512, None)
+    """
+    return None if packing in SPLITS else max_length
+
+
+def packs(lengths: Sequence[int], size: int, packing: str = "bfd") -> int:
     """Return how many packs of `size` tokens hold sequences of these lengths.
 
-    Best fit, longest first, as TRL packs. Source: arXiv 2404.10830.
+    Best fit, longest first, or end to end (`wrapped`), of a thousand sequences at a time, as TRL
+    packs. Source: arXiv 2404.10830; TRL 1.16, data_utils.py.
 
-    >>> packs([5, 4, 3, 2, 1], 8)
-    2
+    >>> packs([5, 4, 3, 2, 1], 8), packs([5, 4, 3, 2, 1, 2], 8, "wrapped")
+    (2, 3)
     """
+    batches = [lengths[at : at + PACKED] for at in range(0, len(lengths), PACKED)]
+    if packing == "wrapped":
+        return sum(math.ceil(sum(batch) / size) for batch in batches)
+    return sum(_best_fit(batch, size, splits=packing in SPLITS) for batch in batches)
+
+
+def _best_fit(lengths: Sequence[int], size: int, *, splits: bool) -> int:
+    whole = sum(length // size for length in lengths) if splits else 0
+    parts = [length % size if splits else min(length, size) for length in lengths]
     # room -> packs with that much room left
     rooms = [0] * (size + 1)
     made = 0
-    for length in sorted((min(length, size) for length in lengths), reverse=True):
+    for length in sorted(filter(None, parts), reverse=True):
         room = next((r for r in range(length, size + 1) if rooms[r]), None)
         if room is None:
             made, room = made + 1, size
         else:
             rooms[room] -= 1
         rooms[room - length] += 1
-    return made
+    return whole + made

@@ -22,6 +22,7 @@ from ft_tools.training import (
 from ft_tools.training.counts import CountRequest, Counts
 from ft_tools.training.examples import DatasetFacts, Task, survey
 from ft_tools.training.hardware import Device
+from ft_tools.training.learnable import packing_of
 from ft_tools.training.masking import LossOn
 from ft_tools.training.plan import DpoPlan, Estimate, ModelPlan, SftPlan
 from ft_tools.training.requests import DpoRequest, SftRequest, TrainingRequest
@@ -200,7 +201,7 @@ def _count_request(
         validation=files[1],
         max_length=training.get("max_length"),
         loss_on=loss_on,
-        packing=bool(training.get("packing")),
+        packing=packing_of(training),
     )
 
 

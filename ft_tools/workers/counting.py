@@ -29,6 +29,7 @@ from ft_tools.training.examples import DatasetFacts, Example, read_examples, too
 from ft_tools.training.learnable import (
     Tally,
     count_pairs,
+    cut_at,
     packs,
     require_pairs,
     template_refuses,
@@ -128,7 +129,7 @@ def count(request: CountRequest) -> Counts:
 def _count_sequences(
     request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
 ) -> tuple[DataReport, int, int]:
-    tally, num_counted = Tally(request.max_length), 0
+    tally, num_counted = Tally(cut_at(request.max_length, request.packing)), 0
     for line, example in _beginning(facts):
         num_counted += 1
         with _refused(facts, line, example):
@@ -145,7 +146,8 @@ def _count_sequences(
     tally.require_learnable(facts.path, tokens.ends)
     num_rows = len(tally.kept)
     if request.packing and request.max_length:
-        num_rows = packs([len(one.input_ids) for one in tally.kept], request.max_length)
+        lengths = [len(one.input_ids) for one in tally.kept]
+        num_rows = packs(lengths, request.max_length, request.packing)
     return _scaled(tally.report(num_counted), num_rows, facts)
 
 

@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.training.counts import DataReport
 from ft_tools.training.examples import DatasetFacts, Example, read_examples, tools_of
-from ft_tools.training.learnable import Tally, template_refuses
+from ft_tools.training.learnable import Tally, cut_at, packing_of, template_refuses
 from ft_tools.training.masking import IGNORED, Messages, Render, Tokenized, tokenize_example
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.reports import SftRunReport, last_value
@@ -80,7 +80,7 @@ def tokenized_file(
         Refused: Nothing is left to learn, the answers do not end, or the template refuses one.
         Stopped: A cancel or a TERM arrived.
     """
-    tally = Tally(plan.training.get("max_length"))
+    tally = Tally(cut_at(plan.training.get("max_length"), packing_of(plan.training)))
     for number, (line, example) in enumerate(read_examples(Path(facts.path))):
         if number % STOP_CHECK == 0:
             session.heartbeat()

@@ -110,6 +110,29 @@ def test_packed_steps_are_counted_from_the_packs(workspace):
     assert sft.work(session).steps == plan["estimate"]["steps"]
 
 
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
+def test_packs_are_counted_as_the_trainer_makes_them(workspace, strategy):
+    # More than one batch of the trainer's, and texts of one to four times the length.
+    rows = [{"text": "My order arrived late. " * (1 + i % 9)} for i in range(1010)]
+    packing = {"packing": True, "packing_strategy": strategy, "max_steps": 1, "max_length": 16}
+    request = request_of("text", workspace, **packing)
+    write_jsonl(workspace / "data.jsonl", rows)
+    session = prepared(request, strategy)
+    counts = json.loads(session.plan_json())["counts"]
+    assert (counts["data"]["num_truncated"] > 0) == (strategy == "bfd")
+    made = []
+    usual = sft.SFTTrainer.train
+
+    def look(self, *arguments, **named):
+        made.append((len(self.train_dataset), sum(map(len, self.train_dataset["input_ids"]))))
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.SFTTrainer, "train", look)
+        assert sft.work(session).data.model_dump() == counts["data"]
+    assert made == [(counts["num_rows"], counts["data"]["num_tokens"])]
+
+
 def test_a_plan_says_that_nothing_is_left_to_learn(workspace):
     with pytest.raises(Refused, match="raise max_length"):
         plan_sft(request_of("messages", workspace, max_length=8))
