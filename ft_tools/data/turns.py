@@ -198,7 +198,7 @@ def _message(example: Example, turn: Mapping[str, Any]) -> Message:
         example.problems.append("unknown_role")
     text = _text(example, first_of(turn, *SAID), turn)
     if known == "function_call":
-        return {"role": "assistant", "content": "", "tool_calls": _calls(example, text)}
+        return _calling(example, text) | _beside_the_text(example, turn)
     message: Message = {"role": known or "user", "content": text}
     if known == "assistant":
         message |= _beside_the_text(example, turn)
@@ -251,27 +251,26 @@ def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
     return ""
 
 
-def _calls(example: Example, text: str) -> list[Message]:
-    """Turn the text of a function_call turn into OpenAI's tool calls, if it is JSON."""
+def _calling(example: Example, text: str) -> Message:
+    """Return what a function_call turn says: its calls, or the text itself if that is no JSON."""
     parsed = None if _parsed(text) is None else _strict(example, text)
     calls: list[Any] = parsed if isinstance(parsed, list) else [parsed]
-    if not all(map(_is_call, calls)):
-        return [{"type": "function", "function": {"name": "", "arguments": text}}]
-    return _openai_calls(calls)
+    return called(calls) if all(map(_is_call, calls)) else answered_with(text)[0]
 
 
 def _is_call(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("name"), str)
+    """Tell whether an object is a call of a function, as OpenAI, ShareGPT or Llama write one."""
+    call = value.get("function", value) if isinstance(value, dict) else None
+    return isinstance(call, dict) and isinstance(call.get("name"), str)
 
 
-def _openai_calls(calls: list[Any]) -> list[Message]:
-    return [
-        {
-            "type": "function",
-            "function": {"name": call["name"], "arguments": call.get("arguments", {})},
-        }
-        for call in calls
-    ]
+def _openai_call(value: Message) -> Message:
+    call = value.get("function", value)
+    arguments = first_of(call, "arguments", "parameters")
+    return {
+        "type": "function",
+        "function": {"name": call["name"], "arguments": {} if arguments is None else arguments},
+    }
 
 
 def calls_in(value: Any) -> list[Any]:
@@ -283,7 +282,7 @@ def calls_in(value: Any) -> list[Any]:
 
 def called(calls: list[Any]) -> Message:
     """Return an answer that calls functions."""
-    return {"role": "assistant", "content": "", "tool_calls": _openai_calls(calls)}
+    return {"role": "assistant", "content": "", "tool_calls": list(map(_openai_call, calls))}
 
 
 def cell(example: Example, row: Mapping[str, Any], *names: str) -> str:

@@ -147,6 +147,23 @@ def test_a_conversation_in_a_text_is_still_one():
     assert example.row() == {"messages": LONG[:2]}
 
 
+SPELT = [CALL, {"name": "weather", "parameters": {"town": "Lima"}}, [CALL], {"function": CALL}]
+
+
+@pytest.mark.parametrize("call", SPELT)
+def test_a_call_keeps_its_arguments_however_it_is_spelt(call):
+    turns = [{"from": "human", "value": ASK}, {"from": "function_call", "value": json.dumps(call)}]
+    assert normalise(1, {"conversations": turns}).messages == [user(), CALLED]
+
+
+def test_a_call_that_is_no_json_is_an_answer_as_it_stands():
+    text = "weather(town='Lima')"
+    turns = [{"from": "human", "value": ASK}, {"from": "function_call", "value": text}]
+    assert normalise(1, {"conversations": turns}).messages == [user(), assistant(text)]
+    empty = [*turns[:1], {"from": "function_call", "value": ""}]
+    assert "empty_answer" in structure(normalise(1, {"conversations": empty}))
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
 def test_what_an_answer_was_thought_out_with_stays_in_it(name):
     """Templates of reasoning models train on it; it is no less of the answer than its text."""
