@@ -35,8 +35,10 @@ class Traits:
     """Each turn has exactly a role and a content."""
     pairs_up: bool
     """Turns alternate user/assistant (or observation/function) and end with an answer."""
-    listed: bool
-    """A prompt, an answer or a side is a list of turns, not a text or one turn."""
+    listed: frozenset[str]
+    """Columns that hold a list; what else they hold is a text, or one turn."""
+    spells_from: bool
+    """Turns are of `from` and `value`."""
     single_turns: bool
     """Preferences: each side is one message."""
     too_long: bool
@@ -52,6 +54,7 @@ COLUMNS = frozenset(
 
 
 SPOKEN_IN = {*PROMPTS, *ANSWERS, "chosen", "rejected"} - {"context"}
+_SEEN = SPOKEN_IN | COLUMNS
 
 
 def traits_of(
@@ -76,8 +79,10 @@ def traits_of(
         broken=broken,
         two_keys=len(example.turn_keys) == 2 and set(example.turn_keys) <= KNOWN_KEYS,
         pairs_up=alternates and len(turns) % 2 == int(odd),
-        listed=isinstance(row, Mapping)
-        and any(isinstance(row.get(name), list) for name in SPOKEN_IN),
+        listed=frozenset(name for name in _SEEN if isinstance(row.get(name), list))
+        if isinstance(row, Mapping)
+        else frozenset(),
+        spells_from="from" in example.turn_keys,
         single_turns=len(example.chosen) <= 1 and len(example.rejected) <= 1,
         too_long=total > max_length,
         without_answer=total - answer >= max_length and bool(asked),
@@ -137,13 +142,27 @@ def _trl(traits: Traits) -> str | None:
 
 
 def _trl_reads(traits: Traits) -> bool:
-    columns = traits.columns
+    """Tell whether TRL reads the columns, all of one kind, for what they are.
+
+    `from` and `value` are known in `conversations` only, roles everywhere else; a prompt without a
+    completion is an error, whatever else is there. Seen with TRL 1.16.
+    """
+    columns, listed = traits.columns, traits.listed
+    spoken = columns & {"prompt", "completion", "chosen", "rejected", "messages"}
+    if spoken & listed and spoken - listed:
+        return False
     if traits.task == "dpo":
-        return {"chosen", "rejected"} <= columns and traits.format not in {"alpaca_preference"}
+        by_itself = traits.format not in {"alpaca_preference", "sharegpt_preference"}
+        return {"chosen", "rejected"} <= columns and by_itself and not traits.spells_from
     if traits.task == "kto":
-        return {"prompt", "completion", "label"} <= columns
-    conversation = {"messages", "conversations"} & columns
-    return bool(conversation or "text" in columns or {"prompt", "completion"} <= columns)
+        return {"prompt", "completion", "label"} <= columns and not traits.spells_from
+    if "prompt" in columns:
+        return "completion" in columns and not traits.spells_from
+    if "messages" in listed:
+        return not traits.spells_from
+    if "conversations" in listed:
+        return traits.spells_from
+    return "text" in columns
 
 
 def _axolotl(traits: Traits) -> str | None:
@@ -173,7 +192,7 @@ def _llama_factory(traits: Traits) -> str | None:
         return None if traits.pairs_up else "turns_do_not_alternate"
     if traits.format == "openai_messages":
         return None if traits.pairs_up else "turns_do_not_alternate"
-    if traits.listed and traits.format not in {"alpaca", "text"}:
+    if traits.listed & SPOKEN_IN and traits.format not in {"alpaca", "text"}:
         return "columns_not_read"
     if traits.format in {"sharegpt_preference", "alpaca_preference"}:
         return None if traits.pairs_up and traits.single_turns else "turns_do_not_alternate"

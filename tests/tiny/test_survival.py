@@ -33,11 +33,17 @@ SFT = {
     ],
     "text": [{"text": f"{a} {b}"} for a, b in PAIRS],
     "alpaca": [{"instruction": a, "input": "", "output": b} for a, b in PAIRS],
+    "messages beside a prompt": [{"messages": chat(a, b), "prompt": a} for a, b in PAIRS],
+    "conversations of roles": [{"conversations": chat(*pair)} for pair in PAIRS],
+    "messages of from": [{"messages": chat(*pair, ("from", "value"))} for pair in PAIRS],
     "question and answer": [{"question": a, "answer": b} for a, b in PAIRS],
 }
 DPO = {
     "explicit": [{"prompt": a, "chosen": b, "rejected": "No idea."} for a, b in PAIRS],
-    "alpaca pairs": [{"instruction": a, "chosen": b, "rejected": "No idea."} for a, b in PAIRS],
+    "conversations": [{"chosen": chat(a, b), "rejected": chat(a, "No idea.")} for a, b in PAIRS],
+    "a text and conversations": [
+        {"prompt": a, "chosen": chat(a, b), "rejected": chat(a, "No idea.")} for a, b in PAIRS
+    ],
 }
 
 
@@ -55,7 +61,7 @@ def of_trl(rows, model, folder, kinds=(SFTTrainer, SFTConfig)):
         made = trainer(
             model=str(model), args=arguments(config, folder), train_dataset=Dataset.from_list(rows)
         )
-    except (KeyError, ValueError, TypeError):
+    except (LookupError, ValueError, TypeError):
         return 0, ""
     kept = made.train_dataset
     ids = kept[0].get("input_ids") if len(kept) else None
@@ -75,7 +81,10 @@ def of_ours(workspace, rows, **more):
 def test_trl_trains_on_as_many_examples_as_is_said(workspace, tiny_model, name):
     trained, _ = of_trl(SFT[name], tiny_model, workspace)
     assert of_ours(workspace, SFT[name]).trained == trained
-    assert trained == {"alpaca": 0, "question and answer": 0, "cut off": 6}.get(name, len(PAIRS))
+    unread = ("alpaca", "question and answer", "messages beside a prompt")
+    unread += ("conversations of roles", "messages of from")
+    fewer = dict.fromkeys(unread, 0) | {"cut off": 6}
+    assert trained == fewer.get(name, len(PAIRS))
 
 
 @pytest.mark.faults
@@ -83,7 +92,7 @@ def test_trl_trains_on_as_many_examples_as_is_said(workspace, tiny_model, name):
 def test_trl_trains_on_as_many_pairs_as_is_said(workspace, tiny_model, name):
     trained, _ = of_trl(DPO[name], tiny_model, workspace, (DPOTrainer, DPOConfig))
     assert of_ours(workspace, DPO[name]).trained == trained
-    assert trained == {"alpaca pairs": 0}.get(name, len(PAIRS))
+    assert trained == {"a text and conversations": 0}.get(name, len(PAIRS))
 
 
 @pytest.mark.parametrize(
@@ -98,3 +107,13 @@ def test_trl_keeps_the_role_names_of_sharegpt_and_so_none_is_as_it_should_be(
     assert "<|im_start|>human" in read
     ours = of_ours(workspace, rows)
     assert (ours.trained, ours.not_trained) == (0, {"role_names_not_mapped": len(rows)})
+
+
+def test_trl_takes_alpaca_pairs_without_what_is_asked_and_so_none_is_as_it_should_be(
+    workspace, tiny_model
+):
+    rows = [{"instruction": a, "chosen": b, "rejected": "No idea."} for a, b in PAIRS]
+    trained, _ = of_trl(rows, tiny_model, workspace, (DPOTrainer, DPOConfig))
+    assert trained == len(rows)
+    ours = of_ours(workspace, rows)
+    assert (ours.trained, ours.not_trained) == (0, {"columns_not_read": len(rows)})

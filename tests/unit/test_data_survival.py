@@ -62,20 +62,42 @@ def say(role, content, **more):
 
 
 def sides(number, kind):
-    """Return a pair as DPO sets of the Hub have it: texts, or both sides as conversations."""
-    asked, good, bad = f"Where is parcel {number}?", f"At depot {number}.", "No idea."
-    if kind == "text":
-        return {"prompt": asked, "chosen": good, "rejected": bad}
-    whole = [[say("user", asked), say("assistant", answer)] for answer in (good, bad)]
-    return {"prompt": asked, "chosen": whole[0], "rejected": whole[1]}
+    """Return a pair as DPO sets of the Hub have it."""
+    asked, answers = f"Where is parcel {number}?", (f"At depot {number}.", "No idea.")
+    if kind == "texts":
+        return {"prompt": asked} | dict(zip(("chosen", "rejected"), answers, strict=True))
+    whole = [[say("user", asked), say("assistant", answer)] for answer in answers]
+    pair = dict(zip(("chosen", "rejected"), whole, strict=True))
+    return pair if kind == "conversations" else {"prompt": asked} | pair
 
 
-@pytest.mark.parametrize(("kind", "trained"), [("text", 12), ("conversations", 0)])
-def test_llama_factory_reads_no_pairs_whose_sides_are_lists(survived, kind, trained):
-    """Its converters want texts or one turn; of lists they make an example without answers."""
+@pytest.mark.parametrize(
+    ("kind", "by_trl", "by_llama_factory"),
+    [("texts", 12, 12), ("conversations", 12, 0), ("a text and conversations", 0, 0)],
+)
+def test_pairs_are_read_by_those_that_know_their_kind(survived, kind, by_trl, by_llama_factory):
+    """LLaMA-Factory wants texts or one turn a side; TRL wants all columns of one kind."""
     found = survived(*(json.dumps(sides(at, kind)) for at in range(12)))
-    assert found["LLaMA-Factory"][0] == trained
-    assert found["TRL"][0] == 12
+    assert (found["TRL"][0], found["LLaMA-Factory"][0]) == (by_trl, by_llama_factory)
+
+
+CHAT = [("messages", "role", "content"), ("conversations", "from", "value")]
+
+
+@pytest.mark.parametrize("beside", [{}, {"source": "x"}, {"prompt": "Where is it?"}])
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+@pytest.mark.parametrize(("role", "content"), [("role", "content"), ("from", "value")])
+def test_trl_reads_each_spelling_in_its_column_and_beside_no_prompt(
+    survived, column, role, content, beside
+):
+    """UltraChat has `prompt` beside `messages`, and TRL looks for a completion then."""
+    rows = [
+        {column: [{role: "user", content: f"Where is parcel {at}?"},
+                  {role: "assistant", content: f"At depot {at}."}]} | beside
+        for at in range(12)
+    ]  # fmt: skip
+    is_read = (column, role, content) in CHAT and "prompt" not in beside
+    assert survived(*map(json.dumps, rows))["TRL"][0] == (12 if is_read else 0)
 
 
 def test_llama_factory_takes_what_several_tools_return_for_one_turn(survived):
