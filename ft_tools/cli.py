@@ -26,11 +26,20 @@ from ft_tools.evaluation.gate import Requirement, gate, read_requirement
 from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.requests import complaints
 from ft_tools.runs import directory
-from ft_tools.runs.observe import ListRunsRequest, RunRequest, get_run, list_runs, log_tail
+from ft_tools.runs.observe import (
+    ListRunsRequest,
+    RunRequest,
+    get_run,
+    list_runs,
+    log_end,
+    log_since,
+    log_tail,
+)
 from ft_tools.runs.plan import Launch
-from ft_tools.runs.records import ENDED
+from ft_tools.runs.start import command as command_of
+from ft_tools.runs.start import environment
 from ft_tools.runs.stop import CancelRequest, cancel_run
-from ft_tools.terminal import Format, follow, show, show_error
+from ft_tools.terminal import Format, follow, is_over, show, show_error
 from ft_tools.tools import TOOLS, Tool
 
 POLL_SECONDS = 0.5
@@ -99,13 +108,19 @@ def serve(
 ) -> None:  # pragma: no cover - replaces the process
     """Serve the tools over MCP: stdio, or streamable HTTP with --http."""
     module = ["mcp_server.http", "--host", host, "--port", str(port)] if http else ["mcp_server"]
-    os.execv(sys.executable, [sys.executable, "-m", *module])
+    _become(*module)
 
 
 @app.command
 def demo(*, output: str = "demo-output") -> None:  # pragma: no cover - replaces the process
     """Do the whole job on a small real model; ends with one HTML report, below --output."""
-    os.execv(sys.executable, [sys.executable, "-m", "ft_tools.demo", "--output", output])
+    _become("ft_tools.demo", "--output", output)
+
+
+def _become(*module: str) -> None:  # pragma: no cover - replaces the process
+    """Go on as a module of ours; the working folder is the user's, and is not searched for any."""
+    argv = command_of(*module)
+    os.execve(argv[0], argv, environment())
 
 
 @app.command
@@ -119,16 +134,22 @@ def status(run_id: str | None = None) -> None:
 def logs(run_id: str, *, lines: int = 50, follow: bool = False) -> None:
     """Print the last lines of a run's log; --follow goes on until it ends."""
     run_dir = directory.find(run_id)
-    for line in log_tail(run_dir, lines):
-        sys.stdout.write(line + "\n")
-    seen = (run_dir / "log.txt").stat().st_size if (run_dir / "log.txt").exists() else 0
-    while follow and get_run(RunRequest(run_id=run_id)).state not in ENDED:
+    if not follow:
+        sys.stdout.writelines(f"{line}\n" for line in log_tail(run_dir, lines))
+        return
+    shown, seen = log_end(run_dir, lines)
+    while True:
+        # Asked first: what was written before the end is there then.
+        ended = is_over(get_run(RunRequest(run_id=run_id)))
+        before = -1
+        while seen != before:
+            sys.stdout.writelines(f"{line}\n" for line in shown)
+            sys.stdout.flush()
+            before = seen
+            shown, seen = log_since(run_dir, before, is_over=ended)
+        if ended:
+            return
         time.sleep(POLL_SECONDS)
-        size = (run_dir / "log.txt").stat().st_size
-        fresh = (run_dir / "log.txt").read_bytes()[seen:size].count(b"\n")
-        for line in log_tail(run_dir, min(fresh, 200)):
-            sys.stdout.write(line + "\n")
-        seen = size if fresh else seen
 
 
 @app.command

@@ -125,7 +125,7 @@ async def job(folder: Path) -> Path:
     """Do the whole job in a folder and return the path of the report."""
     server = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "mcp_server"],
+        args=["-P", "-m", "mcp_server"],
         env=dict(os.environ) | {workspace.VARIABLE: str(folder)},
         cwd=folder,
     )

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ft_tools import workspace
 from ft_tools.errors import BadInput, DiskFull, OutputExists
 
 MANIFEST = "manifest.json"
@@ -219,6 +220,7 @@ def private_folder(folder: Path) -> None:
 
     Raises:
         OutputExists: A file has that name.
+        BadInput: This user may not make it.
         DiskFull: It cannot be made.
     """
     if folder.is_dir():
@@ -230,6 +232,12 @@ def private_folder(folder: Path) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as error:
             raise OutputExists(f"{folder} is not a folder; name another one") from error
+        except PermissionError as error:
+            raise BadInput(
+                f"{folder} cannot be made: this user may not write in {folder.parent}; start the "
+                f"server in a folder that is yours, or with {workspace.VARIABLE} (data and runs) "
+                f"and {workspace.CACHE_VARIABLE} (what is kept between runs) naming such folders"
+            ) from error
         sync_folder(folder.parent)
 
 

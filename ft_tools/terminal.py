@@ -63,9 +63,21 @@ def show_error(error: FineTuningError, wanted: Format) -> int:
 def follow(run_ids: Sequence[str]) -> int:
     """Wait for runs to end, with a progress bar each where stderr is a terminal.
 
+    Ctrl-C ends only the waiting, and says how the runs are ended.
+
     Returns:
         The worst exit code: 0 succeeded, 5 failed or interrupted, 130 cancelled.
     """
+    try:
+        return _follow(run_ids)
+    except KeyboardInterrupt:
+        for run_id in run_ids:
+            if not is_over(get_run(RunRequest(run_id=run_id))):
+                sys.stderr.write(f"{run_id} goes on; fine-tuning-llm cancel {run_id} ends it\n")
+        raise
+
+
+def _follow(run_ids: Sequence[str]) -> int:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

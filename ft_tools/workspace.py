@@ -29,13 +29,25 @@ def runs_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder for models and tools that are fetched once."""
+    """Return the folder for models and tools that are fetched once.
+
+    Raises:
+        BadInput: It is not named, and this user has no home.
+    """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser().resolve()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification: a relative path in it is to be ignored.
-    return (base if base.is_absolute() else Path.home() / ".cache") / "fine-tuning-llm"
+    if base.is_absolute():
+        return base / "fine-tuning-llm"
+    try:
+        return Path.home() / ".cache" / "fine-tuning-llm"
+    except RuntimeError as error:
+        raise BadInput(
+            "this user has no home folder, so there is no place for what is kept between runs; "
+            f"set {CACHE_VARIABLE} to a folder"
+        ) from error
 
 
 def resolve(path: str) -> Path:

@@ -31,7 +31,12 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "b
             "pydantic", "psutil", "jinja2")  # fmt: skip
 """What a training worker imports, installed there in the versions of here."""
 DEEPSPEED = "deepspeed"
-"""Installed there only where the plan needs it; here it is not needed at all."""
+LIGER = "liger-kernel"
+"""Both are installed there only where the plan needs them; here they are not needed at all."""
+NOTHING_IGNORED = ".skyignore"
+"""Without it SkyPilot leaves out what the `.gitignore` of a repository around the workspace names,
+data and weights often, or fails where that names `runs/`. Source: sky/data/storage_utils.py of
+SkyPilot 0.14, get_excluded_files."""
 
 
 def pack(run_dir: Path) -> Path:
@@ -57,9 +62,9 @@ def pack(run_dir: Path) -> Path:
         source = Path(ft_tools.__file__).parent
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, staging / "code" / "ft_tools", ignore=skipped)
-        engine = [DEEPSPEED] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
-        text = "\n".join([*requirements(), *engine, ""])
+        text = "\n".join([*requirements(), *_needed_there(plan), ""])
         (staging / "requirements.txt").write_text(text, encoding="utf-8")
+        (staging / NOTHING_IGNORED).touch()
     return final
 
 
@@ -78,6 +83,12 @@ def requirements() -> list[str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             lines.append(f"{name}=={importlib.metadata.version(name).partition('+')[0]}")
     return lines
+
+
+def _needed_there(plan: dict[str, Any]) -> list[str]:
+    """Return the packages that this plan's training imports, and others do not."""
+    engine = [DEEPSPEED] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
+    return [*engine, LIGER] if plan["training"].get("use_liger_kernel") else engine
 
 
 def unpack(packed: Path, kept: Path, run_dir: Path) -> None:

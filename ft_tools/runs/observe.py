@@ -96,6 +96,8 @@ def get_run(request: RunRequest) -> RunReport:
     info = directory.read_info(run_dir)
     status, state = settled(run_dir)
     result, damage = _result(run_dir) if state == "succeeded" else (None, [])
+    place = _place_before(run_dir, status)
+    made = {"artifacts": [a.model_dump() for a in status.artifacts], "result": result}
     page = run_dir / "report.html"
     return RunReport(
         **status.model_dump(include=set(RunReport.model_fields) & set(Status.model_fields))
@@ -103,7 +105,8 @@ def get_run(request: RunRequest) -> RunReport:
             "state": state,
             "reason": status.reason or DERIVED_REASONS.get(state),
             "health": [*status.health, *damage],
-        },
+        }
+        | (_replaced(made, place, str(run_dir)) if place else made),
         run_id=run_dir.name,
         kind=info.kind,
         name=info.name,
@@ -116,7 +119,6 @@ def get_run(request: RunRequest) -> RunReport:
         resumable=state in {"interrupted", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
         and not ends.is_final(status),
-        result=result,
         next_steps=_next_steps(run_dir, info.kind, state, final=ends.is_final(status)),
     )
 
@@ -179,9 +181,46 @@ def log_tail(run_dir: Path, num_lines: int) -> list[str]:
     if begin:
         # A line without its beginning could end in a secret that is not recognised any more.
         data = data.partition(b"\n")[2]
+    return _shown(data)[-num_lines:]
+
+
+def log_end(run_dir: Path, num_lines: int) -> tuple[list[str], int]:
+    """Return the last whole lines of a run's log, as `log_tail` shows them, and where they end."""
+    log = run_dir / "log.txt"
+    begin = max(0, log.stat().st_size - LOG_BYTES) if log.exists() else 0
+    lines, end = log_since(run_dir, begin)
+    # The first one may be without its beginning.
+    whole = lines[1:] if begin else lines
+    return whole[-num_lines:] if num_lines else [], end
+
+
+def log_since(run_dir: Path, offset: int, *, is_over: bool = False) -> tuple[list[str], int]:
+    """Return lines of a run's log from an offset on, as `log_tail` shows them.
+
+    Args:
+        run_dir: The run.
+        offset: Where a line begins, in bytes.
+        is_over: Nothing more is written: a last line without its end counts too.
+
+    Returns:
+        The lines, at most 64 KiB of them, and the offset behind them.
+    """
+    try:
+        with (run_dir / "log.txt").open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(LOG_BYTES)
+    except FileNotFoundError:
+        return [], offset
+    is_full = len(data) == LOG_BYTES
+    if (is_full and b"\n" in data) or not (is_full or is_over):
+        data = data[: data.rfind(b"\n") + 1]
+    return _shown(data), offset + len(data)
+
+
+def _shown(data: bytes) -> list[str]:
     text = redact(data.decode("utf-8", errors="replace"))
     lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
-    shown = (line[:LINE_CHARS].encode("unicode_escape") for line in lines[-num_lines:])
+    shown = (line[:LINE_CHARS].encode("unicode_escape") for line in lines)
     return [line.decode("ascii")[:LINE_CHARS] for line in shown]
 
 
@@ -207,6 +246,26 @@ def _result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
         advice = "restore it, or run it again"
         signal = "damaged_report"
         return None, [Health(signal=signal, severity="error", observed=str(error), advice=advice)]
+
+
+def _place_before(run_dir: Path, status: Status) -> str:
+    """Return where the run was when it wrote its paths, if it was moved or mounted since."""
+    for artifact in status.artifacts:
+        before, is_ours, _ = artifact.path.partition(f"/{run_dir.name}/")
+        place = f"{before}/{run_dir.name}"
+        if is_ours and place != str(run_dir) and not Path(place).exists():
+            return place
+    return ""
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, list):
+        return [_replaced(part, old, new) for part in value]
+    if isinstance(value, dict):
+        return {key: _replaced(part, old, new) for key, part in value.items()}
+    return value
 
 
 def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list[NextStep]:

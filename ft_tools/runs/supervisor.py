@@ -241,7 +241,9 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, seve
             else:
                 worker.terminate()
         cancel.enforce()
-        if leaving_since is None and directory.read_status(run_dir).state in ENDED:
+        if not _has_ended(run_dir):
+            leaving_since = None
+        elif leaving_since is None:
             leaving_since = time.monotonic()
         if leaving_since is not None and time.monotonic() - leaving_since > LEAVE_SECONDS:
             directory.note(
@@ -250,6 +252,13 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, seve
             family.end_all(run_dir, worker.pid)
         time.sleep(POLL_SECONDS)
     return worker.returncode
+
+
+def _has_ended(run_dir: Path) -> bool:
+    """Tell whether the worker wrote an end; a status that cannot be read is none."""
+    status = directory.read_status(run_dir)
+    is_read = status.error is None or status.error.code != directory.UNREADABLE
+    return is_read and status.state in ENDED
 
 
 def _seconds(variable: str) -> float:

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from ft_tools import publish
-from ft_tools.errors import Missing, Refused
+from ft_tools.errors import Missing, NotFound, Refused
 from ft_tools.publish import sha256
 from ft_tools.runs import ranks
 from ft_tools.runs.session import Session
@@ -32,9 +32,11 @@ def check_inputs(plan: TrainingPlan) -> None:
     """Refuse data or a device that is not the one that was confirmed.
 
     Raises:
+        NotFound: A file or the model is not there now; the run can be resumed once it is.
         Refused: A file or the model changed while the run was queued, or the model is damaged.
         Missing: The plan's GPU cannot be used by the installed torch.
     """
+    _require_there(plan)
     for facts in (plan.dataset, plan.validation):
         if facts is not None and _file_hash(facts) != facts.sha256:
             raise Refused(
@@ -63,6 +65,17 @@ def check_inputs(plan: TrainingPlan) -> None:
             f"the plan uses {plan.device.model}, which torch {torch.__version__} cannot; install "
             'torch with CUDA (https://pytorch.org), or pass backend_options={"device": "cpu"}'
         )
+
+
+def _require_there(plan: TrainingPlan) -> None:
+    data = [facts.path for facts in (plan.dataset, plan.validation) if facts is not None]
+    model = [plan.model.load_from] if plan.model.config_sha256 else []
+    for place in [*data, *model, *filter(None, [plan.model.adapter])]:
+        if not Path(place).exists():
+            raise NotFound(
+                f"{place} is not there any more; bring it back to that place, then resume_run; if "
+                "it stays elsewhere, launch again with its new path"
+            )
 
 
 def load_tokenizer(plan: TrainingPlan) -> Any:

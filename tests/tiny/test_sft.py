@@ -13,9 +13,10 @@ from trl.scripts.dpo import make_parser as dpo_parser
 from trl.scripts.sft import make_parser as sft_parser
 
 from ft_tools import workspace as workspace_module
-from ft_tools.errors import Refused
+from ft_tools.errors import NotFound, Refused
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
+from ft_tools.runs.ends import FINAL
 from ft_tools.training import exports, micro_batches
 from ft_tools.training.masking import IGNORED
 from ft_tools.training.plan import SftPlan
@@ -193,6 +194,15 @@ def test_a_file_that_changed_since_it_was_confirmed_is_refused(data, workspace):
     write_jsonl(workspace / "train.jsonl", conversations(25))
     with pytest.raises(Refused, match="is not the file that was confirmed"):
         sft.work(session)
+
+
+@pytest.mark.parametrize("gone", ["train.jsonl", "tiny-llama"])
+def test_what_is_gone_for_now_is_no_end_of_the_run(data, workspace, gone):
+    session = prepared(request(data), "gone")
+    (workspace / gone).rename(workspace / "elsewhere")
+    with pytest.raises(NotFound, match=f"{gone} is not there any more.*resume_run"):
+        sft.work(session)
+    assert NotFound.code not in FINAL
 
 
 def test_a_chat_template_that_changed_since_it_was_confirmed_is_refused(data, workspace):

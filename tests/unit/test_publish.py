@@ -11,6 +11,7 @@ import pytest
 
 from ft_tools import publish
 from ft_tools.errors import BadInput, DiskFull, OutputExists
+from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
 
 
 def mode(path):
@@ -257,6 +258,16 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
     (tmp_path / "runs").write_text("x")
     with pytest.raises(OutputExists, match="is not a folder"):
         publish.private_folder(tmp_path / "runs" / "deep")
+
+
+def test_a_folder_that_may_not_be_made_says_how_another_is_named(tmp_path, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(BadInput, match=f"may not write in {tmp_path}.*{VARIABLE}") as caught:
+        publish.private_folder(tmp_path / "runs")
+    assert CACHE_VARIABLE in str(caught.value)
 
 
 def test_a_folder_that_several_make_at_once_is_made_for_all(tmp_path):

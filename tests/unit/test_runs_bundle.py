@@ -54,6 +54,20 @@ def test_a_bundle_has_the_files_of_the_plan_the_source_and_the_versions(run_dir,
     assert plan["model"]["name"] == "me/model"
 
 
+def test_a_bundle_below_an_ignored_folder_of_a_repository_goes_there_whole(run_dir):
+    # With this file SkyPilot does not ask git what is ignored.
+    assert (bundle.pack(run_dir) / ".skyignore").read_bytes() == b""
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_kernels_that_a_plan_asks_for_are_installed_there(run_dir, wanted):
+    plan = json.loads((run_dir / "plan.json").read_bytes())
+    plan["training"]["use_liger_kernel"] = wanted
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    lines = (bundle.pack(run_dir) / "requirements.txt").read_text().splitlines()
+    assert ("liger-kernel" in lines) == wanted
+
+
 def test_the_files_of_a_model_that_is_here_go_along_and_a_name_stays_a_name(run_dir):
     packed = bundle.pack(run_dir)
     assert (packed / "inputs" / "load_from" / "config.json").read_text() == "{}"

@@ -1,6 +1,7 @@
 """Reading a run's files: damaged, torn and strange ones break nothing."""
 
 import errno
+import json
 import os
 import threading
 
@@ -16,7 +17,7 @@ from ft_tools.runs.observe import (
     log_tail,
     settled,
 )
-from ft_tools.runs.records import RunError, RunEvent, RunInfo, Status
+from ft_tools.runs.records import Artifact, RunError, RunEvent, RunInfo, Status
 from ft_tools.training.requests import SftRequest
 
 RUN_ID = "sft-0123456789abcdef"
@@ -279,6 +280,23 @@ def test_a_secret_whose_beginning_the_window_cuts_off_is_not_shown(run_dir):
     token = "hf_" + "aB3" * 11
     (run_dir / "log.txt").write_text("z" * 100 + token + "y" * (64 * 1024 - 10) + "\nlast\n")
     assert log_tail(run_dir, 10) == ["last"]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_run_that_was_moved_names_its_files_where_they_are_now(run_dir, tmp_path, moved):
+    # As a container has it, or as it was before somebody moved the workspace.
+    before = tmp_path / "before" / "runs" / RUN_ID
+    if not moved:
+        (before / "artifacts").mkdir(parents=True)
+    made = str(before / "artifacts" / "adapter")
+    status = Status(state="succeeded", artifacts=[Artifact(kind="adapter", path=made)])
+    directory.write_status(run_dir, status)
+    result = {"artifact": made, "files": [made], "base": str(tmp_path / "before" / "base")}
+    (run_dir / "report.json").write_text(json.dumps(result))
+    report = get_run(RunRequest(run_id=RUN_ID))
+    now = str(run_dir / "artifacts" / "adapter") if moved else made
+    assert [artifact.path for artifact in report.artifacts] == [now]
+    assert report.result == {**result, "artifact": now, "files": [now]}
 
 
 def test_memory_kills_are_counted_where_the_kernel_counts(tmp_path, monkeypatch):

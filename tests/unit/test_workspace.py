@@ -36,6 +36,17 @@ def test_the_cache_is_ours_xdg_or_home_and_never_relative(monkeypatch, tmp_path)
     assert ws.cache_dir() == tmp_path / "own"
 
 
+def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch, tmp_path):
+    for name in (ws.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    # A container's user that /etc/passwd does not list.
+    monkeypatch.setattr(os, "getuid", lambda: 987_654_321)
+    with pytest.raises(BadInput, match=ws.CACHE_VARIABLE):
+        ws.cache_dir()
+    monkeypatch.setenv(ws.CACHE_VARIABLE, str(tmp_path))
+    assert ws.cache_dir() == tmp_path
+
+
 def test_a_twin_that_only_shares_the_prefix_is_outside(workspace):
     twin = workspace.with_name(workspace.name + "-twin")
     twin.mkdir()

@@ -1,0 +1,107 @@
+"""The commands that follow a run, or become a server: nothing is lost, and nothing else runs."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from subprocess import PIPE
+
+import pytest
+
+from ft_tools.runs import directory, locks
+from ft_tools.runs.records import RunInfo, Status
+
+RUN_ID = "sft-0123456789abcdef"
+COMMAND = [sys.executable, "-P", "-m", "ft_tools"]
+
+
+@pytest.fixture
+def living(workspace):
+    """Give the directory of a run that runs, and the lock that says so."""
+    run_dir = workspace / "runs" / RUN_ID
+    run_dir.mkdir(parents=True)
+    info = RunInfo(run_id=RUN_ID, kind="sft", created_at=time.time())
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    directory.write_status(run_dir, Status(state="running", phase="training"))
+    return run_dir, locks.take(run_dir / locks.OWNER)
+
+
+@contextlib.contextmanager
+def started(*argv, **how):
+    """Start a command, and end it after a while if what is waited for does not come."""
+    # Pipes are buffered, whatever the shell of these tests says.
+    around = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with subprocess.Popen([*COMMAND, *argv], text=True, env=around, **how) as process:
+        bound = threading.Timer(20, process.kill)
+        bound.start()
+        yield process
+    bound.cancel()
+
+
+def end(run_dir, lock):
+    directory.write_status(run_dir, Status(state="succeeded"))
+    os.close(lock)
+
+
+def test_a_follower_of_a_log_reads_each_line_once_and_the_last_words(living):
+    run_dir, lock = living
+    lines = [f"line {number}" for number in range(1000)]
+    # Far more than a look shows, a look's worth of lines with blank ones, and a torn one.
+    text = "\n".join(lines) + "".join(f"\n\n{line}" for line in lines[:100]) + "\nlast words"
+    (run_dir / "log.txt").write_text("before\nalso before\n")
+    with started("logs", RUN_ID, "--lines", "1", "--follow", stdout=PIPE) as reader:
+        assert reader.stdout.readline() == "also before\n"
+        with (run_dir / "log.txt").open("a") as log:
+            log.write(text)
+        assert reader.stdout.readline() == "line 0\n"
+        with (run_dir / "log.txt").open("a") as log:
+            log.write(" without an end")
+        end(run_dir, lock)
+        shown = reader.stdout.read().splitlines()
+    assert shown == [*lines[1:], *lines[:100], "last words without an end"]
+
+
+def test_a_pipe_gets_a_followed_line_while_the_run_goes_on(living):
+    run_dir, lock = living
+    (run_dir / "log.txt").write_text("loading\n")
+    with started("logs", RUN_ID, "--follow", stdout=PIPE) as reader:
+        assert reader.stdout.readline() == "loading\n"
+        assert reader.poll() is None
+        end(run_dir, lock)
+        assert reader.wait(timeout=30) == 0
+
+
+def test_whoever_stops_waiting_is_told_that_the_run_goes_on_and_how_it_is_ended(living):
+    run_dir, lock = living
+    with started("wait", RUN_ID, stderr=PIPE) as waiting:
+        assert "training" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(timeout=30) == 130
+        said = waiting.stderr.read()
+    assert said == f"{RUN_ID} goes on; fine-tuning-llm cancel {RUN_ID} ends it\n"
+    end(run_dir, lock)
+
+
+def test_a_server_takes_no_module_out_of_the_folder_it_is_started_in(workspace):
+    # A name that the server imports; a user's own file of that name is not its code.
+    (workspace / "anyio.py").write_text("raise SystemExit('not ours')")
+    asked = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    with started("serve", cwd=workspace, stdin=PIPE, stdout=PIPE) as server:
+        server.stdin.write(json.dumps(asked) + "\n")
+        server.stdin.flush()
+        answer = server.stdout.readline()
+        server.stdin.close()
+    assert json.loads(answer)["result"]["serverInfo"]["name"] == "fine-tuning-llm"
