@@ -166,12 +166,18 @@ def _trl_reads(traits: Traits) -> bool:
 
 
 def _axolotl(traits: Traits) -> str | None:
-    """Axolotl maps these role names only, and drops what is longer than sequence_len."""
+    """Axolotl maps these role names only, and drops what is longer than sequence_len.
+
+    A prompt with a completion, or a marked answer, is text: what it does with turns is no chat.
+
+    Source: axolotl 0.19.0, prompt_strategies/
+    """
     known = SPOKEN if traits.task == "dpo" else SPOKEN | {"human", "gpt"}
-    if traits.format in {"sharegpt", "openai_messages", "sharegpt_preference"}:
-        if not traits.roles <= known:
-            return "role_names_not_mapped"
-    elif traits.format == "alpaca":
+    if traits.format in {"prompt_completion", "kto"} and traits.listed & (SPOKEN_IN | {*LISTS}):
+        return "columns_not_read"
+    if not traits.roles <= known:
+        return "role_names_not_mapped"
+    if traits.format == "alpaca":
         if "output" not in traits.columns:
             return "columns_not_read"
     elif traits.format in {"unknown", "prompt_only", "openai_preference"}:

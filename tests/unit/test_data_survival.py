@@ -115,3 +115,21 @@ def test_llama_factory_takes_what_several_tools_return_for_one_turn(survived):
         for at in range(12)
     ]
     assert survived(*map(json.dumps, rows))["LLaMA-Factory"] == (12, {})
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"prompt": "Where?", "completion": "Here, {}.", "label": True}, None),
+        ({"messages": [say("user", "?"), say("assistant", "{}")], "label": True}, "columns"),
+        ({"prompt": [say("user", "{}")], "completion": [say("assistant", "1")]}, "columns"),
+        ({"prompt": "{}", "chosen": [say("assistant", "1")], "rejected": [say("assistant", "2")]},
+         None),
+        ({"prompt": "{}", "chosen": [say("gpt", "1")], "rejected": [say("gpt", "2")]}, "role"),
+    ],
+)  # fmt: skip
+def test_axolotl_reads_marked_answers_of_text_and_knows_fewer_roles_in_pairs(survived, row, why):
+    rows = [json.dumps(row).replace("{}", f"Parcel {at}") for at in range(12)]
+    trained, lost = survived(*rows)["Axolotl"]
+    assert trained == (0 if why else 12)
+    assert [reason.startswith(why or "") for reason in lost] == ([True] if why else [])
