@@ -53,6 +53,8 @@ IMPERSONAL = {
     "your_email",
     "yourname",
 }
+# Nobody's: reserved for examples and tests. Source: RFC 2606 and RFC 6761.
+RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
 # One of these is in every secret that a pattern knows; plain search is many times faster.
 HINTS: tuple[str, ...] = (
     "hf_",
@@ -99,7 +101,7 @@ def secrets_in(text: str) -> list[str]:
 def personal_data_in(text: str) -> list[str]:
     """Name the kinds of personal data in a text.
 
-    >>> personal_data_in("write to ada.king@example.com"), personal_data_in("info@example.com")
+    >>> personal_data_in("write to ada.king@mail.internal"), personal_data_in("ada@example.com")
     (['email'], [])
     """
     found = []
@@ -113,7 +115,7 @@ def personal_data_in(text: str) -> list[str]:
         return found
     if any(passes_luhn(m.group()) for m in CARD.finditer(text)):
         found.append("card")
-    if PHONE.search(text):
+    if any(is_phone(m.group()) for m in PHONE.finditer(text)):
         found.append("phone")
     return found
 
@@ -128,7 +130,7 @@ def mask(text: str) -> str:
     if DIGIT.search(text):
         text = IBAN.sub(_if(is_iban, "[iban]"), text)
         text = CARD.sub(_if(passes_luhn, "[card]"), text)
-        text = PHONE.sub("[phone]", text)
+        text = PHONE.sub(_if(is_phone, "[phone]"), text)
     return text
 
 
@@ -196,8 +198,27 @@ def _is_stand_in(kind: str, found: str) -> bool:
     return kind == "url_password" and STAND_IN.fullmatch(found) is not None
 
 
+def is_phone(text: str) -> bool:
+    """Tell whether somebody can have a number: in North America not each has that shape.
+
+    An area and an exchange begin with 2 to 9; area 555, and 555-0100 to 555-0199 in each area, are
+    kept for fiction. Source: https://en.wikipedia.org/wiki/North_American_Numbering_Plan
+
+    >>> is_phone("(212) 736-5000"), is_phone("(555) 123-4567"), is_phone("123-456-7890")
+    (True, False, False)
+    """
+    digits = "".join(filter(str.isdigit, text))
+    american = digits.removeprefix("1") if text.startswith("+1") else digits
+    if len(american) != 10 or (text.startswith("+") and american == digits):
+        return True
+    area, exchange, line = american[:3], american[3:6], american[6:]
+    is_fiction = area == "555" or (exchange == "555" and line.startswith("01"))
+    return area >= "2" and exchange >= "2" and not is_fiction
+
+
 def _is_personal(address: str) -> bool:
-    return address.split("@", 1)[0].lower() not in IMPERSONAL
+    name, _, domain = address.lower().partition("@")
+    return name not in IMPERSONAL and not RESERVED.search(domain)
 
 
 def _if(check: Callable[[str], bool], masked: str) -> Callable[[re.Match[str]], str]:

@@ -120,8 +120,8 @@ def plant(
     defects = (
         [("empty_answer", "")] * 4
         + [("placeholder_answer", text) for text in ("TODO", "N/A", "TBD", "to be added")]
-        + [("personal_data_in_answer", "mara.lindqvist@example.com")]
-        + [("personal_data_in_answer", "j.okonjo@example.com")]
+        + [("personal_data_in_answer", "mara.lindqvist@mail.internal")]
+        + [("personal_data_in_answer", "j.okonjo@mail.internal")]
         + [("unknown_role", "agent"), ("role_order", "user")]
     )
     for finding, what in defects:

@@ -183,7 +183,7 @@ def test_a_row_or_field_that_is_not_there_is_said(workspace):
 
 def test_a_quotation_masks_keys_and_personal_data(workspace):
     key = "hf_" + "abcdefghij" * 3
-    row = {"prompt": f"My key is {key}", "completion": "Write to ada.king@example.com"}
+    row = {"prompt": f"My key is {key}", "completion": "Write to ada.king@mail.internal"}
     (workspace / "d.jsonl").write_text(json.dumps(row) + "\n")
     shown = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples[0].value
     assert "[secret]" in shown

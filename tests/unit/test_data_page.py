@@ -55,7 +55,7 @@ def test_the_page_stays_small_whatever_the_data(workspace):
 def test_keys_and_personal_data_are_masked_on_the_page(workspace):
     key = "hf_" + "abcdefghij" * 3
     rows = [row(at) for at in range(20)]
-    rows += [row(20, f"Use {key} and write to ada.king@example.com")]
+    rows += [row(20, f"Use {key} and write to ada.king@mail.internal")]
     report, html = audited(workspace, rows)
     assert {"secret", "personal_data_in_answer"} <= {finding.id for finding in report.findings}
     assert key not in html

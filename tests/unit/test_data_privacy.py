@@ -17,7 +17,7 @@ from ft_tools.secrets import PATTERNS
 from tests.unit.test_secrets import EXAMPLES
 
 KEY = EXAMPLES["hugging_face_token"]
-MAIL = "ada.king@example.com"
+MAIL = "ada.king@mail.internal"
 
 
 def asked(*more, **columns):
@@ -217,3 +217,27 @@ def test_what_documents_write_for_a_password_is_no_secret_and_no_mailbox(text):
 def test_a_password_in_an_address_is_one_with_no_name_before_it_too(text):
     assert privacy.secrets_in(text) == ["url_password"]
     assert privacy.mask(f"{text}/x") == f"{text.split('://')[0]}://[secret]@host/x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ada@example.com", "ada@mail.example.org", "ada@shop.test"),
+        *("555-123-4567", "123-456-7890", "(212) 555-0142", "+1 212 555 0142"),
+    ],
+)
+def test_what_is_reserved_for_examples_is_nobodys(text):
+    assert privacy.personal_data_in(f"Write to {text}.") == []
+    assert privacy.mask(f"Write to {text}.") == f"Write to {text}."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ada@example.company.fr", "ada@myexample.com", "(212) 736-5000", "212-736-5000"),
+        *("+1 212 736 5000", "+44 20 7946 0958", "+49 30 1234 5678"),
+    ],
+)
+def test_what_somebody_can_have_is_personal(text):
+    assert len(privacy.personal_data_in(f"Write to {text}.")) == 1
+    assert text not in privacy.mask(f"Write to {text}.")

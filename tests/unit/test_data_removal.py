@@ -59,7 +59,7 @@ def test_a_row_that_goes_for_another_reason_is_not_said_to_be_kept(workspace):
     rows = [
         {"prompt": f"How is {n} spelt?", "completion": f"It is {n} in words."} for n in range(20)
     ]
-    secret = {"prompt": "Who?", "completion": f"ada.king@example.com, hf_{'Ab3' * 10}"}
+    secret = {"prompt": "Who?", "completion": f"ada.king@mail.internal, hf_{'Ab3' * 10}"}
     lines = "".join(json.dumps(row) + "\n" for row in [*rows, secret])
     (workspace / "data.jsonl").write_text(lines)
     report = audit_dataset(AuditRequest(path="data.jsonl", near_duplicates="off"))
