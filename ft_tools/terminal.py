@@ -1,5 +1,6 @@
 """Print reports, errors and progress: the result goes to stdout, everything else to stderr."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -24,6 +25,10 @@ Format = Literal["auto", "human", "agent", "json", "quiet"]
 END_CODES: dict[State, int] = {"succeeded": 0, "failed": 5, "interrupted": 5, "cancelled": 130}
 POLL_SECONDS = 0.5
 IDS = ("run_id", "plan_hash")
+TIMES = {"at", "created_at"}
+"""Fields that are seconds since 1970; people are shown the time of their clock."""
+GAP = 2
+"""Blanks between the columns of a table."""
 SENTENCE = 32
 """Characters from which the parts of a list get a line each."""
 
@@ -178,25 +183,30 @@ def _block(console: Console, values: dict[str, Any], indent: int) -> None:
         elif isinstance(value, list):
             console.print(f"{pad}[bold]{escape(name)}[/] {escape(', '.join(map(str, value)))}")
         else:
-            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            console.print(f"{pad}[bold]{escape(name)}[/] {escape(shown)}", soft_wrap=True)
+            shown = escape(_cell(value, key))
+            console.print(f"{pad}[bold]{escape(name)}[/] {shown}", soft_wrap=True)
 
 
 def _table(console: Console, rows: list[dict[str, Any]]) -> None:
-    if any(len(_cell(value)) > SENTENCE for row in rows for value in row.values()):
+    """Print rows as a table; where that would wrap a sentence or cut an id off, as entries."""
+    headers = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(header, ""), header) for header in headers] for row in rows]
+    columns = zip(headers, *cells, strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    is_long = any(len(cell) > SENTENCE for line in cells for cell in line)
+    if is_long or sum(widths) + GAP * len(widths) > console.width:
         _entries(console, rows)
         return
-    headers = list(dict.fromkeys(key for row in rows for key in row))
     table = Table(*(header.replace("_", " ") for header in headers), box=None, pad_edge=True)
-    for row in rows:
-        table.add_row(*(escape(_cell(row.get(header, ""))) for header in headers))
+    for line in cells:
+        table.add_row(*map(escape, line))
     console.print(table)
 
 
 def _entries(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print rows that hold sentences: what is short on one line, each sentence below it."""
     for row in rows:
-        cells = {key.replace("_", " "): _cell(value) for key, value in row.items()}
+        cells = {key.replace("_", " "): _cell(value, key) for key, value in row.items()}
         short = [f"{key} {cell}" for key, cell in cells.items() if len(cell) <= SENTENCE]
         console.print(f"  - {escape(', '.join(short))}", soft_wrap=True)
         for key, cell in cells.items():
@@ -204,7 +214,10 @@ def _entries(console: Console, rows: list[dict[str, Any]]) -> None:
                 console.print(f"    [dim]{escape(key)}[/] {escape(cell)}", soft_wrap=True)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, key: str) -> str:
+    if key in TIMES and isinstance(value, float):
+        with contextlib.suppress(OverflowError, OSError, ValueError):
+            return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
