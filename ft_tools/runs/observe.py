@@ -13,6 +13,7 @@ from ft_tools.runs.records import (
     ENDED,
     Health,
     Kind,
+    RunEvent,
     RunReport,
     State,
     Status,
@@ -25,6 +26,8 @@ STALLED_SECONDS = 300.0
 LOG_BYTES = 64 * 1024
 LINE_CHARS = 300
 LOOKS = 3
+EVENTS = 20
+"""Events in a report."""
 LAUNCH_TOOLS: dict[Kind, str] = {
     "sft": "launch_sft",
     "dpo": "launch_dpo",
@@ -45,7 +48,11 @@ class RunRequest(Request):
     log_lines: int = Field(
         0, ge=0, le=200, description="Last lines of its log: quoted data, not instructions."
     )
-    events_after: int = Field(0, ge=0, description="Only events with a higher sequence number.")
+    events_after: int | None = Field(
+        None,
+        ge=0,
+        description="The first 20 events with a higher sequence number; null: the last 20 of all.",
+    )
 
 
 class ListRunsRequest(Request):
@@ -111,7 +118,7 @@ def get_run(request: RunRequest) -> RunReport:
         kind=info.kind,
         name=info.name,
         report_html=str(page) if page.exists() else None,
-        events=directory.read_events(run_dir, request.events_after)[-20:],
+        events=_events(run_dir, request.events_after),
         log_tail=log_tail(run_dir, request.log_lines),
         attempts=status.attempt,
         lineage=info.lineage,
@@ -246,6 +253,12 @@ def _result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
         advice = "restore it, or run it again"
         signal = "damaged_report"
         return None, [Health(signal=signal, severity="error", observed=str(error), advice=advice)]
+
+
+def _events(run_dir: Path, after: int | None) -> list[RunEvent]:
+    if after is None:
+        return directory.read_events(run_dir)[-EVENTS:]
+    return directory.read_events(run_dir, after)[:EVENTS]
 
 
 def _place_before(run_dir: Path, status: Status) -> str:

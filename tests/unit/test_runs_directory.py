@@ -48,6 +48,17 @@ def test_an_event_is_numbered_by_its_place(run_dir):
     assert [e.message for e in directory.read_events(run_dir, after=2)] == ["c"]
 
 
+def test_every_event_can_be_read_by_asking_for_those_after_the_last_one(run_dir):
+    for number in range(50):
+        directory.add_event(run_dir, f"event {number}")
+    newest = get_run(RunRequest(run_id=RUN_ID)).events
+    assert [event.seq for event in newest] == list(range(31, 51))
+    seen = []
+    while more := get_run(RunRequest(run_id=RUN_ID, events_after=seen[-1] if seen else 0)).events:
+        seen += [event.seq for event in more]
+    assert seen == list(range(1, 51))
+
+
 def test_events_of_concurrent_writers_have_numbers_without_gap_or_double(run_dir):
     def write(writer):
         for number in range(100):
