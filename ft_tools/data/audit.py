@@ -14,11 +14,11 @@ from ft_tools.data.audit_page import audit_page
 from ft_tools.data.contamination import MIN_WORDS, Benchmarks
 from ft_tools.data.example import Example
 from ft_tools.data.figures import figures_of
-from ft_tools.data.lengths import METHOD
+from ft_tools.data.lengths import METHOD, estimate_tokens
 from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.minilm import find_minilm
 from ft_tools.data.near import FindNear, find_lexical
-from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Finding, Kind, Outputs
+from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Kind, Outputs
 from ft_tools.data.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.sizes import judge_size
 from ft_tools.data.source import decoded_size, find_sources, is_held_out
@@ -33,6 +33,9 @@ from ft_tools.runs.start import start
 AT_ONCE_BYTES = 8 * 2**20
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5
+# What a concise report may cost an agent; ours.
+MAX_CONCISE_TOKENS = 1950
+MIN_CONCISE_FINDINGS = 5
 PARAPHRASES = "; paraphrases need near_duplicates='semantic'"
 
 
@@ -70,10 +73,13 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
 def audit_if_small(request: AuditRequest) -> AuditReport | None:
     """Audit at once, or return None where `audit_dataset` would start a run; starts nothing.
 
+    The report has every finding, each with its first lines: what is decided on it misses none.
+
     Raises:
         BadInput: As `audit_dataset`.
     """
-    return perform(request) if _why_a_run(request)[1] is None else None
+    every = {"response_format": "detailed", "offset": 0, "limit": summary.FIRST_LINES}
+    return perform(request.model_copy(update=every)) if _why_a_run(request)[1] is None else None
 
 
 def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
@@ -344,13 +350,26 @@ def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:
 
 
 def _concise(request: AuditRequest, report: AuditReport) -> AuditReport:
+    """Leave out findings of the least weight until the report is small."""
     if request.response_format == "detailed":
         return report
-    short: list[Finding] = report.findings[: summary.MAX_CONCISE_FINDINGS]
+    num_shown = min(summary.MAX_CONCISE_FINDINGS, len(report.findings))
+    short = _with_findings(report, num_shown)
+    while num_shown > MIN_CONCISE_FINDINGS and _tokens_of(short) > MAX_CONCISE_TOKENS:
+        num_shown -= 1
+        short = _with_findings(report, num_shown)
+    return short
+
+
+def _with_findings(report: AuditReport, num_shown: int) -> AuditReport:
     notes = list(report.assumptions)
-    if len(short) < len(report.findings):
+    if num_shown < len(report.findings):
         notes.append(
-            f"{len(report.findings) - len(short)} findings of the least weight are not shown; "
+            f"{len(report.findings) - num_shown} findings of the least weight are not shown; "
             "response_format='detailed' has them"
         )
-    return report.model_copy(update={"findings": short, "assumptions": notes})
+    return report.model_copy(update={"findings": report.findings[:num_shown], "assumptions": notes})
+
+
+def _tokens_of(report: AuditReport) -> int:
+    return estimate_tokens(report.model_dump_json(exclude_none=True))

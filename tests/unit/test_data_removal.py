@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ft_tools.data.audit import audit_dataset
+from ft_tools.data.audit import audit_dataset, audit_if_small
+from ft_tools.data.lengths import estimate_tokens
 from ft_tools.data.reports import AuditRequest
 
 
@@ -66,3 +67,51 @@ def test_a_row_that_goes_for_another_reason_is_not_said_to_be_kept(workspace):
     assert report.removed_by == {"secret": 1}
     removed = {finding.id: finding.removed for finding in report.findings}
     assert removed == {"secret": True, "personal_data_in_answer": True}
+
+
+def test_a_concise_report_stays_small_however_much_is_found_and_says_what_it_leaves_out(workspace):
+    """Of many findings the gravest stay: an agent pays for each word of a report."""
+    answers = [
+        "TODO",
+        "",
+        "I am {{name}}",
+        "<|im_start|>x",
+        "\x07bell",
+        "ok",
+        "As an AI, I cannot.",
+    ]
+    rows = [
+        {"prompt": f"What is the number after {n}?", "completion": f"It is the number {n + 1}."}
+        for n in range(40)
+    ]
+    rows += [{"prompt": f"What comes after {n}?", "completion": text}
+             for n, text in enumerate(answers)] * 3  # fmt: skip
+    rows += [
+        {"text": "hello there"},
+        {"prompt": "p", "chosen": "a", "rejected": "a"},
+        {"foo": 1},
+        {"prompt": "p", "completion": 5},
+        {"messages": [{"role": "x", "content": "y"}]},
+        {"messages": [{"role": "assistant", "content": "y"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"prompt": "", "completion": "Write to ada@example.com"},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    for name in ("data", "validation"):
+        (workspace / f"{name}.jsonl").write_text(lines + "{\n", encoding="utf-8")
+    request = AuditRequest(
+        path="data.jsonl",
+        validation_path="validation.jsonl",
+        benchmark_paths=["data.jsonl"],
+        max_removed_fraction=0.1,
+        max_length=16,
+    )
+    report = audit_dataset(request)
+    assert estimate_tokens(report.model_dump_json(exclude_none=True)) < 2000
+    left_out = report.num_findings - len(report.findings)
+    assert len(report.findings) >= 5
+    assert f"{left_out} findings of the least weight are not shown" in " ".join(report.assumptions)
+    whole = audit_dataset(request.model_copy(update={"response_format": "detailed"}))
+    shown = [finding.id for finding in report.findings]
+    assert shown == [finding.id for finding in whole.findings[: len(shown)]]
+    assert len(audit_if_small(request).findings) == report.num_findings
