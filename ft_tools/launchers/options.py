@@ -11,6 +11,9 @@ Backend = Literal["local", "slurm", "skypilot", "hf_jobs", "ray"]
 Sharding = Literal["ddp", "fsdp", "zero2", "zero3"]
 # Words that reach a scheduler's command line or script: no blanks, quotes or line ends.
 WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:@/=+\[\]-]*$"
+# Features, with Slurm's "or", "and" and counts; they reach the #SBATCH lines only. Source:
+# sbatch(1), --constraint.
+FEATURES = r"^[A-Za-z0-9_(\[][A-Za-z0-9_.,:@/=+\[\]()|&*-]*$"
 # Minutes, or [days-]hours:minutes:seconds. Source: sbatch(1), --time.
 SLURM_TIME = r"^(\d+-)?\d+(:\d{2}){0,2}$"
 DURATION = r"^\d+[smhd]$"
@@ -76,7 +79,9 @@ class SlurmOptions(Options):
     partition: str = Field("", pattern=f"{WORD}|^$", description="Empty: the cluster's default.")
     account: str = Field("", pattern=f"{WORD}|^$", description="Account to charge.")
     qos: str = Field("", pattern=f"{WORD}|^$", description="Quality of service.")
-    constraint: str = Field("", pattern=f"{WORD}|^$", description="Features a node must have.")
+    constraint: str = Field(
+        "", pattern=f"{FEATURES}|^$", description="Features a node must have: a100|h100, a100&ib."
+    )
     time_limit: str = Field(
         "", pattern=f"{SLURM_TIME}|^$", description="Minutes or [days-]hours:minutes:seconds."
     )
@@ -110,7 +115,7 @@ class SlurmOptions(Options):
     @model_validator(mode="after")
     def _modules_are_words(self) -> "SlurmOptions":
         for name in self.modules:
-            if not name.replace("/", "").replace("-", "").replace(".", "").isalnum():
+            if not re.fullmatch(WORD, name):
                 raise ValueError(f"modules: {name!r} is no name of a module")
         return self
 

@@ -16,7 +16,7 @@ NUM_PORTS = 20_000
 # signal may be sent up to 60 seconds earlier than specified.
 SLACK_SECONDS = 120
 WARNED_VARIABLE = "FINE_TUNING_LLM_WARNED_SECONDS"
-"""In a job: how long before its time limit it is told to stop."""
+"""In a job that may start again: how long before its time limit it is told to stop."""
 FIELD = re.compile(r"(JobState|Reason|Restarts)=(\S+)")
 # Source: squeue(1), job state codes.
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT",
@@ -45,10 +45,11 @@ def files(job: Job) -> dict[str, str]:
     """Return the batch script."""
     options = _options(job)
     lines = ["#!/bin/bash", *(f"#SBATCH {line}" for line in _directives(job, options))]
-    lines += [f"module load {name}" for name in options.modules]
+    lines += [f"module load {shlex.quote(name)}" for name in options.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
+    if options.requeue:
+        lines.append(f"export {WARNED_VARIABLE}={options.signal_seconds}")
     lines += [
-        f"export {WARNED_VARIABLE}={options.signal_seconds}",
         # The batch script runs on the first node of the allocation.
         "HEAD=$(hostname)",
         f"PORT=$(({FIRST_PORT} + SLURM_JOB_ID % {NUM_PORTS}))",
@@ -115,8 +116,10 @@ def again(environment: Mapping[str, str], now: float) -> list[str]:
         now: Seconds since 1970.
     """
     number, end = environment.get("SLURM_JOB_ID"), environment.get("SLURM_JOB_END_TIME", "")
-    warned = float(environment.get(WARNED_VARIABLE, 0))
-    if not number or not end.isdigit() or float(end) - now > warned + SLACK_SECONDS:
+    warned = environment.get(WARNED_VARIABLE)
+    if not number or not end.isdigit() or warned is None:
+        return []
+    if float(end) - now > float(warned) + SLACK_SECONDS:
         return []
     return ["scontrol", "requeue", number]
 

@@ -7,6 +7,7 @@ artifacts goes to storage that outlives the machine; a machine that takes over s
 import contextlib
 import importlib.metadata
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -189,10 +190,11 @@ def take_over(fetched: Path, run_dir: Path) -> None:
         if name == EVENTS:
             continue
         with contextlib.suppress(FileNotFoundError):
-            text = (fetched / name).read_text(encoding="utf-8")
+            # As bytes: what was cut off or damaged on the way is for its readers to find.
+            data = (fetched / name).read_bytes()
             for place in places:
-                text = text.replace(place, str(run_dir))
-            write_file(run_dir / name, text)
+                data = data.replace(os.fsencode(place), os.fsencode(run_dir))
+            write_file(run_dir / name, data)
     for whole in _whole(fetched / "artifacts"):
         final = run_dir / "artifacts" / whole.name
         if final.exists() or verify(whole):

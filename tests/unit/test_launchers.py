@@ -1,5 +1,6 @@
 """Launchers: what may be asked of them, what they would submit, what they read from a scheduler."""
 
+import re
 import shlex
 import subprocess
 
@@ -49,6 +50,9 @@ def job(backend, **changed):
         ("slurm", {"num_nodes": 2}, "known: account"),
         ("slurm", {"partition": "gpu\n"}, "backend_options.partition"),
         ("slurm", {"modules": ["cuda; reboot"]}, "no name of a module"),
+        ("slurm", {"modules": ["cuda\n"]}, "no name of a module"),
+        ("slurm", {"constraint": "a100\n#SBATCH --wrap=x"}, "backend_options.constraint"),
+        ("slurm", {"constraint": "a100 #"}, "backend_options.constraint"),
         ("slurm", {"time_limit": "soon"}, "backend_options.time_limit"),
         ("slurm", {"time_limit": "5"}, "more than half"),
         ("slurm", {"python": "python"}, "backend_options.python"),
@@ -90,6 +94,16 @@ def test_a_slurm_script_is_shell_and_quotes_what_it_is_given(tmp_path):
     inside = last[last.index("--") + 1 :]
     assert inside[0] == "srun"
     assert inside[inside.index("--rdzv_endpoint") + 1] == "$HEAD:$PORT"
+
+
+def test_slurm_takes_alternatives_of_features_and_names_of_modules_as_sites_have_them():
+    modules = ("cuda/12.1_cudnn-8.9", "GCC/12.3.0", "libstdc++")
+    asked = job("slurm", constraint="[a100|h100*2]&ib", modules=modules)
+    text = slurm.files(asked)[slurm.SCRIPT]
+    assert "#SBATCH --constraint=[a100|h100*2]&ib\n" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("module")] == [
+        ["module", "load", name] for name in modules
+    ]
 
 
 @pytest.mark.parametrize("backend", sorted(GIVEN))
@@ -156,3 +170,12 @@ def test_only_a_job_near_its_time_limit_queues_itself_again():
     assert slurm.again(near, 1000 - 500) == []
     assert slurm.again(near | {"SLURM_JOB_END_TIME": ""}, 999) == []
     assert slurm.again({}, 0) == []
+
+
+@pytest.mark.parametrize("requeue", [True, False])
+def test_a_job_that_was_asked_to_run_once_does_not_queue_itself_again(requeue):
+    asked = job("slurm", requeue=requeue, time_limit="10", signal_seconds=60)
+    script = slurm.files(asked)[slurm.SCRIPT]
+    exported = dict(re.findall(r"^export (\w+)=(\S*)$", script, re.MULTILINE))
+    near = exported | {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "1000"}
+    assert bool(slurm.again(near, 1000 - 60)) == requeue

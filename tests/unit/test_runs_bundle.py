@@ -132,6 +132,18 @@ def test_what_comes_back_has_the_paths_of_here_and_only_whole_artifacts(run_dir,
     assert not (run_dir / "artifacts" / "half").exists()
 
 
+def test_a_file_that_was_cut_off_on_the_way_does_not_end_the_look_at_a_job(run_dir):
+    fetched = run_dir / bundle.FETCHED
+    fetched.mkdir()
+    (fetched / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    directory.write_status(fetched, Status(state="running"))
+    cut = "Größe".encode()[:3]
+    (fetched / "samples.jsonl").write_bytes(cut)
+    bundle.take_over(fetched, run_dir)
+    assert (run_dir / "samples.jsonl").read_bytes() == cut
+    assert directory.read_status(run_dir).state == "running"
+
+
 def test_the_files_of_another_job_are_not_taken_over(run_dir, tmp_path):
     fetched = run_dir / bundle.FETCHED
     fetched.mkdir()
