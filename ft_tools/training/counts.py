@@ -28,7 +28,7 @@ FILES = (
 """What the tokens depend on, besides the data and the arguments."""
 TIMEOUT_SECONDS = 40.0
 """Clients give up on a call after 60 s. Source: facts of the MCP SDKs, default request timeout."""
-VERSION = "3"
+VERSION = "4"
 """Part of the name of a kept count: raise it when counting changes."""
 
 

@@ -7,6 +7,7 @@ leave the prompt inside both answers. Other formats become these by audit_datase
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ Example = dict[str, Any]
 
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 ROLES = {"system", "developer", "user", "assistant", "tool", "function", "ipython"}
+# What belongs to a prompt beside the fields that are read, in the spelling of common sets.
+UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4
@@ -42,6 +45,10 @@ class DatasetFacts(BaseModel):
     format: Format
     num_characters: int = Field(description="Of all texts, for estimates of tokens.")
     longest_characters: int = Field(description="Of the longest example.")
+    unread: dict[str, int] = Field(
+        default_factory=dict,
+        description="Fields that say something of the prompt and are not read -> examples.",
+    )
 
     @property
     def estimated_tokens(self) -> int:
@@ -58,6 +65,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
     """
     num_examples = num_characters = longest = 0
     seen: Format | None = None
+    unread: Counter[str] = Counter()
     for line, example in read_examples(path):
         format_ = format_of(path, line, example, task)
         if seen is not None and format_ != seen:
@@ -65,6 +73,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
             raise BadData(path, problem, f"use one format in a file; {CONVERT}", line)
         seen = format_
         characters = sum(len(text) for text in texts_of(example))
+        unread.update(unread_in(example))
         num_examples += 1
         num_characters += characters
         longest = max(longest, characters)
@@ -77,6 +86,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         format=seen,
         num_characters=num_characters,
         longest_characters=longest,
+        unread=dict(unread),
     )
 
 
@@ -139,6 +149,15 @@ def texts_of(example: Example) -> list[str]:
         elif isinstance(part, list):
             found += [message.get("content") or "" for message in part]
     return found
+
+
+def unread_in(example: Example) -> list[str]:
+    """Return the fields that say something of the prompt and reach no trainer from this file."""
+    parts = (example.get(name) for name in ("messages", "prompt", "chosen"))
+    turns = [turn for part in parts if isinstance(part, list) for turn in part]
+    has_system = any(turn.get("role") in {"system", "developer"} for turn in turns)
+    names = [name for name in UNREAD if example.get(name)]
+    return [name for name in names if not (has_system and name.startswith("system"))]
 
 
 def _pair_format(path: Path, line: int, example: Example) -> Format:

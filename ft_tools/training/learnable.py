@@ -84,6 +84,11 @@ def template_refuses(where: str, example: Example) -> Refused:
             "it has a system turn, which not every template takes: move its text to the start of "
             "the first user turn, or pass training.chat_template_path"
         )
+    elif any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns):
+        cure = (
+            "it has tool calls, which not every template takes: name a model that calls tools, or "
+            "pass training.chat_template_path"
+        )
     return Refused(f"{where}: the model's chat template refuses this example; {cure}")
 
 

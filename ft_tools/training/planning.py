@@ -155,6 +155,7 @@ def _plan_parts(
         "accept_reason": request.accept_reason,
         "warnings": [
             *_warnings(source, training, validation, steps),
+            *_about_unread(dataset),
             *_about_form(source, dataset, training.get("chat_template_path")),
             *shared,
             *_about_tokens(dataset, counted, why_not, training.get("max_length")),
@@ -303,6 +304,16 @@ def _warnings(
     return found
 
 
+def _about_unread(dataset: DatasetFacts) -> list[str]:
+    """Name what the rows say of their prompts and no token is made of."""
+    cures = {"chat_template_kwargs": "write them into a template (training.chat_template_path)"}
+    usual = "audit_dataset with output_dir puts it into the prompts"
+    return [
+        f"`{name}` of {count} examples is not read; {cures.get(name, usual)}"
+        for name, count in sorted(dataset.unread.items())
+    ]
+
+
 def _about_form(source: ModelSource, dataset: DatasetFacts, template: str | None) -> list[str]:
     """Say so when questions and answers of plain text are to train a model that is made to chat."""
     if dataset.format not in {"prompt_completion_text", "pairs_text"} or not source.path:
@@ -313,7 +324,7 @@ def _about_form(source: ModelSource, dataset: DatasetFacts, template: str | None
     return [
         f"{Path(dataset.path).name} is plain text, so the chat template of {source.name} is not "
         "applied, and a chat will show little of what is learned; unless the texts have its marks "
-        "already, give prompts and answers as lists of messages"
+        "already, train on what audit_dataset with output_dir writes: messages"
     ]
 
 

@@ -41,6 +41,8 @@ MAX_BYTES = 8 * 2**20
 MEMORY_BYTES = 2 * 2**30
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
 
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+
 
 class TemplateRefuses(jinja2.TemplateError):
     """The template calls `raise_exception`, as it does in the run."""
@@ -96,7 +98,7 @@ class TemplateTokens:
 
         def render(messages: Messages, opens: bool) -> list[int]:
             text = self._template.render(
-                messages=messages,
+                messages=[_as_rendered(message) for message in messages],
                 tools=tools,
                 documents=None,
                 add_generation_prompt=opens,
@@ -238,6 +240,16 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _today
     return environment
+
+
+def _as_rendered(message: Example) -> Example:
+    """Return a message as transformers gives it to a template: no nulls, thoughts by one name.
+
+    Source: transformers 5.24, utils/chat_template_utils.py.
+    """
+    plain = {name: value for name, value in message.items() if value is not None}
+    thought = next((plain[name] for name in THOUGHTS if name in plain), None)
+    return plain if thought is None else {"thinking": thought, **plain, THOUGHTS[0]: thought}
 
 
 def _refuse(message: str) -> str:

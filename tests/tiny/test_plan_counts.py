@@ -101,6 +101,29 @@ def test_tools_and_calls_reach_the_template_as_they_are_in_the_file(workspace, k
     assert report.data.model_dump() == planned["data"]
 
 
+THINKS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{{ m.content }}{{ m.tool_calls }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_thoughts_and_nulls_are_counted_as_they_are_rendered(workspace):
+    (workspace / "thinks.jinja").write_text(THINKS)
+    request = request_of("messages", workspace, max_length=256, chat_template_path="thinks.jinja")
+    answers = [
+        {"role": "assistant", "content": "is late.", "thinking": "It left on Monday."},
+        {"role": "assistant", "content": "is here.", "reasoning": "It came.", "tool_calls": None},
+        {"role": "assistant", "content": None, "tool_calls": [{"name": "track"}]},
+    ]
+    asked = [{"role": "user", "content": "Where is the parcel?", "name": None}]
+    write_jsonl(workspace / "data.jsonl", [{"messages": [*asked, answer]} for answer in answers])
+    session = prepared(request, "thinks")
+    planned = json.loads(session.plan_json())["counts"]
+    assert sft.work(session).data.model_dump() == planned["data"]
+
+
 @pytest.mark.faults
 def test_packed_steps_are_counted_from_the_packs(workspace):
     request = request_of("messages", workspace, packing=True, max_length=256, max_steps=-1)

@@ -156,6 +156,22 @@ def test_plain_questions_for_a_model_that_chats_are_a_warning(files, model, warn
     assert any("chat template of instruct is not applied" in w for w in plan.warnings) is warned
 
 
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ({"system": "Be brief."}, ["`system` of 30 examples is not read; audit_dataset"]),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, ["training.chat_template_path"]),
+        ({"system": "", "context": None, "id": 7}, []),
+    ],
+)
+def test_what_rows_say_of_their_prompts_and_no_token_is_made_of_is_a_warning(files, beside, told):
+    rows = [json.loads(line) | beside for line in (files / "train.jsonl").read_text().splitlines()]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [w for w in plan_sft(sft(**accepting("no_quality_filter"))).warnings if "not read" in w]
+    assert len(said) == len(told)
+    assert all(part in warning for part, warning in zip(told, said, strict=True))
+
+
 def test_the_length_follows_the_positions_of_the_model(files):
     config = {"model_type": "gpt2", "n_positions": 128}
     (files / "instruct" / "config.json").write_text(json.dumps(config))
