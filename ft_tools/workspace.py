@@ -18,9 +18,19 @@ CACHE_VARIABLE = "FINE_TUNING_LLM_CACHE"
 
 
 def roots() -> list[Path]:
-    """Return the workspace folders, resolved; the first one is where runs are kept."""
+    """Return the workspace folders, resolved; the first one is where runs are kept.
+
+    Raises:
+        NotFound: None is named, and the folder that this process was started in is gone.
+    """
     named = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
-    return [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]
+    try:
+        return [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]
+    except FileNotFoundError as error:
+        raise NotFound(
+            "the folder that this process was started in is gone; start it in another one, or "
+            f"name the workspace in {VARIABLE}"
+        ) from error
 
 
 def runs_dir() -> Path:

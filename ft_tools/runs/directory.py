@@ -38,13 +38,20 @@ def find(run_id: str) -> Path:
     """Return the directory of a run.
 
     Raises:
-        BadInput: It is not a run id.
+        BadInput: It is not a run id, or the run is another user's.
         NotFound: There is no such run.
     """
     if not RUN_ID.fullmatch(run_id):
         raise BadInput(f"{run_id!r} is not a run id (kind-16 hex digits); list_runs names them")
     run_dir = workspace.runs_dir() / run_id
-    if run_dir.is_symlink() or not (run_dir / "run.json").is_file():
+    try:
+        is_there = not run_dir.is_symlink() and (run_dir / "run.json").is_file()
+    except PermissionError as error:
+        raise BadInput(
+            f"{run_dir} may not be read by this user; look at it as who started it (a container "
+            "often runs as root), or have them run: chown -R"
+        ) from error
+    if not is_there:
         raise NotFound(f"no run {run_id!r} in {workspace.runs_dir()}; list_runs names them")
     return run_dir
 

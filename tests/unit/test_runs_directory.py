@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from ft_tools.runs.observe import (
 )
 from ft_tools.runs.records import Artifact, RunError, RunEvent, RunInfo, Status
 from ft_tools.training.requests import SftRequest
+from ft_tools.workspace import VARIABLE
 
 RUN_ID = "sft-0123456789abcdef"
 
@@ -291,6 +294,25 @@ def test_a_secret_whose_beginning_the_window_cuts_off_is_not_shown(run_dir):
     token = "hf_" + "aB3" * 11
     (run_dir / "log.txt").write_text("z" * 100 + token + "y" * (64 * 1024 - 10) + "\nlast\n")
     assert log_tail(run_dir, 10) == ["last"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_run_of_another_user_is_said_to_be_one_and_hides_no_other(monkeypatch):
+    # Not in pytest's folder, which is closed to other users.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv(VARIABLE, folder)
+        make_run(Path(folder), RUN_ID).chmod(0o755)
+        (Path(folder) / "runs").chmod(0o755)
+        other = make_run(Path(folder), "sft-00000000000000aa")
+        other.chmod(0o700)
+        os.seteuid(65_534)
+        try:
+            with pytest.raises(BadInput, match="may not be read by this user"):
+                get_run(RunRequest(run_id=other.name))
+            assert [run.run_id for run in list_runs(ListRunsRequest()).runs] == [RUN_ID]
+        finally:
+            os.seteuid(0)
 
 
 @pytest.mark.parametrize("moved", [True, False])

@@ -36,6 +36,16 @@ def test_the_cache_is_ours_xdg_or_home_and_never_relative(monkeypatch, tmp_path)
     assert ws.cache_dir() == tmp_path / "own"
 
 
+def test_a_folder_that_is_gone_under_a_server_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.delenv(ws.VARIABLE, raising=False)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    (tmp_path / "project").rmdir()
+    with pytest.raises(NotFound, match=ws.VARIABLE):
+        ws.runs_dir()
+    monkeypatch.chdir(tmp_path)
+
+
 def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch, tmp_path):
     for name in (ws.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
