@@ -223,6 +223,22 @@ def _require_examples(request: AuditRequest, scanned: Scan) -> None:
         raise BadInput(
             f"columns={request.columns!r} fits no row of {path}; give our name -> the file's column"
         )
+    _require_validation(request, scanned)
+
+
+def _require_validation(request: AuditRequest, scanned: Scan) -> None:
+    """Refuse a validation file in which nothing is an example: no leak would be found."""
+    path, ledger = scanned.inputs[1], scanned.ledger
+    read = range(ledger.num_validation)
+    formats = {scanned.format_names[scanned.format_of[at]] for at in read}
+    if path is None or not formats <= summary.NO_EXAMPLE:
+        return
+    if not formats:
+        raise BadData(path, "holds no row", "name a file with examples")
+    cure = "give it the columns that the data has"
+    if request.columns:
+        cure = f"columns={request.columns!r} must fit its columns as well as those of the data"
+    raise BadData(path, f"no row is an example ({ledger.reason_of(0)})", cure, ledger.lines[0])
 
 
 def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
@@ -254,6 +270,8 @@ def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int, method: 
             f"{num_alike} training examples begin with the first question of a validation example "
             "and then go on differently; they stay"
         )
+    if scanned.inputs[1] is not None and not scanned.ledger.kept(validation=True):
+        notes.append("no example of the validation file can be used, so nothing can leak into it")
     if benchmarks.num_questions or benchmarks.num_too_short:
         is_by_words = not method.startswith("semantic")
         notes.append(

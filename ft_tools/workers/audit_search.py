@@ -336,6 +336,7 @@ class Semantic:
             owners += [index for index, _ in asked]
             cleared = [without(question, self._shared) for _, question in asked]
             numbers += [store.add(ids) for ids in self.model.tokens(cleared)]
+            self._tick(chunk[-1].index, len(scanned.ledger))
         return Column(store, np.array(numbers, dtype=np.int64)), np.array(owners, dtype=np.int64)
 
     def _paraphrases(

@@ -12,6 +12,7 @@ from ft_tools.data.ledger import ANSWER, PROMPT, Ledger
 from ft_tools.data.lexical import MAX_WORK, Lexical
 from ft_tools.data.near import find_lexical
 from ft_tools.data.reports import AuditRequest
+from ft_tools.errors import BadData
 from ft_tools.workers import audit as worker
 
 WORDS = [f"{a}{b}" for a in ("lo", "mi", "ra", "te", "su", "ka", "bo") for b in "bcdfghjklmnprst"]
@@ -310,6 +311,21 @@ def test_a_leak_is_found_whatever_the_system_says(audit):
     for system in (None, "Be polite."):
         report = audit(rows, validation=[chat(ASKED, GOOD, system=system)])
         assert lines_of(report, "validation_leak") == [1]
+
+
+def test_a_validation_file_that_is_not_read_is_refused_and_one_without_use_is_said(audit):
+    """With no example in it no leak is found, and the data would be called clean."""
+    rows = chats(12)
+    with pytest.raises(BadData, match=r"v.jsonl:1: no row is an example \(unknown_format\)"):
+        audit(rows, validation=[{"frage": "Wo?", "antwort": "Hier."}])
+    own = [{"frage": f"Wo ist {at}?", "antwort": "Hier."} for at in range(12)]
+    with pytest.raises(BadData, match="must fit its columns as well as those of the data"):
+        audit(own, validation=rows, columns={"prompt": "frage", "completion": "antwort"})
+    with pytest.raises(BadData, match="validation file|holds no row|empty"):
+        audit(rows, validation=[])
+    report = audit(rows, validation=[pair(GOOD, BAD)])
+    assert said(report, "no example of the validation file can be used")
+    assert not said(audit(rows, validation=chats(1)), "validation file")
 
 
 def test_the_first_exchange_of_a_longer_conversation_is_a_leak_either_way(audit):
