@@ -321,7 +321,7 @@ def test_a_validation_file_that_is_not_read_is_refused_and_one_without_use_is_sa
     own = [{"frage": f"Wo ist {at}?", "antwort": "Hier."} for at in range(12)]
     with pytest.raises(BadData, match="must fit its columns as well as those of the data"):
         audit(own, validation=rows, columns={"prompt": "frage", "completion": "antwort"})
-    with pytest.raises(BadData, match="validation file|holds no row|empty"):
+    with pytest.raises(BadData, match="empty"):
         audit(rows, validation=[])
     report = audit(rows, validation=[pair(GOOD, BAD)])
     assert said(report, "no example of the validation file can be used")
