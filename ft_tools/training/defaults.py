@@ -89,6 +89,16 @@ def training_arguments(
     return resolved | batch_arguments(given, task)
 
 
+def patience(arguments: Mapping[str, Any]) -> int | None:
+    """Return how many evaluations without a better one end a run; None: the last model is kept.
+
+    The loss of DFT may rise while a model gets better, as unlikely tokens get likelier: it cannot
+    choose a checkpoint. Source: arXiv 2508.05629, equation of the weighted loss.
+    """
+    is_chosen = arguments["eval_strategy"] != "no" and arguments.get("loss_type") != "dft"
+    return PATIENCE if is_chosen else None
+
+
 def needs_gpu(optimizer: str) -> bool:
     """Tell whether an optimizer is one of bitsandbytes' quantized or paged ones.
 

@@ -16,6 +16,12 @@ Look = Callable[[Rows], str | None]
 RECENT = 10
 """Logged rows that a trend is read from."""
 OVERFLOWS = 3
+# Loss -> signals that it gives off in good health. DFT weighs each token's loss by its probability,
+# apo_down is to lower both rewards. Source: arXiv 2508.05629; arXiv 2408.06266.
+MISREAD = {
+    "dft": {"first_loss", "flat_loss", "overfitting"},
+    "apo_down": {"chosen_reward_falls"},
+}
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,18 @@ class Watch:
     tasks: frozenset[str] = frozenset({"sft", "dpo"})
 
 
-def health_signals(rows: Rows, task: str) -> list[Health]:
+def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None) -> list[Health]:
     """Read a run's signals from what it has logged.
 
     Args:
         rows: Lines of metrics.jsonl, oldest first.
         task: sft or dpo.
+        losses: The run's `loss_type`.
     """
-    found = [(watch, watch.look(rows)) for watch in WATCHED if task in watch.tasks and rows]
+    named = [losses] if isinstance(losses, str) else losses or []
+    misread = {signal for name in named for signal in MISREAD.get(name, ())}
+    watched = [w for w in WATCHED if task in w.tasks and w.signal not in misread]
+    found = [(watch, watch.look(rows)) for watch in watched if rows]
     return [
         Health(signal=watch.signal, severity=watch.severity, observed=seen, advice=watch.advice)
         for watch, seen in found

@@ -149,7 +149,7 @@ def _plan_parts(
         "peft": peft,
         "quantization": defaults.QUANTIZATION if request.method == "qlora" else None,
         "training": training,
-        "patience": defaults.PATIENCE if training["eval_strategy"] != "no" else None,
+        "patience": defaults.patience(training),
         "samples": request.samples if validation is not None else 0,
         "accepted": sorted(set(request.accept_findings)),
         "accept_reason": request.accept_reason,
@@ -294,6 +294,11 @@ def _warnings(
     if validation is None:
         found.append(
             "no validation file: overfitting will not be seen, the last model is kept, not the best"
+        )
+    elif training.get("loss_type") == "dft":
+        found.append(
+            "the loss of dft may rise while the model gets better: no checkpoint is chosen by it, "
+            "the last model is kept"
         )
     if steps < 20:
         found.append(f"only {steps} steps: smaller batches or more examples teach more")

@@ -133,7 +133,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.rows.append(row)
         self._count_tokens(row)
         self.session.metrics(row)
-        signals = health_signals(self.rows, self.plan.task)
+        losses = self.plan.training.get("loss_type")
+        signals = health_signals(self.rows, self.plan.task, losses)
         if signals != self.signals:
             self.signals = signals
             self.session.health(signals)

@@ -115,3 +115,17 @@ def test_every_signal_has_a_name_of_its_own_and_an_advice():
     names = [watch.signal for watch in WATCHED]
     assert len(set(names)) == len(names)
     assert all(watch.advice for watch in WATCHED)
+
+
+@pytest.mark.parametrize(
+    ("loss", "task", "seen", "signal"),
+    [
+        ("dft", "sft", {"loss": [0.05]}, "first_loss"),
+        ("dft", "sft", {"loss": [0.05] * 3, "eval_loss": [0.04, 0.05, 0.06]}, "overfitting"),
+        (["apo_down"], "dpo", {"rewards/chosen": [-2.0] * 10}, "chosen_reward_falls"),
+    ],
+)
+def test_what_a_loss_does_in_good_health_is_no_signal(loss, task, seen, signal):
+    usual = {s.signal for s in health_signals(rows(**seen), task, ["sigmoid"])}
+    assert signal in usual
+    assert usual - {s.signal for s in health_signals(rows(**seen), task, loss)} >= {signal}

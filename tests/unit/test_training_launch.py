@@ -172,6 +172,12 @@ def test_what_rows_say_of_their_prompts_and_no_token_is_made_of_is_a_warning(fil
     assert all(part in warning for part, warning in zip(told, said, strict=True))
 
 
+def test_a_loss_that_may_rise_in_good_health_chooses_no_checkpoint(files):
+    plan = plan_sft(sft(validation="held_out.jsonl", training={"loss_type": "dft"}))
+    assert (plan.patience, plan.training["eval_strategy"]) == (None, "steps")
+    assert any("the last model is kept" in warning for warning in plan.warnings)
+
+
 def test_the_length_follows_the_positions_of_the_model(files):
     config = {"model_type": "gpt2", "n_positions": 128}
     (files / "instruct" / "config.json").write_text(json.dumps(config))
