@@ -11,6 +11,7 @@ from typing import Any
 
 from ft_tools.errors import BadInput
 from ft_tools.training import arguments, weights
+from ft_tools.training.examples import PLAIN_NAME
 from ft_tools.training.requests import TrainingRequest
 
 # Source: transformers 5.24, optimization.py: what each of these raises without.
@@ -29,6 +30,7 @@ OPTIMIZERS = {
     "apollo_": ("apollo_torch", "apollo-torch"),
     "stable_adamw": ("optimi", "torch-optimi"),
 }
+MOST_NAMES = 20
 STARTS = {"true", "false", "gaussian", "pissa", "olora", "orthogonal", ""}
 # Source: PEFT 0.21, tuners/lora/layer.py: these need the weights as numbers, which 4 bits are not.
 NEEDS_NUMBERS = {"pissa", "orthogonal"}
@@ -107,8 +109,10 @@ def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
     absent = [target for target in one_by_one if not _names_a_layer(targets, target, names)]
     if not absent:
         return []
+    # The names are those of whoever made the model: only what looks like one is said.
     last = {name.rpartition(".")[2] for name in names}
-    known = ", ".join(sorted(name for name in last if not name.isdigit() and "norm" not in name))
+    plain = sorted(name for name in last if PLAIN_NAME.fullmatch(name) and "norm" not in name)
+    known = ", ".join(plain[:MOST_NAMES])
     said = f"peft.target_modules: the model has no layer {', '.join(map(repr, absent))}"
     if len(absent) < len(one_by_one):
         return [f"{said}, so nothing is trained there; its layers: {known}"]
