@@ -52,14 +52,17 @@ def task(job: Job) -> dict[str, object]:
     there = f"{RUNS}/{job.run_id}"
     worker = on_one_machine("python", job.module, there, options.processes)
     inner = Job(job.run_id, there, job.module, job.token, "python", options, job.environment)
-    kept = f"{KEPT}/{job.run_id}"
+    scheme, _, place = options.storage.partition("://")
+    bucket, *folder = filter(None, place.split("/"))
+    kept = "/".join([KEPT, *folder, job.run_id])
     given = ("--bundle", ".", "--kept", kept)
     return {
         "name": job.name,
         "resources": resources,
         "num_nodes": 1,
         "workdir": f"{job.run_dir}/bundle",
-        "file_mounts": {KEPT: {"source": options.storage, "mode": "MOUNT"}},
+        # It mounts whole buckets only. Source: sky/data/storage.py of SkyPilot 0.14.
+        "file_mounts": {KEPT: {"source": f"{scheme}://{bucket}", "mode": "MOUNT"}},
         "envs": {**job.environment, "PYTHONPATH": "code"},
         "setup": "python -m pip install --quiet --requirement requirements.txt",
         "run": f"exec {shlex.join(inside(inner, worker, *given))}",

@@ -24,7 +24,8 @@ READ_TASK = """
 import json, sky, sys
 task = sky.Task.from_yaml(sys.argv[1])
 (resources,) = task.resources
-(mounted,) = task.storage_mounts
+((mounted, storage),) = task.storage_mounts.items()
+storage._validate_source(storage.source, storage.mode, storage.sync_on_reconstruction)
 print(json.dumps({"name": task.name, "cards": resources.accelerators, "spot": resources.use_spot,
                   "mounted": mounted, "recovery": resources.job_recovery, "nodes": task.num_nodes}))
 """

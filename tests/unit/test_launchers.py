@@ -12,6 +12,7 @@ from ft_tools.launchers.job import Job
 from ft_tools.launchers.options import parse
 from ft_tools.launchers.processes import MARK
 from ft_tools.launchers.table import LAUNCHERS, require_programs
+from ft_tools.runs.bundle import storage as kept_in
 from ft_tools.runs.remote import submissions
 
 BUCKET = {"storage": "hf://buckets/me/runs"}
@@ -104,6 +105,27 @@ def test_slurm_takes_alternatives_of_features_and_names_of_modules_as_sites_have
     assert [line.split() for line in text.splitlines() if line.startswith("module")] == [
         ["module", "load", name] for name in modules
     ]
+
+
+@pytest.mark.parametrize(
+    ("storage", "bucket", "folder"),
+    [
+        ("s3://mine", "s3://mine", ""),
+        ("gs://mine/", "gs://mine", ""),
+        ("s3://mine/ft/runs/", "s3://mine", "ft/runs/"),
+    ],
+)
+def test_skypilot_mounts_a_whole_bucket_and_the_job_writes_where_it_is_fetched_from(
+    storage, bucket, folder
+):
+    asked = job("skypilot", storage=storage)
+    task = skypilot.task(asked)
+    (mounted,) = task["file_mounts"].items()
+    assert mounted == (skypilot.KEPT, {"source": bucket, "mode": "MOUNT"})
+    words = shlex.split(task["run"])
+    kept = words[words.index("--kept") + 1]
+    assert kept == f"{skypilot.KEPT}/{folder}{asked.run_id}"
+    assert kept.replace(skypilot.KEPT, bucket) == kept_in(asked.options, asked.run_id)
 
 
 @pytest.mark.parametrize("backend", sorted(GIVEN))
