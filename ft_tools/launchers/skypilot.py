@@ -25,6 +25,10 @@ ENDED = {
     "FAILED_CONTROLLER": "crash",
 }
 
+# Its controller is stopped some minutes after the last job, and says this of all that ended.
+# Source: sky/jobs/server/core.py of SkyPilot 0.14.
+NONE_LEFT = "No in-progress managed jobs"
+
 
 def _options(options: Options) -> SkyPilotOptions:
     assert isinstance(options, SkyPilotOptions)
@@ -92,7 +96,7 @@ def hint(return_code: int, printed: str, name: str) -> Hint:
     Hint(state='waiting', said='RECOVERING', reason=None)
     """
     if return_code:
-        return UNKNOWN
+        return Hint("ended", "forgotten") if NONE_LEFT in printed else UNKNOWN
     try:
         found = json.loads(printed[printed.index("[") : printed.rindex("]") + 1])
     except ValueError:

@@ -174,6 +174,8 @@ def test_the_client_that_fetches_results_is_looked_for_too(tmp_path, monkeypatch
         (skypilot, 0, '[{"job_name": "x", "status": "FAILED_SETUP"}]', "ended", "crash"),
         (skypilot, 0, "[]", "ended", "crash"),
         (skypilot, 0, "no server", "unknown", None),
+        (skypilot, 1, "ClusterNotUpError: No in-progress managed jobs.", "ended", None),
+        (skypilot, 1, "ConnectionError: could not reach the API server", "unknown", None),
         (hf_jobs, 0, '[{"status": {"stage": "COMPLETED"}}]', "ended", None),
         (hf_jobs, 0, '[{"status": {"stage": "NEW_ONE"}}]', "unknown", None),
         (hf_jobs, 1, "offline", "unknown", None),
