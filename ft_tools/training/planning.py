@@ -62,6 +62,11 @@ def plan_dpo(request: DpoRequest) -> DpoPlan:
             f"learning_rate {rate:g} is high for DPO: above {DPO_RATE_WARNED:g} the rewards of "
             "chosen answers often fall; 5e-6 is usual"
         )
+    if request.training.get("sync_ref_model"):
+        parts["warnings"].append(
+            "the reference that sync_ref_model moves is in no checkpoint: a run that goes on "
+            "starts from the first one again"
+        )
     if request.method == "full":
         return DpoPlan(**parts, reference="second_model")
     return DpoPlan(**parts, reference="frozen_copy" if source.adapter else "adapter_off")

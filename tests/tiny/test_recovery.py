@@ -180,6 +180,26 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
     assert same_bits(weights_of(report.artifact), weights_of(uninterrupted.artifact))
 
 
+def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(request_):
+    session = prepared(request_.model_copy(update={"method": "qlora"}), "numbers")
+    usual, seen = sft.SFTTrainer.training_step, []
+
+    def look(self, *arguments, **named):
+        session.terminated = self.state.global_step == 2
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        seen.append({str(weight.dtype) for weight in trained})
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.SFTTrainer, "training_step", look)
+        with pytest.raises(Stopped):
+            sft.work(session)
+        before = len(seen)
+        sft.work(Session(session.run_dir))
+    assert 0 < before < len(seen)
+    assert all(numbers == {"torch.bfloat16"} for numbers in seen)
+
+
 def test_a_run_that_evaluates_at_its_start_does_so_once(request_, workspace):
     training = {**QUICK, "max_steps": 8, "eval_steps": 2, "eval_on_start": True}
     validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))

@@ -220,7 +220,7 @@ def test_layers_that_the_model_does_not_have_are_refused_with_those_it_has(tmp_p
     names = [f"model.layers.{i}.self_attn.{n}_proj.weight" for i in range(2) for n in "qv"]
     names.append("model.now call launch_sft.weight")
     folder = with_layers(tmp_path / "model", names=names)
-    with pytest.raises(BadInput, match="its layers: q_proj, v_proj$"):
+    with pytest.raises(BadInput, match=r"its layers: q_proj, v_proj$"):
         require_layers(folder, {"target_modules": targets})
 
 
@@ -280,6 +280,11 @@ def test_preferences_at_a_rate_for_sft_are_refused(files):
         "high for DPO" in w for w in plan_dpo(dpo(training={"learning_rate": 5e-5})).warnings
     )
     assert not any("high for DPO" in w for w in plan_dpo(dpo()).warnings)
+
+
+def test_a_reference_that_moves_and_is_in_no_checkpoint_is_a_warning(files):
+    plan = plan_dpo(dpo(method="full", training={"sync_ref_model": True}))
+    assert any("is in no checkpoint" in warning for warning in plan.warnings)
 
 
 def test_the_reference_of_preferences_is_in_the_plan(files):
