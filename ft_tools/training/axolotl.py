@@ -70,6 +70,8 @@ def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
         found |= {"eval_strategy": "epoch", "save_strategy": "epoch", "save_steps": None}
     if isinstance(plan, DpoPlan):
         found["rl"] = "dpo"
+    else:
+        found.pop(OTHERS["loss_type"], None)
     if isinstance(plan, SftPlan) and plan.loss_on == "everything":
         found["train_on_inputs"] = True
     return found | _adapter(plan) | _several(plan, engine_file)

@@ -60,7 +60,10 @@ def _llama_factory(plan: TrainingPlan) -> dict[str, str]:
 
 def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     """Return the plan's arguments that a file has no key for."""
-    training = {*plan.training, *_init(plan)} - {*said} - ELSEWHERE
+    others = said is not plan.training and plan.training.get("loss_type") == "dft"
+    # Their word for a loss is one of preferences.
+    said = {*said} - ({"loss_type"} if others else set())
+    training = {*plan.training, *_init(plan)} - said - ELSEWHERE
     peft = {name for name, value in (plan.peft or {}).items() if value not in (None, False, "none")}
     return sorted(training | (peft - PEFT_SAID))
 

@@ -148,6 +148,16 @@ def test_every_written_file_parses_and_the_script_is_python(plan, tmp_path):
     assert set(info) == {"train", "validation"}
 
 
+def test_a_supervised_loss_is_no_loss_of_preferences_elsewhere(files, tmp_path):
+    plan = plan_sft(sft(training={"loss_type": "dft"}))
+    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    for name in ("axolotl.yaml", "llama_factory.yaml"):
+        assert "not in this file: loss_type" in written[name].splitlines()[1]
+        assert "dft" not in written[name]
+    assert parsed(written["trl.yaml"])["loss_type"] == "dft"
+    assert "'loss_type': 'dft'" in written["train.py"]
+
+
 def test_a_run_that_evaluates_by_epochs_saves_by_epochs_elsewhere_too(files, tmp_path):
     plan = plan_sft(sft(validation="held_out.jsonl", training={"eval_strategy": "epoch"}))
     written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
