@@ -63,10 +63,7 @@ def prepare(workspace: Path) -> None:
     model = workspace / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    about = {"dtype": "F32", "shape": [512, 64], "data_offsets": [0, 512 * 64 * 4]}
-    header = json.dumps({"model.embed_tokens.weight": about}).encode()
-    weights = len(header).to_bytes(8, "little") + header + bytes(512 * 64 * 4)
-    (model / "model.safetensors").write_bytes(weights)
+    (model / "model.safetensors").write_bytes(_weights())
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}
     (model / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     run = workspace / "runs" / RUN_ID
@@ -76,3 +73,17 @@ def prepare(workspace: Path) -> None:
     (run / "request.json").write_text("{}", encoding="utf-8")
     (run / "plan.json").write_text("{}", encoding="utf-8")
     (run / "log.txt").write_text("a line\n", encoding="utf-8")
+
+
+def _weights():
+    """Return a safetensors file with the embedding and the layers that an adapter is put on."""
+    layers = [f"self_attn.{name}_proj" for name in "qkvo"]
+    layers += [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
+    shapes = {"model.embed_tokens.weight": [512, 64]}
+    shapes |= {f"model.layers.0.{name}.weight": [64, 64] for name in layers}
+    header, end = {}, 0
+    for name, (rows, columns) in shapes.items():
+        begin, end = end, end + rows * columns * 4
+        header[name] = {"dtype": "F32", "shape": [rows, columns], "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(end)
