@@ -25,14 +25,16 @@ def watch(say: Callable[[], None]) -> None:
 
 
 def _watch(say: Callable[[], None]) -> None:
-    before = _work()
+    before = 0.0
     while True:
+        # At the limit of open files a look sees nothing; the next one may.
+        with contextlib.suppress(OSError, psutil.Error):
+            now = _work()
+            # Less than before: a child has ended, and that is work too.
+            if abs(now - before) >= WORK_SECONDS:
+                say()
+            before = now
         time.sleep(LOOK_SECONDS)
-        now = _work()
-        # Less than before: a child has ended, and that is work too.
-        if abs(now - before) >= WORK_SECONDS:
-            say()
-        before = now
 
 
 def _work() -> float:
