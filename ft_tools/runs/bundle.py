@@ -88,8 +88,11 @@ def requirements() -> list[str]:
 
 def _needed_there(plan: dict[str, Any]) -> list[str]:
     """Return the packages that this plan's training imports, and others do not."""
-    engine = [DEEPSPEED] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
-    return [*engine, LIGER] if plan["training"].get("use_liger_kernel") else engine
+    training = plan["training"]
+    needed = [DEEPSPEED] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
+    needed += [LIGER] if training.get("use_liger_kernel") else []
+    # Trackers have the names of their packages.
+    return [*needed, *training.get("report_to", [])]
 
 
 def unpack(packed: Path, kept: Path, run_dir: Path) -> None:

@@ -68,6 +68,14 @@ def test_the_kernels_that_a_plan_asks_for_are_installed_there(run_dir, wanted):
     assert ("liger-kernel" in lines) == wanted
 
 
+def test_the_trackers_that_a_plan_asks_for_are_installed_there(run_dir):
+    plan = json.loads((run_dir / "plan.json").read_bytes())
+    plan["training"]["report_to"] = ["tensorboard", "comet_ml"]
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    lines = (bundle.pack(run_dir) / "requirements.txt").read_text().splitlines()
+    assert lines[-2:] == ["tensorboard", "comet_ml"]
+
+
 def test_the_files_of_a_model_that_is_here_go_along_and_a_name_stays_a_name(run_dir):
     packed = bundle.pack(run_dir)
     assert (packed / "inputs" / "load_from" / "config.json").read_text() == "{}"
