@@ -27,6 +27,8 @@ Example = dict[str, Any]
 
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 ROLES = {"system", "developer", "user", "assistant", "tool", "function", "ipython"}
+# What an answer carries that is not to be trained, as OpenAI and Axolotl spell it.
+UNTRAINED = {"weight": 0, "train": False, "training": False}
 # What belongs to a prompt beside the fields that are read, in the spelling of common sets.
 UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
@@ -47,7 +49,7 @@ class DatasetFacts(BaseModel):
     longest_characters: int = Field(description="Of the longest example.")
     unread: dict[str, int] = Field(
         default_factory=dict,
-        description="Fields that say something of the prompt and are not read -> examples.",
+        description="Fields that say something of prompt or loss and are not read -> examples.",
     )
 
     @property
@@ -152,12 +154,19 @@ def texts_of(example: Example) -> list[str]:
 
 
 def unread_in(example: Example) -> list[str]:
-    """Return the fields that say something of the prompt and reach no trainer from this file."""
-    parts = (example.get(name) for name in ("messages", "prompt", "chosen"))
-    turns = [turn for part in parts if isinstance(part, list) for turn in part]
+    """Return the fields that say something of the prompt or the loss and reach no trainer."""
+    turns = _turns(example, "messages", "prompt", "chosen")
     has_system = any(turn.get("role") in {"system", "developer"} for turn in turns)
     names = [name for name in UNREAD if example.get(name)]
-    return [name for name in names if not (has_system and name.startswith("system"))]
+    found = [name for name in names if not (has_system and name.startswith("system"))]
+    trained = [t for t in _turns(example, "messages", "completion") if t["role"] == "assistant"]
+    marks = [name for name, no in UNTRAINED.items() if any(t.get(name, 1) == no for t in trained)]
+    return found + marks
+
+
+def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
+    parts = (example.get(name) for name in names)
+    return [turn for part in parts if isinstance(part, list) for turn in part]
 
 
 def _pair_format(path: Path, line: int, example: Example) -> Format:

@@ -20,7 +20,7 @@ from ft_tools.training import (
     weights,
 )
 from ft_tools.training.counts import CountRequest, Counts
-from ft_tools.training.examples import DatasetFacts, Task, survey
+from ft_tools.training.examples import UNTRAINED, DatasetFacts, Task, survey
 from ft_tools.training.hardware import Device
 from ft_tools.training.learnable import packing_of
 from ft_tools.training.masking import LossOn
@@ -30,6 +30,7 @@ from ft_tools.training.requests import DpoRequest, SftRequest, TrainingRequest
 # Above these a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
 DPO_RATE_WARNED = 2e-5
 DPO_RATE_REFUSED = 1e-4
+KEEPS_OUT = "audit_dataset with output_dir keeps them out of the loss"
 
 
 def plan_sft(request: SftRequest) -> SftPlan:
@@ -315,8 +316,9 @@ def _warnings(
 
 
 def _about_unread(dataset: DatasetFacts) -> list[str]:
-    """Name what the rows say of their prompts and no token is made of."""
+    """Name what the rows say of their prompts, and of what is not to be trained, to no effect."""
     cures = {"chat_template_kwargs": "write them into a template (training.chat_template_path)"}
+    cures |= dict.fromkeys(UNTRAINED, f"such answers are trained; {KEEPS_OUT}")
     usual = "audit_dataset with output_dir puts it into the prompts"
     return [
         f"`{name}` of {count} examples is not read; {cures.get(name, usual)}"

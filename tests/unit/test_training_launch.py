@@ -156,12 +156,21 @@ def test_plain_questions_for_a_model_that_chats_are_a_warning(files, model, warn
     assert any("chat template of instruct is not applied" in w for w in plan.warnings) is warned
 
 
+MARKED = [
+    {"role": "user", "content": "Where is it?"},
+    {"role": "assistant", "content": "No idea.", "weight": 0},
+    {"role": "user", "content": "Look again."},
+    {"role": "assistant", "content": "In Oslo.", "weight": 1},
+]
+
+
 @pytest.mark.parametrize(
     ("beside", "told"),
     [
         ({"system": "Be brief."}, ["`system` of 30 examples is not read; audit_dataset"]),
         ({"chat_template_kwargs": {"enable_thinking": False}}, ["training.chat_template_path"]),
         ({"system": "", "context": None, "id": 7}, []),
+        ({"messages": MARKED}, ["`weight` of 30 examples is not read; such answers are trained"]),
     ],
 )
 def test_what_rows_say_of_their_prompts_and_no_token_is_made_of_is_a_warning(files, beside, told):
