@@ -1,7 +1,4 @@
-"""Recognise a row's format from its columns, and turn it into an `Example`.
-
-Formats: openai_messages, sharegpt, alpaca, prompt_completion, text, preference_explicit,
-preference_implicit, sharegpt_preference, alpaca_preference, openai_preference, kto, prompt_only.
+"""Turn a row of any format into an `Example`.
 
 Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/README.md
 """
@@ -9,15 +6,23 @@ Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/READ
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ft_tools.data.detect import (
+    ALPACA_ANSWERS,
+    PREFERENCES,
+    PROMPTS,
+    answer_name,
+    detect,
+    label_of,
+    list_name,
+    told_in,
+)
 from ft_tools.data.example import Example, Message, content_of
 from ft_tools.data.loss import is_trained, without_mark
 from ft_tools.data.turns import (
     UNTRAINED,
     add_turns,
     answered_with,
-    as_told,
     as_transcript,
-    as_turns,
     ask,
     called,
     calls_in,
@@ -25,73 +30,14 @@ from ft_tools.data.turns import (
     is_answered,
     is_conversation,
     is_said,
-    is_turns,
     objects,
     with_system,
 )
 from ft_tools.data.unread import MARKS, has_python_turns, unread_in
 
-LISTS = (
-    "messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents"
-)  # fmt: skip
-PROMPTS = (
-    "prompt",
-    "question",
-    "query",
-    "user_prompt",
-    "instruction",
-    "input",
-    "inputs",
-    "context",
-)
 ABOUT = ("input", "context")
 """What a prompt may be about, if it is not the prompt itself."""
-ANSWERS = (
-    "completion", "response", "answer", "output", "target", "targets", "solution", "assistant"
-)  # fmt: skip
-ALPACA_ANSWERS = ("output", "response", "answer", "completion")
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
-PREFERENCES = {
-    "preference_explicit",
-    "preference_implicit",
-    "sharegpt_preference",
-    "alpaca_preference",
-    "openai_preference",
-}
-
-
-def detect(row: Any) -> str:
-    """Name the format of a row from its columns and the types in them; unknown if none fits."""
-    if not isinstance(row, Mapping):
-        return "unknown"
-    keys = row.keys()
-    listed = _list_name(row)
-    has_pair = "chosen" in keys and "rejected" in keys
-    if "preferred_output" in keys and "non_preferred_output" in keys:
-        return "openai_preference"
-    if has_pair:
-        return _preference(row, listed)
-    if listed:
-        if isinstance(_label(row), bool):
-            return "kto"
-        # Gemini's `contents` have turns of their own shape, too.
-        own = (
-            listed == "contents"
-            or _told(row, listed) is not row[listed]
-            or _spells_from(as_turns(row[listed]))
-        )
-        return "sharegpt" if own else "openai_messages"
-    answer = _answer_name(row)
-    prompt = next((name for name in PROMPTS if name in keys and name != answer), None)
-    if prompt and answer and isinstance(_label(row), bool):
-        return "kto"
-    if "instruction" in keys and any(name in keys for name in ALPACA_ANSWERS):
-        return "alpaca"
-    if prompt and answer:
-        return "prompt_completion"
-    if "text" in keys:
-        return "text"
-    return "prompt_only" if prompt else "unknown"
 
 
 def normalise(line: int, row: Any, columns: Mapping[str, str] | None = None) -> Example:
@@ -160,56 +106,13 @@ def _tools(example: Example, row: Mapping[str, Any]) -> list[Any]:
     return [{"type": "function", "function": one} for one in objects(example, row.get("functions"))]
 
 
-def _preference(row: Mapping[str, Any], listed: str | None) -> str:
-    # What ends with an answer is no prompt, but one of the sides again.
-    if listed and not is_answered(as_turns(row[listed])):
-        return "sharegpt_preference"
-    if "prompt" in row:
-        return "preference_explicit"
-    if any(name in row for name in ("instruction", "question", "query", "input")):
-        return "alpaca_preference"
-    return "preference_implicit"
-
-
-def _spells_from(turns: Any) -> bool:
-    return any(isinstance(turn, Mapping) and turn.get("from") is not None for turn in turns)
-
-
-def _label(row: Mapping[str, Any]) -> Any:
-    label = row.get("label", row.get("kto_tag"))
-    if isinstance(label, str) and label.strip().lower() in {"true", "false"}:
-        return label.strip().lower() == "true"
-    return label
-
-
-def _answer_name(row: Mapping[str, Any]) -> str | None:
-    """Name the column of the answer; `answers` is one only where it holds calls, as in xLAM."""
-    name = next((name for name in ANSWERS if name in row), None)
-    return name or ("answers" if calls_in(row.get("answers")) else None)
-
-
-def _told(row: Mapping[str, Any], name: str) -> Any:
-    """Return the turns of a column; `turns` is the questions alone in MT-Bench."""
-    return row[name] if name == "turns" else as_told(row[name])
-
-
-def _list_name(row: Mapping[str, Any]) -> str | None:
-    """Name the column of the turns; `contents` is one only where it holds what Gemini has there."""
-    return next((name for name in LISTS if name in row and _holds_turns(row, name)), None)
-
-
-def _holds_turns(row: Mapping[str, Any], name: str) -> bool:
-    value = row.get(name)
-    return is_conversation(as_turns(value)) if name == "contents" else is_turns(value)
-
-
 def _chat(example: Example, row: Mapping[str, Any]) -> None:
     example.messages = with_system(example, row, _turns(example, row))
 
 
 def _turns(example: Example, row: Mapping[str, Any]) -> list[Message]:
-    name = _list_name(row) or ""
-    told = _told(row, name)
+    name = list_name(row) or ""
+    told = told_in(row, name)
     turns = add_turns(example, told)
     if told is not row[name]:
         # Nobody is named in the file, so no trainer knows who speaks.
@@ -244,7 +147,7 @@ def _alpaca(example: Example, row: Mapping[str, Any]) -> None:
 
 
 def _prompt_and_completion(example: Example, row: Mapping[str, Any]) -> tuple[list[Message], Any]:
-    answer = _answer_name(row) or ""
+    answer = answer_name(row) or ""
     asked = _asked(example, row, *(name for name in PROMPTS if name != answer))
     if answer == "answers":
         return asked, [called(calls_in(row[answer]))]
@@ -285,8 +188,8 @@ def _plain_text(example: Example, row: Mapping[str, Any]) -> None:
 
 
 def _kto(example: Example, row: Mapping[str, Any]) -> None:
-    example.label = _label(row)
-    if _list_name(row):
+    example.label = label_of(row)
+    if list_name(row):
         turns = with_system(example, row, _turns(example, row))
         example.messages, example.chosen = turns[:-1], turns[-1:]
     else:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ft_tools.contract import NextStep, Reason
+from ft_tools.data.detect import PREFERENCES
 from ft_tools.data.findings import RULES, SEVERITIES, Severity
-from ft_tools.data.formats import PREFERENCES
 from ft_tools.data.languages import UNKNOWN
 from ft_tools.data.ledger import Ledger
 from ft_tools.data.lengths import quantile

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.formats import detect
+from ft_tools.data.detect import detect
 from ft_tools.data.turns import is_conversation
 from ft_tools.errors import BadData
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ft_tools.data.detect import ANSWERS, LISTS, PROMPTS
 from ft_tools.data.example import Example
-from ft_tools.data.formats import ANSWERS, LISTS, PROMPTS
 from ft_tools.data.reports import Survival
 from ft_tools.data.turns import ROLES
 

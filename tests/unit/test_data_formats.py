@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ft_tools.data.checks import content, structure
+from ft_tools.data.detect import detect
 from ft_tools.data.findings import RULES
-from ft_tools.data.formats import detect, normalise
+from ft_tools.data.formats import normalise
 
 
 def user(text):
