@@ -18,6 +18,7 @@ from ft_tools.data.word_pairs import JACCARD, WordPairs, jaccard, most_of_one
 
 MIN_LINE_CHARS = 12
 SAMPLE_ROWS = 20_000
+CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +112,15 @@ def unlike_in_words(
 
 def _lines(prompt: str) -> list[str]:
     return [line.strip() for line in prompt.split("\n")]
+
+
+def in_chunks(rows: Iterator[Texts]) -> Iterator[list[Texts]]:
+    """Give texts some thousands at a time, which are tokenized together."""
+    chunk: list[Texts] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

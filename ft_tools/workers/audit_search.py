@@ -14,19 +14,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ft_tools import workspace
-from ft_tools.data.contamination import MIN_WORDS, questions_of
 from ft_tools.data.duplicates import remove_near
 from ft_tools.data.gate import Gate, Nearest, has_neighbour, linked, partners
 from ft_tools.data.ledger import Ledger
 from ft_tools.data.near import Near
-from ft_tools.data.neighbours import Blur, Mask, Rows, Twins, Vectors, best_match, find_twins
+from ft_tools.data.neighbours import Blur, Mask, Rows, Twins, Vectors, find_twins
 from ft_tools.data.reports import AuditRequest
 from ft_tools.data.scan import Scan
 from ft_tools.data.split import will_split
-from ft_tools.data.texts import Texts, shared_lines, texts_of, unlike_in_words, without
+from ft_tools.data.texts import in_chunks, shared_lines, texts_of, unlike_in_words, without
 from ft_tools.data.token_store import Column, TokenStore
-from ft_tools.data.word_pairs import WORDS
+from ft_tools.workers.audit_benchmarks import Paraphrases
 from ft_tools.workers.audit_gate import GATE_BELOW, Phase, Tick, candidates
 from ft_tools.workers.audit_minilm import SIZE, MiniLM, Sharpener, torch_nearest, torch_product
 from ft_tools.workers.audit_static import FITTED_ROWS, StaticVectors
@@ -37,11 +35,6 @@ PARTS = ("prompt", "answer", "rejected")
 
 # Rows from which the gate pays. Source: benchmarks/audit.py
 FAST_ROWS = 20_000
-CHUNK = 4096
-# Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
-# the numbers are in references/data.md.
-BENCHMARK_COSINE = 0.83
-BENCHMARK_GATE_BELOW = 0.15
 
 
 class Semantic:
@@ -85,7 +78,9 @@ class Semantic:
             self._link_prompts(scanned, request, indices, prompts, static)
         if request.benchmark_paths:
             asked = parts["answer"] if prompts.is_empty else prompts
-            self._benchmarks(scanned, request, indices, asked, static)
+            self._phase("looking for benchmark questions")
+            search = Paraphrases(self.model, static, self._shared, self._tick)
+            self._notes.append(search.remove(scanned, request, indices, asked))
         name = "fast: static gate, then MiniLM" if is_fast else "exact: MiniLM on every example"
         return Near(num_near, f"semantic, {name}; cosine > {threshold}", tuple(self._notes))
 
@@ -100,7 +95,7 @@ class Semantic:
         indices = np.empty(total, dtype=np.int64)
         parts = {name: Column(TokenStore(), np.empty(total, dtype=np.int64)) for name in PARTS}
         done = num_cut = 0
-        for chunk in _chunks(texts_of(scanned, request)):
+        for chunk in in_chunks(texts_of(scanned, request)):
             end = done + len(chunk)
             indices[done:end] = [texts.index for texts in chunk]
             read = {
@@ -291,73 +286,6 @@ class Semantic:
         roots[near] = near[linked(self.model.encode(prompts.store, numbers[near]), link)]
         return roots
 
-    def _benchmarks(
-        self,
-        scanned: Scan,
-        request: AuditRequest,
-        indices: NDArray[np.int64],
-        asked: Column,
-        static: StaticVectors | None,
-    ) -> None:
-        """Remove the examples whose prompt, or one question of it, paraphrases a benchmark's."""
-        self._phase("looking for benchmark questions")
-        ledger = scanned.ledger
-        paths = [workspace.existing(name) for name in request.benchmark_paths]
-        store, numbers = self.model.store(
-            question for path in paths for question in questions_of(path) if question
-        )
-        found: set[int] = set()
-        for column, owners in ((asked, indices), self._questions(scanned, request)):
-            if len(owners):
-                texts = self._paraphrases(column, store, static)
-                found.update(owners[np.isin(column.numbers, texts)].tolist())
-        kept = [index for index in sorted(found) if not ledger.fate[index]]
-        for index in kept:
-            scanned.note("benchmark_semantic", index)
-            if index >= ledger.num_validation:
-                ledger.remove(index, "benchmark_semantic")
-        self._notes.append(
-            f"{len(kept)} examples are within cosine {BENCHMARK_COSINE} of one of "
-            f"{len(numbers)} benchmark questions"
-        )
-
-    def _questions(self, scanned: Scan, request: AuditRequest) -> tuple[Column, NDArray[np.int64]]:
-        """Return the questions of conversations that ask several, and the index of each one's."""
-        store = TokenStore()
-        numbers: list[int] = []
-        owners: list[int] = []
-        for chunk in _chunks(texts_of(scanned, request)):
-            asked = [
-                (texts.index, question)
-                for texts in chunk
-                for question in texts.questions
-                if len(WORDS.findall(question)) >= MIN_WORDS
-            ]
-            owners += [index for index, _ in asked]
-            cleared = [without(question, self._shared) for _, question in asked]
-            numbers += [store.add(ids) for ids in self.model.tokens(cleared)]
-            self._tick(chunk[-1].index, len(scanned.ledger))
-        return Column(store, np.array(numbers, dtype=np.int64)), np.array(owners, dtype=np.int64)
-
-    def _paraphrases(
-        self, asked: Column, benchmark: TokenStore, static: StaticVectors | None
-    ) -> Rows:
-        """Return the numbers of the texts that are near a question of a benchmark."""
-        every = np.arange(len(benchmark))
-        texts: Rows = np.unique(asked.numbers)
-        if static is not None:
-            close = best_match(
-                static.of(asked.store, texts), static.of(benchmark, every), torch_product
-            )
-            texts = texts[close >= BENCHMARK_COSINE - BENCHMARK_GATE_BELOW]
-        questions = self.model.encode(benchmark, every, exactly=True)
-        for exactly, line in ((False, self.model.margin), (True, 0.0)):
-            best = best_match(
-                self.model.encode(asked.store, texts, exactly=exactly), questions, torch_product
-            )
-            texts = texts[best >= BENCHMARK_COSINE - line]
-        return texts
-
 
 def semantic(folder: Path, phase: Phase, tick: Tick) -> Semantic:
     """Return a search with the model of a folder."""
@@ -406,14 +334,3 @@ def _cut_parts(columns: Columns, row: int, kept: int) -> frozenset[str]:
         for name, column in columns.items()
         if any(column.store.is_cut(int(column.numbers[at])) for at in (row, kept))
     )
-
-
-def _chunks(rows: Iterator[Texts]) -> Iterator[list[Texts]]:
-    chunk: list[Texts] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
