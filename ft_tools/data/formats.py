@@ -83,8 +83,12 @@ def is_as_trained(example: Example, row: Any) -> bool:
 def _is_trained_alike(example: Example, row: Mapping[str, Any]) -> bool:
     """Tell whether all that launch_sft would train of a row is to be trained."""
     turns = row.get("completion") if example.format == "prompt_completion" else example.messages
-    marked = [turn for turn in turns if not is_trained(turn)] if isinstance(turns, list) else []
-    return is_answered(example.messages) and all(turn.get("role") != "assistant" for turn in marked)
+    answers = [
+        turn
+        for turn in (turns if isinstance(turns, list) else [])
+        if isinstance(turn, Mapping) and turn.get("role") == "assistant"
+    ]
+    return is_answered(example.messages) and all(map(is_trained, answers))
 
 
 def _without_nulls(row: Any) -> tuple[str, Any]:

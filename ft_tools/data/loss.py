@@ -5,6 +5,7 @@ completion is trained. `messages` cannot say so, a prompt and a completion can: 
 stays allows it, the cleaned files have that form.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ft_tools.data.example import Example, Message
@@ -19,7 +20,7 @@ HELD = 4
 """Added if an answer of a conversation is marked."""
 
 
-def is_trained(turn: Message) -> bool:
+def is_trained(turn: Mapping[str, Any]) -> bool:
     """Tell whether a turn is an answer that may be trained."""
     return turn.get("role") == "assistant" and turn.get("weight") != 0
 

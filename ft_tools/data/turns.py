@@ -239,16 +239,19 @@ def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
         return ""
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, Mapping)]
-        if any(
-            part.get("type", "text") not in TEXT_PARTS or not isinstance(part.get("text"), str)
-            for part in parts
-        ):
+        if not all(map(_is_text_part, parts)):
             example.problems.append("multimodal")
         if len(parts) != len(content):
             example.problems.append("wrong_type")
         return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     example.problems.append("empty_turn" if content is None else "wrong_type")
     return ""
+
+
+def _is_text_part(part: Mapping[str, Any]) -> bool:
+    kind = part.get("type", "text")
+    # Any JSON value may stand here, and an object has no hash.
+    return isinstance(kind, str) and kind in TEXT_PARTS and isinstance(part.get("text"), str)
 
 
 def _calling(example: Example, text: str) -> Message:

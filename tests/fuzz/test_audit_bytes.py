@@ -21,8 +21,6 @@ from tests.fuzz import nasty
 
 NAMES = ["d.jsonl", "d.json", "d.csv", "d.tsv", "d.jsonl.gz", "d.parquet"]
 QUICK = settings(
-    max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 NAMED = (
@@ -113,6 +111,26 @@ def test_any_rows_are_partitioned_into_train_validation_and_removed(folder, size
         assert report is None or report.num_examples == len(rows)
 
     check()
+
+
+# What random exploration found; each ended an audit with a traceback.
+FOUND = [
+    {"messages": {}, "prompt": [], "completion": [None]},
+    {"prompt": [{"role": "user", "content": "a"}], "completion": ["b", 1, {"role": "assistant"}]},
+    {"messages": [{"role": "user", "content": [{"type": {}, "text": "a"}]}]},
+    {"messages": [{"role": "user", "content": [{"type": [1], "text": "a"}, {"type": "text"}]}]},
+]
+
+
+@pytest.mark.parametrize("row", FOUND, ids=range(len(FOUND)))
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json"])
+def test_turns_and_content_parts_that_are_no_objects_are_findings(folder, row, name):
+    good = {"prompt": "What is it?", "completion": "It is this."}
+    rows = [good, row]
+    content = json.dumps(rows) if name == "d.json" else "\n".join(map(json.dumps, rows))
+    report = audit_and_check(folder, name, content.encode())
+    assert report.num_examples == 2
+    assert report.num_usable == 1
 
 
 @sizes(150, 20_000)
