@@ -163,9 +163,9 @@ def plain_extrapolated(path: Path, plain_rows: int) -> dict[str, Any]:
 
 def save_static(path: Path) -> None:
     """Leave the table of tokens for the peers that take a static model."""
-    from ft_tools.data.minilm import find_minilm
-    from ft_tools.workers.audit_minilm import MiniLM
-    from ft_tools.workers.audit_static import _table_of
+    from ft_tools.data.repeats.minilm import find_minilm
+    from ft_tools.data.worker.minilm import MiniLM
+    from ft_tools.data.worker.static_vectors import _table_of
 
     folder = find_minilm()
     assert folder is not None
@@ -177,7 +177,7 @@ def plain_encode(path: Path, first: int) -> tuple[list[Any], float]:
     """Encode each field as SentenceTransformer does it with batches of 256."""
     from sentence_transformers import SentenceTransformer
 
-    from ft_tools.data.minilm import find_minilm
+    from ft_tools.data.repeats.minilm import find_minilm
 
     rows = list(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
     model = SentenceTransformer(str(find_minilm()), device="cpu")
@@ -218,13 +218,13 @@ def is_near(kept: list[Any], row: list[Any]) -> bool:
 
 def ours(path: Path, mode: str) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
-    from ft_tools.data.audit import Means, perform
-    from ft_tools.data.minilm import find_minilm
+    from ft_tools.data.read.scan import Scan
+    from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.reports import AuditRequest
-    from ft_tools.data.scan import Scan
-    from ft_tools.workers.audit_minilm import MiniLM
-    from ft_tools.workers.audit_search import Semantic
-    from ft_tools.workers.audit_static import _table_of
+    from ft_tools.data.tool import Means, perform
+    from ft_tools.data.worker.minilm import MiniLM
+    from ft_tools.data.worker.search import Semantic
+    from ft_tools.data.worker.static_vectors import _table_of
 
     os.environ["FINE_TUNING_LLM_WORKSPACE"] = str(path.parent)
     folder = find_minilm()

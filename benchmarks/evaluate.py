@@ -18,10 +18,11 @@ import torch
 import transformers
 
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.models import model_plan
+from ft_tools.evaluation.systems.models import model_plan
+from ft_tools.evaluation.worker.generation import TransformersWriter, load
+from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.models.demo import HUB_ID
 from ft_tools.models.resolve import resolve_model
-from ft_tools.workers.generation import TransformersWriter, generate_all, load
 
 NEAR_TIE = 1e-2
 TOPICS = ["a late parcel", "a broken lamp", "a double invoice", "a lost password", "a wrong size"]

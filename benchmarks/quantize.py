@@ -31,7 +31,7 @@ from ft_tools.runs.records import ENDED
 from ft_tools.shipping import formats, tensors
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.workers import gguf_files, merging
+from ft_tools.shipping.worker import gguf_files, merging
 
 FORMATS = [
     "gguf:F16", "gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:IQ4_XS",
@@ -90,7 +90,7 @@ def wait(run_id):
 def ship(names):
     """Make and measure formats of the demo model; what needs text is calibrated on the demo's."""
     data = Path(os.environ[workspace.VARIABLE]) / "tickets.jsonl"
-    data.write_bytes(files("ft_tools.demo_data").joinpath("tickets.jsonl").read_bytes())
+    data.write_bytes(files("ft_tools.demo.data").joinpath("tickets.jsonl").read_bytes())
     request = {"source": demo.HUB_ID, "formats": names}
     if any(formats.find(name).family == "environment" for name in names):
         request |= {"calibration": data.name}

@@ -29,7 +29,7 @@ from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest
 from ft_tools.vram.trace import by_formula, traced_setup
-from ft_tools.workers.trace import options_of, trace_step, with_layers
+from ft_tools.vram.worker.trace import options_of, trace_step, with_layers
 
 MODELS = (
     "meta-llama/Llama-3.2-1B",

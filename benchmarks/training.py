@@ -35,13 +35,13 @@ from typing import Any
 import numpy as np
 
 from ft_tools import workspace
-from ft_tools.data.audit import audit_dataset
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import audit_dataset
 from ft_tools.publish import private_folder, sha256
 from ft_tools.runs.records import RunInfo
-from ft_tools.training import exports
+from ft_tools.training.exports import script
 from ft_tools.training.planning import plan_sft
-from ft_tools.training.requests import SftRequest
+from ft_tools.training.request import SftRequest
 
 ROUNDS = int(os.environ.get("ROUNDS", "6"))
 FEW = 2
@@ -174,9 +174,9 @@ def compare(folder: Path, dataset: Path) -> None:
     parts = {"model": model, "dataset": "clean/train.jsonl"}
     ours = SftRequest.model_validate({**parts, "training": {**training, "logging_steps": 1}})
     packed = ours.model_copy(update={"training": {**ours.training, "packing": True}})
-    (folder / "plain.py").write_text(exports.script(plan_sft(ours)), encoding="utf-8")
+    (folder / "plain.py").write_text(script.script(plan_sft(ours)), encoding="utf-8")
     (folder / "copied.py").write_text(COPIED, encoding="utf-8")
-    worker = [sys.executable, "-m", "ft_tools.workers.sft"]
+    worker = [sys.executable, "-m", "ft_tools.training.worker.sft"]
     taken: dict[str, list[Measured]] = {way: [] for way in ("plain", "ours", "packed", "copied")}
     for number in range(ROUNDS):
         run_dir = run_dir_of(ours, f"o{number}")

@@ -22,9 +22,9 @@ from pydantic.fields import FieldInfo
 
 from ft_tools import __version__
 from ft_tools.errors import BadInput, FineTuningError, NotFound
-from ft_tools.evaluation.gate import Requirement, gate, read_requirement
 from ft_tools.evaluation.reports import EvaluationReport
-from ft_tools.requests import complaints
+from ft_tools.evaluation.requirements import Requirement, gate, read_requirement
+from ft_tools.refusals import complaints
 from ft_tools.runs import directory
 from ft_tools.runs.observe import (
     ListRunsRequest,
@@ -39,8 +39,8 @@ from ft_tools.runs.plan import Launch
 from ft_tools.runs.start import command as command_of
 from ft_tools.runs.start import environment
 from ft_tools.runs.stop import CancelRequest, cancel_run
-from ft_tools.terminal import Format, follow, is_over, show, show_error
 from ft_tools.tools import TOOLS, Tool
+from ft_tools.views.terminal import Format, follow, is_over, show, show_error
 
 POLL_SECONDS = 0.5
 GATES: dict[str, Callable[[Any], bool]] = {
@@ -114,7 +114,7 @@ def serve(
 @app.command
 def demo(*, output: str = "demo-output") -> None:  # pragma: no cover - replaces the process
     """Do the whole job on a small real model; ends with one HTML report, below --output."""
-    _become("ft_tools.demo", "--output", output)
+    _become("ft_tools.demo.walk", "--output", output)
 
 
 def _become(*module: str) -> None:  # pragma: no cover - replaces the process

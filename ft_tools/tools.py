@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from ft_tools.approach import ApproachReport, ApproachRequest, recommend_approach
-from ft_tools.data.audit import audit_dataset
 from ft_tools.data.quote import show_examples
 from ft_tools.data.reports import AuditReport, AuditRequest, ShowReport, ShowRequest
-from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.data.tool import audit_dataset
 from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
 from ft_tools.lora import LoraReport, LoraRequest, suggest_lora_config
 from ft_tools.runs.observe import ListRunsReport, ListRunsRequest, RunRequest, get_run, list_runs
 from ft_tools.runs.plan import Launch
@@ -19,11 +19,11 @@ from ft_tools.runs.records import RunReport
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.training.launch import launch_dpo, launch_sft
-from ft_tools.training.requests import DpoRequest, SftRequest
-from ft_tools.vram.estimate import estimate_vram
+from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.tool import launch_dpo, launch_sft
 from ft_tools.vram.report import VramReport
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.tool import estimate_vram
 from ft_tools.vram.trace import TraceRequest, TraceStarted, trace_vram
 
 Effect = Literal["reads", "starts", "stops"]

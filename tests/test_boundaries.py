@@ -40,56 +40,91 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+BY_NAME = {name_of(path): path for path in MODULES}
+# From what knows nothing of the others to what knows them all; a file imports its own level or one
+# above it in this list.
+FLOORS = (
+    "facts errors",
+    "contract publish redaction refusals rules workspace",
+    "examples models runs",
+    "views",
+    "approach data evaluation lora shipping training vram",
+    "tools",
+    "cli __main__ demo mcp_server",
+)
+LEVELS = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}
+LEVELS["ft_tools"] = 0
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of ours that a file imports, wherever in it."""
+    names = imports_of(path)
+    return {
+        name
+        for name in names
+        if name in BY_NAME and not any(n.startswith(name + ".") for n in names)
+    }
+
+
 def room_of(module: str) -> str:
-    return ".".join(module.split(".")[:2])
+    """Return the first part of a module's name below the package.
+
+    >>> room_of("ft_tools.data.tool"), room_of("mcp_server.http")
+    ('data', 'mcp_server')
+    """
+    first, *rest = module.split(".")
+    return rest[0] if first == "ft_tools" and rest else first
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_only_workers_import_a_heavy_library(path):
-    if "workers" in path.parts:
+    if "worker" in path.parts:
         pytest.skip("a worker may")
     assert not {name.split(".")[0] for name in imports_of(path)} & HEAVY
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_imports_a_worker_but_a_worker(path):
-    if "workers" in path.parts:
+    if "worker" in path.parts:
         pytest.skip("a worker may")
-    assert not [name for name in imports_of(path) if name.startswith("ft_tools.workers")]
+    assert not [name for name in imports_of(path) if "worker" in name.split(".")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_the_domain_knows_nothing_of_the_protocol(path):
-    if path.is_relative_to(ROOT / "mcp_server") or path.name == "demo.py":
+    if path.is_relative_to(ROOT / "mcp_server") or "demo" in path.parts:
         pytest.skip("the server and the demo speak it")
     assert not {name.split(".")[0] for name in imports_of(path)} & {"mcp", "mcp_server"}
 
 
 def test_facts_and_errors_import_nothing_of_ours():
     for path in MODULES:
-        if room_of(name_of(path)) in {"ft_tools.facts", "ft_tools.errors"}:
+        if room_of(name_of(path)) in {"facts", "errors"}:
             ours = {n for n in imports_of(path) if n.startswith("ft_tools")}
             assert all(n.startswith(("ft_tools.errors", "ft_tools.facts")) for n in ours), path
 
 
-def test_rooms_import_each_other_without_a_circle():
-    edges: dict[str, set[str]] = {}
-    for path in MODULES:
-        room = room_of(name_of(path))
-        targets = {room_of(n) for n in imports_of(path) if n.startswith(("ft_tools.", "mcp_"))}
-        edges.setdefault(room, set()).update(targets - {room})
+def test_no_file_imports_itself_however_far_around():
+    edges = {name: imported(path) - {name} for name, path in BY_NAME.items()}
     done: set[str] = set()
 
-    def visit(room: str, trail: tuple[str, ...]) -> None:
-        assert room not in trail, " -> ".join([*trail, room])
-        if room in done:
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module in done:
             return
-        for target in sorted(edges.get(room, ())):
-            visit(target, (*trail, room))
-        done.add(room)
+        for target in sorted(edges[module]):
+            visit(target, (*trail, module))
+        done.add(module)
 
-    for room in sorted(edges):
-        visit(room, ())
+    for module in sorted(edges):
+        visit(module, ())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_import_runs_back_up(path):
+    own = room_of(name_of(path))
+    for module in imported(path):
+        assert LEVELS[room_of(module)] <= LEVELS[own], module
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -252,7 +252,7 @@ def calculate(expression: str) -> float:
     [
         ("arithmetic: 3 * 7", 22),
         ("benchmarks/startup.json", 7777),
-        ("ft_tools/data/json_stream.py", 7777),
+        ("ft_tools/examples/json_stream.py", 7777),
     ],
 )
 def test_a_row_whose_source_says_something_else_is_found(source, value):

@@ -5,10 +5,10 @@ What examples say is escaped; ids, classes and rules of style are made of our ow
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools.data.findings import RULES, SEVERITIES, Severity
 from ft_tools.data.gallery import Shown, Turn
-from ft_tools.data.masks import Kind, Masked
-from ft_tools.page import Html, badge, escape, note
+from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
+from ft_tools.examples.masks import Kind, Masked
+from ft_tools.views.page import Html, badge, escape, note
 
 TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
 FINE = "fine"

@@ -7,15 +7,15 @@ holds quoted data, and never the whole file.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ft_tools.data.example import Example, content_of
-from ft_tools.data.findings import RULES, SEVERITIES
-from ft_tools.data.formats import normalise
-from ft_tools.data.json_stream import Row
-from ft_tools.data.ledger import KEPT
-from ft_tools.data.masks import Masked
+from ft_tools.data.judge.findings import RULES, SEVERITIES
 from ft_tools.data.outputs import mask_example
+from ft_tools.data.read.ledger import KEPT
+from ft_tools.data.read.scan import Scan, rows_of
 from ft_tools.data.reports import AuditRequest
-from ft_tools.data.scan import Scan, rows_of
+from ft_tools.examples.example import Example, content_of
+from ft_tools.examples.formats import normalise
+from ft_tools.examples.json_stream import Row
+from ft_tools.examples.masks import Masked
 
 MOST = 60
 EACH = 3

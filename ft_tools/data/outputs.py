@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from ft_tools.data import privacy
-from ft_tools.data.example import Example
-from ft_tools.data.formats import normalise
-from ft_tools.data.loss import as_prompt, up_to_the_answer
+from ft_tools.data.judge import privacy
+from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick, rows_of
 from ft_tools.data.reports import AuditRequest
-from ft_tools.data.scan import TICK_ROWS, Scan, Tick, rows_of
 from ft_tools.errors import BadData
+from ft_tools.examples.example import Example
+from ft_tools.examples.formats import normalise
+from ft_tools.examples.loss import as_prompt, up_to_the_answer
 from ft_tools.publish import new_folder, require_space
 
 QUOTED_CHARS = 500

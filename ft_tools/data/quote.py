@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.data import privacy
+from ft_tools.data.judge import privacy
+from ft_tools.data.read.scan import rows_of
 from ft_tools.data.reports import Quoted, ShowReport, ShowRequest
-from ft_tools.data.scan import rows_of
 
 # Everything but plain ASCII that could hide, turn around or restyle what is shown: control, format,
 # private-use, surrogate and unassigned characters, tags, variation selectors, odd spaces.

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report, Request, ResponseFormat
-from ft_tools.data.findings import Severity
+from ft_tools.data.judge.findings import Severity
 
 Task = Literal["auto", "sft", "dpo"]
 Fields = Literal["prompt", "response", "prompt_and_response"]

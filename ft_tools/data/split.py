@@ -9,7 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ft_tools.data.ledger import Ledger
+from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.reports import AuditRequest
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.evaluation.paired import ALPHA
-from ft_tools.evaluation.proportions import examples_needed
+from ft_tools.evaluation.intervals.paired import ALPHA
+from ft_tools.evaluation.intervals.proportions import examples_needed
 from ft_tools.evaluation.reports import TOO_FEW, Comparison, EvaluationReport, change_of
 
 MILLER = "https://arxiv.org/abs/2411.00640"

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import facts, workspace
 from ft_tools.errors import FineTuningError, NotFound
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered
-from ft_tools.evaluation.metrics import normalise, words
+from ft_tools.evaluation.metrics.measures import normalise, words
+from ft_tools.examples.training_rows import read_examples
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
-from ft_tools.training.examples import read_examples
 
 GRAM = 5
 MIN_GRAMS = 4

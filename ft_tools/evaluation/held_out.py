@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
-from ft_tools.training.examples import CONVERT, format_of, read_examples
+from ft_tools.examples.training_rows import CONVERT, format_of, read_examples
 
 Message = dict[str, Any]
 

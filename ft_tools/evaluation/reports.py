@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ft_tools.contract import NextStep, Reason, Report, Request
 from ft_tools.evaluation.contamination import Contamination
-from ft_tools.evaluation.paired import Verdict
+from ft_tools.evaluation.intervals.paired import Verdict
 
 MetricName = Literal[
     "auto",

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import ft_tools
-from ft_tools.launchers.job import BUNDLE
-from ft_tools.launchers.options import Options
 from ft_tools.publish import MANIFEST, append_line, new_folder, verify, write_file
 from ft_tools.runs import directory
+from ft_tools.runs.launchers.job import BUNDLE
+from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.ranks import JOB_FILE, read_token
 
 FETCHED = "fetched"

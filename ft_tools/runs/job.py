@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from ft_tools.launchers.table import LAUNCHERS
 from ft_tools.runs import bundle, directory, ends, memory, ranks
+from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.session import RUN_FAILED
 

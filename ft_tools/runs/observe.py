@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ft_tools.contract import NextStep, Report, Request
 from ft_tools.errors import BadData
+from ft_tools.redaction import redact
 from ft_tools.runs import directory, ends, locks, ranks
 from ft_tools.runs.records import (
     ENDED,
@@ -19,7 +20,6 @@ from ft_tools.runs.records import (
     Status,
     Why,
 )
-from ft_tools.secrets import redact
 
 STALLED_SECONDS = 300.0
 """Silence that is too long where the worker has not said what is."""

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from ft_tools.secrets import redact
+from ft_tools.redaction import redact
 
 ANSWER_SECONDS = 120.0
 """That a program gets to answer a question."""

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from ft_tools.errors import DiskFull, FineTuningError, RunBusy
 from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, write_file
+from ft_tools.redaction import redact
 from ft_tools.runs import directory, locks, ranks, signs
 from ft_tools.runs.eta import Left, Pace
 from ft_tools.runs.records import (
@@ -37,7 +38,6 @@ from ft_tools.runs.records import (
     Why,
 )
 from ft_tools.runs.start import LOCKS_VARIABLE
-from ft_tools.secrets import redact
 
 WRITE_SECONDS = 0.5
 # An estimate is shown after ten steps or half a minute. Source: facts/ease_and_reliability.md 1.2.

@@ -35,16 +35,16 @@ WORKERS_VARIABLE = "FINE_TUNING_LLM_WORKERS"
 
 # The run's own files: status, events, metrics, log. What a job writes it checks itself.
 MIN_FREE_BYTES = 50 * 2**20
-WORKER_PACKAGE = "ft_tools.workers"
 WORKERS: dict[str, str] = {
-    "sft": "sft",
-    "dpo": "dpo",
-    "ship": "shipping",
-    "evaluate": "evaluation",
-    "audit": "audit",
-    "trace": "trace",
-    "demo_model": "demo_model",
+    "sft": "ft_tools.training.worker.sft",
+    "dpo": "ft_tools.training.worker.dpo",
+    "ship": "ft_tools.shipping.worker.ship",
+    "evaluate": "ft_tools.evaluation.worker.evaluate",
+    "audit": "ft_tools.data.worker.audit",
+    "trace": "ft_tools.vram.worker.trace",
+    "demo_model": "ft_tools.models.worker.demo_model",
 }
+"""The module that does a run's work, by kind."""
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -86,7 +86,7 @@ def start(
     """
     digest = hashlib.sha256(request_id.encode()).hexdigest()[:16]
     run_id = f"{kind}-{digest if request_id else secrets.token_hex(8)}"
-    module = allowed_worker(worker or f"{WORKER_PACKAGE}.{WORKERS[kind]}")
+    module = allowed_worker(worker or WORKERS[kind])
     runs = workspace.runs_dir()
     info = RunInfo(
         run_id=run_id,
@@ -164,15 +164,15 @@ def allowed_worker(module: str) -> str:
     """Return the module if it may be a worker: run.json may have come with a stranger's folder.
 
     Raises:
-        BadInput: It is in no package of workers.
+        BadInput: It is neither a worker of ours nor in a further package.
     """
-    others = os.environ.get(WORKERS_VARIABLE, "").split(",")
-    packages = [WORKER_PACKAGE, *(other for other in others if other)]
-    if MODULE.fullmatch(module) and module.rpartition(".")[0] in packages:
+    others = [other for other in os.environ.get(WORKERS_VARIABLE, "").split(",") if other]
+    is_further = MODULE.fullmatch(module) and module.rpartition(".")[0] in others
+    if module in WORKERS.values() or is_further:
         return module
+    known = ", ".join([*WORKERS.values(), *(f"{other}.*" for other in others)])
     raise BadInput(
-        f"worker {module!r} is not a module of {', '.join(packages)}; {WORKERS_VARIABLE} names "
-        "further packages"
+        f"worker {module!r} is none of {known}; {WORKERS_VARIABLE} names further packages"
     )
 
 

@@ -15,19 +15,18 @@ from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.errors import DiskFull, FineTuningError
-from ft_tools.launchers.options import parse
-from ft_tools.launchers.processes import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.publish import private_folder
+from ft_tools.redaction import redact
 from ft_tools.runs import devices, directory, ends, family, locks, memory, ranks, remote
+from ft_tools.runs.launchers.options import parse
+from ft_tools.runs.launchers.processes import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.records import ENDED, RunError, RunInfo
 from ft_tools.runs.start import (
     LOCKS_VARIABLE,
-    WORKER_PACKAGE,
     WORKERS,
     allowed_worker,
     command,
 )
-from ft_tools.secrets import redact
 
 POLL_SECONDS = 0.1
 LEAVE_SECONDS = 60.0
@@ -206,7 +205,7 @@ QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
 def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subprocess.Popen[bytes]:
-    module = allowed_worker(info.worker or f"{WORKER_PACKAGE}.{WORKERS[info.kind]}")
+    module = allowed_worker(info.worker or WORKERS[info.kind])
     own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), family.MARK: str(run_dir)}
     argv = command(module, str(run_dir))
     processes = parse(LOCAL, info.backend_options).processes

@@ -1,6 +1,6 @@
 """A job as it is seen from here: what its scheduler says, which of its files have come, its end.
 
-The run directory is believed first, the scheduler second: see `ft_tools/launchers`.
+The run directory is believed first, the scheduler second: see `ft_tools/runs/launchers`.
 """
 
 import contextlib
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ft_tools.launchers.job import UNKNOWN, Launcher
-from ft_tools.launchers.options import Options
 from ft_tools.runs import bundle, directory, ends, locks, programs, ranks
+from ft_tools.runs.launchers.job import UNKNOWN, Launcher
+from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.ranks import JOB_FILE, read_token
 from ft_tools.runs.records import ENDED, JobRecord, RunError, State, Why
 

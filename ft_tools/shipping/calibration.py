@@ -4,8 +4,8 @@ import json
 import random
 from pathlib import Path
 
+from ft_tools.examples.training_rows import Example, read_examples
 from ft_tools.shipping import held_out
-from ft_tools.training.examples import Example, read_examples
 
 # Source: https://arxiv.org/abs/2210.17323, section 4: 128 segments.
 NUM_EXAMPLES = 128

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ft_tools.examples.training_rows import Example, read_examples
 from ft_tools.runs import directory
-from ft_tools.training.examples import Example, read_examples
 
 MAX_TEXTS = 64
 Message = dict[str, Any]

@@ -1,6 +1,6 @@
 """What becomes of the examples of a file as tokens: counted by the plan, and again by the run.
 
-The plan's counts are made by a process of its own, `python -m ft_tools.workers.counting`: a chat
+The plan's counts are made by a process of its own (`ft_tools.training.worker.counting`): a chat
 template is a program out of a model's folder, and may take all the memory it gets.
 """
 
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import Refused
+from ft_tools.examples.masking import LossOn
+from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.start import command, environment
-from ft_tools.training.examples import DatasetFacts
-from ft_tools.training.masking import LossOn
 
 FILES = (
     "tokenizer.json",
@@ -124,7 +124,7 @@ def _read(file: Path) -> CountAnswer | None:
 def _ask(request: CountRequest) -> CountAnswer:
     try:
         done = subprocess.run(
-            command("ft_tools.workers.counting"),
+            command("ft_tools.training.worker.counting"),
             input=request.model_dump_json(),
             capture_output=True,
             text=True,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ft_tools.lora.rules import choose_alpha
 from ft_tools.training.hardware import Device
-from ft_tools.training.requests import Method
+from ft_tools.training.request import Method
 
 Task = Literal["sft", "dpo"]
 Arguments = dict[str, Any]

@@ -5,14 +5,14 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.errors import BadInput, Missing
-from ft_tools.launchers.options import LocalOptions, Options, parse
-from ft_tools.launchers.place import Place, place_of
-from ft_tools.launchers.table import LAUNCHERS, require_programs
+from ft_tools.examples.training_rows import Task
+from ft_tools.runs.launchers.options import LocalOptions, Options, parse
+from ft_tools.runs.launchers.place import Place, place_of
+from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.remote import shown_job, submissions
-from ft_tools.runs.start import WORKER_PACKAGE
-from ft_tools.training.examples import Task
+from ft_tools.runs.start import WORKERS
 from ft_tools.training.hardware import Device, find_device, num_cards
-from ft_tools.training.requests import TrainingRequest
+from ft_tools.training.request import TrainingRequest
 
 REMOTE_CPU = "unknown cores"
 
@@ -33,7 +33,7 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
         _require_cards(device, options)
     else:
         device = _device_there(options)
-        job = shown_job(task, f"{WORKER_PACKAGE}.{task}", options)
+        job = shown_job(task, WORKERS[task], options)
         files, commands = submissions(LAUNCHERS[request.backend], job)
         place = place.model_copy(update={"files": files, "commands": commands})
     if request.training.get("bf16") is False and device.precision == "bfloat16":

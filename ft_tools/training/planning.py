@@ -5,27 +5,19 @@ from typing import Any
 
 from ft_tools import rules, workspace
 from ft_tools.errors import BadInput
+from ft_tools.examples.masking import LossOn
+from ft_tools.examples.training_rows import UNTRAINED, DatasetFacts, Task, survey
+from ft_tools.models import weights
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import require_space
 from ft_tools.runs import directory
-from ft_tools.training import (
-    arguments,
-    counts,
-    defaults,
-    demands,
-    estimates,
-    gates,
-    memory,
-    placing,
-    weights,
-)
+from ft_tools.training import counts, defaults, estimates, placing
+from ft_tools.training.checks import arguments, demands, memory, preconditions
+from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.counts import CountRequest, Counts
-from ft_tools.training.examples import UNTRAINED, DatasetFacts, Task, survey
 from ft_tools.training.hardware import Device
-from ft_tools.training.learnable import packing_of
-from ft_tools.training.masking import LossOn
 from ft_tools.training.plan import DpoPlan, Estimate, ModelPlan, SftPlan
-from ft_tools.training.requests import DpoRequest, SftRequest, TrainingRequest
+from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 
 # Above these a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
 DPO_RATE_WARNED = 2e-5
@@ -105,9 +97,9 @@ def _plan_parts(
 ) -> dict[str, Any]:
     """Resolve what both kinds of run have in common, as arguments of their plans."""
     dataset, validation = files
-    gates.model_fits(source, task, request, request.method)
-    gates.held_out(request, dataset, validation)
-    gates.template_fits(source, task, dataset, request)
+    preconditions.model_fits(source, task, request, request.method)
+    preconditions.held_out(request, dataset, validation)
+    preconditions.template_fits(source, task, dataset, request)
     device, place = placing.find_place(request, task)
     given = _resolved_paths(arguments.without_decided(request.training))
     training = _training(task, request, source, given, device, validated=validation is not None)
@@ -115,21 +107,21 @@ def _plan_parts(
     peft = None
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(arguments.without_decided(request.peft))
-    gates.arguments_fit(task, request.method, peft or {}, training)
+    preconditions.arguments_fit(task, request.method, peft or {}, training)
     demands.require_packages(request, training)
     absent = demands.require_layers(Path(source.path), peft or {}) if source.path else []
     if task == "dpo":
-        gates.reference_fits(source, peft or {})
-    audit_warnings = gates.audited(request, task, dataset, validation)
+        preconditions.reference_fits(source, peft or {})
+    audit_warnings = preconditions.audited(request, task, dataset, validation)
     counted, why_not = counts.count(_count_request(task, source, training, files, loss_on))
     num_rows = counted.num_rows if counted else dataset.num_examples
     steps = defaults.total_steps(training, num_rows, place.num_processes)
     epochs = steps / defaults.steps_an_epoch(training, num_rows, place.num_processes)
     evaluates = training["eval_strategy"] == "steps"
     training |= defaults.step_arguments(given, steps, evaluates=evaluates)
-    gates.steps_fit(training)
+    preconditions.steps_fit(training)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
-    gates.watched(request, declared, evaluates=training["eval_strategy"] != "no")
+    preconditions.watched(request, declared, evaluates=training["eval_strategy"] != "no")
     model = _model_plan(source, training.get("chat_template_path"))
     dtype = _weights_dtype(request.method, device, training)
     vram = memory.require_fit(

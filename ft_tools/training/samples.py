@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ft_tools.page import Html, note, side_by_side
 from ft_tools.publish import append_line, write_file
-from ft_tools.secrets import redact
+from ft_tools.redaction import redact
+from ft_tools.views.page import Html, note, side_by_side
 
 FILE = "samples.jsonl"
 MOST = 5

@@ -1,6 +1,6 @@
 """trace_vram: a second estimate of a training step, by running the real classes on fake tensors.
 
-The worker (`ft_tools/workers/trace.py`) counts live storage; here is what it is asked, how two
+The worker (`ft_tools/vram/worker/trace.py`) counts live storage; here is what it is asked, how two
 depths become the whole model, and how the result is compared with the formulas.
 """
 

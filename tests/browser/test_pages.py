@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import Means, perform
-from ft_tools.data.masks import Masked, no_masks
 from ft_tools.data.reports import AuditRequest
-from ft_tools.evaluation.document import Sample, document
+from ft_tools.data.tool import Means, perform
+from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.reports import EvaluationReport
+from ft_tools.examples.masks import Masked, no_masks
 from tests.browser.chromium import Chromium, find_chromium
 from tests.browser.payloads import PAYLOADS
 

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from ft_tools import publish
-from ft_tools.launchers.job import Job
-from ft_tools.launchers.options import parse
-from ft_tools.launchers.table import LAUNCHERS
 from ft_tools.runs import bundle, directory, ranks
+from ft_tools.runs.launchers.job import Job
+from ft_tools.runs.launchers.options import parse
+from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.remote import submissions
 from tests.cluster.conftest import environment_with, eventually
 from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl
@@ -32,7 +32,7 @@ print(json.dumps({"name": task.name, "cards": resources.accelerators, "spot": re
 
 
 def job(backend, given, folder):
-    return Job(RUN, str(folder), "ft_tools.workers.sft", "t0k3n", "python",
+    return Job(RUN, str(folder), "ft_tools.training.worker.sft", "t0k3n", "python",
                parse(backend, given), {"FINE_TUNING_LLM_JOB": "t0k3n"})  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def machine(name, packed, kept, workspace, tmp_path):
     there = tmp_path / name / "runs" / packed.parent.name
     argv = [sys.executable, "-P", "-m", "ft_tools.runs.job", str(there), "t0k3n"]
     argv += ["--bundle", str(packed), "--kept", str(kept), "--"]
-    argv += [sys.executable, "-P", "-m", "ft_tools.workers.sft", str(there)]
+    argv += [sys.executable, "-P", "-m", "ft_tools.training.worker.sft", str(there)]
     around = os.environ | {
         "PYTHONPATH": str(packed / "code"),
         "FINE_TUNING_LLM_JOB": "t0k3n",

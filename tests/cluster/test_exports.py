@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from ft_tools.launchers.options import parse
-from ft_tools.launchers.place import place_of
-from ft_tools.training import exports
+from ft_tools.runs.launchers.options import parse
+from ft_tools.runs.launchers.place import place_of
+from ft_tools.training.exports import script
 from ft_tools.training.planning import plan_dpo, plan_sft
 from tests.cluster.conftest import environment_with
 from tests.tiny.trainings import DpoRequest, SftRequest, conversations, pairs, write_jsonl
@@ -138,16 +138,16 @@ def on_four_gpus(plan, sharding):
 def test_axolotl_knows_every_key_and_reads_the_same_numbers(
     axolotl, supervised, tmp_path, sharding
 ):
-    exports.write_exports(tmp_path, on_four_gpus(supervised, sharding))
+    script.write_exports(tmp_path, on_four_gpus(supervised, sharding))
     said = read(READ_AXOLOTL, axolotl, tmp_path)
     assert said["unknown"] == []
     assert (said["rate"], said["r"]) == (2e-4, 64)
     assert said["fsdp"] is (sharding == "fsdp")
-    assert said["deepspeed"] == (exports.ENGINE if sharding == "zero3" else None)
+    assert said["deepspeed"] == (script.ENGINE if sharding == "zero3" else None)
 
 
 def test_axolotl_reads_preferences(axolotl, preferred, tmp_path):
-    exports.write_exports(tmp_path, preferred)
+    script.write_exports(tmp_path, preferred)
     said = read(READ_AXOLOTL, axolotl, tmp_path)
     assert (said["unknown"], said["rl"], said["rate"]) == ([], "dpo", 5e-6)
     assert said["losses"] == ["ipo"]
@@ -192,18 +192,18 @@ def test_axolotl_makes_the_same_texts_of_examples_and_trains_on_the_same(
     dataset = write_jsonl(workspace / "examples.jsonl", [example] * 20)
     accepted = {"accept_findings": ["duplicates"], "accept_reason": "a test"}
     ask, plan_of = (DpoRequest, plan_dpo) if "pairs" in form else (SftRequest, plan_sft)
-    exports.write_exports(tmp_path, plan_of(ask(model=tiny_model_in, dataset=dataset, **accepted)))
+    script.write_exports(tmp_path, plan_of(ask(model=tiny_model_in, dataset=dataset, **accepted)))
     assert read(READ_EXAMPLES, axolotl, tmp_path) == expected
 
 
 def test_llama_factory_reads_the_same_numbers(llama_factory, supervised, tmp_path):
-    exports.write_exports(tmp_path, supervised)
+    script.write_exports(tmp_path, supervised)
     said = read(READ_LLAMA_FACTORY, llama_factory, tmp_path, "llama_factory.yaml")
     assert (said["stage"], said["rate"], said["r"], said["batch"]) == ("sft", 2e-4, 64, 16)
 
 
 def test_llama_factory_reads_preferences_and_their_pairs(llama_factory, preferred, tmp_path):
-    exports.write_exports(tmp_path, preferred)
+    script.write_exports(tmp_path, preferred)
     said = read(READ_LLAMA_FACTORY, llama_factory, tmp_path, "llama_factory.yaml")
     assert (said["stage"], said["loss"], said["rate"]) == ("dpo", "ipo", 5e-6)
     subprocess.run([sys.executable, "llama_factory_data.py"], cwd=tmp_path, check=True)

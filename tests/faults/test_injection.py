@@ -6,9 +6,9 @@ import re
 import pytest
 from sizes import sized
 
-from ft_tools.data.audit import audit_dataset
 from ft_tools.data.quote import show_examples
 from ft_tools.data.reports import AuditRequest, ShowRequest
+from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.observe import ListRunsRequest, RunRequest, get_run, list_runs
 from ft_tools.tools import TOOLS

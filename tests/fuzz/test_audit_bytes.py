@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ft_tools import workspace as workspace_module
-from ft_tools.data.audit import audit_dataset, perform
 from ft_tools.data.quote import quote, show_examples
 from ft_tools.data.reports import AuditRequest, ShowRequest
+from ft_tools.data.tool import audit_dataset, perform
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty
 
@@ -177,7 +177,7 @@ def mutated(numbers, name):
 # What becomes a run is performed too, with no limit on its time.
 AUDITOR = """
 import json, os, sys, time
-from ft_tools.data.audit import audit_if_small, perform
+from ft_tools.data.tool import audit_if_small, perform
 from ft_tools.data.reports import AuditRequest
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty

@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 import ft_tools
-from ft_tools import markup, secrets
+from ft_tools import redaction
 from ft_tools.approach import document
-from ft_tools.data import checks, json_stream, privacy
-from ft_tools.data.formats import normalise
-from ft_tools.data.languages import language_of
-from ft_tools.data.lengths import estimate_tokens
-from ft_tools.data.preferences import PairStatistics
+from ft_tools.data.judge import checks, privacy
 from ft_tools.data.quote import quote
-from ft_tools.data.variety import Variety
-from ft_tools.data.wording import words_of
-from ft_tools.evaluation import metrics
+from ft_tools.data.understand.languages import language_of
+from ft_tools.data.understand.lengths import estimate_tokens
+from ft_tools.data.understand.preferences import PairStatistics
+from ft_tools.data.understand.variety import Variety
+from ft_tools.data.understand.wording import words_of
+from ft_tools.evaluation.metrics import measures
+from ft_tools.examples import json_stream
+from ft_tools.examples.formats import normalise
+from ft_tools.views import markup
 
 PLAIN, FULL = 20_000, 200_000
 sizes = pytest.mark.parametrize(
@@ -91,7 +93,7 @@ SOURCES = {path: path.read_text("utf-8") for path in Path(ft_tools.__path__[0]).
 def modules():
     """Return the modules of the package but the workers, which import torch."""
     for info in pkgutil.walk_packages(ft_tools.__path__, "ft_tools."):
-        if not info.name.startswith("ft_tools.workers") and not info.name.endswith("__main__"):
+        if ".worker." not in info.name and not info.name.endswith("__main__"):
             yield importlib.import_module(info.name)
 
 
@@ -186,7 +188,7 @@ def pieces_of(pattern):
 
 
 def test_the_patterns_are_found():
-    assert {checks.HEADING, privacy.EMAIL, *secrets.PATTERNS.values()} <= {
+    assert {checks.HEADING, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
         p for _, p, _ in PATTERNS
     }
     assert (True, True) in {(p.pattern == r"\n\s*\n", searched) for _, p, searched in PATTERNS}
@@ -235,13 +237,13 @@ CHECKS = {
     "personal data": lambda text: privacy.personal_data_in(f"{text} 1@ 1234567890"),
     "masking": lambda text: privacy.mask(f"{text} 1@ eyJ"),
     "a quotation": lambda text: quote(text, 200),
-    "redaction": secrets.redact,
+    "redaction": redaction.redact,
     "variety": lambda text: Variety().add(text, text),
     "language": language_of,
     "wording": words_of,
     "length": estimate_tokens,
-    "tool calls": metrics.tool_calls,
-    "a loop": metrics.is_repetitive,
+    "tool calls": measures.tool_calls,
+    "a loop": measures.is_repetitive,
     "markup": markup.text,
 }
 

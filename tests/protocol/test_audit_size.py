@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.lengths import estimate_tokens
+from ft_tools.data.understand.lengths import estimate_tokens
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 RICHEST = ["glaive_toolcall_en_demo.json", "dpo_en_demo.json", "identity.json"]

@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ft_tools.evaluation.evaluate import evaluate
 from ft_tools.evaluation.reports import EvaluateRequest, ModelPlan
+from ft_tools.evaluation.tool import evaluate
+from ft_tools.evaluation.worker import evaluate as worker
+from ft_tools.evaluation.worker.generation import load
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.session import Session
-from ft_tools.workers import evaluation as worker
-from ft_tools.workers.generation import load
 
 LIBRARY_WARNINGS = [
     pytest.mark.filterwarnings(f"ignore::{kind}")

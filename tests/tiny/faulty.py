@@ -22,7 +22,7 @@ from ft_tools.runs import directory
 from ft_tools.runs import session as session_module
 from ft_tools.runs.session import Session
 from ft_tools.training import checkpoints, samples
-from ft_tools.workers import artifacts, callbacks, sft
+from ft_tools.training.worker import artifacts, callbacks, sft
 from tests.tiny.killing import ATTEMPT_SECONDS, attempt, ended
 
 BALLAST = "ballast"

@@ -18,7 +18,7 @@ import torch
 
 from ft_tools.runs import directory
 from ft_tools.runs.session import main
-from ft_tools.workers import dpo, sft
+from ft_tools.training.worker import dpo, sft
 
 WORK = {"sft": sft.work, "dpo": dpo.work}
 ATTEMPT_SECONDS = 120.0

@@ -11,7 +11,7 @@ from ft_tools.models import demo
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
 from ft_tools.shipping import converter, quality
-from ft_tools.workers import gguf_files, proving
+from ft_tools.shipping.worker import gguf_files, proving
 
 
 def require_converter():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ft_tools.shipping import tensors
 from ft_tools.shipping.adapter import read_config
-from ft_tools.workers import merging
+from ft_tools.shipping.worker import merging
 
 
 def ours(base, adapter, into):

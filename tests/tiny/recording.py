@@ -20,7 +20,7 @@ import torch
 
 from ft_tools import workspace
 from ft_tools.runs.session import Session
-from ft_tools.workers import dpo, sft
+from ft_tools.training.worker import dpo, sft
 from tests.tiny.conftest import make_llama, make_tokenizer
 from tests.tiny.trainings import (
     QUICK,

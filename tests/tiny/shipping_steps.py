@@ -20,8 +20,8 @@ import torch
 from ft_tools import publish
 from ft_tools.errors import FineTuningError
 from ft_tools.shipping import formats
-from ft_tools.workers import gguf_files, merging
-from ft_tools.workers.merged_model import disk_full_of_libraries
+from ft_tools.shipping.worker import gguf_files, merging
+from ft_tools.shipping.worker.merged_model import disk_full_of_libraries
 
 DONE, FULL, REFUSED = 0, 75, 5
 

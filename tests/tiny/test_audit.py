@@ -8,9 +8,9 @@ import time
 import pytest
 from transformers import AutoTokenizer
 
-from ft_tools.data.audit import audit_dataset
-from ft_tools.data.minilm import find_minilm
+from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import audit_dataset
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
 
@@ -105,6 +105,8 @@ def test_with_a_model_tokens_are_counted_and_what_its_template_lacks_is_said(
 
 
 def test_a_worker_that_searches_by_words_loads_no_embedding_model():
-    program = "import sys, ft_tools.workers.audit; print('sentence_transformers' in sys.modules)"
+    program = (
+        "import sys, ft_tools.data.worker.audit; print('sentence_transformers' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from ft_tools.data.audit import Means, perform
-from ft_tools.data.minilm import find_minilm
+from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.reports import AuditRequest
-from ft_tools.workers import audit_search
-from ft_tools.workers.audit_minilm import MiniLM
-from ft_tools.workers.audit_search import Semantic, semantic
+from ft_tools.data.tool import Means, perform
+from ft_tools.data.worker import search
+from ft_tools.data.worker.minilm import MiniLM
+from ft_tools.data.worker.search import Semantic, semantic
 from tests.unit.test_data_neighbours import plain_loop
 
 pytestmark = [
@@ -67,11 +67,11 @@ def test_the_kept_examples_are_those_of_the_plain_loop(workspace, plain, mode):
     (workspace / "data.jsonl").write_text("".join(lines), encoding="utf-8")
     fields = [plain(texts) for texts in zip(*made, strict=True)]
     expected = plain_loop(fields, 0.95)
-    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    found_by = semantic(find_minilm(), lambda _: None, lambda *_: None)
     found = {}
 
     def find(scanned, request):
-        near = search.find(scanned, request)
+        near = found_by.find(scanned, request)
         found.update({row: twin for row, (twin, _) in scanned.ledger.twin.items()})
         return near
 
@@ -111,11 +111,11 @@ def test_vectors_that_are_off_by_more_make_more_exact_and_remove_the_same(
     lines = (json.dumps({"prompt": ask, "completion": answer}) + "\n" for ask, answer in made)
     (workspace / "data.jsonl").write_text("".join(lines), encoding="utf-8")
     expected = plain_loop([plain(texts) for texts in zip(*made, strict=True)], 0.95)
-    search = Semantic(Blurred(off), lambda _: None, lambda *_: None)
+    found_by = Semantic(Blurred(off), lambda _: None, lambda *_: None)
     found = {}
 
     def find(scanned, request):
-        near = search.find(scanned, request)
+        near = found_by.find(scanned, request)
         found.update(scanned.ledger.twin)
         return near
 
@@ -136,12 +136,12 @@ def test_no_validation_prompt_is_near_a_training_prompt(workspace, plain, monkey
     ]
     lines = (json.dumps({"prompt": ask, "completion": answer}) + "\n" for ask, answer in made)
     (workspace / "data.jsonl").write_text("".join(lines), encoding="utf-8")
-    monkeypatch.setattr(audit_search, "FITTED_ROWS", 10 if gated else 2000)
-    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    monkeypatch.setattr(search, "FITTED_ROWS", 10 if gated else 2000)
+    found_by = semantic(find_minilm(), lambda _: None, lambda *_: None)
     request = AuditRequest(
         path="data.jsonl", semantic_mode="exact", output_dir="out", validation_fraction=0.3
     )
-    perform(request, Means(find_near=search.find, with_pairs=False))
+    perform(request, Means(find_near=found_by.find, with_pairs=False))
     sides = [
         [json.loads(line)["messages"][0]["content"] for line in file.read_text().splitlines()]
         for file in (workspace / "out" / "train.jsonl", workspace / "out" / "validation.jsonl")
@@ -160,14 +160,14 @@ def removed_by_meaning(workspace, rows, validation=()):
     for name, part in (("data", rows), ("validation", validation)):
         lines = (json.dumps(row) + "\n" for row in part)
         (workspace / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    found_by = semantic(find_minilm(), lambda _: None, lambda *_: None)
     request = AuditRequest(
         path="data.jsonl",
         semantic_mode="exact",
         response_format="detailed",
         validation_path="validation.jsonl" if validation else None,
     )
-    report = perform(request, Means(find_near=search.find, with_pairs=False))
+    report = perform(request, Means(find_near=found_by.find, with_pairs=False))
     found = {finding.id: finding.lines for finding in report.findings}
     lines = [found.get(name, []) for name in ("near_duplicate", "validation_leak")]
     return lines, " ".join(report.assumptions)
@@ -229,13 +229,13 @@ def test_a_paraphrase_is_found_wherever_in_a_conversation_and_stays_in_validatio
         lines = "".join(json.dumps(row) + "\n" for row in part)
         (workspace / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     (workspace / "b.jsonl").write_text('{"question": "A violin has how many strings?"}\n')
-    search = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    found_by = semantic(find_minilm(), lambda _: None, lambda *_: None)
     request = AuditRequest(
         path="data.jsonl",
         semantic_mode=mode,
         validation_path="validation.jsonl",
         benchmark_paths=["b.jsonl"],
     )
-    report = perform(request, Means(find_near=search.find, with_pairs=False))
+    report = perform(request, Means(find_near=found_by.find, with_pairs=False))
     found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
     assert found == {None: ([1, 2], True), True: ([1], False)}

@@ -6,12 +6,11 @@ import time
 
 import pytest
 
-from ft_tools.data.audit import Means, perform
-from ft_tools.data.formats import normalise
+from ft_tools.data.read.scan import lengths_of
 from ft_tools.data.reports import AuditRequest
-from ft_tools.data.scan import lengths_of
-from ft_tools.workers import audit_tokens
-from ft_tools.workers.audit_tokens import TemplateTokens
+from ft_tools.data.tool import Means, perform
+from ft_tools.data.worker.tokens import TemplateTokens
+from ft_tools.examples.formats import normalise
 
 pytestmark = pytest.mark.tiny
 
@@ -172,7 +171,7 @@ def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, 
     try:
         measured = tokens.measure(example)
         said = tokens.notes()
-        monkeypatch.setattr(audit_tokens, "MOST_CPU_SECONDS", 5)
+        monkeypatch.setattr(tokens, "MOST_CPU_SECONDS", 5)
         estimated = tokens.measure(example)
         assert tokens.masks(example) == []
         assert tokens.notes()[len(said) :] == [

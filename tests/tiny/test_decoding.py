@@ -12,7 +12,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from ft_tools.workers import decoding
+from ft_tools.evaluation.worker import decoding
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

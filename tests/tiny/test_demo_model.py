@@ -14,9 +14,9 @@ from ft_tools import publish
 from ft_tools.errors import BadData
 from ft_tools.models import demo
 from ft_tools.models.resolve import resolve_model
+from ft_tools.models.worker import demo_model
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
-from ft_tools.workers import demo_model
 
 pytestmark = [
     pytest.mark.tiny,

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput
-from ft_tools.training.limits import CHOICES
-from ft_tools.workers import dpo, sft
+from ft_tools.training.checks.limits import CHOICES
+from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,

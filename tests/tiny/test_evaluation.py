@@ -12,16 +12,17 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools import cli
-from ft_tools.evaluation.evaluate import evaluate
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.reports import EvaluateRequest, EvaluationReport
+from ft_tools.evaluation.tool import evaluate
+from ft_tools.evaluation.worker import gguf_generation
+from ft_tools.evaluation.worker.generation import TransformersWriter, load_pair
+from ft_tools.evaluation.worker.gguf_generation import GgufWriter
+from ft_tools.evaluation.worker.writer import buckets, whole_text
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.session import Stopped
-from ft_tools.workers import gguf_generation
-from ft_tools.workers.generation import TransformersWriter, buckets, load_pair, whole_text
-from ft_tools.workers.gguf_files import logits_of, opened
-from ft_tools.workers.gguf_generation import GgufWriter
+from ft_tools.shipping.worker.gguf_files import logits_of, opened
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     RUN_ID,

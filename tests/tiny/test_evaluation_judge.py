@@ -7,14 +7,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from ft_tools.evaluation import judge as judge_module
-from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.evaluation.metrics import judge as judge_module
 from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
+from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs import directory
 from ft_tools.runs.session import Session
 from ft_tools.runs.session import _run as session_run
 from ft_tools.runs.stop import ResumeRequest, resume_run
-from ft_tools.workers import evaluation as worker
 from tests.tiny.evaluating import LIBRARY_WARNINGS, answered_beforehand, rows, write
 from tests.tiny.measuring_gguf import wait
 

@@ -11,8 +11,8 @@ from rouge_score import rouge_scorer
 from sklearn import metrics as sklearn_metrics
 
 from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs.session import Session
-from ft_tools.workers import evaluation as worker
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     TOWNS,

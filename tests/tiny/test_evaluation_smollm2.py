@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools import demo_data
+from ft_tools.demo import data
 from ft_tools.evaluation.reports import EvaluateRequest
 from ft_tools.models.demo import HUB_ID
 from tests.tiny.evaluating import by_metric, damage, run_here
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-HELD_OUT = Path(demo_data.__file__).with_name("tickets_heldout.jsonl")
+HELD_OUT = Path(data.__file__).with_name("tickets_heldout.jsonl")
 
 
 def evaluated(workspace, smollm2, model, count):

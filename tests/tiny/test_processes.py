@@ -5,7 +5,7 @@ import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
-from ft_tools.workers import dpo, sft
+from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,

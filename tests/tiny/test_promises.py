@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools import secrets, workspace
+from ft_tools import redaction, workspace
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
-from ft_tools.terminal import follow
 from ft_tools.tools import TOOLS
+from ft_tools.views.terminal import follow
 
 pytestmark = pytest.mark.tiny
 
@@ -178,7 +178,7 @@ def test_the_search_for_secrets_can_find_one(job, tmp_path):
 
 
 def test_every_shape_of_a_secret_is_known():
-    assert [name for name, s in SHAPES.items() if s in secrets.redact(f"key {s} end")] == []
+    assert [name for name, s in SHAPES.items() if s in redaction.redact(f"key {s} end")] == []
 
 
 def test_no_process_asked_the_network(job):

@@ -18,7 +18,7 @@ from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.session import Session, Stopped
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
 from ft_tools.training import checkpoints
-from ft_tools.workers import dpo, sft
+from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,

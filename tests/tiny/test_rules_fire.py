@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from ft_tools.errors import Refused
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipPlan, ShipRequest
-from ft_tools.workers import merged_model
+from ft_tools.shipping.worker import merged_model
 
 pytestmark = [
     pytest.mark.tiny,

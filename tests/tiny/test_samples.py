@@ -5,7 +5,7 @@ import torch
 
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.training import samples
-from ft_tools.workers import dpo, sft
+from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,

@@ -14,14 +14,15 @@ from trl.scripts.sft import make_parser as sft_parser
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import NotFound, Refused
+from ft_tools.examples.masking import IGNORED
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
 from ft_tools.runs.ends import FINAL
-from ft_tools.training import exports, micro_batches
-from ft_tools.training.masking import IGNORED
+from ft_tools.training import micro_batches
+from ft_tools.training.exports import script
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.planning import plan_dpo, plan_sft
-from ft_tools.workers import sft
+from ft_tools.training.worker import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -254,7 +255,7 @@ def test_the_exported_yaml_is_read_by_the_trainers_own_parser(data, workspace, t
     for plan, parser in ((supervised, sft_parser()), (preferred, dpo_parser())):
         folder = tmp_path / plan.task
         folder.mkdir()
-        exports.write_exports(folder, plan)
+        script.write_exports(folder, plan)
         arguments = ["--config", str(folder / "trl.yaml"), "--bf16", "false"]
         _, config, model, data_mixture = parser.parse_args_and_config(args=arguments)
         assert config.learning_rate == plan.training["learning_rate"]

@@ -18,7 +18,7 @@ from ft_tools.runs.stop import ResumeRequest, resume_run
 from ft_tools.shipping import formats, held_out
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.workers import gguf_files, importance, shipping
+from ft_tools.shipping.worker import gguf_files, importance, ship
 from tests.tiny.measuring_gguf import measure, reference_of, wait
 
 pytestmark = [
@@ -127,7 +127,7 @@ def test_an_original_that_cannot_be_fetched_is_named(adapter_in, monkeypatch):
     planned = merge_and_quantize(request)
     assert "nobody/nothing is not on this machine; the run fetches it" in planned.warnings[0]
     with pytest.raises(NotFound, match=r"'nobody/nothing' is not on this machine.*`base_model`"):
-        shipping.fetched(planned.plan["load_from"])
+        ship.fetched(planned.plan["load_from"])
 
 
 def test_the_demo_model_keeps_its_mind_as_it_shrinks(

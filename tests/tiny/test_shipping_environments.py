@@ -7,8 +7,8 @@ import pytest
 from ft_tools.shipping import environment
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.training.launch import launch_sft
-from ft_tools.training.requests import SftRequest
+from ft_tools.training.request import SftRequest
+from ft_tools.training.tool import launch_sft
 from tests.tiny.measuring_gguf import wait
 
 pytestmark = [pytest.mark.environments]

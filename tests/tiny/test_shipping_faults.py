@@ -22,7 +22,7 @@ from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import formats, tensors
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.workers import merge_check, merging
+from ft_tools.shipping.worker import merge_check, merging
 
 pytestmark = [
     pytest.mark.tiny,

@@ -32,7 +32,7 @@ from transformers import (
 
 from ft_tools.errors import BadInput
 from ft_tools.shipping import formats, held_out
-from ft_tools.workers import gguf_files, importance
+from ft_tools.shipping.worker import gguf_files, importance
 from tests.tiny.measuring_gguf import measure, reference_of
 
 pytestmark = pytest.mark.tiny

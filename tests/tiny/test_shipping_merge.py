@@ -31,7 +31,7 @@ from transformers import (
 from ft_tools import facts
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import tensors
-from ft_tools.workers import merge_check, merged_model, merging
+from ft_tools.shipping.worker import merge_check, merged_model, merging
 
 pytestmark = [
     pytest.mark.tiny,

@@ -8,9 +8,11 @@ from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
 from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.worker import evaluate
+from ft_tools.evaluation.worker.gguf_generation import GgufWriter
+from ft_tools.examples.worker import today
 from ft_tools.training import samples
-from ft_tools.workers import dpo, evaluation, sft, today
-from ft_tools.workers.gguf_generation import GgufWriter
+from ft_tools.training.worker import dpo, sft
 from tests.tiny import evaluating
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -71,13 +73,13 @@ def test_a_run_trains_on_the_day_of_its_creation(workspace, dated_model, worker)
 
 def test_an_evaluation_asks_both_models_on_the_day_of_its_creation(workspace, dated_model):
     evaluating.write(workspace / "held_out.jsonl", evaluating.rows(8))
-    request = evaluation.EvaluateRequest(
+    request = evaluate.EvaluateRequest(
         model=dated_model, baseline=dated_model, dataset="held_out.jsonl", general_ability=False
     )
     run_dir = evaluating.planned_here(workspace, request)
-    session = evaluation.Session(run_dir)
+    session = evaluate.Session(run_dir)
     session.info = session.info.model_copy(update={"created_at": LONG_AGO})
-    evaluation.work(session)
+    evaluate.work(session)
     prompt = evaluating.writer_of(workspace / dated_model).render(
         HeldOut(line=1, messages=[{"role": "user", "content": "Which day?"}]), "chat"
     )

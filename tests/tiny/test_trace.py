@@ -25,8 +25,8 @@ from ft_tools.vram.trace import (
     trace_vram,
     traced_setup,
 )
-from ft_tools.workers.trace import options_of, trace_step, with_layers
-from ft_tools.workers.trace_memory import Live
+from ft_tools.vram.worker.memory import Live
+from ft_tools.vram.worker.trace import options_of, trace_step, with_layers
 
 pytestmark = [
     pytest.mark.tiny,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ft_tools.runs import directory
-from ft_tools.workers import sft, trackers
+from ft_tools.training.worker import sft, trackers
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,

@@ -13,9 +13,9 @@ from ft_tools.runs import directory
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED, RunInfo
 from ft_tools.runs.session import Session
-from ft_tools.training.launch import launch_dpo, launch_sft
 from ft_tools.training.planning import plan_dpo, plan_sft
-from ft_tools.training.requests import DpoRequest, SftRequest
+from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.tool import launch_dpo, launch_sft
 
 THINGS = ["parcel", "order", "invoice", "bicycle", "refund", "letter"]
 # What the installed libraries warn of among themselves.

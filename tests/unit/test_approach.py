@@ -7,9 +7,9 @@ import pytest
 
 from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.approach.cost import shortening
-from ft_tools.approach.decide import decide
 from ft_tools.approach.request import TRAINING
 from ft_tools.approach.table import Table, table
+from ft_tools.approach.tool import decide
 from ft_tools.errors import UnknownName
 from ft_tools.rules import ANTI_PATTERNS
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import perform
-from ft_tools.data.checks import contents
-from ft_tools.data.findings import RULES
-from ft_tools.data.formats import normalise
-from ft_tools.data.languages import language_of, script_of
-from ft_tools.data.preferences import PairStatistics
+from ft_tools.data.judge.checks import contents
+from ft_tools.data.judge.findings import RULES
 from ft_tools.data.reports import AuditRequest
-from ft_tools.data.variety import Variety
+from ft_tools.data.tool import perform
+from ft_tools.data.understand.languages import language_of, script_of
+from ft_tools.data.understand.preferences import PairStatistics
+from ft_tools.data.understand.variety import Variety
+from ft_tools.examples.formats import normalise
 
 HERE = Path(__file__).parent
 LANGUAGES = json.loads((HERE / "languages.json").read_text(encoding="ascii"))

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from ft_tools.data.audit import Means, audit_dataset, perform
-from ft_tools.data.masks import Measured
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import Means, audit_dataset, perform
 from ft_tools.errors import BadData
-from ft_tools.training.examples import survey
+from ft_tools.examples.masks import Measured
+from ft_tools.examples.training_rows import survey
 
 NAMES = [f"{first}{last}" for first in ("Ada", "Bo", "Cy", "Dee") for last in "klmnr"]
 

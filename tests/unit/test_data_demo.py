@@ -5,9 +5,9 @@ from importlib.resources import files
 
 import pytest
 
-from ft_tools.data.audit import audit_dataset
 from ft_tools.data.reports import AuditRequest
-from ft_tools.demo_data import make
+from ft_tools.data.tool import audit_dataset
+from ft_tools.demo.data import make
 
 NAMES = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 
@@ -15,7 +15,7 @@ NAMES = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 @pytest.fixture
 def demo(workspace):
     for name in (*NAMES, "tickets_preferences.jsonl", "planted.json"):
-        (workspace / name).write_bytes(files("ft_tools.demo_data").joinpath(name).read_bytes())
+        (workspace / name).write_bytes(files("ft_tools.demo.data").joinpath(name).read_bytes())
     return workspace
 
 

@@ -5,15 +5,15 @@ import random
 
 import pytest
 
-from ft_tools.data import ledger as ledger_module
-from ft_tools.data import word_pairs
-from ft_tools.data.audit import Means, perform
-from ft_tools.data.ledger import ANSWER, PROMPT, Ledger
-from ft_tools.data.lexical import MAX_WORK, Lexical
-from ft_tools.data.near import find_lexical
+from ft_tools.data.read import ledger as ledger_module
+from ft_tools.data.read.ledger import ANSWER, PROMPT, Ledger
+from ft_tools.data.repeats import word_pairs
+from ft_tools.data.repeats.lexical import MAX_WORK, Lexical
+from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import Means, perform
+from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData
-from ft_tools.workers import audit as worker
 
 WORDS = [f"{a}{b}" for a in ("lo", "mi", "ra", "te", "su", "ka", "bo") for b in "bcdfghjklmnprst"]
 

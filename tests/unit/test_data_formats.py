@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.checks import content, structure
-from ft_tools.data.detect import detect
-from ft_tools.data.findings import RULES
-from ft_tools.data.formats import normalise
+from ft_tools.data.judge.checks import content, structure
+from ft_tools.data.judge.findings import RULES
+from ft_tools.examples.detect import detect
+from ft_tools.examples.formats import normalise
 
 
 def user(text):

@@ -2,8 +2,15 @@
 
 import numpy as np
 
-from ft_tools.data import gate
-from ft_tools.data.gate import Drawn, Gate, Sample, has_neighbour, linked, plain_nearest
+from ft_tools.data.repeats import prefilter
+from ft_tools.data.repeats.prefilter import (
+    Drawn,
+    Gate,
+    Sample,
+    has_neighbour,
+    linked,
+    plain_nearest,
+)
 from tests.unit.test_data_neighbours import clustered
 
 
@@ -25,8 +32,8 @@ def sampling(lowest, size):
 
 
 def test_the_gate_marks_every_row_with_a_neighbour_and_no_other(monkeypatch):
-    monkeypatch.setattr(gate, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(gate, "COLUMNS", 100)
+    monkeypatch.setattr(prefilter, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(prefilter, "COLUMNS", 100)
     rows = clustered(3, count=300)
     expected = scores_of(rows).max(axis=1) >= 0.9
     assert 10 < expected.sum() < 300
@@ -35,9 +42,9 @@ def test_the_gate_marks_every_row_with_a_neighbour_and_no_other(monkeypatch):
 
 
 def test_a_pair_also_has_to_pass_the_second_test_and_labels_tell_who_is_unlike(monkeypatch):
-    monkeypatch.setattr(gate, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(gate, "COLUMNS", 100)
-    monkeypatch.setattr(gate, "DENSE", 1.0)
+    monkeypatch.setattr(prefilter, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(prefilter, "COLUMNS", 100)
+    monkeypatch.setattr(prefilter, "DENSE", 1.0)
     rows, labels = clustered(3, count=300), np.arange(300) % 3
     pairs = scores_of(rows) >= 0.9
     pairs &= (np.arange(300)[:, None] + np.arange(300)) % 2 == 0
@@ -56,7 +63,7 @@ def test_a_pair_also_has_to_pass_the_second_test_and_labels_tell_who_is_unlike(m
 def test_the_inverted_file_misses_few_and_invents_none(monkeypatch):
     rows = clustered(4, count=2000, size=32)
     exact = marked(rows, Gate(0.9))
-    monkeypatch.setattr(gate, "CELL_ROWS", 100)
+    monkeypatch.setattr(prefilter, "CELL_ROWS", 100)
     sample = sampling(0.8, 5)
     found = marked(rows, Gate(0.9, sample=sample, nearest=plain_nearest))
     assert not (found & ~exact).any()
@@ -68,15 +75,15 @@ def test_the_inverted_file_misses_few_and_invents_none(monkeypatch):
 
 def test_the_index_asks_as_many_cells_as_it_needs_and_says_what_it_misses(monkeypatch):
     rows = clustered(4, count=2000, size=32)
-    monkeypatch.setattr(gate, "CELL_ROWS", 100)
+    monkeypatch.setattr(prefilter, "CELL_ROWS", 100)
     every = (np.triu(scores_of(rows)) >= 0.5).sum()
     found = {}
     for probes in (1, 100):
-        monkeypatch.setattr(gate, "PROBES", probes)
-        monkeypatch.setattr(gate, "ASKED_ROWS", 2000)
+        monkeypatch.setattr(prefilter, "PROBES", probes)
+        monkeypatch.setattr(prefilter, "ASKED_ROWS", 2000)
         pairs = set()
         sample = sampling(0.5, 5)
-        gate._visit(
+        prefilter._visit(
             rows,
             Gate(0.5, sample=sample, nearest=plain_nearest),
             lambda a, b, p=pairs: p.update(map(frozenset, zip(a, b, strict=True))),
@@ -84,7 +91,7 @@ def test_the_index_asks_as_many_cells_as_it_needs_and_says_what_it_misses(monkey
         found[probes] = len(pairs) / every
         assert abs(sample.index_recall - found[probes]) < 0.01
     assert found[1] < 0.9
-    assert found[100] >= gate.INDEX_RECALL
+    assert found[100] >= prefilter.INDEX_RECALL
 
 
 def test_the_pairs_drawn_are_of_their_band_and_all_of_it_are_counted():
@@ -100,9 +107,9 @@ def test_the_pairs_drawn_are_of_their_band_and_all_of_it_are_counted():
 
 
 def test_a_crowded_block_stands_for_all_its_pairs(monkeypatch):
-    monkeypatch.setattr(gate, "BLOCK_ROWS", 100)
-    monkeypatch.setattr(gate, "COLUMNS", 100)
-    monkeypatch.setattr(gate, "DRAWN_A_BLOCK", 500)
+    monkeypatch.setattr(prefilter, "BLOCK_ROWS", 100)
+    monkeypatch.setattr(prefilter, "COLUMNS", 100)
+    monkeypatch.setattr(prefilter, "DRAWN_A_BLOCK", 500)
     numbers = np.random.default_rng(0)
     crowd = numbers.normal(scale=0.02, size=(100, 16)) + np.eye(16)[0]
     others = clustered(3, count=200)
@@ -120,8 +127,8 @@ def test_a_crowded_block_stands_for_all_its_pairs(monkeypatch):
 
 
 def test_rows_that_a_chain_of_near_pairs_connects_have_the_same_first_row(monkeypatch):
-    monkeypatch.setattr(gate, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(gate, "COLUMNS", 100)
+    monkeypatch.setattr(prefilter, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(prefilter, "COLUMNS", 100)
     rows = clustered(3)
     near = scores_of(rows) >= 0.9
     expected = np.arange(len(rows))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ft_tools.data import neighbours
+from ft_tools.data.repeats import neighbours
 
 
 def unit(vectors):

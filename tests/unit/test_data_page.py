@@ -5,9 +5,9 @@ import random
 import re
 
 from ft_tools.data import gallery
-from ft_tools.data.audit import Means, perform
-from ft_tools.data.masks import Masked, pieces_of
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import Means, perform
+from ft_tools.examples.masks import Masked, pieces_of
 
 IGNORED = -100
 

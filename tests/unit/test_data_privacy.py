@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ft_tools.data import privacy
-from ft_tools.data.audit import Means, perform
-from ft_tools.data.example import strings_of
-from ft_tools.data.formats import normalise
+from ft_tools.data.judge import privacy
 from ft_tools.data.quote import show_examples
 from ft_tools.data.reports import AuditRequest, ShowRequest
-from ft_tools.secrets import PATTERNS
+from ft_tools.data.tool import Means, perform
+from ft_tools.examples.example import strings_of
+from ft_tools.examples.formats import normalise
+from ft_tools.redaction import PATTERNS
 from tests.unit.test_secrets import EXAMPLES
 
 KEY = EXAMPLES["hugging_face_token"]

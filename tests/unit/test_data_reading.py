@@ -10,11 +10,12 @@ from datetime import datetime
 import pytest
 
 from ft_tools import workspace as paths
-from ft_tools.data import audit, json_stream, source
-from ft_tools.data.audit import audit_dataset, audit_if_small, perform
+from ft_tools.data import tool
+from ft_tools.data.read.scan import rows_of
 from ft_tools.data.reports import AuditRequest
-from ft_tools.data.scan import rows_of
+from ft_tools.data.tool import audit_dataset, audit_if_small, perform
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
+from ft_tools.examples import json_stream, source
 
 GOOD = {"prompt": "What is two and two?", "completion": "Two and two is four."}
 
@@ -331,7 +332,7 @@ def test_what_decodes_to_much_becomes_a_run_whatever_its_size_on_disk(workspace)
 def test_large_data_becomes_a_run_and_asking_whether_it_would_starts_none(workspace, monkeypatch):
     (workspace / "data.jsonl").write_bytes(jsonl(ROWS))
     assert audit_if_small(AuditRequest(path="data.jsonl")).num_examples == 30
-    monkeypatch.setattr(audit, "AT_ONCE_BYTES", 100)
+    monkeypatch.setattr(tool, "AT_ONCE_BYTES", 100)
     assert audit_if_small(AuditRequest(path="data.jsonl")) is None
     assert not (workspace / "runs").exists()
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ft_tools.data.audit import audit_dataset, audit_if_small
-from ft_tools.data.lengths import estimate_tokens
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import audit_dataset, audit_if_small
+from ft_tools.data.understand.lengths import estimate_tokens
 
 
 def write(path, num_different, num_copies):

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from ft_tools.data.audit import audit_dataset
-from ft_tools.data.checks import structure
-from ft_tools.data.formats import is_as_trained, normalise
+from ft_tools.data.judge.checks import structure
+from ft_tools.data.read.scan import said
 from ft_tools.data.reports import AuditRequest
-from ft_tools.data.scan import said
-from ft_tools.training.examples import survey
+from ft_tools.data.tool import audit_dataset
+from ft_tools.examples.formats import is_as_trained, normalise
+from ft_tools.examples.training_rows import survey
 
 ASK, ANSWER = "What is the capital of Peru?", "The capital of Peru is Lima."
 AGAIN, MORE = "And of Chile?", "The capital of Chile is Santiago."

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import perform
 from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import perform
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not here")

@@ -12,11 +12,11 @@ from ft_tools.evaluation.conclude import (
     reasons,
     summarise,
 )
-from ft_tools.evaluation.document import Sample, document, marked
-from ft_tools.evaluation.gate import gate, read_requirement
 from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.metrics.scoring import Settings, changed_lines, compare_scores
+from ft_tools.evaluation.page import Sample, document, marked
 from ft_tools.evaluation.reports import EvaluationReport
-from ft_tools.evaluation.scoring import Settings, changed_lines, compare_scores
+from ft_tools.evaluation.requirements import gate, read_requirement
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
 

@@ -9,10 +9,10 @@ from statistics import fmean
 
 import pytest
 
-from ft_tools.evaluation import judge as judge_module
-from ft_tools.evaluation.judge import JudgeUnavailable, endpoint, judge_all
-from ft_tools.evaluation.length_control import PRIOR, _fit, preference_at_equal_length
-from ft_tools.evaluation.statistics import compare
+from ft_tools.evaluation.intervals.comparing import compare
+from ft_tools.evaluation.intervals.length_control import PRIOR, _fit, preference_at_equal_length
+from ft_tools.evaluation.metrics import judge as judge_module
+from ft_tools.evaluation.metrics.judge import JudgeUnavailable, endpoint, judge_all
 
 
 class Judge(BaseHTTPRequestHandler):

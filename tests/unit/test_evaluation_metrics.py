@@ -6,9 +6,9 @@ import random
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.choose import choose_metrics, is_latin
-from ft_tools.evaluation.general import KINDS, general_prompts, general_texts
-from ft_tools.evaluation.metrics import (
+from ft_tools.evaluation.metrics.choose import choose_metrics, is_latin
+from ft_tools.evaluation.metrics.general import KINDS, general_prompts, general_texts
+from ft_tools.evaluation.metrics.measures import (
     accuracy,
     confusion,
     exact_match,
@@ -22,8 +22,8 @@ from ft_tools.evaluation.metrics import (
     tool_call,
     words,
 )
-from ft_tools.evaluation.schema import read_schema
-from ft_tools.evaluation.scoring import Answered, health, score
+from ft_tools.evaluation.metrics.schema import read_schema
+from ft_tools.evaluation.metrics.scoring import Answered, health, score
 
 WANTED = '{"category": "refund", "order": 17, "urgent": true}'
 

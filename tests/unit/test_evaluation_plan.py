@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
 from ft_tools.evaluation.contamination import overlaps
-from ft_tools.evaluation.evaluate import evaluate
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered, read_held_out
 from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
 from ft_tools.runs.records import RunInfo
 
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"

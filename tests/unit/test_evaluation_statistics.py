@@ -7,24 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ft_tools.evaluation.distributions import (
+from ft_tools.evaluation.intervals.comparing import compare, compare_statistic
+from ft_tools.evaluation.intervals.distributions import (
     incomplete_beta,
     normal_quantile,
     sign_test,
     t_cdf,
     t_quantile,
 )
-from ft_tools.evaluation.means import (
+from ft_tools.evaluation.intervals.means import (
     clustered_error,
     sign_change_test,
     skewed_interval,
     t_interval,
 )
-from ft_tools.evaluation.metrics import macro_f1_of_labels
-from ft_tools.evaluation.paired import holm, verdict
-from ft_tools.evaluation.proportions import detectable_effect, examples_needed, tango_interval
-from ft_tools.evaluation.scoring import Settings, compare_macro_f1
-from ft_tools.evaluation.statistics import compare, compare_statistic
+from ft_tools.evaluation.intervals.paired import holm, verdict
+from ft_tools.evaluation.intervals.proportions import (
+    detectable_effect,
+    examples_needed,
+    tango_interval,
+)
+from ft_tools.evaluation.metrics.measures import macro_f1_of_labels
+from ft_tools.evaluation.metrics.scoring import Settings, compare_macro_f1
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
 

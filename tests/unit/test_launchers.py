@@ -7,12 +7,12 @@ import subprocess
 import pytest
 
 from ft_tools.errors import BadInput, Missing
-from ft_tools.launchers import hf_jobs, ray, skypilot, slurm
-from ft_tools.launchers.job import Job
-from ft_tools.launchers.options import parse
-from ft_tools.launchers.processes import MARK
-from ft_tools.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.bundle import storage as kept_in
+from ft_tools.runs.launchers import hf_jobs, ray, skypilot, slurm
+from ft_tools.runs.launchers.job import Job
+from ft_tools.runs.launchers.options import parse
+from ft_tools.runs.launchers.processes import MARK
+from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.remote import submissions
 
 BUCKET = {"storage": "hf://buckets/me/runs"}
@@ -31,7 +31,13 @@ def job(backend, **changed):
     run_id = "sft-0123456789abcdef"
     folder = f"/runs of me/{run_id}"
     return Job(
-        run_id, folder, "ft_tools.workers.sft", "t0k3n", "/venv/python", options, environment
+        run_id,
+        folder,
+        "ft_tools.training.worker.sft",
+        "t0k3n",
+        "/venv/python",
+        options,
+        environment,
     )
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ft_tools.charts import thin, ticks
-from ft_tools.page import (
+from ft_tools.views.charts import thin, ticks
+from ft_tools.views.page import (
     STYLE,
     Html,
     Section,

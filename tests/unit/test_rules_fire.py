@@ -9,15 +9,15 @@ import pytest
 from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.errors import Refused
 from ft_tools.evaluation.conclude import summarise
-from ft_tools.evaluation.evaluate import evaluate
+from ft_tools.evaluation.metrics.scoring import Settings, compare_scores
 from ft_tools.evaluation.reports import EvaluateRequest, EvaluationReport
-from ft_tools.evaluation.scoring import Settings, compare_scores
+from ft_tools.evaluation.tool import evaluate
 from ft_tools.rules import ANTI_PATTERNS, rule
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping.plan import merge_and_quantize
 from ft_tools.shipping.reports import ShipRequest
-from ft_tools.training.launch import launch_dpo, launch_sft
-from ft_tools.training.requests import DpoRequest, SftRequest
+from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.tool import launch_dpo, launch_sft
 
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 SECRET = "AKIA" + "Q7RZ2MPX" * 2

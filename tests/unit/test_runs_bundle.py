@@ -8,7 +8,7 @@ from ft_tools import publish
 from ft_tools.publish import new_folder
 from ft_tools.runs import bundle, directory, ranks
 from ft_tools.runs.records import Artifact, RunReport, Status
-from ft_tools.terminal import is_over
+from ft_tools.views.terminal import is_over
 
 RUN = "sft-0123456789abcdef"
 
@@ -40,7 +40,7 @@ def test_a_bundle_has_the_files_of_the_plan_the_source_and_the_versions(run_dir,
     packed = bundle.pack(run_dir)
     assert publish.verify(packed) == []
     assert (packed / "inputs" / "dataset.jsonl").read_text() == '{"text": "a"}\n'
-    assert (packed / "code" / "ft_tools" / "workers" / "sft.py").is_file()
+    assert (packed / "code" / "ft_tools" / "training" / "worker" / "sft.py").is_file()
     wanted = (packed / "requirements.txt").read_text()
     assert "pydantic==" in wanted
     assert "deepspeed" in wanted

@@ -20,7 +20,7 @@ from ft_tools.runs.observe import (
     settled,
 )
 from ft_tools.runs.records import Artifact, RunError, RunEvent, RunInfo, Status
-from ft_tools.training.requests import SftRequest
+from ft_tools.training.request import SftRequest
 from ft_tools.workspace import VARIABLE
 
 RUN_ID = "sft-0123456789abcdef"

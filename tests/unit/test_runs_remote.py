@@ -117,7 +117,11 @@ def attend(run_dir, backend="skypilot", terms=lambda: False):
     """Look after the run until it is over, but not for ever; how it ended."""
     until = time.monotonic() + PATIENCE_SECONDS
     info = RunInfo(
-        run_id=RUN, kind="sft", created_at=0.0, backend=backend, worker="ft_tools.workers.sft"
+        run_id=RUN,
+        kind="sft",
+        created_at=0.0,
+        backend=backend,
+        worker="ft_tools.training.worker.sft",
     )
     info = info.model_copy(update={"backend_options": OPTIONS[backend]})
     (run_dir / "run.json").write_text(info.model_dump_json())

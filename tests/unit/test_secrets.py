@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ft_tools import secrets
+from ft_tools import redaction
 
 # Made up, in the issuers' shapes; put together here so that no scanner takes them for real ones.
 EXAMPLES = {
@@ -26,15 +26,15 @@ EXAMPLES = {
 
 
 def test_every_pattern_has_an_example():
-    assert EXAMPLES.keys() == secrets.PATTERNS.keys()
+    assert EXAMPLES.keys() == redaction.PATTERNS.keys()
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_a_secret_is_masked_and_counts_as_its_own_kind_only(kind):
     text = f"https://{EXAMPLES[kind]}@host/" if kind == "url_password" else f"x {EXAMPLES[kind]} y"
-    assert [name for name, pattern in secrets.PATTERNS.items() if pattern.search(text)] == [kind]
-    masked = secrets.redact(text)
-    assert secrets.MASK in masked
+    assert [name for name, pattern in redaction.PATTERNS.items() if pattern.search(text)] == [kind]
+    masked = redaction.redact(text)
+    assert redaction.MASK in masked
     assert EXAMPLES[kind] not in masked
     assert masked[0] == text[0]
     assert masked[-1] == text[-1]
@@ -51,25 +51,25 @@ def test_a_secret_is_masked_and_counts_as_its_own_kind_only(kind):
     ],
 )
 def test_ordinary_text_is_left_alone(text):
-    assert secrets.redact(text) == text
+    assert redaction.redact(text) == text
 
 
 def test_a_private_key_that_was_cut_off_is_masked_to_the_end():
     text = "before -----BEGIN PRIVATE" + " KEY-----\nMIIEvQIBADANBg"
-    assert secrets.redact(text) == f"before {secrets.MASK}"
+    assert redaction.redact(text) == f"before {redaction.MASK}"
 
 
 def test_secrets_of_the_environment_are_masked_the_longest_first(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "hunter22")
     monkeypatch.setenv("MY_PASSWORD", "hunter22-and-more")
-    assert secrets.redact("a hunter22-and-more b hunter22") == "a [redacted] b [redacted]"
+    assert redaction.redact("a hunter22-and-more b hunter22") == "a [redacted] b [redacted]"
 
 
 def test_a_place_of_a_secret_and_a_short_value_are_not_masked(monkeypatch):
     monkeypatch.setenv("HF_TOKEN_PATH", "/home/someone/token")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     text = "read /home/someone/token, false"
-    assert secrets.redact(text) == text
+    assert redaction.redact(text) == text
 
 
 HOSTILE = {
@@ -87,7 +87,7 @@ HOSTILE = {
 def test_a_hostile_text_of_a_megabyte_takes_no_longer_than_a_harmless_one_would(kind):
     text = HOSTILE[kind] * (2**20 // len(HOSTILE[kind]))
     began = time.perf_counter()
-    secrets.redact(text)
+    redaction.redact(text)
     assert time.perf_counter() - began < 3.0
 
 

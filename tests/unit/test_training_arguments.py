@@ -3,10 +3,11 @@
 import pytest
 
 from ft_tools.errors import BadInput, Refused
-from ft_tools.training import defaults, gates
-from ft_tools.training.arguments import check_arguments, known_arguments
+from ft_tools.training import defaults
+from ft_tools.training.checks import preconditions
+from ft_tools.training.checks.arguments import check_arguments, known_arguments
+from ft_tools.training.checks.limits import LIMITS, OURS, RENAMED
 from ft_tools.training.hardware import Device
-from ft_tools.training.limits import LIMITS, OURS, RENAMED
 
 CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
 
@@ -70,7 +71,7 @@ def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
 )
 def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
     with pytest.raises(BadInput, match=told):
-        gates.arguments_fit("dpo", "lora", {}, training)
+        preconditions.arguments_fit("dpo", "lora", {}, training)
 
 
 @pytest.mark.parametrize(
@@ -85,22 +86,26 @@ def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
 )
 def test_an_argument_without_its_company_is_refused_before_a_model_is_loaded(training, told):
     with pytest.raises(BadInput, match=told):
-        gates.arguments_fit("sft", "lora", {}, training)
+        preconditions.arguments_fit("sft", "lora", {}, training)
 
 
 def test_arguments_with_their_company_are_taken():
     kwargs = {"min_lr_rate": 0.1}
     training = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
-    gates.arguments_fit("sft", "lora", {"init_lora_weights": True}, training | {"optim": "sgd"})
-    gates.arguments_fit("sft", "qlora", {"init_lora_weights": "olora"}, {"padding_free": True})
+    preconditions.arguments_fit(
+        "sft", "lora", {"init_lora_weights": True}, training | {"optim": "sgd"}
+    )
+    preconditions.arguments_fit(
+        "sft", "qlora", {"init_lora_weights": "olora"}, {"padding_free": True}
+    )
     check_arguments("sft", {"metric_for_best_model": "eval_loss", "greater_is_better": False})
 
 
 @pytest.mark.parametrize("start", ["pissa", "orthogonal"])
 def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(start):
-    gates.arguments_fit("sft", "lora", {"init_lora_weights": start}, {})
+    preconditions.arguments_fit("sft", "lora", {"init_lora_weights": start}, {})
     with pytest.raises(BadInput, match="4-bit base"):
-        gates.arguments_fit("sft", "qlora", {"init_lora_weights": start}, {})
+        preconditions.arguments_fit("sft", "qlora", {"init_lora_weights": start}, {})
 
 
 @pytest.mark.parametrize(
@@ -121,20 +126,20 @@ def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(st
 )
 def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):
     with pytest.raises(error, match=told):
-        gates.arguments_fit("sft", "lora", peft, {})
+        preconditions.arguments_fit("sft", "lora", peft, {})
 
 
 def test_a_tracker_that_sends_data_away_needs_the_operators_word(monkeypatch):
     with pytest.raises(Refused, match="FINE_TUNING_LLM_TRACKERS=wandb"):
-        gates.arguments_fit("sft", "lora", {}, {"report_to": ["wandb"]})
+        preconditions.arguments_fit("sft", "lora", {}, {"report_to": ["wandb"]})
     with pytest.raises(BadInput, match="known: "):
-        gates.arguments_fit("sft", "lora", {}, {"report_to": ["smoke-signals"]})
+        preconditions.arguments_fit("sft", "lora", {}, {"report_to": ["smoke-signals"]})
 
 
 def test_a_checkpoint_belongs_to_every_evaluation():
     training = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}
     with pytest.raises(BadInput, match="not a multiple"):
-        gates.steps_fit(training)
+        preconditions.steps_fit(training)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ft_tools.errors import BadData, BadInput
-from ft_tools.training.examples import survey
+from ft_tools.examples.training_rows import survey
 
 USER, BOT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 

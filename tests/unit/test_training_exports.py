@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from ft_tools.launchers.options import parse
-from ft_tools.launchers.place import place_of
-from ft_tools.training import axolotl, exports, llama_factory
-from ft_tools.training.launch import launch_sft, plan_dpo, plan_sft
+from ft_tools.runs.launchers.options import parse
+from ft_tools.runs.launchers.place import place_of
+from ft_tools.training.exports import axolotl, llama_factory, script
+from ft_tools.training.tool import launch_sft, plan_dpo, plan_sft
 from tests.unit.test_training_launch import dpo, files, sft
 
 __all__ = ["files"]
@@ -29,8 +29,8 @@ def plan(files):
 
 
 def test_the_effective_batch_and_the_rate_are_the_same_everywhere(plan):
-    trl = exports.trl_arguments(plan)
-    there = axolotl.arguments(plan, exports.ENGINE)
+    trl = script.trl_arguments(plan)
+    there = axolotl.arguments(plan, script.ENGINE)
     factory = llama_factory.arguments(plan)
     batches = {
         trl["per_device_train_batch_size"] * trl["gradient_accumulation_steps"],
@@ -45,34 +45,34 @@ def test_the_effective_batch_and_the_rate_are_the_same_everywhere(plan):
 
 
 def test_only_answers_are_trained_elsewhere_too(plan):
-    assert exports.trl_arguments(plan)["assistant_only_loss"] is True
-    (data,) = axolotl.arguments(plan, exports.ENGINE)["datasets"]
+    assert script.trl_arguments(plan)["assistant_only_loss"] is True
+    (data,) = axolotl.arguments(plan, script.ENGINE)["datasets"]
     assert (data["roles_to_train"], data["train_on_eos"]) == (["assistant"], "turn")
 
 
 def test_preferences_are_named_as_each_trainer_names_them(files):
     plan = plan_dpo(dpo(training={"beta": 0.2}))
-    there = axolotl.arguments(plan, exports.ENGINE)
+    there = axolotl.arguments(plan, script.ENGINE)
     assert (there["rl"], there["rl_beta"]) == ("dpo", 0.2)
-    assert exports.trl_arguments(plan)["beta"] == 0.2
-    assert "assistant_only_loss" not in exports.trl_arguments(plan)
+    assert script.trl_arguments(plan)["beta"] == 0.2
+    assert "assistant_only_loss" not in script.trl_arguments(plan)
 
 
 def test_the_losses_of_a_preference_run_are_the_same_elsewhere(files):
     losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}
     plan = plan_dpo(dpo(training=losses))
-    there = axolotl.arguments(plan, exports.ENGINE)
+    there = axolotl.arguments(plan, script.ENGINE)
     assert (there["dpo_loss_type"], there["dpo_loss_weights"]) == (["sigmoid", "sft"], [1.0, 0.2])
-    assert exports.trl_arguments(plan)["loss_type"] == ["sigmoid", "sft"]
+    assert script.trl_arguments(plan)["loss_type"] == ["sigmoid", "sft"]
 
 
 def test_a_loss_on_every_token_is_one_elsewhere_too(files, tmp_path):
     plan = plan_sft(sft(training={"completion_only_loss": False}))
     assert plan.loss_on == "everything"
-    assert exports.trl_arguments(plan)["assistant_only_loss"] is False
-    assert axolotl.arguments(plan, exports.ENGINE)["train_on_inputs"] is True
+    assert script.trl_arguments(plan)["assistant_only_loss"] is False
+    assert axolotl.arguments(plan, script.ENGINE)["train_on_inputs"] is True
     assert llama_factory.arguments(plan)["train_on_prompt"] is True
-    assert "'completion_only_loss': False" in exports.script(plan)
+    assert "'completion_only_loss': False" in script.script(plan)
 
 
 def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_be(files, tmp_path):
@@ -80,7 +80,7 @@ def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_b
     loaded = {"attn_implementation": "eager"}
     training = {"chat_template_path": "own.jinja", "model_init_kwargs": loaded}
     plan = plan_sft(sft(training=training, peft={"init_lora_weights": "olora"}))
-    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
     assert "llama_factory.yaml" not in written
     there = parsed(written["axolotl.yaml"])
     assert there["chat_template"] == "jinja"
@@ -94,11 +94,11 @@ def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_b
 
 def test_pairs_become_what_llama_factory_reads(files, tmp_path):
     plan = plan_dpo(dpo(training={"beta": 0.2, "loss_type": ["ipo"]}))
-    written = {path.name: path for path in exports.write_exports(tmp_path, plan)}
+    written = {path.name: path for path in script.write_exports(tmp_path, plan)}
     said = parsed(written["llama_factory.yaml"].read_text())
     assert (said["stage"], said["pref_beta"], said["pref_loss"]) == ("dpo", 0.2, "ipo")
-    script = written[llama_factory.DATA_SCRIPT]
-    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True)
+    program = written[llama_factory.DATA_SCRIPT]
+    subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True)
     (about,) = json.loads(written["dataset_info.json"].read_text()).values()
     rows = [json.loads(line) for line in (tmp_path / about["file_name"]).read_text().splitlines()]
     assert len(rows) == plan.dataset.num_examples
@@ -120,11 +120,11 @@ def test_a_loss_that_llama_factory_does_not_have_is_not_exported_as_another(file
 def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
     options = parse("slurm", {"processes": 4, "sharding": sharding, "gpu": "A100-80GB"})
     many = plan.model_copy(update={"place": place_of("slurm", options)})
-    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, many)}
-    assert (exports.ENGINE in written) is (sharding != "fsdp")
+    written = {path.name: path.read_text() for path in script.write_exports(tmp_path, many)}
+    assert (script.ENGINE in written) is (sharding != "fsdp")
     there = parsed(written["axolotl.yaml"])
     assert there.get("fsdp_version") == (2 if sharding == "fsdp" else None)
-    assert there.get("deepspeed") == (None if sharding == "fsdp" else exports.ENGINE)
+    assert there.get("deepspeed") == (None if sharding == "fsdp" else script.ENGINE)
     assert "--num_processes 4" in written["trl.yaml"].splitlines()[0]
     assert "NPROC_PER_NODE=4" in written["llama_factory.yaml"].splitlines()[0]
     assert many.effective_batch == 4 * plan.effective_batch
@@ -132,7 +132,7 @@ def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
 
 
 def test_every_written_file_parses_and_the_script_is_python(plan, tmp_path):
-    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
     assert set(written) == {
         "train.py",
         "trl.yaml",
@@ -150,7 +150,7 @@ def test_every_written_file_parses_and_the_script_is_python(plan, tmp_path):
 
 def test_a_supervised_loss_is_no_loss_of_preferences_elsewhere(files, tmp_path):
     plan = plan_sft(sft(training={"loss_type": "dft"}))
-    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
     for name in ("axolotl.yaml", "llama_factory.yaml"):
         assert "not in this file: loss_type" in written[name].splitlines()[1]
         assert "dft" not in written[name]
@@ -160,7 +160,7 @@ def test_a_supervised_loss_is_no_loss_of_preferences_elsewhere(files, tmp_path):
 
 def test_a_run_that_evaluates_by_epochs_saves_by_epochs_elsewhere_too(files, tmp_path):
     plan = plan_sft(sft(validation="held_out.jsonl", training={"eval_strategy": "epoch"}))
-    written = {path.name: path.read_text() for path in exports.write_exports(tmp_path, plan)}
+    written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
     assert "'save_strategy': 'epoch'" in written["train.py"]
     there = parsed(written["axolotl.yaml"])
     assert (there["eval_strategy"], there["save_strategy"]) == ("epoch", "epoch")

@@ -6,15 +6,15 @@ import pytest
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, Missing
-from ft_tools.launchers.processes import LOCAL, MARK
 from ft_tools.runs import directory, ranks
+from ft_tools.runs.launchers.processes import LOCAL, MARK
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.session import Session
 from ft_tools.training import placing
-from ft_tools.training.launch import launch_sft
 from ft_tools.training.placing import share_batch
 from ft_tools.training.planning import plan_sft
+from ft_tools.training.tool import launch_sft
 from tests.unit.test_training_launch import files, sft
 
 __all__ = ["files"]

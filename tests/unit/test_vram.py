@@ -13,8 +13,8 @@ from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.catalog import shape_of
 from ft_tools.vram import VramRequest, estimate_vram, search
 from ft_tools.vram.decide import setup_of
-from ft_tools.vram.estimate import usable_gib
 from ft_tools.vram.phases import phases
+from ft_tools.vram.tool import usable_gib
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"
 SHAPES = {

@@ -1,0 +1,346 @@
+"""Check one example: its structure and what its text says. Each function returns finding ids.
+
+The texts are hostile: each pattern needs time linear in their length (`*+` does not try again what
+it has passed, and no run of blanks is crossed from each of its line breaks).
+"""
+
+import re
+import unicodedata
+
+from ft_tools.examples.example import Example, Message, content_of
+from ft_tools.examples.loss import is_trained
+
+PLACEHOLDER = re.compile(r"\{\{\s*+[A-Za-z_][A-Za-z0-9_ .-]{0,40}+\s*+\}\}")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
+MARKERS = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text|assistant|user)\|>"
+    r"|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|### (?:Instruction|Response):"
+)
+EMPTY_ANSWER = re.compile(
+    r"(?:to ?do|tbd|fixme|n/?a|xxx+|\?+|\.{2,}|-+|_+|<?\s*no ?(?:output|input|answer|response)\s*>?"
+    r"|not available|placeholder|insert (?:answer|text) here|your answer here|answer goes here"
+    r"|<[a-z_ ]*(?:answer|output|response|placeholder)[a-z_ ]*>|\[(?:insert|answer|todo)[^\]]*\]"
+    r"|(?:to be (?:added|written|completed|filled in))|lorem ipsum.*)[.!:]*",
+    re.IGNORECASE | re.DOTALL,
+)
+# Openings of refusals; the rest of the answer may still help, so it is a warning.
+REFUSAL = re.compile(
+    r"^\s*(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
+    r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
+    r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
+    r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
+    r"|i apologi[sz]e,? but|unfortunately,? (?:i (?:can|am)|as an ai)"
+    r"|as an? (?:ai|artificial|large language|language) [a-z ]{0,30}?,? "
+    r"i (?:can'?t|cannot|do not|don'?t|am unable|am not))",
+    re.IGNORECASE,
+)
+BOILERPLATE = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|large language model|language model)\b"
+    r"|\bmy (?:knowledge|training) (?:cut-?off|data (?:ends|goes))\b"
+    r"|\bi (?:do not|don't) have (?:personal|the ability to|access to real-time)\b",
+    re.IGNORECASE,
+)
+# What other models leave behind: their names, their manners, and marks of their chat pages.
+GENERATED = re.compile(
+    r"\b(?:chatgpt|gpt-?[345]|openai|anthropic|claude|llama[- ]?\d|vicuna)\b"
+    r"|as an ai language model|as of my last (?:knowledge )?update"
+    r"|i hope this helps|is there anything else i can help"
+    r"|^(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)"
+    r"|oaicite|contentreference\[|turn\d+(?:search|view|news)\d+|utm_source=(?:chatgpt|openai)"
+    r"|\u3010\d+[:\u2020]|</?think(?:ing)?>|\bregenerate response\b|\bcopy code\n",
+    re.IGNORECASE,
+)
+# (finding, pattern, words of which one must be there): plain search is many times faster.
+ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
+    (
+        "ai_boilerplate",
+        BOILERPLATE,
+        ("as an a", "as a l", "my knowl", "my train", "i do"),
+    ),
+    (
+        "model_generated",
+        GENERATED,
+        (
+            "gpt",
+            "openai",
+            "anthropic",
+            "claude",
+            "llama",
+            "vicuna",
+            "as an ai",
+            "as of my",
+            "i hope",
+            "anything e",
+            "certainly!",
+            "sure!",
+            "absolutely!",
+            "of course!",
+            "oaicite",
+            "reference[",
+            "turn",
+            "\u3010",
+            "think>",
+            "thinking>",
+            "regenerate",
+            "copy code",
+        ),
+    ),
+]
+QUICK_MARKERS = ("<|", "INST]", "SYS>>", "_of_turn>", "### ")
+UNSEEN = re.compile(
+    r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
+    r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|diagram|chart|link|url|pdf"
+    r"|website|web page|attachment)\b"
+    r"|<(?:image|video|audio)>|!\[[^\]]{0,200}+\]\(",
+    re.IGNORECASE,
+)
+# An address that the answer is to be read from. The model gets its letters only.
+OPEN_LINK = re.compile(
+    r"\b(?:summari[sz]e|read|open|visit|browse|analy[sz]e|translate|review|according to|based on"
+    r"|from|at)\b[^\n]{0,80}https?://",
+    re.IGNORECASE,
+)
+HEADING = re.compile(
+    r"(?:^|\n)[^\S\n]*+(?:#{1,6}[^\S\n]*+)?(?:\d{1,3}[.)][^\S\n]*+)?"
+    r"(instruction|task|question|prompt|input|output|response|answer)\s*+\d*+\s*+:",
+    re.IGNORECASE,
+)
+ASKING = {"instruction", "task", "question", "prompt"}
+# Prompts that want such headings.
+WANTS_HEADINGS = re.compile(
+    r"quiz|faq|q&a|question|instruction|prompt|task|interview|flash ?card|example|format|template",
+    re.IGNORECASE,
+)
+REPEATED_CHARS = re.compile(r"([^\s\-=_*#.~])\1{24,}")
+REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
+SENTENCE_ENDS = (
+    *".!?:;)]}\"'`*>|",
+    *"\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u2026\u201d\u2019",
+)
+TRUNCATED_CHARS = 400
+SHORT_WORDS = 3
+
+
+def structure(example: Example) -> list[str]:
+    """Check turns, roles and order."""
+    found = list(example.problems)
+    if example.text is not None:
+        return found if example.text.strip() else [*found, "empty_answer"]
+    if not {"unknown_role", "wrong_type", "python_turns"}.isdisjoint(found):
+        # Who speaks is not known, so what follows from it is not said either.
+        return found
+    found += _turn_order(example)
+    if example.task == "sft":
+        found += _answers(example.messages)
+    else:
+        found += _sides(example)
+    return found
+
+
+def _turn_order(example: Example) -> list[str]:
+    """System may come first only; then user and assistant alternate, tools follow a call."""
+    found: list[str] = []
+    before = ""
+    for at, message in enumerate(example.messages):
+        role = message["role"]
+        if role == "system":
+            if at > 0:
+                found.append("role_order")
+            continue
+        if role == before and role != "tool" and not message.get("tool_calls"):
+            found.append("role_order")
+        if role == "assistant" and before == "":
+            found.append("role_order")
+        if role == "tool" and before not in {"assistant", "tool"}:
+            found.append("role_order")
+        before = role
+    return found
+
+
+def _answers(messages: list[Message]) -> list[str]:
+    found: list[str] = []
+    answers = [m for m in messages if m["role"] == "assistant"]
+    if not any(map(is_trained, answers)):
+        return ["missing_assistant"]
+    asked = [m for m in messages if m["role"] == "user"]
+    if asked and not str(asked[0]["content"]).strip():
+        found.append("empty_prompt")
+    if messages[-1]["role"] != "assistant":
+        found.append("ends_with_user")
+    last = answers[-1]
+    if not content_of(last).strip():
+        found.append("empty_answer")
+    for message in messages:
+        if message is not last and not content_of(message).strip():
+            first_ask = bool(asked) and message is asked[0]
+            if not first_ask and message["role"] != "tool":
+                found.append("empty_turn")
+    return found
+
+
+def _sides(example: Example) -> list[str]:
+    found: list[str] = []
+    sides = [example.chosen] if example.task == "kto" else [example.chosen, example.rejected]
+    if any(not "".join(map(content_of, side)).strip() for side in sides):
+        found.append("empty_answer")
+    if not any(m["role"] == "user" and content_of(m).strip() for m in example.messages):
+        found.append("empty_prompt")
+    if example.messages and example.messages[-1]["role"] == "assistant":
+        found.append("role_order")
+    if example.task == "kto":
+        if example.chosen and example.chosen[-1]["role"] != "assistant":
+            found.append("missing_assistant")
+        return found if isinstance(example.label, bool) else [*found, "wrong_type"]
+    chosen, rejected = ("".join(map(content_of, side)).strip() for side in sides)
+    if chosen == rejected:
+        found.append("identical_pair")
+    elif chosen and rejected and (rejected.startswith(chosen) or chosen.startswith(rejected)):
+        found.append("chosen_begins_rejected")
+    return found
+
+
+def contents(example: Example) -> list[str]:
+    """Check what every trained answer says, with what it answers; of marks, what any turn holds."""
+    if example.text is not None:
+        return content("", example.text, is_text=True)
+    found: list[str] = []
+    if example.task == "sft":
+        turns = example.messages
+        answers = {at for at, turn in enumerate(turns) if turn["role"] == "assistant"}
+    else:
+        turns = [*example.messages, *example.chosen]
+        answers = set(range(len(example.messages), len(turns)))
+        # A bad answer may be anything; only what would break a trainer or a page is looked for.
+        found += _marks("", "\n".join(map(content_of, example.rejected)))
+    asked, last = "", max(answers, default=0)
+    for at, turn in enumerate(turns):
+        if at not in answers:
+            said = content_of(turn)
+            if turn["role"] == "user":
+                asked = said
+            found += _marks(said, "")
+            continue
+        if example.task == "kto" and example.label is False:
+            found += _marks("", content_of(turn))
+            continue
+        new = content(asked, content_of(turn), is_text=False)
+        # A short answer on the way is what conversations are made of.
+        found += new if at == last else [name for name in new if name != "short_answer"]
+    return found
+
+
+def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
+    """Check what one answer says; `is_text` is plain text that answers nothing."""
+    found = _marks("" if is_text else prompt, answer)
+    stripped = answer.strip()
+    if repeats(stripped):
+        found.append("repeated_text")
+    if is_text:
+        return found
+    if len(stripped) < 60 and EMPTY_ANSWER.fullmatch(stripped):
+        found.append("placeholder_answer")
+    elif 0 < len(stripped.split()) < SHORT_WORDS and len(stripped) < 40 and not _is_cjk(stripped):
+        found.append("short_answer")
+    found += _manner(stripped)
+    if is_merged(prompt, answer):
+        found.append("merged_instruction")
+    if UNSEEN.search(prompt) or ("http" in prompt and OPEN_LINK.search(prompt)):
+        found.append("unseen_reference")
+    return found
+
+
+def _marks(prompt: str, answer: str) -> list[str]:
+    """Look for characters and marks that belong in no text."""
+    found = []
+    both = f"{prompt}\n{answer}"
+    if CONTROL.search(both):
+        found.append("control_characters")
+    if has_placeholder(prompt, answer):
+        found.append("unfilled_placeholder")
+    if any(mark in both for mark in QUICK_MARKERS) and MARKERS.search(both):
+        found.append("template_markers")
+    return found
+
+
+def _manner(answer: str) -> list[str]:
+    """Look at how an answer is written."""
+    found = ["refusal"] if REFUSAL.match(answer) else []
+    lowered = answer.lower()
+    found += [
+        name
+        for name, pattern, words in ANSWER_PATTERNS
+        if any(word in lowered for word in words) and pattern.search(answer)
+    ]
+    return [*found, "truncated_answer"] if is_cut_off(answer) else found
+
+
+def is_merged(prompt: str, answer: str) -> bool:
+    r"""Tell whether another instruction, with its own answer, stands in the answer.
+
+    Source: https://github.com/gururise/AlpacaDataCleaned ("Merged Instructions")
+
+    >>> is_merged("Name a colour.", "Red\n\n5. Instruction: Name a fruit.\nOutput: Apple")
+    True
+    >>> is_merged("Write a quiz.", "Question: 1+1?\nAnswer: 2"), is_merged("Why?", "Answer: so.")
+    (False, False)
+    """
+    if ":" not in answer:
+        return False
+    heads = [head.lower() for head in HEADING.findall(answer)]
+    asking = [head for head in heads if head in ASKING]
+    return bool(asking) and len(heads) > 1 and not WANTS_HEADINGS.search(prompt)
+
+
+def has_placeholder(prompt: str, answer: str) -> bool:
+    """Tell whether a {{name}} was left in; template code is what an example may be about."""
+    if "{{" in answer and PLACEHOLDER.search(answer):
+        return "```" not in answer and not _looks_like_code(answer)
+    if "{{" in prompt and PLACEHOLDER.search(prompt):
+        return "```" not in prompt and not _looks_like_code(prompt)
+    return False
+
+
+def is_cut_off(answer: str) -> bool:
+    r"""Tell whether a long text of sentences stops in the middle of one.
+
+    >>> is_cut_off("One. " * 100 + "And then they went to the")
+    True
+    >>> is_cut_off("One. " * 100), is_cut_off("Yes"), is_cut_off("x = 1\n" * 100)
+    (False, False, False)
+    """
+    if len(answer) < TRUNCATED_CHARS or answer.endswith(SENTENCE_ENDS):
+        return False
+    last_line = answer.rsplit("\n", 1)[-1]
+    # Lists, tables, code and signatures end without a full stop; prose has sentences before.
+    if last_line.lstrip().startswith(("-", "*", "|", "#", "http")) or len(last_line.split()) < 5:
+        return False
+    tail = unicodedata.category(answer[-1])
+    return (tail[0] == "L" or answer[-1] == ",") and answer.count(". ") + answer.count(
+        "\u3002"
+    ) >= 2
+
+
+def repeats(text: str) -> bool:
+    """Tell whether a text repeats itself: a line or run of words over and over.
+
+    >>> repeats("I like it very much. " * 6), repeats("one two three four five six")
+    (True, False)
+    """
+    if REPEATED_CHARS.search(text) or REPEATED_DIGITS.search(text):
+        return True
+    words = text.split()[:2000]
+    if len(words) < 24:
+        return False
+    lines = [line for line in text.split("\n") if len(line.split()) >= 5]
+    if len(lines) >= 5 and len(set(lines)) <= len(lines) / 2:
+        return True
+    fives = [tuple(words[at : at + 5]) for at in range(len(words) - 4)]
+    return len(set(fives)) < 0.4 * len(fives)
+
+
+def _looks_like_code(text: str) -> bool:
+    return text.count("{") > 6 or "</" in text or "{%" in text
+
+
+def _is_cjk(text: str) -> bool:
+    return any("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" for char in text)

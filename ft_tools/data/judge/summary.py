@@ -1,0 +1,339 @@
+"""Turn what was scanned into the parts of a report: findings, lengths, verdict, next calls."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from ft_tools.contract import NextStep, Reason
+from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
+from ft_tools.data.judge.sizes import MIN_EXAMPLES
+from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.read.scan import Scan
+from ft_tools.data.reports import AuditReport, AuditRequest, Finding, Kind, Task, Tokens, Verdict
+from ft_tools.data.understand.languages import UNKNOWN
+from ft_tools.data.understand.lengths import quantile
+from ft_tools.examples.detect import PREFERENCES
+from ft_tools.examples.source import recognise
+
+MAX_CONCISE_FINDINGS = 12
+FIRST_LINES = 5
+# Below these shares a finding is milder: template code has braces, and a few repeats are usual.
+MILDER_BELOW: dict[str, tuple[float, Severity]] = {
+    "unfilled_placeholder": (0.05, "warning"),
+    "repeated_prompt": (0.1, "info"),
+    "truncated_answer": (0.02, "info"),
+    "refusal": (0.01, "info"),
+    "ai_boilerplate": (0.01, "info"),
+    "unread_column": (0.1, "info"),
+}
+NO_EXAMPLE = {"unreadable", "unknown"}
+NO_KTO = (
+    "no tool here trains on marked answers: launch_dpo needs pairs, and launch_sft would teach the "
+    "disliked answers too; TRL's KTOTrainer reads the cleaned files"
+)
+MIN_SCRIPT_FRACTION = 0.4
+
+
+def task_of(scan: Scan, asked: Task) -> Kind:
+    """Name the task: what was asked, or that of the format most rows have."""
+    main = main_format(scan)
+    if main == "kto" and asked in {"auto", "dpo"}:
+        return "kto"
+    if asked == "sft" or asked == "dpo":
+        return asked
+    return "dpo" if main in PREFERENCES else "sft"
+
+
+def main_format(scan: Scan) -> str:
+    """Name the format that most of the readable rows have, among those of the usual kind."""
+    kinds = _kinds(scan)
+    usual = max(kinds, key=lambda kind: kinds[kind], default="")
+    known = {
+        name: count
+        for name, count in scan.formats.items()
+        if name not in NO_EXAMPLE and _kind_of(name) == usual
+    }
+    return max(known, key=lambda name: known[name]) if known else "unknown"
+
+
+def _kinds(scan: Scan) -> "Counter[str]":
+    """Count the examples of each kind."""
+    kinds: Counter[str] = Counter()
+    for name, count in scan.formats.items():
+        if name not in NO_EXAMPLE:
+            kinds[_kind_of(name)] += count
+    return kinds
+
+
+def _kind_of(name: str) -> str:
+    """Name what a trainer must not find mixed in a file: conversations, texts, pairs or marks."""
+    if name in {"text", "kto"}:
+        return name
+    return "dpo" if name in PREFERENCES else "chat"
+
+
+def mark_formats(scan: Scan, task: str) -> None:
+    """Remove rows of another task, and note those of another format or a minority script."""
+    main = main_format(scan)
+    kinds = _kinds(scan)
+    plain_or_chat = "text" if kinds["text"] > kinds["chat"] else "chat"
+    wanted = plain_or_chat if task == "sft" else task
+    top = max(scan.scripts.values(), default=0)
+    minority = {name for name, count in scan.scripts.items() if count < MIN_SCRIPT_FRACTION * top}
+    spoken = scan.variety.languages
+    others = {
+        name
+        for name, count in spoken.items()
+        if name != UNKNOWN and count < MIN_SCRIPT_FRACTION * max(spoken.values())
+    }
+    for index in range(len(scan.ledger)):
+        name = scan.format_names[scan.format_of[index]]
+        if name in NO_EXAMPLE:
+            continue
+        if _kind_of(name) != wanted:
+            scan.note("other_task", index)
+            scan.ledger.remove(index, "other_task")
+        elif name != main:
+            scan.note("mixed_formats", index)
+        if minority and scan.script_names[scan.script_of[index]] in minority:
+            scan.note("script_mix", index)
+        elif others and scan.language_names[scan.language_of[index]] in others:
+            scan.note("language_mix", index)
+
+
+def mark_lengths(scan: Scan, max_length: int) -> None:
+    """Note the kept examples that are longer than max_length."""
+    for index, tokens in enumerate(scan.ledger.tokens):
+        if tokens > max_length and not scan.ledger.fate[index]:
+            scan.note("over_max_length", index)
+            if tokens - scan.ledger.answer_tokens[index] >= max_length:
+                scan.note("answer_cut_off", index)
+
+
+def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
+    """Return every finding, errors first and the most frequent first among equals."""
+    findings = []
+    ledger = scan.ledger
+    for name, indices in scan.found.items():
+        ordered = array("Q", sorted(set(indices)))
+        for in_validation in (False, True):
+            part = [at for at in ordered if (at < ledger.num_validation) == in_validation]
+            if part:
+                findings.append(_finding(scan, request, name, part, in_validation))
+    for name, count in [*scan.pairs.findings(), *scan.variety.findings()]:
+        findings.append(
+            Finding(
+                id=name,
+                severity=RULES[name].severity,
+                count=count,
+                fraction=round(count / max(1, len(ledger) - ledger.num_validation), 4),
+                lines=[],
+                removed=False,
+                cure=RULES[name].cure,
+                source=RULES[name].source,
+            )
+        )
+    if any(source.has_bom for source, _ in scan.files):
+        count = sum(source.has_bom for source, _ in scan.files)
+        rule = RULES["byte_order_mark"]
+        findings.append(
+            Finding(
+                id="byte_order_mark",
+                severity=rule.severity,
+                count=count,
+                fraction=0.0,
+                lines=[],
+                removed=False,
+                cure=rule.cure,
+            )
+        )
+    return sorted(
+        findings,
+        key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
+    )
+
+
+def _finding(
+    scan: Scan, request: AuditRequest, name: str, indices: list[int], in_validation: bool
+) -> Finding:
+    rule = RULES[name]
+    total = scan.ledger.num_validation
+    total = total if in_validation else len(scan.ledger) - total
+    fraction = len(indices) / total
+    limit, mild = MILDER_BELOW.get(name, (0.0, rule.severity))
+    detailed = request.response_format == "detailed"
+    first = request.offset if detailed else 0
+    page = indices[first : first + (request.limit if detailed else FIRST_LINES)]
+    return Finding(
+        id=name,
+        severity=mild if fraction < limit else rule.severity,
+        count=len(indices),
+        fraction=round(fraction, 4),
+        lines=[scan.ledger.lines[index] for index in page],
+        removed=all(scan.ledger.fate[index] for index in indices),
+        cure=rule.cure,
+        source=rule.source,
+        in_validation=in_validation or None,
+    )
+
+
+def tokens_of(ledger: Ledger, max_length: int, method: str) -> Tokens | None:
+    """Summarise the lengths of the kept training examples."""
+    kept = ledger.kept(validation=False)
+    if not kept:
+        return None
+    whole = sorted(ledger.tokens[index] for index in kept)
+    answers = sorted(ledger.answer_tokens[index] for index in kept)
+    cut = [index for index in kept if ledger.tokens[index] > max_length]
+    return Tokens(
+        method=method,
+        p05=quantile(whole, 0.05),
+        p50=quantile(whole, 0.5),
+        p95=quantile(whole, 0.95),
+        max=whole[-1],
+        total=sum(whole),
+        answer_p50=quantile(answers, 0.5),
+        max_length=max_length,
+        num_truncated=len(cut),
+        num_without_answer=sum(
+            ledger.tokens[index] - ledger.answer_tokens[index] >= max_length for index in cut
+        ),
+    )
+
+
+def judge(
+    scan: Scan, findings: Iterable[Finding], max_removed_fraction: float
+) -> tuple[Verdict, list[Reason]]:
+    """Decide whether the data is ready, and why not."""
+    ledger = scan.ledger
+    total = len(ledger) - ledger.num_validation
+    usable = len(ledger.kept(validation=False))
+    removed = 1 - usable / total if total else 1.0
+    reasons = []
+    if usable < MIN_EXAMPLES:
+        reasons.append(
+            Reason(
+                rule="usable examples",
+                observed=usable,
+                threshold=MIN_EXAMPLES,
+                source="https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md",
+            )
+        )
+    if removed > max_removed_fraction:
+        reasons.append(
+            Reason(
+                rule="more than max_removed_fraction would be removed",
+                observed=round(removed, 4),
+                threshold=max_removed_fraction,
+                source="ft_tools/data/reports.py",
+            )
+        )
+    reasons += [
+        Reason(
+            rule=f"{finding.id} needs a person",
+            observed=finding.count,
+            threshold=0,
+            source=finding.source or "ft_tools/data/judge/findings.py",
+        )
+        for finding in findings
+        if finding.severity == "error" and not RULES[finding.id].removes
+    ]
+    if reasons:
+        return "not_ready", reasons
+    return ("ready_after_cleaning" if usable < total else "ready"), []
+
+
+def unread_of(scan: Scan) -> "Counter[str]":
+    """Count the rows of the data that are no example, by why."""
+    ledger = scan.ledger
+    return Counter(
+        ledger.reason_of(at) or ""
+        for at in range(ledger.num_validation, len(ledger))
+        if scan.format_names[scan.format_of[at]] in NO_EXAMPLE
+    )
+
+
+def removed_by(ledger: Ledger) -> dict[str, int]:
+    """Count the rows that are left out by their reason, the most frequent first."""
+    reasons = Counter(ledger.reason_of(at) for at in range(ledger.num_validation, len(ledger)))
+    return {name: count for name, count in reasons.most_common() if name is not None}
+
+
+def too_much_removed(reasons: Iterable[Reason]) -> bool:
+    """Tell whether the gate on the removed share said no."""
+    return any(reason.rule.startswith("more than max_removed") for reason in reasons)
+
+
+def notes_of(task: Kind) -> list[str]:
+    """Say why no next step is a launch, where that is the task's doing."""
+    return [NO_KTO] if task == "kto" else []
+
+
+def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[NextStep]:
+    """Say which calls make sense now."""
+    steps = []
+    arguments: dict[str, Any]
+    # An id of its own would name the run that is done.
+    again = request.model_dump(exclude_defaults=True, exclude={"request_id"}, mode="json")
+    first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
+    if first and report.verdict == "not_ready":
+        where = request.validation_path if first.in_validation else request.path
+        arguments = {"path": where, "lines": first.lines[:FIRST_LINES]}
+        steps.append(NextStep(tool="show_examples", arguments=arguments, why=f"quotes {first.id}"))
+    if too_much_removed(report.reasons):
+        steps += _instead_of_removing(report, again)
+    launch = _launch(request, scan, report)
+    if report.verdict != "not_ready" and report.outputs is None and launch is None:
+        why = "writes cleaned, split files to train on; the input stays as it is"
+        arguments = again | {"output_dir": "cleaned"}
+        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
+    return [*steps, launch] if launch and report.verdict != "not_ready" else steps
+
+
+def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
+    """Offer what to decide when much would go: the kind that takes most first, then all of it."""
+    steps = []
+    most = next(iter(report.removed_by), "")
+    count = report.removed_by.get(most, 0)
+    others: dict[str, tuple[dict[str, Any], str]] = {
+        "near_duplicate": ({"near_duplicates": "off"}, "keeps near-duplicates"),
+        "personal_data_in_answer": ({"personal_data": "mask"}, "masks personal data instead"),
+        "other_task": ({"task": "auto"}, "takes the file for what most of it is"),
+    }
+    if most in others:
+        change, what = others[most]
+        why = f"{what}: {count} of the rows that would go"
+        steps.append(NextStep(tool="audit_dataset", arguments=again | change, why=why))
+    if not report.num_usable:
+        return steps
+    why = f"only if the user agrees to lose so much; {most} alone takes {count}"
+    arguments = again | {"max_removed_fraction": 1.0}
+    return [*steps, NextStep(tool="audit_dataset", arguments=arguments, why=why)]
+
+
+def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep | None:
+    """Return the call that plans the training, if there is a file that can be trained on."""
+    arguments: dict[str, Any]
+    if report.task == "kto":
+        return None
+    if report.outputs is not None:
+        arguments = {"dataset": report.outputs.train}
+        if report.outputs.num_validation:
+            arguments["validation"] = report.outputs.validation
+    elif report.verdict == "ready" and _is_trained_on_as_it_is(scan):
+        arguments = {"dataset": request.path}
+        if request.validation_path is not None:
+            arguments["validation"] = request.validation_path
+    else:
+        return None
+    tool = "launch_dpo" if report.task == "dpo" else "launch_sft"
+    return NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")
+
+
+def _is_trained_on_as_it_is(scan: Scan) -> bool:
+    """Tell whether launch_sft or launch_dpo reads the files themselves as the audit did."""
+    if scan.num_as_trained < len(scan.ledger):
+        return False
+    parts = [part for part in scan.inputs if part is not None]
+    return all(not part.is_dir() and recognise(part).is_plain_lines for part in parts)

@@ -1,0 +1,1 @@
+"""The two passes over a dataset: what is remembered of each row."""

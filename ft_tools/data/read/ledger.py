@@ -1,0 +1,243 @@
+"""What is remembered of each example: hashes, word pairs, lengths and its fate, in flat arrays.
+
+The texts themselves are not kept; writing the cleaned files reads the input again. One example
+takes about 110 bytes and 8 for each of its word pairs.
+"""
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator
+
+from ft_tools.data.repeats.word_pairs import WordPairs
+from ft_tools.examples.example import Example, Message, content_of
+
+ANSWER_BIT = 1 << 63
+PROMPT, ANSWER, REJECTED = range(3)
+"""The parts of an example that have word pairs."""
+KEPT = 0
+# About 200 MB of English. Each takes 8 bytes, and some 14 more while it is searched.
+MAX_PAIRS = 1 << 25
+DISTINCT_AT_ONCE = 1 << 22
+
+
+class Ledger:
+    """The examples of an audit, by index: those of the validation file first, then the others."""
+
+    def __init__(self, *, with_pairs: bool, with_questions: bool = False) -> None:
+        """Make an empty one.
+
+        Args:
+            with_pairs: Whether the word pairs are remembered, for the lexical search.
+            with_questions: Whether each question of a conversation is, to find leaks.
+        """
+        self.lines = array("Q")
+        self.whole = array("Q")
+        self.prompt = array("Q")
+        self.answer = array("Q")
+        self.rejected = array("Q")
+        """Of a preference pair; else 0."""
+        self.label = array("b")
+        """Of an answer marked good (1) or bad (0); else -1."""
+        self.first_prompt = array("Q")
+        self.tokens = array("L")
+        self.answer_tokens = array("L")
+        self.stratum = array("L")
+        self.fate = array("B")
+        """Index into `reasons`: why it is left out; 0 is kept."""
+        self.reasons: list[str] = ["kept"]
+        self.twin: dict[int, tuple[int, float]] = {}
+        """Of a removed duplicate: the kept index and the score."""
+        self._links: dict[int, int] = {}
+        self.num_validation = 0
+        self.pairs = array("Q")
+        """Word pairs of each part of each example, one after another; answers carry ANSWER_BIT."""
+        self._pair_ends = array("Q")
+        self.num_paired = 0
+        """Examples whose pairs are remembered: the first ones, all unless `MAX_PAIRS` is full."""
+        self._with_pairs = with_pairs
+        self._with_questions = with_questions
+        self._questions = array("Q")
+        self._question_ends = array("Q")
+        self.words = WordPairs()
+        self._strata: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def add_unread(self, line: int, reason: str) -> int:
+        """Add a row that is no example; return its index."""
+        index = self._add(line, [0, 0, 0, 0, 0], 0, 0, "", reason)
+        self.add_pairs("", "", "")
+        return index
+
+    def add(self, example: Example, lengths: tuple[int, int], stratum: str) -> int:
+        """Add an example with its (whole, answer) tokens; return its index."""
+        asked, answered = example.prompt_and_answer()
+        first = next((content_of(m) for m in asked if m["role"] == "user"), "")
+        hashes = [
+            hash_of(json.dumps(example.row(), sort_keys=True)),
+            hash_of(_joined(asked) + _tools(example)) if asked else 0,
+            hash_of(_joined(answered)),
+            hash_of(_joined(example.rejected)) if example.rejected else 0,
+            hash_of(first.strip()) if first else 0,
+        ]
+        index = self._add(example.line, hashes, *lengths, stratum, None)
+        self.label[index] = -1 if example.label is None else bool(example.label)
+        if self._with_questions:
+            self._questions.extend(_questions(asked))
+            self._question_ends[index] = len(self._questions)
+        return index
+
+    def add_pairs(self, prompt: str, answer: str, rejected: str) -> None:
+        """Remember the word pairs of the example that was added last, while there is room."""
+        if not self._with_pairs or self.num_paired < len(self) - 1:
+            return
+        if len(self.pairs) >= MAX_PAIRS:
+            return
+        for part, text in enumerate((prompt, answer, rejected)):
+            found = self.words.of(text)
+            self.pairs.extend(found if part == PROMPT else (pair | ANSWER_BIT for pair in found))
+            self._pair_ends[part - 3] = len(self.pairs)
+        self.num_paired = len(self)
+
+    def pairs_at(self, index: int, first: int, last: int) -> "array[int]":
+        """Return the word pairs of an example, of its parts from the first to the last."""
+        return self.pairs[slice(*self._bounds(index, first, last))]
+
+    def num_pairs_at(self, index: int, part: int) -> int:
+        """Return how many word pairs a part of an example has."""
+        start, end = self._bounds(index, part, part)
+        return end - start
+
+    def num_distinct_pairs(self) -> int:
+        """Count the different word pairs, some of them at a time."""
+        parts = 1 + len(self.pairs) // DISTINCT_AT_ONCE
+        if parts == 1:
+            return len(set(self.pairs))
+        return sum(len({p for p in self.pairs if p % parts == at}) for at in range(parts))
+
+    def questions_at(self, index: int) -> "array[int]":
+        """Return the hashes of what each answer of an example was asked, the system left out.
+
+        The last one is of the whole prompt; a text has none.
+        """
+        start = self._question_ends[index - 1] if index else 0
+        return self._questions[start : self._question_ends[index]]
+
+    def remove(self, index: int, reason: str, twin: int | None = None, score: float = 1.0) -> None:
+        """Leave an example out; the first reason stays."""
+        if self.fate[index] != KEPT:
+            return
+        self.fate[index] = self._reason(reason)
+        if twin is not None:
+            self.twin[index] = (twin, score)
+
+    def link(self, index: int, other: int) -> None:
+        """Keep two examples on one side of the split: their prompts are near."""
+        one, two = self.linked(index), self.linked(other)
+        if one != two:
+            self._links[max(one, two)] = min(one, two)
+
+    def linked(self, index: int) -> int:
+        """Return the first example that a chain of links connects with this one, or itself."""
+        root = index
+        while root in self._links:
+            root = self._links[root]
+        while index != root:
+            self._links[index], index = root, self._links[index]
+        return root
+
+    def twin_of(self, index: int) -> tuple[int, float]:
+        """Return the kept twin of a removed duplicate, through twins that went too, and the score.
+
+        The score is that of the last step: the first one is a copy if there are two.
+        """
+        twin, score = self.twin[index]
+        while twin in self.twin:
+            twin, score = self.twin[twin]
+        return twin, score
+
+    def reason_of(self, index: int) -> str | None:
+        """Return why an example is left out; None if it is kept."""
+        return None if self.fate[index] == KEPT else self.reasons[self.fate[index]]
+
+    def kept(self, *, validation: bool) -> list[int]:
+        """Return the indices that are kept, of the validation file or of the others."""
+        part = (
+            range(self.num_validation)
+            if validation
+            else range(self.num_validation, len(self.lines))
+        )
+        return [index for index in part if self.fate[index] == KEPT]
+
+    def _add(
+        self,
+        line: int,
+        hashes: list[int],
+        tokens: int,
+        answer_tokens: int,
+        stratum: str,
+        reason: str | None,
+    ) -> int:
+        self.lines.append(line)
+        for column, value in zip(
+            (self.whole, self.prompt, self.answer, self.rejected, self.first_prompt),
+            hashes,
+            strict=True,
+        ):
+            column.append(value)
+        self.label.append(-1)
+        self.tokens.append(tokens)
+        self.answer_tokens.append(answer_tokens)
+        self.stratum.append(self._strata.setdefault(stratum, len(self._strata)))
+        self.fate.append(self._reason(reason) if reason else KEPT)
+        self._pair_ends.extend([len(self.pairs)] * 3)
+        self._question_ends.append(len(self._questions))
+        return len(self.lines) - 1
+
+    def _bounds(self, index: int, first: int, last: int) -> tuple[int, int]:
+        at = 3 * index
+        start = self._pair_ends[at + first - 1] if at + first else 0
+        return start, self._pair_ends[at + last]
+
+    def _reason(self, reason: str) -> int:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return self.reasons.index(reason)
+
+
+def hash_of(text: str) -> int:
+    """Return 64 bits of BLAKE2b, never 0: two of a million texts collide once in 30 million files.
+
+    >>> hash_of("a") == hash_of("a"), hash_of("a") == hash_of("b")
+    (True, False)
+    """
+    return _number(_hasher(text))
+
+
+def _joined(messages: list[Message]) -> str:
+    return "\x1e".join(f"{m['role']}\x1f{content_of(m).strip()}" for m in messages)
+
+
+def _tools(example: Example) -> str:
+    """Return what may be called: another answer is right where another tool is at hand."""
+    return json.dumps(example.tools, sort_keys=True) if example.tools else ""
+
+
+def _questions(asked: list[Message]) -> Iterator[int]:
+    """Yield a hash of what was said before each answer, the system's turns left out."""
+    turns = [m for m in asked if m["role"] != "system"]
+    so_far = _hasher("")
+    for at, turn in enumerate(turns):
+        so_far.update(_hasher(_joined([turn])).digest())
+        if at + 1 == len(turns) or turns[at + 1]["role"] == "assistant":
+            yield _number(so_far)
+
+
+def _hasher(text: str) -> "hashlib.blake2b":
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+
+
+def _number(hasher: "hashlib.blake2b") -> int:
+    return int.from_bytes(hasher.digest(), "little") or 1

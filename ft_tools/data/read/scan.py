@@ -1,0 +1,290 @@
+"""Read every row once: normalise, check, remember. The first of an audit's two passes."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ft_tools.data.judge import checks, privacy
+from ft_tools.data.judge.findings import RULES
+from ft_tools.data.read.ledger import KEPT, Ledger
+from ft_tools.data.repeats.benchmarks import Benchmarks
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.understand.languages import UNKNOWN, script_of
+from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_tokens
+from ft_tools.data.understand.preferences import PairStatistics
+from ft_tools.data.understand.trainers import Traits, traits_of
+from ft_tools.data.understand.variety import Variety
+from ft_tools.examples.example import Example, Message, content_of, thoughts_of
+from ft_tools.examples.formats import is_as_trained, normalise
+from ft_tools.examples.json_stream import Row
+from ft_tools.examples.loss import ALL, HELD, LAST, ONE, SOME, loss_of
+from ft_tools.examples.masks import Measured
+from ft_tools.examples.source import Source, find_sources, read
+
+MAX_TRAITS = 10_000
+# What an example's structure may lack and trainers still train on it.
+HARMLESS = {
+    "placeholder_input",
+    "implicit_prompt",
+    "chosen_begins_rejected",
+    "ends_with_user",
+    "identical_pair",
+}
+Tick = Callable[[int], None]
+"""Called now and then with the number of rows read; may raise to stop."""
+TICK_ROWS = 500
+Measure = Callable[[Example], Measured]
+
+
+@dataclass
+class Scan:
+    """What the first pass found."""
+
+    ledger: Ledger
+    inputs: tuple[Path, Path | None]
+    """The data, and the validation file if one was given; the latter is read first."""
+    formats: "Counter[str]" = field(default_factory=Counter)
+    format_of: "array[int]" = field(default_factory=lambda: array("B"))
+    """Per index, a number of `format_names`."""
+    format_names: list[str] = field(default_factory=list)
+    scripts: "Counter[str]" = field(default_factory=Counter)
+    found: "dict[str, array[int]]" = field(default_factory=dict)
+    """Finding id -> indices, in order."""
+    traits: "Counter[Traits]" = field(default_factory=Counter)
+    pairs: PairStatistics = field(default_factory=PairStatistics)
+    parts: "Counter[str]" = field(default_factory=Counter)
+    """How many training examples have a system turn, tools, tool turns, several answers."""
+    secrets: "Counter[str]" = field(default_factory=Counter)
+    variety: Variety = field(default_factory=Variety)
+    trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
+    """Per index, tokens in the loss; 0 where they were not counted."""
+    loss: "array[int]" = field(default_factory=lambda: array("B"))
+    """Per index, which of its answers are trained."""
+    as_prompts: bool = False
+    """Whether the cleaned files have prompts and completions, to keep answers out of the loss."""
+    num_as_trained: int = 0
+    """Rows that the launch tools read as they are."""
+    files: "list[tuple[Source, int]]" = field(default_factory=list)
+    """Each file with the row number before its first."""
+    in_validation: bool = False
+    """Whether the validation file is being read; its rows are not counted as training data."""
+    script_of: "array[int]" = field(default_factory=lambda: array("B"))
+    script_names: list[str] = field(default_factory=list)
+    language_of: "array[int]" = field(default_factory=lambda: array("B"))
+    language_names: list[str] = field(default_factory=list)
+
+    @property
+    def num_trained_tokens(self) -> int | None:
+        """Return the tokens in the loss of the kept examples; None if they were not counted."""
+        if not any(self.trained_tokens):
+            return None
+        return sum(self.trained_tokens[index] for index in self.ledger.kept(validation=False))
+
+    def note(self, finding: str, index: int) -> None:
+        """Record that a finding holds for an example."""
+        self.found.setdefault(finding, array("Q")).append(index)
+
+
+def scan(
+    request: AuditRequest,
+    inputs: tuple[Path, Path | None],
+    benchmarks: Benchmarks,
+    tick: Tick,
+    measure: Measure,
+    *,
+    with_pairs: bool,
+) -> Scan:
+    """Read the validation file, if there is one, and then the data.
+
+    Raises:
+        BadData: A file is not data.
+    """
+    path, validation = inputs
+    ledger = Ledger(with_pairs=with_pairs, with_questions=validation is not None)
+    result = Scan(ledger, inputs)
+    for part, is_validation in ((validation, True), (path, False)):
+        if part is None:
+            continue
+        result.in_validation = is_validation
+        for _, row, number in rows_of(part, result.files, is_validation=is_validation):
+            _take(result, request, row, number, benchmarks, measure)
+            if len(result.ledger) % TICK_ROWS == 0:
+                tick(len(result.ledger))
+        if is_validation:
+            result.ledger.num_validation = len(result.ledger)
+    _settle_loss(result)
+    return result
+
+
+def rows_of(
+    path: Path, files: "list[tuple[Source, int]] | None" = None, *, is_validation: bool = False
+) -> Iterator[tuple[Source, Row, int]]:
+    """Yield (file, row, number through all files) of a file or folder."""
+    before = 0
+    for source in find_sources(path):
+        if files is not None and not is_validation:
+            files.append((source, before))
+        last = 0
+        for row in read(source):
+            last = row.number
+            yield source, row, before + row.number
+        before += last
+
+
+def _take(
+    result: Scan,
+    request: AuditRequest,
+    row: Row,
+    number: int,
+    benchmarks: Benchmarks,
+    measure: Measure,
+) -> None:
+    if row.problem:
+        index = result.ledger.add_unread(number, row.problem)
+        _finish(result, index, "unreadable", "latin", [row.problem])
+        return
+    example = normalise(number, row.value, request.named_columns)
+    if example.format == "unknown":
+        index = result.ledger.add_unread(number, example.problems[0])
+        _finish(result, index, "unknown", "latin", example.problems)
+        return
+    asked, answered = example.prompt_and_answer()
+    prompt = said(asked)
+    answer = said(answered)
+    found = [*row.notes, *checks.structure(example)]
+    broken = any(RULES[name].removes for name in found if name not in HARMLESS)
+    found += checks.contents(example)
+    found += _privacy(result, example)
+    questions = [content_of(turn) for turn in asked if turn["role"] == "user"]
+    found += benchmarks.matches(prompt if example.text is None else answer, questions)
+    # What is broken anyway is not put to a template, which would only refuse it.
+    tokens = lengths_of(example) if broken else measure(example)
+    found += tokens.findings
+    script = script_of(answer or prompt)
+    language = UNKNOWN
+    if not result.in_validation:
+        spoken, language = result.variety.add(prompt or answer, answer or prompt)
+        if UNKNOWN not in (spoken, language) and spoken != language:
+            found.append("answer_in_other_language")
+    lengths = (tokens.whole, tokens.answer)
+    index = result.ledger.add(example, lengths, _stratum(example, answer, script))
+    result.ledger.add_pairs(prompt, answer, said(example.rejected))
+    keep = _kept_anyway(request)
+    if result.in_validation:
+        # A validation file may be the benchmark itself: nothing is trained on it.
+        keep.add("benchmark_ngram")
+    _finish(result, index, example.format, script, found, keep=keep, language=language)
+    result.trained_tokens[index] = tokens.trained or 0
+    result.loss[index] = loss_of(example)
+    result.num_as_trained += is_as_trained(example, row.value)
+    if result.in_validation:
+        return
+    result.parts.update(_parts(example))
+    # A side that is not there is no shorter one, and the same text twice has no difference.
+    if example.task != "sft" and not broken and "identical_pair" not in found:
+        result.pairs.add(example)
+    traits = traits_of(
+        example, row.value, broken=broken, tokens=lengths, max_length=request.max_length
+    )
+    if traits in result.traits or len(result.traits) < MAX_TRAITS:
+        result.traits[traits] += 1
+
+
+def _parts(example: Example) -> list[str]:
+    roles = [m["role"] for m in example.messages]
+    has = {
+        "system": "system" in roles,
+        "tools": bool(example.tools),
+        "tool_turns": "tool" in roles or any(m.get("tool_calls") for m in example.messages),
+        "several_answers": roles.count("assistant") > 1,
+    }
+    return [name for name, there in has.items() if there]
+
+
+def said(messages: list[Message]) -> str:
+    """Return what turns say and think, but the system's: it is shared and would make all alike."""
+    turns = [m for m in messages if m["role"] != "system"]
+    return "\n".join([*map(content_of, turns), *filter(None, map(thoughts_of, turns))])
+
+
+def lengths_of(example: Example) -> Measured:
+    """Estimate the tokens of an example from its characters."""
+    asked, answered = example.prompt_and_answer()
+    if example.text is not None:
+        count = estimate_tokens(example.text)
+        return Measured(count, count)
+    answer = max(_estimate(answered), _estimate(example.rejected))
+    return Measured(_estimate(asked) + answer, answer)
+
+
+def _estimate(messages: list[Message]) -> int:
+    texts = [*map(content_of, messages), *filter(None, map(thoughts_of, messages))]
+    return sum(map(estimate_tokens, texts)) + TOKENS_PER_TURN * len(messages)
+
+
+def _kept_anyway(request: AuditRequest) -> set[str]:
+    return set() if request.personal_data == "remove" else {"personal_data_in_answer"}
+
+
+def _finish(
+    result: Scan,
+    index: int,
+    format_name: str,
+    script: str,
+    found: list[str],
+    keep: "set[str] | frozenset[str]" = frozenset(),
+    language: str = UNKNOWN,
+) -> None:
+    if not result.in_validation:
+        result.formats[format_name] += 1
+        result.scripts[script] += 1
+    result.trained_tokens.append(0)
+    result.loss.append(ONE)
+    result.format_of.append(_number(result.format_names, format_name))
+    result.script_of.append(_number(result.script_names, script))
+    result.language_of.append(_number(result.language_names, language))
+    for name in dict.fromkeys(found):
+        result.note(name, index)
+        if RULES[name].removes and name not in keep:
+            result.ledger.remove(index, name)
+
+
+def _number(names: list[str], name: str) -> int:
+    if name not in names:
+        names.append(name)
+    return names.index(name)
+
+
+def _privacy(result: Scan, example: Example) -> list[str]:
+    answered, other = map("\n".join, example.texts())
+    found = []
+    kinds = privacy.secrets_in(f"{other}\n{answered}")
+    if kinds:
+        result.secrets.update(kinds)
+        found.append("secret")
+    if privacy.personal_data_in(answered):
+        found.append("personal_data_in_answer")
+    elif privacy.personal_data_in(other):
+        found.append("personal_data_in_prompt")
+    return found
+
+
+def _stratum(example: Example, answer: str, script: str) -> str:
+    """Name what the split keeps in proportion: label, format, script and length of the answer."""
+    if example.task == "kto":
+        return f"kto {example.label}"
+    return f"{example.format} {script} {len(answer).bit_length()}"
+
+
+def _settle_loss(scan: Scan) -> None:
+    """Choose the form of the cleaned files, and note what is not trained only there, or nowhere."""
+    kept = [at for at in range(len(scan.ledger)) if scan.ledger.fate[at] == KEPT]
+    kinds = {scan.loss[at] % HELD for at in kept}
+    scan.as_prompts = LAST in kinds and not kinds & {ALL, SOME}
+    for at in kept:
+        if scan.loss[at] % HELD in {LAST, SOME} and not scan.as_prompts:
+            scan.note("untrained_lost", at)
+        elif scan.loss[at] >= HELD:
+            scan.note("untrained_answer", at)

@@ -1,0 +1,126 @@
+"""Read the texts of kept examples again, for a search that needs more than their hashes.
+
+What many prompts share line by line (a template, a preamble) is set aside, so that it does not make
+them all alike; where nothing else would be left, the prompt stays whole.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ft_tools.data.read.ledger import KEPT, hash_of
+from ft_tools.data.read.scan import Scan, rows_of, said
+from ft_tools.data.repeats.word_pairs import JACCARD, WordPairs, jaccard, most_of_one
+from ft_tools.data.reports import AuditRequest
+from ft_tools.examples.example import content_of
+from ft_tools.examples.formats import normalise
+
+MIN_LINE_CHARS = 12
+SAMPLE_ROWS = 20_000
+CHUNK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What an example says, by the parts that are compared."""
+
+    index: int
+    prompt: str
+    answer: str
+    rejected: str
+    """Of a preference pair; else empty."""
+    questions: tuple[str, ...] = ()
+    """What a conversation asks, one after another; empty if it asks once."""
+
+
+def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[Texts]:
+    """Yield what each example says that is kept so far."""
+    index = 0
+    for part in reversed(scanned.inputs):
+        if part is None:
+            continue
+        for _, row, number in rows_of(part):
+            if index < len(scanned.ledger) and scanned.ledger.fate[index] == KEPT:
+                example = normalise(number, row.value, request.named_columns)
+                asked, answered = example.prompt_and_answer()
+                questions = tuple(content_of(turn) for turn in asked if turn["role"] == "user")
+                yield Texts(
+                    index,
+                    said(asked),
+                    said(answered),
+                    said(example.rejected),
+                    questions if len(questions) > 1 else (),
+                )
+            index += 1
+
+
+def shared_lines(scanned: Scan, request: AuditRequest) -> frozenset[int]:
+    """Return the hashes of prompt lines that belong to a template."""
+    counts: Counter[int] = Counter()
+    seen = 0
+    for texts in texts_of(scanned, request):
+        lines = {line for line in _lines(texts.prompt) if len(line) >= MIN_LINE_CHARS}
+        counts.update(map(hash_of, lines))
+        seen += 1
+        if seen >= SAMPLE_ROWS:
+            break
+    limit = most_of_one(seen)
+    return frozenset(line for line, count in counts.items() if count > limit)
+
+
+def without(prompt: str, shared: frozenset[int]) -> str:
+    r"""Return a prompt without the lines of a template.
+
+    >>> without("You are a helpful model.\nAdd 1 and 2.", frozenset({hash_of("Add 1 and 2.")}))
+    'You are a helpful model.'
+    """
+    if not shared:
+        return prompt
+    own = "\n".join(line for line in _lines(prompt) if hash_of(line) not in shared)
+    return own if own.strip() else prompt
+
+
+def unlike_in_words(
+    scanned: Scan,
+    request: AuditRequest,
+    shared: frozenset[int],
+    twins: Mapping[int, tuple[int, frozenset[str]]],
+) -> set[int]:
+    """Return the examples whose words, in one of some parts, are not near those of their twin.
+
+    `twins` has the earlier example and the names of the parts. Words are what the lexical search
+    compares.
+    """
+    words = WordPairs()
+    earlier = {twin for twin, _ in twins.values()}
+    kept: dict[int, dict[str, array[int]]] = {}
+    unlike: set[int] = set()
+    for texts in texts_of(scanned, request):
+        index = texts.index
+        parts = {"prompt": without(texts.prompt, shared), "answer": texts.answer}
+        parts["rejected"] = texts.rejected
+        if index in earlier:
+            kept[index] = {part: array("Q", words.of(text)) for part, text in parts.items()}
+        if index in twins:
+            twin, names = twins[index]
+            lowest = min(jaccard(words.of(parts[n]), set(kept[twin][n])) for n in names)
+            if lowest < JACCARD:
+                unlike.add(index)
+    return unlike
+
+
+def _lines(prompt: str) -> list[str]:
+    return [line.strip() for line in prompt.split("\n")]
+
+
+def in_chunks(rows: Iterator[Texts]) -> Iterator[list[Texts]]:
+    """Give texts some thousands at a time, which are tokenized together."""
+    chunk: list[Texts] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

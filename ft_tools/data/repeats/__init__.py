@@ -1,0 +1,1 @@
+"""Duplicates, near-duplicates, leaks into validation, and benchmark questions."""

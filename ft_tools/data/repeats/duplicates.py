@@ -1,0 +1,123 @@
+"""Find examples that say the same: copies, conflicting answers, leaks.
+
+Greedy in file order: an example goes if it says what one says that stays, and the report names that
+one. What is near is found by `ft_tools.data.repeats.lexical` or by meaning.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.repeats.word_pairs import most_of_one
+
+Note = Callable[[str, int], None]
+"""Called with a finding id and an index."""
+
+
+def mark_exact(ledger: Ledger, note: Note) -> int:
+    """Remove copies of an earlier example; a copy of a validation example is a leak."""
+    first: dict[int, int] = {}
+    num_exact = 0
+    for index in range(len(ledger)):
+        if ledger.fate[index] or not ledger.whole[index]:
+            continue
+        kept = first.setdefault(ledger.whole[index], index)
+        if kept != index:
+            leak = kept < ledger.num_validation <= index
+            num_exact += index >= ledger.num_validation and not leak
+            finding = "validation_leak" if leak else "exact_duplicate"
+            ledger.remove(index, finding, kept)
+            note(finding, index)
+    return num_exact
+
+
+def mark_prompt_leaks(ledger: Ledger, note: Note) -> int:
+    """Remove training examples that ask what a validation example asks.
+
+    So does one that asks it on the way: the first exchange of a longer conversation. What the
+    system says makes no difference, unless so many ask the same that only that tells them apart.
+
+    Returns:
+        How many of those that stay begin with the first question of a validation example.
+    """
+    validation = ledger.kept(validation=True)
+    training = ledger.kept(validation=False)
+    asked = {question for at in validation for question in ledger.questions_at(at)}
+    held = Counter(
+        question
+        for at in (*validation, *training)
+        for question in asked.intersection(ledger.questions_at(at))
+    )
+    common = most_of_one(len(validation) + len(training))
+    whole: dict[int, int] = {}
+    on_the_way: dict[int, int] = {}
+    with_system = {ledger.prompt[at]: at for at in reversed(validation) if ledger.prompt[at]}
+    for at in reversed(validation):
+        questions = ledger.questions_at(at)
+        on_the_way.update((q, at) for q in questions if held[q] <= common)
+        whole.update((q, at) for q in questions[-1:] if held[q] <= common)
+    first = {ledger.first_prompt[at] for at in validation} - {0}
+    num_alike = 0
+    for at in training:
+        questions = ledger.questions_at(at)
+        twins = [with_system.get(ledger.prompt[at]), *map(on_the_way.get, questions[-1:])]
+        twin = next((t for t in (*twins, *map(whole.get, questions)) if t is not None), None)
+        if twin is not None:
+            ledger.remove(at, "validation_leak", twin)
+            note("validation_leak", at)
+        else:
+            num_alike += ledger.first_prompt[at] in first
+    return num_alike
+
+
+def mark_conflicts(ledger: Ledger, note: Note) -> int:
+    """Note the kept examples that others contradict; they stay.
+
+    Two answers to one prompt; an answer marked good and bad; a pair and the same pair reversed.
+    """
+    verdicts: dict[tuple[int, ...], int] = {}
+    several: set[tuple[int, ...]] = set()
+    kept = [at for at in ledger.kept(validation=False) if ledger.prompt[at]]
+    for at in kept:
+        about, verdict = _claim(ledger, at)
+        if verdicts.setdefault(about, verdict) != verdict:
+            several.add(about)
+    conflicting = [at for at in kept if _claim(ledger, at)[0] in several]
+    for at in conflicting:
+        note("conflicting_targets", at)
+    return len(conflicting)
+
+
+def _claim(ledger: Ledger, at: int) -> tuple[tuple[int, ...], int]:
+    """Return what an example is about, and what it says of that."""
+    prompt, answer, rejected = ledger.prompt[at], ledger.answer[at], ledger.rejected[at]
+    if ledger.label[at] >= 0:
+        return (prompt, answer), ledger.label[at]
+    if rejected:
+        return (prompt, min(answer, rejected), max(answer, rejected)), answer
+    return (prompt,), answer
+
+
+def mark_repeated_prompts(ledger: Ledger, note: Note) -> int:
+    """Note the examples whose first question came before; return how many different there are."""
+    seen: set[int] = set()
+    for index in range(ledger.num_validation, len(ledger)):
+        first = ledger.first_prompt[index]
+        if first in seen:
+            note("repeated_prompt", index)
+        elif first:
+            seen.add(first)
+    return len(seen)
+
+
+def remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:
+    """Remove a near-duplicate, or a leak if its twin is for validation.
+
+    Returns:
+        1 for a training example near another one, else 0: a leak is counted as a finding.
+    """
+    leak = kept < ledger.num_validation <= index
+    finding = "validation_leak" if leak else "near_duplicate"
+    ledger.remove(index, finding, kept, round(score, 4))
+    note(finding, index)
+    return int(index >= ledger.num_validation and not leak)

@@ -1,0 +1,69 @@
+"""What a search for near-duplicates tells an audit, and the one by words, which needs no model."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ft_tools.data.read.scan import Scan
+from ft_tools.data.repeats.lexical import MAX_WORK, Lexical, NearResult
+from ft_tools.data.repeats.word_pairs import JACCARD, MAX_WORDS
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.split import will_split
+
+LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
+BY_WORDS = "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
+# Fewer word pairs that many prompts share are a turn of phrase, and not worth a line.
+TEMPLATE_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class Near:
+    """How a search for near-duplicates went, and how it was done."""
+
+    num_near: int
+    method: str
+    assumptions: tuple[str, ...] = ()
+
+
+FindNear = Callable[[Scan, AuditRequest], Near]
+
+
+def find_lexical(
+    scanned: Scan, request: AuditRequest, why: str = BY_WORDS, most_work: int = MAX_WORK
+) -> Near:
+    """Look for near-duplicates by their words, and say why by these."""
+    if request.near_duplicates == "off":
+        return Near(0, "not looked for")
+    search = Lexical(scanned.ledger, most_work)
+    result = search.mark_near(request.deduplicate_on, scanned.note)
+    notes = [why, *_lexical_limits(scanned, search, result, most_work)]
+    if will_split(request) and not search.link_near_prompts():
+        notes.append(
+            "too many prompts are alike to compare them all: some near ones may be on both sides "
+            "of the split"
+        )
+    return Near(result.num_near, LEXICAL, tuple(notes))
+
+
+def _lexical_limits(
+    scanned: Scan, search: Lexical, result: NearResult, most_work: int
+) -> Iterator[str]:
+    """Say what the search for near-duplicates by words left out."""
+    ledger = scanned.ledger
+    if len(search.shared) >= TEMPLATE_PAIRS:
+        yield f"{len(search.shared)} word pairs of a template were set aside in prompts"
+    if ledger.words.num_cut:
+        yield (
+            f"{ledger.words.num_cut} texts have more than {MAX_WORDS:,} words: only so many of "
+            "each were compared"
+        )
+    if not result.is_complete:
+        yield (
+            f"the search for near-duplicates stopped after {most_work:,} word pairs, with "
+            f"{result.num_searched} of {len(ledger)} examples compared: they are alike in bulk; "
+            "near_duplicates='semantic' compares all"
+        )
+    elif ledger.num_paired < len(ledger):
+        yield (
+            f"the first {ledger.num_paired} of {len(ledger)} examples were compared, as many as "
+            "the search by words holds in memory; near_duplicates='semantic' compares all"
+        )

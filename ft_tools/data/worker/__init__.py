@@ -1,0 +1,1 @@
+"""The process that audits a large dataset: embeddings, token counts."""

@@ -1,0 +1,103 @@
+"""Audit a dataset as a run: semantic near-duplicates with MiniLM, real tokens with a model."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ft_tools.data.read.scan import Measure, Scan, lengths_of
+from ft_tools.data.repeats.lexical import MAX_WORK_OF_A_RUN
+from ft_tools.data.repeats.minilm import find_minilm
+from ft_tools.data.repeats.near import BY_WORDS, Near, find_lexical
+from ft_tools.data.reports import AuditReport, AuditRequest
+from ft_tools.data.tool import Means, perform
+from ft_tools.data.understand.lengths import METHOD
+from ft_tools.data.worker.tokens import TemplateTokens
+from ft_tools.examples.example import Example
+from ft_tools.examples.masks import Masked, no_masks
+from ft_tools.runs.session import Session, Stopped, main
+
+
+class Progress:
+    """Tells the run how far it is, and stops it when that was asked."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._last = 0
+
+    def rows(self, done: int) -> None:
+        """Report rows read; how many there are is not known before the end.
+
+        Raises:
+            Stopped: A cancel was asked; an audit leaves nothing half-written.
+        """
+        if self._session.should_stop:
+            raise Stopped
+        if done - self._last >= 5000 or done < self._last:
+            self._session.metrics({"rows_done": float(done)})
+            self._last = done
+
+    def of(self, done: int, total: int) -> None:
+        """Report texts encoded or compared, of a known total."""
+        if self._session.should_stop:
+            raise Stopped
+        self._session.progress(done, total)
+
+
+def work(session: Session) -> AuditReport:
+    """Do the audit that request.json asks for."""
+    request = AuditRequest.model_validate_json(session.request_json())
+    progress = Progress(session)
+    measure: Measure = lengths_of
+    method = METHOD
+    notes: Callable[[], list[str]] = list
+    masks: Callable[[Example], list[Masked]] = no_masks
+    tokens = None
+    if request.model is not None:
+        session.phase("loading the tokenizer")
+        tokens = TemplateTokens(request.model, request.max_length)
+        measure, method, notes = tokens.measure, tokens.method, tokens.notes
+        masks = tokens.masks
+    minilm = find_minilm()
+    semantic = request.near_duplicates in {"auto", "semantic"} and minilm is not None
+
+    def find_near(scanned: Scan, asked: AuditRequest) -> Near:
+        session.phase("looking for near-duplicates")
+        if not semantic or minilm is None:
+            return _lexical(scanned, asked)
+        # A search by words needs no torch.
+        search: Any = importlib.import_module("ft_tools.data.worker.search")
+        near: Near = search.semantic(minilm, session.phase, progress.of).find(scanned, asked)
+        session.phase("writing")
+        return near
+
+    session.phase("reading")
+    means = Means(
+        find_near=find_near,
+        with_pairs=not semantic,
+        measure=measure,
+        token_method=method,
+        masks=masks,
+        token_notes=notes,
+        tick=progress.rows,
+        page_to=Path(session.run_dir) / "report.html",
+    )
+    try:
+        report = perform(request, means)
+    finally:
+        if tokens is not None:
+            tokens.close()
+    if report.outputs is not None:
+        session.artifact("dataset", Path(report.outputs.train).parent)
+    return report
+
+
+def _lexical(scanned: Scan, request: AuditRequest) -> Near:
+    why = BY_WORDS
+    if request.near_duplicates == "auto":
+        why = "all-MiniLM-L6-v2 is not on this machine, so near-duplicates were compared by words"
+    return find_lexical(scanned, request, why, MAX_WORK_OF_A_RUN)
+
+
+if __name__ == "__main__":
+    main(work)

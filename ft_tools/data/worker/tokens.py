@@ -1,0 +1,179 @@
+"""Count tokens and show masks with a model's own tokenizer and chat template, within bounds."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import Any
+
+from ft_tools.data.read.scan import lengths_of
+from ft_tools.errors import BadInput
+from ft_tools.examples.example import Example, content_of, thoughts_of
+from ft_tools.examples.masks import Masked, Measured
+from ft_tools.models.resolve import resolve_model
+
+CPU_SECONDS = 10
+"""Of the processor, for an example of a few turns, which takes milliseconds."""
+# An example is rendered up to each of its answers. A tenth of what ChatML and a byte-level BPE of
+# 1,024 tokens do on a busy core (2.3 to 2.8 million characters).
+CHARS_A_SECOND = 250_000
+MOST_CPU_SECONDS = 300
+"""Of the processor: what may need more by its size is not rendered."""
+# By the clock, on a machine that is busy with other things.
+LOAD_SECONDS = 600.0
+CLOCK = 12
+"""Seconds by the clock for each of the processor."""
+# Each example that ends the process costs its time; then the template is not asked any more.
+MOST_DEATHS = 2
+READ_BYTES = 1 << 16
+TWO_STARTS = (
+    "the template writes the beginning-of-sequence token and the tokenizer adds its own: a trainer "
+    "that renders to text first trains on two"
+)
+SERVER = "ft_tools.examples.worker.rendering"
+
+
+class TemplateTokens:
+    """A process that renders examples in a model's chat template and counts their tokens."""
+
+    def __init__(self, model: str, max_length: int, cpu_seconds: int = CPU_SECONDS) -> None:
+        """Start it.
+
+        Raises:
+            BadInput: The model has no tokenizer that can be loaded.
+        """
+        load_from = str(resolve_model(model).load_from)
+        self._cpu_seconds = cpu_seconds
+        self._num_too_long = 0
+        limits = [str(max_length), str(cpu_seconds)]
+        self._command = [sys.executable, "-m", SERVER, load_from, *limits]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self._deaths = 0
+        loaded = self._start()
+        if loaded is None or "method" not in loaded:
+            raise BadInput(
+                f"model={model!r} has no tokenizer that can be loaded; name a folder with "
+                "tokenizer.json, or leave `model` out for an estimate"
+            )
+        self.method = str(loaded["method"])
+        self._notes: list[str] = loaded["notes"]
+
+    def measure(self, example: Example) -> Measured:
+        """Count an example's tokens; an estimate and the finding if the template does not end.
+
+        Also an estimate, but no finding, for an example whose rendering takes long by its size.
+        """
+        if self._seconds(example) > MOST_CPU_SECONDS:
+            self._num_too_long += 1
+            return lengths_of(example)
+        answer = self._ask("measure", example)
+        if answer is None:
+            return lengths_of(example)._replace(findings=("template_too_slow",))
+        if "measured" not in answer:
+            return lengths_of(example)._replace(findings=("template_refuses",))
+        whole, last, findings, trained = answer["measured"]
+        return Measured(whole, last, tuple(findings), trained)
+
+    def masks(self, example: Example) -> list[Masked]:
+        """Return what a model reads of an example, and what of it is trained on."""
+        if self._seconds(example) > MOST_CPU_SECONDS:
+            return []
+        answer = self._ask("masks", example) or {}
+        return [
+            Masked(name, tuple((text, kind) for text, kind in pieces))
+            for name, pieces in answer.get("masks", [])
+        ]
+
+    def notes(self) -> list[str]:
+        """Say what training with this tokenizer has to mind."""
+        starts = (self._ask("starts_twice") or {}).get("starts_twice")
+        notes = [*self._notes, *([TWO_STARTS] if starts else [])]
+        if self._num_too_long:
+            notes.append(
+                f"{self._num_too_long} examples are so long, with so many turns, that their tokens "
+                "were estimated and not counted"
+            )
+        return notes
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def _seconds(self, example: Example) -> int:
+        """Return the seconds of the processor that an example may take, by its size."""
+        turns = [*example.messages, *example.chosen, *example.rejected]
+        said = [*map(content_of, turns), *map(thoughts_of, turns)]
+        chars = len(json.dumps(example.tools or [])) + sum(map(len, said))
+        num_answers = len([turn for turn in turns if turn["role"] == "assistant"])
+        return self._cpu_seconds + (1 + num_answers) * chars // CHARS_A_SECOND
+
+    def _start(self) -> dict[str, Any] | None:
+        self._unread = b""
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        return self._read(LOAD_SECONDS)
+
+    def _ask(self, what: str, example: Example | None = None) -> dict[str, Any] | None:
+        """Return the answer; None if the process died over this example, or is given up."""
+        if self._deaths >= MOST_DEATHS:
+            return None
+        if self._process is None and self._start() is None:
+            self._deaths = MOST_DEATHS
+            return None
+        seconds = self._cpu_seconds if example is None else self._seconds(example)
+        question = {
+            "op": what,
+            "example": None if example is None else _plain(example),
+            "cpu_seconds": seconds,
+        }
+        answer = None
+        if self._write(json.dumps(question).encode() + b"\n"):
+            answer = self._read(CLOCK * seconds)
+        if answer is None:
+            self._deaths += 1
+            self.close()
+        return answer
+
+    def _write(self, line: bytes) -> bool:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            while line:
+                line = line[self._process.stdin.write(line) or 0 :]
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _read(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next line; None if there is none in time."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        stream = self._process.stdout.fileno()
+        until = time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
+            data = os.read(stream, READ_BYTES) if ready else b""
+            if not data:
+                return None
+            self._unread += data
+        line, self._unread = self._unread.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _plain(example: Example) -> dict[str, Any]:
+    return {
+        "task": example.task,
+        "messages": example.messages,
+        "chosen": example.chosen,
+        "rejected": example.rejected,
+        "text": example.text,
+        "tools": example.tools,
+    }

@@ -1,0 +1,162 @@
+"""The one page that the demo ends with, from the reports that its tools returned."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ft_tools.views.page import (
+    Html,
+    Section,
+    bar_chart,
+    interval_chart,
+    key_values,
+    line_chart,
+    note,
+    page,
+    side_by_side,
+    table,
+    text,
+)
+
+MIB = 2**20
+NUM_SAMPLES = 5
+
+
+def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str:
+    """Return the page.
+
+    Args:
+        folder: The demo's workspace, with the runs in it.
+        found: Reports by step: approach, audit, lora, vram, sft, evaluation, dpo, ship.
+        seconds: How long each step took, by its title.
+    """
+    sections = [
+        Section("Before and after", _before_and_after(found["evaluation"]["result"])),
+        Section("Samples, side by side", _samples(folder, found["evaluation"]["run_id"])),
+        Section("Training", _curves(folder, found)),
+        Section("Sizes and quality", _sizes(found["ship"]["result"])),
+        Section("A chat with the quantized model", _chat(found["ship"]["result"])),
+        Section("The data", _data(found["audit"])),
+        Section("Decisions", _decisions(found)),
+        Section("Time", _time(seconds)),
+    ]
+    return page(
+        "Messages to tickets",
+        sections,
+        subtitle="SmolLM2-135M-Instruct, fine-tuned by the demo of fine-tuning-llm",
+    )
+
+
+def _before_and_after(result: dict[str, Any]) -> Html:
+    rows = result["comparisons"]
+    chart = interval_chart(
+        [(row["metric"], row["ci_low"], row["difference"], row["ci_high"]) for row in rows],
+        title="Tuned minus base on held-out messages",
+        x_label="difference, with its 95% interval",
+    )
+    numbers = table(
+        ["metric", "base", "tuned", "difference", "low", "high", "examples", "verdict"],
+        [
+            [
+                *(row["metric"], row["baseline"], row["tuned"], row["difference"]),
+                *(row["ci_low"], row["ci_high"], row["num_examples"], row["verdict"]),
+            ]
+            for row in rows
+        ],
+    )
+    return Html(chart + numbers)
+
+
+def _samples(folder: Path, run_id: str) -> Html:
+    rows = []
+    for line in (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines():
+        sample = json.loads(line)
+        asked = f"{sample['prompt']}\n\nwanted:\n{sample['reference']}"
+        rows.append([asked, sample["baseline"], sample["tuned"]])
+    return side_by_side(["message", "base", "tuned"], rows[:NUM_SAMPLES])
+
+
+def _curves(folder: Path, found: dict[str, Any]) -> Html:
+    sft = _series(folder, found["sft"]["run_id"], {"loss": "training", "eval_loss": "validation"})
+    names = {"rewards/margins": "margin", "rewards/accuracies": "share of pairs preferred rightly"}
+    dpo = _series(folder, found["dpo"]["run_id"], names)
+    return Html(
+        line_chart(sft, title="Supervised fine-tuning", x_label="step", y_label="loss")
+        + line_chart(dpo, title="Preferences (DPO)", x_label="step", y_label="reward")
+    )
+
+
+def _series(
+    folder: Path, run_id: str, names: dict[str, str]
+) -> dict[str, list[tuple[float, float]]]:
+    lines = (folder / "runs" / run_id / "metrics.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {
+        shown: [(row["step"], row[name]) for row in rows if name in row]
+        for name, shown in names.items()
+    }
+
+
+def _sizes(result: dict[str, Any]) -> Html:
+    rows = result["formats"]
+    bars = bar_chart(
+        [(row["format"], row["size_bytes"] / MIB) for row in rows],
+        title="Size on disk",
+        x_label="MiB",
+    )
+    quality = table(
+        ["format", "MiB", "mean KL", "same top token", "perplexity ratio", "verdict"],
+        [
+            [
+                *(row["format"], row["size_bytes"] / MIB),
+                *(
+                    (row.get("quality") or {}).get(key)
+                    for key in ("mean_kl", "top1_agreement", "perplexity_ratio", "verdict")
+                ),
+            ]
+            for row in rows
+        ],
+    )
+    return Html(bars + quality + note("Against the merged model, on held-out text."))
+
+
+def _chat(result: dict[str, Any]) -> Html:
+    chat = result["chat"]
+    told = note(f"{chat['format']}, {chat['num_tokens']} tokens in {chat['seconds']:.1f} seconds.")
+    return Html(side_by_side(["message", "answer"], [[chat["message"], chat["answer"]]]) + told)
+
+
+def _data(audit: dict[str, Any]) -> Html:
+    rows = [
+        [
+            finding["id"],
+            finding["severity"],
+            finding["count"],
+            ", ".join(map(str, finding["lines"])),
+        ]
+        for finding in audit["findings"]
+    ]
+    found = table(["finding", "severity", "examples", "first lines"], rows)
+    return Html(text(f"Verdict: {audit['verdict']}, {audit['num_examples']} examples.") + found)
+
+
+def _decisions(found: dict[str, Any]) -> Html:
+    lora = found["lora"]
+    facts = key_values(
+        {
+            "approach": found["approach"]["approach"],
+            "method": lora["method"],
+            "rank": lora["peft"]["r"],
+            "trainable parameters": lora["trainable_params"],
+            "of all": f"{lora['trainable_fraction']:.2%}",
+            "learning rate": lora["training"]["learning_rate"],
+        }
+    )
+    reasons = [*found["approach"]["reasons"], *lora["reasons"]]
+    rows = [[reason["rule"], str(reason["observed"]), reason["source"]] for reason in reasons]
+    return Html(facts + table(["rule", "seen", "source"], rows))
+
+
+def _time(seconds: dict[str, float]) -> Html:
+    chart = bar_chart(list(seconds.items()), title="Seconds by step", x_label="seconds")
+    return Html(chart + note(f"{sum(seconds.values()):.0f} seconds in all, on this machine."))

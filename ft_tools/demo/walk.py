@@ -1,0 +1,322 @@
+"""The whole job on a small real model, as a client of the MCP server.
+
+Run it with `python -m ft_tools.demo`.
+
+A support desk wants short customer messages turned into JSON tickets. The demo asks every tool in
+turn, over stdio as any client would, follows the runs, and ends with one HTML report.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anyio
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ft_tools import workspace
+from ft_tools.demo import page as demo_page
+from ft_tools.errors import FineTuningError
+from ft_tools.models import demo
+from ft_tools.runs.records import ENDED
+
+DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
+PAIRS = "tickets_preferences.jsonl"
+POLL_SECONDS = 1.0
+TRAINING = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "max_length": 256,
+    "eval_steps": 14,
+}
+DPO_TRAINING = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "max_length": 256,
+}
+FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
+
+SYSTEM = "Turn the message into a JSON ticket with category, priority, product and order."
+MESSAGE = "Hello, the left speaker of my headset is silent since Monday. Order K4711. It is urgent."
+
+console = Console(stderr=True, highlight=False)
+
+
+class Job:
+    """The calls of the demo, their reports and how long each took."""
+
+    def __init__(self, client: Client, folder: Path) -> None:
+        self.client = client
+        self.folder = folder
+        self.seconds: dict[str, float] = {}
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool and return its report.
+
+        Raises:
+            FineTuningError: The tool refused; the message is its own.
+        """
+        result = await self.client.call_tool(tool, arguments)
+        if result.is_error:
+            raise FineTuningError(f"{tool}: {getattr(result.content[0], 'text', '')}")
+        return dict(result.structured_content or {})
+
+    async def launch(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Ask for the plan, confirm it by its hash, and follow the run to its end."""
+        plan = await self.call(tool, **arguments)
+        for warning in plan["warnings"]:
+            console.print(f"  [yellow]note[/] {escape(warning)}")
+        started = await self.call(tool, **arguments, confirm=plan["plan_hash"])
+        return await self.follow(started["run_id"])
+
+    async def follow(self, run_id: str) -> dict[str, Any]:
+        """Show a run's progress until it has ended.
+
+        Raises:
+            FineTuningError: It did not succeed.
+        """
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+        )
+        phase = ""
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+            bar = bars.add_task(run_id, total=1.0)
+            while True:
+                run = await self.call("get_run", run_id=run_id)
+                fraction = (run["progress"] or {}).get("fraction", 0.0)
+                bars.update(bar, completed=fraction, description=run["phase"] or run["state"])
+                if not console.is_terminal and run["phase"] != phase:
+                    phase = run["phase"]
+                    console.print(f"  {phase}")
+                if run["state"] in ENDED:
+                    break
+                await anyio.sleep(POLL_SECONDS)
+        if run["state"] != "succeeded":
+            error = run["error"] or {}
+            raise FineTuningError(
+                f"run {run_id} {run['state']}: {error.get('message', '')}; its log is "
+                f"{self.folder / 'runs' / run_id / 'log.txt'}"
+            )
+        return run
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Name a step and time it."""
+        console.print(f"\n[bold]{len(self.seconds) + 1}. {title}[/]")
+        began = time.monotonic()
+        yield
+        self.seconds[title] = round(time.monotonic() - began, 1)
+        console.print(f"  [dim]{self.seconds[title]:.0f} s[/]")
+
+
+async def job(folder: Path) -> Path:
+    """Do the whole job in a folder and return the path of the report."""
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-P", "-m", "mcp_server"],
+        env=dict(os.environ) | {workspace.VARIABLE: str(folder)},
+        cwd=folder,
+    )
+    async with Client(stdio_client(server)) as client:
+        done = Job(client, folder)
+        found = await _steps(done)
+    written = folder / "report.html"
+    written.write_text(demo_page.build(folder, found, done.seconds), encoding="utf-8")
+    return written
+
+
+async def _steps(job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with job.step("The model"):
+        run_id = demo.ensure()
+        if run_id:
+            await job.follow(run_id)
+        console.print(f"  {demo.HUB_ID} is unpacked and answers sensibly")
+    with job.step("Should this be fine-tuned?"):
+        found["approach"] = await _approach(job)
+    with job.step("Is the data fit for it?"):
+        found["audit"] = await _audit(job)
+    with job.step("Which adapter, and does it fit?"):
+        found["lora"], found["vram"] = await _size(job, found["audit"])
+    with job.step("Supervised fine-tuning"):
+        found["sft"] = await _sft(job, found)
+    with job.step("Before and after"):
+        found["evaluation"] = await _evaluate(job, found["sft"]["run_id"])
+    with job.step("Preferences: DPO on the result"):
+        found["dpo"] = await _dpo(job, found["sft"]["run_id"])
+    with job.step("Merge, quantize, and a chat with the result"):
+        found["ship"] = await _ship(job, found["dpo"]["run_id"])
+    return found
+
+
+async def _approach(job: Job) -> dict[str, Any]:
+    report = await job.call(
+        "recommend_approach",
+        problem="Customer messages must become JSON tickets with our keys, on a small local model.",
+        symptoms=["output_format", "structure", "style"],
+        prompting_tried="optimized",
+        target_met=False,
+        schema_enforced=True,
+        num_demonstrations=300,
+        num_preference_pairs=50,
+        has_eval_set=True,
+        data_source="human",
+        checkpoint="instruct",
+    )
+    console.print(f"  approach: [bold]{report['approach']}[/]")
+    return report
+
+
+async def _audit(job: Job) -> dict[str, Any]:
+    report = await job.call(
+        "audit_dataset",
+        path=DATA[0],
+        validation_path=DATA[1],
+        output_dir="clean",
+    )
+    if report.get("run_id"):
+        report = (await job.follow(report["run_id"]))["result"]
+    for finding in report["findings"]:
+        lines = ", ".join(map(str, finding["lines"]))
+        console.print(
+            f"  {finding['severity']:<7} {finding['id']}: {finding['count']} (lines {lines})"
+        )
+    console.print(f"  verdict: [bold]{report['verdict']}[/], clean files in {job.folder / 'clean'}")
+    return report
+
+
+async def _size(job: Job, audit: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    lora = await job.call(
+        "suggest_lora_config",
+        model=demo.HUB_ID,
+        goal="style",
+        num_examples=audit["num_examples"],
+        seq_len=TRAINING["max_length"],
+    )
+    vram = await job.call(
+        "estimate_vram",
+        model="meta-llama/Llama-3.1-8B",
+        method="qlora",
+        seq_len=2048,
+        gpu="RTX 4090",
+    )
+    console.print(
+        f"  {lora['method']}, rank {lora['peft']['r']}: {lora['trainable_params']:,} trainable "
+        f"parameters, {lora['trainable_fraction']:.2%}"
+    )
+    console.print(
+        f"  (and for scale: QLoRA of Llama 3.1 8B takes {vram['peak_allocated_gib']:.1f} GiB; "
+        f"on an RTX 4090: {vram['fits']})"
+    )
+    return lora, vram
+
+
+async def _sft(job: Job, found: dict[str, Any]) -> dict[str, Any]:
+    run = await job.launch(
+        "launch_sft",
+        model=demo.HUB_ID,
+        dataset="clean/train.jsonl",
+        validation="clean/validation.jsonl",
+        peft=found["lora"]["peft"],
+        training={"learning_rate": found["lora"]["training"]["learning_rate"]} | TRAINING,
+        name="tickets",
+    )
+    console.print(f"  {_numbers(run['metrics'], 'loss', 'eval_loss')}")
+    return run
+
+
+async def _evaluate(job: Job, run_id: str) -> dict[str, Any]:
+    run = await job.launch("evaluate", model=run_id, dataset=DATA[2], max_new_tokens=48)
+    for row in run["result"]["comparisons"]:
+        console.print(
+            f"  {row['metric']:<14} {row['baseline']:.3f} -> {row['tuned']:.3f}  difference "
+            f"{row['difference']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]  "
+            f"[bold]{row['verdict']}[/]"
+        )
+    return run
+
+
+async def _dpo(job: Job, run_id: str) -> dict[str, Any]:
+    run = await job.launch(
+        "launch_dpo",
+        sft_run=run_id,
+        dataset=PAIRS,
+        training=DPO_TRAINING,
+        name="preferred",
+    )
+    console.print(f"  {_numbers(run['metrics'], 'rewards/accuracies', 'rewards/margins')}")
+    return run
+
+
+async def _ship(job: Job, run_id: str) -> dict[str, Any]:
+    run = await job.launch(
+        "merge_and_quantize",
+        source=run_id,
+        formats=FORMATS,
+        held_out="clean/validation.jsonl",
+        chat=MESSAGE,
+        chat_system=SYSTEM,
+    )
+    for row in run["result"]["formats"]:
+        console.print(
+            f"  {row['format']:<12} {row['size_bytes'] / 2**20:.0f} MiB, mean KL "
+            f"{row['quality']['mean_kl']:.4f}: {row['quality']['verdict']}"
+        )
+    chat = run["result"]["chat"]
+    console.print(f"  [bold]you[/] {escape(chat['message'])}")
+    console.print(f"  [bold]{chat['format']}[/] {escape(chat['answer'])}")
+    return run
+
+
+def _numbers(metrics: dict[str, float], *names: str) -> str:
+    return ", ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def main() -> int:
+    """Run the demo; the path of its report is what stdout gets."""
+    parser = argparse.ArgumentParser(prog="fine-tuning-llm demo", description=__doc__)
+    parser.add_argument("--output", default="demo-output", help="folder for the demo's runs")
+    arguments = parser.parse_args()
+    folder = Path(arguments.output).resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder.mkdir(parents=True, mode=0o700)
+    os.environ[workspace.VARIABLE] = str(folder)
+    for name in (*DATA, PAIRS):
+        source = files("ft_tools.demo.data").joinpath(name)
+        (folder / name).write_bytes(source.read_bytes())
+    began = time.monotonic()
+    try:
+        page = anyio.run(job, folder)
+    except* FineTuningError as errors:
+        for error in errors.exceptions:
+            console.print(f"[bold red]error[/] {escape(str(_innermost(error)))}")
+        page = None
+    if page is None:
+        return 1
+    console.print(f"\nDone in {time.monotonic() - began:.0f} s. The report:")
+    sys.stdout.write(f"{page}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

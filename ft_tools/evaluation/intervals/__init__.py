@@ -1,0 +1,1 @@
+"""Paired comparisons: differences, confidence intervals, corrections."""

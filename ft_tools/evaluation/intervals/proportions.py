@@ -1,0 +1,101 @@
+"""Compare yes and no on the same examples: exact test, score interval, how many are needed."""
+
+import math
+from collections.abc import Sequence
+
+from ft_tools.evaluation.intervals.distributions import normal_quantile, sign_test
+from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired
+
+
+def compare_proportions(differences: Sequence[float]) -> Paired:
+    """Compare outcomes that differ by -1, 0 or 1 on each example."""
+    n = len(differences)
+    better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    mean = (better - worse) / n
+    low, high = tango_interval(better, worse, n)
+    # One discordant pair more than was seen: none seen does not mean that there are none.
+    discordance = min(1.0, (better + worse + 1) / (n + 2))
+    spread = sum((d - mean) ** 2 for d in differences)
+    return Paired(
+        num_examples=n,
+        num_better=better,
+        num_worse=worse,
+        difference=mean,
+        standard_error=math.sqrt(spread / max(1, n - 1) / n),
+        low=low,
+        high=high,
+        p_value=sign_test(better, worse),
+        minimum_detectable_effect=detectable_effect(n, discordance),
+        method="McNemar exact; Tango score interval",
+    )
+
+
+def examples_needed(effect: float, discordance: float) -> int:
+    """Return how many examples show an effect on a yes/no metric in 4 of 5 evaluations.
+
+    n = (z_{1-alpha/2} + z_{power})^2 (discordance - effect^2) / effect^2
+
+    Args:
+        effect: True difference of the two rates.
+        discordance: Fraction of examples on which the models differ, at least `effect`.
+
+    Source: R. J. Connor, Biometrics 43 (1987), 207-211
+
+    >>> examples_needed(0.1, 0.2), examples_needed(0.05, 0.2)
+    (150, 621)
+    """
+    reach = (normal_quantile(1 - ALPHA / 2) + normal_quantile(POWER)) ** 2
+    return math.ceil(reach * (max(discordance, effect) - effect**2) / effect**2)
+
+
+def detectable_effect(num_examples: int, discordance: float) -> float:
+    """Return the effect on a yes/no metric that `num_examples` show in 4 of 5 evaluations.
+
+    Solves `examples_needed` for the effect: reach sqrt(discordance / (n + reach^2)).
+
+    >>> round(detectable_effect(150, 0.2), 3)
+    0.1
+    """
+    reach = normal_quantile(1 - ALPHA / 2) + normal_quantile(POWER)
+    return min(1.0, reach * math.sqrt(discordance / (num_examples + reach**2)))
+
+
+def tango_interval(num_better: int, num_worse: int, num_examples: int) -> tuple[float, float]:
+    """Return the 95% score interval of a difference of paired proportions.
+
+    It has a width even when no pair differs, or all do. The limits are where the score statistic
+    (b - c - n d) / sqrt(n (2 q + d (1 - d))) is plus and minus z, with q the maximum-likelihood
+    estimate of the rate of c given d.
+
+    Source: T. Tango, Statistics in Medicine 17 (1998), 891-908; recommended for small samples by
+    Fagerland, Lydersen and Laake, Statistics in Medicine 33 (2014), 2850-2875
+
+    >>> low, high = tango_interval(0, 0, 30)
+    >>> round(low, 3), round(high, 3)
+    (-0.114, 0.114)
+    """
+    z = normal_quantile(1 - ALPHA / 2)
+    at = (num_better - num_worse) / num_examples
+
+    def limit(sign: int) -> float:
+        near, far = at, float(sign)
+        for _ in range(60):
+            middle = (near + far) / 2
+            if sign * _tango_score(middle, num_better, num_worse, num_examples) > -z:
+                near = middle
+            else:
+                far = middle
+        return (near + far) / 2
+
+    return limit(-1), limit(1)
+
+
+def _tango_score(delta: float, b: int, c: int, n: int) -> float:
+    linear = -b - c + (2 * n - b + c) * delta
+    root = math.sqrt(max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)))
+    q = (root - linear) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    distance = b - c - n * delta
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)

@@ -1,0 +1,1 @@
+"""Scores of one output: metrics, schemas, the judge, the general suite."""

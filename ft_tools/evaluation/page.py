@@ -1,0 +1,252 @@
+"""The page of an evaluation: intervals drawn, worst regressions first, texts compared."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ft_tools.evaluation.reports import Comparison, EvaluationReport
+from ft_tools.views.markup import Cell
+from ft_tools.views.page import (
+    Html,
+    Section,
+    badge,
+    escape,
+    interval_chart,
+    key_values,
+    note,
+    page,
+    side_by_side,
+    table,
+    text,
+)
+
+TONES = {"improved": "good", "regressed": "bad", "underpowered": "warn"}
+MAX_SAMPLES = 60
+# Below this likeness nearly every word would be underlined, which shows nothing.
+ALIKE = 0.3
+MAX_CHARACTERS = 4000
+SIDES = ("asked", "wanted", "baseline", "tuned")
+FILTERS = ("worse", "better", "unchanged", "cut off", "empty", "in a loop")
+_HIDDEN = ",".join(
+    f"#show-{name}:checked~div:not(.is-{name})" for name in (f.replace(" ", "-") for f in FILTERS)
+)
+STYLE = f"""
+.samples>input{{position:absolute;opacity:0}}
+.samples>label{{display:inline-block;margin:0 .4rem .4rem 0;padding:.15rem .7rem;cursor:pointer;
+border:1px solid var(--rule);border-radius:999px;font-size:.85rem;color:var(--soft)}}
+.samples>input:checked+label{{border-color:currentColor;color:var(--accent);font-weight:600}}
+.samples>input:focus-visible+label{{outline:2px solid var(--accent);outline-offset:2px}}
+{_HIDDEN}{{display:none}}
+@media print{{.samples>label{{display:none}}}}
+"""
+_PIECES = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An example with both outputs; `change` is the tuned model's gain, negative for a loss."""
+
+    line: int
+    prompt: str
+    reference: str
+    baseline: str
+    tuned: str
+    change: float
+    signs: tuple[str, ...] = ()
+    """What is wrong with the tuned model's output as such: cut off, empty, in a loop."""
+
+
+def document(
+    report: EvaluationReport, samples: Sequence[Sample], labels: Sequence[str] = ()
+) -> str:
+    """Return the whole page.
+
+    Args:
+        report: The evaluation.
+        samples: Every example; the worst regressions are shown first.
+        labels: Names of the classes, in the order of the report's class numbers.
+    """
+    sections = [Section("What was found", _summary(report))]
+    groups = (
+        ("Held-out examples", report.comparisons),
+        ("Benchmarks", report.benchmarks),
+        ("General ability", report.general_ability),
+    )
+    sections += [Section(title, _group(title, rows)) for title, rows in groups if rows]
+    if report.confusion:
+        sections.append(Section("Classes", _confusion(report, labels)))
+    if report.outputs:
+        sections.append(Section("Outputs", _outputs(report)))
+    if samples:
+        sections.append(Section("Samples, worst regressions first", _samples(samples)))
+    return page(
+        f"Evaluation of {report.tuned}",
+        sections,
+        subtitle=f"Compared with {report.baseline}",
+        style=STYLE,
+    )
+
+
+def marked(before: str, after: str) -> Html:
+    """Return a text with what is not in the other one underlined."""
+    old, new = _PIECES.findall(before), _PIECES.findall(after)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    if matcher.ratio() < ALIKE:
+        return Html(escape(after))
+    parts = []
+    for tag, _, _, start, end in matcher.get_opcodes():
+        piece = escape("".join(new[start:end]))
+        parts.append(piece if tag == "equal" or not piece.strip() else f"<mark>{piece}</mark>")
+    return Html("".join(parts))
+
+
+def _summary(report: EvaluationReport) -> Html:
+    said = "".join(text(sentence) for sentence in report.summary)
+    overlap = report.contamination
+    facts: dict[str, str | int | None] = {"baseline": report.baseline, "tuned": report.tuned}
+    if overlap is not None:
+        checked = len(overlap.checked_against)
+        facts["held-out questions in the training data"] = (
+            f"{overlap.num_exact} word for word, {overlap.num_near} nearly"
+            if checked
+            else "not checked: the training data is not known"
+        )
+    notes = "".join(note(line) for line in report.notes)
+    return Html(said + key_values(facts) + notes)
+
+
+def _group(title: str, rows: Sequence[Comparison]) -> Html:
+    charts = ""
+    for unit, up in dict.fromkeys((row.unit, row.higher_is_better) for row in rows):
+        some = [row for row in rows if (row.unit, row.higher_is_better) == (unit, up)]
+        charts += interval_chart(
+            [(row.metric, row.ci_low, row.difference, row.ci_high) for row in some],
+            title=f"{title}: tuned minus baseline, 95% interval",
+            x_label=f"{unit}; {'above' if up else 'below'} zero is better",
+        )
+    numbers = table(
+        ["measure", "verdict", "p", "baseline", "tuned", "detectable", "n"],
+        [
+            [
+                *(row.metric, badge(_said(row.verdict), _tone(row.verdict))),
+                *(_p_value(row.p_adjusted), row.baseline, row.tuned),
+                *(row.minimum_detectable_effect, row.num_examples),
+            ]
+            for row in rows
+        ],
+    )
+    return Html(
+        charts
+        + numbers
+        + note(
+            "p is adjusted for the number of measures (Holm). Detectable: the true change that "
+            "this evaluation would have shown 4 times in 5."
+        )
+    )
+
+
+def _confusion(report: EvaluationReport, labels: Sequence[str]) -> Html:
+    parts = []
+    for side, counts in report.confusion.items():
+        columns = [*(str(i) for i in range(len(labels))), "(other)"]
+        rows: list[list[str | int]] = [
+            [labels[int(one)], *(counts[one].get(column, 0) for column in columns)]
+            for one in sorted(counts, key=int)
+        ]
+        headers = ["reference", *labels, "other"]
+        parts.append(table(headers, rows, caption=f"{side}: answers by reference"))
+    return Html("".join(parts))
+
+
+def _outputs(report: EvaluationReport) -> Html:
+    names: Mapping[str, str] = {
+        "empty_fraction": "empty",
+        "truncated_fraction": "cut off at max_new_tokens",
+        "repetitive_fraction": "going round in a loop",
+        "mean_length_ratio": "length, by the reference's",
+        "copied_fraction": "copied from the training answers",
+        "seconds_per_output": "seconds an output",
+    }
+    sides = {side: report.outputs[side].model_dump() for side in report.outputs}
+    rows: list[list[Cell]] = [
+        [shown, *(values[key] for values in sides.values())] for key, shown in names.items()
+    ]
+    return table(["", *sides], rows)
+
+
+def _samples(samples: Sequence[Sample]) -> Html:
+    """Return the examples, worst regressions first, with a choice of which to show."""
+    ordered = sorted(samples, key=lambda sample: (sample.change, sample.line))
+    half = MAX_SAMPLES // 2
+    kept = ordered if len(ordered) <= MAX_SAMPLES else [*ordered[:half], *ordered[-half:]]
+    shown = [
+        *(sample for sample in kept if sample.change < 0),
+        *(sample for sample in reversed(kept) if sample.change > 0),
+        *(sample for sample in kept if sample.change == 0),
+    ]
+    classes = [{_outcome(sample), *sample.signs} for sample in shown]
+    counts = {name: sum(name in one for one in classes) for name in FILTERS}
+    choices = choice([("all", len(shown)), *((name, n) for name, n in counts.items() if n)])
+    articles = "".join(
+        f'<div class="{_classes(one)}">{side_by_side(SIDES, [_row(sample)])}</div>'
+        for sample, one in zip(shown, classes, strict=True)
+    )
+    parts = [
+        note(
+            "Underlined: words that the reference does not have at that place; nothing is "
+            "underlined in answers that are altogether different. Cut off, empty and in a loop "
+            "are said of the tuned model's answer."
+        ),
+        Html(f'<div class="samples">{choices}{articles}</div>'),
+    ]
+    if len(shown) < len(ordered):
+        parts.append(note(f"{len(shown)} of {len(ordered)} examples; all are in samples.jsonl."))
+    return Html("".join(parts))
+
+
+def choice(options: Sequence[tuple[str, int]]) -> Html:
+    """Return buttons of which one is on; the page's style shows what it names, without a script."""
+    parts = []
+    for name, count in options:
+        id_ = f"show-{_dashed(name)}"
+        on = " checked" if name == "all" else ""
+        parts.append(
+            f'<input type="radio" name="show" id="{id_}"{on}>'
+            f'<label for="{id_}">{escape(name)}: {count}</label>'
+        )
+    return Html("".join(parts))
+
+
+def _dashed(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def _classes(names: set[str]) -> str:
+    return " ".join(f"is-{_dashed(name)}" for name in sorted(names))
+
+
+def _outcome(sample: Sample) -> str:
+    if sample.change == 0:
+        return "unchanged"
+    return "worse" if sample.change < 0 else "better"
+
+
+def _row(sample: Sample) -> list[object]:
+    asked, wanted, before, after = (
+        value if len(value) <= MAX_CHARACTERS else value[:MAX_CHARACTERS] + " [...]"
+        for value in (sample.prompt, sample.reference, sample.baseline, sample.tuned)
+    )
+    return [f"line {sample.line}\n{asked}", wanted, marked(wanted, before), marked(wanted, after)]
+
+
+def _p_value(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _said(verdict: str) -> str:
+    return verdict.replace("_", " ")
+
+
+def _tone(verdict: str) -> str:
+    return TONES.get(verdict, "neutral")

@@ -1,0 +1,1 @@
+"""What is compared: the models, and whether their files are present."""

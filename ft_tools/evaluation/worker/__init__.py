@@ -1,0 +1,1 @@
+"""The process that generates answers and compares them."""

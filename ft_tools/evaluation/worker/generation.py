@@ -1,0 +1,211 @@
+"""Load models, write prompts for them, generate in batches, and measure references.
+
+One interface for transformers models (with or without an adapter) and GGUF files, so that both
+sides of a comparison get the very same text.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ft_tools.evaluation.held_out import HeldOut, Message
+from ft_tools.evaluation.reports import ModelPlan
+from ft_tools.evaluation.worker.decoding import decode
+from ft_tools.evaluation.worker.writer import (
+    Likelihood,
+    Output,
+    Writer,
+    added_bytes,
+    first_counted,
+    has_template,
+    messages_of,
+    plain_prompt,
+)
+from ft_tools.models.weights import tokenizer_folder
+
+
+class TransformersWriter:
+    """A transformers model; `adapter_on=False` is the base model below its adapter."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, adapter_on: bool = True) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.adapter_on = adapter_on
+        self.template: str | None = tokenizer.chat_template
+        self.end_text = str(tokenizer.eos_token or "")
+        self._ends = _end_tokens(model, tokenizer)
+        self._bos = _bos(tokenizer)
+
+    def render(self, example: HeldOut, rendering: str) -> str:
+        """Write the prompt of an example, up to where the answer begins."""
+        if rendering == "plain":
+            return plain_prompt(example)
+        return self.chat(messages_of(example), example.tools, answer_next=True)
+
+    def chat(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None, *, answer_next: bool
+    ) -> str:
+        """Apply the chat template."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, tools=tools, tokenize=False, add_generation_prompt=answer_next
+            )
+        )
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
+        """Continue each prompt greedily, as one batch."""
+        ids = [self.encode(prompt) for prompt in prompts]
+        with self.side():
+            made = decode(self.model, ids, max_new_tokens, self._ends)
+        return [self._output(row) for row in made]
+
+    @torch.inference_mode()
+    def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Measure how well each continuation is predicted after its prompt, as one batch.
+
+        Padding is on the right and its labels are masked by position, never by token: the padding
+        token may be the end token.
+        """
+        rows = [self.encode(whole) for _, whole in texts]
+        starts = [
+            first_counted(self.encode(prompt) if prompt else [], row)
+            for (prompt, _), row in zip(texts, rows, strict=True)
+        ]
+        width = max(map(len, rows))
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        first = min(starts)
+        device = self.model.device
+        with self.side():
+            logits = self.model(
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                logits_to_keep=width - first + 1,
+            ).logits.float()
+        # Position i of what is kept predicts token first + i.
+        logits = (
+            logits[:, :-1] if logits.shape[1] == width - first + 1 else logits[:, first - 1 : -1]
+        )
+        nats = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), tokens[:, first:].to(device), reduction="none"
+        ).double()
+        found = []
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            counted = nats[i, start - first : len(row) - first]
+            found.append(Likelihood(float(counted.sum()), len(row) - start, added_bytes(*texts[i])))
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a text that is rendered already; the special tokens in it are special."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        # A template may have written the start token already.
+        return ids if ids[:1] == self._bos and ids else [*self._bos, *ids] or [0]
+
+    def _output(self, row: list[int]) -> Output:
+        length = next((i for i, token in enumerate(row) if token in self._ends), None)
+        kept = row if length is None else row[:length]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        return Output(text.strip(), len(kept), finished=length is not None)
+
+    @contextlib.contextmanager
+    def side(self) -> Iterator[None]:
+        """Switch the adapter off for a while, if this is the side without it."""
+        if self.adapter_on or not isinstance(self.model, PeftModel):
+            yield
+        else:
+            with self.model.disable_adapter():
+                yield
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both models, ready."""
+
+    baseline: Writer
+    tuned: Writer
+    shares_weights: bool
+
+    def render(self, example: HeldOut, rendering: str) -> str:
+        """Write a prompt once, for both: with the tuned model's template where it has one."""
+        for writer in (self.tuned, self.baseline):
+            if rendering == "plain" or has_template(writer):
+                return writer.render(example, rendering)
+        return self.tuned.render(example, "plain")
+
+    def same_tokens(self) -> bool:
+        """Tell whether both count the same tokens, so that perplexities can be compared."""
+        if not isinstance(self.tuned, TransformersWriter):
+            return False
+        if not isinstance(self.baseline, TransformersWriter):
+            return False
+        ours, theirs = self.tuned.tokenizer, self.baseline.tokenizer
+        return bool(ours.get_vocab() == theirs.get_vocab())
+
+
+def load_pair(tuned: ModelPlan, baseline: ModelPlan, dtype: torch.dtype) -> Pair:
+    """Load both models; weights that both share are loaded once."""
+    shared = (
+        tuned.adapter is not None
+        and baseline.adapter is None
+        and tuned.load_from == baseline.load_from
+        and tuned.kind != "gguf"
+    )
+    after = load(tuned, dtype)
+    if shared and isinstance(after, TransformersWriter):
+        before: Writer = TransformersWriter(after.model, load_tokenizer(baseline), adapter_on=False)
+    elif tuned.load_from == baseline.load_from and tuned.adapter == baseline.adapter:
+        before = after
+    else:
+        before = load(baseline, dtype)
+    return Pair(before, after, shared)
+
+
+def load(plan: ModelPlan, dtype: torch.dtype) -> Writer:
+    """Load one model."""
+    if plan.kind == "gguf":
+        # llama.cpp is an extra of its own; nobody without a GGUF file needs it installed.
+        module = importlib.import_module("ft_tools.evaluation.worker.gguf_generation")
+        writer: Writer = module.GgufWriter(plan.load_from)
+        return writer
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(
+        plan.load_from, dtype=dtype, trust_remote_code=False
+    )
+    if plan.adapter is not None:
+        model = PeftModel.from_pretrained(model, plan.adapter)
+    return TransformersWriter(model.to(device).eval(), load_tokenizer(plan))
+
+
+def load_tokenizer(plan: ModelPlan) -> Any:
+    """Load a model's tokenizer; an adapter that brings one was trained with it."""
+    folder = tokenizer_folder(plan.adapter, plan.load_from)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return every token that ends an answer: the tokenizer's, the model's, the turn's."""
+    found: list[int] = []
+    for value in (
+        tokenizer.eos_token_id,
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+    ):
+        found += value if isinstance(value, list) else [] if value is None else [value]
+    vocabulary = tokenizer.get_vocab()
+    template = tokenizer.chat_template or ""
+    turn_ends = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+    found += [vocabulary[end] for end in turn_ends if end in vocabulary and end in str(template)]
+    return list(dict.fromkeys(found))
+
+
+def _bos(tokenizer: Any) -> list[int]:
+    """Return the start token, if the tokenizer puts it before every text by itself."""
+    start: list[int] = tokenizer("a").input_ids[:1]
+    return start if start == [tokenizer.bos_token_id] else []

@@ -1,0 +1,142 @@
+"""Generate with a GGUF file, through llama.cpp; imported only when a model is one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+import llama_cpp.llama_chat_format
+import numpy as np
+
+from ft_tools.errors import BadInput
+from ft_tools.evaluation.held_out import HeldOut, Message
+from ft_tools.evaluation.worker.writer import (
+    Likelihood,
+    Output,
+    added_bytes,
+    first_counted,
+    messages_of,
+    plain_prompt,
+)
+from ft_tools.examples.worker.today import strftime_now
+from ft_tools.shipping.worker.gguf_files import num_threads
+
+GGUF_CONTEXT = 4096
+BATCH_TOKENS = 512
+
+
+class GgufWriter:
+    """A GGUF file, run by llama.cpp, one text at a time."""
+
+    def __init__(self, path: str) -> None:
+        self._llama = llama_cpp.Llama(
+            path,
+            n_ctx=GGUF_CONTEXT,
+            n_batch=BATCH_TOKENS,
+            n_threads=num_threads(),
+            n_threads_batch=num_threads(),
+            seed=0,
+            verbose=False,
+        )
+        self.template: str | None = self._llama.metadata.get("tokenizer.chat_template")
+        self.end_text = self._text(self._llama.token_eos())
+
+    def render(self, example: HeldOut, rendering: str) -> str:
+        """Write the prompt with the template that is in the file."""
+        if rendering == "plain" or self.template is None:
+            return plain_prompt(example)
+        return self.chat(messages_of(example), example.tools, answer_next=True)
+
+    def chat(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None, *, answer_next: bool
+    ) -> str:
+        """Apply the chat template that is in the file."""
+        formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(
+            template=str(self.template),
+            eos_token=self.end_text,
+            bos_token=self._text(self._llama.token_bos()),
+            add_generation_prompt=answer_next,
+        )
+        formatter.strftime_now = strftime_now
+        return str(formatter(messages=messages, tools=tools).prompt)
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
+        """Continue each prompt greedily, one after the other."""
+        return [self._one(prompt, max_new_tokens) for prompt in prompts]
+
+    def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Measure how well each whole text is predicted after the prompt it begins with."""
+        found = []
+        for prompt, whole in texts:
+            ids = self.encode(whole)
+            start = first_counted(self.encode(prompt) if prompt else [], ids)
+            nats = self._nats(ids, start)
+            found.append(Likelihood(nats, max(1, len(ids) - start), added_bytes(prompt, whole)))
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a rendered text.
+
+        Raises:
+            BadInput: It is longer than the context that is used.
+        """
+        adds = self._llama.metadata.get("tokenizer.ggml.add_bos_token") == "true"
+        ids = list(self._llama.tokenize(text.encode(), add_bos=adds, special=True))
+        if len(ids) >= GGUF_CONTEXT:
+            raise BadInput(
+                f"a text of {len(ids)} tokens does not fit the context of {GGUF_CONTEXT} in which "
+                "GGUF files are measured; leave long examples out, or measure the safetensors"
+            )
+        return ids
+
+    def close(self) -> None:
+        """Free the model."""
+        self._llama.close()
+
+    def _one(self, prompt: str, max_new_tokens: int) -> Output:
+        ids = self.encode(prompt)
+        room = GGUF_CONTEXT - len(ids)
+        made = self._llama.create_completion(
+            ids, max_tokens=min(max_new_tokens, room), temperature=0.0, top_k=1
+        )
+        choice = made["choices"][0]
+        num_tokens = made["usage"]["completion_tokens"]
+        return Output(choice["text"].strip(), num_tokens, choice["finish_reason"] == "stop")
+
+    def _nats(self, ids: list[int], start: int) -> float:
+        """Return the negative log-likelihood of ids[start:]; logits are made for these only."""
+        context, size = self._llama.ctx, self._llama.n_vocab()
+        self._llama.reset()
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+        total = 0.0
+        batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
+        try:
+            for first in range(0, len(ids) - 1, BATCH_TOKENS):
+                places = range(first, min(first + BATCH_TOKENS, len(ids) - 1))
+                _fill(batch, ids, places, start)
+                if llama_cpp.llama_decode(context, batch):
+                    raise BadInput(f"llama.cpp cannot read a text of {len(ids)} tokens")
+                for i, place in enumerate(places):
+                    if place + 1 >= start:
+                        pointer = llama_cpp.llama_get_logits_ith(context, i)
+                        logits = np.ctypeslib.as_array(pointer, shape=(size,)).astype(np.float64)
+                        top = logits.max()
+                        log_sum = top + np.log(np.exp(logits - top).sum())
+                        total += float(log_sum - logits[ids[place + 1]])
+        finally:
+            llama_cpp.llama_batch_free(batch)
+            llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+        return total
+
+    def _text(self, token: int) -> str:
+        return str(self._llama._model.token_get_text(token)) if token >= 0 else ""
+
+
+def _fill(batch: Any, ids: Sequence[int], places: range, start: int) -> None:
+    """Put the tokens of some places into a batch of llama.cpp, as one sequence."""
+    batch.n_tokens = len(places)
+    for i, place in enumerate(places):
+        batch.token[i] = ids[place]
+        batch.pos[i] = place
+        batch.n_seq_id[i] = 1
+        batch.seq_id[i][0] = 0
+        batch.logits[i] = place + 1 >= start

@@ -1,0 +1,281 @@
+"""Open a data file: find out what it really is, undo gzip, and never read more than a cap.
+
+A row is what a reader yields: its number, and either a JSON value or the id of a finding. Reading
+is streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
+"""
+
+import gzip
+import importlib
+import importlib.util
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ft_tools import workspace
+from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
+from ft_tools.examples.csv_rows import read_csv
+from ft_tools.examples.json_stream import ROW_BYTES, Row, read_lines, read_values
+from ft_tools.examples.text_kinds import LINES, refuse_what_is_not_text, text_kind
+
+# A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
+# comes out: 20 times the file, but at least 256 MiB. Ours.
+MIN_DECODED_BYTES = 256 * 2**20
+EXPANSION = 20
+SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet"}
+HEAD_BYTES = 65536
+MAX_FILES = 10_000
+# What the library datasets and the Hub write beside the data.
+ABOUT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+HELD_OUT = re.compile(r"(?<![a-z])(?:test|validation|valid|val|dev|eval)(?![a-z])")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data file, recognised."""
+
+    path: Path
+    kind: str
+    """jsonl, json_values, csv, tsv or parquet."""
+    gzipped: bool
+    size_bytes: int
+    has_bom: bool = False
+    array_starts: int = 0
+    """Bytes before the `[` of a JSON array that is wrapped in an object; 0 if none is."""
+
+    @property
+    def is_plain_lines(self) -> bool:
+        """Tell whether it is what the launch tools read."""
+        return self.kind == "jsonl" and not self.gzipped
+
+    member: tuple[Path, int] | None = None
+    """The folder and its number there, if its name could say something: errors do not repeat it."""
+
+
+def find_sources(path: Path) -> list[Source]:
+    """Return the data files of a path: itself, or those of a folder in the order of their names.
+
+    Raises:
+        BadData: A file is not data, or a folder has none.
+    """
+    if not path.is_dir():
+        return [recognise(path)]
+    files: list[Path] = []
+    for file in sorted(path.rglob("*")):
+        if len(files) > MAX_FILES:
+            raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
+        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        is_data = _suffix(file)[0] in SUFFIXES and file.name not in ABOUT_DATA
+        if not hidden and is_data and file.is_file():
+            files.append(file)
+    if not files and any(path.rglob("*.arrow")):
+        cure = "save it as JSONL: datasets.load_from_disk(FOLDER), and .to_json(FILE) of each split"
+        raise BadData(path, "holds Arrow files, as save_to_disk writes them", cure)
+    if not files:
+        listed = ", ".join(sorted(SUFFIXES))
+        raise BadData(path, "holds no data file", f"put files ending in {listed} in it")
+    return [_recognise_in(path, number, file) for number, file in enumerate(files, 1)]
+
+
+def _recognise_in(folder: Path, number: int, file: Path) -> Source:
+    """Recognise a file of a folder.
+
+    Raises:
+        BadData: It is not data.
+        OutsideWorkspace: It is a link that leads out of the workspace.
+    """
+    plain = all(map(PLAIN_NAME.fullmatch, file.relative_to(folder).parts))
+    with _unnamed(None if plain else (folder, number)):
+        found = workspace.existing(str(file))
+    # A link may lead to a file of any name.
+    member = None if plain and found == file else (folder, number)
+    with _unnamed(member):
+        return replace(recognise(found), member=member)
+
+
+@contextmanager
+def _unnamed(member: tuple[Path, int] | None) -> Iterator[None]:
+    """Turn an error about a file of a folder into one that does not repeat the file's name."""
+    try:
+        yield
+    except (BadInput, NotFound) as error:
+        if member is None:
+            raise
+        folder, number = member
+        problem = f"its file number {number} (in order of names) cannot be read as data"
+        raise BadData(folder, problem, "name it alone to see why, or take it out") from error
+
+
+def recognise(path: Path) -> Source:
+    """Find out from its first bytes what a file is; the name only decides between text kinds.
+
+    Raises:
+        BadData: It is empty, binary, or something that has to be converted first.
+    """
+    size = path.stat().st_size
+    suffix, named_gzip = _suffix(path)
+    with workspace.open_file(path) as stream:
+        head, is_whole = _head(stream, suffix)
+    if not head:
+        raise BadData(path, "is empty", "name a file with examples")
+    gzipped = head.startswith(b"\x1f\x8b")
+    if named_gzip and not gzipped:
+        raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
+    if gzipped:
+        with _gunzip(path, size) as stream:
+            head, is_whole = _head(stream, suffix)
+        if not head:
+            raise BadData(path, "is an empty gzip file", "name a file with examples")
+    if head.startswith(b"PAR1"):
+        if gzipped:
+            raise BadData(path, "is a gzipped Parquet file", "unpack it: gunzip")
+        return Source(path, "parquet", gzipped, size)
+    refuse_what_is_not_text(path, head)
+    has_bom = head.startswith(b"\xef\xbb\xbf")
+    kind, starts = text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
+    if kind == "csv" and suffix not in {".csv", ".tsv"}:
+        raise BadData(
+            path, "does not begin with JSON", "give JSONL (one object a line), JSON, CSV or Parquet"
+        )
+    return Source(path, kind, gzipped, size, has_bom, starts)
+
+
+def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
+    """Return the first bytes, of JSON lines at least the first line, and if they are the whole."""
+    head = stream.read(HEAD_BYTES)
+    if suffix in LINES and b"\n" not in head.lstrip():
+        head += stream.readline(ROW_BYTES)
+    return head, not stream.read(1)
+
+
+def is_held_out(source: Source) -> bool:
+    """Tell whether a file is named as a part that is not for training.
+
+    >>> [is_held_out(Source(Path(name), "jsonl", False, 1)) for name in ("test-0.json", "latest")]
+    [True, False]
+    """
+    return HELD_OUT.search(source.path.name.lower()) is not None
+
+
+def read(source: Source) -> Iterator[Row]:
+    """Yield the rows of a file in order, numbered from 1: lines for JSONL, rows for the rest.
+
+    Raises:
+        BadData: It decodes to more than the cap, or is damaged beyond reading on.
+        MissingExtra: It is Parquet and pyarrow is not installed.
+    """
+    with _unnamed(source.member):
+        yield from _rows(source)
+
+
+def _rows(source: Source) -> Iterator[Row]:
+    if source.kind == "parquet":
+        with workspace.open_file(source.path) as stream:
+            yield from _parquet().read(stream, source.path, decoded_cap(source.size_bytes))
+        return
+    with _open_text(source) as stream:
+        if source.kind == "jsonl":
+            yield from read_lines(stream)
+        elif source.kind == "json_values":
+            stream.read(source.array_starts)
+            yield from read_values(stream, wrapped=source.array_starts > 0)
+        else:
+            yield from read_csv(stream, "\t" if source.kind == "tsv" else "")
+
+
+def decoded_size(source: Source, most: int) -> int:
+    """Return how many bytes a file decodes to, at most a little above `most`; of Parquet, about.
+
+    Raises:
+        BadData: It is damaged.
+        MissingExtra: It is Parquet and pyarrow is not installed.
+    """
+    with _unnamed(source.member):
+        return _decoded_size(source, most)
+
+
+def _decoded_size(source: Source, most: int) -> int:
+    if source.kind == "parquet":
+        with workspace.open_file(source.path) as stream:
+            return int(_parquet().decoded_size(stream, source.path))
+    if not source.gzipped:
+        return source.size_bytes
+    with _gunzip(source.path, source.size_bytes) as stream:
+        size = 0
+        while size <= most and (data := stream.read(1 << 20)):
+            size += len(data)
+    return size
+
+
+def decoded_cap(size_bytes: int) -> int:
+    """Return how many bytes a compressed file may decode to."""
+    return max(MIN_DECODED_BYTES, EXPANSION * size_bytes)
+
+
+def _parquet() -> Any:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtra("data", "pyarrow")
+    return importlib.import_module("ft_tools.examples.parquet")
+
+
+class _Capped(io.RawIOBase):
+    """A gzip stream that ends in an error when more comes out than the cap, or it is damaged."""
+
+    def __init__(self, inner: BinaryIO, path: Path, cap: int) -> None:
+        self._inner = inner
+        self._gzip = gzip.GzipFile(fileobj=inner, mode="rb")
+        self._path = path
+        self._left = cap
+        self._cap = cap
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._gzip.read(min(len(buffer), 1 << 20))
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadData(self._path, "is damaged gzip", "compress it again") from error
+        self._left -= len(data)
+        if self._left < 0:
+            raise BadData(
+                self._path,
+                f"decodes to more than {self._cap / 2**20:.0f} MiB",
+                "unpack it first, if you trust it",
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._gzip.close()
+        self._inner.close()
+        super().close()
+
+
+def _gunzip(path: Path, size: int) -> BinaryIO:
+    return io.BufferedReader(
+        _Capped(workspace.open_file(path), path, decoded_cap(size)), buffer_size=1 << 20
+    )
+
+
+def _open_text(source: Source) -> BinaryIO:
+    opened = (
+        _gunzip(source.path, source.size_bytes)
+        if source.gzipped
+        else workspace.open_file(source.path)
+    )
+    if source.has_bom:
+        opened.read(3)
+    return opened
+
+
+def _suffix(path: Path) -> tuple[str, bool]:
+    name = path.name.lower()
+    gzipped = name.endswith((".gz", ".gzip"))
+    stem = name.rsplit(".", 1)[0] if gzipped else name
+    return (f".{stem.rsplit('.', 1)[-1]}" if "." in stem else "", gzipped)

@@ -1,0 +1,1 @@
+"""Render chat templates: the only code of this package that runs a template."""

@@ -1,0 +1,1 @@
+"""The process that unpacks and checks a model."""

@@ -1,0 +1,180 @@
+"""Slurm: a batch script of our own, sbatch, scontrol, scancel."""
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
+from ft_tools.runs.launchers.options import Options, SlurmOptions
+from ft_tools.runs.launchers.processes import on_one_machine, torchrun
+
+SCRIPT = "job.sh"
+# Ports of a run's meeting point, one a job, above the well-known ones.
+FIRST_PORT = 20_000
+NUM_PORTS = 20_000
+# A warning this much later than asked is still the time limit's. Source: sbatch(1), --signal: the
+# signal may be sent up to 60 seconds earlier than specified.
+SLACK_SECONDS = 120
+WARNED_VARIABLE = "FINE_TUNING_LLM_WARNED_SECONDS"
+"""In a job that may start again: how long before its time limit it is told to stop."""
+FIELD = re.compile(r"(JobState|Reason|Restarts)=(\S+)")
+# Source: squeue(1), job state codes.
+WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT",
+           "SUSPENDED", "STOPPED", "RESIZING"}  # fmt: skip
+RUNNING = {"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"}
+ENDED = {
+    "COMPLETED": None,
+    "CANCELLED": "user",
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "out_of_memory",
+    "PREEMPTED": "preempted",
+    "NODE_FAIL": "crash",
+    "BOOT_FAIL": "crash",
+    "FAILED": "crash",
+    "REVOKED": "crash",
+}
+
+
+def _options(job: Job) -> SlurmOptions:
+    assert isinstance(job.options, SlurmOptions)
+    return job.options
+
+
+def files(job: Job) -> dict[str, str]:
+    """Return the batch script."""
+    options = _options(job)
+    lines = ["#!/bin/bash", *(f"#SBATCH {line}" for line in _directives(job, options))]
+    lines += [f"module load {shlex.quote(name)}" for name in options.modules]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
+    if options.requeue:
+        lines.append(f"export {WARNED_VARIABLE}={options.signal_seconds}")
+    lines += [
+        # The batch script runs on the first node of the allocation.
+        "HEAD=$(hostname)",
+        f"PORT=$(({FIRST_PORT} + SLURM_JOB_ID % {NUM_PORTS}))",
+        "ATTEMPT=$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}",
+        # Replaces the shell, so that signals to the batch step arrive where they are understood.
+        f"exec {_line(inside(job, _steps(job, options)))}",
+    ]
+    return {SCRIPT: "\n".join(lines) + "\n"}
+
+
+def submit(job: Job) -> list[str]:
+    """Return the sbatch command."""
+    # A percent sign begins a pattern in a log's name.
+    log = f"{job.run_dir}/log.txt".replace("%", "%%")
+    where = [f"--output={log}", f"--chdir={job.run_dir}"]
+    return ["sbatch", "--parsable", *where, f"{job.run_dir}/{SCRIPT}"]
+
+
+def job_id(_: Job, printed: str) -> str:
+    """Return the number of a job out of `number[;cluster]`."""
+    return printed.strip().split(";")[0]
+
+
+def look(_: Options, number: str) -> list[str]:
+    """Return the command that shows a job."""
+    return ["scontrol", "show", "job", "--oneliner", number]
+
+
+def hint(return_code: int, printed: str, _: str = "") -> Hint:
+    """Read what scontrol shows.
+
+    >>> hint(0, "JobId=7 Restarts=1 JobState=PENDING Reason=BeginTime")
+    Hint(state='waiting', said='PENDING (BeginTime), restarts 1', reason=None)
+    >>> hint(1, "slurm_load_jobs error: Invalid job id specified").state
+    'ended'
+    >>> hint(1, "Unable to contact slurm controller").state
+    'unknown'
+    """
+    if return_code:
+        # Finished jobs are forgotten after MinJobAge, five minutes unless configured.
+        return Hint("ended", "forgotten") if "Invalid job id" in printed else UNKNOWN
+    found = dict(FIELD.findall(printed))
+    state = found.get("JobState", "")
+    said = f"{state} ({found.get('Reason', 'None')}), restarts {found.get('Restarts', 0)}"
+    if state in WAITING:
+        return Hint("waiting", said)
+    if state in RUNNING:
+        return Hint("running", said)
+    return Hint("ended", said, ENDED[state]) if state in ENDED else UNKNOWN
+
+
+def stop(_: Options, number: str) -> list[str]:
+    """Return the command that ends a job."""
+    return ["scancel", number]
+
+
+def again(environment: Mapping[str, str], now: float) -> list[str]:
+    """Return the command that queues this job once more, if it was stopped by its time limit.
+
+    A preempted job is queued again by Slurm itself, and a cancelled one must not be.
+
+    Args:
+        environment: Of the job.
+        now: Seconds since 1970.
+    """
+    number, end = environment.get("SLURM_JOB_ID"), environment.get("SLURM_JOB_END_TIME", "")
+    warned = environment.get(WARNED_VARIABLE)
+    if not number or not end.isdigit() or warned is None:
+        return []
+    if float(end) - now > float(warned) + SLACK_SECONDS:
+        return []
+    return ["scontrol", "requeue", number]
+
+
+def _directives(job: Job, options: SlurmOptions) -> list[str]:
+    """Return the lines for sbatch; each value is a word or a number, which options.py checked."""
+    cores = options.cpus_per_process * options.processes
+    kind = f"{options.gpu_type}:" if options.gpu_type else ""
+    wanted = {
+        "job-name": job.name,
+        "nodes": options.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": cores,
+        "gpus-per-node": f"{kind}{options.processes}" if options.gpu else "",
+        "partition": options.partition,
+        "account": options.account,
+        "qos": options.qos,
+        "constraint": options.constraint,
+        "time": options.time_limit,
+        "mem": f"{options.memory_gib}G" if options.memory_gib else "",
+        "signal": f"B:TERM@{options.signal_seconds}",
+        "open-mode": "append",
+    }
+    lines = [f"--{name}={value}" for name, value in wanted.items() if value]
+    return [*lines, "--requeue" if options.requeue else "--no-requeue"]
+
+
+def _steps(job: Job, options: SlurmOptions) -> list[str]:
+    """Return the command inside the allocation; $-words are the script's own variables."""
+    cores = options.cpus_per_process * options.processes
+    start = ["srun", "--kill-on-bad-exit=1", "--ntasks-per-node=1", f"--nodes={options.nodes}"]
+    start.append(f"--cpus-per-task={cores}")
+    if options.nodes == 1:
+        worker = on_one_machine(job.python, job.module, job.run_dir, options.processes)
+        return [*start, *worker]
+    meeting = ["--nnodes", str(options.nodes), "--rdzv_id", "$ATTEMPT", "--rdzv_backend", "c10d"]
+    meeting += ["--rdzv_endpoint", "$HEAD:$PORT"]
+    return [*start, *torchrun(job.python, job.module, job.run_dir, options.processes, meeting)]
+
+
+OWN_VARIABLES = {"$ATTEMPT", "$HEAD:$PORT"}
+
+
+def _line(argv: list[str]) -> str:
+    return " ".join(f'"{a}"' if a in OWN_VARIABLES else shlex.quote(a) for a in argv)
+
+
+LAUNCHER = Launcher(
+    program="sbatch",
+    cure="start the server on a machine of the cluster that may submit jobs (a login node)",
+    files=files,
+    submit=submit,
+    job_id=job_id,
+    look=look,
+    hint=hint,
+    stop=stop,
+    again=again,
+)

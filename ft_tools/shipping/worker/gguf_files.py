@@ -1,0 +1,255 @@
+"""GGUF files: convert with llama.cpp's own script, quantize and run with its own library."""
+
+import ctypes
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import llama_cpp.llama_chat_format
+import numpy as np
+import numpy.typing as npt
+from gguf import GGUFReader
+
+from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.shipping import converter
+from ft_tools.shipping.formats import Format
+from ft_tools.shipping.processes import watched
+from ft_tools.shipping.worker import proving
+from ft_tools.shipping.worker.importance import Matrix
+
+# llama.cpp's name of the type that keeps every weight of this safetensors type as it is.
+OUTTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+# Types that hold what is not quantized by design: norms and biases.
+UNQUANTIZED = {"F32", "F16", "BF16"}
+NO_SPACE = "No space left on device"
+# Less is free after llama.cpp failed, which does not say why: the disk was full.
+FULL_BYTES = 64 * 1024
+UNKNOWN_TOKENIZER = "BPE pre-tokenizer was not recognized"
+
+
+class ConversionFailed(FineTuningError):
+    """llama.cpp could not make a file; the message says why, as far as it can be told."""
+
+    code = "conversion_failed"
+    exit_code = 5
+
+
+def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> None:
+    """Convert a safetensors folder into one GGUF file.
+
+    Args:
+        model: Folder with safetensors and tokenizer.
+        into: File to write.
+        outtype: f32, f16 or bf16.
+        stop: Called while it works; raises to end early.
+
+    Raises:
+        DiskFull: There is no space for it.
+        ConversionFailed: The converter does not know the architecture or the tokenizer.
+    """
+    script = converter.script()
+    argv = [sys.executable, str(script), str(model), "--outtype", outtype, "--outfile", str(into)]
+    log = into.with_suffix(".log")
+    environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
+    environment |= {"HF_HUB_OFFLINE": "1"}
+    code = watched(argv, log, stop, environment)
+    said = log.read_text(encoding="utf-8", errors="replace")
+    log.unlink()
+    if code != 0 or not into.is_file():
+        sys.stderr.write(said[-20_000:])
+        into.unlink(missing_ok=True)
+        if NO_SPACE in said:
+            raise DiskFull(f"no space left while writing {into}; free some and run it again")
+        raise ConversionFailed(_why(said))
+
+
+def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None) -> None:
+    """Quantize a GGUF file, with an importance matrix if there is one.
+
+    Raises:
+        DiskFull: There is no space for it.
+        ConversionFailed: llama.cpp refuses, for instance a type that needs an importance matrix.
+    """
+    options = llama_cpp.llama_model_quantize_default_params()
+    kind = "ALL" if row.type_name == "F32" else "MOSTLY"
+    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{kind}_{row.type_name}")
+    options.nthread = num_threads()
+    entries = imatrix_entries(matrix or {})
+    if matrix:
+        options.imatrix = entries
+    code = llama_cpp.llama_model_quantize(
+        str(source).encode(), str(into).encode(), ctypes.byref(options)
+    )
+    if code != 0 or not into.is_file():
+        is_full = shutil.disk_usage(into.parent).free < FULL_BYTES
+        into.unlink(missing_ok=True)
+        if is_full:
+            raise DiskFull(f"no space left while writing {into}; free some and run it again")
+        raise ConversionFailed(
+            f"llama.cpp could not quantize to {row.type_name} (code {code}); get_run with "
+            "log_lines shows its words; check the free space, or take another type"
+        )
+
+
+def imatrix_entries(matrix: Matrix) -> Any:
+    """Return a matrix as llama.cpp reads it: an array that ends with an entry without a name."""
+    entries = (llama_cpp.llama_model_imatrix_data * (len(matrix) + 1))()
+    for entry, (name, values) in zip(entries, matrix.items(), strict=False):
+        held = np.ascontiguousarray(values, dtype=np.float32)
+        entry.name = name.encode()
+        entry.data = (ctypes.c_float * held.size)(*held.tolist())
+        entry.size = held.size
+    return entries
+
+
+def tensor_types(path: Path) -> dict[str, list[str]]:
+    """Return a file's tensors by the type they are held in."""
+    found: dict[str, list[str]] = {}
+    for tensor in GGUFReader(path).tensors:
+        found.setdefault(tensor.tensor_type.name, []).append(tensor.name)
+    return found
+
+
+def fallbacks(types: dict[str, list[str]], row: Format) -> dict[str, list[str]]:
+    """Return what llama.cpp took because a row is no multiple of a K-quant's 256 weights.
+
+    >>> q4 = Format("gguf:Q4_K_M", "gguf", 4.9)
+    >>> fallbacks({"F32": ["n"], "Q5_0": ["a", "b"], "Q4_K": ["c"], "Q6_K": ["d"]}, q4)
+    {'Q5_0': ['a', 'b']}
+    """
+    blocks_of_256 = row.type_name.endswith("_K") or "_K_" in row.type_name
+    if not blocks_of_256 and not row.type_name.startswith(("IQ1", "IQ2", "IQ3", "IQ4_XS")):
+        return {}
+    known = {n for n in types if n.endswith("_K") or n.startswith(("IQ1", "IQ2", "IQ3", "IQ4_XS"))}
+    return {name: held for name, held in sorted(types.items()) if name not in known | UNQUANTIZED}
+
+
+def num_threads() -> int:
+    """Return the threads to use; llama.cpp's wait busily, so too many cost time."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0))
+    return min(int(asked), cores) if asked.isdigit() and int(asked) > 0 else cores
+
+
+@contextmanager
+def opened(path: Path, num_context: int, *, logits: bool) -> Iterator[Any]:
+    """Open a GGUF file in llama.cpp."""
+    model = llama_cpp.Llama(
+        str(path),
+        n_ctx=num_context,
+        n_batch=num_context,
+        n_threads=num_threads(),
+        n_threads_batch=num_threads(),
+        logits_all=logits,
+        verbose=False,
+    )
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def logits_of(model: Any, ids: list[int]) -> npt.NDArray[np.float32]:
+    """Return the logits after each token, (tokens, vocabulary)."""
+    model.reset()
+    model.eval(ids)
+    return np.asarray(model.scores[: len(ids)])
+
+
+def tokenize(model: Any, text: str) -> list[int]:
+    """Return a text's ids, special tokens recognised, nothing added."""
+    return list(model.tokenize(text.encode("utf-8"), add_bos=False, special=True))
+
+
+def greedy(model: Any, ids: list[int], num_tokens: int, ends: set[int]) -> list[int]:
+    """Continue ids greedily; stops before an end token."""
+    model.reset()
+    made: list[int] = []
+    for token in model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0, reset=True):
+        if token in ends or len(made) == num_tokens:
+            break
+        made.append(int(token))
+    return made
+
+
+def chat_with_gguf(path: Path, messages: list[dict[str, str]], num_tokens: int) -> tuple[str, int]:
+    """Chat once with a GGUF file, by the template that is in it.
+
+    Returns:
+        The greedy answer and its number of tokens.
+    """
+    with opened(path, 2048, logits=False) as model:
+        answer = model.create_chat_completion(messages, max_tokens=num_tokens, temperature=0.0)
+    return (
+        str(answer["choices"][0]["message"]["content"]).strip(),
+        int(answer["usage"]["completion_tokens"]),
+    )
+
+
+def same_ids(model: Any, tokenizer: Any, text: proving.Text) -> bool:
+    """Tell whether a GGUF file tokenizes every probe and every text as the trained model does."""
+    special = "".join(map(str, tokenizer.all_special_tokens))
+    return all(
+        tokenize(model, probe) == tokenizer(probe, add_special_tokens=False).input_ids
+        for probe in (*proving.PROBES, special, *text.raw, *text.prompt_texts)
+    )
+
+
+def gguf_answers(
+    model: Any, tokenizer: Any, prompts: list[list[int]], num_tokens: int
+) -> tuple[list[list[int]], float]:
+    """Continue each prompt greedily with a GGUF file.
+
+    Returns:
+        The ids that were added, and tokens a second of the generation, prompts included.
+    """
+    ends = {model.token_eos()} | end_ids(tokenizer)
+    began = time.monotonic()
+    found = [greedy(model, ids, num_tokens, ends) for ids in prompts]
+    return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
+
+
+def template_of(path: Path) -> str | None:
+    """Return the chat template that a GGUF file holds."""
+    field = GGUFReader(path).fields.get("tokenizer.chat_template")
+    return None if field is None else bytes(field.parts[field.data[0]]).decode("utf-8")
+
+
+def renderer(template: str, bos: str, eos: str) -> Callable[[Any, bool], str]:
+    """Return what builds prompts from a file's template, as llama-cpp-python does."""
+
+    def render(messages: Any, generation: bool) -> str:
+        formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(
+            template=template, eos_token=eos, bos_token=bos, add_generation_prompt=generation
+        )
+        return str(formatter(messages=list(messages)).prompt)
+
+    return render
+
+
+def end_ids(tokenizer: Any) -> set[int]:
+    """Return the ids that end an answer, as far as the tokenizer says."""
+    return {tokenizer.eos_token_id} - {None}
+
+
+def _why(said: str) -> str:
+    if UNKNOWN_TOKENIZER in said:
+        return (
+            "llama.cpp's converter does not know this tokenizer's pre-tokenizer, so it cannot say "
+            "how text is split; ship safetensors, or use a newer llama.cpp through "
+            f"{converter.VARIABLE}"
+        )
+    if "is not supported" in said:
+        return (
+            "llama.cpp's converter does not support this architecture; ship safetensors, or use a "
+            f"newer llama.cpp through {converter.VARIABLE}"
+        )
+    last = [line for line in said.splitlines() if line.strip()][-1:]
+    kind = last[0].partition(":")[0][:60] if last else "no output"
+    return f"llama.cpp's converter failed ({kind!a}); get_run with log_lines shows its words"

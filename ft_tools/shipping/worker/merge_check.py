@@ -1,0 +1,189 @@
+"""Whether a merged model is what was trained: by its logits, or weight by weight.
+
+Logits are compared on held-out prompts with those of the base with its adapter, and of the base
+alone: a merge has to be close, and has to have the adapter's effect.
+"""
+
+import gc
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from ft_tools.shipping import tensors
+from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
+from ft_tools.shipping.quality import merge_passes, weights_pass
+from ft_tools.shipping.reports import MergeCheck, WeightCheck
+from ft_tools.shipping.worker import merging
+
+GREEDY_TOKENS = 16
+NUM_GREEDY = 3
+NUM_INPUTS = 8
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model answers to the prompts of a check."""
+
+    logits: torch.Tensor
+    """Of all positions, (tokens, vocabulary) in float32."""
+    texts: list[list[int]]
+    """How the first prompts go on from their middle, greedily."""
+    without_adapter: torch.Tensor | None = None
+    """Logits of the base alone, in the same order; None: there was no adapter."""
+
+
+@torch.inference_mode()
+def outputs(model: Any, prompts: list[list[int]]) -> Outputs:
+    """Run a model over prompts."""
+    texts: list[list[int]] = []
+    for ids in prompts[:NUM_GREEDY]:
+        batch = torch.tensor([ids])
+        half = batch[:, : max(1, len(ids) // 2)]
+        mask = torch.ones_like(half)
+        made = model.generate(
+            half,
+            attention_mask=mask,
+            max_new_tokens=GREEDY_TOKENS,
+            do_sample=False,
+            pad_token_id=model.generation_config.pad_token_id or 0,
+        )
+        texts.append(made[0, half.shape[1] :].tolist())
+    return Outputs(logits_of(model, prompts), texts)
+
+
+@torch.inference_mode()
+def logits_of(model: Any, prompts: Iterable[list[int]]) -> torch.Tensor:
+    """Return the logits of all positions, (tokens, vocabulary) in float32."""
+    return torch.cat([model(torch.tensor([ids])).logits[0].float() for ids in prompts])
+
+
+def adapted_outputs(
+    base: Path, adapter: Path, prompts: list[list[int]], dtype: torch.dtype, **options: Any
+) -> Outputs:
+    """Run the base with its adapter on top, as it was trained, and without it."""
+    held = tensors.survey_file(adapter / tensors.ADAPTER)
+    model = merging.load_base(base, held, dtype, **options)
+    with merging.refusals_are_bad_data(adapter):
+        adapted = PeftModel.from_pretrained(model, adapter).eval()
+    found = outputs(adapted, prompts)
+    with adapted.disable_adapter():
+        found = replace(found, without_adapter=logits_of(adapted, prompts))
+    del model, adapted
+    gc.collect()
+    return found
+
+
+def compare(expected: Outputs, found: Outputs, dtype: torch.dtype, reference: str) -> MergeCheck:
+    """Compare the merged model with what it has to equal: the base with its adapter."""
+    assert expected.without_adapter is not None
+    width = min(expected.logits.shape[1], found.logits.shape[1])
+    logits, merged = expected.logits[:, :width], found.logits[:, :width]
+    before = expected.without_adapter[:, :width]
+    kl = mean_kl(logits, merged)
+    same = (logits.argmax(-1) == merged.argmax(-1)).float().mean().item()
+    applied = applied_fraction(before, logits, merged)
+    changed = mean_kl(logits, before)
+    return MergeCheck(
+        mean_kl=kl,
+        adapter_kl=changed,
+        applied_fraction=applied,
+        max_abs_logit_difference=(logits - merged).abs().max().item(),
+        top1_agreement=same,
+        same_greedy_texts=sum(a == b for a, b in zip(expected.texts, found.texts, strict=True)),
+        num_prompts=len(found.texts),
+        num_tokens=len(logits),
+        compute_dtype=str(dtype).removeprefix("torch."),
+        reference=reference,
+        passed=merge_passes(kl, changed, same, applied),
+    )
+
+
+def applied_fraction(
+    before: torch.Tensor, wanted: torch.Tensor, found: torch.Tensor
+) -> float | None:
+    """Return how much of what an adapter changes a merge has: 1 all of it, 0 nothing.
+
+    The projection of the merge's change on the adapter's, <m - b, a - b> / <a - b, a - b>, over
+    logits less each row's mean, which no probability depends on. What rounding adds points
+    elsewhere, so that a weak adapter is told from a forgotten one even where both differences are
+    small.
+
+    Args:
+        before: Logits of the base, (tokens, vocabulary).
+        wanted: Of the base with its adapter.
+        found: Of the merged model.
+
+    Returns:
+        None for an adapter that changes nothing.
+    """
+    changed, made = (
+        (logits - before - (logits - before).mean(-1, keepdim=True)).double()
+        for logits in (wanted, found)
+    )
+    size = float(changed.square().sum().item())
+    return float((changed * made).sum().item()) / size if size else None
+
+
+def compare_weights(
+    base: Path, adapter: Path, merged: Path, change_base: merging.Change | None
+) -> WeightCheck:
+    """Compare merged weights with base and adapter, one after the other, on random inputs.
+
+    W' x against W x + s B A x (DoRA: scaled as it learned), where the adapter is applied as in
+    training, never summed up to a weight. Needs memory for one weight. Shape: x (d_in, NUM_INPUTS).
+    """
+    config = read_config(adapter)
+    files = {name: t.file.name for name, t in tensors.survey(merged).items()}
+    groups = merging.group_by_target(load_file(adapter / tensors.ADAPTER))
+    dice = torch.Generator().manual_seed(0)
+    wanted_size = projected = worst = 0.0
+    for name, change in groups.items():
+        before = merging.weight_of(base / files[name], name)
+        before = (before if change_base is None else change_base(name, before)).float()
+        after = merging.weight_of(merged / files[name], name).float()
+        if "whole" in change:
+            expected, found, start = change["whole"].float(), after, before
+        else:
+            if config.get("fan_in_fan_out"):
+                before, after = before.T, after.T
+            x = torch.randn(before.shape[1], NUM_INPUTS, generator=dice)
+            start, found = before @ x, after @ x
+            expected = adapted(start, x, before, change, merging.scaling_of(name, change, config))
+        effect = (expected - start).double()
+        wanted_size += float(effect.square().sum())
+        projected += float((effect * (found - start)).sum())
+        worst = max(worst, float((found - expected).norm() / expected.norm().clamp_min(1e-30)))
+    applied = projected / wanted_size if wanted_size else None
+    return WeightCheck(
+        num_weights=len(groups),
+        applied_fraction=applied,
+        max_relative_difference=worst,
+        passed=weights_pass(worst, applied),
+    )
+
+
+def adapted(
+    start: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    change: dict[str, torch.Tensor],
+    scale: float,
+) -> torch.Tensor:
+    """Return what a layer with its adapter answers to x, (d_out, inputs); `start` is W x."""
+    a, b = change[LORA_A].float(), change[LORA_B].float()
+    answer: torch.Tensor = start + scale * (b @ (a @ x))
+    if MAGNITUDE in change:
+        length = torch.linalg.norm(weight + scale * (b @ a), dim=1)
+        answer = answer * (change[MAGNITUDE].float() / length).unsqueeze(1)
+    return answer
+
+
+def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """Return the mean of sum p (log p - log q) over rows of logits, in nats."""
+    p, q = torch.log_softmax(expected, -1), torch.log_softmax(found, -1)
+    return float((p.exp() * (p - q)).sum(-1).double().mean().item())

@@ -1,0 +1,281 @@
+"""Merge, convert, quantize and prove: the worker of merge_and_quantize."""
+
+import gc
+import importlib
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+from pydantic import BaseModel
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from ft_tools import facts
+from ft_tools.contract import NextStep, Reason
+from ft_tools.errors import BadData, FineTuningError, NotFound
+from ft_tools.publish import private_folder, sha256, write_file
+from ft_tools.runs.session import Session, main
+from ft_tools.shipping import adapter as adapters
+from ft_tools.shipping import formats, handoff, quality, tensors
+from ft_tools.shipping.page import report_page
+from ft_tools.shipping.reports import (
+    Chat,
+    FormatResult,
+    MergeCheck,
+    ShipPlan,
+    ShipReport,
+)
+from ft_tools.shipping.worker import merging, prompt_proofs, proving, task_metric
+from ft_tools.shipping.worker.merged_model import (
+    MERGED,
+    MergeRecord,
+    Shipment,
+    compute_dtype,
+    merge_once,
+    vocabulary_of,
+)
+from ft_tools.shipping.worker.proving import Proof, Reference
+from ft_tools.shipping.worker.shipped_formats import ship_format, task_of
+
+CHAT_TOKENS = 128
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
+
+
+def work(session: Session) -> BaseModel:
+    """Ship what the plan says."""
+    transformers_logging.disable_progress_bar()
+    plan = ShipPlan.model_validate_json(session.plan_json())
+    base = base_folder(session, plan)
+    plan = with_adapter_again(plan, base)
+    scratch = session.run_dir / "work"
+    private_folder(scratch)
+    out = Path(plan.output_dir) if plan.output_dir else session.run_dir / "artifacts"
+    private_folder(out)
+    shipment = Shipment(session, plan, base, out, scratch)
+    steps = len(plan.formats) + 3
+    merge = merge_once(shipment)
+    session.progress(1, steps)
+    session.phase("reading held-out text with the merged model")
+    tokenizer = merging.tokenizer_of(shipment.merged)
+    vocabulary = vocabulary_of(shipment.merged)
+    origin = "given" if held_out_is_given(session) else "validation"
+    text = proving.held_out_text(tokenizer, shipment.held_out, origin, vocabulary)
+    reference = Reference(scratch / "reference.f32", text, vocabulary)
+    task = task_metric.task_of(tokenizer, shipment.held_out if origin == "given" else None)
+    proof = Proof(tokenizer, reference, prompt_proofs.prompt_parts(tokenizer), task)
+    answers: list[list[int]] = []
+    speed: float | None = None
+    samples: dict[str, list[str]] = {}
+    if shipment.can_run:
+        answers, speed = fill(shipment, proof)
+        samples = {MERGED: proof.samples(answers)}
+    session.progress(2, steps)
+    results = []
+    for i, planned in enumerate(plan.formats):
+        shipment.stop_if_asked()
+        row = formats.find(planned.format)
+        result, said = ship_format(shipment, row, proof)
+        if row.family == "safetensors" and answers:
+            own = {"task": task_of(proof, answers), "tokens_per_second": round(speed or 0.0, 1)}
+            result = result.model_copy(update=own)
+        results.append(result)
+        if said:
+            samples[row.name] = said
+        session.progress(3 + i, steps)
+    require_something(results)
+    report = finish(
+        shipment,
+        merge,
+        results,
+        Told(proof, samples, task_of(proof, answers) if answers else {}, speed),
+    )
+    shutil.rmtree(scratch)
+    session.progress(steps, steps)
+    return report
+
+
+@dataclass
+class Told:
+    """What the report tells besides the formats."""
+
+    proof: Proof
+    samples: dict[str, list[str]]
+    task: dict[str, float]
+    tokens_per_second: float | None
+
+
+def base_folder(session: Session, plan: ShipPlan) -> Path:
+    """Return the base's folder, fetched from the Hub if it is not here."""
+    if Path(plan.load_from).is_dir():
+        return Path(plan.load_from)
+    session.phase("fetching the base model")
+    return fetched(plan.load_from)
+
+
+def fetched(hub_id: str) -> Path:
+    """Fetch a model from the Hub.
+
+    Raises:
+        NotFound: It is not there, or the Hub cannot be reached.
+    """
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=HUB_FILES))
+    except Exception as error:
+        # The Hub's client lets errors of its HTTP library through, whichever that is.
+        raise NotFound(
+            f"the base model {hub_id!r} is not on this machine and cannot be fetched "
+            f"({type(error).__name__}); name a folder with its original 16-bit weights as "
+            "`base_model`"
+        ) from error
+
+
+def with_adapter_again(plan: ShipPlan, base: Path) -> ShipPlan:
+    """Look at base and adapter again: files may have changed since the plan, or come only now.
+
+    Raises:
+        BadData: One of them changed.
+    """
+    config_hash = sha256(base / "config.json")
+    if plan.base_config_sha256 and config_hash != plan.base_config_sha256:
+        raise BadData(base, "config.json changed since the plan", "plan again")
+    adapters.require_unchanged(base)
+    config = json.loads((base / "config.json").read_bytes())
+    adapters.refuse_quantized(config)
+    held = tensors.survey(base)
+    found = None
+    if plan.adapter:
+        found = adapters.inspect(Path(plan.adapter.path), held, config)
+        if found.sha256 != plan.adapter.sha256:
+            raise BadData(found.path, "the adapter changed since the plan", "plan again")
+    return plan.model_copy(update={"adapter": found, "base_config_sha256": config_hash})
+
+
+def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
+    """Run the merged model over the held-out text; returns its greedy answers, and tokens/s."""
+    dtype = compute_dtype(shipment.plan.num_params or 0)
+    model = AutoModelForCausalLM.from_pretrained(shipment.merged, dtype=dtype).eval()
+    proof.reference.fill(model)
+    found = proving.greedy(model, proof.prompts, proof.max_new_tokens)
+    del model
+    gc.collect()
+    return found
+
+
+def finish(
+    shipment: Shipment, merge: MergeRecord, results: list[FormatResult], told: Told
+) -> ShipReport:
+    """Write HANDOFF.md and report.html, and return the report."""
+    proofs = prompt_proof(shipment, results, told.proof)
+    text = handoff.handoff(shipment.plan, results, proofs, MERGED)
+    guide = shipment.out / "HANDOFF.md"
+    write_file(guide, text)
+    report = ShipReport(
+        name=shipment.plan.name,
+        base_model=shipment.plan.base_model,
+        output_dir=str(shipment.out),
+        merged_path=str(shipment.merged),
+        merge_check=merge.check,
+        weight_check=merge.weight_check,
+        merge_route=merge.route,
+        held_out=told.proof.reference.text.origin,
+        num_held_out_tokens=told.proof.reference.text.num_tokens,
+        formats=results,
+        chat=chat(shipment, results),
+        task=told.task,
+        num_task_examples=len(told.proof.task.prompts) if told.proof.task else 0,
+        tokens_per_second=told.tokens_per_second and round(told.tokens_per_second, 1),
+        prompt_proof=proofs,
+        handoff=str(guide),
+        reasons=merge_reasons(merge.check),
+        next_steps=next_steps(results),
+    )
+    page = report_page(report, told.proof.reference.text.prompt_texts, told.samples)
+    write_file(shipment.session.run_dir / "report.html", page)
+    return report
+
+
+def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
+    """Ask the last GGUF file the request's message."""
+    made = [r for r in results if r.state == "made" and r.format.startswith("gguf:")]
+    if not shipment.plan.chat or not made:
+        return None
+    shipment.session.phase("chatting with the quantized model")
+    gguf_files = importlib.import_module("ft_tools.shipping.worker.gguf_files")
+    began = time.monotonic()
+    plan = shipment.plan
+    spoken = {"system": plan.chat_system, "user": plan.chat}
+    messages = [{"role": role, "content": text} for role, text in spoken.items() if text]
+    answer, count = gguf_files.chat_with_gguf(Path(made[-1].path), messages, CHAT_TOKENS)
+    return Chat(
+        format=made[-1].format,
+        message=shipment.plan.chat,
+        answer=answer,
+        num_tokens=count,
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+def prompt_proof(shipment: Shipment, results: list[FormatResult], proof: Proof) -> dict[str, str]:
+    """Compare the prompts of each program with those of training."""
+    adapter = shipment.adapter
+    own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    trained = merging.tokenizer_of(adapter if own and adapter else shipment.base)
+    made = [r.path for r in results if r.state == "made" and r.format.startswith("gguf:")]
+    return prompt_proofs.proofs(
+        trained, proof.tokenizer, proof.parts, Path(made[0]) if made else None
+    )
+
+
+def require_something(results: list[FormatResult]) -> None:
+    """Fail the run when not a single format could be made.
+
+    Raises:
+        FineTuningError: All failed; the message is the first one's.
+    """
+    if all(result.state == "failed" for result in results):
+        raise FineTuningError(
+            f"no format could be made; the merged model is there. {results[0].format}: "
+            f"{results[0].error}"
+        )
+
+
+def merge_reasons(check: MergeCheck | None) -> list[Reason]:
+    """Say why the merge was shipped."""
+    if check is None:
+        return []
+    lost = 0.0 if check.applied_fraction is None else abs(1 - check.applied_fraction)
+    gates = (
+        ("ship.merge_kl", check.mean_kl, quality.most_merge_kl(check.adapter_kl)),
+        ("ship.merge_top1", check.top1_agreement, facts.number("ship.merge_top1")),
+        ("ship.merge_lost", lost, facts.number("ship.merge_lost")),
+    )
+    return [
+        Reason(
+            rule=facts.threshold(gate).why,
+            observed=round(seen, 8),
+            threshold=limit,
+            source=facts.threshold(gate).source,
+        )
+        for gate, seen, limit in gates
+    ]
+
+
+def next_steps(results: list[FormatResult]) -> list[NextStep]:
+    """Suggest to measure the task itself on a shipped file."""
+    made = [r for r in results if r.state == "made" and r.format.startswith(("gguf:", "bnb:"))]
+    if not made:
+        return []
+    why = "measures the task itself on the shipped file; name a held-out dataset"
+    return [NextStep(tool="evaluate", arguments={"model": made[-1].path}, why=why)]
+
+
+def held_out_is_given(session: Session) -> bool:
+    """Tell whether the request named the held-out file."""
+    return bool(json.loads(session.request_json()).get("held_out"))
+
+
+if __name__ == "__main__":
+    main(work)

@@ -1,0 +1,251 @@
+"""Make one format of the merged model, and measure it."""
+
+import gc
+import importlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from ft_tools.contract import Reason
+from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
+from ft_tools.runs.session import Stopped
+from ft_tools.shipping import prompt, quality
+from ft_tools.shipping.formats import Format, fold_layers
+from ft_tools.shipping.plan import NF4
+from ft_tools.shipping.reports import FormatResult
+from ft_tools.shipping.worker import merging, proving, task_metric
+from ft_tools.shipping.worker.compressed_formats import ship_compressed
+from ft_tools.shipping.worker.merged_model import Shipment, disk_full_of_libraries, outtype, slug
+from ft_tools.shipping.worker.proving import Proof
+
+# Types that round to nearest, whatever matters.
+UNCALIBRATED = {"F32", "F16", "BF16", "Q8_0"}
+
+
+def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+    """Make and measure one format; a failure is a result, and leaves the others.
+
+    Returns:
+        The result, and the format's greedy samples.
+    """
+    record = shipment.scratch / f"{slug(row)}.json"
+    if record.is_file():
+        kept = json.loads(record.read_bytes())
+        result = FormatResult.model_validate(kept["result"])
+        if result.state == "made" and not verify(folder_of(result)):
+            shipment.session.event(f"{row.name} made by an earlier attempt")
+            return result, kept["samples"]
+    began = time.monotonic()
+    try:
+        result, said = MAKERS[row.family](shipment, row, proof)
+    except (Stopped, DiskFull):
+        raise
+    except FineTuningError as error:
+        return _failed(shipment, row, str(error)), []
+    except Exception as error:
+        where = f"{type(error).__name__}; get_run with log_lines shows where"
+        shipment.session.event(f"{row.name}: {type(error).__name__}", "error")
+        return _failed(shipment, row, where), []
+    result = result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+    kept = {"result": result.model_dump(mode="json"), "samples": said}
+    write_file(record, json.dumps(kept))
+    return result, said
+
+
+def folder_of(result: FormatResult) -> Path:
+    """Return the published folder that a format is in."""
+    path = Path(result.path)
+    return path if path.is_dir() else path.parent
+
+
+def ship_safetensors(
+    shipment: Shipment, row: Format, proof: Proof
+) -> tuple[FormatResult, list[str]]:
+    """Report the merged folder itself."""
+    size = sum(file.stat().st_size for file in shipment.merged.glob("*.safetensors"))
+    result = FormatResult(
+        format=row.name,
+        state="made",
+        path=str(shipment.merged),
+        size_bytes=size,
+        sha256=sha256(shipment.merged / MANIFEST),
+    )
+    return result, []
+
+
+def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+    """Make one GGUF file and measure it."""
+    # llama_cpp is imported only where a GGUF file is asked for: it is an extra that is compiled.
+    gguf_files = importlib.import_module("ft_tools.shipping.worker.gguf_files")
+    folder = shipment.out / slug(row)
+    file = folder / f"{shipment.plan.name}-{row.type_name}.gguf"
+    again = shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)
+    if not again:
+        shipment.session.phase(f"making {row.name}")
+        source = source_gguf(shipment, gguf_files)
+        with new_folder(folder) as staging, disk_full_of_libraries(staging):
+            made = staging / file.name
+            if row.type_name.lower() == outtype(shipment.merged):
+                os.link(source, made)
+            else:
+                matrix = importance_of(shipment, row, proof, source)
+                gguf_files.quantize(source, made, row, matrix)
+            stops = stop_texts(proof.tokenizer, shipment.merged)
+            text = prompt.modelfile(file.name, proof.parts, stops)
+            (staging / "Modelfile").write_text(text, encoding="utf-8")
+    types = gguf_files.tensor_types(file)
+    stand_ins = gguf_files.fallbacks(types, row)
+    shipment.session.artifact("gguf", file)
+    result = FormatResult(
+        format=row.name,
+        state="made",
+        path=str(file),
+        size_bytes=file.stat().st_size,
+        sha256=sha256(file),
+        tensor_types={name: len(held) for name, held in types.items()},
+        fallbacks={name: len(held) for name, held in stand_ins.items()},
+        fallback_tensors={name: fold_layers(held) for name, held in stand_ins.items()},
+        reasons=[unmeasured()],
+    )
+    if not shipment.can_run:
+        return result, []
+    shipment.stop_if_asked()
+    shipment.session.phase(f"measuring {row.name}")
+    longest = max(map(len, proof.reference.text.ids + proof.prompts))
+    with gguf_files.opened(file, longest + proof.max_new_tokens + 8, logits=True) as model:
+        parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
+        measured = proof.reference.measure(lambda ids: gguf_files.logits_of(model, ids))
+        answers, speed = gguf_files.gguf_answers(
+            model, proof.tokenizer, proof.prompts, proof.max_new_tokens
+        )
+    found = quality.summarise(measured, parity)
+    measures = {
+        "quality": found,
+        "task": task_of(proof, answers),
+        "tokens_per_second": round(speed, 1),
+        "reasons": [quality.verdict_reason(found)],
+    }
+    return result.model_copy(update=measures), proof.samples(answers)
+
+
+def unmeasured() -> Reason:
+    """Say why a format has no quality."""
+    return Reason(
+        rule="a format is measured beside the merged model where memory holds that",
+        observed="memory is too short to run it, even in bfloat16",
+        source="ft_tools/shipping/worker/merged_model.py",
+    )
+
+
+def task_of(proof: Proof, answers: list[list[int]]) -> dict[str, float]:
+    """Return the means of the task's measures over the answers to a proof's prompts."""
+    if proof.task is None:
+        return {}
+    return task_metric.means(proof.task, proof.tokenizer, proof.task_answers(answers))
+
+
+def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Any:
+    """Return the given importance matrix, or the calibration text's; None where it is of no use."""
+    plan = shipment.plan
+    if row.type_name in UNCALIBRATED:
+        return None
+    importance = importlib.import_module("ft_tools.shipping.worker.importance")
+    if plan.imatrix is not None:
+        return importance.read_file(Path(plan.imatrix))
+    if plan.calibration is None:
+        return None
+    kept = shipment.scratch / "importance.npz"
+    if not kept.is_file():
+        shipment.require_memory("an importance matrix")
+        shipment.session.phase("measuring which weights matter")
+        model = AutoModelForCausalLM.from_pretrained(shipment.merged, dtype=torch.float32).eval()
+        rows = importance.texts(proof.tokenizer, Path(plan.calibration), shipment.held_out)
+        matrix = importance.measure(model, rows, source)
+        importance.save(matrix, shipment.scratch / "measuring.npz")
+        (shipment.scratch / "measuring.npz").rename(kept)
+        del model
+        gc.collect()
+    return importance.load(kept)
+
+
+def source_gguf(shipment: Shipment, gguf_files: Any) -> Path:
+    """Return the merged model as a GGUF file of its own precision, converted once."""
+    kind = outtype(shipment.merged)
+    source = shipment.scratch / f"source-{kind}.gguf"
+    if not source.is_file():
+        shipment.session.phase("converting to GGUF")
+        beside = shipment.scratch / f"converting-{kind}.gguf"
+        gguf_files.convert(shipment.merged, beside, kind, shipment.stop_if_asked)
+        beside.rename(source)
+    return source
+
+
+def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+    """Save the merged model with its linear layers in NF4, ready for from_pretrained."""
+    folder = shipment.out / slug(row)
+    shipment.require_memory(row.name)
+    if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
+        shipment.session.phase(f"making {row.name}")
+        config = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(
+            shipment.merged, dtype="auto", quantization_config=config
+        )
+        with new_folder(folder) as staging, disk_full_of_libraries(staging):
+            model.save_pretrained(staging)
+            merging.copy_small_files(shipment.merged, None, staging)
+        del model
+        gc.collect()
+    shipment.session.phase(f"measuring {row.name}")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
+    # In plain layers: the same weights, without unpacking them for each token. Loaded again, since
+    # bitsandbytes packs a model anew when it first runs on a CPU, which dequantize() cannot read.
+    model = AutoModelForCausalLM.from_pretrained(folder).dequantize().float().eval()
+
+    @torch.inference_mode()
+    def run(ids: list[int]) -> Any:
+        return model(torch.tensor([ids])).logits[0].float().numpy()
+
+    found = quality.summarise(proof.reference.measure(run), True)
+    shipment.session.artifact("model", folder)
+    result = FormatResult(
+        format=row.name,
+        state="made",
+        path=str(folder),
+        size_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        sha256=sha256(folder / MANIFEST),
+        quality=found,
+        task=task_of(proof, answers),
+        tokens_per_second=round(speed, 1),
+        reasons=[quality.verdict_reason(found)],
+    )
+    return result, proof.samples(answers)
+
+
+def stop_texts(tokenizer: Any, merged: Path) -> list[str]:
+    """Return the texts that end an answer, by the generation config and the tokenizer."""
+    path = merged / "generation_config.json"
+    config = json.loads(path.read_bytes()) if path.is_file() else {}
+    ends = config.get("eos_token_id")
+    ids = ends if isinstance(ends, list) else [ends]
+    wanted = [i for i in dict.fromkeys([*ids, tokenizer.eos_token_id]) if i is not None]
+    return [str(tokenizer.convert_ids_to_tokens(i)) for i in wanted]
+
+
+def _failed(shipment: Shipment, row: Format, error: str) -> FormatResult:
+    shipment.session.event(f"{row.name} failed; the others go on", "error")
+    return FormatResult(format=row.name, state="failed", error=error)
+
+
+MAKERS = {
+    "safetensors": ship_safetensors,
+    "gguf": ship_gguf,
+    "bnb": ship_bnb,
+    "environment": ship_compressed,
+}

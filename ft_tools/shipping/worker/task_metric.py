@@ -1,0 +1,62 @@
+"""The task itself on a few held-out examples: what `evaluate` measures, for each shipped format."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ft_tools.errors import BadData
+from ft_tools.evaluation.held_out import read_held_out
+from ft_tools.evaluation.metrics.choose import choose_metrics
+from ft_tools.evaluation.metrics.scoring import Answered, score
+from ft_tools.shipping.worker import proving
+
+# Few: each format answers them all on the CPU. `evaluate` compares on many, with intervals.
+NUM_EXAMPLES = 12
+MAX_NEW_TOKENS = 96
+ROOM_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prompts with wanted answers, and the metrics that suit them."""
+
+    prompts: list[list[int]]
+    references: list[str]
+    metrics: list[str]
+    max_new_tokens: int
+
+
+def task_of(tokenizer: Any, path: Path | None) -> Task | None:
+    """Read the task of a held-out file; None where its examples have no wanted answer."""
+    if path is None:
+        return None
+    try:
+        examples = read_held_out(path, max_examples=NUM_EXAMPLES)
+    except BadData:
+        return None
+    prompts = [
+        proving.tokens(
+            tokenizer, proving.render(tokenizer, e.messages or e.prompt, generation=True)
+        )
+        for e in examples
+    ]
+    references = [e.reference for e in examples]
+    chosen = [name for name in choose_metrics(["auto"], references) if name != "perplexity"]
+    longest = max(len(proving.tokens(tokenizer, text)) for text in references)
+    return Task(prompts, references, chosen, min(MAX_NEW_TOKENS, longest + ROOM_TOKENS))
+
+
+def means(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> dict[str, float]:
+    """Return the mean of each measure over the answers, given as ids."""
+    texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+    answered = [Answered(text, 0, True, 0.0) for text in texts]
+    rouge = None
+    if "rouge" in task.metrics:
+        # Its libraries take a second to import.
+        measuring = importlib.import_module("ft_tools.evaluation.worker.measuring")
+        rouge = measuring.rouge_function(task.references)
+    found = score(task.metrics, answered, task.references, rouge=rouge)
+    return {name: round(fmean(values), 4) for name, values in found.items()}

@@ -1,0 +1,175 @@
+"""TRL's and PEFT's own arguments: which exist in the installed versions, and which we refuse.
+
+The names are read from the installed packages' source, without importing them: importing a trainer
+takes seconds and loads torch, and a list of our own would be wrong after an upgrade.
+"""
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.training.checks.limits import DECIDED, FIXED, LIMITS, OURS, RENAMED
+
+Config = Literal["sft", "dpo", "lora"]
+
+# Package, files from the most general class to the most special one, class in each.
+CLASSES: dict[Config, tuple[tuple[str, str, str], ...]] = {
+    "sft": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/sft_config.py", "SFTConfig"),
+    ),
+    "dpo": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/dpo_config.py", "DPOConfig"),
+    ),
+    "lora": (
+        ("peft", "config.py", "PeftConfigMixin"),
+        ("peft", "config.py", "PeftConfig"),
+        ("peft", "tuners/lora/config.py", "LoraConfig"),
+    ),
+}
+LIBRARY = {"sft": "trl.SFTConfig", "dpo": "trl.DPOConfig", "lora": "peft.LoraConfig"}
+JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "dict": (dict,),
+    "list": (list,),
+}
+
+
+def require_packages() -> None:
+    """Refuse when the packages that train are not installed.
+
+    Raises:
+        MissingExtra: One of them is missing; the message says what to install.
+    """
+    for package in ("torch", "transformers", "trl", "peft", "datasets", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra("train", package)
+
+
+def known_arguments(config: Config) -> Mapping[str, str]:
+    """Return the arguments of a configuration class of the installed version.
+
+    Returns:
+        Name -> annotation as written in its source, such as `int | None`.
+
+    Raises:
+        MissingExtra: The package is not installed.
+    """
+    fields: dict[str, str] = {}
+    for package, file, class_name in CLASSES[config]:
+        fields.update(_fields(_package_folder(package) / file, class_name))
+    return fields
+
+
+def check_arguments(config: Config, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that the library does not have, or that this package sets itself.
+
+    Raises:
+        BadInput: A name is unknown, renamed or ours, or a value is of the wrong type or outside its
+            limits. The message names the nearest known arguments, the reason or the limits.
+        MissingExtra: The library is not installed.
+    """
+    known = known_arguments(config)
+    field = "peft" if config == "lora" else "training"
+    for name, value in given.items():
+        where = f"{field}.{name}"
+        if name in RENAMED:
+            raise BadInput(f"{where}: {LIBRARY[config]} has no {name!r}; {RENAMED[name]}")
+        if name in OURS:
+            raise BadInput(f"{where}={value!r} is not taken: {OURS[name]}")
+        if name in FIXED and value != FIXED[name]:
+            raise BadInput(f"{where}={value!r} is not taken: it is {FIXED[name]}")
+        if name not in known:
+            raise BadInput(_unknown(config, where, name, known))
+        _check_type(where, value, known[name])
+        _check_limit(where, name, value)
+
+
+@cache
+def optimizers() -> frozenset[str]:
+    """Return the values of `optim` that the installed version knows."""
+    file = _package_folder("transformers") / "training_args.py"
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == "OptimizerNames":
+            values = (line.value for line in node.body if isinstance(line, ast.Assign))
+            return frozenset(str(v.value) for v in values if isinstance(v, ast.Constant))
+    raise LookupError(f"no class OptimizerNames in {file}")
+
+
+def without_decided(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the plan decides itself, so that a suggestion can be passed on as it is."""
+    return {name: value for name, value in given.items() if name not in {*FIXED, *DECIDED}}
+
+
+def _unknown(config: Config, where: str, name: str, known: Iterable[str]) -> str:
+    allowed = sorted(set(known) - set(OURS))
+    near = difflib.get_close_matches(name, allowed, n=4, cutoff=0.5)
+    cure = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(allowed)}"
+    return f"{where}: {LIBRARY[config]} of the installed version has no {name!r}; {cure}"
+
+
+def _check_type(where: str, value: Any, annotation: str) -> None:
+    allowed = _json_types(annotation)
+    if allowed is None or (value is None and "None" in annotation):
+        return
+    # A bool is an int to Python, and `learning_rate=True` a mistake.
+    is_wrong_bool = isinstance(value, bool) and bool not in allowed
+    if not isinstance(value, allowed) or is_wrong_bool:
+        raise BadInput(f"{where}={value!r} is a {type(value).__name__}; it takes {annotation}")
+
+
+def _check_limit(where: str, name: str, value: Any) -> None:
+    limit = LIMITS.get(name)
+    if limit is None or value is None or not isinstance(value, int | float):
+        return
+    low, high, advice = limit
+    if not low <= value <= high:
+        raise BadInput(f"{where}={value!r} is outside {low:g} to {high:g}; {advice}")
+
+
+def _json_types(annotation: str) -> tuple[type, ...] | None:
+    """Return the JSON types that an annotation allows; None where it has a type of its own."""
+    types: set[type] = set()
+    for part in _union(ast.parse(annotation, mode="eval").body):
+        name = ast.unparse(part.value if isinstance(part, ast.Subscript) else part)
+        if name not in JSON_TYPES and name != "None":
+            return None
+        types.update(JSON_TYPES.get(name, ()))
+    return tuple(types)
+
+
+def _union(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return [*_union(node.left), *_union(node.right)]
+    return [node]
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingExtra("train", package)
+    return Path(spec.origin).parent
+
+
+@cache
+def _fields(file: Path, class_name: str) -> Mapping[str, str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            return {
+                line.target.id: ast.unparse(line.annotation)
+                for line in node.body
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+            }
+    raise LookupError(f"no class {class_name} in {file}")

@@ -1,0 +1,184 @@
+"""Whether there is something to learn in tokenized examples, and whether their answers end."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ft_tools.errors import Refused
+from ft_tools.examples.masking import Tokenized, ends_its_answer, truncate
+from ft_tools.examples.training_rows import Example
+from ft_tools.training.counts import DataReport
+
+SPLITS = {"bfd_split", "wrapped"}
+"""Packing strategies that lose nothing of a long sequence."""
+PACKED = 1000
+"""Sequences that are packed together: a batch of datasets' `map`."""
+
+
+class Tally:
+    """Count sequences of one file as they are tokenized, and keep those that can be learned."""
+
+    def __init__(self, max_length: int | None) -> None:
+        self.kept: list[Tokenized] = []
+        self.num_sequences = 0
+        self.num_truncated = 0
+        self._max_length = max_length
+
+    def add(self, one: Tokenized) -> None:
+        """Cut a sequence to the length and keep it if something is left to learn."""
+        self.num_sequences += 1
+        short = truncate(one, self._max_length)
+        self.num_truncated += short is not one
+        if short.num_trained:
+            self.kept.append(short)
+
+    def report(self, num_examples: int) -> DataReport:
+        """Return the counts of a file with so many lines."""
+        return DataReport(
+            num_examples=num_examples,
+            num_sequences=self.num_sequences,
+            num_truncated=self.num_truncated,
+            num_dropped=self.num_sequences - len(self.kept),
+            num_tokens=sum(len(one.input_ids) for one in self.kept),
+            num_trained_tokens=sum(one.num_trained for one in self.kept),
+            num_prompt_drifts=sum(one.prompt_drifts for one in self.kept),
+        )
+
+    def require_learnable(self, path: str, ends: set[int]) -> None:
+        """Refuse to train on nothing, or on answers that never end.
+
+        Args:
+            path: The file, for the message.
+            ends: Ids of the tokens that may end an answer.
+
+        Raises:
+            Refused: With what to change.
+        """
+        if not self.kept:
+            raise Refused(
+                f"none of the {self.num_sequences} sequences of {path} has a token to learn within "
+                f"max_length={self._max_length}; raise max_length, or shorten the prompts"
+            )
+        whole = [one for one in self.kept if len(one.input_ids) != self._max_length]
+        if whole and not any(ends_its_answer(one, ends) for one in whole):
+            raise Refused(
+                f"no answer of {path} ends with one of the tokenizer's end tokens, so the model "
+                "would never learn to stop; use the model's own chat template, or one "
+                "(training.chat_template_path) that ends each answer with {{ eos_token }}"
+            )
+
+
+def template_refuses(where: str, example: Example) -> Refused:
+    """Return the refusal of an example, `where` it is, that the model's chat template rejects.
+
+    The template's own words stay unsaid: they are those of whoever made the model.
+    """
+    fields = ("messages", "prompt", "completion", "chosen", "rejected")
+    turns = [turn for name in fields for turn in example.get(name) or () if isinstance(turn, dict)]
+    cure = (
+        "mind its roles and their order, most want user and assistant in turns; audit_dataset with "
+        "`model` and output_dir writes a file without such examples"
+    )
+    if any(turn["role"] in {"system", "developer"} for turn in turns):
+        cure = (
+            "it has a system turn, which not every template takes: move its text to the start of "
+            "the first user turn, or pass training.chat_template_path"
+        )
+    elif any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns):
+        cure = (
+            "it has tool calls, which not every template takes: name a model that calls tools, or "
+            "pass training.chat_template_path"
+        )
+    return Refused(f"{where}: the model's chat template refuses this example; {cure}")
+
+
+def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]],
+                  special: set[int]) -> None:  # fmt: skip
+    """Refuse preference pairs of which nothing is left, or whose chosen answers never end.
+
+    Args:
+        path: The file, for the message.
+        max_length: Where sequences are cut.
+        answers: Tokens of the chosen answers that are left.
+        special: Ids of the special tokens.
+
+    Raises:
+        Refused: With what to change.
+    """
+    if not answers:
+        raise Refused(
+            f"every prompt of {path} fills max_length={max_length}; raise it, or shorten the "
+            "prompts"
+        )
+    if not any(special.intersection(answer[-4:]) for answer in answers):
+        raise Refused(
+            f"no chosen answer of {path} ends with one of the tokenizer's end tokens; use the "
+            "model's own chat template, or one (training.chat_template_path) that ends each answer "
+            "with {{ eos_token }}"
+        )
+
+
+def count_pairs(
+    num_examples: int, max_length: int | None, lengths: Sequence[tuple[int, int]]
+) -> DataReport:
+    """Count what became of a file's pairs.
+
+    Args:
+        num_examples: Lines of the file; each has two sequences.
+        max_length: Where sequences are cut.
+        lengths: (prompt tokens, answer tokens) of the sequences that are left.
+    """
+    limit = max_length or max((p + a for p, a in lengths), default=0)
+    return DataReport(
+        num_examples=num_examples,
+        num_sequences=2 * num_examples,
+        num_truncated=sum(prompt + answer > limit for prompt, answer in lengths),
+        num_dropped=2 * num_examples - len(lengths),
+        num_tokens=sum(min(prompt + answer, limit) for prompt, answer in lengths),
+        num_trained_tokens=sum(min(answer, limit - prompt) for prompt, answer in lengths),
+    )
+
+
+def packing_of(training: Mapping[str, Any]) -> str:
+    """Return the strategy by which sequences are packed; empty where they are not."""
+    return str(training.get("packing_strategy") or "bfd") if training.get("packing") else ""
+
+
+def cut_at(max_length: int | None, packing: str) -> int | None:
+    """Return where sequences are cut; None where packing splits long ones and keeps their rest.
+
+    >>> cut_at(512, "bfd"), cut_at(512, "wrapped")
+    (512, None)
+    """
+    return None if packing in SPLITS else max_length
+
+
+def packs(lengths: Sequence[int], size: int, packing: str = "bfd") -> int:
+    """Return how many packs of `size` tokens hold sequences of these lengths.
+
+    Best fit, longest first, or end to end (`wrapped`), of a thousand sequences at a time, as TRL
+    packs. Source: arXiv 2404.10830; TRL 1.16, data_utils.py.
+
+    >>> packs([5, 4, 3, 2, 1], 8), packs([5, 4, 3, 2, 1, 2], 8, "wrapped")
+    (2, 3)
+    """
+    batches = [lengths[at : at + PACKED] for at in range(0, len(lengths), PACKED)]
+    if packing == "wrapped":
+        return sum(math.ceil(sum(batch) / size) for batch in batches)
+    return sum(_best_fit(batch, size, splits=packing in SPLITS) for batch in batches)
+
+
+def _best_fit(lengths: Sequence[int], size: int, *, splits: bool) -> int:
+    whole = sum(length // size for length in lengths) if splits else 0
+    parts = [length % size if splits else min(length, size) for length in lengths]
+    # room -> packs with that much room left
+    rooms = [0] * (size + 1)
+    made = 0
+    for length in sorted(filter(None, parts), reverse=True):
+        room = next((r for r in range(length, size + 1) if rooms[r]), None)
+        if room is None:
+            made, room = made + 1, size
+        else:
+            rooms[room] -= 1
+        rooms[room - length] += 1
+    return whole + made

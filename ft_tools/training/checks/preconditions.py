@@ -1,0 +1,311 @@
+"""What has to hold before a plan is worth showing; each refusal names its cure."""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ft_tools import rules
+from ft_tools.data.reports import AuditRequest, Finding
+from ft_tools.data.tool import audit_if_small
+from ft_tools.errors import BadInput, MissingExtra, Refused
+from ft_tools.examples.training_rows import DatasetFacts, Task
+from ft_tools.models import weights
+from ft_tools.models.resolve import ModelSource
+from ft_tools.training.checks import demands
+from ft_tools.training.checks.limits import CHOICES
+from ft_tools.training.request import TrainingRequest
+
+TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
+LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
+# Names of packages of the trackers that send data elsewhere; the operator has to allow each.
+NETWORK_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml"}
+# Tied to facts/training.md 2.5: with pissa_niter the reloaded adapter is a wrong model.
+WRONG_AFTER_RELOAD = "pissa_niter"
+NEEDS_DATA_PASS = {"eva", "corda", "loftq", "lora_ga"}
+# Source: PEFT 0.21, tuners/lora/layer.py: these subtract the adapter's start from the base.
+CHANGES_BASE = ("pissa", "olora")
+MODEL_ARGUMENTS = {"attn_implementation", "use_kernels", "dtype"}
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def arguments_fit(
+    task: Task, method: str, peft: Mapping[str, Any], training: Mapping[str, Any]
+) -> None:
+    """Refuse values and combinations that the trainer would refuse later, or take and ruin a run.
+
+    Raises:
+        BadInput: A value is none of the known ones, or two do not go together.
+        Refused: A tracker sends data elsewhere and the operator has not allowed it.
+    """
+    for name, value in {**peft, **training}.items():
+        known = CHOICES.get((task, name)) or CHOICES.get(("any", name))
+        for one in value if isinstance(value, list) else [value]:
+            if known and one is not None and one not in known:
+                raise BadInput(f"{name}={one!r}; known: {', '.join(map(str, sorted(known)))}")
+    _lora_start(peft)
+    demands.require_company(method, peft, training)
+    _trackers(training.get("report_to") or [])
+    for name, value in (training.get("model_init_kwargs") or {}).items():
+        if name not in MODEL_ARGUMENTS:
+            allowed = ", ".join(sorted(MODEL_ARGUMENTS))
+            raise BadInput(f"training.model_init_kwargs.{name} is not taken; known: {allowed}")
+        if name == "dtype" and value not in DTYPES:
+            allowed = ", ".join(DTYPES)
+            raise BadInput(
+                f"training.model_init_kwargs.dtype={value!r}; known: {allowed}; left out, the plan "
+                "chooses for the device"
+            )
+    if training.get("packing") and training.get("max_length") is None:
+        raise BadInput("training.packing needs max_length: the length of a packed sequence")
+    if task == "dpo":
+        _preference_loss(training, method)
+
+
+def reference_fits(source: ModelSource, peft: Mapping[str, Any]) -> None:
+    """Refuse an adapter beside which no reference is left as it was before training.
+
+    Raises:
+        BadInput: With what to do.
+    """
+    start, cure = str(peft.get("init_lora_weights", "")), "leave init_lora_weights out"
+    bias, bias_cure = str(peft.get("bias", "none")), "leave bias out"
+    if source.adapter:
+        start = weights.adapter_says(Path(source.adapter), "init_lora_weights")
+        bias = weights.adapter_says(Path(source.adapter), "bias") or "none"
+        cure = f"merge_and_quantize {source.name} and pass the merged folder as `model`"
+        bias_cure = cure
+    if start.startswith(CHANGES_BASE):
+        raise BadInput(
+            f"init_lora_weights={start!r} changes the base weights, which DPO needs as they were "
+            f"for its reference; {cure}"
+        )
+    if bias != "none":
+        raise BadInput(
+            f"bias={bias!r} trains biases of the base, which DPO needs as they were for its "
+            f"reference; {bias_cure}"
+        )
+    # Source: TRL 1.16, dpo_trainer.py: the copy leaves out what is named otherwise than layers are.
+    if source.adapter and weights.trains_embeddings(Path(source.adapter)):
+        raise BadInput(
+            f"{source.name} is an adapter on an embedding, of which DPO's reference would keep no "
+            f"copy; {cure}"
+        )
+
+
+def steps_fit(training: Mapping[str, Any]) -> None:
+    """Refuse evaluations without a checkpoint.
+
+    Raises:
+        BadInput: `save_steps` is not a multiple of `eval_steps`.
+    """
+    evaluates, saves = training.get("eval_steps"), training.get("save_steps")
+    if training.get("eval_strategy") == "steps" and evaluates and saves and saves % evaluates:
+        raise BadInput(
+            f"training.save_steps={saves:g} is not a multiple of eval_steps={evaluates:g}; the "
+            "best model must have a checkpoint"
+        )
+
+
+def held_out(
+    request: TrainingRequest, dataset: DatasetFacts, validation: DatasetFacts | None
+) -> None:
+    """Refuse to validate on trained examples.
+
+    Raises:
+        Refused: By the rule `train_validation_leak`.
+    """
+    same = validation is not None and validation.sha256 == dataset.sha256
+    if same and "train_validation_leak" not in request.accept_findings:
+        observed = "dataset and validation are the same file"
+        cure = "audit_dataset with output_dir splits off a part that is not trained on."
+        raise rules.refusal("train_validation_leak", observed, cure)
+
+
+def watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None:
+    """Refuse to repeat examples without an evaluation on held-out ones.
+
+    Raises:
+        Refused: By the rule `validation_unwatched`.
+    """
+    is_accepted = "validation_unwatched" in request.accept_findings
+    if not evaluates and epochs > 1 and not is_accepted:
+        if request.validation is not None:
+            observed = f"{epochs:g} epochs and eval_strategy='no'"
+            raise rules.refusal("validation_unwatched", observed, "Leave eval_strategy out.")
+        observed = f"{epochs:g} epochs and no validation file"
+        cure = (
+            "Pass `validation` (audit_dataset with output_dir splits one off), or train for one "
+            "epoch."
+        )
+        raise rules.refusal("validation_unwatched", observed, cure)
+
+
+def audited(
+    request: TrainingRequest, task: Task, dataset: DatasetFacts, validation: DatasetFacts | None
+) -> list[str]:
+    """Refuse data with errors that nobody accepted.
+
+    Returns:
+        Warnings: what the audit would not stop a run for.
+
+    Raises:
+        Refused: By the rule `no_quality_filter`.
+    """
+    hashes = (dataset.sha256, validation.sha256 if validation else "")
+    findings, is_pending = _audit(request.dataset, request.validation, task, hashes)
+    if is_pending:
+        return [
+            "the dataset is too large to be audited in this call; run audit_dataset, and look at "
+            "its errors before you confirm"
+        ]
+    accepted = set(request.accept_findings)
+    if "train_validation_leak" in accepted:
+        accepted.add("validation_leak")
+    errors = [finding for finding in findings if finding.severity == "error"]
+    open_errors = [finding for finding in errors if finding.id not in accepted]
+    if open_errors and "no_quality_filter" not in accepted:
+        observed = "; ".join(
+            f"{finding.id}: {finding.count} (lines {', '.join(map(str, finding.lines))})"
+            for finding in open_errors
+        )
+        ids = [finding.id for finding in open_errors]
+        cure = (
+            "audit_dataset with output_dir writes files without these examples; or the user "
+            f"accepts them: accept_findings={ids!r} with accept_reason."
+        )
+        raise rules.refusal("no_quality_filter", observed, cure)
+    return [
+        f"audit: {finding.count} examples with {finding.id}; {finding.cure}"
+        for finding in findings
+        if finding.severity == "warning"
+    ]
+
+
+@lru_cache(maxsize=8)
+def _audit(
+    dataset: str, validation: str | None, task: Task, hashes: tuple[str, str]
+) -> tuple[list[Finding], bool]:
+    """Audit the files with these hashes, which keep an answer from outliving its files."""
+    report = audit_if_small(
+        AuditRequest(path=dataset, validation_path=validation, task=task, near_duplicates="off")
+    )
+    return (report.findings, False) if report else ([], True)
+
+
+def model_fits(source: ModelSource, task: Task, request: TrainingRequest, method: str) -> None:
+    """Refuse a model that cannot be trained in this way.
+
+    Raises:
+        BadInput: It is a GGUF file, or arguments do not go with an adapter.
+        MissingExtra: bitsandbytes is needed and not installed.
+    """
+    if source.kind == "gguf":
+        raise BadInput(
+            f"{source.name} is a GGUF file, made for inference; name the model it was made from"
+        )
+    if source.adapter and method == "full":
+        raise BadInput(
+            f"method='full' cannot start from the adapter of {source.name}; merge_and_quantize it "
+            "and pass the merged folder, or use method='lora'"
+        )
+    if source.adapter and request.peft:
+        raise BadInput(
+            f"peft={dict(request.peft)!r}: training continues the adapter of {source.name}, whose "
+            "shape is fixed; leave peft empty"
+        )
+    if method == "full" and request.peft:
+        raise BadInput("peft is for lora and qlora; leave it empty with method='full'")
+    if method == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtra("train", "bitsandbytes")
+
+
+def template_fits(
+    source: ModelSource, task: Task, dataset: DatasetFacts, request: TrainingRequest
+) -> None:
+    """Refuse conversations for a model that has no chat template.
+
+    Raises:
+        Refused: By the rule `dpo_before_sft`, for preference pairs on a base model.
+        BadInput: The examples are messages and nothing renders them.
+    """
+    if source.path is None:
+        return
+    folder = weights.tokenizer_folder(source.adapter, source.path)
+    if weights.chat_template(Path(folder)) is not None:
+        return
+    if task == "dpo" and not source.adapter and "dpo_before_sft" not in request.accept_findings:
+        observed = f"{source.name} has no chat template, so it is not instruction-tuned"
+        cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
+        raise rules.refusal("dpo_before_sft", observed, cure)
+    given = request.training.get("chat_template_path")
+    if "messages" in dataset.format and not given:
+        raise BadInput(
+            f"{source.name} has no chat template, and {dataset.path} has messages; name the "
+            "instruct model, pass training.chat_template_path (a .jinja file in the workspace), or "
+            "use `prompt` and `completion` of plain text"
+        )
+
+
+def _lora_start(peft: Mapping[str, Any]) -> None:
+    start = str(peft.get("init_lora_weights", ""))
+    if start.startswith(WRONG_AFTER_RELOAD):
+        observed = f"peft.init_lora_weights={start!r} is randomised anew at each load"
+        raise rules.refusal("unrepeatable_start", observed, 'Use "pissa" or "olora".')
+    if start in NEEDS_DATA_PASS:
+        raise BadInput(
+            f"peft.init_lora_weights={start!r} needs a pass over the data before training, which "
+            'is not done here; use true, "gaussian", "pissa", "olora" or "orthogonal"'
+        )
+    targets = peft.get("target_modules") or []
+    if "lm_head" in ([targets] if isinstance(targets, str) else targets):
+        raise BadInput(
+            "peft.target_modules: TRL computes the loss from lm_head.weight directly, so an "
+            'adapter on lm_head is never trained; remove it, or use modules_to_save=["lm_head"]'
+        )
+
+
+def _trackers(names: list[str]) -> None:
+    allowed = {n for n in os.environ.get(TRACKERS_VARIABLE, "").split(",") if n}
+    for name in names:
+        package = LOCAL_TRACKERS.get(name) or NETWORK_TRACKERS.get(name)
+        if package is None:
+            known = ", ".join(sorted({*LOCAL_TRACKERS, *NETWORK_TRACKERS}))
+            raise BadInput(f"training.report_to={name!r}; known: {known}")
+        if name in NETWORK_TRACKERS and name not in allowed:
+            raise Refused(
+                f"training.report_to={name!r} sends the run's data to a server; who runs this "
+                f"server allows it with {TRACKERS_VARIABLE}={name}. Without it: metrics.jsonl and "
+                "report.html of the run, tensorboard or trackio"
+            )
+        if importlib.util.find_spec(package) is None:
+            raise BadInput(
+                f"training.report_to={name!r}: {package} is not installed; pip install {package}"
+            )
+
+
+def _preference_loss(training: Mapping[str, Any], method: str) -> None:
+    losses = training.get("loss_type") or ["sigmoid"]
+    given = training.get("loss_weights")
+    if given is not None and len(given) != len(losses):
+        raise BadInput(
+            f"training.loss_weights has {len(given)} numbers for {len(losses)} losses {losses!r}; "
+            "give one each"
+        )
+    if "exo_pair" in losses and not training.get("label_smoothing"):
+        raise BadInput(
+            "training.loss_type=['exo_pair'] needs label_smoothing above 0; 1e-3 is usual"
+        )
+    divergence = training.get("f_divergence_type", "reverse_kl")
+    allowed = CHOICES["dpo", "f_divergence_losses"]
+    if divergence != "reverse_kl" and not set(losses) <= allowed:
+        raise BadInput(
+            f"training.f_divergence_type={divergence!r} goes with {', '.join(sorted(allowed))}, "
+            f"not with {losses!r}"
+        )
+    if training.get("use_weighting") and {"aot", "aot_unpaired"} & set(losses):
+        raise BadInput("training.use_weighting does not go with the losses aot and aot_unpaired")
+    if training.get("sync_ref_model") and method != "full":
+        raise BadInput("training.sync_ref_model does not go with an adapter; leave it out")

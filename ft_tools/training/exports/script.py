@@ -1,0 +1,195 @@
+"""The same plan for other trainers: a script, TRL's command line, Axolotl, LLaMA-Factory.
+
+YAML is written a key a line with JSON values, which every YAML parser reads.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ft_tools.models.weights import tokenizer_folder
+from ft_tools.publish import write_file
+from ft_tools.training.exports import axolotl, llama_factory
+from ft_tools.training.plan import SftPlan, TrainingPlan
+
+FOLDER = "exports"
+TEMPLATE = "trl_script.txt"
+ENGINE = "deepspeed.json"
+# Said by other keys, or by each file in its own way.
+ELSEWHERE = {"report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs"}
+PEFT_SAID = {"r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora",
+             "use_dora"}  # fmt: skip
+
+
+def write_exports(folder: Path, plan: TrainingPlan) -> list[Path]:
+    """Write the plan for other trainers into a folder that exists.
+
+    Returns:
+        The files written; none for Axolotl or LLaMA-Factory where it has no words for the plan.
+    """
+    texts = {
+        "train.py": script(plan),
+        "trl.yaml": yaml(trl_arguments(plan), _trl_heading(plan), _left_out(plan, plan.training)),
+    }
+    if plan.place.sharding in {"zero2", "zero3"}:
+        texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
+    if axolotl.can_say(plan):
+        heading, left_out = "axolotl train axolotl.yaml", _left_out(plan, axolotl.SAID)
+        texts["axolotl.yaml"] = yaml(axolotl.arguments(plan, ENGINE), heading, left_out)
+    if llama_factory.can_say(plan):
+        texts |= _llama_factory(plan)
+    for name, text in texts.items():
+        write_file(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def _llama_factory(plan: TrainingPlan) -> dict[str, str]:
+    heading = "llamafactory-cli train llama_factory.yaml"
+    if plan.place.num_processes > 1:
+        heading = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={plan.place.processes} {heading}"
+    texts = {"dataset_info.json": json.dumps(llama_factory.datasets(plan), indent=1)}
+    if plan.task == "dpo":
+        texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan)
+        heading = f"python {llama_factory.DATA_SCRIPT} && {heading}"
+    arguments = llama_factory.arguments(plan) | _several(plan)
+    left_out = _left_out(plan, llama_factory.SAID)
+    return texts | {"llama_factory.yaml": yaml(arguments, heading, left_out)}
+
+
+def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
+    """Return the plan's arguments that a file has no key for."""
+    others = said is not plan.training and plan.training.get("loss_type") == "dft"
+    # Their word for a loss is one of preferences.
+    said = {*said} - ({"loss_type"} if others else set())
+    training = {*plan.training, *_init(plan)} - said - ELSEWHERE
+    peft = {name for name, value in (plan.peft or {}).items() if value not in (None, False, "none")}
+    return sorted(training | (peft - PEFT_SAID))
+
+
+def yaml(values: Mapping[str, Any], heading: str, left_out: Collection[str] = ()) -> str:
+    """Return a flat mapping as YAML; keys without a value are left out."""
+    lines = [f"# Run: {heading}"]
+    if left_out:
+        lines.append(f"# In the plan and not in this file: {', '.join(left_out)}")
+    lines += [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the keys of `trl sft --config` or `trl dpo --config`.
+
+    Its data come from one split, so the validation file is left out.
+    """
+    data = {"path": "json", "data_files": {"train": plan.dataset.path}, "split": "train"}
+    arguments: dict[str, Any] = {
+        "model_name_or_path": plan.model.load_from,
+        "dtype": plan.weights_dtype,
+        "datasets": [data],
+        "output_dir": "trl-output",
+        **_training(plan),
+        "eval_strategy": "no",
+        "eval_steps": None,
+        "use_cpu": plan.device.name == "cpu" or None,
+        **_several(plan),
+    }
+    if plan.task == "sft" and plan.dataset.format == "messages":
+        arguments["assistant_only_loss"] = not _counts_everything(plan)
+    if plan.peft is not None:
+        arguments |= {
+            "use_peft": True,
+            "lora_r": plan.peft["r"],
+            "lora_alpha": plan.peft["lora_alpha"],
+            "lora_dropout": plan.peft["lora_dropout"],
+            "lora_target_modules": _as_list(plan.peft["target_modules"]),
+            "lora_modules_to_save": plan.peft.get("modules_to_save"),
+            "use_rslora": plan.peft.get("use_rslora", False),
+            "use_dora": plan.peft.get("use_dora", False),
+        }
+    if plan.quantization is not None:
+        arguments |= {"load_in_4bit": True, "use_bnb_nested_quant": True}
+    return arguments
+
+
+def script(plan: TrainingPlan) -> str:
+    """Return a Python script with TRL alone that trains the same plan."""
+    values = {
+        "MODEL": plan.model.load_from,
+        "ADAPTER": plan.model.adapter,
+        "TOKENIZER": tokenizer_folder(plan.model.adapter, plan.model.load_from),
+        "DATASET": plan.dataset.path,
+        "VALIDATION": plan.validation.path if plan.validation else None,
+        "DTYPE": plan.weights_dtype,
+        "INIT": _init(plan),
+        "PEFT": plan.peft,
+        "QUANTIZATION": plan.quantization,
+        "COMPUTE_DTYPE": plan.device.precision,
+        "TRAINING": _script_training(plan),
+        "PATIENCE": plan.patience,
+        "TEMPLATE": plan.training.get("chat_template_path"),
+    }
+    constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    kind = {"sft": "SFT", "dpo": "DPO"}[plan.task]
+    template = files("ft_tools.training.exports").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    return template.replace("KIND", kind).replace("# CONSTANTS\n", constants)
+
+
+def _several(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the keys by which transformers' trainer spreads a model over several processes."""
+    if plan.place.sharding == "fsdp":
+        return {"fsdp": True, "fsdp_config": plan.place.engine}
+    return {"deepspeed": ENGINE} if plan.place.engine else {}
+
+
+def _script_training(plan: TrainingPlan) -> dict[str, Any]:
+    arguments = _training(plan)
+    for name in ("gradient_checkpointing", "chat_template_path"):
+        arguments.pop(name, None)
+    return {
+        **arguments,
+        "gradient_checkpointing": None,
+        "activation_checkpointing": bool(plan.training.get("gradient_checkpointing")),
+        "output_dir": "trl-output",
+        "load_best_model_at_end": plan.patience is not None,
+        "save_strategy": _saves(plan),
+        "use_cpu": plan.device.name == "cpu",
+        "dataloader_pin_memory": plan.device.name != "cpu",
+        **_several(plan),
+    }
+
+
+def _training(plan: TrainingPlan) -> dict[str, Any]:
+    kept = {name: value for name, value in plan.training.items() if name not in ELSEWHERE}
+    if _counts_everything(plan):
+        kept["completion_only_loss"] = False
+    precision = plan.device.precision
+    return kept | {"bf16": precision == "bfloat16", "fp16": precision == "float16"}
+
+
+def _saves(plan: TrainingPlan) -> str:
+    """Return when checkpoints are written: with each evaluation, or else by steps."""
+    return "epoch" if plan.training["eval_strategy"] == "epoch" else "steps"
+
+
+def _init(plan: TrainingPlan) -> dict[str, Any]:
+    """Return how the model is loaded, its numbers aside."""
+    given = plan.training.get("model_init_kwargs") or {}
+    return {name: value for name, value in given.items() if name != "dtype"}
+
+
+def _counts_everything(plan: TrainingPlan) -> bool:
+    return isinstance(plan, SftPlan) and plan.loss_on == "everything"
+
+
+def _trl_heading(plan: TrainingPlan) -> str:
+    heading = f"trl {plan.task} --config trl.yaml"
+    if plan.place.num_processes > 1:
+        heading += f" --num_processes {plan.place.num_processes}"
+    if plan.model.adapter:
+        heading += f" (first merge the adapter {plan.model.adapter} into the base)"
+    return heading
+
+
+def _as_list(targets: Any) -> list[str]:
+    return [targets] if isinstance(targets, str) else list(targets)

@@ -1,0 +1,176 @@
+"""What a finished training run reports, and the page that people look at meanwhile."""
+
+from typing import Any
+
+from pydantic import Field
+
+from ft_tools.contract import Report
+from ft_tools.runs.records import Health
+from ft_tools.training import samples
+from ft_tools.training.counts import DataReport
+from ft_tools.training.plan import TrainingPlan
+from ft_tools.views.page import Section, key_values, line_chart, note, page, table
+
+Row = dict[str, float]
+REFRESH_SECONDS = 15
+
+
+class TrainingRunReport(Report):
+    """What a finished training run did."""
+
+    artifact: str = Field(description="Folder with the adapter or the model, and its tokenizer.")
+    steps: int = Field(description="Optimizer steps of all attempts together.")
+    epochs: float
+    seconds: float = Field(description="Of the last attempt, training and evaluation only.")
+    tokens_per_second: float = Field(description="Of the last attempt, padding not counted.")
+    train_loss: float | None = Field(description="Mean of the last logged tenth of the run.")
+    first_loss: float | None = Field(description="The first logged one.")
+    validation_loss: float | None = Field(None, description="Of the model that was kept.")
+    best_step: int | None = Field(None, description="Step of the checkpoint that was kept.")
+    stopped_early: bool = False
+    attempts: int = Field(1, description="1 if it was never resumed.")
+    data: DataReport
+    validation: DataReport | None = None
+    num_trainable_params: int
+    num_params: int
+    micro_batch: int = Field(description="Examples a micro-batch at the end, after memory errors.")
+    accumulation: int = Field(description="Micro-batches a step at the end.")
+    peak_memory_gib: float | None = Field(None, description="Of the GPU; of the process for cpu.")
+    health: list[Health] = Field(default_factory=list)
+    lock_file: str = Field(description="Everything needed to repeat the run.")
+
+
+class SftRunReport(TrainingRunReport):
+    """What a supervised run did."""
+
+    token_accuracy: float | None = Field(
+        None, description="Last logged fraction of next tokens that were the most likely one."
+    )
+
+
+class DpoRunReport(TrainingRunReport):
+    """What a preference run did."""
+
+    reward_accuracy: float | None = Field(
+        None, description="Last logged fraction of pairs whose chosen answer has the higher reward."
+    )
+    reward_margin: float | None = Field(
+        None, description="Last logged mean reward of chosen minus rejected answers."
+    )
+    chosen_reward: float | None = Field(None, description="Last logged mean reward.")
+
+
+def series(rows: list[Row], name: str) -> list[tuple[float, float]]:
+    """Return the (step, value) points of a metric."""
+    return [(row["step"], row[name]) for row in rows if name in row and "step" in row]
+
+
+def without_repeats(rows: list[Row], step: float) -> list[Row]:
+    """Return the rows up to a step, without those that a later attempt has logged anew.
+
+    >>> first = [{"step": 1, "loss": 3}, {"step": 2, "loss": 2}, {"step": 2, "eval_loss": 2}]
+    >>> again = [{"step": 2, "loss": 1}, {"step": 3, "loss": 0}]
+    >>> without_repeats(first + again, 2)
+    [{'step': 1, 'loss': 3}, {'step': 2, 'loss': 1}]
+    """
+    kept: list[Row] = []
+    for row in rows:
+        at, is_loss = row.get("step", 0), "loss" in row
+        # A step has one row of the training and one of the evaluation.
+        again = [r for r in kept[-2:] if r.get("step", 0) == at and ("loss" in r) == is_loss]
+        if again or (kept and kept[-1].get("step", 0) > at):
+            kept = [r for r in kept if r.get("step", 0) < at]
+        kept.append(row)
+    return [row for row in kept if row.get("step", 0) <= step]
+
+
+def last_value(rows: list[Row], name: str) -> float | None:
+    """Return the latest value of a metric; None if it was never logged."""
+    return next((row[name] for row in reversed(rows) if name in row), None)
+
+
+def run_page(
+    title: str,
+    plan: TrainingPlan,
+    rows: list[Row],
+    health: list[Health],
+    facts: dict[str, Any],
+    answers: list[samples.Sample],
+) -> str:
+    """Return the run's page: losses, rewards, health, what is trained on what.
+
+    Args:
+        title: The heading.
+        plan: The run's plan.
+        rows: Lines of metrics.jsonl.
+        health: The signals.
+        facts: Further lines for the table at the end; with `state` other than running the page
+            does not refresh itself any more.
+        answers: Lines of samples.jsonl.
+    """
+    sections = [Section("Loss", _loss_chart(rows))]
+    if plan.task == "dpo":
+        sections.append(Section("Rewards", _reward_charts(rows)))
+    rate = series(rows, "learning_rate")
+    if len(rate) > 1:
+        lines = {"learning rate": rate}
+        chart = line_chart(lines, title="Learning rate", x_label="step", y_label="rate")
+        sections.append(Section("Schedule", chart))
+    sections += _machine(rows)
+    if answers:
+        sections.append(Section("Samples", samples.section(answers)))
+    sections += [Section("Health", _health(health)), Section("Run", _facts(plan, facts))]
+    running = facts.get("state", "running") == "running"
+    refresh = REFRESH_SECONDS if running else None
+    return page(title, sections, subtitle=plan.model.name, refresh_seconds=refresh)
+
+
+def _loss_chart(rows: list[Row]) -> str:
+    lines = {"train": series(rows, "loss"), "validation": series(rows, "eval_loss")}
+    shown = {name: points for name, points in lines.items() if points}
+    if not shown:
+        return note("No step has been logged yet.")
+    return line_chart(shown, title="Loss", x_label="step", y_label="loss")
+
+
+def _reward_charts(rows: list[Row]) -> str:
+    rewards = {
+        name: series(rows, f"rewards/{name}")
+        for name in ("chosen", "rejected", "margins")
+        if series(rows, f"rewards/{name}")
+    }
+    if not rewards:
+        return note("No step has been logged yet.")
+    chart = line_chart(rewards, title="Rewards", x_label="step", y_label="reward")
+    accuracy = {"accuracy": series(rows, "rewards/accuracies")}
+    right = line_chart(accuracy, title="Pairs ranked right", x_label="step", y_label="fraction")
+    return chart + right
+
+
+def _machine(rows: list[Row]) -> list[Section]:
+    seconds = series(rows, "step_seconds")
+    if len(seconds) < 2:
+        return []
+    chart = line_chart({"step": seconds}, title="Seconds a step", x_label="step", y_label="seconds")
+    return [Section("Pace", chart)]
+
+
+def _health(health: list[Health]) -> str:
+    if not health:
+        return note("Nothing out of the ordinary.")
+    lines = [[signal.severity, signal.signal, signal.observed, signal.advice] for signal in health]
+    return table(["severity", "signal", "observed", "advice"], lines)
+
+
+def _facts(plan: TrainingPlan, facts: dict[str, Any]) -> str:
+    shown: dict[str, Any] = {
+        "model": plan.model.name,
+        "method": plan.method,
+        "dataset": f"{plan.dataset.path} ({plan.dataset.num_examples} examples)",
+        "validation": plan.validation.path if plan.validation else "none",
+        "device": f"{plan.device.name} ({plan.device.model})",
+        "effective batch": plan.effective_batch,
+        "learning rate": plan.training["learning_rate"],
+        "max_length": plan.training.get("max_length"),
+    }
+    return key_values({name: str(value) for name, value in {**shown, **facts}.items()})

@@ -1,0 +1,1 @@
+"""The processes that count tokens and train."""

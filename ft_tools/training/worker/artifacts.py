@@ -1,0 +1,161 @@
+"""What a training run leaves: the adapter or the model, the lock file, the parts of its report."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import Trainer
+
+from ft_tools import publish
+from ft_tools.publish import new_folder
+from ft_tools.runs.session import Session
+from ft_tools.runs.start import WORKERS
+from ft_tools.training.counts import DataReport
+from ft_tools.training.exports import script
+from ft_tools.training.micro_batches import MicroBatch
+from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.report import last_value
+from ft_tools.training.worker.callbacks import RunCallback
+
+LOCKED_PACKAGES = (
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
+    "safetensors", "numpy",
+)  # fmt: skip
+LOCK_FILE = "run.lock.json"
+
+
+@dataclass
+class Outcome:
+    """What training left behind."""
+
+    trainer: Trainer
+    callback: RunCallback
+    seconds: float
+    batch: MicroBatch
+
+
+def publish_result(session: Session, plan: TrainingPlan, trainer: Trainer, tokenizer: Any) -> Path:
+    """Publish the adapter, or the model, with its tokenizer; of a resumed run, once."""
+    session.phase("publishing")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    kind = "adapter" if isinstance(model, PeftModel) else "model"
+    final = session.run_dir / "artifacts" / kind
+    weights = {}
+    if plan.place.sharding != "ddp":
+        # Each rank has a part of them; together they put the whole on rank 0.
+        weights = {"state_dict": trainer.accelerator.get_state_dict(trainer.model)}
+    if not session.leads:
+        return final
+    if final.is_dir() and publish.verify(final) == []:
+        session.artifact(kind, final)
+        return final
+    with new_folder(final) as staging:
+        if kind == "adapter":
+            # Without the frozen copy `ref` that a preference run keeps beside the trained one.
+            model.save_pretrained(staging, selected_adapters=["default"], **weights)
+        else:
+            model.save_pretrained(staging, **weights)
+        (staging / "README.md").unlink(missing_ok=True)
+        tokenizer.save_pretrained(staging)
+    session.artifact(kind, final)
+    return final
+
+
+def write_lock(session: Session, plan: TrainingPlan, tokenizer: Any) -> Path:
+    """Write down everything that is needed to repeat the run, here or with another trainer."""
+    path = session.run_dir / LOCK_FILE
+    if not session.leads:
+        return path
+    versions = {}
+    for name in LOCKED_PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    template = tokenizer.chat_template or ""
+    lock = {
+        "plan": plan.model_dump(mode="json"),
+        "seed": plan.training["seed"],
+        "packages": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": plan.device.model_dump(),
+        "threads": torch.get_num_threads(),
+        "chat_template_sha256": hashlib.sha256(str(template).encode()).hexdigest(),
+        "command": ["python", "-m", WORKERS[plan.task], "RUN_DIR"],
+    }
+    folder = session.run_dir / script.FOLDER
+    publish.private_folder(folder)
+    script.write_exports(folder, plan)
+    publish.write_file(path, json.dumps(lock, indent=1, sort_keys=True))
+    return path
+
+
+def report_parts(
+    session: Session,
+    plan: TrainingPlan,
+    outcome: Outcome,
+    artifact: Path,
+    data: DataReport,
+    validation: DataReport | None,
+) -> dict[str, Any]:
+    """Return the fields that the reports of both kinds of run share."""
+    state, rows = outcome.trainer.state, outcome.callback.rows
+    losses = [row["loss"] for row in rows if "loss" in row]
+    last = losses[-max(1, len(losses) // 10) :]
+    named = outcome.trainer.model.named_parameters()
+    # The frozen copy that a preference run keeps is not part of the model.
+    counts = [(p.numel(), p.requires_grad) for name, p in named if ".ref." not in name]
+    best = outcome.callback.best_step if plan.patience is not None else None
+    tokens = outcome.callback.tokens_seen
+    return {
+        "artifact": str(artifact),
+        "steps": state.global_step,
+        "epochs": round(state.epoch or 0.0, 4),
+        "seconds": round(outcome.seconds, 2),
+        "tokens_per_second": round(tokens / outcome.seconds, 1) if outcome.seconds else 0.0,
+        "train_loss": sum(last) / len(last) if last else None,
+        "first_loss": losses[0] if losses else None,
+        "validation_loss": state.best_metric or last_value(rows, "eval_loss"),
+        "best_step": best,
+        "stopped_early": state.global_step < state.max_steps,
+        "attempts": session.attempt,
+        "data": data,
+        "validation": validation,
+        "num_trainable_params": sum(n for n, trained in counts if trained),
+        "num_params": sum(n for n, _ in counts),
+        "micro_batch": outcome.batch.size,
+        "accumulation": outcome.batch.accumulation,
+        "peak_memory_gib": _peak_memory_gib(),
+        "health": outcome.callback.signals,
+        "lock_file": str(session.run_dir / LOCK_FILE),
+    }
+
+
+def compare_counts(session: Session, plan: TrainingPlan, data: DataReport) -> None:
+    """Say so when the run's tokens are not those that the plan was confirmed with."""
+    counts = plan.counts
+    if counts is None or counts.num_counted < data.num_examples or counts.data == data:
+        return
+    planned = counts.data
+    session.event(
+        f"the plan counted {planned.num_tokens} tokens, {planned.num_trained_tokens} of them "
+        f"trained on; the run has {data.num_tokens} and {data.num_trained_tokens}",
+        "warning",
+    )
+
+
+def _peak_memory_gib() -> float:
+    if torch.cuda.is_available():
+        return round(float(torch.cuda.max_memory_allocated()) / 2**30, 3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return round(peak / (2**20 if sys.platform == "linux" else 2**30), 3)

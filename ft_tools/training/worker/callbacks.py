@@ -1,0 +1,232 @@
+"""What a trainer tells the run: progress, metrics, health, samples, checkpoints, the page."""
+
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ft_tools.publish import write_file
+from ft_tools.runs import directory, memory
+from ft_tools.runs.session import Session
+from ft_tools.training import checkpoints, samples
+from ft_tools.training.hardware import heat
+from ft_tools.training.health import health_signals, is_diverged
+from ft_tools.training.patience import Patience
+from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.report import run_page, without_repeats
+from ft_tools.training.worker import together
+from ft_tools.training.worker.sampling import Sampler
+
+PAGE_SECONDS = 10.0
+HEAT_SECONDS = 60.0
+SAMPLE_FRACTION = 0.05
+"""Of the time so far that answering prompts may take; the first and the last are always made."""
+STOP_SECONDS = 10.0
+"""What an evaluation may take that is due at the step at which a run is asked to stop."""
+
+
+class RunCallback(TrainerCallback):  # type: ignore[misc]
+    """Follow one attempt of a run."""
+
+    def __init__(self, session: Session, plan: TrainingPlan, sampler: Sampler | None) -> None:
+        self.session = session
+        self.plan = plan
+        self.sampler = sampler
+        self.rows: list[dict[str, float]] = directory.read_metrics(session.run_dir)
+        self.signals: list[Any] = []
+        self.best_step: int | None = None
+        self.tokens_seen = 0.0
+        self.stopped = False
+        self.diverged = False
+        self._patience = Patience()
+        self._step_began = math.nan
+        self._step_ended = math.nan
+        self._since_log: list[float] = []
+        self._page_written = -math.inf
+        self._heat_read = -math.inf
+        self._began = time.monotonic()
+        self._evaluation_seconds = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Forget what was logged after the checkpoints that this attempt and others start from."""
+        self.rows = without_repeats(self.rows, state.global_step)
+        if self.session.leads:
+            samples.forget_after(self.session.run_dir, state.global_step)
+        self.best_step = state.best_global_step or None
+        if state.global_step == 0:
+            self._sample(given.get("model"), state)
+        self._progress(state)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock of a step."""
+        self._step_began = time.monotonic()
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show that a micro-batch is done."""
+        self.session.heartbeat(self._patience.for_a_step())
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show that a batch of an evaluation is done: a slow evaluation is no stall."""
+        self.session.heartbeat(self._patience.for_a_step())
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show the step; save and stop when asked to."""
+        self._step_ended = time.monotonic()
+        took = self._step_ended - self._step_began
+        self._patience.step_took(took)
+        self._since_log.append(took)
+        asked = together.any_of(self.session.is_asked)
+        if asked and state.global_step < state.max_steps:
+            self.session.event(f"stopping at step {state.global_step}, after saving")
+            self.stopped = True
+            # At the end of an epoch that is evaluated, the checkpoint is written after that.
+            control.should_save = not (args.eval_strategy == "epoch" and _ends_epoch(state))
+            self._shorten_evaluation(control)
+            control.should_training_stop = True
+        if control.should_save:
+            # Written at once: nothing says anything while a checkpoint is written.
+            self.session.update(stalled_after_seconds=self._patience.for_a_save())
+        else:
+            self.session.heartbeat(self._patience.for_a_step())
+        self._progress(state)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Leave out what is due at an epoch's end where a stop has ended it early."""
+        if not self.stopped:
+            return
+        if not _ends_epoch(state):
+            control.should_evaluate = control.should_save = False
+        self._shorten_evaluation(control)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Keep the metrics, look at the run's health, stop when the loss is not a number."""
+        row = {"step": float(state.global_step)}
+        row |= {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if "train_loss" in row:
+            # The summary of the whole; its other names are in every row of some runs.
+            return
+        if "loss" in row:
+            row |= self._about_the_machine()
+        self.rows.append(row)
+        self._count_tokens(row)
+        self.session.metrics(row)
+        losses = self.plan.training.get("loss_type")
+        signals = health_signals(self.rows, self.plan.task, losses)
+        if signals != self.signals:
+            self.signals = signals
+            self.session.health(signals)
+        if is_diverged(self.rows):
+            self.diverged = True
+            control.should_training_stop = True
+            control.should_save = False
+        if time.monotonic() - self._page_written > PAGE_SECONDS:
+            self.write_page("running")
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Answer the sample prompts, and show the page with the new point."""
+        self._evaluation_seconds = time.monotonic() - self._step_ended
+        self._sample(given.get("model"), state)
+        self.write_page("running")
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Publish the checkpoint that was written, and only then remove older ones."""
+        folder = Path(str(args.output_dir))
+        written = folder / f"checkpoint-{state.global_step}"
+        # Each rank writes its own random state into it.
+        together.wait()
+        if self.session.leads:
+            checkpoints.publish(written)
+        best = state.best_model_checkpoint
+        if state.best_metric is not None and best and state.best_global_step:
+            if state.best_global_step != self.best_step:
+                self.session.best("eval_loss", float(state.best_metric), state.best_global_step)
+            self.best_step = int(state.best_global_step)
+        if self.session.leads:
+            checkpoints.rotate(folder, keep=[Path(best) if best else None])
+        self.session.artifact("checkpoint", written)
+        self._patience.save_took(time.monotonic() - self._step_ended)
+
+    def write_page(self, state: str) -> None:
+        """Replace report.html."""
+        if not self.session.leads:
+            return
+        self._page_written = time.monotonic()
+        title = self.session.info.name or self.session.info.run_id
+        shown = samples.read(self.session.run_dir)
+        page = run_page(title, self.plan, self.rows, self.signals, {"state": state}, shown)
+        write_file(self.session.run_dir / "report.html", page)
+
+    def _shorten_evaluation(self, control: TrainerControl) -> None:
+        """Leave out a long evaluation: who asks a run to stop may not wait for long.
+
+        Left out always, the resumed run would choose and draw otherwise than the uninterrupted one.
+        """
+        if together.any_of(self._evaluation_seconds > STOP_SECONDS):
+            control.should_evaluate = False
+
+    def _sample(self, model: Any, state: TrainerState) -> None:
+        """Answer the prompts before the first step, after the last, and while it costs little."""
+        if self.sampler is None or model is None:
+            return
+        is_between = 0 < state.global_step < state.max_steps
+        allowed = SAMPLE_FRACTION * (time.monotonic() - self._began)
+        if is_between and self.sampler.spent_seconds > allowed:
+            return
+        for number, text in enumerate(self.sampler.answers(model)):
+            samples.add(self.session.run_dir, state.global_step, number, text)
+        self.session.heartbeat(self._patience.for_a_step())
+
+    def _progress(self, state: TrainerState) -> None:
+        self.session.progress(state.global_step, state.max_steps)
+
+    def _about_the_machine(self) -> dict[str, float]:
+        """Return the usual step since the last log, the free memory and, now and then, the heat."""
+        found = {}
+        if self._since_log:
+            found["step_seconds"] = round(statistics.median(self._since_log), 4)
+            self._since_log = []
+        if torch.cuda.is_available():
+            total = torch.cuda.get_device_properties(0).total_memory
+            free = 1 - torch.cuda.max_memory_allocated() / total
+        else:
+            free = memory.free_fraction()
+        found["memory_free_fraction"] = round(free, 4)
+        if time.monotonic() - self._heat_read > HEAT_SECONDS:
+            self._heat_read = time.monotonic()
+            found |= heat(self.plan.device.name)
+        return found
+
+    def _count_tokens(self, row: dict[str, float]) -> None:
+        """Add up the tokens of this attempt: TRL counts from the attempt's start."""
+        self.tokens_seen = max(self.tokens_seen, row.get("num_tokens", 0.0))
+
+
+def _ends_epoch(state: TrainerState) -> bool:
+    return float(state.epoch or 0).is_integer()

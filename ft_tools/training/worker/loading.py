@@ -1,0 +1,206 @@
+"""What a training worker loads: checked inputs, tokenizer, model, the trainer's arguments."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    TrainingArguments,
+    set_seed,
+)
+
+from ft_tools import publish
+from ft_tools.errors import Missing, NotFound, Refused
+from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.models.weights import template_hash, tokenizer_folder
+from ft_tools.publish import sha256
+from ft_tools.runs import ranks
+from ft_tools.runs.session import Session
+from ft_tools.training.micro_batches import MicroBatch
+from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.worker import together
+
+CHECKPOINTS = "checkpoints"
+
+
+def check_inputs(plan: TrainingPlan) -> None:
+    """Refuse data or a device that is not the one that was confirmed.
+
+    Raises:
+        NotFound: A file or the model is not there now; the run can be resumed once it is.
+        Refused: A file or the model changed while the run was queued, or the model is damaged.
+        Missing: The plan's GPU cannot be used by the installed torch.
+    """
+    _require_there(plan)
+    for facts in (plan.dataset, plan.validation):
+        if facts is not None and _file_hash(facts) != facts.sha256:
+            raise Refused(
+                f"{facts.path} is not the file that was confirmed; launch again to see the new plan"
+            )
+    config = Path(plan.model.load_from) / "config.json"
+    if plan.model.config_sha256 and (
+        not config.is_file() or sha256(config) != plan.model.config_sha256
+    ):
+        raise Refused(
+            f"{plan.model.load_from} is not the model that was confirmed; launch again to see the "
+            "new plan"
+        )
+    if plan.model.config_sha256:
+        _require_template(plan)
+    for folder in filter(None, (plan.model.adapter, plan.model.load_from)):
+        _require_whole(Path(folder))
+    if plan.device.name != "cpu" and not ranks.are_several():
+        # TRL refuses several visible cards in one process. Read by torch when it first uses one.
+        # The plan's card is by its place on the bus; CUDA would count the fastest first.
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[0]
+    if plan.device.name != "cpu" and not torch.cuda.is_available():
+        raise Missing(
+            f"the plan uses {plan.device.model}, which torch {torch.__version__} cannot; install "
+            'torch with CUDA (https://pytorch.org), or pass backend_options={"device": "cpu"}'
+        )
+
+
+def _require_there(plan: TrainingPlan) -> None:
+    data = [facts.path for facts in (plan.dataset, plan.validation) if facts is not None]
+    model = [plan.model.load_from] if plan.model.config_sha256 else []
+    for place in [*data, *model, *filter(None, [plan.model.adapter])]:
+        if not Path(place).exists():
+            raise NotFound(
+                f"{place} is not there any more; bring it back to that place, then resume_run; if "
+                "it stays elsewhere, launch again with its new path"
+            )
+
+
+def load_tokenizer(plan: TrainingPlan) -> Any:
+    """Load the tokenizer, with the chat template that the plan names."""
+    folder = tokenizer_folder(plan.model.adapter, plan.model.load_from)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = plan.training.get("chat_template_path")
+    if template is not None:
+        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def model_parts(plan: TrainingPlan, args: TrainingArguments) -> dict[str, Any]:
+    """Return the trainer's configuration, model and new adapter, as its arguments.
+
+    The configuration comes first: a sharded run's loading goes by it.
+    """
+    adapter = None
+    if plan.peft is not None and plan.model.adapter is None:
+        adapter = LoraConfig(task_type="CAUSAL_LM", **plan.peft)
+    return {"args": args, "model": load_model(plan), "peft_config": adapter}
+
+
+def load_model(plan: TrainingPlan) -> Any:
+    """Load the base, with the adapter that training continues.
+
+    The seed is set first: a new adapter's start is random and must be the same in each attempt.
+    """
+    set_seed(plan.training["seed"])
+    extra = {
+        k: v for k, v in (plan.training.get("model_init_kwargs") or {}).items() if k != "dtype"
+    }
+    if plan.quantization is not None:
+        compute = getattr(torch, plan.device.precision)
+        extra["quantization_config"] = BitsAndBytesConfig(
+            **plan.quantization, bnb_4bit_compute_dtype=compute
+        )
+    if plan.device.name != "cpu" and plan.place.sharding == "ddp":
+        extra["device_map"] = {"": together.local_rank()}
+    dtype = getattr(torch, plan.weights_dtype)
+    model = AutoModelForCausalLM.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
+    model.config.use_cache = False
+    if plan.model.adapter is not None:
+        # Source: TRL 1.16, sft_trainer.py: ZeRO-3 takes no adapter in float32 over another dtype.
+        is_cast = plan.place.sharding != "zero3" or plan.quantization is not None
+        return PeftModel.from_pretrained(
+            model, plan.model.adapter, is_trainable=True, autocast_adapter_dtype=is_cast
+        )
+    return model
+
+
+def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> dict[str, Any]:
+    """Return the arguments of the trainer's configuration that the run decides."""
+    on_cpu = plan.device.name == "cpu"
+    handled = {"chat_template_path", "model_init_kwargs", "assistant_only_loss"}
+    given = {k: v for k, v in plan.training.items() if k not in handled}
+    checkpointing = given.pop("gradient_checkpointing", False)
+    # transformers 5.24 calls it by a new name and warns about the old one, TRL's default included.
+    own = {
+        "gradient_checkpointing": None,
+        "activation_checkpointing": checkpointing,
+        "output_dir": str(session.run_dir / CHECKPOINTS),
+        "save_strategy": "epoch" if given.get("eval_strategy") == "epoch" else "steps",
+        "save_total_limit": None,
+        "load_best_model_at_end": plan.patience is not None,
+        "metric_for_best_model": "eval_loss" if plan.patience is not None else None,
+        "greater_is_better": False if plan.patience is not None else None,
+        "restore_callback_states_from_checkpoint": True,
+        "logging_nan_inf_filter": False,
+        "use_cpu": on_cpu,
+        "bf16": plan.device.precision == "bfloat16",
+        "fp16": plan.device.precision == "float16",
+        "dataloader_pin_memory": not on_cpu,
+        "disable_tqdm": True,
+        "per_device_train_batch_size": batch.size,
+        "gradient_accumulation_steps": batch.accumulation,
+        "per_device_eval_batch_size": _evaluated_together(plan, batch),
+        # A process of its own sends the metrics on: a tracker cannot hurt the run.
+        "report_to": [],
+    }
+    return given | own | _sharding_arguments(plan)
+
+
+def _sharding_arguments(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the trainer's arguments by which accelerate spreads a model over the ranks."""
+    if plan.place.num_processes == 1:
+        return {}
+    if plan.place.sharding == "fsdp":
+        return {"fsdp": True, "fsdp_config": plan.place.engine}
+    if plan.place.sharding in {"zero2", "zero3"}:
+        return {"deepspeed": plan.place.engine}
+    # Every trained weight is used in every step; looking for others would cost time.
+    return {"ddp_find_unused_parameters": False}
+
+
+def _evaluated_together(plan: TrainingPlan, batch: MicroBatch) -> int:
+    """Return the examples of an evaluation's batch: as planned, unless memory ran out since."""
+    planned: int = plan.training["per_device_train_batch_size"]
+    asked: int = plan.training.get("per_device_eval_batch_size", planned)
+    return asked if batch.size == planned else min(asked, batch.size)
+
+
+def _file_hash(facts: DatasetFacts) -> str:
+    path = Path(facts.path)
+    return sha256(path) if path.is_file() else ""
+
+
+def _require_template(plan: TrainingPlan) -> None:
+    """Refuse a chat template that is not the one that was confirmed."""
+    given = plan.training.get("chat_template_path")
+    folder = tokenizer_folder(plan.model.adapter, plan.model.load_from)
+    is_there = given is None or Path(given).is_file()
+    if not is_there or template_hash(Path(folder), given) != plan.model.template_sha256:
+        raise Refused(
+            f"the chat template of {given or folder} is not the one that was confirmed; launch "
+            "again to see the new plan"
+        )
+
+
+def _require_whole(folder: Path) -> None:
+    """Refuse a folder of ours that is not what was written; others have no manifest."""
+    if not (folder / publish.MANIFEST).is_file():
+        return
+    wrong = publish.verify(folder)
+    if wrong:
+        raise Refused(f"{folder} is damaged: {wrong[0]}; make it again, or restore it")

@@ -1,0 +1,158 @@
+"""The training loop that the SFT and the DPO worker share, with its recoveries."""
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, Trainer
+
+from ft_tools.errors import FineTuningError
+from ft_tools.runs import ranks
+from ft_tools.runs.session import Session, Stopped
+from ft_tools.training import checkpoints, micro_batches
+from ft_tools.training.micro_batches import MicroBatch
+from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.worker import together
+from ft_tools.training.worker.artifacts import Outcome
+from ft_tools.training.worker.callbacks import RunCallback
+from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
+from ft_tools.training.worker.sampling import sampler_for
+from ft_tools.training.worker.trackers import Trackers
+
+
+class Diverged(FineTuningError):
+    """The loss is not a number any more."""
+
+    code = "diverged"
+
+
+MakeTrainer = Callable[[dict[str, Any]], Trainer]
+"""Trainer arguments that the run decides -> a trainer over a freshly loaded model."""
+Answered = Callable[[Trainer], list[tuple[list[int], list[int]]]]
+"""Trainer -> tokens of held-out prompts and of the answers to them."""
+
+
+def train(
+    session: Session, plan: TrainingPlan, make_trainer: MakeTrainer, answered: Answered
+) -> Outcome:
+    """Train from the last valid checkpoint to the end, halving the micro-batch when memory ends.
+
+    A micro-batch that was halved stays so in later attempts; one whose attempt the kernel ended
+    for its memory is halved at the start of the next.
+
+    Raises:
+        Stopped: A cancel or a TERM arrived; a checkpoint has been written.
+        Diverged: The loss is not a number.
+    """
+    together.meet(on_cpu=plan.device.name == "cpu")
+    batch = micro_batches.of_run(session.run_dir, plan)
+    if session.ended_before == "out_of_memory" and session.leads:
+        batch = _smaller(session, batch) or batch
+    batch = together.from_the_first(batch)
+    while True:
+        session.update(if_out_of_memory=micro_batches.advice(batch))
+        try:
+            return _train_once(session, plan, make_trainer, answered, batch)
+        except (torch.OutOfMemoryError, MemoryError):
+            less = _smaller(session, batch)
+            if less is None or ranks.are_several():
+                # Other ranks wait in the middle of a step: only the next attempt can be smaller.
+                raise
+            batch = less
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _train_once(
+    session: Session,
+    plan: TrainingPlan,
+    make_trainer: MakeTrainer,
+    answered: Answered,
+    batch: MicroBatch,
+) -> Outcome:
+    folder = session.run_dir / CHECKPOINTS
+    resumed, removed = checkpoints.last_valid(folder) if session.leads else (None, [])
+    for line in removed:
+        session.event(f"removed a checkpoint that cannot be trusted: {line}", "warning")
+    resumed = together.from_the_first(resumed)
+    session.phase("loading")
+    trainer = make_trainer(run_arguments(session, plan, batch))
+    # A card in each checkpoint is read by nobody, and TRL imports trackio to write one.
+    trainer.create_model_card = _no_card
+    sampler = None
+    if session.leads and plan.place.sharding == "ddp":
+        # A rank with a part of the model cannot answer alone.
+        sampler = sampler_for(session, trainer.processing_class, plan.samples, answered(trainer))
+    callback = RunCallback(session, plan, sampler)
+    trainer.add_callback(callback)
+    if plan.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=plan.patience))
+    if session.should_stop:
+        raise Stopped
+    if resumed is not None:
+        session.event(f"continuing from {resumed.name}")
+        # Evaluated once more, the checkpoint would count as one that is no better than the best.
+        trainer.args.eval_on_start = False
+        _keep_dtypes(trainer)
+        if checkpoints.is_last(resumed):
+            # The trainer would take one more step; it still loads the best model.
+            trainer._run_epoch = _no_step
+    session.phase("training")
+    began = time.monotonic()
+    with Trackers(session, plan):
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    seconds = time.monotonic() - began
+    if callback.diverged or callback.stopped:
+        # The page does not wait for more.
+        callback.write_page("stopped")
+    if callback.diverged:
+        raise Diverged(
+            f"the loss is not a number at step {trainer.state.global_step}; lower learning_rate to "
+            "a third of it and launch again"
+        )
+    if callback.stopped:
+        raise Stopped
+    return Outcome(trainer, callback, seconds, batch)
+
+
+def _keep_dtypes(trainer: Trainer) -> None:
+    """Have a checkpoint's weights loaded in the numbers that they are trained in.
+
+    PEFT loads adapters in float32; TRL trains those of a 4-bit base in bfloat16, and the optimizer
+    takes its own numbers from the weights'.
+    """
+    usual = trainer._load_from_checkpoint
+
+    def load(*arguments: Any, **named: Any) -> None:
+        before = {name: weight.dtype for name, weight in trainer.model.named_parameters()}
+        usual(*arguments, **named)
+        for name, weight in trainer.model.named_parameters():
+            if weight.requires_grad and weight.dtype != before.get(name, weight.dtype):
+                weight.data = weight.data.to(before[name])
+
+    trainer._load_from_checkpoint = load
+
+
+def _no_step(*_: Any, **__: Any) -> None:
+    """Train on nothing."""
+
+
+def _no_card(*_: Any, **__: Any) -> None:
+    """Write no model card."""
+
+
+def _smaller(session: Session, batch: MicroBatch) -> MicroBatch | None:
+    """Halve the micro-batch, keep the effective batch, and write it down for later attempts."""
+    less = micro_batches.smaller(batch)
+    if less is None:
+        return None
+    micro_batches.keep(session.run_dir, less)
+    session.event(
+        f"out of memory with {batch.size} examples a micro-batch: going on with {less.size}, and "
+        f"{less.accumulation} of them a step; the effective batch stays {less.effective}",
+        "warning",
+    )
+    return less

@@ -1,0 +1,259 @@
+"""Trace the memory of a training step: real classes, fake tensors, live storage counted.
+
+The model class, PEFT, the loss and the optimizer are the libraries' own, run on tensors that have
+a shape and no data, so it needs neither a GPU nor weights. It shares no formula with
+`ft_tools.vram`, and is the referee where no published measurement is.
+"""
+
+import contextlib
+import copy
+import gc
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from trl.trainer.utils import add_fused_lm_head
+
+from ft_tools.models.catalog import config_of
+from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.vram.decide import setup_of, shape_of_request
+from ft_tools.vram.setup import Setup
+from ft_tools.vram.states import QUANTIZED_BYTES
+from ft_tools.vram.trace import (
+    DEPTHS,
+    NEEDED,
+    TraceReport,
+    TraceRequest,
+    at_depth,
+    compared,
+    traced_setup,
+)
+from ft_tools.vram.worker.kernels import ATTENTION, gpu_kernels, quantize
+from ft_tools.vram.worker.memory import Live
+
+# What TRL's SFT trainer asks of its loss.
+TRL_OUTPUTS = ("log_probs", "entropy", "is_top1")
+
+
+def work(session: Session) -> TraceReport:
+    """Trace the step of a request, at two depths, and compare it with the formulas."""
+    request = TraceRequest.model_validate_json(session.request_json())
+    vram = request.as_vram()
+    shape = shape_of_request(vram)
+    setup = traced_setup(setup_of(vram, shape))
+    config = text_config(config_of(request.model))
+    traced: list[dict[str, int]] = []
+    for step, depth in enumerate(DEPTHS, start=1):
+        session.phase(f"tracing {depth} of {shape.num_layers} blocks")
+        traced.append(trace_step(with_layers(config, depth), options_of(setup)))
+        session.progress(step, len(DEPTHS))
+        if session.should_stop:
+            raise Stopped
+    versions = {name: version(name) for name in NEEDED}
+    return compared(setup, at_depth(traced[0], traced[1], shape.num_layers), versions)
+
+
+def options_of(setup: Setup) -> "Options":
+    """Return the options that trace what the formulas were asked about."""
+    return Options(
+        method=setup.method,
+        rank=setup.rank,
+        target_modules=tuple(target.name for target in setup.targets),
+        dropout=0.1 if setup.dropout else 0.0,
+        adapter_bytes=setup.adapter_bytes,
+        dtype=setup.dtype,
+        quantization=setup.quantization,
+        checkpointing=setup.checkpointing,
+        autocast=setup.autocast,
+        sequences=setup.sequences,
+        seq_len=setup.seq_len,
+        foreach=setup.optimizer == "adamw_torch",
+        eager=setup.attention == "eager",
+        trl_head=setup.head == "trl_fused",
+    )
+
+
+def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the language model's part of a config."""
+    inner = config.get("text_config")
+    return dict(inner if isinstance(inner, Mapping) and inner.get("model_type") else config)
+
+
+def with_layers(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    """Return the config of the same model with fewer blocks."""
+    shallow = dict(config)
+    shallow["n_layer" if "n_layer" in config else "num_hidden_layers"] = depth
+    if config.get("layer_types"):
+        shallow["layer_types"] = list(config["layer_types"])[:depth]
+    return shallow
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the step is run; the words are those of estimate_vram."""
+
+    method: str
+    rank: int
+    target_modules: tuple[str, ...]
+    dropout: float
+    adapter_bytes: int
+    dtype: str
+    quantization: str | None
+    checkpointing: bool
+    autocast: bool
+    sequences: int
+    seq_len: int
+    foreach: bool
+    eager: bool
+    trl_head: bool
+
+
+def trace_step(config: dict[str, Any], options: Options) -> dict[str, int]:
+    """Trace one training step, after one that made the optimizer's states.
+
+    Args:
+        config: Keys of config.json, with as many layers as are to be traced.
+        options: How the step is run.
+
+    Returns:
+        Phase -> bytes: `loss`, `backward` and `optimizer`, resident states included.
+    """
+    with gpu_kernels(), torch.device("meta"):
+        model = _model(config, options)
+    with FakeTensorMode(allow_non_fake_inputs=True), gpu_kernels(), Live() as live:
+        _give_storage(model, live)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, foreach=options.foreach, fused=not options.foreach)
+        ids = torch.zeros((options.sequences, options.seq_len), dtype=torch.long)
+        _step(model, optimizer, ids, options, live)
+        gc.collect()
+        return _step(model, optimizer, ids, options, live)
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ids: torch.Tensor,
+    options: Options,
+    live: Live,
+) -> dict[str, int]:
+    """Run forward, backward and optimizer, and note the peak of each phase."""
+    peaks: dict[str, int] = {}
+    final_hidden: list[torch.Tensor] = []
+    watch = _backbone(model).register_forward_hook(
+        lambda _, __, output: final_hidden.append(output[0])
+    )
+    live.restart()
+    with _autocast(options.autocast):
+        loss, outputs = _loss(model, ids, options)
+    watch.remove()
+
+    def head_done(_: torch.Tensor) -> None:
+        peaks["loss"] = live.peak
+        for output in outputs:
+            if "logits" in output:
+                # A model output is a dictionary too, which setting an attribute leaves alone.
+                output.logits = None
+                OrderedDict.__setitem__(output, "logits", None)
+        live.restart()
+
+    noted = final_hidden.pop().register_hook(head_done)  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]
+    # The hook and the output hold each other, and so the embedding's output and its gradient.
+    noted.remove()
+    outputs.clear()
+    del loss
+    peaks["backward"] = live.peak
+    live.restart()
+    optimizer.step()
+    peaks["optimizer"] = live.peak
+    optimizer.zero_grad(set_to_none=True)
+    return peaks
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    backbone: nn.Module = whole.base_model
+    return backbone
+
+
+def _loss(
+    model: nn.Module, ids: torch.Tensor, options: "Options"
+) -> tuple[torch.Tensor, list[Any]]:
+    if not options.trl_head:
+        output = model(input_ids=ids, labels=ids, use_cache=False)
+        return output.loss, [output]
+    output = model(input_ids=ids, labels=ids, fused_lm_head=True)
+    return -output.log_probs.sum() / ids.numel(), [output]
+
+
+@contextlib.contextmanager
+def _autocast(wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
+
+
+def _model(config: dict[str, Any], options: Options) -> nn.Module:
+    real: PretrainedConfig = AutoConfig.for_model(**copy.deepcopy(config))
+    model_type = AutoModelForCausalLM._model_mapping[type(real)]
+    pluggable = getattr(model_type, "_supports_attention_backend", False)
+    # Falcon has attention classes of its own, whose call of SDPA is replaced while it is traced.
+    flash = ATTENTION if pluggable else "sdpa"
+    real._attn_implementation = "eager" if options.eager else flash
+    model = AutoModelForCausalLM.from_config(real, dtype=getattr(torch, options.dtype))
+    model.train()
+    if options.quantization:
+        quantize(model, model.get_output_embeddings(), QUANTIZED_BYTES[options.quantization])
+    if options.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if options.trl_head:
+        add_fused_lm_head(model, outputs=TRL_OUTPUTS)
+    traced: nn.Module = model if options.method == "full" else _adapted(model, options)
+    return traced
+
+
+def _adapted(model: Any, options: Options) -> nn.Module:
+    if options.checkpointing:
+        model.enable_input_require_grads()
+    config = LoraConfig(
+        r=options.rank,
+        lora_dropout=options.dropout,
+        target_modules=list(options.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    adapted: nn.Module = get_peft_model(model, config, autocast_adapter_dtype=False)
+    dtype = torch.float32 if options.adapter_bytes == 4 else torch.bfloat16
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+    return adapted
+
+
+def _give_storage(model: nn.Module, live: Live) -> None:
+    """Put tensors with a storage in the place of those on the meta device; tied ones stay tied."""
+    made: dict[torch.Tensor, Any] = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, old in table.items():
+                if old is None:
+                    continue
+                if old not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype, device="cpu")
+                    live.add(new)
+                    is_parameter = isinstance(old, nn.Parameter)
+                    made[old] = nn.Parameter(new, old.requires_grad) if is_parameter else new
+                table[name] = made[old]
+
+
+if __name__ == "__main__":
+    main(work)

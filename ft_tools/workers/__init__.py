@@ -1,1 +1,0 @@
-"""The processes that do the heavy work, run as `python -m`: the only modules that import torch."""
