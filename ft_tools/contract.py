@@ -18,6 +18,7 @@ class Reason(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
+    id: str = Field("", description="A stable word for the rule, where a program reads it.")
     rule: str = Field(description="The rule that was applied, in a few words.")
     observed: str | float | int | bool | None = Field(description="What was seen in this case.")
     threshold: str | float | int | None = Field(None, description="Where the line is drawn.")
