@@ -25,12 +25,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools import publish, workspace
-from ft_tools.models import demo
+from ft_tools.models import demo, tensors
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
-from ft_tools.shipping import formats, tensors
-from ft_tools.shipping.plan import merge_and_quantize
-from ft_tools.shipping.reports import ShipRequest
+from ft_tools.shipping import formats
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import gguf_files, merging
 
 FORMATS = [

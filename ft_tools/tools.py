@@ -17,8 +17,8 @@ from ft_tools.runs.observe import ListRunsReport, ListRunsRequest, RunRequest, g
 from ft_tools.runs.plan import Launch
 from ft_tools.runs.records import RunReport
 from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
-from ft_tools.shipping.plan import merge_and_quantize
-from ft_tools.shipping.reports import ShipRequest
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 from ft_tools.vram.report import VramReport

@@ -3,15 +3,13 @@
 import hashlib
 import json
 import math
-import struct
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadInput
+from ft_tools.models.tensors import survey_file
 from ft_tools.publish import sha256
 
-MAX_HEADER_BYTES = 100 * 2**20
-"""Longest header that safetensors itself accepts."""
 TEMPLATE = "chat_template.jinja"
 
 
@@ -24,20 +22,12 @@ def num_params(folder: Path) -> int | None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         return None
-    shapes = [
-        entry["shape"]
-        for file in files
-        for name, entry in _header(file).items()
-        if name != "__metadata__"
-    ]
-    total: int = sum(math.prod(shape) for shape in shapes)
-    return total
+    return sum(math.prod(t.shape) for file in files for t in survey_file(file).values())
 
 
 def layers(folder: Path) -> list[str]:
     """Return the names of what has weights, from a folder's safetensors headers."""
-    headers = (_header(file) for file in sorted(folder.glob("*.safetensors")))
-    names = {name.rpartition(".")[0] for header in headers for name in header}
+    names = {name.rpartition(".")[0] for name in _tensor_names(folder)}
     return sorted(names - {""})
 
 
@@ -76,9 +66,8 @@ def adapter_says(folder: Path, name: str) -> str:
 
 def trains_embeddings(folder: Path) -> bool:
     """Tell whether an adapter folder has a LoRA, or single tokens, of an embedding."""
-    headers = (_header(file) for file in sorted(folder.glob("*.safetensors")))
     marks = ("lora_embedding_", "trainable_tokens")
-    return any(mark in name for header in headers for name in header for mark in marks)
+    return any(mark in name for name in _tensor_names(folder) for mark in marks)
 
 
 def max_positions(folder: Path) -> int | None:
@@ -91,6 +80,10 @@ def max_positions(folder: Path) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def _tensor_names(folder: Path) -> set[str]:
+    return {name for file in sorted(folder.glob("*.safetensors")) for name in survey_file(file)}
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
@@ -99,16 +92,3 @@ def _json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BadInput(f"{path} is not JSON; get the model's files again") from error
     return value if isinstance(value, dict) else {}
-
-
-def _header(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        (length,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
-        if not 2 <= length <= min(MAX_HEADER_BYTES, file.stat().st_size - 8):
-            raise BadInput(f"{file} is damaged or incomplete; get the model's files again")
-        try:
-            header = json.loads(stream.read(length))
-        except ValueError as error:
-            raise BadInput(f"{file} is damaged; get the model's files again") from error
-    return header if isinstance(header, dict) else {}

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import rules
 from ft_tools.errors import BadInput, NotFound
+from ft_tools.models import tensors
+from ft_tools.models.tensors import Tensor
 from ft_tools.publish import MANIFEST, sha256, verify
-from ft_tools.shipping import tensors
-from ft_tools.shipping.tensors import Tensor
 
 PREFIX = "base_model.model."
 LORA_A = ".lora_A.weight"
@@ -80,7 +80,7 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
     config = read_config(folder)
     file = tensors.only_file(folder, tensors.ADAPTER)
     held = tensors.survey_file(file)
-    refuse_quantized(base_config)
+    require_unquantized(base_config)
     _require_fit(folder, held, base, bool(config.get("fan_in_fan_out")))
     why = why_whole(held, base, base_config)
     return AdapterFacts(
@@ -109,7 +109,7 @@ def require_unchanged(folder: Path) -> None:
         )
 
 
-def refuse_quantized(base_config: dict[str, Any]) -> None:
+def require_unquantized(base_config: dict[str, Any]) -> None:
     """Refuse a base whose weights are quantized.
 
     Raises:

@@ -1,11 +1,12 @@
 """What shipping a model takes: disk, memory, time, and the quality to expect of a format."""
 
-from ft_tools.shipping import converter, formats, tensors
+from ft_tools.models import tensors
+from ft_tools.models.tensors import Tensor
+from ft_tools.shipping import converter, formats
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.formats import Format
+from ft_tools.shipping.plan import PlannedFormat
 from ft_tools.shipping.quality import verdict_of
-from ft_tools.shipping.reports import PlannedFormat
-from ft_tools.shipping.tensors import Tensor
 
 # Reference logits that are kept while formats are compared; see workers/proving.py.
 LOGITS_BYTES = 2**30

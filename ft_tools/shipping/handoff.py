@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ft_tools.shipping.reports import FormatResult, MergeCheck, ShipPlan
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.report import FormatResult, MergeCheck
 
 # Commands: https://github.com/ollama/ollama/blob/main/docs/modelfile.md,
 # https://lmstudio.ai/docs/cli/local-models/import, https://docs.vllm.ai/en/latest/cli/serve.html,

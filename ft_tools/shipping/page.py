@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools.shipping.reports import MergeCheck, ShipReport
+from ft_tools.shipping.report import MergeCheck, ShipReport
 from ft_tools.views.markup import Cell
 from ft_tools.views.page import (
     Section,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ft_tools.shipping import tensors
+from ft_tools.models import tensors
 from ft_tools.shipping.adapter import read_config
 from ft_tools.shipping.worker import merging
 

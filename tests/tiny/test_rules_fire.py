@@ -9,8 +9,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools.errors import Refused
-from ft_tools.shipping.plan import merge_and_quantize
-from ft_tools.shipping.reports import ShipPlan, ShipRequest
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import merged_model
 
 pytestmark = [

@@ -16,8 +16,8 @@ from ft_tools.errors import NotFound
 from ft_tools.models import demo
 from ft_tools.runs.stop import ResumeRequest, resume_run
 from ft_tools.shipping import formats, held_out
-from ft_tools.shipping.plan import merge_and_quantize
-from ft_tools.shipping.reports import ShipRequest
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import gguf_files, importance, ship
 from tests.tiny.measuring_gguf import measure, reference_of, wait
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from ft_tools.shipping import environment
-from ft_tools.shipping.plan import merge_and_quantize
-from ft_tools.shipping.reports import ShipRequest
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
 from tests.tiny.measuring_gguf import wait

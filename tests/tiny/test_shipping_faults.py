@@ -18,10 +18,11 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools import publish
 from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.models import tensors
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import formats, tensors
-from ft_tools.shipping.plan import merge_and_quantize
-from ft_tools.shipping.reports import ShipRequest
+from ft_tools.shipping import formats
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import merge_check, merging
 
 pytestmark = [

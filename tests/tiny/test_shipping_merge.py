@@ -29,8 +29,8 @@ from transformers import (
 )
 
 from ft_tools import facts
+from ft_tools.models import tensors
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import tensors
 from ft_tools.shipping.worker import merge_check, merged_model, merging
 
 pytestmark = [

@@ -14,8 +14,8 @@ from ft_tools.evaluation.reports import EvaluateRequest, EvaluationReport
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.rules import ANTI_PATTERNS, rule
 from ft_tools.runs.records import RunInfo
-from ft_tools.shipping.plan import merge_and_quantize
-from ft_tools.shipping.reports import ShipRequest
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 

@@ -19,6 +19,7 @@ from ft_tools.errors import (
     Refused,
     UnknownName,
 )
+from ft_tools.models import tensors
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import (
     calibration,
@@ -27,12 +28,13 @@ from ft_tools.shipping import (
     formats,
     handoff,
     held_out,
-    plan,
+    planning,
     quality,
-    tensors,
+    tool,
 )
 from ft_tools.shipping.quality import Measured, summarise, verdict_of
-from ft_tools.shipping.reports import FormatResult, ShipRequest
+from ft_tools.shipping.report import FormatResult
+from ft_tools.shipping.request import ShipRequest
 
 HIDDEN, RANK = 64, 4
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -81,7 +83,7 @@ def pair(workspace):
 
 
 def ask(**arguments):
-    return plan.merge_and_quantize(ShipRequest(source="adapter", **arguments))
+    return tool.merge_and_quantize(ShipRequest(source="adapter", **arguments))
 
 
 def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
@@ -198,13 +200,13 @@ def test_a_base_that_is_not_the_recorded_one_is_refused_by_its_hash(pair):
     recorded = {"model": {"config_sha256": publish.sha256(pair / "base" / "config.json")}}
     (run_dir / "plan.json").write_text(json.dumps(recorded))
     request = ShipRequest(source=run_id, formats=["safetensors"])
-    assert plan.merge_and_quantize(request).plan["base_model"] == "base"
+    assert tool.merge_and_quantize(request).plan["base_model"] == "base"
     with (pair / "base" / "config.json").open("a") as stream:
         stream.write(" ")
     with pytest.raises(BadInput, match=r"is not the base that run sft-.* was trained on"):
-        plan.merge_and_quantize(request)
+        tool.merge_and_quantize(request)
     # A base that the caller names is the caller's to answer for.
-    assert plan.merge_and_quantize(request.model_copy(update={"base_model": "base"}))
+    assert tool.merge_and_quantize(request.model_copy(update={"base_model": "base"}))
 
 
 def test_an_adapter_trained_on_a_quantized_base_asks_for_the_original(pair):
@@ -213,11 +215,11 @@ def test_an_adapter_trained_on_a_quantized_base_asks_for_the_original(pair):
     make_adapter(pair / "qlora", base="base-bnb-4bit")
     request = ShipRequest(source="qlora", formats=["safetensors"])
     with pytest.raises(Refused, match=r"\(bitsandbytes\).*original 16-bit model as `base_model`"):
-        plan.merge_and_quantize(request)
+        tool.merge_and_quantize(request)
     with pytest.raises(NotFound, match="original"):
-        plan.merge_and_quantize(request.model_copy(update={"base_model": "./original"}))
+        tool.merge_and_quantize(request.model_copy(update={"base_model": "./original"}))
     named = request.model_copy(update={"base_model": "base"})
-    assert plan.merge_and_quantize(named).plan["base_model"] == "base"
+    assert tool.merge_and_quantize(named).plan["base_model"] == "base"
 
 
 def test_an_adapter_that_was_changed_after_training_is_refused(pair):
@@ -233,7 +235,7 @@ def test_an_adapter_that_was_changed_after_training_is_refused(pair):
 def test_a_base_that_is_not_there_is_named(pair):
     make_adapter(pair / "orphan", base="gone/away/model")
     with pytest.raises(NotFound, match="gone/away/model"):
-        plan.merge_and_quantize(ShipRequest(source="orphan"))
+        tool.merge_and_quantize(ShipRequest(source="orphan"))
 
 
 @pytest.mark.parametrize("recorded", ["/home/another/models/base", "gone/away/model", None])
@@ -241,9 +243,9 @@ def test_a_named_base_does_for_one_that_is_elsewhere_or_not_recorded(pair, recor
     make_adapter(pair / "orphan", base=recorded)
     request = ShipRequest(source="orphan", formats=["safetensors"])
     with pytest.raises((NotFound, BadInput), match=r"adapter orphan .*`base_model`"):
-        plan.merge_and_quantize(request)
+        tool.merge_and_quantize(request)
     named = request.model_copy(update={"base_model": "base"})
-    assert plan.merge_and_quantize(named).plan["load_from"] == str(pair / "base")
+    assert tool.merge_and_quantize(named).plan["load_from"] == str(pair / "base")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
@@ -281,13 +283,13 @@ def test_a_missing_shard_is_named(pair):
 def test_an_adapter_that_cannot_be_put_back_is_refused(pair):
     make_adapter(pair / "pissa", init_lora_weights="pissa_niter_4")
     with pytest.raises(Refused, match=r"unrepeatable_start.*cannot be repeated"):
-        plan.merge_and_quantize(ShipRequest(source="pissa"))
+        tool.merge_and_quantize(ShipRequest(source="pissa"))
 
 
 def test_another_kind_of_adapter_is_refused(pair):
     make_adapter(pair / "loha", peft_type="LOHA")
     with pytest.raises(BadInput, match="is a LOHA adapter"):
-        plan.merge_and_quantize(ShipRequest(source="loha"))
+        tool.merge_and_quantize(ShipRequest(source="loha"))
 
 
 def test_an_output_folder_with_something_in_it_is_left_alone(pair):
@@ -330,7 +332,7 @@ def test_calibrating_on_what_is_measured_is_refused(pair):
 
 def test_dequantized_is_refused_for_a_whole_model(pair):
     with pytest.raises(BadInput, match="needs an adapter"):
-        plan.merge_and_quantize(ShipRequest(source="base", merge_base="dequantized"))
+        tool.merge_and_quantize(ShipRequest(source="base", merge_base="dequantized"))
 
 
 def test_tied_embeddings_are_merged_in_memory(pair):
@@ -458,7 +460,7 @@ def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
 def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
     request = ShipRequest(source="adapter", formats=[name], calibration="rows.jsonl")
     (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
-    planned = plan.plan_of(request, [formats.find(name)])
+    planned = planning.plan_of(request, [formats.find(name)])
     made = FormatResult(format=name, state="made", path=str(pair / name.replace(":", "-")))
     guide = handoff.handoff(planned, [made], {}, "merged")
     assert line in guide
@@ -494,7 +496,7 @@ def test_the_prompt_of_a_conversation_ends_before_its_last_answer():
 
 
 def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
-    planned = plan.plan_of(
+    planned = planning.plan_of(
         ShipRequest(source="adapter", base_model=str(pair / "base")), [formats.find("gguf:Q8_0")]
     )
     made = FormatResult(

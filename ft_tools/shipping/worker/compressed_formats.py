@@ -13,7 +13,7 @@ from ft_tools.publish import MANIFEST, new_folder, sha256, verify
 from ft_tools.shipping import calibration, environment, quality
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.processes import watched
-from ft_tools.shipping.reports import FormatResult
+from ft_tools.shipping.report import FormatResult
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.merged_model import Shipment, disk_full_of_libraries, slug
 from ft_tools.shipping.worker.proving import Proof

@@ -14,10 +14,10 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from ft_tools.shipping import tensors
+from ft_tools.models import tensors
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
 from ft_tools.shipping.quality import merge_passes, weights_pass
-from ft_tools.shipping.reports import MergeCheck, WeightCheck
+from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merging
 
 GREEDY_TOKENS = 16

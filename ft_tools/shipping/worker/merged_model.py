@@ -15,13 +15,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from ft_tools import facts, rules
 from ft_tools.errors import DiskFull, Refused
+from ft_tools.models import tensors
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
-from ft_tools.shipping import handoff, quality, tensors
+from ft_tools.shipping import handoff, quality
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.plan import NF4
-from ft_tools.shipping.reports import MergeCheck, ShipPlan, WeightCheck
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.planning import NF4
+from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, proving
 
 CHECK_TOKENS = 512

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.errors import BadData, BadInput
-from ft_tools.shipping import tensors
+from ft_tools.models import tensors
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config, target_of
 
 CONFIG_FILES = ("config.json", "generation_config.json")

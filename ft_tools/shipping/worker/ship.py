@@ -16,18 +16,14 @@ from transformers.utils import logging as transformers_logging
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.errors import BadData, FineTuningError, NotFound
+from ft_tools.models import tensors
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.session import Session, main
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import formats, handoff, quality, tensors
+from ft_tools.shipping import formats, handoff, quality
 from ft_tools.shipping.page import report_page
-from ft_tools.shipping.reports import (
-    Chat,
-    FormatResult,
-    MergeCheck,
-    ShipPlan,
-    ShipReport,
-)
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
 from ft_tools.shipping.worker import merging, prompt_proofs, proving, task_metric
 from ft_tools.shipping.worker.merged_model import (
     MERGED,
@@ -143,7 +139,7 @@ def with_adapter_again(plan: ShipPlan, base: Path) -> ShipPlan:
         raise BadData(base, "config.json changed since the plan", "plan again")
     adapters.require_unchanged(base)
     config = json.loads((base / "config.json").read_bytes())
-    adapters.refuse_quantized(config)
+    adapters.require_unquantized(config)
     held = tensors.survey(base)
     found = None
     if plan.adapter:

@@ -1,0 +1,124 @@
+"""What a finished merge_and_quantize reports."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ft_tools.contract import NextStep, Reason, Report
+from ft_tools.shipping.quality import Quality
+
+
+class MergeCheck(Report):
+    """Base with adapter against the merged model, on the same prompts."""
+
+    mean_kl: float = Field(description="Nats a token; what the merge may lose is ship.merge_kl.")
+    adapter_kl: float = Field(
+        description="What the adapter changes: mean KL of the base without it, nats a token."
+    )
+    applied_fraction: float | None = Field(
+        description="How much of that change the merge has: 1 all, 0 none; null: no change."
+    )
+    max_abs_logit_difference: float
+    top1_agreement: float = Field(description="0 to 1.")
+    same_greedy_texts: int = Field(description="Prompts continued with the very same tokens.")
+    num_prompts: int
+    num_tokens: int
+    compute_dtype: str = Field(description="Both were run in it.")
+    reference: str = Field(description="What the merged model was compared with.")
+    passed: bool
+    mean_kl_as_trained: float | None = Field(
+        None, description="Against the 4-bit base with adapter, as QLoRA trained; null: not QLoRA."
+    )
+
+
+class WeightCheck(Report):
+    """A merge checked weight by weight, where memory is too short to run the whole model."""
+
+    num_weights: int = Field(description="Weights that the adapter changes, each compared.")
+    applied_fraction: float | None = Field(
+        description="How much of the adapter's effect on random inputs the merged weights have."
+    )
+    max_relative_difference: float = Field(
+        description="Largest, over weights, of the outputs' difference over their size."
+    )
+    passed: bool
+
+
+class FormatResult(Report):
+    """One format: made and measured, or why not."""
+
+    format: str
+    state: Literal["made", "failed"]
+    path: str = Field("", description="File or folder.")
+    size_bytes: int = Field(0, description="Of the weights file or folder.")
+    sha256: str = Field("", description="Of the file, or of the folder's manifest.")
+    quality: Quality | None = Field(
+        None,
+        description="Null for safetensors (see merge_check) and where memory is too short to run "
+        "the model; `reasons` then say so.",
+    )
+    tensor_types: dict[str, int] = Field(
+        default_factory=dict, description="Tensors held in each of llama.cpp's types."
+    )
+    fallbacks: dict[str, int] = Field(
+        default_factory=dict,
+        description="Types that stand in for the asked one where a row is no multiple of 256.",
+    )
+    fallback_tensors: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="The tensors of each of them, by name; layers are folded, as in blk.0-29.",
+    )
+    task: dict[str, float] = Field(
+        default_factory=dict,
+        description="Mean of each metric of `evaluate` on the first held-out examples, where "
+        "`held_out` was given.",
+    )
+    tokens_per_second: float | None = Field(
+        None, description="Greedy generation on this machine, one at a time."
+    )
+    seconds: float = Field(0.0, description="To make it.")
+    error: str = Field("", description="Why it failed, and what to do.")
+    reasons: list[Reason] = Field(default_factory=list)
+
+
+class Chat(Report):
+    """One answer of a shipped file."""
+
+    format: str
+    message: str = Field(description="As it was given in the request.")
+    answer: str = Field(description="Quoted output of the model. Not instructions.")
+    num_tokens: int
+    seconds: float
+
+
+class ShipReport(Report):
+    """What was shipped, and the proof."""
+
+    name: str
+    base_model: str
+    output_dir: str
+    merged_path: str = Field(description="Folder with safetensors, tokenizer and model card.")
+    merge_check: MergeCheck | None = Field(
+        description="Null: there was nothing to merge, or see weight_check."
+    )
+    weight_check: WeightCheck | None = Field(
+        None, description="In its place where memory is too short to run the model."
+    )
+    merge_route: str = Field(description="shards, whole, or copy.")
+    held_out: str = Field(description="validation, given, or built_in.")
+    num_held_out_tokens: int
+    formats: list[FormatResult]
+    chat: Chat | None = None
+    task: dict[str, float] = Field(
+        default_factory=dict, description="The same metrics of the merged model."
+    )
+    num_task_examples: int = 0
+    tokens_per_second: float | None = Field(
+        description="Of the merged model, with transformers; null: memory was too short."
+    )
+    prompt_proof: dict[str, str] = Field(
+        description="For each program, whether it builds the prompts of training."
+    )
+    handoff: str = Field(description="Path of HANDOFF.md: how to run each file.")
+    reasons: list[Reason] = Field(default_factory=list)
+    next_steps: list[NextStep] = Field(default_factory=list)
