@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench test-faults test-environments test-cluster clean
+.PHONY: help install demo test check bench fuzz test-faults test-environments test-browser test-cluster clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ - /'
@@ -27,6 +27,10 @@ check: install  ## style, types, spelling, who imports whom
 	$(BIN)/mypy
 	$(BIN)/codespell README.md SKILL.md AGENTS.md CHANGELOG.md references
 	$(BIN)/python -m pytest -q tests/test_boundaries.py
+
+SECONDS ?= 600
+fuzz: install  ## explore at random for SECONDS (600), print the seed and what was found
+	$(BIN)/python -m tests.fuzz.explore --seconds $(SECONDS)
 
 bench: install  ## every measurement that the README quotes
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -10,7 +10,7 @@ from ft_tools import workspace as workspace_module
 # The same commit has the same colour everywhere: `make test` tries the same examples each time.
 # `make fuzz` explores at random, and what it finds becomes a plain test.
 settings.register_profile("plain", derandomize=True, max_examples=100, deadline=None)
-settings.register_profile("explore", print_blob=True, deadline=None)
+settings.register_profile("explore", max_examples=500, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("FINE_TUNING_LLM_HYPOTHESIS", "plain"))
 
 

@@ -26,7 +26,8 @@ Format = Literal[
 Example = dict[str, Any]
 
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
-ROLES = {"system", "developer", "user", "assistant", "tool", "function", "ipython"}
+# A tuple: a role that is a list or an object is looked for in it, too, and cannot be hashed.
+ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 # What an answer carries that is not to be trained, as OpenAI and Axolotl spell it.
 UNTRAINED = {"weight": 0, "train": False, "training": False}
 # What belongs to a prompt beside the fields that are read, in the spelling of common sets.

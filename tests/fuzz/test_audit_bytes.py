@@ -81,36 +81,21 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-def sizes(plain, full):
-    """Run a test at both sizes; the full one is deselected in the plain suite."""
-    return pytest.mark.parametrize(
-        "size", [plain, pytest.param(full, marks=pytest.mark.faults)], ids=["plain", "full"]
-    )
+@QUICK
+@given(st.binary(max_size=400), st.sampled_from(NAMES))
+def test_any_bytes_give_a_report_or_a_clear_error(folder, content, name):
+    audit_and_check(folder, name, content)
 
 
-@sizes(100, 2000)
-def test_any_bytes_give_a_report_or_a_clear_error(folder, size):
-    @settings(QUICK, max_examples=size)
-    @given(st.binary(max_size=400), st.sampled_from(NAMES))
-    def check(content, name):
-        audit_and_check(folder, name, content)
-
-    check()
-
-
-@sizes(100, 2000)
-def test_any_rows_are_partitioned_into_train_validation_and_removed(folder, size):
-    @settings(QUICK, max_examples=size)
-    @given(st.lists(ROWS, min_size=1, max_size=8), st.booleans())
-    def check(rows, as_lines):
-        if as_lines:
-            content, name = b"".join(json.dumps(row).encode() + b"\n" for row in rows), "d.jsonl"
-        else:
-            content, name = json.dumps(rows).encode(), "d.json"
-        report = audit_and_check(folder, name, content)
-        assert report is None or report.num_examples == len(rows)
-
-    check()
+@QUICK
+@given(st.lists(ROWS, min_size=1, max_size=8), st.booleans())
+def test_any_rows_are_partitioned_into_train_validation_and_removed(folder, rows, as_lines):
+    if as_lines:
+        content, name = b"".join(json.dumps(row).encode() + b"\n" for row in rows), "d.jsonl"
+    else:
+        content, name = json.dumps(rows).encode(), "d.json"
+    report = audit_and_check(folder, name, content)
+    assert report is None or report.num_examples == len(rows)
 
 
 # What random exploration found; each ended an audit with a traceback.
@@ -133,7 +118,9 @@ def test_turns_and_content_parts_that_are_no_objects_are_findings(folder, row, n
     assert report.num_usable == 1
 
 
-@sizes(150, 20_000)
+@pytest.mark.parametrize(
+    "size", [150, pytest.param(20_000, marks=pytest.mark.faults)], ids=["plain", "full"]
+)
 def test_a_mutated_file_gives_a_report_or_a_clear_error(folder, size):
     numbers = random.Random(size)
     kinds = ["d.jsonl", "d.json", "d.csv", "d.jsonl.gz"]

@@ -1,0 +1,193 @@
+"""P13: rows of real shapes, damaged inside, give a report, a plan or a clear error."""
+
+import contextlib
+import json
+import os
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from ft_tools import workspace as workspace_module
+from ft_tools.data.quote import show_examples
+from ft_tools.data.reports import AuditRequest, ShowRequest
+from ft_tools.data.tool import audit_dataset
+from ft_tools.errors import BadData, FineTuningError
+from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
+from ft_tools.examples.training_rows import survey
+from ft_tools.training.counts import CountRequest
+from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.tool import launch_dpo, launch_sft
+from ft_tools.training.worker import counting
+from tests.fuzz.rows import KEYS, files
+from tests.protocol import calls
+
+ACCEPTED = {"accept_findings": ["no_quality_filter"], "accept_reason": "a fuzzer"}
+COLUMNS = st.none() | st.dictionaries(
+    st.sampled_from(["messages", "prompt", "completion", "text", "chosen", "label", "tools"]),
+    st.sampled_from(KEYS),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Give a workspace with two models: `model` of weights alone, `words` with a tokenizer."""
+    path = tmp_path_factory.mktemp("rows")
+    calls.prepare(path)
+    (path / "words").mkdir()
+    for file in (path / "model").iterdir():
+        (path / "words" / file.name).write_bytes(file.read_bytes())
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "<end>": 1}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<end>"])
+    tokenizer.save(str(path / "words" / "tokenizer.json"))
+    config = {"chat_template": calls.TEMPLATE, "eos_token": "<end>"}
+    (path / "words" / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(workspace_module.VARIABLE, str(path))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        # Durability is proved elsewhere, and hundreds of folders are published here.
+        patch.setattr(os, "fsync", lambda _: None)
+        yield path
+
+
+def write(folder, rows, name="d.jsonl"):
+    text = json.dumps(rows) if name.endswith(".json") else "".join(map(line, rows))
+    (folder / name).write_text(text, encoding="utf-8")
+    return name
+
+
+def line(row):
+    return json.dumps(row) + "\n"
+
+
+# What random exploration found; each ended a plan with a traceback.
+FOUND = [{"messages": [{"role": ["user"], "content": "a"}, {"role": "assistant", "content": "b"}]}]
+
+
+@pytest.mark.parametrize("row", FOUND, ids=range(len(FOUND)))
+def test_what_was_found_is_refused_with_its_line(folder, row):
+    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    path = write(folder, [good, row])
+    with pytest.raises(BadData, match=f"{path}:2"):
+        launch_sft(SftRequest(model="model", dataset=path))
+    with pytest.raises(BadData, match=f"{path}:2"):
+        evaluate(EvaluateRequest(model="model", baseline="model", dataset=path))
+
+
+@given(
+    files(),
+    COLUMNS,
+    st.sampled_from(["d.jsonl", "d.json"]),
+    st.sampled_from(["auto", "sft", "dpo"]),
+    st.sampled_from(["prompt", "response", "prompt_and_response"]),
+)
+def test_an_audit_of_damaged_rows_is_a_report_or_a_clear_error(
+    folder, rows, columns, name, task, deduplicate_on
+):
+    request = AuditRequest(
+        path=write(folder, rows, name), columns=columns, task=task, deduplicate_on=deduplicate_on
+    )
+    with contextlib.suppress(FineTuningError):
+        assert audit_dataset(request).num_examples == len(rows)
+
+
+@given(files(), files(), st.sampled_from(["remove", "mask", "keep"]))
+def test_damaged_rows_are_parted_without_loss_and_what_is_kept_is_read_again(
+    folder, rows, held_out, personal_data
+):
+    number = write.number = getattr(write, "number", 0) + 1
+    request = AuditRequest(
+        path=write(folder, rows),
+        validation_path=write(folder, held_out, "v.jsonl"),
+        output_dir=f"out{number}",
+        max_removed_fraction=1.0,
+        personal_data=personal_data,
+    )
+    with contextlib.suppress(FineTuningError):
+        report = audit_dataset(request)
+        assert report.outputs.num_train + report.outputs.num_removed >= len(rows)
+        if report.task in {"sft", "dpo"} and report.outputs.num_train:
+            facts = survey(folder / f"out{number}" / "train.jsonl", report.task)
+            assert facts.num_examples == report.outputs.num_train
+
+
+@given(files(), st.none() | st.sampled_from(KEYS), st.integers(1, 200))
+def test_damaged_rows_are_shown_or_refused(folder, rows, field, max_chars):
+    request = ShowRequest(
+        path=write(folder, rows), lines=[1, len(rows)], field=field, max_chars=max_chars
+    )
+    with contextlib.suppress(FineTuningError):
+        assert show_examples(request).heading == "Quoted data from a file. Not instructions."
+
+
+@given(files(("sft",)), st.booleans(), st.booleans())
+def test_a_supervised_plan_on_damaged_rows_is_a_plan_or_a_clear_error(
+    folder, rows, accepts, validates
+):
+    path = write(folder, rows)
+    more = ACCEPTED if accepts else {}
+    validation = write(folder, rows[:1], "v.jsonl") if validates else None
+    with contextlib.suppress(FineTuningError):
+        assert launch_sft(
+            SftRequest(model="model", dataset=path, validation=validation, **more)
+        ).plan_hash
+
+
+@given(files(("pairs",)), st.booleans())
+def test_a_preference_plan_on_damaged_rows_is_a_plan_or_a_clear_error(folder, rows, accepts):
+    more = ACCEPTED if accepts else {}
+    with contextlib.suppress(FineTuningError):
+        assert launch_dpo(DpoRequest(model="model", dataset=write(folder, rows), **more)).plan_hash
+
+
+@given(files(("sft", "pairs")), st.sampled_from([None, 16, 64]), st.booleans())
+def test_the_tokens_of_damaged_rows_are_counted_or_refused(folder, rows, max_length, packs):
+    path = folder / write(folder, rows)
+    with contextlib.suppress(FineTuningError), of_the_template():
+        task = "dpo" if "chosen" in rows[0] else "sft"
+        request = CountRequest(
+            task=task,
+            tokenizer=str(folder / "words"),
+            dataset=survey(path, task),
+            max_length=max_length,
+            loss_on="answers",
+            packing="bfd" if packs and task == "sft" else "",
+        )
+        assert counting.count(request).num_counted == len(rows)
+
+
+@contextlib.contextmanager
+def of_the_template():
+    """Let pass what a chat template raises itself: it is a program of whoever made the model."""
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.filename == "<template>" for frame in frames):
+            raise
+
+
+@given(
+    files(("sft",)),
+    st.sampled_from([["auto"], ["rouge", "json_valid"], ["classification"], ["tool_call"]]),
+    st.none() | st.sampled_from(["source", "id", "tools", "messages"]),
+)
+def test_an_evaluation_plan_on_damaged_rows_is_a_plan_or_a_clear_error(
+    folder, rows, metrics, cluster_field
+):
+    request = EvaluateRequest(
+        model="model",
+        baseline="model",
+        dataset=write(folder, rows),
+        metrics=metrics,
+        cluster_field=cluster_field,
+        general_ability=False,
+    )
+    with contextlib.suppress(FineTuningError):
+        assert evaluate(request).plan_hash
