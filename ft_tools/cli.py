@@ -10,21 +10,21 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import cyclopts
-from cyclopts import App, Parameter
-from pydantic import ValidationError
+from cyclopts import App, Parameter, Token
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from ft_tools import __version__
+from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, FineTuningError, NotFound
 from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, gate, read_requirement
-from ft_tools.refusals import complaints
 from ft_tools.runs import directory
 from ft_tools.runs.observe import (
     ListRunsRequest,
@@ -201,35 +201,88 @@ def _register(name: str, spec: Tool) -> None:
 def _parameter(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
     kind = inspect.Parameter
     default = None if field.is_required() else field.get_default(call_default_factory=True)
-    simple = _without_json(field.annotation)
+    typed, how = _typed(field.annotation)
     option = f"--{key.replace('_', '-')}"
-    how = f" As JSON, or {option}.NAME VALUE." if get_origin(simple) is dict else ""
+    extra = f" As JSON, or {option}.NAME VALUE." if how is _object else ""
     about = Parameter(
-        help=f"{field.description}{how}",
+        help=f"{field.description}{extra}",
         show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
-        negative=None if simple is bool else (),
+        negative=None if typed is bool else (),
+        converter=how,
+        consume_multiple=get_origin(typed) is list,
     )
     if key in required:
-        annotation: Any = Annotated[simple, about]
+        annotation: Any = Annotated[typed, about]
         return kind(key, kind.POSITIONAL_OR_KEYWORD, annotation=annotation)
-    annotation = Annotated[simple | None, about]
+    annotation = Annotated[typed | None, about]
     return kind(key, kind.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _without_json(annotation: Any) -> Any:
-    """Replace what a command line cannot type by texts: `--peft.r 16` is a dict of texts."""
+def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
+    """Return what the command line takes for a field, and how it is read if not as that type."""
     origin = get_origin(annotation)
+    if origin is Annotated:
+        return _typed(get_args(annotation)[0])
     if origin in (Union, UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
-        return _without_json(parts[0]) if len(parts) == 1 else str
-    if origin is dict:
-        return dict[str, str]
+        if len(parts) == 1:
+            return _typed(parts[0])
+        return (list[Any], _values) if _takes_one_or_many(annotation) else (str, None)
+    if origin is dict or _is_model(annotation):
+        return dict[str, Any], _object
     if origin in (list, tuple):
-        return list[_without_json(get_args(annotation)[0])]  # type: ignore[misc]
-    if origin is Annotated:
-        return _without_json(get_args(annotation)[0])
+        inner, how = _typed(get_args(annotation)[0])
+        return (list[Any], _values) if how else (list[inner], None)  # type: ignore[valid-type]
     simple = annotation in (str, int, float, bool) or origin is Literal
-    return annotation if simple else str
+    return (annotation if simple else str), None
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _object(_: Any, tokens: Sequence[Token] | dict[str, Any]) -> dict[str, Any]:
+    """Read an object: one JSON text, or a value for each dotted name; hyphens are underscores."""
+    if isinstance(tokens, dict):
+        return {key.replace("-", "_"): _part(part) for key, part in tokens.items()}
+    given: dict[str, Any] = {}
+    for token in tokens:
+        read = _json(token.value)
+        if not isinstance(read, dict):
+            raise BadInput(
+                f"{token.keyword} {token.value!r}: expected a JSON object such as "
+                f"'{{\"NAME\": 1}}', or {token.keyword}.NAME VALUE"
+            )
+        given |= {key.replace("-", "_"): value for key, value in read.items()}
+    return given
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key.replace("-", "_"): _part(deeper) for key, deeper in part.items()}
+    return _json(part[-1].value)
+
+
+def _values(_: Any, tokens: Sequence[Token]) -> list[Any]:
+    """Read a list: a text or JSON for each value, or one JSON list for all of them."""
+    read = [_json(token.value) for token in tokens]
+    return read[0] if len(read) == 1 and isinstance(read[0], list) else read
+
+
+def _takes_one_or_many(annotation: Any) -> bool:
+    """Tell whether a field takes a text or a list, such as target_modules."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return False
+    parts = get_args(annotation)
+    return str in parts and any(get_origin(part) in (list, tuple) for part in parts)
+
+
+def _json(text: str) -> Any:
+    """Read a text as JSON where it is JSON; otherwise it is the value itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _launch_options(name: str) -> dict[str, inspect.Parameter]:
@@ -251,7 +304,11 @@ def _launch_options(name: str) -> dict[str, inspect.Parameter]:
 
 
 def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) -> int | None:
-    arguments = {key: _value(value) for key, value in given.items() if value is not None}
+    arguments = {key: value for key, value in given.items() if value is not None}
+    for key, value in arguments.items():
+        one = isinstance(value, list) and len(value) == 1
+        if one and _takes_one_or_many(spec.request.model_fields[key].annotation):
+            arguments[key] = value[0]
     required = [read_requirement(text) for text in launch.get("require") or ()]
     if required and (launch.get("detach") or not launch.get("yes")):
         raise BadInput("--require waits for the result: give --yes with it, and not --detach")
@@ -283,19 +340,6 @@ def _follow_to_end(run_id: str, required: list[Requirement]) -> int:
     for line in failed:
         sys.stderr.write(f"required, and not so: {line}\n")
     return 3 if failed else 0
-
-
-def _value(value: Any) -> Any:
-    """Read the texts of an object option as JSON where they are JSON."""
-    if not isinstance(value, dict):
-        return value
-    read = {}
-    for key, text in value.items():
-        try:
-            read[key] = json.loads(text)
-        except ValueError:
-            read[key] = text
-    return read
 
 
 for _name, _spec in TOOLS.items():

@@ -1,8 +1,9 @@
 """What every request and every report has in common."""
 
+import difflib
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ResponseFormat = Literal["concise", "detailed"]
 
@@ -49,3 +50,29 @@ def without_empty(value: Any) -> Any:
         return value
     kept = {key: without_empty(part) for key, part in value.items()}
     return {key: part for key, part in kept.items() if part not in (None, [], {}, "")}
+
+
+def complaints(request: type[BaseModel], error: ValidationError) -> list[str]:
+    """Return a line for each thing that is wrong: where, what, and what is allowed.
+
+    The values themselves are repeated only where they are short, and never with a library's advice
+    to visit its web site.
+    """
+    return [_line(request, dict(detail)) for detail in error.errors()]
+
+
+def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
+    where = ".".join(map(str, detail["loc"])) or "request"
+    if detail["type"] == "extra_forbidden":
+        known = list(request.model_fields)
+        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.6)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        return f"{where}: no such argument; {meant}known: {', '.join(known)}"
+    if detail["type"] == "missing":
+        field = request.model_fields.get(str(detail["loc"][0]))
+        about = f" ({field.description})" if field and field.description else ""
+        return f"{where}: required and missing{about}"
+    if detail["type"] == "value_error":
+        return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+    given = repr(detail.get("input"))
+    return f"{where}: {detail['msg']}, got {given if len(given) <= 80 else given[:77] + '...'}"

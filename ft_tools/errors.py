@@ -21,6 +21,8 @@ FineTuningError              1   a request that cannot be met
 from collections.abc import Iterable
 from pathlib import Path
 
+from ft_tools import installation
+
 
 class FineTuningError(Exception):
     """A request that cannot be met; the message says what to change."""
@@ -102,9 +104,7 @@ class MissingExtra(Missing):
     code = "missing_extra"
 
     def __init__(self, extra: str, module: str) -> None:
-        super().__init__(
-            f"{module!r} is not installed; run: pip install 'fine-tuning-llm[{extra}]'"
-        )
+        super().__init__(f"{module!r} is not installed; run: {installation.add_extras(extra)}")
 
 
 class RunBusy(FineTuningError):

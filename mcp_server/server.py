@@ -22,10 +22,9 @@ from mcp.types import (
 from pydantic import BaseModel, ValidationError
 
 from ft_tools import __version__
-from ft_tools.contract import without_empty
+from ft_tools.contract import complaints, without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.refusals import complaints
 from ft_tools.tools import TOOLS, Effect
 from mcp_server import skill
 

@@ -34,8 +34,6 @@ from mcp.types import (
 )
 from pydantic import BaseModel
 
-from mcp_server.frontmatter import frontmatter
-
 EXTENSION = "io.modelcontextprotocol/skills"
 SKILL = "SKILL.md"
 MARKDOWN = "text/markdown"
@@ -132,12 +130,12 @@ def skill_files() -> dict[str, bytes]:
 
 def skill_name() -> str:
     """Return the skill's name, which is also the last part of its path."""
-    return str(_frontmatter()["name"])
+    return str(frontmatter()["name"])
 
 
 def list_resources() -> ListResourcesResult:
     """Return every file of the skill as a resource."""
-    name, description = skill_name(), str(_frontmatter()["description"])
+    name, description = skill_name(), str(frontmatter()["description"])
     resources = []
     for path, content in skill_files().items():
         main = path == SKILL
@@ -249,11 +247,16 @@ def _skill() -> dict[str, Any]:
         }
         for path, content in skill_files().items()
     ]
-    return {"uri": _uri(SKILL), "frontmatter": _frontmatter(), "resources": resources}
+    return {"uri": _uri(SKILL), "frontmatter": frontmatter(), "resources": resources}
 
 
-def _frontmatter() -> dict[str, Any]:
-    return frontmatter((folder() / SKILL).read_text(encoding="utf-8"))
+def frontmatter() -> dict[str, Any]:
+    """Return the frontmatter of SKILL.md."""
+    import yaml  # Imported here: a client that only lists the tools does not wait for it.
+
+    text = (folder() / SKILL).read_text(encoding="utf-8")
+    read = yaml.safe_load(text.split("---\n", 2)[1])
+    return dict(read)
 
 
 def _uri(path: str) -> str:

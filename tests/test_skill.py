@@ -16,7 +16,6 @@ from skills_ref import validate
 from ft_tools.rules import ANTI_PATTERNS
 from ft_tools.tools import TOOLS
 from mcp_server import skill
-from mcp_server.frontmatter import frontmatter
 
 ROOT = Path(__file__).parent.parent
 SKILL = ROOT / "SKILL.md"
@@ -80,37 +79,30 @@ def test_the_validator_would_refuse_a_wrong_name(tmp_path):
     assert validate(tmp_path)
 
 
-def test_the_frontmatter_is_read_as_a_yaml_library_reads_it():
-    assert frontmatter(body(SKILL)) == yaml.safe_load(body(SKILL).split("---\n")[1])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no fence",
-        "---\na: {b: 1}\n---\n",
-        "---\na: 1.0\n---\n",
-        "---\na:\n---\n",
-        "---\n? a\n---\n",
-    ],
-)
-def test_frontmatter_beyond_what_is_understood_is_refused(text):
-    with pytest.raises(ValueError, match=r"frontmatter"):
-        frontmatter(text)
-
-
 def test_the_skill_has_the_version_of_the_package():
     project = tomllib.loads(body(ROOT / "pyproject.toml"))["project"]
-    facts = frontmatter(body(SKILL))
+    facts = skill.frontmatter()
 
     assert facts["metadata"]["version"] == project["version"]
     assert facts["license"] == project["license"]
-    pins = re.findall(r"fine-tuning-llm(?:\[\w+\])?==([\d.]+\d)", body(SKILL))
+    pins = re.findall(r"fine-tuning-llm(?:\[[\w,]+\])?==([\d.]+\d)", body(SKILL))
     assert set(pins) == {project["version"]}
 
 
+@pytest.mark.parametrize("path", [*PROSE, ROOT / "README.md"], ids=lambda path: path.name)
+def test_no_document_installs_our_name_from_an_index_as_the_first_way(path):
+    found = re.findall(r"^\s*(?:uv|pip|uvx|\S*/pip)\b.*", body(path), re.M)
+    assert [
+        line for line in found if re.search(r"[\s'\"]fine-tuning-llm(\[|==|'|\"|$)", line)
+    ] == []
+
+
+def test_the_registry_is_not_told_to_install_a_name_from_an_index():
+    assert "install" not in skill.frontmatter()["metadata"]["openclaw"]
+
+
 def test_the_description_says_what_and_when_and_when_not():
-    description = frontmatter(body(SKILL))["description"]
+    description = skill.frontmatter()["description"]
 
     assert len(description) <= 1024
     assert "Use this skill when" in description
@@ -178,9 +170,7 @@ def test_the_scan_would_find_what_it_looks_for(rule, text):
 
 
 def test_every_environment_variable_that_the_text_names_is_declared():
-    declared = {
-        each["name"] for each in frontmatter(body(SKILL))["metadata"]["openclaw"]["envVars"]
-    }
+    declared = {each["name"] for each in skill.frontmatter()["metadata"]["openclaw"]["envVars"]}
     named = set()
     for path in PROSE:
         named |= set(re.findall(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b", body(path)))
@@ -194,11 +184,11 @@ def test_the_skill_is_small_enough_to_publish_and_asks_to_be_loaded_only_when_ne
 
     assert max(sizes) < 10 * 2**20
     assert sum(sizes) < 50 * 2**20
-    assert "always" not in frontmatter(body(SKILL))["metadata"]["openclaw"]
+    assert "always" not in skill.frontmatter()["metadata"]["openclaw"]
 
 
 def test_only_python_or_uv_is_required_so_that_the_skill_is_never_hidden():
-    requires = frontmatter(body(SKILL))["metadata"]["openclaw"]["requires"]
+    requires = skill.frontmatter()["metadata"]["openclaw"]["requires"]
 
     assert requires == {"anyBins": ["uv", "uvx", "python3"]}
 
@@ -252,7 +242,7 @@ async def test_every_file_of_the_skill_is_a_resource_read_byte_for_byte(client):
 @pytest.mark.anyio
 async def test_the_skills_resource_carries_its_name_and_description(client):
     first = (await client.list_resources()).resources[0]
-    facts = frontmatter(body(SKILL))
+    facts = skill.frontmatter()
 
     assert (first.name, first.description) == (facts["name"], facts["description"])
 

@@ -61,6 +61,48 @@ def test_a_launch_takes_the_model_and_then_the_dataset_and_prints_its_plan(capsy
     assert not shown["started"]
 
 
+SFT = ["launch-sft", "model", "data.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--training.max-steps", "2", "--peft.target-modules", '["q_proj", "v_proj"]'],
+        ["--training.max_steps", "2", "--peft.target_modules", '["q_proj", "v_proj"]'],
+        ["--training", '{"max_steps": 2}', "--peft", '{"target_modules": ["q_proj", "v_proj"]}'],
+        ["--training", '{"max-steps": 2}', "--peft", '{"target-modules": ["q_proj", "v_proj"]}'],
+    ],
+    ids=["hyphens", "underscores", "json", "json-hyphens"],
+)
+def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, options):
+    assert cli.run([*SFT, *options]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["training"]["max_steps"] == 2
+    assert sorted(plan["peft"]["target_modules"]) == ["q_proj", "v_proj"]
+
+
+def test_what_should_be_an_object_and_is_not_is_refused_with_both_forms(capsys):
+    assert cli.run([*SFT, "--peft", "4"]) == 2
+    said = capsys.readouterr().err
+    assert "--peft '4'" in said
+    assert "--peft.NAME VALUE" in said
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["1", "2"], ["--lines", "1", "2"], ["--lines", "1", "--lines", "2"], ["--lines", "[1, 2]"]],
+)
+def test_several_values_follow_one_flag(capsys, lines):
+    assert cli.run(["show-examples", "data.jsonl", *lines, "--format", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {each["line"] for each in shown["examples"]} == {1, 2}
+
+
+def test_a_wrong_value_is_refused_with_the_nearest(capsys):
+    assert cli.run(["suggest-lora-config", "model", "--goal", "styl"]) == 2
+    assert 'Did you mean "style"?' in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
 def test_quiet_prints_only_the_id(capsys):
     assert cli.run(["get-run", RUN_ID, "--format", "quiet"]) == 0
     assert capsys.readouterr().out == f"{RUN_ID}\n"

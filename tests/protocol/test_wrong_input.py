@@ -6,6 +6,8 @@ from collections import namedtuple
 
 import pytest
 
+from ft_tools import installation
+
 pytestmark = pytest.mark.anyio
 
 GOOD_LINE = (
@@ -147,8 +149,8 @@ async def test_a_missing_extra_is_named_before_anything_starts(client, wrong, mo
         importlib.util, "find_spec", lambda name, *a: None if name in hidden else real(name, *a)
     )
     before = files_of(wrong)
-    assert "pip install 'fine-tuning-llm[train]'" in await refusal(client, "launch_sft", SFT)
-    assert "pip install 'fine-tuning-llm[" in await refusal(client, "merge_and_quantize", confirmed)
+    assert installation.add_extras("train") in await refusal(client, "launch_sft", SFT)
+    assert "pip install" in await refusal(client, "merge_and_quantize", confirmed)
     assert files_of(wrong) == before
 
 
