@@ -104,11 +104,31 @@ def _with_options(
 
 @app.command
 def serve(
-    *, http: bool = False, host: str = "127.0.0.1", port: int = 8765
+    *,
+    http: bool = False,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    tokens: Path | None = None,
+    allow_host: list[str] | None = None,
+    allow_origin: list[str] | None = None,
 ) -> None:  # pragma: no cover - replaces the process
-    """Serve the tools over MCP: stdio, or streamable HTTP with --http."""
-    module = ["mcp_server.http", "--host", host, "--port", str(port)] if http else ["mcp_server"]
-    _become(*module)
+    """Serve the tools over MCP: stdio, or streamable HTTP with --http.
+
+    Args:
+        http: Serve over HTTP instead of stdin and stdout.
+        host: Address to listen on. Anything but this machine's own needs a token.
+        port: Port to listen on; 0 takes a free one. The address is printed on stderr.
+        tokens: TOML file with a table for each client: `[alice]`, `token`, `workspace`.
+        allow_host: Further host name under which clients reach this server.
+        allow_origin: Web origin whose pages may call this server.
+    """
+    if not http:
+        _become("mcp_server")
+    options = ["--host", host, "--port", str(port)]
+    options += ["--tokens", str(tokens)] if tokens else []
+    options += [word for name in allow_host or () for word in ("--allow-host", name)]
+    options += [word for name in allow_origin or () for word in ("--allow-origin", name)]
+    _become("mcp_server.http", *options)
 
 
 @app.command

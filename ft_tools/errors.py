@@ -16,6 +16,8 @@ FineTuningError              1   a request that cannot be met
         MissingExtra         4   a part of this package is not installed
     RunBusy                  1   another process holds the run
     DiskFull                75   not enough space, now or foreseen
+    AddressInUse            69   another process listens at the address to serve at
+    Abandoned              130   nobody waits for the answer any more
 """
 
 from collections.abc import Iterable
@@ -118,3 +120,17 @@ class DiskFull(FineTuningError):
 
     code = "disk_full"
     exit_code = 75
+
+
+class AddressInUse(FineTuningError):
+    """Another process listens at the address to serve at."""
+
+    code = "address_in_use"
+    exit_code = 69
+
+
+class Abandoned(FineTuningError):
+    """The client cancelled the call, or is gone."""
+
+    code = "abandoned"
+    exit_code = 130

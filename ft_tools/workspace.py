@@ -8,6 +8,9 @@ under it.
 import errno
 import os
 import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +19,19 @@ from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace
 VARIABLE = "FINE_TUNING_LLM_WORKSPACE"
 CACHE_VARIABLE = "FINE_TUNING_LLM_CACHE"
 
+_GRANTED: ContextVar[Sequence[Path]] = ContextVar("granted", default=())
+"""The folders of the caller that is served now, where callers have different ones."""
+
+
+@contextmanager
+def granted(folders: Sequence[Path]) -> Iterator[None]:
+    """Serve a caller that has a workspace of its own: nothing else exists for it."""
+    token = _GRANTED.set(folders)
+    try:
+        yield
+    finally:
+        _GRANTED.reset(token)
+
 
 def roots() -> list[Path]:
     """Return the workspace folders, resolved; the first one is where runs are kept.
@@ -23,6 +39,8 @@ def roots() -> list[Path]:
     Raises:
         NotFound: None is named, and the folder that this process was started in is gone.
     """
+    if _GRANTED.get():
+        return [folder.resolve() for folder in _GRANTED.get()]
     named = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     try:
         return [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]

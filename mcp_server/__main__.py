@@ -1,24 +1,46 @@
 """Serve one client over stdin and stdout: `python -m mcp_server`."""
 
 import gc
+import signal
 
 # What is imported stays. Collecting garbage meanwhile takes a tenth of the time to the first
 # answer (benchmarks/startup.py); `main` turns the collector on again.
 gc.disable()
+if __name__ == "__main__":
+    # Until the server listens to signals, Ctrl-C ends it without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import logging
+import os
 import sys
 
 import anyio
+from anyio.abc import TaskStatus
 from mcp.server.stdio import stdio_server
 
-from mcp_server.server import server
+from ft_tools.errors import FineTuningError
+from mcp_server import calls
+from mcp_server.server import greeting, server
+
+INTERRUPTED = 130
 
 
-async def serve() -> None:
-    """Serve until the client hangs up."""
-    async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+async def serve(said: str) -> None:
+    """Serve until the client closes the connection or a signal ends the process."""
+    async with anyio.create_task_group() as beside:
+        await beside.start(end_on_signal)
+        async with stdio_server() as (read, write):
+            sys.stderr.write(f"{said}\n")
+            await server.run(read, write, server.create_initialization_options())
+        await calls.leave(0)
+
+
+async def end_on_signal(*, task_status: TaskStatus[None]) -> None:
+    """End on SIGINT and SIGTERM, also while calls work."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for number in received:
+            await calls.leave(INTERRUPTED if number == signal.SIGINT else 0)
 
 
 def main() -> None:
@@ -26,7 +48,13 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    anyio.run(serve)
+    if os.isatty(0):
+        sys.stderr.write("waiting for an MCP client on stdin; to register one: see README.md\n")
+    try:
+        anyio.run(serve, greeting("over stdio"))
+    except FineTuningError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

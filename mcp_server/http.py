@@ -1,75 +1,194 @@
 """Serve over streamable HTTP: `python -m mcp_server.http`; without a token, this machine only."""
 
 import argparse
-import hmac
-import ipaddress
+import errno
 import logging
 import os
+import signal
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+if __name__ == "__main__":
+    # Until the server listens to signals, Ctrl-C ends it without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import anyio
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from anyio.abc import TaskStatus
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.requests import ClientDisconnect
 
-from ft_tools.errors import BadInput
-from mcp_server.server import server
+from ft_tools.errors import AddressInUse, BadInput, FineTuningError
+from mcp_server import calls
+from mcp_server.access import TOKEN_VARIABLE, Access, Client, is_loopback, read_clients
+from mcp_server.server import greeting, server
 
-TOKEN_VARIABLE = "FINE_TUNING_LLM_HTTP_TOKEN"
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the idle time of the usual client pools (5 to 60 s), so that the client closes
+first: a request sent on a connection that the server just closed is lost."""
+MAX_BODY_BYTES = 4 * 2**20
+MAX_SESSIONS = 1000
+SESSION_IDLE_SECONDS = 600.0
+MAX_CONNECTIONS = 1000
+BACKLOG = 2048
+INTERRUPTED = 130
+logger = logging.getLogger(__name__)
 
 
-def serve_http(host: str = "127.0.0.1", port: int = 8765) -> None:
-    """Serve over streamable HTTP at /mcp.
+def serve_http(
+    host: str,
+    port: int,
+    *,
+    clients: list[Client] | None = None,
+    hosts: tuple[str, ...] = (),
+    origins: tuple[str, ...] = (),
+) -> None:
+    """Serve over streamable HTTP at /mcp until a signal ends the process.
+
+    The exit code is 0 after SIGTERM and 130 after SIGINT.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        clients: Who may connect, with which workspace; empty: everybody on this machine.
+        hosts: Further names under which this server is reached.
+        origins: Web origins whose pages may call it.
 
     Raises:
         BadInput: The host is not this machine's loopback and no token protects the server.
+        AddressInUse: Another process listens there.
     """
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if not _is_loopback(host) and not token:
+    clients = clients or []
+    if not is_loopback(host) and not clients:
         raise BadInput(
             f"host {host!r} is reachable from other machines; set {TOKEN_VARIABLE} to a secret "
-            "that clients send as a bearer token, or keep 127.0.0.1 and use an SSH tunnel"
+            "that clients send as a bearer token, or name a file with --tokens, or keep 127.0.0.1 "
+            "and use an SSH tunnel"
         )
-    app: ASGIApp = server.streamable_http_app(host=host)
-    if token:
-        app = BearerToken(app, token)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    with _listening(host, port) as listener:
+        app = server.streamable_http_app(
+            host=host,
+            max_request_body_size=MAX_BODY_BYTES,
+            session_idle_timeout=SESSION_IDLE_SECONDS,
+            max_sessions=MAX_SESSIONS,
+            # `Access` checks Host and Origin, for every path and every address.
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        config = uvicorn.Config(
+            Access(app, clients, hosts=(host, *hosts), origins=origins),
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=1,
+            limit_concurrency=MAX_CONNECTIONS,
+            backlog=BACKLOG,
+            server_header=False,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}/mcp"
+        how = f"at {address} ({'token required' if clients else 'no token'})"
+        anyio.run(_serve, _Server(config, greeting(how)), listener)
 
 
-class BearerToken:
-    """Let requests through that carry the token."""
+class _Server(uvicorn.Server):
+    """uvicorn, which says when it serves, and leaves signals to us: it would raise them again."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self.app = app
-        self.expected = f"Bearer {token}".encode()
+    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
+        super().__init__(config)
+        self._greeting = greeting
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401 to a request without the token."""
-        if scope["type"] == "http":
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self.expected):
-                await send({"type": "http.response.start", "status": 401, "headers": []})
-                await send({"type": "http.response.body", "body": b"bearer token required"})
-                return
-        await self.app(scope, receive, send)
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        sys.stderr.write(f"{self._greeting}\n")
+        sys.stderr.flush()
 
 
-def _is_loopback(host: str) -> bool:
+async def _serve(http: uvicorn.Server, listener: socket.socket) -> None:
+    code = 0
+
+    async def end_on_signal(*, task_status: TaskStatus[None]) -> None:
+        nonlocal code
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            task_status.started()
+            async for number in received:
+                code = INTERRUPTED if number == signal.SIGINT else 0
+                calls.abandon_all()
+                http.should_exit = True
+
+    async with anyio.create_task_group() as beside:
+        await beside.start(end_on_signal)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(lambda record: not (http.should_exit or _is_a_client_gone(record)))
+        await http.serve(sockets=[listener])
+        calls.end(code)
+
+
+def _is_a_client_gone(record: logging.LogRecord) -> bool:
+    """Tell whether a log record is about a client that left: a traceback of it helps nobody."""
+    raised = record.exc_info[1] if record.exc_info else None
+    return isinstance(raised, ClientDisconnect)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Give a listening socket.
+
+    Raises:
+        AddressInUse: Another process listens there.
+        BadInput: There is no such address on this machine, or the port needs privileges.
+    """
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"port {port} of {host} is in use by another process; name another one, or use "
+                "--port 0 to take a free one"
+            ) from error
+        raise BadInput(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
+    with listener:
+        yield listener
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; allowed: 0 (any free) to 65535")
+    return number
 
 
 def main() -> None:
     """Run the server named on the command line."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    parser = argparse.ArgumentParser(prog="python -m mcp_server.http", description=__doc__)
+    parser = argparse.ArgumentParser(prog="fine-tuning-llm serve --http", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8765, help="port to listen on")
-    arguments = parser.parse_args()
+    parser.add_argument("--port", type=_port, default=8765, help="port; 0 takes a free one")
+    parser.add_argument("--tokens", type=Path, help="TOML file: a table for each client")
+    parser.add_argument("--allow-host", action="append", default=[], help="further host name")
+    parser.add_argument("--allow-origin", action="append", default=[], help="web origin")
+    given = parser.parse_args()
     try:
-        serve_http(arguments.host, arguments.port)
-    except BadInput as error:
-        parser.error(str(error))
+        serve_http(
+            given.host,
+            given.port,
+            clients=read_clients(given.tokens, os.environ.get(TOKEN_VARIABLE, "")),
+            hosts=tuple(given.allow_host),
+            origins=tuple(given.allow_origin),
+        )
+    except FineTuningError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import inspect
 import json
 import logging
+import os
+from functools import cache
 from typing import Any
 
-from anyio import to_thread
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
 from mcp.types import (
@@ -21,12 +22,12 @@ from mcp.types import (
 )
 from pydantic import BaseModel, ValidationError
 
-from ft_tools import __version__
+from ft_tools import __version__, workspace
 from ft_tools.contract import complaints, without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.tools import TOOLS, Effect
-from mcp_server import skill
+from mcp_server import calls, skill
 
 HINTS: dict[Effect, dict[str, bool]] = {
     "reads": {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True},
@@ -46,10 +47,23 @@ async def list_tools(
     _: ServerRequestContext[Any], params: PaginatedRequestParams | None
 ) -> ListToolsResult:
     """List every tool, its schemas taken from its request and report models."""
-    return ListToolsResult(tools=[tool(name) for name in TOOLS])
+    return _listing()
 
 
-async def call_tool(_: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+@cache
+def _listing() -> ListToolsResult:
+    """Return the listing, made once: it changes only with an upgrade."""
+    tools = [tool(name) for name in TOOLS]
+    return ListToolsResult(tools=tools, ttl_ms=skill.TTL_MS, cache_scope="public")
+
+
+def _input_schema(name: str) -> dict[str, Any] | None:
+    return next((each.input_schema for each in _listing().tools if each.name == name), None)
+
+
+async def call_tool(
+    context: ServerRequestContext[Any], params: CallToolRequestParams
+) -> CallToolResult:
     """Parse the request, run the tool off the event loop, and return its report.
 
     Raises:
@@ -61,7 +75,7 @@ async def call_tool(_: ServerRequestContext[Any], params: CallToolRequestParams)
     spec = TOOLS[params.name]
     try:
         request = spec.request.model_validate(params.arguments or {})
-        report = await to_thread.run_sync(spec.function, request)
+        report = await calls.run(context, spec.function, request)
     except ValidationError as error:
         return refusal("\n".join(complaints(spec.request, error)))
     except FineTuningError as error:
@@ -115,6 +129,15 @@ def _without_titles(schema: Any) -> Any:
     }
 
 
+def greeting(how: str) -> str:
+    """Return the line that a server writes on stderr when it begins to serve."""
+    folders = os.pathsep.join(map(str, workspace.roots()))
+    return (
+        f"fine-tuning-llm {__version__}: serving {len(TOOLS)} tools {how}; workspace {folders}; "
+        "stop with Ctrl-C"
+    )
+
+
 server = Server(
     "fine-tuning-llm",
     version=__version__,
@@ -123,4 +146,5 @@ server = Server(
     on_list_tools=list_tools,
     on_call_tool=call_tool,
 )
+server.get_tool_input_schema = _input_schema
 skill.install(server)

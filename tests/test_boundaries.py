@@ -45,7 +45,7 @@ BY_NAME = {name_of(path): path for path in MODULES}
 # above it in this list.
 FLOORS = (
     "facts errors installation",
-    "contract publish redaction rules workspace",
+    "caller contract publish redaction rules workspace",
     "examples models runs",
     "views",
     "approach data evaluation lora shipping training vram",

@@ -248,6 +248,39 @@ async def test_the_skills_resource_carries_its_name_and_description(client):
 
 
 @pytest.mark.anyio
+async def test_a_reference_is_found_by_the_template_of_its_address(client):
+    (template,) = (await client.list_resource_templates()).resource_templates
+    uri = template.uri_template.replace("{topic}", "lora")
+
+    assert (await client.read_resource(uri)).contents[0].text == body(ROOT / "references/lora.md")
+    assert all(path.stem in template.description for path in REFERENCES)
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        (
+            {"dataset": "t.jsonl", "model": '"answer', "goal": "as"},
+            ['dataset: "t.jsonl"', 'goal: "answer as"'],
+        ),
+        (
+            {"dataset": "t.jsonl", "model": '"valid', "goal": 'JSON"'},
+            ['dataset: "t.jsonl"', 'goal: "valid JSON"'],
+        ),
+        (
+            {"dataset": "t.jsonl", "goal": "answer as JSON"},
+            ['dataset: "t.jsonl"', 'goal: "answer as JSON"'],
+        ),
+    ],
+)
+def test_words_that_a_client_split_at_spaces_become_the_goal_again(given, lines):
+    text = skill.get_prompt("fine-tune", given).messages[0].content.text
+
+    assert text.splitlines()[-2:] == lines
+    assert ("split at their spaces" in text) == ("model" in given)
+
+
+@pytest.mark.anyio
 async def test_an_unknown_resource_is_refused_with_those_there_are(client):
     with pytest.raises(MCPError, match=r"SKILL\.md"):
         await client.read_resource("skill://fine-tuning-llm/../pyproject.toml")

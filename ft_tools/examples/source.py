@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ft_tools import workspace
+from ft_tools import caller, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.examples.csv_rows import read_csv
 from ft_tools.examples.json_stream import ROW_BYTES, Row, read_lines, read_values
@@ -168,9 +168,12 @@ def read(source: Source) -> Iterator[Row]:
     Raises:
         BadData: It decodes to more than the cap, or is damaged beyond reading on.
         MissingExtra: It is Parquet and pyarrow is not installed.
+        Abandoned: Nobody waits for the call that reads it.
     """
     with _unnamed(source.member):
-        yield from _rows(source)
+        for row in _rows(source):
+            caller.require_waiting()
+            yield row
 
 
 def _rows(source: Source) -> Iterator[Row]:

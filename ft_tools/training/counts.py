@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ft_tools import workspace
+from ft_tools import caller, workspace
 from ft_tools.contract import Report
 from ft_tools.errors import Refused
 from ft_tools.examples.masking import LossOn
@@ -123,13 +123,10 @@ def _read(file: Path) -> CountAnswer | None:
 
 def _ask(request: CountRequest) -> CountAnswer:
     try:
-        done = subprocess.run(
+        done = caller.run_process(
             command("ft_tools.training.worker.counting"),
             input=request.model_dump_json(),
-            capture_output=True,
-            text=True,
             timeout=TIMEOUT_SECONDS,
-            check=True,
             env=environment() | {"TOKENIZERS_PARALLELISM": "false"},
         )
         return CountAnswer.model_validate_json(done.stdout)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ft_tools import caller
 from ft_tools.data.read.ledger import ANSWER, PROMPT, REJECTED, Ledger
 from ft_tools.data.repeats.duplicates import Note, remove_near
 from ft_tools.data.repeats.word_pairs import JACCARD, jaccard, most_of_one
@@ -152,6 +153,7 @@ class _PrefixIndex:
 
         The Jaccard is the lowest of the parts.
         """
+        caller.require_waiting()
         candidates: set[int] = set()
         for pair in row.prefix:
             having = self._having.get(pair, ())

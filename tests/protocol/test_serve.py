@@ -1,0 +1,182 @@
+"""How a server starts, says what it serves, and ends; how a call is watched and stopped."""
+
+import json
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+
+import anyio
+import pytest
+from mcp import Client
+
+from ft_tools import caller, workspace
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import perform
+from ft_tools.errors import Abandoned
+from ft_tools.tools import TOOLS
+from mcp_server import calls
+from mcp_server.server import server
+from tests.protocol.serving import refused, serving
+
+BIG_ROWS = 14_000
+
+
+def big_dataset(folder):
+    """Write a file just small enough to be audited at once, which takes seconds."""
+    with (folder / "big.jsonl").open("w", encoding="utf-8") as file:
+        for i in range(BIG_ROWS):
+            words = " ".join(str(i * step % 9973) for step in range(3, 50))
+            row = {
+                "prompt": f"Question {i}: {words}",
+                "completion": f"Answer {i * 7 % 991}: {words}",
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_the_stdio_server_at_once_and_without_a_traceback(workspace, number, code):
+    with serving() as served:
+        assert f"{len(TOOLS)} tools over stdio" in served.greeting
+        assert str(workspace) in served.greeting
+        ended, seconds, said = served.stop(number)
+    assert (ended, said) == (code, "")
+    assert seconds < 2
+
+
+def test_a_signal_ends_the_stdio_server_in_the_middle_of_a_call(workspace):
+    big_dataset(workspace)
+    with serving() as served:
+        for message in (
+            {
+                "id": 0,
+                "method": "initialize",
+                "params": {
+                    "protocolVersion": "2025-11-25",
+                    "capabilities": {},
+                    "clientInfo": {"name": "t", "version": "1"},
+                },
+            },
+            {"method": "notifications/initialized"},
+            {
+                "id": 1,
+                "method": "tools/call",
+                "params": {"name": "audit_dataset", "arguments": {"path": "big.jsonl"}},
+            },
+        ):
+            served.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+            served.process.stdin.flush()
+        served.process.stdout.readline()
+        before = served.cpu_seconds()
+        deadline = time.monotonic() + 30
+        while served.cpu_seconds() < before + 0.3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        ended, seconds, said = served.stop()
+    assert (ended, said) == (0, "")
+    assert seconds < 2
+
+
+def test_a_client_that_closes_the_connection_ends_the_server(workspace):
+    with serving() as served:
+        served.process.stdin.close()
+        assert served.process.wait(10) == 0
+        assert served.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("port", ["80000", "-1", "http"])
+def test_a_port_that_is_none_is_a_usage_error(workspace, port):
+    code, said = refused("--http", "--port", port)
+    assert code == 2
+    assert "Traceback" not in said
+    assert port in said
+
+
+def test_a_busy_port_has_an_exit_code_of_its_own(workspace):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, said = refused("--http", "--port", str(taken.getsockname()[1]))
+    assert code == 69
+    assert "--port 0" in said
+    assert "Traceback" not in said
+
+
+def test_an_address_for_everybody_needs_a_token(workspace):
+    code, said = refused("--http", "--host", "0.0.0.0", "--port", "0")
+    assert code == 2
+    assert "FINE_TUNING_LLM_HTTP_TOKEN" in said
+
+
+def test_work_that_nobody_waits_for_stops_where_a_dataset_is_read(workspace):
+    big_dataset(workspace)
+    call = caller.Call()
+    call.abandon()
+    with caller.waiting(call), pytest.raises(Abandoned):
+        perform(AuditRequest(path="big.jsonl"))
+
+
+def test_a_process_that_nobody_waits_for_is_killed():
+    call = caller.Call()
+    threading.Timer(0.2, call.abandon).start()
+    started = time.monotonic()
+    with caller.waiting(call), pytest.raises(Abandoned):
+        caller.run_process(["sleep", "30"], timeout=20)
+    assert time.monotonic() - started < 5
+
+
+@pytest.fixture
+def endless(monkeypatch):
+    """Make list_runs a tool that works until nobody waits; give the event of its end."""
+    ended = threading.Event()
+
+    def work(_):
+        try:
+            while True:
+                caller.doing("counting sheep")
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    monkeypatch.setitem(TOOLS, "list_runs", replace(TOOLS["list_runs"], function=work))
+    return ended
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_cancelled_call_stops_its_work(workspace, endless, mode):
+    async with Client(server, mode=mode) as client:
+        with anyio.move_on_after(0.3) as limit:
+            await client.call_tool("list_runs", {})
+        assert limit.cancelled_caught
+        assert await anyio.to_thread.run_sync(endless.wait, 2.0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_long_call_reports_progress_and_what_it_does(workspace, endless, monkeypatch, mode):
+    monkeypatch.setattr(calls, "PROGRESS_SECONDS", 0.05)
+    told = []
+
+    async def tell(progress, total, message):
+        told.append((progress, message))
+
+    async with Client(server, mode=mode) as client:
+        with anyio.move_on_after(1.0):
+            await client.call_tool("list_runs", {}, progress_callback=tell)
+    assert len(told) >= 3
+    assert [progress for progress, _ in told] == sorted({progress for progress, _ in told})
+    assert told[-1][1].endswith("counting sheep")
+
+
+@pytest.mark.anyio
+async def test_a_caller_with_a_workspace_of_its_own_sees_nothing_else(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with workspace.granted([tmp_path / "mine"]):
+        assert workspace.roots() == [tmp_path / "mine"]
+        assert workspace.runs_dir() == tmp_path / "mine" / "runs"
+    assert workspace.roots() != [tmp_path / "mine"]
+
+
+def test_the_listing_is_made_once():
+    assert server.get_tool_input_schema("list_runs") is server.get_tool_input_schema("list_runs")
