@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ResponseFormat = Literal["concise", "detailed"]
+EMPTY: tuple[Any, ...] = (None, [], {}, "")
 
 
 class Request(BaseModel):
@@ -49,7 +50,29 @@ def without_empty(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     kept = {key: without_empty(part) for key, part in value.items()}
-    return {key: part for key, part in kept.items() if part not in (None, [], {}, "")}
+    return {key: part for key, part in kept.items() if part not in EMPTY}
+
+
+def compact(report: BaseModel) -> dict[str, Any]:
+    """Return a report as JSON values without what is empty; it still parses back.
+
+    What has no default is kept, empty or not.
+    """
+    return dict(_compact(report.model_dump(mode="json"), report))
+
+
+def _compact(dumped: Any, value: Any) -> Any:
+    """Drop what is empty from dumped values; `value` is what they were dumped from."""
+    if isinstance(dumped, list) and isinstance(value, list | tuple):
+        return [_compact(*pair) for pair in zip(dumped, value, strict=True)]
+    if isinstance(dumped, dict) and isinstance(value, BaseModel):
+        needed = {key for key, field in type(value).model_fields.items() if field.is_required()}
+        pairs = ((key, _compact(part, getattr(value, key, part))) for key, part in dumped.items())
+        return {key: part for key, part in pairs if part not in EMPTY or key in needed}
+    if isinstance(dumped, dict) and isinstance(value, dict):
+        pairs = ((key, _compact(part, value.get(key, part))) for key, part in dumped.items())
+        return {key: part for key, part in pairs if part not in EMPTY}
+    return dumped
 
 
 def complaints(request: type[BaseModel], error: ValidationError) -> list[str]:

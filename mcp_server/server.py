@@ -20,14 +20,14 @@ from mcp.types import (
     Tool,
     ToolAnnotations,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ft_tools import __version__, workspace
-from ft_tools.contract import complaints, without_empty
+from ft_tools.contract import compact, complaints
 from ft_tools.errors import FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.tools import TOOLS, Effect
-from mcp_server import calls, skill
+from mcp_server import calls, schemas, skill
 
 HINTS: dict[Effect, dict[str, bool]] = {
     "reads": {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True},
@@ -85,10 +85,9 @@ async def call_tool(
         raise MCPError(
             INTERNAL_ERROR, f"internal error in {params.name}; its traceback is in the server's log"
         ) from error
-    return CallToolResult(
-        content=[TextContent(type="text", text=short_text(report))],
-        structured_content=report.model_dump(mode="json"),
-    )
+    content = compact(report)
+    text = json.dumps(content, ensure_ascii=True)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
 
 def refusal(message: str) -> CallToolResult:
@@ -96,37 +95,18 @@ def refusal(message: str) -> CallToolResult:
     return CallToolResult(is_error=True, content=[TextContent(type="text", text=redact(message))])
 
 
-def short_text(report: BaseModel) -> str:
-    """Return the report as JSON without what is empty: the text that a model reads."""
-    return json.dumps(without_empty(report.model_dump(mode="json")), ensure_ascii=True)
-
-
 def tool(name: str) -> Tool:
     """Describe one tool: names, schemas and annotations all come from its row."""
     spec = TOOLS[name]
+    known = {other.request.__name__: key for key, other in TOOLS.items() if key != name}
     return Tool(
         name=name,
         title=spec.title,
         description=(inspect.getdoc(spec.function) or "").split("\n\nRaises:")[0],
-        input_schema=_without_titles(spec.request.model_json_schema()),
-        output_schema=_without_titles(spec.report.model_json_schema(mode="serialization")),
+        input_schema=schemas.input_schema(spec.request, known),
+        output_schema=schemas.output_schema(spec.report),
         annotations=ToolAnnotations(title=spec.title, open_world_hint=False, **HINTS[spec.effect]),
     )
-
-
-def _without_titles(schema: Any) -> Any:
-    """Drop the titles that pydantic derives from names: they cost tokens and say nothing."""
-    if isinstance(schema, list):
-        return [_without_titles(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: {name: _without_titles(part) for name, part in value.items()}
-        if key == "properties"
-        else _without_titles(value)
-        for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str))
-    }
 
 
 def greeting(how: str) -> str:

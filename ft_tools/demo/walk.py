@@ -29,6 +29,7 @@ from ft_tools.demo import page as demo_page
 from ft_tools.errors import FineTuningError
 from ft_tools.models import demo
 from ft_tools.runs.records import ENDED
+from ft_tools.tools import TOOLS
 
 DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 PAIRS = "tickets_preferences.jsonl"
@@ -71,7 +72,8 @@ class Job:
         result = await self.client.call_tool(tool, arguments)
         if result.is_error:
             raise FineTuningError(f"{tool}: {getattr(result.content[0], 'text', '')}")
-        return dict(result.structured_content or {})
+        report = TOOLS[tool].report.model_validate(result.structured_content)
+        return report.model_dump(mode="json")
 
     async def launch(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Ask for the plan, confirm it by its hash, and follow the run to its end."""
@@ -190,7 +192,8 @@ async def _audit(job: Job) -> dict[str, Any]:
         output_dir="clean",
     )
     if report.get("run_id"):
-        report = (await job.follow(report["run_id"]))["result"]
+        result = (await job.follow(report["run_id"]))["result"]
+        report = TOOLS["audit_dataset"].report.model_validate(result).model_dump(mode="json")
     for finding in report["findings"]:
         lines = ", ".join(map(str, finding["lines"]))
         console.print(

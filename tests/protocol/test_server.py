@@ -6,15 +6,20 @@ from dataclasses import replace
 import pytest
 from mcp import Client, MCPError
 from mcp.client.stdio import stdio_client
-from pydantic import create_model
+from pydantic import Field, create_model
 
+from ft_tools.contract import EMPTY, Request, compact
 from ft_tools.tools import TOOLS
-from tests.protocol.calls import GOOD
+from mcp_server.schemas import input_schema
+from tests.protocol.calls import GOOD, RUN_ID
 from tests.protocol.golden import GOLDEN, listing
 
 pytestmark = pytest.mark.anyio
 # They start processes; their good calls are tested with the faults and in tests/tiny/test_trace.py.
 BLIND = {"resume_run", "trace_vram"}
+MAX_CHARS = 8000
+"""About 2,000 tokens."""
+MAX_LISTING_BYTES = 45_000
 
 
 async def test_every_tool_is_listed_under_its_functions_name(client):
@@ -71,7 +76,61 @@ async def test_a_misspelt_argument_is_refused_by_name(client, name):
 @pytest.mark.parametrize("name", [n for n in TOOLS if TOOLS[n].effect == "reads"])
 async def test_a_report_stays_short_unless_details_are_asked_for(client, name):
     result = await client.call_tool(name, GOOD[name])
-    assert len(result.content[0].text) < 8000  # about 2,000 tokens
+    assert len(result.content[0].text) < MAX_CHARS
+    assert len(json.dumps(result.structured_content)) < MAX_CHARS
+
+
+@pytest.mark.parametrize("name", sorted(set(TOOLS) - BLIND))
+async def test_structured_content_has_no_empty_value_unless_it_is_required(client, name):
+    content = (await client.call_tool(name, GOOD[name])).structured_content
+    report = TOOLS[name].report.model_validate(content)
+    assert content == compact(report)
+    needed = {key for key, field in type(report).model_fields.items() if field.is_required()}
+    assert [key for key, value in content.items() if value in EMPTY and key not in needed] == []
+
+
+async def test_the_listing_costs_a_model_little(client):
+    listed = (await client.list_tools()).model_dump_json(by_alias=True, exclude_none=True)
+    assert len(listed.encode()) <= MAX_LISTING_BYTES
+
+
+async def test_a_schema_says_nothing_that_goes_without_saying():
+    for tool in listing():
+        text = json.dumps(tool["inputSchema"])
+        assert '"type": "null"' not in text, tool["name"]
+        assert '"default": null' not in text, tool["name"]
+
+
+class Inner(Request):
+    """A request that another tool takes."""
+
+    path: str = Field(description="A path.")
+
+
+class Outer(Request):
+    """A request with the other one in it."""
+
+    advice: Inner | None = Field(None, description="What was asked.")
+    counts: list[int] = Field(default_factory=list, description="Counts.")
+    own: int = Field(3, description="A number.")
+
+
+def test_a_request_that_another_tool_takes_is_named_and_not_repeated():
+    schema = input_schema(Outer, {"Inner": "other_tool"})
+    assert schema["$defs"] == {
+        "Inner": {"type": "object", "description": "Arguments of other_tool."}
+    }
+    assert schema["properties"]["counts"] == {
+        "type": "array",
+        "items": {"type": "integer"},
+        "description": "Counts.",
+    }
+    assert schema["properties"]["own"]["default"] == 3
+
+
+async def test_an_argument_left_empty_on_purpose_is_still_taken(client):
+    result = await client.call_tool("get_run", {"run_id": RUN_ID, "events_after": None})
+    assert not result.is_error, result.content[0].text
 
 
 async def test_an_unknown_tool_is_a_protocol_error_that_names_the_known_ones(client):
