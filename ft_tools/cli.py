@@ -132,6 +132,51 @@ def serve(
 
 
 @app.command
+def connect(
+    client: str | None = None,
+    *,
+    scope: Literal["user", "project"] = "user",
+    workspace: str | None = None,
+    http: str | None = None,
+    print: bool = False,
+    dry_run: bool = False,
+) -> None:  # pragma: no cover - replaces the process
+    """Register this server in a coding agent; shows the change, changes nothing else.
+
+    Args:
+        client: claude-code, codex, cursor, vscode, gemini, openclaw, claude-desktop, lm-studio,
+            opencode, windsurf or kiro.
+        scope: Whose configuration: yours, or that of the project in the working folder.
+        workspace: Folder that the tools may read and write. The default is the working folder.
+        http: Register a server at this address instead, such as http://127.0.0.1:8765/mcp.
+        print: Print the entry for any client, and write nothing.
+        dry_run: Show the change, and write nothing.
+    """
+    options = [client] if client else []
+    options += ["--scope", scope]
+    options += ["--workspace", workspace] if workspace else []
+    options += ["--http", http] if http else []
+    options += ["--print"] if print else []
+    options += ["--dry-run"] if dry_run else []
+    _become("mcp_server.connect", "connect", *options)
+
+
+@app.command
+def disconnect(
+    client: str, *, scope: Literal["user", "project"] = "user", dry_run: bool = False
+) -> None:  # pragma: no cover - replaces the process
+    """Undo `connect`: remove this server from a coding agent.
+
+    Args:
+        client: As for connect.
+        scope: Whose configuration: yours, or that of the project in the working folder.
+        dry_run: Show the change, and write nothing.
+    """
+    options = ["--dry-run"] if dry_run else []
+    _become("mcp_server.connect", "disconnect", client, "--scope", scope, *options)
+
+
+@app.command
 def demo(*, output: str = "demo-output") -> None:  # pragma: no cover - replaces the process
     """Do the whole job on a small real model; ends with one HTML report, below --output."""
     _become("ft_tools.demo.walk", "--output", output)

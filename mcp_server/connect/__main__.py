@@ -1,0 +1,238 @@
+"""Register this server in a coding agent: `fine-tuning-llm connect CLIENT`, and `disconnect`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ft_tools import __version__, installation
+from ft_tools.errors import BadInput, FineTuningError, Missing
+from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
+from mcp_server.connect import probe, registry, toml_edit
+from mcp_server.connect.clients import CLIENTS, NAME, Client, Scope, Server
+
+PASSED = (
+    CACHE_VARIABLE,
+    "HF_HOME",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "CUDA_VISIBLE_DEVICES",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+)
+"""Variables that most clients don't pass on; written down if they are set now."""
+FORWARDED = ("HF_TOKEN",)
+"""Secrets: only their names are written, where a client can refer to a variable."""
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    given = _parser().parse_args()
+    try:
+        code = {"connect": connect, "disconnect": disconnect, "status": status}[given.action](given)
+    except FineTuningError as error:
+        sys.stderr.write(f"error: {error}\n")
+        code = error.exit_code
+    sys.exit(code)
+
+
+def connect(given: argparse.Namespace) -> int:
+    """Give a client an entry of this server.
+
+    Raises:
+        FineTuningError: It cannot be registered there; the message says why.
+    """
+    server = _server(given)
+    if given.print and given.client is None:
+        _print(json.dumps({"mcpServers": {NAME: CLIENTS["cursor"].entry(server)}}, indent=2))
+        return 0
+    client = _client(given.client)
+    if server.url and not client.speaks_http:
+        raise BadInput(f"{client.title} starts servers by command only; leave --http out")
+    entry = client.entry(server)
+    if given.print:
+        _print(_snippet(client, entry))
+        return 0
+    scope = _scope(client, given)
+    if scope == "user" and not client.is_installed():
+        raise Missing(
+            f"{client.title} was not found on this machine. Install it first, or add this to "
+            f"{client.file(scope)}:\n{_snippet(client, entry)}"
+        )
+    change = registry.plan(client, scope, entry)
+    if change.is_empty:
+        _print(f"{client.title} has this entry already; nothing to do ({change.path})")
+        return 0
+    _show(client, change)
+    if given.dry_run:
+        return 0
+    if not server.url:
+        version, tools = probe.list_tools(
+            [server.command, *server.arguments], dict(server.environment)
+        )
+        _print(f"the command works: version {version}, {len(tools)} tools")
+    registry.apply(client, scope, change)
+    _print(f"{client.title} is connected. {client.left}")
+    return 0
+
+
+def disconnect(given: argparse.Namespace) -> int:
+    """Take the entry of this server away from a client.
+
+    Raises:
+        FineTuningError: The entry there is not ours, or the file cannot be edited.
+    """
+    client = _client(given.client)
+    scope = _scope(client, given)
+    change = registry.plan(client, scope, None)
+    if change.is_empty:
+        _print(f"{client.title} has no entry {NAME!r}; nothing to do ({change.path})")
+        return 0
+    _show(client, change)
+    if not given.dry_run:
+        registry.apply(client, scope, change)
+        _print(f"{client.title} is disconnected. {client.left}")
+    return 0
+
+
+def status(_: argparse.Namespace) -> int:
+    """Print, as JSON, each client that is installed here, and its entry."""
+    rows = []
+    for name, client in CLIENTS.items():
+        scopes: list[Scope] = ["user", "project"] if client.project_file else ["user"]
+        rows += [row for scope in scopes if (row := _row(name, client, scope))]
+    _print(json.dumps(rows))
+    return 0
+
+
+def _row(name: str, client: Client, scope: Scope) -> dict[str, Any] | None:
+    """Describe a client's entry; values of its environment are not told."""
+    row: dict[str, Any] = {"client": name, "title": client.title, "scope": scope}
+    row["path"] = str(client.file(scope))
+    try:
+        entry = registry.entry_of(client, scope)
+    except FineTuningError as error:
+        return row | {"error": str(error)}
+    if entry is None:
+        return row if scope == "user" and client.is_installed() else None
+    row |= {"registered": True, "ours": registry.is_ours(entry)}
+    command = entry.get("command")
+    if not command:
+        return row | {"url": entry.get("url") or entry.get("serverUrl")}
+    argv = command if isinstance(command, list) else [command, *entry.get("args", [])]
+    environment = entry.get("env") or entry.get("environment") or {}
+    row["command"] = argv[0]
+    try:
+        row["version"], tools = probe.list_tools(
+            [str(word) for word in argv], {k: str(v) for k, v in environment.items()}
+        )
+        row |= {"num_tools": len(tools), "current": row["version"] == __version__}
+    except FineTuningError as error:
+        row["error"] = str(error)
+    return row
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    for action in ("connect", "disconnect"):
+        one = actions.add_parser(action)
+        one.add_argument("client", nargs="?", help=", ".join(CLIENTS))
+        one.add_argument("--scope", choices=["user", "project"], help="whose file; default user")
+        one.add_argument("--dry-run", action="store_true", help="show the change, write nothing")
+    connecting = actions.choices["connect"]
+    connecting.add_argument("--workspace", help="folder the tools may read and write")
+    connecting.add_argument("--http", metavar="URL", default="", help="register an HTTP server")
+    connecting.add_argument("--print", action="store_true", help="print the entry, write nothing")
+    actions.add_parser("status")
+    return parser
+
+
+def _client(name: str | None) -> Client:
+    if name in CLIENTS:
+        return CLIENTS[name]
+    raise BadInput(
+        f"unknown client {name!r}; known: {', '.join(CLIENTS)}. For any other, "
+        f"`{NAME} connect --print` prints an entry"
+    )
+
+
+def _scope(client: Client, given: argparse.Namespace) -> Scope:
+    scope: Scope = given.scope or "user"
+    if scope == "project" and not client.project_file:
+        raise BadInput(f"{client.title} has no configuration per project; leave --scope out")
+    return scope
+
+
+def _server(given: argparse.Namespace) -> Server:
+    """Return what is registered: this installation, with its workspace.
+
+    Raises:
+        BadInput: The workspace is no folder, or all of somebody's files.
+        Missing: This installation is temporary.
+    """
+    if given.http:
+        if not given.http.startswith(("http://", "https://")):
+            raise BadInput(f"--http {given.http!r}: expected an address such as http://HOST/mcp")
+        return Server(url=given.http)
+    here = installation.this()
+    if here.tool == "uvx":
+        raise Missing(f"this installation is temporary; install it first: {here.command()}")
+    workspace = given.workspace or os.environ.get(VARIABLE) or os.getcwd()
+    folders = [Path(part).expanduser().resolve() for part in workspace.split(os.pathsep) if part]
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadInput(f"workspace {str(folder)!r} is not a folder; create it first")
+        if folder == Path(folder.anchor) or folder == Path.home().resolve():
+            raise BadInput(
+                f"workspace {str(folder)!r} would let an agent read and write everything there; "
+                "name the folder of your data: --workspace DIR"
+            )
+    environment = {VARIABLE: os.pathsep.join(map(str, folders))}
+    environment |= {name: os.environ[name] for name in PASSED if os.environ.get(name)}
+    script = Path(sys.executable).with_name(NAME + (".exe" if os.name == "nt" else ""))
+    forwarded = tuple(name for name in FORWARDED if os.environ.get(name))
+    if script.is_file():
+        pairs = tuple(environment.items())
+        return Server(str(script), environment=pairs, forwarded=forwarded)
+    # Run out of a folder without an installation.
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    arguments = ("-P", "-m", "mcp_server")
+    return Server(sys.executable, arguments, tuple(environment.items()), forwarded)
+
+
+def _snippet(client: Client, entry: dict[str, Any]) -> str:
+    if client.is_toml:
+        return toml_edit.put("", (*client.key, NAME), entry).rstrip("\n")
+    nested: dict[str, Any] = {NAME: entry}
+    for key in reversed(client.key):
+        nested = {key: nested}
+    return json.dumps(nested, indent=2)
+
+
+def _show(client: Client, change: registry.Change) -> None:
+    """Print the change: the entry that goes, and the one that comes."""
+    _print(f"{change.path}:")
+    for sign, entry in (("-", _without_values(change.old)), ("+", change.new)):
+        if entry is not None:
+            _print("\n".join(f"{sign} {line}" for line in _snippet(client, entry).splitlines()))
+
+
+def _without_values(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Hide the values of an old entry's variables and headers: somebody may keep secrets there."""
+    if entry is None:
+        return None
+    return {
+        key: dict.fromkeys(value, "...") if isinstance(value, dict) else value
+        for key, value in entry.items()
+    }
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

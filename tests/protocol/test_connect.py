@@ -1,0 +1,74 @@
+"""`connect` and `disconnect` as commands, with a server that is really started."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ft_tools.tools import TOOLS
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Give what runs a command in an empty home."""
+    (tmp_path / "data").mkdir()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FINE_TUNING")}
+
+    def call(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "ft_tools", *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path / "data",
+            env=environment | {"HOME": str(tmp_path)},
+            check=False,
+        )
+
+    return call
+
+
+def test_a_client_is_connected_and_starts_the_server_from_anywhere(run, tmp_path):
+    (tmp_path / ".cursor").mkdir()
+    done = run("connect", "cursor")
+    assert done.returncode == 0, done.stderr
+    assert f"{len(TOOLS)} tools" in done.stdout
+    entry = json.loads((tmp_path / ".cursor/mcp.json").read_text())["mcpServers"]["fine-tuning-llm"]
+    assert os.path.isabs(entry["command"])
+    assert entry["env"]["FINE_TUNING_LLM_WORKSPACE"] == str(tmp_path / "data")
+    assert "nothing to do" in run("connect", "cursor").stdout
+    undone = run("disconnect", "cursor")
+    assert undone.returncode == 0
+    assert list((tmp_path / ".cursor").iterdir()) == []
+
+
+def test_a_dry_run_shows_the_change_and_writes_nothing(run, tmp_path):
+    (tmp_path / ".codex").mkdir()
+    shown = run("connect", "codex", "--dry-run")
+    assert shown.returncode == 0
+    assert "+ [mcp_servers.fine-tuning-llm]" in shown.stdout
+    assert list((tmp_path / ".codex").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["connect", "emacs"], 2, "--print"),
+        (["connect", "lm-studio"], 4, '"mcpServers"'),
+        (["connect", "claude-desktop", "--http", "http://x/mcp"], 2, "by command only"),
+        (["connect", "cursor", "--workspace", "/"], 2, "--workspace DIR"),
+        (["connect", "cursor", "--workspace", "/nowhere/at/all"], 2, "not a folder"),
+        (["connect", "openclaw", "--scope", "project"], 2, "no configuration per project"),
+    ],
+)
+def test_what_cannot_be_connected_is_refused_with_what_to_do(run, words, code, said):
+    refused = run(*words)
+    assert refused.returncode == code
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_entry_for_any_other_client_is_printed(run):
+    printed = json.loads(run("connect", "--print").stdout)
+    assert os.path.isabs(printed["mcpServers"]["fine-tuning-llm"]["command"])
