@@ -95,8 +95,8 @@ def test_every_exit_code_is_written_down():
     assert used | set(END_CODES.values()) | {0, 2} <= described
 
 
-def test_the_guide_for_contributors_stays_on_one_page():
-    assert len(read("AGENTS.md").splitlines()) <= 64
+def test_the_guide_for_contributors_is_short_enough_to_be_read_whole():
+    assert len(read("AGENTS.md").splitlines()) <= 120
 
 
 def test_nothing_names_a_machine_or_a_package_registry():

@@ -40,7 +40,7 @@ from ft_tools.runs.records import (
 from ft_tools.runs.start import LOCKS_VARIABLE
 
 WRITE_SECONDS = 0.5
-# An estimate is shown after ten steps or half a minute. Source: facts/ease_and_reliability.md 1.2.
+# An estimate is shown after ten steps or half a minute: the first steps compile and warm caches.
 ETA_STEPS = 10
 ETA_SECONDS = 30.0
 RUN_FAILED = 5

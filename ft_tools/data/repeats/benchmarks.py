@@ -5,7 +5,8 @@ questions are flagged. Questions shorter than 13 words are compared whole, with 
 prompt and with each question of a conversation. Paraphrases need the
 semantic search of the worker.
 
-Source: https://arxiv.org/abs/2005.14165 appendix C; facts/dataset section 0, finding 5.
+Source: https://arxiv.org/abs/2005.14165 appendix C; the shares of GSM8K are of its own files,
+https://github.com/openai/grade-school-math, counted once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -23,7 +23,8 @@ from ft_tools.data.repeats.neighbours import (
     plain_product,
 )
 
-# An index pays above about this many rows. Source: facts/dataset section 2 (57 s at 100,000 rows).
+# An index pays above about this many rows: comparing 100,000 rows with one another took 57 s, once
+# measured on two cores. benchmarks/audit.json has the times of the whole search.
 CELL_ROWS = 150_000
 KMEANS_ROUNDS = 4
 KMEANS_SAMPLE = 32

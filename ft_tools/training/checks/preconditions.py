@@ -22,7 +22,8 @@ TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 # Names of packages of the trackers that send data elsewhere; the operator has to allow each.
 NETWORK_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml"}
-# Tied to facts/training.md 2.5: with pissa_niter the reloaded adapter is a wrong model.
+# A randomized SVD differs at each load: over the original base the reloaded adapter is wrong.
+# Source: https://huggingface.co/docs/peft/developer_guides/lora (PiSSA).
 WRONG_AFTER_RELOAD = "pissa_niter"
 NEEDS_DATA_PASS = {"eva", "corda", "loftq", "lora_ga"}
 # Source: PEFT 0.21, tuners/lora/layer.py: these subtract the adapter's start from the base.
