@@ -32,8 +32,9 @@ SECONDS ?= 600
 fuzz: install  ## explore at random for SECONDS (600), print the seed and what was found
 	$(BIN)/python -m tests.fuzz.explore --seconds $(SECONDS)
 
-bench: install  ## every measurement that the README quotes
+bench: install  ## every measurement that a document quotes, then the documents' tables
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/tables.py
 
 test-faults: install  ## fault injection at full size, some minutes
 	$(BIN)/python -m pytest -q -m faults

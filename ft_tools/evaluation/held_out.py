@@ -87,8 +87,11 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
     # A held-out row without its reference is the usual mistake; `format_of` would only say that
     # the fields are not those of a training example.
     missing = "prompt" in example and not example.get("completion")
-    if missing or not {"messages", "completion"} & set(example):
-        problem = "has no reference: neither `completion` nor an answer at the end of `messages`"
+    if missing or not ("messages" in example or {"prompt", "completion"} <= set(example)):
+        problem = (
+            "has no reference: neither a `prompt` with its `completion` nor an answer at the end "
+            "of `messages`"
+        )
         raise BadData(path, problem, "evaluate needs the wanted answer on each line", line)
     form = format_of(path, line, example, "sft")
     if form == "prompt_completion_text":

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 
 PASSING = re.compile(r"(\d+) passing, (\d+) failing")
+FAILURES = re.compile(r"^=+ FAILURES =+$.*?(?=^=)", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"^(tests/\S+)::(\w+):$")
 
 
@@ -26,7 +27,9 @@ def explore(seconds: float, seed: int, folders: list[str]) -> tuple[Counter[str]
         done = run_round(seed, folders)
         tried.update(examples_in(done.stdout))
         if done.returncode:
-            print(done.stdout[-8000:], done.stderr[-2000:], f"seed {seed}", sep="\n")
+            found = FAILURES.search(done.stdout)
+            print(found[0] if found else done.stdout[-4000:] + done.stderr[-2000:])
+            print(f"found with seed {seed}; repeat it: python -m tests.fuzz.explore --seed {seed}")
             return tried, False
         left = max(0, round(end - time.monotonic()))
         print(f"seed {seed}: {tried.total()} examples so far, {left} s left", flush=True)

@@ -39,7 +39,7 @@ LEAVES = (
 JSON = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
-    max_leaves=25,
+    max_leaves=10,
 )
 TURNS = st.lists(
     st.dictionaries(st.sampled_from(["role", "content", "from", "value"]), JSON, max_size=4),

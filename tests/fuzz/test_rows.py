@@ -66,14 +66,17 @@ def line(row):
     return json.dumps(row) + "\n"
 
 
+GOOD = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 # What random exploration found; each ended a plan with a traceback.
-FOUND = [{"messages": [{"role": ["user"], "content": "a"}, {"role": "assistant", "content": "b"}]}]
+FOUND = [
+    {"messages": [{"role": ["user"], "content": "a"}, {"role": "assistant", "content": "b"}]},
+    {"completion": "In Oslo.", "text": "Where is parcel 4?"},
+]
 
 
 @pytest.mark.parametrize("row", FOUND, ids=range(len(FOUND)))
 def test_what_was_found_is_refused_with_its_line(folder, row):
-    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    path = write(folder, [good, row])
+    path = write(folder, [GOOD, row])
     with pytest.raises(BadData, match=f"{path}:2"):
         launch_sft(SftRequest(model="model", dataset=path))
     with pytest.raises(BadData, match=f"{path}:2"):

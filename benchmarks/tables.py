@@ -1,0 +1,236 @@
+"""Write the tables of references/ that quote benchmarks/*.json and ft_tools/facts/thresholds.toml.
+
+    python benchmarks/tables.py            # after a measurement or a changed threshold
+
+A table stands between `<!-- table NAME, from FILE -->` and `<!-- end of NAME -->`. A test compares
+what stands there with what this would write (tests/test_tables.py).
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ft_tools import facts
+
+ROOT = Path(__file__).parent.parent
+TABLE = re.compile(r"(<!-- table (\w+), from [\w./]+ -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+MB = 10**6
+
+
+def fill(text: str) -> str:
+    """Return a document with each of its tables written anew.
+
+    Raises:
+        KeyError: A table has a name that nothing here makes.
+    """
+    return TABLE.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n{match[3]}", text)
+
+
+def result(name: str) -> Any:
+    """Return what a benchmark wrote."""
+    return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def rendered(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def audit_searches() -> str:
+    """Compare both modes of the semantic search with the row-by-row definition."""
+    rows = []
+    sets = {"gsm8k_train": "GSM8K", "rows_50000": "a mix", "toolformer-dedupe-only": "Toolformer"}
+    for key, name in sets.items():
+        one = result("audit")[key]
+        speeds = [f"{one[mode]['times_as_fast_as_plain']:.1f}x" for mode in ("exact", "fast")]
+        found = f"{one['fast']['removed_also_by_this_fraction']:.2%}"
+        rows.append((f"{name}, {one['rows']:,} rows", *speeds, found))
+    return rendered(("dataset", "`exact`", "`fast`", "duplicates that `fast` finds"), rows)
+
+
+def audit_sizes() -> str:
+    """Give time and memory of whole audits by their number of rows."""
+    rows = []
+    for key in ("short_10000", "short_100000", "short_1000000"):
+        fast = result("audit")[key]["fast"]
+        rows.append(
+            (
+                f"{result('audit')[key]['rows']:,}",
+                f"{fast['seconds']:.0f} s",
+                f"{fast['peak_gib']:.1f} GiB",
+            )
+        )
+    return rendered(("rows", "time", "peak memory"), rows)
+
+
+def vram_errors() -> str:
+    """Give the estimate's error on rows that set a constant, and on those that set none."""
+    names = {
+        "check": "check: no constant was set from them",
+        "calibration": "calibration: at least one constant was",
+    }
+    rows = []
+    for part, name in names.items():
+        one = result("vram")["parts"][part]["all"]
+        numbers = [f"{one[key]:.2%}" for key in ("mape", "bias", "worst")]
+        rows.append((name, str(one["rows"]), *numbers, f"{one['inside_interval']:.1%}"))
+    return rendered(("rows", "count", "mean error", "bias", "worst", "inside interval"), rows)
+
+
+def vram_fits() -> str:
+    """Say how well runs that fit are told from runs that ran out of memory."""
+    one = result("vram")["all"]["classification"]
+    right = round(one["accuracy"] * one["runs"])
+    return rendered(
+        ("published runs", "classified correctly", "ran, but refused", "out of memory, but `yes`"),
+        [(str(one["runs"]), str(right), str(one["false_refusals"]), str(one["false_fits"]))],
+    )
+
+
+def vram_peers() -> str:
+    """Give the error of other rules on the rows that each claims to cover."""
+    measured = result("vram")
+    rows = []
+    for name, one in measured["peers"].items():
+        ours = measured["ours_on_peer_rows"][name]["mape"]
+        numbers = [f"{one['mape']:.0%}", f"{one['worst']:.0%}", f"{ours:.1%}"]
+        rows.append((name, str(one["rows"]), *numbers))
+    return rendered(("rule", "rows", "mean error", "worst", "`estimate_vram`, same rows"), rows)
+
+
+def trace_views() -> str:
+    """Give the difference of formula and trace: median and worst of each setup in three views."""
+    views = result("trace")["views"]
+    setups = [*next(iter(views.values()))["parts"]]
+    rows = [(name, *(_spread(view["parts"][name]) for view in views.values())) for name in setups]
+    rows.append(("all", *(_spread(view) for view in views.values())))
+    return rendered(("setup", *(f"{name}: median, worst" for name in views)), rows)
+
+
+def _spread(one: dict[str, Any]) -> str:
+    return f"{one['median']:.1%}, {one['worst']:.1%}"
+
+
+def quantized_formats() -> str:
+    """Give size and quality of each format of SmolLM2-135M-Instruct."""
+    rows = []
+    for one in result("quantize")["formats"]:
+        quality = one["quality"]
+        name = one["format"]
+        stand_ins = ", ".join(f"{count} {kind}" for kind, count in one["fallbacks"].items())
+        rows.append(
+            (
+                f"`{name}`",
+                f"{one['size_bytes'] / MB:.1f}",
+                f"{quality['mean_kl']:.2g}",
+                f"{quality['top1_agreement']:.0%}",
+                f"x{quality['perplexity_ratio']:.3f}",
+                stand_ins,
+                quality["verdict"],
+            )
+        )
+    headers = ("format", "MB", "mean KL", "same first choice", "perplexity", "fallbacks", "verdict")
+    return rendered(headers, rows)
+
+
+def merges() -> str:
+    """Give time and memory of a merge of one weight at a time, and of PEFT's."""
+    one = result("quantize")["merge"]
+    names = {"shards": "one weight at a time (`shards`)", "peft": "PEFT `merge_and_unload`"}
+    rows = [
+        (name, f"{one[key]['seconds']:.1f} s", f"{one[key]['peak_mib']:.0f} MiB")
+        for key, name in names.items()
+    ]
+    return rendered(("merge", "time", "peak memory"), rows)
+
+
+def training_cost() -> str:
+    """Compare a run with the plain TRL script of its plan and with a recipe often copied."""
+    one = result("training")["ratios"]
+    low, high = one["ours_over_plain_seconds_interval"]
+    return rendered(
+        ("measure", "ratio"),
+        [
+            (
+                "time, over `train.py` of the same plan",
+                f"{one['ours_over_plain_seconds']:.3f} (95% interval {low:.3f} to {high:.3f})",
+            ),
+            ("peak memory, over the same", f"{one['ours_over_plain_peak']:.3f}"),
+            (
+                "trained tokens per second, over padding to `max_length` with loss on everything",
+                f"{one['ours_over_copied_tokens_per_second']:.2f}",
+            ),
+            ("the same with `packing`", f"{one['packed_over_copied_tokens_per_second']:.2f}"),
+        ],
+    )
+
+
+def lora_ranks() -> str:
+    """Give the rank by goal."""
+    return rendered(
+        ("goal", "rank"),
+        [
+            ("style, classification", _value("lora.rank_style")),
+            ("instruction, domain, preference", _value("lora.rank_general")),
+            ("reasoning", _value("lora.rank_reasoning")),
+            ("most; beyond it, consider full fine-tuning", _value("lora.rank_max")),
+        ],
+    )
+
+
+def learning_rates() -> str:
+    """Give the learning rate by task and method."""
+    rows = [
+        (task.upper(), *(_rate(f"lr.{task}_{method}") for method in ("lora", "full")))
+        for task in ("sft", "dpo")
+    ]
+    return rendered(("task", "adapters", "full fine-tuning"), rows)
+
+
+def format_verdicts() -> str:
+    """Give the largest loss of each verdict on a format."""
+    names = {"good": "good", "ok": "ok", "warn": "fair", "fail": "warn"}
+    rows = [(verdict, f"at most {_value(f'ship.kl_{key}')}") for key, verdict in names.items()]
+    return rendered(("verdict", "mean KL (nats per token)"), [*rows, ("fail", "above it")])
+
+
+def _value(threshold: str) -> str:
+    return f"{facts.number(threshold):g}"
+
+
+def _rate(threshold: str) -> str:
+    return f"{facts.number(threshold):.0e}".replace("e-0", "e-")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    each.__name__: each
+    for each in (
+        audit_searches,
+        audit_sizes,
+        vram_errors,
+        vram_fits,
+        vram_peers,
+        trace_views,
+        quantized_formats,
+        merges,
+        training_cost,
+        lora_ranks,
+        learning_rates,
+        format_verdicts,
+    )
+}
+
+
+def main() -> None:
+    """Write every document of references/ whose tables changed."""
+    for path in sorted((ROOT / "references").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if (filled := fill(text)) != text:
+            path.write_text(filled, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
