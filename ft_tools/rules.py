@@ -11,16 +11,16 @@ from typing import Literal
 from ft_tools.errors import Refused, UnknownName
 
 Strength = Literal["blocks", "prevents", "warns", "advises"]
-"""`blocks`: the tool refuses, and names the rule where there is a way around. `prevents`: the tool
-does it right by itself. `warns`: its report says so. `advises`: recommend_approach blocks it."""
+"""`blocks`: the tool refuses and names the rule. `prevents`: the tool does it right by itself.
+`warns`: its report says so. `advises`: recommend_approach blocks it."""
 
 
 @dataclass(frozen=True)
 class AntiPattern:
     """A mistake with evidence against it.
 
-    `override` is the argument by which a person takes the risk; what they passed is kept in the
-    plan or the request of the run, so that it can be read later.
+    `override` is the argument by which a person accepts the risk; it is kept in the plan or the
+    request of the run.
     """
 
     id: str
@@ -38,13 +38,13 @@ _ON_LAUNCH = (
 
 
 def _unless(argument: str) -> str:
-    return f"Ask again with {argument}. {_ON_LAUNCH}"
+    return f"Call again with {argument}. {_ON_LAUNCH}"
 
 
 ANTI_PATTERNS = (
     AntiPattern(
         "knowledge_injection",
-        "Do not train facts into the weights; put them into the context.",
+        "Do not train facts into the weights; put them in the context.",
         ("recommend_approach",),
         "advises",
         _ON_LAUNCH,
@@ -54,12 +54,12 @@ ANTI_PATTERNS = (
     ),
     AntiPattern(
         "same_family_data",
-        "Do not replace real data by unchecked answers of the same model family.",
+        "Do not replace real data with unchecked answers from the same model family.",
         ("recommend_approach",),
         "advises",
         _unless("`has_verifiable_reward=true` if a check filters the answers"),
-        "Collapse comes from replacing real data, generation after generation. Answers that a "
-        "verifier filters, or a stronger teacher of the family, are standard practice.",
+        "Models collapse when real data is replaced generation after generation. Answers filtered "
+        "by a verifier, or written by a stronger teacher, are standard practice.",
         "https://arxiv.org/abs/2404.01413",
     ),
     AntiPattern(
@@ -69,17 +69,17 @@ ANTI_PATTERNS = (
         "blocks",
         '`accept_findings=["dpo_before_sft"]`; kept in the plan with `accept_reason`.',
         "DPO learns only the difference between two answers; what is good in both is never "
-        "learned. An instruct checkpoint has had its SFT stage already.",
+        "learned. An instruct checkpoint has already had SFT.",
         "https://github.com/eric-mitchell/direct-preference-optimization/issues/58",
     ),
     AntiPattern(
         "no_quality_filter",
-        "Do not train on data that no audit has passed.",
+        "Do not train on data that failed or skipped the audit.",
         ("launch_sft", "launch_dpo", "recommend_approach"),
         "blocks",
         "`accept_findings` with this id, or those of the audit's errors; kept in the plan with "
         "`accept_reason`.",
-        "Keeping only the examples whose label checks out moved a small student from 51.5% to "
+        "Keeping only examples with a verified label moved a small student model from 51.5% to "
         "86.7% on one benchmark, with nothing else changed.",
         "https://dspy.ai/tutorials/classification_finetuning/",
     ),
@@ -89,7 +89,7 @@ ANTI_PATTERNS = (
         ("launch_sft", "launch_dpo"),
         "blocks",
         '`accept_findings=["validation_unwatched"]`; kept in the plan with `accept_reason`.',
-        "A falling training loss says nothing of overfitting; only held-out loss shows it.",
+        "A falling training loss does not show overfitting; only held-out loss does.",
         "https://huggingface.co/docs/transformers/main_classes/callback#transformers.EarlyStoppingCallback",
     ),
     AntiPattern(
@@ -98,7 +98,7 @@ ANTI_PATTERNS = (
         ("merge_and_quantize",),
         "prevents",
         "None: the tool merges first, always.",
-        "The quantized file would lack what was trained.",
+        "The quantized file would lack the training.",
         "https://github.com/hiyouga/LLaMA-Factory/pull/4950",
     ),
     AntiPattern(
@@ -117,7 +117,7 @@ ANTI_PATTERNS = (
         ("recommend_approach",),
         "advises",
         _ON_LAUNCH,
-        "Without it neither the need nor the gain can be shown.",
+        "Without it, neither the need nor the gain can be shown.",
         "https://developers.openai.com/api/docs/guides/model-optimization",
     ),
     AntiPattern(
@@ -132,21 +132,21 @@ ANTI_PATTERNS = (
     ),
     AntiPattern(
         "teacher_terms",
-        "Do not train on answers whose provider forbids it.",
+        "Do not train on answers from a provider that forbids it.",
         ("recommend_approach",),
         "advises",
         _unless('`teacher_terms="allowed"` if they do (not legal advice)'),
         "Several providers forbid training competing models on their output, and a permissive tag "
-        "on a copied data set does not lift that.",
+        "on a copied dataset does not change that.",
         "https://openai.com/policies/services-agreement/",
     ),
     AntiPattern(
         "too_few_examples",
-        "Do not train on a handful of examples; put them into the prompt.",
+        "Do not train on a handful of examples; put them in the prompt.",
         ("recommend_approach",),
         "advises",
         _unless("`num_demonstrations` when there are more"),
-        "Gains are seen from 50 to 100 well-made examples on.",
+        "Gains start at 50 to 100 well-made examples.",
         "https://developers.openai.com/docs/guides/distillation",
     ),
     AntiPattern(
@@ -155,7 +155,7 @@ ANTI_PATTERNS = (
         ("recommend_approach",),
         "advises",
         _ON_LAUNCH,
-        "Preference pairs move an ability that is there; they do not make one.",
+        "Preference pairs strengthen an existing ability; they do not create one.",
         "https://github.com/openai/openai-cookbook/blob/main/examples/Fine_tuning_direct_preference_optimization_guide.ipynb",
     ),
     AntiPattern(
@@ -163,8 +163,8 @@ ANTI_PATTERNS = (
         "Do not start reinforcement learning where the model never succeeds.",
         ("recommend_approach",),
         "advises",
-        _unless("the `success_fraction` that was measured"),
-        "With no success among the samples every advantage is zero and nothing is learned.",
+        _unless("the measured `success_fraction`"),
+        "If no sample succeeds, every advantage is zero and nothing is learned.",
         "https://github.com/unslothai/unsloth/issues/2614",
     ),
     AntiPattern(
@@ -200,7 +200,7 @@ ANTI_PATTERNS = (
         ("launch_sft", "launch_dpo", "evaluate"),
         "blocks",
         '`accept_findings=["train_validation_leak"]`; kept in the plan with `accept_reason`.',
-        "The score then measures memory. audit_dataset reports single examples that leak.",
+        "The score then measures memorization. audit_dataset lists the examples that leak.",
         "https://arxiv.org/abs/2411.15124",
     ),
     AntiPattern(
@@ -214,12 +214,12 @@ ANTI_PATTERNS = (
     ),
     AntiPattern(
         "does_not_fit",
-        "Do not start a run that does not fit the card.",
+        "Do not start a run that does not fit on the GPU.",
         ("launch_sft", "launch_dpo"),
         "blocks",
         '`accept_findings=["does_not_fit"]`; kept in the plan with `accept_reason`.',
-        "It ends out of memory after the model was loaded. Of 250 published runs the estimate "
-        "refused none that trained.",
+        "It would run out of memory after loading the model. Of 250 published runs, the estimate "
+        "refused none that trained (benchmarks/vram.json).",
         "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks",
     ),
     AntiPattern(
@@ -228,7 +228,7 @@ ANTI_PATTERNS = (
         ("launch_sft", "launch_dpo", "merge_and_quantize"),
         "blocks",
         'None: use `init_lora_weights` "pissa" instead of "pissa_niter_N".',
-        "Loaded again over the original base the adapter gives another model.",
+        "Loaded again over the original base, the adapter gives a different model.",
         "https://huggingface.co/docs/peft/developer_guides/lora",
     ),
     AntiPattern(
@@ -237,7 +237,7 @@ ANTI_PATTERNS = (
         ("merge_and_quantize",),
         "blocks",
         "None: the run fails and ships nothing.",
-        "A merge into the wrong base goes through without an error and answers differently.",
+        "A merge into the wrong base raises no error and answers differently.",
         "https://github.com/axolotl-ai-cloud/axolotl/issues/1267",
     ),
     AntiPattern(
@@ -251,22 +251,22 @@ ANTI_PATTERNS = (
     ),
     AntiPattern(
         "general_ability_unwatched",
-        "Do not ship a tuned model before general and refusal behaviour were measured again.",
+        "Do not ship a tuned model before general ability and refusals are measured again.",
         ("evaluate",),
         "warns",
-        "None needed: the summary says that it was not measured.",
-        "Ten harmful, or ten identity-shifting, examples undid the refusals of a chat model; "
-        "benign data weakened them too.",
+        "None needed: the summary says that they were not measured.",
+        "Ten harmful or identity-shifting examples removed the refusals of a chat model; benign "
+        "data weakened them too.",
         "https://arxiv.org/abs/2310.03693",
     ),
 )
 
 
 def rule(rule_id: str) -> AntiPattern:
-    """Look a rule up.
+    """Return the rule with an id.
 
     Raises:
-        UnknownName: No rule has that id; the message lists those there are.
+        UnknownName: No rule has that id; the message lists the known ones.
     """
     for pattern in ANTI_PATTERNS:
         if pattern.id == rule_id:
@@ -275,7 +275,7 @@ def rule(rule_id: str) -> AntiPattern:
 
 
 def refusal(rule_id: str, observed: str, cure: str) -> Refused:
-    """Return the error by which a tool stops a mistake: what was seen, the cure, the way around.
+    """Return the error by which a tool refuses a mistake: what was seen, the fix, the override.
 
     Args:
         rule_id: A rule of this table.

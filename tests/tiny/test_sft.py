@@ -99,8 +99,10 @@ def test_a_published_adapter_gives_the_trained_model_back(data, peft):
         trained["model"].eval()
         ours = trained["model"](input_ids=ids).logits
         again = loaded.eval()(input_ids=ids).logits
+        with loaded.disable_adapter():
+            untrained = loaded(input_ids=ids).logits
     assert torch.allclose(ours, again, atol=1e-5)
-    assert not same_bits({"x": ours}, {"x": base.get_input_embeddings().weight.detach()})
+    assert not torch.allclose(ours, untrained, atol=1e-3)
 
 
 def test_a_batch_is_the_same_as_its_accumulated_halves(data):

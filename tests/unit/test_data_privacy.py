@@ -14,7 +14,7 @@ from ft_tools.data.tool import Means, perform
 from ft_tools.examples.example import strings_of
 from ft_tools.examples.formats import normalise
 from ft_tools.redaction import PATTERNS
-from tests.unit.test_secrets import EXAMPLES
+from tests.unit.test_redaction import EXAMPLES
 
 KEY = EXAMPLES["hugging_face_token"]
 MAIL = "ada.king@mail.internal"

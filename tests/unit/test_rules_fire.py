@@ -1,11 +1,13 @@
 """Each rule fires in each tool that its row names, and its override is recorded with a reason."""
 
+import ast
 import json
 import struct
 from pathlib import Path
 
 import pytest
 
+import ft_tools
 from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.errors import Refused
 from ft_tools.evaluation.conclude import summarise
@@ -16,6 +18,7 @@ from ft_tools.rules import ANTI_PATTERNS, rule
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
+from ft_tools.tools import TOOLS
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 
@@ -319,9 +322,32 @@ FIRED_HERE = {
 FIRED_BY_A_WORKER = {("unproven_merge", "merge_and_quantize")}
 
 
-def test_every_rule_fires_in_every_tool_of_its_row_and_nowhere_else():
+def test_every_rule_has_a_test_in_every_tool_of_its_row():
     promised = {(each.id, tool) for each in ANTI_PATTERNS for tool in each.tools}
 
     assert promised == FIRED_HERE | FIRED_BY_A_WORKER
     for rule_id, _ in FIRED_BY_A_WORKER:
         assert rule_id in TEST_OF_A_WORKER.read_text(encoding="utf-8")
+
+
+def rules_named_in(package):
+    """Return the ids of rules that the code of a package names as whole strings."""
+    ids = {each.id for each in ANTI_PATTERNS}
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in package.rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    return {node.value for node in nodes if isinstance(node, ast.Constant)} & ids
+
+
+@pytest.mark.parametrize("package", ["approach", "data", "evaluation", "shipping", "training"])
+def test_no_package_names_a_rule_that_fires_in_none_of_its_tools(package):
+    functions = {name: tool.function.__module__.split(".")[1] for name, tool in TOOLS.items()}
+    tools = {name for name, room in functions.items() if room == package}
+    named = rules_named_in(Path(ft_tools.__file__).parent / package)
+
+    assert {each for each in named if not tools & set(rule(each).tools)} == set()
+
+
+def test_the_rules_that_packages_name_are_found():
+    named = rules_named_in(Path(ft_tools.__file__).parent / "training")
+
+    assert {"dpo_before_sft", "validation_unwatched", "does_not_fit"} <= named

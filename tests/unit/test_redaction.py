@@ -86,18 +86,23 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_text_of_a_megabyte_takes_no_longer_than_a_harmless_one_would(kind):
     text = HOSTILE[kind] * (2**20 // len(HOSTILE[kind]))
-    began = time.perf_counter()
+    began = time.process_time()
     redaction.redact(text)
-    assert time.perf_counter() - began < 3.0
+    assert time.process_time() - began < 3.0
 
 
 def test_the_bound_on_time_would_catch_a_quadratic_pattern():
     """The pattern for JWTs as one would first write it, on a sixty-fourth of the text."""
     naive = re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ")
-    times = []
-    for size in (2**11, 2**14):
-        text = "-eyJ" * (size // 4)
-        began = time.perf_counter()
-        naive.search(text)
-        times.append(time.perf_counter() - began)
-    assert times[1] > 20 * times[0]
+
+    def seconds(size: int) -> float:
+        """Return the least CPU time of three: what other programs take is not counted."""
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            naive.search("-eyJ" * (size // 4))
+            times.append(time.process_time() - began)
+        return min(times)
+
+    # Eight times the text: 64 times as long if it is quadratic, eight times if it is linear.
+    assert seconds(2**14) > 20 * seconds(2**11)
