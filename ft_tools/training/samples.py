@@ -15,6 +15,9 @@ FILE = "samples.jsonl"
 MOST = 5
 """Prompts that a run may answer."""
 MAX_CHARS = 1_200
+CUT = " [...]"
+"""Marks an answer that was stopped before its end, by length or time."""
+SHOWN = f"Held-out prompts, answered greedily. {CUT.strip()} marks an answer stopped before its end"
 Sample = dict[str, Any]
 
 
@@ -83,9 +86,9 @@ def section(rows: list[Sample]) -> Html:
         if "prompt" in row
     ]
     headers = ["prompt", "before training", f"step {last}", "in the file"]
-    return Html(note("Held-out prompts, answered greedily.") + side_by_side(headers, lines))
+    return Html(note(SHOWN) + side_by_side(headers, lines))
 
 
 def _bounded(text: str) -> str:
     shown = redact(text)
-    return shown if len(shown) <= MAX_CHARS else shown[:MAX_CHARS] + " ..."
+    return shown if len(shown) <= MAX_CHARS else shown[:MAX_CHARS] + CUT

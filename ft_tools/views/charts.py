@@ -121,19 +121,20 @@ def histogram(
 
     def draw(width: int) -> tuple[int, str]:
         y_ticks = ticks(0.0, tallest[1], 4)
+        left = _margin(y_ticks)
         y = _Scale(y_ticks[0], y_ticks[-1], 174, 24)
-        x = _Scale(low, high, 50, width - 12)
+        x = _Scale(low, high, left + 4, width - 12)
         parts = [
-            f'<line class="grid" x1="46" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
-            f'<text class="tick" text-anchor="end" x="40" y="{round(y(t) + 4, 1)}">'
+            f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
+            f'<text class="tick" text-anchor="end" x="{left - 6}" y="{round(y(t) + 4, 1)}">'
             f"{tick_label(t)}</text>"
             for t in y_ticks
         ]
         for at, count in drawn:
-            left, right = x(at), x(at + step)
+            start, end = x(at), x(at + step)
             parts.append(
-                f'<rect class="bar" x="{left}" y="{y(count)}" '
-                f'width="{max(0.5, round(right - left - 1, 1))}" '
+                f'<rect class="bar" x="{start}" y="{y(count)}" '
+                f'width="{max(0.5, round(end - start - 1, 1))}" '
                 f'height="{round(y(0) - y(count), 1)}"/>'
             )
         parts += [
@@ -177,9 +178,12 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 def tick_label(value: float) -> str:
     """Write a tick shortly.
 
-    >>> tick_label(1500), tick_label(2_000_000), tick_label(0.25), tick_label(5e-5)
-    ('1.5k', '2M', '0.25', '5e-05')
+    >>> tick_label(1500), tick_label(2_000_000), tick_label(0.25), tick_label(1.5e-4)
+    ('1.5k', '2M', '0.25', '1.5e-4')
     """
+    if 0 < abs(value) < 1e-3:
+        mantissa, _, exponent = f"{value:.3e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size <= abs(value) < size * 1000:
             return f"{value / size:.4g}{unit}"
@@ -203,10 +207,11 @@ def thin(points: Sequence[Point], buckets: int = BUCKETS) -> list[Point]:
 def _lines(
     series: Mapping[str, Sequence[Point]], width: int, x_label: str, y_label: str
 ) -> tuple[int, str]:
-    height, left, top, bottom = 300, 46, 24, 254
+    height, top, bottom = 300, 24, 254
     points = [p for some in series.values() for p in some]
     xs = [x for x, _ in points]
     y_ticks = ticks(*_ends([y for _, y in points if _finite(y)]), 5)
+    left = _margin(y_ticks)
     x_ticks = ticks(min(xs), max(xs), width // 90)
     low, high = min(xs), max(xs)
     if low == high:
@@ -234,6 +239,11 @@ def _lines(
     for i, some in enumerate(series.values()):
         parts.append(_line(i, some, x, y))
     return height, "".join(parts)
+
+
+def _margin(marks: Sequence[float]) -> int:
+    """Return the pixels left of the y axis: about 7 a character of its longest label."""
+    return max(46, 12 + 7 * max(len(tick_label(mark)) for mark in marks))
 
 
 def _line(index: int, points: Sequence[Point], x: _Scale, y: _Scale) -> str:

@@ -60,6 +60,8 @@ def test_answers_are_text_on_the_page_in_no_report_and_change_no_bit(data):
     rows = samples.read(run_dir)
     assert len([row for row in rows if "prompt" in row]) == 3
     assert {0, 6} <= {row["step"] for row in rows if "text" in row}
+    # Random weights answer on and on: what is stopped is marked.
+    assert any(row["text"].endswith(samples.CUT) for row in rows if "text" in row)
     page = (run_dir / "report.html").read_text()
     assert "Samples" in page
     assert "<img" not in page

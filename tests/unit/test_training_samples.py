@@ -41,7 +41,7 @@ def test_texts_are_bounded_and_without_secrets(tmp_path):
     samples.describe(tmp_path, [("x" * 5000, TOKEN)])
     samples.add(tmp_path, 0, 0, f"my key is {TOKEN}")
     assert TOKEN not in (tmp_path / samples.FILE).read_text()
-    assert len(samples.read(tmp_path)[0]["prompt"]) <= samples.MAX_CHARS + 4
+    assert len(samples.read(tmp_path)[0]["prompt"]) <= samples.MAX_CHARS + len(samples.CUT)
 
 
 def test_torn_and_strange_lines_are_dropped(tmp_path):
@@ -54,3 +54,11 @@ def test_torn_and_strange_lines_are_dropped(tmp_path):
 def test_without_answers_the_page_says_so(tmp_path):
     samples.describe(tmp_path, [("Where is it?", "in Oslo")])
     assert "No held-out prompt" in samples.section(samples.read(tmp_path))
+
+
+def test_an_answer_that_was_stopped_is_marked_and_the_mark_is_explained(tmp_path):
+    samples.describe(tmp_path, [("Where is it?", "in Oslo")])
+    samples.add(tmp_path, 0, 0, f"It is{samples.CUT}")
+    shown = samples.section(samples.read(tmp_path))
+    assert "It is [...]" in shown
+    assert "[...] marks an answer stopped before its end" in shown

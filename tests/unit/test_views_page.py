@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ft_tools.views.charts import thin, ticks
+from ft_tools.views.charts import histogram, thin, ticks
 from ft_tools.views.page import (
     STYLE,
     Html,
@@ -246,3 +246,21 @@ def luminance(colour):
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("top", [2.3e-4, 0.0123456, 1.0, 123_456.0, 1e12])
+def test_the_labels_of_the_y_axis_stay_inside_the_drawing(top):
+    points = [(step, top * step / 7) for step in range(8)]
+    charts = [
+        line_chart({"rate": points}, title="Rate", x_label="step", y_label="rate"),
+        histogram(points, title="Rate", x_label="step", y_label="rate"),
+    ]
+    marks = [
+        (int(end), label)
+        for chart in charts
+        for end, label in re.findall(r'text-anchor="end" x="(\d+)"[^>]*>([^<]+)<', chart)
+    ]
+
+    assert len(marks) >= 8
+    # A digit of a sans serif of 12 pixels is about 6.7 wide.
+    assert [label for end, label in marks if end < 6.7 * len(label)] == []

@@ -54,8 +54,12 @@ class Sampler:
             pad_token_id=pad,
             eos_token_id=self._tokenizer.eos_token_id,
         )
-        decode = self._tokenizer.decode
-        return [str(decode(row[longest:], skip_special_tokens=True)) for row in made]
+        return [self._shown(row[longest:].tolist()) for row in made]
+
+    def _shown(self, answer: list[int]) -> str:
+        """Decode an answer, marked where generation stopped before its end."""
+        text = str(self._tokenizer.decode(answer, skip_special_tokens=True))
+        return text if self._tokenizer.eos_token_id in answer else text + samples.CUT
 
 
 def sampler_for(
