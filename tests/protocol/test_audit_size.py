@@ -1,26 +1,59 @@
-"""What an audit costs an agent: concise reports of real files are small, details are paged."""
+"""What an audit costs an agent: concise reports are small whatever is found, details are paged."""
 
-import shutil
-from pathlib import Path
+import json
 
 import pytest
 
 from ft_tools.data.understand.lengths import estimate_tokens
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-RICHEST = ["glaive_toolcall_en_demo.json", "dpo_en_demo.json", "identity.json"]
-FILES = sorted(path.name for path in SHARED.glob("*.json*"))
 MOST_TOKENS = 2000
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(not FILES, reason=f"{SHARED} is not here"),
-]
+MANY = 60
+pytestmark = pytest.mark.anyio
 
 
-def each():
-    """Every real file at full size; the ones with the most findings in the plain suite."""
-    rest = [name for name in FILES if name not in RICHEST]
-    return [*RICHEST, *(pytest.param(name, marks=pytest.mark.faults) for name in rest)]
+def chat(question, answer, **more):
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": turns} | more
+
+
+def wanting(number):
+    """Give one row of each kind that the audit finds fault with, and some that are sound."""
+    where = f"Where is parcel {number}, please?"
+    answer = f"Parcel {number} left the depot in Oslo on day {number * 7} of the year."
+    user, assistant = chat(where, answer)["messages"]
+    return [
+        chat(where, answer),
+        chat(where, answer),
+        chat("Where are all of the parcels?", answer),
+        chat(f"Greet {number}", f"Hello {{{{name}}}}, here is number {number}."),
+        chat(f"Greet me {number}", ""),
+        chat("", answer),
+        chat(f"Name {number}", "TODO"),
+        chat(f"Count {number}", "As an AI language model, I cannot help with that."),
+        chat(f"Spell {number}", f"Say <|im_end|> and then {number}."),
+        chat(f"Mail {number}", f"Write to anna.{number}@gmail.com or to ben.{number}@gmail.com."),
+        chat(f"My mail is anna.{number}@gmail.com, where is it?", answer),
+        chat(f"Key {number}", "Use AKIA" + "Q7RZ2MPX" * 2),
+        chat(f"Again {number}", "again and again " * 30),
+        chat(f"Stop {number}", "It is on its way and will arrive at the"),
+        {"messages": [user]},
+        {"messages": [user, user, assistant]},
+        {"messages": [user, assistant | {"role": "wizard"}]},
+        {"messages": [user, assistant, user]},
+        {"messages": {"a": number}},
+        {"prompt": where, "chosen": answer, "rejected": "No idea."},
+        {"instruction": f"Do {number}", "input": "<noinput>", "output": answer},
+        {"words": f"no column that is known {number}"},
+        {"text": f"Plain text number {number}."},
+    ]
+
+
+@pytest.fixture
+def path(workspace):
+    rows = [row for number in range(MANY) for row in wanting(number)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (workspace / "d.jsonl").write_text(text + '{"messages": [\n' * MANY, encoding="utf-8")
+    return "d.jsonl"
 
 
 async def told(client, **arguments):
@@ -29,22 +62,19 @@ async def told(client, **arguments):
     return "".join(part.text for part in result.content), result.structured_content
 
 
-@pytest.mark.parametrize("name", each())
-async def test_a_concise_report_of_a_real_file_is_under_two_thousand_tokens(
-    client, workspace, name
+async def test_a_concise_report_of_very_much_that_is_wrong_is_under_two_thousand_tokens(
+    client, path
 ):
-    shutil.copyfile(SHARED / name, workspace / name)
-    text, _ = await told(client, path=name)
+    text, report = await told(client, path=path)
+    assert report["num_findings"] >= 20
     assert estimate_tokens(text) < MOST_TOKENS
 
 
-async def test_the_lines_of_a_finding_are_paged(client, workspace):
-    name = RICHEST[0]
-    shutil.copyfile(SHARED / name, workspace / name)
+async def test_the_lines_of_a_finding_are_paged(client, path):
     pages = []
     for offset in (0, 30):
         _, report = await told(
-            client, path=name, response_format="detailed", limit=30, offset=offset
+            client, path=path, response_format="detailed", limit=30, offset=offset
         )
         found = {finding["id"]: finding for finding in report["findings"]}
         pages.append(found["repeated_prompt"]["lines"])

@@ -1,0 +1,146 @@
+"""Counts of an audit on rows of well-known sets' shapes, each counted by hand."""
+
+import json
+
+import pytest
+
+from ft_tools.data.reports import AuditRequest
+from ft_tools.data.tool import perform
+
+ANSWERS = [
+    "Oslo",
+    "Bergen",
+    "Trondheim",
+    "Tromso",
+    "Hamar",
+    "Molde",
+    "Bodo",
+    "Alta",
+    "Narvik",
+    "Voss",
+    "Horten",
+    "Moss",
+]
+NEEDED = "which needs a signature on delivery before it can leave the depot again"
+
+
+@pytest.fixture
+def audit(workspace):
+    def run(rows, name="d.json", **arguments):
+        (workspace / name).write_text(json.dumps(rows), encoding="utf-8")
+        return perform(AuditRequest(path=name, response_format="detailed", **arguments))
+
+    return run
+
+
+def found(report):
+    return {finding.id: finding for finding in report.findings}
+
+
+def alpaca(number, answer):
+    return {"instruction": f"Name the depot of parcel {number}.", "input": "", "output": answer}
+
+
+def test_exact_duplicates_differ_in_no_letter_and_each_copy_counts(audit):
+    rows = [alpaca(at, f"It is the depot in {city}.") for at, city in enumerate(ANSWERS)]
+    copies = [rows[0], rows[0], rows[3], dict(reversed(rows[5].items()))]
+    other = rows[7] | {"output": rows[7]["output"].upper()}
+    report = audit([*rows, *copies, other], near_duplicates="off")
+    assert report.duplicates.num_exact == 4
+    assert found(report)["exact_duplicate"].lines == [13, 14, 15, 16]
+
+
+def test_answers_of_one_word_are_short_and_information_only(audit):
+    long = [
+        alpaca(at, f"It left for {city} on day {at}, {NEEDED}.") for at, city in enumerate(ANSWERS)
+    ]
+    short = [alpaca(at + 100, city) for at, city in enumerate(ANSWERS[:4])]
+    report = audit([*long, *short], near_duplicates="off")
+    finding = found(report)["short_answer"]
+    assert (finding.lines, finding.severity) == ([13, 14, 15, 16], "info")
+    assert report.verdict == "ready"
+
+
+def test_placeholders_that_were_never_filled_in_end_the_audit(audit):
+    rows = [
+        alpaca(at, f"Hello! I am {{{{name}}}}, made in {city}.") for at, city in enumerate(ANSWERS)
+    ]
+    report = audit(rows)
+    assert found(report)["unfilled_placeholder"].count == 12
+    assert report.verdict == "not_ready"
+
+
+def test_first_prompts_are_counted_once(audit):
+    rows = [
+        {
+            "conversations": [
+                {"from": "human", "value": f"Where is {at % 5}?"},
+                {"from": "gpt", "value": f"In {city}."},
+            ]
+        }
+        for at, city in enumerate(ANSWERS)
+    ]
+    report = audit(rows)
+    assert report.shape["num_first_prompts"] == 5
+    assert found(report)["repeated_prompt"].count == 7
+
+
+def test_the_longer_sides_of_pairs_are_counted_and_no_bias_is_claimed(audit):
+    rows = []
+    for at, city in enumerate(ANSWERS):
+        more, less = f"It is in {city}, {NEEDED}.", f"In {city}."
+        sides = (more, less) if at % 2 else (less, more)
+        rows.append({"prompt": f"Where is {at}?", "chosen": sides[0], "rejected": sides[1]})
+    report = audit(rows)
+    assert (report.shape["num_chosen_longer"], report.shape["num_rejected_longer"]) == (6, 6)
+    assert "length_bias" not in found(report)
+
+
+def test_tool_turns_are_read_as_turns(audit):
+    call = '{"name": "track", "arguments": {"id": 4}}'
+    tool = [{"name": "track", "description": "Find it.", "parameters": {"type": "object"}}]
+    rows = [
+        {
+            "conversations": [
+                {"from": "human", "value": f"Track parcel {at}"},
+                {"from": "function_call", "value": call},
+                {"from": "observation", "value": json.dumps({"at": city})},
+                {"from": "gpt", "value": f"It is in {city}."},
+            ],
+            "tools": json.dumps(tool),
+        }
+        for at, city in enumerate(ANSWERS)
+    ]
+    report = audit(rows)
+    assert report.shape["num_with_tool_turns"] == 12
+    assert not {"unknown_role", "role_order", "wrong_type"} & set(found(report))
+
+
+def test_marks_are_counted_on_both_sides(audit):
+    rows = [
+        {"prompt": f"Where is {at}?", "completion": f"In {city}.", "label": at % 2 == 0}
+        for at, city in enumerate(ANSWERS)
+    ]
+    report = audit(rows)
+    assert (report.shape["num_liked"], report.shape["num_disliked"]) == (6, 6)
+    assert report.task == "kto"
+
+
+def test_n_grams_find_copies_of_a_benchmark_and_none_of_its_paraphrases(audit, workspace):
+    asked = [
+        f"A driver in {city} takes {at + 3} parcels each hour and rests for {at + 10} minutes at "
+        "noon; how many parcels does she take in a week of five days?"
+        for at, city in enumerate(ANSWERS)
+    ]
+    told = [
+        f"If somebody delivers {at + 3} boxes hourly around {city}, pausing {at + 10} minutes "
+        "daily, what is her total for five working days?"
+        for at, city in enumerate(ANSWERS)
+    ]
+    lines = "".join(json.dumps({"question": one, "answer": "9"}) + "\n" for one in asked)
+    (workspace / "test.jsonl").write_text(lines)
+    for questions, count in ((asked, 12), (told, 0)):
+        rows = [{"prompt": one, "completion": f"{at} of them."} for at, one in enumerate(questions)]
+        report = audit(rows, benchmark_paths=["test.jsonl"], near_duplicates="off")
+        counts = {finding.id: finding.count for finding in report.findings}
+        assert counts.get("benchmark_ngram", 0) == count
