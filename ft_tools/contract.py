@@ -16,25 +16,25 @@ class Request(BaseModel):
 
 
 class Reason(BaseModel):
-    """Why something was decided: the rule, what was seen, where the line is, and who says so."""
+    """Why something was decided: the rule, the observation, the threshold and the source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    id: str = Field("", description="A stable word for the rule, where a program reads it.")
-    rule: str = Field(description="The rule that was applied, in a few words.")
-    observed: str | float | int | bool | None = Field(description="What was seen in this case.")
-    threshold: str | float | int | None = Field(None, description="Where the line is drawn.")
+    id: str = Field("", description="Stable id of the rule, for programs.")
+    rule: str = Field(description="The rule that was applied.")
+    observed: str | float | int | bool | None = Field(description="What was observed.")
+    threshold: str | float | int | None = Field(None, description="The value it was compared with.")
     source: str = Field(description="An address, or a key of ft_tools/facts.")
 
 
 class NextStep(BaseModel):
-    """A call that makes sense now."""
+    """A suggested next call."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     tool: str = Field(description="A tool of this server.")
-    arguments: dict[str, Any] = Field(description="Arguments to start from.")
-    why: str = Field(description="What it answers.")
+    arguments: dict[str, Any] = Field(description="Arguments for the call.")
+    why: str = Field(description="What it is for.")
 
 
 class Report(BaseModel):

@@ -10,7 +10,7 @@ FineTuningError              1   a request that cannot be met
         OutsideWorkspace     2   a path that leaves the workspace
         OutputExists         2   an output folder that is not empty
     NotFound                 6   a file, folder or run that is not there
-    Refused                  3   a gate said no; it can be overridden where the message says so
+    Refused                  3   a gate said no; the message says if it can be overridden
         PlanChanged          3   the confirmed plan is no longer the plan
     Missing                  4   something is not installed, or there is no such hardware
         MissingExtra         4   a part of this package is not installed
@@ -81,7 +81,7 @@ class NotFound(FineTuningError):
 
 
 class Refused(FineTuningError):
-    """A gate said no; the message says what would change that."""
+    """A gate said no; the message says what to change."""
 
     code = "refused"
     exit_code = 3

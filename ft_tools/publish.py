@@ -1,4 +1,4 @@
-"""Write files and folders so that nobody ever sees half of one.
+"""Write files and folders atomically: a reader never sees half of one.
 
 Write beside the target, fsync, rename, fsync the folder. A folder gets `manifest.json` (sha256 and
 size of each file) before it is renamed; `verify` compares. Folders are 0700, files 0600, whatever
@@ -76,7 +76,7 @@ def append_line(path: Path, line: str) -> None:
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Give a staging folder; publish it under its final name when the block ends well.
+    """Yield a staging folder; publish it under its final name if the block succeeds.
 
     Staging folders that killed writers of the same folder left behind are removed first.
 
@@ -207,9 +207,9 @@ def verify(folder: Path) -> list[str]:
         path = folder / name
         try:
             if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
-                wrong.append(f"{name!r} leads out of the folder")
+                wrong.append(f"{name!r} is outside the folder")
             elif path.stat().st_size != num_bytes or sha256(path) != digest:
-                wrong.append(f"{name} is not what was written")
+                wrong.append(f"{name} has changed since it was written")
         except OSError:
             wrong.append(f"{name} is missing or unreadable")
     return wrong
@@ -234,9 +234,9 @@ def private_folder(folder: Path) -> None:
             raise OutputExists(f"{folder} is not a folder; name another one") from error
         except PermissionError as error:
             raise BadInput(
-                f"{folder} cannot be made: this user may not write in {folder.parent}; start the "
-                f"server in a folder that is yours, or with {workspace.VARIABLE} (data and runs) "
-                f"and {workspace.CACHE_VARIABLE} (what is kept between runs) naming such folders"
+                f"{folder} cannot be created: no permission to write in {folder.parent}; start the "
+                f"server in another folder, or set {workspace.VARIABLE} (data and runs) and "
+                f"{workspace.CACHE_VARIABLE} (downloads) to folders that this user may write"
             ) from error
         sync_folder(folder.parent)
 
@@ -251,10 +251,10 @@ def require_own(folder: Path) -> None:
         if about.st_uid != os.geteuid():
             raise BadInput(
                 f"{folder} belongs to user {about.st_uid}, not to {os.geteuid()}; remove it, or "
-                "choose a workspace in which it can be made anew"
+                "choose another workspace"
             )
     if folder.stat().st_mode & 0o022:
-        raise BadInput(f"{folder} can be written by other users; run: chmod go-w '{folder}'")
+        raise BadInput(f"{folder} is writable by other users; run: chmod go-w '{folder}'")
 
 
 def sha256(path: Path) -> str:
@@ -294,14 +294,14 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     free = shutil.disk_usage(there).free
     if free < needed_bytes:
         raise DiskFull(
-            f"{what} needs {needed_bytes / 2**30:.2f} GiB in {folder}, {free / 2**30:.2f} GiB are "
-            "free; free some space or name a folder on another disk"
+            f"{what} needs {needed_bytes / 2**30:.2f} GiB in {folder}, but only "
+            f"{free / 2**30:.2f} GiB are free; free some space, or name a folder on another disk"
         )
 
 
 @contextmanager
 def disk_full_is_named(path: Path) -> Iterator[None]:
-    """Turn the operating system's 'no space' and 'broken disk' into an error that says what to do.
+    """Turn the operating system's disk errors into one that says what to do.
 
     Raises:
         DiskFull: No space, no quota, a file size limit, a read-only file system or an I/O error.

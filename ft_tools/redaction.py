@@ -1,4 +1,4 @@
-"""What a secret looks like, for audits that must find one and for files that must not hold one.
+"""Patterns of secrets: audits find them, and files that we write must not contain them.
 
 The texts are hostile: each pattern needs time linear in their length (no pattern starts inside a
 stretch of characters that an earlier start has scanned already).

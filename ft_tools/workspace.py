@@ -46,8 +46,8 @@ def roots() -> list[Path]:
         return [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]
     except FileNotFoundError as error:
         raise NotFound(
-            "the folder that this process was started in is gone; start it in another one, or "
-            f"name the workspace in {VARIABLE}"
+            f"the working directory no longer exists; start in another one, or set {VARIABLE} to "
+            "the workspace"
         ) from error
 
 
@@ -73,8 +73,7 @@ def cache_dir() -> Path:
         return Path.home() / ".cache" / "fine-tuning-llm"
     except RuntimeError as error:
         raise BadInput(
-            "this user has no home folder, so there is no place for what is kept between runs; "
-            f"set {CACHE_VARIABLE} to a folder"
+            f"this user has no home directory for the cache; set {CACHE_VARIABLE} to a folder"
         ) from error
 
 
@@ -86,7 +85,7 @@ def resolve(path: str) -> Path:
         BadInput: It is empty, or no file can have that name.
     """
     if not path or "\0" in path:
-        raise BadInput(f"path {path!r} is empty or has a NUL character; give a file or a folder")
+        raise BadInput(f"path {path!r} is empty or has a NUL character; name a file or a folder")
     try:
         resolved = (roots()[0] / path).resolve()
         resolved.exists()
@@ -96,8 +95,8 @@ def resolve(path: str) -> Path:
     if not any(resolved.is_relative_to(root) for root in roots()):
         allowed = os.pathsep.join(map(str, roots()))
         raise OutsideWorkspace(
-            f"path {path!r} is outside the workspace {allowed}; move it inside, or start the "
-            f"server with {VARIABLE} widened"
+            f"path {path!r} is outside the workspace {allowed}; move it inside, or add its folder "
+            f"to {VARIABLE} and restart the server"
         )
     return resolved
 
@@ -175,11 +174,10 @@ def _open_below(root: Path, resolved: Path) -> int:
         finally:
             os.close(folder)
     except FileNotFoundError as error:
-        raise NotFound(f"{resolved} is gone; check the spelling, or list the folder") from error
+        raise NotFound(f"{resolved} no longer exists; check the spelling") from error
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:
             raise OutsideWorkspace(
-                f"{resolved} became a link while it was opened; a link may not lead out of the "
-                "workspace"
+                f"{resolved} became a link while it was being opened; name the file itself"
             ) from error
         raise BadInput(f"{resolved} cannot be opened ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""The one page that the demo ends with, from the reports that its tools returned."""
+"""The HTML report of the demo, built from the reports that its tools returned."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
     """
     sections = [
         Section("Before and after", _before_and_after(found["evaluation"]["result"])),
-        Section("Samples, side by side", _samples(folder, found["evaluation"]["run_id"])),
+        Section("Samples side by side", _samples(folder, found["evaluation"]["run_id"])),
         Section("Training", _curves(folder, found)),
         Section("Sizes and quality", _sizes(found["ship"]["result"])),
         Section("A chat with the quantized model", _chat(found["ship"]["result"])),
@@ -52,7 +52,7 @@ def _before_and_after(result: dict[str, Any]) -> Html:
     chart = interval_chart(
         [(row["metric"], row["ci_low"], row["difference"], row["ci_high"]) for row in rows],
         title="Tuned minus base on held-out messages",
-        x_label="difference, with its 95% interval",
+        x_label="difference with 95% interval",
     )
     numbers = table(
         ["metric", "base", "tuned", "difference", "low", "high", "examples", "verdict"],
@@ -71,14 +71,14 @@ def _samples(folder: Path, run_id: str) -> Html:
     rows = []
     for line in (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines():
         sample = json.loads(line)
-        asked = f"{sample['prompt']}\n\nwanted:\n{sample['reference']}"
+        asked = f"{sample['prompt']}\n\nexpected:\n{sample['reference']}"
         rows.append([asked, sample["baseline"], sample["tuned"]])
     return side_by_side(["message", "base", "tuned"], rows[:NUM_SAMPLES])
 
 
 def _curves(folder: Path, found: dict[str, Any]) -> Html:
     sft = _series(folder, found["sft"]["run_id"], {"loss": "training", "eval_loss": "validation"})
-    names = {"rewards/margins": "margin", "rewards/accuracies": "share of pairs preferred rightly"}
+    names = {"rewards/margins": "margin", "rewards/accuracies": "pairs ranked correctly"}
     dpo = _series(folder, found["dpo"]["run_id"], names)
     return Html(
         line_chart(sft, title="Supervised fine-tuning", x_label="step", y_label="loss")
@@ -117,7 +117,7 @@ def _sizes(result: dict[str, Any]) -> Html:
             for row in rows
         ],
     )
-    return Html(bars + quality + note("Against the merged model, on held-out text."))
+    return Html(bars + quality + note("Compared with the merged model on held-out text."))
 
 
 def _chat(result: dict[str, Any]) -> Html:
@@ -148,15 +148,15 @@ def _decisions(found: dict[str, Any]) -> Html:
             "method": lora["method"],
             "rank": lora["peft"]["r"],
             "trainable parameters": lora["trainable_params"],
-            "of all": f"{lora['trainable_fraction']:.2%}",
+            "trainable fraction": f"{lora['trainable_fraction']:.2%}",
             "learning rate": lora["training"]["learning_rate"],
         }
     )
     reasons = [*found["approach"]["reasons"], *lora["reasons"]]
     rows = [[reason["rule"], str(reason["observed"]), reason["source"]] for reason in reasons]
-    return Html(facts + table(["rule", "seen", "source"], rows))
+    return Html(facts + table(["rule", "observed", "source"], rows))
 
 
 def _time(seconds: dict[str, float]) -> Html:
-    chart = bar_chart(list(seconds.items()), title="Seconds by step", x_label="seconds")
-    return Html(chart + note(f"{sum(seconds.values()):.0f} seconds in all, on this machine."))
+    chart = bar_chart(list(seconds.items()), title="Time by step", x_label="seconds")
+    return Html(chart + note(f"{sum(seconds.values()):.0f} seconds in total on this machine."))

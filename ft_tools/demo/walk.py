@@ -1,9 +1,9 @@
-"""The whole job on a small real model, as a client of the MCP server.
+"""The whole workflow on a small real model, as a client of the MCP server.
 
 Run it with `python -m ft_tools.demo`.
 
-A support desk wants short customer messages turned into JSON tickets. The demo asks every tool in
-turn, over stdio as any client would, follows the runs, and ends with one HTML report.
+A support desk needs short customer messages turned into JSON tickets. The demo calls each tool over
+stdio, as any client would, follows the runs, and writes one HTML report.
 """
 
 import argparse
@@ -127,7 +127,7 @@ class Job:
 
 
 async def job(folder: Path) -> Path:
-    """Do the whole job in a folder and return the path of the report."""
+    """Run the whole workflow in a folder and return the path of the report."""
     server = StdioServerParameters(
         command=sys.executable,
         args=["-P", "-m", "mcp_server"],
@@ -144,24 +144,24 @@ async def job(folder: Path) -> Path:
 
 async def _steps(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    with job.step("The model"):
+    with job.step("Model"):
         run_id = demo.ensure()
         if run_id:
             await job.follow(run_id)
-        console.print(f"  {demo.HUB_ID} is unpacked and answers sensibly")
+        console.print(f"  {demo.HUB_ID} is ready and answers sensibly")
     with job.step("Should this be fine-tuned?"):
         found["approach"] = await _approach(job)
-    with job.step("Is the data fit for it?"):
+    with job.step("What is wrong with the data?"):
         found["audit"] = await _audit(job)
-    with job.step("Which adapter, and does it fit?"):
+    with job.step("Which settings, and do they fit?"):
         found["lora"], found["vram"] = await _size(job, found["audit"])
     with job.step("Supervised fine-tuning"):
         found["sft"] = await _sft(job, found)
     with job.step("Before and after"):
         found["evaluation"] = await _evaluate(job, found["sft"]["run_id"])
-    with job.step("Preferences: DPO on the result"):
+    with job.step("DPO on the result"):
         found["dpo"] = await _dpo(job, found["sft"]["run_id"])
-    with job.step("Merge, quantize, and a chat with the result"):
+    with job.step("Merge, quantize, and chat with the result"):
         found["ship"] = await _ship(job, found["dpo"]["run_id"])
     return found
 
@@ -223,7 +223,7 @@ async def _size(job: Job, audit: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         f"parameters, {lora['trainable_fraction']:.2%}"
     )
     console.print(
-        f"  (and for scale: QLoRA of Llama 3.1 8B takes {vram['peak_allocated_gib']:.1f} GiB; "
+        f"  (for comparison: QLoRA of Llama 3.1 8B takes {vram['peak_allocated_gib']:.1f} GiB; "
         f"on an RTX 4090: {vram['fits']})"
     )
     return lora, vram
@@ -297,7 +297,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def main() -> int:
-    """Run the demo; the path of its report is what stdout gets."""
+    """Run the demo and print the path of its report to stdout."""
     parser = argparse.ArgumentParser(prog="fine-tuning-llm demo", description=__doc__)
     parser.add_argument("--output", default="demo-output", help="folder for the demo's runs")
     arguments = parser.parse_args()
@@ -316,7 +316,7 @@ def main() -> int:
         page = None
     if page is None:
         return 1
-    console.print(f"\nDone in {time.monotonic() - began:.0f} s. The report:")
+    console.print(f"\nDone in {time.monotonic() - began:.0f} s. Report:")
     sys.stdout.write(f"{page}\n")
     return 0
 

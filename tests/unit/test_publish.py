@@ -144,7 +144,7 @@ def test_the_manifest_finds_every_change(tmp_path):
     (folder / "b").write_bytes(b"bbbX")
     (folder / "inner" / "a").unlink()
     assert sorted(publish.verify(folder)) == [
-        "b is not what was written",
+        "b has changed since it was written",
         "inner/a is missing or unreadable",
     ]
 
@@ -186,7 +186,7 @@ def test_a_manifest_cannot_make_verify_read_outside_its_folder(tmp_path):
     entry = {"bytes": 1, "sha256": publish.sha256(tmp_path / "secret")}
     manifest = {"files": {"../secret": entry}}
     (tmp_path / "model" / publish.MANIFEST).write_text(json.dumps(manifest))
-    assert publish.verify(tmp_path / "model") == ["'../secret' leads out of the folder"]
+    assert publish.verify(tmp_path / "model") == ["'../secret' is outside the folder"]
 
 
 def test_dead_staging_folders_are_swept_and_living_ones_stay(tmp_path):
@@ -265,7 +265,9 @@ def test_a_folder_that_may_not_be_made_says_how_another_is_named(tmp_path, monke
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(BadInput, match=f"may not write in {tmp_path}.*{VARIABLE}") as caught:
+    with pytest.raises(
+        BadInput, match=f"no permission to write in {tmp_path}.*{VARIABLE}"
+    ) as caught:
         publish.private_folder(tmp_path / "runs")
     assert CACHE_VARIABLE in str(caught.value)
 
