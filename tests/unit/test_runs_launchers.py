@@ -138,7 +138,8 @@ def test_skypilot_mounts_a_whole_bucket_and_the_job_writes_where_it_is_fetched_f
 def test_every_launcher_submits_by_an_argv_that_begins_with_its_program(backend):
     launcher = LAUNCHERS[backend]
     _, commands = submissions(launcher, job(backend))
-    assert all(argv[0] == launcher.program for argv in commands)
+    assert commands
+    assert {argv[0] for argv in commands} == {launcher.program}
     assert all(isinstance(word, str) for argv in commands for word in argv)
     others = [launcher.look(job(backend).options, "7"), launcher.stop(job(backend).options, "7")]
     assert all(shlex.join(argv) for argv in others)
