@@ -81,6 +81,25 @@ def test_every_command_shown_exists(page):
     assert shown <= set(cli.app)
 
 
+# Words of our own, and phrases that a native reader reads twice: see AGENTS.md, Errors and text.
+FOREIGN = re.compile(
+    r"\b(mend(s|ed|ing)?|fate|strat(um|a)|twins?|the one door|go(es|ing)? on (when|from|until)"
+    r"|(are|is) told|wants? to be|an? own|data sets?|in bulk|belongs? into)\b",
+    re.IGNORECASE,
+)
+GENERATED = re.compile(r"<!-- made from (\w+) -->.*?<!-- end of \1 -->", re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_a_page_has_no_private_words(page):
+    assert [found[0] for found in FOREIGN.finditer(GENERATED.sub("", read(page)))] == []
+
+
+def test_private_words_would_be_found():
+    said = "One door to the data set: it goes on when you mend it, and its twins belong into it."
+    assert len(list(FOREIGN.finditer(said))) == 5
+
+
 def test_the_pages_are_spelled_right():
     pages = [ROOT / page for page in ALL]
     found = subprocess.run(
