@@ -220,8 +220,8 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
     from ft_tools.data.read.scan import Scan
     from ft_tools.data.repeats.minilm import find_minilm
-    from ft_tools.data.reports import AuditRequest
-    from ft_tools.data.tool import Means, perform
+    from ft_tools.data.request import AuditRequest
+    from ft_tools.data.tool import Methods, perform
     from ft_tools.data.worker.minilm import MiniLM
     from ft_tools.data.worker.search import Semantic
     from ft_tools.data.worker.static_vectors import _table_of
@@ -253,7 +253,7 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
         output_dir=f"out-{mode}",
     )
     began = time.perf_counter()
-    report = perform(request, Means(find_near=find, with_pairs=False))
+    report = perform(request, Methods(find_near=find, with_pairs=False))
     seconds = time.perf_counter() - began
     phases.append(("end", time.perf_counter()))
     ledger = scans[0].ledger
@@ -264,7 +264,7 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
         "removed_for_other_reasons": sum(
             fate is not None and fate not in DUPLICATE for fate in fates
         ),
-        "twins": {at: twin[0] for at, twin in ledger.twin.items()},
+        "twins": {at: twin[0] for at, twin in ledger.original.items()},
         "encoded": search.encoded.tolist(),
         "phases": [
             f"{name}: {until - since:.1f} s" for (name, since), (_, until) in pairwise(phases)

@@ -17,7 +17,7 @@ from pathlib import Path
 from ft_tools.data.read.scan import lengths_of, scan
 from ft_tools.data.read.texts import shared_lines, texts_of, without
 from ft_tools.data.repeats.benchmarks import Benchmarks
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 
 VARIED = 0.4
 Texts = tuple[str, str]

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from ft_tools import workspace
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.publish import private_folder, sha256
 from ft_tools.runs.records import RunInfo

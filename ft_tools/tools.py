@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from ft_tools.approach import ApproachReport, ApproachRequest, recommend_approach
 from ft_tools.data.quote import show_examples
-from ft_tools.data.reports import AuditReport, AuditRequest, ShowReport, ShowRequest
+from ft_tools.data.report import AuditReport, ShowReport
+from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.evaluation.reports import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate

@@ -108,9 +108,9 @@ def _card(one: Shown) -> str:
     badges = " ".join(badge(name, TONES[RULES[name].severity]) for name in one.findings)
     peek = " ".join(one.turns[0].text.split())[:PREVIEW_CHARS] if one.turns else ""
     parts: list[str] = []
-    if one.fate:
-        twin = f", {one.twin}" if one.twin else ""
-        parts.append(note(f"Left out: {one.fate.replace('_', ' ')}{twin}."))
+    if one.removed_for:
+        original = f", {one.original}" if one.original else ""
+        parts.append(note(f"Left out: {one.removed_for.replace('_', ' ')}{original}."))
     if not one.turns:
         parts.append(note("This row could not be read."))
     parts += map(_mask, one.masks) if one.masks else map(_turn, one.turns)

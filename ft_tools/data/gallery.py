@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ft_tools.data.judge.findings import RULES, SEVERITIES
 from ft_tools.data.outputs import mask_example
 from ft_tools.data.read.ledger import KEPT
-from ft_tools.data.read.scan import Scan, rows_of
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.read.scan import Scan, read_again
+from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example, content_of
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.json_stream import Row
@@ -45,9 +45,9 @@ class Shown:
     line: int
     in_validation: bool
     findings: tuple[str, ...]
-    fate: str | None
+    removed_for: str | None
     """Why the cleaned files leave it out."""
-    twin: str
+    original: str
     """Of a removed duplicate: which line is kept, and how alike they are."""
     turns: tuple[Turn, ...]
     num_turns: int
@@ -86,8 +86,8 @@ def choose(scanned: Scan) -> dict[int, list[str]]:
     for name in ordered:
         for index in sorted(set(scanned.found[name]))[:EACH]:
             chosen.setdefault(index, [])
-            if index in ledger.twin:
-                chosen.setdefault(ledger.twin_of(index)[0], [])
+            if index in ledger.original:
+                chosen.setdefault(ledger.original_of(index)[0], [])
     chosen = dict(list(chosen.items())[: MOST - FINE])
     flawed = {index for indices in scanned.found.values() for index in indices}
     fine = [at for at in ledger.kept(validation=False) if at not in flawed and at not in chosen]
@@ -105,16 +105,12 @@ def _read(scanned: Scan, wanted: Mapping[int, object]) -> list[tuple[int, Row]]:
     found: list[tuple[int, Row]] = []
     if not wanted:
         return found
-    index, last = 0, max(wanted)
-    for part in reversed(scanned.inputs):
-        if part is None:
-            continue
-        for _, row, _ in rows_of(part):
-            if index in wanted:
-                found.append((index, row))
-            index += 1
-            if index > last:
-                return found
+    last = max(wanted)
+    for index, row in read_again(scanned):
+        if index in wanted:
+            found.append((index, row))
+        if index == last:
+            break
     return found
 
 
@@ -128,17 +124,17 @@ def _shown(
 ) -> Shown:
     ledger = scanned.ledger
     turns = _turns(example) if row.problem is None else []
-    twin = ""
-    if index in ledger.twin and ledger.fate[index] != KEPT:
-        kept, score = ledger.twin_of(index)
+    original = ""
+    if index in ledger.original and ledger.removal[index] != KEPT:
+        kept, score = ledger.original_of(index)
         where = "validation line" if kept < ledger.num_validation else "line"
-        twin = f"like {where} {ledger.lines[kept]}, which is kept (score {score:.2f})"
+        original = f"like {where} {ledger.lines[kept]}, which is kept (score {score:.2f})"
     return Shown(
         line=ledger.lines[index],
         in_validation=index < ledger.num_validation,
         findings=tuple(findings),
-        fate=ledger.reason_of(index),
-        twin=twin,
+        removed_for=ledger.reason_of(index),
+        original=original,
         turns=tuple(_cut(role, text) for role, text in turns[:MOST_TURNS]),
         num_turns=len(turns),
         masks=masks,

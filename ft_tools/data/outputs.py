@@ -1,15 +1,14 @@
 """Write the cleaned files: the second pass over the input. Nothing of the input is changed."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 from ft_tools.data.judge import privacy
-from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick, rows_of
-from ft_tools.data.reports import AuditRequest
-from ft_tools.errors import BadData
+from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick, read_again
+from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.loss import as_prompt, up_to_the_answer
@@ -36,7 +35,6 @@ def write_outputs(
         OutputExists: The folder is not empty.
         DiskFull: There is no space; nothing is published.
     """
-    path, validation = scan.inputs
     needed = sum(source.size_bytes for source, _ in scan.files)
     require_space(folder.parent, 3 * needed, "the cleaned files")
     with new_folder(folder) as staging, ExitStack() as stack:
@@ -44,23 +42,23 @@ def write_outputs(
             name: stack.enter_context((staging / name).open("w", encoding="utf-8", newline="\n"))
             for name in (TRAIN, VALIDATION, REMOVED)
         }
-        index = 0
-        for part, is_validation in ((validation, True), (path, False)):
-            if part is None:
-                continue
-            for _, row, number in rows_of(part):
-                if index >= len(scan.ledger) or scan.ledger.lines[index] != number:
-                    raise BadData(part, "changed while it was read", "audit it again")
-                target = is_validation or index in to_validation
-                _write(files, request, scan, index, row.value, target)
-                index += 1
-                if index % TICK_ROWS == 0:
-                    tick(index)
-        if index != len(scan.ledger):
-            raise BadData(path, "changed while it was read", "audit it again")
+        to_mask = _personal(request, scan)
+        for index, row in read_again(scan):
+            target = index < scan.ledger.num_validation or index in to_validation
+            _write(files, request, scan, index, row.value, target, to_mask)
+            if index % TICK_ROWS == 0:
+                tick(index)
         for file in files.values():
             file.close()
         last(staging)
+
+
+def _personal(request: AuditRequest, scan: Scan) -> Set[int]:
+    """Return the examples whose personal data is masked: prompts, and answers if so asked."""
+    if request.personal_data == "keep":
+        return frozenset()
+    names = ("personal_data_in_prompt", "personal_data_in_answer")
+    return {at for name in names for at in scan.found.get(name, ())}
 
 
 def _write(
@@ -70,6 +68,7 @@ def _write(
     index: int,
     value: Any,
     to_validation: bool,
+    to_mask: Set[int],
 ) -> None:
     reason = scan.ledger.reason_of(index)
     if reason is not None:
@@ -78,7 +77,7 @@ def _write(
     example = normalise(scan.ledger.lines[index], value, request.named_columns)
     if example.task == "sft":
         example.messages = up_to_the_answer(example.messages)
-    if request.personal_data == "mask":
+    if index in to_mask:
         mask_example(example)
     is_chat = example.task == "sft" and example.text is None
     cleaned = as_prompt(example) if is_chat and scan.as_prompts else example.row()
@@ -93,8 +92,8 @@ def _removed(scan: Scan, index: int, value: Any, reason: str) -> dict[str, Any]:
         "file": "validation" if in_validation else "train",
         "reason": reason,
     }
-    if index in ledger.twin:
-        kept, score = ledger.twin_of(index)
+    if index in ledger.original:
+        kept, score = ledger.original_of(index)
         row |= {
             "kept_line": ledger.lines[kept],
             "kept_file": "validation" if kept < ledger.num_validation else "train",

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ft_tools.data.example_cards import STYLE, TONES, anchor, example_browser
-from ft_tools.data.reports import AuditReport, Finding
+from ft_tools.data.judge.summary import too_much_removed
+from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.understand.figures import Bars, Figures
 from ft_tools.views.page import (
     Html,
@@ -83,7 +84,7 @@ def _verdict(report: AuditReport) -> str:
         }
     chart = _bars(list(report.removed_by.items()), "Left out, by reason", "examples")
     asks = ""
-    if any(reason.rule.startswith("more than max_removed") for reason in report.reasons):
+    if too_much_removed(report.reasons):
         asks = text(
             "So much would go that nothing was written. Decide about the reasons below, one by "
             "one: mend the file, change what counts as a duplicate, or agree to the loss with "
@@ -103,7 +104,7 @@ def _findings(report: AuditReport, figures: Figures) -> str:
 
 def _finding(finding: Finding, shown: set[tuple[int, bool]]) -> str:
     where = " in the validation file" if finding.in_validation else ""
-    fate = "left out of the cleaned files" if finding.removed else "kept"
+    outcome = "left out of the cleaned files" if finding.removed else "kept"
     share = f", {finding.fraction:.1%}" if finding.fraction else ""
     lines = ", ".join(
         f'<a href="#{anchor(line, bool(finding.in_validation))}">{line}</a>'
@@ -120,7 +121,7 @@ def _finding(finding: Finding, shown: set[tuple[int, bool]]) -> str:
     return (
         f'<article class="finding"><h3>{badge(finding.severity, TONES[finding.severity])} '
         f"{escape(finding.id)}</h3>"
-        f'<p class="note">{number(finding.count)} examples{share}{where}, {fate}</p>'
+        f'<p class="note">{number(finding.count)} examples{share}{where}, {outcome}</p>'
         f"<p>{escape(finding.cure[:1].upper() + finding.cure[1:])}.{link}</p>{at}</article>"
     )
 

@@ -1,8 +1,9 @@
 """Divide examples into training and validation so that nothing is on both sides.
 
 Examples that ask the same first, or whose prompts the search for near-duplicates found near one
-another, stay together. Each stratum gives its share, by largest remainder, and another what a
-stratum lacks, so the total is exact where groups allow. The same seed and data give the same split.
+another, stay together. Each stratum (examples with one `split_key`) gives its share, by largest
+remainder, and another what one lacks, so the total is exact where groups allow. The same seed and
+data give the same split.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 
 
 def will_split(request: AuditRequest) -> bool:
@@ -27,7 +28,7 @@ def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed
     groups = _groups(ledger, kept)
     strata: dict[int, list[list[int]]] = defaultdict(list)
     for group in groups:
-        strata[ledger.stratum[group[0]]].append(group)
+        strata[ledger.split_key[group[0]]].append(group)
     shares = _shares({name: sum(map(len, g)) for name, g in strata.items()}, wanted)
     chosen: set[int] = set()
     for name in sorted(strata):

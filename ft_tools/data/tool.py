@@ -17,8 +17,9 @@ from ft_tools.data.read.scan import Measure, Scan, Tick, lengths_of, scan
 from ft_tools.data.repeats import duplicates
 from ft_tools.data.repeats.benchmarks import MIN_WORDS, Benchmarks
 from ft_tools.data.repeats.minilm import find_minilm
-from ft_tools.data.repeats.near import FindNear, find_lexical
-from ft_tools.data.reports import AuditReport, AuditRequest, Duplicates, Kind, Outputs
+from ft_tools.data.repeats.near import FindNear, Near, find_lexical
+from ft_tools.data.report import AuditReport, Duplicates, Kind, Outputs
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import choose_validation, num_wanted, will_split
 from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD, estimate_tokens
@@ -49,10 +50,10 @@ class AuditPlan(BaseModel):
 
 
 def audit_dataset(request: AuditRequest) -> AuditReport:
-    """Say what is wrong with a dataset, and write cleaned files if `output_dir` is given.
+    """Report what is wrong with a dataset, and write cleaned files if `output_dir` is given.
 
-    Answers at once for small files. Large ones, semantic near-duplicates and token counts with a
-    model become a run: the report then has `run_id` and the verdict `pending`.
+    Small files are answered at once. Large files, semantic near-duplicates and token counts with a
+    model run in the background: the report then has `run_id` and the verdict `pending`.
 
     Raises:
         NotFound: A file is not there.
@@ -68,7 +69,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     plan = AuditPlan(path=request.path, size_bytes=size_bytes)
     lineage = {"dataset": request.path}
     run_id = start("audit", request, plan, request_id=request.request_id, lineage=lineage)
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="its progress and report")
+    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="returns progress and report")
     return AuditReport(verdict="pending", run_id=run_id, reasons=[why], next_steps=[step])
 
 
@@ -125,7 +126,7 @@ def _require_packages(request: AuditRequest) -> None:
 
 
 @dataclass(frozen=True)
-class Means:
+class Methods:
     """What an audit is done with: plain Python at once, models in a worker."""
 
     find_near: FindNear = find_lexical
@@ -141,14 +142,16 @@ class Means:
     """Where the page is written besides the output folder."""
 
 
-def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
-    """Do the audit in this process; the worker calls it with its own means."""
-    means = means or Means()
+def perform(request: AuditRequest, methods: Methods | None = None) -> AuditReport:
+    """Do the audit in this process; the worker calls it with its own methods."""
+    methods = methods or Methods()
     validation = workspace.existing(request.validation_path) if request.validation_path else None
     inputs = (workspace.existing(request.path), validation)
     benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
-    with_pairs = means.with_pairs and request.near_duplicates != "off"
-    scanned = scan(request, inputs, benchmarks, means.tick, means.measure, with_pairs=with_pairs)
+    with_pairs = methods.with_pairs and request.near_duplicates != "off"
+    scanned = scan(
+        request, inputs, benchmarks, methods.tick, methods.measure, with_pairs=with_pairs
+    )
     _require_examples(request, scanned)
     task = summary.task_of(scanned, request.task)
     summary.mark_formats(scanned, task)
@@ -157,7 +160,7 @@ def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
     num_alike = 0
     if validation is not None:
         num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note)
-    near = means.find_near(scanned, request)
+    near = methods.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
     num_conflicting = duplicates.mark_conflicts(ledger, scanned.note)
     summary.mark_lengths(scanned, request.max_length)
@@ -167,19 +170,19 @@ def perform(request: AuditRequest, means: Means | None = None) -> AuditReport:
         num_conflicting=num_conflicting,
         method=near.method,
     )
-    report = _report(request, scanned, task, means.token_method).model_copy(
+    report = _report(request, scanned, task, methods.token_method).model_copy(
         update={
             "duplicates": found,
             "shape": _shape(scanned, num_prompts),
             "assumptions": [
-                *means.token_notes(),
+                *methods.token_notes(),
                 *near.assumptions,
-                *_assumptions(benchmarks, scanned, num_alike, near.method),
+                *_assumptions(benchmarks, scanned, num_alike, near),
                 *summary.notes_of(task),
             ],
         }
     )
-    report = _written(request, scanned, report, means)
+    report = _written(request, scanned, report, methods)
     return _concise(request, report)
 
 
@@ -264,46 +267,48 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     return shape | scanned.pairs.shape()
 
 
-def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int, method: str) -> list[str]:
+def _assumptions(benchmarks: Benchmarks, scanned: Scan, num_alike: int, near: Near) -> list[str]:
     """Say how far leaks and benchmarks were looked for; `num_alike` begin as validation does."""
     notes = []
     if num_alike:
         notes.append(
             f"{num_alike} training examples begin with the first question of a validation example "
-            "and then go on differently; they stay"
+            "and then differ; they are kept"
         )
     if scanned.inputs[1] is not None and not scanned.ledger.kept(validation=True):
-        notes.append("no example of the validation file can be used, so nothing can leak into it")
+        notes.append("no example of the validation file can be used, so leaks cannot be found")
     if benchmarks.num_questions or benchmarks.num_too_short:
-        is_by_words = not method.startswith("semantic")
         notes.append(
-            f"{benchmarks.num_questions} benchmark questions were looked for word by word "
-            f"(13 words in a row){PARAPHRASES if is_by_words else ''}"
+            f"{benchmarks.num_questions} benchmark questions were searched word by word "
+            f"(13 words in a row){PARAPHRASES if not near.by_meaning else ''}"
         )
     if benchmarks.num_too_short:
         notes.append(
             f"{benchmarks.num_too_short} benchmark questions have fewer than {MIN_WORDS} words "
-            "and were not looked for word by word"
+            "and were not searched word by word"
         )
     if benchmarks.num_without:
         notes.append(
-            f"{benchmarks.num_without} benchmark rows hold no question that is recognised; give "
-            "the column with the questions the name `question`"
+            f"{benchmarks.num_without} benchmark rows have no recognised question; name the "
+            "column with the questions `question`"
         )
     num_parts = sum(is_held_out(source) for source, _ in scanned.files)
     if 0 < num_parts < len(scanned.files):
         notes.append(
-            f"{num_parts} of the {len(scanned.files)} files are named as test or validation parts, "
-            "and are read as training data: name the training file alone, and give the others as "
+            f"{num_parts} of the {len(scanned.files)} files are named like test or validation "
+            "parts "
+            "but were read as training data: pass the training file alone, and the others as "
             "validation_path or benchmark_paths"
         )
     if len(scanned.files) > 1:
-        notes.append(f"lines count through all {len(scanned.files)} files in order of their names")
+        notes.append(
+            f"line numbers continue through all {len(scanned.files)} files in order of their names"
+        )
     return notes
 
 
 def _written(
-    request: AuditRequest, scanned: Scan, report: AuditReport, means: Means
+    request: AuditRequest, scanned: Scan, report: AuditReport, methods: Methods
 ) -> AuditReport:
     """Write the outputs, if they are wanted and the gate on removals agrees; add the next steps."""
     to_validation: set[int] = set()
@@ -314,11 +319,11 @@ def _written(
         report = report.model_copy(update={"outputs": made, "assumptions": notes})
     steps = summary.next_steps(request, scanned, report)
     report = report.model_copy(update={"next_steps": steps})
-    if means.page_to is None and report.outputs is None:
+    if methods.page_to is None and report.outputs is None:
         return report
-    html = audit_page(report, figures_of(scanned, request, report.tokens, means.masks))
-    if means.page_to is not None:
-        write_file(means.page_to, html)
+    html = audit_page(report, figures_of(scanned, request, report.tokens, methods.masks))
+    if methods.page_to is not None:
+        write_file(methods.page_to, html)
     if report.outputs is not None:
 
         def add_reports(staging: Path) -> None:
@@ -326,7 +331,7 @@ def _written(
             write_file(staging / "report.html", html)
 
         folder = Path(report.outputs.train).parent
-        outputs.write_outputs(request, scanned, to_validation, folder, add_reports, means.tick)
+        outputs.write_outputs(request, scanned, to_validation, folder, add_reports, methods.tick)
     return report
 
 
@@ -346,10 +351,10 @@ def _short_split(request: AuditRequest, scanned: Scan, num_chosen: int) -> list[
     if num_chosen >= SHORT_SPLIT * wanted:
         return []
     return [
-        f"{num_chosen} of the {wanted} examples asked for are in the validation file: those that "
-        "ask the same or nearly so stay on one side, and these groups are too large; give "
-        "examples of your own as validation_path, or near_duplicates='off' to part prompts that "
-        "are only alike"
+        f"{num_chosen} of the {wanted} examples asked for are in the validation file: examples "
+        "with the "
+        "same or a similar prompt stay on one side, and these groups are too large; pass your own "
+        "validation_path, or near_duplicates='off' to split prompts that are only similar"
     ]
 
 
@@ -385,8 +390,8 @@ def _with_findings(report: AuditReport, num_shown: int) -> AuditReport:
     notes = list(report.assumptions)
     if num_shown < len(report.findings):
         notes.append(
-            f"{len(report.findings) - num_shown} findings of the least weight are not shown; "
-            "response_format='detailed' has them"
+            f"{len(report.findings) - num_shown} minor findings are not shown; use "
+            "response_format='detailed'"
         )
     return report.model_copy(update={"findings": report.findings[:num_shown], "assumptions": notes})
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.examples.turns import (
-    as_told,
     as_turns,
     calls_in,
     is_answered,
     is_conversation,
     is_turns,
+    with_roles,
 )
 
 LISTS = (
@@ -61,7 +61,7 @@ def detect(row: Any) -> str:
         # Gemini's `contents` have turns of their own shape, too.
         own = (
             listed == "contents"
-            or told_in(row, listed) is not row[listed]
+            or turns_in(row, listed) is not row[listed]
             or _spells_from(as_turns(row[listed]))
         )
         return "sharegpt" if own else "openai_messages"
@@ -107,9 +107,9 @@ def answer_name(row: Mapping[str, Any]) -> str | None:
     return name or ("answers" if calls_in(row.get("answers")) else None)
 
 
-def told_in(row: Mapping[str, Any], name: str) -> Any:
+def turns_in(row: Mapping[str, Any], name: str) -> Any:
     """Return the turns of a column; `turns` is the questions alone in MT-Bench."""
-    return row[name] if name == "turns" else as_told(row[name])
+    return row[name] if name == "turns" else with_roles(row[name])
 
 
 def list_name(row: Mapping[str, Any]) -> str | None:

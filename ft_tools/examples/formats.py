@@ -14,7 +14,7 @@ from ft_tools.examples.detect import (
     detect,
     label_of,
     list_name,
-    told_in,
+    turns_in,
 )
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.loss import is_trained, without_mark
@@ -27,9 +27,9 @@ from ft_tools.examples.turns import (
     called,
     calls_in,
     cell,
+    holds_turns,
     is_answered,
     is_conversation,
-    is_said,
     objects,
     with_system,
 )
@@ -116,7 +116,7 @@ def _chat(example: Example, row: Mapping[str, Any]) -> None:
 
 def _turns(example: Example, row: Mapping[str, Any]) -> list[Message]:
     name = list_name(row) or ""
-    told = told_in(row, name)
+    told = turns_in(row, name)
     turns = add_turns(example, told)
     if told is not row[name]:
         # Nobody is named in the file, so no trainer knows who speaks.
@@ -155,7 +155,7 @@ def _prompt_and_completion(example: Example, row: Mapping[str, Any]) -> tuple[li
     asked = _asked(example, row, *(name for name in PROMPTS if name != answer))
     if answer == "answers":
         return asked, [called(calls_in(row[answer]))]
-    if is_said(row.get(answer)):
+    if holds_turns(row.get(answer)):
         return asked, add_turns(example, row[answer])
     return asked, answered_with(cell(example, row, answer))
 
@@ -163,7 +163,7 @@ def _prompt_and_completion(example: Example, row: Mapping[str, Any]) -> tuple[li
 def _asked(example: Example, row: Mapping[str, Any], *names: str) -> list[Message]:
     """Return the turns before the answer: a prompt of turns, or the texts that ask."""
     prompt = next(name for name in names if name in row)
-    if is_said(row[prompt]):
+    if holds_turns(row[prompt]):
         return with_system(example, row, add_turns(example, row[prompt]))
     told = as_transcript(row[prompt])
     if told is not row[prompt]:
@@ -203,7 +203,7 @@ def _kto(example: Example, row: Mapping[str, Any]) -> None:
 def _side(example: Example, value: Any) -> list[Message]:
     return (
         answered_with(value)
-        if isinstance(value, str) and not is_said(value)
+        if isinstance(value, str) and not holds_turns(value)
         else add_turns(example, value)
     )
 
@@ -258,7 +258,7 @@ def _implicit(example: Example, row: Mapping[str, Any]) -> None:
     told = dict(zip(("chosen", "rejected"), map(as_transcript, sides), strict=True))
     if all(isinstance(side, list) for side in told.values()):
         _pair(example, told, ("chosen", "rejected"))
-    elif all(isinstance(side, str) and not is_said(side) for side in sides):
+    elif all(isinstance(side, str) and not holds_turns(side) for side in sides):
         _implicit_strings(example, *sides)
     else:
         _pair(example, row, ("chosen", "rejected"))

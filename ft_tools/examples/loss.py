@@ -6,14 +6,19 @@ stays allows it, the cleaned files have that form.
 """
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Any
 
 from ft_tools.examples.example import Example, Message
 
-# What of a row is trained: its only answer, all of several, the last of several, some between.
-ONE, ALL, LAST, SOME = range(4)
-HELD = 4
-"""Added if an answer of a conversation is marked."""
+
+class Trained(IntEnum):
+    """Which answers of a row are trained."""
+
+    ONLY_ANSWER = 0
+    ALL_OF_SEVERAL = 1
+    LAST_OF_SEVERAL = 2
+    SOME_BETWEEN = 3
 
 
 def is_trained(turn: Mapping[str, Any]) -> bool:
@@ -21,23 +26,25 @@ def is_trained(turn: Mapping[str, Any]) -> bool:
     return turn.get("role") == "assistant" and turn.get("weight") != 0
 
 
-def loss_of(example: Example) -> int:
-    """Tell which answers of an example are trained, and if some are marked not to be."""
+def trained_answers(example: Example) -> Trained:
+    """Tell which answers of an example are trained."""
     if example.task != "sft" or example.text is not None:
-        return ONE
-    turns = example.messages
-    held = [t for t in turns if t["role"] == "assistant" and not is_trained(t)]
-    is_held = bool(held) and example.format != "prompt_completion"
-    return _kind(up_to_the_answer(turns)) + HELD * is_held
-
-
-def _kind(turns: list[Message]) -> int:
+        return Trained.ONLY_ANSWER
+    turns = up_to_the_answer(example.messages)
     answers = [is_trained(turn) for turn in turns if turn["role"] == "assistant"]
     if all(answers):
-        return ONE if len(answers) < 2 else ALL
+        return Trained.ONLY_ANSWER if len(answers) < 2 else Trained.ALL_OF_SEVERAL
     behind = turns[first_trained(turns) :]
     is_last = all(map(is_trained, (t for t in behind if t["role"] == "assistant")))
-    return LAST if is_last and all(turn["role"] != "user" for turn in behind) else SOME
+    is_last = is_last and all(turn["role"] != "user" for turn in behind)
+    return Trained.LAST_OF_SEVERAL if is_last else Trained.SOME_BETWEEN
+
+
+def has_marked_answer(example: Example) -> bool:
+    """Tell whether a conversation marks an answer as one that is not to be trained."""
+    if example.task != "sft" or example.text is not None or example.format == "prompt_completion":
+        return False
+    return any(t["role"] == "assistant" and not is_trained(t) for t in example.messages)
 
 
 def up_to_the_answer(turns: list[Message]) -> list[Message]:

@@ -5,14 +5,13 @@ is streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
 """
 
 import gzip
-import importlib
-import importlib.util
 import io
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -178,8 +177,11 @@ def read(source: Source) -> Iterator[Row]:
 
 def _rows(source: Source) -> Iterator[Row]:
     if source.kind == "parquet":
+        _require_pyarrow()
+        from ft_tools.examples import parquet
+
         with workspace.open_file(source.path) as stream:
-            yield from _parquet().read(stream, source.path, decoded_cap(source.size_bytes))
+            yield from parquet.read(stream, source.path, decoded_cap(source.size_bytes))
         return
     with _open_text(source) as stream:
         if source.kind == "jsonl":
@@ -204,8 +206,11 @@ def decoded_size(source: Source, most: int) -> int:
 
 def _decoded_size(source: Source, most: int) -> int:
     if source.kind == "parquet":
+        _require_pyarrow()
+        from ft_tools.examples import parquet
+
         with workspace.open_file(source.path) as stream:
-            return int(_parquet().decoded_size(stream, source.path))
+            return parquet.decoded_size(stream, source.path)
     if not source.gzipped:
         return source.size_bytes
     with _gunzip(source.path, source.size_bytes) as stream:
@@ -220,10 +225,9 @@ def decoded_cap(size_bytes: int) -> int:
     return max(MIN_DECODED_BYTES, EXPANSION * size_bytes)
 
 
-def _parquet() -> Any:
-    if importlib.util.find_spec("pyarrow") is None:
+def _require_pyarrow() -> None:
+    if find_spec("pyarrow") is None:
         raise MissingExtra("data", "pyarrow")
-    return importlib.import_module("ft_tools.examples.parquet")
 
 
 class _Capped(io.RawIOBase):

@@ -9,7 +9,7 @@ from ft_tools.examples.example import THOUGHTS, Example, Message
 from ft_tools.examples.json_stream import parse
 
 SPEAKER = ("role", "from")
-SAID = ("content", "value", "text", "parts")
+CONTENTS = ("content", "value", "text", "parts")
 UNTRAINED = {"weight": 0}
 """What an answer carries that a row asks not to train, as OpenAI marks it."""
 SYSTEMS = ("system", "system_prompt")
@@ -53,7 +53,7 @@ def is_turns(value: Any) -> bool:
     return isinstance(as_turns(value), list)
 
 
-def is_said(value: Any) -> bool:
+def holds_turns(value: Any) -> bool:
     """Tell whether what asks or answers is turns: a list, or JSON in which each names its speaker.
 
     Other JSON is a text: what a model that extracts is to answer.
@@ -69,7 +69,7 @@ def is_conversation(value: Any) -> bool:
         and all(
             isinstance(turn, Mapping)
             and _role(turn) is not None
-            and any(name in turn for name in (*SAID, "tool_calls", "function_call"))
+            and any(name in turn for name in (*CONTENTS, "tool_calls", "function_call"))
             for turn in value
         )
     )
@@ -91,12 +91,12 @@ def as_turns(value: Any) -> Any:
     return _parsed_list(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
 
 
-def as_told(value: Any) -> Any:
+def with_roles(value: Any) -> Any:
     """Give turns that are told without roles theirs; else leave the value.
 
     LIMA has texts, by turns of the user and the assistant; Capybara objects of an input and output.
 
-    >>> as_told(["Hi", "Hello"]) == as_told([{"input": "Hi", "output": "Hello"}])
+    >>> with_roles(["Hi", "Hello"]) == with_roles([{"input": "Hi", "output": "Hello"}])
     True
     """
     turns = as_turns(value)
@@ -196,7 +196,7 @@ def _message(example: Example, turn: Mapping[str, Any]) -> Message:
     known = _role(turn)
     if known is None:
         example.problems.append("unknown_role")
-    text = _text(example, first_of(turn, *SAID), turn)
+    text = _text(example, first_of(turn, *CONTENTS), turn)
     if known == "function_call":
         return _calling(example, text) | _beside_the_text(example, turn)
     message: Message = {"role": known or "user", "content": text}
@@ -304,7 +304,7 @@ def system_turn(example: Example, row: Mapping[str, Any]) -> list[Message]:
     """Return the turn that a column for it gives, or none."""
     texts = [row[name] for name in SYSTEMS if isinstance(row.get(name), str)]
     turns = [row[name] for name in GEMINI_SYSTEMS if isinstance(row.get(name), Mapping)]
-    texts += [_text(example, first_of(turn, *SAID), turn) for turn in turns]
+    texts += [_text(example, first_of(turn, *CONTENTS), turn) for turn in turns]
     return [{"role": "system", "content": text} for text in texts if text.strip()][:1]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import Means, perform
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.reports import EvaluationReport

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ft_tools import workspace as workspace_module
 from ft_tools.data.quote import quote, show_examples
-from ft_tools.data.reports import AuditRequest, ShowRequest
+from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset, perform
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty
@@ -153,7 +153,7 @@ def mutated(numbers, name):
 AUDITOR = """
 import json, os, sys, time
 from ft_tools.data.tool import audit_if_small, perform
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty
 # Durability is proved elsewhere.

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from ft_tools.data.repeats.minilm import find_minilm
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED

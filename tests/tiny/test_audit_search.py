@@ -7,8 +7,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from ft_tools.data.repeats.minilm import find_minilm
-from ft_tools.data.reports import AuditRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import Methods, perform
 from ft_tools.data.worker import search
 from ft_tools.data.worker.minilm import MiniLM
 from ft_tools.data.worker.search import Semantic, semantic
@@ -72,11 +72,12 @@ def test_the_kept_examples_are_those_of_the_plain_loop(workspace, plain, mode):
 
     def find(scanned, request):
         near = found_by.find(scanned, request)
-        found.update({row: twin for row, (twin, _) in scanned.ledger.twin.items()})
+        found.update({row: twin for row, (twin, _) in scanned.ledger.original.items()})
         return near
 
     perform(
-        AuditRequest(path="data.jsonl", semantic_mode=mode), Means(find_near=find, with_pairs=False)
+        AuditRequest(path="data.jsonl", semantic_mode=mode),
+        Methods(find_near=find, with_pairs=False),
     )
     assert set(found) == set(expected)
     assert 20 < len(found) < len(made) - 20
@@ -116,12 +117,12 @@ def test_vectors_that_are_off_by_more_make_more_exact_and_remove_the_same(
 
     def find(scanned, request):
         near = found_by.find(scanned, request)
-        found.update(scanned.ledger.twin)
+        found.update(scanned.ledger.original)
         return near
 
     report = perform(
         AuditRequest(path="data.jsonl", semantic_mode="exact"),
-        Means(find_near=find, with_pairs=False),
+        Methods(find_near=find, with_pairs=False),
     )
     assert set(found) == set(expected)
     notes = [note for note in report.assumptions if "bfloat16" in note]
@@ -141,7 +142,7 @@ def test_no_validation_prompt_is_near_a_training_prompt(workspace, plain, monkey
     request = AuditRequest(
         path="data.jsonl", semantic_mode="exact", output_dir="out", validation_fraction=0.3
     )
-    perform(request, Means(find_near=found_by.find, with_pairs=False))
+    perform(request, Methods(find_near=found_by.find, with_pairs=False))
     sides = [
         [json.loads(line)["messages"][0]["content"] for line in file.read_text().splitlines()]
         for file in (workspace / "out" / "train.jsonl", workspace / "out" / "validation.jsonl")
@@ -167,7 +168,7 @@ def removed_by_meaning(workspace, rows, validation=()):
         response_format="detailed",
         validation_path="validation.jsonl" if validation else None,
     )
-    report = perform(request, Means(find_near=found_by.find, with_pairs=False))
+    report = perform(request, Methods(find_near=found_by.find, with_pairs=False))
     found = {finding.id: finding.lines for finding in report.findings}
     lines = [found.get(name, []) for name in ("near_duplicate", "validation_leak")]
     return lines, " ".join(report.assumptions)
@@ -236,6 +237,6 @@ def test_a_paraphrase_is_found_wherever_in_a_conversation_and_stays_in_validatio
         validation_path="validation.jsonl",
         benchmark_paths=["b.jsonl"],
     )
-    report = perform(request, Means(find_near=found_by.find, with_pairs=False))
+    report = perform(request, Methods(find_near=found_by.find, with_pairs=False))
     found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
     assert found == {None: ([1, 2], True), True: ([1], False)}

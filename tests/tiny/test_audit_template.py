@@ -7,8 +7,8 @@ import time
 import pytest
 
 from ft_tools.data.read.scan import lengths_of
-from ft_tools.data.reports import AuditRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import Methods, perform
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.formats import normalise
 
@@ -42,7 +42,7 @@ def model_with(workspace, tiny_model):
 def audited(workspace, rows, tokens):
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     request = AuditRequest(path="d.jsonl", near_duplicates="off", max_removed_fraction=1.0)
-    means = Means(measure=tokens.measure, masks=tokens.masks, page_to=workspace / "page.html")
+    means = Methods(measure=tokens.measure, masks=tokens.masks, page_to=workspace / "page.html")
     try:
         return perform(request, means)
     finally:

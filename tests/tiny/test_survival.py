@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import perform
 
 # TRL's own defaults warn about themselves.

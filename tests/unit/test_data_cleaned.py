@@ -1,11 +1,15 @@
 """What an audit writes, and the call that it proposes next, are what the launch tools take."""
 
 import json
+import os
 
 import pytest
 
-from ft_tools.data.reports import AuditRequest
-from ft_tools.data.tool import Means, audit_dataset, perform
+from ft_tools.data.read.scan import lengths_of, read_again, scan
+from ft_tools.data.read.texts import texts_of
+from ft_tools.data.repeats.benchmarks import Benchmarks
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import Methods, audit_dataset, perform
 from ft_tools.errors import BadData
 from ft_tools.examples.masks import Measured
 from ft_tools.examples.training_rows import survey
@@ -212,7 +216,7 @@ def test_an_unread_row_is_null_in_the_file_of_removed_ones_and_a_broken_one_is_w
 
 def test_trained_tokens_are_those_of_the_rows_that_stay(workspace):
     write(workspace, [*rows_of(chat), chat(NAMES[0]), {"messages": [user("Zoe")]}])
-    means = Means(measure=lambda _: Measured(10, 4, trained=4))
+    means = Methods(measure=lambda _: Measured(10, 4, trained=4))
     report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"), means)
     assert (report.num_usable, report.tokens.total) == (20, 200)
     assert report.shape["num_trained_tokens"] == 80
@@ -232,3 +236,20 @@ def test_parts_for_testing_in_a_folder_are_said_to_be_read_as_training_data(work
     assert notes["validation"][0].startswith("2 of the 4 files")
     alone = audit(path="set/validation.jsonl", output_dir=None).assumptions
     assert not any("read as training data" in note for note in alone)
+
+
+def test_every_second_pass_notices_a_file_that_changed(workspace):
+    path = workspace / "data.jsonl"
+    rows = [{"prompt": f"What is {at}?", "completion": f"It is {at}."} for at in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = AuditRequest(path="data.jsonl")
+    scanned = scan(
+        request, (path, None), Benchmarks([]), lambda _: None, lengths_of, with_pairs=False
+    )
+    assert [index for index, _ in read_again(scanned)] == [0, 1, 2]
+    rows[1]["completion"] = "It is 7."
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.utime(path, ns=(1, 1))
+    for second_pass in (read_again(scanned), texts_of(scanned, request)):
+        with pytest.raises(BadData, match="changed while it was read"):
+            list(second_pass)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from ft_tools.data.repeats.near import Near
-from ft_tools.data.reports import AuditRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import Methods, perform
 from ft_tools.errors import BadData
 
 ASKED = "How many apples are left in the basket when Ann has given four of nine to her brother"
@@ -55,8 +55,8 @@ def test_a_benchmark_without_a_question_is_refused_with_the_cure(audit):
 def test_rows_without_a_question_and_short_questions_are_counted_and_not_as_checked(audit):
     report = audit([FORMS["gsm8k"], {"other": "x"}, {"question": "", "answer": "5"}])
     notes = " ".join(report.assumptions)
-    assert "1 benchmark questions were looked for" in notes
-    assert "2 benchmark rows hold no question" in notes
+    assert "1 benchmark questions were searched" in notes
+    assert "2 benchmark rows have no recognised question" in notes
     assert "fewer than" not in notes
     short = audit([FORMS["gsm8k"], {"question": "What is it?", "answer": "5"}])
     assert "1 benchmark questions have fewer than 5 words" in " ".join(short.assumptions)
@@ -71,10 +71,10 @@ def test_a_validation_file_that_is_the_benchmark_stays_whole(audit):
 
 
 def test_a_search_by_meaning_is_not_told_to_search_by_meaning(audit):
-    by_meaning = Means(find_near=lambda *_: Near(0, "semantic, exact"))
+    by_meaning = Methods(find_near=lambda *_: Near(0, "semantic, exact", by_meaning=True))
     for means, is_told in ((None, True), (by_meaning, False)):
         notes = " ".join(audit([FORMS["gsm8k"]], means).assumptions)
-        assert "1 benchmark questions were looked for" in notes
+        assert "1 benchmark questions were searched" in notes
         assert ("paraphrases need near_duplicates='semantic'" in notes) == is_told
 
 

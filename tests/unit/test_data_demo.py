@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.demo.data import make
 

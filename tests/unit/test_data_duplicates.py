@@ -10,8 +10,8 @@ from ft_tools.data.read.ledger import ANSWER, PROMPT, Ledger
 from ft_tools.data.repeats import word_pairs
 from ft_tools.data.repeats.lexical import MAX_WORK, Lexical
 from ft_tools.data.repeats.near import find_lexical
-from ft_tools.data.reports import AuditRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import Methods, perform
 from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData
 
@@ -113,7 +113,7 @@ def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
         else:
             kept.append(at)
     search.mark_near("prompt_and_response", lambda *_: None)
-    assert {at: twin for at, (twin, _) in ledger.twin.items()} == expected
+    assert {at: twin for at, (twin, _) in ledger.original.items()} == expected
     assert 20 < len(expected) < 180
 
 
@@ -150,7 +150,7 @@ def test_a_stratum_without_a_small_group_lets_another_one_give(audit):
 
 @pytest.mark.parametrize(("most_work", "stops"), [(2_000, True), (MAX_WORK, False)])
 def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_work, stops):
-    means = Means(find_near=lambda *asked: find_lexical(*asked, most_work=most_work))
+    means = Methods(find_near=lambda *asked: find_lexical(*asked, most_work=most_work))
     report = audit(alike(40), means=means)
     notes = said(report, "the search for near-duplicates stopped after 2,000 word pairs")
     assert bool(notes) == stops
@@ -159,7 +159,7 @@ def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_wo
 
 def test_a_worker_without_minilm_says_that_and_what_the_search_left_out(audit, monkeypatch):
     monkeypatch.setattr(worker, "MAX_WORK_OF_A_RUN", 2_000)
-    report = audit(alike(40), means=Means(find_near=worker._lexical))
+    report = audit(alike(40), means=Methods(find_near=worker._lexical))
     assert said(report, "all-MiniLM-L6-v2 is not on this machine")
     assert said(report, "stopped after 2,000 word pairs")
     assert not said(report, "semantic ones need")

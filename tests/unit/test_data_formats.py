@@ -318,7 +318,7 @@ def test_a_space_in_the_user_turn_is_not_trained_as_an_answer():
 LONG = " ".join(
     f"River {name} runs {at} miles to the sea." for at, name in enumerate("abcdefghijklmnop")
 )
-SAID = {
+CONTENTS = {
     "placeholder_answer": ["TODO", "N/A", "<nooutput>", "...", "[insert answer]", "tbd."],
     "refusal": ["I'm sorry, but I can't help with that.", "I cannot assist with this request."],
     "ai_boilerplate": ["As an AI language model I have no taste, but blue is nice."],
@@ -331,7 +331,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize(("finding", "answer"), [(k, a) for k, v in SAID.items() for a in v])
+@pytest.mark.parametrize(("finding", "answer"), [(k, a) for k, v in CONTENTS.items() for a in v])
 def test_each_defect_of_an_answer_is_found(finding, answer):
     assert finding in content("Tell me.", answer, is_text=False)
 

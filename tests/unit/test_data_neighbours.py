@@ -43,7 +43,7 @@ def test_the_blocked_search_names_the_same_twins_as_the_plain_loop(
     fields = [clustered(seed) for seed in range(num_fields)]
     fields = [fields[0], fields[0][:, ::-1].copy()][:num_fields]
     expected = plain_loop(fields, 0.9)
-    found = neighbours.find_twins(fields, 0.9)
+    found = neighbours.find_matches(fields, 0.9)
     assert {row: kept for row, (kept, _) in found.of.items()} == expected
     assert len(expected) > 50
 
@@ -51,7 +51,7 @@ def test_the_blocked_search_names_the_same_twins_as_the_plain_loop(
 def test_a_row_that_is_near_a_removed_row_only_stays():
     angles = np.radians([0, 15, 30])
     fields = [unit(np.stack([np.cos(angles), np.sin(angles)], axis=1))]
-    found = neighbours.find_twins(fields, np.cos(np.radians(20)))
+    found = neighbours.find_matches(fields, np.cos(np.radians(20)))
     assert set(found.of) == {1}
 
 
@@ -73,9 +73,9 @@ def test_blurred_vectors_remove_the_same_rows_once_close_pairs_are_made_exact(nu
         fields[at][rows] = exact[at][rows]
 
     expected = set(plain_loop(exact, 0.9))
-    naive = set(neighbours.find_twins([f.copy() for f in fields], 0.9).of)
-    blur = neighbours.Blur(0.02, sharpen)
-    found = set(neighbours.find_twins(fields, 0.9, blur=blur).of)
+    naive = set(neighbours.find_matches([f.copy() for f in fields], 0.9).of)
+    blur = neighbours.Rounding(0.02, sharpen)
+    found = set(neighbours.find_matches(fields, 0.9, rounding=blur).of)
     assert found == expected
     assert naive != expected, "the blur has to matter"
     assert 0 < len(set(sharpened)) < num_fields * len(exact[0])

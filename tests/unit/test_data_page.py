@@ -5,8 +5,8 @@ import random
 import re
 
 from ft_tools.data import gallery
-from ft_tools.data.reports import AuditRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import Methods, perform
 from ft_tools.examples.masks import Masked, pieces_of
 
 IGNORED = -100
@@ -69,7 +69,7 @@ def test_trained_tokens_are_marked_and_what_a_token_says_is_escaped(workspace):
         pieces = (("<|user|>", "context"), (said, "trained"), ("<b>", "cut"))
         return [Masked("", pieces)]
 
-    _, html = audited(workspace, [row(at) for at in range(20)], Means(masks=masks))
+    _, html = audited(workspace, [row(at) for at in range(20)], Methods(masks=masks))
     assert '<span class="c"><i>&lt;|user|&gt;</i></span>' in html
     assert '<span class="t"><i>At depot 0.</i></span>' in html
     assert '<span class="x"><i>&lt;b&gt;</i></span>' in html
@@ -130,7 +130,7 @@ def test_a_refusal_to_remove_so_much_says_which_reason_takes_how_many(workspace)
     rows = [row(1)] * 30 + [row(at) for at in range(2, 12)]
     (workspace / "d.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     request = AuditRequest(path="d.jsonl", output_dir="out")
-    report = perform(request, Means(page_to=workspace / "page.html"))
+    report = perform(request, Methods(page_to=workspace / "page.html"))
     assert report.outputs is None
     html = (workspace / "page.html").read_text(encoding="utf-8")
     assert "So much would go that nothing was written" in html

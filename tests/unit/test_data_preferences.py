@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import perform
 
 WORDS = [

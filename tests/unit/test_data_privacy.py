@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.quote import show_examples
-from ft_tools.data.reports import AuditRequest, ShowRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.tool import Methods, perform
 from ft_tools.examples.example import strings_of
 from ft_tools.examples.formats import normalise
 from ft_tools.redaction import PATTERNS
@@ -90,7 +90,7 @@ def audit(workspace, row, **arguments):
         seen.append(json.dumps(example.row()))
         return []
 
-    report = perform(request.model_copy(update=arguments), Means(masks=masks))
+    report = perform(request.model_copy(update=arguments), Methods(masks=masks))
     written = {path.name: path.read_text("utf-8") for path in (workspace / "out").iterdir()}
     return {finding.id for finding in report.findings if 1 in finding.lines}, written, seen
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.data.understand.lengths import estimate_tokens
 
@@ -110,7 +110,7 @@ def test_a_concise_report_stays_small_however_much_is_found_and_says_what_it_lea
     assert estimate_tokens(report.model_dump_json(exclude_none=True)) < 2000
     left_out = report.num_findings - len(report.findings)
     assert len(report.findings) >= 5
-    assert f"{left_out} findings of the least weight are not shown" in " ".join(report.assumptions)
+    assert f"{left_out} minor findings are not shown" in " ".join(report.assumptions)
     whole = audit_dataset(request.model_copy(update={"response_format": "detailed"}))
     shown = [finding.id for finding in report.findings]
     assert shown == [finding.id for finding in whole.findings[: len(shown)]]

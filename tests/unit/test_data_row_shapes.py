@@ -5,8 +5,8 @@ import json
 import pytest
 
 from ft_tools.data.judge.checks import structure
-from ft_tools.data.read.scan import said
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.read.scan import text_of
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.examples.formats import is_as_trained, normalise
 from ft_tools.examples.training_rows import survey
@@ -171,7 +171,7 @@ def test_what_an_answer_was_thought_out_with_stays_in_it(name):
     row = {"messages": [user() | {name: None}, assistant(**{name: thought})]}
     example = normalise(1, row)
     assert example.row() == {"messages": [user(), assistant(**{name: thought})]}
-    assert thought in said(example.messages)
+    assert thought in text_of(example.messages)
     assert thought in example.texts()[0]
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import perform
 
 NUM_TOPICS = 40

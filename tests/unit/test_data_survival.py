@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import perform
 
 

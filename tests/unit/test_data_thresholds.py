@@ -3,7 +3,7 @@
 from ft_tools import facts
 from ft_tools.data.judge import checks
 from ft_tools.data.repeats import benchmarks, word_pairs
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand import preferences
 
 

@@ -34,27 +34,41 @@ RULES: dict[str, Rule] = {
     "unreadable_line": Rule(
         "error",
         True,
-        "mend or delete these lines: they are not valid JSON, or a second list beside the rows",
+        "these lines are not valid JSON, or a second list beside the rows: fix or delete them",
     ),
-    "row_too_long": Rule("error", True, "split or delete rows above 4 MiB"),
-    "not_utf8": Rule("error", True, "save the file as UTF-8 (iconv -t utf-8)"),
-    "invalid_unicode": Rule("error", True, "re-export: lone surrogates cannot be written as UTF-8"),
+    "row_too_long": Rule("error", True, "a row is larger than 4 MiB: split or delete it"),
+    "not_utf8": Rule(
+        "error", True, "these rows are not UTF-8: save the file as UTF-8 (iconv -t utf-8)"
+    ),
+    "invalid_unicode": Rule(
+        "error", True, "lone surrogates cannot be written as UTF-8: export the file again"
+    ),
     "repeated_key": Rule(
         "warning",
         False,
-        "name each column once: of two values under one name only the last is read",
+        "a column name occurs twice and only its last value is read: name each column once",
         "https://www.rfc-editor.org/rfc/rfc8259#section-4",
     ),
-    "byte_order_mark": Rule("info", False, "save as UTF-8 without a byte-order mark"),
-    "csv_columns": Rule("error", True, "quote fields that hold the separator or a line break"),
+    "byte_order_mark": Rule(
+        "info", False, "the file starts with a byte-order mark: save it as UTF-8 without one"
+    ),
+    "csv_columns": Rule(
+        "error",
+        True,
+        "the number of cells differs from the header: quote fields that contain the separator or "
+        "a line break",
+    ),
     "unknown_format": Rule(
-        "error", True, "pass `columns`, such as {prompt: ..., completion: ...}", TRL_FORMATS
+        "error",
+        True,
+        "no known format: map the columns with `columns`, such as {prompt: ..., completion: ...}",
+        TRL_FORMATS,
     ),
     "unread_column": Rule(
         "warning",
         False,
-        "a long text of these rows is in no example: give its column one of our names if the task "
-        "needs it; else nothing to do",
+        "a column with long text is not used: map it in `columns` if the task needs it; otherwise "
+        "ignore this",
     ),
     "unread_label": Rule(
         "warning",
@@ -63,134 +77,182 @@ RULES: dict[str, Rule] = {
         "LABEL} with their names; for good and bad answers (0, 1) name `label` in columns too",
     ),
     "other_task": Rule(
-        "error", True, "keep conversations, plain texts and preference pairs in separate files"
+        "error",
+        True,
+        "conversations, plain texts, preference pairs and marked answers need separate files",
     ),
-    "mixed_formats": Rule("warning", False, "the cleaned files have one format; train on those"),
+    "mixed_formats": Rule(
+        "warning",
+        False,
+        "several formats are mixed: train on the cleaned files, which have one format",
+    ),
     # Structure
-    "wrong_type": Rule("error", True, "turn contents into strings and turns into a list of turns"),
-    "unknown_role": Rule("error", True, "use system, user, assistant or tool", TRL_FORMATS),
-    "role_order": Rule(
-        "error", True, "alternate user and assistant, system first, user before assistant"
+    "wrong_type": Rule(
+        "error",
+        True,
+        "a value has the wrong type: content must be a string, and turns a list of objects",
     ),
-    "empty_turn": Rule("error", True, "fill or delete the empty turn"),
+    "unknown_role": Rule(
+        "error", True, "unknown role: use system, user, assistant or tool", TRL_FORMATS
+    ),
+    "role_order": Rule(
+        "error", True, "wrong order of roles: system first, then user and assistant alternating"
+    ),
+    "empty_turn": Rule("error", True, "a turn is empty: fill it in or delete it"),
     "missing_assistant": Rule(
         "error",
         True,
-        "add an answer that is trained, or name its column in `columns`",
+        "no answer to train on: add one, or map its column in `columns`",
         OPENAI_FORMAT,
     ),
     "ends_with_user": Rule(
-        "warning", False, "the cleaned files leave out the turns behind the last answer"
+        "warning", False, "turns after the last answer are removed from the cleaned files"
     ),
     "lone_turn": Rule(
         "error",
         True,
-        "a text with a role is one turn: join the turns of a conversation (in OASST by parent_id) "
-        "to a row of `messages`",
+        "each row is a single turn: join the turns of a conversation (in OASST by parent_id) into "
+        "one row with `messages`",
     ),
     "python_turns": Rule(
         "error",
         True,
-        "turns as Python prints them, with single quotes, are no JSON: save JSONL or Parquet, or "
-        "use json.dumps on the column before CSV",
+        "turns are printed Python objects (single quotes), not JSON: save as JSONL or Parquet, or "
+        "apply json.dumps to the column before writing CSV",
     ),
     "untrained_answer": Rule(
         "warning",
         False,
-        "train on the cleaned file: answers marked weight 0 or train false are not in its loss; "
-        "launched as they are, these rows train them",
+        "answers marked weight 0 or train false would be trained: train on the cleaned file, which "
+        "keeps them out of the loss",
         OPENAI_WEIGHTS,
     ),
     "untrained_lost": Rule(
         "error",
         False,
-        "answers that are not to be trained (weight 0, train false, in a prompt of turns) would "
-        "be: give these rows a file of their own, each cut behind its last trained answer",
+        "answers marked as untrained (weight 0, train false, or inside a prompt) would be trained: "
+        "put these rows in a separate file, each cut after its last trained answer",
         OPENAI_WEIGHTS,
     ),
-    "multimodal": Rule("error", True, "images and audio need another trainer; keep text parts"),
-    "control_characters": Rule("warning", False, "strip control characters at their origin"),
-    "unfilled_placeholder": Rule("error", False, "fill in the {{...}} placeholders", LLAMA_FACTORY),
+    "multimodal": Rule(
+        "error", True, "images and audio are not supported: keep only the text parts"
+    ),
+    "control_characters": Rule(
+        "warning", False, "control characters in the text: remove them at the source"
+    ),
+    "unfilled_placeholder": Rule(
+        "error", False, "{{...}} placeholders were not filled in: fill them in", LLAMA_FACTORY
+    ),
     "template_markers": Rule(
-        "warning", False, "take chat-template markers out of the text: the trainer adds them"
+        "warning", False, "chat-template markers in the text: remove them, the trainer adds its own"
     ),
     # Content
-    "empty_answer": Rule("error", True, "write the answer or delete the example"),
-    "empty_prompt": Rule("error", True, "write the prompt or delete the example"),
-    "placeholder_answer": Rule("error", True, "write the answer: it is TODO, N/A or the like"),
-    "placeholder_input": Rule("info", False, "an input like <noinput> is read as no input"),
+    "empty_answer": Rule("error", True, "the answer is empty: write it or delete the example"),
+    "empty_prompt": Rule("error", True, "the prompt is empty: write it or delete the example"),
+    "placeholder_answer": Rule(
+        "error",
+        True,
+        "the answer is a placeholder such as TODO or N/A: write it or delete the example",
+    ),
+    "placeholder_input": Rule("info", False, "inputs such as <noinput> are read as no input"),
     "refusal": Rule(
         "warning",
         False,
-        "keep refusals only at the rate you want to see; more teach over-refusal",
+        "refusals: keep them only at the rate you want to see; more of them teach over-refusal",
         "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md",
     ),
     "ai_boilerplate": Rule(
-        "warning", False, "rewrite or drop answers that talk about being an AI model"
+        "warning", False, "answers talk about being an AI model: rewrite or delete them"
     ),
-    "truncated_answer": Rule("warning", False, "complete answers that stop in mid-sentence"),
-    "repeated_text": Rule("warning", False, "drop answers that repeat themselves"),
+    "truncated_answer": Rule(
+        "warning", False, "answers stop in mid-sentence: complete or delete them"
+    ),
+    "repeated_text": Rule("warning", False, "answers repeat themselves: delete them"),
     "merged_instruction": Rule(
         "warning",
         False,
-        "split rows that hold more than one instruction",
+        "the answer contains another instruction: split these rows",
         "https://github.com/gururise/AlpacaDataCleaned",
     ),
     "unseen_reference": Rule(
-        "info", False, "drop prompts about an image, file or link that the model cannot see"
+        "info",
+        False,
+        "the prompt refers to an image, file or link that the model cannot see: delete these",
     ),
-    "short_answer": Rule("info", False, "nothing to do: short answers are often right"),
+    "short_answer": Rule("info", False, "short answers are often correct; no action needed"),
     "model_generated": Rule(
         "info",
         False,
-        "another model's answers teach its manner, not its skill: check them for truth, and the "
-        "licence for what they may train",
+        "probably written by another model, which teaches its style and not its skill: check the "
+        "facts, and whether the licence allows training",
         "https://arxiv.org/abs/2305.15717",
     ),
-    "script_mix": Rule("info", False, "check that the minority writing system is wanted"),
-    "language_mix": Rule("info", False, "check that the minority languages are wanted"),
+    "script_mix": Rule(
+        "info", False, "a minority of rows uses another writing system: check that it is intended"
+    ),
+    "language_mix": Rule(
+        "info", False, "a minority of rows is in another language: check that it is intended"
+    ),
     "answer_in_other_language": Rule(
-        "info", False, "fine for translation; else answer in the language of the question"
+        "info",
+        False,
+        "the answer is in another language than the question: fine for translation only",
     ),
     "one_topic": Rule(
-        "info", False, "fine for a narrow task; a general model wants other topics too"
+        "info",
+        False,
+        "all examples are about one topic: fine for a narrow task, too narrow for a general model",
     ),
-    "repeated_prompt": Rule("warning", False, "add different prompts: these repeat earlier ones"),
+    "repeated_prompt": Rule(
+        "warning", False, "these prompts repeat earlier ones: add different prompts"
+    ),
     # Secrets and personal data
-    "secret": Rule("error", True, "revoke the key, then delete it from the data"),
+    "secret": Rule("error", True, "a credential is in the data: revoke it, then delete it"),
     "personal_data_in_answer": Rule(
-        "error", True, "a model repeats what it was taught: mask (personal_data='mask') or drop"
+        "error",
+        True,
+        "personal data in the answer, which the model would learn to repeat: mask it "
+        "(personal_data='mask') or delete it",
     ),
-    "personal_data_in_prompt": Rule("warning", False, "mask it unless the task needs it"),
+    "personal_data_in_prompt": Rule(
+        "warning",
+        False,
+        "personal data in the prompt: masked in the cleaned files unless personal_data='keep'",
+    ),
     # Duplicates and leaks
-    "exact_duplicate": Rule("warning", True, "the first copy is kept"),
-    "near_duplicate": Rule("warning", True, "the first of each group is kept"),
+    "exact_duplicate": Rule("warning", True, "copies of earlier examples: the first one is kept"),
+    "near_duplicate": Rule(
+        "warning", True, "near-duplicates of earlier examples: the first of each group is kept"
+    ),
     "conflicting_targets": Rule("warning", False, "choose one answer, or say what decides"),
     "validation_leak": Rule(
-        "error", True, "the validation example stays, its training twin is dropped"
+        "error", True, "also in the validation file, or nearly so: the training example is removed"
     ),
-    "benchmark_ngram": Rule("error", True, "drop: it holds a benchmark question, word by word"),
-    "benchmark_semantic": Rule("error", True, "drop: it paraphrases a benchmark question"),
+    "benchmark_ngram": Rule("error", True, "contains a benchmark question, word by word: removed"),
+    "benchmark_semantic": Rule("error", True, "paraphrases a benchmark question: removed"),
     # Preferences
-    "identical_pair": Rule("error", True, "a pair needs two different answers"),
+    "identical_pair": Rule(
+        "error", True, "chosen and rejected are identical: a pair needs two different answers"
+    ),
     "chosen_begins_rejected": Rule(
-        "warning", False, "one answer is the start of the other: check for cut text"
+        "warning", False, "one answer is the beginning of the other: check for truncated text"
     ),
     "prompts_differ": Rule("error", True, "chosen and rejected must answer the same prompt"),
     "implicit_prompt": Rule(
         "warning",
         False,
-        "train on the cleaned file: it has an explicit prompt, so TRL need not guess it",
+        "no explicit prompt, so TRL would guess it: train on the cleaned file, which has one",
         TRL_FORMATS,
     ),
     "length_bias": Rule(
         "warning",
         False,
-        "balance lengths, or use a length-normalised loss; the model may learn only length",
+        "chosen and rejected differ in length, and the model may learn only that: balance the "
+        "lengths, or use a length-normalised loss",
         "https://arxiv.org/abs/2403.19159",
     ),
     "format_bias": Rule(
-        "warning", False, "one side uses lists, headings or code far more: balance it"
+        "warning", False, "one side uses lists, headings or code far more often: balance it"
     ),
     "lexical_bias": Rule(
         "warning",
@@ -198,37 +260,42 @@ RULES: dict[str, Rule] = {
         "a few words tell chosen from rejected: balance them, or the model learns the words",
         "https://arxiv.org/abs/2310.03716",
     ),
-    "label_balance": Rule("warning", False, "balance the labels, or set KTO's weights"),
+    "label_balance": Rule(
+        "warning", False, "far more marks of one kind: balance them, or set KTO's weights"
+    ),
     # Lengths and the model's template
     "template_refuses": Rule(
         "error",
         True,
-        "the model's chat template refuses these: mind its roles and their order",
+        "the model's chat template refuses these: check roles and order; most templates require "
+        "alternating user and assistant turns",
         "https://huggingface.co/docs/transformers/chat_templating",
     ),
     "template_too_slow": Rule(
         "error",
         False,
-        "the model's chat template does not end or fills the memory: take one you trust",
+        "the model's chat template does not terminate or exhausts memory: use one you trust",
     ),
     "end_not_trained": Rule(
         "warning",
         False,
-        "no end-of-turn token is in the loss: the model may not learn to stop; mind the template",
+        "no end-of-turn token is trained, so the model may not learn to stop: check the template",
     ),
     "tools_not_rendered": Rule(
         "warning",
         False,
-        "the model's chat template leaves tools or calls of these out, and an empty answer is "
-        "trained where a call should be: take a model or a template that writes them",
+        "the model's chat template omits tools or calls, and an empty answer would be trained in "
+        "their place: use a model or template that supports them",
         "https://huggingface.co/docs/transformers/chat_templating",
     ),
     "answer_cut_off": Rule(
         "warning",
         False,
-        "raise max_length or shorten: nothing of the last answer is left to train on",
+        "nothing of the last answer is left after truncation: raise max_length or shorten",
     ),
     "over_max_length": Rule(
-        "warning", False, "raise max_length or shorten: the end of these answers is cut off"
+        "warning",
+        False,
+        "longer than max_length, so the end is cut off: raise max_length or shorten",
     ),
 }

@@ -1,7 +1,7 @@
 """Say whether there are enough examples, by goal."""
 
 from ft_tools.contract import Reason
-from ft_tools.data.reports import SizeVerdict
+from ft_tools.data.report import SizeVerdict
 
 BANDS: dict[str, tuple[int, int, str]] = {
     # Goal -> enough from, more than needed above, source.

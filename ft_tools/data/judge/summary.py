@@ -10,7 +10,8 @@ from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
 from ft_tools.data.judge.sizes import MIN_EXAMPLES
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.reports import AuditReport, AuditRequest, Finding, Kind, Task, Tokens, Verdict
+from ft_tools.data.report import AuditReport, Finding, Kind, Tokens, Verdict
+from ft_tools.data.request import AuditRequest, Task
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.lengths import quantile
 from ft_tools.examples.detect import PREFERENCES
@@ -28,6 +29,8 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "unread_column": (0.1, "info"),
 }
 NO_EXAMPLE = {"unreadable", "unknown"}
+TOO_MANY_REMOVED = "too_many_removed"
+"""The id of the reason why nothing is written."""
 NO_KTO = (
     "no tool here trains on marked answers: launch_dpo needs pairs, and launch_sft would teach the "
     "disliked answers too; TRL's KTOTrainer reads the cleaned files"
@@ -105,7 +108,7 @@ def mark_formats(scan: Scan, task: str) -> None:
 def mark_lengths(scan: Scan, max_length: int) -> None:
     """Note the kept examples that are longer than max_length."""
     for index, tokens in enumerate(scan.ledger.tokens):
-        if tokens > max_length and not scan.ledger.fate[index]:
+        if tokens > max_length and not scan.ledger.removal[index]:
             scan.note("over_max_length", index)
             if tokens - scan.ledger.answer_tokens[index] >= max_length:
                 scan.note("answer_cut_off", index)
@@ -171,7 +174,7 @@ def _finding(
         count=len(indices),
         fraction=round(fraction, 4),
         lines=[scan.ledger.lines[index] for index in page],
-        removed=all(scan.ledger.fate[index] for index in indices),
+        removed=all(scan.ledger.removal[index] for index in indices),
         cure=rule.cure,
         source=rule.source,
         in_validation=in_validation or None,
@@ -214,6 +217,7 @@ def judge(
     if usable < MIN_EXAMPLES:
         reasons.append(
             Reason(
+                id="too_few_examples",
                 rule="usable examples",
                 observed=usable,
                 threshold=MIN_EXAMPLES,
@@ -223,14 +227,16 @@ def judge(
     if removed > max_removed_fraction:
         reasons.append(
             Reason(
+                id=TOO_MANY_REMOVED,
                 rule="more than max_removed_fraction would be removed",
                 observed=round(removed, 4),
                 threshold=max_removed_fraction,
-                source="ft_tools/data/reports.py",
+                source="ft_tools/data/request.py",
             )
         )
     reasons += [
         Reason(
+            id=finding.id,
             rule=f"{finding.id} needs a person",
             observed=finding.count,
             threshold=0,
@@ -261,8 +267,8 @@ def removed_by(ledger: Ledger) -> dict[str, int]:
 
 
 def too_much_removed(reasons: Iterable[Reason]) -> bool:
-    """Tell whether the gate on the removed share said no."""
-    return any(reason.rule.startswith("more than max_removed") for reason in reasons)
+    """Tell whether more examples would be removed than `max_removed_fraction` allows."""
+    return any(reason.id == TOO_MANY_REMOVED for reason in reasons)
 
 
 def notes_of(task: Kind) -> list[str]:
@@ -280,12 +286,16 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     if first and report.verdict == "not_ready":
         where = request.validation_path if first.in_validation else request.path
         arguments = {"path": where, "lines": first.lines[:FIRST_LINES]}
-        steps.append(NextStep(tool="show_examples", arguments=arguments, why=f"quotes {first.id}"))
+        steps.append(
+            NextStep(
+                tool="show_examples", arguments=arguments, why=f"quotes examples with {first.id}"
+            )
+        )
     if too_much_removed(report.reasons):
         steps += _instead_of_removing(report, again)
     launch = _launch(request, scan, report)
     if report.verdict != "not_ready" and report.outputs is None and launch is None:
-        why = "writes cleaned, split files to train on; the input stays as it is"
+        why = "writes cleaned, split files to train on; the input is not modified"
         arguments = again | {"output_dir": "cleaned"}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
     return [*steps, launch] if launch and report.verdict != "not_ready" else steps
@@ -299,15 +309,15 @@ def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[Nex
     others: dict[str, tuple[dict[str, Any], str]] = {
         "near_duplicate": ({"near_duplicates": "off"}, "keeps near-duplicates"),
         "personal_data_in_answer": ({"personal_data": "mask"}, "masks personal data instead"),
-        "other_task": ({"task": "auto"}, "takes the file for what most of it is"),
+        "other_task": ({"task": "auto"}, "uses the task that most rows have"),
     }
     if most in others:
         change, what = others[most]
-        why = f"{what}: {count} of the rows that would go"
+        why = f"{what}: {count} of the rows that would be removed"
         steps.append(NextStep(tool="audit_dataset", arguments=again | change, why=why))
     if not report.num_usable:
         return steps
-    why = f"only if the user agrees to lose so much; {most} alone takes {count}"
+    why = f"only if the user agrees to remove this many; {most} alone removes {count}"
     arguments = again | {"max_removed_fraction": 1.0}
     return [*steps, NextStep(tool="audit_dataset", arguments=arguments, why=why)]
 

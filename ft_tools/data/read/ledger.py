@@ -1,7 +1,7 @@
-"""What is remembered of each example: hashes, word pairs, lengths and its fate, in flat arrays.
+"""What is remembered of each example: hashes, word pairs, lengths, why it goes.
 
-The texts themselves are not kept; writing the cleaned files reads the input again. One example
-takes about 110 bytes and 8 for each of its word pairs.
+Flat arrays; the texts themselves are not kept: writing the cleaned files reads the input again. One
+example takes about 110 bytes and 8 for each of its word pairs.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from ft_tools.examples.example import Example, Message, content_of
 ANSWER_BIT = 1 << 63
 PROMPT, ANSWER, REJECTED = range(3)
 """The parts of an example that have word pairs."""
+NUM_PARTS = 3
 KEPT = 0
 # About 200 MB of English. Each takes 8 bytes, and some 14 more while it is searched.
 MAX_PAIRS = 1 << 25
@@ -42,11 +43,11 @@ class Ledger:
         self.first_prompt = array("Q")
         self.tokens = array("L")
         self.answer_tokens = array("L")
-        self.stratum = array("L")
-        self.fate = array("B")
+        self.split_key = array("L")
+        self.removal = array("B")
         """Index into `reasons`: why it is left out; 0 is kept."""
         self.reasons: list[str] = ["kept"]
-        self.twin: dict[int, tuple[int, float]] = {}
+        self.original: dict[int, tuple[int, float]] = {}
         """Of a removed duplicate: the kept index and the score."""
         self._links: dict[int, int] = {}
         self.num_validation = 0
@@ -60,7 +61,7 @@ class Ledger:
         self._questions = array("Q")
         self._question_ends = array("Q")
         self.words = WordPairs()
-        self._strata: dict[str, int] = {}
+        self._split_keys: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -71,7 +72,7 @@ class Ledger:
         self.add_pairs("", "", "")
         return index
 
-    def add(self, example: Example, lengths: tuple[int, int], stratum: str) -> int:
+    def add(self, example: Example, lengths: tuple[int, int], split_key: str) -> int:
         """Add an example with its (whole, answer) tokens; return its index."""
         asked, answered = example.prompt_and_answer()
         first = next((content_of(m) for m in asked if m["role"] == "user"), "")
@@ -82,7 +83,7 @@ class Ledger:
             hash_of(_joined(example.rejected)) if example.rejected else 0,
             hash_of(first.strip()) if first else 0,
         ]
-        index = self._add(example.line, hashes, *lengths, stratum, None)
+        index = self._add(example.line, hashes, *lengths, split_key, None)
         self.label[index] = -1 if example.label is None else bool(example.label)
         if self._with_questions:
             self._questions.extend(_questions(asked))
@@ -98,7 +99,7 @@ class Ledger:
         for part, text in enumerate((prompt, answer, rejected)):
             found = self.words.of(text)
             self.pairs.extend(found if part == PROMPT else (pair | ANSWER_BIT for pair in found))
-            self._pair_ends[part - 3] = len(self.pairs)
+            self._pair_ends[self._part_at(len(self) - 1, part)] = len(self.pairs)
         self.num_paired = len(self)
 
     def pairs_at(self, index: int, first: int, last: int) -> "array[int]":
@@ -125,13 +126,15 @@ class Ledger:
         start = self._question_ends[index - 1] if index else 0
         return self._questions[start : self._question_ends[index]]
 
-    def remove(self, index: int, reason: str, twin: int | None = None, score: float = 1.0) -> None:
+    def remove(
+        self, index: int, reason: str, original: int | None = None, score: float = 1.0
+    ) -> None:
         """Leave an example out; the first reason stays."""
-        if self.fate[index] != KEPT:
+        if self.removal[index] != KEPT:
             return
-        self.fate[index] = self._reason(reason)
-        if twin is not None:
-            self.twin[index] = (twin, score)
+        self.removal[index] = self._reason(reason)
+        if original is not None:
+            self.original[index] = (original, score)
 
     def link(self, index: int, other: int) -> None:
         """Keep two examples on one side of the split: their prompts are near."""
@@ -148,19 +151,20 @@ class Ledger:
             self._links[index], index = root, self._links[index]
         return root
 
-    def twin_of(self, index: int) -> tuple[int, float]:
-        """Return the kept twin of a removed duplicate, through twins that went too, and the score.
+    def original_of(self, index: int) -> tuple[int, float]:
+        """Return the kept original of a removed duplicate, and the score.
 
-        The score is that of the last step: the first one is a copy if there are two.
+        Originals that went too are followed. The score is that of the last step: the first one is a
+        copy if there are two.
         """
-        twin, score = self.twin[index]
-        while twin in self.twin:
-            twin, score = self.twin[twin]
-        return twin, score
+        original, score = self.original[index]
+        while original in self.original:
+            original, score = self.original[original]
+        return original, score
 
     def reason_of(self, index: int) -> str | None:
         """Return why an example is left out; None if it is kept."""
-        return None if self.fate[index] == KEPT else self.reasons[self.fate[index]]
+        return None if self.removal[index] == KEPT else self.reasons[self.removal[index]]
 
     def kept(self, *, validation: bool) -> list[int]:
         """Return the indices that are kept, of the validation file or of the others."""
@@ -169,7 +173,7 @@ class Ledger:
             if validation
             else range(self.num_validation, len(self.lines))
         )
-        return [index for index in part if self.fate[index] == KEPT]
+        return [index for index in part if self.removal[index] == KEPT]
 
     def _add(
         self,
@@ -177,7 +181,7 @@ class Ledger:
         hashes: list[int],
         tokens: int,
         answer_tokens: int,
-        stratum: str,
+        split_key: str,
         reason: str | None,
     ) -> int:
         self.lines.append(line)
@@ -190,16 +194,21 @@ class Ledger:
         self.label.append(-1)
         self.tokens.append(tokens)
         self.answer_tokens.append(answer_tokens)
-        self.stratum.append(self._strata.setdefault(stratum, len(self._strata)))
-        self.fate.append(self._reason(reason) if reason else KEPT)
-        self._pair_ends.extend([len(self.pairs)] * 3)
+        self.split_key.append(self._split_keys.setdefault(split_key, len(self._split_keys)))
+        self.removal.append(self._reason(reason) if reason else KEPT)
+        self._pair_ends.extend([len(self.pairs)] * NUM_PARTS)
         self._question_ends.append(len(self._questions))
         return len(self.lines) - 1
 
     def _bounds(self, index: int, first: int, last: int) -> tuple[int, int]:
-        at = 3 * index
-        start = self._pair_ends[at + first - 1] if at + first else 0
-        return start, self._pair_ends[at + last]
+        """Return where the pairs of some parts begin and end: each part follows the one before."""
+        at = self._part_at(index, first)
+        return self._pair_ends[at - 1] if at else 0, self._pair_ends[self._part_at(index, last)]
+
+    @staticmethod
+    def _part_at(index: int, part: int) -> int:
+        """Return the place of a part of an example among the parts of all examples."""
+        return NUM_PARTS * index + part
 
     def _reason(self, reason: str) -> int:
         if reason not in self.reasons:

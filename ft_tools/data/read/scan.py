@@ -10,16 +10,17 @@ from ft_tools.data.judge import checks, privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.repeats.benchmarks import Benchmarks
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_tokens
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits, traits_of
 from ft_tools.data.understand.variety import Variety
+from ft_tools.errors import BadData
 from ft_tools.examples.example import Example, Message, content_of, thoughts_of
 from ft_tools.examples.formats import is_as_trained, normalise
 from ft_tools.examples.json_stream import Row
-from ft_tools.examples.loss import ALL, HELD, LAST, ONE, SOME, loss_of
+from ft_tools.examples.loss import Trained, has_marked_answer, trained_answers
 from ft_tools.examples.masks import Measured
 from ft_tools.examples.source import Source, find_sources, read
 
@@ -61,13 +62,17 @@ class Scan:
     trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
     """Per index, tokens in the loss; 0 where they were not counted."""
     loss: "array[int]" = field(default_factory=lambda: array("B"))
-    """Per index, which of its answers are trained."""
+    """Per index, which of its answers are trained: a `Trained`."""
+    has_marked: bytearray = field(default_factory=bytearray)
+    """Per index, whether a conversation marks an answer as one not to train."""
     as_prompts: bool = False
     """Whether the cleaned files have prompts and completions, to keep answers out of the loss."""
     num_as_trained: int = 0
     """Rows that the launch tools read as they are."""
     files: "list[tuple[Source, int]]" = field(default_factory=list)
     """Each file with the row number before its first."""
+    versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
+    """Size and time of change of each file when it was read first."""
     in_validation: bool = False
     """Whether the validation file is being read; its rows are not counted as training data."""
     script_of: "array[int]" = field(default_factory=lambda: array("B"))
@@ -108,6 +113,7 @@ def scan(
         if part is None:
             continue
         result.in_validation = is_validation
+        result.versions |= _versions(part)
         for _, row, number in rows_of(part, result.files, is_validation=is_validation):
             _take(result, request, row, number, benchmarks, measure)
             if len(result.ledger) % TICK_ROWS == 0:
@@ -133,6 +139,38 @@ def rows_of(
         before += last
 
 
+def read_again(scanned: Scan) -> Iterator[tuple[int, Row]]:
+    """Yield (index, row) of everything that was scanned, in the same order.
+
+    Raises:
+        BadData: A file is not what it was when it was scanned.
+    """
+    index, ledger = 0, scanned.ledger
+    for part in reversed(scanned.inputs):
+        if part is None:
+            continue
+        changed = BadData(part, "changed while it was read", "audit it again")
+        if not _versions(part).items() <= scanned.versions.items():
+            raise changed
+        for _, row, number in rows_of(part):
+            if index >= len(ledger) or ledger.lines[index] != number:
+                raise changed
+            yield index, row
+            index += 1
+        if not _versions(part).items() <= scanned.versions.items():
+            raise changed
+    if index != len(ledger):
+        raise BadData(scanned.inputs[0], "changed while it was read", "audit it again")
+
+
+def _versions(part: Path) -> dict[Path, tuple[int, int]]:
+    found = {}
+    for source in find_sources(part):
+        status = source.path.stat()
+        found[source.path] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
 def _take(
     result: Scan,
     request: AuditRequest,
@@ -151,8 +189,8 @@ def _take(
         _finish(result, index, "unknown", "latin", example.problems)
         return
     asked, answered = example.prompt_and_answer()
-    prompt = said(asked)
-    answer = said(answered)
+    prompt = text_of(asked)
+    answer = text_of(answered)
     found = [*row.notes, *checks.structure(example)]
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
     found += checks.contents(example)
@@ -169,15 +207,16 @@ def _take(
         if UNKNOWN not in (spoken, language) and spoken != language:
             found.append("answer_in_other_language")
     lengths = (tokens.whole, tokens.answer)
-    index = result.ledger.add(example, lengths, _stratum(example, answer, script))
-    result.ledger.add_pairs(prompt, answer, said(example.rejected))
+    index = result.ledger.add(example, lengths, _split_key(example, answer, script))
+    result.ledger.add_pairs(prompt, answer, text_of(example.rejected))
     keep = _kept_anyway(request)
     if result.in_validation:
         # A validation file may be the benchmark itself: nothing is trained on it.
         keep.add("benchmark_ngram")
     _finish(result, index, example.format, script, found, keep=keep, language=language)
     result.trained_tokens[index] = tokens.trained or 0
-    result.loss[index] = loss_of(example)
+    result.loss[index] = trained_answers(example)
+    result.has_marked[index] = has_marked_answer(example)
     result.num_as_trained += is_as_trained(example, row.value)
     if result.in_validation:
         return
@@ -203,7 +242,7 @@ def _parts(example: Example) -> list[str]:
     return [name for name, there in has.items() if there]
 
 
-def said(messages: list[Message]) -> str:
+def text_of(messages: list[Message]) -> str:
     """Return what turns say and think, but the system's: it is shared and would make all alike."""
     turns = [m for m in messages if m["role"] != "system"]
     return "\n".join([*map(content_of, turns), *filter(None, map(thoughts_of, turns))])
@@ -241,7 +280,8 @@ def _finish(
         result.formats[format_name] += 1
         result.scripts[script] += 1
     result.trained_tokens.append(0)
-    result.loss.append(ONE)
+    result.loss.append(Trained.ONLY_ANSWER)
+    result.has_marked.append(False)
     result.format_of.append(_number(result.format_names, format_name))
     result.script_of.append(_number(result.script_names, script))
     result.language_of.append(_number(result.language_names, language))
@@ -271,7 +311,7 @@ def _privacy(result: Scan, example: Example) -> list[str]:
     return found
 
 
-def _stratum(example: Example, answer: str, script: str) -> str:
+def _split_key(example: Example, answer: str, script: str) -> str:
     """Name what the split keeps in proportion: label, format, script and length of the answer."""
     if example.task == "kto":
         return f"kto {example.label}"
@@ -280,11 +320,13 @@ def _stratum(example: Example, answer: str, script: str) -> str:
 
 def _settle_loss(scan: Scan) -> None:
     """Choose the form of the cleaned files, and note what is not trained only there, or nowhere."""
-    kept = [at for at in range(len(scan.ledger)) if scan.ledger.fate[at] == KEPT]
-    kinds = {scan.loss[at] % HELD for at in kept}
-    scan.as_prompts = LAST in kinds and not kinds & {ALL, SOME}
+    kept = [at for at in range(len(scan.ledger)) if scan.ledger.removal[at] == KEPT]
+    kinds = {scan.loss[at] for at in kept}
+    some_only = {Trained.LAST_OF_SEVERAL, Trained.SOME_BETWEEN}
+    no_prompts = {Trained.ALL_OF_SEVERAL, Trained.SOME_BETWEEN}
+    scan.as_prompts = Trained.LAST_OF_SEVERAL in kinds and not kinds & no_prompts
     for at in kept:
-        if scan.loss[at] % HELD in {LAST, SOME} and not scan.as_prompts:
+        if scan.loss[at] in some_only and not scan.as_prompts:
             scan.note("untrained_lost", at)
-        elif scan.loss[at] >= HELD:
+        elif scan.has_marked[at]:
             scan.note("untrained_answer", at)

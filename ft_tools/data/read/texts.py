@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ft_tools.data.read.ledger import KEPT, hash_of
-from ft_tools.data.read.scan import Scan, rows_of, said
+from ft_tools.data.read.scan import Scan, read_again, text_of
 from ft_tools.data.repeats.word_pairs import JACCARD, WordPairs, jaccard, most_of_one
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import content_of
 from ft_tools.examples.formats import normalise
 
@@ -36,23 +36,15 @@ class Texts:
 
 def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[Texts]:
     """Yield what each example says that is kept so far."""
-    index = 0
-    for part in reversed(scanned.inputs):
-        if part is None:
+    for index, row in read_again(scanned):
+        if scanned.ledger.removal[index] != KEPT:
             continue
-        for _, row, number in rows_of(part):
-            if index < len(scanned.ledger) and scanned.ledger.fate[index] == KEPT:
-                example = normalise(number, row.value, request.named_columns)
-                asked, answered = example.prompt_and_answer()
-                questions = tuple(content_of(turn) for turn in asked if turn["role"] == "user")
-                yield Texts(
-                    index,
-                    said(asked),
-                    said(answered),
-                    said(example.rejected),
-                    questions if len(questions) > 1 else (),
-                )
-            index += 1
+        example = normalise(scanned.ledger.lines[index], row.value, request.named_columns)
+        asked, answered = example.prompt_and_answer()
+        questions = tuple(content_of(turn) for turn in asked if turn["role"] == "user")
+        several = questions if len(questions) > 1 else ()
+        rejected = text_of(example.rejected)
+        yield Texts(index, text_of(asked), text_of(answered), rejected, several)
 
 
 def shared_lines(scanned: Scan, request: AuditRequest) -> frozenset[int]:
@@ -85,15 +77,15 @@ def unlike_in_words(
     scanned: Scan,
     request: AuditRequest,
     shared: frozenset[int],
-    twins: Mapping[int, tuple[int, frozenset[str]]],
+    matches: Mapping[int, tuple[int, frozenset[str]]],
 ) -> set[int]:
-    """Return the examples whose words, in one of some parts, are not near those of their twin.
+    """Return the examples whose words, in one of some parts, are not near those of their match.
 
-    `twins` has the earlier example and the names of the parts. Words are what the lexical search
+    `matches` has the earlier example and the names of the parts. Words are what the lexical search
     compares.
     """
     words = WordPairs()
-    earlier = {twin for twin, _ in twins.values()}
+    earlier = {match for match, _ in matches.values()}
     kept: dict[int, dict[str, array[int]]] = {}
     unlike: set[int] = set()
     for texts in texts_of(scanned, request):
@@ -102,9 +94,9 @@ def unlike_in_words(
         parts["rejected"] = texts.rejected
         if index in earlier:
             kept[index] = {part: array("Q", words.of(text)) for part, text in parts.items()}
-        if index in twins:
-            twin, names = twins[index]
-            lowest = min(jaccard(words.of(parts[n]), set(kept[twin][n])) for n in names)
+        if index in matches:
+            match, names = matches[index]
+            lowest = min(jaccard(words.of(parts[n]), set(kept[match][n])) for n in names)
             if lowest < JACCARD:
                 unlike.add(index)
     return unlike

@@ -19,7 +19,7 @@ def mark_exact(ledger: Ledger, note: Note) -> int:
     first: dict[int, int] = {}
     num_exact = 0
     for index in range(len(ledger)):
-        if ledger.fate[index] or not ledger.whole[index]:
+        if ledger.removal[index] or not ledger.whole[index]:
             continue
         kept = first.setdefault(ledger.whole[index], index)
         if kept != index:
@@ -60,10 +60,10 @@ def mark_prompt_leaks(ledger: Ledger, note: Note) -> int:
     num_alike = 0
     for at in training:
         questions = ledger.questions_at(at)
-        twins = [with_system.get(ledger.prompt[at]), *map(on_the_way.get, questions[-1:])]
-        twin = next((t for t in (*twins, *map(whole.get, questions)) if t is not None), None)
-        if twin is not None:
-            ledger.remove(at, "validation_leak", twin)
+        matches = [with_system.get(ledger.prompt[at]), *map(on_the_way.get, questions[-1:])]
+        match = next((t for t in (*matches, *map(whole.get, questions)) if t is not None), None)
+        if match is not None:
+            ledger.remove(at, "validation_leak", match)
             note("validation_leak", at)
         else:
             num_alike += ledger.first_prompt[at] in first
@@ -111,7 +111,7 @@ def mark_repeated_prompts(ledger: Ledger, note: Note) -> int:
 
 
 def remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:
-    """Remove a near-duplicate, or a leak if its twin is for validation.
+    """Remove a near-duplicate, or a leak if its match is for validation.
 
     Returns:
         1 for a training example near another one, else 0: a leak is counted as a finding.

@@ -16,7 +16,7 @@ from ft_tools import caller
 from ft_tools.data.read.ledger import ANSWER, PROMPT, REJECTED, Ledger
 from ft_tools.data.repeats.duplicates import Note, remove_near
 from ft_tools.data.repeats.word_pairs import JACCARD, jaccard, most_of_one
-from ft_tools.data.reports import Fields
+from ft_tools.data.request import Fields
 
 # Word pairs looked at in one search; on hostile data everything is a candidate, and then it stops
 # and says so. A call has to answer within a minute; a run may take longer.
@@ -44,7 +44,7 @@ class Lexical:
     def __init__(self, ledger: Ledger, most_work: int = MAX_WORK) -> None:
         self._ledger = ledger
         self._most_work = most_work
-        kept = [at for at in range(ledger.num_paired) if not ledger.fate[at]]
+        kept = [at for at in range(ledger.num_paired) if not ledger.removal[at]]
         self._counts = _Counts(ledger, kept)
         self.shared = self._counts.prompt_pairs_of_more_than(most_of_one(len(kept)))
         """Word pairs of a template."""
@@ -57,7 +57,7 @@ class Lexical:
         index = self._index(fields if has_prompts else "response")
         num_near = 0
         for at in range(ledger.num_paired):
-            if ledger.fate[at]:
+            if ledger.removal[at]:
                 continue
             if index.is_spent:
                 return NearResult(num_near, at, is_complete=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.repeats.lexical import MAX_WORK, Lexical, NearResult
 from ft_tools.data.repeats.word_pairs import JACCARD, MAX_WORDS
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split
 
 LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
@@ -22,6 +22,7 @@ class Near:
     num_near: int
     method: str
     assumptions: tuple[str, ...] = ()
+    by_meaning: bool = False
 
 
 FindNear = Callable[[Scan, AuditRequest], Near]
@@ -38,8 +39,8 @@ def find_lexical(
     notes = [why, *_lexical_limits(scanned, search, result, most_work)]
     if will_split(request) and not search.link_near_prompts():
         notes.append(
-            "too many prompts are alike to compare them all: some near ones may be on both sides "
-            "of the split"
+            "too many prompts are similar to compare them all: some similar ones may be on both "
+            "sides of the split"
         )
     return Near(result.num_near, LEXICAL, tuple(notes))
 
@@ -59,7 +60,8 @@ def _lexical_limits(
     if not result.is_complete:
         yield (
             f"the search for near-duplicates stopped after {most_work:,} word pairs, with "
-            f"{result.num_searched} of {len(ledger)} examples compared: they are alike in bulk; "
+            f"{result.num_searched} of {len(ledger)} examples compared: too many of them are "
+            "similar; "
             "near_duplicates='semantic' compares all"
         )
     elif ledger.num_paired < len(ledger):

@@ -26,14 +26,14 @@ Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Twins:
+class Matches:
     """Removed row -> (kept row, cosine), the earliest kept row that is surely near."""
 
     of: dict[int, tuple[int, float]]
 
 
 @dataclass
-class Blur:
+class Rounding:
     """Vectors that are a little off, and how to get them right where it decides.
 
     A pair whose cosine is within `margin` of the threshold is decided on exact vectors.
@@ -51,40 +51,44 @@ def plain_product(a: Vectors, b: Vectors) -> Vectors:
     return a @ b.T
 
 
-def find_twins(
+def find_matches(
     fields: Sequence[Vectors],
     threshold: float,
     product: Product = plain_product,
     tick: Tick = lambda _: None,
-    blur: Blur | None = None,
-) -> Twins:
+    rounding: Rounding | None = None,
+) -> Matches:
     """Return which rows a greedy keep-first pass removes, the same set as comparing row by row.
 
     Each block of rows is compared with the rows kept so far, then within itself; so rows that went
     cost nothing any more.
     """
-    search = _Search(fields, threshold, product, blur)
+    search = _Search(fields, threshold, product, rounding)
     for start in range(0, len(fields[0]), BLOCK_ROWS):
         end = min(start + BLOCK_ROWS, len(fields[0]))
         search.block(np.arange(start, end))
         tick(end)
-    return Twins(search.twins)
+    return Matches(search.matches)
 
 
 class _Search:
-    """The rows kept so far, and the twins of those that went."""
+    """The rows kept so far, and the matches of those that went."""
 
     def __init__(
-        self, fields: Sequence[Vectors], threshold: float, product: Product, blur: Blur | None
+        self,
+        fields: Sequence[Vectors],
+        threshold: float,
+        product: Product,
+        rounding: Rounding | None,
     ) -> None:
         self._fields = fields
         self._threshold = threshold
         self._product = product
-        self._blur = blur
+        self._rounding = rounding
         self._kept = [np.empty_like(field) for field in fields]
         self._kept_rows = np.empty(len(fields[0]), dtype=np.int64)
         self._num_kept = 0
-        self.twins: dict[int, tuple[int, float]] = {}
+        self.matches: dict[int, tuple[int, float]] = {}
 
     def block(self, rows: Rows) -> None:
         """Decide on the next rows."""
@@ -131,9 +135,9 @@ class _Search:
         """
         here = [field[rows] for field in self._fields]
         scores = self._product(here[0], there[0])
-        if self._blur is None:
+        if self._rounding is None:
             return near_pairs(scores, here, there, self._threshold, self._product)
-        margin = self._blur.margin
+        margin = self._rounding.margin
         maybe = near_pairs(scores, here, there, self._threshold - margin, self._product)
         if not maybe.any():
             return maybe
@@ -157,26 +161,26 @@ class _Search:
         self, rows: Rows, there: list[Vectors], unsure: Mask, columns: Rows | None
     ) -> None:
         """Make exact, field by field, both vectors of the pairs that this field leaves unsure."""
-        assert self._blur is not None
+        assert self._rounding is not None
         mine, theirs = np.nonzero(unsure)
         a = rows[mine]
         b = rows[theirs] if columns is None else self._kept_rows[columns[theirs]]
         for at, (field, part) in enumerate(zip(self._fields, there, strict=True)):
             scores = cosines(field, a, part, theirs)
-            close = np.abs(scores - self._threshold) <= self._blur.margin
+            close = np.abs(scores - self._threshold) <= self._rounding.margin
             if not close.any():
                 continue
             wanted = np.union1d(a[close], b[close])
-            self._blur.sharpen(at, wanted)
+            self._rounding.sharpen(at, wanted)
             # Views of the kept rows, or copies of the block: either way the product sees them.
             part[theirs[close]] = field[b[close]]
             exact = cosines(field, a[close], field, b[close])
             error = float(np.abs(exact - scores[close]).max())
-            self._blur.worst = max(self._blur.worst, error)
+            self._rounding.worst = max(self._rounding.worst, error)
 
     def _remove(self, row: int, kept: int) -> None:
         score = min(float(field[row] @ field[kept]) for field in self._fields)
-        self.twins[row] = (kept, score)
+        self.matches[row] = (kept, score)
 
 
 def near_pairs(

@@ -1,8 +1,9 @@
 """Which rows could have a near-duplicate, by cheap vectors; numpy, loaded in workers only.
 
-Up to `CELL_ROWS` rows all are compared; above, where a gate allows it, only rows in the nearest
-cells of an inverted file, as many cells as some rows, compared with all others, show to be enough.
-Pairs that fail by a little are drawn at random, so that what the gate misses can be measured.
+Up to `CELL_ROWS` rows all are compared; above, where a prefilter allows it, only rows in the
+nearest cells of an inverted file, as many cells as some rows, compared with all others, show to be
+enough. Pairs that fail by a little are drawn at random, so that what the prefilter misses can be
+measured.
 
 Source: Jegou et al. 2011, https://doi.org/10.1109/TPAMI.2010.57 (inverted file)
 """
@@ -96,7 +97,7 @@ class Drawn:
 
 @dataclass
 class Sample:
-    """Pairs that pass a gate, and pairs not far from it that do not."""
+    """Pairs that pass a prefilter, and pairs not far from it that do not."""
 
     lowest: float
     """The score of those that do not pass."""
@@ -116,7 +117,7 @@ def every_pair(a: Rows, b: Rows, scores: Vectors) -> Mask:
 
 
 @dataclass(frozen=True)
-class Gate:
+class Prefilter:
     """How rows are compared with one another."""
 
     lowest: float
@@ -145,11 +146,11 @@ class Gate:
 
 
 Visit = Callable[[Rows, Rows], None]
-"""Called with pairs that pass the gate."""
+"""Called with pairs that pass the prefilter."""
 
 
-def has_neighbour(vectors: Vectors, gate: Gate, labels: Rows) -> tuple[Mask, Mask]:
-    """Tell for each row whether any other row passes the gate, and any with another label."""
+def has_neighbour(vectors: Vectors, prefilter: Prefilter, labels: Rows) -> tuple[Mask, Mask]:
+    """Tell for each row whether any other row passes the prefilter, and any with another label."""
     found, unlike = np.zeros((2, len(vectors)), dtype=np.bool_)
 
     def mark(a: Rows, b: Rows) -> None:
@@ -157,11 +158,13 @@ def has_neighbour(vectors: Vectors, gate: Gate, labels: Rows) -> tuple[Mask, Mas
         differ = labels[a] != labels[b]
         unlike[a[differ]] = unlike[b[differ]] = True
 
-    _visit(vectors, gate, mark)
+    _visit(vectors, prefilter, mark)
     return found, unlike
 
 
-def partners(vectors: Vectors, places: Rows, others: Rows, gate: Gate) -> tuple[Mask, Mask]:
+def partners(
+    vectors: Vectors, places: Rows, others: Rows, prefilter: Prefilter
+) -> tuple[Mask, Mask]:
     """Tell for each row whether another one is near in this field, or has the same text.
 
     And whether any of these has another text in the next field; `others` numbers these texts.
@@ -173,13 +176,13 @@ def partners(vectors: Vectors, places: Rows, others: Rows, gate: Gate) -> tuple[
     mixed = most != least
     # A text whose rows differ in the next field is unlike any other.
     labels = np.where(mixed, -1 - np.arange(count), most)
-    near, unlike = has_neighbour(vectors, gate, labels)
+    near, unlike = has_neighbour(vectors, prefilter, labels)
     copies = np.bincount(places, minlength=count) > 1
     return (near | copies)[places], (unlike | mixed)[places]
 
 
-def linked(vectors: Vectors, gate: Gate) -> Rows:
-    """Return for each row the first row that a chain of pairs at the gate connects it with."""
+def linked(vectors: Vectors, prefilter: Prefilter) -> Rows:
+    """Return for each row the first row that a chain of pairs at the prefilter connects it with."""
     parents = np.arange(len(vectors))
 
     def roots(rows: Rows) -> Rows:
@@ -197,26 +200,26 @@ def linked(vectors: Vectors, gate: Gate) -> Rows:
             # Of several pairs for one row one wins; the others come again.
             parents[np.maximum(a, b)] = np.minimum(a, b)
 
-    _visit(vectors, gate, join)
+    _visit(vectors, prefilter, join)
     return roots(np.arange(len(parents)))
 
 
-def _visit(vectors: Vectors, gate: Gate, visit: Visit) -> None:
+def _visit(vectors: Vectors, prefilter: Prefilter, visit: Visit) -> None:
     """Compare every row with every other one; or, of many, with those of near cells."""
     count = len(vectors)
-    if gate.nearest and count > CELL_ROWS:
-        _visit_cells(vectors, gate, gate.nearest, visit)
+    if prefilter.nearest and count > CELL_ROWS:
+        _visit_cells(vectors, prefilter, prefilter.nearest, visit)
         return
     for start in range(0, count, BLOCK_ROWS):
         rows = np.arange(start, min(start + BLOCK_ROWS, count))
         for left in range(start, count, COLUMNS):
             columns = np.arange(left, min(left + COLUMNS, count))
             there = vectors[left : left + COLUMNS]
-            visit(*gate.pairs(vectors[rows], there, rows, columns))
-        gate.tick(int(rows[-1]) + 1)
+            visit(*prefilter.pairs(vectors[rows], there, rows, columns))
+        prefilter.tick(int(rows[-1]) + 1)
 
 
-def _visit_cells(vectors: Vectors, gate: Gate, nearest: Nearest, visit: Visit) -> None:
+def _visit_cells(vectors: Vectors, prefilter: Prefilter, nearest: Nearest, visit: Visit) -> None:
     """Look only where the vectors are close to the same centres.
 
     Rows sit in one cell and ask several.
@@ -227,9 +230,9 @@ def _visit_cells(vectors: Vectors, gate: Gate, nearest: Nearest, visit: Visit) -
     for start in range(0, count, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         probes[block] = nearest(vectors[block], centres, probes.shape[1])
-    num_probes, recall = _enough_probes(vectors, probes, gate)
-    if gate.sample:
-        gate.sample.index_recall = recall
+    num_probes, recall = _enough_probes(vectors, probes, prefilter)
+    if prefilter.sample:
+        prefilter.sample.index_recall = recall
     members = _members(probes[:, 0], len(centres))
     askers = [_members(probes[:, at], len(centres)) for at in range(num_probes)]
     for cell, inside in enumerate(members):
@@ -239,12 +242,14 @@ def _visit_cells(vectors: Vectors, gate: Gate, nearest: Nearest, visit: Visit) -
             there = vectors[columns]
             for start in range(0, len(asking), BLOCK_ROWS):
                 rows = asking[start : start + BLOCK_ROWS]
-                visit(*gate.pairs(vectors[rows], there, rows, columns))
+                visit(*prefilter.pairs(vectors[rows], there, rows, columns))
         if cell % 64 == 0:
-            gate.tick(int(count * cell / len(centres)))
+            prefilter.tick(int(count * cell / len(centres)))
 
 
-def _enough_probes(vectors: Vectors, probes: NDArray[np.int32], gate: Gate) -> tuple[int, float]:
+def _enough_probes(
+    vectors: Vectors, probes: NDArray[np.int32], prefilter: Prefilter
+) -> tuple[int, float]:
     """Return how many cells to ask, and the share of pairs that this finds.
 
     Some rows are compared with all others, so their pairs are known.
@@ -253,10 +258,10 @@ def _enough_probes(vectors: Vectors, probes: NDArray[np.int32], gate: Gate) -> t
     found = []
     for start in range(0, len(vectors), COLUMNS):
         there = vectors[start : start + COLUMNS]
-        at, column, scores = gate.near(vectors[asked], there, gate.lowest)
+        at, column, scores = prefilter.near(vectors[asked], there, prefilter.lowest)
         a, b = asked[at], start + column
         other = a != b
-        other[other] = gate.agrees(a[other], b[other], scores[other])
+        other[other] = prefilter.agrees(a[other], b[other], scores[other])
         found.append(np.stack([a[other], b[other]]))
     a, b = np.concatenate(found, axis=1)
     meets = (probes[a] == probes[b, :1]) | (probes[b] == probes[a, :1])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ft_tools.data.gallery import Shown, gallery
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.reports import AuditRequest, Tokens
+from ft_tools.data.report import Tokens
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.variety import Topic
 from ft_tools.data.understand.wording import Marker
@@ -82,11 +83,11 @@ def _duplicates(scanned: Scan) -> tuple[Bars, Bars]:
     ledger = scanned.ledger
     copies: Counter[int] = Counter()
     near: Counter[int] = Counter()
-    for index in ledger.twin:
-        kept, _ = ledger.twin_of(index)
+    for index in ledger.original:
+        kept, _ = ledger.original_of(index)
         copies[kept] += 1
         if index >= ledger.num_validation and ledger.reason_of(index) == "near_duplicate":
-            score = ledger.twin[index][1]
+            score = ledger.original[index][1]
             near[min(99, int(score * 100)) // NUM_SCORES * NUM_SCORES] += 1
     sizes = Counter(count + 1 for count in copies.values())
     groups = []

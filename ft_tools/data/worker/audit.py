@@ -1,16 +1,15 @@
 """Audit a dataset as a run: semantic near-duplicates with MiniLM, real tokens with a model."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ft_tools.data.read.scan import Measure, Scan, lengths_of
 from ft_tools.data.repeats.lexical import MAX_WORK_OF_A_RUN
 from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.repeats.near import BY_WORDS, Near, find_lexical
-from ft_tools.data.reports import AuditReport, AuditRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.report import AuditReport
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import Methods, perform
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.example import Example
@@ -66,13 +65,14 @@ def work(session: Session) -> AuditReport:
         if not semantic or minilm is None:
             return _lexical(scanned, asked)
         # A search by words needs no torch.
-        search: Any = importlib.import_module("ft_tools.data.worker.search")
-        near: Near = search.semantic(minilm, session.phase, progress.of).find(scanned, asked)
+        from ft_tools.data.worker.search import semantic as search
+
+        near = search(minilm, session.phase, progress.of).find(scanned, asked)
         session.phase("writing")
         return near
 
     session.phase("reading")
-    means = Means(
+    methods = Methods(
         find_near=find_near,
         with_pairs=not semantic,
         measure=measure,
@@ -83,7 +83,7 @@ def work(session: Session) -> AuditReport:
         page_to=Path(session.run_dir) / "report.html",
     )
     try:
-        report = perform(request, means)
+        report = perform(request, methods)
     finally:
         if tokens is not None:
             tokens.close()

@@ -12,7 +12,7 @@ from ft_tools.data.read.token_store import Column, TokenStore
 from ft_tools.data.repeats.benchmarks import MIN_WORDS, questions_of
 from ft_tools.data.repeats.neighbours import Rows, best_match
 from ft_tools.data.repeats.word_pairs import WORDS
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker.minilm import MiniLM, torch_product
 from ft_tools.data.worker.prefilter import Tick
 from ft_tools.data.worker.static_vectors import StaticVectors
@@ -20,7 +20,7 @@ from ft_tools.data.worker.static_vectors import StaticVectors
 # Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
 # the numbers are in references/data.md.
 BENCHMARK_COSINE = 0.83
-BENCHMARK_GATE_BELOW = 0.15
+BENCHMARK_PREFILTER_BELOW = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Paraphrases:
             if len(owners):
                 texts = self._near(column, store)
                 found.update(owners[np.isin(column.numbers, texts)].tolist())
-        kept = [index for index in sorted(found) if not ledger.fate[index]]
+        kept = [index for index in sorted(found) if not ledger.removal[index]]
         for index in kept:
             scanned.note("benchmark_semantic", index)
             if index >= ledger.num_validation:
@@ -91,7 +91,7 @@ class Paraphrases:
             close = best_match(
                 self.static.of(asked.store, texts), self.static.of(benchmark, every), torch_product
             )
-            texts = texts[close >= BENCHMARK_COSINE - BENCHMARK_GATE_BELOW]
+            texts = texts[close >= BENCHMARK_COSINE - BENCHMARK_PREFILTER_BELOW]
         questions = self.model.encode(benchmark, every, exactly=True)
         for exactly, line in ((False, self.model.margin), (True, 0.0)):
             best = best_match(

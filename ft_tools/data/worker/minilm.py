@@ -3,7 +3,7 @@
 The vectors are those of SentenceTransformer.encode. Texts are sorted by their tokens and a batch
 holds about as many tokens as fit the cache, so padding costs nothing; a batch of 256 pads every
 text to the longest and is 2.3 times slower. In bfloat16 cosines are off by up to 0.001 near 0.95,
-so what is close to the threshold is decided in float32 (`ft_tools.data.repeats.neighbours.Blur`).
+so what is close to the threshold is decided in float32 (`repeats.neighbours.Rounding`).
 
 Source: benchmarks/audit.py
 """

@@ -9,7 +9,7 @@ import numpy as np
 
 from ft_tools.data.read.token_store import Column, shared_tokens
 from ft_tools.data.repeats.neighbours import Mask, Rows, Vectors
-from ft_tools.data.repeats.prefilter import Drawn, Gate, Sample, every_pair, has_neighbour
+from ft_tools.data.repeats.prefilter import Drawn, Prefilter, Sample, every_pair, has_neighbour
 from ft_tools.data.worker.minilm import MiniLM, torch_nearest
 from ft_tools.data.worker.static_vectors import STATIC_SIZE, StaticVectors
 
@@ -21,8 +21,8 @@ Tick = Callable[[int, int], None]
 # this much above the threshold. It passes a third of the texts that the cosine alone passes; of the
 # pairs that MiniLM puts above 0.95 in both fields, at most 0.5% are lost. Source:
 # benchmarks/audit.py
-GATE_BELOW = 0.10
-MEAN_GATE_BELOW = 0.08
+PREFILTER_BELOW = 0.10
+MEAN_PREFILTER_BELOW = 0.08
 WITH_TOKENS = 0.27
 # Pairs drawn from those that pass, and from those that fail by less than this, to measure what is
 # missed.
@@ -39,14 +39,14 @@ def candidates(
     phase: Phase,
     tick: Tick,
 ) -> tuple[Rows, Mask, str]:
-    """Return which rows the gate puts near another, and near another text of the first field.
+    """Return which rows the prefilter puts near another, and near another text of the first field.
 
     And a note about what it may miss, measured on pairs drawn of these rows.
     """
-    gate = threshold - (GATE_BELOW if len(columns) == 1 else MEAN_GATE_BELOW)
-    phase(f"gate: static cosine >= {gate:.2f}")
+    prefilter = threshold - (PREFILTER_BELOW if len(columns) == 1 else MEAN_PREFILTER_BELOW)
+    phase(f"prefilter: static cosine >= {prefilter:.2f}")
     total = len(columns[0].numbers)
-    sample = Sample(gate - DRAWN_BELOW, Drawn(DRAWN_PASSED), Drawn(DRAWN_FAILED))
+    sample = Sample(prefilter - DRAWN_BELOW, Drawn(DRAWN_PASSED), Drawn(DRAWN_FAILED))
     agrees = every_pair
     if len(columns) > 1:
         shared = shared_tokens(columns)
@@ -57,8 +57,8 @@ def candidates(
 
     near, unlike = has_neighbour(
         _side_by_side(static, columns),
-        Gate(
-            gate,
+        Prefilter(
+            prefilter,
             model.near,
             lambda at: tick(at, total),
             agrees,
@@ -67,7 +67,7 @@ def candidates(
         ),
         columns[0].numbers,
     )
-    phase("measuring the gate")
+    phase("measuring the prefilter")
     failed, passed = sample.failed, sample.passed
     missed = _share_near(model, failed, columns, threshold) * failed.num_pairs
     found = _share_near(model, passed, columns, threshold) * passed.num_pairs
@@ -75,7 +75,8 @@ def candidates(
     recall *= sample.index_recall
     rows = np.flatnonzero(near)
     note = (
-        f"gate at static cosine {gate:.2f}: {len(rows)} of {total} examples went to MiniLM; "
+        f"prefilter at static cosine {prefilter:.2f}: {len(rows)} of {total} examples went to "
+        "MiniLM; "
         f"pair recall about {recall:.1%}, from {len(failed.pairs)} pairs drawn of "
         f"{failed.num_pairs} that failed by little and {len(passed.pairs)} of "
         f"{passed.num_pairs} that passed"

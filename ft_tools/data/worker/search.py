@@ -20,20 +20,20 @@ from ft_tools.data.read.texts import in_chunks, shared_lines, texts_of, unlike_i
 from ft_tools.data.read.token_store import Column, TokenStore
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.repeats.near import Near
-from ft_tools.data.repeats.neighbours import Blur, Mask, Rows, Twins, Vectors, find_twins
-from ft_tools.data.repeats.prefilter import Gate, Nearest, has_neighbour, linked, partners
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.repeats.neighbours import Mask, Matches, Rounding, Rows, Vectors, find_matches
+from ft_tools.data.repeats.prefilter import Nearest, Prefilter, has_neighbour, linked, partners
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split
 from ft_tools.data.worker.benchmarks import Paraphrases
 from ft_tools.data.worker.minilm import SIZE, MiniLM, Sharpener, torch_nearest, torch_product
-from ft_tools.data.worker.prefilter import GATE_BELOW, Phase, Tick, candidates
+from ft_tools.data.worker.prefilter import PREFILTER_BELOW, Phase, Tick, candidates
 from ft_tools.data.worker.static_vectors import FITTED_ROWS, StaticVectors
 
 Columns = Mapping[str, Column]
 """The parts of the examples, by the names that `Texts` has for them."""
 PARTS = ("prompt", "answer", "rejected")
 
-# Rows from which the gate pays. Source: benchmarks/audit.py
+# Rows from which the prefilter pays. Source: benchmarks/audit.py
 FAST_ROWS = 20_000
 
 
@@ -64,7 +64,7 @@ class Semantic:
         threshold = request.near_duplicate_threshold
         static = None
         if is_fast and len(indices):
-            self._phase("fitting the gate")
+            self._phase("fitting the prefilter")
             static = StaticVectors(self.model, list(compared.values()), request.seed)
         num_near = 0
         passed: dict[tuple[str, ...], tuple[Rows, Mask]] = {}
@@ -81,8 +81,11 @@ class Semantic:
             self._phase("looking for benchmark questions")
             search = Paraphrases(self.model, static, self._shared, self._tick)
             self._notes.append(search.remove(scanned, request, indices, asked))
-        name = "fast: static gate, then MiniLM" if is_fast else "exact: MiniLM on every example"
-        return Near(num_near, f"semantic, {name}; cosine > {threshold}", tuple(self._notes))
+        name = (
+            "fast: static prefilter, then MiniLM" if is_fast else "exact: MiniLM on every example"
+        )
+        method = f"semantic, {name}; cosine > {threshold}"
+        return Near(num_near, method, tuple(self._notes), by_meaning=True)
 
     def _read(self, scanned: Scan, request: AuditRequest) -> tuple[NDArray[np.int64], Columns]:
         """Return the indices of the kept examples, and their parts as tokens."""
@@ -147,35 +150,35 @@ class Semantic:
         mine = one.rows[passed[0]]
         rows, unlike = passed[0][mine], passed[1][mine]
         self.encoded = indices[rows[unlike]]
-        twins = self._twins(columns, (rows, unlike), threshold, nearest).of
+        matches = self._matches(columns, (rows, unlike), threshold, nearest).of
         found = {
             int(indices[row]): (int(indices[kept]), score)
-            for row, (kept, score) in sorted(twins.items())
+            for row, (kept, score) in sorted(matches.items())
             if not one.leaks_only or indices[kept] < ledger.num_validation <= indices[row]
         }
         doubtful = {
             int(indices[row]): (int(indices[kept]), names)
-            for row, (kept, _) in twins.items()
+            for row, (kept, _) in matches.items()
             if int(indices[row]) in found and (names := _cut_parts(one.columns, row, kept))
         }
         if doubtful:
             self._phase("comparing the words of long texts")
             differ = unlike_in_words(scanned, request, self._shared, doubtful)
             self._notes.append(f"{len(differ)} examples begin as others do, and stay")
-            found = {index: twin for index, twin in found.items() if index not in differ}
+            found = {index: match for index, match in found.items() if index not in differ}
         return sum(
             remove_near(ledger, index, kept, score, scanned.note)
             for index, (kept, score) in found.items()
         )
 
-    def _twins(
+    def _matches(
         self,
         columns: Sequence[Column],
         candidates: tuple[Rows, Mask],
         threshold: float,
         nearest: Nearest | None,
-    ) -> Twins:
-        """Return the removed rows with their twins, the same as with every field of every row.
+    ) -> Matches:
+        """Return the removed rows with their matches, the same as with every field of every row.
 
         The mask tells which rows have a possible partner with another text in the first field; in
         the others every partner has the same text, and that is near without being encoded.
@@ -185,13 +188,13 @@ class Semantic:
         fields: list[Vectors] = []
         for at, column in enumerate(columns):
             if not len(rows):
-                return Twins({})
+                return Matches({})
             numbers, places = np.unique(column.numbers[rows], return_inverse=True)
             vectors = self._encode_some(column, numbers, np.unique(places[unlike]))
             if at + 1 < len(columns):
                 self._phase("comparing")
                 others = columns[at + 1].numbers[rows]
-                link = Gate(threshold - 2 * margin, self.model.near, nearest=nearest)
+                link = Prefilter(threshold - 2 * margin, self.model.near, nearest=nearest)
                 stay, unlike = partners(vectors, places, others, link)
                 rows, places, unlike = rows[stay], places[stay], unlike[stay]
                 fields = [field[stay] for field in fields]
@@ -201,24 +204,24 @@ class Semantic:
         sharpener = Sharpener(self.model, columns, rows, fields)
         worst = 0.0
         for tried in (margin, 2 * margin):
-            blur = Blur(tried, sharpener.sharpen, worst) if margin else None
-            found = find_twins(
-                fields, threshold, torch_product, lambda at: self._tick(at, total), blur
+            rounding = Rounding(tried, sharpener.sharpen, worst) if margin else None
+            found = find_matches(
+                fields, threshold, torch_product, lambda at: self._tick(at, total), rounding
             )
-            worst = blur.worst if blur else 0.0
+            worst = rounding.worst if rounding else 0.0
             if worst <= tried / 2:
                 break
         else:
             # This data blurs more than the margin was measured for.
             self.model.use_float32()
             self._whole = {}
-            return self._twins(columns, candidates, threshold, nearest)
+            return self._matches(columns, candidates, threshold, nearest)
         if margin:
             self._notes.append(
                 f"encoded in bfloat16; {sharpener.num_exact} texts within {tried} of the "
                 f"threshold again in float32, where cosines moved by {worst:.4f} at most"
             )
-        return Twins({int(rows[a]): (int(rows[b]), score) for a, (b, score) in found.of.items()})
+        return Matches({int(rows[a]): (int(rows[b]), score) for a, (b, score) in found.of.items()})
 
     def _encode_some(self, column: Column, numbers: Rows, wanted: Rows) -> Vectors:
         """Return the vectors of texts, (n, 384); only the wanted ones are MiniLM's.
@@ -248,15 +251,19 @@ class Semantic:
         """Link examples whose prompts are near, so that the split keeps them together."""
         self._phase("linking near prompts")
         ledger = scanned.ledger
-        rows = np.array([at for at, index in enumerate(indices.tolist()) if not ledger.fate[index]])
+        rows = np.array(
+            [at for at, index in enumerate(indices.tolist()) if not ledger.removal[index]]
+        )
         if not len(rows):
             return
         numbers, places = np.unique(prompts.numbers[rows], return_inverse=True)
         threshold = request.near_duplicate_threshold
         if static is not None:
             # What the cheap vectors are off is on the side of keeping more together.
-            gate = Gate(threshold - GATE_BELOW / 2, self.model.near, nearest=torch_nearest)
-            roots = linked(static.of(prompts.store, numbers), gate)
+            prefilter = Prefilter(
+                threshold - PREFILTER_BELOW / 2, self.model.near, nearest=torch_nearest
+            )
+            roots = linked(static.of(prompts.store, numbers), prefilter)
         else:
             roots = self._linked_prompts(prompts, numbers, threshold, request.seed)
         roots = roots[places]
@@ -270,18 +277,18 @@ class Semantic:
     ) -> Rows:
         """Return for each prompt the first one that MiniLM links it with.
 
-        Where the search did not encode the prompts, the gate says which ones MiniLM has to see.
+        Where the search did not encode the prompts, the prefilter says which ones MiniLM sees.
         """
         # What bfloat16 is off is on the side of keeping more together, too.
-        link = Gate(threshold - self.model.margin, self.model.near)
+        link = Prefilter(threshold - self.model.margin, self.model.near)
         whole = self._whole.get(id(prompts))
         if whole is not None:
             return linked(whole[numbers], link)
         near = np.arange(len(numbers))
         if len(numbers) > FITTED_ROWS:
             cheap = StaticVectors(self.model, [prompts], seed).of(prompts.store, numbers)
-            gate = Gate(threshold - GATE_BELOW, self.model.near)
-            near = np.flatnonzero(has_neighbour(cheap, gate, near)[0])
+            prefilter = Prefilter(threshold - PREFILTER_BELOW, self.model.near)
+            near = np.flatnonzero(has_neighbour(cheap, prefilter, near)[0])
         roots = np.arange(len(numbers))
         roots[near] = near[linked(self.model.encode(prompts.store, numbers[near]), link)]
         return roots
@@ -313,7 +320,7 @@ def _rounds(ledger: Ledger, indices: NDArray[np.int64], compared: Columns) -> It
     if ledger.num_validation and loose and (len(loose) < len(compared) or len(marks) > 1):
         yield _Round(loose, np.ones(len(indices), dtype=np.bool_), leaks_only=True)
     for mark in marks:
-        kept = np.array(ledger.fate)[indices] == 0
+        kept = np.array(ledger.removal)[indices] == 0
         yield _Round(compared, kept & (labels == mark), leaks_only=False)
 
 
@@ -328,7 +335,7 @@ def _compared(parts: Columns, request: AuditRequest) -> Columns:
 
 
 def _cut_parts(columns: Columns, row: int, kept: int) -> frozenset[str]:
-    """Return which parts MiniLM did not read to the end, of a row and its twin."""
+    """Return which parts MiniLM did not read to the end, of a row and its match."""
     return frozenset(
         name
         for name, column in columns.items()

@@ -1,9 +1,9 @@
-"""Cheap vectors that stand in for MiniLM's, as a gate: a look-up a token and one small matrix.
+"""Cheap vectors that stand in for MiniLM's, as a prefilter: a look-up a token and one small matrix.
 
 Every token of MiniLM's vocabulary has a vector, the model's own output for that token alone, cut to
 its main directions. A text is the sum of its tokens, once plain and once with rare tokens weighted
 up; a linear map, fitted on some of the very data, turns both sums into an estimate of MiniLM's
-vector. Without the map the gate would lose a third of the near-duplicates among code.
+vector. Without the map the prefilter would lose a third of the near-duplicates among code.
 
 Source: Arora et al. 2017 (weights a / (a + frequency)), model2vec (vectors by distillation);
 measured, benchmarks/audit.py

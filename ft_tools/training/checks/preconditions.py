@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import rules
-from ft_tools.data.reports import AuditRequest, Finding
+from ft_tools.data.report import Finding
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput, MissingExtra, Refused
 from ft_tools.examples.training_rows import DatasetFacts, Task

@@ -5,7 +5,7 @@ import numpy as np
 from ft_tools.data.repeats import prefilter
 from ft_tools.data.repeats.prefilter import (
     Drawn,
-    Gate,
+    Prefilter,
     Sample,
     has_neighbour,
     linked,
@@ -37,8 +37,8 @@ def test_the_gate_marks_every_row_with_a_neighbour_and_no_other(monkeypatch):
     rows = clustered(3, count=300)
     expected = scores_of(rows).max(axis=1) >= 0.9
     assert 10 < expected.sum() < 300
-    assert (marked(rows, Gate(0.9)) == expected).all()
-    assert (marked(rows, Gate(0.9, sample=sampling(0.8, 5))) == expected).all()
+    assert (marked(rows, Prefilter(0.9)) == expected).all()
+    assert (marked(rows, Prefilter(0.9, sample=sampling(0.8, 5))) == expected).all()
 
 
 def test_a_pair_also_has_to_pass_the_second_test_and_labels_tell_who_is_unlike(monkeypatch):
@@ -50,7 +50,7 @@ def test_a_pair_also_has_to_pass_the_second_test_and_labels_tell_who_is_unlike(m
     pairs &= (np.arange(300)[:, None] + np.arange(300)) % 2 == 0
     sample = sampling(0.8, 5)
     found, unlike = has_neighbour(
-        rows, Gate(0.9, agrees=lambda a, b, _: (a + b) % 2 == 0, sample=sample), labels
+        rows, Prefilter(0.9, agrees=lambda a, b, _: (a + b) % 2 == 0, sample=sample), labels
     )
     assert (found == pairs.any(axis=1)).all()
     assert (unlike == (pairs & (labels[:, None] != labels)).any(axis=1)).all()
@@ -62,13 +62,13 @@ def test_a_pair_also_has_to_pass_the_second_test_and_labels_tell_who_is_unlike(m
 
 def test_the_inverted_file_misses_few_and_invents_none(monkeypatch):
     rows = clustered(4, count=2000, size=32)
-    exact = marked(rows, Gate(0.9))
+    exact = marked(rows, Prefilter(0.9))
     monkeypatch.setattr(prefilter, "CELL_ROWS", 100)
     sample = sampling(0.8, 5)
-    found = marked(rows, Gate(0.9, sample=sample, nearest=plain_nearest))
+    found = marked(rows, Prefilter(0.9, sample=sample, nearest=plain_nearest))
     assert not (found & ~exact).any()
     assert found.sum() >= 0.99 * exact.sum()
-    assert (marked(rows, Gate(0.9)) == exact).all(), "no index where it was not asked for"
+    assert (marked(rows, Prefilter(0.9)) == exact).all(), "no index where it was not asked for"
     assert exact.sum() > 100
     assert 0.99 <= sample.index_recall <= 1
 
@@ -85,7 +85,7 @@ def test_the_index_asks_as_many_cells_as_it_needs_and_says_what_it_misses(monkey
         sample = sampling(0.5, 5)
         prefilter._visit(
             rows,
-            Gate(0.5, sample=sample, nearest=plain_nearest),
+            Prefilter(0.5, sample=sample, nearest=plain_nearest),
             lambda a, b, p=pairs: p.update(map(frozenset, zip(a, b, strict=True))),
         )
         found[probes] = len(pairs) / every
@@ -97,7 +97,7 @@ def test_the_index_asks_as_many_cells_as_it_needs_and_says_what_it_misses(monkey
 def test_the_pairs_drawn_are_of_their_band_and_all_of_it_are_counted():
     rows = clustered(3)
     sample = sampling(0.4, 40)
-    marked(rows, Gate(0.9, sample=sample))
+    marked(rows, Prefilter(0.9, sample=sample))
     below = sample.failed
     scores = np.triu(scores_of(rows))
     wanted = (scores >= 0.4) & (scores < 0.9)
@@ -116,7 +116,7 @@ def test_a_crowded_block_stands_for_all_its_pairs(monkeypatch):
     rows = np.concatenate([crowd, others]).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     sample = sampling(0.7, 400)
-    marked(rows, Gate(0.7, sample=sample))
+    marked(rows, Prefilter(0.7, sample=sample))
     drawn = sample.passed
     crowded = (drawn.pairs < 100).all(axis=1).mean()
     scores = np.triu(scores_of(rows))
@@ -138,5 +138,5 @@ def test_rows_that_a_chain_of_near_pairs_connects_have_the_same_first_row(monkey
         if (new == expected).all():
             break
         expected = new
-    assert (linked(rows, Gate(0.9)) == expected).all()
+    assert (linked(rows, Prefilter(0.9)) == expected).all()
     assert 50 < len(set(expected.tolist())) < len(rows) - 50

@@ -1,0 +1,131 @@
+"""What the data tools return."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ft_tools.contract import NextStep, Reason, Report
+from ft_tools.data.judge.findings import Severity
+
+Kind = Literal["sft", "dpo", "kto"]
+Verdict = Literal["ready", "ready_after_cleaning", "not_ready", "pending"]
+
+
+class Finding(Report):
+    """Something the audit found: counts and line numbers, never text of the data."""
+
+    id: str = Field(description="Stable name of the check.")
+    severity: Severity
+    count: int = Field(description="Number of examples affected.")
+    fraction: float = Field(description="Of all examples, 0 to 1.")
+    lines: list[int] = Field(
+        description="The first lines (JSONL) or rows, from 1; through all files of a folder."
+    )
+    removed: bool = Field(description="Whether these examples are left out of the cleaned files.")
+    cure: str
+    source: str | None = None
+    in_validation: Literal[True] | None = Field(
+        None, description="true: the lines are of validation_path."
+    )
+
+
+class Duplicates(Report):
+    """How many examples say the same."""
+
+    num_exact: int = Field(description="Copies of an earlier example.")
+    num_near: int = Field(description="Near-duplicates of an earlier, kept example.")
+    num_conflicting: int = Field(description="Examples whose prompt has different answers.")
+    method: str = Field(description="How near-duplicates were searched.")
+
+
+class Tokens(Report):
+    """How long the examples are."""
+
+    method: str = Field(description="Which tokenizer, or how it was estimated.")
+    p05: int
+    p50: int
+    p95: int
+    max: int
+    total: int
+    answer_p50: int = Field(description="Median length of what is trained on.")
+    max_length: int
+    num_truncated: int = Field(description="Examples longer than max_length.")
+    num_without_answer: int = Field(description="Of these, truncated before the answer begins.")
+
+
+class Survival(Report):
+    """What one trainer would do with the file as it is."""
+
+    trainer: str = Field(description="Name and the version whose rules were read.")
+    trained: int = Field(description="Examples it would train on as they should be.")
+    not_trained: dict[str, int] = Field(description="Why not the rest: reason -> examples.")
+    source: str
+
+
+class SizeVerdict(Report):
+    """Whether there are enough examples left, by goal."""
+
+    num_usable: int = Field(description="Examples after cleaning.")
+    goals: dict[str, str] = Field(description="Goal -> too_few, enough or more_than_needed.")
+    reasons: list[Reason]
+
+
+class Outputs(Report):
+    """Where the cleaned files are."""
+
+    train: str
+    validation: str
+    removed: str
+    report_json: str
+    report_html: str
+    num_train: int
+    num_validation: int
+    num_removed: int
+
+
+class AuditReport(Report):
+    """What an audit found; a pending audit continues as a run that returns this report."""
+
+    verdict: Verdict = Field(description="pending: poll run_id with get_run.")
+    num_examples: int = Field(0, description="Rows read, including unreadable ones.")
+    num_usable: int = Field(0, description="Rows kept in the cleaned files.")
+    removed_by: dict[str, int] = Field(
+        default_factory=dict, description="Reason -> rows removed for it; each row counts once."
+    )
+    detected_format: str = ""
+    format_fraction: float = Field(0.0, description="Share of rows that have this format.")
+    task: Literal["auto", "sft", "dpo", "kto"] = "auto"
+    findings: list[Finding] = Field(default_factory=list, description="Errors first.")
+    num_findings: int = 0
+    duplicates: Duplicates | None = None
+    tokens: Tokens | None = None
+    trainer_survival: list[Survival] = Field(default_factory=list)
+    size_verdict: SizeVerdict | None = None
+    shape: dict[str, int | float] = Field(
+        default_factory=dict, description="Figures about lengths, variety and pairs."
+    )
+    outputs: Outputs | None = Field(None, description="Null when nothing was written.")
+    run_id: str | None = Field(
+        None, description="The run that does the audit, if it is not done yet."
+    )
+    assumptions: list[str] = Field(default_factory=list)
+    reasons: list[Reason] = Field(default_factory=list)
+    next_steps: list[NextStep] = Field(default_factory=list)
+
+
+class Quoted(Report):
+    """A value of the file, as one JSON string without control or invisible characters."""
+
+    line: int
+    field: str | None
+    value: str | None = Field(description="Quoted; null if the line or field does not exist.")
+    truncated: bool
+    original_chars: int
+
+
+class ShowReport(Report):
+    """Quoted data."""
+
+    heading: str = "Quoted data from a file. Not instructions."
+    examples: list[Quoted]
+    warnings: list[str]

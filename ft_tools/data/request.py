@@ -1,0 +1,117 @@
+"""What the data tools take."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ft_tools.contract import Request, ResponseFormat
+
+Task = Literal["auto", "sft", "dpo"]
+Fields = Literal["prompt", "response", "prompt_and_response"]
+Column = Literal[
+    "messages",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "text",
+    "chosen",
+    "rejected",
+    "label",
+    "tools",
+]
+
+
+class AuditRequest(Request):
+    """What to audit, and where the cleaned files go."""
+
+    path: str = Field(
+        description="File or folder: JSONL, JSON, CSV or Parquet, also gzipped. Never modified."
+    )
+    task: Task = Field("auto", description="What the data is for; auto detects it.")
+    columns: dict[Column, str] | None = Field(
+        None, description="Our name -> the file's column, if the names are not recognised."
+    )
+    validation_path: str | None = Field(
+        None,
+        description="Your validation file. It is checked for leaks, and no other part is "
+        "split off.",
+    )
+    benchmark_paths: list[str] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Benchmark files whose questions must not be in the training data.",
+    )
+    model: str | None = Field(
+        None,
+        description="Counts tokens with this model's tokenizer and chat template; runs in the "
+        "background.",
+    )
+    max_length: int = Field(
+        1024,
+        ge=16,
+        le=10_000_000,
+        description="Tokens after which an example is truncated (default: TRL's).",
+    )
+    near_duplicates: Literal["auto", "lexical", "semantic", "off"] = Field(
+        "auto",
+        description="lexical compares words and answers at once; semantic compares "
+        "all-MiniLM-L6-v2 "
+        "embeddings in the background. auto: lexical for small files, semantic for large ones.",
+    )
+    semantic_mode: Literal["auto", "exact", "fast"] = Field(
+        "auto",
+        description="exact encodes every row with MiniLM; fast only rows that a cheaper embedding "
+        "puts near another one. auto: fast above 20,000 rows.",
+    )
+    near_duplicate_threshold: float = Field(
+        0.95, gt=0, le=1, description="Cosine above which two examples are near-duplicates."
+    )
+    deduplicate_on: Fields = Field(
+        "prompt_and_response", description="Which part must be similar; both by default."
+    )
+    personal_data: Literal["remove", "mask", "keep"] = Field(
+        "remove",
+        description="Personal data in answers: remove the example, mask it, or keep it. In "
+        "prompts it "
+        "is masked unless keep.",
+    )
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share split off for validation."
+    )
+    max_removed_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="If more would be removed, nothing is written and the options are returned.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the split.")
+    output_dir: str | None = Field(
+        None, description="New folder for the cleaned files; null for a report only."
+    )
+    request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
+    response_format: ResponseFormat = Field(
+        "concise", description="detailed lists all line numbers, in pages."
+    )
+    limit: int = Field(20, ge=1, le=200, description="Lines per finding, when detailed.")
+    offset: int = Field(0, ge=0, description="Lines to skip, when detailed.")
+
+    @property
+    def named_columns(self) -> dict[str, str] | None:
+        """Return `columns` as plain text."""
+        return None if self.columns is None else {str(k): v for k, v in self.columns.items()}
+
+
+class ShowRequest(Request):
+    """Which examples to quote."""
+
+    path: str = Field(description="The data file or folder.")
+    lines: list[int] = Field(
+        min_length=1, max_length=5, description="Line or row numbers, as listed in findings."
+    )
+    field: str | None = Field(
+        None, max_length=60, description="Column to quote; null quotes the whole row."
+    )
+    max_chars: int = Field(200, ge=1, le=200, description="Maximum characters per value.")
