@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ft_tools import workspace as workspace_module
 from ft_tools.data.quote import show_examples
-from ft_tools.data.reports import AuditRequest, ShowRequest
+from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.evaluation.reports import EvaluateRequest
