@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Means, perform
+from ft_tools.data.tool import Methods, perform
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.examples.masks import Masked, no_masks
@@ -60,7 +60,7 @@ def audit_page(workspace, payloads, number):
     (workspace / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     request = AuditRequest(path=name, near_duplicates="off")
     # Half of the pages with the mask, half with the turns.
-    means = Means(page_to=workspace / f"{number}.html", masks=(no_masks, masks)[number % 2])
+    means = Methods(page_to=workspace / f"{number}.html", masks=(no_masks, masks)[number % 2])
     perform(request, means)
     return workspace / f"{number}.html"
 
@@ -127,7 +127,7 @@ def test_the_audits_page_has_no_accessibility_violation(workspace, browser, widt
     ]
     (workspace / "d1.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     page = workspace / "page.html"
-    perform(AuditRequest(path="d1.jsonl"), Means(page_to=page, masks=masks))
+    perform(AuditRequest(path="d1.jsonl"), Methods(page_to=page, masks=masks))
     browser.open(page)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     browser.evaluate("for (const d of document.querySelectorAll('details')) d.open = true; 1")
