@@ -12,7 +12,7 @@ import pytest
 from mcp import Client
 
 from ft_tools import caller, workspace
-from ft_tools.data.reports import AuditRequest
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import perform
 from ft_tools.errors import Abandoned
 from ft_tools.tools import TOOLS
