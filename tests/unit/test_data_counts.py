@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from ft_tools.data.reports import AuditRequest
 
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import perform
 
 ANSWERS = [
