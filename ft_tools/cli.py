@@ -22,6 +22,8 @@ from pydantic.fields import FieldInfo
 
 from ft_tools import __version__
 from ft_tools.contract import complaints
+from ft_tools.doctor import DoctorRequest, doctor
+from ft_tools.doctor.report import Purpose
 from ft_tools.errors import BadInput, FineTuningError, NotFound
 from ft_tools.evaluation.reports import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, gate, read_requirement
@@ -40,7 +42,7 @@ from ft_tools.runs.start import command as command_of
 from ft_tools.runs.start import environment
 from ft_tools.runs.stop import CancelRequest, cancel_run
 from ft_tools.tools import TOOLS, Tool
-from ft_tools.views.terminal import Format, follow, is_over, show, show_error
+from ft_tools.views.terminal import Format, chosen, follow, is_over, show, show_checks, show_error
 
 POLL_SECONDS = 0.5
 GATES: dict[str, Callable[[Any], bool]] = {
@@ -174,6 +176,33 @@ def disconnect(
     """
     options = ["--dry-run"] if dry_run else []
     _become("mcp_server.connect", "disconnect", client, "--scope", scope, *options)
+
+
+@app.command(name="doctor")
+def _doctor(
+    *,
+    purposes: Annotated[
+        list[Purpose] | None, Parameter(name="--for", consume_multiple=True, negative=())
+    ] = None,
+    clients: bool = True,
+    hub: bool = True,
+) -> int | None:
+    """Say what works on this machine, what does not, and the command for each.
+
+    Args:
+        purposes: What has to work; the exit code is 4 if it does not.
+        clients: Also start each server that a coding agent has registered.
+        hub: Also ask whether the Hugging Face Hub answers.
+    """
+    request = DoctorRequest(purposes=purposes or [], clients=clients, hub=hub)
+    report = doctor(request)
+    if chosen(_options["format"]) == "human":
+        show_checks([(each.state, each.name, each.found, each.fix) for each in report.checks])
+        sys.stdout.write(f"\nworks: {', '.join(report.works)}\n")
+        sys.stdout.write(f"does not work: {', '.join(report.does_not_work) or 'nothing'}\n")
+    else:
+        show(report, _options["format"])
+    return 4 if report.asked_and_missing else None
 
 
 @app.command

@@ -49,7 +49,7 @@ FLOORS = (
     "examples models runs",
     "views",
     "approach data evaluation lora shipping training vram",
-    "tools",
+    "tools doctor",
     "cli __main__ demo mcp_server",
 )
 LEVELS = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -55,6 +55,20 @@ def show(report: BaseModel, wanted: Format) -> None:
             _show_to_person(without_empty(dumped))
 
 
+def show_checks(rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Print checks for a person: state, name, what was found, and what changes it."""
+    console = Console(highlight=False, no_color="NO_COLOR" in os.environ)
+    colours = {"ok": "green", "note": "yellow"}
+    for state, name, found, fix in rows:
+        console.print(
+            f"[{colours.get(state, 'bold red')}]{state:<8}[/][bold]{escape(name)}[/]: "
+            f"{escape(found)}",
+            soft_wrap=True,
+        )
+        if fix:
+            console.print(f"        -> {escape(fix)}", soft_wrap=True)
+
+
 def show_error(error: FineTuningError, wanted: Format) -> int:
     """Print an error on stderr and return its exit code."""
     message = redact(str(error))

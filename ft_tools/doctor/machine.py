@@ -1,0 +1,200 @@
+"""The machine: interpreter, GPU and driver, memory, disk, locks, compiler."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from ft_tools import workspace
+from ft_tools.doctor.report import Check
+from ft_tools.errors import FineTuningError
+from ft_tools.runs import locks
+from ft_tools.shipping import converter
+from ft_tools.training.hardware import find_device, num_cards
+
+MIN_PYTHON = (3, 11)
+SMALL_DISK_GIB = 20.0
+"""A 7B model in bfloat16 with its checkpoints takes about as much; ours."""
+CUDA_BUILD = re.compile(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE)
+
+
+def checks() -> Iterator[Check]:
+    """Yield the checks of this machine."""
+    yield _interpreter()
+    yield from _gpu()
+    yield _memory()
+    yield from _disks()
+    yield _locks()
+    yield _converter()
+
+
+def _interpreter() -> Check:
+    version = platform.python_version()
+    found = f"Python {version} ({sys.executable}) on {platform.system()} {platform.machine()}"
+    if sys.version_info < MIN_PYTHON:
+        fix = "install Python 3.11 or newer, then install this package with it"
+        return Check(
+            name="interpreter", state="broken", found=found, fix=fix, needed_for=["advice"]
+        )
+    return Check(name="interpreter", state="ok", found=found)
+
+
+def _gpu() -> Iterator[Check]:
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        yield Check(name="GPU", state="note", found="Apple GPU; no CUDA here")
+        return
+    if shutil.which("nvidia-smi") is None:
+        yield Check(
+            name="GPU",
+            state="missing",
+            found="no NVIDIA driver (nvidia-smi is not on PATH); small models train on the CPU",
+            fix="install the NVIDIA driver, or train elsewhere: backend=slurm, skypilot, hf_jobs",
+            needed_for=["gpu"],
+        )
+        return
+    number = num_cards()
+    if not number:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = f"; CUDA_VISIBLE_DEVICES={hidden!r} hides them" if hidden is not None else ""
+        fix = "unset CUDA_VISIBLE_DEVICES" if hidden is not None else "nvidia-smi shows the reason"
+        yield Check(
+            name="GPU",
+            state="broken",
+            found=f"the driver is installed but shows no GPU{why}",
+            fix=fix,
+            needed_for=["gpu"],
+        )
+        return
+    device = find_device()
+    plural = f"{number} x " if number > 1 else ""
+    found = f"{plural}{device.model}, {device.memory_gib} GiB, {device.precision}"
+    yield Check(name="GPU", state="ok", found=found)
+    yield _cuda()
+
+
+def _cuda() -> Check:
+    """Compare the CUDA that torch was built for with what the driver can do."""
+    build, driver = _torch_cuda(), _driver_cuda()
+    if build is None:
+        return Check(name="CUDA", state="note", found=f"driver: CUDA {driver}; torch: none yet")
+    found = f"driver: up to CUDA {driver}; torch: built for {build or 'the CPU only'}"
+    if not build:
+        fix = "reinstall torch with CUDA: https://pytorch.org/get-started/locally"
+        return Check(name="CUDA", state="broken", found=found, fix=fix, needed_for=["gpu"])
+    if driver and _number(build)[0] > _number(driver)[0]:
+        fix = f"update the NVIDIA driver to one for CUDA {build}, or install an older torch build"
+        return Check(name="CUDA", state="broken", found=found, fix=fix, needed_for=["gpu"])
+    return Check(name="CUDA", state="ok", found=found)
+
+
+def _torch_cuda() -> str | None:
+    """Return the CUDA version that torch was built for, "" for none; None without torch."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
+    # Read, not imported: importing torch takes seconds.
+    text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    version = CUDA_BUILD.search(text)
+    return version[1] if version else ""
+
+
+def _driver_cuda() -> str:
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    version = re.search(r"CUDA Version:\s*([\d.]+)", answer.stdout)
+    return version[1] if version else ""
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _memory() -> Check:
+    memory = psutil.virtual_memory()
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    found = (
+        f"{memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GiB of memory free, "
+        f"{cores} cores"
+    )
+    return Check(name="memory", state="ok", found=found)
+
+
+def _disks() -> Iterator[Check]:
+    models = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    places = (
+        ("workspace", workspace.roots()[0], workspace.VARIABLE),
+        ("model cache", models, "HF_HOME"),
+    )
+    for name, folder, variable in places:
+        there = next(place for place in [folder, *folder.parents] if place.exists())
+        free = shutil.disk_usage(there).free / 2**30
+        found = f"{folder}: {free:.0f} GiB free"
+        if not os.access(there, os.W_OK):
+            yield Check(
+                name=name,
+                state="broken",
+                found=f"{folder} cannot be written",
+                fix=f"name another folder in {variable}",
+                needed_for=["train", "eval", "gguf"],
+            )
+        elif free < SMALL_DISK_GIB:
+            fix = "free some space, or name a folder on a larger disk"
+            yield Check(name=name, state="note", found=found, fix=fix)
+        else:
+            yield Check(name=name, state="ok", found=found)
+
+
+def _locks() -> Check:
+    """Try the locks that runs are held by: some network file systems have none."""
+    folder = workspace.roots()[0]
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as place:
+            file = locks.take(Path(place) / "try.lock")
+            works = file is not None and locks.is_held(Path(place) / "try.lock")
+            if file is not None:
+                os.close(file)
+    except (OSError, FineTuningError):
+        works = False
+    if works:
+        return Check(name="locks", state="ok", found="file locks work in the workspace")
+    return Check(
+        name="locks",
+        state="broken",
+        found=f"file locks do not work in {folder}",
+        fix=f"name a folder on a local disk in {workspace.VARIABLE}",
+        needed_for=["train", "eval", "gguf"],
+    )
+
+
+def _converter() -> Check:
+    try:
+        if converter.is_here():
+            return Check(name="GGUF converter", state="ok", found=converter.origin())
+        found = f"will be fetched once: {converter.origin()}"
+        return Check(name="GGUF converter", state="note", found=found)
+    except FineTuningError:
+        pass
+    compilers = [name for name in ("cmake", "c++", "g++", "clang++") if shutil.which(name)]
+    found = "comes with the extra gguf, which compiles llama.cpp"
+    if not set(compilers) - {"cmake"}:
+        return Check(
+            name="GGUF converter",
+            state="missing",
+            found=f"{found}; there is no C++ compiler",
+            fix="install a C++ compiler (Debian, Ubuntu: apt-get install build-essential)",
+            needed_for=["gguf"],
+        )
+    return Check(name="GGUF converter", state="note", found=found)

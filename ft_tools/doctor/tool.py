@@ -1,0 +1,45 @@
+"""doctor: look at everything, then say what works."""
+
+from typing import get_args
+
+from ft_tools.doctor import machine, packages, surroundings
+from ft_tools.doctor.report import Check, DoctorReport, DoctorRequest, Purpose
+
+NEEDS: dict[Purpose, tuple[Purpose, ...]] = {
+    "advice": (),
+    "data": ("advice",),
+    "train": ("advice",),
+    "eval": ("train",),
+    "gguf": ("train",),
+    "gpu": ("train",),
+}
+"""What works only if something else does."""
+
+
+def doctor(request: DoctorRequest) -> DoctorReport:
+    """Say what works on this machine, what does not, and the command for each.
+
+    Args:
+        request: What has to work.
+
+    Returns:
+        The report; a purpose works if nothing that it needs is missing or broken.
+    """
+    checks = [*machine.checks(), *packages.checks()]
+    checks += surroundings.hub() if request.hub else ()
+    checks += surroundings.clients() if request.clients else ()
+    purposes: tuple[Purpose, ...] = get_args(Purpose)
+    works = [purpose for purpose in purposes if _works(purpose, checks)]
+    return DoctorReport(
+        works=works,
+        does_not_work=[purpose for purpose in purposes if purpose not in works],
+        checks=checks,
+        asked_and_missing=[purpose for purpose in request.purposes if purpose not in works],
+    )
+
+
+def _works(purpose: Purpose, checks: list[Check]) -> bool:
+    if not all(_works(other, checks) for other in NEEDS[purpose]):
+        return False
+    prevented = ("missing", "broken")
+    return not any(c.state in prevented and purpose in c.needed_for for c in checks)

@@ -1,0 +1,187 @@
+"""What the doctor says of an installation and a machine that is not as it should be."""
+
+import importlib.metadata
+import os
+import shutil
+
+import pytest
+
+from ft_tools import cli, installation
+from ft_tools.doctor import DoctorRequest, doctor, machine, packages, surroundings
+from ft_tools.doctor.report import Check
+from ft_tools.doctor.tool import _works
+
+QUIET = {"clients": False, "hub": False}
+
+
+def named(checks, name):
+    return next(check for check in checks if check.name == name)
+
+
+def without(monkeypatch, *hidden, **versions):
+    """Make distributions look absent, or installed in another version."""
+    real = importlib.metadata.version
+
+    def version(name):
+        if name in hidden:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions.get(name) or real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_an_extra_has_the_packages_that_the_project_declares():
+    assert {each.name for each in packages.requirements("data")} >= {"numpy", "pyarrow"}
+    assert {"torch", "lm-eval"} <= {each.name for each in packages.requirements("eval")}
+    assert "torch" not in {each.name for each in packages.requirements("")}
+
+
+def test_a_missing_package_is_named_with_the_command_for_this_installation(workspace, monkeypatch):
+    without(monkeypatch, "pyarrow")
+    report = doctor(DoctorRequest(purposes=["data"], **QUIET))
+    check = named(report.checks, "extra data")
+    assert (check.state, check.found) == ("missing", "not installed: pyarrow")
+    assert check.fix == installation.add_extras("data")
+    assert "data" in report.does_not_work
+    assert report.asked_and_missing == ["data"]
+
+
+def test_versions_that_do_not_work_together_are_broken_and_stop_what_needs_them(
+    workspace, monkeypatch
+):
+    without(monkeypatch, trl="0.9.1")
+    report = doctor(DoctorRequest(**QUIET))
+    check = named(report.checks, "extra train")
+    assert check.state == "broken"
+    assert "trl 0.9.1 (needs <1.17,>=1.16)" in check.found
+    assert {"train", "eval", "gguf", "gpu"} <= set(report.does_not_work)
+    assert "advice" in report.works
+
+
+@pytest.mark.parametrize(
+    ("checks", "works"),
+    [
+        ([], True),
+        ([Check(name="x", state="note", found="", needed_for=["train"])], True),
+        ([Check(name="x", state="missing", found="", needed_for=["train"])], False),
+        ([Check(name="x", state="broken", found="", needed_for=["advice"])], False),
+        ([Check(name="x", state="broken", found="", needed_for=["gguf"])], True),
+    ],
+)
+def test_a_purpose_works_if_nothing_that_it_needs_is_missing_or_broken(checks, works):
+    assert _works("train", checks) is works
+
+
+SMI = """#!/bin/sh
+case "$*" in
+  *query-gpu*) echo "0, GPU-1, NVIDIA GeForce RTX 4090, 24564, 8.9" ;;
+  *) echo "| NVIDIA-SMI 535.1   Driver Version: 535.1   CUDA Version: 11.4  |" ;;
+esac
+"""
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """Put a driver for CUDA 11 with one card on PATH."""
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_a_machine_without_a_driver_is_told_what_to_do(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    check = next(machine._gpu())
+    assert check.state == "missing"
+    assert check.needed_for == ["gpu"]
+    assert check.fix
+
+
+def test_cards_that_a_variable_hides_are_told_with_the_variable(driver, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    check = next(machine._gpu())
+    assert check.state == "broken"
+    assert check.fix == "unset CUDA_VISIBLE_DEVICES"
+
+
+@pytest.mark.parametrize(
+    ("build", "state", "said"),
+    [("", "broken", "the CPU only"), ("12.8", "broken", "12.8"), ("11.8", "ok", "11.8")],
+)
+def test_a_torch_that_the_driver_cannot_serve_is_broken(driver, monkeypatch, build, state, said):
+    monkeypatch.setattr(machine, "_torch_cuda", lambda: build)
+    card, cuda = machine._gpu()
+    assert "RTX 4090" in card.found
+    assert cuda.state == state
+    assert said in cuda.found
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("cuda: Optional[str] = '12.8'\n", "12.8"),
+        ("cuda = None\n", None),
+        ("cuda = '13.0'", "13.0"),
+    ],
+)
+def test_the_cuda_of_a_torch_build_is_read_and_not_imported(text, version):
+    found = machine.CUDA_BUILD.search(text)
+    assert (found[1] if found else None) == version
+
+
+def test_an_offline_hub_is_no_error_and_is_not_asked(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    first, login = surroundings.hub()
+    assert (first.state, login.name) == ("note", "Hub login")
+    assert "127.0.0.1" not in first.found
+
+
+def test_a_hub_that_does_not_answer_is_named_and_prevents_nothing(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    first, login = surroundings.hub()
+    assert first.state == "note"
+    assert "http://127.0.0.1:1" in first.found
+    assert "hf_secret" not in login.found
+
+
+@pytest.mark.parametrize(
+    ("row", "state", "fix"),
+    [
+        ({}, "note", "fine-tuning-llm connect cursor"),
+        ({"error": "x"}, "broken", "fine-tuning-llm connect cursor"),
+        ({"registered": True, "ours": False}, "broken", "rename or remove that entry"),
+        (
+            {
+                "registered": True,
+                "ours": True,
+                "command": "/x",
+                "version": "0.0.1",
+                "num_tools": 3,
+                "current": False,
+            },
+            "broken",
+            "fine-tuning-llm connect cursor",
+        ),
+        ({"registered": True, "ours": True, "url": "http://x/mcp"}, "ok", ""),
+    ],
+)
+def test_a_client_is_told_with_the_command_that_repairs_it(row, state, fix):
+    base = {"client": "cursor", "title": "Cursor", "scope": "user", "path": "/p"}
+    check = surroundings._client(base | row)
+    assert (check.state, check.fix) == (state, fix)
+
+
+def test_the_exit_code_is_four_where_something_asked_for_does_not_work(
+    workspace, monkeypatch, capsys
+):
+    without(monkeypatch, "torch")
+    quiet = ["doctor", "--no-clients", "--no-hub", "--format", "human"]
+    assert cli.run([*quiet, "--for", "advice"]) == 0
+    assert cli.run([*quiet, "--for", "advice", "train"]) == 4
+    said = capsys.readouterr().out
+    assert "not installed: torch" in said
+    assert installation.add_extras("train") in said.replace("\n", "")
+    assert cli.run([*quiet, "--for", "flying"]) == 2
