@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench fuzz test-faults test-environments test-browser test-cluster clean
+.PHONY: help install demo test check bench fuzz test-faults test-environments test-browser test-cluster test-clients dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ - /'
@@ -48,6 +48,14 @@ test-browser: install  ## the pages in Chromium: 200 payloads, accessibility (ne
 
 test-cluster: install  ## a real Slurm and Ray, other tools' own validators; installs them
 	FINE_TUNING_LLM_TEST_CLUSTER=1 $(BIN)/python -m pytest -q tests/cluster
+
+dist: install  ## everything that is published: skill folder, wheel, plugins, MCPB, registry entry
+	rm -rf dist
+	$(BIN)/python -m channels.assemble dist
+	$(BIN)/python -m build --outdir dist
+
+test-clients: install  ## real clients from npm: installed from the skill's folder, connected, and used
+	FINE_TUNING_LLM_TEST_CLIENTS=1 $(BIN)/python -m pytest -q tests/clients
 
 clean:  ## remove .venv and caches, never runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What is published, made from the files at the root."""
