@@ -25,8 +25,8 @@ from ft_tools.contract import complaints
 from ft_tools.doctor import DoctorRequest, doctor
 from ft_tools.doctor.report import Purpose
 from ft_tools.errors import BadInput, FineTuningError, NotFound
-from ft_tools.evaluation.reports import EvaluationReport
-from ft_tools.evaluation.requirements import Requirement, gate, read_requirement
+from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
 from ft_tools.runs import directory
 from ft_tools.runs.observe import (
     ListRunsRequest,
@@ -430,9 +430,9 @@ def _follow_to_end(run_id: str, required: list[Requirement]) -> int:
     show(report, _options["format"])
     if code or not required:
         return code
-    failed = gate(EvaluationReport.model_validate(report.result), required)
+    failed = unmet(EvaluationReport.model_validate(report.result), required)
     for line in failed:
-        sys.stderr.write(f"required, and not so: {line}\n")
+        sys.stderr.write(f"requirement not met: {line}\n")
     return 3 if failed else 0
 
 

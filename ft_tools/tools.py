@@ -11,7 +11,7 @@ from ft_tools.data.quote import show_examples
 from ft_tools.data.report import AuditReport, ShowReport
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset
-from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.lora import LoraReport, LoraRequest, suggest_lora_config
 from ft_tools.runs.observe import ListRunsReport, ListRunsRequest, RunRequest, get_run, list_runs

@@ -1,4 +1,4 @@
-"""What an evaluation says: three sentences, the next calls, and a model-card section."""
+"""What an evaluation concludes: sentences, next steps, and a model-card section."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation.intervals.paired import ALPHA
 from ft_tools.evaluation.intervals.proportions import examples_needed
-from ft_tools.evaluation.reports import TOO_FEW, Comparison, EvaluationReport, change_of
+from ft_tools.evaluation.report import Comparison, EvaluationReport, change_of
 
 MILLER = "https://arxiv.org/abs/2411.00640"
 
@@ -18,48 +18,48 @@ def summarise(report: EvaluationReport) -> list[str]:
         values = ", ".join(f"{row.metric} {row.tuned:.3g} (n={row.num_examples})" for row in main)
         return [
             f"{report.tuned} alone: {values}.",
-            "There was no baseline, so nothing is said of a change.",
-            "If this meets the target, do not train; else train and evaluate the run.",
+            "There was no baseline, so no change can be reported.",
+            "If this is good enough, do not train; otherwise train and evaluate the run.",
         ]
     shown = [row for row in main if row.verdict in {"improved", "regressed"}]
     open_ = [row for row in main if row.verdict not in {"improved", "regressed"}]
     first = (
         "; ".join(f"{row.metric} {row.verdict}: {change_of(row)}" for row in shown)
-        or "No measure shows a change between baseline and tuned model"
+        or "No metric shows a change between baseline and tuned model"
     )
     second = (
         "; ".join(
             f"{row.metric}: {row.verdict.replace('_', ' ')}, {change_of(row)}" for row in open_
         )
-        or "No measure was left open"
+        or "Every metric shows a change"
     )
     lost = [row.metric for row in report.general_ability if row.verdict == "regressed"]
     if lost:
-        third = f"General ability fell ({', '.join(lost)}): do not ship before that is looked into"
+        third = f"General ability regressed ({', '.join(lost)}): find out why before shipping"
     elif any(row.verdict == "regressed" for row in main):
-        third = "Do not ship: something got worse; look at the worst regressions in report.html"
+        third = "Do not ship: a metric regressed; read the worst regressions in report.html"
     elif any(row.verdict == "improved" for row in main):
         general = _about_general(report.general_ability)
-        third = f"The gain holds on these {main[0].num_examples} examples{general}"
+        third = f"The gain is significant on these {main[0].num_examples} examples{general}"
     elif any(row.verdict == "underpowered" for row in main):
-        third = "Collect more held-out examples before claiming anything"
+        third = "Collect more held-out examples before drawing a conclusion"
     else:
-        third = "A change of the size that matters would have been seen, so there is none"
+        third = "A change of the size that matters would have been detected, so there is none"
     return [f"{sentence}." for sentence in (first, second, third)]
 
 
-def notes_that_hold(report: EvaluationReport) -> list[str]:
-    """Return the notes without the plan's fear of too few examples, where they were enough."""
+def notes(report: EvaluationReport, size_warning: str) -> list[str]:
+    """Return the report's notes, with the plan's warning of too few examples if it came true."""
     missed = any(row.verdict == "underpowered" for row in report.comparisons)
-    return [note for note in report.notes if missed or TOO_FEW not in note]
+    return [size_warning, *report.notes] if missed and size_warning else list(report.notes)
 
 
 def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
     """Return the rule behind each verdict."""
     return [
         Reason(
-            rule=f"{row.metric}: a change when Holm's p < {ALPHA} and the 95% interval excludes 0; "
-            "else underpowered when the detectable effect exceeds what matters",
+            rule=f"{row.metric}: a change if the Holm-corrected p < {ALPHA} and the 95% interval "
+            "excludes 0; otherwise underpowered if the detectable effect exceeds what matters",
             observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
             f"detectable {row.minimum_detectable_effect:.3g}",
             threshold=smallest_effect,
@@ -73,17 +73,18 @@ def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextSte
     """Return the calls that make sense after this evaluation."""
     rows = [*report.comparisons, *report.benchmarks]
     if report.alone:
-        why = "Says whether what is missing is a matter for training at all."
+        why = "Checks whether training would fix what is missing."
         return [NextStep(tool="recommend_approach", arguments={}, why=why)]
     verdicts = {row.verdict for row in [*rows, *report.general_ability]}
     if "regressed" in verdicts or "improved" not in verdicts:
         if "underpowered" in verdicts:
             needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
-            why = f"Needs about {needed} held-out examples to show a change of {smallest_effect:g}."
+            effect = f"{smallest_effect:g}"
+            why = f"Detecting a change of {effect} takes about {needed} held-out examples."
             return [NextStep(tool="evaluate", arguments={"model": report.tuned}, why=why)]
-        why = "Look at the data again before training again."
+        why = "Check the training data before training again."
         return [NextStep(tool="audit_dataset", arguments={}, why=why)]
-    why = "The model is better than its baseline: make it small enough to serve."
+    why = "The model is better than its baseline: merge and quantize it to serve it."
     return [NextStep(tool="merge_and_quantize", arguments={"source": report.tuned}, why=why)]
 
 
@@ -92,9 +93,9 @@ def model_card(report: EvaluationReport) -> str:
     lines = [
         "## Evaluation",
         "",
-        f"`{report.tuned}` against `{report.baseline}`, the same held-out prompts, greedy.",
+        f"`{report.tuned}` compared with `{report.baseline}`: same held-out prompts, greedy.",
         "",
-        "| measure | baseline | tuned | difference [95% interval] | examples | verdict |",
+        "| metric | baseline | tuned | difference [95% interval] | examples | verdict |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -108,7 +109,8 @@ def model_card(report: EvaluationReport) -> str:
 
 def _about_general(rows: Sequence[Comparison]) -> str:
     if not rows:
-        return "; general ability was not measured (general_ability_unwatched): do that first"
-    said = " and general ability shows no loss"
+        unwatched = "general ability was not measured (general_ability_unwatched)"
+        return f"; {unwatched}: measure it before shipping"
+    said = ", and general ability shows no loss"
     unsure = [row.metric for row in rows if row.verdict == "underpowered"]
-    return said + (f" (a small one of {', '.join(unsure)} could be missed)" if unsure else "")
+    return said + (f" (a small loss of {', '.join(unsure)} could be missed)" if unsure else "")

@@ -1,4 +1,4 @@
-"""Read the held-out examples: what is asked, and the answer that is wanted."""
+"""Read the held-out examples: what is asked, and the expected answer."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def read_held_out(
         if len(found) == max_examples:
             break
     if not found:
-        raise BadData(path, "has no examples", f"give a JSONL file, one object a line; {CONVERT}")
+        raise BadData(path, "has no examples", f"pass a JSONL file, one object per line; {CONVERT}")
     return found
 
 
@@ -82,7 +82,7 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
     if cluster_field is not None:
         if not isinstance(example.get(cluster_field), str | int):
             problem = f"has no field {cluster_field!r} with a text or a number"
-            raise BadData(path, problem, "name the field that groups examples, or none", line)
+            raise BadData(path, problem, "set cluster_field to the field that groups rows", line)
         cluster = str(example[cluster_field])
     # A held-out row without its reference is the usual mistake; `format_of` would only say that
     # the fields are not those of a training example.
@@ -92,7 +92,7 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
             "has no reference: neither a `prompt` with its `completion` nor an answer at the end "
             "of `messages`"
         )
-        raise BadData(path, problem, "evaluate needs the wanted answer on each line", line)
+        raise BadData(path, problem, "evaluate needs the expected answer on every line", line)
     form = format_of(path, line, example, "sft")
     if form == "prompt_completion_text":
         return HeldOut(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ft_tools.evaluation.reports import Comparison, EvaluationReport
+from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.views.markup import Cell
 from ft_tools.views.page import (
     Html,
@@ -26,7 +26,7 @@ MAX_SAMPLES = 60
 # Below this likeness nearly every word would be underlined, which shows nothing.
 ALIKE = 0.3
 MAX_CHARACTERS = 4000
-SIDES = ("asked", "wanted", "baseline", "tuned")
+SIDES = ("question", "expected", "baseline", "tuned")
 FILTERS = ("worse", "better", "unchanged", "cut off", "empty", "in a loop")
 _HIDDEN = ",".join(
     f"#show-{name}:checked~div:not(.is-{name})" for name in (f.replace(" ", "-") for f in FILTERS)
@@ -108,9 +108,9 @@ def _summary(report: EvaluationReport) -> Html:
     if overlap is not None:
         checked = len(overlap.checked_against)
         facts["held-out questions in the training data"] = (
-            f"{overlap.num_exact} word for word, {overlap.num_near} nearly"
+            f"{overlap.num_exact} exact, {overlap.num_near} near copies"
             if checked
-            else "not checked: the training data is not known"
+            else "not checked: the training data is unknown"
         )
     notes = "".join(note(line) for line in report.notes)
     return Html(said + key_values(facts) + notes)
@@ -126,7 +126,7 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
             x_label=f"{unit}; {'above' if up else 'below'} zero is better",
         )
     numbers = table(
-        ["measure", "verdict", "p", "baseline", "tuned", "detectable", "n"],
+        ["metric", "verdict", "p", "baseline", "tuned", "detectable", "n"],
         [
             [
                 *(row.metric, badge(_said(row.verdict), _tone(row.verdict))),
@@ -140,8 +140,8 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
         charts
         + numbers
         + note(
-            "p is adjusted for the number of measures (Holm). Detectable: the true change that "
-            "this evaluation would have shown 4 times in 5."
+            "p is Holm-corrected for the number of metrics. Detectable: the true change that this "
+            "evaluation would detect in 4 of 5 repetitions."
         )
     )
 
@@ -163,10 +163,10 @@ def _outputs(report: EvaluationReport) -> Html:
     names: Mapping[str, str] = {
         "empty_fraction": "empty",
         "truncated_fraction": "cut off at max_new_tokens",
-        "repetitive_fraction": "going round in a loop",
-        "mean_length_ratio": "length, by the reference's",
+        "repetitive_fraction": "stuck in a loop",
+        "mean_length_ratio": "length relative to the reference",
         "copied_fraction": "copied from the training answers",
-        "seconds_per_output": "seconds an output",
+        "seconds_per_output": "seconds per output",
     }
     sides = {side: report.outputs[side].model_dump() for side in report.outputs}
     rows: list[list[Cell]] = [
@@ -194,9 +194,8 @@ def _samples(samples: Sequence[Sample]) -> Html:
     )
     parts = [
         note(
-            "Underlined: words that the reference does not have at that place; nothing is "
-            "underlined in answers that are altogether different. Cut off, empty and in a loop "
-            "are said of the tuned model's answer."
+            "Underlined: words that differ from the reference; nothing is underlined in answers "
+            "that differ entirely. Cut off, empty and in a loop describe the tuned model's answer."
         ),
         Html(f'<div class="samples">{choices}{articles}</div>'),
     ]

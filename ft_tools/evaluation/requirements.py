@@ -1,14 +1,14 @@
-"""What a pipeline requires of an evaluation: read it before the run, hold the report to it after.
+"""What CI requires of an evaluation: read before the run, checked against the report after it.
 
 `improved:METRIC`, `not_regressed:METRIC`, `at_least:METRIC:VALUE`, `at_most:METRIC:VALUE`, and
-`not_regressed`, which asks it of every measure, general ability included.
+`not_regressed` alone, which applies to every metric, general ability included.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.reports import Comparison, EvaluationReport, change_of
+from ft_tools.evaluation.report import Comparison, EvaluationReport, change_of
 
 # A metric of the request -> the measure that stands for it.
 NAMES = {"perplexity": "log_perplexity", "rouge": "rougeL", "classification": "accuracy"}
@@ -45,20 +45,20 @@ def read_requirement(text: str) -> Requirement:
     complete = (metric and bound) if rule in BOUNDS else (metric or rule == "not_regressed")
     if rule not in VERDICTS | BOUNDS or not complete or value != value:
         raise BadInput(
-            f"requirement {text!r} cannot be read; allowed: improved:METRIC, "
+            f"requirement {text!r} is not valid; allowed: improved:METRIC, "
             "not_regressed[:METRIC], at_least:METRIC:VALUE, at_most:METRIC:VALUE"
         )
     return Requirement(text, rule, NAMES.get(metric, metric), value)
 
 
-def gate(report: EvaluationReport, requirements: Sequence[Requirement]) -> list[str]:
-    """Check what a pipeline requires.
+def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list[str]:
+    """Check the requirements.
 
     Returns:
-        A line for each requirement that is not met; empty when the gate is open.
+        One line per requirement that is not met.
 
     Raises:
-        BadInput: A requirement names a measure that was not taken.
+        BadInput: A requirement names a metric that was not measured.
     """
     rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
     return [
@@ -74,7 +74,9 @@ def _asked(one: Requirement, rows: Mapping[str, Comparison]) -> list[Comparison]
         return list(rows.values())
     if one.metric not in rows:
         known = ", ".join(sorted(rows)) or "none"
-        raise BadInput(f"requirement {one.text!r}: no measure {one.metric!r}; taken: {known}")
+        raise BadInput(
+            f"requirement {one.text!r}: {one.metric!r} was not measured; measured: {known}"
+        )
     return [rows[one.metric]]
 
 

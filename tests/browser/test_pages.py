@@ -13,7 +13,7 @@ import pytest
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import Methods, perform
 from ft_tools.evaluation.page import Sample, document
-from ft_tools.evaluation.reports import EvaluationReport
+from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.examples.masks import Masked, no_masks
 from tests.browser.chromium import Chromium, find_chromium
 from tests.browser.payloads import PAYLOADS

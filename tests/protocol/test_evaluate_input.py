@@ -14,18 +14,18 @@ CASES = {
     "a row without its reference": (
         {"dataset": "open.jsonl"},
         2,
-        ["open.jsonl:2", "no reference", "wanted answer"],
+        ["open.jsonl:2", "no reference", "expected answer"],
     ),
     "an unknown metric": ({"metrics": ["bleurt"]}, 2, ["bleurt", "exact_match", "rouge"]),
     "a pattern that is none": (
         {"metrics": ["regex"], "regex": "(\\d+"},
         2,
-        ["regex", "no Python pattern", "unterminated"],
+        ["regex", "not a valid Python pattern", "unterminated"],
     ),
     "a schema that is none": (
         {"metrics": ["json_schema"], "json_schema": "broken.json"},
         2,
-        ["broken.json", "no JSON Schema: see $.type"],
+        ["broken.json", "not a valid JSON Schema: $.type"],
     ),
     "a schema that is elsewhere": (
         {"metrics": ["json_schema"], "json_schema": "elsewhere.json"},
@@ -129,7 +129,10 @@ async def test_models_with_other_templates_and_tokens_are_explained(client, wron
     result = await client.call_tool("evaluate", ASKED | {"model": "other"})
     assert not result.is_error, result.content[0].text
     warnings = " ".join(result.structured_content["warnings"])
-    assert "the chat templates differ: both models get prompts in the tuned one's" in warnings
+    assert (
+        "the chat templates differ: both models get prompts in the tuned model's template"
+        in warnings
+    )
     assert "the tokenizers differ: perplexity is compared as bits per byte" in warnings
 
 
@@ -156,6 +159,6 @@ async def test_where_the_texts_go_is_in_the_plan_and_part_of_what_is_confirmed(c
         result = await client.call_tool("evaluate", asked | {"judge_url": url})
         plans.append(result.structured_content)
         assert plans[-1]["plan"]["arguments"]["judge_url"] == url
-        sent = f"both outputs are sent to {url}, in at most 40 calls"
+        sent = f"both outputs leave this machine: they are sent to {url}, in at most 40 calls"
         assert any(sent in line for line in plans[-1]["warnings"])
     assert plans[0]["plan_hash"] != plans[1]["plan_hash"]

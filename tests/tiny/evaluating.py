@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ft_tools.evaluation.reports import EvaluateRequest, ModelPlan
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.evaluation.worker.generation import load
@@ -45,7 +46,7 @@ def write(path, lines):
 
 def plan_of(folder, adapter=None):
     kind = "adapter" if adapter else "folder"
-    return ModelPlan(
+    return ModelFiles(
         name="m",
         kind=kind,
         load_from=str(folder),

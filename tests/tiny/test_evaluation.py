@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools import cli
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.reports import EvaluateRequest, EvaluationReport
+from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import gguf_generation
 from ft_tools.evaluation.worker.generation import TransformersWriter, load_pair
@@ -217,12 +218,12 @@ def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(
     assert cli.run([*argv, *met]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out.splitlines()[-1])["state"] == "succeeded"
-    assert "required, and not so" not in shown.err
+    assert "requirement not met" not in shown.err
     assert cli.run([*argv, *met, "--require", "at_most:perplexity:0.1"]) == 3
     said = capsys.readouterr().err
-    assert "required, and not so: at_most:perplexity:0.1: log_perplexity improved" in said
+    assert "requirement not met: at_most:perplexity:0.1: log_perplexity improved" in said
     assert cli.run([*argv, "--require", "improved:rouge"]) == 2
-    assert "no measure 'rougeL'; taken: log_perplexity" in capsys.readouterr().err
+    assert "'rougeL' was not measured; measured: log_perplexity" in capsys.readouterr().err
     assert len(list((workspace / "runs").glob("evaluate-*"))) == 1
 
 

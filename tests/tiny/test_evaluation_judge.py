@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from ft_tools.evaluation.metrics import judge as judge_module
-from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs import directory

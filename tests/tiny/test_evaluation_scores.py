@@ -10,7 +10,7 @@ from lm_eval.tasks import TaskManager
 from rouge_score import rouge_scorer
 from sklearn import metrics as sklearn_metrics
 
-from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs.session import Session
 from tests.tiny.evaluating import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools.demo import data
-from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models.demo import HUB_ID
 from tests.tiny.evaluating import by_metric, damage, run_here
 

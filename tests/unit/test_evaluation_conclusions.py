@@ -8,15 +8,15 @@ from ft_tools.errors import BadInput
 from ft_tools.evaluation.conclude import (
     model_card,
     next_steps,
-    notes_that_hold,
+    notes,
     reasons,
     summarise,
 )
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.scoring import Settings, changed_lines, compare_scores
 from ft_tools.evaluation.page import Sample, document, marked
-from ft_tools.evaluation.reports import EvaluationReport
-from ft_tools.evaluation.requirements import gate, read_requirement
+from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.evaluation.requirements import read_requirement, unmet
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
 
@@ -60,19 +60,20 @@ def test_the_summary_has_three_sentences_with_the_numbers(better, worse, few):
 def test_lost_general_ability_is_said_before_the_gain():
     general = ({"general_questions": [1.0] * 60}, {"general_questions": [0.0] * 60})
     one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
-    assert "General ability fell" in one.summary[2]
+    assert "General ability regressed" in one.summary[2]
 
 
 def test_a_small_loss_that_could_be_missed_is_said():
     general = ({"refusals": [1.0] * 8}, {"refusals": [1.0] * 8})
     one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
-    assert "a small one of refusals could be missed" in one.summary[2]
+    assert "a small loss of refusals could be missed" in one.summary[2]
 
 
-def test_the_fear_of_too_few_examples_is_dropped_when_they_were_enough(better, few):
-    notes = ["60 examples may be too few: ...", "the chat templates differ"]
-    assert notes_that_hold(better.model_copy(update={"notes": notes})) == notes[1:]
-    assert notes_that_hold(few.model_copy(update={"notes": notes})) == notes
+def test_the_warning_of_too_few_examples_is_kept_only_where_it_came_true(better, few):
+    warning, note = "60 examples may be too few: ...", "the chat templates differ"
+    assert notes(better.model_copy(update={"notes": [note]}), warning) == [note]
+    assert notes(few.model_copy(update={"notes": [note]}), warning) == [warning, note]
+    assert notes(few.model_copy(update={"notes": [note]}), "") == [note]
 
 
 def test_perplexity_that_falls_is_an_improvement():
@@ -96,12 +97,12 @@ def test_the_next_step_follows_the_verdict(better, worse, few):
 
 def test_a_model_alone_makes_no_claim():
     one = report({"json_valid": [1.0] * 60}, {"json_valid": [1.0] * 60}, alone=True)
-    assert "nothing is said of a change" in one.summary[1]
+    assert "no change can be reported" in one.summary[1]
     assert next_steps(one, 0.1)[0].tool == "recommend_approach"
 
 
 def passes(report, *requirements):
-    return gate(report, [read_requirement(text) for text in requirements])
+    return unmet(report, [read_requirement(text) for text in requirements])
 
 
 def test_the_gate_opens_for_what_is_shown_and_only_that(better, worse, few):
@@ -130,7 +131,9 @@ def test_a_requirement_that_cannot_be_read_names_what_is_allowed(requirement):
 
 
 def test_a_measure_that_was_not_taken_is_named_with_those_that_were(better):
-    with pytest.raises(BadInput, match=r"'rougeL'; taken: general_questions, json_valid"):
+    with pytest.raises(
+        BadInput, match=r"'rougeL' was not measured; measured: general_questions, json_valid"
+    ):
         passes(better, "improved:rouge")
 
 

@@ -94,7 +94,7 @@ def test_a_judge_that_stumbles_is_asked_again_and_one_that_is_down_is_named(judg
     judge.failures = 100
     with pytest.raises(JudgeUnavailable, match=r"127\.0\.0\.1.*503.*judge_url"):
         list(judge_all(ask, "?", ROWS[:1], max_calls=10, done={}))
-    with pytest.raises(JudgeUnavailable, match="NO_SUCH_KEY is empty"):
+    with pytest.raises(JudgeUnavailable, match="NO_SUCH_KEY is not set"):
         endpoint(judge.url, "m", "NO_SUCH_KEY")
 
 

@@ -93,10 +93,13 @@ def test_an_output_conforms_to_the_whole_schema_or_does_not(tmp_path, output, co
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ('{"type": "objekt"}', r"no JSON Schema: see \$\.type"),
+        ('{"type": "objekt"}', r"not a valid JSON Schema: \$\.type"),
         ("{", "not JSON"),
         ('{"$ref": "#/$defs/missing"}', "'#/\\$defs/missing', which is not in it"),
-        ('{"items": [{"$ref": "file:///etc/passwd"}]}', "no JSON Schema: see|file:///etc/passwd"),
+        (
+            '{"items": [{"$ref": "file:///etc/passwd"}]}',
+            "not a valid JSON Schema|file:///etc/passwd",
+        ),
         ('{"anyOf": [{"$ref": "http://127.0.0.1:9/x"}]}', "127.0.0.1:9/x'.*defs"),
     ],
 )
@@ -224,7 +227,7 @@ def test_auto_chooses_by_the_references_and_says_why(references, expected):
 
 def test_auto_and_a_named_metric_add_up():
     chosen = choose_metrics(["auto", "regex"], ["a text"])
-    assert chosen["regex"] == "asked for"
+    assert chosen["regex"] == "requested"
     assert "exact_match" in chosen
 
 

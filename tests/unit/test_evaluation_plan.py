@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
 from ft_tools.evaluation.contamination import overlaps
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered, read_held_out
-from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.runs.records import RunInfo
 
@@ -113,10 +113,10 @@ def test_a_file_that_chose_the_checkpoint_is_no_fresh_test(workspace, base):
     held = write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
     plan = workspace / "runs" / run / "plan.json"
     request = EvaluateRequest(model=run, dataset="held.jsonl")
-    assert not any("chose its checkpoint" in line for line in evaluate(request).warnings)
+    assert not any("selected its checkpoint" in line for line in evaluate(request).warnings)
     known = json.loads(plan.read_text()) | {"validation": {"path": str(held)}}
     plan.write_text(json.dumps(known))
-    assert any("chose its checkpoint" in line for line in evaluate(request).warnings)
+    assert any("selected its checkpoint" in line for line in evaluate(request).warnings)
 
 
 def test_a_question_differs_when_a_number_does():
@@ -205,7 +205,7 @@ def test_an_unknown_metric_is_refused_with_the_known_ones():
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({}, "give `dataset`"),
+        ({}, "set `dataset`"),
         ({"dataset": "d", "metrics": ["regex"]}, "pattern"),
         ({"dataset": "d", "regex": "x"}, "pattern"),
         ({"dataset": "d", "metrics": ["judge"]}, "judge_url"),
@@ -298,7 +298,7 @@ def test_a_model_that_the_hub_does_not_have_fails_in_the_plan(hub, base, monkeyp
     with pytest.raises(NotFound, match=r"401.*HF_TOKEN"):
         asked(base, "owner/there")
     monkeypatch.setenv("HF_TOKEN", "hf_token")
-    assert any("the run fetches it" in line for line in asked(base, "owner/there").warnings)
+    assert any("the run downloads it" in line for line in asked(base, "owner/there").warnings)
 
 
 def test_what_cannot_be_asked_of_the_hub_is_said(hub, base, monkeypatch):

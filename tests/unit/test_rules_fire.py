@@ -12,7 +12,8 @@ from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.errors import Refused
 from ft_tools.evaluation.conclude import summarise
 from ft_tools.evaluation.metrics.scoring import Settings, compare_scores
-from ft_tools.evaluation.reports import EvaluateRequest, EvaluationReport
+from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.rules import ANTI_PATTERNS, rule
 from ft_tools.runs.records import RunInfo
@@ -301,7 +302,7 @@ def test_a_difference_that_may_be_chance_is_not_called_an_improvement():
     said = summary({"exact_match": [0.0, 1.0] * 5}, {"exact_match": [1.0, 1.0] + [0.0, 1.0] * 4})
 
     assert "underpowered" in said[1]
-    assert "before claiming anything" in said[2]
+    assert "before drawing a conclusion" in said[2]
 
 
 def test_a_gain_without_a_look_at_general_ability_is_not_called_ready():

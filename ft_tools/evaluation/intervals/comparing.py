@@ -6,14 +6,20 @@ from collections.abc import Callable, Sequence, Set
 from itertools import chain
 from typing import TypeVar
 
-from ft_tools.evaluation.intervals.distributions import normal_quantile, t_quantile
 from ft_tools.evaluation.intervals.means import (
     FEW_DIFFERENCES,
     compare_means,
     t_interval,
+    t_quantile,
     widened_percentiles,
 )
-from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired, by_cluster
+from ft_tools.evaluation.intervals.paired import (
+    ALPHA,
+    POWER,
+    Paired,
+    by_cluster,
+    normal_quantile,
+)
 from ft_tools.evaluation.intervals.proportions import compare_proportions, tango_interval
 
 Answer = TypeVar("Answer")
@@ -78,10 +84,11 @@ def compare_statistic(
     """
     n, chance = len(before), random.Random(seed)
     groups = by_cluster(clusters or range(n))
-    pairs = list(zip(before, after, strict=True))
+    if len(after) != n:
+        raise ValueError(f"{n} and {len(after)} answers are not pairs")
 
     def difference(swapped: Set[int], at: Sequence[int]) -> float:
-        first, second = ([pairs[i][side ^ (i in swapped)] for i in at] for side in (False, True))
+        first, second = with_answers_swapped(before, after, swapped, at)
         return statistic(second, at) - statistic(first, at)
 
     observed = difference(frozenset(), range(n))
@@ -101,7 +108,7 @@ def compare_statistic(
         t_interval(observed, error, freedom),
     )
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    differing = sum(any(pairs[i][0] != pairs[i][1] for i in group) for group in groups)
+    differing = sum(any(before[i] != after[i] for i in group) for group in groups)
     if differing < FEW_DIFFERENCES:
         # As good as no difference was seen: the bound for a proportion is the honest one.
         rare_low, rare_high = tango_interval(differing, differing, len(groups))
@@ -121,3 +128,16 @@ def compare_statistic(
         method="swapped answers; wider of bootstrap and t interval"
         + (f"; {len(groups)} clusters" if clusters else ""),
     )
+
+
+def with_answers_swapped(
+    before: Sequence[Answer], after: Sequence[Answer], swapped: Set[int], at: Sequence[int]
+) -> tuple[list[Answer], list[Answer]]:
+    """Return both sides' answers to the examples `at`, exchanged for those in `swapped`.
+
+    >>> with_answers_swapped("abc", "xyz", {1}, [0, 1, 2])
+    (['a', 'y', 'c'], ['x', 'b', 'z'])
+    """
+    first = [after[i] if i in swapped else before[i] for i in at]
+    second = [before[i] if i in swapped else after[i] for i in at]
+    return first, second

@@ -16,8 +16,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from ft_tools.evaluation.intervals.distributions import t_quantile
-from ft_tools.evaluation.intervals.means import sign_change_test
+from ft_tools.evaluation.intervals.means import sign_change_test, t_quantile
 from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired, by_cluster
 
 # With fewer verdicts that are no ties a regression on two numbers says nothing.

@@ -3,16 +3,28 @@
 import math
 import random
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from operator import mul
 
-from ft_tools.evaluation.intervals.distributions import normal_cdf, t_quantile
-from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired, by_cluster
+from scipy.special import stdtrit
+
+from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired, by_cluster, normal_cdf
 
 # Up to this many differing examples all sign changes are counted, above it they are drawn.
 EXACT_SIGNS = 12
 # With fewer differing examples than this, their spread says nothing about the spread of others.
 FEW_DIFFERENCES = 6
+
+
+@cache
+def t_quantile(probability: float, freedom: float) -> float:
+    """Return the quantile of Student's t.
+
+    >>> round(t_quantile(0.975, 9), 6)
+    2.262157
+    """
+    return float(stdtrit(freedom, probability))
 
 
 def compare_means(

@@ -6,12 +6,28 @@ Source: E. Miller, Adding Error Bars to Evals, https://arxiv.org/abs/2411.00640
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 Verdict = Literal["improved", "regressed", "no_detectable_change", "underpowered"]
 
 ALPHA = 0.05
 POWER = 0.80
+_NORMAL = NormalDist()
+
+
+def normal_quantile(probability: float) -> float:
+    """Return the standard normal quantile.
+
+    >>> round(normal_quantile(0.975), 6)
+    1.959964
+    """
+    return _NORMAL.inv_cdf(probability)
+
+
+def normal_cdf(value: float) -> float:
+    """Return the standard normal distribution function."""
+    return _NORMAL.cdf(value)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ft_tools.evaluation.intervals.distributions import normal_quantile, sign_test
-from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired
+from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired, normal_quantile
 
 
 def compare_proportions(differences: Sequence[float]) -> Paired:
@@ -28,6 +27,20 @@ def compare_proportions(differences: Sequence[float]) -> Paired:
         minimum_detectable_effect=detectable_effect(n, discordance),
         method="McNemar exact; Tango score interval",
     )
+
+
+def sign_test(num_up: int, num_down: int) -> float:
+    """Return the two-sided exact probability of a split at least as uneven, both sides equal.
+
+    With the discordant pairs of two classifiers this is McNemar's exact test.
+
+    >>> sign_test(8, 0), sign_test(0, 0)
+    (0.0078125, 1.0)
+    """
+    total, fewer = num_up + num_down, min(num_up, num_down)
+    ways = sum(math.comb(total, k) for k in range(fewer + 1))
+    # Integers until the end: 2 ** total overflows a float from 1,024 pairs on.
+    return min(1.0, 2 * ways / (1 << total)) if total else 1.0
 
 
 def examples_needed(effect: float, discordance: float) -> int:

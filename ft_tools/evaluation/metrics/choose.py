@@ -41,7 +41,7 @@ def choose_metrics(asked: Sequence[str], references: Sequence[str]) -> dict[str,
         if metric == "auto":
             chosen |= _suggested(references)
         else:
-            chosen[metric] = "asked for"
+            chosen[metric] = "requested"
     return chosen
 
 
@@ -53,7 +53,7 @@ def is_latin(references: Sequence[str]) -> bool:
 
 def _suggested(references: Sequence[str]) -> dict[str, str]:
     size = len(references)
-    perplexity = {"perplexity": "references are there to be predicted"}
+    perplexity = {"perplexity": "measures how well the references are predicted"}
     if sum(_is_call(text) for text in references) >= MOST * size:
         return {"tool_call": "references are tool calls"} | perplexity
     if sum(isinstance(parse_json(text), dict) for text in references) >= MOST * size:

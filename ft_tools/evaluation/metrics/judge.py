@@ -87,7 +87,7 @@ def endpoint(url: str, model: str, key_variable: str | None) -> Ask:
     if key_variable is not None:
         key = os.environ.get(key_variable)
         if not key:
-            raise JudgeUnavailable(f"environment variable {key_variable} is empty; set the key")
+            raise JudgeUnavailable(f"environment variable {key_variable} is not set")
         headers["Authorization"] = f"Bearer {key}"
 
     def ask(prompt: str) -> str:

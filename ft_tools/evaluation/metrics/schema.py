@@ -30,10 +30,10 @@ def read_schema(path: Path) -> Callable[[str], bool]:
         kind = validator_for(schema, default=Draft202012Validator)
         kind.check_schema(schema)
     except ValueError as error:
-        raise BadInput(f"{path} is not JSON; give a JSON Schema as a file") from error
+        raise BadInput(f"{path} is not JSON; pass a file with a JSON Schema") from error
     except SchemaError as error:
-        where = f"{path} is no JSON Schema: see {error.json_path}"
-        raise BadInput(f"{where}, which {error.validator!r} of its meta-schema refuses") from error
+        where = f"{path} is not a valid JSON Schema: {error.json_path}"
+        raise BadInput(f"{where} violates {error.validator!r} of its meta-schema") from error
     # An empty registry: a schema at an address is refused below, not looked for.
     resource = specification_with(kind.META_SCHEMA["$schema"]).create_resource(schema)
     resolver = Registry().with_resource("", resource).resolver()

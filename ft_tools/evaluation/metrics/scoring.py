@@ -12,7 +12,7 @@ from ft_tools.evaluation.intervals.paired import Paired, holm, verdict
 from ft_tools.evaluation.metrics import measures
 from ft_tools.evaluation.metrics.choose import MEASURES
 from ft_tools.evaluation.metrics.measures import METRICS
-from ft_tools.evaluation.reports import Comparison, OutputHealth, SampleLine
+from ft_tools.evaluation.report import Comparison, OutputHealth, SampleLine
 
 NUM_SAMPLES = 5
 

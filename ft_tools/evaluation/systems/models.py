@@ -5,14 +5,27 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
+from ft_tools.contract import Report
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.reports import ModelPlan, Rendering
+from ft_tools.evaluation.request import Rendering
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.runs import directory
 
 TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
 SMALL_FILE_BYTES = 2**20
+
+
+class ModelFiles(Report):
+    """A model as it would be loaded."""
+
+    name: str
+    kind: Literal["hub", "folder", "adapter", "gguf"]
+    load_from: str = Field(description="Folder, GGUF file or Hub id of the weights.")
+    adapter: str | None = Field(None, description="Adapter that is loaded over them.")
+    files_sha256: str = Field(description="Hash of the names, sizes and configs of the files.")
 
 
 def find_baseline(tuned: ModelSource, asked: str | None) -> ModelSource:
@@ -34,9 +47,9 @@ def find_baseline(tuned: ModelSource, asked: str | None) -> ModelSource:
     return tuned
 
 
-def model_plan(source: ModelSource) -> ModelPlan:
+def model_files(source: ModelSource) -> ModelFiles:
     """Describe a model so that a change of its files changes the plan."""
-    return ModelPlan(
+    return ModelFiles(
         name=source.name,
         kind=source.kind,
         load_from=source.load_from,
@@ -127,7 +140,7 @@ def _fingerprint(places: list[str | None]) -> str:
             continue
         path = Path(place)
         if not path.exists():
-            raise NotFound(f"{path} is gone; name the model again")
+            raise NotFound(f"{path} no longer exists; check the model argument")
         for file in [path] if path.is_file() else sorted(path.iterdir()):
             if file.is_file():
                 about = file.stat()

@@ -35,7 +35,7 @@ def require_there(source: ModelSource) -> list[str]:
     path = Path(source.path)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         raise BadInput(
-            f"{path} has a config.json but no *.safetensors; name a folder with weights, or "
+            f"{path} has a config.json but no *.safetensors; pass a folder with weights, or "
             "convert other weights with save_pretrained first"
         )
     return []
@@ -54,7 +54,7 @@ def require_tasks(
     """
     if any(source.kind == "gguf" for source in sources):
         raise BadInput(
-            "lm_eval_tasks need transformers models; leave them out for a GGUF file, or evaluate "
+            "lm_eval_tasks require transformers models; remove them for a GGUF file, or evaluate "
             "the merged model"
         )
     files = [file for folder in folders for file in Path(folder).rglob("*.y*ml")]
@@ -68,8 +68,8 @@ def _ask_the_hub(hub_id: str) -> list[str]:
     here = f"{hub_id} is not on this machine"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE:
         raise NotFound(
-            f"{here} and HF_HUB_OFFLINE forbids to fetch it; name a folder with the model, or "
-            "download it where there is a network"
+            f"{here} and HF_HUB_OFFLINE forbids downloading it; pass a folder with the model, or "
+            "download it on a machine with network access"
         )
     endpoint = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
     token = os.environ.get("HF_TOKEN")
@@ -80,7 +80,7 @@ def _ask_the_hub(hub_id: str) -> list[str]:
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
-            return [f"{here}: the run fetches it from the Hub first"]
+            return [f"{here}: the run downloads it from the Hub first"]
     except urllib.error.HTTPError as error:
         if error.code in NO_SUCH_MODEL:
             raise NotFound(
@@ -91,6 +91,6 @@ def _ask_the_hub(hub_id: str) -> list[str]:
     except (OSError, ValueError):
         pass
     return [
-        f"{here} and the Hub does not answer: whether it exists is not checked, and the run fails "
-        "if it cannot be fetched"
+        f"{here} and the Hub does not respond: the name is not checked, and the run fails if the "
+        "model cannot be downloaded"
     ]

@@ -1,6 +1,5 @@
 """Compare two models as planned, and write the report."""
 
-import importlib
 import json
 import logging
 from collections.abc import Sequence
@@ -26,14 +25,16 @@ from ft_tools.evaluation.metrics.scoring import (
     health,
 )
 from ft_tools.evaluation.page import Sample, document
-from ft_tools.evaluation.reports import Comparison, EvaluatePlan, EvaluateRequest, EvaluationReport
+from ft_tools.evaluation.plan import EvaluatePlan
+from ft_tools.evaluation.report import Comparison, EvaluationReport
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker.generation import load_pair
-from ft_tools.evaluation.worker.job import SIDES, Job, read_outputs
 from ft_tools.evaluation.worker.measuring import (
     compare_held_out,
     evaluate_general,
     generate_held_out,
 )
+from ft_tools.evaluation.worker.state import SIDES, State, read_outputs
 from ft_tools.examples.worker import today
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
@@ -59,16 +60,16 @@ def work(session: Session) -> BaseModel:
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     pair = load_pair(plan.tuned, plan.baseline, dtype)
     saved = read_outputs(session.run_dir / "outputs.jsonl")
-    job = Job(session, request, plan, pair, examples, saved, list(plan.warnings))
-    general = evaluate_general(job) if request.general_ability else []
-    answers = {side: generate_held_out(job, side) for side in SIDES} if examples else {}
-    comparisons, scores = compare_held_out(job, answers) if examples else ([], ({}, {}))
-    benchmarks = run_benchmarks(job) if plan.lm_eval_tasks else []
+    state = State(session, request, plan, pair, examples, saved, list(plan.warnings))
+    general = evaluate_general(state) if request.general_ability else []
+    answers = {side: generate_held_out(state, side) for side in SIDES} if examples else {}
+    comparisons, scores = compare_held_out(state, answers) if examples else ([], ({}, {}))
+    benchmarks = run_benchmarks(state) if plan.lm_eval_tasks else []
     session.phase("writing the report")
-    report = write_report(job, answers, scores, comparisons, general, benchmarks)
-    if job.unfinished:
+    report = write_report(state, answers, scores, comparisons, general, benchmarks)
+    if state.unfinished:
         raise JudgeUnavailable(
-            f"{job.unfinished}. Everything else is measured and in {report.report_html}; "
+            f"{state.unfinished}. Everything else is measured and in {report.report_html}; "
             "resume_run asks the judge for the rest, and generates nothing again"
         )
     return report
@@ -93,19 +94,20 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
     )
 
 
-def run_benchmarks(job: Job) -> list[Comparison]:
+def run_benchmarks(state: State) -> list[Comparison]:
     """Run lm-evaluation-harness tasks on both models."""
-    job.session.phase("running benchmarks")
+    state.session.phase("running benchmarks")
     # The harness takes seconds to import and is needed only here.
-    module = importlib.import_module("ft_tools.evaluation.worker.lm_eval_tasks")
-    settings = Settings(job.request.seed, job.request.smallest_effect_fraction)
-    rows: list[Comparison] = module.compare_benchmarks(job.plan, job.request, job.pair, settings)
-    job.check_stop()
+    from ft_tools.evaluation.worker.lm_eval_tasks import compare_benchmarks
+
+    settings = Settings(state.request.seed, state.request.smallest_effect_fraction)
+    rows = compare_benchmarks(state.plan, state.request, state.pair, settings)
+    state.check_stop()
     return rows
 
 
 def write_report(
-    job: Job,
+    state: State,
     answers: dict[str, list[Answered]],
     scores: tuple[Scores, Scores],
     comparisons: list[Comparison],
@@ -113,41 +115,41 @@ def write_report(
     benchmarks: list[Comparison],
 ) -> EvaluationReport:
     """Write samples.jsonl, model_card.md and report.html, and return the report."""
-    references = [example.reference for example in job.examples]
-    overlap = job.plan.contamination
+    references = [example.reference for example in state.examples]
+    overlap = state.plan.contamination
     files = [Path(path) for path in overlap.checked_against] if overlap else []
     known = answer_grams([f for f in files if f.is_file()], copied_words(), MAX_GRAMS)
     labels = sorted({measures.label(reference) for reference in references})
     confusion = {}
-    if "classification" in job.plan.metrics:
+    if "classification" in state.plan.metrics:
         confusion = {side: _numbered(answers[side], references, labels) for side in SIDES}
-    run_dir = job.session.run_dir
+    run_dir = state.session.run_dir
     report = EvaluationReport(
-        tuned=job.plan.tuned.name,
-        baseline=job.plan.baseline.name,
-        alone=job.plan.alone,
+        tuned=state.plan.tuned.name,
+        baseline=state.plan.baseline.name,
+        alone=state.plan.alone,
         summary=[],
         comparisons=comparisons,
         general_ability=general,
         benchmarks=benchmarks,
         outputs={side: health(answers[side], references, known) for side in answers},
         confusion=confusion,
-        samples=changed_lines(*scores, job.examples),
+        samples=changed_lines(*scores, state.examples),
         contamination=overlap,
-        notes=job.notes,
+        notes=state.notes,
         report_html=str(run_dir / "report.html"),
         samples_jsonl=str(run_dir / "samples.jsonl") if answers else "",
     )
-    effect = job.request.smallest_effect_fraction
+    effect = state.request.smallest_effect_fraction
     report = report.model_copy(
         update={
-            "notes": conclude.notes_that_hold(report),
+            "notes": conclude.notes(report, state.plan.size_warning),
             "summary": conclude.summarise(report),
             "reasons": conclude.reasons(report, effect),
             "next_steps": conclude.next_steps(report, effect),
         }
     )
-    samples = _samples(job, answers, scores)
+    samples = _samples(state, answers, scores)
     lines = [json.dumps(sample.__dict__) for sample in samples]
     if lines:
         write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
@@ -155,14 +157,14 @@ def write_report(
     write_file(run_dir / "report.html", document(report, samples, labels if confusion else ()))
     for kind, name in (("samples", "samples.jsonl"), ("model_card", "model_card.md")):
         if (run_dir / name).is_file():
-            job.session.artifact(kind, run_dir / name)
+            state.session.artifact(kind, run_dir / name)
     for row in comparisons:
-        job.session.metrics({f"{row.metric}_difference": row.difference})
+        state.session.metrics({f"{row.metric}_difference": row.difference})
     return report
 
 
 def _samples(
-    job: Job, answers: dict[str, list[Answered]], scores: tuple[Scores, Scores]
+    state: State, answers: dict[str, list[Answered]], scores: tuple[Scores, Scores]
 ) -> list[Sample]:
     if not answers:
         return []
@@ -179,7 +181,7 @@ def _samples(
             change=sign * (after[name][i] - before[name][i]) if name else 0.0,
             signs=_signs(answers["tuned"][i]),
         )
-        for i, example in enumerate(job.examples)
+        for i, example in enumerate(state.examples)
     ]
 
 

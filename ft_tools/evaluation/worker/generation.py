@@ -5,7 +5,6 @@ sides of a comparison get the very same text.
 """
 
 import contextlib
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.evaluation.held_out import HeldOut, Message
-from ft_tools.evaluation.reports import ModelPlan
+from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
@@ -149,7 +148,7 @@ class Pair:
         return bool(ours.get_vocab() == theirs.get_vocab())
 
 
-def load_pair(tuned: ModelPlan, baseline: ModelPlan, dtype: torch.dtype) -> Pair:
+def load_pair(tuned: ModelFiles, baseline: ModelFiles, dtype: torch.dtype) -> Pair:
     """Load both models; weights that both share are loaded once."""
     shared = (
         tuned.adapter is not None
@@ -167,13 +166,13 @@ def load_pair(tuned: ModelPlan, baseline: ModelPlan, dtype: torch.dtype) -> Pair
     return Pair(before, after, shared)
 
 
-def load(plan: ModelPlan, dtype: torch.dtype) -> Writer:
+def load(plan: ModelFiles, dtype: torch.dtype) -> Writer:
     """Load one model."""
     if plan.kind == "gguf":
         # llama.cpp is an extra of its own; nobody without a GGUF file needs it installed.
-        module = importlib.import_module("ft_tools.evaluation.worker.gguf_generation")
-        writer: Writer = module.GgufWriter(plan.load_from)
-        return writer
+        from ft_tools.evaluation.worker.gguf_generation import GgufWriter
+
+        return GgufWriter(plan.load_from)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(
         plan.load_from, dtype=dtype, trust_remote_code=False
@@ -183,7 +182,7 @@ def load(plan: ModelPlan, dtype: torch.dtype) -> Writer:
     return TransformersWriter(model.to(device).eval(), load_tokenizer(plan))
 
 
-def load_tokenizer(plan: ModelPlan) -> Any:
+def load_tokenizer(plan: ModelFiles) -> Any:
     """Load a model's tokenizer; an adapter that brings one was trained with it."""
     folder = tokenizer_folder(plan.adapter, plan.load_from)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

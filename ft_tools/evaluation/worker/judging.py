@@ -10,7 +10,7 @@ from ft_tools.evaluation.intervals.length_control import preference_at_equal_len
 from ft_tools.evaluation.intervals.paired import Paired
 from ft_tools.evaluation.metrics.judge import Judged, JudgeUnavailable, endpoint, judge_all
 from ft_tools.evaluation.metrics.scoring import Answered
-from ft_tools.evaluation.worker.job import Job
+from ft_tools.evaluation.worker.state import State
 from ft_tools.publish import append_line
 
 # Two coins agree this often: below it a judge answers by position.
@@ -20,16 +20,16 @@ Measured = dict[str, tuple[Paired, tuple[float, float]]]
 """Measure -> what was found, and the values of baseline and tuned model."""
 
 
-def judge_answers(job: Job, answers: Mapping[str, list[Answered]]) -> Measured:
-    """Compare the answers; a judge that fails leaves `job.unfinished`, and what it said counts."""
-    job.session.phase("judging")
-    path = job.session.run_dir / "judge.jsonl"
+def judge_answers(state: State, answers: Mapping[str, list[Answered]]) -> Measured:
+    """Compare the answers; if the judge fails, `state.unfinished` says so, its verdicts count."""
+    state.session.phase("judging")
+    path = state.session.run_dir / "judge.jsonl"
     done = read_verdicts(path)
     texts = [
         (e.asked, b.text, a.text)
-        for e, b, a in zip(job.examples, answers["baseline"], answers["tuned"], strict=True)
+        for e, b, a in zip(state.examples, answers["baseline"], answers["tuned"], strict=True)
     ]
-    request = job.request
+    request = state.request
     assert request.judge_url is not None and request.judge_model is not None  # noqa: PT018
     try:
         ask = endpoint(request.judge_url, request.judge_model, request.judge_key_variable)
@@ -37,15 +37,15 @@ def judge_answers(job: Job, answers: Mapping[str, list[Answered]]) -> Measured:
         for one in judge_all(ask, request.judge_criterion, texts, max_calls=budget, done=done):
             append_line(path, json.dumps(one.__dict__))
             done[one.index] = one
-            job.session.progress(len(done), len(texts))
-            job.check_stop()
+            state.session.progress(len(done), len(texts))
+            state.check_stop()
     except JudgeUnavailable as error:
-        job.unfinished = f"judged {len(done)} of {len(texts)} examples: {error}"
-        job.session.event(job.unfinished, "warning")
+        state.unfinished = f"judged {len(done)} of {len(texts)} examples: {error}"
+        state.session.event(state.unfinished, "warning")
     if len(done) < len(texts):
-        why = "it failed" if job.unfinished else "judge_max_calls is spent"
-        job.notes.append(f"the judge saw {len(done)} of {len(texts)} examples: {why}")
-    return _measured(job, done, [len(after) - len(before) for _, before, after in texts])
+        why = "it failed" if state.unfinished else "judge_max_calls is used up"
+        state.notes.append(f"the judge saw {len(done)} of {len(texts)} examples: {why}")
+    return _measured(state, done, [len(after) - len(before) for _, before, after in texts])
 
 
 def read_verdicts(path: Path) -> dict[int, Judged]:
@@ -60,14 +60,14 @@ def read_verdicts(path: Path) -> dict[int, Judged]:
     return done
 
 
-def _measured(job: Job, done: Mapping[int, Judged], longer: list[int]) -> Measured:
+def _measured(state: State, done: Mapping[int, Judged], longer: list[int]) -> Measured:
     if len(done) < 2:
         return {}
     order = sorted(done)
     wins = [done[i].score for i in order]
-    known = job.settings.clusters
+    known = state.settings.clusters
     clusters = [known[i] for i in order] if known else None
-    seed = job.request.seed
+    seed = state.request.seed
     paired = compare([1 - win for win in wins], wins, clusters=clusters, seed=seed)
     found: Measured = {"judge": (paired, (1 - fmean(wins), fmean(wins)))}
     equal = preference_at_equal_length(wins, [longer[i] for i in order], seed, clusters=clusters)
@@ -75,10 +75,14 @@ def _measured(job: Job, done: Mapping[int, Judged], longer: list[int]) -> Measur
         preferred = (1 + equal.difference) / 2
         found["judge_equal_length"] = (equal, (1 - preferred, preferred))
     else:
-        job.notes.append("too few of the judge's verdicts are no ties to take length out of them")
+        state.notes.append(
+            "too few of the judge's verdicts are decisive to correct them for length"
+        )
     asked = [one for one in done.values() if one.calls]
     if asked:
         agreed = fmean(one.consistent for one in asked)
         doubt = "; it mostly answers by position" if agreed < CONSISTENT else ""
-        job.notes.append(f"judge: both orders agreed on {agreed:.0%} of {len(asked)} pairs{doubt}")
+        state.notes.append(
+            f"judge: both orders agreed on {agreed:.0%} of {len(asked)} pairs{doubt}"
+        )
     return found

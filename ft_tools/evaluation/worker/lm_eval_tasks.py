@@ -8,7 +8,9 @@ from lm_eval.tasks import TaskManager
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.metrics.scoring import Scores, Settings, compare_scores
-from ft_tools.evaluation.reports import Comparison, EvaluatePlan, EvaluateRequest
+from ft_tools.evaluation.plan import EvaluatePlan
+from ft_tools.evaluation.report import Comparison
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker.generation import Pair, TransformersWriter
 from ft_tools.evaluation.worker.writer import Writer
 

@@ -4,6 +4,7 @@ Outputs are saved as they come (outputs.jsonl), so a resumed run goes on where i
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from statistics import fmean
@@ -28,9 +29,9 @@ from ft_tools.evaluation.metrics.scoring import (
     compare_scores,
     score,
 )
-from ft_tools.evaluation.reports import Comparison
-from ft_tools.evaluation.worker.job import SIDES, Job
+from ft_tools.evaluation.report import Comparison
 from ft_tools.evaluation.worker.judging import judge_answers
+from ft_tools.evaluation.worker.state import SIDES, State
 from ft_tools.evaluation.worker.writer import Likelihood, Writer, generate_all, whole_text
 from ft_tools.publish import append_line
 
@@ -38,16 +39,16 @@ LIKELIHOOD_BATCH = 8
 
 
 def generate(
-    job: Job, name: str, side: str, prompts: Sequence[tuple[int, str]], max_new_tokens: int
+    state: State, name: str, side: str, prompts: Sequence[tuple[int, str]], max_new_tokens: int
 ) -> list[Answered]:
     """Generate what is missing of a set of (line, prompt), and return all of it in order."""
-    if job.plan.alone and side == "tuned":
+    if state.plan.alone and side == "tuned":
         side = "baseline"
-    missing = [(line, prompt) for line, prompt in prompts if (name, side, line) not in job.saved]
+    missing = [(line, prompt) for line, prompt in prompts if (name, side, line) not in state.saved]
     done, total = len(prompts) - len(missing), len(prompts)
     began = time.monotonic()
     texts = [prompt for _, prompt in missing]
-    batches = generate_all(job.writer(side), texts, max_new_tokens, job.plan.batch_size)
+    batches = generate_all(state.writer(side), texts, max_new_tokens, state.plan.batch_size)
     for indices, outputs, seconds in batches if missing else ():
         for i, output in zip(indices, outputs, strict=True):
             row = {
@@ -59,41 +60,41 @@ def generate(
                 "finished": output.finished,
                 "seconds": round(seconds / len(indices), 4),
             }
-            append_line(job.session.run_dir / "outputs.jsonl", json.dumps(row))
-            job.saved[name, side, missing[i][0]] = row
+            append_line(state.session.run_dir / "outputs.jsonl", json.dumps(row))
+            state.saved[name, side, missing[i][0]] = row
         done += len(indices)
         fresh = done - (total - len(missing))
         eta = (time.monotonic() - began) / fresh * (total - done)
-        job.session.progress(done, total, eta)
-        job.check_stop()
-    rows = [job.saved[name, side, line] for line, _ in prompts]
+        state.session.progress(done, total, eta)
+        state.check_stop()
+    rows = [state.saved[name, side, line] for line, _ in prompts]
     return [Answered(r["text"], r["num_tokens"], r["finished"], r["seconds"]) for r in rows]
 
 
-def generate_held_out(job: Job, side: str) -> list[Answered]:
+def generate_held_out(state: State, side: str) -> list[Answered]:
     """Generate one model's answers to the held-out prompts."""
-    job.session.phase(f"generating: held-out examples, {side}")
-    prompts = [(e.line, job.pair.render(e, job.plan.rendering)) for e in job.examples]
-    return generate(job, "held_out", side, prompts, job.plan.max_new_tokens)
+    state.session.phase(f"generating: held-out examples, {side}")
+    prompts = [(e.line, state.pair.render(e, state.plan.rendering)) for e in state.examples]
+    return generate(state, "held_out", side, prompts, state.plan.max_new_tokens)
 
 
 def compare_held_out(
-    job: Job, answers: dict[str, list[Answered]]
+    state: State, answers: dict[str, list[Answered]]
 ) -> tuple[list[Comparison], tuple[Scores, Scores]]:
     """Score and compare everything that was chosen for the held-out examples."""
-    references = [example.reference for example in job.examples]
-    chosen = list(job.plan.metrics)
+    references = [example.reference for example in state.examples]
+    chosen = list(state.plan.metrics)
     rouge = rouge_function(references) if "rouge" in chosen else None
-    schema = job.request.json_schema
+    schema = state.request.json_schema
     conforms = read_schema(workspace.existing(schema)) if schema else None
-    pattern = job.request.regex
+    pattern = state.request.regex
     before, after = (
         score(chosen, answers[side], references, pattern=pattern, conforms=conforms, rouge=rouge)
         for side in SIDES
     )
     if "perplexity" in chosen:
-        add_likelihoods(job, before, after)
-    settings = job.settings
+        add_likelihoods(state, before, after)
+    settings = state.settings
     found: dict[str, Paired] = {}
     means: dict[str, tuple[float, float]] = {}
     for name in before:
@@ -110,7 +111,7 @@ def compare_held_out(
         paired, values = compare_macro_f1(texts[0], texts[1], references, settings)
         found["macro_f1"], means["macro_f1"] = paired, values
     if "judge" in chosen:
-        judged = judge_answers(job, answers)
+        judged = judge_answers(state, answers)
         found |= {name: paired for name, (paired, _) in judged.items()}
         means |= {name: values for name, (_, values) in judged.items()}
     return assemble(found, means, settings), (before, after)
@@ -140,30 +141,32 @@ class _AllScripts:
         return tokens
 
 
-def add_likelihoods(job: Job, before: Scores, after: Scores) -> None:
+def add_likelihoods(state: State, before: Scores, after: Scores) -> None:
     """Measure how well each model predicts the references, in units both share."""
-    job.session.phase("measuring the references")
+    state.session.phase("measuring the references")
     texts = []
-    for example in job.examples:
-        prompt = job.pair.render(example, job.plan.rendering)
-        writer = job.pair.tuned if job.pair.tuned.template else job.pair.baseline
-        texts.append((prompt, whole_text(writer, prompt, example, job.plan.rendering)))
-    found = [measure(job, job.writer(side), texts) for side in SIDES]
-    add_shared_unit(job, found, before, after)
+    for example in state.examples:
+        prompt = state.pair.render(example, state.plan.rendering)
+        writer = state.pair.tuned if state.pair.tuned.template else state.pair.baseline
+        texts.append((prompt, whole_text(writer, prompt, example, state.plan.rendering)))
+    found = [measure(state, state.writer(side), texts) for side in SIDES]
+    add_shared_unit(state, found, before, after)
 
 
-def add_shared_unit(job: Job, found: list[list[Likelihood]], before: Scores, after: Scores) -> None:
+def add_shared_unit(
+    state: State, found: list[list[Likelihood]], before: Scores, after: Scores
+) -> None:
     """Put likelihoods into the scores: per token, or per byte where the tokens differ."""
-    same = job.pair.same_tokens()
+    same = state.pair.same_tokens()
     name = "log_perplexity" if same else "bits_per_byte"
     for scores, side in zip((before, after), found, strict=True):
         scores[name] = [
-            one.nats / one.num_tokens if same else one.nats / one.num_bytes / 0.6931471805599453
+            one.nats / one.num_tokens if same else one.nats / one.num_bytes / math.log(2)
             for one in side
         ]
 
 
-def measure(job: Job, writer: Writer, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
+def measure(state: State, writer: Writer, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
     """Measure (prompt, whole text) pairs in batches of similar length."""
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i][1]))
     found: dict[int, Likelihood] = {}
@@ -171,28 +174,28 @@ def measure(job: Job, writer: Writer, texts: Sequence[tuple[str, str]]) -> list[
         batch = order[start : start + LIKELIHOOD_BATCH]
         values = writer.likelihoods([texts[i] for i in batch])
         found |= dict(zip(batch, values, strict=True))
-        job.session.progress(len(found), len(texts))
-        job.check_stop()
+        state.session.progress(len(found), len(texts))
+        state.check_stop()
     return [found[i] for i in range(len(texts))]
 
 
-def evaluate_general(job: Job) -> list[Comparison]:
+def evaluate_general(state: State) -> list[Comparison]:
     """Compare what the models could do before: general text, and a few questions of each kind."""
     before, after = Scores(), Scores()
-    settings = Settings(job.request.seed, job.request.smallest_effect_fraction)
-    job.session.phase("measuring general text")
+    settings = Settings(state.request.seed, state.request.smallest_effect_fraction)
+    state.session.phase("measuring general text")
     texts = [("", text) for text in general_texts()]
-    found = [measure(job, job.writer(side), texts) for side in SIDES]
-    add_shared_unit(job, found, before, after)
+    found = [measure(state, state.writer(side), texts) for side in SIDES]
+    add_shared_unit(state, found, before, after)
     asked = general_prompts()
     rendered = [
-        (i, job.pair.render(HeldOut(line=i, messages=[{"role": "user", "content": p.prompt}]),
+        (i, state.pair.render(HeldOut(line=i, messages=[{"role": "user", "content": p.prompt}]),
                             "chat"))
         for i, p in enumerate(asked)
     ]  # fmt: skip
     for scores, side in zip((before, after), SIDES, strict=True):
-        job.session.phase(f"generating: general questions, {side}")
-        answers = generate(job, "general", side, rendered, NEW_TOKENS)
+        state.session.phase(f"generating: general questions, {side}")
+        answers = generate(state, "general", side, rendered, NEW_TOKENS)
         passed = [float(p.passes(a.text)) for p, a in zip(asked, answers, strict=True)]
         scores["general_questions"] = [
             value for value, p in zip(passed, asked, strict=True) if p.kind != "refusal"

@@ -1,4 +1,4 @@
-"""What the steps of an evaluation share, and what an earlier attempt of it saved."""
+"""What the steps of an evaluation share, and what an earlier attempt saved."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ from typing import Any
 
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.scoring import Settings
-from ft_tools.evaluation.reports import EvaluatePlan, EvaluateRequest
+from ft_tools.evaluation.plan import EvaluatePlan
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker.generation import Pair
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.runs.session import Session, Stopped
@@ -19,7 +20,7 @@ Saved = dict[tuple[str, str, int], dict[str, Any]]
 
 
 @dataclass
-class Job:
+class State:
     """What the steps of an evaluation share."""
 
     session: Session

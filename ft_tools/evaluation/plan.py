@@ -1,0 +1,276 @@
+"""What an evaluation would do: counts, metrics, contamination, what could be missed."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ft_tools import facts, rules, workspace
+from ft_tools.contract import Report
+from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.evaluation.contamination import (
+    Contamination,
+    chose_the_checkpoint,
+    find_contamination,
+    training_files,
+)
+from ft_tools.evaluation.held_out import HeldOut, read_held_out
+from ft_tools.evaluation.intervals.proportions import detectable_effect, examples_needed
+from ft_tools.evaluation.metrics.choose import choose_metrics, is_latin
+from ft_tools.evaluation.metrics.general import NEW_TOKENS, general_prompts
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.models import (
+    ModelFiles,
+    chat_template,
+    choose_rendering,
+    model_files,
+    tokenizer_files,
+    trained_over_quantized,
+    weight_bytes,
+)
+from ft_tools.evaluation.systems.presence import require_tasks, require_there
+from ft_tools.models.resolve import ModelSource
+from ft_tools.publish import sha256
+
+LEAK = "train_validation_leak"
+CHOSEN = (
+    "the run selected its checkpoint on this file, so the tuned model's score on it is slightly "
+    "too high; evaluate on a third file"
+)
+# Arguments that a plan shows only where they are not the default.
+SHOWN_IF_GIVEN = {
+    *("regex", "json_schema", "cluster_field", "smallest_effect_fraction", "lm_eval_limit"),
+    *("judge_url", "judge_model", "judge_key_variable", "judge_max_calls", "judge_criterion"),
+}
+# Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
+# 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
+SECONDS_PER_TOKEN_BYTE = 3.5e-11
+LOAD_SECONDS = 15.0
+
+
+class EvaluatePlan(Report):
+    """What an evaluation would do."""
+
+    tuned: ModelFiles
+    baseline: ModelFiles
+    alone: bool = Field(description="Measured without a baseline.")
+    dataset: str | None = Field(description="Path of the held-out file.")
+    dataset_sha256: str | None = None
+    num_examples: int = Field(description="Held-out examples that are used.")
+    metrics: dict[str, str] = Field(description="Metric -> why it was chosen.")
+    json_schema_sha256: str | None = None
+    arguments: dict[str, object] = Field(
+        default_factory=dict, description="Other arguments that are not the default."
+    )
+    rendering: Literal["chat", "plain"]
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+    num_general_prompts: int = Field(description="Questions of the general suite.")
+    lm_eval_tasks: list[str] = Field(default_factory=list)
+    task_paths: list[str] = Field(default_factory=list)
+    contamination: Contamination | None = None
+    minimum_detectable_effect: float | None = Field(
+        description="Change of a yes/no metric that this many examples detect in 4 of 5 runs, if "
+        "the models differ on a fifth of them."
+    )
+    examples_for_smallest_effect: int = Field(
+        description="Examples needed to detect the smallest effect that matters."
+    )
+    estimated_seconds: float | None = Field(
+        description="On this machine's CPU, with outputs of full length; null if unknown."
+    )
+    accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
+    accept_reason: str = Field("", description="Why, in the user's words.")
+    size_warning: str = Field("", description="Why these may be too few examples.")
+    warnings: list[str] = Field(default_factory=list)
+
+
+def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSource) -> EvaluatePlan:
+    """Return what would be done; it reads the held-out file and the training files."""
+    unchecked = [line for source in _distinct(tuned, baseline) for line in require_there(source)]
+    path = workspace.existing(request.dataset) if request.dataset else None
+    examples = _read(request, path)
+    references = [example.reference for example in examples]
+    metrics = choose_metrics(request.metrics, references) if examples else {}
+    _require_packages(request, [tuned, baseline])
+    task_paths = [_folder(name) for name in request.task_paths]
+    if request.lm_eval_tasks:
+        require_tasks(request.lm_eval_tasks, task_paths, [tuned, baseline])
+    files, gone = training_files(tuned)
+    overlap = find_contamination(examples, files, gone) if examples else None
+    accepted = _accept(request, overlap)
+    schema = workspace.existing(request.json_schema) if request.json_schema else None
+    discordance = facts.number("evaluation.discordance")
+    num_prompts = len(general_prompts()) if request.general_ability else 0
+    return EvaluatePlan(
+        tuned=model_files(tuned),
+        baseline=model_files(baseline),
+        alone=tuned == baseline and request.baseline is None,
+        dataset=str(path) if path else None,
+        dataset_sha256=sha256(path) if path else None,
+        num_examples=len(examples),
+        metrics=metrics,
+        json_schema_sha256=sha256(schema) if schema else None,
+        arguments=request.model_dump(include=SHOWN_IF_GIVEN, exclude_defaults=True),
+        rendering=choose_rendering(request.rendering, examples, tuned, baseline),
+        max_new_tokens=request.max_new_tokens,
+        batch_size=request.batch_size,
+        seed=request.seed,
+        num_general_prompts=num_prompts,
+        lm_eval_tasks=request.lm_eval_tasks,
+        task_paths=task_paths,
+        contamination=overlap,
+        minimum_detectable_effect=(
+            round(detectable_effect(len(examples), discordance), 4) if examples else None
+        ),
+        examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
+        estimated_seconds=_seconds(request, [tuned, baseline], len(examples), num_prompts),
+        accepted=accepted,
+        accept_reason=request.accept_reason,
+        size_warning=_about_size(request, len(examples)) if examples else "",
+        warnings=[
+            *unchecked,
+            *([CHOSEN] if chose_the_checkpoint(tuned, path) else []),
+            *(_about_schema(schema, references) if schema else []),
+            *_warnings(request, references, list(metrics), overlap, tuned, baseline),
+        ],
+    )
+
+
+def _distinct(tuned: ModelSource, baseline: ModelSource) -> list[ModelSource]:
+    """Return the two models, or one where both load the same weights."""
+    return list({source.load_from: source for source in (tuned, baseline)}.values())
+
+
+def _read(request: EvaluateRequest, path: Path | None) -> list[HeldOut]:
+    if path is None:
+        return []
+    return read_held_out(
+        path, cluster_field=request.cluster_field, max_examples=request.max_examples
+    )
+
+
+def _folder(name: str) -> str:
+    path = workspace.existing(name)
+    if not path.is_dir():
+        raise BadInput(f"task path {name!r} is not a folder; pass the folder with the YAML files")
+    return str(path)
+
+
+def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
+    kinds = {source.kind for source in sources}
+    needed = dict.fromkeys(("torch", "transformers", "peft", "rouge_score"), True)
+    needed |= {"llama_cpp": "gguf" in kinds, "lm_eval": bool(request.lm_eval_tasks)}
+    for module, is_needed in needed.items():
+        if is_needed and importlib.util.find_spec(module) is None:
+            raise MissingExtra("gguf" if module == "llama_cpp" else "eval", module)
+
+
+def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str]:
+    if overlap is None or not overlap.num_exact:
+        return []
+    if LEAK not in request.accept_findings:
+        lines = ", ".join(map(str, overlap.lines))
+        raise rules.refusal(
+            LEAK,
+            f"{overlap.num_exact} held-out questions are in the training data (lines {lines})",
+            "Remove them from the held-out file, or split again with audit_dataset.",
+        )
+    return [LEAK]
+
+
+def _seconds(
+    request: EvaluateRequest, sources: Sequence[ModelSource], num_examples: int, num_prompts: int
+) -> float | None:
+    sizes = [weight_bytes(source) for source in sources]
+    if any(size is None for size in sizes):
+        return None
+    tokens = num_examples * request.max_new_tokens + num_prompts * NEW_TOKENS
+    cost = sum(size for size in sizes if size) * SECONDS_PER_TOKEN_BYTE
+    return round(LOAD_SECONDS * len(sizes) + tokens * cost)
+
+
+def _warnings(
+    request: EvaluateRequest,
+    references: Sequence[str],
+    metrics: Sequence[str],
+    overlap: Contamination | None,
+    tuned: ModelSource,
+    baseline: ModelSource,
+) -> list[str]:
+    found = _about_models(tuned, baseline, alone=request.baseline is None)
+    if overlap is not None:
+        found += _about_overlap(overlap)
+    if "rouge" in metrics and not is_latin(references):
+        found.append("ROUGE counts words and characters of every script here, not only Latin")
+    if "judge" in metrics:
+        found.append(
+            f"the held-out texts and both outputs leave this machine: they are sent to "
+            f"{request.judge_url}, in at most {request.judge_max_calls} calls"
+        )
+    if request.lm_eval_tasks and not request.task_paths:
+        found.append("lm-eval tasks without task_paths are downloaded from the Hub")
+    return found
+
+
+def _about_size(request: EvaluateRequest, num_examples: int) -> str:
+    effect = request.smallest_effect_fraction
+    discordance = facts.number("evaluation.discordance")
+    if detectable_effect(num_examples, discordance) <= effect:
+        return ""
+    return (
+        f"{num_examples} examples may be too few: detecting a change of {effect:g} takes about "
+        f"{examples_needed(effect, discordance)}; a change that is missed is reported as "
+        "underpowered, not as absent"
+    )
+
+
+def _about_overlap(overlap: Contamination) -> list[str]:
+    found = []
+    if overlap.num_near:
+        found.append(f"{overlap.num_near} held-out examples are near copies of training examples")
+    if overlap.not_checked:
+        found.append(
+            "some training files are missing or outside the workspace: contamination is not "
+            "checked against them"
+        )
+    elif not overlap.checked_against:
+        found.append("the training data of this model is unknown: contamination is not checked")
+    return found
+
+
+def _about_schema(path: Path, references: Sequence[str]) -> list[str]:
+    # Its library takes a tenth of the time to a first answer, and few evaluations have a schema.
+    from ft_tools.evaluation.metrics.schema import read_schema
+
+    conforms = read_schema(path)
+    wrong = sum(not conforms(reference) for reference in references)
+    if not wrong:
+        return []
+    return [f"{wrong} of {len(references)} references do not conform to {path.name}"]
+
+
+def _about_models(tuned: ModelSource, baseline: ModelSource, *, alone: bool) -> list[str]:
+    found = []
+    if tuned == baseline and alone:
+        found.append(
+            f"the base model of {tuned.name} is unknown, so it is measured alone; pass `baseline` "
+            "for a comparison"
+        )
+    if trained_over_quantized(tuned):
+        found.append(
+            "the adapter was trained on 4-bit weights and is evaluated on the full-precision ones, "
+            "as merge_and_quantize ships it"
+        )
+    templates = {chat_template(source) for source in (tuned, baseline)}
+    if len(templates) > 1 and None not in templates:
+        found.append(
+            "the chat templates differ: both models get prompts in the tuned model's template"
+        )
+    tokenizers = {tokenizer_files(source) for source in (tuned, baseline)}
+    if len(tokenizers) > 1 and "" not in tokenizers:
+        found.append("the tokenizers differ: perplexity is compared as bits per byte")
+    return found

@@ -1,0 +1,130 @@
+"""What evaluate takes."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ft_tools.contract import Request
+
+MetricName = Literal[
+    "auto",
+    "rouge",
+    "exact_match",
+    "token_f1",
+    "json_valid",
+    "json_fields",
+    "json_schema",
+    "regex",
+    "perplexity",
+    "classification",
+    "tool_call",
+    "judge",
+]
+Rendering = Literal["auto", "chat", "plain"]
+
+
+class EvaluateRequest(Request):
+    """Which two models to compare, on what, and by which measures."""
+
+    model: str = Field(description="Tuned model: run id, folder, GGUF file or Hub id.")
+    baseline: str | None = Field(
+        None, description="Model to compare with; default: the base model that `model` came from."
+    )
+    dataset: str | None = Field(
+        None,
+        description="Held-out JSONL: `messages` ending with the expected answer, or `prompt` and "
+        "`completion`. Optional when lm_eval_tasks are set.",
+    )
+    metrics: list[MetricName] = Field(
+        ["auto"], min_length=1, description="auto: chosen from the references, with the reason."
+    )
+    regex: str | None = Field(
+        None, max_length=500, description="Python pattern that a correct output contains."
+    )
+    json_schema: str | None = Field(
+        None, description="File with the JSON Schema that a correct output conforms to."
+    )
+    cluster_field: str | None = Field(
+        None, description="Dataset field that groups examples from the same source."
+    )
+    rendering: Rendering = Field(
+        "auto",
+        description="Prompt format: the chat template, or plain text. auto: as the model was "
+        "trained, otherwise the chat template if there is one.",
+    )
+    max_new_tokens: int = Field(256, ge=1, le=8192, description="Maximum output length in tokens.")
+    max_examples: int | None = Field(None, ge=1, description="Use only the first N examples.")
+    batch_size: int = Field(32, ge=1, le=512, description="Prompts generated at a time.")
+    seed: int = Field(0, ge=0, description="For resampling; decoding is greedy.")
+    smallest_effect_fraction: float = Field(
+        0.1, gt=0, le=1, description="Smallest change that matters, in units of the metric."
+    )
+    general_ability: bool = Field(
+        True, description="Also measure general text, arithmetic, instructions and refusals."
+    )
+    lm_eval_tasks: list[str] = Field(
+        default_factory=list, description="Tasks of lm-evaluation-harness, or of task_paths."
+    )
+    task_paths: list[str] = Field(
+        default_factory=list, description="Folders with task YAML files; these work offline."
+    )
+    lm_eval_limit: int | None = Field(None, ge=1, description="Documents per task; null: all.")
+    judge_url: str | None = Field(
+        None, description="Base URL of an OpenAI-compatible API, including /v1."
+    )
+    judge_model: str | None = Field(None, description="Model name at the judge's API.")
+    judge_key_variable: str | None = Field(
+        None,
+        pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="Name of the environment variable with the judge's API key.",
+    )
+    judge_max_calls: int = Field(200, ge=2, description="Call budget: two calls per example.")
+    judge_criterion: str = Field(
+        "Which answer serves the user better?", max_length=500, description="What to judge by."
+    )
+    accept_findings: list[str] = Field(
+        default_factory=list, description="Ids of findings that the user accepts."
+    )
+    accept_reason: str = Field(
+        "", max_length=500, description="Why the user accepts them; kept in the plan."
+    )
+    name: str = Field("", max_length=100, description="A name for people.")
+    request_id: str = Field("", max_length=100, description="The same id never starts two runs.")
+    confirm: str | None = Field(
+        None, description="plan_hash of the plan that was shown; without it nothing starts."
+    )
+
+    @field_validator("regex")
+    @classmethod
+    def _pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"is not a valid Python pattern: {error}") from error
+        return value
+
+    @field_validator("judge_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "EvaluateRequest":
+        if self.dataset is None and not self.lm_eval_tasks:
+            raise ValueError("set `dataset` (a held-out JSONL file) or `lm_eval_tasks`")
+        if ("regex" in self.metrics) != (self.regex is not None):
+            raise ValueError('metrics=["regex"] and `regex`, its pattern, must be set together')
+        if ("json_schema" in self.metrics) != (self.json_schema is not None):
+            raise ValueError(
+                'metrics=["json_schema"] and `json_schema`, its file, must be set together'
+            )
+        if "judge" in self.metrics and not (self.judge_url and self.judge_model):
+            raise ValueError('metrics=["judge"] requires `judge_url` and `judge_model`')
+        if self.accept_findings and not self.accept_reason.strip():
+            raise ValueError(
+                "accept_findings requires accept_reason: one sentence on why the risk is accepted"
+            )
+        return self
