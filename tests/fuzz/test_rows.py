@@ -15,7 +15,7 @@ from ft_tools.data.quote import show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.evaluation.reports import EvaluateRequest
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.examples.training_rows import survey
 from ft_tools.training.counts import CountRequest
