@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.systems.models import model_plan
+from ft_tools.evaluation.systems.models import model_files
 from ft_tools.evaluation.worker.generation import TransformersWriter, load
 from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.models.demo import HUB_ID
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    writer = load(model_plan(resolve_model(HUB_ID)), torch.float32)
+    writer = load(model_files(resolve_model(HUB_ID)), torch.float32)
     assert isinstance(writer, TransformersWriter)
     texts = prompts(writer, arguments.prompts)
     tokens, size = arguments.tokens, arguments.batch_size

@@ -45,6 +45,7 @@ from ft_tools.tools import TOOLS, Tool
 from ft_tools.views.terminal import Format, chosen, follow, is_over, show, show_checks, show_error
 
 POLL_SECONDS = 0.5
+OPTIONAL_BY_POSITION = {"evaluate": ["model"]}
 GATES: dict[str, Callable[[Any], bool]] = {
     "audit_dataset": lambda report: report.verdict == "not_ready",
     "estimate_vram": lambda report: report.fits == "no",
@@ -280,6 +281,7 @@ def _register(name: str, spec: Tool) -> None:
     fields = spec.request.model_fields
     required = [key for key, field in fields.items() if field.is_required()]
     required.sort(key=lambda key: key != "model")
+    required += OPTIONAL_BY_POSITION.get(name, [])
     extra = _launch_options(name) if spec.report is Launch else {}
     ordered = [*required, *(key for key in fields if key not in required)]
     parameters = [_parameter(key, fields[key], required) for key in ordered]
@@ -305,10 +307,12 @@ def _parameter(key: str, field: FieldInfo, required: list[str]) -> inspect.Param
         converter=how,
         consume_multiple=get_origin(typed) is list,
     )
-    if key in required:
+    if key in required and field.is_required():
         annotation: Any = Annotated[typed, about]
         return kind(key, kind.POSITIONAL_OR_KEYWORD, annotation=annotation)
     annotation = Annotated[typed | None, about]
+    if key in required:
+        return kind(key, kind.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
     return kind(key, kind.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -72,7 +72,7 @@ def _samples(folder: Path, run_id: str) -> Html:
     for line in (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines():
         sample = json.loads(line)
         asked = f"{sample['prompt']}\n\nexpected:\n{sample['reference']}"
-        rows.append([asked, sample["baseline"], sample["tuned"]])
+        rows.append([asked, *sample["answers"].values()])
     return side_by_side(["message", "base", "tuned"], rows[:NUM_SAMPLES])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
+from ft_tools.evaluation import recommend
 from ft_tools.evaluation.intervals.paired import ALPHA
 from ft_tools.evaluation.intervals.proportions import examples_needed
 from ft_tools.evaluation.report import Comparison, EvaluationReport, change_of
@@ -12,7 +13,19 @@ MILLER = "https://arxiv.org/abs/2411.00640"
 
 
 def summarise(report: EvaluationReport) -> list[str]:
-    """Return three sentences: what was shown, what was not, what to do."""
+    """Return the verdict on the target, if there is one, then what was shown and what to do."""
+    if report.compares_systems:
+        return [
+            *filter(None, [recommend.target_sentence(report)]),
+            recommend.comparison_sentence(report),
+            recommend.choice_sentence(report),
+        ]
+    target = recommend.target_sentence(report)
+    return [*([target] if target else []), *_of_pair(report)]
+
+
+def _of_pair(report: EvaluationReport) -> list[str]:
+    """Return three sentences on a model and its baseline."""
     main = [*report.comparisons, *report.benchmarks]
     if report.alone:
         values = ", ".join(f"{row.metric} {row.tuned:.3g} (n={row.num_examples})" for row in main)
@@ -38,6 +51,8 @@ def summarise(report: EvaluationReport) -> list[str]:
         third = f"General ability regressed ({', '.join(lost)}): find out why before shipping"
     elif any(row.verdict == "regressed" for row in main):
         third = "Do not ship: a metric regressed; read the worst regressions in report.html"
+    elif report.target and not report.ranking:
+        third = "Improved or not, the target is not shown to be met: do not ship yet"
     elif any(row.verdict == "improved" for row in main):
         general = _about_general(report.general_ability)
         third = f"The gain is significant on these {main[0].num_examples} examples{general}"
@@ -46,6 +61,37 @@ def summarise(report: EvaluationReport) -> list[str]:
     else:
         third = "A change of the size that matters would have been detected, so there is none"
     return [f"{sentence}." for sentence in (first, second, third)]
+
+
+def concluded(
+    report: EvaluationReport, size_warning: str, smallest_effect: float
+) -> EvaluationReport:
+    """Return the report with notes, summary, reasons and next steps."""
+    report = report.model_copy(
+        update={
+            "notes": [*notes(report, size_warning), *recommend.notes_on_systems(report.systems)]
+        }
+    )
+    return report.model_copy(
+        update={
+            "summary": summarise(report),
+            "reasons": reasons(report, smallest_effect),
+            "next_steps": next_steps(report, smallest_effect),
+        }
+    )
+
+
+def without_details(report: EvaluationReport) -> EvaluationReport:
+    """Return a report of systems with the main metric's comparisons only; the page has all."""
+    if not report.compares_systems:
+        return report
+    shown = {report.main_metric, *report.target}
+    rows = [row for row in report.comparisons if row.metric in shown]
+    kept = {row.metric for row in rows}
+    names = [one for one in report.reasons if one.id in kept]
+    return report.model_copy(
+        update={"comparisons": rows, "reasons": names[:1], "samples": [], "outputs": {}}
+    )
 
 
 def notes(report: EvaluationReport, size_warning: str) -> list[str]:
@@ -58,6 +104,7 @@ def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
     """Return the rule behind each verdict."""
     return [
         Reason(
+            id=row.metric,
             rule=f"{row.metric}: a change if the Holm-corrected p < {ALPHA} and the 95% interval "
             "excludes 0; otherwise underpowered if the detectable effect exceeds what matters",
             observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
@@ -72,6 +119,8 @@ def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
 def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextStep]:
     """Return the calls that make sense after this evaluation."""
     rows = [*report.comparisons, *report.benchmarks]
+    if report.compares_systems or (report.target and not report.alone and not report.ranking):
+        return recommend.next_steps_of(report)
     if report.alone:
         why = "Checks whether training would fix what is missing."
         return [NextStep(tool="recommend_approach", arguments={}, why=why)]

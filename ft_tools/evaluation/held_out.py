@@ -26,6 +26,8 @@ class HeldOut:
     """The wanted answer as a message; empty for plain text."""
     cluster: str | None = None
     tools: list[dict[str, Any]] | None = None
+    row: dict[str, Any] = field(default_factory=dict)
+    """The whole row, for fields that only some metrics and systems read."""
 
     @property
     def asked(self) -> str:
@@ -55,6 +57,11 @@ def read_held_out(
     if not found:
         raise BadData(path, "has no examples", f"pass a JSONL file, one object per line; {CONVERT}")
     return found
+
+
+def messages_of(example: HeldOut) -> list[Message]:
+    """Return the conversation; a plain prompt becomes the user's message."""
+    return example.messages or [{"role": "user", "content": example.prompt}]
 
 
 def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -100,6 +107,7 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
             prompt=example["prompt"],
             reference=example["completion"].strip(),
             cluster=cluster,
+            row=example,
         )
     turns = example.get("messages") or [*example["prompt"], *example["completion"]]
     answer = turns[-1]
@@ -115,4 +123,5 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
         answer=answer,
         cluster=cluster,
         tools=json.loads(tools) if isinstance(tools, str) else tools,
+        row=example,
     )

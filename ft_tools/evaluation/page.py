@@ -1,4 +1,4 @@
-"""The page of an evaluation: intervals drawn, worst regressions first, texts compared."""
+"""The page of an evaluation: verdict, systems, intervals drawn, texts compared."""
 
 import difflib
 import re
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ft_tools.evaluation.report import Comparison, EvaluationReport
+from ft_tools.evaluation.systems_page import systems_section
 from ft_tools.views.markup import Cell
 from ft_tools.views.page import (
     Html,
@@ -26,7 +27,6 @@ MAX_SAMPLES = 60
 # Below this likeness nearly every word would be underlined, which shows nothing.
 ALIKE = 0.3
 MAX_CHARACTERS = 4000
-SIDES = ("question", "expected", "baseline", "tuned")
 FILTERS = ("worse", "better", "unchanged", "cut off", "empty", "in a loop")
 _HIDDEN = ",".join(
     f"#show-{name}:checked~div:not(.is-{name})" for name in (f.replace(" ", "-") for f in FILTERS)
@@ -45,20 +45,26 @@ _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Sample:
-    """An example with both outputs; `change` is the tuned model's gain, negative for a loss."""
+    """An example with every system's output.
+
+    `change` is the gain of the best system over the reference, negative for a loss.
+    """
 
     line: int
     prompt: str
     reference: str
-    baseline: str
-    tuned: str
+    answers: Mapping[str, str]
+    """System -> output, the reference first."""
     change: float
     signs: tuple[str, ...] = ()
-    """What is wrong with the tuned model's output as such: cut off, empty, in a loop."""
+    """What is wrong with the last system's output as such: cut off, empty, in a loop."""
 
 
 def document(
-    report: EvaluationReport, samples: Sequence[Sample], labels: Sequence[str] = ()
+    report: EvaluationReport,
+    samples: Sequence[Sample],
+    labels: Sequence[str] = (),
+    fields: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
     """Return the whole page.
 
@@ -66,24 +72,32 @@ def document(
         report: The evaluation.
         samples: Every example; the worst regressions are shown first.
         labels: Names of the classes, in the order of the report's class numbers.
+        fields: System -> key of JSON answers -> fraction that is correct.
     """
-    sections = [Section("What was found", _summary(report))]
+    sections = [Section("Result", _summary(report))]
+    if report.systems and report.main_metric:
+        sections.append(Section("Systems", systems_section(report)))
+    if any((fields or {}).values()):
+        sections.append(Section("Fields", _fields(fields or {})))
     groups = (
         ("Held-out examples", report.comparisons),
         ("Benchmarks", report.benchmarks),
         ("General ability", report.general_ability),
     )
-    sections += [Section(title, _group(title, rows)) for title, rows in groups if rows]
+    if not report.alone:
+        sections += [Section(title, _group(title, rows)) for title, rows in groups if rows]
     if report.confusion:
         sections.append(Section("Classes", _confusion(report, labels)))
     if report.outputs:
         sections.append(Section("Outputs", _outputs(report)))
     if samples:
-        sections.append(Section("Samples, worst regressions first", _samples(samples)))
+        worse = any(sample.change < 0 for sample in samples)
+        title = "Samples, worst regressions first" if worse else "Samples"
+        sections.append(Section(title, _samples(samples)))
     return page(
         f"Evaluation of {report.tuned}",
         sections,
-        subtitle=f"Compared with {report.baseline}",
+        subtitle="" if report.alone else f"Compared with {report.baseline}",
         style=STYLE,
     )
 
@@ -104,7 +118,9 @@ def marked(before: str, after: str) -> Html:
 def _summary(report: EvaluationReport) -> Html:
     said = "".join(text(sentence) for sentence in report.summary)
     overlap = report.contamination
-    facts: dict[str, str | int | None] = {"baseline": report.baseline, "tuned": report.tuned}
+    facts: dict[str, str | int | None] = {"model": report.tuned}
+    if not report.alone:
+        facts = {"reference": report.baseline, "compared": report.tuned}
     if overlap is not None:
         checked = len(overlap.checked_against)
         facts["held-out questions in the training data"] = (
@@ -121,15 +137,15 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
     for unit, up in dict.fromkeys((row.unit, row.higher_is_better) for row in rows):
         some = [row for row in rows if (row.unit, row.higher_is_better) == (unit, up)]
         charts += interval_chart(
-            [(row.metric, row.ci_low, row.difference, row.ci_high) for row in some],
-            title=f"{title}: tuned minus baseline, 95% interval",
+            [(_named(row, rows), row.ci_low, row.difference, row.ci_high) for row in some],
+            title=f"{title}: difference from the reference, 95% interval",
             x_label=f"{unit}; {'above' if up else 'below'} zero is better",
         )
     numbers = table(
-        ["metric", "verdict", "p", "baseline", "tuned", "detectable", "n"],
+        ["metric", "verdict", "p", "reference", "system", "detectable", "n"],
         [
             [
-                *(row.metric, badge(_said(row.verdict), _tone(row.verdict))),
+                *(_named(row, rows), badge(_said(row.verdict), _tone(row.verdict))),
                 *(_p_value(row.p_adjusted), row.baseline, row.tuned),
                 *(row.minimum_detectable_effect, row.num_examples),
             ]
@@ -146,8 +162,24 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
     )
 
 
+def _named(row: Comparison, rows: Sequence[Comparison]) -> str:
+    """Return the metric, with the system's name where several are compared."""
+    several = len({other.system for other in rows}) > 1
+    return f"{row.system}: {row.metric}" if several else row.metric
+
+
+def _fields(fields: Mapping[str, Mapping[str, float]]) -> Html:
+    names = list(dict.fromkeys(name for values in fields.values() for name in values))
+    rows: list[list[Cell]] = [[name, *(v.get(name) for v in fields.values())] for name in names]
+    caption = "Fraction of answers with the correct value"
+    return table(["key", *fields], rows, caption=caption)
+
+
 def _confusion(report: EvaluationReport, labels: Sequence[str]) -> Html:
-    parts = []
+    parts: list[str] = []
+    if report.majority_fraction is not None:
+        most = f"{report.majority_fraction:.1%}"
+        parts.append(text(f"Always answering the most frequent class is correct in {most}."))
     for side, counts in report.confusion.items():
         columns = [*(str(i) for i in range(len(labels))), "(other)"]
         rows: list[list[str | int]] = [
@@ -189,13 +221,14 @@ def _samples(samples: Sequence[Sample]) -> Html:
     counts = {name: sum(name in one for one in classes) for name in FILTERS}
     choices = choice([("all", len(shown)), *((name, n) for name, n in counts.items() if n)])
     articles = "".join(
-        f'<div class="{_classes(one)}">{side_by_side(SIDES, [_row(sample)])}</div>'
+        f'<div class="{_classes(one)}">'
+        f"{side_by_side(['question', 'expected', *sample.answers], [_row(sample)])}</div>"
         for sample, one in zip(shown, classes, strict=True)
     )
     parts = [
         note(
             "Underlined: words that differ from the reference; nothing is underlined in answers "
-            "that differ entirely. Cut off, empty and in a loop describe the tuned model's answer."
+            "that differ entirely. Cut off, empty and in a loop describe the best system's answer."
         ),
         Html(f'<div class="samples">{choices}{articles}</div>'),
     ]
@@ -232,11 +265,11 @@ def _outcome(sample: Sample) -> str:
 
 
 def _row(sample: Sample) -> list[object]:
-    asked, wanted, before, after = (
+    asked, wanted, *answers = (
         value if len(value) <= MAX_CHARACTERS else value[:MAX_CHARACTERS] + " [...]"
-        for value in (sample.prompt, sample.reference, sample.baseline, sample.tuned)
+        for value in (sample.prompt, sample.reference, *sample.answers.values())
     )
-    return [f"line {sample.line}\n{asked}", wanted, marked(wanted, before), marked(wanted, after)]
+    return [f"line {sample.line}\n{asked}", wanted, *(marked(wanted, one) for one in answers)]
 
 
 def _p_value(value: float) -> str:

@@ -1,7 +1,8 @@
 """What an evaluation would do: counts, metrics, contamination, what could be missed."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,20 +19,23 @@ from ft_tools.evaluation.contamination import (
 )
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.intervals.proportions import detectable_effect, examples_needed
-from ft_tools.evaluation.metrics.choose import choose_metrics, is_latin
+from ft_tools.evaluation.metrics.choose import MEASURES, choose_metrics, is_latin
 from ft_tools.evaluation.metrics.general import NEW_TOKENS, general_prompts
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.requirements import NAMES
 from ft_tools.evaluation.systems.models import (
     ModelFiles,
     chat_template,
     choose_rendering,
+    find_baseline,
     model_files,
     tokenizer_files,
     trained_over_quantized,
     weight_bytes,
 )
+from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
 from ft_tools.evaluation.systems.presence import require_tasks, require_there
-from ft_tools.models.resolve import ModelSource
+from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import sha256
 
 LEAK = "train_validation_leak"
@@ -39,6 +43,8 @@ CHOSEN = (
     "the run selected its checkpoint on this file, so the tuned model's score on it is slightly "
     "too high; evaluate on a third file"
 )
+# Measures of a whole set, which no single example has.
+WHOLE_SET = {"macro_f1", "log_perplexity", "judge", "judge_equal_length"}
 # Arguments that a plan shows only where they are not the default.
 SHOWN_IF_GIVEN = {
     *("regex", "json_schema", "cluster_field", "smallest_effect_fraction", "lm_eval_limit"),
@@ -53,8 +59,10 @@ LOAD_SECONDS = 15.0
 class EvaluatePlan(Report):
     """What an evaluation would do."""
 
-    tuned: ModelFiles
-    baseline: ModelFiles
+    systems: list[SystemPlan] = Field(description="The first is the reference.")
+    target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
+    tuned: ModelFiles | None = None
+    baseline: ModelFiles | None = None
     alone: bool = Field(description="Measured without a baseline.")
     dataset: str | None = Field(description="Path of the held-out file.")
     dataset_sha256: str | None = None
@@ -88,34 +96,67 @@ class EvaluatePlan(Report):
     warnings: list[str] = Field(default_factory=list)
 
 
-def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSource) -> EvaluatePlan:
+@dataclass(frozen=True)
+class Models:
+    """The models of a request: of the short form both, of `systems` those that are models."""
+
+    by_name: dict[str, ModelSource]
+    tuned: ModelSource | None = None
+    baseline: ModelSource | None = None
+
+    @property
+    def distinct(self) -> list[ModelSource]:
+        """Return each source of weights once."""
+        return list({source.load_from: source for source in self.by_name.values()}.values())
+
+
+def find_models(request: EvaluateRequest) -> Models:
+    """Resolve every model that the request names."""
+    if request.model is not None:
+        tuned = resolve_model(request.model)
+        baseline = find_baseline(tuned, request.baseline)
+        return Models({"baseline": baseline, "tuned": tuned}, tuned, baseline)
+    return Models({s.name: resolve_model(s.model) for s in request.all_systems() if s.model})
+
+
+def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
-    unchecked = [line for source in _distinct(tuned, baseline) for line in require_there(source)]
+    unchecked = [line for source in models.distinct for line in require_there(source)]
     path = workspace.existing(request.dataset) if request.dataset else None
     examples = _read(request, path)
     references = [example.reference for example in examples]
     metrics = choose_metrics(request.metrics, references) if examples else {}
-    _require_packages(request, [tuned, baseline])
+    if request.systems:
+        # It compares weights; systems are compared by their answers.
+        metrics.pop("perplexity", None)
+    target = _target(request, metrics)
+    sources = list(models.by_name.values())
+    _require_packages(request, sources)
     task_paths = [_folder(name) for name in request.task_paths]
     if request.lm_eval_tasks:
-        require_tasks(request.lm_eval_tasks, task_paths, [tuned, baseline])
-    files, gone = training_files(tuned)
-    overlap = find_contamination(examples, files, gone) if examples else None
+        require_tasks(request.lm_eval_tasks, task_paths, sources)
+    overlap = _contamination(examples, sources)
     accepted = _accept(request, overlap)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
-    num_prompts = len(general_prompts()) if request.general_ability else 0
+    has_general = request.general_ability and models.tuned is not None
+    num_prompts = len(general_prompts()) if has_general else 0
+    rendering = choose_rendering(request.rendering, examples, sources)
+    systems = _systems(request, models, path, examples, rendering) if path else []
+    size = len(examples)
     return EvaluatePlan(
-        tuned=model_files(tuned),
-        baseline=model_files(baseline),
-        alone=tuned == baseline and request.baseline is None,
+        systems=systems,
+        target=target,
+        tuned=model_files(models.tuned) if models.tuned else None,
+        baseline=model_files(models.baseline) if models.baseline else None,
+        alone=request.is_alone and models.tuned == models.baseline,
         dataset=str(path) if path else None,
         dataset_sha256=sha256(path) if path else None,
-        num_examples=len(examples),
+        num_examples=size,
         metrics=metrics,
         json_schema_sha256=sha256(schema) if schema else None,
-        arguments=request.model_dump(include=SHOWN_IF_GIVEN, exclude_defaults=True),
-        rendering=choose_rendering(request.rendering, examples, tuned, baseline),
+        arguments=request.model_dump(mode="json", include=SHOWN_IF_GIVEN, exclude_defaults=True),
+        rendering=rendering,
         max_new_tokens=request.max_new_tokens,
         batch_size=request.batch_size,
         seed=request.seed,
@@ -123,26 +164,72 @@ def make_plan(request: EvaluateRequest, tuned: ModelSource, baseline: ModelSourc
         lm_eval_tasks=request.lm_eval_tasks,
         task_paths=task_paths,
         contamination=overlap,
-        minimum_detectable_effect=(
-            round(detectable_effect(len(examples), discordance), 4) if examples else None
-        ),
+        minimum_detectable_effect=round(detectable_effect(size, discordance), 4) if size else None,
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
-        estimated_seconds=_seconds(request, [tuned, baseline], len(examples), num_prompts),
+        estimated_seconds=_seconds(request, models, systems, num_prompts),
         accepted=accepted,
         accept_reason=request.accept_reason,
-        size_warning=_about_size(request, len(examples)) if examples else "",
+        size_warning=_about_size(request, size) if size else "",
         warnings=[
             *unchecked,
-            *([CHOSEN] if chose_the_checkpoint(tuned, path) else []),
+            *([CHOSEN] if any(chose_the_checkpoint(source, path) for source in sources) else []),
             *(_about_schema(schema, references) if schema else []),
-            *_warnings(request, references, list(metrics), overlap, tuned, baseline),
+            *_warnings(request, references, list(metrics), overlap, models),
+            *_about_systems(systems),
         ],
     )
 
 
-def _distinct(tuned: ModelSource, baseline: ModelSource) -> list[ModelSource]:
-    """Return the two models, or one where both load the same weights."""
-    return list({source.load_from: source for source in (tuned, baseline)}.values())
+def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:
+    """Return the target under the names that are measured.
+
+    Raises:
+        BadInput: It names a metric that no single example has, or that is not measured.
+    """
+    target = {NAMES.get(name, name): value for name, value in request.target.items()}
+    measured = [m for metric in metrics for m in MEASURES[metric] if m not in WHOLE_SET]
+    for name in target:
+        if name not in measured:
+            raise BadInput(
+                f"target {name!r} is not measured; measured here: {', '.join(measured)}; add it to "
+                "metrics, or set the target for one of these"
+            )
+    return target
+
+
+def _contamination(
+    examples: Sequence[HeldOut], sources: Sequence[ModelSource]
+) -> Contamination | None:
+    if not examples:
+        return None
+    found = [training_files(source) for source in sources if source.run_id]
+    files = list(dict.fromkeys(file for there, _ in found for file in there))
+    gone = list(dict.fromkeys(name for _, missing in found for name in missing))
+    return find_contamination(examples, files, gone)
+
+
+def _systems(
+    request: EvaluateRequest,
+    models: Models,
+    path: Path,
+    examples: Sequence[HeldOut],
+    rendering: str,
+) -> list[SystemPlan]:
+    settings: dict[str, object] = {
+        "dataset": sha256(path),
+        "lines": [examples[0].line, examples[-1].line, len(examples)],
+        "max_new_tokens": request.max_new_tokens,
+        "rendering": rendering,
+    }
+    if models.tuned is not None:
+        # Both get prompts in one template.
+        settings["template"] = chat_template(models.tuned) or ""
+    return [
+        plan_system(
+            spec, models.by_name.get(spec.name), path, examples, settings, reuse=request.reuse
+        )
+        for spec in request.all_systems()
+    ]
 
 
 def _read(request: EvaluateRequest, path: Path | None) -> list[HeldOut]:
@@ -183,14 +270,18 @@ def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str
 
 
 def _seconds(
-    request: EvaluateRequest, sources: Sequence[ModelSource], num_examples: int, num_prompts: int
+    request: EvaluateRequest, models: Models, systems: Sequence[SystemPlan], num_prompts: int
 ) -> float | None:
-    sizes = [weight_bytes(source) for source in sources]
-    if any(size is None for size in sizes):
+    """Estimate the time of the models; endpoints and simple baselines are not counted."""
+    sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
+    if any(size is None for size in sizes.values()):
         return None
-    tokens = num_examples * request.max_new_tokens + num_prompts * NEW_TOKENS
-    cost = sum(size for size in sizes if size) * SECONDS_PER_TOKEN_BYTE
-    return round(LOAD_SECONDS * len(sizes) + tokens * cost)
+    tokens = dict.fromkeys(sizes, float(num_prompts * NEW_TOKENS))
+    for plan in systems:
+        if plan.name in tokens:
+            tokens[plan.name] += plan.num_questions * plan.max_new_tokens
+    cost = sum(tokens[name] * (size or 0) for name, size in sizes.items()) * SECONDS_PER_TOKEN_BYTE
+    return round(LOAD_SECONDS * len(sizes) + cost)
 
 
 def _warnings(
@@ -198,11 +289,12 @@ def _warnings(
     references: Sequence[str],
     metrics: Sequence[str],
     overlap: Contamination | None,
-    tuned: ModelSource,
-    baseline: ModelSource,
+    models: Models,
 ) -> list[str]:
-    found = _about_models(tuned, baseline, alone=request.baseline is None)
-    if overlap is not None:
+    found = []
+    if models.tuned is not None and models.baseline is not None:
+        found += _about_models(models.tuned, models.baseline, alone=request.baseline is None)
+    if overlap is not None and models.by_name:
         found += _about_overlap(overlap)
     if "rouge" in metrics and not is_latin(references):
         found.append("ROUGE counts words and characters of every script here, not only Latin")
@@ -213,6 +305,28 @@ def _warnings(
         )
     if request.lm_eval_tasks and not request.task_paths:
         found.append("lm-eval tasks without task_paths are downloaded from the Hub")
+    return found
+
+
+def _about_systems(systems: Sequence[SystemPlan]) -> list[str]:
+    found = []
+    for plan in systems:
+        if plan.sent_to is not None and plan.num_questions:
+            budget = ", ".join(f"{name} {value:g}" for name, value in plan.budget.items())
+            found.append(
+                f"{plan.name}: {plan.num_questions} texts, about {plan.estimated_input_tokens} "
+                f"input tokens, leave this machine: they are sent to {plan.sent_to} ({budget})"
+            )
+        if plan.num_examples_removed:
+            found.append(
+                f"{plan.name}: {plan.num_examples_removed} rows of examples.path are held-out "
+                "questions and are not used"
+            )
+        if plan.num_reused:
+            found.append(
+                f"{plan.name}: {plan.num_reused} answers are reused from {plan.reused_from}; pass "
+                "reuse=false to measure again"
+            )
     return found
 
 

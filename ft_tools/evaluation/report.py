@@ -1,14 +1,18 @@
 """What a finished evaluation returns."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.evaluation.contamination import Contamination
-from ft_tools.evaluation.intervals.paired import Verdict
+from ft_tools.evaluation.intervals.paired import TargetVerdict, Verdict
 
 
 class Comparison(Report):
-    """One measure, before and after, on the same examples."""
+    """One metric of the reference and of another system, on the same examples."""
+
+    system: str = Field("tuned", description="The system that is compared with the reference.")
 
     metric: str
     unit: str
@@ -59,10 +63,56 @@ class OutputHealth(Report):
 class SampleLine(Report):
     """An example that changed, by its line; the texts are in report.html."""
 
+    system: str = Field("tuned", description="The system that is compared with the reference.")
     line: int
     metric: str
     baseline: float
     tuned: float
+
+
+class Score(Report):
+    """One metric of one system."""
+
+    value: float
+    ci_low: float | None = Field(None, description="Lower end of the 95% interval of the mean.")
+    ci_high: float | None = None
+
+
+class SystemResult(Report):
+    """What one system scored, and what it costs."""
+
+    name: str
+    kind: str = Field(description="model, endpoint, majority, tf_idf or nearest_example.")
+    is_trained: bool = Field(False, description="A run's model or an adapter.")
+    has_examples: bool = Field(False, description="It was shown few-shot examples.")
+    scores: dict[str, Score] = Field(default_factory=dict)
+    target: TargetVerdict | None = Field(
+        None, description="met: the whole 95% interval meets the target; not_met: none of it does."
+    )
+    fields: list[float] = Field(
+        default_factory=list, description="JSON answers: fraction correct per key, in file order."
+    )
+    input_tokens_mean: float = 0.0
+    output_tokens_mean: float = 0.0
+    seconds_mean: float = Field(0.0, description="Per answer; of a batch, divided by its size.")
+    seconds_median: float = 0.0
+    seconds_p95: float = 0.0
+    cut_off_fraction: float = Field(0.0, description="Answers stopped at max_new_tokens.")
+    usd_per_1000_calls: float | None = Field(None, description="null: no price was given.")
+    num_reused: int = Field(0, description="Answers taken from an earlier run.")
+    served_by: list[str] = Field(
+        default_factory=list, description="Models that an endpoint says answered."
+    )
+
+
+class Ranked(Report):
+    """A system's place in the cost ranking, compared with the best system in it."""
+
+    name: str
+    versus_best: Literal["best", "not_distinguishable", "worse"]
+    difference: float | None = Field(None, description="Main metric: this system minus the best.")
+    ci_low: float | None = None
+    ci_high: float | None = None
 
 
 class EvaluationReport(Report):
@@ -73,8 +123,19 @@ class EvaluationReport(Report):
     alone: bool = Field(
         False, description="There was no baseline: `baseline` repeats the values of the only model."
     )
+    compares_systems: bool = Field(False, description="Named systems, not a model and its base.")
     summary: list[str] = Field(
         description="Three sentences: what changed, what did not, what to do next."
+    )
+    target: dict[str, float] = Field(default_factory=dict)
+    main_metric: str = Field("", description="The metric that decides.")
+    systems: list[SystemResult] = Field(default_factory=list)
+    ranking: list[Ranked] = Field(
+        default_factory=list,
+        description="Systems that meet the target (all of them without one), the cheapest first.",
+    )
+    majority_fraction: float | None = Field(
+        None, description="Classes: fraction of references that have the most frequent one."
     )
     comparisons: list[Comparison] = Field(default_factory=list)
     general_ability: list[Comparison] = Field(default_factory=list)

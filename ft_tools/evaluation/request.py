@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from ft_tools.contract import Request
+from ft_tools.evaluation.systems.spec import SystemSpec
 
 MetricName = Literal[
     "auto",
@@ -25,12 +26,25 @@ Rendering = Literal["auto", "chat", "plain"]
 
 
 class EvaluateRequest(Request):
-    """Which two models to compare, on what, and by which measures."""
+    """Which systems to compare, on what, and by which metrics."""
 
-    model: str = Field(description="Tuned model: run id, folder, GGUF file or Hub id.")
+    model: str | None = Field(
+        None,
+        description="Tuned model: run id, folder, GGUF file or Hub id.",
+    )
     baseline: str | None = Field(
         None, description="Model to compare with; default: the base model that `model` came from."
     )
+    systems: list[SystemSpec] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Two to eight, instead of model and baseline; the first is the reference.",
+    )
+    target: dict[str, float] = Field(
+        default_factory=dict,
+        description='What is good enough, such as {"exact_match": 0.9}.',
+    )
+    reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
     dataset: str | None = Field(
         None,
         description="Held-out JSONL: `messages` ending with the expected answer, or `prompt` and "
@@ -113,6 +127,7 @@ class EvaluateRequest(Request):
 
     @model_validator(mode="after")
     def _complete(self) -> "EvaluateRequest":
+        self._require_systems()
         if self.dataset is None and not self.lm_eval_tasks:
             raise ValueError("set `dataset` (a held-out JSONL file) or `lm_eval_tasks`")
         if ("regex" in self.metrics) != (self.regex is not None):
@@ -128,3 +143,36 @@ class EvaluateRequest(Request):
                 "accept_findings requires accept_reason: one sentence on why the risk is accepted"
             )
         return self
+
+    @property
+    def is_alone(self) -> bool:
+        """Tell whether nothing to compare with was named."""
+        return self.model is not None and self.baseline is None
+
+    def all_systems(self) -> list[SystemSpec]:
+        """Return the systems, the reference first; those of the short form have fixed names."""
+        if self.model is None:
+            return self.systems
+        return [
+            SystemSpec(name="baseline", model=self.baseline or self.model),
+            SystemSpec(name="tuned", model=self.model),
+        ]
+
+    def _require_systems(self) -> None:
+        if (self.model is None) == (not self.systems):
+            raise ValueError("set either `model` or `systems`")
+        if self.model is not None:
+            return
+        if self.baseline is not None:
+            raise ValueError("`baseline` belongs to `model`; the first of `systems` is compared to")
+        if len(self.systems) < 2:
+            raise ValueError("`systems` needs at least two systems")
+        names = [system.name for system in self.systems]
+        if len(set(names)) < len(names):
+            raise ValueError("two systems have the same name; names must differ")
+        if self.dataset is None:
+            raise ValueError("`systems` requires `dataset`, a held-out JSONL file")
+        pairs_only = {"perplexity", "judge"} & set(self.metrics)
+        if pairs_only or self.lm_eval_tasks:
+            named = ", ".join(sorted(pairs_only) or ["lm_eval_tasks"])
+            raise ValueError(f"{named} compare two models: use `model` and `baseline` for them")

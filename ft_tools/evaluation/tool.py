@@ -1,17 +1,17 @@
-"""evaluate: plan a comparison of two models, and start it when the plan is confirmed."""
+"""evaluate: plan a comparison of systems, and start it when the plan is confirmed."""
 
 from ft_tools.contract import NextStep
-from ft_tools.evaluation.plan import make_plan
+from ft_tools.evaluation.plan import find_models, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.models import find_baseline
-from ft_tools.models.resolve import resolve_model
 from ft_tools.runs.plan import Launch, plan_hash, require_same
 from ft_tools.runs.start import start
 
 
 def evaluate(request: EvaluateRequest) -> Launch:
-    """Compare a tuned model with its baseline on held-out examples.
+    """Compare models, prompts, endpoints and simple baselines on held-out examples.
 
+    `model` (and `baseline`) compares a tuned model with its base; `systems` compares two to eight
+    named systems. With `target` the report says which meet it, and which of those is cheapest.
     Without `confirm` the plan is returned: counts, metrics and why, contamination, the smallest
     change that this many examples can detect. With it the run starts.
 
@@ -24,22 +24,25 @@ def evaluate(request: EvaluateRequest) -> Launch:
         PlanChanged: `confirm` belongs to another plan.
         MissingExtra: A package that this evaluation needs is not installed.
     """
-    tuned = resolve_model(request.model)
-    baseline = find_baseline(tuned, request.baseline)
-    plan = make_plan(request, tuned, baseline)
+    models = find_models(request)
+    plan = make_plan(request, models)
     launch = Launch(
         plan_hash=plan_hash(plan),
         plan=plan.model_dump(mode="json"),
         warnings=[*([plan.size_warning] if plan.size_warning else []), *plan.warnings],
     )
     if request.confirm is None:
-        arguments = request.model_dump(exclude_defaults=True) | {"confirm": launch.plan_hash}
+        arguments = request.model_dump(mode="json", exclude_defaults=True) | {
+            "confirm": launch.plan_hash
+        }
         step = NextStep(tool="evaluate", arguments=arguments, why="Starts exactly this plan.")
         return launch.model_copy(update={"next_steps": [step]})
     require_same(request.confirm, plan)
-    lineage = {"model": request.model, "baseline": baseline.name}
-    if tuned.run_id:
-        lineage["parent_run"] = tuned.run_id
+    lineage = {"systems": ", ".join(spec.name for spec in request.all_systems())}
+    if request.model is not None and models.tuned and models.baseline:
+        lineage = {"model": request.model, "baseline": models.baseline.name}
+    if models.tuned is not None and models.tuned.run_id:
+        lineage["parent_run"] = models.tuned.run_id
     if plan.dataset:
         lineage["dataset"] = plan.dataset
     run_id = start(

@@ -71,7 +71,10 @@ def evaluation_page(workspace, payloads):
         contamination=None, comparisons=[], benchmarks=[], general_ability=[], confusion={},
         outputs={},
     )  # fmt: skip
-    samples = [Sample(at, text, text, text, f"{text} b", -1.0) for at, text in enumerate(payloads)]
+    samples = [
+        Sample(at, text, text, {"a": text, "b": f"{text} b"}, -1.0)
+        for at, text in enumerate(payloads)
+    ]
     path = workspace / "evaluation.html"
     path.write_text(document(report, samples), encoding="utf-8")
     return path

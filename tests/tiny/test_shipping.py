@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert nf4["quality"]["mean_kl"] < 0.01, nf4
     assert nf4["size_bytes"] < 0.6 * safetensors["size_bytes"]
     assert nf4["tokens_per_second"] > 0
-    assert set(nf4["task"]) == set(report["task"]) == {"json_valid", "json_fields"}
+    assert set(nf4["task"]) == set(report["task"]) == {"exact_match", "json_valid", "json_fields"}
     assert report["num_task_examples"] == 3
     assert "8 of 8" in report["prompt_proof"]["transformers and vLLM"]
     assert run.report_html

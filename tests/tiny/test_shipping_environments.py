@@ -107,4 +107,8 @@ def test_an_sft_run_is_shipped_and_calibrated_on_its_own_data(data, smollm2):
     # NF4 without calibration hurts so small a model, and its verdict says so; damage costs 20 nats.
     assert kl["bnb:nf4"] < 2, kl
     assert found["bnb:nf4"]["quality"]["verdict"] == "fail"
-    assert {"json_valid", "json_fields"} == set(run.result["task"]) == set(found["gptq:4"]["task"])
+    assert (
+        {"exact_match", "json_valid", "json_fields"}
+        == set(run.result["task"])
+        == set(found["gptq:4"]["task"])
+    )

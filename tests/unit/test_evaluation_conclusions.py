@@ -101,6 +101,10 @@ def test_a_model_alone_makes_no_claim():
     assert next_steps(one, 0.1)[0].tool == "recommend_approach"
 
 
+def both(before, after):
+    return {"baseline": before, "tuned": after}
+
+
 def passes(report, *requirements):
     return unmet(report, [read_requirement(text) for text in requirements])
 
@@ -139,9 +143,9 @@ def test_a_measure_that_was_not_taken_is_named_with_those_that_were(better):
 
 def test_the_page_shows_the_worst_regression_first_and_escapes_every_text(better):
     samples = [
-        Sample(1, "<script>ask", "want", "want", "<img src=x>", -1.0),
-        Sample(2, "second", "want", "bad", "want", 1.0),
-        Sample(3, "third", "want", "want", "want", 0.0),
+        Sample(1, "<script>ask", "want", both("want", "<img src=x>"), -1.0),
+        Sample(2, "second", "want", both("bad", "want"), 1.0),
+        Sample(3, "third", "want", both("want", "want"), 0.0),
     ]
     html = document(better, samples)
     assert "<script" not in html
@@ -153,9 +157,9 @@ def test_the_page_shows_the_worst_regression_first_and_escapes_every_text(better
 
 def test_samples_can_be_chosen_by_outcome_and_by_what_is_wrong_with_them(better):
     samples = [
-        Sample(1, "q", "want", "want", "", -1.0, ("empty",)),
-        Sample(2, "q", "want", "want", "on and on", -1.0, ("cut off", "in a loop")),
-        Sample(3, "q", "want", "want", "want", 0.0),
+        Sample(1, "q", "want", both("want", ""), -1.0, ("empty",)),
+        Sample(2, "q", "want", both("want", "on and on"), -1.0, ("cut off", "in a loop")),
+        Sample(3, "q", "want", both("want", "want"), 0.0),
     ]
     html = document(better, samples)
     chosen = re.findall(r'id="show-([a-z-]+)"( checked)?>', html)
@@ -182,8 +186,10 @@ def test_a_model_card_section_has_a_row_a_measure(better):
 
 def test_the_lines_that_changed_are_named_without_their_texts():
     examples = [HeldOut(line=i, prompt="secret", reference="secret") for i in range(1, 5)]
-    found = changed_lines(
-        {"json_valid": [1.0, 0.0, 1.0, 1.0]}, {"json_valid": [0.0, 1.0, 1.0, 0.5]}, examples
-    )
+    scores = {
+        "baseline": {"json_valid": [1.0, 0.0, 1.0, 1.0]},
+        "tuned": {"json_valid": [0.0, 1.0, 1.0, 0.5]},
+    }
+    found = changed_lines(scores, list(scores), "json_valid", examples)
     assert [(s.line, s.baseline, s.tuned) for s in found] == [(1, 1, 0), (4, 1, 0.5), (2, 0, 1)]
     assert "secret" not in str(found)

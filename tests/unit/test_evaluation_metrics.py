@@ -23,7 +23,8 @@ from ft_tools.evaluation.metrics.measures import (
     words,
 )
 from ft_tools.evaluation.metrics.schema import read_schema
-from ft_tools.evaluation.metrics.scoring import Answered, health, score
+from ft_tools.evaluation.metrics.scoring import health, score
+from ft_tools.evaluation.systems.system import Answered
 
 WANTED = '{"category": "refund", "order": 17, "urgent": true}'
 
@@ -212,7 +213,10 @@ def test_health_counts_what_is_wrong_with_outputs():
 @pytest.mark.parametrize(
     ("references", "expected"),
     [
-        ([json.dumps({"a": i}) for i in range(30)], {"json_valid", "json_fields", "perplexity"}),
+        (
+            [json.dumps({"a": i}) for i in range(30)],
+            {"exact_match", "json_valid", "json_fields", "perplexity"},
+        ),
         (["billing", "delivery", "other"] * 10, {"classification", "perplexity"}),
         ([f"answer {i}" for i in range(30)], {"exact_match", "token_f1", "perplexity"}),
         ([f"A longer answer, number {i}, " * 5 for i in range(30)], {"rouge", "perplexity"}),

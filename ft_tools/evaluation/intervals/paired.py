@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import Literal
 
 Verdict = Literal["improved", "regressed", "no_detectable_change", "underpowered"]
+TargetVerdict = Literal["met", "not_met", "not_shown"]
 
 ALPHA = 0.05
 POWER = 0.80
@@ -64,6 +65,23 @@ def verdict(
     if paired.minimum_detectable_effect > smallest_effect:
         return "underpowered"
     return "no_detectable_change"
+
+
+def target_verdict(
+    low: float, high: float, target: float, *, higher_is_better: bool
+) -> TargetVerdict:
+    """Say whether an interval lies on the target's good side, on its bad side, or across it.
+
+    >>> target_verdict(0.92, 0.99, 0.9, higher_is_better=True)
+    'met'
+    >>> target_verdict(0.85, 0.99, 0.9, higher_is_better=True)
+    'not_shown'
+    """
+    if not higher_is_better:
+        low, high, target = -high, -low, -target
+    if low >= target:
+        return "met"
+    return "not_met" if high < target else "not_shown"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

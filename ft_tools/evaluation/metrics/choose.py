@@ -58,7 +58,7 @@ def _suggested(references: Sequence[str]) -> dict[str, str]:
         return {"tool_call": "references are tool calls"} | perplexity
     if sum(isinstance(parse_json(text), dict) for text in references) >= MOST * size:
         why = "references are JSON objects"
-        return {"json_valid": why, "json_fields": why} | perplexity
+        return {"exact_match": why, "json_valid": why, "json_fields": why} | perplexity
     lengths = [len(words(text)) for text in references]
     classes = Counter(label(text) for text in references)
     few = len(classes) <= min(MAX_CLASSES, size / EXAMPLES_PER_CLASS)

@@ -36,7 +36,7 @@ METRICS: dict[str, Metric] = {
         Metric("json_valid", "fraction", "parses as JSON and has the reference's keys"),
         Metric("json_fields", "fraction", "values of the reference that are equal"),
         Metric("json_schema", "fraction", "is JSON that the request's schema allows"),
-        Metric("exact_match", "fraction", "equals the reference, but for case and spaces"),
+        Metric("exact_match", "fraction", "equals the reference except for case and spaces"),
         Metric("token_f1", "fraction", "overlap of words with the reference"),
         Metric("rouge1", "fraction", "ROUGE-1 F"),
         Metric("rouge2", "fraction", "ROUGE-2 F"),
@@ -93,7 +93,17 @@ def json_fields(output: str, reference: str) -> float:
 
 
 def exact_match(output: str, reference: str) -> float:
-    """Return 1 if the texts are equal without case and repeated or outer spaces."""
+    """Return 1 if the texts are equal without case and repeated or outer spaces.
+
+    JSON objects and lists are equal if their values are: spaces and the order of keys do not count.
+
+    >>> exact_match('{"b": 2, "a": "X"}', '{"a":"x","b":2}'), exact_match("[1]", "[2]")
+    (1.0, 0.0)
+    """
+    wanted = parse_json(reference) if reference.lstrip()[:1] in ("{", "[") else None
+    if isinstance(wanted, dict | list):
+        found = parse_json(output)
+        return float(type(found) is type(wanted) and _leaves([found]) == _leaves([wanted]))
     return float(normalise(output) == normalise(reference))
 
 
@@ -161,6 +171,24 @@ def confusion(outputs: Sequence[str], references: Sequence[str]) -> dict[str, di
         row = table[label(reference)]
         row[column] = row.get(column, 0) + 1
     return table
+
+
+def field_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Return for each key of JSON references how many outputs have its value, as a fraction.
+
+    >>> field_scores(['{"a": 1, "b": 2}', "no"], ['{"a": 1, "b": 3}', '{"a": 1}'])
+    {'a': 0.5, 'b': 0.0}
+    """
+    right: dict[str, list[bool]] = {}
+    for output, reference in zip(outputs, references, strict=True):
+        wanted, found = parse_json(reference), parse_json(output)
+        if not isinstance(wanted, dict):
+            return {}
+        for key, value in wanted.items():
+            has = isinstance(found, dict) and key in found
+            equal = has and _leaves([found[key]]) == _leaves([value])
+            right.setdefault(key, []).append(equal)
+    return {key: sum(values) / len(values) for key, values in right.items()}
 
 
 def is_empty(output: str) -> bool:

@@ -16,6 +16,17 @@ from ft_tools.errors import BadInput
 from ft_tools.evaluation.metrics.measures import parse_json
 
 
+def load_schema(path: Path) -> dict[str, Any]:
+    """Return a checked schema as it stands in the file.
+
+    Raises:
+        BadInput: The file is no JSON Schema, or refers to what is not in it.
+    """
+    read_schema(path)
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema
+
+
 def read_schema(path: Path) -> Callable[[str], bool]:
     """Read a schema; without `$schema` it is one of draft 2020-12.
 

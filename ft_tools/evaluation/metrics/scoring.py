@@ -13,6 +13,7 @@ from ft_tools.evaluation.metrics import measures
 from ft_tools.evaluation.metrics.choose import MEASURES
 from ft_tools.evaluation.metrics.measures import METRICS
 from ft_tools.evaluation.report import Comparison, OutputHealth, SampleLine
+from ft_tools.evaluation.systems.system import Answered
 
 NUM_SAMPLES = 5
 
@@ -21,17 +22,9 @@ Rouge = Callable[[str, str], Mapping[str, float]]
 Conforms = Callable[[str], bool]
 """Output -> whether all of it is JSON that a schema allows."""
 Scores = dict[str, list[float]]
-"""Measure -> a value for each example."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """An example with what one model wrote."""
-
-    text: str
-    num_tokens: int
-    finished: bool
-    seconds: float
+"""Metric -> a value for each example."""
+Found = dict[tuple[str, str], Paired]
+"""System and metric -> what the comparison with the reference found."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +69,10 @@ def score(
 
 
 def compare_scores(before: Scores, after: Scores, settings: Settings) -> list[Comparison]:
-    """Compare every measure that both sides have; Holm's adjustment is over all of them."""
+    """Compare every metric that both sides have; Holm's correction is over all of them."""
     measures = [name for name in before if name in after]
     found = {
-        name: compare(
+        ("tuned", name): compare(
             before[name],
             after[name],
             clusters=settings.clusters,
@@ -88,7 +81,7 @@ def compare_scores(before: Scores, after: Scores, settings: Settings) -> list[Co
         )
         for name in measures
     }
-    means = {name: (fmean(before[name]), fmean(after[name])) for name in measures}
+    means = {("tuned", name): (fmean(before[name]), fmean(after[name])) for name in measures}
     return assemble(found, means, settings)
 
 
@@ -110,15 +103,15 @@ def compare_macro_f1(
 
 
 def assemble(
-    found: Mapping[str, Paired],
-    means: Mapping[str, tuple[float, float]],
+    found: Found,
+    means: Mapping[tuple[str, str], tuple[float, float]],
     settings: Settings,
 ) -> list[Comparison]:
-    """Return the comparisons with adjusted p values and verdicts, in their order."""
+    """Return the comparisons with corrected p values and verdicts, in their order."""
     adjusted = holm([paired.p_value for paired in found.values()])
     return [
-        _comparison(name, paired, means[name], p, settings)
-        for (name, paired), p in zip(found.items(), adjusted, strict=True)
+        _comparison(*key, paired, means[key], p, settings)
+        for (key, paired), p in zip(found.items(), adjusted, strict=True)
     ]
 
 
@@ -164,29 +157,39 @@ def health(
 
 
 def changed_lines(
-    before: Scores, after: Scores, examples: Sequence[HeldOut], limit: int = NUM_SAMPLES
+    scores: Mapping[str, Scores],
+    names: Sequence[str],
+    metric: str | None,
+    examples: Sequence[HeldOut],
+    limit: int = NUM_SAMPLES,
 ) -> list[SampleLine]:
-    """Return the worst regressions, then the best gains, of the first measure."""
-    name = next((name for name in before if name in after), None)
-    if name is None:
+    """Return the worst regressions, then the best gains, of each system by the reference."""
+    if metric is None or len(names) < 2 or metric not in scores[names[0]]:
         return []
-    sign = 1.0 if name not in METRICS or METRICS[name].higher_is_better else -1.0
-    gains = [sign * (b - a) for a, b in zip(before[name], after[name], strict=True)]
-    order = sorted(range(len(gains)), key=lambda i: (gains[i], i))
-    worst = [i for i in order[:limit] if gains[i] < 0]
-    best = [i for i in reversed(order[-limit:]) if gains[i] > 0]
-    return [
-        SampleLine(
-            line=examples[i].line,
-            metric=name,
-            baseline=round(before[name][i], 4),
-            tuned=round(after[name][i], 4),
-        )
-        for i in [*worst, *best]
-    ]
+    sign = 1.0 if metric not in METRICS or METRICS[metric].higher_is_better else -1.0
+    before = scores[names[0]][metric]
+    found = []
+    for name in names[1:]:
+        after = scores[name][metric]
+        gains = [sign * (b - a) for a, b in zip(before, after, strict=True)]
+        order = sorted(range(len(gains)), key=lambda i: (gains[i], i))
+        worst = [i for i in order[:limit] if gains[i] < 0]
+        best = [i for i in reversed(order[-limit:]) if gains[i] > 0]
+        found += [
+            SampleLine(
+                system=name,
+                line=examples[i].line,
+                metric=metric,
+                baseline=round(before[i], 4),
+                tuned=round(after[i], 4),
+            )
+            for i in [*worst, *best]
+        ]
+    return found
 
 
 def _comparison(
+    system: str,
     name: str,
     paired: Paired,
     means: tuple[float, float],
@@ -197,6 +200,7 @@ def _comparison(
     higher = row.higher_is_better if row else name not in settings.lower_is_better
     better, worse = paired.num_better, paired.num_worse
     return Comparison(
+        system=system,
         metric=name,
         unit=row.unit if row else "fraction",
         higher_is_better=higher,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -83,25 +84,24 @@ def chat_template(source: ModelSource) -> str | None:
 
 
 def choose_rendering(
-    asked: Rendering, examples: list[HeldOut], tuned: ModelSource, baseline: ModelSource
+    asked: Rendering, examples: Sequence[HeldOut], sources: Sequence[ModelSource]
 ) -> Literal["chat", "plain"]:
     """Choose between the chat template and plain text.
 
     Raises:
-        BadInput: The chat template is asked for and neither model has one.
+        BadInput: The chat template is asked for and no model has one.
     """
-    templates = [chat_template(tuned), chat_template(baseline)]
-    known = any(templates) or any(s.path is None or s.kind == "gguf" for s in (tuned, baseline))
+    templates = [chat_template(source) for source in sources]
+    known = not sources or any(templates)
+    known = known or any(s.path is None or s.kind == "gguf" for s in sources)
     if asked == "plain":
         return "plain"
     if asked == "chat":
         if not known:
-            raise BadInput(
-                f"neither {tuned.name!r} nor {baseline.name!r} has a chat template; pass "
-                'rendering="plain"'
-            )
+            named = ", ".join(repr(source.name) for source in sources)
+            raise BadInput(f'no chat template in {named}; pass rendering="plain"')
         return "chat"
-    if examples and not examples[0].messages and _trained_on_text(tuned):
+    if examples and not examples[0].messages and any(map(_trained_on_text, sources)):
         return "plain"
     return "chat" if known else "plain"
 

@@ -64,6 +64,23 @@ def require_tasks(
             raise UnknownName("task of lm-evaluation-harness", task, known, "see task_paths")
 
 
+def require_key(variable: str | None) -> str | None:
+    """Return the API key.
+
+    Raises:
+        BadInput: The environment variable is not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise BadInput(
+            f"environment variable {variable} is not set; set it to the API key, or leave "
+            "key_variable out for a server without one"
+        )
+    return key
+
+
 def _ask_the_hub(hub_id: str) -> list[str]:
     here = f"{hub_id} is not on this machine"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE:

@@ -12,12 +12,18 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
+from ft_tools.evaluation.worker.constraint import Answers
+
 # Reading less than this once for all is not worth a forward pass of its own.
 MIN_SHARED_TOKENS = 12
 
 
 def decode(
-    model: Any, rows: Sequence[list[int]], max_new_tokens: int, ends: Sequence[int]
+    model: Any,
+    rows: Sequence[list[int]],
+    max_new_tokens: int,
+    ends: Sequence[int],
+    constrained: Answers | None = None,
 ) -> list[list[int]]:
     """Continue each row greedily.
 
@@ -26,6 +32,7 @@ def decode(
         rows: Token ids of the prompts, none of them empty.
         max_new_tokens: Longest continuation.
         ends: Tokens that end a continuation; the first one pads.
+        constrained: What the continuations may be; None: anything.
 
     Returns:
         The new tokens of each row; what follows the first end token is padding, or nothing to read.
@@ -55,7 +62,7 @@ def decode(
         input_ids=tokens.to(device),
         attention_mask=mask.to(device),
         generation_config=config,
-        custom_generate=partial(_greedy, num_known=known),
+        custom_generate=partial(_greedy, num_known=known, constrained=constrained),
         **arguments,
     )
     rows_made: list[list[int]] = made.tolist()
@@ -90,6 +97,7 @@ def _greedy(
     stopping_criteria: Any,
     generation_config: Any,
     num_known: int,
+    constrained: Answers | None,
     **arguments: Any,
 ) -> torch.Tensor:
     """Be the decoding loop of `generate`; returns the new tokens `(rows, longest)`, padded."""
@@ -114,12 +122,24 @@ def _greedy(
         outputs = model(**inputs, return_dict=True)
         arguments = model._update_model_kwargs_for_generation(outputs, arguments)
         scores = logits_processor(input_ids, outputs.logits[:, -1].float())
+        if constrained is not None:
+            _mask(scores, constrained, alive, input_ids[:, start:])
         chosen = scores.argmax(dim=-1)
         made[alive, input_ids.shape[1] - start] = chosen
         input_ids = torch.cat([input_ids, chosen[:, None]], dim=-1)
         ended |= stopping_criteria(input_ids, None)
         fresh = 1
     return made
+
+
+def _mask(
+    scores: torch.Tensor, constrained: Answers, alive: torch.Tensor, made: torch.Tensor
+) -> None:
+    """Take the tokens that are not allowed out of the scores `(rows, vocabulary)`."""
+    for row, answer in enumerate(alive.tolist()):
+        last = int(made[row, -1]) if made.shape[1] else None
+        allowed = torch.from_numpy(constrained.allowed(answer, last)).to(scores.device)
+        scores[row].masked_fill_(~allowed, -torch.inf)
 
 
 def _may_drop(cache: Any) -> bool:

@@ -1,8 +1,10 @@
-"""Compare two models as planned, and write the report."""
+"""Compare systems as planned, and write the report."""
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,7 +19,6 @@ from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.metrics import measures
 from ft_tools.evaluation.metrics.judge import JudgeUnavailable
 from ft_tools.evaluation.metrics.scoring import (
-    Answered,
     Scores,
     Settings,
     changed_lines,
@@ -28,13 +29,19 @@ from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.worker.generation import load_pair
-from ft_tools.evaluation.worker.measuring import (
-    compare_held_out,
-    evaluate_general,
-    generate_held_out,
+from ft_tools.evaluation.systems.ranking import (
+    Measured,
+    best_challenger,
+    main_metric,
+    rank,
+    result_of,
 )
-from ft_tools.evaluation.worker.state import SIDES, State, read_outputs
+from ft_tools.evaluation.systems.system import Answered
+from ft_tools.evaluation.worker.answering import answer_held_out
+from ft_tools.evaluation.worker.comparing import Compared, compare_systems
+from ft_tools.evaluation.worker.generation import load_pair
+from ft_tools.evaluation.worker.measuring import evaluate_general
+from ft_tools.evaluation.worker.state import State, read_outputs
 from ft_tools.examples.worker import today
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
@@ -56,17 +63,19 @@ def work(session: Session) -> BaseModel:
     torch.manual_seed(plan.seed)
     today.hold(session.info.created_at)
     examples = read_planned(request, plan)
-    session.phase("loading the models")
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    pair = load_pair(plan.tuned, plan.baseline, dtype)
     saved = read_outputs(session.run_dir / "outputs.jsonl")
-    state = State(session, request, plan, pair, examples, saved, list(plan.warnings))
-    general = evaluate_general(state) if request.general_ability else []
-    answers = {side: generate_held_out(state, side) for side in SIDES} if examples else {}
-    comparisons, scores = compare_held_out(state, answers) if examples else ([], ({}, {}))
+    state = State(session, request, plan, examples, saved, notes=list(plan.warnings))
+    if plan.tuned is not None and plan.baseline is not None:
+        session.phase("loading the models")
+        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        state.pair = load_pair(plan.tuned, plan.baseline, dtype)
+    has_general = request.general_ability and state.pair is not None
+    general = evaluate_general(state) if has_general else []
+    answers = answer_held_out(state) if examples else {}
+    compared = compare_systems(state, answers) if examples else Compared([], {}, {})
     benchmarks = run_benchmarks(state) if plan.lm_eval_tasks else []
     session.phase("writing the report")
-    report = write_report(state, answers, scores, comparisons, general, benchmarks)
+    report = write_report(state, answers, compared, general, benchmarks)
     if state.unfinished:
         raise JudgeUnavailable(
             f"{state.unfinished}. Everything else is measured and in {report.report_html}; "
@@ -101,7 +110,7 @@ def run_benchmarks(state: State) -> list[Comparison]:
     from ft_tools.evaluation.worker.lm_eval_tasks import compare_benchmarks
 
     settings = Settings(state.request.seed, state.request.smallest_effect_fraction)
-    rows = compare_benchmarks(state.plan, state.request, state.pair, settings)
+    rows = compare_benchmarks(state.plan, state.request, state.both, settings)
     state.check_stop()
     return rows
 
@@ -109,77 +118,111 @@ def run_benchmarks(state: State) -> list[Comparison]:
 def write_report(
     state: State,
     answers: dict[str, list[Answered]],
-    scores: tuple[Scores, Scores],
-    comparisons: list[Comparison],
+    compared: Compared,
     general: list[Comparison],
     benchmarks: list[Comparison],
 ) -> EvaluationReport:
     """Write samples.jsonl, model_card.md and report.html, and return the report."""
-    references = [example.reference for example in state.examples]
-    overlap = state.plan.contamination
-    files = [Path(path) for path in overlap.checked_against] if overlap else []
-    known = answer_grams([f for f in files if f.is_file()], copied_words(), MAX_GRAMS)
-    labels = sorted({measures.label(reference) for reference in references})
-    confusion = {}
-    if "classification" in state.plan.metrics:
-        confusion = {side: _numbered(answers[side], references, labels) for side in SIDES}
-    run_dir = state.session.run_dir
-    report = EvaluationReport(
-        tuned=state.plan.tuned.name,
-        baseline=state.plan.baseline.name,
-        alone=state.plan.alone,
-        summary=[],
-        comparisons=comparisons,
-        general_ability=general,
-        benchmarks=benchmarks,
-        outputs={side: health(answers[side], references, known) for side in answers},
-        confusion=confusion,
-        samples=changed_lines(*scores, state.examples),
-        contamination=overlap,
-        notes=state.notes,
-        report_html=str(run_dir / "report.html"),
-        samples_jsonl=str(run_dir / "samples.jsonl") if answers else "",
+    plan, run_dir = state.plan, state.session.run_dir
+    labels = sorted({measures.label(reference) for reference in state.references})
+    has_classes = "classification" in plan.metrics
+    report = _measured(state, answers, compared).model_copy(
+        update={"general_ability": general, "benchmarks": benchmarks}
     )
-    effect = state.request.smallest_effect_fraction
-    report = report.model_copy(
-        update={
-            "notes": conclude.notes(report, state.plan.size_warning),
-            "summary": conclude.summarise(report),
-            "reasons": conclude.reasons(report, effect),
-            "next_steps": conclude.next_steps(report, effect),
-        }
-    )
-    samples = _samples(state, answers, scores)
-    lines = [json.dumps(sample.__dict__) for sample in samples]
+    if has_classes:
+        known = Counter(measures.label(reference) for reference in state.references)
+        most = known.most_common(1)[0][1] / len(state.references)
+        counts = {name: _numbered(said, state.references, labels) for name, said in answers.items()}
+        report = report.model_copy(
+            update={"confusion": counts, "majority_fraction": round(most, 4)}
+        )
+    report = conclude.concluded(report, plan.size_warning, state.request.smallest_effect_fraction)
+    samples = _samples(state, answers, compared.scores, report)
+    lines = [json.dumps(asdict(sample)) for sample in samples]
     if lines:
         write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
+    fields = {
+        name: measures.field_scores([answer.text for answer in said], state.references)
+        for name, said in answers.items()
+    }
     write_file(run_dir / "model_card.md", conclude.model_card(report))
-    write_file(run_dir / "report.html", document(report, samples, labels if confusion else ()))
+    page = document(report, samples, labels if has_classes else (), fields)
+    write_file(run_dir / "report.html", page)
     for kind, name in (("samples", "samples.jsonl"), ("model_card", "model_card.md")):
         if (run_dir / name).is_file():
             state.session.artifact(kind, run_dir / name)
-    for row in comparisons:
-        state.session.metrics({f"{row.metric}_difference": row.difference})
-    return report
+    for row in compared.comparisons:
+        system = f"{row.system}_" if state.request.systems else ""
+        state.session.metrics({f"{system}{row.metric}_difference": row.difference})
+    return conclude.without_details(report)
+
+
+def _measured(
+    state: State, answers: dict[str, list[Answered]], compared: Compared
+) -> EvaluationReport:
+    """Return the report with everything that was measured of the systems."""
+    plan, references = state.plan, state.references
+    overlap = plan.contamination
+    files = [Path(path) for path in overlap.checked_against] if overlap else []
+    known = answer_grams([f for f in files if f.is_file()], copied_words(), MAX_GRAMS)
+    specs = {spec.name: spec for spec in state.request.all_systems()}
+    kept = [one for one in plan.systems if one.name in answers]
+    systems = [
+        Measured(specs[one.name], one, answers[one.name], scores, compared.whole_set[one.name])
+        for one in kept
+        if (scores := compared.scores[one.name])
+    ]
+    if plan.alone:
+        systems = systems[1:]
+    results = [result_of(one, references, plan.target, state.settings) for one in systems]
+    metric = main_metric(list(systems[0].scores), plan.target) if systems else None
+    ranking = []
+    if metric is not None:
+        values = {one.spec.name: one.scores[metric] for one in systems}
+        ranking = rank(results, metric, values, state.settings, has_target=bool(plan.target))
+    names = list(answers)
+    return EvaluationReport(
+        tuned=plan.tuned.name if plan.tuned else ", ".join(names[1:]),
+        baseline=plan.baseline.name if plan.baseline else names[0],
+        alone=plan.alone,
+        compares_systems=bool(state.request.systems),
+        summary=[],
+        target=plan.target,
+        main_metric=metric or "",
+        systems=results,
+        ranking=ranking,
+        comparisons=compared.comparisons,
+        outputs={name: health(answers[name], references, known) for name in answers},
+        samples=changed_lines(compared.scores, names, metric, state.examples),
+        contamination=overlap,
+        notes=state.notes,
+        report_html=str(state.session.run_dir / "report.html"),
+        samples_jsonl=str(state.session.run_dir / "samples.jsonl") if answers else "",
+    )
 
 
 def _samples(
-    state: State, answers: dict[str, list[Answered]], scores: tuple[Scores, Scores]
+    state: State,
+    answers: dict[str, list[Answered]],
+    scores: dict[str, Scores],
+    report: EvaluationReport,
 ) -> list[Sample]:
+    """Return every example with all answers; the change is of the best system by the reference."""
     if not answers:
         return []
-    before, after = scores
-    name = next((name for name in before if name in after), None)
-    sign = 1.0 if name is None or measures.METRICS[name].higher_is_better else -1.0
+    names = list(answers)[1:] if report.alone else list(answers)
+    shown = best_challenger(report) or names[-1]
+    metric = report.main_metric
+    sign = -1.0 if metric and not measures.METRICS[metric].higher_is_better else 1.0
+    before, after = scores[names[0]].get(metric), scores[shown].get(metric)
     return [
         Sample(
             line=example.line,
             prompt=example.asked,
             reference=example.reference,
-            baseline=answers["baseline"][i].text,
-            tuned=answers["tuned"][i].text,
-            change=sign * (after[name][i] - before[name][i]) if name else 0.0,
-            signs=_signs(answers["tuned"][i]),
+            answers={name: answers[name][i].text for name in names},
+            change=sign * (after[i] - before[i]) if before and after else 0.0,
+            signs=_signs(answers[shown][i]),
         )
         for i, example in enumerate(state.examples)
     ]

@@ -7,14 +7,18 @@ sides of a comparison get the very same text.
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import llguidance.hf
 import torch
+from llguidance import LLTokenizer
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ft_tools.evaluation.held_out import HeldOut, Message
+from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
 from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
@@ -23,7 +27,6 @@ from ft_tools.evaluation.worker.writer import (
     added_bytes,
     first_counted,
     has_template,
-    messages_of,
     plain_prompt,
 )
 from ft_tools.models.weights import tokenizer_folder
@@ -58,11 +61,16 @@ class TransformersWriter:
         )
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
-        """Continue each prompt greedily, as one batch."""
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
+    ) -> list[Output]:
+        """Continue each prompt greedily, as one batch; with a grammar, only as it allows."""
         ids = [self.encode(prompt) for prompt in prompts]
+        constrained = None
+        if grammar is not None:
+            constrained = Answers(self._grammar_tokens, grammar, len(ids))
         with self.side():
-            made = decode(self.model, ids, max_new_tokens, self._ends)
+            made = decode(self.model, ids, max_new_tokens, self._ends, constrained)
         return [self._output(row) for row in made]
 
     @torch.inference_mode()
@@ -106,6 +114,12 @@ class TransformersWriter:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         # A template may have written the start token already.
         return ids if ids[:1] == self._bos and ids else [*self._bos, *ids] or [0]
+
+    @cached_property
+    def _grammar_tokens(self) -> LLTokenizer:
+        # As wide as the logits, which may be wider than the vocabulary.
+        width = self.model.get_output_embeddings().weight.shape[0]
+        return llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=width, eos_token=self._ends)
 
     def _output(self, row: list[int]) -> Output:
         length = next((i for i, token in enumerate(row) if token in self._ends), None)

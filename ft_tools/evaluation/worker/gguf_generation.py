@@ -1,20 +1,24 @@
 """Generate with a GGUF file, through llama.cpp; imported only when a model is one."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_chat_format
 import numpy as np
+from llguidance import LLTokenizer
+from llguidance.llamacpp import lltokenizer_from_vocab
+from numpy.typing import NDArray
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.held_out import HeldOut, Message
+from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
     Output,
     added_bytes,
     first_counted,
-    messages_of,
     plain_prompt,
 )
 from ft_tools.examples.worker.today import strftime_now
@@ -59,9 +63,11 @@ class GgufWriter:
         formatter.strftime_now = strftime_now
         return str(formatter(messages=messages, tools=tools).prompt)
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
-        """Continue each prompt greedily, one after the other."""
-        return [self._one(prompt, max_new_tokens) for prompt in prompts]
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
+    ) -> list[Output]:
+        """Continue each prompt greedily, one after the other; with a grammar, as it allows."""
+        return [self._one(prompt, max_new_tokens, grammar) for prompt in prompts]
 
     def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Measure how well each whole text is predicted after the prompt it begins with."""
@@ -92,11 +98,19 @@ class GgufWriter:
         """Free the model."""
         self._llama.close()
 
-    def _one(self, prompt: str, max_new_tokens: int) -> Output:
+    def _one(self, prompt: str, max_new_tokens: int, grammar: str | None) -> Output:
         ids = self.encode(prompt)
         room = GGUF_CONTEXT - len(ids)
+        constrained = None
+        if grammar is not None:
+            answers = Answers(self._grammar_tokens, grammar, 1)
+            constrained = llama_cpp.LogitsProcessorList([_Mask(answers, len(ids))])
         made = self._llama.create_completion(
-            ids, max_tokens=min(max_new_tokens, room), temperature=0.0, top_k=1
+            ids,
+            max_tokens=min(max_new_tokens, room),
+            temperature=0.0,
+            top_k=1,
+            logits_processor=constrained,
         )
         choice = made["choices"][0]
         num_tokens = made["usage"]["completion_tokens"]
@@ -127,8 +141,28 @@ class GgufWriter:
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
         return total
 
+    @cached_property
+    def _grammar_tokens(self) -> LLTokenizer:
+        vocab = llama_cpp.llama_model_get_vocab(self._llama.model)
+        ends = dict.fromkeys([self._llama.token_eos(), llama_cpp.llama_vocab_eot(vocab)])
+        known = [token for token in ends if token >= 0]
+        return lltokenizer_from_vocab(vocab, eos_token=known)
+
     def _text(self, token: int) -> str:
         return str(self._llama._model.token_get_text(token)) if token >= 0 else ""
+
+
+class _Mask:
+    """Takes the tokens that a grammar does not allow out of the scores of one answer."""
+
+    def __init__(self, answers: Answers, num_prompt_tokens: int) -> None:
+        self._answers = answers
+        self._start = num_prompt_tokens
+
+    def __call__(self, ids: NDArray[np.intc], scores: NDArray[np.single]) -> NDArray[np.single]:
+        last = int(ids[-1]) if len(ids) > self._start else None
+        scores[~self._answers.allowed(0, last)] = -np.inf
+        return scores
 
 
 def _fill(batch: Any, ids: Sequence[int], places: range, start: int) -> None:

@@ -5,18 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ft_tools import workspace
+from ft_tools.errors import PlanChanged
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.scoring import Settings
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.plan import SystemPlan, answered_rows
 from ft_tools.evaluation.worker.generation import Pair
 from ft_tools.evaluation.worker.writer import Writer
+from ft_tools.publish import append_line, sha256
+from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
 
 SIDES = ("baseline", "tuned")
 
 Saved = dict[tuple[str, str, int], dict[str, Any]]
-"""(set, side, line or number) -> a line of outputs.jsonl."""
+"""(set, system, line or number) -> a line of outputs.jsonl."""
 
 
 @dataclass
@@ -26,12 +31,29 @@ class State:
     session: Session
     request: EvaluateRequest
     plan: EvaluatePlan
-    pair: Pair
     examples: list[HeldOut]
     saved: Saved
+    pair: Pair | None = None
+    """Both models of the short form, loaded; None where systems are compared."""
     notes: list[str] = field(default_factory=list)
     unfinished: str = ""
     """What a resumed run would still have to do."""
+
+    @property
+    def references(self) -> list[str]:
+        """Return the expected answers."""
+        return [example.reference for example in self.examples]
+
+    @property
+    def held_out_path(self) -> Path:
+        """Return the held-out file; there is one wherever there are examples."""
+        return Path(self.plan.dataset or "")
+
+    @property
+    def both(self) -> Pair:
+        """Return the models of the short form."""
+        assert self.pair is not None
+        return self.pair
 
     @property
     def settings(self) -> Settings:
@@ -45,7 +67,33 @@ class State:
 
     def writer(self, side: str) -> Writer:
         """Return the model of a side."""
-        return self.pair.baseline if side == "baseline" else self.pair.tuned
+        return self.both.baseline if side == "baseline" else self.both.tuned
+
+    def planned_file(self, plan: SystemPlan, name: str) -> Path:
+        """Return a file that a system reads.
+
+        Raises:
+            PlanChanged: It is another file now.
+        """
+        path = workspace.existing(name)
+        if sha256(path) != plan.files_sha256[name]:
+            raise PlanChanged(f"{name} changed since the plan was confirmed; call evaluate again")
+        return path
+
+    def take_over(self, plan: SystemPlan) -> None:
+        """Copy answers of the run that the plan reuses into this run, where they are missing."""
+        if plan.reused_from is None:
+            return
+        run_dir = directory.find(plan.reused_from)
+        for earlier in (directory.read_json(run_dir / "plan.json") or {}).get("systems") or ():
+            if earlier.get("answers_key") != plan.answers_key:
+                continue
+            for row in answered_rows(run_dir / "outputs.jsonl", earlier["name"]):
+                key = ("held_out", plan.name, row["line"])
+                if key not in self.saved:
+                    self.saved[key] = row | {"side": plan.name}
+                    line = json.dumps(self.saved[key])
+                    append_line(self.session.run_dir / "outputs.jsonl", line)
 
     def check_stop(self) -> None:
         """End here if that was asked; everything so far is saved.

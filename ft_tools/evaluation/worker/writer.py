@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ft_tools.evaluation.held_out import HeldOut, Message
+from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,13 @@ class Writer(Protocol):
     ) -> str:
         """Apply the chat template."""
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
-        """Continue each prompt greedily."""
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a rendered text."""
+
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
+    ) -> list[Output]:
+        """Continue each prompt greedily; with a grammar, only as it allows."""
 
     def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Measure how well each whole text is predicted after the prompt it begins with."""
@@ -59,11 +64,6 @@ class Writer(Protocol):
 def has_template(writer: Writer) -> bool:
     """Tell whether a model brings a chat template."""
     return writer.template is not None
-
-
-def messages_of(example: HeldOut) -> list[Message]:
-    """Return the conversation; a plain prompt becomes the user's message."""
-    return example.messages or [{"role": "user", "content": example.prompt}]
 
 
 def plain_prompt(example: HeldOut) -> str:
@@ -109,6 +109,7 @@ def generate_all(
     prompts: Sequence[str],
     max_new_tokens: int,
     batch_size: int,
+    grammar: str | None = None,
 ) -> Iterator[tuple[list[int], list[Output], float]]:
     """Give batches as they are done: indices, outputs and seconds. Equal prompts run once."""
     unique = list(dict.fromkeys(prompts))
@@ -117,7 +118,7 @@ def generate_all(
         places.setdefault(prompt, []).append(i)
     for batch in buckets(unique, batch_size):
         began = time.monotonic()
-        outputs = _generate(writer, [unique[i] for i in batch], max_new_tokens)
+        outputs = _generate(writer, [unique[i] for i in batch], max_new_tokens, grammar)
         indices = [i for j in batch for i in places[unique[j]]]
         repeated = [
             output for j, output in zip(batch, outputs, strict=True) for _ in places[unique[j]]
@@ -125,16 +126,18 @@ def generate_all(
         yield indices, repeated, time.monotonic() - began
 
 
-def _generate(writer: Writer, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
+def _generate(
+    writer: Writer, prompts: Sequence[str], max_new_tokens: int, grammar: str | None
+) -> list[Output]:
     """Generate a batch; where a GPU's memory does not suffice, in halves."""
     try:
-        return writer.generate(prompts, max_new_tokens)
+        return writer.generate(prompts, max_new_tokens, grammar)
     except torch.OutOfMemoryError:
         if len(prompts) == 1:
             raise
     torch.cuda.empty_cache()
     half = len(prompts) // 2
     return [
-        *_generate(writer, prompts[:half], max_new_tokens),
-        *_generate(writer, prompts[half:], max_new_tokens),
+        *_generate(writer, prompts[:half], max_new_tokens, grammar),
+        *_generate(writer, prompts[half:], max_new_tokens, grammar),
     ]

@@ -1,6 +1,5 @@
 """The task itself on a few held-out examples: what `evaluate` measures, for each shipped format."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 from ft_tools.errors import BadData
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.metrics.choose import choose_metrics
-from ft_tools.evaluation.metrics.scoring import Answered, score
+from ft_tools.evaluation.metrics.scoring import score
+from ft_tools.evaluation.systems.system import Answered
 from ft_tools.shipping.worker import proving
 
 # Few: each format answers them all on the CPU. `evaluate` compares on many, with intervals.
@@ -56,7 +56,8 @@ def means(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> dict[str,
     rouge = None
     if "rouge" in task.metrics:
         # Its libraries take a second to import.
-        measuring = importlib.import_module("ft_tools.evaluation.worker.measuring")
-        rouge = measuring.rouge_function(task.references)
+        from ft_tools.evaluation.worker.comparing import rouge_function
+
+        rouge = rouge_function(task.references)
     found = score(task.metrics, answered, task.references, rouge=rouge)
     return {name: round(fmean(values), 4) for name, values in found.items()}

@@ -1,0 +1,134 @@
+"""What an evaluation of systems concludes: the target, the cheapest that meets it, what to try."""
+
+from collections.abc import Sequence
+
+from ft_tools.contract import NextStep
+from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult, change_of
+
+TRIED = {"prompting_tried": "few_shot"}
+SAID = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
+
+
+def target_sentence(report: EvaluationReport) -> str:
+    """Return the verdict on the target; empty without one."""
+    if not report.target:
+        return ""
+    wanted = " and ".join(
+        f"{name} {_sign(name, report)} {value:g}" for name, value in report.target.items()
+    )
+    parts = []
+    for verdict, said in SAID.items():
+        named = [one for one in report.systems if one.target == verdict]
+        if named:
+            parts.append(f"{said} " + ", ".join(_with_scores(one, report) for one in named))
+    return f"Target {wanted}: {'; '.join(parts)}."
+
+
+def comparison_sentence(report: EvaluationReport) -> str:
+    """Return what the main metric says of each system compared with the reference."""
+    rows = [row for row in report.comparisons if row.metric == report.main_metric]
+    parts = [f"{row.system} {_said(row)} ({change_of(row)})" for row in rows]
+    return f"{report.main_metric} compared with {report.baseline}: {'; '.join(parts)}."
+
+
+def choice_sentence(report: EvaluationReport) -> str:
+    """Return which system to use, and what a cheaper or a better one would change."""
+    if not report.ranking:
+        return f"No system is shown to meet the target: {_what_to_try(report)}."
+    cheapest = report.ranking[0]
+    best = next(one.name for one in report.ranking if one.versus_best == "best")
+    by = "cheapest" if _has_prices(report) else "fastest (set price to rank by cost)"
+    first = f"Use {cheapest.name}: the {by}" + (" that meets the target" if report.target else "")
+    if cheapest.versus_best == "best":
+        return f"{first}, and it has the best {report.main_metric}.{_no_training(report)}"
+    interval = f"{cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
+    interval += f"{cheapest.ci_high:+.3g}]"
+    if cheapest.versus_best == "not_distinguishable":
+        told = f"it cannot be distinguished from the best, {best} ({interval})"
+    else:
+        told = f"{best} scores higher ({interval})"
+    return f"{first}; {told}.{_no_training(report)}"
+
+
+def next_steps_of(report: EvaluationReport) -> list[NextStep]:
+    """Return the calls that make sense after a comparison of systems."""
+    if report.target and report.ranking:
+        chosen = _result(report, report.ranking[0].name)
+        if chosen.is_trained:
+            why = f"{chosen.name} meets the target: merge and quantize it to serve it."
+            return [NextStep(tool="merge_and_quantize", arguments={}, why=why)]
+        why = f"{chosen.name} meets the target without training: use it, do not train."
+        return [
+            NextStep(tool="recommend_approach", arguments={"prompting_tried": "few_shot"}, why=why)
+        ]
+    if not report.target:
+        why = "Set target, so that the report says which system is good enough."
+        return [NextStep(tool="evaluate", arguments={"target": {report.main_metric: 0.9}}, why=why)]
+    if any(one.target == "not_shown" for one in report.systems):
+        why = "More held-out examples narrow the intervals that include the target."
+        return [NextStep(tool="evaluate", arguments={"target": report.target}, why=why)]
+    if any(one.is_trained for one in report.systems):
+        why = "The trained model misses the target: check its training data."
+        return [NextStep(tool="audit_dataset", arguments={}, why=why)]
+    if not any(one.has_examples for one in report.systems):
+        why = "Few-shot examples are cheaper than training: try the nearest five with a schema."
+        return [NextStep(tool="evaluate", arguments={"target": report.target}, why=why)]
+    why = "Prompting with examples misses the target: check whether training would reach it."
+    return [NextStep(tool="recommend_approach", arguments=TRIED, why=why)]
+
+
+def notes_on_systems(systems: Sequence[SystemResult]) -> list[str]:
+    """Return what limits the numbers of single systems."""
+    notes = []
+    for one in systems:
+        if len(one.served_by) > 1:
+            notes.append(
+                f"{one.name}: the endpoint reported {len(one.served_by)} different models or "
+                "fingerprints, so the remote model changed while it was measured"
+            )
+        if one.cut_off_fraction > 0.05:
+            notes.append(
+                f"{one.name}: {one.cut_off_fraction:.0%} of its answers were cut off; raise "
+                "max_new_tokens"
+            )
+    return notes
+
+
+def _with_scores(one: SystemResult, report: EvaluationReport) -> str:
+    found = []
+    for name in report.target:
+        score = one.scores.get(name)
+        if score is not None and score.ci_low is not None:
+            found.append(f"{score.value:.3g} [{score.ci_low:.3g}, {score.ci_high:.3g}]")
+    return f"{one.name} ({', '.join(found)})"
+
+
+def _sign(name: str, report: EvaluationReport) -> str:
+    rows = [row for row in report.comparisons if row.metric == name]
+    return "<=" if rows and not rows[0].higher_is_better else ">="
+
+
+def _said(row: Comparison) -> str:
+    return row.verdict.replace("_", " ")
+
+
+def _has_prices(report: EvaluationReport) -> bool:
+    return all(
+        _result(report, ranked.name).usd_per_1000_calls is not None for ranked in report.ranking
+    )
+
+
+def _no_training(report: EvaluationReport) -> str:
+    trained = [one for one in report.systems if one.is_trained]
+    chosen = _result(report, report.ranking[0].name)
+    if not report.target or chosen.is_trained:
+        return ""
+    return " Training is not needed." if trained else " There is no need to train."
+
+
+def _what_to_try(report: EvaluationReport) -> str:
+    return next_steps_of(report)[0].why.rstrip(".")
+
+
+def _result(report: EvaluationReport, name: str) -> SystemResult:
+    return next(one for one in report.systems if one.name == name)

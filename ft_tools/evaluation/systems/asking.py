@@ -1,0 +1,138 @@
+"""How a system is asked: system text, document, few-shot examples, passage, template."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ft_tools import workspace
+from ft_tools.errors import BadData, BadInput
+from ft_tools.evaluation.held_out import HeldOut, Message, messages_of, read_held_out
+from ft_tools.evaluation.metrics.measures import normalise
+from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, FewShot, SystemSpec
+
+MAX_DOCUMENT_BYTES = 4 * 2**20
+
+Nearest = Callable[[Sequence[str], Sequence[str], int], list[list[int]]]
+"""Questions, pool, count -> for each question the places in the pool, the nearest first."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Training examples that may be shown, those of the held-out file removed."""
+
+    examples: list[HeldOut]
+    num_removed: int
+    """Examples whose question is a held-out question."""
+
+
+def read_pool(shots: FewShot, held_out_path: Path, held_out: Sequence[HeldOut]) -> Pool:
+    """Read the examples of a file that are not held-out questions.
+
+    Raises:
+        BadInput: The file is the held-out file, or nothing is left of it.
+    """
+    path = workspace.existing(shots.path)
+    if path == held_out_path or path.read_bytes() == held_out_path.read_bytes():
+        raise BadInput(
+            f"examples.path {shots.path!r} is the held-out file; pass the training file instead"
+        )
+    asked = {normalise(example.asked) for example in held_out}
+    found = read_held_out(path)
+    kept = [example for example in found if normalise(example.asked) not in asked]
+    if not kept:
+        raise BadInput(
+            f"every example of {shots.path!r} is a held-out question; pass other examples"
+        )
+    return Pool(kept, len(found) - len(kept))
+
+
+def read_document(spec: SystemSpec) -> str:
+    """Return the text of the system's document; empty without one.
+
+    Raises:
+        BadInput: It is not UTF-8 text, or too large.
+    """
+    if spec.document is None:
+        return ""
+    path = workspace.existing(spec.document)
+    if path.stat().st_size > MAX_DOCUMENT_BYTES:
+        raise BadInput(
+            f"{path} has {path.stat().st_size} bytes; a document may have {MAX_DOCUMENT_BYTES}"
+        )
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text; convert it first") from error
+
+
+def question_of(example: HeldOut) -> str:
+    """Return the last user turn, or the plain prompt."""
+    turns = [m for m in example.messages if m["role"] == "user"]
+    return str(turns[-1].get("content") or "") if turns else example.prompt
+
+
+def choose_shots(
+    shots: FewShot, pool: Sequence[HeldOut], held_out: Sequence[HeldOut], nearest: Nearest
+) -> list[list[HeldOut]]:
+    """Return the few-shot examples of each held-out example, in the order they are shown.
+
+    The nearest example is shown last, directly before the question.
+    """
+    if shots.choose == "first":
+        return [list(pool[: shots.num])] * len(held_out)
+    if shots.choose == "random":
+        chosen = random.Random(shots.seed).sample(range(len(pool)), min(shots.num, len(pool)))
+        return [[pool[i] for i in chosen]] * len(held_out)
+    asked = [question_of(example) for example in held_out]
+    places = nearest(asked, [question_of(example) for example in pool], shots.num)
+    return [[pool[i] for i in reversed(row)] for row in places]
+
+
+def asked_as(
+    spec: SystemSpec, example: HeldOut, shots: Sequence[HeldOut] = (), document: str = ""
+) -> HeldOut:
+    """Return a held-out example as this system is asked it.
+
+    Raises:
+        BadData: The passage field is missing.
+    """
+    if not (spec.system is not None or spec.template or shots or spec.passages or document):
+        return example
+    turns = messages_of(example)
+    own = [m for m in turns if m["role"] in {"system", "developer"}]
+    rest = [m for m in turns if m["role"] not in {"system", "developer"}]
+    text = spec.system if spec.system is not None else "\n\n".join(str(m["content"]) for m in own)
+    text = "\n\n".join(filter(None, [text, document]))
+    messages: list[Message] = [{"role": "system", "content": text}] if text else []
+    for shot in shots:
+        messages += [_user(spec, shot), {"role": "assistant", "content": shot.reference}]
+    last = max((i for i, m in enumerate(rest) if m["role"] == "user"), default=None)
+    messages += [_user(spec, example) if i == last else m for i, m in enumerate(rest)]
+    return replace(example, messages=messages, prompt="")
+
+
+def _user(spec: SystemSpec, example: HeldOut) -> Message:
+    """Return the user's turn, made from the question and, if there is one, the passage."""
+    parts: Mapping[str, str] = {QUESTION: question_of(example), PASSAGE: _passage(spec, example)}
+    template = spec.template
+    if template is None:
+        template = f"{PASSAGE}\n\n{QUESTION}" if spec.passages else QUESTION
+    elif spec.passages and PASSAGE not in template:
+        template = f"{PASSAGE}\n\n{template}"
+    # One pass: what a text brings in braces is not replaced again.
+    before, _, after = template.partition(QUESTION)
+    before, after = (piece.replace(PASSAGE, parts[PASSAGE]) for piece in (before, after))
+    return {"role": "user", "content": f"{before}{parts[QUESTION]}{after}"}
+
+
+def _passage(spec: SystemSpec, example: HeldOut) -> str:
+    if spec.passages is None:
+        return ""
+    passage = example.row.get(spec.passages)
+    if isinstance(passage, list):
+        passage = "\n\n".join(map(str, passage))
+    if not isinstance(passage, str) or not passage.strip():
+        problem = f"has no text in the passage field {spec.passages!r}"
+        raise BadData("the dataset", problem, "set passages to a field of every row", example.line)
+    return passage

@@ -1,0 +1,210 @@
+"""What asking each system would take, and whether its answers are known already."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ft_tools import __version__, workspace
+from ft_tools.contract import Report
+from ft_tools.data.repeats.minilm import find_minilm
+from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.systems.asking import asked_as, read_document, read_pool
+from ft_tools.evaluation.systems.models import ModelFiles, model_files
+from ft_tools.evaluation.systems.presence import require_key
+from ft_tools.evaluation.systems.simple import require_classes
+from ft_tools.evaluation.systems.spec import SystemSpec
+from ft_tools.examples.training_rows import CHARACTERS_PER_TOKEN
+from ft_tools.models.resolve import ModelSource
+from ft_tools.publish import sha256
+from ft_tools.runs import directory
+
+Kind = Literal["model", "endpoint", "majority", "tf_idf", "nearest_example"]
+# How many finished evaluations are searched for the same answers, the newest first.
+SEARCHED_RUNS = 50
+
+
+class SystemPlan(Report):
+    """One system, and what asking it would take."""
+
+    name: str
+    kind: Kind
+    model: ModelFiles | None = None
+    sent_to: str | None = Field(None, description="Host that the texts are sent to.")
+    num_questions: int = Field(0, description="Questions that would be asked.")
+    estimated_input_tokens: int = Field(0, description="From the number of characters.")
+    budget: dict[str, float] = Field(
+        default_factory=dict, description="max_calls and max_usd: never exceeded."
+    )
+    files_sha256: dict[str, str] = Field(
+        default_factory=dict, description="Files that the system reads -> hash."
+    )
+    num_examples_removed: int = Field(
+        0, description="Rows of examples.path that are held-out questions; they are not used."
+    )
+    answers_key: str = Field("", description="Hash of everything its answers depend on.")
+    reused_from: str | None = Field(None, description="Run whose answers are used again.")
+    num_reused: int = 0
+    max_new_tokens: int
+
+
+def plan_system(
+    spec: SystemSpec,
+    source: ModelSource | None,
+    held_out_path: Path,
+    examples: Sequence[HeldOut],
+    settings: Mapping[str, Any],
+    *,
+    reuse: bool,
+) -> SystemPlan:
+    """Check a system and describe what asking it would take.
+
+    Args:
+        spec: The system.
+        source: Its model, if it is one.
+        held_out_path: The held-out file.
+        examples: The examples that are used.
+        settings: Everything else that answers depend on, max_new_tokens among it.
+        reuse: Use answers of earlier runs.
+
+    Raises:
+        BadInput: The budget is too small, a key or file is missing, or there are no classes.
+    """
+    removed = 0
+    pool: list[HeldOut] = []
+    if spec.examples is not None:
+        read = read_pool(spec.examples, held_out_path, examples)
+        pool, removed = read.examples, read.num_removed
+        if spec.baseline == "tf_idf":
+            require_classes([example.reference for example in pool], spec.examples.path)
+        finds_nearest = spec.baseline == "nearest_example" or (
+            spec.baseline is None and spec.examples.choose == "nearest"
+        )
+        if finds_nearest and find_minilm() is None:
+            raise MissingExtra("data", "all-MiniLM-L6-v2")
+    files = _files(spec)
+    _require_grammar(spec, [example.reference for example in examples])
+    max_new_tokens = spec.decoding.max_new_tokens or int(settings["max_new_tokens"])
+    made = model_files(source) if source is not None else None
+    key = _key(spec, made, files, {**settings, "max_new_tokens": max_new_tokens})
+    run_id, lines = find_answers(key) if reuse else (None, set())
+    missing = [example for example in examples if example.line not in lines]
+    plan = SystemPlan(
+        name=spec.name,
+        kind="endpoint" if spec.endpoint else spec.baseline or "model",
+        model=made,
+        num_questions=len(missing),
+        files_sha256=files,
+        num_examples_removed=removed,
+        answers_key=key,
+        reused_from=run_id if len(missing) < len(examples) else None,
+        num_reused=len(examples) - len(missing),
+        max_new_tokens=max_new_tokens,
+    )
+    if spec.baseline is not None:
+        return plan
+    document = read_document(spec)
+    shown = pool[: spec.examples.num] if spec.examples else []
+    characters = sum(
+        len(str(turn.get("content") or ""))
+        for example in missing
+        for turn in asked_as(spec, example, shown, document).messages
+        or [{"content": example.prompt}]
+    )
+    plan = plan.model_copy(update={"estimated_input_tokens": characters // CHARACTERS_PER_TOKEN})
+    return _with_budget(spec, plan) if spec.endpoint is not None else plan
+
+
+def _with_budget(spec: SystemSpec, plan: SystemPlan) -> SystemPlan:
+    endpoint = spec.endpoint
+    assert endpoint is not None
+    require_key(endpoint.key_variable)
+    if plan.num_questions > endpoint.max_calls:
+        raise BadInput(
+            f"system {spec.name!r} needs {plan.num_questions} calls, max_calls is "
+            f"{endpoint.max_calls}; raise it, or set max_examples"
+        )
+    budget: dict[str, float] = {"max_calls": endpoint.max_calls}
+    if endpoint.max_usd is not None:
+        budget["max_usd"] = endpoint.max_usd
+    return plan.model_copy(update={"sent_to": endpoint.host, "budget": budget})
+
+
+def find_answers(key: str) -> tuple[str | None, set[int]]:
+    """Return the run with the most answers of the same system to the same questions."""
+    best: tuple[str | None, set[int]] = (None, set())
+    runs = workspace.runs_dir()
+    found = sorted(runs.glob("evaluate-*/plan.json"), key=lambda p: -p.stat().st_mtime)
+    for plan_path in found[:SEARCHED_RUNS]:
+        for system in (directory.read_json(plan_path) or {}).get("systems") or ():
+            if isinstance(system, dict) and system.get("answers_key") == key:
+                rows = answered_rows(plan_path.parent / "outputs.jsonl", str(system.get("name")))
+                if len(rows) > len(best[1]):
+                    best = (plan_path.parent.name, {row["line"] for row in rows})
+    return best
+
+
+def answered_rows(path: Path, name: str) -> list[dict[str, Any]]:
+    """Return a system's rows of an outputs.jsonl; a torn line is dropped."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+            if row["set"] == "held_out" and row["side"] == name and isinstance(row["text"], str):
+                rows.append(row)
+        except (ValueError, LookupError, TypeError):
+            continue
+    return rows
+
+
+def _require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
+    """Refuse a schema or pattern that cannot be enforced, before anything starts."""
+    decoding = spec.decoding
+    if decoding.json_schema is None and decoding.regex is None:
+        return
+    # Its library takes a tenth of the time to a first answer.
+    from ft_tools.evaluation.metrics.schema import load_schema
+
+    path = decoding.json_schema
+    schema = load_schema(workspace.existing(path)) if path is not None else None
+    if spec.model is None:
+        return
+    if find_spec("llguidance") is None:
+        raise MissingExtra("eval", "llguidance")
+    from ft_tools.evaluation.systems.grammar import grammar_of
+
+    grammar_of(decoding, schema, references)
+
+
+def _files(spec: SystemSpec) -> dict[str, str]:
+    named = [
+        spec.examples.path if spec.examples else None,
+        spec.document,
+        spec.decoding.json_schema,
+    ]
+    return {name: sha256(workspace.existing(name)) for name in named if name}
+
+
+def _key(
+    spec: SystemSpec,
+    files: ModelFiles | None,
+    hashes: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> str:
+    """Hash what the answers depend on: not the name, the price or how fast it may be asked."""
+    said = spec.model_dump(mode="json", exclude={"name", "model", "price", "endpoint"})
+    endpoint = spec.endpoint
+    parts = {
+        "version": __version__,
+        "spec": said,
+        "model": files.model_dump(mode="json", exclude={"name"}) if files else None,
+        "endpoint": [endpoint.url, endpoint.model, endpoint.response_format] if endpoint else None,
+        "files": sorted(hashes.values()),
+        "settings": dict(settings),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

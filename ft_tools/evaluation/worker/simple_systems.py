@@ -1,0 +1,108 @@
+"""Simple baselines: the majority answer, TF-IDF with logistic regression, the nearest example."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline, make_union
+
+from ft_tools.data.repeats.minilm import find_minilm
+from ft_tools.errors import MissingExtra
+from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.systems.asking import question_of
+from ft_tools.evaluation.systems.simple import Column, assembled, columns_of, majority_answer
+from ft_tools.evaluation.systems.spec import SimpleKind
+from ft_tools.evaluation.systems.system import Answered, Stop
+
+# Terms that occur once in a large file are mostly typing errors.
+RARE_FROM = 1000
+MAX_CHARACTER_TERMS = 200_000
+
+
+class SimpleSystem:
+    """Answers what a simple method predicts from a training file."""
+
+    def __init__(self, kind: SimpleKind, pool: Sequence[HeldOut]) -> None:
+        self._kind = kind
+        self._pool = pool
+
+    def answer(
+        self, questions: Sequence[HeldOut], should_stop: Stop
+    ) -> Iterator[list[tuple[int, Answered]]]:
+        """Learn, then answer all questions at once."""
+        predict: dict[str, Callable[[Sequence[str]], list[str]]] = {
+            "majority": self._majority,
+            "tf_idf": self._tf_idf,
+            "nearest_example": self._nearest_example,
+        }
+        began = time.perf_counter()
+        texts = predict[self._kind]([question_of(question) for question in questions])
+        seconds = (time.perf_counter() - began) / len(texts)
+        yield [(i, Answered(text, 0, True, seconds)) for i, text in enumerate(texts)]
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to free."""
+
+    def _majority(self, questions: Sequence[str]) -> list[str]:
+        answer = majority_answer([example.reference for example in self._pool])
+        return [answer] * len(questions)
+
+    def _nearest_example(self, questions: Sequence[str]) -> list[str]:
+        pool = [question_of(example) for example in self._pool]
+        return [self._pool[row[0]].reference for row in nearest(questions, pool, 1)]
+
+    def _tf_idf(self, questions: Sequence[str]) -> list[str]:
+        asked = [question_of(example) for example in self._pool]
+        columns = columns_of([example.reference for example in self._pool])
+        predicted = [_predict(column, asked, questions) for column in columns]
+        return [assembled(columns, row) for row in zip(*predicted, strict=True)]
+
+
+def _predict(column: Column, asked: Sequence[str], questions: Sequence[str]) -> list[str]:
+    """Predict one column by logistic regression; its most frequent value if it has no classes."""
+    if not column.has_classes:
+        return [column.most_frequent] * len(questions)
+    min_df = 2 if len(asked) >= RARE_FROM else 1
+    # Words for languages with spaces; parts of words for all others, and for typing errors.
+    terms = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=min_df, sublinear_tf=True),
+        TfidfVectorizer(
+            analyzer="char_wb",
+            ngram_range=(2, 4),
+            min_df=min_df,
+            sublinear_tf=True,
+            max_features=MAX_CHARACTER_TERMS,
+        ),
+    )
+    model = make_pipeline(terms, LogisticRegression(C=10, max_iter=300, class_weight="balanced"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(list(asked), column.values)
+    return [str(value) for value in model.predict(list(questions))]
+
+
+def nearest(questions: Sequence[str], pool: Sequence[str], count: int) -> list[list[int]]:
+    """Return for each question the places of the most similar texts, the nearest first.
+
+    Raises:
+        MissingExtra: The embedding model is not installed.
+    """
+    folder = find_minilm()
+    if folder is None:
+        raise MissingExtra("data", "all-MiniLM-L6-v2")
+    # Loads torch, which the other baselines do without.
+    from sentence_transformers import SentenceTransformer
+
+    model: Any = SentenceTransformer(str(folder), device="cpu")
+    vectors = [
+        model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        for texts in (questions, pool)
+    ]
+    similarity = np.asarray(vectors[0]) @ np.asarray(vectors[1]).T
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    return [[int(place) for place in row] for row in order]

@@ -1,0 +1,312 @@
+"""Systems: how they are named, asked, planned, scored and ranked."""
+
+import json
+import random
+
+import pytest
+from pydantic import ValidationError
+
+from ft_tools.errors import BadData, BadInput
+from ft_tools.evaluation.held_out import HeldOut, read_held_out
+from ft_tools.evaluation.intervals.comparing import compare
+from ft_tools.evaluation.intervals.paired import ALPHA, holm, target_verdict
+from ft_tools.evaluation.intervals.single import mean_interval, wilson_interval
+from ft_tools.evaluation.metrics.measures import field_scores
+from ft_tools.evaluation.metrics.scoring import Settings
+from ft_tools.evaluation.plan import find_models, make_plan
+from ft_tools.evaluation.report import Score, SystemResult
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_pool
+from ft_tools.evaluation.systems.ranking import rank
+from ft_tools.evaluation.systems.simple import assembled, columns_of, majority_answer
+from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
+from ft_tools.evaluation.worker.simple_systems import SimpleSystem
+
+TEAMS = {"refund": "billing", "login": "accounts", "crash": "engineering"}
+
+
+def chat(question, answer, **more):
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": turns} | more
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def mails(count, start=0):
+    """Return mails whose team is in one word, and whose urgency is in another."""
+    rows = []
+    for i in range(start, start + count):
+        word = list(TEAMS)[i % 3]
+        urgent = i % 2 == 0
+        text = f"Mail {i}: my {word} does not work, {'please hurry' if urgent else 'no rush'}."
+        rows.append(chat(text, json.dumps({"team": TEAMS[word], "urgent": urgent})))
+    return rows
+
+
+@pytest.fixture
+def files(workspace):
+    write(workspace / "train.jsonl", mails(60))
+    write(workspace / "held.jsonl", mails(30, start=100))
+    return workspace
+
+
+def simple(kind, name=None):
+    return {"name": name or kind, "baseline": kind, "examples": {"path": "train.jsonl"}}
+
+
+def asked(*systems, **more):
+    return EvaluateRequest(systems=list(systems), dataset="held.jsonl", **more)
+
+
+def plan_of(request):
+    return make_plan(request, find_models(request))
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"name": "a"}, "exactly one of model, endpoint and baseline"),
+        ({"name": "a", "model": "m", "baseline": "majority"}, "exactly one of"),
+        ({"name": "a", "baseline": "majority"}, "requires examples.path"),
+        ({"name": "a b", "model": "m"}, "pattern"),
+        ({"name": "a", "model": "m", "template": "no place"}, r"must contain \{question\}"),
+        ({"name": "a", "model": "m", "template": "{passage} {question}"}, "set passages"),
+        ({"name": "a", "model": "m", "decoding": {"temperature": 1}}, "for endpoints"),
+        ({"name": "a", "model": "m", "sytem": "x"}, "sytem"),
+        (
+            {"name": "a", "endpoint": {"url": "http://h/v1", "model": "m", "max_usd": 1}},
+            "requires price",
+        ),
+        (
+            {"name": "a", "endpoint": {"url": "http://u:p@h/v1", "model": "m"}},
+            "must not contain a user, password",
+        ),
+        ({"name": "a", "endpoint": {"url": "file:///etc/x", "model": "m"}}, "http:// or https://"),
+    ],
+)
+def test_a_system_that_makes_no_sense_is_refused(spec, problem):
+    with pytest.raises(ValidationError, match=problem):
+        SystemSpec.model_validate(spec)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "either `model` or `systems`"),
+        ({"model": "m", "systems": [simple("majority"), simple("tf_idf")]}, "either `model` or"),
+        ({"systems": [simple("majority")]}, "at least two"),
+        ({"systems": [simple("majority"), simple("majority")]}, "same name"),
+        ({"systems": [simple("majority"), simple("tf_idf")], "baseline": "m"}, "belongs to"),
+        (
+            {"systems": [simple("majority"), simple("tf_idf")], "metrics": ["perplexity"]},
+            "perplexity compare two models",
+        ),
+    ],
+)
+def test_a_request_names_its_systems_once(arguments, problem):
+    with pytest.raises(ValidationError, match=problem):
+        EvaluateRequest(dataset="held.jsonl", **arguments)
+
+
+def test_system_text_document_examples_and_template_make_one_conversation():
+    spec = SystemSpec(name="a", model="m", system="Sort.", template="Mail: {question}\nTeam:")
+    shot = HeldOut(line=1, messages=[{"role": "user", "content": "Q0"}], reference="A0")
+    example = HeldOut(
+        line=7,
+        messages=[
+            {"role": "system", "content": "old"},
+            {"role": "user", "content": "Q {question}"},
+        ],
+        reference="A",
+    )
+    made = asked_as(spec, example, [shot], "THE DOCUMENT").messages
+    assert made == [
+        {"role": "system", "content": "Sort.\n\nTHE DOCUMENT"},
+        {"role": "user", "content": "Mail: Q0\nTeam:"},
+        {"role": "assistant", "content": "A0"},
+        {"role": "user", "content": "Mail: Q {question}\nTeam:"},
+    ]
+
+
+def test_a_system_without_settings_is_asked_the_example_as_it_is():
+    example = HeldOut(line=1, prompt="plain", reference="x")
+    assert asked_as(SystemSpec(name="a", model="m"), example) is example
+
+
+def test_an_empty_system_text_removes_the_examples_own():
+    turns = [{"role": "system", "content": "old"}, {"role": "user", "content": "Q"}]
+    example = HeldOut(line=1, messages=turns, reference="x")
+    made = asked_as(SystemSpec(name="a", model="m", system=""), example)
+    assert made.messages == [{"role": "user", "content": "Q"}]
+
+
+def test_a_passage_stands_before_its_question_and_a_missing_one_is_named():
+    spec = SystemSpec(name="a", model="m", passages="context")
+    turns = [{"role": "user", "content": "Who?"}]
+    example = HeldOut(line=4, messages=turns, reference="x", row={"context": "Ada wrote it."})
+    (turn,) = asked_as(spec, example).messages
+    assert turn["content"] == "Ada wrote it.\n\nWho?"
+    with pytest.raises(BadData, match=r"the dataset:5: has no text in the passage field 'context'"):
+        asked_as(spec, HeldOut(line=5, messages=turns, reference="x"))
+
+
+def test_few_shot_examples_never_come_from_the_held_out_file(files):
+    held = read_held_out(files / "held.jsonl")
+    with pytest.raises(BadInput, match="is the held-out file"):
+        read_pool(FewShot(path="held.jsonl"), files / "held.jsonl", held)
+    (files / "copy.jsonl").write_bytes((files / "held.jsonl").read_bytes())
+    with pytest.raises(BadInput, match="is the held-out file"):
+        read_pool(FewShot(path="copy.jsonl"), files / "held.jsonl", held)
+    write(files / "mixed.jsonl", [*mails(3, start=100), *mails(5)])
+    pool = read_pool(FewShot(path="mixed.jsonl"), files / "held.jsonl", held)
+    assert (len(pool.examples), pool.num_removed) == (5, 3)
+
+
+def test_the_nearest_example_is_shown_last_and_random_ones_follow_their_seed():
+    pool = [HeldOut(line=i, prompt=f"p{i}", reference=str(i)) for i in range(6)]
+    held = [HeldOut(line=9, prompt="q", reference="x")]
+
+    def nearest(questions, texts, count):
+        assert (questions, texts) == (["q"], [f"p{i}" for i in range(6)])
+        return [[4, 1, 2][:count]]
+
+    shots = choose_shots(FewShot(path="-", num=2), pool, held, nearest)
+    assert [one.line for one in shots[0]] == [1, 4]
+    drawn = [
+        choose_shots(FewShot(path="-", num=3, choose="random", seed=seed), pool, held, nearest)
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_json_answers_are_columns_and_labels_are_one():
+    columns = columns_of(['{"a": 1, "b": "x"}', '{"a": 2}'])
+    assert [(c.key, c.values) for c in columns] == [("a", ["1", "2"]), ("b", ['"x"', ""])]
+    assert assembled(columns, ["2", ""]) == '{"a": 2}'
+    (column,) = columns_of(["Yes", "no", "yes.", "no"])
+    assert column.values == ["Yes", "no", "Yes", "no"]
+    assert column.has_classes
+
+
+def answers_of(kind, workspace):
+    pool = read_held_out(workspace / "train.jsonl")
+    held = read_held_out(workspace / "held.jsonl")
+    batches = list(SimpleSystem(kind, pool).answer(held, lambda: False))
+    answers = dict(pair for batch in batches for pair in batch)
+    return [answers[i].text for i in range(len(held))], [one.reference for one in held]
+
+
+def test_tf_idf_learns_each_field_and_the_majority_does_not(files):
+    texts, references = answers_of("tf_idf", files)
+    assert field_scores(texts, references) == {"team": 1.0, "urgent": 1.0}
+    texts, references = answers_of("majority", files)
+    assert len(set(texts)) == 1
+    assert field_scores(texts, references)["team"] == pytest.approx(1 / 3)
+
+
+def test_the_majority_answer_is_counted_without_case_and_punctuation():
+    assert majority_answer(["b", "A", "a.", "A!"]) == "A"
+
+
+def test_free_text_answers_are_no_classes(files):
+    rows = [chat(f"Question {i}?", f"A long answer of its own, number {i}.") for i in range(30)]
+    write(files / "train.jsonl", rows)
+    with pytest.raises(BadInput, match=r"30 answers of 'train.jsonl' have 30 different values"):
+        plan_of(asked(simple("majority"), simple("tf_idf")))
+
+
+def test_a_plan_of_simple_baselines_needs_no_model(files):
+    plan = plan_of(asked(simple("majority"), simple("tf_idf"), target={"json_fields": 0.9}))
+    assert [one.kind for one in plan.systems] == ["majority", "tf_idf"]
+    assert [one.num_questions for one in plan.systems] == [30, 30]
+    assert plan.systems[0].answers_key != plan.systems[1].answers_key
+    assert plan.target == {"json_fields": 0.9}
+    assert "perplexity" not in plan.metrics
+    assert plan.tuned is None
+
+
+def test_a_target_that_is_not_measured_names_what_is(files):
+    with pytest.raises(BadInput, match="'rougeL' is not measured; measured here: exact_match"):
+        plan_of(asked(simple("majority"), simple("tf_idf"), target={"rouge": 0.9}))
+
+
+def test_rows_of_the_training_file_that_are_held_out_questions_are_said(files):
+    write(files / "train.jsonl", [*mails(60), *mails(2, start=100)])
+    plan = plan_of(asked(simple("majority"), simple("tf_idf")))
+    assert plan.systems[0].num_examples_removed == 2
+    assert any("2 rows of examples.path are held-out questions" in line for line in plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"), [(8, 10, 0.4902, 0.9433), (0, 10, 0, 0.2775)]
+)
+def test_wilsons_interval_is_the_published_one(right, n, low, high):
+    assert wilson_interval(right, n) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9, 0.97])
+def test_the_interval_of_a_systems_own_mean_covers(rate):
+    chance = random.Random(3)
+    covered = 0
+    for _ in range(2000):
+        low, high = mean_interval([float(chance.random() < rate) for _ in range(110)])
+        covered += low <= rate <= high
+    assert 0.93 <= covered / 2000 <= 0.98
+
+
+def test_a_target_is_met_only_by_the_whole_interval():
+    assert target_verdict(0.91, 0.99, 0.9, higher_is_better=True) == "met"
+    assert target_verdict(0.5, 0.89, 0.9, higher_is_better=True) == "not_met"
+    assert target_verdict(0.8, 0.95, 0.9, higher_is_better=True) == "not_shown"
+    assert target_verdict(1.0, 1.2, 1.5, higher_is_better=False) == "met"
+    assert target_verdict(1.6, 1.9, 1.5, higher_is_better=False) == "not_met"
+
+
+def result(name, usd, target="met", seconds=1.0):
+    return SystemResult(
+        name=name, kind="model", usd_per_1000_calls=usd, target=target, seconds_mean=seconds,
+        scores={"exact_match": Score(value=0.5)},
+    )  # fmt: skip
+
+
+def test_the_ranking_is_by_cost_among_those_that_meet_the_target():
+    values = {"a": [1.0] * 95 + [0.0] * 5, "b": [1.0] * 94 + [0.0] * 6, "c": [0.0] * 100}
+    results = [result("a", 9.0), result("b", 1.0), result("c", 0.0, "not_met")]
+    ranked = rank(results, "exact_match", values, Settings(0, 0.1), has_target=True)
+    assert [one.name for one in ranked] == ["b", "a"]
+    assert [one.versus_best for one in ranked] == ["not_distinguishable", "best"]
+    assert ranked[0].ci_low < -0.01 < ranked[0].ci_high
+    everyone = rank(results, "exact_match", values, Settings(0, 0.1), has_target=False)
+    assert (everyone[0].name, everyone[0].versus_best) == ("c", "worse")
+
+
+def test_without_all_prices_the_ranking_is_by_time():
+    values = {"a": [1.0] * 20, "b": [1.0] * 20}
+    results = [result("a", 0.1, seconds=2.0), result("b", None, seconds=1.0)]
+    ranked = rank(results, "exact_match", values, Settings(0, 0.1), has_target=True)
+    assert [one.name for one in ranked] == ["b", "a"]
+
+
+def test_of_seven_systems_that_are_as_good_as_the_reference_none_is_called_improved():
+    """Family-wise: in at most 5% of evaluations is any of seven equal systems called better."""
+    chance = random.Random(17)
+    false_claims = uncorrected = 0
+    trials = 2000
+    for _ in range(trials):
+        before = [float(chance.random() < 0.8) for _ in range(110)]
+        found = []
+        for _ in range(7):
+            after = [
+                value if chance.random() < 0.6 else float(chance.random() < 0.8) for value in before
+            ]
+            found.append(compare(before, after))
+        better = [p.low > 0 for p in found]
+        adjusted = holm([p.p_value for p in found])
+        false_claims += any(p < ALPHA and up for p, up in zip(adjusted, better, strict=True))
+        uncorrected += any(p.p_value < ALPHA and p.low > 0 for p in found)
+    assert false_claims / trials <= 0.05
+    assert uncorrected > 1.5 * false_claims
