@@ -217,7 +217,7 @@ def judge(
     if usable < MIN_EXAMPLES:
         reasons.append(
             Reason(
-                id="too_few_examples",
+                id="few_usable_examples",
                 rule="usable examples",
                 observed=usable,
                 threshold=MIN_EXAMPLES,
