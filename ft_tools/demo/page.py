@@ -122,8 +122,8 @@ def _sizes(result: dict[str, Any]) -> Html:
 
 def _chat(result: dict[str, Any]) -> Html:
     chat = result["chat"]
-    told = note(f"{chat['format']}, {chat['num_tokens']} tokens in {chat['seconds']:.1f} seconds.")
-    return Html(side_by_side(["message", "answer"], [[chat["message"], chat["answer"]]]) + told)
+    about = note(f"{chat['format']}, {chat['num_tokens']} tokens in {chat['seconds']:.1f} seconds.")
+    return Html(side_by_side(["message", "answer"], [[chat["message"], chat["answer"]]]) + about)
 
 
 def _data(audit: dict[str, Any]) -> Html:

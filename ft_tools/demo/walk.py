@@ -134,9 +134,11 @@ async def job(folder: Path) -> Path:
         env=dict(os.environ) | {workspace.VARIABLE: str(folder)},
         cwd=folder,
     )
-    async with Client(stdio_client(server)) as client:
-        done = Job(client, folder)
-        found = await _steps(done)
+    # What the server says of itself is for its log, not for somebody who watches the demo.
+    with (folder / "server.log").open("w", encoding="utf-8") as log:
+        async with Client(stdio_client(server, errlog=log)) as client:
+            done = Job(client, folder)
+            found = await _steps(done)
     written = folder / "report.html"
     written.write_text(demo_page.build(folder, found, done.seconds), encoding="utf-8")
     return written
