@@ -164,27 +164,29 @@ def _gave_up(
     given: list[str] = []
     asked = wish.request.seq_len
     if asked is not None and wish.seq_len < asked:
-        given.append(f"seq_len {asked}: the model sees {wish.seq_len} tokens at most")
+        given.append(f"seq_len {asked}: the model supports at most {wish.seq_len} tokens")
     if wish.request.method == "auto" and method == "qlora":
-        given.append("16-bit base weights: they don't fit, so the base is held in 4 bits (NF4)")
+        given.append(
+            "16-bit base weights: they do not fit, so the base is quantized to 4 bits (NF4)"
+        )
     if method == "full" and optimizer != FULL_OPTIMIZERS[0]:
         given.append(f"32-bit optimizer states: {optimizer} instead")
     if seq_len < wish.seq_len:
         given.append(f"length: {seq_len} tokens instead of {wish.seq_len}")
     if report.fits not in {"yes", "unknown"}:
-        given.append("fitting this card: see vram.changes_to_fit, or take a smaller model")
+        given.append("fitting this GPU: see vram.changes_to_fit, or use a smaller model")
     return given
 
 
 def _reasons(wish: Wish, method: Method, report: VramReport) -> list[Reason]:
     if report.usable_gib is None:
-        rule = "no GPU was named, so LoRA is suggested and whether it fits is unknown"
+        rule = "no GPU was named: LoRA is suggested, and whether it fits is unknown"
     elif wish.request.method != "auto":
-        rule = f"{method} was asked for"
+        rule = f"{method} was requested"
     elif method == "lora":
-        rule = "LoRA over 16-bit weights fits, and trains faster than over 4-bit weights"
+        rule = "LoRA over 16-bit weights fits, and is faster than QLoRA"
     else:
-        rule = "LoRA over 16-bit weights does not fit; QLoRA keeps its quality within noise"
+        rule = "LoRA over 16-bit weights does not fit; QLoRA has the same quality within noise"
     return [
         Reason(
             rule=rule,

@@ -75,7 +75,7 @@ def choose_rank(request: LoraRequest, shape: ModelShape) -> Choice:
         rank *= 2
     rank = min(rank, highest)
     holds = shape.lora_params(rank)
-    rule = "the adapter has a parameter for each trained token"
+    rule = "the adapter has at least one parameter per trained token"
     if holds < needed:
         rule = "even the highest rank has too few parameters: consider full fine-tuning"
     reasons.append(
@@ -131,7 +131,7 @@ def choose_learning_rate(task: Task, method: Method, shape: ModelShape) -> Choic
         reasons.append(
             Reason(
                 rule="sources disagree: tinker-cookbook's fit for this family gives another rate, "
-                "with batches of 128 and more",
+                "for batches of 128 and more",
                 observed=f"{other:.1e}",
                 threshold=rate,
                 source=TINKER_SOURCE,

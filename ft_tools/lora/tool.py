@@ -6,7 +6,8 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.lora import rules
 from ft_tools.lora.card import Plan, Wish, plan_for_card, wanted_seq_len
-from ft_tools.lora.request import LoraReport, LoraRequest
+from ft_tools.lora.report import LoraReport
+from ft_tools.lora.request import LoraRequest
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.shape import ModelShape
 from ft_tools.vram.setup import Task
@@ -18,7 +19,7 @@ CHOSEN_AT_LAUNCH = {"bf16", "fp16", "model_init_kwargs"}
 
 
 def suggest_lora_config(request: LoraRequest) -> LoraReport:
-    """Suggest a whole configuration for a model, a goal, a data set and a card.
+    """Suggest adapter and training settings for a model, goal, dataset and GPU.
 
     Returns:
         Keyword arguments of peft.LoraConfig, transformers.BitsAndBytesConfig and trl.SFTConfig
@@ -94,7 +95,7 @@ def _peft(rank: int, dropout: float, shape: ModelShape) -> tuple[dict[str, Any],
 def _target_reasons(shape: ModelShape) -> list[Reason]:
     reasons = [
         Reason(
-            rule="adapt every linear layer of the blocks: attention alone learns less even with "
+            rule="adapt every linear layer of the blocks: attention alone learns less, even with "
             "as many parameters",
             observed=len(shape.linears),
             threshold=None,
@@ -105,7 +106,7 @@ def _target_reasons(shape: ModelShape) -> list[Reason]:
         reasons.append(
             Reason(
                 rule="router and experts stay frozen: transformers 5 fuses the experts, and PEFT "
-                "adapts fused ones by adding a whole delta to them, which costs much memory; "
+                "adapts fused experts by adding a full-size delta, which takes much memory; "
                 'target_modules="all-linear" would include them',
                 observed=shape.num_experts,
                 threshold=None,
@@ -154,7 +155,7 @@ def _training(
 
 def _dtype_reason(plan: Plan) -> Reason:
     return Reason(
-        rule="the weights' dtype is named, because TRL loads a model given by name in float32",
+        rule="the dtype of the weights is set explicitly, because TRL otherwise loads float32",
         observed=plan.dtype,
         threshold=None,
         source=DTYPE_SOURCE,
@@ -186,5 +187,5 @@ def _next_steps(
         "peft": {key: value for key, value in peft.items() if key != "task_type"},
         "training": {k: v for k, v in training.items() if k not in CHOSEN_AT_LAUNCH},
     }
-    why = "the plan of this run; put in the file that audit_dataset wrote. Nothing starts yet"
+    why = "show the plan of this run; pass the file that audit_dataset wrote. Nothing starts yet"
     return [NextStep(tool=f"launch_{task}", arguments=arguments, why=why)]

@@ -73,7 +73,7 @@ def _source(model: str) -> ModelSource:
         raise AssertionError from error  # has_model said no, so the line above has raised
     if source.kind == "gguf":
         raise BadInput(
-            f"{source.name} is a GGUF file, which is not trained; name the model it was made from"
+            f"{source.name} is a GGUF file, which cannot be trained; pass its source model"
         )
     return source
 
@@ -84,13 +84,13 @@ def _from_source(source: ModelSource) -> ModelShape:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise NotFound(f"{path} is not there; name a model folder, or pass: {SHAPE_FIELDS}")
+        raise NotFound(f"{path} does not exist; pass a model folder, or the shapes: {SHAPE_FIELDS}")
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise BadData(path, "is too large for a config.json", "name the model's config.json")
+        raise BadData(path, "is too large for a config.json", "pass the model's config.json")
     try:
         config: Any = json.loads(path.read_bytes())
     except ValueError as error:
         raise BadData(path, "is not JSON", "download the model's config.json again") from error
     if not isinstance(config, dict):
-        raise BadData(path, "is not a JSON object", "name the model's config.json")
+        raise BadData(path, "is not a JSON object", "pass the model's config.json")
     return config

@@ -36,7 +36,7 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         notes = ("the vision tower is not counted: the text model alone",)
     model_type = str(config.get("model_type", ""))
     if model_type not in FAMILIES:
-        cure = f"pass the shapes instead: {SHAPE_FIELDS}; or name a model of a listed family"
+        cure = f"pass the shapes instead: {SHAPE_FIELDS}; or use a model of a known family"
         raise UnknownName("model_type", model_type, FAMILIES, cure)
     family = FAMILIES[model_type]
     _refuse_mixed_layers(config, model_type)
@@ -123,7 +123,9 @@ class _Sizes:
         if value is None:
             value = self.config.get(self.family.keys.get(key, key), self.family.defaults.get(key))
         if value is not None and (not isinstance(value, int) or value < 1):
-            raise BadInput(f"{key} is {value!r} in the model's config; it must be a whole number")
+            raise BadInput(
+                f"{key} is {value!r} in the model's config; it must be a positive integer"
+            )
         return value
 
     def dims(self) -> Dims:

@@ -41,15 +41,15 @@ class DemoModelRequest(Request):
     """Where the demo model may come from."""
 
     origin: Literal["auto", "hub", "package"] = Field(
-        "auto", description="auto: the Hub if it answers within seconds, else the package."
+        "auto", description="auto: the Hub if it answers within seconds, otherwise the package."
     )
 
 
 class DemoModelPlan(Report):
     """What unpacking the demo model does."""
 
-    model: str = Field(description="Hub id under which it is found afterwards.")
-    needed_bytes: int = Field(description="Disk space that has to be free, in bytes.")
+    model: str = Field(description="Hub id to pass as a model argument afterwards.")
+    needed_bytes: int = Field(description="Free disk space required, in bytes.")
     licence: str
 
 
@@ -61,7 +61,7 @@ class DemoModelReport(Report):
     origin: Literal["hub", "package", "cache"] = Field(description="Where it came from.")
     revision: str = Field(description="Commit on the Hub, or sha256 of the packaged file.")
     question: str
-    answer: str = Field(description="Its greedy answer, which was checked before publishing.")
+    answer: str = Field(description="The greedy answer, checked before the folder was published.")
     seconds: float = Field(description="Time taken, in seconds.")
 
 

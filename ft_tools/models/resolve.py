@@ -14,8 +14,8 @@ from ft_tools.runs import directory
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 NAME_THE_BASE = (
-    "name that model as `base_model` where the tool takes one, or as base_model_name_or_path in "
-    "its adapter_config.json"
+    "pass that model as `base_model` if the tool has it, or set base_model_name_or_path in its "
+    "adapter_config.json"
 )
 
 
@@ -80,7 +80,9 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
         if artifact.kind == "model" and Path(artifact.path).is_dir():
             source = _from_path(run_id, Path(artifact.path))
             return source.model_copy(update={"run_id": run_id})
-    raise NotFound(f"run {run_id} ({info.kind}, {status.state}) has made no model yet; see get_run")
+    raise NotFound(
+        f"run {run_id} ({info.kind}, {status.state}) has no model yet; check it with get_run"
+    )
 
 
 def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:
@@ -89,12 +91,14 @@ def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:
     if (path / "adapter_config.json").is_file():
         below = resolve_model(base) if base else _recorded_base(name, path)
         if below.adapter:
-            raise BadInput(f"{name} is an adapter over an adapter; merge {below.name} first")
+            raise BadInput(
+                f"{name} is an adapter trained on the adapter {below.name}; merge that one first"
+            )
         found = {"name": name, "kind": "adapter", "adapter": str(path), "base_name": below.name}
         return below.model_copy(update=found)
     if (path / "config.json").is_file():
         return ModelSource(name=name, kind="folder", path=str(path))
-    raise NotFound(f"{path} has neither config.json nor adapter_config.json; name a model folder")
+    raise NotFound(f"{path} has neither config.json nor adapter_config.json; pass a model folder")
 
 
 def _recorded_base(name: str, folder: Path) -> ModelSource:
@@ -107,18 +111,16 @@ def _recorded_base(name: str, folder: Path) -> ModelSource:
     try:
         config = json.loads((folder / "adapter_config.json").read_bytes())
     except ValueError as error:
-        damaged = f"{folder}/adapter_config.json is damaged; take another copy"
+        damaged = f"{folder}/adapter_config.json is damaged; copy or download it again"
         raise BadInput(damaged) from error
     recorded = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not recorded:
-        raise BadInput(
-            f"adapter {name} does not say which model it was trained on; {NAME_THE_BASE}"
-        )
+        raise BadInput(f"adapter {name} does not record its base model; {NAME_THE_BASE}")
     try:
         return resolve_model(str(recorded))
     except (NotFound, OutsideWorkspace) as error:
         raise NotFound(
-            f"adapter {name} was trained on {recorded!r}, which is not here; {NAME_THE_BASE}"
+            f"adapter {name} was trained on {recorded!r}, which was not found; {NAME_THE_BASE}"
         ) from error
 
 

@@ -90,5 +90,5 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise BadInput(f"{path} is not JSON; get the model's files again") from error
+        raise BadInput(f"{path} is not JSON; download the model again") from error
     return value if isinstance(value, dict) else {}

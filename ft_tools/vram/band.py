@@ -44,7 +44,7 @@ def interval(setup: Setup, dominant: str) -> Interval:
     unmeasured = _unmeasured(setup, dominant)
     if unmeasured:
         wide = facts.number("vram.interval_unmeasured")
-        return Interval(wide, f"no published measurement of: {', '.join(unmeasured)}")
+        return Interval(wide, f"no published measurement of {', '.join(unmeasured)}")
     traced = setup.head == "trl_fused" or not setup.checkpointing
     if setup.shape.num_experts or setup.num_gpus > 1 or setup.attention == "eager" or traced:
         basis = "traces and measured runs with FSDP, experts or eager attention"

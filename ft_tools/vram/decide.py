@@ -118,7 +118,7 @@ def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
         known = ", ".join(linear.name for linear in shape.linears)
         raise BadInput(
             f"target_modules {', '.join(unknown)}: {shape.name} ({shape.model_type}) has no such "
-            f"module; its blocks have {known}; or pass {ALL_LINEAR!r}"
+            f"module; use some of {known}, or {ALL_LINEAR!r}"
         )
     return found
 

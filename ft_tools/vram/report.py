@@ -10,52 +10,60 @@ Fits = Literal["yes", "tight", "no", "unknown"]
 
 
 class Change(Report):
-    """One more thing to change, on top of those listed before it."""
+    """A change to make, in addition to those listed before it."""
 
     change: str = Field(description="What to change.")
-    arguments: dict[str, Any] = Field(description="Arguments of estimate_vram, all changes so far.")
+    arguments: dict[str, Any] = Field(
+        description="Arguments of estimate_vram with all changes so far."
+    )
     cost: str = Field(description="What it costs in quality or speed.")
-    peak_allocated_gib: float = Field(description="Peak after this and the changes before it, GiB.")
-    fits: Fits = Field(description="Whether it fits then.")
+    peak_allocated_gib: float = Field(
+        description="Peak after this change and those before it, in GiB."
+    )
+    fits: Fits = Field(description="Whether the run fits then.")
 
 
 class VramReport(Report):
-    """Where the memory of one GPU goes, and what would make it fit."""
+    """Peak memory of one GPU during training, and what would make it fit."""
 
     summary: str = Field(description="The answer in a sentence.")
     fits: Fits = Field(
-        description="yes: within the fit fraction of usable memory; tight: within all of it; "
-        "no: beyond; unknown: no GPU was named."
+        description="yes: below the fit threshold of usable memory; tight: above it but within "
+        "usable memory; no: above usable memory; unknown: no GPU was named."
     )
     peak_allocated_gib: float = Field(
-        description="Largest torch.cuda.max_memory_allocated of one GPU, GiB. Not what nvidia-smi "
-        "shows: see process_*."
+        description="Peak torch.cuda.max_memory_allocated of one GPU, in GiB. nvidia-smi shows "
+        "more: see process_*."
     )
-    peak_allocated_low_gib: float = Field(description="Lower end of its interval, GiB.")
-    peak_allocated_high_gib: float = Field(description="Upper end of its interval, GiB.")
+    peak_allocated_low_gib: float = Field(description="Lower bound of the peak, in GiB.")
+    peak_allocated_high_gib: float = Field(description="Upper bound of the peak, in GiB.")
     interval_basis: str = Field(description="On what measurements the interval's width rests.")
-    process_low_gib: float = Field(description="Least that nvidia-smi would show, GiB.")
+    process_low_gib: float = Field(description="Lower bound of what nvidia-smi shows, in GiB.")
     process_high_gib: float = Field(
-        description="Most that nvidia-smi would show, GiB. The allocator gives its slack back "
-        "before it runs out, so this may exceed the card and still train."
+        description="Upper bound of what nvidia-smi shows, in GiB. The allocator releases cached "
+        "memory before it runs out, so a run above the GPU's memory may still work."
     )
-    usable_gib: float | None = Field(description="Memory that training can use on the card, GiB.")
-    phases: dict[str, float] = Field(description="Phase -> its peak in GiB; the largest counts.")
+    usable_gib: float | None = Field(description="GPU memory that training can use, in GiB.")
+    phases: dict[str, float] = Field(
+        description="Peak of each phase of a step, in GiB; the largest is the peak."
+    )
     dominant_phase: str = Field(description="The phase that sets the peak.")
-    components: dict[str, float] = Field(description="Component -> GiB, of the dominant phase.")
+    components: dict[str, float] = Field(description="Components of the dominant phase, in GiB.")
     max_micro_batch: int | None = Field(
-        description="Largest micro_batch that fits, all else equal; 0: none; null: no GPU."
+        description="Largest micro_batch that fits, all else equal; 0 if none, null without a GPU."
     )
     max_seq_len: int | None = Field(
-        description="Longest seq_len that fits, all else equal, at most the model's positions; "
-        "0: none; null: no GPU."
+        description="Longest seq_len that fits, all else equal, up to the model's maximum; "
+        "0 if none, null without a GPU."
     )
     changes_to_fit: list[Change] = Field(
-        description="What to change until it fits, cheapest in quality first, then in speed. Each "
-        "builds on those before it. Empty when it fits, or no GPU was named."
+        description="Changes that make the run fit, those that cost least quality first. Each adds "
+        "to those before it. Empty if the run fits or no GPU was named."
     )
     total_params: int = Field(description="Parameters of the base model.")
     trainable_params: int = Field(description="Parameters that are trained.")
-    assumptions: list[str] = Field(description="What was taken for granted, versions among it.")
+    assumptions: list[str] = Field(
+        description="Assumptions of the estimate, including library versions."
+    )
     reasons: list[Reason]
     next_steps: list[NextStep]

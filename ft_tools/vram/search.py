@@ -175,13 +175,13 @@ STEPS = (
         lambda r: _if(r.attention == "eager", attention="sdpa"),
     ),
     _Step(
-        "pack examples, so that no padding mask is needed",
-        "none where documents stay apart, as TRL's packing keeps them",
+        "pack examples, so that batches need no padding mask",
+        "none; TRL keeps packed examples separate",
         lambda r: _if(r.padded_batches, padded_batches=False),
     ),
     _Step(
         "compute the reference log-probabilities before training",
-        "one pass over the data beforehand",
+        "one pass over the data before training",
         lambda r: _if(
             r.task == "dpo" and r.method == "full" and not r.precompute_ref_log_probs,
             precompute_ref_log_probs=True,
@@ -198,8 +198,8 @@ STEPS = (
         lambda r: _if(not r.gradient_checkpointing, gradient_checkpointing=True),
     ),
     _Step(
-        "one example a pass, with as many more accumulation steps",
-        "the same effective batch; slower where the GPU was not full",
+        "one example per pass, with more accumulation steps",
+        "the same effective batch; slower if the GPU is not fully used",
         _one_example,
     ),
     _Step(
@@ -208,25 +208,25 @@ STEPS = (
         lambda r: _if(r.sharding in {"ddp", "zero1", "zero2"}, sharding="fsdp"),
     ),
     _Step(
-        "keep the optimizer's states in 8 bits",
+        "use 8-bit optimizer states",
         "none measured at usual learning rates",
         _eight_bit,
     ),
     _Step(
-        "let the optimizer's states page out to host memory",
-        "slower steps when they do",
+        "page optimizer states to host memory",
+        "slower steps while paging",
         _paged,
     ),
     _Step(
-        "keep the optimizer's states in host memory",
-        "slower: the step runs over the bus",
+        "offload optimizer states to host memory",
+        "slower: states cross the bus in every step",
         lambda r: _if(
             r.sharding in {"zero2", "zero3", "fsdp"} and r.offload == "none", offload="optimizer"
         ),
     ),
     _Step(
         "train adapters instead of all weights (LoRA, rank 16)",
-        "small on usual supervised data sets, where the adapter has room for them",
+        "small for typical supervised datasets",
         lambda r: _if(
             r.method == "full",
             method="lora",
@@ -237,17 +237,17 @@ STEPS = (
     ),
     _Step(
         "keep the frozen base in 4 bits (QLoRA, NF4)",
-        "small; and each step dequantizes, so it is slower",
+        "small; slower, because each step dequantizes the weights",
         lambda r: _if(r.method == "lora" and r.dtype != "float32", method="qlora"),
     ),
     _Step(
         "halve the longest sequence",
-        "longer examples are cut or dropped: look at the token quantiles of audit_dataset",
+        "longer examples are truncated or dropped: check the token quantiles in audit_dataset",
         lambda r: _if(r.seq_len >= 1024, seq_len=r.seq_len // 2),
     ),
     _Step(
-        "keep parameters in host memory too",
-        "much slower: every block comes over the bus",
+        "offload parameters to host memory too",
+        "much slower: every block crosses the bus",
         lambda r: _if(
             r.sharding in {"zero3", "fsdp"} and r.offload == "optimizer", offload="parameters"
         ),

@@ -20,18 +20,17 @@ EXPERTS_SOURCE = (
 
 
 def estimate_vram(request: VramRequest) -> VramReport:
-    """Estimate the peak memory of one GPU during training, and what would make it fit.
+    """Estimate the peak GPU memory of a training run, and what would make it fit.
 
-    The peak is the largest of the phases of a step (loss, backward at the last and at the first
-    block, optimizer), each a sum of weights, states, gradients and activations.
+    Needs neither a GPU nor weights. The peak is the largest phase of a step (loss, backward pass at
+    the last and first block, optimizer); each adds up weights, states, gradients and activations.
 
     Returns:
-        Two sizes that are not the same thing: what PyTorch allocates, which is predictable, and
-        what nvidia-smi shows, which is a band above it.
+        Both what PyTorch allocates and the range that nvidia-smi shows, which is higher.
 
     Raises:
         UnknownName: The model, its family or the GPU is in no table.
-        BadInput: A target module that the model does not have.
+        BadInput: The model has no such target module.
         NotFound: No such folder or run.
 
     Source: references/memory.md has every formula, its derivation and its measured error.
@@ -112,27 +111,27 @@ def _summary(
         f"{found.dominant}"
     )
     if usable is None:
-        return f"{text}. Name a gpu or gpu_memory_gib to learn whether it fits."
+        return f"{text}. Pass gpu or gpu_memory_gib to see whether it fits."
     answer = {"yes": "fits", "tight": "is tight on", "no": "does not fit"}[fits]
-    card = request.gpu or f"a card of {request.gpu_memory_gib:g} GiB"
-    return f"{text}; it {answer} {card}, which has {usable:.2f} GiB to use."
+    card = request.gpu or f"a GPU with {request.gpu_memory_gib:g} GiB"
+    return f"{text}; it {answer} {card} ({usable:.2f} GiB usable)."
 
 
 def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
     trl = f"TRL {request.trl_version}" if request.trl_version else "a plain Trainer"
     notes = [
         f"transformers {request.transformers_version}, {trl}, loss head {setup.head}",
-        f"{setup.tokens} tokens a pass and GPU, every sequence as long as seq_len",
-        f"weights {setup.dtype}, adapters of {setup.adapter_bytes} bytes, residual of "
-        f"{setup.residual_bytes}, autocast {'on' if setup.autocast else 'off'}",
+        f"{setup.tokens} tokens per forward pass and GPU; every sequence is seq_len long",
+        f"weights in {setup.dtype}, {setup.adapter_bytes} bytes per adapter weight, "
+        f"{setup.residual_bytes} per residual value, autocast {'on' if setup.autocast else 'off'}",
         "no torch.compile, no evaluation or generation during training",
     ]
     if setup.quantization is not None:
-        notes.append(f"quantization {setup.quantization} of the blocks' linear layers alone")
+        notes.append(f"{setup.quantization} quantization of the blocks' linear layers only")
     if setup.quantization is not None and not setup.linears_quantized:
         notes.append(
-            "nothing is quantized: this family's linear layers are a class of their own, which "
-            "transformers 5 leaves in 16 bits; use lora"
+            "nothing is quantized: this family has its own linear layer class, which "
+            "transformers 5 keeps in 16 bits; use lora"
         )
     if _experts_kept(setup):
         notes.append(
@@ -140,9 +139,9 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
             "bitsandbytes does not quantize"
         )
     if setup.shape.softcap and setup.attention != "flash":
-        notes.append("soft-capped attention: transformers advises eager attention for training")
+        notes.append("soft-capped attention: transformers recommends eager attention for training")
     if request.dtype == "bfloat16" and request.gpu and not facts.gpu(request.gpu).has_bf16:
-        notes.append(f"{request.gpu} has no bf16 units; pass dtype float16 and train in fp16")
+        notes.append(f"{request.gpu} does not support bf16; pass dtype float16 and train in fp16")
     return [*notes, *setup.shape.notes]
 
 
@@ -176,7 +175,7 @@ def _reasons(found: Phases, usable: float | None) -> list[Reason]:
 def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list[NextStep]:
     if changes:
         last = changes[-1]
-        why = "see it fit" if last.fits == "yes" else "the smallest this run can be made"
+        why = "the run with these changes fits" if last.fits == "yes" else "the smallest such run"
         arguments = request.model_dump(mode="json", exclude_defaults=True) | last.arguments
         if arguments.get("method") != "full" and request.method == "full":
             arguments.pop("precompute_ref_log_probs", None)
@@ -189,6 +188,6 @@ def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list
             for key in ("gpu", "gpu_memory_gib")
             if getattr(request, key) is not None
         }
-        why = "rank, learning rate, batch and epochs for this model and card"
+        why = "choose rank, learning rate, batch and epochs for this model and GPU"
         return [NextStep(tool="suggest_lora_config", arguments=arguments, why=why)]
     return []

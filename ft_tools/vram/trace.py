@@ -32,23 +32,25 @@ class TraceRequest(StepRequest):
     """A training step to be traced: one GPU, the installed libraries, no weights needed."""
 
     model: str = Field(
-        description="Catalog name or Hub id, folder or config.json in the workspace, or run id."
+        description="Hub id, catalog name, folder or config.json in the workspace, or run id."
     )
     request_id: str = Field(
-        "", max_length=200, description="Your own name for this start: the same never starts two."
+        "",
+        max_length=200,
+        description="Your own id for this call; repeating it never starts a second run.",
     )
 
     @model_validator(mode="after")
     def _it_can_be_traced(self) -> "TraceRequest":
         if self.optimizer not in TRACED_OPTIMIZERS:
             raise ValueError(
-                f"optimizer {self.optimizer!r} keeps its states in kernels that cannot be traced; "
-                f"trace {' or '.join(TRACED_OPTIMIZERS)}, and take its states from estimate_vram"
+                f"optimizer {self.optimizer!r} cannot be traced: its kernels run on a GPU only; "
+                f"trace {' or '.join(TRACED_OPTIMIZERS)}, or use estimate_vram"
             )
         if self.loss_head not in TRACED_HEADS:
             raise ValueError(
-                f"loss_head {self.loss_head!r} is a GPU kernel, which cannot be traced; trace "
-                f"{', '.join(TRACED_HEADS)}, and ask estimate_vram about the kernel"
+                f"loss_head {self.loss_head!r} cannot be traced: its kernel runs on a GPU only; "
+                f"trace {', '.join(TRACED_HEADS)}, or use estimate_vram"
             )
         return self
 
@@ -68,43 +70,47 @@ class TracePlan(BaseModel):
 
 
 class TraceStarted(Report):
-    """A trace that was started, and what the formulas say meanwhile."""
+    """A trace that was started, and the formulas' estimate."""
 
-    run_id: str = Field(description="Pass it to get_run: some seconds, then `result` has both.")
-    formula_gib: float = Field(description="Peak allocation by estimate_vram's formulas, GiB.")
+    run_id: str = Field(
+        description="Pass it to get_run; after some seconds `result` has both estimates."
+    )
+    formula_gib: float = Field(description="Peak allocation by estimate_vram's formulas, in GiB.")
     next_steps: list[NextStep]
 
 
 class TraceReport(Report):
-    """A second estimate, independent of the formulas, and the first beside it."""
+    """The traced peak beside the peak by estimate_vram's formulas."""
 
     summary: str = Field(description="The answer in a sentence.")
-    peak_allocated_gib: float = Field(description="Largest phase of the trace, GiB.")
-    formula_gib: float = Field(description="Largest phase by estimate_vram's formulas, GiB.")
-    difference_fraction: float = Field(description="Formula's peak over the traced one, less one.")
+    peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
+    formula_gib: float = Field(description="Largest phase by estimate_vram's formulas, in GiB.")
+    difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")
     verdict: Literal["agree", "differ"] = Field(
-        description="Whether the trace lies inside the formula's interval."
+        description="agree: the trace lies within the formula's interval."
     )
     interval_fraction: float = Field(description="Relative half-width of that interval.")
-    phases: dict[str, float] = Field(description="Phase -> GiB, traced.")
-    formula_phases: dict[str, float] = Field(description="The same phases by the formulas, GiB.")
-    traced_layers: list[int] = Field(description="Depths that were traced; the rest is linear.")
-    assumptions: list[str] = Field(description="What the trace does not see, and the versions.")
+    phases: dict[str, float] = Field(description="Traced peak of each phase, in GiB.")
+    formula_phases: dict[str, float] = Field(description="The same phases by the formulas, in GiB.")
+    traced_layers: list[int] = Field(
+        description="Numbers of blocks that were traced; the rest is extrapolated."
+    )
+    assumptions: list[str] = Field(description="What the trace cannot see, and library versions.")
 
 
 def trace_vram(request: TraceRequest) -> TraceStarted:
-    """Start a trace: the real model class, PEFT, loss and optimizer on tensors without data.
+    """Trace the memory of a training step: the real model class, PEFT, loss and optimizer.
 
-    It needs neither a GPU nor weights, uses no formula and no measured constant, takes some
-    seconds, and is the referee where `estimate_vram` says that nothing was measured.
+    Runs on tensors without data, so it needs neither a GPU nor weights, and takes some seconds. It
+    uses no formula and no measured constant: use it to check an estimate with a wide interval.
 
     Returns:
-        The run to look at, and the formulas' answer. The finished run's `result` has both.
+        The run to read, and the formulas' estimate. The finished run's `result` has both.
 
     Raises:
         UnknownName: The model or its family is in no table.
-        BadInput: A target module that the model does not have.
-        MissingExtra: Tracing needs `fine-tuning-llm[train]`.
+        BadInput: The model has no such target module.
+        MissingExtra: Tracing requires `fine-tuning-llm[train]`.
     """
     for package in NEEDED:
         if find_spec(package) is None:
@@ -121,7 +127,9 @@ def trace_vram(request: TraceRequest) -> TraceStarted:
         name=f"trace {request.model}",
         lineage={"base_model": request.model},
     )
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="the trace, in some seconds")
+    step = NextStep(
+        tool="get_run", arguments={"run_id": run_id}, why="read the result after some seconds"
+    )
     return TraceStarted(run_id=run_id, formula_gib=_gib(found.peak), next_steps=[step])
 
 

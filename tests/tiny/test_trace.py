@@ -170,7 +170,7 @@ def test_a_trace_of_a_catalog_name_agrees_with_the_formulas(workspace):
     [
         ({"optimizer": "adamw_8bit"}, "adamw_torch_fused"),
         ({"loss_head": "fused_linear"}, "estimate_vram"),
-        ({"method": "full", "lora_rank": 8}, "drop one"),
+        ({"method": "full", "lora_rank": 8}, "remove one"),
         ({"num_gpus": 2}, "num_gpus"),
     ],
 )

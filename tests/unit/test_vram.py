@@ -35,13 +35,13 @@ def peak(**arguments):
 @pytest.mark.parametrize(
     ("arguments", "cure"),
     [
-        ({"method": "full", "lora_rank": 8}, "drop one"),
-        ({"method": "full", "target_modules": "all-linear"}, "drop one"),
+        ({"method": "full", "lora_rank": 8}, "remove one"),
+        ({"method": "full", "target_modules": "all-linear"}, "remove one"),
         ({"method": "full", "lora_dropout": 0.1}, "'lora' or 'qlora'"),
         ({"method": "full", "adapter_dtype": "float32"}, "'lora' or 'qlora'"),
         ({"method": "lora", "quantization": "nf4"}, "'qlora'"),
         ({"method": "lora", "kbit_prepared": True}, "'qlora'"),
-        ({"sharding": "fsdp"}, "num_gpus of at least 2"),
+        ({"sharding": "fsdp"}, "num_gpus >= 2"),
         ({"sharding": "zero3", "num_gpus": 1}, "'none'"),
         ({"num_gpus": 4}, "'fsdp'"),
         ({"offload": "optimizer"}, "shard"),
@@ -373,7 +373,7 @@ def test_changes_come_cheapest_in_quality_first():
         )
     )
     order = [change.change for change in report.changes_to_fit]
-    expected = ["full logits", "SDPA", "recompute", "8 bits", "page out"]
+    expected = ["full logits", "SDPA", "recompute", "8-bit optimizer", "page optimizer"]
     positions = [next(i for i, c in enumerate(order) if word in c) for word in expected]
     assert positions == sorted(positions)
     assert "LoRA" in order[-1]
@@ -382,7 +382,7 @@ def test_changes_come_cheapest_in_quality_first():
 
 def test_a_smaller_batch_comes_before_a_worse_method():
     report = estimate_vram(VramRequest(model=LLAMA, micro_batch=32, gpu="RTX 3090"))
-    assert [c.change.split(",")[0] for c in report.changes_to_fit] == ["one example a pass"]
+    assert [c.change.split(",")[0] for c in report.changes_to_fit] == ["one example per pass"]
     assert report.changes_to_fit[0].arguments["gradient_accumulation_steps"] == 32
 
 

@@ -1,0 +1,39 @@
+"""What suggest_lora_config returns."""
+
+from typing import Any
+
+from pydantic import Field
+
+from ft_tools.contract import NextStep, Reason, Report
+from ft_tools.vram.report import VramReport
+from ft_tools.vram.setup import Method, Task
+
+
+class LoraReport(Report):
+    """Arguments to pass on as they are, with the reason for each."""
+
+    summary: str = Field(description="The answer in a sentence.")
+    method: Method = Field(description="full, lora or qlora.")
+    task: Task = Field(description="sft, or dpo for preferences.")
+    peft: dict[str, Any] = Field(
+        description="Keyword arguments of peft.LoraConfig; empty for full fine-tuning."
+    )
+    quantization: dict[str, Any] | None = Field(
+        description="Keyword arguments of transformers.BitsAndBytesConfig; null without one."
+    )
+    training: dict[str, Any] = Field(
+        description="Keyword arguments of trl.SFTConfig, or trl.DPOConfig for dpo; add output_dir."
+    )
+    effective_batch: int = Field(description="Sequences per optimizer step.")
+    estimated_steps: int | None = Field(
+        description="Optimizer steps of all epochs; null without num_examples."
+    )
+    trainable_params: int = Field(description="Parameters that are trained.")
+    total_params: int = Field(description="Parameters of the base model, without adapters.")
+    trainable_fraction: float = Field(
+        description="Trainable share of all parameters, adapters included, as PEFT prints it."
+    )
+    vram: VramReport = Field(description="The estimate_vram report of this run.")
+    gave_up: list[str] = Field(description="What was reduced to fit the GPU.")
+    reasons: list[Reason]
+    next_steps: list[NextStep]
