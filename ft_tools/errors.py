@@ -6,12 +6,14 @@ and machine-readable; `exit_code` is what the command line returns.
 FineTuningError              1   a request that cannot be met
     BadInput                 2   a value, a file or a combination that cannot be used
         UnknownName          2   a model, GPU, format ... that no table lists
+            HubUnavailable   2   a model that only the Hub knows, which cannot be asked now
         BadData              2   a data file that cannot be read, with its line
         OutsideWorkspace     2   a path that leaves the workspace
         OutputExists         2   an output folder that is not empty
     NotFound                 6   a file, folder or run that is not there
     Refused                  3   a gate said no; the message says if it can be overridden
         PlanChanged          3   the confirmed plan is no longer the plan
+        GatedModel           3   a model whose licence has to be accepted first
     Missing                  4   something is not installed, or there is no such hardware
         MissingExtra         4   a part of this package is not installed
     RunBusy                  1   another process holds the run
@@ -20,10 +22,14 @@ FineTuningError              1   a request that cannot be met
     Abandoned              130   nobody waits for the answer any more
 """
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
 from ft_tools import installation
+
+MOST_LISTED = 8
+NUM_NEAREST = 3
 
 
 class FineTuningError(Exception):
@@ -45,10 +51,21 @@ class UnknownName(BadInput):
 
     code = "unknown_name"
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], instead: str = "") -> None:
-        listed = ", ".join(sorted(known))
-        cure = f"; {instead}" if instead else ""
-        super().__init__(f"unknown {kind} {name!r}; known: {listed}{cure}")
+    def __init__(self, kind: str, name: str, known: Iterable[str], cure: str = "") -> None:
+        listed = nearest(name, known)
+        parts = [f"unknown {kind} {name!r}", *filter(None, [cure, listed])]
+        super().__init__("; ".join(parts))
+
+
+class HubUnavailable(UnknownName):
+    """A model that only the Hub knows, which cannot be asked now."""
+
+    code = "hub_unavailable"
+
+    def __init__(self, model: str, problem: str, cure: str, known: Iterable[str] = ()) -> None:
+        listed = nearest(model, known)
+        parts = [f"model {model!r} is not on this machine, and {problem}", cure, listed]
+        BadInput.__init__(self, "; ".join(filter(None, parts)))
 
 
 class BadData(BadInput):
@@ -93,6 +110,12 @@ class PlanChanged(Refused):
     code = "plan_changed"
 
 
+class GatedModel(Refused):
+    """A model whose licence has to be accepted before its files can be fetched."""
+
+    code = "gated_model"
+
+
 class Missing(FineTuningError):
     """Something is not installed, or there is no such hardware."""
 
@@ -134,3 +157,16 @@ class Abandoned(FineTuningError):
 
     code = "abandoned"
     exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """List the known names, or the three nearest ones where they are many; empty without any.
+
+    >>> nearest("gptq:4bit", ["fp8", "gptq:4"])
+    'known: fp8, gptq:4'
+    """
+    spellings = {one.casefold(): one for one in sorted(known)}
+    if len(spellings) <= MOST_LISTED:
+        return f"known: {', '.join(spellings.values())}" if spellings else ""
+    close = difflib.get_close_matches(name.casefold(), spellings, NUM_NEAREST, cutoff=0.0)
+    return f"nearest: {', '.join(spellings[one] for one in close)}"

@@ -9,6 +9,9 @@ from ft_tools import workspace as workspace_module
 
 # The same commit has the same colour everywhere: `make test` tries the same examples each time.
 # `make fuzz` explores at random, and what it finds becomes a plain test.
+# No test asks the Hub: those of the Hub start one of their own.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 settings.register_profile("plain", derandomize=True, max_examples=100, deadline=None)
 settings.register_profile("explore", max_examples=500, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("FINE_TUNING_LLM_HYPOTHESIS", "plain"))

@@ -1,8 +1,7 @@
 """Facts about the world, read from the TOML files beside this one; every row names its source."""
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -11,8 +10,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import UnknownName
-
-NUM_SUGGESTED = 8
 
 
 class Fact(BaseModel):
@@ -117,7 +114,7 @@ def gpu(name: str) -> Gpu:
     >>> gpu("nvidia a100 80gb").memory_gib
     80.0
     """
-    return _find("GPU", name, gpus(), "or pass gpu_memory_gib, the card's memory in GiB")
+    return _find("GPU", name, gpus(), "pass gpu_memory_gib, the GPU's memory in GiB")
 
 
 def model(name: str) -> ModelFacts:
@@ -130,8 +127,8 @@ def model(name: str) -> ModelFacts:
     8030261248
     """
     cure = (
-        "or name a folder with its config.json, or pass the shapes: num_layers, hidden_size, "
-        "intermediate_size, num_heads, num_kv_heads, vocab_size"
+        "check the spelling, or pass a folder with its config.json, or the shapes: num_layers, "
+        "hidden_size, intermediate_size, num_heads, num_kv_heads, vocab_size"
     )
     return _find("model", name, models(), cure)
 
@@ -151,7 +148,7 @@ def threshold(threshold_id: str) -> Threshold:
     8
     """
     if threshold_id not in thresholds():
-        raise UnknownName("threshold", threshold_id, _nearest(threshold_id, thresholds()))
+        raise UnknownName("threshold", threshold_id, thresholds())
     return thresholds()[threshold_id]
 
 
@@ -209,12 +206,5 @@ def _lookup(name: str, table: Mapping[str, Row]) -> Row | None:
 def _find(kind: str, name: str, table: Mapping[str, Row], cure: str) -> Row:
     row = _lookup(name, table)
     if row is None:
-        near = ", ".join(_nearest(name, table))
-        raise UnknownName(kind, name, table, f"nearest: {near}; {cure}")
+        raise UnknownName(kind, name, table, cure)
     return row
-
-
-def _nearest(name: str, known: Iterable[str]) -> list[str]:
-    plain = {_plain(k): k for k in known}
-    close = difflib.get_close_matches(_plain(name), plain, n=NUM_SUGGESTED, cutoff=0.0)
-    return [plain[c] for c in close]

@@ -1,41 +1,37 @@
-"""The shape of the model that an argument names: catalog, local folder, Hub cache or run."""
+"""The shape of the model that an argument names: run, folder, cache, catalog, or the Hub."""
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ft_tools import facts, workspace
-from ft_tools.errors import BadData, BadInput, NotFound
+from ft_tools.errors import BadData, BadInput, NotFound, UnknownName
+from ft_tools.models import hub, names
 from ft_tools.models.config import SHAPE_FIELDS, shape_from_config
-from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.models.resolve import ModelSource, cached_config, resolve_model
 from ft_tools.models.shape import ModelShape
 from ft_tools.runs.directory import RUN_ID
 
 MAX_CONFIG_BYTES = 2**20
+BNB_4BIT = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
 
 def shape_of(model: str) -> ModelShape:
     """Find a model's shape without its weights.
 
     Args:
-        model: A name of the catalog, a folder or config.json of the workspace, a Hub id whose
-            files are on this machine, or a run id (then the shape is that of its base model).
+        model: A folder or config.json of the workspace, a run id (then the shape is that of its
+            base model), a name of the catalog, or any Hub id.
 
     Raises:
-        UnknownName: A Hub id that neither the catalog nor this machine has.
+        UnknownName: Neither this machine, nor the catalog, nor the Hub knows it.
         NotFound: No such folder or run.
         BadInput: The family is none that is known, or a size is missing.
 
     >>> shape_of("meta-llama/Meta-Llama-3-8B").lora_params(rank=16)
     41943040
     """
-    if model.endswith(".json"):
-        return shape_from_config(_read(workspace.existing(model)), model)
-    if _is_catalogued(model):
-        return _from_catalog(model)
-    source = _source(model)
-    return _from_catalog(source.load_from) if source.path is None else _from_source(source)
+    return shape_from_config(config_of(model), model)
 
 
 def config_of(model: str) -> dict[str, Any]:
@@ -46,21 +42,21 @@ def config_of(model: str) -> dict[str, Any]:
     """
     if model.endswith(".json"):
         return _read(workspace.existing(model))
-    if _is_catalogued(model):
-        return dict(facts.model(model).config)
     source = _source(model)
-    if source.path is None:
-        return dict(facts.model(source.load_from).config)
-    return _read(Path(source.path) / "config.json")
+    if source.path is not None:
+        return _read(Path(source.path) / "config.json")
+    return _config_of_hub_id(source.load_from)
 
 
-@cache
-def _from_catalog(model: str) -> ModelShape:
-    return shape_from_config(facts.model(model).config, model)
-
-
-def _is_catalogued(model: str) -> bool:
-    return not (workspace.roots()[0] / model).exists() and facts.has_model(model)
+def _config_of_hub_id(hub_id: str) -> dict[str, Any]:
+    cached = cached_config(hub_id)
+    if cached is not None:
+        return _read(cached / "config.json")
+    row = names.row(hub_id)
+    if row is not None:
+        quantized = {"quantization_config": BNB_4BIT} if names.is_four_bit(hub_id) else {}
+        return row.config | quantized
+    return _read(hub.describe(hub_id).folder / "config.json")
 
 
 def _source(model: str) -> ModelSource:
@@ -69,17 +65,16 @@ def _source(model: str) -> ModelSource:
     except NotFound as error:
         if RUN_ID.fullmatch(model) or model.startswith((".", "/")):
             raise
-        facts.model(model)
-        raise AssertionError from error  # has_model said no, so the line above has raised
+        cure = (
+            "pass an id of the Hub (owner/name), a folder with a config.json, or the shapes: "
+            f"{SHAPE_FIELDS}"
+        )
+        raise UnknownName("model", model, facts.models(), cure) from error
     if source.kind == "gguf":
         raise BadInput(
             f"{source.name} is a GGUF file, which cannot be trained; pass its source model"
         )
     return source
-
-
-def _from_source(source: ModelSource) -> ModelShape:
-    return shape_from_config(_read(Path(source.path or "") / "config.json"), source.name)
 
 
 def _read(path: Path) -> dict[str, Any]:

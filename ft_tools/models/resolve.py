@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
+from ft_tools.models import hub, names
 from ft_tools.runs import directory
 
-HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 NAME_THE_BASE = (
     "pass that model as `base_model` if the tool has it, or set base_model_name_or_path in its "
     "adapter_config.json"
@@ -33,6 +32,10 @@ class ModelSource(BaseModel):
     base_name: str | None = None
     """Hub id of the base below an adapter, where its files are not on this machine."""
     run_id: str | None = None
+    revision: str | None = None
+    """Commit of a Hub model whose weights are not on this machine, once `pinned` has asked."""
+    files: str | None = None
+    """Folder with the small files of that commit: config.json, tokenizer."""
 
     @property
     def load_from(self) -> str:
@@ -44,7 +47,8 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
     """Find what a model argument names.
 
     Tried in this order: a run id, a folder or GGUF file inside the workspace or the cache, a Hub id
-    (whose files may be in this package's cache or the Hub's).
+    (whose files may be in this package's cache or the Hub's), the bare name of a catalogued model.
+    Nothing is fetched.
 
     Args:
         model: The argument.
@@ -56,8 +60,10 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
     """
     if directory.RUN_ID.fullmatch(model):
         return _from_run(model, base)
-    if HUB_ID.fullmatch(model) and not (workspace.roots()[0] / model).exists():
-        return ModelSource(name=model, kind="hub", path=_cached(model))
+    if not _is_a_path(model):
+        hub_id = model if hub.HUB_ID.fullmatch(model) else names.catalog_id(model)
+        if hub_id is not None:
+            return ModelSource(name=hub_id, kind="hub", path=_cached(hub_id))
     try:
         path = workspace.existing(model)
     except OutsideWorkspace:
@@ -65,6 +71,29 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
         if not path.is_relative_to(workspace.cache_dir()):
             raise
     return _from_path(model, path, base)
+
+
+def pinned(source: ModelSource) -> ModelSource:
+    """Add to a model of the Hub the commit that `main` is now, and the small files of that commit.
+
+    Returns:
+        The same source where its weights are on this machine.
+
+    Raises:
+        FineTuningError: As `hub.describe`.
+    """
+    if source.path is not None:
+        return source
+    snapshot = hub.with_tokenizer(hub.describe(source.load_from))
+    return source.model_copy(update={"revision": snapshot.commit, "files": str(snapshot.folder)})
+
+
+def _is_a_path(model: str) -> bool:
+    """Say whether something in the workspace has that name."""
+    try:
+        return (workspace.roots()[0] / model).exists()
+    except (OSError, ValueError):
+        return True  # which `workspace.existing` refuses, and says why
 
 
 def _from_run(run_id: str, base: str | None) -> ModelSource:
@@ -125,13 +154,25 @@ def _recorded_base(name: str, folder: Path) -> ModelSource:
 
 
 def _cached(hub_id: str) -> str | None:
+    """Return the folder of a Hub model whose weights are on this machine."""
     ours = workspace.cache_dir() / "models" / hub_id.replace("/", "--")
     if (ours / "config.json").is_file():
         return str(ours)
+    folders = _snapshots(hub_id)
+    return next((str(f) for f in folders if any(f.glob("*.safetensors"))), None)
+
+
+def cached_config(hub_id: str) -> Path | None:
+    """Return the folder of a Hub model whose config.json is in the Hub's own cache."""
+    return next(iter(_snapshots(hub_id)), None)
+
+
+def _snapshots(hub_id: str) -> list[Path]:
+    """Return the folders with a config.json in the Hub's cache: that of `main`, then the newest."""
     home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    snapshots = hub / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    found = [
-        p.parent for p in snapshots.glob("*/config.json") if any(p.parent.glob("*.safetensors"))
-    ]
-    return str(max(found, key=lambda p: p.stat().st_mtime)) if found else None
+    folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    folder /= f"models--{hub_id.replace('/', '--')}"
+    found = [path.parent for path in folder.glob("snapshots/*/config.json")]
+    main = folder / "refs" / "main"
+    commit = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    return sorted(found, key=lambda f: (f.name == commit, f.stat().st_mtime), reverse=True)

@@ -8,6 +8,7 @@ from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import shape_from_config
+from ft_tools.models.resolve import resolve_model
 
 LLAMA = {
     "model_type": "llama",
@@ -96,11 +97,9 @@ def test_a_multimodal_config_is_read_through_its_text_part():
     assert round(shape.total_params / 1e9, 2) == 3.88
 
 
-def test_an_unknown_family_is_told_the_known_ones_and_the_shapes():
-    with pytest.raises(UnknownName) as error:
-        shape_from_config({"model_type": "mamba"})
-    assert "qwen3_moe" in str(error.value)
-    assert "num_layers" in str(error.value)
+def test_an_unknown_family_is_told_the_shapes_and_the_nearest_ones():
+    with pytest.raises(UnknownName, match=r"num_layers.*nearest: qwen3_moe"):
+        shape_from_config({"model_type": "qwen3-moe"})
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "num_attention_heads", "vocab_size"])
@@ -156,10 +155,34 @@ def test_a_file_outside_the_workspace_is_refused(workspace):
         shape_of("../config.json")
 
 
-@pytest.mark.parametrize("name", ["no/such-model", "llama-3-8b"])
-def test_an_unknown_name_is_told_the_catalog(workspace, name):
-    with pytest.raises(UnknownName, match="nearest"):
+@pytest.mark.parametrize("name", ["no/such-model", "no-such-model"])
+def test_an_unknown_name_is_told_the_cure_and_then_the_nearest_three(workspace, name):
+    with pytest.raises(UnknownName, match=r"nearest: [^,]+, [^,]+, [^,]+$"):
         shape_of(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Llama-3.1-8B",
+        "llama-3.1-8b-instruct",
+        "unsloth/Llama-3.1-8B-Instruct",
+        "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit",
+        "unsloth/Llama-3.1-8B-unsloth-bnb-4bit",
+        "NousResearch/Meta-Llama-3.1-8B",
+    ],
+)
+def test_bare_names_and_mirrors_have_the_shape_of_the_original(workspace, name):
+    assert shape_of(name).total_params == 8_030_261_248
+
+
+def test_another_owners_model_of_the_same_name_is_not_the_original(workspace):
+    with pytest.raises(UnknownName):
+        shape_of("someone/Llama-3.1-8B")
+
+
+def test_a_bare_name_is_loaded_by_its_id(workspace):
+    assert resolve_model("Llama-3.1-8B").load_from == "meta-llama/Llama-3.1-8B"
 
 
 @pytest.mark.parametrize("name", ["./absent", "absent/config.json"])

@@ -113,7 +113,7 @@ def test_a_plan_for_an_adapter_that_changed_since_is_refused(pair):
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(pair):
-    with pytest.raises(UnknownName, match=r"'gguf:Q4_K_X'; known: .*gguf:Q4_K_M"):
+    with pytest.raises(UnknownName, match=r"'gguf:Q4_K_X'; nearest: .*gguf:Q4_K_M"):
         ask(formats=["gguf:Q4_K_X"])
 
 

@@ -1,0 +1,175 @@
+"""Models of the Hub: what is fetched, what is kept, and the cure of every refusal."""
+
+import json
+import socket
+
+import pytest
+
+from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
+from ft_tools.models import hub
+from ft_tools.models.catalog import shape_of
+from ft_tools.models.resolve import pinned, resolve_model
+from tests.hub import COMMIT, CONFIG, LATER, serving
+
+
+@pytest.fixture
+def standin(workspace, monkeypatch):
+    """Give a Hub on loopback that this process asks, and a cache of its own."""
+    for name in hub.OFFLINE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "cache"))
+    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def later(monkeypatch, seconds=2 * hub.FRESH_SECONDS):
+    now = hub.time.time()
+    monkeypatch.setattr(hub.time, "time", lambda: now + seconds)
+
+
+def test_one_small_file_answers_for_a_model_that_no_table_has(standin):
+    assert shape_of("someone/new-model").hidden_size == 64
+    assert standin.asked == ["/someone/new-model/resolve/main/config.json"]
+
+
+def test_within_an_hour_the_hub_is_not_asked_again(standin):
+    shape_of("someone/new-model")
+    shape_of("someone/new-model")
+    assert len(standin.asked) == 1
+
+
+def test_a_file_that_the_hub_keeps_elsewhere_on_its_own_host_is_followed(standin):
+    assert shape_of("someone/moved-inside").hidden_size == 64
+    assert standin.asked[1] == "/api/stored/at/there/config.json"
+
+
+def test_a_plan_keeps_its_commit_when_main_moves(standin, monkeypatch):
+    planned = pinned(resolve_model("someone/new-model"))
+    standin.commit = LATER
+    later(monkeypatch)
+    assert pinned(resolve_model("someone/new-model")).revision == LATER
+    assert hub.describe("someone/new-model", planned.revision).commit == COMMIT
+    assert hub.kept("someone/new-model", COMMIT).folder.name == COMMIT
+
+
+def test_the_tokenizer_is_fetched_with_the_plan_and_absent_files_are_asked_once(standin):
+    first = pinned(resolve_model("someone/new-model"))
+    assert (hub.Path(first.files) / "tokenizer.json").read_bytes() == b"{}"
+    num_asked = len(standin.asked)
+    pinned(resolve_model("someone/new-model"))
+    assert len(standin.asked) == num_asked
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "cure"),
+    [
+        ("gated", GatedModel, "accept its licence"),
+        ("bad-token", GatedModel, "correct HF_TOKEN"),
+        ("private", UnknownName, "hf auth login"),
+        ("missing", UnknownName, "check the spelling"),
+        ("no-config", BadInput, "adapter or GGUF"),
+        ("renamed", BadInput, "pass model='someone/new-name'"),
+        ("limited", HubUnavailable, "in 30 seconds"),
+        ("broken", HubUnavailable, "HTTP 503"),
+        ("elsewhere", BadInput, "another host"),
+        ("circle", BadInput, "circle"),
+        ("huge", BadInput, "larger than 1 MiB"),
+        ("huge-unsaid", BadInput, "larger than 1 MiB"),
+        ("wrong-hash", BadInput, "hash"),
+        ("no-json", BadInput, "not JSON"),
+        ("no-commit", BadInput, "no commit"),
+    ],
+)
+def test_every_refusal_has_its_own_cure_and_keeps_nothing(standin, name, error, cure):
+    with pytest.raises(error, match=cure):
+        shape_of(f"someone/{name}")
+    assert hub.kept(f"someone/{name}") is None
+
+
+def test_a_hub_that_does_not_answer_is_given_up_after_seconds(standin, monkeypatch):
+    monkeypatch.setattr(hub, "CONFIG_SECONDS", 0.3)
+    with pytest.raises(HubUnavailable, match="did not answer"):
+        shape_of("someone/slow")
+
+
+def test_a_hub_that_nobody_serves_is_unreachable(standin, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        with pytest.raises(HubUnavailable, match="cannot be reached"):
+            shape_of("someone/new-model")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"backbone": "/etc/passwd"},
+        {"text_config": {"tokenizer_file": "../../secret"}},
+        {"auto_map": {"AutoConfig": "~/code.py"}},
+        {"model_type": "..\\..\\x"},
+    ],
+)
+def test_a_config_that_names_a_path_is_refused(standin, config):
+    standin.configs["someone/paths"] = CONFIG | config
+    with pytest.raises(BadInput, match="names a file path"):
+        shape_of("someone/paths")
+    assert hub.kept("someone/paths") is None
+
+
+def test_an_index_that_leads_out_of_its_folder_is_refused(standin):
+    with pytest.raises(BadInput, match="index"):
+        hub.with_index(hub.describe("someone/bad-index"))
+
+
+@pytest.mark.parametrize("variable", hub.OFFLINE_VARIABLES)
+def test_offline_nothing_connects_and_what_was_kept_still_answers(standin, monkeypatch, variable):
+    shape_of("someone/new-model")
+    monkeypatch.setenv(variable, "1")
+    later(monkeypatch)
+    assert shape_of("someone/new-model").hidden_size == 64
+    with pytest.raises(HubUnavailable, match=f"{variable} forbids.*hf download"):
+        shape_of("someone/other")
+    assert len(standin.asked) == 1
+
+
+def test_what_was_kept_answers_while_the_hub_cannot(standin, monkeypatch):
+    shape_of("someone/new-model")
+    later(monkeypatch)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert shape_of("someone/new-model").hidden_size == 64
+
+
+def test_the_token_is_sent_to_the_hub(standin, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    shape_of("someone/new-model")
+    assert standin.tokens == ["Bearer hf_secret"]
+
+
+def test_an_unknown_name_is_told_the_three_nearest(standin):
+    with pytest.raises(UnknownName) as error:
+        shape_of("meta-llama/missing")
+    assert str(error.value).split("nearest: ")[1].count(", ") == 2
+
+
+def test_the_catalog_answers_without_the_hub(standin):
+    assert shape_of("meta-llama/Llama-3.1-8B").num_layers == 32
+    assert standin.asked == []
+
+
+def test_a_config_in_the_hubs_own_cache_answers_without_the_hub(standin, workspace):
+    folder = workspace / "hf" / "hub" / "models--someone--cached" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    assert shape_of("someone/cached").hidden_size == 64
+    assert standin.asked == []
+
+
+@pytest.mark.parametrize("name", ["a/..", "../b", "a/b/c", "a/b?x", "a b/c"])
+def test_only_an_id_is_asked_for(standin, name):
+    with pytest.raises(FineTuningError):
+        shape_of(name)
+    assert standin.asked == []
