@@ -1,0 +1,137 @@
+"""From an empty machine: the skill from a registry, its set-up, and each client with the server."""
+
+import json
+import subprocess
+
+import pytest
+
+from ft_tools.tools import TOOLS
+from tests.protocol.calls import GOOD, RUN_ID, prepare
+from tests.protocol.serving import serving
+
+NAME = "fine-tuning-llm"
+
+
+def test_the_set_up_of_the_skill_installs_the_command(machine):
+    assert "0.1.0" in machine.run(NAME, "--version")
+    missing = machine.run(NAME, "doctor", "--for", "train", "--no-hub", "--no-clients", check=False)
+    assert "uv tool install '" in missing
+    assert "/.claude/skills/@acme/fine-tuning-llm[train]'" in missing
+
+
+def test_claude_code_connects_from_any_folder_and_forgets_it_again(machine):
+    said = machine.run(NAME, "connect", "claude-code", "--workspace", str(machine.home / "data"))
+    assert f"{len(TOOLS)} tools" in said
+    listed = machine.run("claude", "mcp", "list", cwd=machine.home / "data")
+    assert "Connected" in listed
+    again = machine.run(NAME, "connect", "claude-code", "--workspace", str(machine.home / "data"))
+    assert "nothing to do" in again
+    machine.run(NAME, "disconnect", "claude-code")
+    assert NAME not in machine.run("claude", "mcp", "list")
+
+
+def test_codex_reads_the_entry_with_its_time_limits(machine):
+    machine.run(NAME, "connect", "codex", "--workspace", str(machine.home / "data"))
+    shown = machine.run("codex", "mcp", "get", NAME, "--json")
+    entry = json.loads(shown[shown.index("{") :])
+    assert entry["enabled"]
+    assert entry["tool_timeout_sec"] == 600
+    machine.run(NAME, "disconnect", "codex")
+    assert machine.run("codex", "mcp", "get", NAME, check=False).count("No MCP server") == 1
+
+
+def test_gemini_connects_in_a_folder_that_it_trusts(machine):
+    trusted = {str(machine.home / "project"): "TRUST_FOLDER"}
+    (machine.home / ".gemini" / "trustedFolders.json").write_text(json.dumps(trusted))
+    machine.run(NAME, "connect", "gemini", "--workspace", str(machine.home / "data"))
+    assert "Connected" in machine.run("gemini", "mcp", "list")
+    machine.run(NAME, "disconnect", "gemini")
+
+
+def test_the_inspector_lists_tools_resources_templates_and_prompts(machine):
+    for method, key in (
+        ("tools/list", "tools"),
+        ("resources/list", "resources"),
+        ("resources/templates/list", "resourceTemplates"),
+        ("prompts/list", "prompts"),
+    ):
+        listed = command_output(machine, "--method", method)
+        assert listed[key], method
+    assert len(command_output(machine, "--method", "tools/list")["tools"]) == len(TOOLS)
+
+
+def command_output(machine, *words):
+    """Run the Inspector against the installed server; its stdout alone is JSON."""
+    inspector = next(f for f in machine.path if (f / "mcp-inspector").exists()) / "mcp-inspector"
+    done = subprocess.run(
+        [inspector, "--cli", machine.home / ".local/bin" / NAME, "serve", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=machine.home / "data",
+        env=machine.environment,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", [name for name in TOOLS if TOOLS[name].effect == "reads"])
+def test_the_inspector_calls_every_tool_that_only_reads(machine, name):
+    if not (machine.home / "data" / "data.jsonl").exists():
+        prepare(machine.home / "data")
+    words = ["--method", "tools/call", "--tool-name", name]
+    for key, value in GOOD[name].items():
+        words += ["--tool-arg", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    result = command_output(machine, *words)
+    assert not result.get("isError"), result
+    TOOLS[name].report.model_validate(result["structuredContent"])
+    assert name != "get_run" or result["structuredContent"]["run_id"] == RUN_ID
+
+
+SCENARIOS = (
+    "server-initialize",
+    "server-session-lifecycle",
+    "ping",
+    "tools-list",
+    "server-sse-multiple-streams",
+    "resources-list",
+    "sep-2164-resource-not-found",
+    "sep-2640-skills-enumeration",
+    "sep-2640-skills-manifest",
+    "prompts-list",
+    "dns-rebinding-protection",
+    "caching",
+    "http-header-validation",
+)
+"""The others call tools, resources and prompts of a made-up server (`test_...`)."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    with serving("--http", "--port", "0", FINE_TUNING_LLM_WORKSPACE=str(folder)) as served:
+        yield served
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_http_server_conforms(machine, served, scenario):
+    said = machine.run("conformance", "server", "--url", served.url, "--scenario", scenario)
+    assert ", 0 failed" in said
+
+
+def test_every_bundle_passes_its_own_validator(machine, channels):
+    market = channels / "claude-marketplace"
+    for folder in (market, market / NAME):
+        machine.run("claude", "plugin", "validate", str(folder), "--strict")
+    machine.run("gemini", "extensions", "validate", str(channels / "gemini" / NAME))
+    machine.run("mcpb", "validate", str(channels / "mcpb" / "manifest.json"))
+
+
+def test_claude_code_installs_the_plugin_and_starts_its_server(machine, channels):
+    market = channels / "claude-marketplace"
+    machine.run("claude", "plugin", "marketplace", "add", str(market))
+    machine.run("claude", "plugin", "install", f"{NAME}@{NAME}")
+    assert "Connected" in machine.run("claude", "mcp", "list")
+    machine.run("claude", "plugin", "uninstall", f"{NAME}@{NAME}")
