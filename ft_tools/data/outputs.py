@@ -14,7 +14,6 @@ from ft_tools.examples.formats import normalise
 from ft_tools.examples.loss import as_prompt, up_to_the_answer
 from ft_tools.publish import new_folder, require_space
 
-QUOTED_CHARS = 500
 TRAIN, VALIDATION, REMOVED = "train.jsonl", "validation.jsonl", "removed.jsonl"
 
 

@@ -12,11 +12,6 @@ from ft_tools.vram.setup import Setup
 
 GIB = 2**30
 MEASURED = "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks"
-# transformers' integrations/bitsandbytes.py replaces nn.Linear and Conv1D only.
-EXPERTS_SOURCE = (
-    "https://github.com/huggingface/transformers/blob/v5.24.0/"
-    "src/transformers/integrations/bitsandbytes.py"
-)
 
 
 def estimate_vram(request: VramRequest) -> VramReport:

@@ -133,6 +133,18 @@ def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
     assert same_bits(weights_of(report.artifact), weights_of(kept))
 
 
+def trained_texts(tokenizer, one):
+    """Return the texts of the trained stretches of a sequence."""
+    texts, stretch = [], []
+    for token, label in zip(one.input_ids, one.labels, strict=True):
+        if label != -100:
+            stretch.append(token)
+        elif stretch:
+            texts.append(tokenizer.decode(stretch))
+            stretch = []
+    return [*texts, tokenizer.decode(stretch)] if stretch else texts
+
+
 def test_only_answers_and_their_end_are_trained(data, workspace):
     tokenizer = AutoTokenizer.from_pretrained(workspace / data["model"])
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
@@ -148,7 +160,7 @@ def test_only_answers_and_their_end_are_trained(data, workspace):
     session = prepared(request(data), "mask")
     plan = SftPlan.model_validate_json(session.plan_json())
     (one,) = sft.tokenize(plan, tokenizer, plan.dataset, example)
-    assert sft.trained_texts(tokenizer, one) == [
+    assert trained_texts(tokenizer, one) == [
         "is broken<|im_end|>\n",
         "on Monday.<|im_end|>\n",
     ]

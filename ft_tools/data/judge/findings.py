@@ -16,7 +16,6 @@ TRL_FORMATS = "https://huggingface.co/docs/trl/dataset_formats"
 OPENAI_FORMAT = "https://cookbook.openai.com/examples/chat_finetuning_data_prep"
 OPENAI_WEIGHTS = "https://platform.openai.com/docs/api-reference/fine-tuning/chat-input"
 LLAMA_FACTORY = "https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md"
-FACTS = "facts/thresholds.toml#audit"
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ from ft_tools.shipping.processes import watched
 from ft_tools.shipping.worker import proving
 from ft_tools.shipping.worker.importance import Matrix
 
-# llama.cpp's name of the type that keeps every weight of this safetensors type as it is.
-OUTTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 # Types that hold what is not quantized by design: norms and biases.
 UNQUANTIZED = {"F32", "F16", "BF16"}
 NO_SPACE = "No space left on device"

@@ -8,7 +8,7 @@ from datasets import Dataset
 from jinja2 import TemplateError
 from trl import SFTConfig, SFTTrainer
 
-from ft_tools.examples.masking import IGNORED, Messages, Render, Tokenized, tokenize_example
+from ft_tools.examples.masking import Messages, Render, Tokenized, tokenize_example
 from ft_tools.examples.training_rows import DatasetFacts, Example, read_examples, tools_of
 from ft_tools.examples.worker import today
 from ft_tools.runs.session import Session, Stopped, main
@@ -154,18 +154,6 @@ def say_what_is_trained(session: Session, facts: DatasetFacts, report: DataRepor
             "their answer; the model will meet another context than it was trained on",
             "warning",
         )
-
-
-def trained_texts(tokenizer: Any, one: Tokenized) -> list[str]:
-    """Return the texts of the trained stretches of a sequence, to look at a mask."""
-    texts, stretch = [], []
-    for token, label in zip(one.input_ids, one.labels, strict=True):
-        if label != IGNORED:
-            stretch.append(token)
-        elif stretch:
-            texts.append(tokenizer.decode(stretch))
-            stretch = []
-    return [*texts, tokenizer.decode(stretch)] if stretch else texts
 
 
 if __name__ == "__main__":
