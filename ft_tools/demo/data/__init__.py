@@ -1,1 +1,1 @@
-"""The demo's data: customer messages and their tickets, made by `make.py`, invented throughout."""
+"""Customer messages and their tickets, all invented; tests/demo_tickets makes them."""

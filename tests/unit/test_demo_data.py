@@ -7,7 +7,7 @@ import pytest
 
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
-from ft_tools.demo.data import make
+from tests.demo_tickets import make
 
 NAMES = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 
@@ -73,8 +73,10 @@ def test_no_held_out_message_is_near_a_training_message(demo):
 
 
 def test_the_files_are_what_the_generator_makes(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr(make, "__file__", str(tmp_path / "again" / "make.py"))
-    (tmp_path / "again").mkdir()
+    again = tmp_path / "again"
+    again.mkdir()
+    monkeypatch.setattr(make, "FOLDER", again)
     make.main()
-    for path in (tmp_path / "again").iterdir():
+    assert {path.name for path in again.iterdir()} == {path.name for path in demo.glob("*.json*")}
+    for path in again.iterdir():
         assert path.read_bytes() == (demo / path.name).read_bytes()

@@ -1,4 +1,4 @@
-"""Make the demo's data: `python -m ft_tools.demo.data.make` rewrites the files beside this one.
+"""Make the demo's data: `python -m tests.demo_tickets.make` rewrites the files that ship.
 
 A message is a complaint or question with a product and sometimes an order number; its ticket is
 JSON with four keys. Category and priority follow from the words, product and order are copied, so
@@ -12,9 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ft_tools.demo.data.phrases import CLOSERS, OPENERS, PRODUCTS, SITUATIONS, URGENCY
+import ft_tools.demo.data
+from tests.demo_tickets.phrases import CLOSERS, OPENERS, PRODUCTS, SITUATIONS, URGENCY
 
 SYSTEM = "Turn the message into a JSON ticket with category, priority, product and order."
+FOLDER = Path(ft_tools.demo.data.__file__).parent
 SEED = 20
 NUM_TRAIN, NUM_VALIDATION, NUM_HELDOUT, NUM_PAIRS = 292, 32, 70, 48
 # Messages made from one situation differ in product, order and frame, never only in the order.
@@ -25,7 +27,6 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Write the four files and the list of what was planted."""
-    folder = Path(__file__).parent
     random_numbers = random.Random(SEED)
     total = NUM_TRAIN + NUM_VALIDATION + NUM_HELDOUT + NUM_PAIRS
     tickets = make_tickets(random_numbers, total)
@@ -35,12 +36,12 @@ def main() -> None:
     heldout = [chat(*ticket) for ticket in rest[NUM_VALIDATION : NUM_VALIDATION + NUM_HELDOUT]]
     pairs = [preference(*t, at) for at, t in enumerate(rest[NUM_VALIDATION + NUM_HELDOUT :])]
     train, planted = plant(random_numbers, train, validation)
-    write(folder / "tickets.jsonl", train)
-    write(folder / "tickets_validation.jsonl", validation)
-    write(folder / "tickets_heldout.jsonl", heldout)
-    write(folder / "tickets_preferences.jsonl", pairs)
+    write(FOLDER / "tickets.jsonl", train)
+    write(FOLDER / "tickets_validation.jsonl", validation)
+    write(FOLDER / "tickets_heldout.jsonl", heldout)
+    write(FOLDER / "tickets_preferences.jsonl", pairs)
     text = json.dumps(planted, indent=1, sort_keys=True)
-    (folder / "planted.json").write_text(text + "\n", encoding="utf-8")
+    (FOLDER / "planted.json").write_text(text + "\n", encoding="utf-8")
 
 
 def make_tickets(numbers: random.Random, count: int) -> list[tuple[str, str]]:
