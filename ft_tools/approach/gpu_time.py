@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ft_tools import facts
-from ft_tools.approach.request import Approach, ApproachRequest, GpuTime
+from ft_tools.approach.report import GpuTime
+from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.table import table
 from ft_tools.approach.throughput import FLOPS_PER_TFLOPS, flops, utilisation
 from ft_tools.errors import FineTuningError
@@ -47,8 +48,8 @@ WORK: dict[Approach, Work] = {
     "sft_then_dpo": Work((_DEMONSTRATIONS, _PAIRS)),
     "continued_pretraining": Work((("sft", 1, "corpus_tokens"),), BASE_STAND_IN, "full"),
 }
-"""The approaches whose training time can be told. In RL most of it is generation, whose length
-nobody knows beforehand."""
+"""The approaches whose training time can be estimated. RL spends most of it on generation, whose
+length is unknown beforehand."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +90,18 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
         notes.append(note)
     rate = utilisation(fit.method, is_sharded=fit.num_gpus != 1)
     peak = facts.gpu(fit.gpu).bf16_dense_tflops
-    is_told = peak is not None and fit.num_gpus is not None
+    is_known_rate = peak is not None and fit.num_gpus is not None
     at_peak = work_flops / ((peak or 1.0) * FLOPS_PER_TFLOPS)
-    if is_told:
+    if is_known_rate:
         per_second = f"{tokens / at_peak * rate.low:,.0f} to {tokens / at_peak * rate.high:,.0f}"
         notes.append(
-            f"{per_second} tokens a second and GPU: {rate.low:.0%} to {rate.high:.0%} of the peak "
-            f"rate, as in {rate.num_runs} published runs"
+            f"{per_second} tokens per second and GPU: {rate.low:.0%} to {rate.high:.0%} of the "
+            f"peak rate, as in {rate.num_runs} published runs"
         )
     elif peak is None:
-        notes.append(f"no bf16 rate is published for {fit.gpu}: the hours cannot be told")
+        notes.append(f"no bf16 rate is published for {fit.gpu}, so the hours are unknown")
     else:
-        notes.append(f"no number of cards up to {CARD_COUNTS[-1]} holds it")
+        notes.append(f"it does not fit on up to {CARD_COUNTS[-1]} GPUs")
     return GpuTime(
         model=model if is_known else f"{model} (assumed)",
         gpu=fit.gpu,
@@ -108,8 +109,8 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
         method=fit.method,
         fits=fit.fits,
         peak_allocated_gib=fit.peak_allocated_gib,
-        hours_low=_hours(at_peak / rate.high) if is_told else None,
-        hours_high=_hours(at_peak / rate.low) if is_told else None,
+        hours_low=_hours(at_peak / rate.high) if is_known_rate else None,
+        hours_high=_hours(at_peak / rate.low) if is_known_rate else None,
         assumptions=notes,
         source="ft_tools/facts/throughput.toml",
     )

@@ -7,9 +7,9 @@ import pytest
 
 from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.approach.cost import shortening
+from ft_tools.approach.decision import decide
 from ft_tools.approach.request import TRAINING
 from ft_tools.approach.table import Table, table
-from ft_tools.approach.tool import decide
 from ft_tools.errors import UnknownName
 from ft_tools.rules import ANTI_PATTERNS
 
@@ -298,5 +298,5 @@ def test_the_sum_for_training_a_prompt_away_is_done(prompt_tokens, repaid):
 def test_a_cached_prompt_near_its_shortest_never_repays_a_run():
     assert shortening(
         ApproachRequest(symptoms=["cost"], prompt_tokens=90, calls_per_day=5)
-    ).threshold == ("never repaid")
+    ).threshold == ("never pays off")
     assert shortening(ApproachRequest(symptoms=["cost"], calls_per_day=5)) is None

@@ -133,7 +133,7 @@ def test_a_card_without_a_published_rate_has_a_fit_and_no_hours():
 
     assert time.fits == "yes"
     assert time.hours_high is None
-    assert "cannot be told" in time.assumptions[-1]
+    assert "the hours are unknown" in time.assumptions[-1]
 
 
 def test_a_model_that_nobody_knows_is_replaced_and_said_to_be():

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.decision import decide, holds
 from ft_tools.approach.request import TRAINING, Approach, Symptom
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import table
-from ft_tools.approach.tool import decide, holds
 from ft_tools.tools import TOOLS
 
 counts = st.none() | st.sampled_from(

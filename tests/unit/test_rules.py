@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.approach.document import fill
+from ft_tools.approach.reference import fill
 from ft_tools.errors import Refused, UnknownName
 from ft_tools.rules import ANTI_PATTERNS, markdown_table, refusal, rule
 from ft_tools.tools import TOOLS
@@ -54,7 +54,7 @@ def test_the_reference_is_what_the_tables_make():
 
     assert markdown_table() in text
     assert fill(text) == text, (
-        "run `python -m ft_tools.approach.document references/choosing.md` and review"
+        "run `python -m ft_tools.approach.reference references/choosing.md` and review"
     )
 
 

@@ -1,6 +1,6 @@
 """The parts of references/choosing.md that are made from the tables.
 
-`python -m ft_tools.approach.document references/choosing.md` writes them anew; a test compares.
+`python -m ft_tools.approach.reference references/choosing.md` writes them anew; a test compares.
 """
 
 import re

@@ -1,0 +1,89 @@
+"""What stands beside the answer: what not to do, rules of thumb, measurements, mistakes."""
+
+from collections.abc import Set as AbstractSet
+
+from ft_tools.approach.decision import decide, holds
+from ft_tools.approach.report import Block, ClassicRule, Measurement, Mistake, Option
+from ft_tools.approach.request import Approach, ApproachRequest
+from ft_tools.approach.situation import Situation
+from ft_tools.approach.table import Decision, table
+from ft_tools.rules import rule
+
+RAG_ELSEWHERE = "a fact is missing that is written down in a text: retrieval comes before training"
+
+MOST_SHOWN = 4
+"""Measurements and mistakes shown: a report has to be read whole."""
+
+SETTLED: frozenset[Approach] = frozenset({"do_nothing"})
+
+
+def alternatives(request: ApproachRequest, row: Decision, now: Situation) -> list[Option]:
+    """Return the row's alternatives; behind the eval gate, also what would come next.
+
+    Retrieval is always among the answers while knowledge is missing, whatever decided.
+    """
+    options = [Option(approach=other.approach, when=other.when) for other in row.alternatives]
+    if row.approach == "build_eval_first":
+        later = decide(request.model_copy(update={"has_eval_set": True})).approach
+        if later not in ("build_eval_first", "do_nothing"):
+            options.insert(0, Option(approach=later, when="the held-out test exists"))
+    offered = {row.approach, *(option.approach for option in options)}
+    if "knowledge" in now.needs and not offered & {"rag", "sft_and_rag"}:
+        options.append(Option(approach="rag", when=RAG_ELSEWHERE))
+    return options
+
+
+def blocked(row: Decision, now: Situation) -> list[Block]:
+    """Return the approaches that would be a mistake here, once per rule."""
+    blocks: dict[tuple[Approach, str], Block] = {}
+    for block in table().blocks:
+        if block.approach != row.approach and holds(block.when, now):
+            blocks.setdefault(
+                (block.approach, block.rule),
+                Block(
+                    approach=block.approach,
+                    rule=block.rule,
+                    why=block.why,
+                    source=rule(block.rule).source,
+                ),
+            )
+    return list(blocks.values())
+
+
+def classics(now: Situation) -> list[ClassicRule]:
+    """Return the rules of thumb that apply, with their limits."""
+    evidence = table().evidence
+    return [
+        ClassicRule(rule=row.rule, limit=row.limit, source=evidence[row.evidence].source)
+        for row in table().classics
+        if holds(row.when, now)
+    ]
+
+
+def measurements(approach: Approach, now: Situation) -> list[Measurement]:
+    """Return the measurements that could change the decision."""
+    evidence = table().evidence
+    found = [
+        Measurement(
+            measure=row.measure,
+            result=row.result,
+            then=row.then,
+            source=evidence[row.evidence].source,
+        )
+        for row in table().measurements
+        if approach in (row.approaches or [approach]) and holds(row.when, now)
+    ]
+    return found[:MOST_SHOWN] if approach not in SETTLED else []
+
+
+def mistakes(approach: Approach, now: Situation, asked: AbstractSet[str]) -> list[Mistake]:
+    """Return the common mistakes that no question already covers."""
+    evidence = table().evidence
+    found = [
+        Mistake(mistake=row.mistake, ask=row.ask, source=evidence[row.evidence].source)
+        for row in table().mistakes
+        if row.field not in asked
+        and approach in (row.approaches or [approach])
+        and holds(row.when, now)
+    ]
+    return found[:MOST_SHOWN] if approach not in SETTLED else []
