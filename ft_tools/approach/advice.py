@@ -1,13 +1,14 @@
 """What stands beside the answer: what not to do, rules of thumb, measurements, mistakes."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from ft_tools.approach.decision import decide, holds
+from ft_tools.approach.decision import blocks_of, decide, holds
+from ft_tools.approach.path import Rung
 from ft_tools.approach.report import Block, ClassicRule, Measurement, Mistake, Option
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation
 from ft_tools.approach.table import Decision, table
-from ft_tools.rules import rule
 
 RAG_ELSEWHERE = "a fact is missing that is written down in a text: retrieval comes before training"
 
@@ -33,21 +34,15 @@ def alternatives(request: ApproachRequest, row: Decision, now: Situation) -> lis
     return options
 
 
-def blocked(row: Decision, now: Situation) -> list[Block]:
-    """Return the approaches that would be a mistake here, once per rule."""
-    blocks: dict[tuple[Approach, str], Block] = {}
-    for block in table().blocks:
-        if block.approach != row.approach and holds(block.when, now):
-            blocks.setdefault(
-                (block.approach, block.rule),
-                Block(
-                    approach=block.approach,
-                    rule=block.rule,
-                    why=block.why,
-                    source=rule(block.rule).source,
-                ),
-            )
-    return list(blocks.values())
+def blocked(rungs: Sequence[Rung], now: Situation) -> list[Block]:
+    """Return the approaches that would be a mistake here and are not in the path."""
+    in_path = {rung.approach for rung in rungs}
+    return [
+        Block(approach=approach, rule=block.rule, why=block.why, source=block.evidence_source)
+        for approach in dict.fromkeys(block.approach for block in table().blocks)
+        if approach not in in_path
+        for block in blocks_of(approach, now)
+    ]
 
 
 def classics(now: Situation) -> list[ClassicRule]:

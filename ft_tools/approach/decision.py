@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
-from ft_tools.approach.table import Condition, Decision, Range, table
+from ft_tools.approach.table import BlockRow, Condition, Decision, Range, table
+from ft_tools.approach.vocabulary import CONSIDERS
 
 
 def decide(request: ApproachRequest) -> Decision:
     """Return the first row of the table whose conditions all hold; the last row has none."""
-    return first_row(situation(request, table().needs))
+    return first_row(situation(request))
 
 
 def holds(when: Mapping[str, Condition], now: Situation) -> bool:
@@ -25,6 +26,8 @@ def first_row(now: Situation) -> Decision:
 def _holds(field: str, condition: Condition, now: Situation) -> bool:
     if isinstance(condition, Range):
         return _within(condition, now.numbers[field])
+    if field == CONSIDERS:
+        return not now.considers.isdisjoint(condition)
     if field == "all":
         return now.needs.issuperset(condition)
     if field == "any":
@@ -40,3 +43,13 @@ def _within(bounds: Range, value: float | None) -> bool:
     if bounds.at_least is not None and value < table().thresholds[bounds.at_least].value:
         return False
     return bounds.below is None or value < table().thresholds[bounds.below].value
+
+
+def blocks_of(approach: Approach, now: Situation) -> list[BlockRow]:
+    """Return what speaks against an approach here, one row for each rule."""
+    found = {
+        block.rule: block
+        for block in reversed(table().blocks)
+        if block.approach == approach and holds(block.when, now)
+    }
+    return list(reversed(found.values()))

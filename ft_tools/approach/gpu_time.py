@@ -6,6 +6,7 @@ from functools import lru_cache
 from ft_tools import facts
 from ft_tools.approach.report import GpuTime
 from ft_tools.approach.request import Approach, ApproachRequest
+from ft_tools.approach.situation import number_of
 from ft_tools.approach.table import table
 from ft_tools.approach.throughput import FLOPS_PER_TFLOPS, flops, utilisation
 from ft_tools.errors import FineTuningError
@@ -141,7 +142,7 @@ def _tokens(
 ) -> tuple[float, str]:
     """Return the tokens of one stage over all epochs, and how they were counted."""
     given = table().gpu_time
-    count = getattr(request, field)
+    count = number_of(getattr(request, field))
     if field == "corpus_tokens":
         count = count or int(given["assumed_corpus"].value)
         return float(count), f"{count:,} tokens once"

@@ -5,7 +5,7 @@ from typing import Any
 
 from ft_tools.approach.gpu_time import stand_in
 from ft_tools.approach.request import Approach, ApproachRequest
-from ft_tools.approach.situation import Situation
+from ft_tools.approach.situation import Situation, number_of
 from ft_tools.approach.table import table
 from ft_tools.contract import NextStep
 
@@ -28,7 +28,7 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
         "dataset": request.dataset or "data.jsonl",
         "model": request.model or stand_in(approach),
         "gpu": request.gpu,
-        "num_demonstrations": request.num_demonstrations,
+        "num_demonstrations": number_of(request.num_demonstrations),
         "goal": next((goal for need, goal in _GOALS.items() if need in now.needs), "instruction"),
     }
     steps = []

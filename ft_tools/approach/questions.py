@@ -1,31 +1,50 @@
 """What is unknown and would change the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from ft_tools.approach.decision import decide
 from ft_tools.approach.report import Question
-from ft_tools.approach.request import TRAINING, ApproachRequest
-from ft_tools.approach.table import Decision, table
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.table import Decision, Range, table
+
+MOST_ASKED = 3
 
 
 def questions(request: ApproachRequest, row: Decision) -> list[Question]:
-    """Ask for what is missing if some value of it leads to another approach: each is tried."""
+    """Ask for what is missing if some value of it leads to another approach: each is tried.
+
+    The order is the table's: what most often settles the answer comes first.
+    """
     asked = []
     for field, ask in table().questions.items():
-        if getattr(request, field) not in (None, [], "unknown"):
+        if getattr(request, field) not in (None, [], "unknown") or not _makes_sense(request, field):
             continue
         leads = {
             decide(request.model_copy(update={field: value})).approach for value in _values(field)
         } - {row.approach}
         if leads:
             asked.append(Question(field=field, ask=ask, would_lead_to=sorted(leads)))
-    return sorted(asked, key=_weight)
+        if len(asked) == MOST_ASKED:
+            break
+    return asked
 
 
-def _weight(question: Question) -> bool:
-    """Order questions: what could spare a training run, or start one, first."""
-    return not set(question.would_lead_to) & (TRAINING | {"do_nothing"})
+def _makes_sense(request: ApproachRequest, field: str) -> bool:
+    """Tell whether a question can be answered: some need something that is there."""
+    needed = _NEEDED.get(field)
+    return needed is None or any(getattr(request, name) for name in needed)
+
+
+_NEEDED: Mapping[str, Sequence[str]] = {
+    "retrieval_recall": ("has_retrieval",),
+    "examples_have_reasoning": ("must_keep_thinking",),
+    "product_use": ("teacher", "num_demonstrations"),
+    "teacher_terms": ("teacher", "num_demonstrations"),
+    "success_fraction": ("has_verifiable_reward",),
+}
+"""Question -> what has to be there for it: any of these arguments."""
 
 
 def _values(field: str) -> Sequence[Any]:
@@ -34,23 +53,49 @@ def _values(field: str) -> Sequence[Any]:
         return [[symptom] for symptom in table().needs["quality"]]
     if field in _CHOICE_VALUES:
         return _CHOICE_VALUES[field]
-    if field == "success_fraction":
-        return [0.0, 0.5]
-    lines = {int(threshold.value) for threshold in table().thresholds.values()}
-    return sorted({0, 10**12} | lines | {line - 1 for line in lines if line > 0})
+    if field in ("success_fraction", "retrieval_recall"):
+        return [0.0, 0.5, 1.0]
+    return _around_thresholds(field)
 
+
+@cache
+def _around_thresholds(field: str) -> Sequence[int]:
+    """Return counts on both sides of every threshold that a row compares with the field."""
+    names = _COMPARED.get(field, (field,))
+    bounds = {
+        bound
+        for row in table().rows
+        for name in names
+        if isinstance(condition := row.when.get(name), Range)
+        for bound in (condition.at_least, condition.below)
+        if bound
+    }
+    lines = {int(table().thresholds[bound].value) for bound in bounds}
+    return sorted({0, MOST} | lines | {line - 1 for line in lines if line > 0})
+
+
+MOST = 10**12
+_COMPARED: Mapping[str, Sequence[str]] = {
+    "num_demonstrations": ("num_demonstrations", "demonstrations"),
+    "num_preference_pairs": ("preference_pairs",),
+}
+"""Argument -> the numbers of the table that are made from it, where the names differ."""
 
 _CHOICE_VALUES: dict[str, Sequence[Any]] = {
     "prompting_tried": ("none", "zero_shot", "few_shot", "optimized"),
     "target_met": (True, False),
     "has_documents": (True, False),
-    "knowledge_changes": ("never", "yearly", "monthly", "weekly", "daily"),
+    "knowledge_changes": ("never", "quarterly", "monthly", "weekly", "daily"),
     "wrong_with_passage": (True, False),
     "schema_enforced": (True, False),
     "has_verifiable_reward": (True, False),
     "has_eval_set": (True, False),
     "data_source": ("human", "production_logs", "stronger_model", "same_model_family"),
     "teacher_terms": ("allowed", "forbidden"),
+    "has_retrieval": (True, False),
+    "product_use": ("internal", "sold"),
+    "weights_access": ("api_only", "open_weights"),
+    "examples_have_reasoning": (True, False),
     "budget": ("low", "medium", "high"),
     "checkpoint": ("base", "instruct", "sft_run"),
 }

@@ -1,7 +1,8 @@
 """The row that decided, and its evidence."""
 
-from ft_tools.approach.situation import SETS, UNKNOWN, Situation
+from ft_tools.approach.situation import Situation
 from ft_tools.approach.table import Condition, Decision, Range, table
+from ft_tools.approach.vocabulary import CONSIDERS, SETS, UNKNOWN
 from ft_tools.contract import Reason
 
 
@@ -30,6 +31,8 @@ def reasons(row: Decision, now: Situation) -> list[Reason]:
 def _seen(field: str, now: Situation) -> str:
     if field in ("all", "any"):
         return "needs: " + ", ".join(sorted(now.needs)) if now.needs else ""
+    if field == CONSIDERS:
+        return "considering: " + ", ".join(sorted(now.considers))
     if field in SETS:
         return ""
     if field in now.choices:

@@ -1,5 +1,7 @@
 """What recommend_approach returns."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from ft_tools.approach.request import Approach
@@ -89,23 +91,114 @@ class CostBracket(Report):
     source: str
 
 
-class ApproachReport(Report):
-    """The recommended approach, its evidence, and what would change it."""
+class PathStep(Report):
+    """A step of the path: what to do, why here, and when to stop."""
 
-    approach: Approach = Field(description="The cheapest approach that is likely to be enough.")
+    approach: Approach
+    why: str
+    measure_first: list[str] = Field(
+        description="Cheap measurements to make before this step: they may make it unnecessary."
+    )
+    stop_if: str = Field(description="Stop here if this holds; else take the next step.")
+    effort: str = Field(description="Time to a first measured result, including human work.")
+    cost: str = Field(description="One-off cost, an order of magnitude.")
+    data: str = Field(description="Data needed.")
+    next_step: str = Field(description="The call or the first action.")
+    depends_on: Approach | None = Field(
+        description="The earlier step whose result leads here; null: it needs none of them."
+    )
+    rules: list[str] = Field(
+        description="Ids of the rules that advise against it before the steps above are done."
+    )
+
+
+class ApproachVerdict(Report):
+    """The answer to an approach that was asked about."""
+
+    approach: Approach
+    verdict: Literal["now", "later", "no"]
+    condition: str = Field("", description="later: after or if what; now: as part of what.")
+    why: str
+    rules: list[str] = Field(
+        default_factory=list, description="Stable ids of the rules that advise against it now."
+    )
+    instead: Approach | None = Field(None, description="What to do first.")
+    source: str
+
+
+class Asset(Report):
+    """Something that the user has, and what it is good for here."""
+
+    asset: str = Field(description="Argument of the request.")
+    use: str
+
+
+class DailyCost(Report):
+    """What answering from these documents costs per day, at list prices."""
+
+    approach: Literal["long_context", "rag", "tool_lookup"]
+    usd_per_day: float | None = Field(description="Null while the calls per day are unknown.")
+    usd_per_1000_calls: float
+    assumptions: str
+
+
+class DocumentsCost(Report):
+    """The tokens of the documents, and what each way to use them costs."""
+
+    num_files: int
+    corpus_tokens: int
+    counted: str = Field(description="How the tokens were counted.")
+    costs: list[DailyCost]
+    source: str
+
+
+class Measured(Report):
+    """What evaluations, documents and datasets showed, beside what was claimed."""
+
+    filled_in: dict[str, str | int | float | bool] = Field(
+        description="Arguments that were filled in from them."
+    )
+    contradictions: list[str] = Field(
+        default_factory=list, description="Claims that a measurement contradicts. It is used."
+    )
+    notes: list[str] = Field(default_factory=list, description="What could not be read, and why.")
+
+
+class ApproachReport(Report):
+    """The answers to what was asked, the path from here, and what it rests on."""
+
+    summary: str = Field(description="The answers to what was asked, then the first step.")
+    approach: Approach = Field(
+        description="The first step: the cheapest approach that is likely to be enough."
+    )
     row: str = Field(description="The row of the decision table that applied.")
-    summary: str = Field(description="The decision in one sentence.")
-    actions: list[str] = Field(description="What to do, in order.")
-    alternatives: list[Option]
-    blocked: list[Block]
+    verdicts: list[ApproachVerdict] = Field(description="One for each approach considered.")
+    path: list[PathStep] = Field(
+        description="Ordered steps; take the next one only if the target is still missed."
+    )
     questions: list[Question] = Field(description="Ask these first: each can change the answer.")
-    classic_rules: list[ClassicRule] = Field(
-        description="Rules of thumb that apply, with their limits."
+    blocked: list[Block] = Field(description="Mistakes in this situation; none is in the path.")
+    assets: list[Asset] = Field(description="What the user has, and what it is good for here.")
+    measured: Measured | None = Field(
+        None, description="What `evaluations`, `documents` and `dataset` showed."
     )
-    measurements: list[Measurement] = Field(
-        description="Measurements that could change the decision, the most informative first."
-    )
-    mistakes: list[Mistake] = Field(description="Common in this situation; each can cost weeks.")
+    documents: DocumentsCost | None = None
     cost_bracket: CostBracket
     reasons: list[Reason]
     next_steps: list[NextStep]
+    actions: list[str] = Field(
+        default_factory=list,
+        description="What to do, in order; detailed reports only.",
+    )
+    alternatives: list[Option] = Field(default_factory=list)
+    classic_rules: list[ClassicRule] = Field(
+        default_factory=list, description="Rules of thumb that apply, with their limits."
+    )
+    measurements: list[Measurement] = Field(
+        default_factory=list,
+        description="Measurements that could change the decision, the most informative first.",
+    )
+    mistakes: list[Mistake] = Field(
+        default_factory=list,
+        description="Common in this situation; each can cost weeks.",
+    )

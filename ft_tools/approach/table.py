@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ft_tools.approach.request import Approach, Symptom
-from ft_tools.approach.situation import CHOICES, NUMBERS, SETS
+from ft_tools.approach.request import Approach, Rough, Symptom, Teacher
+from ft_tools.approach.vocabulary import APPROACHES, CHOICES, CONSIDERS, NUMBERS, SETS
 from ft_tools.rules import rule
 
 
@@ -52,6 +52,14 @@ class Alternative(_Row):
     when: str
 
 
+class Later(_Row):
+    """A step that follows an approach."""
+
+    approach: Approach
+    why: str
+    when: dict[str, Condition] = Field(default_factory=dict)
+
+
 class Decision(_Row):
     """A row: if all of `when` holds, this is the approach."""
 
@@ -61,6 +69,10 @@ class Decision(_Row):
     why: str
     evidence: list[str] = Field(min_length=1)
     alternatives: list[Alternative] = Field(default_factory=list)
+    leaves: dict[str, str | float] = Field(default_factory=dict)
+    """What is known once this was done and missed the target, beyond what the approach leaves."""
+    then: list[Later] = Field(default_factory=list)
+    """Steps that follow this row whatever the table says next."""
 
 
 class BlockRow(_Row):
@@ -70,6 +82,38 @@ class BlockRow(_Row):
     rule: str
     when: dict[str, Condition]
     why: str
+    until: str = ""
+    """What lifts it; empty: nothing does."""
+
+    @property
+    def evidence_source(self) -> str:
+        """Return the address of the rule's evidence."""
+        return rule(self.rule).source
+
+
+class AssetRow(_Row):
+    """What something that the asker has is good for here."""
+
+    asset: str
+    use: str
+    when: dict[str, Condition] = Field(default_factory=dict)
+
+
+class TeacherTerms(_Row):
+    """What a provider's terms say of training on its answers, by use. Not legal advice."""
+
+    sold: Literal["allowed", "forbidden", "unknown"]
+    internal: Literal["allowed", "forbidden", "unknown"]
+    internal_classifier: Literal["allowed", "forbidden", "unknown"]
+    note: str
+    source: str
+
+
+class Parts(_Row):
+    """Other approaches that an approach contains: its first stage, and what comes after."""
+
+    now: list[Approach] = Field(default_factory=list)
+    later: list[Approach] = Field(default_factory=list)
 
 
 class ClassicRow(_Row):
@@ -122,6 +166,11 @@ class ApproachFacts(_Row):
     data: str
     running: str
     source: str
+    start: str
+    stop_if: str
+    leaves: dict[str, str | float] = Field(default_factory=dict)
+    then: list[Later] = Field(min_length=1)
+    parts: Parts = Field(default_factory=Parts)
     actions: list[str] = Field(min_length=1)
     next: list[Step] = Field(min_length=1)
 
@@ -133,7 +182,12 @@ class Table(_Row):
     evidence: dict[str, Evidence]
     needs: dict[str, list[Symptom]]
     questions: dict[str, str]
+    derived: dict[str, Threshold]
+    rough: dict[Rough, Threshold]
+    implied: dict[Approach, Symptom]
+    teachers: dict[Teacher, TeacherTerms]
     rows: list[Decision]
+    assets: list[AssetRow]
     blocks: list[BlockRow]
     classics: list[ClassicRow]
     measurements: list[MeasurementRow]
@@ -157,10 +211,28 @@ class Table(_Row):
             raise ValueError("the last row must have no condition")
         for block in self.blocks:
             rule(block.rule)
+        left = [row.leaves for row in self.rows]
+        left += [facts.leaves for facts in self.approaches.values()]
+        for field, value in ((f, v) for leaves in left for f, v in leaves.items()):
+            known = CHOICES.get(field, ()) if isinstance(value, str) else NUMBERS
+            if (value if isinstance(value, str) else field) not in known:
+                raise ValueError(f"leaves {field} = {value!r}, which no condition can see")
+        if missing_approaches := set(APPROACHES) - (self.implied.keys() & self.approaches.keys()):
+            raise ValueError(f"approaches without facts: {sorted(missing_approaches)}")
         return self
 
     def _conditions(self) -> list[dict[str, Condition]]:
-        rows = (self.rows, self.blocks, self.classics, self.measurements, self.mistakes)
+        later = [step for row in self.rows for step in row.then]
+        later += [step for facts in self.approaches.values() for step in facts.then]
+        rows = (
+            self.rows,
+            self.blocks,
+            self.classics,
+            self.measurements,
+            self.mistakes,
+            self.assets,
+            later,
+        )
         return [row.when for part in rows for row in part]
 
     def _check(self, field: str, condition: Condition) -> None:
@@ -168,6 +240,9 @@ class Table(_Row):
             bounds = {condition.at_least, condition.below} - {None}
             if field not in NUMBERS or not bounds or bounds - self.thresholds.keys():
                 raise ValueError(f"condition on {field}: {condition} names no number or threshold")
+        elif field == CONSIDERS:
+            if set(condition) - set(APPROACHES):
+                raise ValueError(f"condition on {field}: {condition} names no approach")
         elif field in SETS:
             if set(condition) - self.needs.keys():
                 raise ValueError(f"condition on {field}: {condition} names no need")

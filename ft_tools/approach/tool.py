@@ -1,40 +1,73 @@
-"""recommend_approach: the cheapest approach that is likely to be enough, and what it rests on."""
+"""recommend_approach: what was asked, answered; the path from here; what it rests on."""
 
-from ft_tools.approach.advice import alternatives, blocked, classics, measurements, mistakes
+from collections.abc import Sequence
+
+from ft_tools.approach import advice
+from ft_tools.approach.assets import assets
+from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
 from ft_tools.approach.decision import first_row
+from ft_tools.approach.documents import documents_cost
+from ft_tools.approach.measured import with_measurements
 from ft_tools.approach.next_steps import next_steps
+from ft_tools.approach.path import climb, steps
 from ft_tools.approach.questions import questions
 from ft_tools.approach.reasons import reasons
-from ft_tools.approach.report import ApproachReport
+from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.situation import situation
-from ft_tools.approach.table import table
+from ft_tools.approach.table import Decision, table
+from ft_tools.approach.verdicts import verdicts
 
 
 def recommend_approach(request: ApproachRequest) -> ApproachReport:
     """Recommend the cheapest approach likely to fix the model's answers, training or not.
 
-    Returns one approach with its evidence and cost bracket, alternatives and when they are better,
-    what not to do, and the questions whose answers would change it. Does not read data; use
-    audit_dataset for that.
+    Answers first what is considered (now, later or no), then returns the path: two to five steps,
+    each with the measurement at which to stop. Also returns the questions whose answers would
+    change it, what not to do, and what the user's data is good for.
+
+    Raises:
+        NotFound: An evaluation, the documents or the dataset is not there.
+        OutsideWorkspace: A path leaves the workspace.
+        UnknownName: The GPU is not in the catalog.
     """
-    now = situation(request, table().needs)
+    request, measured = with_measurements(request)
+    now = situation(request)
     row = first_row(now)
-    facts = table().approaches[row.approach]
+    rungs = climb(row, now)
+    answers = verdicts(request, row, rungs, now)
     asked = questions(request, row)
-    return ApproachReport(
+    report = ApproachReport(
+        summary=_summary(row, answers),
         approach=row.approach,
         row=row.id,
-        summary=f"{facts.summary}. {row.why}",
-        actions=facts.actions,
-        alternatives=alternatives(request, row, now),
-        blocked=blocked(row, now),
+        verdicts=answers,
+        path=steps(rungs),
         questions=asked,
-        classic_rules=classics(now),
-        measurements=measurements(row.approach, now),
-        mistakes=mistakes(row.approach, now, {question.field for question in asked}),
+        blocked=advice.blocked(rungs, now),
+        assets=assets(request, now),
+        measured=measured,
+        documents=documents_cost(request),
         cost_bracket=bracket(row.approach, request),
         reasons=[*reasons(row, now), *filter(None, [shortening(request)])],
         next_steps=next_steps(row.approach, request, now),
+        actions=table().approaches[row.approach].actions,
+        alternatives=advice.alternatives(request, row, now),
+        classic_rules=advice.classics(now),
+        measurements=advice.measurements(row.approach, now),
+        mistakes=advice.mistakes(row.approach, now, {question.field for question in asked}),
     )
+    return report if request.response_format == "detailed" else concise(report)
+
+
+def _summary(row: Decision, answers: Sequence[ApproachVerdict]) -> str:
+    """Answer what was asked, then name the first step."""
+    said = [
+        f"{answer.approach}: {answer.verdict}"
+        + (f", {answer.condition}" if answer.condition else "")
+        + (f" ({answer.why.rstrip('.')})" if answer.verdict == "no" else "")
+        + "."
+        for answer in answers
+    ]
+    return " ".join([*said, f"{table().approaches[row.approach].summary}. {row.why}"])

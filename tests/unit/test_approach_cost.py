@@ -162,7 +162,11 @@ def test_every_approach_that_trains_has_hours_but_those_that_generate():
 def test_the_report_says_hours_for_what_it_recommends():
     report = recommend_approach(
         ApproachRequest(
-            symptoms=["style"], prompting_tried="optimized", num_demonstrations=900, gpu="L40S"
+            response_format="detailed",
+            symptoms=["style"],
+            prompting_tried="optimized",
+            num_demonstrations=900,
+            gpu="L40S",
         )
     )
 
@@ -174,7 +178,10 @@ def test_the_report_says_hours_for_what_it_recommends():
 def test_the_next_steps_name_the_model_that_the_hours_are_of():
     report = recommend_approach(
         ApproachRequest(
-            symptoms=["classification", "cost"], prompting_tried="few_shot", num_demonstrations=2000
+            response_format="detailed",
+            symptoms=["classification", "cost"],
+            prompting_tried="few_shot",
+            num_demonstrations=2000,
         )
     )
     models = {step.arguments.get("model") for step in report.next_steps} - {None}

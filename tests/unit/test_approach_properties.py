@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.concise import MOST_TOKENS, tokens
 from ft_tools.approach.decision import decide, holds
-from ft_tools.approach.request import TRAINING, Approach, Symptom
+from ft_tools.approach.request import TRAINING, Approach, Symptom, Teacher
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import table
 from ft_tools.tools import TOOLS
@@ -39,7 +40,7 @@ requests = st.builds(
     has_documents=flags,
     corpus_tokens=counts,
     knowledge_changes=st.none()
-    | st.sampled_from(["never", "yearly", "monthly", "weekly", "daily"]),
+    | st.sampled_from(["never", "yearly", "quarterly", "monthly", "weekly", "daily"]),
     wrong_with_passage=flags,
     schema_enforced=flags,
     has_verifiable_reward=flags,
@@ -51,6 +52,18 @@ requests = st.builds(
     teacher_terms=st.none() | st.sampled_from(["allowed", "forbidden"]),
     budget=st.none() | st.sampled_from(["low", "medium", "high"]),
     checkpoint=st.none() | st.sampled_from(["base", "instruct", "sft_run"]),
+    considering=st.lists(st.sampled_from(get_args(Approach)), unique=True, max_size=3),
+    num_classes=st.none() | st.sampled_from([2, 30, 200]),
+    batch_calls=st.none() | st.sampled_from([10, 10**7]),
+    has_retrieval=flags,
+    retrieval_recall=st.none() | st.sampled_from([0.0, 0.9]),
+    small_model_score=st.none() | st.sampled_from([0.5, 0.9]),
+    large_model_score=st.none() | st.just(0.9),
+    teacher=st.none() | st.sampled_from(get_args(Teacher)),
+    product_use=st.none() | st.sampled_from(["internal", "sold"]),
+    weights_access=st.none() | st.sampled_from(["api_only", "open_weights"]),
+    must_keep_thinking=flags,
+    budget_usd=st.none() | st.sampled_from([50.0, 500.0, 50_000.0]),
 )
 many = settings(max_examples=60, deadline=None)
 
@@ -58,6 +71,10 @@ many = settings(max_examples=60, deadline=None)
 def changed(request, **update):
     """Validate the changed request too, as a caller's would be."""
     return ApproachRequest.model_validate(request.model_dump() | update)
+
+
+def detailed(request):
+    return recommend_approach(changed(request, response_format="detailed"))
 
 
 def offers_retrieval(report):
@@ -68,7 +85,7 @@ def offers_retrieval(report):
 @many
 @given(requests)
 def test_every_request_gets_one_approach_with_sourced_reasons_and_next_steps(request):
-    report = recommend_approach(request)
+    report = detailed(request)
 
     assert report.approach in get_args(Approach)
     assert report.reasons
@@ -82,10 +99,62 @@ def test_every_request_gets_one_approach_with_sourced_reasons_and_next_steps(req
 @many
 @given(requests)
 def test_nothing_is_recommended_and_blocked_at_once(request):
-    report = recommend_approach(request)
+    report = detailed(request)
 
     assert report.approach not in {block.approach for block in report.blocked}
     assert report.approach not in {option.approach for option in report.alternatives}
+
+
+@many
+@given(requests)
+def test_the_path_has_two_to_five_different_steps_and_begins_with_the_approach(request):
+    taken = [step.approach for step in recommend_approach(request).path]
+
+    assert taken[0] == recommend_approach(request).approach
+    assert 2 <= len(taken) <= 5
+    assert len(set(taken)) == len(taken)
+
+
+@many
+@given(requests)
+def test_nothing_in_the_path_is_blocked(request):
+    report = detailed(request)
+
+    assert {step.approach for step in report.path}.isdisjoint(b.approach for b in report.blocked)
+
+
+@many
+@given(requests)
+def test_no_step_is_cheaper_than_one_before_it_unless_it_depends_on_an_earlier_one(request):
+    facts = table().approaches
+    path = recommend_approach(request).path
+
+    for place, step in enumerate(path):
+        dearest = max((facts[each.approach].usd_low for each in path[:place]), default=0)
+        if facts[step.approach].usd_low < dearest:
+            assert step.depends_on in {each.approach for each in path[:place]}
+
+
+@many
+@given(requests)
+def test_each_approach_that_is_considered_gets_one_verdict_that_agrees_with_the_path(request):
+    report = recommend_approach(request)
+    taken = [step.approach for step in report.path]
+
+    assert [each.approach for each in report.verdicts] == list(dict.fromkeys(request.considering))
+    for each in report.verdicts:
+        if each.approach == taken[0]:
+            assert each.verdict == "now"
+        elif each.approach in taken:
+            assert each.verdict == "later"
+        if each.verdict == "later":
+            assert each.condition
+
+
+@many
+@given(requests)
+def test_a_concise_report_of_any_request_stays_under_nine_hundred_tokens(request):
+    assert tokens(recommend_approach(request)) <= MOST_TOKENS
 
 
 @many
@@ -107,9 +176,9 @@ def test_no_eval_set_never_leads_to_training(request):
 def test_adding_a_knowledge_gap_never_removes_retrieval(request):
     with_gap = changed(request, symptoms=sorted({*request.symptoms, "knowledge_gap"}))
 
-    if offers_retrieval(recommend_approach(request)):
-        assert offers_retrieval(recommend_approach(with_gap))
-    assert offers_retrieval(recommend_approach(with_gap))
+    if offers_retrieval(detailed(request)):
+        assert offers_retrieval(detailed(with_gap))
+    assert offers_retrieval(detailed(with_gap))
 
 
 @many
@@ -154,7 +223,7 @@ def test_dpo_is_never_recommended_for_a_raw_base_model(request):
 @many
 @given(requests)
 def test_each_question_can_change_the_answer(request):
-    report = recommend_approach(request)
+    report = detailed(request)
 
     for question in report.questions:
         assert question.would_lead_to
@@ -172,7 +241,7 @@ def test_the_words_of_the_problem_change_nothing(request):
 @many
 @given(requests)
 def test_exactly_the_first_row_that_holds_decides(request):
-    now = situation(request, table().needs)
+    now = situation(request)
     holding = [row.id for row in table().rows if holds(row.when, now)]
 
     assert decide(request).id == holding[0]
@@ -202,7 +271,7 @@ def test_every_row_is_reached_by_some_request(row):
 @pytest.mark.parametrize("row", table().mistakes, ids=lambda row: row.mistake)
 def test_every_mistake_is_named_in_some_answer(row):
     chance = random.Random(1)
-    answers = (recommend_approach(_drawn(row, chance)) for _ in range(300))
+    answers = (detailed(_drawn(row, chance)) for _ in range(300))
 
     assert any(row.mistake in {each.mistake for each in answer.mistakes} for answer in answers)
 
@@ -210,21 +279,24 @@ def test_every_mistake_is_named_in_some_answer(row):
 @pytest.mark.parametrize("row", table().measurements, ids=lambda row: row.measure)
 def test_every_measurement_is_asked_for_in_some_answer(row):
     chance = random.Random(2)
-    answers = (recommend_approach(_drawn(row, chance)) for _ in range(300))
+    answers = (detailed(_drawn(row, chance)) for _ in range(300))
 
     assert any(row.measure in {each.measure for each in answer.measurements} for answer in answers)
 
 
-def test_the_twenty_four_mistakes_and_ten_measurements_of_the_record_are_there():
+def test_the_twenty_four_mistakes_and_eleven_measurements_of_the_record_are_there():
     assert len({row.mistake for row in table().mistakes}) == 24
-    assert len({row.measure for row in table().measurements}) == 10
+    assert len({row.measure for row in table().measurements}) == 11
 
 
 def _drawn(row, chance):
     """Draw a request that satisfies the row's conditions on fields, and lists its needs."""
     names = {"demonstrations": "num_demonstrations", "preference_pairs": "num_preference_pairs"}
     needs = table().needs
-    symptoms = {chance.choice(needs[need]) for need in row.when.get("all", [])}
+    required = set(row.when.get("all", []))
+    by_classes = "labels" in required and "quality" in row.when.get("none", [])
+    required -= {"labels"} if by_classes else set()
+    symptoms = {chance.choice(needs[need]) for need in sorted(required)}
     if "any" in row.when:
         symptoms.add(chance.choice(needs[chance.choice(row.when["any"])]))
     if "all" not in row.when and "any" not in row.when and row.when.get("named") != ["no"]:
@@ -244,12 +316,36 @@ def _drawn(row, chance):
         "calls_per_day": chance.choice([None, 10]),
         "has_documents": chance.choice([None, False]),
     }
+    if by_classes:
+        drawn["num_classes"] = 5
+    if "considers" in row.when:
+        drawn["considering"] = [chance.choice(row.when["considers"])]
     for field, condition in row.when.items():
-        if field not in ("all", "any", "none", "named", "context_tokens_per_day"):
+        if field in DERIVED:
+            drawn |= DERIVED[field](condition)
+        elif field not in ("all", "any", "none", "named", "considers", "context_tokens_per_day"):
             values = condition if isinstance(condition, list) else _numbers(condition)
             value = chance.choice(values)
             drawn[names.get(field, field)] = value if field == "data_source" else _value(value)
     return ApproachRequest.model_validate(drawn)
+
+
+RETRIEVAL = {
+    "misses": {"retrieval_recall": 0.1},
+    "unmeasured": {"has_retrieval": True},
+    "none": {"has_retrieval": False},
+    "finds": {"retrieval_recall": 1.0},
+    "unknown": {},
+}
+DERIVED = {
+    "retrieval": lambda values: RETRIEVAL[values[0]],
+    "small_model": lambda values: {
+        "small_model_score": 0.9 if "as_good" in values else 0.5,
+        "large_model_score": 0.9,
+    },
+    "thinking_at_risk": lambda values: {"must_keep_thinking": "yes" in values},
+    "examples_per_class": lambda _: {"num_demonstrations": 2000, "num_classes": 60},
+}
 
 
 def _numbers(bounds):

@@ -72,6 +72,14 @@ ADVICE = {
         {"symptoms": ["classification"], "knowledge_changes": "weekly"},
         {"knowledge_changes": "yearly"},
     ),
+    "thinking_lost": (
+        {"symptoms": ["style"], "must_keep_thinking": True, "num_demonstrations": 900},
+        {"examples_have_reasoning": True},
+    ),
+    "closed_weights": (
+        {"symptoms": ["preference"], "weights_access": "api_only", "num_marks": "thousands"},
+        {"weights_access": "open_weights"},
+    ),
     "prompt_shortening": (
         {"symptoms": ["cost"], "prompt_tokens": 3000, "prompting_tried": "optimized"},
         None,
@@ -80,8 +88,10 @@ ADVICE = {
 
 
 def blocked(arguments):
-    report = recommend_approach(ApproachRequest.model_validate(arguments))
-    return {block.rule for block in report.blocked}
+    request = ApproachRequest.model_validate(arguments | {"response_format": "detailed"})
+    report = recommend_approach(request)
+    waiting = {rule for step in report.path for rule in step.rules}
+    return waiting | {block.rule for block in report.blocked}
 
 
 @pytest.mark.parametrize("rule_id", ADVICE)

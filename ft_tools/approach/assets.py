@@ -1,0 +1,18 @@
+"""What each thing that the asker has is good for here."""
+
+from ft_tools.approach.decision import holds
+from ft_tools.approach.report import Asset
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.situation import Situation
+from ft_tools.approach.table import table
+
+NOTHING: tuple[object, ...] = (None, [], False, "none", 0)
+
+
+def assets(request: ApproachRequest, now: Situation) -> list[Asset]:
+    """Return one line for each asset that is named; the first row of it that holds."""
+    found: dict[str, Asset] = {}
+    for row in table().assets:
+        if getattr(request, row.asset) not in NOTHING and holds(row.when, now):
+            found.setdefault(row.asset, Asset(asset=row.asset, use=row.use))
+    return list(found.values())

@@ -1,0 +1,115 @@
+"""How many tokens the documents have, and what answering from them costs per day."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from ft_tools import workspace
+from ft_tools.approach.report import DailyCost, DocumentsCost
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.table import table
+from ft_tools.data.understand.lengths import METHOD, estimate_tokens
+from ft_tools.errors import BadInput
+
+TEXT = frozenset({".txt", ".md", ".rst", ".html", ".htm", ".json", ".jsonl", ".csv", ".xml"})
+MOST_BYTES = 200 * 2**20
+READ_BYTES = 2**20
+"""Of one file; the rest of it counts by its size."""
+
+MINUTES_PER_DAY = 1440
+
+
+def documents_cost(request: ApproachRequest) -> DocumentsCost | None:
+    """Return the tokens of `documents` and the cost of each way to use them; None without any.
+
+    Raises:
+        NotFound: Nothing is there.
+        OutsideWorkspace: It leaves the workspace.
+        BadInput: There is no text in it, or too much.
+    """
+    if request.documents is None:
+        return None
+    num_files, tokens = count_tokens(request.documents)
+    return DocumentsCost(
+        num_files=num_files,
+        corpus_tokens=tokens,
+        counted=METHOD.split(";")[0],
+        costs=daily_costs(tokens, request.calls_per_day),
+        source="ft_tools/facts/approaches.toml#prices",
+    )
+
+
+def count_tokens(path: str) -> tuple[int, int]:
+    """Return the number of text files below a path, and an estimate of their tokens.
+
+    Raises:
+        NotFound: Nothing is there.
+        OutsideWorkspace: It leaves the workspace.
+        BadInput: There is no text in it, or too much.
+    """
+    root = workspace.existing(path)
+    found = [root] if root.is_file() else sorted(each for each in root.rglob("*") if each.is_file())
+    files = [each for each in found if each.suffix.lower() in TEXT and not each.is_symlink()]
+    if not files:
+        raise BadInput(
+            f"documents {path!r} has no text files; supported: {', '.join(sorted(TEXT))}. Convert "
+            "other formats to text first, or set corpus_tokens"
+        )
+    size = sum(each.stat().st_size for each in files)
+    if size > MOST_BYTES:
+        raise BadInput(
+            f"documents {path!r} has {size:,} bytes, more than {MOST_BYTES:,}; set corpus_tokens "
+            "(about a quarter of the characters) instead"
+        )
+    return len(files), sum(_tokens_of(each, each.stat().st_mtime_ns) for each in files)
+
+
+def daily_costs(corpus_tokens: int, calls_per_day: int | None) -> list[DailyCost]:
+    """Return the cost of long context with caching, of retrieval and of a lookup.
+
+    Long context reads the corpus from the cache in every call, and writes it anew where calls are
+    further apart than the cache lives. Output tokens are the same for all three and left out.
+
+    >>> [round(each.usd_per_1000_calls, 2) for each in daily_costs(100_000, 1000)]
+    [30.38, 6.0, 1.5]
+    """
+    given = {name: row.value for name, row in table().prices.items()}
+    price = given["input_usd_per_million"] / 1e6
+    calls = calls_per_day or 1000
+    windows = MINUTES_PER_DAY / given["cache_minutes"]
+    writes = 1 if calls >= windows else calls
+    cached = (calls - writes) * given["cached_fraction"] + writes * given["cache_write_fraction"]
+    tokens_per_day = {
+        "long_context": corpus_tokens * cached,
+        "rag": calls * given["retrieved_tokens"],
+        "tool_lookup": calls * given["lookup_tokens"],
+    }
+    said = {
+        "long_context": f"{corpus_tokens:,} tokens per call, "
+        + ("read from the cache" if writes == 1 else "written anew: the cache expires in between"),
+        "rag": f"{given['retrieved_tokens']:,.0f} retrieved tokens per call, without the index",
+        "tool_lookup": f"{given['lookup_tokens']:,.0f} tokens per call for the tool and its result",
+    }
+    return [
+        DailyCost.model_validate(
+            {
+                "approach": name,
+                "usd_per_day": None if calls_per_day is None else _cents(tokens * price),
+                "usd_per_1000_calls": _cents(tokens * price / calls * 1000),
+                "assumptions": f"{said[name]}; {given['input_usd_per_million']:g} USD per million",
+            }
+        )
+        for name, tokens in tokens_per_day.items()
+    ]
+
+
+def _cents(usd: float) -> float:
+    return round(usd, 2)
+
+
+@lru_cache(maxsize=10_000)
+def _tokens_of(path: Path, _changed: int) -> int:
+    """Estimate the tokens of a file; a long one by its beginning."""
+    with path.open("rb") as file:
+        start = file.read(READ_BYTES)
+    read = max(len(start), 1)
+    return round(estimate_tokens(start.decode("utf-8", "replace")) * path.stat().st_size / read)

@@ -1,0 +1,148 @@
+"""What evaluations, documents and a dataset show, put in the place of what is claimed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ft_tools.approach.documents import count_tokens
+from ft_tools.approach.report import Measured
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.vocabulary import PROMPTS
+from ft_tools.data.report import AuditReport
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_if_small
+from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.runs import directory
+from ft_tools.runs.records import RunInfo
+
+COUNTS = {"sft": "num_demonstrations", "dpo": "num_preference_pairs", "kto": "num_marks"}
+"""What a dataset of a kind is a count of."""
+
+PROMPTED = ("model", "endpoint")
+"""Kinds of measured systems that answer by a prompt."""
+
+ADDS_FACTS = "answers_add_facts"
+
+
+def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measured | None]:
+    """Return the request with what was measured filled in, and a record of it.
+
+    A measurement wins over a claim; where they differ, the record says so.
+
+    Raises:
+        NotFound: An evaluation or the documents are not there.
+        BadInput: A run is no finished evaluation.
+        OutsideWorkspace: The documents leave the workspace.
+    """
+    if not (request.evaluations or request.documents or request.dataset):
+        return request, None
+    found: dict[str, Any] = {}
+    notes: list[str] = []
+    for run_id in request.evaluations:
+        _keep_best(found, _evaluated(run_id))
+    if request.documents is not None:
+        found |= {"corpus_tokens": count_tokens(request.documents)[1], "has_documents": True}
+    if request.dataset is not None:
+        counted, note = _audited(request.dataset)
+        found |= counted
+        notes += [note] if note else []
+    said = request.model_dump()
+    contradictions = [
+        f"{field}={said[field]!r} was given, {value!r} was measured"
+        for field, value in found.items()
+        if _differ(said[field], value)
+    ]
+    filled = {field: value for field, value in found.items() if said[field] != value}
+    if not (filled or notes):
+        return request, None
+    record = Measured(filled_in=filled, contradictions=contradictions, notes=notes)
+    return ApproachRequest.model_validate(said | found), record
+
+
+def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the report of an evaluation says of prompts, of the target and of two models.
+
+    Only systems that ask a model as it is count as prompts: no trained ones, no simple baselines.
+    """
+    found: dict[str, Any] = {"has_eval_set": True}
+    prompted = [
+        each
+        for each in report.get("systems") or []
+        if each.get("kind") in PROMPTED and not each.get("is_trained")
+    ]
+    if not prompted:
+        return found
+    shown = any(each.get("has_examples") for each in prompted)
+    found["prompting_tried"] = "few_shot" if shown else "zero_shot"
+    verdicts = {each.get("target") for each in prompted}
+    if "met" in verdicts:
+        found["target_met"] = True
+    elif verdicts == {"not_met"}:
+        found["target_met"] = False
+    return found | _two_scores(prompted, report.get("main_metric", ""))
+
+
+def _two_scores(prompted: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """Return the scores of the cheapest and of the most expensive prompted system."""
+    priced = [
+        (each["usd_per_1000_calls"], each["scores"][metric]["value"])
+        for each in prompted
+        if each.get("usd_per_1000_calls") is not None and metric in each.get("scores", {})
+    ]
+    small, large = (min(priced), max(priced)) if priced else ((0, 0), (0, 0))
+    scores = {"small_model_score": small[1], "large_model_score": large[1]}
+    is_usable = small[0] < large[0] and all(0 <= score <= 1 for score in scores.values())
+    return scores if is_usable else {}
+
+
+def _evaluated(run_id: str) -> dict[str, Any]:
+    run_dir = directory.find(run_id)
+    info = RunInfo.model_validate(directory.read_json(run_dir / "run.json"))
+    if info.kind != "evaluate":
+        raise BadInput(
+            f"run {run_id} is of kind {info.kind!r}, not an evaluation; list_runs names them"
+        )
+    path = run_dir / "report.json"
+    if not path.is_file():
+        raise BadInput(f"evaluation {run_id} has no report yet; wait until get_run says succeeded")
+    return evaluated(directory.read_json(path) or {})
+
+
+def _keep_best(found: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Add an evaluation: the best prompt of all, and the target if any reached it."""
+    for field, value in new.items():
+        if field == "prompting_tried" and field in found:
+            found[field] = max(found[field], value, key=PROMPTS.index)
+        elif field == "target_met":
+            found[field] = bool(found.get(field)) or value
+        else:
+            found[field] = value
+
+
+def _audited(path: str) -> tuple[dict[str, Any], str]:
+    """Return the counts of a dataset, and why there are none."""
+    try:
+        report = audit_if_small(AuditRequest(path=path, near_duplicates="off"))
+    except FineTuningError as error:
+        return {}, f"dataset was not read: {error}"
+    if report is None:
+        return {}, "dataset is too large to audit here; run audit_dataset and pass its counts"
+    return _counts(report), _warning(report)
+
+
+def _counts(report: AuditReport) -> dict[str, Any]:
+    field = COUNTS.get(report.task)
+    return {field: report.num_usable or report.num_examples} if field else {}
+
+
+def _warning(report: AuditReport) -> str:
+    adds = any(finding.id == ADDS_FACTS for finding in report.findings)
+    return f"{ADDS_FACTS}: most of the answers is new information; use retrieval" if adds else ""
+
+
+def _differ(said: object, value: object) -> bool:
+    """Tell whether a claim and a measurement contradict each other; nothing said is no claim."""
+    if said is None or (isinstance(said, str) and isinstance(value, int)):
+        return False
+    if isinstance(said, int) and isinstance(value, int) and not isinstance(said, bool):
+        return abs(said - value) > max(said, value) / 10
+    return said != value

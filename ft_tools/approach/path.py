@@ -1,0 +1,123 @@
+"""The ordered steps from here: what to do, and what comes next if the target is still missed."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ft_tools.approach.decision import blocks_of, first_row, holds
+from ft_tools.approach.report import PathStep
+from ft_tools.approach.request import TRAINING, Approach
+from ft_tools.approach.situation import Situation
+from ft_tools.approach.table import Decision, Later, table
+from ft_tools.approach.vocabulary import UNKNOWN
+
+LONGEST = 5
+SHORTEST = 2
+END: Approach = "do_nothing"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step with the situation in which it is taken."""
+
+    approach: Approach
+    why: str
+    now: Situation
+    depends_on: Approach | None
+    """The earlier step whose result leads here; None: it would be right without any."""
+
+
+def climb(row: Decision, now: Situation) -> list[Rung]:
+    """Return the rungs from the row that decided: the table's answers, each after the one before.
+
+    The table is asked again after each step, with what that step leaves. It ends where the table
+    repeats itself; what the last row or approach names as following is appended.
+    """
+    rungs = [Rung(row.approach, row.why, now, None)]
+    while len(rungs) < LONGEST:
+        now = now.after(table().approaches[row.approach].leaves | row.leaves)
+        if row.then:
+            break
+        row = first_row(now)
+        if row.approach == END or row.approach in _taken(rungs):
+            break
+        if _lasting_block(row.approach, now):
+            break
+        rungs.append(Rung(row.approach, row.why, now, _dependence(row, rungs)))
+    return [*rungs, *_following(rungs, row.then, now)][:LONGEST]
+
+
+def steps(rungs: Sequence[Rung]) -> list[PathStep]:
+    """Return the rungs as a report shows them."""
+    start = rungs[0].now
+    return [_step(rung, start, is_first=rung is rungs[0]) for rung in rungs]
+
+
+def cost_of(approach: Approach) -> str:
+    """Return the one-off cost of an approach in words."""
+    facts = table().approaches[approach]
+    if facts.usd_high is None:
+        return f"from {facts.usd_low:,.0f} USD"
+    if facts.usd_high == 0:
+        return "nothing"
+    return f"{facts.usd_low:,.0f} to {facts.usd_high:,.0f} USD"
+
+
+def _taken(rungs: Iterable[Rung]) -> set[Approach]:
+    """Return the approaches of the rungs, their stages included."""
+    parts = [table().approaches[rung.approach].parts for rung in rungs]
+    stages = {stage for part in parts for stage in (*part.now, *part.later)}
+    return stages | {rung.approach for rung in rungs}
+
+
+def _following(rungs: Sequence[Rung], named: Sequence[Later], now: Situation) -> Iterator[Rung]:
+    """Name what follows the last rung: what its row names, else what its approach names here."""
+    taken = _taken(rungs)
+    last = rungs[-1].approach
+    missing = SHORTEST - len(rungs) if not named else len(named)
+    for later in [*named, *table().approaches[last].then]:
+        if later.approach in taken or not holds(later.when, now):
+            continue
+        if (missing <= 0 and not later.when) or _lasting_block(later.approach, now):
+            continue
+        taken.add(later.approach)
+        missing -= 1
+        yield Rung(later.approach, later.why, now, last)
+
+
+def _lasting_block(approach: Approach, now: Situation) -> bool:
+    return any(not block.until for block in blocks_of(approach, now))
+
+
+def _dependence(row: Decision, rungs: Sequence[Rung]) -> Approach | None:
+    """Return the step before if its result leads here.
+
+    It does where the row did not hold at the start, or is cheaper than an earlier step and would
+    have come first.
+    """
+    facts = table().approaches
+    dearest = max(facts[rung.approach].usd_low for rung in rungs)
+    if holds(row.when, rungs[0].now) and facts[row.approach].usd_low >= dearest:
+        return None
+    return rungs[-1].approach
+
+
+def _step(rung: Rung, start: Situation, *, is_first: bool) -> PathStep:
+    facts = table().approaches[rung.approach]
+    trains = rung.approach in TRAINING
+    first = []
+    if is_first and trains and start.assumes_prompt:
+        first.append("the best prompt on held-out examples: it may be enough")
+    if is_first and trains and start.choices["has_eval_set"] == UNKNOWN:
+        first.append("the current model on 50 held-out examples")
+    return PathStep(
+        approach=rung.approach,
+        why=rung.why,
+        measure_first=first,
+        stop_if=facts.stop_if,
+        effort=facts.time,
+        cost=cost_of(rung.approach),
+        data=facts.data,
+        next_step=facts.start,
+        depends_on=rung.depends_on,
+        rules=[block.rule for block in blocks_of(rung.approach, start)],
+    )

@@ -1,0 +1,144 @@
+"""What evaluations, documents and a dataset put in the place of claims."""
+
+import json
+
+import pytest
+
+from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.documents import count_tokens, daily_costs
+from ft_tools.approach.measured import evaluated
+from ft_tools.errors import BadInput, NotFound
+
+RUN = "evaluate-00000000000000aa"
+
+
+def prompted(name, examples, target, score=0.7, usd=None, trained=False):
+    return {
+        "name": name,
+        "kind": "endpoint",
+        "is_trained": trained,
+        "has_examples": examples,
+        "scores": {"exact_match": {"value": score}},
+        "target": target,
+        "usd_per_1000_calls": usd,
+    }
+
+
+def write_run(workspace, report, kind="evaluate"):
+    run_dir = workspace / "runs" / RUN.replace("evaluate", kind)
+    run_dir.mkdir(parents=True)
+    info = {"run_id": run_dir.name, "kind": kind, "created_at": 0.0, "version": "0"}
+    (run_dir / "run.json").write_text(json.dumps(info))
+    if report is not None:
+        (run_dir / "report.json").write_text(json.dumps(report))
+
+
+def ask(**arguments):
+    return recommend_approach(ApproachRequest(**arguments))
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINE_TUNING_LLM_WORKSPACE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_measured_prompt_with_examples_and_a_missed_target_are_read():
+    systems = [prompted("plain", False, "not_met"), prompted("shown", True, "not_met")]
+
+    assert evaluated({"systems": systems}) == {
+        "has_eval_set": True,
+        "prompting_tried": "few_shot",
+        "target_met": False,
+    }
+
+
+def test_one_prompt_that_meets_the_target_is_enough():
+    systems = [prompted("plain", False, "met"), prompted("shown", True, "not_met")]
+
+    assert evaluated({"systems": systems})["target_met"] is True
+
+
+def test_an_undecided_interval_is_no_answer():
+    assert "target_met" not in evaluated({"systems": [prompted("plain", False, "undecided")]})
+
+
+def test_a_trained_system_is_no_prompt():
+    found = evaluated({"systems": [prompted("tuned", True, "met", trained=True)]})
+
+    assert found == {"has_eval_set": True}
+
+
+def test_the_scores_of_the_cheapest_and_the_most_expensive_system_are_compared():
+    systems = [
+        prompted("small", True, "not_met", 0.6, usd=1.0),
+        prompted("large", True, "met", 0.9, usd=20.0),
+    ]
+    found = evaluated({"systems": systems, "main_metric": "exact_match"})
+
+    assert (found["small_model_score"], found["large_model_score"]) == (0.6, 0.9)
+
+
+def test_a_claim_that_an_evaluation_contradicts_is_said_and_the_measurement_wins(workspace):
+    write_run(workspace, {"systems": [prompted("shown", True, "met")]})
+    report = ask(symptoms=["style"], target_met=False, evaluations=[RUN])
+
+    assert report.approach == "do_nothing"
+    assert "target_met=False was given, True was measured" in report.measured.contradictions
+    assert report.measured.filled_in["prompting_tried"] == "few_shot"
+
+
+def test_a_run_that_is_no_evaluation_or_has_no_report_is_refused(workspace):
+    write_run(workspace, None)
+    write_run(workspace, {}, kind="sft")
+
+    with pytest.raises(BadInput, match="has no report yet"):
+        ask(evaluations=[RUN])
+    with pytest.raises(BadInput, match="not an evaluation"):
+        ask(evaluations=[RUN.replace("evaluate", "sft")])
+    with pytest.raises(NotFound):
+        ask(evaluations=["evaluate-00000000000000bb"])
+
+
+def test_documents_are_counted_and_their_daily_cost_is_computed(workspace):
+    folder = workspace / "handbook"
+    folder.mkdir()
+    (folder / "one.md").write_text("The parcel desk opens at nine. " * 400)
+    (folder / "two.txt").write_text("Refunds take five days. " * 400)
+    report = ask(symptoms=["knowledge_gap"], documents="handbook", calls_per_day=1000)
+    costs = {each.approach: each.usd_per_day for each in report.documents.costs}
+
+    assert report.approach == "long_context"
+    assert report.documents.num_files == 2
+    assert report.measured.filled_in["corpus_tokens"] == count_tokens("handbook")[1] > 3000
+    assert 0 < costs["long_context"] < costs["rag"]
+
+
+def test_documents_without_text_are_refused_with_the_formats_that_are_read(workspace):
+    (workspace / "scan.pdf").write_bytes(b"%PDF")
+
+    with pytest.raises(BadInput, match="no text files"):
+        ask(symptoms=["knowledge_gap"], documents="scan.pdf")
+
+
+def test_caching_makes_long_context_ten_times_cheaper_at_steady_traffic():
+    rare, steady = (daily_costs(100_000, calls)[0].usd_per_1000_calls for calls in (100, 10_000))
+
+    assert rare == pytest.approx(375)
+    assert steady == pytest.approx(30, rel=0.02)
+
+
+def test_the_number_of_examples_of_a_dataset_is_counted(workspace):
+    rows = [{"prompt": f"Say {n} in words", "completion": f"It is number {n}"} for n in range(60)]
+    (workspace / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = ask(symptoms=["style"], prompting_tried="optimized", dataset="data.jsonl")
+
+    assert report.measured.filled_in["num_demonstrations"] > 50
+    assert report.approach == "sft"
+
+
+def test_a_dataset_that_is_not_there_yet_is_noted_and_does_not_stop_the_advice(workspace):
+    report = ask(symptoms=["style"], prompting_tried="none", dataset="later.jsonl")
+
+    assert report.approach == "prompting"
+    assert "was not read" in report.measured.notes[0]
