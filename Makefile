@@ -42,6 +42,9 @@ test-faults: install  ## fault injection at full size, some minutes
 test-environments: install  ## GPTQ, AWQ and FP8 in the environment built for them, GiB and minutes
 	$(BIN)/python -m pytest -q -m environments
 
+test-gpu: install  ## the self-test of `doctor --gpu`: load, train, resume, merge, quantize, evaluate
+	$(BIN)/python -m ft_tools.doctor.worker.gpu
+
 test-browser: install  ## the pages in Chromium: 200 payloads, accessibility (needs chromium and npm)
 	npm install --silent --no-save --prefix .venv/axe axe-core@4
 	AXE_CORE=.venv/axe/node_modules/axe-core/axe.min.js $(BIN)/python -m pytest -q -m 'faults or not faults' tests/browser

@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools import publish, workspace
 from ft_tools.models import demo, tensors
+from ft_tools.models.worker import gguf
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
 from ft_tools.shipping import formats
@@ -141,7 +142,7 @@ def measure_quantizers(where, repeats):
     def bare(into):
         options = llama_cpp.llama_model_quantize_default_params()
         options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
-        options.nthread = gguf_files.num_threads()
+        options.nthread = gguf.num_threads()
         paths = str(source).encode(), str(into).encode()
         assert llama_cpp.llama_model_quantize(*paths, ctypes.byref(options)) == 0
 

@@ -187,6 +187,7 @@ def _doctor(
     ] = None,
     clients: bool = True,
     hub: bool = True,
+    gpu: Annotated[bool, Parameter(negative=())] = False,
 ) -> int | None:
     """Say what works on this machine, what does not, and the command for each.
 
@@ -194,7 +195,11 @@ def _doctor(
         purposes: What has to work; the exit code is 4 if it does not.
         clients: Also start each server that a coding agent has registered.
         hub: Also ask whether the Hugging Face Hub answers.
+        gpu: Instead train, resume, merge, quantize and evaluate a small random model on this
+            machine's GPU, about two minutes; without a GPU, on the CPU.
     """
+    if gpu:  # pragma: no cover - replaces the process
+        _become("ft_tools.doctor.worker.gpu", *_as_json())
     request = DoctorRequest(purposes=purposes or [], clients=clients, hub=hub)
     report = doctor(request)
     if chosen(_options["format"]) == "human":
@@ -210,6 +215,10 @@ def _doctor(
 def demo(*, output: str = "demo-output") -> None:  # pragma: no cover - replaces the process
     """Do the whole job on a small real model; ends with one HTML report, below --output."""
     _become("ft_tools.demo.walk", "--output", output)
+
+
+def _as_json() -> list[str]:
+    return ["--json"] if chosen(_options["format"]) == "json" else []
 
 
 def _become(*module: str) -> None:  # pragma: no cover - replaces the process

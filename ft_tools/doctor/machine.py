@@ -18,8 +18,8 @@ from ft_tools import workspace
 from ft_tools.doctor.report import Check
 from ft_tools.errors import FineTuningError
 from ft_tools.runs import locks
+from ft_tools.runs.hardware import find_device, num_cards
 from ft_tools.shipping import converter
-from ft_tools.training.hardware import find_device, num_cards
 
 MIN_PYTHON = (3, 11)
 SMALL_DISK_GIB = 20.0

@@ -153,6 +153,12 @@ def _recorded_base(name: str, folder: Path) -> ModelSource:
         ) from error
 
 
+def hub_cache() -> Path:
+    """Return where the Hub's own library keeps what it fetched."""
+    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
 def _cached(hub_id: str) -> str | None:
     """Return the folder of a Hub model whose weights are on this machine."""
     ours = workspace.cache_dir() / "models" / hub_id.replace("/", "--")
@@ -169,9 +175,7 @@ def cached_config(hub_id: str) -> Path | None:
 
 def _snapshots(hub_id: str) -> list[Path]:
     """Return the folders with a config.json in the Hub's cache: that of `main`, then the newest."""
-    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    folder /= f"models--{hub_id.replace('/', '--')}"
+    folder = hub_cache() / f"models--{hub_id.replace('/', '--')}"
     found = [path.parent for path in folder.glob("snapshots/*/config.json")]
     main = folder / "refs" / "main"
     commit = main.read_text(encoding="utf-8").strip() if main.is_file() else ""

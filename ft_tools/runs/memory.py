@@ -45,22 +45,46 @@ def oom_kills() -> int | None:
 
 
 def free_fraction() -> float:
-    """Return the fraction of the memory that can still be had, 0 to 1.
+    """Return the fraction of the memory that is still available, 0 to 1.
 
     Of the machine, or of this control group where its limit leaves less. File pages that the
     kernel can drop count as free.
+    """
+    machine = psutil.virtual_memory()
+    fractions = [machine.available / machine.total]
+    fractions += [max(0.0, 1 - used / limit) for limit, used in _limits(machine.total)]
+    return min(fractions)
+
+
+def free_bytes() -> int:
+    """Return the memory that is still available: of the machine, or of a tighter control group."""
+    machine = psutil.virtual_memory()
+    left = [max(0, limit - used) for limit, used in _limits(machine.total)]
+    return int(min([machine.available, *left]))
+
+
+def total_bytes() -> int:
+    """Return the memory that this process may ever have: the machine's, or its group's limit."""
+    total = psutil.virtual_memory().total
+    return int(min([total, *(limit for limit, _ in _limits(total))]))
+
+
+def _limits(machine: int) -> list[tuple[int, int]]:
+    """Return (limit, used) bytes of each control group around this process that has a limit.
 
     Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.current, memory.stat)
     and cgroup-v1/memory.rst (memory.limit_in_bytes, memory.usage_in_bytes).
     """
-    machine = psutil.virtual_memory()
-    fractions = [machine.available / machine.total]
+    found = []
     for counters in _group_files():
-        for names in GROUP_MEMORY:
-            limit, used, droppable = (_number(counters.with_name(n), key) for n, key in names)
-            if limit and used is not None and limit < machine.total:
-                fractions.append(max(0.0, 1 - (used - (droppable or 0)) / limit))
-    return min(fractions)
+        # A limit of any group around this one holds, too.
+        folders = [counters.parent, *counters.parent.parents]
+        for folder in folders[: folders.index(CGROUPS) + 1 if CGROUPS in folders else 1]:
+            for names in GROUP_MEMORY:
+                limit, used, droppable = (_number(folder / n, key) for n, key in names)
+                if limit and used is not None and limit < machine:
+                    found.append((limit, max(0, used - (droppable or 0))))
+    return found
 
 
 def _number(file: Path, key: str) -> int | None:

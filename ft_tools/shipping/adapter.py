@@ -124,10 +124,15 @@ def require_unquantized(base_config: dict[str, Any]) -> None:
 
 
 def why_whole(held: dict[str, Tensor], base: dict[str, Tensor], base_config: dict[str, Any]) -> str:
-    """Say why an adapter cannot be merged file by file; empty when it can."""
+    """Say why an adapter cannot be merged file by file; empty when it can.
+
+    Of a base that is not here yet (`base` is empty) only the adapter's own names tell.
+    """
     tied = bool(base_config.get("tie_word_embeddings"))
     for name in held:
         target = target_of(name)
+        if target is not None and not base:
+            continue
         if target is None or (target not in base and not name.endswith(MAGNITUDE)):
             return f"{name.removeprefix(PREFIX)} has no single counterpart in the base's files"
         if tied and target.endswith(EMBEDDINGS):

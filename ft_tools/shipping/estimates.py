@@ -1,16 +1,31 @@
 """What shipping a model takes: disk, memory, time, and the quality to expect of a format."""
 
-from ft_tools.models import tensors
-from ft_tools.models.tensors import Tensor
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ft_tools import facts
+from ft_tools.errors import Refused
+from ft_tools.models.machine import Machine
+from ft_tools.models.placement import Dtype, candidates, place, shortage
+from ft_tools.models.size import ModelSize
 from ft_tools.shipping import converter, formats
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.plan import PlannedFormat
+from ft_tools.shipping.plan import PlannedDisk, PlannedFormat, PlannedPlacement
 from ft_tools.shipping.quality import verdict_of
 
-# Reference logits that are kept while formats are compared; see workers/proving.py.
+# Tokens on which a merge is checked, and the most that their logits may take.
+CHECK_TOKENS = 512
+CHECK_BYTES = 2**28
+# Logits that are kept at the same time: of the base, of the base with its adapter, of the merge.
+KEPT_LOGITS = 4
+# Logits of the merged model, kept on the disk while formats are compared, and as many of the base;
+# see worker/proving.py.
 LOGITS_BYTES = 2**30
-# Seconds a billion parameters, on 2 cores: a rough guess from runs of SmolLM2-135M.
+# Files hold more than the weights: a small model's embeddings stay at a higher precision.
+QUANTIZED_MARGIN = 1.1
+# Seconds per billion parameters, on 2 cores: a rough guess from runs of SmolLM2-135M.
 SECONDS_A_BILLION = {
     "merge": 150.0,
     "convert": 90.0,
@@ -19,47 +34,182 @@ SECONDS_A_BILLION = {
     "awq": 2500.0,
 }
 START_SECONDS = 20.0
+CURE_OF_FORMAT = "make it on a larger machine, or leave it out: safetensors and GGUF types do not"
+CURE_OF_MERGE = (
+    "merge on a larger machine; every format needs this merge, so leaving formats out does not help"
+)
 
 
-def planned_format(row: Format, num_params: int, bytes_each: float) -> PlannedFormat:
+def planned_format(row: Format, size: ModelSize | None) -> PlannedFormat:
     """Say how large a format will be, and what is published of its quality.
 
     Args:
         row: The format.
-        num_params: Parameters of the base.
-        bytes_each: Bytes a parameter in the merged model.
+        size: Of the base; None: not known.
     """
     kl = row.published_kl
     return PlannedFormat(
         format=row.name,
-        estimated_bytes=formats.estimated_bytes(row, num_params, bytes_each),
+        estimated_bytes=format_bytes(row, size) if size else 0,
         published_kl=kl,
         expected="unknown" if kl is None else verdict_of(kl, True),
         source=formats.LOSS_SOURCE if kl is not None else formats.QUANTIZE_SOURCE,
     )
 
 
-def bytes_a_parameter(held: dict[str, Tensor]) -> float:
-    """Return the bytes a parameter takes in a base; 2 where it is not known."""
-    count = tensors.num_params(held)
-    return tensors.num_bytes(held) / count if count else 2.0
+def format_bytes(row: Format, size: ModelSize) -> int:
+    """Estimate the size of a model in a format.
+
+    bitsandbytes and llm-compressor quantize linear layers only; what is left stays in 16 bits.
+    """
+    if row.family == "safetensors":
+        return size.stored_bytes
+    if row.family == "gguf":
+        return int(size.num_params * row.bits_per_weight / 8)
+    return _with_rest(row, size, size.linear_params)
 
 
-def disk_bytes(planned: list[PlannedFormat], rows: list[Format], held: dict[str, Tensor]) -> int:
-    """Return the space that has to be free, working files included; without environments."""
-    merged = tensors.num_bytes(held)
+def require_quantizable(row: Format, size: ModelSize) -> None:
+    """Refuse a format that would leave fused experts as they are.
+
+    Raises:
+        Refused: The file would be far larger than the format promises.
+    """
+    if row.family not in {"bnb", "environment"} or not size.expert_params:
+        return
+    hoped = _with_rest(row, size, size.linear_params + size.expert_params)
+    made = format_bytes(row, size)
+    if made > facts.number("loading.largest_size_ratio") * hoped:
+        raise Refused(
+            f"{row.name} quantizes linear layers only, and this model's experts are fused: it "
+            f"would take {made / 2**30:.1f} GiB instead of {hoped / 2**30:.1f}; take "
+            "gguf:Q4_K_M, which quantizes experts"
+        )
+
+
+def _with_rest(row: Format, size: ModelSize, quantized: int) -> int:
+    rest = (size.num_params - quantized) * min(2.0, size.bytes_per_param)
+    return int(quantized * row.bits_per_weight / 8 + rest)
+
+
+def disks(
+    planned: Sequence[PlannedFormat],
+    rows: Sequence[Format],
+    size: ModelSize | None,
+    places: Mapping[str, Path],
+    *,
+    fetched: bool,
+    environment_bytes: int = 0,
+) -> list[PlannedDisk]:
+    """Return the space that each disk has to have free.
+
+    Args:
+        planned: Formats, with their sizes.
+        rows: The same formats.
+        size: Of the base; None: not known.
+        places: `output`, `work`, `hub` and `cache` -> a folder of it.
+        fetched: Whether the base is fetched from the Hub first.
+        environment_bytes: Of environments that are built first.
+    """
+    merged = size.stored_bytes if size else 0
+    has_gguf = any(row.family == "gguf" for row in rows)
     made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
-    working = merged if any(row.family == "gguf" for row in rows) else 0
-    fetched = converter.DOWNLOAD_BYTES if any(row.family == "gguf" for row in rows) else 0
-    return int(1.1 * (merged + made + working)) + LOGITS_BYTES + fetched
+    needs = {
+        "output": merged + int(QUANTIZED_MARGIN * made),
+        "work": 2 * LOGITS_BYTES + (merged if has_gguf else 0),
+        "hub": merged if fetched else 0,
+        "cache": environment_bytes + (converter.DOWNLOAD_BYTES if has_gguf else 0),
+    }
+    by_disk: dict[int, PlannedDisk] = {}
+    for use, needed in needs.items():
+        if not needed:
+            continue
+        disk = os.stat(_existing(places[use])).st_dev
+        before = by_disk.get(disk)
+        by_disk[disk] = PlannedDisk(
+            folder=before.folder if before else str(places[use]),
+            num_bytes=needed + (before.num_bytes if before else 0),
+            uses=[*(before.uses if before else []), use],
+        )
+    return list(by_disk.values())
 
 
-def ram_bytes(held: dict[str, Tensor], facts: AdapterFacts | None) -> int:
-    """Return the memory of the check, which runs the whole model in float32."""
-    return int(tensors.num_params(held) * 4 * 1.2) + 2**30 + (facts.bytes if facts else 0)
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
-def seconds(num_params: int | None, rows: list[Format]) -> float | None:
+def working_bytes(size: ModelSize, adapter: AdapterFacts | None) -> int:
+    """Return what the checks keep beside a model: logits of a few runs, the adapter twice."""
+    logits = min(CHECK_BYTES, CHECK_TOKENS * 4 * size.vocab_size)
+    return KEPT_LOGITS * logits + 2 * (adapter.bytes if adapter else 0)
+
+
+def placement_of(
+    size: ModelSize | None, machine: Machine, adapter: AdapterFacts | None
+) -> PlannedPlacement | None:
+    """Return where the merged model would be run to prove it; None: nowhere, or not known."""
+    if size is None:
+        return None
+    found = place(size, machine, working_bytes=working_bytes(size, adapter))
+    if found is None:
+        return None
+    return PlannedPlacement(device=found.device, dtype=found.dtype, num_bytes=found.num_bytes)
+
+
+def ram_bytes(size: ModelSize | None, runs_on: PlannedPlacement | None) -> int:
+    """Return the memory of the worst moment; a model on a card passes through it by tensors."""
+    process = int(facts.number("loading.process_gib") * 2**30)
+    if size is None:
+        return process
+    if runs_on is not None and runs_on.device == "cpu":
+        return process + runs_on.num_bytes
+    return process + 4 * size.layer_params
+
+
+def require_possible(
+    rows: Sequence[Format],
+    size: ModelSize,
+    machine: Machine,
+    adapter: AdapterFacts | None,
+    *,
+    calibrated: bool,
+) -> None:
+    """Refuse what this machine could not do even with nothing else on it.
+
+    Args:
+        rows: The formats.
+        size: Of the base.
+        machine: With all of its memory.
+        adapter: Of the plan; None: nothing is merged.
+        calibrated: Whether an importance matrix is measured for GGUF types.
+
+    Raises:
+        Refused: The merge or a format needs the whole model loaded, and it fits nowhere.
+    """
+    if adapter and adapter.route == "whole":
+        own: Dtype = "float32" if size.bytes_per_param > 3 else "bfloat16"
+        if place(size, machine, [own], working_bytes=2 * adapter.bytes) is None:
+            raise Refused(
+                f"this merge loads the whole model ({adapter.why_whole}): "
+                f"{shortage(size, machine)}; {CURE_OF_MERGE}"
+            )
+    for row in rows:
+        require_quantizable(row, size)
+        if row.family == "environment":
+            # llm-compressor loads the model into memory, whatever cards there are.
+            found = candidates(size, machine.without_cards(), ["bfloat16"])
+        elif row.family == "bnb":
+            found = candidates(size, machine, ["bfloat16"], four_bit=True)
+        elif calibrated and row.is_calibrated:
+            found = candidates(size, machine)
+        else:
+            continue
+        if not found:
+            needs = shortage(size, machine, four_bit=row.family == "bnb")
+            raise Refused(f"{row.name} loads the whole model: {needs}; {CURE_OF_FORMAT}")
+
+
+def seconds(num_params: int | None, rows: Sequence[Format]) -> float | None:
     """Return about how long it takes on two cores, without environments; None: size unknown."""
     if num_params is None:
         return None

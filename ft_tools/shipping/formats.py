@@ -14,13 +14,16 @@ QUANTIZE_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/quant
 LOSS_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md"
 
 
+UNCALIBRATED = {"F32", "F16", "BF16", "Q8_0"}
+
+
 @dataclass(frozen=True)
 class Format:
     """A row of the table.
 
     `bits_per_weight` was measured on Llama-3.1-8B; small models have more, because their
     embeddings weigh more and are kept at a higher precision. `published_kl` is the mean
-    Kullback-Leibler divergence from 16-bit logits, in nats a token, on Llama-3-8B and WikiText-2,
+    Kullback-Leibler divergence from 16-bit logits, in nats per token, on Llama-3-8B and WikiText-2,
     without an importance matrix; None where none was published. `needs_text`: it cannot be made
     without text to calibrate on (for a GGUF type, an importance matrix does as well).
     """
@@ -30,6 +33,11 @@ class Format:
     bits_per_weight: float
     published_kl: float | None = None
     needs_text: bool = False
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Tell whether an importance matrix changes it: the others round to the nearest value."""
+        return self.family == "gguf" and self.type_name not in UNCALIBRATED
 
     @property
     def type_name(self) -> str:
@@ -50,7 +58,7 @@ class Format:
         return self.name.partition(":")[0]
 
 
-# Bits a weight: QUANTIZE_SOURCE. KL: LOSS_SOURCE, table "LLaMA 3 8b Scoreboard".
+# Bits per weight: QUANTIZE_SOURCE. KL: LOSS_SOURCE, table "LLaMA 3 8b Scoreboard".
 FORMATS = (
     Format("safetensors", "safetensors", 16.0),
     Format("gguf:F32", "gguf", 32.0),
@@ -105,21 +113,6 @@ def find(name: str) -> Format:
     if row is None:
         raise UnknownName("format", name, (row.name for row in FORMATS))
     return row
-
-
-def estimated_bytes(row: Format, num_params: int, dtype_bytes: float) -> int:
-    """Estimate the size of a model in a format.
-
-    Args:
-        row: The format.
-        num_params: Parameters, tied weights once.
-        dtype_bytes: Bytes a parameter in the merged model.
-
-    >>> estimated_bytes(find("gguf:Q8_0"), 1_000_000, 2)
-    1062600
-    """
-    per_param = dtype_bytes if row.family == "safetensors" else row.bits_per_weight / 8
-    return int(num_params * per_param)
 
 
 def fold_layers(names: Iterable[str]) -> list[str]:

@@ -81,7 +81,7 @@ def model_card(
         lines += ["", "## Is it what was trained", ""]
         lines.append(
             f"Compared with {check.reference} on {check.num_tokens} tokens, in "
-            f"{check.compute_dtype}: mean KL {check.mean_kl:.2e} nats a token, the same first "
+            f"{check.compute_dtype}: mean KL {check.mean_kl:.2e} nats per token, the same first "
             f"choice for {check.top1_agreement:.1%} of them, {check.same_greedy_texts} of "
             f"{check.num_prompts} greedy continuations identical."
         )

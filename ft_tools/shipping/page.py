@@ -43,21 +43,30 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
 
 
 def _formats(report: ShipReport) -> str:
-    headers = ["format", "MB", "mean KL", "99 % KL", "top-1", "ppl x", "ids", "tok/s", "verdict"]
+    headers = ["format", "MB", "mean KL", "99 % KL", "top-1", "ppl x", "ids", "effect", "tok/s"]
+    headers.append("verdict")
     rows = []
     for result in report.formats:
         q = result.quality
         size = result.size_bytes / 1e6 or None
         end = (result.error or result.state) if q is None else q.verdict
         measured = (
-            [None] * 5
+            [None] * 6
             if q is None
-            else [q.mean_kl, q.p99_kl, q.top1_agreement, q.perplexity_ratio, q.tokenizer_parity]
+            else [
+                q.mean_kl,
+                q.p99_kl,
+                q.top1_agreement,
+                q.perplexity_ratio,
+                q.tokenizer_parity,
+                q.effect_kept_fraction,
+            ]
         )
         rows.append([result.format, size, *measured, result.tokens_per_second, end])
     return table(headers, rows) + note(
-        "KL: divergence from the merged model, nats a token. Top-1: share of tokens with the same "
-        "first choice. Ppl: ratio of perplexities. Ids: whether it reads the same tokens."
+        "KL: divergence from the merged model, nats per token. Top-1: share of tokens with the "
+        "same first choice. Ppl: ratio of perplexities. Ids: whether it reads the same tokens. "
+        "Effect: how much of what the adapter changed is left; 1 is all of it."
     )
 
 
@@ -97,7 +106,7 @@ def _curve(report: ShipReport) -> str:
         {"least mean KL up to this size": frontier(points)},
         title="What each megabyte buys",
         x_label="MB",
-        y_label="nats a token",
+        y_label="nats per token",
     )
     return sizes + curve
 
@@ -118,7 +127,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def _merge(check: MergeCheck) -> str:
     words = "equals" if check.passed else "does NOT equal"
     pairs: dict[str, Cell] = {
-        "mean KL, nats a token": check.mean_kl,
+        "mean KL, nats per token": check.mean_kl,
         "mean KL of the base without the adapter": check.adapter_kl,
         "share of the adapter's effect": check.applied_fraction,
         "largest logit difference": check.max_abs_logit_difference,

@@ -8,7 +8,9 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.errors import BadInput, MissingExtra, NotFound
 from ft_tools.models import tensors
-from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.models.machine import this_machine
+from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
+from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256
 from ft_tools.runs import directory
 from ft_tools.shipping import adapter, converter, environment, estimates, formats, held_out
@@ -38,20 +40,34 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         raise BadInput("merge_base='dequantized' needs an adapter, and the source is a whole model")
     if request.merge_base == "dequantized" and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtra("train", "bitsandbytes")
-    num_params = tensors.num_params(held) if held else None
-    planned = [
-        estimates.planned_format(row, num_params or 0, estimates.bytes_a_parameter(held))
-        for row in rows
-    ]
+    size = size_of_tensors(held) if held else size_of(base)
+    planned = [estimates.planned_format(row, size) for row in rows]
     measured_on = _held_out(request, source)
     calibration = _calibration(request, source, rows, measured_on)
     environments = _environments(rows)
+    machine = this_machine(request.device)
+    if size is not None:
+        calibrated = calibration is not None and request.imatrix is None
+        estimates.require_possible(rows, size, machine, facts, calibrated=calibrated)
+    runs_on = estimates.placement_of(size, machine, facts)
+    output = workspace.new_folder(request.output_dir) if request.output_dir else None
+    disks = estimates.disks(
+        planned,
+        rows,
+        size,
+        _places(output),
+        fetched=folder is None,
+        environment_bytes=sum(e.disk_bytes for e in environments),
+    )
     return ShipPlan(
         source=request.source,
         name=_name(request, base),
         base_model=_base_name(request, source),
         load_from=base.load_from,
-        num_params=num_params,
+        num_params=size.num_params if size else None,
+        size_basis=size.basis if size else "",
+        device=request.device,
+        runs_on=runs_on,
         base_config_sha256=sha256(folder / "config.json") if folder else "",
         adapter=facts,
         quantization=_quantization(source, request) if facts else None,
@@ -61,11 +77,11 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         imatrix=str(workspace.existing(request.imatrix)) if request.imatrix else None,
         environments=environments,
         held_out=str(measured_on) if measured_on else None,
-        output_dir=str(workspace.new_folder(request.output_dir)) if request.output_dir else None,
-        disk_bytes=estimates.disk_bytes(planned, rows, held)
-        + sum(e.disk_bytes for e in environments),
-        ram_bytes=estimates.ram_bytes(held, facts),
-        estimated_seconds=estimates.seconds(num_params, rows),
+        output_dir=str(output) if output else None,
+        disk_bytes=sum(disk.num_bytes for disk in disks),
+        disks=disks,
+        ram_bytes=estimates.ram_bytes(size, runs_on),
+        estimated_seconds=estimates.seconds(size.num_params if size else None, rows),
         converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
         chat=request.chat,
         chat_system=request.chat_system,
@@ -129,6 +145,17 @@ def _base_name(request: ShipRequest, source: ModelSource) -> str:
     return source.name
 
 
+def _places(output: Path | None) -> dict[str, Path]:
+    """Return a folder of each disk that is written to."""
+    runs = workspace.runs_dir()
+    return {
+        "output": output or runs,
+        "work": runs,
+        "hub": hub_cache(),
+        "cache": workspace.cache_dir(),
+    }
+
+
 def _name(request: ShipRequest, base: ModelSource) -> str:
     if request.name:
         return request.name.strip().replace(" ", "-")
@@ -186,7 +213,7 @@ def _own_calibration(request: ShipRequest, source: ModelSource, rows: list[Forma
     if path is None:
         raise BadInput(
             f"{', '.join(needing)} cannot be made without text like that of training, and "
-            f"{request.source} is no run whose training file is still there; name a JSONL file of "
+            f"{request.source} is not a run whose training file still exists; name a JSONL file of "
             "training examples as `calibration` (for a GGUF type an `imatrix` does as well), or "
             "take gguf:Q4_K_M"
         )
@@ -214,6 +241,6 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_bytes()))
     except FileNotFoundError:
-        raise NotFound(f"{path} is not there; name a model folder") from None
+        raise NotFound(f"{path} does not exist; name a model folder") from None
     except ValueError as error:
         raise BadInput(f"{path} is damaged; {tensors.AGAIN}") from error

@@ -11,10 +11,11 @@ from pydantic import Field
 
 from ft_tools import facts
 from ft_tools.contract import Reason, Report
+from ft_tools.errors import Refused
 
 Verdict = Literal["good", "ok", "fair", "warn", "fail"]
-# The dividing lines between the verdicts, best first; the last verdict is for what is above all.
-GATES: tuple[tuple[Verdict, str], ...] = (
+# The limits of the verdicts, best first; the last verdict is for what is above all.
+LIMITS: tuple[tuple[Verdict, str], ...] = (
     ("good", "ship.kl_good"),
     ("ok", "ship.kl_ok"),
     ("fair", "ship.kl_warn"),
@@ -22,11 +23,15 @@ GATES: tuple[tuple[Verdict, str], ...] = (
 )
 
 
+# Norms, scales and headers weigh nothing in a model that anyone ships, and much in a toy.
+SMALL_BYTES = 2**24
+
+
 class Quality(Report):
     """A format against the merged model, token by token, on the same text."""
 
     mean_kl: float = Field(
-        description="Mean Kullback-Leibler divergence from the merged model, nats a token."
+        description="Mean Kullback-Leibler divergence from the merged model, nats per token."
     )
     kl_standard_error: float = Field(description="Of mean_kl, tokens taken as independent.")
     p99_kl: float = Field(description="99th percentile of the divergence, nats.")
@@ -38,8 +43,19 @@ class Quality(Report):
     )
     tokenizer_parity: bool = Field(description="Whether both tokenize every probe text alike.")
     num_tokens: int = Field(description="Tokens compared.")
+    base_kl: float | None = Field(
+        None,
+        description="Mean divergence of this format from the base model, without the adapter, nats "
+        "per token; null: no adapter, or the base was not run.",
+    )
+    effect_kept_fraction: float | None = Field(
+        None,
+        description="How much of the adapter's effect on the logits the format has: 1 all of it, 0 "
+        "none.",
+    )
     verdict: Verdict = Field(
-        description="good, ok, fair, warn or fail, by mean_kl; fail too if the tokenizers differ."
+        description="good, ok, fair, warn or fail, by mean_kl; also fail if the tokenizers differ "
+        "or the format is closer to the base model than to the tuned one."
     )
 
 
@@ -50,6 +66,10 @@ class Measured(Report):
     same_top1: list[bool]
     reference_nlls: list[float] = Field(description="-log p of the next token, reference model.")
     nlls: list[float] = Field(description="-log p of the next token, shipped model.")
+    base_kls: list[float] = Field(
+        default_factory=list, description="Divergence from the base; empty: it was not run."
+    )
+    effect_kept_fraction: float | None = None
 
 
 def summarise(measured: Measured, tokenizer_parity: bool) -> Quality:
@@ -66,6 +86,7 @@ def summarise(measured: Measured, tokenizer_parity: bool) -> Quality:
     mean = math.fsum(measured.kls) / num
     spread = math.fsum((kl - mean) ** 2 for kl in measured.kls)
     gap = math.fsum(measured.nlls) - math.fsum(measured.reference_nlls)
+    base_kl = math.fsum(measured.base_kls) / num if measured.base_kls else None
     return Quality(
         mean_kl=mean,
         kl_standard_error=math.sqrt(spread / (num - 1) / num) if num > 1 else 0.0,
@@ -74,8 +95,19 @@ def summarise(measured: Measured, tokenizer_parity: bool) -> Quality:
         perplexity_ratio=math.exp(gap / num),
         tokenizer_parity=tokenizer_parity,
         num_tokens=num,
-        verdict=verdict_of(mean, tokenizer_parity),
+        base_kl=base_kl,
+        effect_kept_fraction=measured.effect_kept_fraction,
+        verdict="fail" if erases(mean, base_kl) else verdict_of(mean, tokenizer_parity),
     )
+
+
+def erases(mean_kl: float, base_kl: float | None) -> bool:
+    """Tell whether a format is closer to the base than to the tuned model it was made of.
+
+    >>> erases(0.2, 0.05), erases(0.05, 0.2), erases(0.2, None)
+    (True, False, False)
+    """
+    return base_kl is not None and base_kl < mean_kl
 
 
 def verdict_of(mean_kl: float, tokenizer_parity: bool) -> Verdict:
@@ -85,19 +117,19 @@ def verdict_of(mean_kl: float, tokenizer_parity: bool) -> Verdict:
     ('good', 'fail', 'fail')
     """
     if tokenizer_parity:
-        for verdict, gate in GATES:
-            if mean_kl <= facts.number(gate):
+        for verdict, limit in LIMITS:
+            if mean_kl <= facts.number(limit):
                 return verdict
     return "fail"
 
 
 def most_merge_kl(adapter_kl: float) -> float:
-    """Return the divergence that a merge may have, nats a token.
+    """Return the divergence that a merge may have, nats per token.
 
     What rounding costs grows with what the adapter changes; below a floor it is rounding alone.
 
     Args:
-        adapter_kl: What the adapter changes, nats a token.
+        adapter_kl: What the adapter changes, nats per token.
     """
     fraction = facts.number("ship.merge_kl_fraction")
     return max(facts.number("ship.merge_kl"), fraction * adapter_kl)
@@ -109,8 +141,8 @@ def merge_passes(
     """Tell whether a merged model is what was trained.
 
     Args:
-        mean_kl: From the base with its adapter, nats a token.
-        adapter_kl: What the adapter changes, nats a token.
+        mean_kl: From the base with its adapter, nats per token.
+        adapter_kl: What the adapter changes, nats per token.
         top1_agreement: Fraction of tokens with the same first choice, 0 to 1.
         applied_fraction: How much of the adapter's effect the merge has; None: it has none.
 
@@ -143,20 +175,50 @@ def weights_pass(worst: float, applied_fraction: float | None) -> bool:
 def verdict_reason(quality: Quality) -> Reason:
     """Say why a verdict is what it is."""
     if not quality.tokenizer_parity:
+        return parity_reason()
+    if erases(quality.mean_kl, quality.base_kl):
         return Reason(
-            rule="a shipped model tokenizes as it was trained",
-            observed=False,
-            threshold="every probe text alike",
-            source="https://github.com/ggml-org/llama.cpp/issues/15842",
+            id="adapter_erased",
+            rule="this format erases the adapter: it is closer to the base model than to the tuned "
+            "one; use gguf:Q6_K or larger",
+            observed=round(quality.mean_kl, 6),
+            threshold=round(quality.base_kl or 0.0, 6),
+            source="https://github.com/ml-explore/mlx-lm/issues/1564",
         )
-    gate = next((gate for verdict, gate in GATES if verdict == quality.verdict), "ship.kl_fail")
-    row = facts.threshold(gate)
+    limit = next((key for verdict, key in LIMITS if verdict == quality.verdict), "ship.kl_fail")
+    row = facts.threshold(limit)
     return Reason(
         rule=f"mean KL decides: {quality.verdict}",
         observed=round(quality.mean_kl, 6),
         threshold=row.number,
         source=row.source,
     )
+
+
+def parity_reason() -> Reason:
+    """Say that a file reads other tokens than the model was trained on."""
+    return Reason(
+        id="tokenizers_differ",
+        rule="a shipped model tokenizes as it was trained",
+        observed=False,
+        threshold="every probe text alike",
+        source="https://github.com/ggml-org/llama.cpp/issues/15842",
+    )
+
+
+def require_planned_size(name: str, made_bytes: int, planned_bytes: int) -> None:
+    """Refuse a format that is far larger than planned: something was left as it was.
+
+    Raises:
+        Refused: It is.
+    """
+    most = facts.number("loading.largest_size_ratio")
+    if planned_bytes and made_bytes > most * planned_bytes + SMALL_BYTES:
+        raise Refused(
+            f"{name} was made with {made_bytes / 2**30:.2f} GiB and {planned_bytes / 2**30:.2f} "
+            f"GiB were planned (at most {most:g} times that): weights were left unquantized; take "
+            "gguf:Q4_K_M"
+        )
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:

@@ -11,9 +11,9 @@ from ft_tools.shipping.quality import Quality
 class MergeCheck(Report):
     """Base with adapter against the merged model, on the same prompts."""
 
-    mean_kl: float = Field(description="Nats a token; what the merge may lose is ship.merge_kl.")
+    mean_kl: float = Field(description="Nats per token; the limit is ship.merge_kl.")
     adapter_kl: float = Field(
-        description="What the adapter changes: mean KL of the base without it, nats a token."
+        description="What the adapter changes: mean KL of the base without it, nats per token."
     )
     applied_fraction: float | None = Field(
         description="How much of that change the merge has: 1 all, 0 none; null: no change."
@@ -57,12 +57,15 @@ class FormatResult(Report):
         description="Null for safetensors (see merge_check) and where memory is too short to run "
         "the model; `reasons` then say so.",
     )
+    tokenizer_parity: bool | None = Field(
+        None, description="Whether a GGUF file tokenizes every probe text as in training."
+    )
     tensor_types: dict[str, int] = Field(
         default_factory=dict, description="Tensors held in each of llama.cpp's types."
     )
     fallbacks: dict[str, int] = Field(
         default_factory=dict,
-        description="Types that stand in for the asked one where a row is no multiple of 256.",
+        description="Types used instead of the requested one where a row is not a multiple of 256.",
     )
     fallback_tensors: dict[str, list[str]] = Field(
         default_factory=dict,
@@ -99,10 +102,10 @@ class ShipReport(Report):
     output_dir: str
     merged_path: str = Field(description="Folder with safetensors, tokenizer and model card.")
     merge_check: MergeCheck | None = Field(
-        description="Null: there was nothing to merge, or see weight_check."
+        description="Null: nothing was merged, or see weight_check."
     )
     weight_check: WeightCheck | None = Field(
-        None, description="In its place where memory is too short to run the model."
+        None, description="Instead of merge_check, where the model does not fit in memory."
     )
     merge_route: str = Field(description="shards, whole, or copy.")
     held_out: str = Field(description="validation, given, or built_in.")
@@ -114,10 +117,10 @@ class ShipReport(Report):
     )
     num_task_examples: int = 0
     tokens_per_second: float | None = Field(
-        description="Of the merged model, with transformers; null: memory was too short."
+        description="Of the merged model, in transformers; null: it did not fit in memory."
     )
     prompt_proof: dict[str, str] = Field(
-        description="For each program, whether it builds the prompts of training."
+        description="Per program: whether it builds the same prompts as training."
     )
     handoff: str = Field(description="Path of HANDOFF.md: how to run each file.")
     reasons: list[Reason] = Field(default_factory=list)

@@ -14,55 +14,60 @@ class ShipRequest(Request):
 
     source: str = Field(description="Id of a training run, or an adapter or model folder.")
     base_model: str | None = Field(
-        None, description="16-bit model under the adapter; default: the one it was trained on."
+        None, description="16-bit base model of the adapter; default: the one it was trained on."
     )
     formats: list[str] = Field(
         default_factory=lambda: ["safetensors", "gguf:Q4_K_M"],
         min_length=1,
         max_length=16,
         description="safetensors, gguf:TYPE (F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, IQ4_XS, "
-        "Q3_K_M, Q2_K, IQ2_M ...), bnb:nf4; gptq:4, awq:4 and fp8 (for vLLM) in an environment of "
-        "their own, built at first use.",
+        "Q3_K_M, Q2_K, IQ2_M ...), bnb:nf4; gptq:4, awq:4 and fp8 (for vLLM) are made in a "
+        "separate environment, which is built at first use.",
     )
     merge_base: MergeBase = Field(
         "original",
-        description="original: into the 16-bit base. dequantized: into the base as 4-bit training "
-        "saw it, closer to a QLoRA run's own outputs.",
+        description="original: merge into the 16-bit base. dequantized: merge into the base as "
+        "4-bit training saw it, closer to what a QLoRA run itself outputs.",
     )
     calibration: str | None = Field(
         None,
-        description="JSONL file of examples like those it was trained on, never those it is "
-        "tested on: GGUF types below Q8_0 then keep best what such text uses (importance matrix). "
-        "Default: the run's own training file, for formats that cannot do without.",
+        description="JSONL file of examples like those it was trained on, not those it is tested "
+        "on. GGUF types below Q8_0 then keep most precisely what such text uses (an importance "
+        "matrix). Default: the run's training file, for formats that require calibration.",
     )
     imatrix: str | None = Field(
-        None, description="An importance matrix of llama.cpp's own tool, for GGUF types."
+        None, description="Importance matrix made with llama-imatrix, for GGUF types."
     )
     held_out: str | None = Field(
         None,
-        description="JSONL file to measure on; default: the run's validation file, else a small "
-        "built-in text.",
+        description="JSONL file to measure quality on; default: the run's validation file, else a "
+        "small built-in text.",
     )
     output_dir: str | None = Field(
         None, description="New folder for the files; default: the run's own folder."
     )
+    device: Literal["auto", "cpu"] = Field(
+        "auto", description="auto: a GPU where the model fits on it; cpu: leave GPUs alone."
+    )
     chat: str = Field(
         "",
         max_length=2000,
-        description="A message to ask the last GGUF of the list once; its answer is quoted.",
+        description="A message to send once to the last GGUF format; the answer is quoted.",
     )
     chat_system: str = Field(
-        "", max_length=2000, description="System text before that message: the one of training."
+        "",
+        max_length=2000,
+        description="System message to send with `chat`: the one used in training.",
     )
     name: str = Field(
         "",
         max_length=80,
         pattern=r"^[A-Za-z0-9]?[A-Za-z0-9 ._-]*$",
-        description="Of the shipped model; its files are named after it.",
+        description="Name of the shipped model, used in file names.",
     )
     request_id: str = Field(
-        "", max_length=200, description="The same id never starts two runs; invent one."
+        "", max_length=200, description="The same id never starts two runs; make one up."
     )
     confirm: str | None = Field(
-        None, description="plan_hash of the plan that was shown; without it nothing starts."
+        None, description="plan_hash of the plan you were shown; without it nothing starts."
     )

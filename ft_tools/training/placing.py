@@ -6,12 +6,12 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.errors import BadInput, Missing
 from ft_tools.examples.training_rows import Task
+from ft_tools.runs.hardware import Device, find_device, num_cards
 from ft_tools.runs.launchers.options import LocalOptions, Options, parse
 from ft_tools.runs.launchers.place import Place, place_of
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.remote import shown_job, submissions
 from ft_tools.runs.start import WORKERS
-from ft_tools.training.hardware import Device, find_device, num_cards
 from ft_tools.training.request import TrainingRequest
 
 REMOTE_CPU = "unknown cores"

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training.counts import Counts
-from ft_tools.training.hardware import Device
 from ft_tools.training.request import Method
 
 

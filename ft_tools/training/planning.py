@@ -11,11 +11,11 @@ from ft_tools.models import weights
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import require_space
 from ft_tools.runs import directory
+from ft_tools.runs.hardware import Device
 from ft_tools.training import counts, defaults, estimates, placing
 from ft_tools.training.checks import arguments, demands, memory, preconditions
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.counts import CountRequest, Counts
-from ft_tools.training.hardware import Device
 from ft_tools.training.plan import DpoPlan, Estimate, ModelPlan, SftPlan
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 

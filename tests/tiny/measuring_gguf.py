@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools.errors import Missing
 from ft_tools.models import demo
+from ft_tools.models.worker import gguf
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
 from ft_tools.shipping import converter, quality
@@ -55,7 +56,7 @@ def reference_of(tmp_path, folder, tokenizer, num_texts):
 
 
 def measure(file, reference, text, tokenizer):
-    with gguf_files.opened(file, proving.MAX_TEXT_TOKENS, logits=True) as model:
+    with gguf.opened(file, proving.MAX_TEXT_TOKENS) as model:
         parity = gguf_files.same_ids(model, tokenizer, text)
-        measured = reference.measure(lambda ids: gguf_files.logits_of(model, ids))
+        measured = reference.measure(lambda ids: gguf.logits_of(model, ids))
     return quality.summarise(measured, parity)

@@ -19,6 +19,7 @@ import torch
 
 from ft_tools import publish
 from ft_tools.errors import FineTuningError
+from ft_tools.models.placement import Placement
 from ft_tools.shipping import formats
 from ft_tools.shipping.worker import gguf_files, merging
 from ft_tools.shipping.worker.merged_model import disk_full_of_libraries
@@ -36,7 +37,7 @@ def merge(folder, into):
 def merge_in_memory(folder, into):
     with publish.new_folder(into / "merged") as staging, disk_full_of_libraries(staging):
         base, adapter = folder / "base", folder / "adapter"
-        merging.merge_whole(base, adapter, staging)
+        merging.merge_whole(base, adapter, staging, Placement("cpu", "bfloat16", 0))
         merging.copy_small_files(base, adapter, staging)
 
 

@@ -20,10 +20,10 @@ from ft_tools.evaluation.worker import gguf_generation
 from ft_tools.evaluation.worker.generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.writer import buckets, whole_text
+from ft_tools.models.worker.gguf import logits_of, opened
 from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.session import Stopped
-from ft_tools.shipping.worker.gguf_files import logits_of, opened
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     RUN_ID,
@@ -269,7 +269,7 @@ def test_a_gguf_file_predicts_as_llama_cpp_says_it_does(monkeypatch):
         writer.close()
     assert found == again
     assert answer.text == "Paris"
-    with opened(path, 64, logits=True) as model:
+    with opened(path, 64) as model:
         logits = torch.tensor(logits_of(model, ids)).double()
     own = torch.nn.functional.cross_entropy(
         logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="sum"

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from ft_tools import publish
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.models import tensors
+from ft_tools.models.placement import Placement
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
@@ -198,11 +199,10 @@ def test_nothing_that_a_model_brings_along_is_executed(parts, workspace, monkeyp
     merging.copy_small_files(base, adapter, into)
     tokenizer = merging.tokenizer_of(into)
     prompts = [tokenizer("Hello world, this is a text.").input_ids]
-    expected = merge_check.adapted_outputs(base, adapter, prompts, torch.float32)
+    place = Placement("cpu", "float32", 0)
+    expected = merge_check.adapted_outputs(base, adapter, prompts, place)
     model = AutoModelForCausalLM.from_pretrained(into, dtype=torch.float32).eval()
-    found = merge_check.compare(
-        expected, merge_check.outputs(model, prompts), torch.float32, "base"
-    )
+    found = merge_check.compare(expected, merge_check.outputs(model, prompts), place, "base")
     assert found.passed
     tokenizer.save_pretrained(workspace / "saved")
     assert not canary.exists()

@@ -30,7 +30,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, Refused
 from ft_tools.shipping import formats, held_out
 from ft_tools.shipping.worker import gguf_files, importance
 from tests.tiny.measuring_gguf import measure, reference_of
@@ -207,8 +207,46 @@ def test_an_importance_matrix_of_llama_cpp_is_read(tmp_path, write):
 @pytest.mark.parametrize("data", [b"", b"GGUF", b"\x01\x00\x00\x00", b"no matrix at all"])
 def test_a_file_that_is_no_importance_matrix_is_refused(tmp_path, data):
     (tmp_path / "imatrix").write_bytes(data)
-    with pytest.raises(BadInput, match="is no importance matrix"):
+    with pytest.raises(BadInput, match="is not an importance matrix"):
         importance.read_file(tmp_path / "imatrix")
+
+
+def test_experts_are_calibrated_each_by_the_tokens_that_reach_it(tmp_path, converted):
+    folder, source, tokenizer = converted["mixtral"]
+    model = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = [tokenizer(text).input_ids[:24] for text in held_out.built_in()[:2]]
+    matrix = importance.measure(model, rows, source)
+    held = {t.name for t in gguf.GGUFReader(source).tensors if t.name.endswith("_exps.weight")}
+    assert held
+    assert held <= matrix.keys()
+    seen = []
+    experts = model.model.layers[1].mlp.experts
+    experts.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[:2]))
+    with torch.inference_mode():
+        for ids in rows:
+            model(torch.tensor([ids]))
+    inner = [[] for _ in range(4)]
+    for hidden, chosen in seen:
+        for token, names in zip(hidden.reshape(-1, 64), chosen, strict=True):
+            for e in names.tolist():
+                both = experts.gate_up_proj[e] @ token
+                inner[e].append(experts.act_fn(both[:128]) * both[128:])
+    means = torch.stack([torch.stack(rows).square().mean(0) for rows in inner])
+    found = torch.tensor(matrix["blk.1.ffn_down_exps.weight"]).view(4, 128)
+    assert torch.allclose(found, means.detach(), rtol=1e-4)
+    # llama.cpp takes a value for each input of each expert, or refuses.
+    row = formats.find("gguf:IQ4_NL")
+    gguf_files.quantize(source, tmp_path / "with.gguf", row, matrix)
+    gguf_files.quantize(source, tmp_path / "without.gguf", row)
+    assert (tmp_path / "with.gguf").read_bytes() != (tmp_path / "without.gguf").read_bytes()
+
+
+def test_experts_that_are_built_in_another_way_are_refused(converted):
+    _, source, _ = converted["mixtral"]
+    model = MixtralForCausalLM.from_pretrained(converted["mixtral"][0])
+    model.model.layers[0].mlp.experts.is_transposed = True
+    with pytest.raises(Refused, match="cannot be measured here for experts like Mixtral"):
+        importance.measure(model, [[1, 2, 3]], source)
 
 
 def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):

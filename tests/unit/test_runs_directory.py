@@ -383,3 +383,20 @@ def test_free_memory_is_that_of_the_group_when_it_has_a_limit(tmp_path, monkeypa
     assert memory.free_fraction() == pytest.approx(min(of_machine, 0.1), abs=1e-6)
     (group / "memory.stat").write_text("anon 1\ninactive_file 100000\nactive_file 7\n")
     assert memory.free_fraction() == pytest.approx(0.2)
+
+
+def test_bytes_are_those_of_the_tightest_group_around_this_process(tmp_path, monkeypatch):
+    groups = tmp_path / "cgroup"
+    groups.write_text("0::/pod/container\n")
+    monkeypatch.setattr(memory, "OWN_GROUPS", groups)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "sys")
+    of_machine = memory.total_bytes()
+    pod, container = tmp_path / "sys" / "pod", tmp_path / "sys" / "pod" / "container"
+    container.mkdir(parents=True)
+    for folder, limit, used in ((container, "max", "300000"), (pod, "1000000", "900000")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+    assert of_machine > 1_000_000
+    assert (memory.total_bytes(), memory.free_bytes()) == (1_000_000, 100_000)
+    (pod / "memory.max").write_text("max\n")
+    assert memory.total_bytes() == of_machine

@@ -3,11 +3,11 @@
 import pytest
 
 from ft_tools.errors import BadInput, Refused
+from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
 from ft_tools.training.checks import preconditions
 from ft_tools.training.checks.arguments import check_arguments, known_arguments
 from ft_tools.training.checks.limits import LIMITS, OURS, RENAMED
-from ft_tools.training.hardware import Device
 
 CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
 

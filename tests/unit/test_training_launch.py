@@ -8,12 +8,12 @@ import pytest
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
 from ft_tools.models.resolve import ModelSource
+from ft_tools.runs.hardware import Device, find_device, heat, num_cards
 from ft_tools.runs.launchers.place import Place
 from ft_tools.runs.plan import plan_hash
 from ft_tools.training.checks.demands import require_layers
 from ft_tools.training.checks.memory import require_fit, require_ram
 from ft_tools.training.checks.preconditions import reference_fits
-from ft_tools.training.hardware import Device, find_device, heat, num_cards
 from ft_tools.training.planning import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft

@@ -22,25 +22,16 @@ from ft_tools.evaluation.worker.writer import (
     plain_prompt,
 )
 from ft_tools.examples.worker.today import strftime_now
-from ft_tools.shipping.worker.gguf_files import num_threads
+from ft_tools.models.worker import gguf
 
 GGUF_CONTEXT = 4096
-BATCH_TOKENS = 512
 
 
 class GgufWriter:
     """A GGUF file, run by llama.cpp, one text at a time."""
 
     def __init__(self, path: str) -> None:
-        self._llama = llama_cpp.Llama(
-            path,
-            n_ctx=GGUF_CONTEXT,
-            n_batch=BATCH_TOKENS,
-            n_threads=num_threads(),
-            n_threads_batch=num_threads(),
-            seed=0,
-            verbose=False,
-        )
+        self._llama = gguf.open_file(path, GGUF_CONTEXT)
         self.template: str | None = self._llama.metadata.get("tokenizer.chat_template")
         self.end_text = self._text(self._llama.token_eos())
 
@@ -118,27 +109,16 @@ class GgufWriter:
 
     def _nats(self, ids: list[int], start: int) -> float:
         """Return the negative log-likelihood of ids[start:]; logits are made for these only."""
-        context, size = self._llama.ctx, self._llama.n_vocab()
-        self._llama.reset()
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
-        total = 0.0
-        batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
+        total, place = 0.0, start
         try:
-            for first in range(0, len(ids) - 1, BATCH_TOKENS):
-                places = range(first, min(first + BATCH_TOKENS, len(ids) - 1))
-                _fill(batch, ids, places, start)
-                if llama_cpp.llama_decode(context, batch):
-                    raise BadInput(f"llama.cpp cannot read a text of {len(ids)} tokens")
-                for i, place in enumerate(places):
-                    if place + 1 >= start:
-                        pointer = llama_cpp.llama_get_logits_ith(context, i)
-                        logits = np.ctypeslib.as_array(pointer, shape=(size,)).astype(np.float64)
-                        top = logits.max()
-                        log_sum = top + np.log(np.exp(logits - top).sum())
-                        total += float(log_sum - logits[ids[place + 1]])
-        finally:
-            llama_cpp.llama_batch_free(batch)
-            llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+            for rows in gguf.logits_in_batches(self._llama, ids[:-1], start - 1):
+                for logits in rows.astype(np.float64):
+                    top = logits.max()
+                    log_sum = top + np.log(np.exp(logits - top).sum())
+                    total += float(log_sum - logits[ids[place]])
+                    place += 1
+        except ValueError as error:
+            raise BadInput(str(error)) from error
         return total
 
     @cached_property
@@ -163,14 +143,3 @@ class _Mask:
         last = int(ids[-1]) if len(ids) > self._start else None
         scores[~self._answers.allowed(0, last)] = -np.inf
         return scores
-
-
-def _fill(batch: Any, ids: Sequence[int], places: range, start: int) -> None:
-    """Put the tokens of some places into a batch of llama.cpp, as one sequence."""
-    batch.n_tokens = len(places)
-    for i, place in enumerate(places):
-        batch.token[i] = ids[place]
-        batch.pos[i] = place
-        batch.n_seq_id[i] = 1
-        batch.seq_id[i][0] = 0
-        batch.logits[i] = place + 1 >= start

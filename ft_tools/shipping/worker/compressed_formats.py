@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.models.placement import Placement
 from ft_tools.publish import MANIFEST, new_folder, sha256, verify
 from ft_tools.shipping import calibration, environment, quality
 from ft_tools.shipping.formats import Format
@@ -38,7 +39,7 @@ def ship_compressed(
         QuantizerFailed: llm-compressor could not.
     """
     session = shipment.session
-    shipment.require_memory(row.name)
+    place = shipment.require_places(row.name)[0]
     if not environment.is_built():
         size = environment.disk_bytes() / 2**30
         session.phase(f"building the environment of {environment.REQUIREMENT}, {size:.1f} GiB")
@@ -58,7 +59,8 @@ def ship_compressed(
             merging.copy_small_files(shipment.merged, None, staging)
     shipment.stop_if_asked()
     session.phase(f"measuring {row.name}")
-    answer, logits = run(shipment, python, folder, proof)
+    size = shipment.require_planned_size(row, folder)
+    answer, logits = run(shipment, python, folder, proof, place)
     special = proof.tokenizer(list(probes(proof)), add_special_tokens=False).input_ids
     found = quality.summarise(
         proof.reference.measure_rows(logits), tokenizer_parity=answer["probes"] == special
@@ -69,7 +71,7 @@ def ship_compressed(
         format=row.name,
         state="made",
         path=str(folder),
-        size_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        size_bytes=size,
         sha256=sha256(folder / MANIFEST),
         quality=found,
         task=task_metric.means(proof.task, proof.tokenizer, proof.task_answers(answers))
@@ -91,7 +93,7 @@ def texts_for(shipment: Shipment, row: Format, tokenizer: Any) -> list[list[int]
 
 
 def run(
-    shipment: Shipment, python: Path, folder: Path, proof: Proof
+    shipment: Shipment, python: Path, folder: Path, proof: Proof, place: Placement
 ) -> tuple[dict[str, Any], np.memmap[Any, Any]]:
     """Load a model back in the environment and run it over the held-out text.
 
@@ -103,6 +105,8 @@ def run(
     job: dict[str, Any] = {
         "task": "run",
         "model": str(folder),
+        "device_map": place.device_map,
+        "dtype": place.dtype,
         "texts": text.ids,
         "prompts": proof.prompts,
     }

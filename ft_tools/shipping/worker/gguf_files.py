@@ -5,18 +5,17 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_chat_format
 import numpy as np
-import numpy.typing as npt
 from gguf import GGUFReader
 
 from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.models.worker import gguf
 from ft_tools.shipping import converter
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.processes import watched
@@ -77,7 +76,7 @@ def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None
     options = llama_cpp.llama_model_quantize_default_params()
     kind = "ALL" if row.type_name == "F32" else "MOSTLY"
     options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{kind}_{row.type_name}")
-    options.nthread = num_threads()
+    options.nthread = gguf.num_threads()
     entries = imatrix_entries(matrix or {})
     if matrix:
         options.imatrix = entries
@@ -128,43 +127,6 @@ def fallbacks(types: dict[str, list[str]], row: Format) -> dict[str, list[str]]:
     return {name: held for name, held in sorted(types.items()) if name not in known | UNQUANTIZED}
 
 
-def num_threads() -> int:
-    """Return the threads to use; llama.cpp's wait busily, so too many cost time."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0))
-    return min(int(asked), cores) if asked.isdigit() and int(asked) > 0 else cores
-
-
-@contextmanager
-def opened(path: Path, num_context: int, *, logits: bool) -> Iterator[Any]:
-    """Open a GGUF file in llama.cpp."""
-    model = llama_cpp.Llama(
-        str(path),
-        n_ctx=num_context,
-        n_batch=num_context,
-        n_threads=num_threads(),
-        n_threads_batch=num_threads(),
-        logits_all=logits,
-        verbose=False,
-    )
-    try:
-        yield model
-    finally:
-        model.close()
-
-
-def logits_of(model: Any, ids: list[int]) -> npt.NDArray[np.float32]:
-    """Return the logits after each token, (tokens, vocabulary)."""
-    model.reset()
-    model.eval(ids)
-    return np.asarray(model.scores[: len(ids)])
-
-
-def tokenize(model: Any, text: str) -> list[int]:
-    """Return a text's ids, special tokens recognised, nothing added."""
-    return list(model.tokenize(text.encode("utf-8"), add_bos=False, special=True))
-
-
 def greedy(model: Any, ids: list[int], num_tokens: int, ends: set[int]) -> list[int]:
     """Continue ids greedily; stops before an end token."""
     model.reset()
@@ -182,7 +144,7 @@ def chat_with_gguf(path: Path, messages: list[dict[str, str]], num_tokens: int) 
     Returns:
         The greedy answer and its number of tokens.
     """
-    with opened(path, 2048, logits=False) as model:
+    with gguf.opened(path, 2048) as model:
         answer = model.create_chat_completion(messages, max_tokens=num_tokens, temperature=0.0)
     return (
         str(answer["choices"][0]["message"]["content"]).strip(),
@@ -194,7 +156,7 @@ def same_ids(model: Any, tokenizer: Any, text: proving.Text) -> bool:
     """Tell whether a GGUF file tokenizes every probe and every text as the trained model does."""
     special = "".join(map(str, tokenizer.all_special_tokens))
     return all(
-        tokenize(model, probe) == tokenizer(probe, add_special_tokens=False).input_ids
+        gguf.tokenize(model, probe) == tokenizer(probe, add_special_tokens=False).input_ids
         for probe in (*proving.PROBES, special, *text.raw, *text.prompt_texts)
     )
 
@@ -205,7 +167,7 @@ def gguf_answers(
     """Continue each prompt greedily with a GGUF file.
 
     Returns:
-        The ids that were added, and tokens a second of the generation, prompts included.
+        The ids that were added, and tokens per second of the generation, prompts included.
     """
     ends = {model.token_eos()} | end_ids(tokenizer)
     began = time.monotonic()

@@ -5,6 +5,7 @@ this is not part of the Python package, and none is needed: the merged model is 
 is a mean of squares.
 """
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, Refused
 from ft_tools.shipping import calibration
 from ft_tools.shipping.worker import proving
 
@@ -22,8 +23,32 @@ from ft_tools.shipping.worker import proving
 # Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md
 MAX_TOKENS = 4096
 
+FUSED = 3
+"""Dimensions of a parameter that holds all experts of a layer."""
+LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+
 Matrix = dict[str, npt.NDArray[np.float32]]
-"""Mean squares of a weight's inputs, (d_in,), by the weight's name in the GGUF file."""
+"""Mean squares of a weight's inputs, (matrices * d_in,), by the weight's name in the GGUF file."""
+
+
+class Squares:
+    """Sums of squares of a weight's inputs, one row a matrix of it: (matrices, d_in)."""
+
+    def __init__(self, num_matrices: int, width: int) -> None:
+        self.sums = torch.zeros(num_matrices, width, dtype=torch.float64)
+        self.counts = torch.zeros(num_matrices, 1, dtype=torch.float64)
+
+    def add(self, inputs: torch.Tensor, matrix: int = 0) -> None:
+        """Add inputs, (tokens, d_in)."""
+        rows = inputs.detach().float().reshape(-1, inputs.shape[-1])
+        self.sums[matrix] += rows.square().sum(0).double().cpu()
+        self.counts[matrix] += len(rows)
+
+    def means(self) -> npt.NDArray[np.float32]:
+        """Return the means, (matrices * d_in,); experts that no text reached get the others'."""
+        typical = self.sums.sum(0) / self.counts.sum().clamp_min(1)
+        means = torch.where(self.counts > 0, self.sums / self.counts.clamp_min(1), typical)
+        return np.asarray(means.flatten().float().numpy())
 
 
 def measure(model: Any, rows: list[list[int]], source: Path) -> Matrix:
@@ -33,36 +58,100 @@ def measure(model: Any, rows: list[list[int]], source: Path) -> Matrix:
         model: The merged model.
         rows: Ids of text like that of training, from `texts`.
         source: GGUF file of the model, for the names of its weights.
+
+    Raises:
+        Refused: Its experts are built in a way that is not known here.
     """
-    squares: dict[str, torch.Tensor] = {}
-    counts: dict[str, int] = {}
-
-    def watch(name: str) -> Any:
-        def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            rows = inputs[0].detach().float().reshape(-1, inputs[0].shape[-1])
-            squares[name] = squares.get(name, torch.zeros(rows.shape[1])) + rows.square().sum(0)
-            counts[name] = counts.get(name, 0) + len(rows)
-
-        return hook
-
-    handles = [
-        module.register_forward_pre_hook(watch(name))
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    ]
+    linears: dict[str, Squares] = {}
+    experts: dict[str, Squares] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            handles.append(module.register_forward_pre_hook(_watch_linear(linears, name)))
+        elif any(p.dim() == FUSED for p in module.parameters(recurse=False)) and _is_experts(name):
+            _require_known(module)
+            hook = _watch_experts(experts, name)
+            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
     try:
         with torch.inference_mode():
             for ids in rows:
-                model(torch.tensor([ids]))
+                model(torch.tensor([ids], device=model.device))
     finally:
         for handle in handles:
             handle.remove()
-    names = names_in(source, list(squares))
-    return {
-        names[name]: (total / counts[name]).numpy()
-        for name, total in squares.items()
-        if name in names
-    }
+    names = names_in(source, list(linears))
+    found = {names[name]: total.means() for name, total in linears.items() if name in names}
+    return found | {name: total.means() for name, total in experts.items()}
+
+
+def _watch_linear(linears: dict[str, Squares], name: str) -> Any:
+    def hook(module: torch.nn.Linear, inputs: tuple[torch.Tensor, ...]) -> None:
+        linears.setdefault(name, Squares(1, module.in_features)).add(inputs[0])
+
+    return hook
+
+
+def _watch_experts(experts: dict[str, Squares], name: str) -> Any:
+    """Return a hook that follows each token to its experts, and into them to the down projection.
+
+    Shapes: hidden states (tokens, d), chosen experts (tokens, k), gate_up_proj (E, 2 f, d).
+    """
+    block = f"blk.{LAYER.findall(name)[-1]}"
+
+    def hook(module: Any, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> None:
+        hidden = named.get("hidden_states", inputs[0] if inputs else None)
+        chosen = named.get("top_k_index", inputs[1] if len(inputs) > 1 else None)
+        assert hidden is not None
+        assert chosen is not None
+        tokens = hidden.reshape(-1, hidden.shape[-1])
+        count, width, _ = module.gate_up_proj.shape
+        for part, d_in in (
+            ("gate", tokens.shape[1]),
+            ("up", tokens.shape[1]),
+            ("down", width // 2),
+        ):
+            experts.setdefault(f"{block}.ffn_{part}_exps.weight", Squares(count, d_in))
+        for expert in range(count):
+            routed = tokens[(chosen == expert).any(-1)]
+            if not len(routed):
+                continue
+            both = torch.nn.functional.linear(routed, module.gate_up_proj[expert])
+            gate, up = both.chunk(2, dim=-1)
+            for part, seen in (
+                ("gate", routed),
+                ("up", routed),
+                ("down", module.act_fn(gate) * up),
+            ):
+                experts[f"{block}.ffn_{part}_exps.weight"].add(seen, expert)
+
+    return hook
+
+
+def _is_experts(name: str) -> bool:
+    return name.endswith("experts") and bool(LAYER.search(name))
+
+
+def _require_known(module: Any) -> None:
+    """Refuse experts that are not `gate_up_proj` (E, 2 f, d), `down_proj` (E, d, f), gated.
+
+    Raises:
+        Refused: They are something else.
+    """
+    gate_up, down = getattr(module, "gate_up_proj", None), getattr(module, "down_proj", None)
+    is_known = (
+        gate_up is not None
+        and down is not None
+        and hasattr(module, "act_fn")
+        and not getattr(module, "is_transposed", False)
+        and getattr(module, "gate_up_proj_bias", None) is None
+        and tuple(gate_up.shape[::2]) == tuple(down.shape[:2])
+        and gate_up.shape[1] == 2 * down.shape[2]
+    )
+    if not is_known:
+        raise Refused(
+            f"an importance matrix cannot be measured here for experts like {type(module).__name__}"
+            "; pass one of llama.cpp's own tool as `imatrix`, or leave `calibration` out"
+        )
 
 
 def texts(tokenizer: Any, path: Path, measured_on: Path | None) -> list[list[int]]:
@@ -133,7 +222,7 @@ def _read_older(path: Path) -> Matrix:
 
 def _no_matrix(path: Path) -> BadInput:
     return BadInput(
-        f"imatrix {path.name!r} is no importance matrix; make one with llama-imatrix, or name "
+        f"imatrix {path.name!r} is not an importance matrix; make one with llama-imatrix, or name "
         "training examples as `calibration` and one is made"
     )
 

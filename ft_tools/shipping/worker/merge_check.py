@@ -5,16 +5,16 @@ alone: a merge has to be close, and has to have the adapter's effect.
 """
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
 
 from ft_tools.models import tensors
+from ft_tools.models.placement import Placement
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
 from ft_tools.shipping.quality import merge_passes, weights_pass
 from ft_tools.shipping.report import MergeCheck, WeightCheck
@@ -42,7 +42,7 @@ def outputs(model: Any, prompts: list[list[int]]) -> Outputs:
     """Run a model over prompts."""
     texts: list[list[int]] = []
     for ids in prompts[:NUM_GREEDY]:
-        batch = torch.tensor([ids])
+        batch = torch.tensor([ids], device=model.device)
         half = batch[:, : max(1, len(ids) // 2)]
         mask = torch.ones_like(half)
         made = model.generate(
@@ -59,26 +59,37 @@ def outputs(model: Any, prompts: list[list[int]]) -> Outputs:
 @torch.inference_mode()
 def logits_of(model: Any, prompts: Iterable[list[int]]) -> torch.Tensor:
     """Return the logits of all positions, (tokens, vocabulary) in float32."""
-    return torch.cat([model(torch.tensor([ids])).logits[0].float() for ids in prompts])
+    at = model.device
+    return torch.cat(
+        [model(torch.tensor([ids], device=at)).logits[0].float().cpu() for ids in prompts]
+    )
 
 
 def adapted_outputs(
-    base: Path, adapter: Path, prompts: list[list[int]], dtype: torch.dtype, **options: Any
+    base: Path,
+    adapter: Path,
+    prompts: list[list[int]],
+    place: Placement,
+    quantization: Mapping[str, Any] | None = None,
 ) -> Outputs:
     """Run the base with its adapter on top, as it was trained, and without it."""
-    held = tensors.survey_file(adapter / tensors.ADAPTER)
-    model = merging.load_base(base, held, dtype, **options)
-    with merging.refusals_are_bad_data(adapter):
-        adapted = PeftModel.from_pretrained(model, adapter).eval()
+    model = merging.load_base(base, adapter, place, quantization)
+    adapted = merging.with_adapter(model, adapter)
     found = outputs(adapted, prompts)
     with adapted.disable_adapter():
         found = replace(found, without_adapter=logits_of(adapted, prompts))
     del model, adapted
-    gc.collect()
+    free_memory()
     return found
 
 
-def compare(expected: Outputs, found: Outputs, dtype: torch.dtype, reference: str) -> MergeCheck:
+def free_memory() -> None:
+    """Give back what a model that is gone has left, on cards too."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def compare(expected: Outputs, found: Outputs, place: Placement, reference: str) -> MergeCheck:
     """Compare the merged model with what it has to equal: the base with its adapter."""
     assert expected.without_adapter is not None
     width = min(expected.logits.shape[1], found.logits.shape[1])
@@ -97,7 +108,7 @@ def compare(expected: Outputs, found: Outputs, dtype: torch.dtype, reference: st
         same_greedy_texts=sum(a == b for a, b in zip(expected.texts, found.texts, strict=True)),
         num_prompts=len(found.texts),
         num_tokens=len(logits),
-        compute_dtype=str(dtype).removeprefix("torch."),
+        compute_dtype=place.dtype,
         reference=reference,
         passed=merge_passes(kl, changed, same, applied),
     )

@@ -1,6 +1,5 @@
 """The merged model of a run: merged, checked against what was trained, and published once."""
 
-import gc
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,27 +7,35 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import psutil
-import torch
 from pydantic import BaseModel
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig
 
 from ft_tools import facts, rules
 from ft_tools.errors import DiskFull, Refused
-from ft_tools.models import tensors
+from ft_tools.models import placement, tensors
+from ft_tools.models.placement import Dtype, Placement, candidates, shortage
+from ft_tools.models.size import ModelSize, size_of_files
+from ft_tools.models.worker.loading import free_machine, load
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
 from ft_tools.shipping import handoff, quality
+from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping.estimates import (
+    CHECK_BYTES,
+    CHECK_TOKENS,
+    CURE_OF_FORMAT,
+    CURE_OF_MERGE,
+    working_bytes,
+)
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.planning import NF4
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, proving
 
-CHECK_TOKENS = 512
-CHECK_BYTES = 2**28
 MERGED = "merged"
+DTYPES: dict[str, Dtype] = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
 # Less than a block is free after a library failed: the disk was full, whatever it said.
 FULL_BYTES = 64 * 1024
 
@@ -52,9 +59,25 @@ class Shipment:
     scratch: Path
 
     @cached_property
+    def size(self) -> ModelSize:
+        """Return how large the base is, and so the merged model."""
+        return size_of_files(self.base)
+
+    @cached_property
     def can_run(self) -> bool:
-        """Tell whether memory suffices to run the whole model, at least in bfloat16."""
-        return can_run(self.plan.num_params or 0)
+        """Tell whether the whole model fits, at least in bfloat16, on a card or in memory."""
+        return bool(self.places())
+
+    def places(self, *, four_bit: bool = False) -> list[Placement]:
+        """Return where the whole model fits now, best first."""
+        machine = free_machine(self.plan.device)
+        working = working_bytes(self.size, self.plan.adapter)
+        return candidates(self.size, machine, four_bit=four_bit, working_bytes=working)
+
+    @property
+    def place(self) -> Placement:
+        """Return the best place for the whole model now."""
+        return self.require_places("running the merged model")[0]
 
     @property
     def merged(self) -> Path:
@@ -71,18 +94,35 @@ class Shipment:
         """Return the file that is measured on; None for the built-in text."""
         return Path(self.plan.held_out) if self.plan.held_out else None
 
-    def require_memory(self, what: str) -> None:
-        """Refuse what has to load the whole model where it does not fit.
+    def require_places(
+        self, what: str, cure: str = CURE_OF_FORMAT, *, four_bit: bool = False
+    ) -> list[Placement]:
+        """Return where the whole model fits now, best first.
+
+        Args:
+            what: Needs it, in words.
+            cure: What to do instead; nothing that takes the same memory.
+            four_bit: Whether it is loaded in 4 bits.
 
         Raises:
-            Refused: Memory is too short.
+            Refused: It fits nowhere.
         """
-        if not self.can_run:
-            needed = (self.plan.num_params or 0) * 2 * 1.2 / 2**30
-            raise Refused(
-                f"{what} loads the whole model, about {needed:.0f} GiB, and memory is too short; "
-                "make it on a larger machine, or take safetensors and GGUF types here"
-            )
+        found = self.places(four_bit=four_bit)
+        if not found:
+            needs = shortage(self.size, free_machine(self.plan.device), four_bit=four_bit)
+            raise Refused(f"{what} loads the whole model: {needs} free; {cure}")
+        return found
+
+    def require_planned_size(self, row: Format, folder: Path) -> int:
+        """Return the bytes of a format's weights, which have to be about what was planned.
+
+        Raises:
+            Refused: It is far larger: something was left as it was.
+        """
+        made = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        planned = next(p.estimated_bytes for p in self.plan.formats if p.format == row.name)
+        quality.require_planned_size(row.name, made, planned)
+        return made
 
     def stop_if_asked(self) -> None:
         """End early; what is published stays and is not made again.
@@ -161,9 +201,9 @@ def merge_into(shipment: Shipment, staging: Path) -> str:
             "take merge_base='original'"
         )
     else:
-        shipment.require_memory(f"this merge ({plan.adapter.why_whole})")
-        shipment.session.event(f"merged in memory: {plan.adapter.why_whole}")
-        merging.merge_whole(shipment.base, shipment.adapter, staging)
+        place = place_of_merge(shipment, plan.adapter)
+        shipment.session.event(f"merged {place.describe()}: {plan.adapter.why_whole}")
+        merging.merge_whole(shipment.base, shipment.adapter, staging, place)
     return plan.adapter.route
 
 
@@ -206,21 +246,18 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
     vocabulary = vocabulary_of(staging)
     text = proving.held_out_text(tokenizer, shipment.held_out, "", vocabulary)
     prompts = check_prompts(text.ids, vocabulary)
-    dtype = compute_dtype(plan.num_params or 0)
-    quantized = plan.quantization and BitsAndBytesConfig(
-        **plan.quantization | {"bnb_4bit_compute_dtype": "float32"}
-    )
-    found = run_folder(staging, prompts, dtype)
+    place = shipment.place
+    found = run_folder(staging, prompts, place)
     trained = None
-    if quantized:
+    if plan.quantization:
         trained = merge_check.adapted_outputs(
-            shipment.base, adapter, prompts, dtype, quantization_config=quantized
+            shipment.base, adapter, prompts, place, plan.quantization
         )
     if trained and plan.merge_base == "dequantized":
-        check = merge_check.compare(trained, found, dtype, "the 4-bit base with its adapter")
+        check = merge_check.compare(trained, found, place, "the 4-bit base with its adapter")
     else:
-        expected = merge_check.adapted_outputs(shipment.base, adapter, prompts, dtype)
-        check = merge_check.compare(expected, found, dtype, "the base with its adapter")
+        expected = merge_check.adapted_outputs(shipment.base, adapter, prompts, place)
+        check = merge_check.compare(expected, found, place, "the base with its adapter")
     if trained:
         width = min(trained.logits.shape[1], found.logits.shape[1])
         kl = merge_check.mean_kl(trained.logits[:, :width], found.logits[:, :width])
@@ -228,11 +265,12 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
     if not check.passed:
         applied = 1.0 if check.applied_fraction is None else check.applied_fraction
         observed = (
-            f"the merged model differs from {check.reference}: mean KL {check.mean_kl:.2e} nats a "
-            f"token (at most {quality.most_merge_kl(check.adapter_kl):.2e}; the adapter changes "
-            f"{check.adapter_kl:.2e}), same first choice for {check.top1_agreement:.1%} (at least "
-            f"{facts.number('ship.merge_top1'):.0%}), {applied:.0%} of the adapter's effect (100% "
-            f"up to {facts.number('ship.merge_lost'):.0%} more or less); nothing was shipped"
+            f"the merged model differs from {check.reference}: mean KL {check.mean_kl:.2e} nats "
+            f"per token (at most {quality.most_merge_kl(check.adapter_kl):.2e}; the adapter "
+            f"changes {check.adapter_kl:.2e}), same first choice for {check.top1_agreement:.1%} "
+            f"(at least {facts.number('ship.merge_top1'):.0%}), {applied:.0%} of the adapter's "
+            f"effect (100% up to {facts.number('ship.merge_lost'):.0%} more or less); "
+            "nothing was shipped"
         )
         cure = (
             "Check that base_model is exactly the one it was trained on. An adapter that changes "
@@ -253,23 +291,30 @@ def check_prompts(ids: list[list[int]], vocabulary: int) -> list[list[int]]:
     return prompts
 
 
-def can_run(num_params: int) -> bool:
-    """Tell whether a model of so many parameters fits into free memory in bfloat16."""
-    return num_params * 2 * 1.2 < psutil.virtual_memory().available
+def place_of_merge(shipment: Shipment, adapter: AdapterFacts) -> Placement:
+    """Return where the model is merged in its own numbers, which are those that are shipped.
+
+    Raises:
+        Refused: It fits nowhere.
+    """
+    own = DTYPES[outtype(shipment.base)]
+    machine = free_machine(shipment.plan.device)
+    working = 2 * adapter.bytes
+    found = placement.place(shipment.size, machine, [own], working_bytes=working)
+    if found is None:
+        needs = shortage(shipment.size, machine)
+        raise Refused(
+            f"this merge loads the whole model ({adapter.why_whole}): {needs} free; {CURE_OF_MERGE}"
+        )
+    return found
 
 
-def compute_dtype(num_params: int) -> torch.dtype:
-    """Return float32, whose own rounding does not show, or bfloat16 where memory is short."""
-    fits = num_params * 4 * 1.2 < psutil.virtual_memory().available
-    return torch.float32 if fits else torch.bfloat16
-
-
-def run_folder(folder: Path, prompts: list[list[int]], dtype: torch.dtype) -> merge_check.Outputs:
+def run_folder(folder: Path, prompts: list[list[int]], place: Placement) -> merge_check.Outputs:
     """Run a model folder over prompts."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    model = load(folder, place)
     found = merge_check.outputs(model, prompts)
     del model
-    gc.collect()
+    merge_check.free_memory()
     return found
 
 

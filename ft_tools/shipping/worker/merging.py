@@ -10,7 +10,7 @@ import gc
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.errors import BadData, BadInput
 from ft_tools.models import tensors
+from ft_tools.models.placement import Placement
+from ft_tools.models.rotary import both_spellings
+from ft_tools.models.worker.loading import load
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config, target_of
 
 CONFIG_FILES = ("config.json", "generation_config.json")
@@ -135,24 +138,25 @@ def scaling_of(name: str, change: dict[str, torch.Tensor], config: dict[str, Any
     return scaling(name.removesuffix(".weight"), change[LORA_A].shape[0], config)
 
 
-def merge_whole(base: Path, adapter: Path, into: Path) -> None:
-    """Merge through PEFT with the model in memory: resized vocabularies, tied embeddings, experts.
+def merge_whole(base: Path, adapter: Path, into: Path, place: Placement) -> None:
+    """Merge through PEFT with the model loaded: resized vocabularies, tied embeddings, experts.
 
     Raises:
         BadData: The adapter has weights that are not finite.
     """
-    held = tensors.survey_file(adapter / tensors.ADAPTER)
-    model = load_base(base, held, "auto")
-    with refusals_are_bad_data(adapter):
-        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
+    model = load_base(base, adapter, place)
+    merged = with_adapter(model, adapter).merge_and_unload(safe_merge=True)
     merged.save_pretrained(into)
     del model, merged
     gc.collect()
 
 
-def load_base(base: Path, held: dict[str, tensors.Tensor], dtype: Any, **options: Any) -> Any:
+def load_base(
+    base: Path, adapter: Path, place: Placement, quantization: Mapping[str, Any] | None = None
+) -> Any:
     """Load a base, with room for the tokens that an adapter added."""
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **options)
+    held = tensors.survey_file(adapter / tensors.ADAPTER)
+    model = load(base, place, quantization=quantization)
     rows = model.get_input_embeddings().weight.shape[0]
     added = [
         t.shape[0] for n, t in held.items() if n.endswith(("embed_tokens.weight", "lm_head.weight"))
@@ -160,6 +164,16 @@ def load_base(base: Path, held: dict[str, tensors.Tensor], dtype: Any, **options
     if added and max(added) != rows:
         model.resize_token_embeddings(max(added), mean_resizing=False)
     return model
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """Put an adapter on a model, on the same device.
+
+    Raises:
+        BadData: PEFT cannot.
+    """
+    with refusals_are_bad_data(adapter):
+        return PeftModel.from_pretrained(model, adapter, torch_device=str(model.device)).eval()
 
 
 @contextmanager
@@ -196,19 +210,23 @@ def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
         if (origin / name).is_file():
             shutil.copyfile(origin / name, into / name)
     for name in ("config.json", "tokenizer_config.json"):
-        without_code(into / name)
+        for_every_reader(into / name)
     for name in SENTENCEPIECE:
         if (base / name).is_file() and not (into / name).exists():
             shutil.copyfile(base / name, into / name)
 
 
-def without_code(path: Path) -> None:
-    """Take `auto_map` out of a config: it names code that others would be asked to run."""
+def for_every_reader(path: Path) -> None:
+    """Take code out of a config, and write the rotary base in both spellings.
+
+    `auto_map` names code that others would be asked to run.
+    """
     if not path.is_file():
         return
     config = json.loads(path.read_bytes())
-    if config.pop("auto_map", None) is not None:
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    changed = both_spellings({k: v for k, v in config.items() if k != "auto_map"})
+    if changed != config:
+        path.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
 
 
 def as_nf4_training_saw_it(base: Path, quantization: dict[str, Any]) -> Change:

@@ -1,6 +1,5 @@
 """Whether the programs that run a shipped model build the prompts that it was trained on."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,8 @@ def proofs(
     wanted = renderer(trained)
     found = {TRANSFORMERS: _compared(wanted, renderer(shipped))}
     if gguf is not None:
-        gguf_files = importlib.import_module("ft_tools.shipping.worker.gguf_files")
+        from ft_tools.shipping.worker import gguf_files
+
         held = gguf_files.template_of(gguf)
         same = (
             "the file's template is the trained one"

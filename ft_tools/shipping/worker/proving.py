@@ -16,6 +16,8 @@ MAX_TOKENS = 1024
 """Tokens compared; the standard error of the mean is reported, so more is never needed."""
 MAX_TEXT_TOKENS = 256
 MAX_LOGITS_BYTES = 2**30
+NEVER = -1e4
+"""Logit of a token that a model does not have."""
 SAMPLE_TOKENS = 32
 NUM_PROMPTS = 3
 # Where tokenizers differ: spaces, digits, accents, other scripts, code, joined emoji.
@@ -98,16 +100,32 @@ class Reference:
     def __init__(self, path: Path, text: Text, vocabulary: int) -> None:
         self.text = text
         self.vocabulary = vocabulary
-        shape = (text.num_tokens, vocabulary)
-        self._rows = np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
+        self._path = path
+        self._rows = self._new_rows(path)
+        self._base_rows: npt.NDArray[np.float32] | None = None
 
-    @torch.inference_mode()
     def fill(self, model: Any) -> None:
         """Run the merged model over every text."""
+        self._run(model, self._rows)
+
+    def fill_base(self, model: Any) -> None:
+        """Run the base model over every text, so that what an adapter does can be told."""
+        self._base_rows = self._new_rows(self._path.with_suffix(".base.f32"))
+        self._run(model, self._base_rows)
+
+    def _new_rows(self, path: Path) -> npt.NDArray[np.float32]:
+        shape = (self.text.num_tokens, self.vocabulary)
+        return np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
+
+    @torch.inference_mode()
+    def _run(self, model: Any, rows: npt.NDArray[np.float32]) -> None:
         at = 0
         for ids in self.text.ids:
-            logits = model(torch.tensor([ids])).logits[0].float().numpy()
-            self._rows[at : at + len(ids)] = logits
+            batch = torch.tensor([ids], device=model.device)
+            logits = model(batch).logits[0].float().cpu().numpy()
+            # A base may have fewer tokens than were trained: what it has not, it never says.
+            rows[at : at + len(ids), : logits.shape[1]] = logits[:, : rows.shape[1]]
+            rows[at : at + len(ids), logits.shape[1] :] = NEVER
             at += len(ids)
 
     def measure_rows(self, rows: npt.NDArray[np.float32]) -> Measured:
@@ -126,9 +144,12 @@ class Reference:
         same: list[bool] = []
         nlls: list[float] = []
         reference_nlls: list[float] = []
+        base_kls: list[float] = []
+        kept = made = 0.0
         at = 0
         for ids in self.text.ids:
             expected, found = self._rows[at : at + len(ids)], run(ids)
+            before = None if self._base_rows is None else self._base_rows[at : at + len(ids)]
             at += len(ids)
             # A converter may leave out rows that pad the vocabulary; no token is lost with them.
             width = min(expected.shape[1], found.shape[1])
@@ -139,7 +160,20 @@ class Reference:
             following = torch.tensor(ids[1:])[:, None]
             nlls += (-q.gather(1, following)[:, 0]).tolist()
             reference_nlls += (-p.gather(1, following)[:, 0]).tolist()
-        return Measured(kls=kls, same_top1=same, reference_nlls=reference_nlls, nlls=nlls)
+            if before is not None:
+                b = log_softmax(before[:-1, :width])
+                base_kls += (b.exp() * (b - q)).sum(-1).tolist()
+                wanted, seen = (rows - b - (rows - b).mean(-1, keepdim=True) for rows in (p, q))
+                made += float(wanted.square().sum())
+                kept += float((wanted * seen).sum())
+        return Measured(
+            kls=kls,
+            same_top1=same,
+            reference_nlls=reference_nlls,
+            nlls=nlls,
+            base_kls=base_kls,
+            effect_kept_fraction=kept / made if made else None,
+        )
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> torch.Tensor:
@@ -182,12 +216,12 @@ def greedy(model: Any, prompts: list[list[int]], num_tokens: int) -> tuple[list[
     """Continue each prompt greedily with a transformers model.
 
     Returns:
-        The ids that were added, and tokens a second, prompts included.
+        The ids that were added, and tokens per second, prompts included.
     """
     found = []
     began = time.monotonic()
     for ids in prompts:
-        batch = torch.tensor([ids])
+        batch = torch.tensor([ids], device=model.device)
         made = model.generate(
             batch,
             attention_mask=torch.ones_like(batch),

@@ -35,7 +35,7 @@ def main() -> None:
 
 def make(job: dict[str, Any]) -> dict[str, Any]:
     """Quantize `model` to `method` (gptq, awq or fp8) into `output`, calibrated on `texts`."""
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype="auto")
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype="auto", device_map={"": "cpu"})
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in job["texts"]]
     size = group_size(model)
     data: dict[str, Any] = {}
@@ -80,17 +80,20 @@ def group_size(model: Any) -> int | None:
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run `model` over `texts`: logits to a file, ids of `probes`, greedy answers to `prompts`."""
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        job["model"], dtype=getattr(torch, job["dtype"]), device_map=job["device_map"]
+    ).eval()
     shape = (sum(map(len, job["texts"])), job["vocabulary"])
     rows = np.memmap(job["logits"], dtype=np.float32, mode="w+", shape=shape)
     at = 0
     for ids in job["texts"]:
-        rows[at : at + len(ids)] = model(torch.tensor([ids])).logits[0].float().numpy()
+        batch = torch.tensor([ids], device=model.device)
+        rows[at : at + len(ids)] = model(batch).logits[0].float().cpu().numpy()
         at += len(ids)
     rows.flush()
     answers, count, began = [], 0, time.monotonic()
     for ids in job["prompts"]:
-        batch = torch.tensor([ids])
+        batch = torch.tensor([ids], device=model.device)
         made = model.generate(
             batch,
             attention_mask=torch.ones_like(batch),

@@ -1,7 +1,5 @@
 """Merge, convert, quantize and prove: the worker of merge_and_quantize."""
 
-import gc
-import importlib
 import json
 import shutil
 import time
@@ -10,26 +8,27 @@ from pathlib import Path
 
 import huggingface_hub
 from pydantic import BaseModel
-from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.errors import BadData, FineTuningError, NotFound
 from ft_tools.models import tensors
+from ft_tools.models.machine import this_machine
+from ft_tools.models.size import size_of_tensors
+from ft_tools.models.worker.loading import load
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.session import Session, main
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import formats, handoff, quality
+from ft_tools.shipping import estimates, formats, handoff, quality
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
-from ft_tools.shipping.worker import merging, prompt_proofs, proving, task_metric
+from ft_tools.shipping.worker import merge_check, merging, prompt_proofs, proving, task_metric
 from ft_tools.shipping.worker.merged_model import (
     MERGED,
     MergeRecord,
     Shipment,
-    compute_dtype,
     merge_once,
     vocabulary_of,
 )
@@ -45,7 +44,7 @@ def work(session: Session) -> BaseModel:
     transformers_logging.disable_progress_bar()
     plan = ShipPlan.model_validate_json(session.plan_json())
     base = base_folder(session, plan)
-    plan = with_adapter_again(plan, base)
+    plan = with_files(plan, base)
     scratch = session.run_dir / "work"
     private_folder(scratch)
     out = Path(plan.output_dir) if plan.output_dir else session.run_dir / "artifacts"
@@ -86,7 +85,7 @@ def work(session: Session) -> BaseModel:
         shipment,
         merge,
         results,
-        Told(proof, samples, task_of(proof, answers) if answers else {}, speed),
+        Findings(proof, samples, task_of(proof, answers) if answers else {}, speed),
     )
     shutil.rmtree(scratch)
     session.progress(steps, steps)
@@ -94,8 +93,8 @@ def work(session: Session) -> BaseModel:
 
 
 @dataclass
-class Told:
-    """What the report tells besides the formats."""
+class Findings:
+    """What the report says besides the formats."""
 
     proof: Proof
     samples: dict[str, list[str]]
@@ -128,11 +127,12 @@ def fetched(hub_id: str) -> Path:
         ) from error
 
 
-def with_adapter_again(plan: ShipPlan, base: Path) -> ShipPlan:
-    """Look at base and adapter again: files may have changed since the plan, or come only now.
+def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
+    """Read base and adapter again: files may have changed since the plan, or are here only now.
 
     Raises:
         BadData: One of them changed.
+        Refused: The base is larger than this machine can handle, which the plan could not know.
     """
     config_hash = sha256(base / "config.json")
     if plan.base_config_sha256 and config_hash != plan.base_config_sha256:
@@ -146,25 +146,36 @@ def with_adapter_again(plan: ShipPlan, base: Path) -> ShipPlan:
         found = adapters.inspect(Path(plan.adapter.path), held, config)
         if found.sha256 != plan.adapter.sha256:
             raise BadData(found.path, "the adapter changed since the plan", "plan again")
-    return plan.model_copy(update={"adapter": found, "base_config_sha256": config_hash})
+    size = size_of_tensors(held)
+    rows = [formats.find(planned.format) for planned in plan.formats]
+    calibrated = plan.calibration is not None and plan.imatrix is None
+    estimates.require_possible(rows, size, this_machine(plan.device), found, calibrated=calibrated)
+    planned = [estimates.planned_format(row, size) for row in rows]
+    update = {"adapter": found, "base_config_sha256": config_hash, "formats": planned}
+    return plan.model_copy(update=update | {"num_params": size.num_params})
 
 
 def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
     """Run the merged model over the held-out text; returns its greedy answers, and tokens/s."""
-    dtype = compute_dtype(shipment.plan.num_params or 0)
-    model = AutoModelForCausalLM.from_pretrained(shipment.merged, dtype=dtype).eval()
+    place = shipment.place
+    model = load(shipment.merged, place)
     proof.reference.fill(model)
     found = proving.greedy(model, proof.prompts, proof.max_new_tokens)
     del model
-    gc.collect()
+    merge_check.free_memory()
+    if shipment.adapter:
+        base = load(shipment.base, place)
+        proof.reference.fill_base(base)
+        del base
+        merge_check.free_memory()
     return found
 
 
 def finish(
-    shipment: Shipment, merge: MergeRecord, results: list[FormatResult], told: Told
+    shipment: Shipment, merge: MergeRecord, results: list[FormatResult], findings: Findings
 ) -> ShipReport:
     """Write HANDOFF.md and report.html, and return the report."""
-    proofs = prompt_proof(shipment, results, told.proof)
+    proofs = prompt_proof(shipment, results, findings.proof)
     text = handoff.handoff(shipment.plan, results, proofs, MERGED)
     guide = shipment.out / "HANDOFF.md"
     write_file(guide, text)
@@ -176,19 +187,19 @@ def finish(
         merge_check=merge.check,
         weight_check=merge.weight_check,
         merge_route=merge.route,
-        held_out=told.proof.reference.text.origin,
-        num_held_out_tokens=told.proof.reference.text.num_tokens,
+        held_out=findings.proof.reference.text.origin,
+        num_held_out_tokens=findings.proof.reference.text.num_tokens,
         formats=results,
         chat=chat(shipment, results),
-        task=told.task,
-        num_task_examples=len(told.proof.task.prompts) if told.proof.task else 0,
-        tokens_per_second=told.tokens_per_second and round(told.tokens_per_second, 1),
+        task=findings.task,
+        num_task_examples=len(findings.proof.task.prompts) if findings.proof.task else 0,
+        tokens_per_second=findings.tokens_per_second and round(findings.tokens_per_second, 1),
         prompt_proof=proofs,
         handoff=str(guide),
         reasons=merge_reasons(merge.check),
         next_steps=next_steps(results),
     )
-    page = report_page(report, told.proof.reference.text.prompt_texts, told.samples)
+    page = report_page(report, findings.proof.reference.text.prompt_texts, findings.samples)
     write_file(shipment.session.run_dir / "report.html", page)
     return report
 
@@ -199,7 +210,9 @@ def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
     if not shipment.plan.chat or not made:
         return None
     shipment.session.phase("chatting with the quantized model")
-    gguf_files = importlib.import_module("ft_tools.shipping.worker.gguf_files")
+    # llama_cpp is an extra that is compiled: imported only where a GGUF file was asked for.
+    from ft_tools.shipping.worker import gguf_files
+
     began = time.monotonic()
     plan = shipment.plan
     spoken = {"system": plan.chat_system, "user": plan.chat}

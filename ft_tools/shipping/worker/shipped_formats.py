@@ -1,18 +1,20 @@
 """Make one format of the merged model, and measure it."""
 
-import gc
-import importlib
 import json
 import os
+import shutil
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from ft_tools.contract import Reason
 from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.models.placement import CPU, Placement
+from ft_tools.models.worker.loading import load
 from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import prompt, quality
@@ -21,11 +23,18 @@ from ft_tools.shipping.planning import NF4
 from ft_tools.shipping.report import FormatResult
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
-from ft_tools.shipping.worker.merged_model import Shipment, disk_full_of_libraries, outtype, slug
+from ft_tools.shipping.worker.merge_check import free_memory
+from ft_tools.shipping.worker.merged_model import (
+    DTYPES,
+    Shipment,
+    disk_full_of_libraries,
+    outtype,
+    slug,
+)
 from ft_tools.shipping.worker.proving import Proof
 
-# Types that round to nearest, whatever matters.
-UNCALIBRATED = {"F32", "F16", "BF16", "Q8_0"}
+MIN_CONTEXT = 8
+ROOM_TOKENS = 8
 
 
 def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
@@ -81,18 +90,20 @@ def ship_safetensors(
 
 def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
     """Make one GGUF file and measure it."""
-    # llama_cpp is imported only where a GGUF file is asked for: it is an extra that is compiled.
-    gguf_files = importlib.import_module("ft_tools.shipping.worker.gguf_files")
+    # llama_cpp is an extra that is compiled: imported only where a GGUF file was asked for.
+    from ft_tools.models.worker import gguf
+    from ft_tools.shipping.worker import gguf_files
+
     folder = shipment.out / slug(row)
     file = folder / f"{shipment.plan.name}-{row.type_name}.gguf"
     again = shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)
     if not again:
         shipment.session.phase(f"making {row.name}")
-        source = source_gguf(shipment, gguf_files)
+        source = source_gguf(shipment)
         with new_folder(folder) as staging, disk_full_of_libraries(staging):
             made = staging / file.name
             if row.type_name.lower() == outtype(shipment.merged):
-                os.link(source, made)
+                link_or_copy(source, made)
             else:
                 matrix = importance_of(shipment, row, proof, source)
                 gguf_files.quantize(source, made, row, matrix)
@@ -114,19 +125,23 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
         reasons=[unmeasured()],
     )
     if not shipment.can_run:
-        return result, []
+        with gguf.opened(file, MIN_CONTEXT, vocab_only=True) as model:
+            parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
+        reasons = [unmeasured(), *([] if parity else [quality.parity_reason()])]
+        return result.model_copy(update={"tokenizer_parity": parity, "reasons": reasons}), []
     shipment.stop_if_asked()
     shipment.session.phase(f"measuring {row.name}")
     longest = max(map(len, proof.reference.text.ids + proof.prompts))
-    with gguf_files.opened(file, longest + proof.max_new_tokens + 8, logits=True) as model:
+    with gguf.opened(file, longest + proof.max_new_tokens + ROOM_TOKENS) as model:
         parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
-        measured = proof.reference.measure(lambda ids: gguf_files.logits_of(model, ids))
+        measured = proof.reference.measure(lambda ids: gguf.logits_of(model, ids))
         answers, speed = gguf_files.gguf_answers(
             model, proof.tokenizer, proof.prompts, proof.max_new_tokens
         )
     found = quality.summarise(measured, parity)
     measures = {
         "quality": found,
+        "tokenizer_parity": parity,
         "task": task_of(proof, answers),
         "tokens_per_second": round(speed, 1),
         "reasons": [quality.verdict_reason(found)],
@@ -153,29 +168,41 @@ def task_of(proof: Proof, answers: list[list[int]]) -> dict[str, float]:
 def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Any:
     """Return the given importance matrix, or the calibration text's; None where it is of no use."""
     plan = shipment.plan
-    if row.type_name in UNCALIBRATED:
+    if not row.is_calibrated:
         return None
-    importance = importlib.import_module("ft_tools.shipping.worker.importance")
+    from ft_tools.shipping.worker import importance
+
     if plan.imatrix is not None:
         return importance.read_file(Path(plan.imatrix))
     if plan.calibration is None:
         return None
     kept = shipment.scratch / "importance.npz"
     if not kept.is_file():
-        shipment.require_memory("an importance matrix")
+        place = shipment.require_places("an importance matrix")[0]
         shipment.session.phase("measuring which weights matter")
-        model = AutoModelForCausalLM.from_pretrained(shipment.merged, dtype=torch.float32).eval()
+        model = load(shipment.merged, place)
         rows = importance.texts(proof.tokenizer, Path(plan.calibration), shipment.held_out)
         matrix = importance.measure(model, rows, source)
         importance.save(matrix, shipment.scratch / "measuring.npz")
         (shipment.scratch / "measuring.npz").rename(kept)
         del model
-        gc.collect()
+        free_memory()
     return importance.load(kept)
 
 
-def source_gguf(shipment: Shipment, gguf_files: Any) -> Path:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where that is on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another disk, or one that has no links.
+        shutil.copyfile(source, target)
+
+
+def source_gguf(shipment: Shipment) -> Path:
     """Return the merged model as a GGUF file of its own precision, converted once."""
+    from ft_tools.shipping.worker import gguf_files
+
     kind = outtype(shipment.merged)
     source = shipment.scratch / f"source-{kind}.gguf"
     if not source.is_file():
@@ -189,28 +216,26 @@ def source_gguf(shipment: Shipment, gguf_files: Any) -> Path:
 def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
     """Save the merged model with its linear layers in NF4, ready for from_pretrained."""
     folder = shipment.out / slug(row)
-    shipment.require_memory(row.name)
+    packed = shipment.require_places(row.name, four_bit=True)
     if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
         shipment.session.phase(f"making {row.name}")
-        config = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=torch.bfloat16)
-        model = AutoModelForCausalLM.from_pretrained(
-            shipment.merged, dtype="auto", quantization_config=config
-        )
+        own = replace(packed[0], dtype=DTYPES[outtype(shipment.merged)])
+        model = load(shipment.merged, own, quantization=NF4)
         with new_folder(folder) as staging, disk_full_of_libraries(staging):
             model.save_pretrained(staging)
             merging.copy_small_files(shipment.merged, None, staging)
         del model
-        gc.collect()
+        free_memory()
+    size = shipment.require_planned_size(row, folder)
     shipment.session.phase(f"measuring {row.name}")
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = load(folder, packed[0])
     answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
-    # In plain layers: the same weights, without unpacking them for each token. Loaded again, since
-    # bitsandbytes packs a model anew when it first runs on a CPU, which dequantize() cannot read.
-    model = AutoModelForCausalLM.from_pretrained(folder).dequantize().float().eval()
+    model = plain_again(model, folder, shipment.places())
 
     @torch.inference_mode()
     def run(ids: list[int]) -> Any:
-        return model(torch.tensor([ids])).logits[0].float().numpy()
+        batch = torch.tensor([ids], device=model.device)
+        return model(batch).logits[0].float().cpu().numpy()
 
     found = quality.summarise(proof.reference.measure(run), True)
     shipment.session.artifact("model", folder)
@@ -218,7 +243,7 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
         format=row.name,
         state="made",
         path=str(folder),
-        size_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        size_bytes=size,
         sha256=sha256(folder / MANIFEST),
         quality=found,
         task=task_of(proof, answers),
@@ -226,6 +251,22 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
         reasons=[quality.verdict_reason(found)],
     )
     return result, proof.samples(answers)
+
+
+def plain_again(model: Any, folder: Path, places: Sequence[Placement]) -> Any:
+    """Return a 4-bit model in plain layers where memory holds that, else as it is.
+
+    The same weights, without unpacking them for each token, which takes long on a CPU. Loaded
+    again, since bitsandbytes packs a model anew when it first runs there, which dequantize() cannot
+    read.
+    """
+    on_cpu = [place for place in places if place.device == CPU]
+    if model.device.type != CPU or not on_cpu:
+        return model
+    del model
+    free_memory()
+    dtype = getattr(torch, on_cpu[0].dtype)
+    return load(folder, replace(on_cpu[0], dtype="bfloat16")).dequantize().to(dtype).eval()
 
 
 def stop_texts(tokenizer: Any, merged: Path) -> list[str]:
@@ -239,7 +280,7 @@ def stop_texts(tokenizer: Any, merged: Path) -> list[str]:
 
 
 def _failed(shipment: Shipment, row: Format, error: str) -> FormatResult:
-    shipment.session.event(f"{row.name} failed; the others go on", "error")
+    shipment.session.event(f"{row.name} failed; the other formats are still made", "error")
     return FormatResult(format=row.name, state="failed", error=error)
 
 

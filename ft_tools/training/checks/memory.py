@@ -4,8 +4,8 @@ from typing import Any, get_args
 
 from ft_tools import rules
 from ft_tools.errors import BadInput, NotFound
+from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
-from ft_tools.training.hardware import Device
 from ft_tools.vram import VramReport, VramRequest, estimate_vram
 from ft_tools.vram.setup import Optimizer
 

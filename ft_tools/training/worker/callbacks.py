@@ -11,9 +11,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ft_tools.publish import write_file
 from ft_tools.runs import directory, memory
+from ft_tools.runs.hardware import heat
 from ft_tools.runs.session import Session
 from ft_tools.training import checkpoints, samples
-from ft_tools.training.hardware import heat
 from ft_tools.training.health import health_signals, is_diverged
 from ft_tools.training.patience import Patience
 from ft_tools.training.plan import TrainingPlan

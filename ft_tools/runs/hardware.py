@@ -42,13 +42,13 @@ def find_device(wanted: str = "auto") -> Device:
     Args:
         wanted: `auto`, or `cpu` to leave a GPU alone.
     """
-    cards = [] if wanted == "cpu" else _cards()
-    return cards[0] if cards else _cpu()
+    found = [] if wanted == "cpu" else cards()
+    return found[0] if found else _cpu()
 
 
 def num_cards() -> int:
     """Return how many NVIDIA GPUs are visible."""
-    return len(_cards())
+    return len(cards())
 
 
 def _cpu() -> Device:
@@ -101,7 +101,8 @@ def _cpu_heat() -> dict[str, float]:
     return {"temperature_celsius": float(hottest), "thermal_throttling": float(is_slowed)}
 
 
-def _cards() -> list[Device]:
+def cards() -> list[Device]:
+    """Return the visible NVIDIA GPUs, in the order in which CUDA counts them."""
     return [_card(row) for row in _ask_driver(QUERY) if len(row) == 3]
 
 

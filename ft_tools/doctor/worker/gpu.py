@@ -1,0 +1,379 @@
+"""Try the whole chain on this machine's GPU: `python -m ft_tools.doctor.worker.gpu [--json]`.
+
+A random model is made, loaded in 16 and 4 bits, trained, resumed, evaluated, merged and quantized,
+by the tools and workers that a user's own run takes. Predicted memory is put beside the measured
+peak. Without a GPU the same is done with a smaller model on the CPU, and the report says so.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ft_tools import workspace
+from ft_tools.doctor.self_test import SelfTestReport, Tried, as_text, summarise
+from ft_tools.errors import FineTuningError, Missing
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
+from ft_tools.models.placement import Placement, needed_bytes
+from ft_tools.models.size import size_of_files
+from ft_tools.models.worker.loading import free_machine, load
+from ft_tools.runs import hardware
+from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.records import ENDED
+from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
+from ft_tools.training.request import SftRequest
+from ft_tools.training.tool import launch_sft
+
+GIB = 2**30
+RUN_SECONDS = 300.0
+POLL_SECONDS = 0.5
+DETAIL_CHARS = 300
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
+# About 160 M parameters, with the vocabulary of a Llama 3, whose logits are what memory ends by.
+ON_GPU = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
+          "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 128_256}  # fmt: skip
+ON_CPU = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2,
+          "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}  # fmt: skip
+TRAINING: dict[str, Any] = {
+    "max_steps": 3,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "max_length": 128,
+    "logging_steps": 1,
+    "eval_steps": 3,
+}
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+ACCEPTED = ["no_quality_filter", "too_few_examples", "no_eval_set"]
+
+
+@dataclass
+class SelfTest:
+    """The machine, a folder to work in, and what was found."""
+
+    folder: Path
+    on_gpu: bool
+    checks: list[Tried] = field(default_factory=list)
+    runs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Placement:
+        """Return where the model is loaded."""
+        return Placement("cuda:0" if self.on_gpu else "cpu", "bfloat16", 0)
+
+    def check(self, name: str, work: Callable[[], Tried | str]) -> None:
+        """Try something; whatever it raises is a finding, and the rest is still tried."""
+        sys.stderr.write(f"{name} ...\n")
+        began = time.monotonic()
+        try:
+            found = work()
+            check = (
+                found
+                if isinstance(found, Tried)
+                else Tried(name=name, state="passed", detail=found)
+            )
+        except Missing as error:
+            check = Tried(name=name, state="skipped", detail=str(error))
+        except Exception as error:
+            check = Tried(
+                name=name, state="failed", detail=f"{type(error).__name__}: {error}"[:300]
+            )
+        seconds = round(time.monotonic() - began, 1)
+        self.checks.append(check.model_copy(update={"name": name, "seconds": seconds}))
+
+
+def self_test(folder: Path, *, use_gpu: bool = True) -> SelfTestReport:
+    """Run every check.
+
+    Args:
+        folder: Empty; everything is made in it.
+        use_gpu: False leaves a GPU alone.
+    """
+    on_gpu = use_gpu and torch.cuda.is_available()
+    test = SelfTest(folder, on_gpu)
+    os.environ[workspace.VARIABLE] = str(folder)
+    make_model(folder / "model", ON_GPU if on_gpu else ON_CPU)
+    make_data(folder)
+    test.check("load in 16 bits", lambda: loaded(test, None))
+    test.check("load in 4 bits", lambda: loaded(test, NF4))
+    test.check("generate", lambda: generated(test))
+    test.check("train with LoRA", lambda: trained(test, "lora"))
+    test.check("train with LoRA, packed", lambda: trained(test, "lora", packing=True))
+    test.check("train with QLoRA", lambda: trained(test, "qlora"))
+    test.check("train with QLoRA, packed", lambda: trained(test, "qlora", packing=True))
+    test.check("halve after running out of memory", lambda: halved(test))
+    test.check("cancel and resume", lambda: resumed(test))
+    test.check("merge, quantize and load again", lambda: shipped(test))
+    test.check("evaluate", lambda: evaluated(test))
+    device = torch.cuda.get_device_name(0) if on_gpu else f"{os.cpu_count()} cores"
+    return SelfTestReport(
+        device=device,
+        on_gpu=on_gpu,
+        versions=versions(),
+        checks=test.checks,
+        passed=all(check.state != "failed" for check in test.checks),
+        summary=summarise(device, on_gpu=on_gpu, checks=test.checks),
+    )
+
+
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+
+
+def loaded(test: SelfTest, quantization: dict[str, Any] | None) -> Tried:
+    """Load the model and run it once; predicted and measured memory are compared on a GPU."""
+    size = size_of_files(test.folder / "model")
+    predicted = needed_bytes(size, "bfloat16", four_bit=quantization is not None)
+    if test.on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    model = load(test.folder / "model", test.place, quantization=quantization)
+    tokens = torch.arange(32, device=model.device)[None]
+    with torch.inference_mode():
+        logits = model(tokens).logits
+    if not torch.isfinite(logits).all():
+        return Tried(name="", state="failed", detail="logits are not finite")
+    measured = torch.cuda.max_memory_allocated() / GIB if test.on_gpu else None
+    detail = f"on {model.device}"
+    if measured is not None and measured > predicted / GIB:
+        detail += "; more memory than predicted"
+    return Tried(
+        name="",
+        state="passed",
+        detail=detail,
+        predicted_gib=round(predicted / GIB, 3) if test.on_gpu else None,
+        measured_gib=None if measured is None else round(measured, 3),
+    )
+
+
+def generated(test: SelfTest) -> str:
+    """Generate greedily."""
+    model = load(test.folder / "model", test.place)
+    start = torch.tensor([[3, 4, 5]], device=model.device)
+    with torch.inference_mode():
+        made = model.generate(start, max_new_tokens=16, do_sample=False, pad_token_id=2)
+    return f"{made.shape[1] - start.shape[1]} tokens"
+
+
+def trained(test: SelfTest, method: str, *, packing: bool = False, **training: Any) -> Tried:
+    """Train three steps, with an evaluation after them."""
+    arguments = TRAINING | {"packing": packing} | training
+    run, plan = launched(test, launch_sft, SftRequest(**_training(test, method, arguments)))
+    test.runs[method] = run["run_id"]
+    vram = plan.get("vram") or {}
+    result = run["result"]
+    return Tried(
+        name="",
+        state="passed",
+        detail=f"loss {result.get('first_loss')} -> {result.get('train_loss')}, "
+        f"validation {result.get('validation_loss')}",
+        predicted_gib=vram.get("peak_allocated_gib"),
+        measured_gib=result.get("peak_memory_gib") if test.on_gpu else None,
+    )
+
+
+def halved(test: SelfTest) -> Tried | str:
+    """Fill the card but for a little, so that a large micro-batch has to be halved."""
+    if not test.on_gpu:
+        return Tried(name="", state="skipped", detail="no GPU: memory cannot be filled safely")
+    left = 3 * GIB
+    free = free_machine().cards[0].num_bytes
+    ballast = torch.empty(max(0, free - left), dtype=torch.uint8, device="cuda:0")
+    try:
+        arguments = TRAINING | {"per_device_train_batch_size": 64, "max_length": 512}
+        accepted = [*ACCEPTED, "does_not_fit"]
+        request = _training(test, "lora", arguments) | {"accept_findings": accepted}
+        run, _ = launched(test, launch_sft, SftRequest(**request))
+    finally:
+        del ballast
+        torch.cuda.empty_cache()
+    micro = run["result"]["micro_batch"]
+    if micro >= 64:
+        return Tried(name="", state="skipped", detail="memory did not run out")
+    return f"micro-batch 64 -> {micro}"
+
+
+def resumed(test: SelfTest) -> str:
+    """Cancel a run on its way and resume it."""
+    arguments = TRAINING | {"max_steps": 60, "save_steps": 10, "eval_steps": 10}
+    request = SftRequest(**_training(test, "lora", arguments))
+    run_id = started(launch_sft, request)[0]
+    wait(run_id, lambda run: (run["progress"] or {}).get("step", 0) >= 11)
+    cancel_run(CancelRequest(run_id=run_id))
+    stopped = wait(run_id)
+    if stopped["state"] == "succeeded":
+        return "it was over before it could be cancelled"
+    resume_run(ResumeRequest(run_id=run_id))
+    done = _require_success(wait(run_id, attempts=2))
+    return f"{done['state']} in {done['attempts']} attempts"
+
+
+def shipped(test: SelfTest) -> str:
+    """Merge, write 4-bit weights, and load both again; the run itself compares them."""
+    source = test.runs.get("qlora") or test.runs.get("lora")
+    if source is None:
+        raise FineTuningError("no training run succeeded")
+    request = ShipRequest(source=source, formats=["safetensors", "bnb:nf4"])
+    run, _ = launched(test, merge_and_quantize, request)
+    result = run["result"]
+    states = [f"{made['format']} {made['state']}" for made in result["formats"]]
+    if any(made["state"] != "made" for made in result["formats"]):
+        raise FineTuningError("; ".join(made.get("error", "") for made in result["formats"]))
+    kl = (result.get("merge_check") or {}).get("mean_kl")
+    return f"{', '.join(states)}; merge KL {kl}"
+
+
+def evaluated(test: SelfTest) -> str:
+    """Compare an adapter with its base."""
+    source = test.runs.get("lora")
+    if source is None:
+        raise FineTuningError("no training run succeeded")
+    request = EvaluateRequest(
+        model=source, dataset="held_out.jsonl", general_ability=False, max_new_tokens=8,
+        metrics=["perplexity", "exact_match"],
+    )  # fmt: skip
+    run, _ = launched(test, evaluate, request)
+    return f"{len(run['result']['comparisons'])} comparisons"
+
+
+def _training(test: SelfTest, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": "model", "dataset": "train.jsonl", "validation": "validation.jsonl",
+        "method": method, "peft": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
+        "training": arguments, "samples": 0, "accept_findings": ACCEPTED,
+        "accept_reason": "a self-test", "backend_options": {} if test.on_gpu else {"device": "cpu"},
+    }  # fmt: skip
+
+
+def launched(test: SelfTest, tool: Any, request: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Plan, confirm and follow a run; returns it and its plan.
+
+    Raises:
+        FineTuningError: It did not succeed.
+    """
+    run_id, plan = started(tool, request)
+    return _require_success(wait(run_id)), plan
+
+
+def started(tool: Any, request: Any) -> tuple[str, dict[str, Any]]:
+    """Plan and confirm a run; returns its id and its plan."""
+    plan = tool(request)
+    again = tool(request.model_copy(update={"confirm": plan.plan_hash}))
+    return str(again.run_id), dict(plan.plan)
+
+
+def wait(
+    run_id: str, until: Callable[[dict[str, Any]], bool] = lambda run: False, attempts: int = 1
+) -> dict[str, Any]:
+    """Follow a run until an attempt has ended or a condition holds.
+
+    Raises:
+        FineTuningError: It took too long.
+    """
+    deadline = time.monotonic() + RUN_SECONDS
+    while True:
+        run = get_run(RunRequest(run_id=run_id, log_lines=20)).model_dump(mode="json")
+        if until(run) or (run["state"] in ENDED and run["attempts"] >= attempts):
+            return run
+        if time.monotonic() > deadline:
+            raise FineTuningError(f"run {run_id} is still {run['state']} after {RUN_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _passed(detail: str) -> Tried:
+    return Tried(name="", state="passed", detail=detail)
+
+
+def _require_success(run: dict[str, Any]) -> dict[str, Any]:
+    if run["state"] != "succeeded":
+        error = run["error"] or {}
+        raise FineTuningError(f"{run['state']}: {error.get('message', '')}")
+    return run
+
+
+def make_model(folder: Path, shape: dict[str, int]) -> None:
+    """Save a random Llama and a small tokenizer."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([answer for pair in rows(64) for answer in pair], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=SPECIAL[1], eos_token=SPECIAL[2], pad_token=SPECIAL[2]
+    )
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **shape, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2, pad_token_id=2
+    )
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+
+
+def rows(count: int, start: int = 0) -> list[tuple[str, str]]:
+    """Return questions and answers of our own."""
+    towns = ("Oslo", "Bergen", "Narvik", "Molde", "Tromso")
+    return [
+        (f"Where is parcel number {i}?", f"Parcel {i} is in {towns[i % 5]}.")
+        for i in range(start, start + count)
+    ]
+
+
+def make_data(folder: Path) -> None:
+    """Write the three files."""
+    for name, count, start in (("train", 96, 0), ("validation", 16, 1000), ("held_out", 8, 2000)):
+        lines = [
+            json.dumps({"messages": [{"role": "user", "content": question},
+                                     {"role": "assistant", "content": answer}]})
+            for question, answer in rows(count, start)
+        ]  # fmt: skip
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Return what the result depends on."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            found[library] = "not installed"
+    found["cuda"] = str(torch.version.cuda)
+    cards = hardware.cards()
+    found["cards"] = ", ".join(f"{card.model} {card.memory_gib} GiB" for card in cards) or "none"
+    return found
+
+
+def main() -> None:
+    """Run the self-test and print its report; exit 1 if a check failed."""
+    parser = argparse.ArgumentParser(description="Test fine-tuning-llm on this machine's GPU.")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fine-tuning-llm-self-test-") as folder:
+        report = self_test(Path(folder), use_gpu=not chosen.cpu)
+    sys.stdout.write(report.model_dump_json(indent=1) if chosen.json else as_text(report))
+    sys.exit(0 if report.passed else 1)
+
+
+if __name__ == "__main__":
+    main()

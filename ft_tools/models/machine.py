@@ -1,0 +1,40 @@
+"""The machine that a model is loaded on: its cards, and the memory that this process may have."""
+
+from dataclasses import dataclass
+
+from ft_tools import facts
+from ft_tools.runs import hardware, memory
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU."""
+
+    name: str
+    num_bytes: int
+    """Memory that a model may take on it."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What models can be loaded on."""
+
+    cards: tuple[Card, ...]
+    ram_bytes: int
+
+    def without_cards(self) -> "Machine":
+        """Return the machine as a run sees it that leaves the cards alone."""
+        return Machine((), self.ram_bytes)
+
+
+def this_machine(device: str = "auto") -> Machine:
+    """Describe this machine empty, as a plan sees it: what other programs use is not subtracted.
+
+    Args:
+        device: `cpu` leaves the cards out.
+    """
+    cards = tuple(
+        Card(card.model, int(card.memory_gib * facts.number("vram.usable_fraction") * 2**30))
+        for card in ([] if device == "cpu" else hardware.cards())
+    )
+    return Machine(cards, memory.total_bytes())

@@ -1,0 +1,129 @@
+"""Load a model where it fits; every worker that runs one loads it here.
+
+Each load names its device: without one bitsandbytes takes a card and the inputs stay behind.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+)
+
+from ft_tools.errors import Refused
+from ft_tools.models.machine import Card, Machine
+from ft_tools.models.placement import Dtype, Placement, candidates, shortage
+from ft_tools.models.size import ModelSize
+from ft_tools.runs import memory
+
+# Prefetching reads ahead of the merging of experts and holds up to 1.4 times the model.
+# Source: transformers 5.24, core_model_loading.py, convert_and_load_state_dict_in_model
+SEQUENTIAL = "HF_DEACTIVATE_ASYNC_LOAD"
+
+
+def free_machine(device: str = "auto") -> Machine:
+    """Describe this machine as it is now: with what is free.
+
+    Args:
+        device: `cpu` leaves the cards alone.
+    """
+    cards = []
+    if device != "cpu" and torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            free, _ = torch.cuda.mem_get_info(i)
+            # What this process has cached and not in use is free to it.
+            cached = torch.cuda.memory_reserved(i) - torch.cuda.memory_allocated(i)
+            cards.append(Card(torch.cuda.get_device_name(i), free + cached))
+    return Machine(tuple(cards), memory.free_bytes())
+
+
+def load(folder: Path | str, place: Placement, *, quantization: Mapping[str, Any] | None = None,
+         revision: str | None = None) -> Any:  # fmt: skip
+    """Load a model for inference where a placement says.
+
+    Args:
+        folder: Folder with safetensors, or a Hub id.
+        place: From `placement.candidates`.
+        quantization: `BitsAndBytesConfig` arguments of a base that was trained in 4 bits.
+        revision: Of a Hub id.
+    """
+    dtype = getattr(torch, place.dtype)
+    options: dict[str, Any] = {"dtype": dtype, "device_map": place.device_map}
+    if quantization:
+        arguments = {**quantization, "bnb_4bit_compute_dtype": dtype}
+        options["quantization_config"] = BitsAndBytesConfig(**arguments)
+    if revision:
+        options["revision"] = revision
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with one_tensor_at_a_time():
+        model = model_class(config).from_pretrained(folder, trust_remote_code=False, **options)
+    return model.eval()
+
+
+def load_first(places: Sequence[Placement], load_at: Callable[[Placement], Any]) -> Any:
+    """Load at the first placement that has the memory when it comes to it.
+
+    What was free when the placements were chosen may have gone to another program since.
+
+    Raises:
+        torch.OutOfMemoryError: No card had it, and memory was no choice.
+    """
+    for i, place in enumerate(places):
+        try:
+            return load_at(place)
+        except torch.OutOfMemoryError:
+            if i + 1 == len(places):
+                raise
+            torch.cuda.empty_cache()
+    raise AssertionError("no placement")
+
+
+def require_places(
+    size: ModelSize,
+    what: str,
+    dtypes: Sequence[Dtype] = ("float32", "bfloat16"),
+    *,
+    device: str = "auto",
+    four_bit: bool = False,
+    working_bytes: int = 0,
+) -> list[Placement]:
+    """Return where a model fits now, best first.
+
+    Raises:
+        Refused: Nowhere; the message says what it takes and what there is.
+    """
+    machine = free_machine(device)
+    found = candidates(size, machine, dtypes, four_bit=four_bit, working_bytes=working_bytes)
+    if not found:
+        raise Refused(
+            f"{what} takes {shortage(size, machine, four_bit=four_bit)} free; close other "
+            "programs, or use a larger machine"
+        )
+    return found
+
+
+@contextmanager
+def one_tensor_at_a_time() -> Iterator[None]:
+    """Have transformers read a tensor only when it is needed, so that memory holds one more."""
+    before = os.environ.get(SEQUENTIAL)
+    os.environ[SEQUENTIAL] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SEQUENTIAL]
+        else:
+            os.environ[SEQUENTIAL] = before
+
+
+def model_class(config: Any) -> Any:
+    """Return the class that loads a configuration: a text model, or one that also sees."""
+    is_text = type(config) in AutoModelForCausalLM._model_mapping
+    return AutoModelForCausalLM if is_text else AutoModelForImageTextToText

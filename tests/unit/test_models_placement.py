@@ -1,0 +1,121 @@
+"""Where models fit: real configs against cards and memory that are made up."""
+
+import pytest
+
+from ft_tools import facts
+from ft_tools.models import placement
+from ft_tools.models.machine import Card, Machine, this_machine
+from ft_tools.models.resolve import ModelSource
+from ft_tools.models.size import size_of
+from ft_tools.runs import memory
+
+GIB = 2**30
+LLAMA_8B, LLAMA_70B = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B"
+QWEN_30B = "Qwen/Qwen3-30B-A3B"
+
+
+def size(name):
+    return size_of(ModelSource(name=name, kind="hub"))
+
+
+def machine(*cards, ram=64):
+    return Machine(tuple(Card("card", int(gib * GIB)) for gib in cards), ram * GIB)
+
+
+def where(name, fake, **options):
+    found = placement.place(size(name), fake, **options)
+    return found and (found.device, found.dtype)
+
+
+def test_a_hub_model_that_is_not_here_has_its_size_from_its_config():
+    assert size(LLAMA_8B).num_params == 8_030_261_248
+    assert size(QWEN_30B).expert_params == 48 * 128 * 3 * 2048 * 768
+    assert size("nobody/unknown") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "fake", "expected"),
+    [
+        # 8.03 B: 32.9 GiB in float32 and 16.5 in bfloat16, the margin of 1.1 included.
+        (LLAMA_8B, machine(24), ("cuda:0", "bfloat16")),
+        (LLAMA_8B, machine(80), ("cuda:0", "float32")),
+        (LLAMA_8B, machine(), ("cpu", "float32")),
+        (LLAMA_8B, machine(ram=32), ("cpu", "bfloat16")),
+        (LLAMA_8B, machine(12, ram=16), None),
+        # 70.6 B: 144.5 GiB in bfloat16.
+        (LLAMA_70B, machine(80), None),
+        (LLAMA_70B, machine(48, 80), None),
+        (LLAMA_70B, machine(80, 80), ("auto", "bfloat16")),
+        (LLAMA_70B, machine(ram=512), ("cpu", "float32")),
+        # 30.5 B: 62.6 GiB in bfloat16.
+        (QWEN_30B, machine(24, ram=48), None),
+        (QWEN_30B, machine(24), ("cpu", "bfloat16")),
+        (QWEN_30B, machine(80), ("cuda:0", "bfloat16")),
+        (QWEN_30B, machine(80, 80), ("auto", "float32")),
+    ],
+)
+def test_a_model_goes_where_it_fits_and_nowhere_else(name, fake, expected):
+    if expected == ("auto", "float32"):
+        # One card is preferred to two, in bfloat16 to none in float32.
+        expected = ("cuda:0", "bfloat16")
+        assert placement.candidates(size(name), fake)[1].device == "auto"
+    assert where(name, fake) == expected
+
+
+def test_a_quantized_base_fits_where_it_was_trained():
+    # 32.8 B: 67.1 GiB in bfloat16, 20.5 in 4 bits.
+    assert where("Qwen/Qwen3-32B", machine(24), dtypes=["bfloat16"]) is None
+    found = where("Qwen/Qwen3-32B", machine(24), dtypes=["bfloat16"], four_bit=True)
+    assert found == ("cuda:0", "bfloat16")
+
+
+def test_fused_experts_are_not_counted_as_quantized():
+    nf4 = placement.weight_bytes(size(QWEN_30B), "bfloat16", four_bit=True) / GIB
+    # 55.6 GiB by transformers' own replace_with_bnb_linear on the meta device.
+    assert nf4 == pytest.approx(55.6, abs=0.3)
+    dense = placement.weight_bytes(size(LLAMA_8B), "bfloat16", four_bit=True) / GIB
+    # 6.98 B in linear layers at 0.516 bytes, 1.05 B in embeddings and head at 2.
+    assert dense == pytest.approx(5.3, abs=0.1)
+
+
+def test_just_enough_memory_is_enough_and_a_byte_less_is_not():
+    one = size(LLAMA_8B)
+    needed = placement.needed_bytes(one, "bfloat16")
+    process = int(facts.number("loading.process_gib") * GIB)
+    enough = Machine((), needed + process)
+    assert placement.place(one, enough, ["bfloat16"]) is not None
+    assert placement.place(one, Machine((), needed + process - 1), ["bfloat16"]) is None
+
+
+def test_every_placement_names_its_device():
+    for fake in (machine(24), machine(80, 80), machine()):
+        for found in placement.candidates(size(LLAMA_8B), fake):
+            # With None bitsandbytes takes the first card, and inputs stay in memory.
+            assert found.device_map in ({"": found.device}, "auto")
+
+
+def test_a_plan_sees_the_cards_and_the_containers_limit(tmp_path, monkeypatch):
+    fake_driver(tmp_path, monkeypatch, "NVIDIA GeForce RTX 4090, 24564, 8.9")
+    groups = tmp_path / "cgroup"
+    groups.write_text("0::/\n")
+    (tmp_path / "sys").mkdir()
+    (tmp_path / "sys" / "memory.max").write_text(f"{6 * GIB}\n")
+    (tmp_path / "sys" / "memory.current").write_text("0\n")
+    monkeypatch.setattr(memory, "OWN_GROUPS", groups)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "sys")
+    seen = this_machine()
+    assert seen.ram_bytes == 6 * GIB
+    assert [card.name for card in seen.cards] == ["NVIDIA GeForce RTX 4090"]
+    assert 22 * GIB < seen.cards[0].num_bytes < 24 * GIB
+    assert this_machine("cpu").cards == ()
+
+
+def fake_driver(tmp_path, monkeypatch, *rows):
+    """Put an nvidia-smi on PATH that shows these cards: name, MiB, capability."""
+    lines = "".join(f"{i}, GPU-{i}, {row}\\n" for i, row in enumerate(rows))
+    folder = tmp_path / "bin"
+    folder.mkdir(exist_ok=True)
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{lines}'\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

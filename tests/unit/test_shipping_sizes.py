@@ -1,0 +1,134 @@
+"""Disk and memory of shipping, where the base is here and where it is only a name of the Hub."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ft_tools.errors import DiskFull, Refused
+from ft_tools.models.machine import Card, Machine
+from ft_tools.models.resolve import ModelSource
+from ft_tools.models.size import size_of
+from ft_tools.shipping import estimates, formats, planning, quality, tool
+from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping.request import ShipRequest
+from tests.unit.test_shipping import make_adapter
+
+GIB = 2**30
+MODELS = {
+    "8B": "meta-llama/Llama-3.1-8B",
+    "70B": "meta-llama/Llama-3.1-70B",
+    "30B-A3B": "Qwen/Qwen3-30B-A3B",
+}
+
+
+def sized(name):
+    return size_of(ModelSource(name=MODELS[name], kind="hub"))
+
+
+@pytest.fixture
+def over_hub(workspace, monkeypatch):
+    """Give what plans an adapter over a Hub model that is not on this machine."""
+    monkeypatch.setenv("HF_HOME", str(workspace / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def plan(name, *names, **options):
+        folder = f"adapter-{len(list(workspace.iterdir()))}"
+        make_adapter(workspace / folder, hidden=4096, base=MODELS.get(name, name))
+        request = ShipRequest(source=folder, formats=list(names), **options)
+        return planning.plan_of(request, planning.formats_asked(request))
+
+    return plan
+
+
+def test_a_hub_base_that_is_not_here_is_counted_like_one_that_is(over_hub):
+    plan = over_hub("70B", "gguf:Q4_K_M")
+    assert (plan.num_params, plan.size_basis) == (70_553_706_496, "config")
+    # Downloaded, merged and converted, 141.1 GB each, and 43.2 GB of Q4_K_M.
+    assert 465e9 < plan.disk_bytes < 475e9
+    assert {use for disk in plan.disks for use in disk.uses} == {"output", "work", "hub", "cache"}
+
+
+def test_a_disk_too_small_for_a_download_is_refused_in_the_plan(workspace, over_hub):
+    over_hub("70B", "safetensors")
+    adapter = next(path.name for path in workspace.iterdir() if path.name.startswith("adapter"))
+    with pytest.raises(DiskFull, match=r"needs 26\d\.\d+ GiB"):
+        tool.merge_and_quantize(ShipRequest(source=adapter, formats=["safetensors"]))
+
+
+def test_a_base_whose_size_nobody_knows_is_checked_after_its_download(workspace, over_hub):
+    plan = over_hub("somebody/unheard-of", "safetensors")
+    assert (plan.num_params, plan.size_basis, plan.runs_on) == (None, "", None)
+    adapter = next(path.name for path in workspace.iterdir() if path.name.startswith("adapter"))
+    launch = tool.merge_and_quantize(ShipRequest(source=adapter, formats=["safetensors"]))
+    assert any("checked after the download" in warning for warning in launch.warnings)
+
+
+def test_a_model_too_large_to_run_is_shipped_without_being_run():
+    machine = Machine((), 24 * GIB)
+    assert estimates.placement_of(sized("70B"), machine, None) is None
+    assert estimates.ram_bytes(sized("70B"), None) < 16 * GIB
+    small = estimates.placement_of(sized("8B"), machine, None)
+    assert small is not None
+    assert (small.device, small.dtype) == ("cpu", "bfloat16")
+
+
+def test_nf4_of_fused_experts_is_refused_and_of_a_dense_model_is_planned_as_it_will_be(over_hub):
+    for name in ("bnb:nf4", "fp8"):
+        with pytest.raises(Refused, match=r"experts are fused: it would take 5\d\.\d GiB"):
+            estimates.require_quantizable(formats.find(name), sized("30B-A3B"))
+    estimates.require_quantizable(formats.find("gguf:Q4_K_M"), sized("30B-A3B"))
+    estimates.require_quantizable(formats.find("bnb:nf4"), sized("8B"))
+    planned = estimates.format_bytes(formats.find("bnb:nf4"), sized("8B")) / GIB
+    # 6.98 B parameters at 4.127 bits, 1.05 B in embeddings and output layer at 16.
+    assert planned == pytest.approx(5.31, abs=0.02)
+
+
+def test_a_format_far_larger_than_planned_fails():
+    quality.require_planned_size("bnb:nf4", 13 * GIB, 10 * GIB)
+    with pytest.raises(Refused, match="weights were left unquantized"):
+        quality.require_planned_size("bnb:nf4", 13 * GIB + 2**25, 10 * GIB)
+
+
+def test_what_needs_the_whole_model_is_refused_in_the_plan_with_advice_that_helps():
+    adapter = AdapterFacts(
+        path="a", sha256="0", rank=8, num_modules=1, variant="lora", route="whole", bytes=1,
+        why_whole="it has more tokens than the base",
+    )  # fmt: skip
+    small, rows = Machine((), 6 * GIB), [formats.find("safetensors"), formats.find("gguf:Q4_K_M")]
+    with pytest.raises(Refused, match="loads the whole model") as merge:
+        estimates.require_possible(rows, sized("8B"), small, adapter, calibrated=False)
+    # The merged folder takes the same merge: it is no way out.
+    assert "safetensors" not in str(merge.value)
+    by_shards = adapter.model_copy(update={"route": "shards"})
+    estimates.require_possible(rows, sized("8B"), small, by_shards, calibrated=False)
+    with pytest.raises(Refused, match="Q4_K_M loads the whole model"):
+        estimates.require_possible(rows, sized("8B"), small, by_shards, calibrated=True)
+
+
+@pytest.mark.parametrize(
+    ("ram", "cards", "is_made"), [(6, [], False), (8, [], True), (2, [24], True), (2, [4], False)]
+)
+def test_nf4_of_8b_is_made_where_5_8_gib_fit(ram, cards, is_made):
+    machine = Machine(tuple(Card("card", gib * GIB) for gib in cards), ram * GIB)
+    rows = [formats.find("bnb:nf4")]
+    if is_made:
+        estimates.require_possible(rows, sized("8B"), machine, None, calibrated=False)
+    else:
+        with pytest.raises(Refused, match="bnb:nf4 loads the whole model"):
+            estimates.require_possible(rows, sized("8B"), machine, None, calibrated=False)
+
+
+def test_each_disk_is_asked_for_what_it_gets(tmp_path):
+    other = Path("/dev/shm")
+    if not other.is_dir() or os.stat(other).st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("needs two file systems")
+    places = dict.fromkeys(("work", "hub", "cache"), tmp_path) | {"output": other / "new"}
+    rows = [formats.find("gguf:F16")]
+    planned = [estimates.planned_format(row, sized("8B")) for row in rows]
+    found = estimates.disks(planned, rows, sized("8B"), places, fetched=False)
+    by_folder = {disk.folder: disk for disk in found}
+    assert by_folder[str(other / "new")].uses == ["output"]
+    assert by_folder[str(other / "new")].num_bytes == pytest.approx(16.06e9 * 2.1, rel=0.01)
+    assert by_folder[str(tmp_path)].uses == ["work", "cache"]
+    assert by_folder[str(tmp_path)].num_bytes == pytest.approx(16.06e9 + 2.23e9, rel=0.01)
