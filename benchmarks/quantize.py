@@ -27,8 +27,9 @@ from transformers import AutoModelForCausalLM
 from ft_tools import publish, workspace
 from ft_tools.models import demo, tensors
 from ft_tools.models.worker import gguf
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

@@ -28,19 +28,12 @@ from ft_tools.errors import BadInput, FineTuningError, NotFound
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
 from ft_tools.runs import directory
-from ft_tools.runs.observe import (
-    ListRunsRequest,
-    RunRequest,
-    get_run,
-    list_runs,
-    log_end,
-    log_since,
-    log_tail,
-)
-from ft_tools.runs.plan import Launch
+from ft_tools.runs.launch import Launch
+from ft_tools.runs.log import log_end, log_since, log_tail
+from ft_tools.runs.request import CancelRequest, ListRunsRequest, RunRequest
 from ft_tools.runs.start import command as command_of
 from ft_tools.runs.start import environment
-from ft_tools.runs.stop import CancelRequest, cancel_run
+from ft_tools.runs.tool import cancel_run, get_run, list_runs
 from ft_tools.tools import TOOLS, Tool
 from ft_tools.views.terminal import Format, chosen, follow, is_over, show, show_checks, show_error
 

@@ -14,10 +14,10 @@ from ft_tools.data.tool import audit_dataset
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.lora import LoraReport, LoraRequest, suggest_lora_config
-from ft_tools.runs.observe import ListRunsReport, ListRunsRequest, RunRequest, get_run, list_runs
-from ft_tools.runs.plan import Launch
-from ft_tools.runs.records import RunReport
-from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.runs.launch import Launch
+from ft_tools.runs.report import ListRunsReport, RunReport
+from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
+from ft_tools.runs.tool import cancel_run, get_run, list_runs, resume_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import DpoRequest, SftRequest

@@ -16,9 +16,9 @@ import psutil
 
 from ft_tools import workspace
 from ft_tools.doctor.report import Check
-from ft_tools.errors import FineTuningError
+from ft_tools.errors import FineTuningError, Missing
 from ft_tools.runs import locks
-from ft_tools.runs.hardware import find_device, num_cards
+from ft_tools.runs.hardware import find_cards, find_device
 from ft_tools.shipping import converter
 
 MIN_PYTHON = (3, 11)
@@ -52,7 +52,18 @@ def _gpu() -> Iterator[Check]:
     if sys.platform == "darwin" and platform.machine() == "arm64":
         yield Check(name="GPU", state="note", found="Apple GPU; no CUDA here")
         return
-    if shutil.which("nvidia-smi") is None:
+    try:
+        number = len(find_cards())
+    except Missing as error:
+        yield Check(
+            name="GPU",
+            state="broken",
+            found="an NVIDIA GPU is there, and its driver does not answer",
+            fix=str(error),
+            needed_for=["gpu"],
+        )
+        return
+    if not number and shutil.which("nvidia-smi") is None:
         yield Check(
             name="GPU",
             state="missing",
@@ -61,7 +72,6 @@ def _gpu() -> Iterator[Check]:
             needed_for=["gpu"],
         )
         return
-    number = num_cards()
     if not number:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f"; CUDA_VISIBLE_DEVICES={hidden!r} hides them" if hidden is not None else ""

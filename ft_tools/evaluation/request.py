@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ft_tools.contract import Request
 from ft_tools.evaluation.systems.spec import SystemSpec
+from ft_tools.runs.launch import LaunchRequest
 
 MetricName = Literal[
     "auto",
@@ -25,7 +25,7 @@ MetricName = Literal[
 Rendering = Literal["auto", "chat", "plain"]
 
 
-class EvaluateRequest(Request):
+class EvaluateRequest(LaunchRequest):
     """Which systems to compare, on what, and by which metrics."""
 
     model: str | None = Field(
@@ -102,11 +102,6 @@ class EvaluateRequest(Request):
     )
     accept_reason: str = Field(
         "", max_length=500, description="Why the user accepts them; kept in the plan."
-    )
-    name: str = Field("", max_length=100, description="A name for people.")
-    request_id: str = Field("", max_length=100, description="The same id never starts two runs.")
-    confirm: str | None = Field(
-        None, description="plan_hash of the plan that was shown; without it nothing starts."
     )
 
     @field_validator("regex")

@@ -1,10 +1,8 @@
 """evaluate: plan a comparison of systems, and start it when the plan is confirmed."""
 
-from ft_tools.contract import NextStep
 from ft_tools.evaluation.plan import find_models, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.runs.plan import Launch, plan_hash, require_same
-from ft_tools.runs.start import start
+from ft_tools.runs.launch import Launch, launch
 
 
 def evaluate(request: EvaluateRequest) -> Launch:
@@ -26,18 +24,6 @@ def evaluate(request: EvaluateRequest) -> Launch:
     """
     models = find_models(request)
     plan = make_plan(request, models)
-    launch = Launch(
-        plan_hash=plan_hash(plan),
-        plan=plan.model_dump(mode="json"),
-        warnings=[*([plan.size_warning] if plan.size_warning else []), *plan.warnings],
-    )
-    if request.confirm is None:
-        arguments = request.model_dump(mode="json", exclude_defaults=True) | {
-            "confirm": launch.plan_hash
-        }
-        step = NextStep(tool="evaluate", arguments=arguments, why="Starts exactly this plan.")
-        return launch.model_copy(update={"next_steps": [step]})
-    require_same(request.confirm, plan)
     lineage = {"systems": ", ".join(spec.name for spec in request.all_systems())}
     if request.model is not None and models.tuned and models.baseline:
         lineage = {"model": request.model, "baseline": models.baseline.name}
@@ -45,13 +31,11 @@ def evaluate(request: EvaluateRequest) -> Launch:
         lineage["parent_run"] = models.tuned.run_id
     if plan.dataset:
         lineage["dataset"] = plan.dataset
-    run_id = start(
+    return launch(
+        "evaluate",
         "evaluate",
         request,
         plan,
-        request_id=request.request_id,
-        name=request.name,
+        warnings=[*([plan.size_warning] if plan.size_warning else []), *plan.warnings],
         lineage=lineage,
     )
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="Shows its progress.")
-    return launch.model_copy(update={"started": True, "run_id": run_id, "next_steps": [step]})

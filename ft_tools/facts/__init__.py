@@ -41,6 +41,9 @@ class Gpu(Named):
     bf16_dense_tflops: float | None = Field(
         None, gt=0, description="Peak dense bf16 rate, no sparsity; null where none is printed."
     )
+    fp16_dense_tflops: float | None = Field(
+        None, gt=0, description="Peak dense fp16 rate, where a card without bf16 prints one."
+    )
     ecc_in_memory: bool = Field(
         False, description="Whether error-correcting codes take a sixteenth of the memory."
     )

@@ -16,8 +16,10 @@ from ft_tools import workspace
 from ft_tools.contract import Report, Request
 from ft_tools.errors import MissingExtra, RunBusy
 from ft_tools.publish import require_space
-from ft_tools.runs import directory, observe, start, stop
+from ft_tools.runs import directory, observe, start
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import ResumeRequest
+from ft_tools.runs.tool import resume_run
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LICENCE = "apache-2.0"
@@ -110,5 +112,5 @@ def ensure() -> str | None:
     if state in ENDED and state != "succeeded":
         # Held by a living process: somebody else has just resumed it.
         with contextlib.suppress(RunBusy):
-            stop.resume_run(stop.ResumeRequest(run_id=run_id))
+            resume_run(ResumeRequest(run_id=run_id))
     return run_id

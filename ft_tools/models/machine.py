@@ -35,6 +35,6 @@ def this_machine(device: str = "auto") -> Machine:
     """
     cards = tuple(
         Card(card.model, int(card.memory_gib * facts.number("vram.usable_fraction") * 2**30))
-        for card in ([] if device == "cpu" else hardware.cards())
+        for card in ([] if device == "cpu" else hardware.find_cards())
     )
     return Machine(cards, memory.total_bytes())

@@ -1,44 +1,71 @@
-"""The line in front of a device: one run has it, the others wait in the order of their launch.
+"""The line in front of the devices: a run takes as many as it needs, in the order of launch.
 
-A slot is a lock, and so is a place in the line: both are free again when their holder dies.
+A slot is a lock on a GPU's UUID, or on `cpu`; so is a place in the line: both are free again when
+their holder dies. A run may take any of its candidates that no earlier run waits for.
 """
 
 import contextlib
+import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ft_tools.runs import locks
+from ft_tools.errors import Missing
+from ft_tools.publish import private_folder
+from ft_tools.runs import hardware, locks
+from ft_tools.runs.records import RunInfo
+from ft_tools.workspace import cache_dir
+
+CPU = "cpu"
+HIDING = dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
+# Memory that was freed in pieces can be used for a larger piece; the name since torch 2.9.
+# Source: https://docs.pytorch.org/docs/stable/notes/cuda.html, environment variables.
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+EXPANDABLE = "expandable_segments:True"
+# These cards can't reach each other's memory, which older drivers do not say.
+# Source: accelerate 1.15, utils/environment.py, check_cuda_p2p_ib_support.
+NO_PEERS, PEERS_SINCE = "RTX 40", (550, 40, 7)
 
 
 class Line:
-    """A run's place in the line of a device.
+    """A run's place in the line.
 
     Args:
         slots: Folder that all runs of this user share.
-        device: The device: cpu, cuda:0 ...
+        candidates: Names of the slots that it may take, best first.
+        count: How many of them it needs.
         place: What the line is sorted by.
     """
 
-    def __init__(self, slots: Path, device: str, place: str) -> None:
-        name = device.replace(":", "-")
-        self._slot = slots / f"{name}.lock"
-        self._places = f"{name}.*.place"
-        self._place = slots / f"{name}.{place}.place"
+    def __init__(self, slots: Path, candidates: Sequence[str], count: int, place: str) -> None:
+        self._slots = slots
+        self._candidates = list(candidates)
+        self._count = count
+        self._place = slots / f"{place}.place"
         self._held = locks.take(self._place)
+        if self._held is not None:
+            os.truncate(self._held, 0)
+            os.pwrite(self._held, json.dumps(self._candidates).encode(), 0)
 
-    def take_slot(self) -> int | None:
-        """Take the slot if nobody who lives came earlier and it is free.
+    def take_slots(self) -> dict[str, int] | None:
+        """Take the slots if enough of them are free and nobody who lives came earlier for them.
 
         Returns:
-            An open descriptor that holds it, or None. A descriptor, not a pid.
+            Slot name -> open descriptor that holds it, or None. Descriptors, not pids.
         """
-        for other in self._slot.parent.glob(self._places):
-            if other.name < self._place.name:
-                if locks.is_held(other):
-                    return None
+        waited_for: set[str] = set()
+        for other in self._slots.glob("*.place"):
+            if other.name >= self._place.name:
+                continue
+            if not locks.is_held(other):
                 # Its owner was killed; a place that is just being made loses only its turn.
                 other.unlink(missing_ok=True)
-        return locks.take(self._slot)
+                continue
+            wanted = _candidates_of(other)
+            if wanted is None:
+                return None
+            waited_for |= wanted
+        return self._take([name for name in self._candidates if name not in waited_for])
 
     def leave(self) -> None:
         """Give up the place."""
@@ -47,3 +74,135 @@ class Line:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+    def _take(self, names: list[str]) -> dict[str, int] | None:
+        taken: dict[str, int] = {}
+        for name in names:
+            lock = None if is_taken(name, self._slots) else locks.take(_slot(self._slots, name))
+            if lock is not None:
+                taken[name] = lock
+            if len(taken) == self._count:
+                return taken
+        for lock in taken.values():
+            os.close(lock)
+        return None
+
+
+def folder() -> Path:
+    """Return the folder of the slots, which all runs of this user share."""
+    slots = cache_dir() / "devices"
+    private_folder(slots)
+    return slots
+
+
+def is_taken(name: str, slots: Path) -> bool:
+    """Tell whether a run holds a slot."""
+    return locks.is_held(_slot(slots, name))
+
+
+def candidates(info: RunInfo) -> list[str]:
+    """Return the slots that a run may take, those with the most free memory first.
+
+    Raises:
+        Missing: GPUs of the plan are not visible now.
+    """
+    names = info.slots if info.slots is not None else [info.device] if info.device else []
+    if info.device in {None, CPU}:
+        return names
+    there = hardware.find_cards()
+    # A run of an older version names its GPU by its place.
+    may = [card for card in there if card.uuid in names or names == ["cuda:0"]]
+    if len(may) < info.num_slots:
+        raise Missing(
+            f"the plan uses {info.num_slots} of the GPUs {', '.join(names)}, and {len(may)} of "
+            "them are visible now; check nvidia-smi and CUDA_VISIBLE_DEVICES, then resume_run"
+        )
+    emptiest_first = sorted(may, key=lambda c: (c.used_gib - c.memory_gib, c.index))
+    return [card.uuid for card in emptiest_first]
+
+
+def slots_for(place: str) -> tuple[str, tuple[list[str], int]]:
+    """Return the device and the slots of a run that loads a model in a certain place.
+
+    Args:
+        place: cpu; cuda:N, which may be any GPU like that one; or auto: spread over all of them.
+
+    Returns:
+        `device` and `slots`, as `start.start` takes them. On the CPU nothing is waited for.
+    """
+    if place == CPU:
+        return CPU, ([], 1)
+    cards = hardware.find_cards()
+    if not place.startswith("cuda:"):
+        return "cuda", ([card.uuid for card in cards], len(cards))
+    meant = cards[int(place.removeprefix("cuda:"))]
+    alike = [c.uuid for c in cards if (c.model, c.memory_gib) == (meant.model, meant.memory_gib)]
+    return "cuda", (alike, 1)
+
+
+def used_by_others_gib(device: hardware.Device) -> float:
+    """Return the GPU memory that programs other than runs use on the emptiest GPU of a plan."""
+    if not device.cards:
+        return 0.0
+    slots = folder()
+    ours = {name for name in device.cards if is_taken(name, slots)}
+    return hardware.used_by_others_gib(device, ours)
+
+
+def environment(
+    info: RunInfo, taken: Sequence[str], given: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return the variables of a worker that decide which devices it sees.
+
+    They have to be there before the process starts: libraries look at the GPUs while they are
+    imported, and what CUDA shows is fixed then.
+
+    Args:
+        info: The run.
+        taken: UUIDs of the GPUs that it holds; empty where a scheduler gives them.
+        given: The variables that it gets anyway.
+    """
+    if info.device is None:
+        return {}
+    if info.device == CPU:
+        return dict(HIDING)
+    found = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if taken:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    elif given.get("CUDA_VISIBLE_DEVICES"):
+        # A scheduler may show more than were asked for, and one process must not see several.
+        shown = given["CUDA_VISIBLE_DEVICES"].split(",")
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(shown[: info.num_slots])
+    if not any(given.get(name) for name in ALLOCATOR):
+        found[ALLOCATOR[0]] = EXPANDABLE
+    if len(taken) > 1 and any(_lacks_peers(card) for card in hardware.find_cards()):
+        found |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
+    return found
+
+
+def lacks_peers(model: str, driver: str) -> bool:
+    """Tell whether GPUs of this kind can't reach each other's memory with this driver.
+
+    >>> lacks_peers("NVIDIA GeForce RTX 4090", "535.54.03"), lacks_peers("NVIDIA L4", "535.54.03")
+    (True, False)
+    >>> lacks_peers("NVIDIA GeForce RTX 4090", "550.54.14")
+    False
+    """
+    version = tuple(int(part) for part in driver.split(".") if part.isdigit())
+    return NO_PEERS in model and bool(version) and version < PEERS_SINCE
+
+
+def _lacks_peers(card: hardware.Card) -> bool:
+    return lacks_peers(card.model, card.driver)
+
+
+def _slot(slots: Path, name: str) -> Path:
+    return slots / f"{name.replace(':', '-').replace('/', '-')}.lock"
+
+
+def _candidates_of(place: Path) -> set[str] | None:
+    """Return what a waiting run may take; None where it has not said so yet."""
+    try:
+        return set(json.loads(place.read_bytes()))
+    except (OSError, ValueError):
+        return None

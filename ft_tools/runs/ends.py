@@ -12,7 +12,9 @@ from ft_tools.errors import DiskFull, PlanChanged, Refused
 from ft_tools.runs import directory, memory, ranks
 from ft_tools.runs.records import ENDED, RunError, State, Status, Why
 
-OUT_OF_MEMORY_HINT = "free some memory, or launch again with less; estimate_vram finds what fits"
+OUT_OF_MEMORY_HINT = (
+    "free some memory, or launch again with a smaller configuration; estimate_vram shows what fits"
+)
 FINAL = frozenset({"diverged", Refused.code, PlanChanged.code})
 """Codes of failures that another attempt at the same plan meets again."""
 
@@ -39,11 +41,11 @@ def record(run_dir: Path, return_code: int | None, kills_before: int | None = No
         record_full_disk(run_dir, "the disk is full or refuses to be written")
     elif _memory_ended(run_dir, return_code, kills_before):
         hint = status.if_out_of_memory or OUT_OF_MEMORY_HINT
-        message = "memory ended, and the worker was ended before it could say so"
+        message = "the kernel killed the worker because memory ran out"
         error = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
         write(run_dir, "interrupted", "out_of_memory", error)
     else:
-        hint = "get_run with log_lines shows the last lines; resume_run continues it"
+        hint = "see the last log lines with get_run and log_lines; resume_run continues it"
         message = _how_it_ended(return_code)
         error = RunError(code="worker_died", message=message, hint=hint, retryable=True)
         write(run_dir, "interrupted", "crash", error)
@@ -70,6 +72,16 @@ def write(run_dir: Path, state: State, reason: Why, error: RunError | None = Non
     directory.write_status(run_dir, status.model_copy(update=update))
 
 
+def starts_again(run_dir: Path) -> bool:
+    """Tell whether the worker asked for fresh processes and may have them; the sign is removed."""
+    sign = run_dir / ranks.AGAIN
+    if not sign.exists():
+        return False
+    may = not any((run_dir / other).exists() for other in ("cancel", ranks.PREEMPT))
+    ranks.clear_signs(run_dir)
+    return may and directory.read_status(run_dir).state not in ENDED
+
+
 def is_final(status: Status) -> bool:
     """Tell whether another attempt would end in the same way: the plan itself has to change."""
     return status.state == "failed" and status.error is not None and status.error.code in FINAL
@@ -90,7 +102,7 @@ def _memory_ended(run_dir: Path, return_code: int | None, kills_before: int | No
 
 def _how_it_ended(return_code: int | None) -> str:
     if return_code is None:
-        return "the worker and its supervisor were ended before they could say why"
+        return "the worker and its supervisor were killed"
     if return_code < 0:
         return f"the worker was ended by signal {-return_code}"
-    return f"the worker ended with {return_code} before it could say why"
+    return f"the worker exited with {return_code} without reporting a reason"

@@ -1,62 +1,212 @@
-"""Which device a run would use, found without torch; the worker checks it again."""
+"""The devices of this machine, found without torch: its GPUs, or its processor and memory."""
 
 import csv
+import glob
+import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-# What the variable may call a card, and what is asked of each.
-NAMES = "index,uuid"
-QUERY = "name,memory.total,compute_cap"
+from ft_tools.errors import BadInput, Missing
+from ft_tools.runs import memory
+
+QUERY = "index,uuid,name,memory.total,memory.used,compute_cap,driver_version,mig.mode.current"
 # Source: nvidia-smi --help-query-gpu.
 HEAT_QUERY = (
-    "temperature.gpu,clocks_event_reasons.hw_thermal_slowdown,"
+    "index,uuid,temperature.gpu,clocks_event_reasons.hw_thermal_slowdown,"
     "clocks_event_reasons.sw_thermal_slowdown"
 )
+DRIVER_SECONDS = 10.0
+"""nvidia-smi may take this long: without a persistence daemon it wakes every card."""
+# A part of a divided card, as nvidia-smi -L lists it: `MIG 3g.20gb  Device  0: (UUID: MIG-...)`.
+MIG_LINE = re.compile(r"^\s+MIG .*?\.(\d+)gb\S*\s+Device\s+\d+:\s+\(UUID:\s*(MIG-\S+)\)")
+CARD_LINE = re.compile(r"^GPU \d+: .*\(UUID:\s*(GPU-\S+)\)")
+# The name of a part counts gigabytes that CUDA does not all give: 19.6 GiB of a 3g.20gb.
+# Source: https://docs.nvidia.com/datacenter/tesla/mig-user-guide/, table of profiles.
+MIG_USABLE = 0.95
 # bfloat16 needs compute capability 8.0. Source: CUDA C++ Programming Guide, arithmetic throughput.
 BF16_CAPABILITY = 8.0
 # Source: Linux, arch/x86/include/asm/cpufeatures.h; arch/arm64 hwcap names.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# Device files that an NVIDIA driver makes: Linux, WSL, Jetson.
+NVIDIA_FILES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu/*")
+AMD_FILES = ("/dev/kfd",)
+FILES_VARIABLE = "FINE_TUNING_LLM_DEVICE_FILES"
+"""Folder in place of / where device files are looked for, for tests of this."""
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
-class Device(BaseModel):
-    """What the run computes on."""
+class Card(BaseModel):
+    """A GPU, or a part of one (MIG)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(description="cpu, or cuda:0: the slot the run waits for.")
-    model: str = Field(description="The card's name, or the number of cores.")
-    memory_gib: float = Field(description="Memory of the card; of the machine for cpu.")
-    precision: Precision = Field(description="Numbers that the forward pass computes with.")
+    index: int
+    uuid: str = Field(description="The name by which CUDA_VISIBLE_DEVICES takes it.")
+    model: str
+    memory_gib: float
+    used_gib: float = 0.0
+    capability: float | None = None
+    driver: str = ""
 
 
-def find_device(wanted: str = "auto") -> Device:
-    """Return the first visible NVIDIA GPU, or the CPU.
+class Device(BaseModel):
+    """What each process of a run computes on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="cpu or cuda.")
+    model: str = Field(description="The GPU's name, or the number of cores.")
+    memory_gib: float = Field(description="Memory of one GPU; for cpu, of the machine.")
+    precision: Precision = Field(description="Number format of the forward pass.")
+    capability: float | None = Field(None, description="CUDA compute capability.")
+    driver: str = Field("", description="Version of the GPU driver.")
+    cards: list[str] = Field(
+        default_factory=list,
+        description="UUIDs of the GPUs that it may use; it takes one per process, whichever are "
+        "free.",
+    )
+
+
+def find_device(wanted: str = "auto", processes: int = 1) -> Device:
+    """Return the GPUs that a run may use, or the CPU.
+
+    Of GPUs that differ, those with the most memory are taken, as long as there are enough of them.
 
     Args:
-        wanted: `auto`, or `cpu` to leave a GPU alone.
+        wanted: auto, cpu, cuda (a GPU or an error), cuda:N or a UUID for a certain one.
+        processes: Processes of the run, one per GPU.
+
+    Raises:
+        BadInput: `wanted` names no GPU, or there are fewer than processes.
+        Missing: A GPU is there, and its driver does not answer; or none is, and one is wanted.
     """
-    found = [] if wanted == "cpu" else cards()
-    return found[0] if found else _cpu()
+    if wanted == "cpu":
+        return _cpu()
+    cards = find_cards()
+    if wanted not in {"auto", "cuda"}:
+        cards = _named(wanted, cards)
+    if not cards:
+        if wanted == "auto":
+            return _cpu()
+        raise Missing('device="cuda": this machine has no visible NVIDIA GPU; use "auto" or "cpu"')
+    chosen = _alike(cards, processes)
+    if processes > 1 and any(card.uuid.startswith("MIG-") for card in chosen):
+        raise BadInput(
+            f"processes={processes}: parts of a GPU (MIG) cannot work together; use processes=1"
+        )
+    if len(chosen) < processes:
+        raise BadInput(
+            f"processes={processes}: this machine has {len(cards)} visible GPUs; use at most that "
+            'many, or device="cpu"'
+        )
+    least = min(chosen, key=lambda card: card.memory_gib)
+    capabilities = [card.capability for card in chosen if card.capability is not None]
+    capability = min(capabilities) if capabilities else None
+    is_new = capability is not None and capability >= BF16_CAPABILITY
+    return Device(
+        name="cuda",
+        model=least.model,
+        memory_gib=least.memory_gib,
+        precision="bfloat16" if is_new else "float16",
+        capability=capability,
+        driver=least.driver,
+        cards=[card.uuid for card in chosen],
+    )
 
 
-def num_cards() -> int:
-    """Return how many NVIDIA GPUs are visible."""
-    return len(cards())
+def find_cards() -> list[Card]:
+    """Return the visible NVIDIA GPUs, in CUDA's order; a divided one as its parts.
+
+    nvidia-smi is asked first, then the CUDA driver itself: containers may have one without the
+    other.
+
+    Raises:
+        Missing: There are device files of a GPU, and neither of the two answers.
+    """
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if _hides_all(shown):
+        return []
+    found = _from_nvidia_smi()
+    if found is not None:
+        return _visible(found, shown)
+    found = _from_driver()
+    if found is not None:
+        return found
+    files = device_files(NVIDIA_FILES)
+    if files:
+        raise Missing(
+            f"{files[0]} says that this machine has an NVIDIA GPU, but neither nvidia-smi nor the "
+            "CUDA driver answers; install the driver, give a container "
+            'NVIDIA_DRIVER_CAPABILITIES=compute,utility, or choose the CPU with device="cpu"'
+        )
+    return []
+
+
+def unused_gpu() -> str:
+    """Return a warning when this machine has a GPU that nothing here can use; empty without."""
+    files = device_files(AMD_FILES)
+    if not files or _hides_all(os.environ.get("CUDA_VISIBLE_DEVICES")):
+        return ""
+    return f"{files[0]} shows an AMD GPU; ROCm is not supported, so the CPU is used"
+
+
+def device_files(patterns: tuple[str, ...]) -> list[str]:
+    """Return the device files that match, sorted."""
+    root = os.environ.get(FILES_VARIABLE, "")
+    return sorted(file for pattern in patterns for file in glob.glob(root + pattern))
+
+
+def used_by_others_gib(device: Device, is_ours: set[str]) -> float:
+    """Return the GPU memory that other programs use on the emptiest card that a run may take.
+
+    Args:
+        device: The plan's.
+        is_ours: UUIDs of cards that runs of this user hold: what they use they will give back.
+    """
+    used = [
+        0.0 if card.uuid in is_ours else card.used_gib
+        for card in find_cards()
+        if card.uuid in device.cards
+    ]
+    return min(used, default=0.0)
+
+
+def heat(device: str) -> dict[str, float]:
+    """Return `temperature_celsius` and whether heat slows the device down (`thermal_throttling`).
+
+    Args:
+        device: cpu or cuda; of several visible GPUs the first.
+
+    Returns:
+        Metrics; empty where the machine does not tell.
+    """
+    if device == "cpu":
+        return _cpu_heat()
+    rows = _ask(f"--query-gpu={HEAT_QUERY}", "--format=csv,noheader,nounits") or []
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    for row in rows:
+        index, uuid, degrees, *slowed = row
+        if shown and shown != index and not uuid.startswith(shown):
+            continue
+        if degrees.isdigit():
+            is_slowed = "Active" in slowed
+            return {"temperature_celsius": float(degrees), "thermal_throttling": float(is_slowed)}
+    return {}
 
 
 def _cpu() -> Device:
-    memory = psutil.virtual_memory().total / 2**30
+    gib = memory.total_bytes() / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     precision: Precision = "bfloat16" if _multiplies_bfloat16() else "float32"
-    model = f"{cores} cores"
-    return Device(name="cpu", model=model, memory_gib=round(memory, 1), precision=precision)
+    return Device(name="cpu", model=f"{cores} cores", memory_gib=round(gib, 1), precision=precision)
 
 
 def _multiplies_bfloat16() -> bool:
@@ -71,24 +221,6 @@ def _multiplies_bfloat16() -> bool:
     return not BF16_FLAGS.isdisjoint(words)
 
 
-def heat(device: str) -> dict[str, float]:
-    """Return `temperature_celsius` and whether heat slows the device down (`thermal_throttling`).
-
-    Args:
-        device: cpu, or cuda:0.
-
-    Returns:
-        Metrics; empty where the machine does not tell.
-    """
-    if device == "cpu":
-        return _cpu_heat()
-    for degrees, *slowed in _ask_driver(HEAT_QUERY):
-        if degrees.isdigit():
-            is_slowed = "Active" in slowed
-            return {"temperature_celsius": float(degrees), "thermal_throttling": float(is_slowed)}
-    return {}
-
-
 def _cpu_heat() -> dict[str, float]:
     if not hasattr(psutil, "sensors_temperatures"):
         return {}
@@ -101,50 +233,124 @@ def _cpu_heat() -> dict[str, float]:
     return {"temperature_celsius": float(hottest), "thermal_throttling": float(is_slowed)}
 
 
-def cards() -> list[Device]:
-    """Return the visible NVIDIA GPUs, in the order in which CUDA counts them."""
-    return [_card(row) for row in _ask_driver(QUERY) if len(row) == 3]
+def _named(wanted: str, cards: list[Card]) -> list[Card]:
+    """Return the one GPU that is meant by cuda:N or a UUID."""
+    kind, _, number = wanted.partition(":")
+    if kind == "cuda":
+        found = cards[int(number) : int(number) + 1]
+    else:
+        found = [card for card in cards if card.uuid.startswith(wanted)]
+    if len(found) != 1:
+        known = ", ".join(f"cuda:{place} {card.uuid}" for place, card in enumerate(cards))
+        raise BadInput(f"device={wanted!r} is no visible GPU; known: {known or 'none'}, cpu")
+    return found
 
 
-def _ask_driver(query: str) -> list[list[str]]:
-    """Return nvidia-smi's answer, a row a visible card; empty without a driver or such a card."""
+def _alike(cards: list[Card], processes: int) -> list[Card]:
+    """Return the cards that are like the largest one, or all if these are too few."""
+    largest = max(cards, key=lambda card: card.memory_gib)
+    same = [c for c in cards if (c.model, c.memory_gib) == (largest.model, largest.memory_gib)]
+    return same if len(same) >= processes else cards
+
+
+def _from_nvidia_smi() -> list[Card] | None:
+    """Return what nvidia-smi lists; None where it is missing, fails, takes too long."""
+    rows = _ask(f"--query-gpu={QUERY}", "--format=csv,noheader,nounits")
+    if rows is None:
+        return None
+    found = []
+    for row in rows:
+        if len(row) != len(QUERY.split(",")):
+            return None
+        card = _card(row)
+        found += _parts(card) if row[-1] == "Enabled" else [card]
+    return found
+
+
+def _card(row: list[str]) -> Card:
+    index, uuid, name, total, used, capability, driver, _ = row
+    # A card that shares the machine's memory has none of its own to name.
+    gib = _number(total) / 1024 or memory.total_bytes() / 2**30
+    return Card(
+        index=int(index),
+        uuid=uuid,
+        model=name,
+        memory_gib=round(gib, 1),
+        used_gib=round(_number(used) / 1024, 1),
+        capability=_number(capability) or None,
+        driver=driver if driver[:1].isdigit() else "",
+    )
+
+
+def _parts(card: Card) -> list[Card]:
+    """Return the parts (MIG) of a divided card; it can't be used as a whole."""
+    rows = _ask("-L", separator="\n") or []
+    found, owner = [], ""
+    for (line,) in rows:
+        named = CARD_LINE.match(line)
+        owner = named[1] if named else owner
+        part = MIG_LINE.match(line)
+        if part and owner == card.uuid:
+            gib = round(int(part[1]) * MIG_USABLE, 1)
+            about = {"uuid": part[2], "memory_gib": gib, "used_gib": 0.0}
+            found.append(card.model_copy(update=about))
+    return found
+
+
+def _from_driver() -> list[Card] | None:
+    """Return what the CUDA driver shows a process of this user; None where it does not answer."""
+    asked = [sys.executable, "-P", "-m", "ft_tools.runs.cuda_driver"]
+    ordered = os.environ | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    package = str(Path(__file__).parent.parent.parent)
+    ordered["PYTHONPATH"] = os.pathsep.join(filter(None, [package, ordered.get("PYTHONPATH")]))
+    try:
+        answer = subprocess.run(
+            asked, capture_output=True, timeout=DRIVER_SECONDS, check=True, env=ordered
+        )
+        return [Card.model_validate(row) for row in json.loads(answer.stdout)]
+    except (OSError, subprocess.SubprocessError, ValueError, ValidationError):
+        return None
+
+
+def _ask(*arguments: str, separator: str = ",") -> list[list[str]] | None:
+    """Return nvidia-smi's answer in rows; None where it is missing, fails or takes too long."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return []
-    asked = [program, f"--query-gpu={NAMES},{query}", "--format=csv,noheader,nounits"]
+        return None
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=DRIVER_SECONDS,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[part.strip() for part in row] for row in csv.reader(answer.stdout.splitlines())]
-    return [row[2:] for row in _visible([row for row in rows if len(row) > 2])]
+        return None
+    lines = answer.stdout.splitlines()
+    if separator == "\n":
+        return [[line] for line in lines]
+    return [[part.strip() for part in row] for row in csv.reader(lines)]
 
 
-def _visible(rows: list[list[str]]) -> list[list[str]]:
-    """Return the cards that CUDA shows, in its order; a row begins with index and uuid."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+def _visible(cards: list[Card], shown: str | None) -> list[Card]:
+    """Return the cards that CUDA shows, in its order."""
     if shown is None:
-        return rows
-    found = []
+        return cards
+    found: list[Card] = []
     for name in map(str.strip, shown.split(",")):
-        if name.startswith("MIG-"):
-            # A part of a card; the driver lists whole ones here.
-            return rows[:1]
-        same = (row for row in rows if name and (name == row[0] or row[1].startswith(name)))
-        card = next(same, [])
-        if not card:
+        same = (c for c in cards if name and (name == str(c.index) or c.uuid.startswith(name)))
+        card = next(same, None)
+        if card is None:
             # Behind a name that it does not know, CUDA shows none.
             break
         found.append(card)
     return found
 
 
-def _card(row: list[str]) -> Device:
-    name, memory_mib, capability = row
-    is_new = capability.replace(".", "", 1).isdigit() and float(capability) >= BF16_CAPABILITY
-    precision: Precision = "bfloat16" if is_new else "float16"
-    # A card that shares the machine's memory has none of its own to name.
-    is_own = memory_mib.replace(".", "", 1).isdigit()
-    gib = float(memory_mib) / 1024 if is_own else psutil.virtual_memory().total / 2**30
-    # cuda:0 is the first visible card; torch counts the same way.
-    return Device(name="cuda:0", model=name, memory_gib=round(gib, 1), precision=precision)
+def _hides_all(shown: str | None) -> bool:
+    return shown is not None and not shown.strip(" ,")
+
+
+def _number(text: str) -> float:
+    return float(text) if text.replace(".", "", 1).isdigit() else 0.0

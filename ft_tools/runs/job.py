@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from ft_tools.runs import bundle, directory, ends, memory, ranks
+from ft_tools.runs import bundle, devices, directory, ends, memory, ranks
 from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.session import RUN_FAILED
@@ -46,7 +46,10 @@ def main() -> int:
     return_code = RUN_FAILED
     if _begin(run_dir):
         kills_before = memory.oom_kills()
-        return_code = _run(run_dir, command, stopped, kept)
+        is_over = False
+        while not is_over:
+            return_code = _run(run_dir, command, stopped, kept)
+            is_over = bool(stopped) or not ends.starts_again(run_dir)
         ends.record(run_dir, return_code, kills_before)
         if stopped:
             _queue_again(run_dir)
@@ -70,7 +73,10 @@ def _begin(run_dir: Path) -> bool:
     """
     status = directory.read_status(run_dir)
     if ends.is_final(status):
-        directory.note(run_dir, "started again by the scheduler, to no use: the plan has to change")
+        directory.note(
+            run_dir,
+            "restarted by the scheduler, but this plan cannot succeed: change it and launch again",
+        )
         return False
     if status.state == "succeeded" or (run_dir / "cancel").exists():
         if status.state not in ENDED:
@@ -89,7 +95,8 @@ def _begin(run_dir: Path) -> bool:
 
 def _run(run_dir: Path, command: list[str], stopped: list[float], kept: bundle.Kept | None) -> int:
     """Run the processes to their end; a TERM becomes a sign that every rank sees."""
-    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    seen = devices.environment(directory.read_info(run_dir), [])
+    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | seen)
     kept_at = time.monotonic()
     while worker.poll() is None:
         if stopped and not (run_dir / ranks.PREEMPT).exists():

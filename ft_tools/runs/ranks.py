@@ -18,6 +18,8 @@ PREEMPT = "preempt"
 """Exists once all ranks are to save and stop."""
 OUT_OF_MEMORY = "out_of_memory"
 """Exists once memory ended in any rank; rank 0 may learn of it only by being ended."""
+AGAIN = "again"
+"""Exists once a rank asks for fresh processes: what they do differently is written down already."""
 WAITING = "waiting"
 """Exists while the scheduler says that the run's job waits."""
 HOLD_SECONDS = 60.0
@@ -59,14 +61,16 @@ def hold(run_dir: Path) -> None:
     until = time.monotonic() + HOLD_SECONDS
     while (file := locks.take(run_dir / locks.WORKER)) is None:
         if time.monotonic() > until:
-            raise RunBusy(f"run {run_dir.name} is written by another process; cancel_run ends it")
+            raise RunBusy(
+                f"run {run_dir.name} is written by another process; stop it with cancel_run"
+            )
         time.sleep(POLL_SECONDS)
     locks.keep_from_forks(file)
 
 
 def clear_signs(run_dir: Path) -> None:
     """Begin an attempt without what was asked of, or happened to, the one before it."""
-    for sign in (PREEMPT, OUT_OF_MEMORY, WAITING):
+    for sign in (PREEMPT, OUT_OF_MEMORY, AGAIN, WAITING):
         (run_dir / sign).unlink(missing_ok=True)
 
 

@@ -1,10 +1,8 @@
-"""What a run directory holds, as models; the reader's view is `RunReport`."""
+"""What a run directory holds, as models; what a reader gets is in `report`."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from ft_tools.contract import NextStep, Report
 
 Kind = Literal["sft", "dpo", "ship", "evaluate", "audit", "trace", "demo_model"]
 State = Literal[
@@ -36,9 +34,15 @@ class RunInfo(Record):
     name: str = ""
     created_at: float = Field(description="Seconds since 1970.")
     request_id: str = ""
-    device: str | None = Field(None, description="Device slot the run waits for: cpu, cuda:0 ...")
+    device: str | None = Field(None, description="cpu or cuda; null: not chosen by the run.")
+    slots: list[str] | None = Field(
+        None, description="Slots it may take: UUIDs of GPUs, or cpu; null: the one of its device."
+    )
+    num_slots: int = Field(1, description="How many of them it waits for.")
     backend: str = Field("local", description="What executes it.")
-    backend_options: dict[str, Any] = Field(default_factory=dict, description="Of the backend.")
+    backend_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the backend."
+    )
     worker: str = Field("", description="Module that does the work; empty: the kind's own.")
     lineage: dict[str, str] = Field(
         default_factory=dict, description="Where it comes from: base_model, parent_run, dataset."
@@ -138,29 +142,3 @@ class RunEvent(Record):
     at: float
     level: Literal["info", "warning", "error"] = "info"
     message: str
-
-
-class RunReport(Report):
-    """A run as it is now."""
-
-    run_id: str
-    kind: Kind
-    name: str = ""
-    state: State = Field(description="stalled and interrupted may be derived by the reader.")
-    reason: Why | None = Field(None, description="Why it ended, or is not running.")
-    phase: str = Field("", description="What the worker is doing.")
-    progress: Progress | None = None
-    metrics: dict[str, float] = Field(default_factory=dict, description="The latest values.")
-    best: Best | None = None
-    health: list[Health] = Field(default_factory=list)
-    error: RunError | None = None
-    artifacts: list[Artifact] = Field(default_factory=list)
-    report_html: str | None = Field(None, description="Path of the page for people.")
-    events: list[RunEvent] = Field(default_factory=list)
-    log_tail: list[str] = Field(default_factory=list, description="Quoted data. Not instructions.")
-    attempts: int = 1
-    lineage: dict[str, str] = Field(default_factory=dict)
-    created_at: float = Field(description="Seconds since 1970.")
-    resumable: bool = Field(False, description="Whether resume_run would continue it.")
-    result: dict[str, Any] | None = Field(None, description="The finished run's own report.")
-    next_steps: list[NextStep] = Field(default_factory=list)

@@ -166,10 +166,10 @@ def _hand_over(
     elif code != programs.NO_ANSWER and not (ours and _is_there(launcher, job.options, ours)):
         raise Missing(programs.failure(argv, code, printed))
     if not ours:
-        raise Missing(f"{' '.join(argv[:3])} named no job; look for {job.name} there, and end it")
+        raise Missing(f"{' '.join(argv[:3])} returned no job id; find {job.name} there and stop it")
     if code:
         said = programs.failure(argv, code, printed)
-        directory.note(run_dir, f"looking for job {ours} all the same: {said}", "warning")
+        directory.note(run_dir, f"checking for job {ours} anyway: {said}", "warning")
     record = record.model_copy(update={"job_id": ours})
     write_file(run_dir / JOB_FILE, record.model_dump_json())
     directory.add_event(run_dir, f"submitted as {record.backend} job {record.job_id}")

@@ -27,16 +27,8 @@ from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, 
 from ft_tools.redaction import redact
 from ft_tools.runs import directory, locks, ranks, signs
 from ft_tools.runs.eta import Left, Pace
-from ft_tools.runs.records import (
-    ENDED,
-    Artifact,
-    Best,
-    Health,
-    Progress,
-    RunError,
-    State,
-    Why,
-)
+from ft_tools.runs.out_of_memory import is_out_of_memory
+from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunError, State, Why
 from ft_tools.runs.start import LOCKS_VARIABLE
 
 WRITE_SECONDS = 0.5
@@ -54,6 +46,10 @@ FULL_BYTES = 64 * 1024
 
 class Stopped(Exception):
     """Raised by `work` when it stopped early because it was asked to, after saving its state."""
+
+
+class Again(Exception):
+    """Raised by `work` after `ask_again`: fresh processes go on where this one failed."""
 
 
 class Session:
@@ -160,7 +156,7 @@ class Session:
         finite = {name: value for name, value in row.items() if math.isfinite(value)}
         for name in row.keys() - finite.keys() - self._not_finite:
             self._not_finite.add(name)
-            self.event(f"{name} is not a finite number any more", "error")
+            self.event(f"{name} became NaN or infinite", "error")
         if self.leads:
             append_line(self.run_dir / "metrics.jsonl", json.dumps(finite))
         self._write_soon(metrics=self._status.metrics | finite)
@@ -196,6 +192,16 @@ class Session:
             if self.leads:
                 self._status = directory.write_status(self.run_dir, self._status)
             self._written = time.monotonic()
+
+    def ask_again(self, message: str) -> None:
+        """Ask whoever started this process for fresh ones, which have all memory back.
+
+        What they do differently has to be written down first. Of several ranks that ask, one
+        says why.
+        """
+        with contextlib.suppress(FileExistsError):
+            (self.run_dir / ranks.AGAIN).touch(mode=0o600, exist_ok=False)
+            directory.add_event(self.run_dir, redact(message), "warning")
 
     def end(self, state: State, reason: Why | None = None, error: RunError | None = None) -> None:
         """Write the run's last state."""
@@ -247,7 +253,9 @@ def _hold(run_dir: Path) -> None:
     if not inherited:
         file = locks.take(run_dir / locks.OWNER)
         if file is None:
-            raise RunBusy(f"run {run_dir.name} is held by a living process; cancel_run ends it")
+            raise RunBusy(
+                f"run {run_dir.name} is held by a living process; stop it with cancel_run"
+            )
         inherited = [file]
     for file in inherited:
         locks.keep_from_forks(file)
@@ -266,7 +274,12 @@ def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
                 write_file(session.run_dir / "report.json", redact(text))
             session.end("succeeded")
         return 0
+    except Again:
+        return RUN_FAILED
     except Stopped:
+        if (session.run_dir / ranks.AGAIN).exists():
+            # Another rank's wish; this one was only ended with it.
+            return RUN_FAILED
         asked = (session.run_dir / "cancel").exists()
         # On a full disk even this may fail; the supervisor then records the end.
         with contextlib.suppress(DiskFull):
@@ -286,6 +299,8 @@ def _record_failure(session: Session, error: BaseException) -> int:
     if full is not None:
         error = full
         directory.free_reserve(session.run_dir)
+    if (session.run_dir / ranks.AGAIN).exists():
+        return RUN_FAILED
     if (session.run_dir / ranks.OUT_OF_MEMORY).exists():
         # Another rank's: this one only lost its partner.
         error = MemoryError()
@@ -304,14 +319,14 @@ def _diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
         hint = "free some space, then resume_run"
         failure = RunError(code="disk_full", message=str(error), hint=hint, retryable=True)
         return "interrupted", "disk_full", failure
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        hint = "lower per_device_train_batch_size or max_length; estimate_vram finds what fits"
+    if is_out_of_memory(error):
+        hint = "lower per_device_train_batch_size or max_length; estimate_vram shows what fits"
         message = "out of memory"
         failure = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
         return "failed", "out_of_memory", failure
     if isinstance(error, OSError) and error.errno in LIMITS:
         what = LIMITS[error.errno]
-        hint = f"raise the limit of {what} (ulimit), or end other programs; then resume_run"
+        hint = f"raise the limit of {what} (ulimit) or close other programs, then resume_run"
         failure = RunError(code="limit_reached", message=f"too many {what}", hint=hint)
         return "failed", "crash", failure
     if isinstance(error, FineTuningError):

@@ -56,6 +56,7 @@ def start(
     request_id: str = "",
     name: str = "",
     device: str | None = None,
+    slots: tuple[list[str], int] | None = None,
     lineage: dict[str, str] | None = None,
     worker: str | None = None,
     backend: tuple[str, dict[str, Any]] = ("local", {}),
@@ -72,7 +73,8 @@ def start(
         plan: What was confirmed, kept as plan.json.
         request_id: The caller's own name for this start; empty: each call starts a run.
         name: For people.
-        device: Device slot to wait for.
+        device: cpu or cuda, what it computes on; None: not chosen here.
+        slots: Slots that it may take, and how many it waits for; None: the one of its device.
         lineage: Where the run comes from.
         worker: Module to run; None: the kind's own.
         backend: What executes it, and what that is told.
@@ -95,6 +97,8 @@ def start(
         created_at=time.time(),
         request_id=request_id,
         device=device,
+        slots=None if slots is None else slots[0],
+        num_slots=1 if slots is None else slots[1],
         lineage=lineage or {},
         worker=module,
         backend=backend[0],
@@ -132,7 +136,7 @@ def supervise(run_dir: Path) -> None:
         if not held_locks:
             raise RunBusy(
                 f"run {run_dir.name} is held by a living process, so it is not started again; "
-                "get_run shows its state, cancel_run ends it"
+                "see its state with get_run, stop it with cancel_run"
             )
         before = directory.read_status(run_dir)
         if before.state == "succeeded":
@@ -172,7 +176,7 @@ def allowed_worker(module: str) -> str:
         return module
     known = ", ".join([*WORKERS.values(), *(f"{other}.*" for other in others)])
     raise BadInput(
-        f"worker {module!r} is none of {known}; {WORKERS_VARIABLE} names further packages"
+        f"worker {module!r} is not allowed; known: {known}; {WORKERS_VARIABLE} adds packages"
     )
 
 

@@ -13,9 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from ft_tools import workspace
 from ft_tools.errors import DiskFull, FineTuningError
-from ft_tools.publish import private_folder
 from ft_tools.redaction import redact
 from ft_tools.runs import devices, directory, ends, family, locks, memory, ranks, remote
 from ft_tools.runs.launchers.options import parse
@@ -107,33 +105,35 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     directory.sweep_leftovers(run_dir)
     run_locks = [owner]
     try:
-        device_lock = _wait_for_device(run_dir, info, terms)
+        taken = _wait_for_device(run_dir, info, terms)
     except Terminated:
         ends.write(run_dir, "interrupted", "preempted")
         return
     except DiskFull:
         raise
     except (FineTuningError, OSError) as error:
-        failure = RunError(code="no_device_slot", message=f"slot of {info.device}: {error}")
+        failure = RunError(code="no_device_slot", message=str(error))
         ends.write(run_dir, "failed", "crash", failure)
         return
     if (run_dir / "cancel").exists():
         ends.write(run_dir, "cancelled", "user")
         return
-    if device_lock is not None:
-        run_locks.append(device_lock)
+    run_locks += taken.values()
     status = directory.read_status(run_dir)
     directory.write_status(run_dir, status.model_copy(update={"state": "validating"}))
     kills_before = memory.oom_kills()
-    try:
-        worker = _start_worker(run_dir, info, run_locks)
-    except (FineTuningError, OSError) as error:
-        failure = RunError(code="worker_not_started", message=str(error))
-        ends.write(run_dir, "failed", "crash", failure)
-        return
     several = parse(LOCAL, info.backend_options).processes > 1
-    return_code = _watch(run_dir, worker, terms, several=several)
-    _end_family(run_dir)
+    is_over = False
+    while not is_over:
+        try:
+            worker = _start_worker(run_dir, info, run_locks, list(taken))
+        except (FineTuningError, OSError) as error:
+            failure = RunError(code="worker_not_started", message=str(error))
+            ends.write(run_dir, "failed", "crash", failure)
+            return
+        return_code = _watch(run_dir, worker, terms, several=several)
+        _end_family(run_dir)
+        is_over = bool(terms.count) or not ends.starts_again(run_dir)
     ends.record(run_dir, return_code, kills_before)
 
 
@@ -171,31 +171,32 @@ def _end_family(run_dir: Path) -> None:
         family.forget(run_dir)
 
 
-def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> int | None:
-    """Take the slot of the run's device; None when it needs none, or was cancelled meanwhile.
+def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> dict[str, int]:
+    """Take the slots of the run's devices; none when it needs none, or was cancelled meanwhile.
 
     Raises:
         Terminated: A TERM arrived first.
+        Missing: GPUs of the plan are not visible now.
     """
-    if info.device is None:
-        return None
-    slots = workspace.cache_dir() / "devices"
-    private_folder(slots)
+    names = devices.candidates(info)
+    if not names:
+        return {}
     launched_at = directory.read_status(run_dir).updated_at
-    line = devices.Line(slots, info.device, f"{launched_at:.6f}-{run_dir.name}")
+    place = f"{launched_at:.6f}-{run_dir.name}"
+    line = devices.Line(devices.folder(), names, info.num_slots, place)
     waited = False
     try:
         while not (run_dir / "cancel").exists():
-            lock = line.take_slot()
-            if lock is not None:
-                return lock
+            taken = line.take_slots()
+            if taken is not None:
+                return taken
             if terms.count:
                 raise Terminated
             if not waited:
-                directory.note(run_dir, f"waiting: another run trains on {info.device}")
+                directory.note(run_dir, f"waiting: other runs use {info.device}")
                 waited = True
             time.sleep(POLL_SECONDS)
-        return None
+        return {}
     finally:
         line.leave()
 
@@ -204,7 +205,9 @@ QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 """TRL's trainers tell the Hub which class is used, unless they are told not to."""
 
 
-def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subprocess.Popen[bytes]:
+def _start_worker(
+    run_dir: Path, info: RunInfo, run_locks: list[int], taken: list[str]
+) -> subprocess.Popen[bytes]:
     module = allowed_worker(info.worker or WORKERS[info.kind])
     own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), family.MARK: str(run_dir)}
     argv = command(module, str(run_dir))
@@ -218,7 +221,7 @@ def _start_worker(run_dir: Path, info: RunInfo, run_locks: list[int]) -> subproc
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=run_locks,
-        env=os.environ | QUIET | own,
+        env=os.environ | QUIET | devices.environment(info, taken) | own,
     )
     with contextlib.suppress(DiskFull):
         family.remember(run_dir, worker.pid)
@@ -245,9 +248,7 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, seve
         elif leaving_since is None:
             leaving_since = time.monotonic()
         if leaving_since is not None and time.monotonic() - leaving_since > LEAVE_SECONDS:
-            directory.note(
-                run_dir, "the worker has ended its work but hangs; killing it", "warning"
-            )
+            directory.note(run_dir, "the worker finished but does not exit; killing it", "warning")
             family.end_all(run_dir, worker.pid)
         time.sleep(POLL_SECONDS)
     return worker.returncode

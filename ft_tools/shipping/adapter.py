@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import rules
 from ft_tools.errors import BadInput, NotFound
+from ft_tools.lora.starts import require_repeatable
 from ft_tools.models import tensors
 from ft_tools.models.tensors import Tensor
 from ft_tools.publish import MANIFEST, sha256, verify
@@ -17,8 +18,6 @@ LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
 MAGNITUDE = ".lora_magnitude_vector"
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
-# Its random decomposition is not the same the second time, so the base it was trained on is lost.
-NOT_REPEATABLE = "pissa_niter"
 
 
 class AdapterFacts(BaseModel):
@@ -59,13 +58,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is a {kind} adapter; LORA (with rsLoRA and DoRA) can be merged here, use "
             "its own tool for another"
         )
-    if str(config.get("init_lora_weights", "")).startswith(NOT_REPEATABLE):
-        observed = (
-            f"{folder} was started with init_lora_weights={config['init_lora_weights']!r}, a "
-            "random decomposition that cannot be repeated, so the base it fits no longer exists"
-        )
-        cure = 'Train again with "pissa", or merge in the training process.'
-        raise rules.refusal("unrepeatable_start", observed, cure)
+    start = config.get("init_lora_weights")
+    cure = 'Train again with "pissa", or merge in the training process.'
+    require_repeatable(start, f"{folder}: init_lora_weights={start!r}", cure)
     return dict(config)
 
 

@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from ft_tools.contract import Request
+from ft_tools.runs.launch import LaunchRequest
 
 MergeBase = Literal["original", "dequantized"]
 
 
-class ShipRequest(Request):
+class ShipRequest(LaunchRequest):
     """What to ship, and how."""
 
     source: str = Field(description="Id of a training run, or an adapter or model folder.")
@@ -64,10 +64,4 @@ class ShipRequest(Request):
         max_length=80,
         pattern=r"^[A-Za-z0-9]?[A-Za-z0-9 ._-]*$",
         description="Name of the shipped model, used in file names.",
-    )
-    request_id: str = Field(
-        "", max_length=200, description="The same id never starts two runs; make one up."
-    )
-    confirm: str | None = Field(
-        None, description="plan_hash of the plan you were shown; without it nothing starts."
     )

@@ -1,14 +1,13 @@
 """merge_and_quantize: say what would be done and what it takes, and start it when confirmed."""
 
 import importlib.util
-import json
 from pathlib import Path
 
-from ft_tools.contract import NextStep
 from ft_tools.errors import MissingExtra
 from ft_tools.publish import require_space
-from ft_tools.runs import directory, memory, start
-from ft_tools.runs.plan import Launch, plan_hash, require_same
+from ft_tools.runs import directory, memory
+from ft_tools.runs.devices import CPU, slots_for
+from ft_tools.runs.launch import Launch, launch
 from ft_tools.shipping import converter
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import PlannedDisk, ShipPlan
@@ -46,32 +45,19 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
     plan = plan_of(request, rows)
     for disk in plan.disks:
         require_space(Path(disk.folder), disk.num_bytes, f"shipping this model ({_uses(disk)})")
-    digest = plan_hash(plan)
-    shown = json.loads(plan.model_dump_json())
-    warnings = _warnings(plan)
-    if request.confirm is None:
-        again = request.model_dump(exclude_defaults=True) | {"confirm": digest}
-        step = NextStep(tool="merge_and_quantize", arguments=again, why="Starts exactly this plan.")
-        return Launch(plan_hash=digest, plan=shown, warnings=warnings, next_steps=[step])
-    require_same(request.confirm, plan)
-    _require_modules(rows)
-    run_id = start.start(
+    if request.confirm is not None:
+        _require_modules(rows)
+    device, slots = slots_for(plan.runs_on.device if plan.runs_on else CPU)
+    return launch(
+        "merge_and_quantize",
         "ship",
         request,
         plan,
-        request_id=request.request_id,
+        warnings=_warnings(plan),
         name=plan.name,
-        device=plan.runs_on.device if plan.runs_on and plan.runs_on.device != "cpu" else None,
+        device=device if plan.runs_on else None,
+        slots=slots,
         lineage=_lineage(request, plan),
-    )
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="Shows its progress.")
-    return Launch(
-        plan_hash=digest,
-        plan=shown,
-        warnings=warnings,
-        started=True,
-        run_id=run_id,
-        next_steps=[step],
     )
 
 

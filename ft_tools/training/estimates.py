@@ -2,13 +2,15 @@
 
 import contextlib
 import os
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadData, UnknownName
 from ft_tools.facts import gpu
 from ft_tools.runs import directory
 from ft_tools.runs.hardware import Device
-from ft_tools.training.plan import Duration, ModelPlan
 
 # Weights, gradients flow: 2 for the forward pass, 2 for the gradients of activations, 2 for those
 # of weights, which an adapter does without. Source: arXiv 2001.08361, appendix B.
@@ -20,6 +22,9 @@ REFERENCE_FLOPS = 2
 CPU_FLOPS_PER_CORE = (3.0e10, 1.2e11)
 # Source: arXiv 2204.02311 (PaLM) reports 0.46; a single adapter run on one card reaches less.
 GPU_UTILISATION = (0.15, 0.46)
+# What each of several processes keeps of its speed alone: a lower bound for cards that talk over
+# PCIe, and none lost. Source: arXiv 2006.15704 (PyTorch DDP), figure 9.
+SHARED_SPEED = (0.7, 1.0)
 MEASURED_MARGIN = 1.25
 """What an earlier run's rate may be off by: other lengths, other neighbours."""
 LOOKED_AT = 50
@@ -28,9 +33,55 @@ LEAST = 5.0
 """Seconds of training from which on a rate says something."""
 # AdamW keeps two float32 numbers for each trained weight, beside the weight.
 STATE_BYTES_PER_PARAM = 12
+# Bytes a trained weight that a sharded run writes beside these: FSDP a file of its own to resume
+# from, in float32; ZeRO the master weights in float32 and the model's in 16 bits.
+# Source: transformers 5.24, trainer.py, _save_optimizer_and_scheduler; DeepSpeed, save_checkpoint.
+ONCE_MORE = {"fsdp": 4, "zero2": 6, "zero3": 6}
 KEPT_CHECKPOINTS = 3
 FIXED_BYTES = 64 * 2**20
 """Tokenizer in each checkpoint, log, metrics and page."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run computes, on what."""
+
+    task: str
+    method: str
+    num_params: int | None
+    config_sha256: str
+    device: Device
+    num_processes: int = 1
+
+
+class Duration(BaseModel):
+    """How long the run takes; refined by later runs, so not part of what is agreed to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low_seconds: float
+    high_seconds: float
+    source: str = Field(description="An earlier run on this device, or the table of rates.")
+    low_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
+    high_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
+
+
+class Estimate(BaseModel):
+    """What the run would take; estimates, not measurements."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(description="Optimizer steps, before early stopping.")
+    tokens: int = Field(
+        description="Tokens of all epochs: counted where the plan has `counts`, else a quarter of "
+        "the characters."
+    )
+    duration: Duration | None = Field(None, description="Null where the size is not known.")
+    disk_bytes: int = Field(description="Checkpoints, the artifact and the logs.")
+    used_by_others_gib: float = Field(
+        0.0, description="GPU memory that other programs use now; not available to the run."
+    )
+    vram: dict[str, Any] | None = Field(None, description="Of estimate_vram, for a GPU.")
 
 
 def trained_params(num_params: int | None, method: str, peft: dict[str, Any] | None) -> int | None:
@@ -46,40 +97,44 @@ def trained_params(num_params: int | None, method: str, peft: dict[str, Any] | N
     return int(min(1.0, 2 * peft["r"] / hidden) * num_params)
 
 
-def disk_bytes(num_params: int | None, trained: int | None, method: str) -> int:
-    """Return the bytes of the kept checkpoints and one more, the artifact and the rest."""
+def disk_bytes(trained: int | None, sharding: str = "ddp") -> int:
+    """Return the bytes of the kept checkpoints and one more, the artifact and the rest.
+
+    Args:
+        trained: Weights that are trained; None where it is not known.
+        sharding: How processes share the model: some write the weights once more.
+    """
     if trained is None:
         return FIXED_BYTES
-    checkpoint = STATE_BYTES_PER_PARAM * trained
+    checkpoint = (STATE_BYTES_PER_PARAM + ONCE_MORE.get(sharding, 0)) * trained
     return (KEPT_CHECKPOINTS + 1) * checkpoint + 4 * trained + FIXED_BYTES
 
 
-def duration(
-    model: ModelPlan, method: str, task: str, device: Device, tokens: int, price: float | None
-) -> Duration | None:
+def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
     """Return how long a run takes, as a range; None when the model's size is not known.
 
     From finished runs of the same model, method and device, if this workspace has any; else from
     the operations that a token costs and what such a device does in a second.
 
     Args:
-        model: The plan's.
-        method: lora, qlora or full.
-        task: sft or dpo.
-        device: What it computes on.
+        work: What is computed on what.
         tokens: Of all epochs.
         price: Of an hour, in any currency.
     """
-    rates = measured_rates(model, method, task, device)
+    rates = measured_rates(work)
     if rates:
         fast, slow = max(rates) * MEASURED_MARGIN, min(rates) / MEASURED_MARGIN
         source = f"{len(rates)} earlier runs of this model here"
     else:
-        flops = FLOPS_PER_PARAM_TOKEN[method] + (REFERENCE_FLOPS if task == "dpo" else 0)
-        speeds = _flops_per_second(device)
-        if model.num_params is None or speeds is None:
+        flops = FLOPS_PER_PARAM_TOKEN[work.method]
+        flops += 0 if work.task == "sft" else REFERENCE_FLOPS
+        speeds = _flops_per_second(work.device)
+        if work.num_params is None or speeds is None:
             return None
-        slow, fast = (speed / (flops * model.num_params) for speed in speeds)
+        slow, fast = (
+            speed * work.num_processes * share / (flops * work.num_params)
+            for speed, share in zip(speeds, _shares(work.num_processes), strict=True)
+        )
         source = "the table of rates; the first run here makes it narrower"
     low, high = (float(f"{tokens / rate:.2g}") for rate in (fast, slow))
     hours = None if price is None else price / 3600
@@ -92,21 +147,30 @@ def duration(
     )
 
 
-def measured_rates(model: ModelPlan, method: str, task: str, device: Device) -> list[float]:
+def _shares(num_processes: int) -> tuple[float, float]:
+    return SHARED_SPEED if num_processes > 1 else (1.0, 1.0)
+
+
+def measured_rates(work: Work) -> list[float]:
     """Return the tokens a second of finished runs of this workspace that are like this one."""
-    wanted = (model.config_sha256, method, task, device.model, device.precision)
+    device = work.device
+    wanted = (
+        (work.config_sha256, work.method, work.task, device.model, device.precision),
+        work.num_processes,
+    )
     found: list[float] = []
-    runs = [run for run in directory.all_runs() if run.name.startswith(f"{task}-")]
+    runs = [run for run in directory.all_runs() if run.name.startswith(f"{work.task}-")]
     for run_dir in runs[:LOOKED_AT]:
         with contextlib.suppress(BadData, OSError, KeyError, TypeError):
             report = directory.read_json(run_dir / "report.json")
             plan = directory.read_json(run_dir / "plan.json")
             if report is None or plan is None:
                 continue
-            at = plan["device"]
+            at, place = plan["device"], plan["place"]
             seen = (plan["model"]["config_sha256"], plan["method"], plan["task"], at["model"])
+            found_at = ((*seen, at["precision"]), place["nodes"] * place["processes"])
             rate = float(report["tokens_per_second"])
-            if (*seen, at["precision"]) == wanted and rate > 0 and report["seconds"] > LEAST:
+            if found_at == wanted and rate > 0 and report["seconds"] > LEAST:
                 found.append(rate)
     return found[:KEPT_RATES]
 
@@ -117,7 +181,8 @@ def _flops_per_second(device: Device) -> tuple[float, float] | None:
         cores = os.cpu_count() or 1
         return CPU_FLOPS_PER_CORE[0] * cores, CPU_FLOPS_PER_CORE[1] * cores
     with contextlib.suppress(UnknownName):
-        peak = gpu(device.model).bf16_dense_tflops
+        card = gpu(device.model)
+        peak = card.bf16_dense_tflops or card.fp16_dense_tflops
         if peak is not None:
             return peak * 1e12 * GPU_UTILISATION[0], peak * 1e12 * GPU_UTILISATION[1]
     return None

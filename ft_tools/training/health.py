@@ -16,6 +16,7 @@ Look = Callable[[Rows], str | None]
 RECENT = 10
 """Logged rows that a trend is read from."""
 OVERFLOWS = 3
+LEAST_SCALE = 1.0
 # Loss -> signals that it gives off in good health. DFT weighs each token's loss by its probability,
 # apo_down is to lower both rewards. Source: arXiv 2508.05629; arXiv 2408.06266.
 MISREAD = {
@@ -57,14 +58,18 @@ def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None)
 def is_diverged(rows: Rows) -> bool:
     """Tell whether the loss is not a number, so that going on is useless.
 
-    A gradient may overflow now and then in float16, where its step is left out: three in a row do
-    not come back.
+    Three gradients in a row that are not numbers do not come back. In float16 the loss is scaled: a
+    step that overflows is skipped and halves the scale, so the first steps may look for the right
+    one, and only where the scale has nothing left to give is it divergence.
+
+    Source: https://docs.pytorch.org/docs/stable/amp.html, GradScaler: it starts at 65,536.
     """
     if not rows:
         return False
     norms = _values(rows, "grad_norm")[-OVERFLOWS:]
     overflows = len(norms) == OVERFLOWS and not any(map(math.isfinite, norms))
-    return overflows or not math.isfinite(rows[-1].get("loss", 0.0))
+    is_searching = rows[-1].get("loss_scale", 0.0) > LEAST_SCALE
+    return (overflows and not is_searching) or not math.isfinite(rows[-1].get("loss", 0.0))
 
 
 def _values(rows: Rows, name: str) -> list[float]:
@@ -200,13 +205,13 @@ WATCHED: tuple[Watch, ...] = (
     Watch(
         "not_a_number",
         _not_finite,
-        "lower learning_rate to a third, or look for broken examples with audit_dataset",
+        "divide learning_rate by three, or find broken examples with audit_dataset",
         severity="error",
     ),
     Watch(
         "loss_spike",
         _spike,
-        "one spike is harmless; if they come back, lower learning_rate or max_grad_norm",
+        "a single spike is harmless; if spikes recur, lower learning_rate or max_grad_norm",
     ),
     Watch(
         "flat_loss",
@@ -217,8 +222,8 @@ WATCHED: tuple[Watch, ...] = (
     Watch(
         "first_loss",
         _first_loss,
-        "too high: the chat template or the tokenizer may not be the model's own; too low: the "
-        "model may know these examples already",
+        "too high: the chat template or tokenizer may not match the model; too low: the model may "
+        "have seen these examples before",
         tasks=SFT,
     ),
     Watch(
@@ -230,7 +235,7 @@ WATCHED: tuple[Watch, ...] = (
     Watch(
         "entropy_collapse",
         _fall("entropy", "training.entropy_fraction"),
-        "the model gets certain: check its answers for repetition, stop earlier",
+        "the model becomes overconfident: check its answers for repetition, stop earlier",
     ),
     Watch(
         "chosen_reward_falls",
@@ -247,20 +252,21 @@ WATCHED: tuple[Watch, ...] = (
     Watch(
         "preferences_memorised",
         _memorised,
-        "stop here or use a larger beta: more steps only push the model off its reference",
+        "stop here, or use a larger beta: more steps only push the model away from its reference",
         tasks=DPO,
     ),
     Watch(
         "slower",
         _slower,
-        "look for other programs on this device, for heat and for a slow disk; the result is the "
-        "same, only later",
+        "check for other programs on this device, overheating and a slow disk; the result is not "
+        "affected",
     ),
     Watch(
         "memory_pressure",
         _short_of_memory,
-        "end other programs, or lower per_device_train_batch_size and raise "
-        "gradient_accumulation_steps; a run that is killed for memory resumes with half of it",
+        "close other programs, or lower per_device_train_batch_size and raise "
+        "gradient_accumulation_steps; a run that is killed for memory resumes with half the "
+        "micro-batch",
     ),
     Watch("thermal_throttling", _hot, "improve the cooling or lower the power limit"),
 )

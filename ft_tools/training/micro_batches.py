@@ -69,10 +69,12 @@ def advice(batch: MicroBatch) -> str:
     less = smaller(batch)
     if less is None:
         return (
-            "one example at a time is too much: launch again with a shorter max_length, "
+            "a single example per micro-batch does not fit: launch again with a shorter "
+            "max_length, "
             "method='qlora' or a smaller model; estimate_vram finds what fits"
         )
     return (
-        f"resume_run goes on with {less.size} examples a micro-batch and {less.accumulation} of "
-        f"them a step; the effective batch stays {less.effective}"
+        f"resume_run continues with micro-batches of {less.size} and {less.accumulation} "
+        f"accumulation "
+        f"steps; the effective batch size stays {less.effective}"
     )

@@ -6,7 +6,7 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.errors import BadInput, Missing
 from ft_tools.examples.training_rows import Task
-from ft_tools.runs.hardware import Device, find_device, num_cards
+from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.options import LocalOptions, Options, parse
 from ft_tools.runs.launchers.place import Place, place_of
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
@@ -29,8 +29,9 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     _require_engine(request, options)
     place = place_of(request.backend, options)
     if isinstance(options, LocalOptions):
-        device = find_device(options.device)
-        _require_cards(device, options)
+        device = find_device(options.device, options.processes)
+        if device.name == "cpu" and options.sharding != "ddp":
+            raise BadInput(f"backend_options.sharding={options.sharding!r} needs GPUs; remove it")
     else:
         device = _device_there(options)
         job = shown_job(task, WORKERS[task], options)
@@ -59,7 +60,7 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
 
     >>> four = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
     >>> share_batch(four, 8), four["per_device_train_batch_size"]
-    (['16 examples a step, by 8 processes: micro-batches of 2, 1 a step each'], 2)
+    (['16 examples per step on 8 processes: micro-batches of 2, 1 per step and process'], 2)
     """
     if num_processes == 1:
         return []
@@ -67,7 +68,7 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
     effective = micro * training["gradient_accumulation_steps"]
     if effective % num_processes:
         raise BadInput(
-            f"{effective} examples a step cannot be divided among {num_processes} processes; "
+            f"{effective} examples per step cannot be divided among {num_processes} processes; "
             "choose per_device_train_batch_size x gradient_accumulation_steps as a multiple of it"
         )
     each = effective // num_processes
@@ -75,16 +76,16 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
     training["per_device_train_batch_size"] = micro
     training["gradient_accumulation_steps"] = each // micro
     return [
-        f"{effective} examples a step, by {num_processes} processes: micro-batches of {micro}, "
-        f"{each // micro} a step each"
+        f"{effective} examples per step on {num_processes} processes: micro-batches of {micro}, "
+        f"{each // micro} per step and process"
     ]
 
 
 def _require_engine(request: TrainingRequest, options: Options) -> None:
     if options.sharding in {"fsdp", "zero3"} and request.method == "qlora":
         raise BadInput(
-            f"backend_options.sharding={options.sharding!r} cannot divide a 4-bit base; take ddp "
-            "or zero2, or method='lora'"
+            f"backend_options.sharding={options.sharding!r} cannot shard a 4-bit base; use ddp or "
+            "zero2, or method='lora'"
         )
     is_zero = options.sharding in {"zero2", "zero3"}
     is_here = request.backend in {"local", "slurm", "ray"} and not options.python
@@ -96,17 +97,6 @@ def _require_engine(request: TrainingRequest, options: Options) -> None:
         )
 
 
-def _require_cards(device: Device, options: LocalOptions) -> None:
-    cards = num_cards()
-    if device.name != "cpu" and options.processes > cards:
-        raise BadInput(
-            f"backend_options.processes={options.processes}: this machine shows {cards} cards; "
-            'take at most that, or device="cpu"'
-        )
-    if device.name == "cpu" and options.sharding != "ddp":
-        raise BadInput(f"backend_options.sharding={options.sharding!r} needs GPUs; leave it out")
-
-
 def _device_there(options: Options) -> Device:
     """Return the device of another machine, from its name; it cannot be looked at from here."""
     if not options.gpu:
@@ -114,4 +104,4 @@ def _device_there(options: Options) -> Device:
     card = facts.gpu(options.gpu)
     precision: Any = "bfloat16" if card.has_bf16 else "float16"
     memory = card.usable_gib or card.memory_gib
-    return Device(name="cuda:0", model=options.gpu, memory_gib=memory, precision=precision)
+    return Device(name="cuda", model=options.gpu, memory_gib=memory, precision=precision)

@@ -21,11 +21,13 @@ class TrainingRunReport(Report):
     artifact: str = Field(description="Folder with the adapter or the model, and its tokenizer.")
     steps: int = Field(description="Optimizer steps of all attempts together.")
     epochs: float
-    seconds: float = Field(description="Of the last attempt, training and evaluation only.")
-    tokens_per_second: float = Field(description="Of the last attempt, padding not counted.")
+    seconds: float = Field(description="Training and evaluation time of the last attempt.")
+    tokens_per_second: float = Field(description="In the last attempt, without padding.")
     train_loss: float | None = Field(description="Mean of the last logged tenth of the run.")
     first_loss: float | None = Field(description="The first logged one.")
-    validation_loss: float | None = Field(None, description="Of the model that was kept.")
+    validation_loss: float | None = Field(
+        None, description="Validation loss of the model that was kept."
+    )
     best_step: int | None = Field(None, description="Step of the checkpoint that was kept.")
     stopped_early: bool = False
     attempts: int = Field(1, description="1 if it was never resumed.")
@@ -33,9 +35,13 @@ class TrainingRunReport(Report):
     validation: DataReport | None = None
     num_trainable_params: int
     num_params: int
-    micro_batch: int = Field(description="Examples a micro-batch at the end, after memory errors.")
-    accumulation: int = Field(description="Micro-batches a step at the end.")
-    peak_memory_gib: float | None = Field(None, description="Of the GPU; of the process for cpu.")
+    micro_batch: int = Field(
+        description="Micro-batch size at the end, after out-of-memory retries."
+    )
+    accumulation: int = Field(description="Micro-batches per step at the end.")
+    peak_memory_gib: float | None = Field(
+        None, description="Peak of the GPU; on CPU, of the process."
+    )
     health: list[Health] = Field(default_factory=list)
     lock_file: str = Field(description="Everything needed to repeat the run.")
 
@@ -151,7 +157,9 @@ def _machine(rows: list[Row]) -> list[Section]:
     seconds = series(rows, "step_seconds")
     if len(seconds) < 2:
         return []
-    chart = line_chart({"step": seconds}, title="Seconds a step", x_label="step", y_label="seconds")
+    chart = line_chart(
+        {"step": seconds}, title="Seconds per step", x_label="step", y_label="seconds"
+    )
     return [Section("Pace", chart)]
 
 

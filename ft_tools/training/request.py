@@ -4,18 +4,18 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ft_tools.contract import Request
+from ft_tools.runs.launch import LaunchRequest
 from ft_tools.runs.launchers.options import Backend
 
 Method = Literal["lora", "qlora", "full"]
 
 
-class TrainingRequest(Request):
+class TrainingRequest(LaunchRequest):
     """The arguments that both launches share."""
 
     dataset: str = Field(description="JSONL file of training examples, in the workspace.")
     validation: str | None = Field(
-        None, description="JSONL file of held-out examples; turns on early stopping."
+        None, description="JSONL file of held-out examples; enables early stopping."
     )
     method: Method = Field("lora", description="lora, qlora (4-bit base) or full.")
     peft: dict[str, Any] = Field(
@@ -28,47 +28,42 @@ class TrainingRequest(Request):
         "learning_rate, num_train_epochs, max_length, ...",
     )
     backend: Backend = Field(
-        "local", description="Where it runs: this machine, or a scheduler's job."
+        "local", description="Where it runs: on this machine or as a scheduler's job."
     )
     backend_options: dict[str, Any] = Field(
         default_factory=dict,
-        description='Of the backend, for local: {"device": "cpu", "processes": 2}; '
+        description='Options of the backend; for local {"device": "cpu", "processes": 2}; '
         "references/scaling.md lists them.",
     )
     samples: int = Field(
         3,
         ge=0,
         le=5,
-        description="Held-out prompts that the model answers at each evaluation, on report.html.",
+        description="Held-out prompts answered at each evaluation and shown in report.html.",
     )
     price_per_hour: float | None = Field(
-        None, gt=0, description="Of this machine, in any currency; the plan then has a cost."
-    )
-    name: str = Field("", max_length=80, description="For people.")
-    request_id: str = Field(
-        "", max_length=200, description="The same id never starts two runs; invent one."
+        None,
+        gt=0,
+        description="Price of this machine per hour, in any currency; adds a cost to the plan.",
     )
     accept_findings: list[str] = Field(
         default_factory=list,
-        description="Ids of audit errors, or of rules that refused, which the user accepts.",
+        description="Ids of audit errors or refusing rules that the user accepts.",
     )
     accept_reason: str = Field(
-        "", max_length=500, description="Why the user accepts them; it is kept in the plan."
+        "", max_length=500, description="Why the user accepts them; kept in the plan."
     )
     export_dir: str | None = Field(
         None,
         description="New folder for the plan as a TRL script and as TRL, Axolotl and LLaMA-Factory "
-        "YAML, to train elsewhere; written when the plan is shown, not when it is confirmed.",
-    )
-    confirm: str | None = Field(
-        None, description="plan_hash of the plan that was shown; without it nothing starts."
+        "YAML, for training elsewhere; written when the plan is shown, not when it is confirmed.",
     )
 
     @model_validator(mode="after")
     def _reason_for_what_is_accepted(self) -> "TrainingRequest":
         if self.accept_findings and not self.accept_reason.strip():
             raise ValueError(
-                "accept_findings needs accept_reason: a sentence on why the user takes the risk"
+                "accept_findings needs accept_reason: one sentence on why the user accepts the risk"
             )
         return self
 
@@ -92,5 +87,5 @@ class DpoRequest(TrainingRequest):
     @model_validator(mode="after")
     def _one_start(self) -> "DpoRequest":
         if (self.model is None) == (self.sft_run is None):
-            raise ValueError("give either `model` or `sft_run`, where training starts from")
+            raise ValueError("pass either `model` or `sft_run`: where training starts from")
         return self

@@ -1,28 +1,27 @@
 """launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from ft_tools import workspace
-from ft_tools.contract import NextStep
+from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
-from ft_tools.runs import directory, start
-from ft_tools.runs.plan import Launch, plan_hash, require_same
+from ft_tools.runs import directory
+from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.training.checks import arguments
 from ft_tools.training.exports import script
-from ft_tools.training.plan import TrainingPlan
-from ft_tools.training.planning import plan_dpo, plan_sft
-from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_sft
+from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 
 
 def launch_sft(request: SftRequest) -> Launch:
     """Plan a supervised fine-tuning run; start it when `confirm` names the plan that was shown.
 
     Raises:
-        FineTuningError: A gate said no, or an argument, file or model cannot be used.
+        FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
     arguments.require_packages()
-    arguments.check_arguments("lora", request.peft)
-    arguments.check_arguments("sft", request.training)
+    arguments.require_known("lora", request.peft)
+    arguments.require_known("sft", request.training)
     return _launch("sft", request, plan_sft(request), request.model)
 
 
@@ -30,21 +29,55 @@ def launch_dpo(request: DpoRequest) -> Launch:
     """Plan a preference run (DPO); start it when `confirm` names the plan that was shown.
 
     Raises:
-        FineTuningError: A gate said no, or an argument, file or model cannot be used.
+        FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
     arguments.require_packages()
-    arguments.check_arguments("lora", request.peft)
-    arguments.check_arguments("dpo", _listed(request).training)
-    parent = request.sft_run or request.model or ""
-    return _launch("dpo", request, plan_dpo(_listed(request)), parent)
+    arguments.require_known("lora", request.peft)
+    listed = _listed(request)
+    arguments.require_known("dpo", listed.training)
+    return _launch("dpo", request, plan_dpo(listed), request.sft_run or request.model or "")
 
 
 def _listed(request: DpoRequest) -> DpoRequest:
-    """Give `loss_type` as the list that DPOConfig makes of it."""
+    """Return the request with `loss_type` as the list that DPOConfig makes of it."""
     loss = request.training.get("loss_type")
     if not isinstance(loss, str):
         return request
     return request.model_copy(update={"training": {**request.training, "loss_type": [loss]}})
+
+
+def _launch(
+    kind: Literal["sft", "dpo"], request: TrainingRequest, plan: TrainingPlan, parent: str
+) -> Launch:
+    if request.confirm is not None and plan.missing:
+        require_same(request.confirm, plan)
+        raise Missing(f"nothing was started: {'; '.join(plan.missing)}")
+    lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
+    if directory.RUN_ID.fullmatch(parent):
+        lineage["parent_run"] = parent
+    found = launch(
+        f"launch_{kind}",
+        kind,
+        request,
+        plan,
+        warnings=[*plan.missing, *plan.warnings],
+        device=plan.device.name,
+        slots=_slots(plan),
+        backend=(request.backend, request.backend_options),
+        lineage=lineage,
+    )
+    if found.started or request.export_dir is None:
+        return found
+    exported = _exported(request.export_dir, plan)
+    return found.model_copy(update={"plan": {**found.plan, "export": exported}})
+
+
+def _slots(plan: TrainingPlan) -> tuple[list[str], int]:
+    """Return the slots that the run may take here, and how many; a scheduler has its own."""
+    if plan.place.backend != "local":
+        return [], plan.place.processes
+    names = plan.device.cards or ["cpu"]
+    return names, plan.place.processes if plan.device.cards else 1
 
 
 def _exported(export_dir: str, plan: TrainingPlan) -> list[str]:
@@ -52,40 +85,3 @@ def _exported(export_dir: str, plan: TrainingPlan) -> list[str]:
     with new_folder(final) as staging:
         written = script.write_exports(staging, plan)
     return [str(final / path.name) for path in written]
-
-
-def _launch(kind: Literal["sft", "dpo"], request: Any, plan: TrainingPlan, parent: str) -> Launch:
-    digest = plan_hash(plan)
-    shown = plan.model_dump(mode="json")
-    arguments_again = request.model_dump(mode="json", exclude_unset=True) | {"confirm": digest}
-    if request.confirm is None:
-        arguments_again.pop("export_dir", None)
-        if request.export_dir is not None:
-            shown["export"] = _exported(request.export_dir, plan)
-        why = "starts exactly this plan, once the user has agreed to it"
-        step = NextStep(tool=f"launch_{kind}", arguments=arguments_again, why=why)
-        return Launch(plan_hash=digest, plan=shown, warnings=plan.warnings, next_steps=[step])
-    require_same(request.confirm, plan)
-    lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
-    if directory.RUN_ID.fullmatch(parent):
-        lineage["parent_run"] = parent
-    run_id = start.start(
-        kind,
-        request,
-        plan,
-        request_id=request.request_id,
-        name=request.name,
-        device=plan.device.name if request.backend == "local" else None,
-        backend=(request.backend, request.backend_options),
-        lineage=lineage,
-    )
-    why = "shows how far it is; a minute between two looks is enough"
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)
-    return Launch(
-        plan_hash=digest,
-        plan=shown,
-        warnings=plan.warnings,
-        started=True,
-        run_id=run_id,
-        next_steps=[step],
-    )

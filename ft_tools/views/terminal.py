@@ -18,8 +18,10 @@ from rich.table import Table
 from ft_tools.contract import without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs.observe import RunRequest, get_run
-from ft_tools.runs.records import ENDED, RunReport, State
+from ft_tools.runs.records import ENDED, State
+from ft_tools.runs.report import RunReport
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 
 Format = Literal["auto", "human", "agent", "json", "quiet"]
 END_CODES: dict[State, int] = {"succeeded": 0, "failed": 5, "interrupted": 5, "cancelled": 130}

@@ -10,7 +10,8 @@ import threading
 import time
 
 from ft_tools.runs import directory
-from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 from tests.faults.harness import run_dir_of
 
 LOOK_SECONDS = 0.2

@@ -10,7 +10,7 @@ import pytest
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
 from ft_tools.training.exports import script
-from ft_tools.training.planning import plan_dpo, plan_sft
+from ft_tools.training.plan import plan_dpo, plan_sft
 from tests.cluster.conftest import environment_with
 from tests.tiny.trainings import DpoRequest, SftRequest, conversations, pairs, write_jsonl
 

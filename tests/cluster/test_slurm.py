@@ -6,9 +6,9 @@ import psutil
 import pytest
 
 from ft_tools.runs import directory, locks
-from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.start import start
-from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from tests.cluster.conftest import eventually, said
 from tests.cluster.seen import Seen
 from tests.faults.harness import WORKER, Moves, run_dir_of

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 
 from ft_tools import workspace
 from ft_tools.runs import directory
-from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.request import RunRequest
 from ft_tools.runs.start import start
+from ft_tools.runs.tool import get_run
 
 HERE = Path(__file__).parent
 PYTHON = [sys.executable, "-P"]

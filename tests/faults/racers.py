@@ -13,7 +13,8 @@ from pathlib import Path
 from harness import launch
 
 from ft_tools.errors import FineTuningError
-from ft_tools.runs.stop import ResumeRequest, resume_run
+from ft_tools.runs.request import ResumeRequest
+from ft_tools.runs.tool import resume_run
 
 
 def start(request_id: str) -> str:

@@ -27,7 +27,8 @@ from sizes import sized
 
 from ft_tools import publish, workspace
 from ft_tools.runs import locks, memory
-from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.runs.request import CancelRequest, ResumeRequest
+from ft_tools.runs.tool import cancel_run, resume_run
 
 WORKERS = {
     "polite": ("until_told",),
@@ -71,7 +72,7 @@ def wrong_with_cancel(kind, delay, supervisor_dies=False):
     # Only the supervisor may still be on its way out.
     until(lambda: not processes_naming(run_dir_of(run_id)), 5.0)
     after = cancel(run_id).state
-    asked = [e for e in report(run_id).events if e.message == "cancel asked"]
+    asked = [e for e in report(run_id).events if e.message == "cancel requested"]
     if device is not None:
         os.close(device)
     wrong = {

@@ -13,7 +13,8 @@ from sizes import sized
 from ft_tools import publish
 from ft_tools.runs import directory
 from ft_tools.runs.records import Status
-from ft_tools.runs.stop import ResumeRequest, resume_run
+from ft_tools.runs.request import ResumeRequest
+from ft_tools.runs.tool import resume_run
 
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS")
 

@@ -10,7 +10,8 @@ from ft_tools.data.quote import show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
-from ft_tools.runs.observe import ListRunsRequest, RunRequest, get_run, list_runs
+from ft_tools.runs.request import ListRunsRequest, RunRequest
+from ft_tools.runs.tool import get_run, list_runs
 from ft_tools.tools import TOOLS
 from tests.protocol.calls import CONFIG, RUN_ID, prepare
 

@@ -13,7 +13,8 @@ from harness import ENDED as ENDS
 from harness import PYTHON, launch, report, run_dir_of, until, until_state, worker_pid
 
 from ft_tools.runs import directory
-from ft_tools.runs.stop import CancelRequest, cancel_run
+from ft_tools.runs.request import CancelRequest
+from ft_tools.runs.tool import cancel_run
 
 LEAST = 60.0
 

@@ -33,8 +33,8 @@ from sizes import sized
 from ft_tools import publish, workspace
 from ft_tools.errors import RunBusy
 from ft_tools.runs import directory, locks
-from ft_tools.runs.observe import ListRunsRequest, list_runs
-from ft_tools.runs.stop import ResumeRequest, resume_run
+from ft_tools.runs.request import ListRunsRequest, ResumeRequest
+from ft_tools.runs.tool import list_runs, resume_run
 
 SERVER = """
 import sys, time

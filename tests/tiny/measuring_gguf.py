@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM
 from ft_tools.errors import Missing
 from ft_tools.models import demo
 from ft_tools.models.worker import gguf
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 from ft_tools.shipping import converter, quality
 from ft_tools.shipping.worker import gguf_files, proving
 

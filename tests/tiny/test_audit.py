@@ -11,8 +11,9 @@ from transformers import AutoTokenizer
 from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 
 pytestmark = [
     pytest.mark.tiny,

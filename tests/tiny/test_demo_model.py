@@ -15,8 +15,9 @@ from ft_tools.errors import BadData
 from ft_tools.models import demo
 from ft_tools.models.resolve import resolve_model
 from ft_tools.models.worker import demo_model
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 
 pytestmark = [
     pytest.mark.tiny,

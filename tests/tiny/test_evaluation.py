@@ -21,9 +21,10 @@ from ft_tools.evaluation.worker.generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.writer import buckets, whole_text
 from ft_tools.models.worker.gguf import logits_of, opened
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Stopped
+from ft_tools.runs.tool import get_run
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     RUN_ID,

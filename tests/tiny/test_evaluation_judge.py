@@ -12,9 +12,10 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs import directory
+from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.session import Session
 from ft_tools.runs.session import _run as session_run
-from ft_tools.runs.stop import ResumeRequest, resume_run
+from ft_tools.runs.tool import resume_run
 from tests.tiny.evaluating import LIBRARY_WARNINGS, answered_beforehand, rows, write
 from tests.tiny.measuring_gguf import wait
 

@@ -1,10 +1,18 @@
 """Several processes train what one process would: real ranks that torchrun starts, over gloo."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from ft_tools import workspace as workspace_module
-from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.runs.launchers.processes import LOCAL, MARK, torchrun
+from ft_tools.runs.request import CancelRequest, ResumeRequest
+from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -103,3 +111,23 @@ def test_two_processes_stop_together_and_go_on_from_their_checkpoint(workspace, 
     report = finished(run_id, seconds=180)
     assert report.state == "succeeded"
     assert any(f"continuing from checkpoint-{step}" in e.message for e in report.events)
+
+
+@pytest.mark.parametrize(
+    ("sharding", "with_weights"), [("fsdp", [True, False]), ("ddp", [True] * 2)]
+)
+def test_of_a_sharded_run_one_rank_reads_the_weights_and_all_wait_for_it(
+    tiny_model, sharding, with_weights
+):
+    argv = torchrun(sys.executable, "tests.tiny.meeting", str(tiny_model), 2)
+    done = subprocess.run(
+        [*argv, sharding],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env=os.environ | {MARK: LOCAL, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [line["has_weights"] for line in sorted(lines, key=lambda x: x["rank"])] == with_weights
+    assert [line["timeout"] for line in lines] == [4321.0] * 2

@@ -13,10 +13,10 @@ import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.publish import private_folder
-from ft_tools.runs import directory, locks
-from ft_tools.runs.observe import RunRequest, get_run
-from ft_tools.runs.session import Session, Stopped
-from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.runs import directory, ends, locks
+from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
+from ft_tools.runs.session import Again, Session, Stopped
+from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training import checkpoints
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
@@ -139,10 +139,14 @@ def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memo
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sft.SFTTrainer, "training_step", fails_once_then_is_asked_to_stop)
+        with pytest.raises(Again):
+            sft.work(session)
+        assert ends.starts_again(session.run_dir)
+        session = Session(session.run_dir)
         with pytest.raises(Stopped):
             sft.work(session)
     status = directory.read_status(session.run_dir)
-    assert "goes on with 1 examples" in status.if_out_of_memory
+    assert "continues with micro-batches of 1" in status.if_out_of_memory
     # What the supervisor and the next start write after the kernel has ended a worker.
     killed = {"ended_before": "out_of_memory", "attempt": 2}
     directory.write_status(session.run_dir, status.model_copy(update=killed))
@@ -182,6 +186,10 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
 
 def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(request_):
     session = prepared(request_.model_copy(update={"method": "qlora"}), "numbers")
+    # Where the device has bfloat16, TRL trains the adapter in it; PEFT loads it in float32.
+    plan = json.loads(session.plan_json())
+    plan["device"]["precision"] = "bfloat16"
+    (session.run_dir / "plan.json").write_text(json.dumps(plan))
     usual, seen = sft.SFTTrainer.training_step, []
 
     def look(self, *arguments, **named):

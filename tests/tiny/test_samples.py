@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ft_tools.runs.observe import RunRequest, get_run
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 from ft_tools.training import samples
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (

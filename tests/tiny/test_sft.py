@@ -17,11 +17,12 @@ from ft_tools.errors import NotFound, Refused
 from ft_tools.examples.masking import IGNORED
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
+from ft_tools.runs import directory, ends
 from ft_tools.runs.ends import FINAL
+from ft_tools.runs.session import Again, Session
 from ft_tools.training import micro_batches
 from ft_tools.training.exports import script
-from ft_tools.training.plan import SftPlan
-from ft_tools.training.planning import plan_dpo, plan_sft
+from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
 from ft_tools.training.worker import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -215,7 +216,7 @@ def test_a_file_that_changed_since_it_was_confirmed_is_refused(data, workspace):
 def test_what_is_gone_for_now_is_no_end_of_the_run(data, workspace, gone):
     session = prepared(request(data), "gone")
     (workspace / gone).rename(workspace / "elsewhere")
-    with pytest.raises(NotFound, match=f"{gone} is not there any more.*resume_run"):
+    with pytest.raises(NotFound, match=f"{gone} no longer exists.*resume_run"):
         sft.work(session)
     assert NotFound.code not in FINAL
 
@@ -239,13 +240,19 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_effective_bat
     def fails_once_at_the_third_step(self, *arguments, **named):
         if self.state.global_step == 3 and not failed:
             failed.append(self.args.per_device_train_batch_size)
-            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED (injected)")
         return usual(self, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sft.SFTTrainer, "training_step", fails_once_at_the_third_step)
-        report = sft.work(session)
+        with pytest.raises(Again):
+            sft.work(session)
+        # What the supervisor does: a fresh process over the same run.
+        assert ends.starts_again(session.run_dir)
+        report = sft.work(Session(session.run_dir))
     assert failed == [4]
+    events = [event.message for event in directory.read_events(session.run_dir)]
+    assert sum("continuing with 2 and 2 accumulation steps" in event for event in events) == 1
     assert (report.micro_batch, report.accumulation, report.steps) == (2, 2, 6)
     undisturbed = run_here(sft.work, request(data, training={"max_steps": 6}), "enough")
     one, other = weights_of(report.artifact), weights_of(undisturbed.artifact)

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ft_tools import publish
 from ft_tools.errors import NotFound
 from ft_tools.models import demo
-from ft_tools.runs.stop import ResumeRequest, resume_run
+from ft_tools.runs.request import ResumeRequest
+from ft_tools.runs.tool import resume_run
 from ft_tools.shipping import formats, held_out
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

@@ -11,8 +11,9 @@ from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import shape_from_config
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest

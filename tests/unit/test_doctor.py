@@ -74,7 +74,7 @@ def test_a_purpose_works_if_nothing_that_it_needs_is_missing_or_broken(checks, w
 
 SMI = """#!/bin/sh
 case "$*" in
-  *query-gpu*) echo "0, GPU-1, NVIDIA GeForce RTX 4090, 24564, 8.9" ;;
+  *query-gpu*) echo "0, GPU-1, NVIDIA GeForce RTX 4090, 24564, 0, 8.9, 535.1, [N/A]" ;;
   *) echo "| NVIDIA-SMI 535.1   Driver Version: 535.1   CUDA Version: 11.4  |" ;;
 esac
 """

@@ -81,7 +81,7 @@ def test_the_hash_follows_data_model_and_arguments(workspace, base):
     assert second != first
     write(held, questions(21))
     assert evaluate(request).plan_hash not in {first, second}
-    with pytest.raises(PlanChanged, match="does not fit"):
+    with pytest.raises(PlanChanged, match="does not match"):
         evaluate(request.model_copy(update={"confirm": first}))
 
 

@@ -112,7 +112,11 @@ def test_a_plan_sees_the_cards_and_the_containers_limit(tmp_path, monkeypatch):
 
 def fake_driver(tmp_path, monkeypatch, *rows):
     """Put an nvidia-smi on PATH that shows these cards: name, MiB, capability."""
-    lines = "".join(f"{i}, GPU-{i}, {row}\\n" for i, row in enumerate(rows))
+    split = [row.split(", ") for row in rows]
+    lines = "".join(
+        f"{i}, GPU-{i}, {model}, {mib}, 0, {capability}, 535.54, [N/A]\\n"
+        for i, (model, mib, capability) in enumerate(split)
+    )
     folder = tmp_path / "bin"
     folder.mkdir(exist_ok=True)
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{lines}'\n")

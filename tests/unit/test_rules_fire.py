@@ -254,7 +254,7 @@ def small_card(files, monkeypatch):
     """Put a card of 15 GiB into the machine, as its driver would report it."""
     program = files / "bin" / "nvidia-smi"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho '0, GPU-1a, NVIDIA T4, 15360, 7.5'\n")
+    program.write_text("#!/bin/sh\necho '0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]'\n")
     program.chmod(0o700)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -7,7 +7,8 @@ import pytest
 from ft_tools import publish
 from ft_tools.publish import new_folder
 from ft_tools.runs import bundle, directory, ranks
-from ft_tools.runs.records import Artifact, RunReport, Status
+from ft_tools.runs.records import Artifact, Status
+from ft_tools.runs.report import RunReport
 from ft_tools.views.terminal import is_over
 
 RUN = "sft-0123456789abcdef"

@@ -1,4 +1,4 @@
-"""The line in front of a device: first come, first served, and the dead hold no place."""
+"""The line in front of the devices: first come, first served, and the dead hold no place."""
 
 import os
 
@@ -6,35 +6,91 @@ from ft_tools.runs import locks
 from ft_tools.runs.devices import Line
 
 
+def released(taken):
+    for lock in taken.values():
+        os.close(lock)
+
+
 def test_who_came_earlier_gets_the_slot_first(tmp_path):
-    first, second = Line(tmp_path, "cuda:0", "1-a"), Line(tmp_path, "cuda:0", "2-b")
-    assert second.take_slot() is None
-    held = first.take_slot()
+    first, second = Line(tmp_path, ["GPU-1"], 1, "1-a"), Line(tmp_path, ["GPU-1"], 1, "2-b")
+    assert second.take_slots() is None
+    held = first.take_slots()
     assert held is not None
     first.leave()
-    assert second.take_slot() is None
-    os.close(held)
-    last = second.take_slot()
+    assert second.take_slots() is None
+    released(held)
+    last = second.take_slots()
     assert last is not None
     second.leave()
-    os.close(last)
-    assert os.listdir(tmp_path) == ["cuda-0.lock"]
+    released(last)
+    assert os.listdir(tmp_path) == ["GPU-1.lock"]
 
 
 def test_the_place_of_a_dead_run_is_cleared(tmp_path):
-    os.close(locks.take(tmp_path / "cpu.1-dead.place"))
-    line = Line(tmp_path, "cpu", "2-alive")
-    held = line.take_slot()
+    os.close(locks.take(tmp_path / "1-dead.place"))
+    line = Line(tmp_path, ["cpu"], 1, "2-alive")
+    held = line.take_slots()
     assert held is not None
-    assert not (tmp_path / "cpu.1-dead.place").exists()
+    assert not (tmp_path / "1-dead.place").exists()
     line.leave()
-    os.close(held)
+    released(held)
 
 
-def test_devices_have_lines_of_their_own(tmp_path):
-    lines = [Line(tmp_path, device, "1-a") for device in ("cpu", "cuda:0", "cuda:1")]
-    held = [line.take_slot() for line in lines]
+def test_runs_on_different_devices_do_not_wait_for_each_other(tmp_path):
+    lines = [Line(tmp_path, [device], 1, f"{i}-a") for i, device in enumerate(("cpu", "GPU-1"))]
+    held = [line.take_slots() for line in reversed(lines)]
     assert None not in held
-    for line, lock in zip(lines, held, strict=True):
+    for line, taken in zip(lines, held, strict=True):
         line.leave()
-        os.close(lock)
+        released(taken)
+
+
+def test_eight_runs_fill_eight_cards_and_the_ninth_waits(tmp_path):
+    cards = [f"GPU-{i}" for i in range(8)]
+    held = []
+    for i in range(8):
+        line = Line(tmp_path, cards, 1, f"{i}-a")
+        held.append(line.take_slots())
+        line.leave()
+    assert [name for taken in held for name in taken] == cards
+    ninth = Line(tmp_path, cards, 1, "9-a")
+    assert ninth.take_slots() is None
+    released(held[3])
+    last = ninth.take_slots()
+    assert list(last) == ["GPU-3"]
+    ninth.leave()
+    for taken in [*held[:3], *held[4:], last]:
+        released(taken)
+
+
+def test_a_run_of_two_processes_takes_two_cards_or_none(tmp_path):
+    cards = ["GPU-1", "GPU-2"]
+    single = Line(tmp_path, cards, 1, "1-a")
+    one = single.take_slots()
+    single.leave()
+    both = Line(tmp_path, cards, 2, "2-b")
+    assert both.take_slots() is None
+    # A later one does not overtake: a run of several cards would wait for ever.
+    later = Line(tmp_path, cards, 1, "3-c")
+    assert later.take_slots() is None
+    released(one)
+    two = both.take_slots()
+    assert sorted(two) == cards
+    both.leave()
+    later.leave()
+    released(two)
+
+
+def test_who_waits_for_one_card_does_not_keep_others_from_another(tmp_path):
+    first = Line(tmp_path, ["GPU-1"], 1, "1-a")
+    held = first.take_slots()
+    first.leave()
+    pinned = Line(tmp_path, ["GPU-1"], 1, "2-b")
+    assert pinned.take_slots() is None
+    any_card = Line(tmp_path, ["GPU-1", "GPU-2"], 1, "3-c")
+    taken = any_card.take_slots()
+    assert list(taken) == ["GPU-2"]
+    for line in (pinned, any_card):
+        line.leave()
+    released(held)
+    released(taken)

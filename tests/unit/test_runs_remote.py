@@ -15,7 +15,8 @@ from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory, locks, programs, ranks, remote, watch
 from ft_tools.runs.records import Artifact, RunInfo, Status
-from ft_tools.runs.stop import CancelRequest, cancel_run
+from ft_tools.runs.request import CancelRequest
+from ft_tools.runs.tool import cancel_run
 
 RUN = "sft-0123456789abcdef"
 PATIENCE_SECONDS = 60.0
@@ -167,7 +168,7 @@ def test_a_job_whose_submission_never_answered_is_found_by_its_name_and_ended(
     name = (cloud.folder / "name").read_text().strip()
     assert cloud.calls("sky jobs cancel") == [f"sky jobs cancel --yes --name {name}"]
     assert len(cloud.calls("sky jobs launch")) == 1
-    assert told(run_dir, f"looking for job {name} all the same")
+    assert told(run_dir, f"checking for job {name} anyway")
 
 
 def test_a_job_that_was_taken_by_a_submission_that_failed_is_not_paid_for_twice(run_dir, cloud):
@@ -195,7 +196,7 @@ def test_what_cannot_be_packed_leaves_no_job(run_dir, cloud, workspace):
 
 def test_a_submission_that_names_no_job_says_what_to_look_for(run_dir, cloud):
     cloud.on("hf", "run", "echo Job started")
-    with pytest.raises(Missing, match=f"look for ft-{RUN} there, and end it"):
+    with pytest.raises(Missing, match=f"find ft-{RUN} there and stop it"):
         attend(run_dir, "hf_jobs")
     assert not ranks.has_job(run_dir)
 

@@ -6,7 +6,7 @@ from ft_tools.errors import BadInput, Refused
 from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
 from ft_tools.training.checks import preconditions
-from ft_tools.training.checks.arguments import check_arguments, known_arguments
+from ft_tools.training.checks.arguments import known_arguments, require_known
 from ft_tools.training.checks.limits import LIMITS, OURS, RENAMED
 
 CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
@@ -33,22 +33,22 @@ CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
         ("sft", {"resume_from_checkpoint": "x"}, "resume_run"),
         ("sft", {"beta": 0.1}, "has no 'beta'"),
         ("sft", {"activation_checkpointing": True}, "pass gradient_checkpointing"),
-        ("dpo", {"metric_for_best_model": "eval_rewards/margins"}, "it is eval_loss"),
+        ("dpo", {"metric_for_best_model": "eval_rewards/margins"}, "it is always eval_loss"),
         ("dpo", {"max_prompt_length": 512}, "prompt and answer together"),
         ("dpo", {"packing": True}, "has no 'packing'"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused_with_the_way_out(config, given, told):
     with pytest.raises(BadInput) as error:
-        check_arguments(config, given)
+        require_known(config, given)
     assert told in str(error.value)
     assert next(iter(given)) in str(error.value)
 
 
 def test_arguments_of_the_installed_version_are_taken():
-    check_arguments("lora", {"r": 8, "use_rslora": True, "target_modules": ["q_proj"]})
-    check_arguments("sft", {"packing": True, "neftune_noise_alpha": 5, "max_length": None})
-    check_arguments("dpo", {"loss_type": ["ipo"], "precompute_ref_log_probs": True})
+    require_known("lora", {"r": 8, "use_rslora": True, "target_modules": ["q_proj"]})
+    require_known("sft", {"packing": True, "neftune_noise_alpha": 5, "max_length": None})
+    require_known("dpo", {"loss_type": ["ipo"], "precompute_ref_log_probs": True})
 
 
 def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
@@ -65,13 +65,13 @@ def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
         ({"loss_type": ["exo_pair"]}, "label_smoothing above 0"),
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "1 numbers for 2 losses"),
         ({"loss_type": ["aot"], "use_weighting": True}, "aot"),
-        ({"loss_type": ["nca_pair"], "f_divergence_type": "forward_kl"}, "goes with"),
+        ({"loss_type": ["nca_pair"], "f_divergence_type": "forward_kl"}, "works with"),
         ({"sync_ref_model": True}, "adapter"),
     ],
 )
 def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
     with pytest.raises(BadInput, match=told):
-        preconditions.arguments_fit("dpo", "lora", {}, training)
+        preconditions.require_arguments("dpo", "lora", {}, training)
 
 
 @pytest.mark.parametrize(
@@ -81,31 +81,31 @@ def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
         ({"lr_scheduler_type": "cosine_with_min_lr"}, '"min_lr_rate": 0.1'),
         ({"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
         ({"padding_free": True, "max_length": 64}, "packing=true"),
-        ({"sync_ref_model": True, "precompute_ref_log_probs": True}, "leave one of them out"),
+        ({"sync_ref_model": True, "precompute_ref_log_probs": True}, "remove one of them"),
     ],
 )
 def test_an_argument_without_its_company_is_refused_before_a_model_is_loaded(training, told):
     with pytest.raises(BadInput, match=told):
-        preconditions.arguments_fit("sft", "lora", {}, training)
+        preconditions.require_arguments("sft", "lora", {}, training)
 
 
 def test_arguments_with_their_company_are_taken():
     kwargs = {"min_lr_rate": 0.1}
     training = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
-    preconditions.arguments_fit(
+    preconditions.require_arguments(
         "sft", "lora", {"init_lora_weights": True}, training | {"optim": "sgd"}
     )
-    preconditions.arguments_fit(
+    preconditions.require_arguments(
         "sft", "qlora", {"init_lora_weights": "olora"}, {"padding_free": True}
     )
-    check_arguments("sft", {"metric_for_best_model": "eval_loss", "greater_is_better": False})
+    require_known("sft", {"metric_for_best_model": "eval_loss", "greater_is_better": False})
 
 
 @pytest.mark.parametrize("start", ["pissa", "orthogonal"])
 def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(start):
-    preconditions.arguments_fit("sft", "lora", {"init_lora_weights": start}, {})
+    preconditions.require_arguments("sft", "lora", {"init_lora_weights": start}, {})
     with pytest.raises(BadInput, match="4-bit base"):
-        preconditions.arguments_fit("sft", "qlora", {"init_lora_weights": start}, {})
+        preconditions.require_arguments("sft", "qlora", {"init_lora_weights": start}, {})
 
 
 @pytest.mark.parametrize(
@@ -126,20 +126,20 @@ def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(st
 )
 def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):
     with pytest.raises(error, match=told):
-        preconditions.arguments_fit("sft", "lora", peft, {})
+        preconditions.require_arguments("sft", "lora", peft, {})
 
 
 def test_a_tracker_that_sends_data_away_needs_the_operators_word(monkeypatch):
     with pytest.raises(Refused, match="FINE_TUNING_LLM_TRACKERS=wandb"):
-        preconditions.arguments_fit("sft", "lora", {}, {"report_to": ["wandb"]})
+        preconditions.require_arguments("sft", "lora", {}, {"report_to": ["wandb"]})
     with pytest.raises(BadInput, match="known: "):
-        preconditions.arguments_fit("sft", "lora", {}, {"report_to": ["smoke-signals"]})
+        preconditions.require_arguments("sft", "lora", {}, {"report_to": ["smoke-signals"]})
 
 
 def test_a_checkpoint_belongs_to_every_evaluation():
     training = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}
     with pytest.raises(BadInput, match="not a multiple"):
-        preconditions.steps_fit(training)
+        preconditions.require_steps(training)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +198,6 @@ def test_a_high_rank_is_stabilised_and_alpha_follows_the_rank():
 def test_an_optimizer_for_gpus_is_replaced_on_a_cpu():
     given = {"optim": "paged_adamw_8bit"}
     cpu = defaults.training_arguments("sft", "lora", given, CPU, validated=False)
-    card = CPU.model_copy(update={"name": "cuda:0", "precision": "bfloat16"})
+    card = CPU.model_copy(update={"name": "cuda", "precision": "bfloat16"})
     gpu = defaults.training_arguments("sft", "lora", given, card, validated=False)
     assert (cpu["optim"], gpu["optim"]) == ("adamw_torch", "paged_adamw_8bit")

@@ -129,3 +129,23 @@ def test_what_a_loss_does_in_good_health_is_no_signal(loss, task, seen, signal):
     usual = {s.signal for s in health_signals(rows(**seen), task, ["sigmoid"])}
     assert signal in usual
     assert usual - {s.signal for s in health_signals(rows(**seen), task, loss)} >= {signal}
+
+
+def skipped(scales):
+    """Return rows of steps whose gradients overflowed, with the scale of float16 after each."""
+    scaled = [{} if scale is None else {"loss_scale": scale} for scale in scales]
+    return [
+        {"step": i, "loss": 2.0, "grad_norm": math.inf} | row for i, row in enumerate(scaled, 1)
+    ]
+
+
+def test_steps_that_look_for_the_scale_of_float16_are_no_divergence():
+    halved = [65536.0 / 2**i for i in range(1, 18)]
+    assert not is_diverged(skipped(halved[:3]))
+    assert not is_diverged(skipped(halved[:15]))
+    assert is_diverged(skipped(halved[:17]))
+    # The control: without a scaler three in a row do not come back.
+    assert is_diverged(skipped([None] * 3))
+    lost = skipped(halved[:1])
+    lost[-1]["loss"] = math.nan
+    assert is_diverged(lost)

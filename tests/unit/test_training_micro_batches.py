@@ -36,7 +36,8 @@ def test_a_damaged_or_foreign_file_is_not_believed(tmp_path):
 
 
 def test_the_advice_names_the_next_smaller_plan():
-    assert "2 examples a micro-batch and 8 of them" in advice(MicroBatch(size=4, accumulation=4))
+    told = advice(MicroBatch(size=4, accumulation=4))
+    assert "micro-batches of 2 and 8 accumulation steps" in told
     assert "shorter max_length" in advice(MicroBatch(size=1, accumulation=16))
 
 

@@ -8,12 +8,13 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs import directory, ranks
 from ft_tools.runs.launchers.processes import LOCAL, MARK
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Session
+from ft_tools.runs.tool import get_run
 from ft_tools.training import placing
 from ft_tools.training.placing import share_batch
-from ft_tools.training.planning import plan_sft
+from ft_tools.training.plan import plan_sft
 from ft_tools.training.tool import launch_sft
 from tests.unit.test_training_launch import files, sft
 
@@ -86,7 +87,7 @@ def test_a_step_sees_the_same_examples_on_any_number_of_processes(
 def test_a_step_that_cannot_be_divided_is_refused(files):
     training = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 1}
     options = {"device": "cpu", "processes": 2}
-    with pytest.raises(BadInput, match="3 examples a step cannot be divided among 2"):
+    with pytest.raises(BadInput, match="3 examples per step cannot be divided among 2"):
         plan_sft(sft(training=training, backend_options=options))
 
 

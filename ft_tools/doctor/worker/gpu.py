@@ -31,9 +31,9 @@ from ft_tools.models.placement import Placement, needed_bytes
 from ft_tools.models.size import size_of_files
 from ft_tools.models.worker.loading import free_machine, load
 from ft_tools.runs import hardware
-from ft_tools.runs.observe import RunRequest, get_run
 from ft_tools.runs.records import ENDED
-from ft_tools.runs.stop import CancelRequest, ResumeRequest, cancel_run, resume_run
+from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
+from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import SftRequest
@@ -358,7 +358,7 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[library] = "not installed"
     found["cuda"] = str(torch.version.cuda)
-    cards = hardware.cards()
+    cards = hardware.find_cards()
     found["cards"] = ", ".join(f"{card.model} {card.memory_gib} GiB" for card in cards) or "none"
     return found
 

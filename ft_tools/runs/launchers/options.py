@@ -17,6 +17,12 @@ FEATURES = r"^[A-Za-z0-9_(\[][A-Za-z0-9_.,:@/=+\[\]()|&*-]*$"
 # Minutes, or [days-]hours:minutes:seconds. Source: sbatch(1), --time.
 SLURM_TIME = r"^(\d+-)?\d+(:\d{2}){0,2}$"
 DURATION = r"^\d+[smhd]$"
+# What may be asked of this machine: see runs.hardware.
+WANTED = r"^(auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+)$"
+DEVICE = (
+    "auto (the GPUs with the most memory, else the CPU), cpu, cuda (a GPU or an error), or one GPU "
+    "by its place or UUID: cuda:1, GPU-..."
+)
 NAME_THE_CARD = "name the card there by its catalog name (A100-80GB), or it computes on CPUs"
 
 
@@ -26,7 +32,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     nodes: int = Field(1, ge=1, le=1, description="Machines; this backend takes one.")
-    processes: int = Field(1, ge=1, le=64, description="Processes a machine; one a GPU.")
+    processes: int = Field(1, ge=1, le=64, description="Processes per machine: one per GPU.")
     sharding: Sharding = Field(
         "ddp",
         description="How several processes share a model: ddp (a copy each), fsdp, zero2, zero3.",
@@ -59,11 +65,11 @@ class Options(BaseModel):
 class LocalOptions(Options):
     """This machine."""
 
-    device: Literal["auto", "cpu"] = Field("auto", description="cpu leaves a GPU alone.")
+    device: str = Field("auto", pattern=WANTED, description=DEVICE)
 
     @property
     def _has_gpu(self) -> bool:
-        return self.device == "auto"
+        return self.device != "cpu"
 
     @model_validator(mode="after")
     def _found_here(self) -> "LocalOptions":
@@ -86,7 +92,9 @@ class SlurmOptions(Options):
         "", pattern=f"{SLURM_TIME}|^$", description="Minutes or [days-]hours:minutes:seconds."
     )
     cpus_per_process: int = Field(1, ge=1, le=256, description="CPU cores for each process.")
-    memory_gib: int = Field(0, ge=0, le=16_384, description="Memory a node in GiB; 0: default.")
+    memory_gib: int = Field(
+        0, ge=0, le=16_384, description="Memory per node in GiB; 0: the cluster's default."
+    )
     gpu_type: str = Field("", pattern=f"{WORD}|^$", description="The card's name in the cluster.")
     requeue: bool = Field(
         True, description="Start again by itself after a preemption or at the time limit."

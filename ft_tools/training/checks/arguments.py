@@ -72,7 +72,7 @@ def known_arguments(config: Config) -> Mapping[str, str]:
     return fields
 
 
-def check_arguments(config: Config, given: Mapping[str, Any]) -> None:
+def require_known(config: Config, given: Mapping[str, Any]) -> None:
     """Refuse arguments that the library does not have, or that this package sets itself.
 
     Raises:
@@ -87,9 +87,9 @@ def check_arguments(config: Config, given: Mapping[str, Any]) -> None:
         if name in RENAMED:
             raise BadInput(f"{where}: {LIBRARY[config]} has no {name!r}; {RENAMED[name]}")
         if name in OURS:
-            raise BadInput(f"{where}={value!r} is not taken: {OURS[name]}")
+            raise BadInput(f"{where}={value!r} is not accepted: {OURS[name]}")
         if name in FIXED and value != FIXED[name]:
-            raise BadInput(f"{where}={value!r} is not taken: it is {FIXED[name]}")
+            raise BadInput(f"{where}={value!r} is not accepted: it is always {FIXED[name]}")
         if name not in known:
             raise BadInput(_unknown(config, where, name, known))
         _check_type(where, value, known[name])

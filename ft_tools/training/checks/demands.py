@@ -32,12 +32,9 @@ OPTIMIZERS = {
     "stable_adamw": ("optimi", "torch-optimi"),
 }
 MOST_NAMES = 20
-STARTS = {"true", "false", "gaussian", "pissa", "olora", "orthogonal", ""}
-# Source: PEFT 0.21, tuners/lora/layer.py: these need the weights as numbers, which 4 bits are not.
-NEEDS_NUMBERS = {"pissa", "orthogonal"}
 
 
-def require_company(method: str, peft: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+def require_company(peft: Mapping[str, Any], training: Mapping[str, Any]) -> None:
     """Refuse arguments whose companions are missing.
 
     Raises:
@@ -53,21 +50,12 @@ def require_company(method: str, peft: Mapping[str, Any], training: Mapping[str,
     if training.get("sync_ref_model") and training.get("precompute_ref_log_probs"):
         raise BadInput(
             "training.precompute_ref_log_probs keeps the reference that sync_ref_model changes; "
-            "leave one of them out"
+            "remove one of them"
         )
     if peft.get("layers_to_transform") is not None and isinstance(peft["target_modules"], str):
         raise BadInput(
             "peft.layers_to_transform needs target_modules as a list of names, such as "
             '["q_proj", "v_proj"]'
-        )
-    start = str(peft.get("init_lora_weights", "")).lower()
-    if start not in STARTS:
-        known = ", ".join(sorted(STARTS - {""}))
-        raise BadInput(f"peft.init_lora_weights={start!r}; known: {known}")
-    if method == "qlora" and start in NEEDS_NUMBERS:
-        raise BadInput(
-            f"peft.init_lora_weights={start!r} does not go with a 4-bit base; leave it out, take "
-            "\"olora\", or method='lora'"
         )
 
 
@@ -86,7 +74,7 @@ def require_packages(request: TrainingRequest, training: Mapping[str, Any]) -> N
             wanted[f"training.optim={optimizer!r}"] = needed
     for what, (module, package) in wanted.items():
         if request.backend == "local" and importlib.util.find_spec(module) is None:
-            raise BadInput(f"{what} needs {package}: pip install {package}, or leave it out")
+            raise BadInput(f"{what} needs {package}: pip install {package}, or remove it")
 
 
 def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
@@ -127,7 +115,9 @@ def _names_a_layer(targets: Any, target: str, names: list[str]) -> bool:
         try:
             return any(re.fullmatch(target, name) for name in names)
         except re.error as error:
-            raise BadInput(f"peft.target_modules={target!r} is no pattern ({error})") from None
+            raise BadInput(
+                f"peft.target_modules={target!r} is not a valid regular expression ({error})"
+            ) from None
     return any(name == target or name.endswith(f".{target}") for name in names)
 
 

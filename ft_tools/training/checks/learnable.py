@@ -76,7 +76,8 @@ def template_refuses(where: str, example: Example) -> Refused:
     fields = ("messages", "prompt", "completion", "chosen", "rejected")
     turns = [turn for name in fields for turn in example.get(name) or () if isinstance(turn, dict)]
     cure = (
-        "mind its roles and their order, most want user and assistant in turns; audit_dataset with "
+        "check roles and order: most templates require alternating user and assistant turns; "
+        "audit_dataset with "
         "`model` and output_dir writes a file without such examples"
     )
     if any(turn["role"] in {"system", "developer"} for turn in turns):

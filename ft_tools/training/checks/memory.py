@@ -26,6 +26,7 @@ def require_fit(
     dtype: str,
     accepted: list[str],
     place: Place,
+    used_gib: float = 0.0,
 ) -> dict[str, Any] | None:
     """Refuse a plan that does not fit the card, unless that was accepted.
 
@@ -38,7 +39,8 @@ def require_fit(
     if device.name == "cpu":
         return None
     try:
-        report = _estimate(model, task, method, peft, training, device, dtype, place)
+        free = device.model_copy(update={"memory_gib": max(0.1, device.memory_gib - used_gib)})
+        report = _estimate(model, task, method, peft, training, free, dtype, place)
     except (BadInput, NotFound):
         return None
     if report.fits == "no" and FINDING not in accepted:
@@ -47,6 +49,8 @@ def require_fit(
             f"about {report.peak_allocated_gib:.1f} GiB are needed and "
             f"{report.usable_gib or 0:.1f} GiB usable on {device.model}"
         )
+        if used_gib:
+            observed += f", where other programs use {used_gib:.1f} GiB"
         cure = f"In this order: {changes}." if changes else "Take a smaller model or a larger card."
         raise rules.refusal(FINDING, observed, cure)
     return report.model_dump(mode="json", include=set(SHOWN))

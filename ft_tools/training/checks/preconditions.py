@@ -13,8 +13,10 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput, MissingExtra, Refused
 from ft_tools.examples.training_rows import DatasetFacts, Task
+from ft_tools.lora import starts
 from ft_tools.models import weights
 from ft_tools.models.resolve import ModelSource
+from ft_tools.runs.hardware import Device
 from ft_tools.training.checks import demands
 from ft_tools.training.checks.limits import CHOICES
 from ft_tools.training.request import TrainingRequest
@@ -23,17 +25,11 @@ TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 # Names of packages of the trackers that send data elsewhere; the operator has to allow each.
 NETWORK_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml"}
-# A randomized SVD differs at each load: over the original base the reloaded adapter is wrong.
-# Source: https://huggingface.co/docs/peft/developer_guides/lora (PiSSA).
-WRONG_AFTER_RELOAD = "pissa_niter"
-NEEDS_DATA_PASS = {"eva", "corda", "loftq", "lora_ga"}
-# Source: PEFT 0.21, tuners/lora/layer.py: these subtract the adapter's start from the base.
-CHANGES_BASE = ("pissa", "olora")
 MODEL_ARGUMENTS = {"attn_implementation", "use_kernels", "dtype"}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def arguments_fit(
+def require_arguments(
     task: Task, method: str, peft: Mapping[str, Any], training: Mapping[str, Any]
 ) -> None:
     """Refuse values and combinations that the trainer would refuse later, or take and ruin a run.
@@ -47,13 +43,15 @@ def arguments_fit(
         for one in value if isinstance(value, list) else [value]:
             if known and one is not None and one not in known:
                 raise BadInput(f"{name}={one!r}; known: {', '.join(map(str, sorted(known)))}")
-    _lora_start(peft)
-    demands.require_company(method, peft, training)
+    if method != "full":
+        starts.require_start(peft.get("init_lora_weights"), method)
+        _targets(peft)
+    demands.require_company(peft, training)
     _trackers(training.get("report_to") or [])
     for name, value in (training.get("model_init_kwargs") or {}).items():
         if name not in MODEL_ARGUMENTS:
             allowed = ", ".join(sorted(MODEL_ARGUMENTS))
-            raise BadInput(f"training.model_init_kwargs.{name} is not taken; known: {allowed}")
+            raise BadInput(f"training.model_init_kwargs.{name} is not supported; known: {allowed}")
         if name == "dtype" and value not in DTYPES:
             allowed = ", ".join(DTYPES)
             raise BadInput(
@@ -66,28 +64,24 @@ def arguments_fit(
         _preference_loss(training, method)
 
 
-def reference_fits(source: ModelSource, peft: Mapping[str, Any]) -> None:
+def require_reference(source: ModelSource, peft: Mapping[str, Any]) -> None:
     """Refuse an adapter beside which no reference is left as it was before training.
 
     Raises:
         BadInput: With what to do.
     """
-    start, cure = str(peft.get("init_lora_weights", "")), "leave init_lora_weights out"
-    bias, bias_cure = str(peft.get("bias", "none")), "leave bias out"
+    start, cure = peft.get("init_lora_weights"), "remove init_lora_weights"
+    bias, bias_cure = str(peft.get("bias", "none")), "remove bias"
     if source.adapter:
         start = weights.adapter_says(Path(source.adapter), "init_lora_weights")
         bias = weights.adapter_says(Path(source.adapter), "bias") or "none"
         cure = f"merge_and_quantize {source.name} and pass the merged folder as `model`"
         bias_cure = cure
-    if start.startswith(CHANGES_BASE):
-        raise BadInput(
-            f"init_lora_weights={start!r} changes the base weights, which DPO needs as they were "
-            f"for its reference; {cure}"
-        )
+    starts.require_base_unchanged(start, cure)
     if bias != "none":
         raise BadInput(
-            f"bias={bias!r} trains biases of the base, which DPO needs as they were for its "
-            f"reference; {bias_cure}"
+            f"bias={bias!r} trains biases of the base, and DPO needs the base model unchanged as "
+            f"its reference; {bias_cure}"
         )
     # Source: TRL 1.16, dpo_trainer.py: the copy leaves out what is named otherwise than layers are.
     if source.adapter and weights.trains_embeddings(Path(source.adapter)):
@@ -97,7 +91,21 @@ def reference_fits(source: ModelSource, peft: Mapping[str, Any]) -> None:
         )
 
 
-def steps_fit(training: Mapping[str, Any]) -> None:
+def require_number_format(method: str, device: Device, training: Mapping[str, Any]) -> None:
+    """Refuse to train whole weights in numbers that float16's gradient scaler cannot take.
+
+    Raises:
+        BadInput: With what to remove.
+    """
+    asked = (training.get("model_init_kwargs") or {}).get("dtype")
+    if method == "full" and device.precision == "float16" and asked in {"float16", "bfloat16"}:
+        raise BadInput(
+            f"training.model_init_kwargs.dtype={asked!r}: {device.model} computes in float16, "
+            "whose gradients are scaled, and trained weights have to be float32; remove dtype"
+        )
+
+
+def require_steps(training: Mapping[str, Any]) -> None:
     """Refuse evaluations without a checkpoint.
 
     Raises:
@@ -111,7 +119,7 @@ def steps_fit(training: Mapping[str, Any]) -> None:
         )
 
 
-def held_out(
+def require_held_out(
     request: TrainingRequest, dataset: DatasetFacts, validation: DatasetFacts | None
 ) -> None:
     """Refuse to validate on trained examples.
@@ -126,7 +134,7 @@ def held_out(
         raise rules.refusal("train_validation_leak", observed, cure)
 
 
-def watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None:
+def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None:
     """Refuse to repeat examples without an evaluation on held-out ones.
 
     Raises:
@@ -145,7 +153,7 @@ def watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None
         raise rules.refusal("validation_unwatched", observed, cure)
 
 
-def audited(
+def require_audited(
     request: TrainingRequest, task: Task, dataset: DatasetFacts, validation: DatasetFacts | None
 ) -> list[str]:
     """Refuse data with errors that nobody accepted.
@@ -160,8 +168,8 @@ def audited(
     findings, is_pending = _audit(request.dataset, request.validation, task, hashes)
     if is_pending:
         return [
-            "the dataset is too large to be audited in this call; run audit_dataset, and look at "
-            "its errors before you confirm"
+            "the dataset is too large to be audited in this call; run audit_dataset and check its "
+            "errors before you confirm"
         ]
     accepted = set(request.accept_findings)
     if "train_validation_leak" in accepted:
@@ -197,7 +205,7 @@ def _audit(
     return (report.findings, False) if report else ([], True)
 
 
-def model_fits(source: ModelSource, task: Task, request: TrainingRequest, method: str) -> None:
+def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
     """Refuse a model that cannot be trained in this way.
 
     Raises:
@@ -208,7 +216,7 @@ def model_fits(source: ModelSource, task: Task, request: TrainingRequest, method
         raise BadInput(
             f"{source.name} is a GGUF file, made for inference; name the model it was made from"
         )
-    if source.adapter and method == "full":
+    if source.adapter and request.method == "full":
         raise BadInput(
             f"method='full' cannot start from the adapter of {source.name}; merge_and_quantize it "
             "and pass the merged folder, or use method='lora'"
@@ -218,13 +226,13 @@ def model_fits(source: ModelSource, task: Task, request: TrainingRequest, method
             f"peft={dict(request.peft)!r}: training continues the adapter of {source.name}, whose "
             "shape is fixed; leave peft empty"
         )
-    if method == "full" and request.peft:
+    if request.method == "full" and request.peft:
         raise BadInput("peft is for lora and qlora; leave it empty with method='full'")
-    if method == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
+    if request.method == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtra("train", "bitsandbytes")
 
 
-def template_fits(
+def require_template(
     source: ModelSource, task: Task, dataset: DatasetFacts, request: TrainingRequest
 ) -> None:
     """Refuse conversations for a model that has no chat template.
@@ -251,16 +259,7 @@ def template_fits(
         )
 
 
-def _lora_start(peft: Mapping[str, Any]) -> None:
-    start = str(peft.get("init_lora_weights", ""))
-    if start.startswith(WRONG_AFTER_RELOAD):
-        observed = f"peft.init_lora_weights={start!r} is randomised anew at each load"
-        raise rules.refusal("unrepeatable_start", observed, 'Use "pissa" or "olora".')
-    if start in NEEDS_DATA_PASS:
-        raise BadInput(
-            f"peft.init_lora_weights={start!r} needs a pass over the data before training, which "
-            'is not done here; use true, "gaussian", "pissa", "olora" or "orthogonal"'
-        )
+def _targets(peft: Mapping[str, Any]) -> None:
     targets = peft.get("target_modules") or []
     if "lm_head" in ([targets] if isinstance(targets, str) else targets):
         raise BadInput(
@@ -304,10 +303,10 @@ def _preference_loss(training: Mapping[str, Any], method: str) -> None:
     allowed = CHOICES["dpo", "f_divergence_losses"]
     if divergence != "reverse_kl" and not set(losses) <= allowed:
         raise BadInput(
-            f"training.f_divergence_type={divergence!r} goes with {', '.join(sorted(allowed))}, "
+            f"training.f_divergence_type={divergence!r} works with {', '.join(sorted(allowed))}, "
             f"not with {losses!r}"
         )
     if training.get("use_weighting") and {"aot", "aot_unpaired"} & set(losses):
-        raise BadInput("training.use_weighting does not go with the losses aot and aot_unpaired")
+        raise BadInput("training.use_weighting does not work with the losses aot and aot_unpaired")
     if training.get("sync_ref_model") and method != "full":
-        raise BadInput("training.sync_ref_model does not go with an adapter; leave it out")
+        raise BadInput("training.sync_ref_model does not work with an adapter; remove it")

@@ -38,6 +38,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.sampler = sampler
         self.rows: list[dict[str, float]] = directory.read_metrics(session.run_dir)
         self.signals: list[Any] = []
+        self.scaler: Any = None
         self.best_step: int | None = None
         self.tokens_seen = 0.0
         self.stopped = False
@@ -130,6 +131,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             return
         if "loss" in row:
             row |= self._about_the_machine()
+            if self.scaler is not None:
+                row["loss_scale"] = float(self.scaler.get_scale())
         self.rows.append(row)
         self._count_tokens(row)
         self.session.metrics(row)
@@ -213,7 +216,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             found["step_seconds"] = round(statistics.median(self._since_log), 4)
             self._since_log = []
         if torch.cuda.is_available():
-            total = torch.cuda.get_device_properties(0).total_memory
+            total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
             free = 1 - torch.cuda.max_memory_allocated() / total
         else:
             free = memory.free_fraction()

@@ -1,6 +1,5 @@
 """What a training worker loads: checked inputs, tokenizer, model, the trainer's arguments."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from ft_tools.errors import Missing, NotFound, Refused
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.models.weights import template_hash, tokenizer_folder
 from ft_tools.publish import sha256
-from ft_tools.runs import ranks
 from ft_tools.runs.session import Session
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
@@ -54,12 +52,6 @@ def check_inputs(plan: TrainingPlan) -> None:
         _require_template(plan)
     for folder in filter(None, (plan.model.adapter, plan.model.load_from)):
         _require_whole(Path(folder))
-    if plan.device.name != "cpu" and not ranks.are_several():
-        # TRL refuses several visible cards in one process. Read by torch when it first uses one.
-        # The plan's card is by its place on the bus; CUDA would count the fastest first.
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[0]
     if plan.device.name != "cpu" and not torch.cuda.is_available():
         raise Missing(
             f"the plan uses {plan.device.model}, which torch {torch.__version__} cannot; install "
@@ -73,8 +65,9 @@ def _require_there(plan: TrainingPlan) -> None:
     for place in [*data, *model, *filter(None, [plan.model.adapter])]:
         if not Path(place).exists():
             raise NotFound(
-                f"{place} is not there any more; bring it back to that place, then resume_run; if "
-                "it stays elsewhere, launch again with its new path"
+                f"{place} no longer exists; restore it, then resume_run; if it was moved, "
+                f"launch again "
+                "with its new path"
             )
 
 
@@ -115,11 +108,13 @@ def load_model(plan: TrainingPlan) -> Any:
         extra["quantization_config"] = BitsAndBytesConfig(
             **plan.quantization, bnb_4bit_compute_dtype=compute
         )
-    if plan.device.name != "cpu" and plan.place.sharding == "ddp":
-        extra["device_map"] = {"": together.local_rank()}
+    extra |= placement(plan)
     dtype = getattr(torch, plan.weights_dtype)
     model = AutoModelForCausalLM.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
     model.config.use_cache = False
+    if plan.place.sharding == "fsdp":
+        # The trainer would take a model without weights for one that is spread over devices.
+        model.__dict__.pop("hf_device_map", None)
     if plan.model.adapter is not None:
         # Source: TRL 1.16, sft_trainer.py: ZeRO-3 takes no adapter in float32 over another dtype.
         is_cast = plan.place.sharding != "zero3" or plan.quantization is not None
@@ -127,6 +122,34 @@ def load_model(plan: TrainingPlan) -> Any:
             model, plan.model.adapter, is_trainable=True, autocast_adapter_dtype=is_cast
         )
     return model
+
+
+def placement(plan: TrainingPlan) -> dict[str, Any]:
+    """Return where the base's weights go while they are loaded, as arguments of transformers.
+
+    Of a run that FSDP shards, one rank of a machine reads them; the others get their parts from
+    rank 0. transformers 5.24 leaves that to its caller.
+    """
+    if plan.place.sharding == "fsdp":
+        return {"device_map": {"": "meta"}} if together.local_rank() else {}
+    if plan.device.name != "cpu" and plan.place.sharding == "ddp":
+        return {"device_map": {"": together.local_rank()}}
+    return {}
+
+
+def train_in_float32(plan: TrainingPlan, model: Any) -> None:
+    """Hold every weight that is trained in float32.
+
+    In 16 bits small updates vanish, and the gradient scaler of float16 refuses them. What stays:
+    the adapter of a 4-bit base, which TRL trains in bfloat16 where the GPU has it; a full run,
+    whose plan has the number format; and ZeRO-3, which takes one format only.
+    """
+    if plan.place.sharding == "zero3" or plan.method == "full":
+        return
+    is_usual = plan.quantization is not None and plan.device.precision == "bfloat16"
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not (is_usual and "lora_" in name):
+            weight.data = weight.data.float()
 
 
 def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> dict[str, Any]:

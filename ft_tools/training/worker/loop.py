@@ -1,20 +1,18 @@
 """The training loop that the SFT and the DPO worker share, with its recoveries."""
 
-import gc
 import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from transformers import EarlyStoppingCallback, Trainer
 
 from ft_tools.errors import FineTuningError
-from ft_tools.runs import ranks
-from ft_tools.runs.session import Session, Stopped
+from ft_tools.runs.out_of_memory import is_out_of_memory
+from ft_tools.runs.session import Again, Session, Stopped
 from ft_tools.training import checkpoints, micro_batches
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
-from ft_tools.training.worker import together
+from ft_tools.training.worker import loading, together
 from ft_tools.training.worker.artifacts import Outcome
 from ft_tools.training.worker.callbacks import RunCallback
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
@@ -37,33 +35,33 @@ Answered = Callable[[Trainer], list[tuple[list[int], list[int]]]]
 def train(
     session: Session, plan: TrainingPlan, make_trainer: MakeTrainer, answered: Answered
 ) -> Outcome:
-    """Train from the last valid checkpoint to the end, halving the micro-batch when memory ends.
+    """Train from the last valid checkpoint to the end.
 
-    A micro-batch that was halved stays so in later attempts; one whose attempt the kernel ended
-    for its memory is halved at the start of the next.
+    When memory runs out, fresh processes continue with half the micro-batch. It stays so in later
+    attempts; if the kernel ended an attempt for its memory, the next one starts with half.
 
     Raises:
+        Again: Memory ran out, and fresh processes were asked for.
         Stopped: A cancel or a TERM arrived; a checkpoint has been written.
         Diverged: The loss is not a number.
     """
-    together.meet(on_cpu=plan.device.name == "cpu")
+    together.meet(plan)
     batch = micro_batches.of_run(session.run_dir, plan)
     if session.ended_before == "out_of_memory" and session.leads:
-        batch = _smaller(session, batch) or batch
+        batch = _halved_before(session, batch)
     batch = together.from_the_first(batch)
-    while True:
-        session.update(if_out_of_memory=micro_batches.advice(batch))
-        try:
-            return _train_once(session, plan, make_trainer, answered, batch)
-        except (torch.OutOfMemoryError, MemoryError):
-            less = _smaller(session, batch)
-            if less is None or ranks.are_several():
-                # Other ranks wait in the middle of a step: only the next attempt can be smaller.
-                raise
-            batch = less
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    session.update(if_out_of_memory=micro_batches.advice(batch))
+    try:
+        return _train_once(session, plan, make_trainer, answered, batch)
+    except Exception as error:
+        less = micro_batches.smaller(batch)
+        if less is None or not is_out_of_memory(error):
+            raise
+        # Every rank comes to the same from the same batch; the processes start anew, because what
+        # the failed step holds is not all given back, and other ranks wait in the middle of it.
+        micro_batches.keep(session.run_dir, less)
+        session.ask_again(_halved(batch, less))
+        raise Again from error
 
 
 def _train_once(
@@ -80,6 +78,7 @@ def _train_once(
     resumed = together.from_the_first(resumed)
     session.phase("loading")
     trainer = make_trainer(run_arguments(session, plan, batch))
+    loading.train_in_float32(plan, trainer.model)
     # A card in each checkpoint is read by nobody, and TRL imports trackio to write one.
     trainer.create_model_card = _no_card
     sampler = None
@@ -87,6 +86,7 @@ def _train_once(
         # A rank with a part of the model cannot answer alone.
         sampler = sampler_for(session, trainer.processing_class, plan.samples, answered(trainer))
     callback = RunCallback(session, plan, sampler)
+    callback.scaler = getattr(trainer.accelerator, "scaler", None)
     trainer.add_callback(callback)
     if plan.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=plan.patience))
@@ -110,8 +110,9 @@ def _train_once(
         callback.write_page("stopped")
     if callback.diverged:
         raise Diverged(
-            f"the loss is not a number at step {trainer.state.global_step}; lower learning_rate to "
-            "a third of it and launch again"
+            f"the loss is not a number at step {trainer.state.global_step}; divide "
+            f"learning_rate by "
+            "three and launch again"
         )
     if callback.stopped:
         raise Stopped
@@ -144,15 +145,18 @@ def _no_card(*_: Any, **__: Any) -> None:
     """Write no model card."""
 
 
-def _smaller(session: Session, batch: MicroBatch) -> MicroBatch | None:
-    """Halve the micro-batch, keep the effective batch, and write it down for later attempts."""
+def _halved_before(session: Session, batch: MicroBatch) -> MicroBatch:
+    """Halve the micro-batch of an attempt whose process the kernel ended for its memory."""
     less = micro_batches.smaller(batch)
     if less is None:
-        return None
+        return batch
     micro_batches.keep(session.run_dir, less)
-    session.event(
-        f"out of memory with {batch.size} examples a micro-batch: going on with {less.size}, and "
-        f"{less.accumulation} of them a step; the effective batch stays {less.effective}",
-        "warning",
-    )
+    session.event(_halved(batch, less), "warning")
     return less
+
+
+def _halved(batch: MicroBatch, less: MicroBatch) -> str:
+    return (
+        f"out of memory with micro-batches of {batch.size}: continuing with {less.size} and "
+        f"{less.accumulation} accumulation steps; the effective batch size stays {less.effective}"
+    )

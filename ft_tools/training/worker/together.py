@@ -5,6 +5,7 @@ after each step must not make a GPU wait.
 """
 
 import os
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,18 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ft_tools.runs import ranks
+from ft_tools.training.plan import TrainingPlan
+
+WAIT_SECONDS = 7200.0
+"""What ranks wait for one of them: rank 0 hashes a checkpoint of 840 GB at 120 MB per second."""
+# Rank 0 reads the weights and the others get their parts of it.
+# Source: accelerate 1.15, state.py; transformers 5.24, distributed/fsdp.py, is_fsdp_enabled.
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+}
 
 
 def local_rank() -> int:
@@ -21,11 +34,19 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) if ranks.is_rank() else 0
 
 
-def meet(on_cpu: bool) -> None:
-    """Have the ranks of the run find each other."""
-    if ranks.are_several():
-        PartialState(cpu=on_cpu)
-        _flags()
+def meet(plan: TrainingPlan) -> None:
+    """Have the ranks of the run find each other.
+
+    What decides how they load and how long they wait for each other has to be there before: a
+    process group keeps the time that it is made with, and loading asks the environment.
+    """
+    if not ranks.are_several():
+        return
+    if plan.place.sharding == "fsdp":
+        os.environ.update(FSDP)
+    seconds = plan.training.get("ddp_timeout") or WAIT_SECONDS
+    PartialState(cpu=plan.device.name == "cpu", timeout=timedelta(seconds=seconds))
+    _flags()
 
 
 def any_of(flag: bool) -> bool:
@@ -52,4 +73,4 @@ def from_the_first(value: Any) -> Any:
 
 @cache
 def _flags() -> Any:
-    return dist.new_group(backend="gloo")
+    return dist.new_group(backend="gloo", timeout=timedelta(seconds=WAIT_SECONDS))

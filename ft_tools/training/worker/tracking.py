@@ -99,7 +99,7 @@ def guarded(run_dir: Path, name: str, work: Any) -> Any:
         return work()
     except Exception as error:
         # Its words may hold an address or a key.
-        note(run_dir, name, f"stopped after {type(error).__name__}; the run goes on")
+        note(run_dir, name, f"stopped after {type(error).__name__}; the run is not affected")
         return None
 
 

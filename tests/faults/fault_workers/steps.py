@@ -4,6 +4,7 @@
 is what a training run does. Moves are the plan's `moves`, one after another.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -15,10 +16,11 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ft_tools.publish import new_folder
-from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.runs.session import Again, Session, Stopped, main
 from ft_tools.training.patience import Patience
 
 STEP_SECONDS = 0.02
+SHOWN = {name: value for name, value in os.environ.items() if "VISIBLE" in name or "ALLOC" in name}
 
 
 class Moves(BaseModel):
@@ -73,6 +75,34 @@ def short_of_memory(session: Session, value: str) -> None:
     while not session.terminated:
         time.sleep(STEP_SECONDS)
     raise ConnectionError("the other rank is gone")
+
+
+def again(session: Session, value: str) -> None:
+    """Ask for fresh processes in one rank, once, while the others wait for it as in a step."""
+    begun = (session.run_dir / "starts.log").read_text().split()
+    if len(begun) > int(os.environ.get("WORLD_SIZE", "1")):
+        return
+    session.phase("again")
+    if os.environ.get("RANK", "0") == value:
+        session.ask_again("memory ran out: continuing with less")
+        raise Again
+    while not session.terminated:
+        time.sleep(STEP_SECONDS)
+    raise ConnectionError("the other rank is gone")
+
+
+def again_when_cancelled(session: Session, value: str) -> None:
+    """Ask for a fresh process once a cancel has come."""
+    session.phase("again_when_cancelled")
+    while not session.is_asked:
+        time.sleep(STEP_SECONDS)
+    session.ask_again("memory ran out: continuing with less")
+    raise Again
+
+
+def sees(session: Session, value: str) -> None:
+    """Write down which GPUs this process was shown when it began."""
+    (session.run_dir / "sees.json").write_text(json.dumps(SHOWN), "utf-8")
 
 
 def deaf(session: Session, value: str) -> None:
@@ -209,6 +239,9 @@ MOVES = {
         steps,
         until_told,
         short_of_memory,
+        again,
+        again_when_cancelled,
+        sees,
         deaf,
         stubborn,
         family,

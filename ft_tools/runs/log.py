@@ -1,0 +1,62 @@
+"""The log of a run, bounded, without secrets and with control characters escaped."""
+
+from pathlib import Path
+
+from ft_tools.redaction import redact
+
+LOG_BYTES = 64 * 1024
+LINE_CHARS = 300
+
+
+def log_tail(run_dir: Path, num_lines: int) -> list[str]:
+    """Return the last lines of a run's log, bounded and with control characters escaped."""
+    if not num_lines or not (run_dir / "log.txt").exists():
+        return []
+    with (run_dir / "log.txt").open("rb") as stream:
+        begin = max(0, (run_dir / "log.txt").stat().st_size - LOG_BYTES)
+        stream.seek(begin)
+        data = stream.read()
+    if begin:
+        # A line without its beginning could end in a secret that is not recognised any more.
+        data = data.partition(b"\n")[2]
+    return _shown(data)[-num_lines:]
+
+
+def log_end(run_dir: Path, num_lines: int) -> tuple[list[str], int]:
+    """Return the last whole lines of a run's log, as `log_tail` shows them, and where they end."""
+    log = run_dir / "log.txt"
+    begin = max(0, log.stat().st_size - LOG_BYTES) if log.exists() else 0
+    lines, end = log_since(run_dir, begin)
+    # The first one may be without its beginning.
+    whole = lines[1:] if begin else lines
+    return whole[-num_lines:] if num_lines else [], end
+
+
+def log_since(run_dir: Path, offset: int, *, is_over: bool = False) -> tuple[list[str], int]:
+    """Return lines of a run's log from an offset on, as `log_tail` shows them.
+
+    Args:
+        run_dir: The run.
+        offset: Where a line begins, in bytes.
+        is_over: Nothing more is written: a last line without its end counts too.
+
+    Returns:
+        The lines, at most 64 KiB of them, and the offset behind them.
+    """
+    try:
+        with (run_dir / "log.txt").open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(LOG_BYTES)
+    except FileNotFoundError:
+        return [], offset
+    is_full = len(data) == LOG_BYTES
+    if (is_full and b"\n" in data) or not (is_full or is_over):
+        data = data[: data.rfind(b"\n") + 1]
+    return _shown(data), offset + len(data)
+
+
+def _shown(data: bytes) -> list[str]:
+    text = redact(data.decode("utf-8", errors="replace"))
+    lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
+    shown = (line[:LINE_CHARS].encode("unicode_escape") for line in lines)
+    return [line.decode("ascii")[:LINE_CHARS] for line in shown]

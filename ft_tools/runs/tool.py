@@ -1,0 +1,169 @@
+"""list_runs, get_run, cancel_run and resume_run."""
+
+from pathlib import Path
+
+from ft_tools.contract import NextStep
+from ft_tools.errors import BadData
+from ft_tools.runs import directory, ends, family, ranks
+from ft_tools.runs.log import log_tail
+from ft_tools.runs.observe import moved_from, read_result, settled, shown_events, with_place
+from ft_tools.runs.records import ENDED, Kind, State, Status, Why
+from ft_tools.runs.report import ListRunsReport, RunLine, RunReport
+from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
+from ft_tools.runs.start import adopt, supervise
+
+LAUNCH_TOOLS: dict[Kind, str] = {
+    "sft": "launch_sft",
+    "dpo": "launch_dpo",
+    "ship": "merge_and_quantize",
+    "evaluate": "evaluate",
+    "audit": "audit_dataset",
+    "trace": "trace_vram",
+}
+NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
+"""Of a request: they belong to the one plan and run that were made from it."""
+DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"}
+
+
+def list_runs(request: ListRunsRequest) -> ListRunsReport:
+    """Return the runs of this workspace, newest first, with their states."""
+    found = directory.all_runs()
+    page = found[request.offset : request.offset + request.limit]
+    return ListRunsReport(
+        runs=[_line(run_dir) for run_dir in page],
+        total=len(found),
+        has_more=request.offset + len(page) < len(found),
+    )
+
+
+def get_run(request: RunRequest) -> RunReport:
+    """Return a run's state, progress, metrics, health, artifacts and, when it ended, its result.
+
+    Raises:
+        NotFound: There is no such run.
+        BadData: Its run.json is damaged.
+    """
+    run_dir = directory.find(request.run_id)
+    info = directory.read_info(run_dir)
+    status, state = settled(run_dir)
+    result, damage = read_result(run_dir) if state == "succeeded" else (None, [])
+    place = moved_from(run_dir, status)
+    made = {"artifacts": [a.model_dump() for a in status.artifacts], "result": result}
+    page = run_dir / "report.html"
+    return RunReport(
+        **status.model_dump(include=set(RunReport.model_fields) & set(Status.model_fields))
+        | {
+            "state": state,
+            "reason": status.reason or DERIVED_REASONS.get(state),
+            "health": [*status.health, *damage],
+        }
+        | (with_place(made, place, str(run_dir)) if place else made),
+        run_id=run_dir.name,
+        kind=info.kind,
+        name=info.name,
+        report_html=str(page) if page.exists() else None,
+        events=shown_events(run_dir, request.events_after),
+        log_tail=log_tail(run_dir, request.log_lines),
+        attempts=status.attempt,
+        lineage=info.lineage,
+        created_at=info.created_at,
+        resumable=state in {"interrupted", "cancelled", "failed"}
+        and not ranks.has_job(run_dir)
+        and not ends.is_final(status),
+        next_steps=_next_steps(run_dir, info.kind, state, final=ends.is_final(status)),
+    )
+
+
+def cancel_run(request: CancelRequest) -> RunReport:
+    """Ask a run to save and stop: `cancelling` at once, `cancelled` when its processes are gone.
+
+    A run that does not stop in time is terminated, with every process it started, whether or not
+    its supervisor still lives. Repeating the call does nothing more. A cancelled training run keeps
+    its last checkpoint.
+
+    Raises:
+        NotFound: There is no such run.
+        DiskFull: The disk has no room for the sign of a cancel.
+    """
+    run_dir = directory.find(request.run_id)
+    now = get_run(RunRequest(run_id=request.run_id))
+    if now.state not in ENDED or ranks.has_job(run_dir):
+        if directory.mark_cancel(run_dir):
+            directory.add_event(run_dir, "cancel requested")
+    elif not family.is_remembered(run_dir):
+        return now
+    # Also after an end: a supervisor that was killed has left the worker's children alone.
+    adopt(run_dir)
+    return get_run(RunRequest(run_id=request.run_id))
+
+
+def resume_run(request: ResumeRequest) -> RunReport:
+    """Continue an interrupted, failed or cancelled run from its last valid checkpoint.
+
+    Raises:
+        NotFound: There is no such run.
+        Refused: It has succeeded already.
+        RunBusy: It is still running.
+        DiskFull: There is no space for its own files.
+    """
+    run_dir = directory.find(request.run_id)
+    directory.read_info(run_dir)
+    if ranks.has_job(run_dir):
+        # Its scheduler has the job still: it only needs somebody who looks after it again.
+        adopt(run_dir)
+    else:
+        supervise(run_dir)
+    return get_run(RunRequest(run_id=request.run_id))
+
+
+def _line(run_dir: Path) -> RunLine:
+    status, state = settled(run_dir)
+    fraction = status.progress.fraction if status.progress else None
+    about = {"run_id": run_dir.name, "state": state, "fraction": fraction}
+    try:
+        info = directory.read_info(run_dir)
+    except BadData:
+        # One damaged folder must not hide the others; get_run says what is wrong with it.
+        about |= {"kind": run_dir.name.rpartition("-")[0], "name": "(damaged run.json)"}
+        about |= {"state": "failed", "created_at": run_dir.stat().st_mtime}
+        return RunLine.model_validate(about)
+    about |= {"kind": info.kind, "name": info.name, "created_at": info.created_at}
+    return RunLine.model_validate(about)
+
+
+def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list[NextStep]:
+    run_id = run_dir.name
+    if state == "failed" and final:
+        return _plan_again(run_dir, kind)
+    if state == "interrupted" and ranks.has_job(run_dir):
+        why = "the scheduler still has its job and may restart it"
+        return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
+    if state in {"interrupted", "failed", "cancelled"}:
+        why = "continues from the last valid checkpoint once the cause is fixed"
+        return [NextStep(tool="resume_run", arguments={"run_id": run_id}, why=why)]
+    if state == "succeeded" and kind in {"sft", "dpo"}:
+        why = "compares it with its base model on held-out examples; add `dataset`"
+        return [NextStep(tool="evaluate", arguments={"model": run_id}, why=why)]
+    if state == "stalled":
+        why = "it has stopped responding: stop it, then continue it with resume_run"
+        return [NextStep(tool="cancel_run", arguments={"run_id": run_id}, why=why)]
+    if state not in ENDED:
+        why = "shows the progress; poll at most once a minute"
+        return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
+    return []
+
+
+def _plan_again(run_dir: Path, kind: Kind) -> list[NextStep]:
+    """Return the call that plans the same work anew: another attempt would meet the same end."""
+    try:
+        asked = directory.read_json(run_dir / "request.json") or {}
+    except BadData:
+        asked = {}
+    arguments = {
+        name: value
+        for name, value in asked.items()
+        if name not in NOT_ASKED_AGAIN and value not in (None, "", [], {})
+    }
+    why = "another attempt would fail in the same way: fix what the error names, then plan again"
+    tool = LAUNCH_TOOLS.get(kind)
+    return [NextStep(tool=tool, arguments=arguments, why=why)] if tool else []

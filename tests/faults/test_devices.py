@@ -1,0 +1,97 @@
+"""What a worker sees of the GPUs, who waits for whom, and fresh processes when memory ran out."""
+
+import json
+import os
+
+import pytest
+from harness import ENDED, launch, report, run_dir_of, starts, until, until_phase, until_state
+
+from ft_tools.runs import directory
+from ft_tools.runs.request import CancelRequest
+from ft_tools.runs.tool import cancel_run
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("runs_here")]
+CARDS = ["GPU-2bc", "GPU-3d"]
+ROWS = "\n".join(
+    f"{i}, {uuid}, NVIDIA A100, 81920, 0, 8.0, 535.54.03, Disabled" for i, uuid in enumerate(CARDS)
+)
+TWO = ("local", {"processes": 2})
+
+
+@pytest.fixture
+def two_cards(tmp_path, monkeypatch):
+    """Put a program named nvidia-smi on PATH that lists two GPUs."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{ROWS}'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def shown(run_id):
+    """Return the variables that a worker had when its process began."""
+    until_state(run_id, "succeeded")
+    return json.loads((run_dir_of(run_id) / "sees.json").read_bytes())
+
+
+def messages(run_id):
+    return [event.message for event in directory.read_events(run_dir_of(run_id))]
+
+
+def test_a_run_on_the_cpu_is_shown_no_gpu_before_its_process_begins(two_cards):
+    assert shown(launch("sees", device="cpu"))["CUDA_VISIBLE_DEVICES"] == ""
+    # The negative control: what does not choose a device is shown what this process is.
+    assert "CUDA_VISIBLE_DEVICES" not in shown(launch("sees"))
+
+
+def test_a_run_of_one_process_is_shown_the_one_gpu_that_it_holds(two_cards):
+    seen = shown(launch("sees", device="cuda", slots=(CARDS, 1)))
+    assert seen["CUDA_VISIBLE_DEVICES"] == CARDS[0]
+    assert seen["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    both = shown(launch("sees", device="cuda", slots=(CARDS, 2), backend=TWO))
+    assert both["CUDA_VISIBLE_DEVICES"] == ",".join(CARDS)
+
+
+def test_runs_on_two_gpus_do_not_wait_and_the_third_does(two_cards):
+    running = [launch("until_told", device="cuda", slots=(CARDS, 1)) for _ in range(2)]
+    for run_id in running:
+        until_phase(run_id, "steps")
+    third = launch("sees", device="cuda", slots=(CARDS, 1))
+    until(lambda: any("waiting" in message for message in messages(third)))
+    cancel_run(CancelRequest(run_id=running[1]))
+    assert shown(third)["CUDA_VISIBLE_DEVICES"] == CARDS[1]
+    cancel_run(CancelRequest(run_id=running[0]))
+    until_state(running[0], "cancelled")
+
+
+def test_a_gpu_that_is_gone_since_the_plan_is_named(two_cards):
+    run_id = launch("sees", device="cuda", slots=(["GPU-gone"], 1))
+    until_state(run_id, *ENDED)
+    error = report(run_id).error
+    assert error.code == "no_device_slot"
+    assert "GPU-gone" in error.message
+
+
+def test_a_worker_that_asks_again_gets_a_fresh_process_in_the_same_attempt():
+    run_id = launch("again:0", "steps:2")
+    until_state(run_id, "succeeded")
+    assert len(set(starts(run_id))) == 2
+    assert report(run_id).attempts == 1
+    assert messages(run_id).count("memory ran out: continuing with less") == 1
+
+
+def test_ranks_that_ask_again_start_anew_together_whichever_of_them_asked():
+    run_id = launch("again:1", "steps:2", backend=("local", {"device": "cpu", "processes": 2}))
+    until_state(run_id, "succeeded", seconds=90)
+    assert len(set(starts(run_id))) == 4
+    assert report(run_id).attempts == 1
+    assert messages(run_id).count("memory ran out: continuing with less") == 1
+
+
+def test_a_cancel_wins_over_a_fresh_process():
+    run_id = launch("again_when_cancelled")
+    until_phase(run_id, "again_when_cancelled")
+    cancel_run(CancelRequest(run_id=run_id))
+    assert until_state(run_id, *ENDED) == "cancelled"
+    assert len(starts(run_id)) == 1

@@ -1,0 +1,80 @@
+"""The numbers that weights are trained in: float32, where 16 bits would fail or learn nothing."""
+
+import json
+
+import pytest
+import torch
+
+from ft_tools.training import micro_batches
+from ft_tools.training.plan import SftPlan
+from ft_tools.training.worker import loading, sft
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    SftRequest,
+    conversations,
+    prepared,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+SHAPE = {"r": 4, "modules_to_save": ["norm"]}
+
+
+def trainer_of(workspace, model, precision, **changed):
+    """Build a trainer as the run on such a device does, and its plan; nothing is trained."""
+    asked = {
+        "model": model,
+        "dataset": write_jsonl(workspace / "train.jsonl", conversations(8)),
+        "training": {**QUICK, "model_init_kwargs": {"dtype": "float16"}},
+        "backend_options": {"device": "cpu"},
+    }
+    session = prepared(SftRequest(**asked | changed), "numbers")
+    written = json.loads(session.plan_json())
+    written["device"]["precision"] = precision
+    plan = SftPlan.model_validate(written)
+    tokenizer = loading.load_tokenizer(plan)
+    train_set, _ = sft.tokenized_file(session, plan, tokenizer, plan.dataset)
+    given = loading.run_arguments(session, plan, micro_batches.of_run(session.run_dir, plan))
+    # A scaler of float16 needs a GPU; the weights are the same without it.
+    given |= {"fp16": False, "bf16": False}
+    return sft.make_trainer(plan, tokenizer, train_set, None, given), plan
+
+
+def formats(model):
+    return {str(weight.dtype) for weight in model.parameters() if weight.requires_grad}
+
+
+def unscale(model):
+    """Do what the gradient scaler of float16 does before a step."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.grad = torch.zeros_like(weight)
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.tensor(1.0))
+    scaler.unscale_(torch.optim.SGD(trained, lr=0.1))
+
+
+def test_saved_modules_of_a_16_bit_base_are_trained_in_float32(workspace, tiny_model_in):
+    trainer, plan = trainer_of(workspace, tiny_model_in, "float16", peft=SHAPE)
+    # The negative control: as the libraries leave it, the scaler refuses the first step.
+    assert "torch.float16" in formats(trainer.model)
+    with pytest.raises(ValueError, match="unscale FP16 gradients"):
+        unscale(trainer.model)
+    loading.train_in_float32(plan, trainer.model)
+    assert formats(trainer.model) == {"torch.float32"}
+    unscale(trainer.model)
+    frozen = {str(w.dtype) for w in trainer.model.parameters() if not w.requires_grad}
+    assert frozen == {"torch.float16"}
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("float16", "torch.float32"), ("bfloat16", "torch.bfloat16")]
+)
+def test_the_adapter_of_a_4_bit_base_is_bfloat16_only_where_the_gpu_has_it(
+    workspace, tiny_model_in, precision, expected
+):
+    trainer, plan = trainer_of(workspace, tiny_model_in, precision, method="qlora", training=QUICK)
+    assert formats(trainer.model) == {"torch.bfloat16"}
+    loading.train_in_float32(plan, trainer.model)
+    assert formats(trainer.model) == {expected}

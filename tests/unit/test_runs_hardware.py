@@ -1,0 +1,261 @@
+"""Which GPUs a machine shows: nvidia-smi, the driver itself, device files, parts of cards, RAM."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from ft_tools.errors import BadInput, Missing
+from ft_tools.runs import devices, hardware, memory
+from ft_tools.runs.hardware import find_cards, find_device, heat, unused_gpu
+from ft_tools.runs.records import RunInfo
+
+T4 = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"
+A100 = "1, GPU-2bc, NVIDIA A100-SXM4-80GB, 81920, 0, 8.0, 535.54.03, Disabled"
+SECOND = "2, GPU-3d, NVIDIA A100-SXM4-80GB, 81920, 4096, 8.0, 535.54.03, Disabled"
+DIVIDED = "0, GPU-9f, NVIDIA A100-SXM4-40GB, 40960, 0, 8.0, 535.54.03, Enabled"
+PARTS = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-9f)
+  MIG 3g.20gb     Device  0: (UUID: MIG-aa)
+  MIG 1g.5gb      Device  1: (UUID: MIG-bb)"""
+# A driver library as CUDA's is called: one T4, through the functions that are asked.
+DRIVER = r"""
+#include <string.h>
+int cuInit(unsigned f) { return CODE; }
+int cuDeviceGetCount(int *n) { *n = 1; return 0; }
+int cuDeviceGet(int *d, int i) { *d = i; return 0; }
+int cuDeviceGetName(char *s, int n, int d) { strncpy(s, "Orin", n); return 0; }
+int cuDeviceTotalMem_v2(size_t *b, int d) { *b = (size_t)16 << 30; return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : 7; return 0; }
+int cuDeviceGetUuid_v2(char *u, int d) { memset(u, 0x11, 16); return 0; }
+"""
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """Put a program named nvidia-smi on PATH that prints what is given; no device files."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv(hardware.FILES_VARIABLE, str(tmp_path / "root"))
+
+    def prints(*rows, parts="", code=0, before=""):
+        (tmp_path / "rows").write_text("\n".join(rows) + "\n")
+        (tmp_path / "parts").write_text(parts + "\n")
+        program.write_text(
+            f"#!/bin/sh\n{before}\n[ $1 = -L ] && exec cat {tmp_path}/parts\n"
+            f"cat {tmp_path}/rows; exit {code}\n"
+        )
+        program.chmod(0o700)
+
+    return prints
+
+
+@pytest.fixture
+def no_smi(tmp_path, monkeypatch):
+    """Hide nvidia-smi and every device file."""
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv(hardware.FILES_VARIABLE, str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+def made_device_file(root, path):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).touch()
+
+
+def test_a_card_is_found_by_its_driver(smi):
+    smi(T4)
+    card = find_device()
+    assert (card.name, card.memory_gib, card.precision) == ("cuda", 15.0, "float16")
+    assert (card.cards, card.capability) == (["GPU-1a"], 7.5)
+    assert find_device("cpu").name == "cpu"
+    smi(A100)
+    assert find_device().precision == "bfloat16"
+    smi("0, GPU-1a, NVIDIA GB10, [N/A], [N/A], 12.1, 580.1, [N/A]")
+    assert find_device().memory_gib == find_device("cpu").memory_gib
+    smi()
+    assert find_device().name == "cpu"
+
+
+def test_of_different_cards_those_with_the_most_memory_are_taken_while_they_are_enough(smi):
+    smi(T4, A100, SECOND)
+    assert find_device().cards == ["GPU-2bc", "GPU-3d"]
+    assert find_device(processes=2).memory_gib == 80.0
+    three = find_device(processes=3)
+    assert (three.cards, three.memory_gib) == (["GPU-1a", "GPU-2bc", "GPU-3d"], 15.0)
+    assert three.precision == "float16"
+    with pytest.raises(BadInput, match="has 3 visible GPUs"):
+        find_device(processes=4)
+
+
+def test_one_card_is_chosen_by_its_place_or_its_uuid_and_an_unknown_one_is_refused(smi):
+    smi(T4, A100)
+    assert find_device("cuda:0").cards == ["GPU-1a"]
+    assert find_device("GPU-2b").cards == ["GPU-2bc"]
+    assert find_device("cuda").cards == ["GPU-2bc"]
+    with pytest.raises(BadInput, match="cuda:0 GPU-1a, cuda:1 GPU-2bc"):
+        find_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("shown", "uuids"),
+    [
+        (None, ["GPU-1a", "GPU-2bc"]),
+        ("1", ["GPU-2bc"]),
+        ("1,0", ["GPU-2bc", "GPU-1a"]),
+        ("GPU-2b", ["GPU-2bc"]),
+        ("0,7,1", ["GPU-1a"]),
+        ("MIG-9", []),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_the_cards_are_those_that_cuda_shows_in_its_order(smi, monkeypatch, shown, uuids):
+    smi(T4, A100)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert [card.uuid for card in find_cards()] == uuids
+
+
+def test_a_divided_card_is_its_parts_with_their_own_memory(smi, monkeypatch):
+    smi(DIVIDED, parts=PARTS)
+    assert [(c.uuid, c.memory_gib) for c in find_cards()] == [("MIG-aa", 19.0), ("MIG-bb", 4.8)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-bb")
+    assert find_device().memory_gib == 4.8
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with pytest.raises(BadInput, match="parts of a GPU"):
+        find_device(processes=2)
+    # The negative control: the same card undivided is whole.
+    smi(DIVIDED.replace("Enabled", "Disabled"), parts=PARTS)
+    assert [(c.uuid, c.memory_gib) for c in find_cards()] == [("GPU-9f", 40.0)]
+
+
+@pytest.mark.parametrize("file", ["dev/nvidia0", "dev/dxg", "dev/nvhost-gpu"])
+def test_a_gpu_that_nothing_can_ask_is_never_the_cpu_in_silence(no_smi, file):
+    assert find_device().name == "cpu"
+    made_device_file(no_smi, file)
+    with pytest.raises(Missing, match=r'NVIDIA_DRIVER_CAPABILITIES.*device="cpu"'):
+        find_device()
+    assert find_device("cpu").name == "cpu"
+
+
+def test_an_amd_gpu_is_said_to_be_unused(no_smi):
+    assert unused_gpu() == ""
+    made_device_file(no_smi, "dev/kfd")
+    assert "ROCm is not supported" in unused_gpu()
+    assert find_device().name == "cpu"
+
+
+@pytest.mark.parametrize("trouble", [{"code": 9}, {"before": "sleep 5"}])
+def test_an_nvidia_smi_that_fails_or_hangs_is_no_machine_without_gpus(
+    smi, tmp_path, monkeypatch, trouble
+):
+    monkeypatch.setattr(hardware, "DRIVER_SECONDS", 0.5)
+    smi(T4, **trouble)
+    assert find_device().name == "cpu"
+    made_device_file(tmp_path / "root", "dev/nvidia0")
+    with pytest.raises(Missing, match="neither nvidia-smi nor the CUDA driver answers"):
+        find_device()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("code", [0, 999])
+def test_without_nvidia_smi_the_cuda_driver_is_asked(no_smi, tmp_path, monkeypatch, code):
+    compiler = shutil.which("cc", path=os.defpath) or shutil.which("cc", path="/usr/bin")
+    source = tmp_path / "cuda.c"
+    source.write_text(DRIVER.replace("CODE", str(code)))
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", library, source],
+        check=True,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+    )
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    made_device_file(no_smi, "dev/nvhost-gpu")
+    if code:
+        with pytest.raises(Missing):
+            find_device()
+        return
+    found = find_device()
+    assert (found.name, found.model, found.memory_gib) == ("cuda", "Orin", 16.0)
+    assert found.cards == ["GPU-11111111-1111-1111-1111-111111111111"]
+    assert (found.capability, found.precision) == (8.7, "bfloat16")
+
+
+def test_memory_that_others_use_counts_and_that_of_our_runs_does_not(smi):
+    smi(A100, SECOND)
+    device = find_device("GPU-3d")
+    assert hardware.used_by_others_gib(device, set()) == 4.0
+    assert hardware.used_by_others_gib(device, {"GPU-3d"}) == 0.0
+    assert hardware.used_by_others_gib(find_device(), set()) == 0.0
+
+
+def test_the_heat_of_a_card_is_what_its_driver_says(smi, monkeypatch):
+    smi("0, GPU-1a, 91, Not Active, Active", "1, GPU-2b, 50, Not Active, Not Active")
+    assert heat("cuda") == {"temperature_celsius": 91.0, "thermal_throttling": 1.0}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-2b")
+    assert heat("cuda") == {"temperature_celsius": 50.0, "thermal_throttling": 0.0}
+    smi("1, GPU-2b, [N/A], [N/A], [N/A]")
+    assert heat("cuda") == {}
+    assert set(heat("cpu")) <= {"temperature_celsius", "thermal_throttling"}
+
+
+def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):
+    whole = find_device("cpu").memory_gib
+    (tmp_path / "memory.max").write_text(f"{2**30}\n")
+    (tmp_path / "memory.current").write_text(f"{2**29}\n")
+    (tmp_path / "memory.stat").write_text(f"inactive_file {2**28}\n")
+    monkeypatch.setattr(memory, "_group_files", lambda: [tmp_path / "memory.events"])
+    assert find_device("cpu").memory_gib == 1.0 < whole
+    assert memory.free_bytes() == 2**30 - 2**28
+    (tmp_path / "memory.max").write_text("max\n")
+    assert find_device("cpu").memory_gib == whole
+
+
+def info_of(device, slots=None, num_slots=1):
+    return RunInfo(
+        run_id="sft-0", kind="sft", created_at=0.0, device=device, slots=slots, num_slots=num_slots
+    )
+
+
+def test_a_worker_sees_the_gpus_that_it_holds_and_one_for_the_cpu_sees_none(smi):
+    smi(A100, SECOND)
+    held = devices.environment(info_of("cuda", ["GPU-2bc"]), ["GPU-2bc"], {})
+    assert held["CUDA_VISIBLE_DEVICES"] == "GPU-2bc"
+    assert held["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    own = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}
+    assert "PYTORCH_ALLOC_CONF" not in devices.environment(info_of("cuda"), ["GPU-2bc"], own)
+    alone = devices.environment(info_of("cpu"), [], {})
+    assert alone == dict.fromkeys(alone, "")
+    assert "CUDA_VISIBLE_DEVICES" in alone
+    assert devices.environment(info_of(None), [], {}) == {}
+
+
+def test_a_scheduler_that_shows_too_many_cards_is_held_to_what_was_asked():
+    shown = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+    two = devices.environment(info_of("cuda", [], 2), [], shown)
+    assert two["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_cards_that_cannot_reach_each_other_are_told_so_with_an_old_driver(smi):
+    rows = [f"{i}, GPU-{i}, NVIDIA GeForce RTX 4090, 24564, 0, 8.9, DRIVER, [N/A]" for i in "01"]
+    for driver, told in (("535.54.03", True), ("550.54.14", False)):
+        smi(*(row.replace("DRIVER", driver) for row in rows))
+        found = devices.environment(info_of("cuda", ["GPU-0", "GPU-1"], 2), ["GPU-0", "GPU-1"], {})
+        assert ("NCCL_P2P_DISABLE" in found) == told
+    alone = devices.environment(info_of("cuda", ["GPU-0"]), ["GPU-0"], {})
+    assert "NCCL_P2P_DISABLE" not in alone
+
+
+def test_a_run_may_take_the_emptiest_of_its_cards_and_not_one_that_is_gone(smi):
+    smi(SECOND, A100)
+    assert devices.candidates(info_of("cuda", ["GPU-2bc", "GPU-3d"])) == ["GPU-2bc", "GPU-3d"]
+    assert devices.candidates(info_of("cuda:0")) == ["GPU-2bc", "GPU-3d"]
+    smi(T4)
+    with pytest.raises(Missing, match="0 of them are visible now"):
+        devices.candidates(info_of("cuda", ["GPU-3d"]))
+    assert devices.candidates(info_of("cpu")) == ["cpu"]
+    assert devices.candidates(info_of("cpu", [])) == []
