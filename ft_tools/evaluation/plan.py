@@ -63,6 +63,7 @@ class EvaluatePlan(Report):
     target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
     tuned: ModelFiles | None = None
     baseline: ModelFiles | None = None
+    device: str = Field("", description="cpu or the GPU's name; empty: no model is loaded here.")
     alone: bool = Field(description="Measured without a baseline.")
     dataset: str | None = Field(description="Path of the held-out file.")
     dataset_sha256: str | None = None

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.runs.launch import LaunchRequest
+from ft_tools.runs.launchers.options import WANTED
 
 MetricName = Literal[
     "auto",
@@ -43,6 +44,12 @@ class EvaluateRequest(LaunchRequest):
     target: dict[str, float] = Field(
         default_factory=dict,
         description='What is good enough, such as {"exact_match": 0.9}.',
+    )
+    device: str = Field(
+        "auto",
+        pattern=WANTED,
+        description="auto: a free GPU if there is one; cpu: leave GPUs alone; cuda:1 or a UUID: a "
+        "certain GPU. On a GPU the evaluation waits for its turn.",
     )
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
     dataset: str | None = Field(

@@ -2,6 +2,8 @@
 
 from ft_tools.evaluation.plan import find_models, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.runs.devices import CPU
+from ft_tools.runs.hardware import find_device
 from ft_tools.runs.launch import Launch, launch
 
 
@@ -23,7 +25,12 @@ def evaluate(request: EvaluateRequest) -> Launch:
         MissingExtra: A package that this evaluation needs is not installed.
     """
     models = find_models(request)
+    # Before the plan: a GPU that is named and not there is refused first.
+    device = find_device(request.device) if models.by_name else None
     plan = make_plan(request, models)
+    if device is not None:
+        shown = "cpu" if device.name == CPU else device.model
+        plan = plan.model_copy(update={"device": shown})
     lineage = {"systems": ", ".join(spec.name for spec in request.all_systems())}
     if request.model is not None and models.tuned and models.baseline:
         lineage = {"model": request.model, "baseline": models.baseline.name}
@@ -37,5 +44,7 @@ def evaluate(request: EvaluateRequest) -> Launch:
         request,
         plan,
         warnings=[*([plan.size_warning] if plan.size_warning else []), *plan.warnings],
+        device=device.name if device else None,
+        slots=(device.cards if device else [], 1),
         lineage=lineage,
     )

@@ -323,3 +323,24 @@ def test_a_folder_that_is_not_there_fails_in_the_plan(workspace, base):
     write(workspace / "held.jsonl", questions(20))
     with pytest.raises(NotFound, match="no-such-folder"):
         asked(base, "no-such-folder")
+
+
+def test_an_evaluation_on_a_gpu_waits_for_it_and_one_on_the_cpu_for_nothing(
+    workspace, base, tmp_path, monkeypatch
+):
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    row = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"
+    program.write_text(f"#!/bin/sh\necho '{row}'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    write(workspace / "held.jsonl", questions(20))
+    request = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl")
+    on_gpu = evaluate(request)
+    on_cpu = evaluate(request.model_copy(update={"device": "cpu"}))
+    assert on_gpu.plan["device"] == "NVIDIA T4"
+    assert on_cpu.plan["device"] == "cpu"
+    assert on_gpu.plan_hash != on_cpu.plan_hash
+    with pytest.raises(BadInput, match="cuda:0 GPU-1a"):
+        evaluate(request.model_copy(update={"device": "cuda:1"}))
