@@ -1,13 +1,13 @@
-"""Short schemas: what a model needs to call a tool, and what a program needs to read its report.
+"""Short schemas: what a model needs to call a tool.
 
 A client sends every schema to its model with every conversation, so each word costs. Dropped are:
 titles (derived from names), `null` as an alternative (leaving an argument out says the same), empty
-defaults, and a request that another tool takes as well. Of a report only the first level is told:
-its reader has the report itself.
+defaults, the longest text that is taken (a longer one is refused by name), and a request that
+another tool takes as well.
 """
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -29,15 +29,9 @@ def input_schema(request: type[BaseModel], known: Mapping[str, str]) -> dict[str
     return _without_unused(schema)
 
 
-def output_schema(report: type[BaseModel]) -> dict[str, Any]:
-    """Return the schema of a tool's report: the names and types of its first level."""
-    full = _short(report.model_json_schema(mode="serialization"))
-    properties = {key: _outline(value, full) for key, value in full["properties"].items()}
-    for name, field in report.model_fields.items():
-        if field.is_required() and type(None) in get_args(field.annotation):
-            # It is there even where it is null.
-            properties[name].pop("type", None)
-    return {"type": "object", "properties": properties}
+OUTPUT_SCHEMA = {"type": "object"}
+"""Of a report: that it is an object. Its reader has the report itself, whose names say what they
+are; no client shows a model the schema of a result."""
 
 
 def _short(schema: Any) -> Any:
@@ -53,6 +47,7 @@ def _short(schema: Any) -> Any:
         if not (key == "title" and isinstance(value, str))
         and not (key == "default" and value in EMPTY)
         and not (key == "additionalProperties" and value is True)
+        and key != "maxLength"
     }
     return _without_null(kept)
 
@@ -64,13 +59,6 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
         return schema
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     return {**kept[0], **rest} if len(kept) == 1 else {"anyOf": kept, **rest}
-
-
-def _outline(schema: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
-    """Return the type of a field, and the values of an enumeration."""
-    if "$ref" in schema:
-        schema = full["$defs"][schema["$ref"].rsplit("/", 1)[1]]
-    return {key: schema[key] for key in ("type", "enum", "const") if key in schema}
 
 
 def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:

@@ -104,8 +104,8 @@ def tool(name: str) -> Tool:
         title=spec.title,
         description=(inspect.getdoc(spec.function) or "").split("\n\nRaises:")[0],
         input_schema=schemas.input_schema(spec.request, known),
-        output_schema=schemas.output_schema(spec.report),
-        annotations=ToolAnnotations(title=spec.title, open_world_hint=False, **HINTS[spec.effect]),
+        output_schema=schemas.OUTPUT_SCHEMA,
+        annotations=ToolAnnotations(open_world_hint=False, **HINTS[spec.effect]),
     )
 
 

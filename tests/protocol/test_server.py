@@ -91,7 +91,9 @@ async def test_structured_content_has_no_empty_value_unless_it_is_required(clien
 
 async def test_the_listing_costs_a_model_little(client):
     listed = (await client.list_tools()).model_dump_json(by_alias=True, exclude_none=True)
-    assert len(listed.encode()) <= MAX_LISTING_BYTES
+    assert len(listed.encode()) <= MAX_LISTING_BYTES, (
+        "shorten descriptions, or take fewer arguments"
+    )
 
 
 async def test_a_schema_says_nothing_that_goes_without_saying():
