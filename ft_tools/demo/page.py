@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.evaluation.systems_page import systems_section
 from ft_tools.views.page import (
     Html,
     Section,
@@ -31,7 +33,7 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
         seconds: How long each step took, by its title.
     """
     sections = [
-        Section("Before and after", _before_and_after(found["evaluation"]["result"])),
+        Section("Which system to use", _before_and_after(found["evaluation"]["result"])),
         Section("Samples side by side", _samples(folder, found["evaluation"]["run_id"])),
         Section("Training", _curves(folder, found)),
         Section("Sizes and quality", _sizes(found["ship"]["result"])),
@@ -48,23 +50,15 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
 
 
 def _before_and_after(result: dict[str, Any]) -> Html:
-    rows = result["comparisons"]
+    report = EvaluationReport.model_validate(result)
+    rows = report.comparisons
     chart = interval_chart(
-        [(row["metric"], row["ci_low"], row["difference"], row["ci_high"]) for row in rows],
-        title="Tuned minus base on held-out messages",
-        x_label="difference with 95% interval",
+        [(row.system, row.ci_low, row.difference, row.ci_high) for row in rows],
+        title=f"Difference from the base model on held-out messages, {report.main_metric}",
+        x_label="difference, with its 95% interval",
     )
-    numbers = table(
-        ["metric", "base", "tuned", "difference", "low", "high", "examples", "verdict"],
-        [
-            [
-                *(row["metric"], row["baseline"], row["tuned"], row["difference"]),
-                *(row["ci_low"], row["ci_high"], row["num_examples"], row["verdict"]),
-            ]
-            for row in rows
-        ],
-    )
-    return Html(chart + numbers)
+    said = "".join(text(sentence) for sentence in report.summary)
+    return Html(said + chart + systems_section(report))
 
 
 def _samples(folder: Path, run_id: str) -> Html:
@@ -72,7 +66,8 @@ def _samples(folder: Path, run_id: str) -> Html:
     for line in (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines():
         sample = json.loads(line)
         asked = f"{sample['prompt']}\n\nexpected:\n{sample['reference']}"
-        rows.append([asked, *sample["answers"].values()])
+        answers = sample["answers"]
+        rows.append([asked, answers["base"], answers["tuned"]])
     return side_by_side(["message", "base", "tuned"], rows[:NUM_SAMPLES])
 
 

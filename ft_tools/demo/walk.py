@@ -33,6 +33,7 @@ from ft_tools.tools import TOOLS
 
 DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 PAIRS = "tickets_preferences.jsonl"
+SCHEMA = "ticket_schema.json"
 POLL_SECONDS = 1.0
 TRAINING = {
     "num_train_epochs": 1,
@@ -49,7 +50,7 @@ DPO_TRAINING = {
 }
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
 
-SYSTEM = "Turn the message into a JSON ticket with category, priority, product and order."
+TARGET = {"exact_match": 0.8}
 MESSAGE = "Hello, the left speaker of my headset is silent since Monday. Order K4711. It is urgent."
 
 console = Console(stderr=True, highlight=False)
@@ -159,7 +160,7 @@ async def _steps(job: Job) -> dict[str, Any]:
         found["lora"], found["vram"] = await _size(job, found["audit"])
     with job.step("Supervised fine-tuning"):
         found["sft"] = await _sft(job, found)
-    with job.step("Before and after"):
+    with job.step("Is a prompt or a simple classifier enough?"):
         found["evaluation"] = await _evaluate(job, found["sft"]["run_id"])
     with job.step("DPO on the result"):
         found["dpo"] = await _dpo(job, found["sft"]["run_id"])
@@ -246,13 +247,33 @@ async def _sft(job: Job, found: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _evaluate(job: Job, run_id: str) -> dict[str, Any]:
-    run = await job.launch("evaluate", model=run_id, dataset=DATA[2], max_new_tokens=48)
-    for row in run["result"]["comparisons"]:
+    learned = {"path": "clean/train.jsonl"}
+    run = await job.launch(
+        "evaluate",
+        systems=[
+            {"name": "base", "model": demo.HUB_ID},
+            {"name": "majority", "baseline": "majority", "examples": learned},
+            {"name": "tf_idf", "baseline": "tf_idf", "examples": learned},
+            {
+                "name": "base-5-shot",
+                "model": demo.HUB_ID,
+                "examples": learned | {"num": 5, "choose": "nearest"},
+                "decoding": {"json_schema": SCHEMA},
+            },
+            {"name": "tuned", "model": run_id},
+        ],
+        target=TARGET,
+        dataset=DATA[2],
+        max_new_tokens=48,
+    )
+    for one in run["result"]["systems"]:
+        score = one["scores"]["exact_match"]
         console.print(
-            f"  {row['metric']:<14} {row['baseline']:.3f} -> {row['tuned']:.3f}  difference "
-            f"{row['difference']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]  "
-            f"[bold]{row['verdict']}[/]"
+            f"  {one['name']:<12} exact_match {score['value']:.3f} [{score['ci_low']:.3f}, "
+            f"{score['ci_high']:.3f}]  [bold]{one['target'].replace('_', ' ')}[/]"
         )
+    for sentence in run["result"]["summary"]:
+        console.print(f"  {escape(sentence)}")
     return run
 
 
@@ -275,13 +296,13 @@ async def _ship(job: Job, run_id: str) -> dict[str, Any]:
         formats=FORMATS,
         held_out="clean/validation.jsonl",
         chat=MESSAGE,
-        chat_system=SYSTEM,
     )
     for row in run["result"]["formats"]:
         console.print(
             f"  {row['format']:<12} {row['size_bytes'] / 2**20:.0f} MiB, mean KL "
             f"{row['quality']['mean_kl']:.4f}: {row['quality']['verdict']}"
         )
+    console.print(f"  {escape(run['result']['answers_as_measured'])}")
     chat = run["result"]["chat"]
     console.print(f"  [bold]you[/] {escape(chat['message'])}")
     console.print(f"  [bold]{chat['format']}[/] {escape(chat['answer'])}")
@@ -306,7 +327,7 @@ def main() -> int:
     folder = Path(arguments.output).resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True, mode=0o700)
     os.environ[workspace.VARIABLE] = str(folder)
-    for name in (*DATA, PAIRS):
+    for name in (*DATA, PAIRS, SCHEMA):
         source = files("ft_tools.demo.data").joinpath(name)
         (folder / name).write_bytes(source.read_bytes())
     began = time.monotonic()

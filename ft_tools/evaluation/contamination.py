@@ -1,7 +1,7 @@
 """Find held-out examples that the model was trained on."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,8 @@ from ft_tools.runs import directory
 
 GRAM = 5
 MIN_GRAMS = 4
+# Words beside numbers and names that a masked question needs.
+MIN_PLAIN_WORDS = 4
 MAX_LINES = 5
 # Word sequences that more than this part of the held-out examples have are left out.
 COMMON = 0.2
@@ -30,6 +32,10 @@ class Contamination(BaseModel):
     not_checked: list[str] = Field(description="Files named by the runs that are not there.")
     num_exact: int = Field(description="Held-out questions that were trained on, word for word.")
     num_near: int = Field(description="Others of which most word sequences were trained on.")
+    num_twins: int = Field(
+        0,
+        description="Others whose question equals a training question except for digits and names.",
+    )
     lines: list[int] = Field(description="The first held-out lines concerned.")
 
 
@@ -76,17 +82,48 @@ def find_contamination(
     held_out: Sequence[HeldOut], files: Sequence[Path], not_checked: Sequence[str] = ()
 ) -> Contamination:
     """Compare held-out examples with training files, word for word and nearly so."""
-    pairs = (
-        pair for path in files for _, row in read_examples(path) for pair in asked_and_answered(row)
-    )
-    exact, near = overlaps(held_out, pairs)
+    masked: set[str] = set()
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for path in files:
+            for _, row in read_examples(path):
+                for question, answer in asked_and_answered(row):
+                    masked.add(mask(question))
+                    yield question, answer
+
+    exact, near = overlaps(held_out, pairs())
+    twins = {one.line for one in held_out if mask(one.asked) in masked - {""}} - exact
     return Contamination(
         checked_against=[str(path) for path in files],
         not_checked=list(not_checked),
         num_exact=len(exact),
-        num_near=len(near - exact),
-        lines=sorted(exact | near)[:MAX_LINES],
+        num_near=len(near - exact - twins),
+        num_twins=len(twins),
+        lines=sorted(exact | near | twins)[:MAX_LINES],
     )
+
+
+def mask(question: str) -> str:
+    """Return a question without case, with `#` for what has digits and `@` for names.
+
+    A name is a capitalised word that begins no sentence. Questions with fewer than four other
+    words are not masked: too much would be alike.
+
+    >>> mask("Order K4711 of Ada Byron did not arrive.")
+    'order # of @ @ did not arrive.'
+    """
+    found, begins = [], True
+    for word in question.split():
+        bare = word.strip(".,:;!?()\"'")
+        if any(c.isdigit() for c in bare):
+            found.append("#")
+        elif not begins and bare[:1].isupper():
+            found.append("@")
+        else:
+            found.append(normalise(word))
+        begins = word.endswith((".", "!", "?", ":"))
+    plain = sum(word not in {"#", "@"} for word in found)
+    return " ".join(found) if plain >= MIN_PLAIN_WORDS and plain < len(found) else ""
 
 
 def overlaps(

@@ -47,7 +47,14 @@ CHOSEN = (
 WHOLE_SET = {"macro_f1", "log_perplexity", "judge", "judge_equal_length"}
 # Arguments that a plan shows only where they are not the default.
 SHOWN_IF_GIVEN = {
-    *("regex", "json_schema", "cluster_field", "smallest_effect_fraction", "lm_eval_limit"),
+    *(
+        "regex",
+        "json_schema",
+        "number_tolerance",
+        "cluster_field",
+        "smallest_effect_fraction",
+        "lm_eval_limit",
+    ),
     *("judge_url", "judge_model", "judge_key_variable", "judge_max_calls", "judge_criterion"),
 }
 # Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
@@ -126,7 +133,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     path = workspace.existing(request.dataset) if request.dataset else None
     examples = _read(request, path)
     references = [example.reference for example in examples]
-    metrics = choose_metrics(request.metrics, references) if examples else {}
+    rows = [example.row for example in examples]
+    metrics = choose_metrics(request.metrics, references, rows) if examples else {}
     if request.systems:
         # It compares weights; systems are compared by their answers.
         metrics.pop("perplexity", None)
@@ -296,7 +304,7 @@ def _warnings(
     if models.tuned is not None and models.baseline is not None:
         found += _about_models(models.tuned, models.baseline, alone=request.baseline is None)
     if overlap is not None and models.by_name:
-        found += _about_overlap(overlap)
+        found += _about_overlap(overlap, len(references))
     if "rouge" in metrics and not is_latin(references):
         found.append("ROUGE counts words and characters of every script here, not only Latin")
     if "judge" in metrics:
@@ -343,10 +351,15 @@ def _about_size(request: EvaluateRequest, num_examples: int) -> str:
     )
 
 
-def _about_overlap(overlap: Contamination) -> list[str]:
+def _about_overlap(overlap: Contamination, num_examples: int) -> list[str]:
     found = []
     if overlap.num_near:
         found.append(f"{overlap.num_near} held-out examples are near copies of training examples")
+    if overlap.num_twins:
+        found.append(
+            f"{overlap.num_twins} of {num_examples} held-out questions equal a training question "
+            "except for digits, names and ids: the score on them measures a memorised template"
+        )
     if overlap.not_checked:
         found.append(
             "some training files are missing or outside the workspace: contamination is not "

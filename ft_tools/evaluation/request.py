@@ -18,6 +18,10 @@ MetricName = Literal[
     "json_fields",
     "json_schema",
     "regex",
+    "contains",
+    "number",
+    "set_f1",
+    "abstention",
     "perplexity",
     "classification",
     "tool_call",
@@ -63,6 +67,7 @@ class EvaluateRequest(LaunchRequest):
     regex: str | None = Field(
         None, max_length=500, description="Python pattern that a correct output contains."
     )
+    number_tolerance: float = Field(0, ge=0, le=1, description="Relative, for metric number.")
     json_schema: str | None = Field(
         None, description="File with the JSON Schema that a correct output conforms to."
     )

@@ -2,7 +2,7 @@
 
 from ft_tools.evaluation.report import EvaluationReport, SystemResult
 from ft_tools.views.markup import Cell
-from ft_tools.views.page import Html, badge, note, table
+from ft_tools.views.page import Html, badge, interval_chart, note, table
 
 TONES = {"met": "good", "not_met": "bad", "not_shown": "warn"}
 
@@ -18,7 +18,29 @@ def systems_section(report: EvaluationReport) -> Html:
     ]
     rows = [_row(one, metric, has_target=bool(report.target)) for one in report.systems]
     said = "Seconds per answer: of a batch, its time divided by its size."
-    return Html(table(headers, rows) + note(said))
+    return Html(_picture(report) + table(headers, rows) + note(said))
+
+
+def _picture(report: EvaluationReport) -> Html:
+    """Draw quality with its interval, the cheapest system first."""
+    metric = report.main_metric
+    priced = all(one.usd_per_1000_calls is not None for one in report.systems)
+
+    def cost(one: SystemResult) -> float:
+        usd = one.usd_per_1000_calls
+        return usd if priced and usd is not None else one.seconds_mean
+
+    def label(one: SystemResult) -> str:
+        if priced:
+            return f"{one.name}, {cost(one):.3g} USD per 1,000 calls"
+        return f"{one.name}, {cost(one):.3g} s per answer"
+
+    rows = [
+        (label(one), score.ci_low, score.value, score.ci_high)
+        for one in sorted(report.systems, key=cost)
+        if (score := one.scores[metric]).ci_low is not None
+    ]
+    return interval_chart(rows, title=f"{metric} by system, the cheapest first", x_label=metric)
 
 
 def _row(one: SystemResult, metric: str, *, has_target: bool) -> list[Cell]:

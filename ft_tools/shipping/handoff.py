@@ -5,10 +5,13 @@ No path of this machine is in them: everything is relative to the file.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.prompt import can_be_shipped
 from ft_tools.shipping.report import FormatResult, MergeCheck
+from ft_tools.shipping.trained_system import MAX_OTHERS, TrainedSystem
 
 # Commands: https://github.com/ollama/ollama/blob/main/docs/modelfile.md,
 # https://lmstudio.ai/docs/cli/local-models/import, https://docs.vllm.ai/en/latest/cli/serve.html,
@@ -17,15 +20,25 @@ from ft_tools.shipping.report import FormatResult, MergeCheck
 NEEDS = dict.fromkeys(("gptq", "awq", "fp8"), "compressed-tensors") | {"bnb": "bitsandbytes"}
 
 
-def handoff(
-    plan: ShipPlan, results: Sequence[FormatResult], proofs: Mapping[str, str], merged: str
-) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """How a shipped model has to be asked, and what was proved about it."""
+
+    trained: TrainedSystem
+    answers: str
+    """Whether the shipped defaults answer as the tuned model was measured."""
+    recommended: str
+    proofs: Mapping[str, str]
+    """For each program, whether the prompts it builds are those of training."""
+
+
+def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merged: str) -> str:
     """Return HANDOFF.md: the commands that run each file, and what was proved about it.
 
     Args:
         plan: Of the run.
         results: Formats, made or not.
-        proofs: For each program, whether the prompts it builds are those of training.
+        asked: How the model has to be asked, and what was proved about it.
         merged: Folder of the merged model, beside HANDOFF.md.
     """
     made = [r for r in results if r.state == "made"]
@@ -33,17 +46,17 @@ def handoff(
         f"# How to run {plan.name}\n",
         "Every command is meant for the folder that this file is in.\n",
         _table(results),
-        "## The prompts\n\n" + "".join(f"- {who}: {said}\n" for who, said in proofs.items()),
+        _how_to_ask(asked),
     ]
     for result in made:
         method = result.format.partition(":")[0]
         if method == "gguf":
-            parts.append(_gguf(plan, result))
+            parts.append(_gguf(plan, result, asked.trained.text))
         elif method in NEEDS:
             option = " --quantization bitsandbytes" if method == "bnb" else ""
             folder = Path(result.path).name
-            parts.append(_transformers(result.format, folder, option, NEEDS[method]))
-    parts.append(_transformers("safetensors", merged, "", ""))
+            parts.append(_transformers(result.format, folder, option, NEEDS[method], asked))
+    parts.append(_transformers("safetensors", merged, "", "", asked))
     failed = [f"- {r.format}: {r.error}" for r in results if r.state == "failed"]
     if failed:
         parts.append("## Not made\n\n" + "\n".join(failed) + "\n")
@@ -129,7 +142,7 @@ def _table(results: Sequence[FormatResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _gguf(plan: ShipPlan, result: FormatResult) -> str:
+def _gguf(plan: ShipPlan, result: FormatResult, system: str | None) -> str:
     path = Path(result.path)
     file = f"{path.parent.name}/{path.name}"
     name = f"{plan.name}-{result.format.partition(':')[2]}".lower()
@@ -147,13 +160,19 @@ LM Studio (it leaves the file where it is; without --copy it would be moved):
 llama.cpp:
 
     llama-server -m {file} --jinja --port 8080
-    llama-cli -m {file} --jinja -cnv
+    llama-cli -m {file} --jinja -cnv --temp 0
+
+LM Studio and llama-server send no system text by themselves; each request must bring it:
+
+    curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
+      -d {_shell(json.dumps(_request(system), ensure_ascii=False))}
 
 Check the file first: `sha256sum {file}` gives {result.sha256}
 """
 
 
-def _transformers(title: str, folder: str, option: str, needs: str) -> str:
+def _transformers(title: str, folder: str, option: str, needs: str, asked: Asked) -> str:
+    messages = json.dumps(_messages(asked.trained.text), ensure_ascii=False)
     packages = " ".join(["accelerate", needs]).strip()
     return f"""## {title}
 
@@ -167,7 +186,42 @@ transformers (pip install {packages}):
     tokenizer = AutoTokenizer.from_pretrained("{folder}")
     model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto", device_map="auto")
     prompt = tokenizer.apply_chat_template(
-        [{{"role": "user", "content": "Hello"}}], add_generation_prompt=True, return_tensors="pt",
-        return_dict=True).to(model.device)
-    print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0]))
+        {messages},
+        add_generation_prompt=True, return_tensors="pt", return_dict=True).to(model.device)
+    made = model.generate(**prompt, max_new_tokens=100, do_sample=False)
+    print(tokenizer.decode(made[0]))
 """
+
+
+def _how_to_ask(asked: Asked) -> str:
+    lines = ["## How to ask", "", asked.answers, ""]
+    if asked.recommended:
+        lines += [f"Recommended format: {asked.recommended}.", ""]
+    lines += [f"System text: {asked.trained.sentence()}.", ""]
+    if asked.trained.text is not None:
+        lines += [*(f"    {line}" for line in asked.trained.text.splitlines()), ""]
+        if not can_be_shipped(asked.trained.text):
+            lines += ["The Modelfile cannot hold this text: send it with each request.", ""]
+    for text, count in asked.trained.others[:MAX_OTHERS]:
+        first = text.splitlines()[0][:200] if text.strip() else ""
+        lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}"]
+    lines += ["Everything was measured greedily: use temperature 0.", ""]
+    return "\n".join(lines) + "".join(f"- {who}: {said}\n" for who, said in asked.proofs.items())
+
+
+def _messages(system: str | None) -> list[dict[str, str]]:
+    own = [] if system is None else [{"role": "system", "content": system}]
+    return [*own, {"role": "user", "content": "Hello"}]
+
+
+def _request(system: str | None) -> dict[str, object]:
+    return {"messages": _messages(system), "temperature": 0}
+
+
+def _shell(text: str) -> str:
+    r"""Quote a text for a shell.
+
+    >>> print(_shell("it's"))
+    'it'\''s'
+    """
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ft_tools.shipping.report import MergeCheck, ShipReport
 from ft_tools.views.markup import Cell
 from ft_tools.views.page import (
+    Html,
     Section,
     bar_chart,
     key_values,
@@ -23,6 +24,7 @@ Samples = Mapping[str, Sequence[str]]
 def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) -> str:
     """Return the page: sizes and losses, the merge's proof, samples side by side."""
     sections = [
+        Section("Result", _result(report)),
         Section("Formats", _formats(report)),
         Section("Size against quality", _curve(report)),
     ]
@@ -40,6 +42,14 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
         sections.append(Section("A chat", side_by_side(["message", report.chat.format], asked)))
     about = f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})"
     return page(f"Shipped: {report.name}", sections, subtitle=about)
+
+
+def _result(report: ShipReport) -> Html:
+    """Say first whether the shipped files answer as measured, and which to use."""
+    said = text(report.answers_as_measured)
+    if report.recommended_format:
+        said = Html(said + text(f"Recommended format: {report.recommended_format}."))
+    return Html(said + text(f"System text: {report.system_text}."))
 
 
 def _formats(report: ShipReport) -> str:

@@ -101,24 +101,62 @@ def ollama_template(parts: PromptParts) -> str:
     return head + "{{ range .Messages }}" + loop + "{{ end }}" + _literal(parts.generation)
 
 
-def modelfile(gguf: str, parts: PromptParts | None, stops: Sequence[str]) -> str:
+def modelfile(
+    gguf: str, parts: PromptParts | None, stops: Sequence[str], system: str | None = None
+) -> str:
     """Write an Ollama Modelfile.
 
     Args:
         gguf: File name, beside the Modelfile.
         parts: Of the template; without them Ollama guesses from the file's own template.
         stops: Texts that end an answer.
+        system: The system text of training; None: the template's own default.
 
     Source: https://github.com/ollama/ollama/blob/main/docs/modelfile.md
     """
     lines = [f"FROM ./{gguf}"]
     if parts is not None:
         lines.append(f'TEMPLATE """{ollama_template(parts)}"""')
-        # Three quotes would end the value, and what follows would be read as instructions.
-        if parts.default_system and QUOTES not in parts.default_system:
-            lines.append(f'SYSTEM """{parts.default_system}"""')
+    if system is None and parts is not None:
+        system = parts.default_system
+    if system and can_be_shipped(system):
+        lines.append(f'SYSTEM """{system}"""')
+    # Greedy, as it was measured; Ollama's default is 0.8.
+    lines.append("PARAMETER temperature 0")
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
     return "\n".join(lines) + "\n"
+
+
+def can_be_shipped(system: str) -> bool:
+    """Tell whether a Modelfile can hold a text.
+
+    Three quotes would end the value, and what follows would be read as instructions.
+    """
+    return QUOTES not in system and not system.endswith('"')
+
+
+def shipped_system(text: str) -> str:
+    """Return the system text that a Modelfile sends; empty if it sends none.
+
+    >>> shipped_system(modelfile("m.gguf", None, ["</s>"], "Sort the mail."))
+    'Sort the mail.'
+    """
+    _, found, rest = text.partition(f"\nSYSTEM {QUOTES}")
+    return rest.partition(QUOTES)[0] if found else ""
+
+
+def as_shipped(parts: PromptParts, system: str, messages: Sequence[Message]) -> str:
+    """Return the prompt that Ollama builds of a Modelfile when a user sends only the talk.
+
+    Args:
+        parts: Of the Modelfile's template.
+        system: Of the Modelfile; empty: none is sent.
+        messages: The held-out conversation up to the answer, with its own system text or without.
+    """
+    talk = [m for m in messages if m["role"] not in {"system", "developer"}]
+    if system:
+        talk = [{"role": "system", "content": system}, *talk]
+    return parts.model_copy(update={"default_system": ""}).render(talk, True)
 
 
 def _cut(render: Render, bos: str) -> PromptParts | None:

@@ -44,6 +44,20 @@ class WeightCheck(Report):
     passed: bool
 
 
+class ShippedAnswers(Report):
+    """How a file answers when a user sends only the question and its Modelfile adds the rest."""
+
+    num_examples: int
+    prompts_equal: int = Field(
+        description="Examples whose prompt is the measured one, token by token."
+    )
+    task: dict[str, float] = Field(description="Mean of each metric.")
+    metric: str = Field(description="The metric that is compared.")
+    difference: float = Field(description="This minus the tuned model, paired by example.")
+    ci_low: float = Field(description="Of the 95% interval of the difference.")
+    ci_high: float
+
+
 class FormatResult(Report):
     """One format: made and measured, or why not."""
 
@@ -73,9 +87,10 @@ class FormatResult(Report):
     )
     task: dict[str, float] = Field(
         default_factory=dict,
-        description="Mean of each metric of `evaluate` on the first held-out examples, where "
-        "`held_out` was given.",
+        description="Mean of each metric of `evaluate` on the first held-out examples, or those of "
+        "the validation file.",
     )
+    shipped: ShippedAnswers | None = Field(None, description="GGUF with held-out conversations.")
     tokens_per_second: float | None = Field(
         None, description="Greedy generation on this machine, one at a time."
     )
@@ -97,6 +112,11 @@ class Chat(Report):
 class ShipReport(Report):
     """What was shipped, and the proof."""
 
+    answers_as_measured: str = Field(
+        "", description="Whether the shipped defaults answer as the tuned model was measured."
+    )
+    recommended_format: str = Field("", description="The smallest one that answers as measured.")
+    system_text: str = Field("", description="Which system text is shipped, in a sentence.")
     name: str
     base_model: str
     output_dir: str

@@ -378,3 +378,56 @@ def test_the_general_suite_can_be_passed_and_failed():
     assert by_text["Write the word cat in capital letters."].passes("CAT")
     assert not by_text["Write the word cat in capital letters."].passes("cat")
     assert len(general_texts()) >= 12
+
+
+@pytest.mark.parametrize(
+    ("output", "row", "right"),
+    [
+        ("Ships to NORWAY in 3 days", {"contains": ["norway", "3 days"]}, 1),
+        ("Ships to Norway", {"contains": ["norway", "3 days"]}, 0),
+        ("Ships to Norway for 5 EUR", {"contains": "norway", "not_contains": ["5 eur"]}, 0),
+        ("anything", {}, 1),
+    ],
+)
+def test_an_answer_contains_what_its_row_says_and_not_what_it_forbids(output, row, right):
+    found = score(["contains"], [Answered(output, 1, True, 0.1)], ["x"], rows=[row])
+    assert found == {"contains": [right]}
+
+
+@pytest.mark.parametrize(
+    ("output", "reference", "tolerance", "right"),
+    [
+        ("The total is 1,234.50 EUR", "1234.5", 0.0, 1),
+        ("Step 1 gives 3, so 101", "100", 0.01, 1),
+        ("102", "100", 0.01, 0),
+        ("none", "100", 0.5, 0),
+        ("-5e3", "-5000", 0.0, 1),
+    ],
+)
+def test_numbers_are_compared_within_the_relative_tolerance(output, reference, tolerance, right):
+    answered = [Answered(output, 1, True, 0.1)]
+    found = score(["number"], answered, [reference], tolerance=tolerance)
+    assert found == {"number": [right]}
+
+
+def test_sets_are_compared_without_order_and_case():
+    texts = ['["red", "Blue"]', "blue; red", "- red\n- green", ""]
+    answered = [Answered(text, 1, True, 0.1) for text in texts]
+    found = score(["set_f1"], answered, ["Red, blue"] * 4)
+    assert found == {"set_f1": [1.0, 1.0, 0.5, 0.0]}
+
+
+def test_admitting_not_to_know_is_right_only_where_it_is_expected():
+    rows = [{"abstain": True}, {"abstain": True}, {}, {}]
+    references = ["Steht nicht im Dokument.", "Steht nicht im Dokument.", "Oslo", "Oslo"]
+    texts = ["Das steht nicht im Dokument. Leider.", "Bergen", "Oslo", "I don't know."]
+    answered = [Answered(text, 1, True, 0.1) for text in texts]
+    found = score(["abstention"], answered, references, rows=rows)
+    assert found == {"abstention": [1.0, 0.0, 1.0, 0.0]}
+    chosen = choose_metrics(["auto"], references, rows)
+    assert chosen["abstention"] == "rows have `abstain`"
+
+
+def test_rouge_is_chosen_only_with_the_word_that_it_cannot_tell_right_from_wrong():
+    long = ["A longer answer of many words that goes on for more than a dozen of them, really."] * 9
+    assert "cannot tell right from wrong" in choose_metrics(["auto"], long)["rouge"]

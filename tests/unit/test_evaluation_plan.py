@@ -128,6 +128,21 @@ def test_a_question_differs_when_a_number_does():
     assert near == set()
 
 
+def test_questions_that_differ_only_in_digits_and_names_are_twins(workspace, base):
+    trained = [chat(f"Order K{i} of Ada Smith did not arrive.", "delivery") for i in range(5)]
+    run = trained_run(workspace, trained)
+    held = [
+        chat("Order Z99 of Bob Miller did not arrive.", "delivery"),
+        *[chat(f"Please tell me everything about the number {i}.", "other") for i in range(9)],
+    ]
+    write(workspace / "held.jsonl", held)
+    launch = evaluate(EvaluateRequest(model=run, dataset="held.jsonl"))
+    found = launch.plan["contamination"]
+    assert (found["num_exact"], found["num_near"], found["num_twins"]) == (0, 0, 1)
+    assert found["lines"] == [1]
+    assert any("1 of 10 held-out questions equal a training" in line for line in launch.warnings)
+
+
 def test_near_copies_are_found_and_the_wording_of_the_task_is_not():
     task = "Turn the customer's message below into a ticket with a category and an order number: "
     stories = [

@@ -35,8 +35,10 @@ from ft_tools.shipping import (
 from ft_tools.shipping.quality import Measured, summarise, verdict_of
 from ft_tools.shipping.report import FormatResult
 from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.trained_system import TrainedSystem
 
 HIDDEN, RANK = 64, 4
+ASKED = handoff.Asked(TrainedSystem("Sort it's mail."), "As measured.", "", {"Ollama": "8 of 8"})
 MODULE = "model.layers.0.self_attn.q_proj"
 
 
@@ -464,7 +466,7 @@ def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
     (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
     planned = planning.plan_of(request, [formats.find(name)])
     made = FormatResult(format=name, state="made", path=str(pair / name.replace(":", "-")))
-    guide = handoff.handoff(planned, [made], {}, "merged")
+    guide = handoff.handoff(planned, [made], ASKED, "merged")
     assert line in guide
     needs = "bitsandbytes" if name == "bnb:nf4" else "compressed-tensors"
     assert f"pip install accelerate {needs}" in guide
@@ -508,12 +510,15 @@ def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
         sha256="ab" * 32,
     )
     broken = FormatResult(format="bnb:nf4", state="failed", error="no such kernel")
-    guide = handoff.handoff(planned, [made, broken], {"Ollama": "8 of 8"}, "merged")
+    guide = handoff.handoff(planned, [made, broken], ASKED, "merged")
     card = handoff.model_card(planned, None, "", {"training run": "sft-0123456789abcdef"})
     assert str(pair) not in guide + card
     assert "ollama create base-tuned-q8_0 -f gguf-Q8_0/Modelfile" in guide
     assert "bnb:nf4: no such kernel" in guide
     assert "- Ollama: 8 of 8" in guide
+    assert "    Sort it's mail.\n" in guide
+    assert """{"role": "system", "content": "Sort it'\\''s mail."}""" in guide
+    assert '[{"role": "system", "content": "Sort it\'s mail."}, {"role": "user"' in guide
     file = "gguf-Q8_0/x-Q8_0.gguf"
     assert f"lms import --copy {file}" in guide
     assert f"llama-server -m {file} --jinja" in guide

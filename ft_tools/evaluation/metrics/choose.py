@@ -1,8 +1,9 @@
 """Choose metrics by what the references look like, and say why."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from ft_tools.evaluation.metrics.measures import label, parse_json, tool_calls, words
 
@@ -22,6 +23,10 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "rouge": ("rougeL", "rouge1", "rouge2"),
     "json_schema": ("json_schema",),
     "regex": ("regex",),
+    "contains": ("contains",),
+    "number": ("number",),
+    "set_f1": ("set_f1",),
+    "abstention": ("abstention",),
     "classification": ("accuracy", "macro_f1"),
     "tool_call": ("tool_call",),
     "perplexity": ("log_perplexity",),
@@ -29,17 +34,20 @@ MEASURES: dict[str, tuple[str, ...]] = {
 }
 
 
-def choose_metrics(asked: Sequence[str], references: Sequence[str]) -> dict[str, str]:
+def choose_metrics(
+    asked: Sequence[str], references: Sequence[str], rows: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, str]:
     """Return the metrics to use, each with why.
 
     Args:
         asked: As in the request; `auto` stands for what the references suggest.
-        references: The wanted answers.
+        references: The expected answers.
+        rows: The whole rows; `contains` and `abstain` in them are read.
     """
     chosen: dict[str, str] = {}
     for metric in asked:
         if metric == "auto":
-            chosen |= _suggested(references)
+            chosen |= _of_rows(rows) | _suggested(references)
         else:
             chosen[metric] = "requested"
     return chosen
@@ -49,6 +57,15 @@ def is_latin(references: Sequence[str]) -> bool:
     """Tell whether most letters are ASCII; ROUGE's own tokenizer sees no others."""
     letters = [c for text in references for c in text if c.isalpha()]
     return not letters or sum(c.isascii() for c in letters) >= len(letters) / 2
+
+
+def _of_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    chosen = {}
+    if any("contains" in row or "not_contains" in row for row in rows):
+        chosen["contains"] = "rows have `contains` or `not_contains`"
+    if any(row.get("abstain") is True for row in rows):
+        chosen["abstention"] = "rows have `abstain`"
+    return chosen
 
 
 def _suggested(references: Sequence[str]) -> dict[str, str]:
@@ -67,7 +84,11 @@ def _suggested(references: Sequence[str]) -> dict[str, str]:
     if median(lengths) <= SHORT_WORDS:
         why = f"references are short: {median(lengths):g} words at the median"
         return {"exact_match": why, "token_f1": why} | perplexity
-    return {"rouge": f"references are texts: {median(lengths):g} words at the median"} | perplexity
+    why = (
+        f"references are texts: {median(lengths):g} words at the median; ROUGE compares wording "
+        "and cannot tell right from wrong: add `contains` to the rows, or a judge"
+    )
+    return {"rouge": why} | perplexity
 
 
 def _is_call(text: str) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from ft_tools import facts
 from ft_tools.evaluation.held_out import HeldOut
@@ -11,6 +12,13 @@ from ft_tools.evaluation.intervals.comparing import compare, compare_statistic
 from ft_tools.evaluation.intervals.paired import Paired, holm, verdict
 from ft_tools.evaluation.metrics import measures
 from ft_tools.evaluation.metrics.choose import MEASURES
+from ft_tools.evaluation.metrics.free_answers import (
+    abstention,
+    contains,
+    number,
+    refusals_of,
+    set_f1,
+)
 from ft_tools.evaluation.metrics.measures import METRICS
 from ft_tools.evaluation.report import Comparison, OutputHealth, SampleLine
 from ft_tools.evaluation.systems.system import Answered
@@ -46,18 +54,31 @@ def score(
     pattern: str | None = None,
     conforms: Conforms | None = None,
     rouge: Rouge | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
+    tolerance: float = 0.0,
 ) -> Scores:
     """Return every per-example measure that the chosen metrics stand for.
 
     Perplexity and the judge are measured elsewhere; macro F1 is no mean over examples.
     """
     found: Scores = {}
+    functions = measures.PER_EXAMPLE | {"set_f1": set_f1}
     for metric in chosen:
         for measure in MEASURES[metric]:
-            function = measures.PER_EXAMPLE.get(measure)
+            function = functions.get(measure)
             if function is not None:
                 pairs = zip(outputs, references, strict=True)
                 found[measure] = [function(o.text, reference) for o, reference in pairs]
+    pairs_of = [(o.text, reference) for o, reference in zip(outputs, references, strict=True)]
+    if "number" in chosen:
+        found["number"] = [number(text, wanted, tolerance) for text, wanted in pairs_of]
+    if "contains" in chosen:
+        found["contains"] = [contains(o.text, row) for o, row in zip(outputs, rows, strict=True)]
+    if "abstention" in chosen:
+        refusals = refusals_of(rows, references)
+        found["abstention"] = [
+            abstention(o.text, row, refusals) for o, row in zip(outputs, rows, strict=True)
+        ]
     if "regex" in chosen and pattern is not None:
         found["regex"] = [float(re.search(pattern, o.text) is not None) for o in outputs]
     if "json_schema" in chosen and conforms is not None:

@@ -77,7 +77,16 @@ def score_systems(state: State, answers: Mapping[str, list[Answered]]) -> dict[s
     conforms = read_schema(workspace.existing(schema)) if schema else None
     pattern = state.request.regex
     return {
-        name: score(chosen, said, references, pattern=pattern, conforms=conforms, rouge=rouge)
+        name: score(
+            chosen,
+            said,
+            references,
+            pattern=pattern,
+            conforms=conforms,
+            rouge=rouge,
+            rows=[example.row for example in state.examples],
+            tolerance=state.request.number_tolerance,
+        )
         for name, said in answers.items()
     }
 

@@ -74,9 +74,7 @@ def ship_compressed(
         size_bytes=size,
         sha256=sha256(folder / MANIFEST),
         quality=found,
-        task=task_metric.means(proof.task, proof.tokenizer, proof.task_answers(answers))
-        if proof.task
-        else {},
+        task=task_metric.means_of_proof(proof, answers),
         tokens_per_second=round(answer["tokens_per_second"], 1),
         reasons=[quality.verdict_reason(found)],
     )

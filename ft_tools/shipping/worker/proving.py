@@ -190,6 +190,10 @@ class Proof:
     parts: prompt.PromptParts | None
     task: Any = None
     """task_metric.Task, or None."""
+    tuned: dict[str, list[float]] = field(default_factory=dict)
+    """The merged model's metrics, for each example of the task."""
+    system: str | None = None
+    """The system text of training; None: the template's own default."""
 
     @property
     def prompts(self) -> list[list[int]]:

@@ -21,9 +21,11 @@ from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.session import Session, main
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import estimates, formats, handoff, quality
+from ft_tools.shipping.answers import shipped_answers
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
+from ft_tools.shipping.trained_system import TrainedSystem, trained_system
 from ft_tools.shipping.worker import merge_check, merging, prompt_proofs, proving, task_metric
 from ft_tools.shipping.worker.merged_model import (
     MERGED,
@@ -33,7 +35,7 @@ from ft_tools.shipping.worker.merged_model import (
     vocabulary_of,
 )
 from ft_tools.shipping.worker.proving import Proof, Reference
-from ft_tools.shipping.worker.shipped_formats import ship_format, task_of
+from ft_tools.shipping.worker.shipped_formats import ship_format
 
 CHAT_TOKENS = 128
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
@@ -59,14 +61,17 @@ def work(session: Session) -> BaseModel:
     origin = "given" if held_out_is_given(session) else "validation"
     text = proving.held_out_text(tokenizer, shipment.held_out, origin, vocabulary)
     reference = Reference(scratch / "reference.f32", text, vocabulary)
-    task = task_metric.task_of(tokenizer, shipment.held_out if origin == "given" else None)
-    proof = Proof(tokenizer, reference, prompt_proofs.prompt_parts(tokenizer), task)
+    task = task_metric.task_of(tokenizer, shipment.held_out)
+    trained = trained_system(plan.source)
+    parts = prompt_proofs.prompt_parts(tokenizer)
+    proof = Proof(tokenizer, reference, parts, task, system=trained.text)
     answers: list[list[int]] = []
     speed: float | None = None
     samples: dict[str, list[str]] = {}
     if shipment.can_run:
         answers, speed = fill(shipment, proof)
         samples = {MERGED: proof.samples(answers)}
+        proof.tuned = task_metric.scores_of_proof(proof, answers) if task is not None else {}
     session.progress(2, steps)
     results = []
     for i, planned in enumerate(plan.formats):
@@ -74,18 +79,22 @@ def work(session: Session) -> BaseModel:
         row = formats.find(planned.format)
         result, said = ship_format(shipment, row, proof)
         if row.family == "safetensors" and answers:
-            own = {"task": task_of(proof, answers), "tokens_per_second": round(speed or 0.0, 1)}
+            own = {
+                "task": task_metric.means_of_proof(proof, answers),
+                "tokens_per_second": round(speed or 0.0, 1),
+            }
             result = result.model_copy(update=own)
         results.append(result)
         if said:
             samples[row.name] = said
         session.progress(3 + i, steps)
     require_something(results)
+    own_task = task_metric.means_of_proof(proof, answers) if answers else {}
     report = finish(
         shipment,
         merge,
         results,
-        Findings(proof, samples, task_of(proof, answers) if answers else {}, speed),
+        Findings(proof, samples, own_task, speed, trained),
     )
     shutil.rmtree(scratch)
     session.progress(steps, steps)
@@ -100,6 +109,7 @@ class Findings:
     samples: dict[str, list[str]]
     task: dict[str, float]
     tokens_per_second: float | None
+    trained: TrainedSystem
 
 
 def base_folder(session: Session, plan: ShipPlan) -> Path:
@@ -176,10 +186,15 @@ def finish(
 ) -> ShipReport:
     """Write HANDOFF.md and report.html, and return the report."""
     proofs = prompt_proof(shipment, results, findings.proof)
-    text = handoff.handoff(shipment.plan, results, proofs, MERGED)
+    said, recommended = shipped_answers(results, findings.task)
+    about = handoff.Asked(findings.trained, said, recommended, proofs)
+    text = handoff.handoff(shipment.plan, results, about, MERGED)
     guide = shipment.out / "HANDOFF.md"
     write_file(guide, text)
     report = ShipReport(
+        answers_as_measured=said,
+        recommended_format=recommended,
+        system_text=findings.trained.sentence(),
         name=shipment.plan.name,
         base_model=shipment.plan.base_model,
         output_dir=str(shipment.out),
@@ -190,7 +205,7 @@ def finish(
         held_out=findings.proof.reference.text.origin,
         num_held_out_tokens=findings.proof.reference.text.num_tokens,
         formats=results,
-        chat=chat(shipment, results),
+        chat=chat(shipment, results, findings.trained.text),
         task=findings.task,
         num_task_examples=len(findings.proof.task.prompts) if findings.proof.task else 0,
         tokens_per_second=findings.tokens_per_second and round(findings.tokens_per_second, 1),
@@ -204,8 +219,8 @@ def finish(
     return report
 
 
-def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
-    """Ask the last GGUF file the request's message."""
+def chat(shipment: Shipment, results: list[FormatResult], trained: str | None) -> Chat | None:
+    """Ask the last GGUF file the request's message, with the system text that is shipped."""
     made = [r for r in results if r.state == "made" and r.format.startswith("gguf:")]
     if not shipment.plan.chat or not made:
         return None
@@ -215,7 +230,7 @@ def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
 
     began = time.monotonic()
     plan = shipment.plan
-    spoken = {"system": plan.chat_system, "user": plan.chat}
+    spoken = {"system": plan.chat_system or trained, "user": plan.chat}
     messages = [{"role": role, "content": text} for role, text in spoken.items() if text]
     answer, count = gguf_files.chat_with_gguf(Path(made[-1].path), messages, CHAT_TOKENS)
     return Chat(

@@ -13,6 +13,7 @@ import torch
 
 from ft_tools.contract import Reason
 from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.worker.loading import load
 from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
@@ -20,7 +21,7 @@ from ft_tools.runs.session import Stopped
 from ft_tools.shipping import prompt, quality
 from ft_tools.shipping.formats import Format, fold_layers
 from ft_tools.shipping.planning import NF4
-from ft_tools.shipping.report import FormatResult
+from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
 from ft_tools.shipping.worker.merge_check import free_memory
@@ -108,7 +109,7 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
                 matrix = importance_of(shipment, row, proof, source)
                 gguf_files.quantize(source, made, row, matrix)
             stops = stop_texts(proof.tokenizer, shipment.merged)
-            text = prompt.modelfile(file.name, proof.parts, stops)
+            text = prompt.modelfile(file.name, proof.parts, stops, proof.system)
             (staging / "Modelfile").write_text(text, encoding="utf-8")
     types = gguf_files.tensor_types(file)
     stand_ins = gguf_files.fallbacks(types, row)
@@ -131,22 +132,65 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
         return result.model_copy(update={"tokenizer_parity": parity, "reasons": reasons}), []
     shipment.stop_if_asked()
     shipment.session.phase(f"measuring {row.name}")
-    longest = max(map(len, proof.reference.text.ids + proof.prompts))
+    shipped = shipped_prompts(proof, folder / "Modelfile")
+    longest = max(map(len, proof.reference.text.ids + proof.prompts + shipped))
     with gguf.opened(file, longest + proof.max_new_tokens + ROOM_TOKENS) as model:
         parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
         measured = proof.reference.measure(lambda ids: gguf.logits_of(model, ids))
         answers, speed = gguf_files.gguf_answers(
             model, proof.tokenizer, proof.prompts, proof.max_new_tokens
         )
+        task = list(proof.task_answers(answers))
+        differing = [i for i, ids in enumerate(shipped) if ids != proof.task.prompts[i]]
+        rest, _ = gguf_files.gguf_answers(
+            model, proof.tokenizer, [shipped[i] for i in differing], proof.max_new_tokens
+        )
+    for i, ids in zip(differing, rest, strict=True):
+        task[i] = ids
     found = quality.summarise(measured, parity)
-    measures = {
+    measures: dict[str, Any] = {
         "quality": found,
         "tokenizer_parity": parity,
-        "task": task_of(proof, answers),
+        "task": task_metric.means_of_proof(proof, answers),
         "tokens_per_second": round(speed, 1),
         "reasons": [quality.verdict_reason(found)],
     }
+    if shipped:
+        measures["shipped"] = as_shipped(proof, task, len(shipped) - len(differing))
     return result.model_copy(update=measures), proof.samples(answers)
+
+
+def as_shipped(proof: Proof, answers: list[list[int]], prompts_equal: int) -> ShippedAnswers:
+    """Compare answers through the Modelfile's own SYSTEM and TEMPLATE with the tuned model's."""
+    found = task_metric.scores_of(proof.task, proof.tokenizer, answers)
+    metric = next(iter(found))
+    paired = compare(proof.tuned[metric], found[metric])
+    return ShippedAnswers(
+        num_examples=len(answers),
+        prompts_equal=prompts_equal,
+        task=task_metric.means(found),
+        metric=metric,
+        difference=round(paired.difference, 4),
+        ci_low=round(paired.low, 4),
+        ci_high=round(paired.high, 4),
+    )
+
+
+def shipped_prompts(proof: Proof, modelfile: Path) -> list[list[int]]:
+    """Return the task's prompts as the Modelfile's own SYSTEM and TEMPLATE build them.
+
+    Returns:
+        One per example of the task; empty where there is none, or no TEMPLATE.
+    """
+    if proof.task is None or proof.parts is None or not proof.tuned:
+        return []
+    if not all(proof.task.conversations):
+        return []
+    system = prompt.shipped_system(modelfile.read_text(encoding="utf-8"))
+    return [
+        proving.tokens(proof.tokenizer, prompt.as_shipped(proof.parts, system, talk))
+        for talk in proof.task.conversations
+    ]
 
 
 def unmeasured() -> Reason:
@@ -156,13 +200,6 @@ def unmeasured() -> Reason:
         observed="memory is too short to run it, even in bfloat16",
         source="ft_tools/shipping/worker/merged_model.py",
     )
-
-
-def task_of(proof: Proof, answers: list[list[int]]) -> dict[str, float]:
-    """Return the means of the task's measures over the answers to a proof's prompts."""
-    if proof.task is None:
-        return {}
-    return task_metric.means(proof.task, proof.tokenizer, proof.task_answers(answers))
 
 
 def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Any:
@@ -246,7 +283,7 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
         size_bytes=size,
         sha256=sha256(folder / MANIFEST),
         quality=found,
-        task=task_of(proof, answers),
+        task=task_metric.means_of_proof(proof, answers),
         tokens_per_second=round(speed, 1),
         reasons=[quality.verdict_reason(found)],
     )

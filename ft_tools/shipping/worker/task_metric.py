@@ -9,7 +9,7 @@ from typing import Any
 from ft_tools.errors import BadData
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.metrics.choose import choose_metrics
-from ft_tools.evaluation.metrics.scoring import score
+from ft_tools.evaluation.metrics.scoring import Scores, score
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.shipping.worker import proving
 
@@ -23,6 +23,8 @@ ROOM_TOKENS = 8
 class Task:
     """Prompts with wanted answers, and the metrics that suit them."""
 
+    conversations: list[list[dict[str, Any]]]
+    """Each example up to its answer; empty for plain text."""
     prompts: list[list[int]]
     references: list[str]
     metrics: list[str]
@@ -46,11 +48,17 @@ def task_of(tokenizer: Any, path: Path | None) -> Task | None:
     references = [e.reference for e in examples]
     chosen = [name for name in choose_metrics(["auto"], references) if name != "perplexity"]
     longest = max(len(proving.tokens(tokenizer, text)) for text in references)
-    return Task(prompts, references, chosen, min(MAX_NEW_TOKENS, longest + ROOM_TOKENS))
+    talks = [e.messages for e in examples]
+    return Task(talks, prompts, references, chosen, min(MAX_NEW_TOKENS, longest + ROOM_TOKENS))
 
 
-def means(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> dict[str, float]:
-    """Return the mean of each measure over the answers, given as ids."""
+def means(scores: Scores) -> dict[str, float]:
+    """Return the mean of each metric."""
+    return {name: round(fmean(values), 4) for name, values in scores.items()}
+
+
+def scores_of(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> Scores:
+    """Return each metric of each answer, given as ids."""
     texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
     answered = [Answered(text, 0, True, 0.0) for text in texts]
     rouge = None
@@ -59,5 +67,14 @@ def means(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> dict[str,
         from ft_tools.evaluation.worker.comparing import rouge_function
 
         rouge = rouge_function(task.references)
-    found = score(task.metrics, answered, task.references, rouge=rouge)
-    return {name: round(fmean(values), 4) for name, values in found.items()}
+    return score(task.metrics, answered, task.references, rouge=rouge)
+
+
+def means_of_proof(proof: proving.Proof, answers: list[list[int]]) -> dict[str, float]:
+    """Return the means of the task's metrics over the answers to a proof's prompts."""
+    return means(scores_of_proof(proof, answers)) if proof.task is not None else {}
+
+
+def scores_of_proof(proof: proving.Proof, answers: list[list[int]]) -> Scores:
+    """Return the task's metrics of each of the answers to a proof's prompts."""
+    return scores_of(proof.task, proof.tokenizer, proof.task_answers(answers))

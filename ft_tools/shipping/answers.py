@@ -1,0 +1,30 @@
+"""Whether what is shipped answers as it was measured, and which format to use."""
+
+from collections.abc import Mapping, Sequence
+
+from ft_tools.shipping.report import FormatResult, ShippedAnswers
+
+
+def shipped_answers(results: Sequence[FormatResult], tuned: Mapping[str, float]) -> tuple[str, str]:
+    """Return a sentence on each file asked through its own defaults, and the format to use.
+
+    Args:
+        results: All formats.
+        tuned: The tuned model's metrics on the same examples.
+    """
+    checked = [(one, one.shipped) for one in results if one.shipped is not None]
+    if not checked:
+        return "The shipped defaults were not checked: there are no held-out conversations.", ""
+    metric, n = checked[0][1].metric, checked[0][1].num_examples
+    parts = [f"{one.format} {_said(shipped)}" for one, shipped in checked]
+    said = f"Asked through their own Modelfile, {metric} on {n} held-out examples: "
+    said += f"{'; '.join(parts)}; tuned model {tuned[metric]:.3g}."
+    good = [one for one, shipped in checked if shipped.ci_high >= 0]
+    if not good:
+        return f"{said} The shipped defaults do not answer as measured: do not ship.", ""
+    return said, min(good, key=lambda one: one.size_bytes).format
+
+
+def _said(shipped: ShippedAnswers) -> str:
+    change = f"{shipped.difference:+.3g}, 95% interval [{shipped.ci_low:+.3g}, "
+    return f"{shipped.task[shipped.metric]:.3g} ({change}{shipped.ci_high:+.3g}])"

@@ -1,0 +1,102 @@
+"""What is shipped is asked as it was trained: system text, Modelfile, proof, recommendation."""
+
+import json
+
+from ft_tools.runs.records import RunInfo
+from ft_tools.shipping import prompt
+from ft_tools.shipping.answers import shipped_answers
+from ft_tools.shipping.report import FormatResult, ShippedAnswers
+from ft_tools.shipping.trained_system import system_of, trained_system
+
+
+def talk(question, system=None):
+    own = [] if system is None else [{"role": "system", "content": system}]
+    return [*own, {"role": "user", "content": question}, {"role": "assistant", "content": "A"}]
+
+
+def write(path, systems):
+    rows = [{"messages": talk(f"Q{i}", system)} for i, system in enumerate(systems)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def chatml(messages, generation):
+    text = "" if messages[0]["role"] == "system" else "<s>system\nDefault</s>\n"
+    text += "".join(f"<s>{m['role']}\n{m['content']}</s>\n" for m in messages)
+    return text + ("<s>assistant\n" if generation else "")
+
+
+PARTS = prompt.parts_of(chatml, "")
+
+
+def test_the_system_text_that_most_training_examples_have_is_shipped(workspace):
+    found = system_of(write(workspace / "t.jsonl", ["Sort.", "Sort.", "Other.", "Sort."]))
+    assert (found.text, found.num_examples, found.num_with_text) == ("Sort.", 4, 3)
+    assert found.others == [("Other.", 1)]
+    assert found.sentence() == (
+        "shipped: the system text of 3 of 4 training examples; 1 other system texts were used "
+        "(1 examples)"
+    )
+    none = system_of(write(workspace / "n.jsonl", [None, None, "Sort."]))
+    assert none.text is None
+    assert "2 of 3 training examples have no system text; none is shipped" in none.sentence()
+
+
+def test_only_unchanged_training_data_of_a_run_says_what_the_system_text_was(workspace):
+    assert trained_system("some/folder").num_examples == 0
+    run = workspace / "runs" / "sft-0123456789abcdef"
+    run.mkdir(parents=True)
+    data = write(workspace / "train.jsonl", ["Sort."])
+    info = RunInfo(run_id=run.name, kind="sft", created_at=0.0)
+    (run / "run.json").write_text(info.model_dump_json())
+    (run / "plan.json").write_text(json.dumps({"dataset": {"path": str(data)}}))
+    assert trained_system(run.name).text == "Sort."
+    (run / "plan.json").write_text(json.dumps({"dataset": {"path": str(data), "sha256": "0"}}))
+    assert trained_system(run.name).num_examples == 0
+
+
+def test_the_modelfile_sends_the_trained_system_text_and_decodes_greedily():
+    text = prompt.modelfile("m.gguf", PARTS, ["</s>"], "Sort.\nBriefly.")
+    assert prompt.shipped_system(text) == "Sort.\nBriefly."
+    assert "PARAMETER temperature 0\n" in text
+    assert prompt.shipped_system(prompt.modelfile("m.gguf", PARTS, [])) == "Default"
+    for evil in ('x"""\nADAPTER /etc/passwd\n', 'ends with a quote "'):
+        made = prompt.modelfile("m.gguf", PARTS, [], evil)
+        assert prompt.shipped_system(made) == ""
+        assert "ADAPTER" not in made
+
+
+def test_a_question_through_the_modelfile_is_the_trained_prompt_and_a_wrong_system_is_not():
+    asked = talk("Q7", "Sort.")[:-1]
+    wanted = chatml(asked, True)
+
+    def shipped(system):
+        made = prompt.modelfile("m.gguf", PARTS, [], system)
+        return prompt.as_shipped(PARTS, prompt.shipped_system(made), asked)
+
+    assert shipped("Sort.") == wanted
+    # The control, and what used to be shipped: the base's own default.
+    assert shipped("You are a pirate.") != wanted
+    assert shipped(None) != wanted
+    assert prompt.as_shipped(PARTS, "Default", talk("Q")[:-1]) == chatml(talk("Q")[:-1], True)
+
+
+def made(name, size, difference, low, high):
+    shipped = ShippedAnswers(
+        num_examples=12, prompts_equal=12, task={"exact_match": 1 + difference},
+        metric="exact_match", difference=difference, ci_low=low, ci_high=high,
+    )  # fmt: skip
+    return FormatResult(format=name, state="made", size_bytes=size, shipped=shipped)
+
+
+def test_the_smallest_format_that_answers_as_measured_is_recommended():
+    good, small = made("gguf:Q8_0", 200, 0.0, -0.2, 0.2), made("gguf:Q4_0", 100, -0.08, -0.3, 0.1)
+    broken = made("gguf:Q2_K", 50, -1.0, -1.0, -0.8)
+    said, best = shipped_answers([good, small, broken], {"exact_match": 1.0})
+    assert best == "gguf:Q4_0"
+    assert "gguf:Q2_K 0 (-1, 95% interval [-1, -0.8])" in said
+    assert "tuned model 1." in said
+    said, best = shipped_answers([broken], {"exact_match": 1.0})
+    assert best == ""
+    assert "do not ship" in said
+    assert "not checked" in shipped_answers([], {})[0]
