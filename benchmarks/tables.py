@@ -1,6 +1,6 @@
-"""Write the tables of references/ that quote benchmarks/*.json and ft_tools/facts/thresholds.toml.
+"""Write the tables of references/, out of benchmarks/*.json and ft_tools/facts/*.toml.
 
-    python benchmarks/tables.py            # after a measurement or a changed threshold
+    python -m benchmarks.tables            # after a measurement or a changed fact
 
 A table stands between `<!-- table NAME, from FILE -->` and `<!-- end of NAME -->`. A test compares
 what stands there with what this would write (tests/test_tables.py).
@@ -8,10 +8,12 @@ what stands there with what this would write (tests/test_tables.py).
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import choosing
+from benchmarks.choosing import rendered
 from ft_tools import facts
 
 ROOT = Path(__file__).parent.parent
@@ -31,12 +33,6 @@ def fill(text: str) -> str:
 def result(name: str) -> Any:
     """Return what a benchmark wrote."""
     return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def rendered(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
 def audit_searches() -> str:
@@ -221,7 +217,7 @@ TABLES: dict[str, Callable[[], str]] = {
         learning_rates,
         format_verdicts,
     )
-}
+} | choosing.TABLES
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ A tool that refuses names the rule (`refusal`), so that the same id is found in 
 report, in references/choosing.md (whose table is generated from here) and in this file.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -302,20 +301,3 @@ def refusal(rule_id: str, observed: str, cure: str) -> Refused:
     """
     pattern = rule(rule_id)
     return Refused(f"{rule_id}: {observed}. {pattern.rule} {cure} Override: {pattern.override}")
-
-
-def markdown_table(patterns: Iterable[AntiPattern] = ANTI_PATTERNS) -> str:
-    """Return the rules as the table of references/choosing.md."""
-    lines = ["| id | rule | fires in | | override | source |", "|---|---|---|---|---|---|"]
-    for pattern in patterns:
-        tools = ", ".join(f"`{tool}`" for tool in pattern.tools)
-        cells = (
-            f"`{pattern.id}`",
-            pattern.rule,
-            tools,
-            pattern.strength,
-            pattern.override,
-            f"[source]({pattern.source})",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"

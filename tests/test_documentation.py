@@ -29,9 +29,8 @@ def test_every_tool_is_named_in(page, tool):
 
 
 @pytest.mark.parametrize("reference", REFERENCES, ids=lambda path: path.name)
-def test_every_reference_is_linked_from_the_skill_and_short(reference):
+def test_every_reference_is_linked_from_the_skill(reference):
     assert f"references/{reference.name}" in read("SKILL.md")
-    assert len(reference.read_text(encoding="utf-8").splitlines()) < 300
 
 
 @pytest.mark.parametrize("page", ALL)
@@ -87,7 +86,7 @@ FOREIGN = re.compile(
     r"|(are|is) told|wants? to be|an? own|data sets?|in bulk|belongs? into)\b",
     re.IGNORECASE,
 )
-GENERATED = re.compile(r"<!-- made from (\w+) -->.*?<!-- end of \1 -->", re.DOTALL)
+GENERATED = re.compile(r"<!-- table (\w+), from .*?<!-- end of \1 -->", re.DOTALL)
 
 
 @pytest.mark.parametrize("page", ALL)

@@ -17,7 +17,7 @@ QUOTED = re.findall(tables.TABLE, "".join(path.read_text(encoding="utf-8") for p
 def test_every_table_of_a_page_is_what_its_source_says(path):
     text = path.read_text(encoding="utf-8")
 
-    assert tables.fill(text) == text, "run `python benchmarks/tables.py` and review"
+    assert tables.fill(text) == text, "run `python -m benchmarks.tables` and review"
 
 
 def test_every_table_stands_in_a_page():

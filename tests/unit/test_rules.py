@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.approach.reference import fill
 from ft_tools.errors import Refused, UnknownName
-from ft_tools.rules import ANTI_PATTERNS, markdown_table, refusal, rule
+from ft_tools.rules import ANTI_PATTERNS, refusal, rule
 from ft_tools.tools import TOOLS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -47,15 +46,6 @@ def test_a_refusal_names_the_rule_what_was_seen_the_cure_and_the_way_around():
 def test_an_unknown_rule_is_refused_with_those_there_are():
     with pytest.raises(UnknownName, match="dpo_before_sft"):
         rule("dpo_after_sft")
-
-
-def test_the_reference_is_what_the_tables_make():
-    text = (ROOT / "references" / "choosing.md").read_text(encoding="utf-8")
-
-    assert markdown_table() in text
-    assert fill(text) == text, (
-        "run `python -m ft_tools.approach.reference references/choosing.md` and review"
-    )
 
 
 @pytest.mark.parametrize(
