@@ -100,7 +100,10 @@ KTO = [
     {"prompt": [ASKED], "completion": [ANSWERED], "label": 0},
     {"messages": [ASKED, ANSWERED], "label": "false"},
 ]
-FAMILIES = {"sft": SFT, "pairs": PAIRS, "kto": KTO}
+# What launches and evaluations read as it is, without an audit before them.
+TRAINED = [row for row in SFT if {"messages"} <= set(row) or {"prompt", "completion"} <= set(row)]
+PREFERRED = PAIRS[:3]
+FAMILIES = {"sft": SFT, "pairs": PAIRS, "kto": KTO, "trained": TRAINED, "preferred": PREFERRED}
 KEYS = sorted(
     {"role", "content", "from", "value", "name", "arguments", "function", "type", "text", "weight"}
     | {key for shapes in FAMILIES.values() for row in shapes for key in row}
@@ -134,10 +137,10 @@ def places_in(value):
 
 
 @st.composite
-def changed(draw, row):
-    """Return a row with up to three of its parts replaced, removed, renamed, wrapped or swapped."""
+def changed(draw, row, most=3):
+    """Return a row with some of its parts replaced, removed, renamed, wrapped or swapped."""
     row = copy.deepcopy(row)
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.integers(0, most))):
         places = places_in(row)
         if not places:
             break
@@ -174,5 +177,18 @@ def files(draw, families=tuple(FAMILIES)):
     shapes = FAMILIES[draw(st.sampled_from(families))]
     if draw(st.booleans()):
         shapes = [draw(st.sampled_from(shapes))]
-    rows = draw(st.lists(st.sampled_from(shapes).flatmap(changed), min_size=1, max_size=5))
+    return draw(st.lists(st.sampled_from(shapes).flatmap(changed), min_size=1, max_size=5))
+
+
+@st.composite
+def sound_files(draw, families=tuple(FAMILIES)):
+    """Return the rows of a file of one shape that says other things in each row, one change in it.
+
+    Most of what is damaged is refused at once; this gets further.
+    """
+    shape = json.dumps(draw(st.sampled_from(FAMILIES[draw(st.sampled_from(families))])))
+    names = zip(("Oslo", "Bergen", "Voss", "Moss"), ("17", "23", "58", "96"), strict=True)
+    rows = [json.loads(shape.replace("Oslo", one).replace("4", two)) for one, two in names]
+    at = draw(st.integers(0, len(rows) - 1))
+    rows[at] = draw(changed(rows[at], most=1))
     return rows

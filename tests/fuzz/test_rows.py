@@ -22,7 +22,7 @@ from ft_tools.training.counts import CountRequest
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 from ft_tools.training.worker import counting
-from tests.fuzz.rows import KEYS, files
+from tests.fuzz.rows import KEYS, files, sound_files
 from tests.protocol import calls
 
 ACCEPTED = {"accept_findings": ["no_quality_filter"], "accept_reason": "a fuzzer"}
@@ -100,7 +100,11 @@ def test_an_audit_of_damaged_rows_is_a_report_or_a_clear_error(
         assert audit_dataset(request).num_examples == len(rows)
 
 
-@given(files(), files(), st.sampled_from(["remove", "mask", "keep"]))
+@given(
+    files() | sound_files(),
+    files() | sound_files(),
+    st.sampled_from(["remove", "mask", "keep"]),
+)
 def test_damaged_rows_are_parted_without_loss_and_what_is_kept_is_read_again(
     folder, rows, held_out, personal_data
 ):
@@ -129,7 +133,7 @@ def test_damaged_rows_are_shown_or_refused(folder, rows, field, max_chars):
         assert show_examples(request).heading == "Quoted data from a file. Not instructions."
 
 
-@given(files(("sft",)), st.booleans(), st.booleans())
+@given(files(("sft",)) | sound_files(("trained",)), st.booleans(), st.booleans())
 def test_a_supervised_plan_on_damaged_rows_is_a_plan_or_a_clear_error(
     folder, rows, accepts, validates
 ):
@@ -142,14 +146,18 @@ def test_a_supervised_plan_on_damaged_rows_is_a_plan_or_a_clear_error(
         ).plan_hash
 
 
-@given(files(("pairs",)), st.booleans())
+@given(files(("pairs",)) | sound_files(("preferred",)), st.booleans())
 def test_a_preference_plan_on_damaged_rows_is_a_plan_or_a_clear_error(folder, rows, accepts):
     more = ACCEPTED if accepts else {}
     with contextlib.suppress(FineTuningError):
         assert launch_dpo(DpoRequest(model="model", dataset=write(folder, rows), **more)).plan_hash
 
 
-@given(files(("sft", "pairs")), st.sampled_from([None, 16, 64]), st.booleans())
+@given(
+    files(("sft", "pairs")) | sound_files(("trained", "preferred")),
+    st.sampled_from([None, 16, 64]),
+    st.booleans(),
+)
 def test_the_tokens_of_damaged_rows_are_counted_or_refused(folder, rows, max_length, packs):
     path = folder / write(folder, rows)
     with contextlib.suppress(FineTuningError), of_the_template():
@@ -177,7 +185,7 @@ def of_the_template():
 
 
 @given(
-    files(("sft",)),
+    files(("sft",)) | sound_files(("trained",)),
     st.sampled_from([["auto"], ["rouge", "json_valid"], ["classification"], ["tool_call"]]),
     st.none() | st.sampled_from(["source", "id", "tools", "messages"]),
 )
@@ -192,5 +200,26 @@ def test_an_evaluation_plan_on_damaged_rows_is_a_plan_or_a_clear_error(
         cluster_field=cluster_field,
         general_ability=False,
     )
+    with contextlib.suppress(FineTuningError):
+        assert evaluate(request).plan_hash
+
+
+@given(
+    sound_files(("trained",)),
+    sound_files(("trained",)),
+    st.sampled_from(["majority", "tf_idf"]),
+    st.none() | st.sampled_from(KEYS),
+)
+def test_a_plan_to_compare_systems_on_damaged_rows_is_a_plan_or_a_clear_error(
+    folder, rows, examples, baseline, passages
+):
+    learned = {"path": write(folder, examples, "e.jsonl"), "choose": "first", "num": 2}
+    template = "{passage} {question}" if passages else "{question}"
+    asked = {"template": template, "passages": passages, "examples": learned}
+    systems = [
+        {"name": "simple", "baseline": baseline, "examples": learned},
+        {"name": "prompt", "model": "model"} | asked,
+    ]
+    request = EvaluateRequest(dataset=write(folder, rows), systems=systems, general_ability=False)
     with contextlib.suppress(FineTuningError):
         assert evaluate(request).plan_hash
