@@ -64,6 +64,12 @@ def adapter_says(folder: Path, name: str) -> str:
     return str(_json(folder / "adapter_config.json").get(name, ""))
 
 
+def model_type(folder: Path) -> str | None:
+    """Return the model type of config.json."""
+    found = _json(folder / "config.json").get("model_type")
+    return found if isinstance(found, str) else None
+
+
 def trains_embeddings(folder: Path) -> bool:
     """Tell whether an adapter folder has a LoRA, or single tokens, of an embedding."""
     marks = ("lora_embedding_", "trainable_tokens")

@@ -13,10 +13,12 @@ from ft_tools.models import weights
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import require_space
 from ft_tools.runs import devices, directory
-from ft_tools.runs.hardware import Device
+from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training import cautions, counts, defaults, estimates, placing
 from ft_tools.training.checks import arguments, demands, installation, memory, preconditions
+from ft_tools.training.checks import engine as engines
+from ft_tools.training.checks.engine import Engine
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.counts import CountRequest, Counts
 from ft_tools.training.estimates import Estimate
@@ -56,10 +58,13 @@ class TrainingPlan(BaseModel):
         None, description="After tokenisation; null where the tokenizer is not on this machine."
     )
     method: Method
+    engine: Engine = Field("torch", description="What computes forward and backward passes.")
     device: Device
     weights_dtype: str = Field(description="Numbers that the base weights are held in.")
     peft: dict[str, Any] | None = Field(description="Of peft.LoraConfig; null for full.")
-    quantization: dict[str, Any] | None = Field(description="Of BitsAndBytesConfig; null if none.")
+    quantization: dict[str, Any] | None = Field(
+        description="Of BitsAndBytesConfig, or of mlx.nn.quantize; null if none."
+    )
     training: dict[str, Any] = Field(description="Of trl.SFTConfig or DPOConfig.")
     patience: int | None = Field(
         None, description="Evaluations without a better one until it stops; null: never early."
@@ -183,6 +188,11 @@ def _plan_parts(
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(arguments.without_decided(request.peft))
     preconditions.require_arguments(task, request.method, peft or {}, training)
+    engine, about_engine = engines.choose(request, source, peft or {}, training)
+    if engine == "mlx":
+        device = find_device("cpu").model_copy(update={"precision": "float32"})
+        if "gradient_checkpointing" not in given and engines.is_apple_silicon():
+            training["gradient_checkpointing"] = True
     demands.require_packages(request, training)
     is_here = request.backend == "local"
     installation.require_attention(device, training, is_here=is_here)
@@ -201,7 +211,7 @@ def _plan_parts(
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     preconditions.require_watched(request, declared, evaluates=training["eval_strategy"] != "no")
     model = _model_plan(source, training.get("chat_template_path"))
-    dtype = _weights_dtype(request.method, device, training)
+    dtype = _weights_dtype(request.method, device, training, engine)
     used_gib = devices.used_by_others_gib(device) if is_here else 0.0
     vram = memory.require_fit(
         source.load_from,
@@ -221,11 +231,12 @@ def _plan_parts(
         "validation": validation,
         "counts": counted,
         "method": request.method,
+        "engine": engine,
         "device": device,
         "place": place,
         "weights_dtype": dtype,
         "peft": peft,
-        "quantization": defaults.QUANTIZATION if request.method == "qlora" else None,
+        "quantization": _quantization(request.method, engine),
         "training": training,
         "patience": defaults.patience(training),
         "samples": request.samples if validation is not None else 0,
@@ -238,6 +249,7 @@ def _plan_parts(
             *cautions.about_unread(dataset),
             *cautions.about_form(source, dataset, training.get("chat_template_path")),
             *shared,
+            *about_engine,
             *cautions.about_tokens(dataset, counted, why_not, training.get("max_length")),
             *cautions.about_decided(request, device),
             *absent,
@@ -322,7 +334,13 @@ def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:
     return {**training, "chat_template_path": str(path)}
 
 
-def _weights_dtype(method: str, device: Device, training: dict[str, Any]) -> str:
+def _quantization(method: Method, engine: Engine) -> dict[str, Any] | None:
+    if method != "qlora":
+        return None
+    return dict(engines.QUANTIZATION if engine == "mlx" else defaults.QUANTIZATION)
+
+
+def _weights_dtype(method: str, device: Device, training: dict[str, Any], engine: Engine) -> str:
     """Name the numbers of the weights.
 
     Full training needs float32: small updates vanish in bfloat16's 8 bits. On a CPU memory is
@@ -331,6 +349,8 @@ def _weights_dtype(method: str, device: Device, training: dict[str, Any]) -> str
     asked = (training.get("model_init_kwargs") or {}).get("dtype")
     if asked is not None:
         return str(asked)
+    if engine == "mlx" and engines.is_apple_silicon():
+        return "bfloat16"
     return "float32" if method == "full" or device.name == "cpu" else device.precision
 
 
@@ -347,9 +367,9 @@ def _estimate(
     place: Place = parts["place"]
     disk = estimates.disk_bytes(trained, place.sharding)
     require_space(workspace.runs_dir(), disk, "the run")
-    memory.require_ram(
-        model.num_params, trained, parts["device"], parts["weights_dtype"], parts["accepted"]
-    )
+    is_mlx_4bit = parts["engine"] == "mlx" and parts["quantization"]
+    held_as = "mlx 4-bit" if is_mlx_4bit else parts["weights_dtype"]
+    memory.require_ram(model.num_params, trained, parts["device"], held_as, parts["accepted"])
     work = estimates.Work(
         task,
         request.method,

@@ -27,6 +27,9 @@ class TrainingRequest(LaunchRequest):
         description="Keyword arguments of trl.SFTConfig or DPOConfig, by their own names: "
         "learning_rate, num_train_epochs, max_length, ...",
     )
+    engine: Literal["auto", "torch", "mlx"] = Field(
+        "auto", description="What computes: auto takes MLX on Apple silicon and torch elsewhere."
+    )
     backend: Backend = Field(
         "local", description="Where it runs: on this machine or as a scheduler's job."
     )

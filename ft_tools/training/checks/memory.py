@@ -11,7 +11,7 @@ from ft_tools.vram.setup import Optimizer
 
 FINDING = "does_not_fit"
 STATE_BYTES = 12
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "mlx 4-bit": 0.5625}
 SHOWN = ("fits", "peak_allocated_gib", "peak_allocated_low_gib", "peak_allocated_high_gib",
          "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
 

@@ -228,7 +228,8 @@ def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
         )
     if request.method == "full" and request.peft:
         raise BadInput("peft is for lora and qlora; leave it empty with method='full'")
-    if request.method == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
+    needs_bitsandbytes = request.method == "qlora" and request.engine != "mlx"
+    if needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtra("train", "bitsandbytes")
 
 

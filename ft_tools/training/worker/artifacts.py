@@ -27,9 +27,11 @@ from ft_tools.training.worker.callbacks import RunCallback
 
 LOCKED_PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
-    "safetensors", "numpy",
+    "safetensors", "numpy", "mlx", "mlx-lm",
 )  # fmt: skip
 LOCK_FILE = "run.lock.json"
+MLX_ADAPTER = "mlx_adapter"
+"""The same adapter in mlx-lm's layout."""
 
 
 @dataclass
@@ -66,6 +68,11 @@ def publish_result(session: Session, plan: TrainingPlan, trainer: Trainer, token
         (staging / "README.md").unlink(missing_ok=True)
         tokenizer.save_pretrained(staging)
     session.artifact(kind, final)
+    if plan.engine == "mlx":
+        again = session.run_dir / "artifacts" / MLX_ADAPTER
+        with new_folder(again) as staging:
+            trainer.mlx_bridge.write_adapter(staging)
+        session.artifact(MLX_ADAPTER, again)
     return final
 
 
@@ -134,7 +141,7 @@ def report_parts(
         "num_params": sum(n for n, _ in counts),
         "micro_batch": outcome.batch.size,
         "accumulation": outcome.batch.accumulation,
-        "peak_memory_gib": _peak_memory_gib(),
+        "peak_memory_gib": _peak_memory_gib(plan),
         "health": outcome.callback.signals,
         "lock_file": str(session.run_dir / LOCK_FILE),
     }
@@ -153,7 +160,11 @@ def compare_counts(session: Session, plan: TrainingPlan, data: DataReport) -> No
     )
 
 
-def _peak_memory_gib() -> float:
+def _peak_memory_gib(plan: TrainingPlan) -> float:
+    if plan.engine == "mlx":
+        from ft_tools.training.worker.mlx import bridge
+
+        return bridge.peak_memory_gib()
     if torch.cuda.is_available():
         return round(float(torch.cuda.max_memory_allocated()) / 2**30, 3)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

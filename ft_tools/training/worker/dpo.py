@@ -69,6 +69,7 @@ def make_trainer(
     except TemplateError:
         raise template_refuses(f"a line of {plan.dataset.path}", train_set[0]) from None
     check_pairs(plan, tokenizer, trainer.train_dataset)
+    loading.connect_engine(plan, trainer)
     return trainer
 
 

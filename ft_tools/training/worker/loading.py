@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    Trainer,
     TrainingArguments,
     set_seed,
 )
@@ -99,6 +101,8 @@ def load_model(plan: TrainingPlan) -> Any:
 
     The seed is set first: a new adapter's start is random and must be the same in each attempt.
     """
+    if plan.engine == "mlx":
+        return _hollow_model(plan)
     set_seed(plan.training["seed"])
     extra = {
         k: v for k, v in (plan.training.get("model_init_kwargs") or {}).items() if k != "dtype"
@@ -152,14 +156,40 @@ def train_in_float32(plan: TrainingPlan, model: Any) -> None:
             weight.data = weight.data.float()
 
 
+def _hollow_model(plan: TrainingPlan) -> Any:
+    """Return the model that MLX will compute: real names and shapes, no weights of its own."""
+    from ft_tools.training.worker.mlx import bridge
+
+    model = bridge.hollow(AutoConfig.from_pretrained(plan.model.load_from), torch.float32)
+    model.config.use_cache = False
+    # A new adapter starts as with the torch engine: from this seed.
+    set_seed(plan.training["seed"])
+    if plan.model.adapter is not None:
+        return PeftModel.from_pretrained(model, plan.model.adapter, is_trainable=True)
+    return model
+
+
+def connect_engine(plan: TrainingPlan, trainer: Trainer) -> None:
+    """Give the trainer's model what computes it, where that is not torch.
+
+    Raises:
+        Refused: MLX computes another model than torch, or has no place for the adapter.
+    """
+    if plan.engine == "mlx":
+        from ft_tools.training.worker.mlx import bridge
+
+        bridge.connect(plan, trainer)
+
+
 def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> dict[str, Any]:
     """Return the arguments of the trainer's configuration that the run decides."""
     on_cpu = plan.device.name == "cpu"
     handled = {"chat_template_path", "model_init_kwargs", "assistant_only_loss"}
     given = {k: v for k, v in plan.training.items() if k not in handled}
-    checkpointing = given.pop("gradient_checkpointing", False)
+    # MLX recomputes blocks by itself.
+    checkpointing = given.pop("gradient_checkpointing", False) and plan.engine == "torch"
     # transformers 5.24 calls it by a new name and warns about the old one, TRL's default included.
-    own = {
+    own: dict[str, Any] = {
         "gradient_checkpointing": None,
         "activation_checkpointing": checkpointing,
         "output_dir": str(session.run_dir / CHECKPOINTS),

@@ -64,12 +64,14 @@ def make_trainer(
     """Load the model and put TRL's trainer around it."""
     # Labels are made already; these two would have TRL look for columns that are gone.
     arguments = {k: v for k, v in given.items() if k != "completion_only_loss"}
-    return SFTTrainer(
+    trainer = SFTTrainer(
         **loading.model_parts(plan, SFTConfig(**arguments)),
         train_dataset=train_set,
         eval_dataset=held_out,
         processing_class=tokenizer,
     )
+    loading.connect_engine(plan, trainer)
+    return trainer
 
 
 def tokenized_file(

@@ -1,0 +1,98 @@
+"""Which engine trains: torch, or MLX on Apple silicon; and what MLX cannot do here."""
+
+import ast
+import importlib.util
+import platform
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.models import weights
+from ft_tools.models.resolve import ModelSource
+from ft_tools.training.request import TrainingRequest
+
+Engine = Literal["torch", "mlx"]
+BITS = 4
+QUANTIZATION = {"bits": BITS, "group_size": 64, "mode": "affine"}
+"""Of mlx.nn.quantize, for qlora."""
+STARTS = ("true", "gaussian", "none")
+"""Starts of an adapter that need no weight of the base."""
+NOT_PLAIN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication")
+
+
+def is_apple_silicon() -> bool:
+    """Tell whether this machine is a Mac with an Apple chip."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def choose(
+    request: TrainingRequest, source: ModelSource, peft: Mapping[str, Any], training: dict[str, Any]
+) -> tuple[Engine, list[str]]:
+    """Choose the engine of a run.
+
+    Returns:
+        The engine, and warnings.
+
+    Raises:
+        BadInput: MLX was asked for and cannot train this.
+        MissingExtra: MLX was asked for and is not installed.
+    """
+    if request.engine == "torch" or (request.engine == "auto" and not is_apple_silicon()):
+        return "torch", []
+    is_installed = importlib.util.find_spec("mlx_lm") is not None
+    problem = _against_mlx(request, source, peft, training)
+    if request.engine == "mlx":
+        if not is_installed:
+            raise MissingExtra("mlx", "mlx_lm")
+        if problem:
+            raise BadInput(f'engine="mlx": {problem}; change it, or use engine="torch"')
+    if not is_installed:
+        problem = str(MissingExtra("mlx", "mlx_lm"))
+    if problem:
+        return "torch", [f"trains on the CPU with torch, not on the GPU with MLX: {problem}"]
+    return "mlx", [] if is_apple_silicon() else ["MLX runs on this machine's CPU, which is slow"]
+
+
+def _against_mlx(
+    request: TrainingRequest, source: ModelSource, peft: Mapping[str, Any], training: dict[str, Any]
+) -> str:
+    """Say why MLX cannot train this; empty if it can."""
+    start = str(peft.get("init_lora_weights", True)).lower()
+    kind = weights.model_type(Path(source.path)) if source.path else None
+    known = model_types()
+    reasons = {
+        "it runs on this machine only, and `backend` is another": request.backend != "local",
+        "it trains adapters; use method lora or qlora": request.method == "full",
+        "packed examples would see each other; remove training.packing and padding_free": bool(
+            training.get("packing") or training.get("padding_free")
+        ),
+        f"peft.init_lora_weights={start!r} needs the base's weights in torch": start not in STARTS,
+        f"peft.{next((n for n in NOT_PLAIN if peft.get(n)), '')} is not supported": any(
+            map(peft.get, NOT_PLAIN)
+        ),
+        "peft.bias and lora_bias are not supported": str(peft.get("bias", "none")) != "none"
+        or bool(peft.get("lora_bias")),
+        "training.precompute_ref_log_probs runs before MLX is ready": bool(
+            training.get("precompute_ref_log_probs")
+        ),
+        f"mlx-lm has no model type {kind!r}": bool(kind and known and kind not in known),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+@cache
+def model_types() -> frozenset[str]:
+    """Return the model types that the installed mlx-lm builds, without importing it."""
+    found = importlib.util.find_spec("mlx_lm")
+    folders = list(found.submodule_search_locations or []) if found else []
+    if not folders:
+        return frozenset()
+    models = {file.stem for file in (Path(folders[0]) / "models").glob("*.py")}
+    tree = ast.parse((Path(folders[0]) / "utils.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_REMAPPING":
+            models |= set(ast.literal_eval(node.value))
+    return frozenset(models)

@@ -1,0 +1,322 @@
+"""The base model in MLX: loading it, putting adapters on it, log-probabilities and their gradients.
+
+Source: mlx 0.32.4 and mlx-lm 0.32.2, run and read; the reasons beside each workaround.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_map
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.tuner.trainer import grad_checkpoint
+from mlx_lm.utils import load_model, quantize_model
+
+from ft_tools.errors import Missing, Refused
+
+GROUP_SIZE = 64
+BLOCK = 512
+"""Logits that are summed in one go, see `logsumexp`."""
+NOTHING = -1e30
+
+Arrays = list[mx.array]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """An adapter of one linear layer, in PEFT's layout: A is (rank, d_in), B is (d_out, rank)."""
+
+    a: mx.array
+    b: mx.array
+    scale: float
+    dropout: float = 0.0
+    magnitude: mx.array | None = None
+    """(d_out,), for DoRA."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """Return what is trained, in a fixed order."""
+        return [self.a, self.b] if self.magnitude is None else [self.a, self.b, self.magnitude]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """About each next token, shaped (batch, length - 1); zero where the label is ignored."""
+
+    log_probs: mx.array
+    entropy: mx.array
+    log_sum_sq_probs: mx.array
+    mean_logits: mx.array
+    is_top1: mx.array
+
+    @property
+    def arrays(self) -> Arrays:
+        """Return all of them, in the order of the fields."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+class Adapted(nn.Module):  # type: ignore[misc]
+    """A linear layer of the base, quantized or not, with an adapter that can be set and removed."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.a: mx.array | None = None
+        self.b: mx.array | None = None
+        self.magnitude: mx.array | None = None
+        self._scale = 0.0
+        self._dropout = 0.0
+        self._key: mx.array | None = None
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return the layer's output with the adapter's part, if one is set."""
+        y: mx.array = self.base(x)
+        if self.a is None or self.b is None:
+            return y
+        hidden = x.astype(self.a.dtype)
+        if self._dropout and self.training:
+            # With a key of its own: a block that is recomputed must drop the same.
+            kept = mx.random.bernoulli(1 - self._dropout, hidden.shape, key=self._key)
+            hidden = mx.where(kept, hidden / (1 - self._dropout), 0.0)
+        added = self._scale * ((hidden @ self.a.T) @ self.b.T)
+        if self.magnitude is None:
+            return y + added.astype(y.dtype)
+        # PEFT's DoRA: the norm is a constant of the step, and a bias is not scaled.
+        factor = self.magnitude / mx.stop_gradient(self._norms())
+        plain = y - self.base.bias if "bias" in self.base else y
+        return y + ((factor - 1) * plain + factor * added).astype(y.dtype)
+
+    def _norms(self) -> mx.array:
+        assert self.a is not None
+        assert self.b is not None
+        whole = self.weight() + self._scale * (self.b @ self.a)
+        return mx.linalg.norm(whole, axis=1)
+
+    def weight(self) -> mx.array:
+        """Return the base's weight, (d_out, d_in), in float32."""
+        base = self.base
+        if isinstance(base, nn.QuantizedLinear):
+            whole = mx.dequantize(
+                base.weight,
+                base.scales,
+                base.get("biases"),
+                group_size=base.group_size,
+                bits=base.bits,
+                mode=base.mode,
+            )
+            return whole.astype(mx.float32)
+        weight: mx.array = base.weight.astype(mx.float32)
+        return weight
+
+    def put(self, factors: Factors, arrays: Sequence[mx.array], seed: int) -> None:
+        """Set the adapter; the arrays stand for those of the factors."""
+        self.a, self.b, *rest = arrays
+        self.magnitude = rest[0] if rest else None
+        self._scale, self._dropout = factors.scale, factors.dropout
+        self._key = mx.random.key(seed)
+
+    def remove(self) -> None:
+        """Remove the adapter: the layer is the base's again."""
+        self.a = self.b = self.magnitude = None
+
+
+class MlxModel:
+    """A frozen base and the adapters on it.
+
+    Args:
+        folder: A model folder as transformers writes it.
+        dtype: Of the weights, by torch's name: float32, bfloat16, float16.
+        bits: Quantize the linear layers and the embedding to so many bits; None: as they are.
+        config: Overrides of config.json.
+        strict: Each weight of the files must have a place, and the reverse.
+
+    Raises:
+        Missing: mlx-lm cannot build this architecture.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str,
+        bits: int | None = None,
+        config: dict[str, Any] | None = None,
+        *,
+        strict: bool = True,
+    ) -> None:
+        try:
+            self.model, found = load_model(folder, lazy=True, model_config=config, strict=strict)
+        except ValueError as error:
+            raise Missing(
+                f"mlx-lm cannot build the model in {folder} ({type(error).__name__}); train it "
+                'with engine="torch", or choose a model that mlx-lm supports'
+            ) from error
+        self.model.set_dtype(getattr(mx, dtype))
+        if bits is not None:
+            self.model, _ = quantize_model(self.model, found, GROUP_SIZE, bits)
+        mx.eval(self.model.parameters())
+        self.model.freeze()
+        self._adapted: dict[str, Adapted] = {}
+        self._places: dict[str, int] = {}
+        self._seed = 0
+
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """Return the linear layers and their (d_out, d_in), whatever adapter is on them."""
+        found = {}
+        for path, module in self.model.named_modules():
+            name = path.removesuffix(".base")
+            if isinstance(module, nn.QuantizedLinear):
+                found[name] = (module.weight.shape[0], module.scales.shape[1] * module.group_size)
+            elif isinstance(module, nn.Linear):
+                found[name] = (module.weight.shape[0], module.weight.shape[1])
+        return found
+
+    def wrap(self, paths: Sequence[str], *, checkpointed: bool) -> None:
+        """Make these linear layers ones that take an adapter.
+
+        Args:
+            paths: As `linears` names them.
+            checkpointed: Recompute the blocks in the backward pass instead of keeping them.
+        """
+        modules = dict(self.model.named_modules())
+        for path in paths:
+            wrapped = Adapted(modules[path])
+            parent, _, name = path.rpartition(".")
+            owner = modules[parent]
+            if name.isdigit():
+                owner[int(name)] = wrapped
+            else:
+                setattr(owner, name, wrapped)
+            wrapped.base.freeze()
+            self._adapted[path] = wrapped
+            self._places[path] = len(self._places)
+        if checkpointed:
+            grad_checkpoint(self.model.layers[0])
+
+    def weight_norms(self, path: str) -> mx.array:
+        """Return the norm of each row of a layer's weight, (d_out,): where DoRA starts."""
+        return mx.linalg.norm(self._adapted[path].weight(), axis=1)
+
+    @contextmanager
+    def adapted(
+        self, factors: Mapping[str, Factors], *, training: bool, seed: int = 0
+    ) -> Iterator[None]:
+        """Have these adapters on, and no others; the seed decides what dropout drops."""
+        self._seed = seed
+        for path, one in factors.items():
+            self._put(path, one, one.arrays)
+        self.model.train(training)
+        try:
+            yield
+        finally:
+            for layer in self._adapted.values():
+                layer.remove()
+
+    def _put(self, path: str, factors: Factors, arrays: Sequence[mx.array]) -> None:
+        place = self._places[path]
+        self._adapted[path].put(factors, arrays, self._seed * len(self._places) + place)
+
+    def scores(self, ids: mx.array, labels: mx.array) -> Scores:
+        """Score every next token. Padding on the right needs no mask: attention looks back only."""
+        logits = self.model(ids[:, :-1]).astype(mx.float32)
+        wanted = labels[:, 1:]
+        is_counted = wanted != -100
+        wanted = mx.where(is_counted, wanted, 0)
+        total = logsumexp(logits)
+        chosen = mx.take_along_axis(logits, wanted[..., None], axis=-1)[..., 0]
+        fixed = mx.stop_gradient(logits)
+        logs = fixed - mx.stop_gradient(total)[..., None]
+        found = (
+            chosen - total,
+            -(mx.exp(logs) * logs).sum(axis=-1),
+            logsumexp(2 * logs),
+            fixed.mean(axis=-1),
+            mx.argmax(fixed, axis=-1) == wanted,
+        )
+        return Scores(*(mx.where(is_counted, one, mx.zeros_like(one)) for one in found))
+
+    def gradients(
+        self,
+        factors: Mapping[str, Factors],
+        ids: mx.array,
+        labels: mx.array,
+        weights: mx.array,
+    ) -> tuple[Scores, Arrays]:
+        """Return the scores and the gradients of sum(weights * log_probs).
+
+        Returns:
+            Gradients in the order of the factors and of their arrays.
+        """
+        paths = list(factors)
+        sizes = [len(factors[path].arrays) for path in paths]
+        flat = [array for path in paths for array in factors[path].arrays]
+
+        def weighted(*arrays: mx.array) -> tuple[mx.array, ...]:
+            left = list(arrays)
+            for path, size in zip(paths, sizes, strict=True):
+                self._put(path, factors[path], left[:size])
+                left = left[size:]
+            found = self.scores(ids, labels)
+            return (found.log_probs * weights).sum(), *found.arrays
+
+        places = list(range(len(flat)))
+        (_, *found), gradients = mx.value_and_grad(weighted, argnums=places)(*flat)
+        scores = Scores(*found)
+        mx.eval(gradients, scores.arrays)
+        return scores, list(gradients)
+
+    def generate(
+        self, prompt: Sequence[int], ends: set[int], max_new_tokens: int, until: float
+    ) -> list[int]:
+        """Continue a prompt greedily.
+
+        Args:
+            prompt: Token ids.
+            ends: Tokens that end the answer; the one that does is in it.
+            max_new_tokens: At most so many.
+            until: `time.monotonic()` at which it stops.
+        """
+        cache = make_prompt_cache(self.model)
+        made: list[int] = []
+        tokens = mx.array([list(prompt)])
+        while len(made) < max_new_tokens and time.monotonic() < until:
+            logits = self.model(tokens, cache=cache)
+            made.append(int(np.argmax(np.array(logits[0, -1].astype(mx.float32)))))
+            if made[-1] in ends:
+                break
+            tokens = mx.array([made[-1:]])
+        return made
+
+    def logits(self, ids: mx.array) -> mx.array:
+        """Return the logits of a batch, (batch, length, vocabulary), in float32."""
+        logits: mx.array = self.model(ids).astype(mx.float32)
+        return logits
+
+
+def logsumexp(x: mx.array) -> mx.array:
+    """Sum exponentials over the last axis in blocks.
+
+    MLX sums an axis in order on a CPU: over 49,152 float32 values the error of a log-probability is
+    up to 2.7e-4; in blocks of 512 it is 5e-6.
+    """
+    missing = -x.shape[-1] % BLOCK
+    if missing:
+        x = mx.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=NOTHING)
+    blocks = mx.unflatten(x, -1, (-1, BLOCK))
+    return mx.logsumexp(mx.logsumexp(blocks, axis=-1), axis=-1)
+
+
+def require_finite(arrays: Sequence[mx.array], what: str) -> None:
+    """Refuse numbers that are NaN or infinite.
+
+    Raises:
+        Refused: Some are.
+    """
+    finite = tree_map(lambda array: mx.isfinite(array).all(), list(arrays))
+    if not all(bool(one.item()) for one in finite):
+        raise Refused(f"{what} became NaN or infinite; lower learning_rate and launch again")

@@ -1,0 +1,319 @@
+"""The MLX engine trains what the torch engine trains: same losses, same adapter, same resume."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mlx_lm")
+
+import mlx.core as mx
+import numpy as np
+import torch
+from datasets import Dataset
+from mlx_lm.tuner.utils import load_adapters
+from peft import LoraConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    Phi3Config,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    set_seed,
+)
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from ft_tools.errors import BadInput, Refused
+from ft_tools.training.plan import plan_sft
+from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.worker import dpo, sft
+from ft_tools.training.worker.mlx.bridge import (
+    Bridge,
+    hollow,
+    require_same_model,
+    rope_overrides,
+)
+from ft_tools.training.worker.mlx.model import MlxModel, logsumexp
+from tests.tiny.trainings import QUICK, conversations, run_here, write_jsonl
+from tests.tiny.trainings import pairs as pairs_of
+
+# PEFT reads names that transformers renames; in a worker they are printed to its log.
+pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore::FutureWarning")]
+SIZES = {
+    "vocab_size": 160,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+ROPE = {"rope_type": "default", "rope_theta": 100_000.0}
+# Values that mlx-lm would not take from a config.json of transformers 5 alone.
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES, rope_parameters=ROPE, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SIZES, head_dim=16, rope_parameters=ROPE),
+    "gemma3_text": Gemma3TextConfig(**SIZES | {"num_hidden_layers": 6}, head_dim=16),
+    "phi3": Phi3Config(**SIZES, rope_parameters=ROPE, pad_token_id=0),
+}
+
+
+def full(*values):
+    """Return a case of the full size: `make test-faults`."""
+    return pytest.param(*values, marks=pytest.mark.faults)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    letters = {chr(33 + at): 3 + at for at in range(90)}
+    words = models.WordLevel({"<pad>": 0, "<eos>": 1, "<bos>": 2} | letters, unk_token="!")
+    made = Tokenizer(words)
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>"
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Random models of each architecture, saved as transformers saves them."""
+    found = {}
+    for name, config in CONFIGS.items():
+        set_seed(1)
+        found[name] = tmp_path_factory.mktemp(name)
+        AutoModelForCausalLM.from_config(config).save_pretrained(found[name])
+    return found
+
+
+def trained(engine, folder, tokenizer, out, *, task="sft", steps=4, resume=None, bits=None, **lora):
+    """Train a few steps; return the logged rows, the trained tensors and the trainer."""
+    set_seed(5)
+    config = AutoConfig.from_pretrained(folder)
+    if engine == "torch":
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    else:
+        model = hollow(config, torch.float32)
+        set_seed(5)
+    checkpointed = lora.pop("checkpointed", False)
+    rate = lora.pop("rate", 1e-3)
+    given = {
+        "output_dir": str(out), "per_device_train_batch_size": 2, "max_steps": steps,
+        "gradient_accumulation_steps": 2, "learning_rate": rate, "logging_steps": 1, "bf16": False,
+        "report_to": [], "use_cpu": True, "save_steps": 2, "disable_tqdm": True, "seed": 5,
+        "max_length": 48, "gradient_checkpointing": None,
+    }  # fmt: skip
+    adapter = LoraConfig(
+        task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", **lora
+    )
+    if task == "sft":
+        kind, arguments, rows = SFTTrainer, SFTConfig(**given), sequences()
+    else:
+        kind, arguments, rows = DPOTrainer, DPOConfig(**given), preferences()
+    trainer = kind(
+        model=model, args=arguments, train_dataset=rows, processing_class=tokenizer,
+        peft_config=adapter,
+    )  # fmt: skip
+    if engine == "mlx":
+        base = MlxModel(Path(folder), "float32", bits=bits, config=rope_overrides(config))
+        trainer.mlx_bridge = Bridge(
+            trainer.model, base, checkpointed=checkpointed, sums=task == "sft"
+        )
+    trainer.train(resume_from_checkpoint=resume)
+    logged = [row for row in trainer.state.log_history if "loss" in row]
+    weights = {
+        n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad
+    }
+    return logged, weights, trainer
+
+
+def sequences():
+    numbers = np.random.default_rng(3)
+    rows = [numbers.integers(3, 160, numbers.integers(6, 30)).tolist() for _ in range(16)]
+    return Dataset.from_dict({"input_ids": rows, "labels": [[-100] * 3 + row[3:] for row in rows]})
+
+
+def preferences():
+    return Dataset.from_list(
+        [
+            {"prompt": f"abc{at}", "chosen": f"good{at}", "rejected": f"bad{at}thing"}
+            for at in range(12)
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_mlx_computes_the_logits_of_torch_whatever_rope_base_the_config_has(folders, name):
+    require_same_model(folders[name])
+
+
+def test_a_model_that_is_read_otherwise_is_refused(folders, tmp_path, monkeypatch):
+    import ft_tools.training.worker.mlx.bridge as bridge
+
+    # What happens without the bridge between the spellings: a default takes the base's place.
+    monkeypatch.setattr(bridge, "rope_overrides", lambda _: {})
+    with pytest.raises(Refused, match="other logits than torch"):
+        bridge.require_same_model(folders["llama"])
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "dora"),
+    [
+        ("llama", "sft", False),
+        ("gemma3_text", "dpo", True),
+        full("llama", "dpo", True),
+        full("qwen3", "dpo", False),
+        full("phi3", "sft", False),
+    ],
+)
+def test_losses_and_adapters_are_those_of_torch(folders, tokenizer, tmp_path, name, task, dora):
+    given = {"task": task, "use_dora": dora}
+    theirs, their_weights, _ = trained(
+        "torch", folders[name], tokenizer, tmp_path / "torch", **given
+    )
+    ours, our_weights, _ = trained("mlx", folders[name], tokenizer, tmp_path / "mlx", **given)
+    assert their_weights.keys() == our_weights.keys()
+    for one, other in zip(theirs, ours, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)
+        for metric in ("mean_token_accuracy", "entropy", "num_tokens", "rewards/margins"):
+            if metric in one:
+                assert other[metric] == pytest.approx(one[metric], rel=1e-3, abs=1e-5), metric
+    for key, weight in their_weights.items():
+        torch.testing.assert_close(our_weights[key], weight, atol=2e-3, rtol=1e-3)
+    # The control: untrained, the adapters would differ.
+    assert any(our_weights[key].abs().max() > 0 for key in our_weights if "lora_B" in key)
+
+
+def test_a_run_that_resumes_ends_with_the_same_bits(folders, tokenizer, tmp_path):
+    given = {"lora_dropout": 0.1, "checkpointed": True}
+    _, whole, _ = trained("mlx", folders["llama"], tokenizer, tmp_path / "whole", **given)
+    shutil.rmtree(tmp_path / "whole" / "checkpoint-4")
+    _, resumed, _ = trained(
+        "mlx", folders["llama"], tokenizer, tmp_path / "whole",
+        resume=str(tmp_path / "whole" / "checkpoint-2"), **given,
+    )  # fmt: skip
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_blocks_that_are_recomputed_drop_and_give_the_same(folders, tokenizer, tmp_path):
+    kept, weights, _ = trained(
+        "mlx", folders["qwen3"], tokenizer, tmp_path / "kept", steps=2, lora_dropout=0.2
+    )
+    again, same, _ = trained(
+        "mlx", folders["qwen3"], tokenizer, tmp_path / "again", steps=2, lora_dropout=0.2,
+        checkpointed=True,
+    )  # fmt: skip
+    assert [row["loss"] for row in kept] == [row["loss"] for row in again]
+    for key, weight in weights.items():
+        torch.testing.assert_close(same[key], weight, atol=1e-5, rtol=1e-4)
+
+
+def test_a_saved_adapter_is_peft_s_own(folders, tokenizer, tmp_path):
+    from peft import PeftModel
+
+    _, _, trainer = trained("mlx", folders["llama"], tokenizer, tmp_path / "run")
+    trainer.model.save_pretrained(tmp_path / "adapter")
+    base = AutoModelForCausalLM.from_pretrained(folders["llama"], dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+    ids = torch.randint(3, 160, (1, 40))
+    labels = ids.clone()
+    with torch.no_grad():
+        logits = loaded(input_ids=ids).logits[:, :-1].log_softmax(-1)
+        found = trainer.model.eval()(input_ids=ids, labels=labels, fused_lm_head=True)
+    wanted = logits.gather(-1, ids[:, 1:, None])[..., 0]
+    torch.testing.assert_close(found.log_probs, wanted, atol=1e-4, rtol=1e-4)
+    with torch.no_grad(), trainer.model.disable_adapter():
+        plain = trainer.model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs
+    assert (plain - wanted).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dora", [full(False), True])
+def test_mlx_lm_loads_the_adapter_that_is_written_for_it(folders, tokenizer, tmp_path, dora):
+    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32}, "use_dora": dora}
+    _, _, trainer = trained(
+        "mlx", folders["llama"], tokenizer, tmp_path / "run", steps=2, rate=2e-2, **patterns
+    )
+    (tmp_path / "adapter").mkdir()
+    trainer.mlx_bridge.write_adapter(tmp_path / "adapter")
+    config = AutoConfig.from_pretrained(folders["llama"])
+    fresh = MlxModel(folders["llama"], "float32", config=rope_overrides(config)).model
+    plain = fresh(mx.array([[5, 6, 7, 8]]))
+    load_adapters(fresh, str(tmp_path / "adapter"))
+    fresh.eval()
+    factors, _ = trainer.mlx_bridge.factors()
+    with trainer.mlx_bridge.base.adapted(factors, training=False):
+        ours = trainer.mlx_bridge.base.logits(mx.array([[5, 6, 7, 8]]))
+    theirs = fresh(mx.array([[5, 6, 7, 8]]))
+    assert mx.abs(ours - theirs).max().item() < 1e-4
+    assert mx.abs(ours - plain).max().item() > 1e-2
+
+
+def test_a_quantized_base_is_trained_and_stays_as_it_was(folders, tokenizer, tmp_path):
+    logged, _, trainer = trained(
+        "mlx", folders["llama"], tokenizer, tmp_path / "run", steps=12, bits=4, rate=2e-2
+    )
+    assert logged[-1]["loss"] < logged[0]["loss"]
+    assert not any(
+        "base_layer" in n for n, p in trainer.model.named_parameters() if p.requires_grad
+    )
+
+
+@pytest.fixture
+def data(workspace, tiny_model_in):
+    write_jsonl(workspace / "train.jsonl", conversations(16))
+    write_jsonl(workspace / "held_out.jsonl", conversations(4, first=16))
+    write_jsonl(workspace / "pairs.jsonl", pairs_of(8))
+    return {"model": tiny_model_in}
+
+
+ACCEPTED = {
+    "accept_findings": ["validation_unwatched", "no_quality_filter"],
+    "accept_reason": "a test",
+}
+
+
+@pytest.mark.parametrize("task", ["sft", full("dpo")])
+def test_a_run_of_either_engine_reports_the_same(data, task):
+    training = QUICK | {"num_train_epochs": 2, "logging_steps": 1}
+    reports = {}
+    for engine in ("torch", "mlx"):
+        given = data | {"engine": engine, "training": training, **ACCEPTED}
+        if task == "sft":
+            asked = SftRequest(dataset="train.jsonl", validation="held_out.jsonl", **given)
+            reports[engine] = run_here(sft.work, asked, f"sft-{engine}")
+        else:
+            given["training"] = training | {"learning_rate": 5e-5}
+            asked = DpoRequest(dataset="pairs.jsonl", **given)
+            reports[engine] = run_here(dpo.work, asked, f"dpo-{engine}")
+    theirs, ours = reports["torch"], reports["mlx"]
+    assert ours.data == theirs.data
+    assert (ours.steps, ours.num_params) == (theirs.steps, theirs.num_params)
+    assert ours.num_trainable_params == theirs.num_trainable_params
+    assert ours.first_loss == pytest.approx(theirs.first_loss, rel=1e-4)
+    assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
+    if task == "sft":
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-3)
+        assert ours.train_loss < ours.first_loss
+
+
+def test_what_mlx_cannot_train_is_refused_in_the_plan_and_auto_takes_torch(data):
+    given = data | {"dataset": "train.jsonl", "training": dict(QUICK), **ACCEPTED}
+    for changed, reason in (
+        ({"method": "full"}, "adapters"),
+        ({"training": QUICK | {"packing": True}}, "packed"),
+        ({"peft": {"modules_to_save": ["lm_head"]}}, "modules_to_save"),
+        ({"peft": {"init_lora_weights": "olora"}}, "init_lora_weights"),
+    ):
+        with pytest.raises(BadInput, match=reason):
+            plan_sft(SftRequest(**given | {"engine": "mlx"} | changed))
+    assert plan_sft(SftRequest(**given)).engine == "torch"
+    assert plan_sft(SftRequest(**given | {"engine": "mlx"})).engine == "mlx"
+
+
+def test_sums_of_exponentials_are_exact_over_a_large_vocabulary():
+    numbers = np.random.default_rng(0).normal(size=(4, 49_152)).astype(np.float32) * 4
+    exact = np.log(np.exp(numbers.astype(np.float64)).sum(axis=-1))
+    found = np.array(logsumexp(mx.array(numbers)))
+    assert np.abs(found - exact).max() < 2e-5
