@@ -83,6 +83,16 @@ ANTI_PATTERNS = (
         "https://dspy.ai/tutorials/classification_finetuning/",
     ),
     AntiPattern(
+        "verdict_column",
+        "Do not train on rows that may be marked bad before somebody decided what to do with them.",
+        ("launch_sft", "launch_dpo"),
+        "blocks",
+        '`accept_findings=["verdict_column"]` to ignore the column; kept in the plan with '
+        "`accept_reason`.",
+        "A model learns each answer that it is trained on, the disliked ones too.",
+        "https://arxiv.org/abs/2402.01306",
+    ),
+    AntiPattern(
         "validation_unwatched",
         "Do not train more than one epoch without validation examples.",
         ("launch_sft", "launch_dpo"),
@@ -218,6 +228,15 @@ ANTI_PATTERNS = (
         "blocks",
         '`accept_findings=["train_validation_leak"]`; kept in the plan with `accept_reason`.',
         "The score then measures memorization. audit_dataset lists the examples that leak.",
+        "https://arxiv.org/abs/2411.15124",
+    ),
+    AntiPattern(
+        "test_row",
+        "Do not train on the rows of a test set.",
+        ("launch_sft", "launch_dpo"),
+        "blocks",
+        '`accept_findings=["test_row"]`; kept in the plan with `accept_reason`.',
+        "The score then measures memory. Rows are known by content, whatever file they are in.",
         "https://arxiv.org/abs/2411.15124",
     ),
     AntiPattern(

@@ -7,6 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from ft_tools.approach import ApproachReport, ApproachRequest, recommend_approach
+from ft_tools.data.prepare.report import PrepareReport
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.quote import show_examples
 from ft_tools.data.report import AuditReport, ShowReport
 from ft_tools.data.request import AuditRequest, ShowRequest
@@ -46,6 +49,9 @@ TOOLS = {
         "Choose an approach", recommend_approach, ApproachRequest, ApproachReport, "reads"
     ),
     "audit_dataset": Tool("Audit a dataset", audit_dataset, AuditRequest, AuditReport, "starts"),
+    "prepare_dataset": Tool(
+        "Prepare training files", prepare_dataset, PrepareRequest, PrepareReport, "starts"
+    ),
     "show_examples": Tool("Quote examples", show_examples, ShowRequest, ShowReport, "reads"),
     "suggest_lora_config": Tool(
         "Suggest a configuration", suggest_lora_config, LoraRequest, LoraReport, "reads"

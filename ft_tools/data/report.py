@@ -23,6 +23,9 @@ class Finding(Report):
     )
     removed: bool = Field(description="Whether these examples are left out of the cleaned files.")
     cure: str
+    columns: list[str] = Field(
+        default_factory=list, description="Columns it is about, where that is what to decide."
+    )
     source: str | None = None
     in_validation: Literal[True] | None = Field(
         None, description="true: the lines are of validation_path."
@@ -35,6 +38,10 @@ class Duplicates(Report):
     num_exact: int = Field(description="Copies of an earlier example.")
     num_near: int = Field(description="Near-duplicates of an earlier, kept example.")
     num_conflicting: int = Field(description="Examples whose prompt has different answers.")
+    num_conflicting_groups: int = Field(0, description="Prompts with different answers.")
+    conflicting_groups: list[list[int]] = Field(
+        default_factory=list, description="Lines of the first groups, at most five each."
+    )
     method: str = Field(description="How near-duplicates were searched.")
 
 

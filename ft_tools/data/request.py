@@ -7,6 +7,7 @@ from pydantic import Field
 from ft_tools.contract import Request, ResponseFormat
 
 Task = Literal["auto", "sft", "dpo"]
+Contradictions = Literal["keep", "majority", "latest", "drop"]
 Fields = Literal["prompt", "response", "prompt_and_response"]
 Column = Literal[
     "messages",
@@ -33,6 +34,22 @@ class AuditRequest(Request):
     task: Task = Field("auto", description="What the data is for; auto detects it.")
     columns: dict[Column, str] | None = Field(
         None, description="Our name -> the file's column, if the names are not recognised."
+    )
+    verdicts: dict[str, list[str] | Literal["filter", "ignore"]] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Column that marks rows as good or bad -> what to do: 'filter' keeps rows "
+        "marked good, a list keeps rows with one of these values, 'ignore' keeps all.",
+    )
+    contradictions: Contradictions = Field(
+        "keep",
+        description="Different answers to one prompt: keep all, keep the most frequent answer "
+        "(none if there is a tie), keep the last one in the file, or drop all of them.",
+    )
+    purpose: Literal["train", "validation", "test"] = Field(
+        "train",
+        description="What the file is used for. Rows of a test file are remembered in the "
+        "workspace and refused as training data.",
     )
     validation_path: str | None = Field(
         None,

@@ -25,9 +25,12 @@ from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD, estimate_tokens
 from ft_tools.data.understand.trainers import survival
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
+from ft_tools.examples.documents import count_documents, is_documents
 from ft_tools.examples.example import Example
 from ft_tools.examples.masks import Masked, no_masks
-from ft_tools.examples.source import decoded_size, find_sources, is_held_out
+from ft_tools.examples.source import decoded_size, find_sources, has_data, is_held_out
+from ft_tools.examples.test_rows import remember
+from ft_tools.examples.verdicts import mark_of
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import write_file
 from ft_tools.runs.start import start
@@ -37,8 +40,9 @@ AT_ONCE_BYTES = 8 * 2**20
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5
 # What a concise report may cost an agent; ours.
-MAX_CONCISE_TOKENS = 1950
-MIN_CONCISE_FINDINGS = 5
+MAX_CONCISE_TOKENS = 1900
+MIN_CONCISE_FINDINGS = 3
+MOST_GROUPS, MOST_IN_GROUP = 5, 5
 PARAPHRASES = "; paraphrases need near_duplicates='semantic'"
 
 
@@ -62,6 +66,9 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
         OutputExists: The output folder is not empty.
         MissingExtra: Parquet or semantic search needs `fine-tuning-llm[data]`.
     """
+    path = workspace.existing(request.path)
+    if is_documents(path) and not has_data(path):
+        return _of_documents(request, path)
     size_bytes, why = _why_a_run(request)
     if why is None:
         return perform(request)
@@ -71,6 +78,40 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     run_id = start("audit", request, plan, request_id=request.request_id, lineage=lineage)
     step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="returns progress and report")
     return AuditReport(verdict="pending", run_id=run_id, reasons=[why], next_steps=[step])
+
+
+def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
+    """Count documents, which hold no examples, and say what to ask next."""
+    counts = count_documents(path)
+    shape: dict[str, float] = {
+        "num_documents": counts.num_files,
+        "num_tokens": counts.num_tokens,
+        "num_passages": counts.num_passages,
+        "num_near_duplicate_passages": counts.num_near_duplicate_passages,
+        "num_without_text": counts.num_without_text,
+    }
+    shape |= {f"num_{kind}": number for kind, number in counts.kinds.items()}
+    notes = ["tokens are estimated from characters"]
+    if counts.num_estimated:
+        notes.append(f"{counts.num_estimated} documents were counted by their size alone")
+    if counts.num_without_text:
+        notes.append("documents without text may be scans: they need OCR first")
+    reason = Reason(
+        id="documents",
+        rule="documents hold no examples of a question with its answer",
+        observed=counts.num_files,
+        source="ft_tools/examples/documents.py",
+    )
+    why = "says what these documents are good for: retrieval, long context, or a corpus"
+    step = NextStep(tool="recommend_approach", arguments={"documents": request.path}, why=why)
+    return AuditReport(
+        verdict="not_ready",
+        detected_format="documents",
+        shape=shape,
+        assumptions=notes,
+        reasons=[reason],
+        next_steps=[step],
+    )
 
 
 def audit_if_small(request: AuditRequest) -> AuditReport | None:
@@ -153,6 +194,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         request, inputs, benchmarks, methods.tick, methods.measure, with_pairs=with_pairs
     )
     _require_examples(request, scanned)
+    _require_verdicts(request, scanned)
     task = summary.task_of(scanned, request.task)
     summary.mark_formats(scanned, task)
     ledger = scanned.ledger
@@ -162,12 +204,17 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note)
     near = methods.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
-    num_conflicting = duplicates.mark_conflicts(ledger, scanned.note)
+    conflicts = duplicates.find_conflicts(ledger, scanned.note)
+    duplicates.resolve_conflicts(ledger, conflicts, request.contradictions)
     summary.mark_lengths(scanned, request.max_length)
     found = Duplicates(
         num_exact=num_exact,
         num_near=near.num_near,
-        num_conflicting=num_conflicting,
+        num_conflicting=sum(map(len, conflicts)),
+        num_conflicting_groups=len(conflicts),
+        conflicting_groups=[
+            [ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in conflicts[:MOST_GROUPS]
+        ],
         method=near.method,
     )
     report = _report(request, scanned, task, methods.token_method).model_copy(
@@ -182,6 +229,8 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
             ],
         }
     )
+    if request.purpose == "test":
+        remember(Path(request.path).name, scanned.test_keys)
     report = _written(request, scanned, report, methods)
     return _concise(request, report)
 
@@ -189,9 +238,10 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
 def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str) -> AuditReport:
     ledger = scanned.ledger
     findings = summary.findings_of(scanned, request)
-    verdict, reasons = summary.judge(scanned, findings, request.max_removed_fraction)
     total = len(ledger) - ledger.num_validation
     num_usable = len(ledger.kept(validation=False))
+    size = judge_size(num_usable, task)
+    verdict, reasons = summary.judge(scanned, findings, request, size, task)
     main = summary.main_format(scanned)
     return AuditReport(
         verdict=verdict,
@@ -205,7 +255,7 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
         num_findings=len(findings),
         tokens=summary.tokens_of(ledger, request.max_length, token_method),
         trainer_survival=survival(scanned.traits, summary.unread_of(scanned)),
-        size_verdict=judge_size(num_usable, task),
+        size_verdict=size,
         reasons=reasons,
     )
 
@@ -229,6 +279,28 @@ def _require_examples(request: AuditRequest, scanned: Scan) -> None:
             f"columns={request.columns!r} fits no row of {path}; give our name -> the file's column"
         )
     _require_validation(request, scanned)
+
+
+def _require_verdicts(request: AuditRequest, scanned: Scan) -> None:
+    """Refuse a decision about a column that is not there, or whose values are not known.
+
+    Raises:
+        BadInput: With what to pass instead.
+    """
+    for name, use in request.verdicts.items():
+        column = scanned.unread.column(name)
+        if column is None:
+            raise BadInput(
+                f"verdicts={{{name!r}: ...}}: no row has an unused column of this name; finding "
+                "verdict_column lists the names"
+            )
+        unclear = sum(n for value, n in column.values.items() if mark_of(value) is None)
+        if use == "filter" and unclear + column.num_other:
+            raise BadInput(
+                f"verdicts={{{name!r}: 'filter'}}: {unclear + column.num_other} of its values are "
+                "not known as good or bad; pass the list of good values, such as ['4', '5'], which "
+                "show_examples quotes"
+            )
 
 
 def _require_validation(request: AuditRequest, scanned: Scan) -> None:
@@ -263,6 +335,9 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     shape |= scanned.variety.shape()
     if scanned.num_trained_tokens is not None:
         shape["num_trained_tokens"] = scanned.num_trained_tokens
+    if judged := scanned.unread.num_judged_twice:
+        agreed = scanned.unread.num_agreed / judged
+        shape |= {"num_judged_twice": judged, "judges_agree_fraction": round(agreed, 4)}
     shape |= {f"secret_{name}": count for name, count in scanned.secrets.items()}
     return shape | scanned.pairs.shape()
 
@@ -312,7 +387,10 @@ def _written(
 ) -> AuditReport:
     """Write the outputs, if they are wanted and the gate on removals agrees; add the next steps."""
     to_validation: set[int] = set()
-    if request.output_dir is not None and not summary.too_much_removed(report.reasons):
+    may_write = not (
+        summary.too_much_removed(report.reasons) or summary.is_undecided(report.reasons)
+    )
+    if request.output_dir is not None and may_write:
         to_validation = _validation_part(request, scanned)
         made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))
         notes = report.assumptions + _short_split(request, scanned, len(to_validation))

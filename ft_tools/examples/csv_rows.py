@@ -9,13 +9,14 @@ from typing import BinaryIO
 from ft_tools.examples.json_stream import ROW_BYTES, Row
 
 
-def read_csv(stream: BinaryIO, separator: str) -> Iterator[Row]:
+def read_csv(stream: BinaryIO, separator: str, encoding: str = "utf-8") -> Iterator[Row]:
     """Yield CSV rows as objects of strings; cells that hold JSON lists are parsed by the formats.
 
     A quote that is never closed makes csv read on to the cell cap, so the loss is bounded.
     """
     csv.field_size_limit(ROW_BYTES)
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+    errors = "surrogateescape" if encoding == "utf-8" else "replace"
+    text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
     try:
         first = text.readline(65536)
         separator = separator or max(",;\t|", key=first.count)

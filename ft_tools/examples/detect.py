@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.examples.turns import (
+    GEMINI_SYSTEMS,
+    SYSTEMS,
     as_turns,
     calls_in,
     is_answered,
@@ -35,6 +37,11 @@ ANSWERS = (
     "completion", "response", "answer", "output", "target", "targets", "solution", "assistant"
 )  # fmt: skip
 ALPACA_ANSWERS = ("output", "response", "answer", "completion")
+ABOUT = ("input", "context")
+"""What a prompt may be about, if it is not the prompt itself."""
+BESIDE = (*SYSTEMS, *GEMINI_SYSTEMS, "tools", "functions", "history")
+"""What is read of a row whatever its format is."""
+SIDES = ("chosen", "rejected")
 PREFERENCES = {
     "preference_explicit",
     "preference_implicit",
@@ -76,6 +83,30 @@ def detect(row: Any) -> str:
     if "text" in keys:
         return "text"
     return "prompt_only" if prompt else "unknown"
+
+
+def columns_read(row: Mapping[str, Any], format_name: str) -> frozenset[str]:
+    """Return the names of the columns that an example of a format is made of."""
+    listed, answer = list_name(row), answer_name(row)
+    asked = next((name for name in PROMPTS if name in row and name != answer), None)
+    instruction = next((n for n in ("instruction", "question", "query") if n in row), asked)
+    answered = next((name for name in ALPACA_ANSWERS if name in row), answer)
+    asks_and_answers = () if listed else (asked, answer, *ABOUT)
+    read: dict[str, tuple[str | None, ...]] = {
+        "openai_messages": (listed,),
+        "sharegpt": (listed,),
+        "alpaca": (instruction, answered, *ABOUT),
+        "prompt_completion": (asked, answer, *ABOUT),
+        "prompt_only": (asked, *ABOUT),
+        "text": ("text",),
+        "preference_explicit": ("prompt", *ABOUT, *SIDES),
+        "preference_implicit": SIDES,
+        "sharegpt_preference": (listed, *SIDES),
+        "alpaca_preference": (instruction, *ABOUT, *SIDES),
+        "openai_preference": ("input", "preferred_output", "non_preferred_output"),
+        "kto": (listed, "label", "kto_tag", *asks_and_answers),
+    }
+    return frozenset(name for name in (*read.get(format_name, ()), *BESIDE) if name is not None)
 
 
 def _preference(row: Mapping[str, Any], listed: str | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ft_tools.examples.detect import (
+    ABOUT,
     ALPACA_ANSWERS,
     PREFERENCES,
     PROMPTS,
@@ -33,10 +34,10 @@ from ft_tools.examples.turns import (
     objects,
     with_system,
 )
-from ft_tools.examples.unread import MARKS, has_python_turns, unread_in
+from ft_tools.examples.unread import has_python_turns, unread_in
+from ft_tools.examples.verdicts import Mark, mark_of
 
-ABOUT = ("input", "context")
-"""What a prompt may be about, if it is not the prompt itself."""
+JUDGED = {Mark.GOOD, Mark.BAD}
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 
 
@@ -46,8 +47,8 @@ def normalise(line: int, row: Any, columns: Mapping[str, str] | None = None) -> 
         row = {"messages": row}
     if columns and isinstance(row, Mapping):
         row = {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
-        if row.get("label") in MARKS:
-            row["label"] = bool(int(row["label"]))
+        if mark_of(row.get("label")) in JUDGED:
+            row["label"] = mark_of(row["label"]) is Mark.GOOD
     name, row = _without_nulls(row)
     example = Example(line, name, _TASKS.get(name, "sft"))
     if name == "unknown":

@@ -19,13 +19,19 @@ from ft_tools import caller, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.examples.csv_rows import read_csv
 from ft_tools.examples.json_stream import ROW_BYTES, Row, read_lines, read_values
+from ft_tools.examples.spreadsheet import is_workbook, read_sheet
+from ft_tools.examples.sqlite_rows import read_sqlite
 from ft_tools.examples.text_kinds import LINES, refuse_what_is_not_text, text_kind
 
 # A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
 # comes out: 20 times the file, but at least 256 MiB. Ours.
 MIN_DECODED_BYTES = 256 * 2**20
 EXPANSION = 20
-SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet"}
+SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
+LFS_POINTER = b"version https://git-lfs"
+ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
+WORKBOOK_EXPANSION = 8
+"""About how many times a workbook's text is larger than the packed file. Ours."""
 HEAD_BYTES = 65536
 MAX_FILES = 10_000
 # What the library datasets and the Hub write beside the data.
@@ -40,12 +46,16 @@ class Source:
 
     path: Path
     kind: str
-    """jsonl, json_values, csv, tsv or parquet."""
+    """jsonl, json_values, csv, tsv, parquet, sheet (a workbook) or sqlite."""
     gzipped: bool
     size_bytes: int
     has_bom: bool = False
     array_starts: int = 0
     """Bytes before the `[` of a JSON array that is wrapped in an object; 0 if none is."""
+
+    select: str | None = None
+    """A workbook's sheet, or a SELECT for a database; None: the only one, or the first."""
+    encoding: str = "utf-8"
 
     @property
     def is_plain_lines(self) -> bool:
@@ -79,6 +89,13 @@ def find_sources(path: Path) -> list[Source]:
         listed = ", ".join(sorted(SUFFIXES))
         raise BadData(path, "holds no data file", f"put files ending in {listed} in it")
     return [_recognise_in(path, number, file) for number, file in enumerate(files, 1)]
+
+
+def has_data(path: Path) -> bool:
+    """Tell whether a path is a data file by its name, or a folder with one."""
+    if not path.is_dir():
+        return _suffix(path)[0] in SUFFIXES
+    return any(_suffix(f)[0] in SUFFIXES and f.name not in ABOUT_DATA for f in path.rglob("*"))
 
 
 def _recognise_in(folder: Path, number: int, file: Path) -> Source:
@@ -122,6 +139,8 @@ def recognise(path: Path) -> Source:
         head, is_whole = _head(stream, suffix)
     if not head:
         raise BadData(path, "is empty", "name a file with examples")
+    if head.startswith(LFS_POINTER):
+        raise BadData(path, "is a Git LFS pointer, not the data", "run: git lfs pull")
     gzipped = head.startswith(b"\x1f\x8b")
     if named_gzip and not gzipped:
         raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
@@ -134,6 +153,8 @@ def recognise(path: Path) -> Source:
         if gzipped:
             raise BadData(path, "is a gzipped Parquet file", "unpack it: gunzip")
         return Source(path, "parquet", gzipped, size)
+    if not gzipped and (kind := _binary_kind(path, head)):
+        return Source(path, kind, gzipped, size)
     refuse_what_is_not_text(path, head)
     has_bom = head.startswith(b"\xef\xbb\xbf")
     kind, starts = text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
@@ -142,6 +163,13 @@ def recognise(path: Path) -> Source:
             path, "does not begin with JSON", "give JSONL (one object a line), JSON, CSV or Parquet"
         )
     return Source(path, kind, gzipped, size, has_bom, starts)
+
+
+def _binary_kind(path: Path, head: bytes) -> str | None:
+    """Name a kind of table that is no text: a workbook or a database."""
+    if head.startswith(OLE) or (head.startswith(ZIP) and is_workbook(path)):
+        return "sheet"
+    return "sqlite" if head.startswith(SQLITE) else None
 
 
 def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
@@ -183,6 +211,12 @@ def _rows(source: Source) -> Iterator[Row]:
         with workspace.open_file(source.path) as stream:
             yield from parquet.read(stream, source.path, decoded_cap(source.size_bytes))
         return
+    if source.kind == "sheet":
+        yield from read_sheet(source.path, source.select)
+        return
+    if source.kind == "sqlite":
+        yield from read_sqlite(source.path, source.select)
+        return
     with _open_text(source) as stream:
         if source.kind == "jsonl":
             yield from read_lines(stream)
@@ -190,7 +224,8 @@ def _rows(source: Source) -> Iterator[Row]:
             stream.read(source.array_starts)
             yield from read_values(stream, wrapped=source.array_starts > 0)
         else:
-            yield from read_csv(stream, "\t" if source.kind == "tsv" else "")
+            separator = "\t" if source.kind == "tsv" else ""
+            yield from read_csv(stream, separator, source.encoding)
 
 
 def decoded_size(source: Source, most: int) -> int:
@@ -211,6 +246,8 @@ def _decoded_size(source: Source, most: int) -> int:
 
         with workspace.open_file(source.path) as stream:
             return parquet.decoded_size(stream, source.path)
+    if source.kind == "sheet":
+        return source.size_bytes * WORKBOOK_EXPANSION
     if not source.gzipped:
         return source.size_bytes
     with _gunzip(source.path, source.size_bytes) as stream:

@@ -16,17 +16,15 @@ ROWS = re.compile(rb"\[\s*[{\[]")
 
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [
-    (b"version https://git-lfs", "is a Git LFS pointer, not the data", "run: git lfs pull"),
     (b"PK\x03\x04", "is a zip archive", "unpack it and name the file inside (or save as CSV)"),
     (b"PK\x05\x06", "is an empty zip archive", "name the data file itself"),
-    (b"%PDF", "is a PDF", "extract the text into JSONL first"),
+    (b"%PDF", "is a PDF", "recommend_approach with `documents` says what it is good for"),
     (b"ARROW1", "is an Arrow file", "save it as Parquet or JSONL"),
     (b"\xff\xff\xff\xff", "is an Arrow file", "save it as Parquet or JSONL"),
     (b"\x28\xb5\x2f\xfd", "is zstd-compressed", "unpack it: zstd -d"),
     (b"BZh", "is bzip2-compressed", "unpack it: bunzip2"),
     (b"\xfd7zXZ", "is xz-compressed", "unpack it: unxz"),
     (b"7z\xbc\xaf", "is a 7-zip archive", "unpack it and name the file inside"),
-    (b"SQLite format 3", "is an SQLite database", "export the table as CSV or JSONL"),
     (b"GGUF", "is a GGUF model", "name a data file"),
     (b"\xff\xfe", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),
     (b"\xfe\xff", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
+from ft_tools.examples.formats import normalise
+from ft_tools.examples.test_rows import known_test_rows
+from ft_tools.examples.verdicts import UnreadColumns
 from ft_tools.publish import sha256
 
 Task = Literal["sft", "dpo"]
@@ -32,6 +35,16 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipytho
 UNTRAINED = {"weight": 0, "train": False, "training": False}
 # What belongs to a prompt beside the fields that are read, in the spelling of common sets.
 UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
+READ: dict[Format, frozenset[str]] = {
+    "messages": frozenset({"messages", "tools"}),
+    "prompt_completion_messages": frozenset({"prompt", "completion", "tools"}),
+    "prompt_completion_text": frozenset({"prompt", "completion"}),
+    "text": frozenset({"text"}),
+    "pairs_messages": frozenset({"prompt", "chosen", "rejected", "tools"}),
+    "pairs_messages_implicit": frozenset({"chosen", "rejected", "tools"}),
+    "pairs_text": frozenset({"prompt", "chosen", "rejected"}),
+}
+"""What a trainer reads of each format."""
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4
@@ -52,6 +65,10 @@ class DatasetFacts(BaseModel):
         default_factory=dict,
         description="Fields that say something of prompt or loss and are not read -> examples.",
     )
+    num_test_rows: int = Field(0, description="Examples that a test set of the workspace holds.")
+    verdict_columns: list[str] = Field(
+        default_factory=list, description="Fields that may mark rows as good or bad and are unread."
+    )
 
     @property
     def estimated_tokens(self) -> int:
@@ -69,6 +86,9 @@ def survey(path: Path, task: Task) -> DatasetFacts:
     num_examples = num_characters = longest = 0
     seen: Format | None = None
     unread: Counter[str] = Counter()
+    columns = UnreadColumns()
+    test_rows = known_test_rows()
+    num_test_rows = 0
     for line, example in read_examples(path):
         format_ = format_of(path, line, example, task)
         if seen is not None and format_ != seen:
@@ -77,6 +97,8 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         seen = format_
         characters = sum(len(text) for text in texts_of(example))
         unread.update(unread_in(example))
+        columns.add(example, READ[format_], line)
+        num_test_rows += bool(test_rows) and normalise(line, example) in test_rows
         num_examples += 1
         num_characters += characters
         longest = max(longest, characters)
@@ -90,6 +112,8 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         num_characters=num_characters,
         longest_characters=longest,
         unread=dict(unread),
+        num_test_rows=num_test_rows,
+        verdict_columns=[column.shown_name for column in columns.asked()],
     )
 
 

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.examples.example import Example, thoughts_of
-from ft_tools.examples.turns import ROLES, as_transcript, first_of
+from ft_tools.examples.turns import ROLES, as_transcript
 
 # A text beside what is read: longer than labels, ids and titles, and no mere part of a row. Ours.
 UNREAD_CHARS = 100
 UNREAD_FRACTION = 0.25
-MARKS = (0, 1, "0", "1")
-"""What may mark an answer besides true and false; it may be a class or a flag as well."""
 PYTHON_TURNS = re.compile(r"\s*+\[\s*+\{\s*+'(?:role|from|content|value)'\s*+:")
 """How Python prints a list of turns; so pandas and NumPy write it into CSV."""
 TURN_COLUMNS = (
@@ -24,7 +22,6 @@ def unread_in(example: Example, row: Mapping[str, Any]) -> list[str]:
     """Return the ids of what is not read of a row, or not as what it is."""
     found = {
         "unread_column": _has_text(example, row),
-        "unread_label": _has_label(example, row),
         "lone_turn": example.text is not None and _has_speaker(row),
         "python_turns": has_python_turns(row),
     }
@@ -42,14 +39,6 @@ def _has_speaker(row: Mapping[str, Any]) -> bool:
     """Tell whether a text is one turn of a conversation that other rows go on with, as in OASST."""
     role = row.get("role")
     return isinstance(role, str) and role.strip().lower() in ROLES
-
-
-def _has_label(example: Example, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has a class of its text, or a mark of its answer, that is not read."""
-    label = first_of(row, "label", "labels", "kto_tag")
-    if example.text is not None:
-        return isinstance(label, str | int)
-    return example.task == "sft" and not isinstance(label, bool) and label in MARKS
 
 
 def _has_text(example: Example, row: Mapping[str, Any]) -> bool:

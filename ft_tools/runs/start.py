@@ -41,6 +41,7 @@ WORKERS: dict[str, str] = {
     "ship": "ft_tools.shipping.worker.ship",
     "evaluate": "ft_tools.evaluation.worker.evaluate",
     "audit": "ft_tools.data.worker.audit",
+    "prepare": "ft_tools.data.worker.prepare",
     "trace": "ft_tools.vram.worker.trace",
     "demo_model": "ft_tools.models.worker.demo_model",
 }

@@ -21,6 +21,7 @@ TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_toke
 GOOD: dict[str, dict[str, object]] = {
     "recommend_approach": {"symptoms": ["style"], "num_demonstrations": 400},
     "audit_dataset": {"path": "data.jsonl"},
+    "prepare_dataset": {"path": "data.csv"},
     "show_examples": {"path": "data.jsonl", "lines": [1]},
     "suggest_lora_config": {"model": "model", "goal": "style", "num_examples": 500},
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "method": "qlora", "gpu": "RTX 4090"},
@@ -49,6 +50,8 @@ def prepare(workspace: Path) -> None:
     ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (workspace / "data.jsonl").write_text(lines, encoding="utf-8")
+    table = [f"Where is parcel {number}?,It left depot {number % 7} today." for number in range(40)]
+    (workspace / "data.csv").write_text("question,answer\n" + "\n".join(table), encoding="utf-8")
     (workspace / "heldout.jsonl").write_text(lines.splitlines(True)[0], encoding="utf-8")
     pairs = [
         {

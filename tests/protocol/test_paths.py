@@ -12,6 +12,7 @@ from tests.protocol.calls import GOOD, prepare
 CANARY = "canary-7f3a"
 PATHS = {
     "audit_dataset": ["path", "validation_path", "benchmark_paths", "output_dir", "model"],
+    "prepare_dataset": ["path", "output_dir"],
     "show_examples": ["path"],
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],

@@ -14,7 +14,8 @@ from ft_tools.errors import BadData
 from ft_tools.examples.masks import Measured
 from ft_tools.examples.training_rows import survey
 
-NAMES = [f"{first}{last}" for first in ("Ada", "Bo", "Cy", "Dee") for last in "klmnr"]
+FIRST = ("Ada", "Bo", "Cy", "Dee", "Ed", "Flo", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou")
+NAMES = [f"{first}{last}" for first in FIRST for last in "klmnr"]
 
 
 def user(name):
@@ -82,11 +83,11 @@ def test_what_stands_behind_the_last_answer_is_cut_and_the_file_can_be_trained_o
 ):
     write(workspace, rows_of(lambda name: {"messages": [*chat(name)["messages"], *trailing]}))
     report = audit()
-    assert found(report)["ends_with_user"].count == 20
+    assert found(report)["ends_with_user"].count == 60
     assert tools_called(report) == ["launch_sft"]
     rows = [*written(workspace, "train"), *written(workspace, "validation")]
     assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, rows_of(chat)))
-    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 18
+    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 54
     assert tools_called(audit(output_dir=None)) == ["audit_dataset"]
 
 
@@ -95,9 +96,9 @@ def test_plain_texts_and_conversations_are_never_in_one_cleaned_file(workspace, 
     write(workspace, [*rows_of(many), *rows_of(few)[:3]])
     report = audit()
     assert report.verdict == "ready_after_cleaning"
-    assert found(report)["other_task"].lines == [21, 22, 23]
+    assert found(report)["other_task"].lines == [61, 62, 63]
     assert report.removed_by == {"other_task": 3}
-    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 18
+    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 54
     with pytest.raises(BadData, match="the lines before are"):
         survey(workspace / "d.jsonl", "sft")
 
@@ -165,18 +166,19 @@ def test_a_clean_file_that_no_launch_reads_as_it_is_leads_to_a_cleaned_one(works
     assert tools_called(report) == ["audit_dataset"]
     cleaned = audit_dataset(AuditRequest(**report.next_steps[0].arguments))
     assert tools_called(cleaned)[0].startswith("launch_")
-    assert survey(workspace / "cleaned" / "train.jsonl", report.task).num_examples == 18
+    assert survey(workspace / "cleaned" / "train.jsonl", report.task).num_examples == 54
 
 
 @pytest.mark.parametrize("form", READ)
 def test_a_clean_file_in_a_trainers_form_is_launched_as_it_is(workspace, form):
     write(workspace, rows_of(READ[form]))
-    report = audit(output_dir=None)
+    write(workspace, [READ[form](f"{name}son") for name in NAMES[:3]], "v.jsonl")
+    report = audit(output_dir=None, validation_path="v.jsonl")
     assert report.verdict == "ready"
     assert [(step.tool, step.arguments) for step in report.next_steps] == [
-        (f"launch_{report.task}", {"dataset": "d.jsonl"})
+        (f"launch_{report.task}", {"dataset": "d.jsonl", "validation": "v.jsonl"})
     ]
-    assert survey(workspace / "d.jsonl", report.task).num_examples == 20
+    assert survey(workspace / "d.jsonl", report.task).num_examples == 60
 
 
 def test_an_array_a_folder_and_a_packed_file_are_not_launched_as_they_are(workspace):
@@ -191,8 +193,8 @@ def test_tools_that_are_no_objects_are_removed_so_that_the_rest_can_be_trained_o
     bad = chat("Zoe") | {"tools": ["weather", "time"]}
     write(workspace, [*rows_of(chat), bad, chat("Uma") | {"tools": [{"name": "look_up"}]}])
     report = audit()
-    assert (found(report)["wrong_type"].lines, report.num_usable) == ([21], 21)
-    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 19
+    assert (found(report)["wrong_type"].lines, report.num_usable) == ([61], 61)
+    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 55
     with pytest.raises(BadData, match="no list of objects"):
         survey(workspace / "d.jsonl", "sft")
 
@@ -205,12 +207,12 @@ def test_an_unread_row_is_null_in_the_file_of_removed_ones_and_a_broken_one_is_w
     audit()
     assert written(workspace, "removed") == [
         {
-            "line": 21,
+            "line": 61,
             "file": "train",
             "reason": "missing_assistant",
             "example": {"messages": [user("Zoe")]},
         },
-        {"line": 22, "file": "train", "reason": "unreadable_line", "example": None},
+        {"line": 62, "file": "train", "reason": "unreadable_line", "example": None},
     ]
 
 
@@ -218,8 +220,8 @@ def test_trained_tokens_are_those_of_the_rows_that_stay(workspace):
     write(workspace, [*rows_of(chat), chat(NAMES[0]), {"messages": [user("Zoe")]}])
     means = Methods(measure=lambda _: Measured(10, 4, trained=4))
     report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"), means)
-    assert (report.num_usable, report.tokens.total) == (20, 200)
-    assert report.shape["num_trained_tokens"] == 80
+    assert (report.num_usable, report.tokens.total) == (60, 600)
+    assert report.shape["num_trained_tokens"] == 240
     without = audit(output_dir=None)
     assert "num_trained_tokens" not in without.shape
 

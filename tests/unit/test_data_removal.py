@@ -17,12 +17,12 @@ def write(path, num_different, num_copies):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize(("num_copies", "asks"), [(20, False), (21, True)])
+@pytest.mark.parametrize(("num_copies", "asks"), [(60, False), (61, True)])
 def test_more_than_half_gone_is_asked_about_and_half_is_not(workspace, num_copies, asks):
-    write(workspace / "data.jsonl", 20, num_copies)
+    write(workspace / "data.jsonl", 60, num_copies)
     request = AuditRequest(path="data.jsonl", output_dir="out", near_duplicates="off")
     report = audit_dataset(request)
-    assert report.num_usable == 20
+    assert report.num_usable == 60
     assert (report.outputs is None) == asks
     assert (workspace / "out").exists() != asks
     assert (report.verdict == "not_ready") == asks
@@ -40,8 +40,8 @@ def test_the_answer_yes_is_a_call_that_writes(workspace):
 
 def test_the_next_call_is_a_call_of_its_own_and_not_the_one_that_was_made(workspace):
     """A request id names one call; with another question it would be refused."""
-    for num_copies in (2, 40):
-        write(workspace / "data.jsonl", 20, num_copies)
+    for num_copies in (2, 80):
+        write(workspace / "data.jsonl", 60, num_copies)
         request = AuditRequest(path="data.jsonl", near_duplicates="off", request_id="mine")
         step = next(s for s in audit_dataset(request).next_steps if s.tool == "audit_dataset")
         assert step.arguments["near_duplicates"] == "off"

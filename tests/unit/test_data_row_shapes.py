@@ -13,7 +13,8 @@ from ft_tools.examples.training_rows import survey
 
 ASK, ANSWER = "What is the capital of Peru?", "The capital of Peru is Lima."
 AGAIN, MORE = "And of Chile?", "The capital of Chile is Santiago."
-NAMES = [f"{first}{last}" for first in ("Ada", "Bo", "Cy", "Dee") for last in "klmnr"]
+FIRST = ("Ada", "Bo", "Cy", "Dee", "Ed", "Flo", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou")
+NAMES = [f"{first}{last}" for first in FIRST for last in "klmnr"]
 
 
 def user(text=ASK):
@@ -201,22 +202,22 @@ MARKS = [{"weight": 0}, {"weight": 0.0}, {"train": False}]
 def test_an_answer_that_is_marked_not_to_be_trained_is_not_in_the_completion(workspace, mark):
     rows = [{"messages": [*named(n, **mark), user(n), assistant(f"So {n}.")]} for n in NAMES]
     report = audit(workspace, [*rows[:-1], {"messages": named("Eve")}], output_dir="out")
-    assert (report.verdict, found(report)) == ("ready", {"untrained_answer": ("warning", 19)})
+    assert (report.verdict, found(report)) == ("ready", {"untrained_answer": ("warning", 59)})
     assert report.next_steps[-1].arguments["dataset"].endswith("train.jsonl")
     facts = survey(workspace / "out" / "train.jsonl", "sft")
     assert facts.format == "prompt_completion_messages"
     for row in cleaned(workspace):
         assert len(row["completion"]) == 1
         assert all(set(turn) == {"role", "content"} for turn in row["prompt"] + row["completion"])
-    assert audit(workspace, cleaned(workspace)).next_steps[0].tool == "launch_sft"
+    assert audit(workspace, cleaned(workspace)).verdict == "ready"
     assert found(audit(workspace, cleaned(workspace))) == {}
 
 
 def test_what_stands_behind_the_last_trained_answer_is_cut(workspace):
     rows = [{"messages": [*named(n), user(n), assistant("So.", weight=0)]} for n in NAMES]
     report = audit(workspace, rows, output_dir="out")
-    assert found(report) == {"untrained_answer": ("warning", 20)}
-    assert [len(row["messages"]) for row in cleaned(workspace)] == [2] * 18
+    assert found(report) == {"untrained_answer": ("warning", 60)}
+    assert [len(row["messages"]) for row in cleaned(workspace)] == [2] * 54
 
 
 def test_marks_that_no_file_can_keep_beside_other_rows_need_a_person(workspace):
@@ -237,28 +238,11 @@ def test_a_conversation_of_which_nothing_is_to_be_trained_is_removed(workspace):
 def test_the_answers_in_a_prompt_of_turns_stay_out_of_the_loss(workspace):
     rows = [{"prompt": [*named(n), user(n)], "completion": [assistant(f"So {n}.")]} for n in NAMES]
     report = audit(workspace, rows)
-    assert (found(report), report.next_steps[0].arguments["dataset"]) == ({}, "d.jsonl")
+    assert (found(report), report.verdict) == ({}, "ready")
     audit(workspace, rows, output_dir="out")
     kept = cleaned(workspace)
     assert kept
     assert [row for row in kept if row not in rows] == []
-
-
-LABELS = [
-    ({"text": ANSWER, "label": 1}, True),
-    ({"text": ANSWER, "label": "geography"}, True),
-    ({"text": ANSWER, "label": None}, False),
-    ({"prompt": ASK, "completion": ANSWER, "label": 0}, True),
-    ({"prompt": ASK, "completion": ANSWER, "label": "1"}, True),
-    ({"messages": LONG, "label": 0}, True),
-    ({"prompt": ASK, "completion": ANSWER, "label": "geography"}, False),
-    ({"prompt": ASK, "completion": ANSWER, "label": True}, False),
-]
-
-
-@pytest.mark.parametrize(("row", "is_unread"), LABELS)
-def test_a_label_that_no_example_holds_is_said(row, is_unread):
-    assert ("unread_label" in structure(normalise(1, row))) == is_unread
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_leaked_address_is_in_no_output(demo):
 @pytest.mark.parametrize("name", ["tickets_heldout.jsonl", "tickets_preferences.jsonl"])
 def test_the_other_files_are_clean(demo, name):
     report = audit_dataset(AuditRequest(path=name))
-    assert report.verdict == "ready"
+    assert {reason.id for reason in report.reasons} <= {"too_few_for_any_goal"}
     assert report.findings == []
 
 

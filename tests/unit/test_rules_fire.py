@@ -9,6 +9,8 @@ import pytest
 
 import ft_tools
 from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import Refused
 from ft_tools.evaluation.conclude import summarise
 from ft_tools.evaluation.metrics.scoring import Settings, compare_scores
@@ -176,6 +178,15 @@ def files(workspace, monkeypatch):
     dirty = pair(99)
     dirty["chosen"][0]["content"] = f"Use {SECRET} for now."
     write(workspace / "dirty_pairs.jsonl", [*map(pair, range(20)), dirty])
+    write(workspace / "test.jsonl", map(chat, range(200, 202)))
+    write(workspace / "test_pairs.jsonl", map(pair, range(200, 202)))
+    audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
+    audit_dataset(AuditRequest(path="test_pairs.jsonl", purpose="test"))
+    write(workspace / "tested.jsonl", map(chat, range(180, 202)))
+    write(workspace / "tested_pairs.jsonl", map(pair, range(182, 202)))
+    rate = [{"rating": "up"}, {"rating": "down"}]
+    write(workspace / "rated.jsonl", [chat(at) | rate[at % 2] for at in range(30)])
+    write(workspace / "rated_pairs.jsonl", [pair(at) | rate[at % 2] for at in range(20)])
     run = workspace / "runs" / "sft-0123456789abcdef"
     (run / "artifacts").mkdir(parents=True)
     model(run / "artifacts" / "model", template=True)
@@ -212,6 +223,10 @@ REFUSALS = {
     ("dpo_before_sft", "launch_dpo"): (dpo, {"model": "base", "dataset": "text_pairs.jsonl"}),
     ("no_quality_filter", "launch_sft"): (sft, {"dataset": "dirty.jsonl"}),
     ("no_quality_filter", "launch_dpo"): (dpo, {"dataset": "dirty_pairs.jsonl"}),
+    ("test_row", "launch_sft"): (sft, {"dataset": "tested.jsonl"}),
+    ("test_row", "launch_dpo"): (dpo, {"dataset": "tested_pairs.jsonl"}),
+    ("verdict_column", "launch_sft"): (sft, {"dataset": "rated.jsonl"}),
+    ("verdict_column", "launch_dpo"): (dpo, {"dataset": "rated_pairs.jsonl"}),
     ("validation_unwatched", "launch_sft"): (sft, {"training": TWO_EPOCHS}),
     ("validation_unwatched", "launch_dpo"): (dpo, {"training": TWO_EPOCHS}),
     (LEAK, "launch_sft"): (sft, {"validation": "train.jsonl"}),
@@ -341,6 +356,10 @@ def test_every_rule_has_a_test_in_every_tool_of_its_row():
         assert rule_id in TEST_OF_A_WORKER.read_text(encoding="utf-8")
 
 
+# What an audit finds, and a launch refuses by a rule of the same name.
+FINDINGS = {"verdict_column", "test_row"}
+
+
 def rules_named_in(package):
     """Return the ids of rules that the code of a package names as whole strings."""
     ids = {each.id for each in ANTI_PATTERNS}
@@ -355,7 +374,8 @@ def test_no_package_names_a_rule_that_fires_in_none_of_its_tools(package):
     tools = {name for name, room in functions.items() if room == package}
     named = rules_named_in(Path(ft_tools.__file__).parent / package)
 
-    assert {each for each in named if not tools & set(rule(each).tools)} == set()
+    fires_nowhere = {each for each in named if not tools & set(rule(each).tools)}
+    assert fires_nowhere - FINDINGS == set()
 
 
 def test_the_rules_that_packages_name_are_found():

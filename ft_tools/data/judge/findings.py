@@ -69,11 +69,17 @@ RULES: dict[str, Rule] = {
         "a column with long text is not used: map it in `columns` if the task needs it; otherwise "
         "ignore this",
     ),
-    "unread_label": Rule(
-        "warning",
+    "verdict_column": Rule(
+        "error",
         False,
-        "the label of these rows is not read: for classes give columns={prompt: TEXT, completion: "
-        "LABEL} with their names; for good and bad answers (0, 1) name `label` in columns too",
+        "a column marks rows (good or bad, stars, scores, classes) and no example uses it; ask the "
+        "user what it means, then: filter (verdicts={COLUMN: 'filter'} or the list of good values: "
+        "only good rows are kept), marks (columns={prompt, completion, label: COLUMN}: KTO), class "
+        "(columns={prompt: TEXT, completion: COLUMN}), pair (prepare_dataset: DPO pairs of good "
+        "and bad answers), or ignore (verdicts={COLUMN: 'ignore'})",
+    ),
+    "marked_bad": Rule(
+        "warning", True, "not marked as good in a column that `verdicts` filters by: removed"
     ),
     "other_task": Rule(
         "error",
@@ -223,9 +229,21 @@ RULES: dict[str, Rule] = {
     "near_duplicate": Rule(
         "warning", True, "near-duplicates of earlier examples: the first of each group is kept"
     ),
-    "conflicting_targets": Rule("warning", False, "choose one answer, or say what decides"),
+    "conflicting_targets": Rule(
+        "warning",
+        False,
+        "different answers to the same prompt: keep one with contradictions='majority' or "
+        "'latest', "
+        "or remove them with 'drop'",
+    ),
     "validation_leak": Rule(
         "error", True, "also in the validation file, or nearly so: the training example is removed"
+    ),
+    "test_row": Rule(
+        "error",
+        True,
+        "a row of a test set of this workspace (audit_dataset with purpose='test'): removed, since "
+        "a model must not be trained on what measures it",
     ),
     "benchmark_ngram": Rule("error", True, "contains a benchmark question, word by word: removed"),
     "benchmark_semantic": Rule("error", True, "paraphrases a benchmark question: removed"),

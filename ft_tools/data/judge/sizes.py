@@ -3,32 +3,35 @@
 from ft_tools.contract import Reason
 from ft_tools.data.report import SizeVerdict
 
+OPENAI = "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md"
 BANDS: dict[str, tuple[int, int, str]] = {
     # Goal -> enough from, more than needed above, source.
+    "format": (50, 1_000, OPENAI),
     "style": (500, 2_000, "https://arxiv.org/abs/2305.11206 (LIMA: 1,000 curated examples)"),
     "domain": (5_000, 50_000, "judgement: no published band was found"),
     "instruction": (10_000, 100_000, "https://arxiv.org/abs/2307.08701 (9k of Alpaca's 52k)"),
 }
-PAIRS = (1_000, 10_000, "https://arxiv.org/abs/2312.15685 (Deita: 10k pairs)")
+PAIRS: dict[str, tuple[int, int, str]] = {
+    "one_preference": (50, 2_000, "judgement: as few as for a format; no published band was found"),
+    "preference": (1_000, 10_000, "https://arxiv.org/abs/2312.15685 (Deita: 10k pairs)"),
+}
 NEWER = {
     "style": "OpenAI sees gains from 50 to 100 examples and asks for at least 10",
     "instruction": "Deita: 6,000 selected examples beat 200,000 unselected ones",
 }
 NEWER_SOURCE = {
-    "style": "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md",
+    "style": OPENAI,
     "instruction": "https://arxiv.org/abs/2312.15685",
 }
-# OpenAI's minimum. Fewer teach nothing that a few-shot prompt does not.
-MIN_EXAMPLES = 10
 
 
 def judge_size(num_usable: int, task: str) -> SizeVerdict:
     """Compare the number of examples left with the bands of each goal.
 
     >>> judge_size(1200, "sft").goals
-    {'style': 'enough', 'domain': 'too_few', 'instruction': 'too_few'}
+    {'format': 'more_than_needed', 'style': 'enough', 'domain': 'too_few', 'instruction': 'too_few'}
     """
-    bands = BANDS if task == "sft" else {"preference": PAIRS}
+    bands = BANDS if task == "sft" else PAIRS
     goals, reasons = {}, []
     for goal, (low, high, source) in bands.items():
         goals[goal] = _place(num_usable, low, high)
@@ -39,6 +42,11 @@ def judge_size(num_usable: int, task: str) -> SizeVerdict:
             source = NEWER_SOURCE[goal]
             reasons.append(Reason(rule=rule, observed=num_usable, threshold=None, source=source))
     return SizeVerdict(num_usable=num_usable, goals=goals, reasons=reasons)
+
+
+def fewest_examples(task: str) -> int:
+    """Return how many examples the most modest goal needs."""
+    return min(low for low, *_ in (BANDS if task == "sft" else PAIRS).values())
 
 
 def _place(count: int, low: int, high: int) -> str:

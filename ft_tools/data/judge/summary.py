@@ -7,17 +7,20 @@ from typing import Any
 
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
-from ft_tools.data.judge.sizes import MIN_EXAMPLES
+from ft_tools.data.judge.sizes import OPENAI, fewest_examples
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.report import AuditReport, Finding, Kind, Tokens, Verdict
+from ft_tools.data.report import AuditReport, Finding, Kind, SizeVerdict, Tokens, Verdict
 from ft_tools.data.request import AuditRequest, Task
+from ft_tools.data.split import choose_validation
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.lengths import quantile
 from ft_tools.examples.detect import PREFERENCES
 from ft_tools.examples.source import recognise
+from ft_tools.examples.verdicts import Column
 
 MAX_CONCISE_FINDINGS = 12
+SPLIT_FRACTION = 0.1
 FIRST_LINES = 5
 # Below these shares a finding is milder: template code has braces, and a few repeats are usual.
 MILDER_BELOW: dict[str, tuple[float, Severity]] = {
@@ -29,6 +32,8 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "unread_column": (0.1, "info"),
 }
 NO_EXAMPLE = {"unreadable", "unknown"}
+# Above this share of contradictions the answers teach chance. Ours.
+MAX_CONFLICTING_FRACTION = 0.02
 TOO_MANY_REMOVED = "too_many_removed"
 """The id of the reason why nothing is written."""
 NO_KTO = (
@@ -124,6 +129,7 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
             part = [at for at in ordered if (at < ledger.num_validation) == in_validation]
             if part:
                 findings.append(_finding(scan, request, name, part, in_validation))
+    findings += [_about_column(scan, column) for column in scan.unread.asked(request.verdicts)]
     for name, count in [*scan.pairs.findings(), *scan.variety.findings()]:
         findings.append(
             Finding(
@@ -154,6 +160,22 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
     return sorted(
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
+    )
+
+
+def _about_column(scan: Scan, column: Column) -> Finding:
+    """Ask what a column means that may say which rows are bad."""
+    rule = RULES["verdict_column"]
+    total = len(scan.ledger) - scan.ledger.num_validation
+    return Finding(
+        id="verdict_column",
+        severity=rule.severity,
+        count=column.num_rows,
+        fraction=round(column.num_rows / max(1, total), 4),
+        lines=column.bad_rows(),
+        removed=False,
+        cure=rule.cure,
+        columns=[column.shown_name],
     )
 
 
@@ -206,31 +228,25 @@ def tokens_of(ledger: Ledger, max_length: int, method: str) -> Tokens | None:
 
 
 def judge(
-    scan: Scan, findings: Iterable[Finding], max_removed_fraction: float
+    scan: Scan,
+    findings: Iterable[Finding],
+    request: AuditRequest,
+    size: SizeVerdict,
+    task: Kind,
 ) -> tuple[Verdict, list[Reason]]:
-    """Decide whether the data is ready, and why not."""
+    """Decide whether the data is ready for its purpose, and why not."""
     ledger = scan.ledger
     total = len(ledger) - ledger.num_validation
     usable = len(ledger.kept(validation=False))
     removed = 1 - usable / total if total else 1.0
-    reasons = []
-    if usable < MIN_EXAMPLES:
-        reasons.append(
-            Reason(
-                id="few_usable_examples",
-                rule="usable examples",
-                observed=usable,
-                threshold=MIN_EXAMPLES,
-                source="https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md",
-            )
-        )
-    if removed > max_removed_fraction:
+    reasons = _missing(scan, request, size, task) if request.purpose == "train" else []
+    if removed > request.max_removed_fraction:
         reasons.append(
             Reason(
                 id=TOO_MANY_REMOVED,
                 rule="more than max_removed_fraction would be removed",
                 observed=round(removed, 4),
-                threshold=max_removed_fraction,
+                threshold=request.max_removed_fraction,
                 source="ft_tools/data/request.py",
             )
         )
@@ -248,6 +264,56 @@ def judge(
     if reasons:
         return "not_ready", reasons
     return ("ready_after_cleaning" if usable < total else "ready"), []
+
+
+def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -> list[Reason]:
+    """Say what a training needs and this data lacks: examples, a validation part, agreement."""
+    ledger = scan.ledger
+    kept = ledger.kept(validation=False)
+    reasons = []
+    if all(verdict == "too_few" for verdict in size.goals.values()):
+        reasons.append(
+            Reason(
+                id="too_few_for_any_goal",
+                rule="usable examples for any goal; collect more, or put these into the prompt",
+                observed=len(kept),
+                threshold=fewest_examples(task),
+                source=OPENAI,
+            )
+        )
+    is_given = request.validation_path is not None
+    if kept and not is_given and not _can_split(scan, kept, request):
+        reasons.append(
+            Reason(
+                id="no_validation_part",
+                rule="examples that can be held out; all ask the same or nearly so, so give "
+                "examples "
+                "of your own as validation_path",
+                observed=0,
+                threshold=1,
+                source="https://huggingface.co/docs/transformers/main_classes/callback#transformers.EarlyStoppingCallback",
+            )
+        )
+    left = sum(not ledger.removal[at] for at in scan.found.get("conflicting_targets", ()))
+    fraction = left / max(1, len(kept))
+    if request.contradictions == "keep" and fraction > MAX_CONFLICTING_FRACTION:
+        reasons.append(
+            Reason(
+                id="contradictions",
+                rule="share of examples whose prompt has different answers; choose one with "
+                "contradictions='majority', 'latest' or 'drop'",
+                observed=round(fraction, 4),
+                threshold=MAX_CONFLICTING_FRACTION,
+                source="ft_tools/data/judge/summary.py",
+            )
+        )
+    return reasons
+
+
+def _can_split(scan: Scan, kept: list[int], request: AuditRequest) -> bool:
+    """Tell whether a part can be held out of which nothing, or nothing similar, is trained."""
+    fraction = request.validation_fraction or SPLIT_FRACTION
+    return bool(choose_validation(scan.ledger, kept, fraction, request.seed))
 
 
 def unread_of(scan: Scan) -> "Counter[str]":
@@ -271,6 +337,11 @@ def too_much_removed(reasons: Iterable[Reason]) -> bool:
     return any(reason.id == TOO_MANY_REMOVED for reason in reasons)
 
 
+def is_undecided(reasons: Iterable[Reason]) -> bool:
+    """Tell whether a column may mark bad rows and nobody said what to do with it."""
+    return any(reason.id == "verdict_column" for reason in reasons)
+
+
 def notes_of(task: Kind) -> list[str]:
     """Say why no next step is a launch, where that is the task's doing."""
     return [NO_KTO] if task == "kto" else []
@@ -282,6 +353,8 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     arguments: dict[str, Any]
     # An id of its own would name the run that is done.
     again = request.model_dump(exclude_defaults=True, exclude={"request_id"}, mode="json")
+    if request.purpose != "train":
+        return _of_held_out(request, report)
     first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
     if first and report.verdict == "not_ready":
         where = request.validation_path if first.in_validation else request.path
@@ -293,12 +366,49 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
         )
     if too_much_removed(report.reasons):
         steps += _instead_of_removing(report, again)
+    steps += _for_reasons(report, again)
     launch = _launch(request, scan, report)
     if report.verdict != "not_ready" and report.outputs is None and launch is None:
         why = "writes cleaned, split files to train on; the input is not modified"
         arguments = again | {"output_dir": "cleaned"}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
     return [*steps, launch] if launch and report.verdict != "not_ready" else steps
+
+
+def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
+    """Say what a validation or test file is for."""
+    first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
+    if first is not None:
+        arguments: dict[str, Any] = {"path": request.path, "lines": first.lines[:FIRST_LINES]}
+        why = f"quotes examples with {first.id}"
+        return [NextStep(tool="show_examples", arguments=arguments, why=why)]
+    if request.purpose == "test":
+        why = "measures a model on these rows, which no run here may train on"
+        return [NextStep(tool="evaluate", arguments={"dataset": request.path}, why=why)]
+    tool = "launch_dpo" if report.task == "dpo" else "launch_sft"
+    why = "watches a training with these examples; add `model` and `dataset`"
+    return [NextStep(tool=tool, arguments={"validation": request.path}, why=why)]
+
+
+def _for_reasons(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
+    """Return the calls that remove a reason why the data is not ready."""
+    ids = {reason.id for reason in report.reasons}
+    steps = []
+    if "contradictions" in ids:
+        why = "keeps the most frequent answer per prompt; 'latest' and 'drop' are the other rules"
+        arguments = again | {"contradictions": "majority"}
+        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
+    undecided = [f.columns[0] for f in report.findings if f.id == "verdict_column"]
+    if undecided:
+        uses = again.get("verdicts", {}) | dict.fromkeys(undecided, "filter")
+        why = "keeps only rows marked as good; ask the user first, the finding lists all choices"
+        step = NextStep(tool="audit_dataset", arguments=again | {"verdicts": uses}, why=why)
+        steps.append(step)
+    if ids == {"too_few_for_any_goal"}:
+        why = "says what else works with so few examples"
+        arguments = {"num_demonstrations": report.num_usable}
+        steps.append(NextStep(tool="recommend_approach", arguments=arguments, why=why))
+    return steps
 
 
 def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
@@ -331,10 +441,12 @@ def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep 
         arguments = {"dataset": report.outputs.train}
         if report.outputs.num_validation:
             arguments["validation"] = report.outputs.validation
-    elif report.verdict == "ready" and _is_trained_on_as_it_is(scan):
-        arguments = {"dataset": request.path}
-        if request.validation_path is not None:
-            arguments["validation"] = request.validation_path
+    elif (
+        report.verdict == "ready"
+        and request.validation_path is not None
+        and _is_trained_on_as_it_is(scan)
+    ):
+        arguments = {"dataset": request.path, "validation": request.validation_path}
     else:
         return None
     tool = "launch_dpo" if report.task == "dpo" else "launch_sft"

@@ -2,9 +2,10 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ft_tools.data.judge import checks, privacy
 from ft_tools.data.judge.findings import RULES
@@ -17,12 +18,15 @@ from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits, traits_of
 from ft_tools.data.understand.variety import Variety
 from ft_tools.errors import BadData
+from ft_tools.examples.detect import columns_read
 from ft_tools.examples.example import Example, Message, content_of, thoughts_of
 from ft_tools.examples.formats import is_as_trained, normalise
 from ft_tools.examples.json_stream import Row
 from ft_tools.examples.loss import Trained, has_marked_answer, trained_answers
 from ft_tools.examples.masks import Measured
 from ft_tools.examples.source import Source, find_sources, read
+from ft_tools.examples.test_rows import TestRows, keys_of, known_test_rows
+from ft_tools.examples.verdicts import UnreadColumns, is_wanted
 
 MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.
@@ -73,6 +77,11 @@ class Scan:
     """Each file with the row number before its first."""
     versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
     """Size and time of change of each file when it was read first."""
+    test_rows: TestRows = field(default_factory=known_test_rows)
+    """What must not be trained on, by content."""
+    test_keys: list[tuple[int, int]] = field(default_factory=list)
+    """Of the rows of a test file: what they are known by."""
+    unread: UnreadColumns = field(default_factory=UnreadColumns)
     in_validation: bool = False
     """Whether the validation file is being read; its rows are not counted as training data."""
     script_of: "array[int]" = field(default_factory=lambda: array("B"))
@@ -206,6 +215,7 @@ def _take(
         spoken, language = result.variety.add(prompt or answer, answer or prompt)
         if UNKNOWN not in (spoken, language) and spoken != language:
             found.append("answer_in_other_language")
+        found += _verdicts(result, request, example, row.value)
     lengths = (tokens.whole, tokens.answer)
     index = result.ledger.add(example, lengths, _split_key(example, answer, script))
     result.ledger.add_pairs(prompt, answer, text_of(example.rejected))
@@ -229,6 +239,24 @@ def _take(
     )
     if traits in result.traits or len(result.traits) < MAX_TRAITS:
         result.traits[traits] += 1
+
+
+def _verdicts(result: Scan, request: AuditRequest, example: Example, row: Any) -> list[str]:
+    """Note what a row's unread columns say of it, and whether it belongs to a test set."""
+    read: Set[str] = frozenset()
+    if request.named_columns is not None:
+        read = set(request.named_columns.values())
+    elif isinstance(row, Mapping):
+        read = columns_read(row, example.format)
+    result.unread.add(row, read, example.line)
+    found = []
+    if not all(is_wanted(row, name, use) for name, use in request.verdicts.items()):
+        found.append("marked_bad")
+    if request.purpose == "test":
+        result.test_keys.append(keys_of(example))
+    elif example in result.test_rows:
+        found.append("test_row")
+    return found
 
 
 def _parts(example: Example) -> list[str]:

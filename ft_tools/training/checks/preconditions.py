@@ -162,8 +162,9 @@ def require_audited(
         Warnings: what the audit would not stop a run for.
 
     Raises:
-        Refused: By the rule `no_quality_filter`.
+        Refused: By the rule `no_quality_filter` `test_row` or `verdict_column`.
     """
+    _require_decision(request, dataset)
     hashes = (dataset.sha256, validation.sha256 if validation else "")
     findings, is_pending = _audit(request.dataset, request.validation, task, hashes)
     if is_pending:
@@ -192,6 +193,26 @@ def require_audited(
         for finding in findings
         if finding.severity == "warning"
     ]
+
+
+def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
+    """Refuse a file of any size that holds test rows, or a column that may mark bad rows.
+
+    Raises:
+        Refused: By the rule `test_row` or `verdict_column`.
+    """
+    if dataset.num_test_rows and "test_row" not in request.accept_findings:
+        observed = f"{dataset.num_test_rows} of {dataset.num_examples} examples are test rows"
+        cure = "audit_dataset with output_dir writes a file without them."
+        raise rules.refusal("test_row", observed, cure)
+    if not dataset.verdict_columns or "verdict_column" in request.accept_findings:
+        return
+    names = ", ".join(dataset.verdict_columns)
+    cure = (
+        "audit_dataset with `verdicts` and output_dir writes a file without the bad rows; it lists "
+        "the other choices."
+    )
+    raise rules.refusal("verdict_column", f"unread columns that may mark rows: {names}", cure)
 
 
 @lru_cache(maxsize=8)

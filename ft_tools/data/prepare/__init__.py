@@ -1,0 +1,1 @@
+"""prepare_dataset: from a table or file of rows to training files, by a declared mapping."""

@@ -1,0 +1,316 @@
+"""Turn rows into examples in two passes: decide what becomes of each row, then write it.
+
+Between the passes a row is a few numbers, so a million rows take some hundred MiB.
+"""
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from ft_tools.data.judge.checks import structure
+from ft_tools.data.judge.findings import RULES
+from ft_tools.data.prepare.mapping import (
+    MAX_CLASSES,
+    ColumnMapping,
+    answer_of,
+    format_input,
+    text_of_cell,
+)
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.read.ledger import Ledger, hash_of
+from ft_tools.data.repeats import duplicates
+from ft_tools.data.repeats.lexical import Lexical
+from ft_tools.data.split import choose_validation
+from ft_tools.examples.example import Example, Message, content_of
+from ft_tools.examples.formats import normalise
+from ft_tools.examples.turns import ROLES, with_system
+from ft_tools.examples.verdicts import Mark, mark_of, values_at
+
+MAX_COMPARED = 50_000
+"""Rows up to which similar prompts are found; above, only equal ones are kept together."""
+MAX_LABELS = 1_000
+TICK_ROWS = 2_000
+Rows = Iterator[tuple[int, Mapping[str, Any] | None]]
+"""Row number, and the row; None where it cannot be read."""
+
+
+class Part(IntEnum):
+    """Where a row goes."""
+
+    REMOVED = 0
+    TRAIN = 1
+    VALIDATION = 2
+    TEST = 3
+    UNLABELLED = 4
+
+
+@dataclass
+class Decided:
+    """What becomes of each row."""
+
+    ledger: Ledger
+    task: str
+    outcomes: list[str]
+    """Per example, why it is left out; empty if it stays."""
+    parts: bytearray = field(default_factory=bytearray)
+    marks: "array[int]" = field(default_factory=lambda: array("b"))
+    """1 for good, 0 for bad, -1 for neither."""
+    groups: "array[int]" = field(default_factory=lambda: array("Q"))
+    times: list[str] = field(default_factory=list)
+    labels: dict[str, "Counter[str]"] = field(default_factory=dict)
+    partner: dict[int, int] = field(default_factory=dict)
+    """Of a pair: the index of the later row -> that of the earlier one."""
+    compared: bool = True
+
+    def counts(self) -> dict[str, int]:
+        """Count the rows by outcome."""
+        names = {Part.TRAIN: "train", Part.VALIDATION: "validation", Part.TEST: "test"}
+        names[Part.UNLABELLED] = "no_answer"
+        made: Counter[str] = Counter()
+        for at, part in enumerate(self.parts):
+            made[self.outcomes[at] or names.get(Part(part), "removed")] += 1
+        return dict(made.most_common())
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A row as an example."""
+
+    example: Example | None
+    mark: int = -1
+    problem: str = ""
+    """Why it is left out; empty if it stays. `no_answer` is set aside for labelling."""
+
+
+def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> Made:
+    """Apply a mapping to a row."""
+    if row is None:
+        return Made(None, problem="unreadable")
+    mark = mark_in(mapping, row)
+    uses = set(mapping.verdicts.values())
+    if "filter" in uses and mark != 1:
+        return Made(None, mark, "marked_bad" if mark == 0 else "not_marked_good")
+    if mark < 0 and {"pair", "marks"} & uses:
+        return Made(None, mark, "not_marked")
+    if mapping.is_as_it_is:
+        return _as_it_is(mapping, number, row)
+    answer = answer_of(mapping, row)
+    asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
+    if not asked[-1]["content"]:
+        return Made(None, mark, "empty_prompt")
+    if answer is None:
+        return Made(None, mark, "no_answer")
+    answered: list[Message] = [{"role": "assistant", "content": answer}]
+    if {"pair", "marks"} & uses:
+        return Made(Example(number, "kto", "kto", asked, answered, label=mark == 1), mark)
+    return Made(Example(number, "prompt_completion", "sft", [*asked, *answered]), mark)
+
+
+def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
+    """Read a row that is an example of a known format already."""
+    example = normalise(number, row)
+    found = structure(example)
+    if "missing_assistant" in found or "empty_answer" in found:
+        return Made(None, problem="no_answer")
+    if any(RULES[name].removes for name in found):
+        return Made(None, problem=next(name for name in found if RULES[name].removes))
+    if mapping.system and example.text is None and example.task == "sft":
+        example.messages = with_system(example, {"system": mapping.system}, example.messages)
+    return Made(example)
+
+
+def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
+    """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
+    columns = [n for n, use in mapping.verdicts.items() if use in {"filter", "pair", "marks"}]
+    found = [value for name in columns for value in values_at(row, name)]
+    if not found:
+        return -1
+    if mapping.good_values:
+        good = {_folded(value) for value in mapping.good_values}
+        return int(all(_folded(value) in good for value in found))
+    marks = {mark_of(value) for value in found}
+    if marks == {Mark.GOOD}:
+        return 1
+    return 0 if Mark.BAD in marks else -1
+
+
+def _folded(value: Any) -> str:
+    return text_of_cell(value).casefold()
+
+
+def decide(
+    mapping: ColumnMapping,
+    request: PrepareRequest,
+    rows: Rows,
+    tick: Callable[[int], None] = lambda _: None,
+) -> Decided:
+    """Read every row once and decide where it goes."""
+    uses = set(mapping.verdicts.values())
+    task = "dpo" if "pair" in uses else "kto" if "marks" in uses else "sft"
+    result = Decided(Ledger(with_pairs=request.near_duplicates == "lexical"), task, [])
+    first_in: dict[int, int] = {}
+    for number, row in rows:
+        made = make(mapping, number, row)
+        _take(result, mapping, number, made, row, first_in)
+        if number % TICK_ROWS == 0:
+            tick(number)
+    if task == "dpo":
+        _pair(result)
+    duplicates.mark_exact(result.ledger, lambda name, at: _lose(result, at, name))
+    _link(result, request)
+    _split(result, mapping, request)
+    return result
+
+
+def _take(
+    result: Decided,
+    mapping: ColumnMapping,
+    number: int,
+    made: Made,
+    row: Mapping[str, Any] | None,
+    first_in: dict[int, int],
+) -> None:
+    ledger = result.ledger
+    result.marks.append(made.mark)
+    if made.example is None or row is None:
+        ledger.add_unread(number, made.problem)
+        waits = made.problem == "no_answer"
+        result.outcomes.append("" if waits else made.problem)
+        result.parts.append(Part.UNLABELLED if waits else Part.REMOVED)
+        result.times.append("")
+        return
+    asked, answered = made.example.prompt_and_answer()
+    answer = " ".join(map(content_of, answered))
+    at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
+    if at < MAX_COMPARED:
+        said = [content_of(turn) for turn in asked if turn["role"] != "system"]
+        ledger.add_pairs("\n".join(said), answer, "")
+    result.outcomes.append("")
+    result.parts.append(Part.TRAIN)
+    result.times.append(text_of_cell(row.get(mapping.time_column or "")))
+    if mapping.group_by:
+        key = hash_of("\x1f".join(text_of_cell(row.get(name)) for name in mapping.group_by))
+        ledger.link(at, first_in.setdefault(key, at))
+
+
+def _stratum(
+    result: Decided, mapping: ColumnMapping, row: Mapping[str, Any], mark: int, answer: str
+) -> str:
+    """Name what the parts hold in proportion: the classes, or else the length of the answer."""
+    if result.task == "kto":
+        return f"kto {mark}"
+    fields = {name: text_of_cell(row.get(name)) for name in mapping.answer_columns}
+    for name, value in fields.items():
+        counts = result.labels.setdefault(name, Counter())
+        if value in counts or len(counts) < MAX_LABELS:
+            counts[value] += 1
+    if fields and all(len(result.labels[name]) <= MAX_CLASSES for name in fields):
+        return " ".join(fields.values())
+    return str(len(answer).bit_length())
+
+
+def _lose(result: Decided, at: int, why: str) -> None:
+    """Leave a row out."""
+    result.outcomes[at] = why
+    result.parts[at] = Part.REMOVED
+
+
+def _pair(result: Decided) -> None:
+    """Put each bad answer with a good one to the same prompt; the later row holds the pair."""
+    ledger = result.ledger
+    waiting: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for at in ledger.kept(validation=False):
+        mark, prompt = result.marks[at], ledger.prompt[at]
+        others = waiting[prompt, 1 - mark]
+        while others and ledger.answer[others[0]] == ledger.answer[at]:
+            _drop(result, others.pop(0), "same_answer_good_and_bad")
+        if others:
+            result.partner[at] = others.pop(0)
+            _drop(result, result.partner[at], "in_a_pair")
+        else:
+            waiting[prompt, mark].append(at)
+    for left in waiting.values():
+        for at in left:
+            _drop(result, at, "no_partner")
+
+
+def _drop(result: Decided, at: int, why: str) -> None:
+    result.ledger.remove(at, why)
+    _lose(result, at, why)
+
+
+def _link(result: Decided, request: PrepareRequest) -> None:
+    """Keep rows together whose prompts are the same, or similar where there is time to look."""
+    ledger = result.ledger
+    small = len(ledger) <= MAX_COMPARED
+    result.compared = request.near_duplicates == "lexical" and small
+    if result.compared:
+        result.compared = Lexical(ledger).link_near_prompts()
+
+
+def _split(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> None:
+    ledger = result.ledger
+    kept = ledger.kept(validation=False)
+    if mapping.time_column:
+        test = _latest(result, kept, request.test_fraction)
+    else:
+        test = choose_validation(ledger, kept, request.test_fraction, request.seed)
+    for at in test:
+        result.parts[at] = Part.TEST
+    rest = [at for at in kept if at not in test and not result.outcomes[at]]
+    share = request.validation_fraction / max(1e-9, 1 - request.test_fraction)
+    for at in choose_validation(ledger, rest, min(share, 0.9), request.seed):
+        result.parts[at] = Part.VALIDATION
+
+
+def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:
+    """Return the latest rows; earlier ones that belong to the same group or prompt are left out."""
+    ledger = result.ledger
+    choose_validation(ledger, kept, 0.5, 0)
+    # Dates as ISO writes them sort as texts; others are turned by their reader.
+    ordered = sorted(kept, key=lambda at: (sortable(result.times[at]), ledger.lines[at]))
+    test = set(ordered[len(ordered) - round(fraction * len(ordered)) :])
+    roots = {ledger.linked(at) for at in test}
+    for at in kept:
+        if at not in test and ledger.linked(at) in roots:
+            _drop(result, at, "asked_again_in_test")
+    return test
+
+
+def sortable(time: str) -> str:
+    """Return a time so that later ones sort behind: ISO as it is, day first turned around.
+
+    >>> sortable("31.12.2025") < sortable("1.1.2026") < sortable("2026-11-01")
+    True
+    """
+    day, _, rest = time.partition(" ")
+    pieces = day.replace("/", ".").split(".")
+    if len(pieces) == 3 and all(piece.isdigit() for piece in pieces) and len(pieces[2]) == 4:
+        return f"{pieces[2]}-{int(pieces[1]):02d}-{int(pieces[0]):02d} {rest}"
+    return f"{int(time):020d}" if time.isdigit() else time
+
+
+def joined_turns(mapping: ColumnMapping, rows: Rows) -> Rows:
+    """Join the rows of a table with one row per turn into one row per conversation.
+
+    The turns of a conversation need not stand together; all of them are held in memory.
+    """
+    turns = mapping.turns
+    assert turns is not None
+    roles = {name.strip().casefold(): role for name, role in turns.roles.items()}
+    held: dict[str, list[Message]] = {}
+    first: dict[str, int] = {}
+    for number, row in rows:
+        if row is None:
+            continue
+        said = text_of_cell(row.get(turns.role)).casefold()
+        role = roles.get(said) or ROLES.get(said, said)
+        key = text_of_cell(row.get(turns.conversation))
+        first.setdefault(key, number)
+        message = {"role": role, "content": text_of_cell(row.get(turns.text))}
+        held.setdefault(key, []).append(message)
+    for key, messages in held.items():
+        yield first[key], {"messages": messages}

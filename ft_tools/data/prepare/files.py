@@ -1,0 +1,107 @@
+"""Write what was decided: the second pass over the input. Nothing of the input is changed."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from ft_tools.data.judge import privacy
+from ft_tools.data.outputs import mask_example
+from ft_tools.data.prepare.build import TICK_ROWS, Decided, Part, Rows, make
+from ft_tools.data.prepare.mapping import SNIPPET, ColumnMapping
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.errors import BadData
+from ft_tools.examples.example import Example
+from ft_tools.examples.loss import without_mark
+from ft_tools.examples.test_rows import keys_of
+
+NAMES = {
+    Part.TRAIN: "train.jsonl",
+    Part.VALIDATION: "validation.jsonl",
+    Part.TEST: "test.jsonl",
+    Part.UNLABELLED: "unlabelled.jsonl",
+    Part.REMOVED: "removed.jsonl",
+}
+MAPPING, SNIPPET_NAME, REPORT = "mapping.json", "format_input.py", "report.json"
+
+
+def write_files(
+    mapping: ColumnMapping,
+    request: PrepareRequest,
+    decided: Decided,
+    rows: Rows,
+    staging: Path,
+    tick: Callable[[int], None] = lambda _: None,
+) -> list[tuple[int, int]]:
+    """Write the parts, the mapping and the code that applies it; return keys of the test rows.
+
+    Raises:
+        BadData: The input is not what it was when it was read first.
+    """
+    keys: list[tuple[int, int]] = []
+    wanted = set(decided.partner.values())
+    held: dict[int, Example] = {}
+    changed = BadData(Path(request.path), "changed while it was read", "prepare it again")
+    with ExitStack() as stack:
+        files = {
+            part: stack.enter_context((staging / name).open("w", encoding="utf-8", newline="\n"))
+            for part, name in NAMES.items()
+        }
+        at = -1
+        for at, (number, row) in enumerate(rows):
+            if at >= len(decided.ledger) or decided.ledger.lines[at] != number:
+                raise changed
+            part = Part(decided.parts[at])
+            if at in wanted:
+                held[at] = _example(mapping, request, number, row)
+            if part in {Part.REMOVED, Part.UNLABELLED}:
+                about = {"row": number, "reason": decided.outcomes[at] or "no_answer"}
+                _put(files[part], about | {"columns": _masked(request, row)})
+            else:
+                example = _example(mapping, request, number, row)
+                if at in decided.partner:
+                    example = _pair(example, held.pop(decided.partner[at]))
+                if part is Part.TEST:
+                    keys.append(keys_of(example))
+                _put(files[part], _row(example))
+            if at % TICK_ROWS == 0:
+                tick(at)
+        if at + 1 != len(decided.ledger):
+            raise changed
+    mapping_text = mapping.model_dump_json(indent=1)
+    (staging / MAPPING).write_text(mapping_text + "\n", encoding="utf-8")
+    if not mapping.is_as_it_is:
+        (staging / SNIPPET_NAME).write_text(SNIPPET, encoding="utf-8")
+    return keys
+
+
+def _example(mapping: ColumnMapping, request: PrepareRequest, number: int, row: Any) -> Example:
+    example = make(mapping, number, row).example
+    if example is None:
+        raise BadData(Path(request.path), "changed while it was read", "prepare it again", number)
+    if request.personal_data == "mask":
+        mask_example(example)
+    return example
+
+
+def _pair(one: Example, other: Example) -> Example:
+    """Return a preference pair of a good and a bad answer to the same prompt."""
+    good, bad = (one, other) if one.label else (other, one)
+    return Example(one.line, "preference_explicit", "dpo", good.messages, good.chosen, bad.chosen)
+
+
+def _row(example: Example) -> dict[str, Any]:
+    example.messages = [without_mark(turn) for turn in example.messages]
+    return example.row()
+
+
+def _masked(request: PrepareRequest, row: Any) -> Any:
+    return privacy.mask_all(row) if request.personal_data == "mask" else row
+
+
+def _put(file: IO[str], row: dict[str, Any]) -> None:
+    try:
+        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    except UnicodeEncodeError:
+        file.write(json.dumps(row, default=str) + "\n")

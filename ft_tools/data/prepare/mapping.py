@@ -1,0 +1,228 @@
+"""The mapping from columns to a training example: declared, small, and the same for inference."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ft_tools.contract import Request
+from ft_tools.examples.verdicts import number_of
+
+VerdictUse = Literal["filter", "pair", "marks", "class", "ignore"]
+PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
+# What tables write for "nothing here". "none" and "unknown" may be real classes.
+EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??", "???", "-", "--"}
+EMPTY |= {"—", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", "<na>", "fixme"}
+
+
+class Turns(Request):
+    """A table with one row per turn of a conversation."""
+
+    conversation: str = Field(description="Column whose value all turns of one conversation share.")
+    role: str = Field(description="Column that says who speaks.")
+    text: str = Field(description="Column with what is said.")
+    roles: dict[str, Literal["system", "user", "assistant"]] = Field(
+        default_factory=dict, max_length=30, description="The column's value -> our role."
+    )
+
+
+class ColumnMapping(Request):
+    """Which columns are asked, which are answered, and how rows are held together."""
+
+    prompt: str = Field(
+        "",
+        max_length=4000,
+        description="The question, with {COLUMN} where a column's text goes.",
+    )
+    answer_columns: list[str] = Field(
+        default_factory=list, max_length=50, description="One or more columns with the answer."
+    )
+    answer_format: Literal["text", "json"] = Field(
+        "text", description="json: an object of all answer columns; text: the only one."
+    )
+    answer_schema: dict[str, Any] | None = Field(
+        None, description="JSON Schema of a json answer, derived from the values."
+    )
+    system: str = Field("", max_length=8000, description="System text of every example.")
+    turns: Turns | None = Field(
+        None, description="For tables with one row per turn; replaces prompt and answer_columns."
+    )
+    group_by: list[str] = Field(
+        default_factory=list,
+        max_length=5,
+        description="Rows that share these values (a customer, a thread) stay in one part.",
+    )
+    time_column: str | None = Field(
+        None, description="The latest rows become the test part, instead of random ones."
+    )
+    verdicts: dict[str, VerdictUse] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Columns that mark rows -> filter (train on good ones), pair (good with bad "
+        "answers to one prompt, for DPO), marks (KTO), class (an answer to predict), ignore.",
+    )
+    good_values: list[str] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Values of the verdict column that mean good, if they are not obvious.",
+    )
+
+    @property
+    def prompt_columns(self) -> list[str]:
+        """Return the columns that the question is made of."""
+        return PLACEHOLDER.findall(self.prompt)
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Tell whether rows are examples of a known format, or turns that are joined to some."""
+        return not self.prompt and not self.answer_columns
+
+    @property
+    def digest(self) -> str:
+        """Return a short hash of everything that decides what an example looks like."""
+        text = self.model_dump_json(exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the messages that ask a model about a row, exactly as it was trained.
+
+    >>> mapping = ColumnMapping(prompt="{subject}: {body}", answer_columns=["team"])
+    >>> format_input(mapping, {"subject": "Login", "body": "It fails."})
+    [{'role': 'user', 'content': 'Login: It fails.'}]
+    """
+    system = [{"role": "system", "content": mapping.system}] if mapping.system else []
+    return [*system, {"role": "user", "content": filled(mapping.prompt, row)}]
+
+
+def filled(template: str, row: Mapping[str, Any]) -> str:
+    """Put the values of a row into a template; what names no column of the row stays.
+
+    >>> filled("{a} {b}", {"a": 1, "b": None})
+    '1'
+    """
+    put = lambda m: text_of_cell(row[m[1]]) if m[1] in row else m[0]  # noqa: E731
+    return PLACEHOLDER.sub(put, template).strip()
+
+
+def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
+    """Return the answer of a row; None if a part of it is empty or a placeholder.
+
+    >>> both = ColumnMapping(answer_columns=["a", "b"], answer_format="json")
+    >>> answer_of(both, {"a": "x", "b": "2"}), answer_of(both, {"a": "x", "b": "N/A"})
+    ('{"a": "x", "b": "2"}', None)
+    """
+    values = {name: row.get(name) for name in mapping.answer_columns}
+    if not values or any(is_empty(value) for value in values.values()):
+        return None
+    if mapping.answer_format == "text":
+        return "\n\n".join(map(text_of_cell, values.values()))
+    properties = (mapping.answer_schema or {}).get("properties", {})
+    typed = {name: _typed(value, properties.get(name, {})) for name, value in values.items()}
+    return json.dumps(typed, ensure_ascii=False)
+
+
+def is_empty(value: Any) -> bool:
+    """Tell whether a cell says nothing: blank, or what tables write for that."""
+    if isinstance(value, str):
+        return value.strip().casefold() in EMPTY
+    return value is None or value != value or value in ([], {})
+
+
+def text_of_cell(value: Any) -> str:
+    """Return a cell as text; a whole number has no `.0`, and what is no scalar is JSON."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+
+
+MAX_CLASSES = 50
+PLAIN_CLASS = re.compile(r"[\w.+/&-]{1,30}(?: [\w.+/&-]{1,20}){0,2}")
+"""What a class may look like in a schema: longer values could speak to whoever reads it."""
+
+
+def schema_of(columns: Iterable[str], values: Mapping[str, Mapping[Any, int]]) -> dict[str, Any]:
+    """Derive a JSON Schema from the values of some columns: numbers, booleans, classes or texts.
+
+    Args:
+        columns: Of the answer, in order.
+        values: Per column, how often which value was seen; none if there are too many different.
+    """
+    properties = {name: _property(values.get(name, {})) for name in columns}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _property(values: Mapping[Any, int]) -> dict[str, Any]:
+    known = [value for value in values if not is_empty(value)]
+    if known and all(isinstance(value, bool) for value in known):
+        return {"type": "boolean"}
+    if known and all(_is_number(value) for value in known):
+        whole = all(float(value).is_integer() for value in known)
+        return {"type": "integer" if whole else "number"}
+    total = sum(values[value] for value in known)
+    plain = all(PLAIN_CLASS.fullmatch(text_of_cell(value)) for value in known)
+    if plain and 0 < len(known) <= MAX_CLASSES and total >= 2 * len(known):
+        return {"type": "string", "enum": sorted({text_of_cell(value) for value in known})}
+    return {"type": "string"}
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number, or spells one the only way a number is spelt."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return False
+    if not isinstance(value, str):
+        return True
+    text = value.strip()
+    has_zero = len(text.lstrip("-")) > 1 and text.lstrip("-")[0] == "0" and "." not in text
+    plain = re.fullmatch(r"-?\d{1,15}(?:\.\d{1,10})?", text) is not None
+    return plain and not has_zero and number_of(text) is not None
+
+
+def _typed(value: Any, about: Mapping[str, Any]) -> Any:
+    """Return a value in the type that the schema gives its column."""
+    kind = about.get("type")
+    if kind in {"integer", "number"} and _is_number(value):
+        number = float(value)
+        return int(number) if kind == "integer" else number
+    return value if kind == "boolean" and isinstance(value, bool) else text_of_cell(value)
+
+
+SNIPPET = '''"""Ask the model about a row exactly as it was trained; needs nothing but Python "
+    "and mapping.json."""
+
+import json
+import re
+from pathlib import Path
+
+MAPPING = json.loads((Path(__file__).parent / "mapping.json").read_text(encoding="utf-8"))
+
+
+def cell(value):
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def format_input(row):
+    put = lambda m: cell(row[m[1]]) if m[1] in row else m[0]
+    asked = re.sub(r"\\\\{([^{}\\\\n]{1,100})\\\\}", put, MAPPING["prompt"]).strip()
+    system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
+    return [*system, {"role": "user", "content": asked}]
+'''.replace("\\\\", "\\")
+"""`format_input` for production, without this package."""

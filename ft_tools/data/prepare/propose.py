@@ -1,0 +1,199 @@
+"""Propose a mapping from the names and values of the first rows."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ft_tools.data.prepare.mapping import (
+    MAX_CLASSES,
+    ColumnMapping,
+    Turns,
+    is_empty,
+    schema_of,
+    text_of_cell,
+)
+from ft_tools.examples.detect import ANSWERS, PREFERENCES, PROMPTS, detect
+from ft_tools.examples.turns import ROLES
+from ft_tools.examples.verdicts import DATE, UnreadColumns, says_verdict
+
+FORMULA = re.compile(r"[=+@][A-Z]{2,20}\(|=[A-Z]{1,3}[0-9]{1,7}\b")
+SAMPLE_ROWS = 5_000
+TEXT_CHARS = 20
+"""Mean length from which a column is a text and no code or number. Ours."""
+ASKED = {
+    *PROMPTS, "text", "message", "body", "email", "mail", "ticket", "description", "subject",
+    "title", "content", "comment", "request", "complaint", "utterance", "sentence", "document",
+    "frage", "anfrage", "nachricht", "betreff", "beschreibung", "inhalt", "pregunta",
+    "mensaje", "texto", "asunto", "texte", "sujet", "demande", "domanda", "messaggio", "testo",
+    "pergunta", "mensagem", "vraag", "bericht", "вопрос", "текст", "сообщение", "问题", "內容",
+    "内容", "質問", "本文", "질문",
+}  # fmt: skip
+ANSWERED = {
+    *ANSWERS, "reply", "label", "labels", "class", "category", "intent", "team", "priority",
+    "queue", "department", "sentiment", "topic", "summary", "translation", "resolution",
+    "assignee", "severity", "urgency", "route", "action", "tag", "tags", "antwort",
+    "kategorie", "klasse", "priorität", "abteilung", "zusammenfassung", "respuesta",
+    "etiqueta", "categoría", "clase", "réponse", "catégorie", "classe", "résumé", "risposta",
+    "categoria", "resposta", "antwoord", "ответ", "категория", "метка", "答案", "回答", "标签",
+    "分类",
+    "答え", "カテゴリ", "답변", "분류",
+}  # fmt: skip
+GROUPS = {
+    "customer", "user", "account", "client", "thread", "conversation", "session", "patient",
+    "author", "kunde", "kundennummer", "cliente", "klant", "case", "dialog", "dialogue",
+    "company",
+}  # fmt: skip
+PLAIN_NAME = re.compile(r"[^\W\d][\w./#&()-]{0,39}(?:[ _][\w./#&()-]{1,20}){0,3}")
+"""A column's name that may be repeated; a longer one may be a sentence to an agent."""
+AS_THEY_ARE = {"openai_messages", "sharegpt", *PREFERENCES}
+SPEAKERS = {"role", "from", "speaker", "author", "sender"}
+TIMES = {
+    "date", "time", "timestamp", "created", "datum", "fecha", "data", "zeit", "day",
+    "received",
+}  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """What the first rows hold, by column."""
+
+    num_rows: int = 0
+    filled: "Counter[str]" = field(default_factory=Counter)
+    chars: "Counter[str]" = field(default_factory=Counter)
+    dates: "Counter[str]" = field(default_factory=Counter)
+    values: dict[str, "Counter[Any]"] = field(default_factory=dict)
+    unread: UnreadColumns = field(default_factory=UnreadColumns)
+    formulas: int = 0
+    nested: set[str] = field(default_factory=set)
+    """Columns of lists or objects."""
+    examples: int = 0
+    """Rows that are conversations or pairs already."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count the cells of a row."""
+        self.num_rows += 1
+        self.unread.add(row, (), self.num_rows)
+        self.examples += detect(row) in AS_THEY_ARE
+        for name, value in row.items():
+            counts = self.values.setdefault(name, Counter())
+            if is_empty(value):
+                continue
+            text = text_of_cell(value)
+            if isinstance(value, list | dict):
+                self.nested.add(name)
+            self.filled[name] += 1
+            self.chars[name] += len(text)
+            self.dates[name] += DATE.match(text) is not None
+            self.formulas += FORMULA.match(text) is not None
+            if len(counts) <= SAMPLE_ROWS and len(text) <= 200:
+                counts[value if isinstance(value, str | int | float) else text] += 1
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names in the order of the file, without those that could say something."""
+        return [name for name in self.values if PLAIN_NAME.fullmatch(name)]
+
+    def mean_chars(self, name: str) -> float:
+        """Return how long a filled cell is on average."""
+        return self.chars[name] / max(1, self.filled[name])
+
+    def is_text(self, name: str) -> bool:
+        """Tell whether a column holds sentences."""
+        return self.mean_chars(name) >= TEXT_CHARS and not self.is_time(name)
+
+    def is_class(self, name: str) -> bool:
+        """Tell whether a column holds few different values, again and again."""
+        count = len(self.values[name])
+        return 1 < count <= MAX_CLASSES and self.filled[name] >= 2 * count
+
+    def is_time(self, name: str) -> bool:
+        """Tell whether a column holds days or times."""
+        return self.filled[name] > 0 and self.dates[name] >= 0.8 * self.filled[name]
+
+    def is_verdict(self, name: str) -> bool:
+        """Tell whether a column may mark how good a row is."""
+        column = self.unread.column(name)
+        return column is not None and column.kind == "verdict"
+
+
+def look(rows: Iterable[Mapping[str, Any]]) -> Seen:
+    """Count the first rows of a file."""
+    seen = Seen()
+    for row in rows:
+        seen.add(row)
+        if seen.num_rows >= SAMPLE_ROWS:
+            break
+    return seen
+
+
+def propose(seen: Seen) -> ColumnMapping:
+    """Propose a mapping; empty where nothing fits, which the tool then asks about."""
+    if turns := _turns(seen):
+        return ColumnMapping(turns=turns)
+    if 2 * seen.examples > seen.num_rows:
+        return ColumnMapping()
+    names = seen.columns
+    verdicts = {name for name in names if seen.is_verdict(name) and not _is_named(name, ANSWERED)}
+    verdicts |= {name for name in names if seen.is_verdict(name) and says_verdict(name)} - {"label"}
+    free = [name for name in names if name not in verdicts and not seen.is_time(name)]
+    answers = _answers(seen, free)
+    asked = [n for n in free if n not in answers and seen.filled[n] and _asks(seen, n)]
+    if not asked:
+        texts = [n for n in free if n not in answers and seen.is_text(n)]
+        asked = sorted(texts, key=seen.mean_chars)[-1:]
+    as_json = len(answers) > 1
+    groups = [n for n in free if n not in (*asked, *answers) and _is_group(seen, n)]
+    times = [n for n in names if seen.is_time(n)]
+    return ColumnMapping(
+        prompt="\n\n".join(f"{{{name}}}" for name in asked),
+        answer_columns=answers,
+        answer_format="json" if as_json else "text",
+        answer_schema=schema_of(answers, seen.values) if as_json else None,
+        group_by=groups[:1],
+        time_column=times[0] if times and not groups else None,
+    )
+
+
+def _answers(seen: Seen, free: list[str]) -> list[str]:
+    """Choose the answer: a text that is named so, else every column of classes that is."""
+    named = [name for name in free if _is_named(name, ANSWERED) and seen.filled[name]]
+    texts = [name for name in named if seen.is_text(name) and not seen.is_class(name)]
+    if texts:
+        return texts[:1]
+    classes = [name for name in named if not _is_group(seen, name)]
+    if classes:
+        return classes
+    others = [name for name in free if seen.is_class(name) and not seen.is_text(name)]
+    return [name for name in others if not _is_group(seen, name) and not says_verdict(name)][:1]
+
+
+def _asks(seen: Seen, name: str) -> bool:
+    return _is_named(name, ASKED) and (seen.is_text(name) or seen.mean_chars(name) >= 8)
+
+
+def _is_group(seen: Seen, name: str) -> bool:
+    """Tell whether a column names whom rows belong to: a known word, and values that come again."""
+    count = len(seen.values[name])
+    repeats = 1 < count < seen.filled[name] and seen.mean_chars(name) < 64
+    return repeats and _is_named(name, GROUPS)
+
+
+def _is_named(name: str, words: set[str]) -> bool:
+    parts = name.casefold().replace("-", "_").replace(" ", "_").split("_")
+    return name.casefold() in words or not words.isdisjoint(parts)
+
+
+def _turns(seen: Seen) -> Turns | None:
+    """Recognise a table with one row per turn: a column of known speakers, an id, and a text."""
+    for name in seen.columns:
+        speakers = {str(value).strip().lower() for value in seen.values[name]}
+        known = {who for who in speakers if ROLES.get(who) in {"system", "user", "assistant"}}
+        if len(known) < 2 or known != speakers or name.casefold() not in SPEAKERS:
+            continue
+        ids = [n for n in seen.columns if n != name and _is_named(n, GROUPS | {"id"})]
+        texts = [n for n in seen.columns if n != name and seen.is_text(n)]
+        if ids and texts:
+            return Turns(conversation=ids[0], role=name, text=max(texts, key=seen.mean_chars))
+    return None

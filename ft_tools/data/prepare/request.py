@@ -1,0 +1,49 @@
+"""What prepare_dataset takes."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ft_tools.contract import Request
+from ft_tools.data.prepare.mapping import ColumnMapping
+
+Encoding = Literal[
+    "utf-8", "utf-16", "cp1252", "cp1250", "cp1251", "latin-1", "shift_jis", "gb18030"
+]
+
+
+class PrepareRequest(Request):
+    """A file of rows, and how they become training examples."""
+
+    path: str = Field(
+        description="CSV, TSV, Excel, OpenDocument, Parquet, JSON, JSONL or SQLite file. Never "
+        "modified."
+    )
+    sheet: str | None = Field(None, max_length=200, description="Sheet of a workbook.")
+    query: str | None = Field(
+        None, max_length=4000, description="SELECT for an SQLite file with several tables."
+    )
+    encoding: Encoding = Field("utf-8", description="Of a CSV or TSV file that is not UTF-8.")
+    mapping: ColumnMapping | None = Field(
+        None, description="Which columns are asked and answered. Null: it is proposed."
+    )
+    output_dir: str | None = Field(
+        None, description="New folder for train, validation and test files."
+    )
+    validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share for validation.")
+    test_fraction: float = Field(0.1, ge=0, lt=1, description="Share for the test part.")
+    seed: int = Field(0, ge=0, description="Seed of the split.")
+    personal_data: Literal["mask", "keep"] = Field(
+        "mask", description="Secrets and personal data in prompts and answers."
+    )
+    near_duplicates: Literal["lexical", "off"] = Field(
+        "lexical",
+        description="lexical keeps similar prompts in one part, for up to 50,000 rows; above, and "
+        "with off, only prompts that are the same.",
+    )
+    confirm: str | None = Field(
+        None,
+        description="The mapping_hash of a mapping that was shown: writes the files. Without it "
+        "nothing is written.",
+    )
+    request_id: str = Field("", max_length=200, description="The same id never starts two runs.")

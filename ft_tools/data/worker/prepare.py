@@ -1,0 +1,24 @@
+"""Prepare a large file as a run: the same as at once, with progress."""
+
+from pathlib import Path
+
+from ft_tools.data.prepare.report import PrepareReport
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.tool import perform
+from ft_tools.data.worker.audit import Progress
+from ft_tools.runs.session import Session, main
+
+
+def work(session: Session) -> PrepareReport:
+    """Write the files that request.json asks for."""
+    request = PrepareRequest.model_validate_json(session.request_json())
+    assert request.mapping is not None
+    session.phase("preparing")
+    report = perform(request, request.mapping, Progress(session).rows)
+    if report.outputs is not None:
+        session.artifact("dataset", Path(report.outputs.folder))
+    return report
+
+
+if __name__ == "__main__":
+    main(work)

@@ -1,0 +1,245 @@
+"""Recognise and count documents: Markdown, text, HTML, PDF, DOCX, and folders of them.
+
+They hold no examples to train on; how much they hold, and how often they repeat themselves, decides
+what they are good for. No text of them leaves this module.
+"""
+
+import hashlib
+import re
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ft_tools import workspace
+from ft_tools.errors import BadData, MissingExtra, NotFound
+
+KINDS = {
+    ".md": "markdown", ".markdown": "markdown", ".rst": "text", ".txt": "text", ".adoc": "text",
+    ".html": "html", ".htm": "html", ".xhtml": "html", ".pdf": "pdf", ".docx": "docx",
+}  # fmt: skip
+MAX_FILES = 10_000
+MAX_FILE_BYTES = 64 * 2**20
+MAX_SECONDS = 25.0
+"""Documents that are not read by then are counted by their size, and the counts say how many."""
+# A passage is what a retriever would store: about a screen of text.
+PASSAGE_WORDS = 120
+MIN_PASSAGE_WORDS = 12
+SHINGLE_WORDS = 5
+NEAR = 0.8
+"""Share of a passage's word runs that an earlier passage has, for the two to be near."""
+WORD = re.compile(r"\w+")
+# English has about four characters per token; scripts without spaces about 1.5.
+# Source: https://platform.openai.com/tokenizer
+CHARACTERS_PER_TOKEN = 4.0
+WIDE_CHARACTERS_PER_TOKEN = 1.5
+
+
+@dataclass(frozen=True)
+class DocumentCounts:
+    """What a file or folder of documents holds, in numbers."""
+
+    num_files: int
+    kinds: dict[str, int]
+    """Kind of document -> files."""
+    num_characters: int
+    num_tokens: int
+    """Estimated from characters."""
+    num_passages: int
+    num_near_duplicate_passages: int
+    num_without_text: int
+    """Files without any text, such as scanned PDFs."""
+    num_estimated: int
+    """Files that were counted by their size alone."""
+
+
+def kind_of(path: Path) -> str | None:
+    """Name the kind of document a file is by its name and first bytes; None if it is none."""
+    kind = KINDS.get(path.suffix.lower())
+    with workspace.open_file(path) as stream:
+        head = stream.read(1024)
+    if head.startswith(b"%PDF"):
+        return "pdf"
+    if head.startswith(b"PK\x03\x04"):
+        return "docx" if kind == "docx" and _is_word(path) else None
+    if head.startswith(b"version https://git-lfs") or kind in {"pdf", "docx"}:
+        return None
+    is_page = head.lstrip()[:20].lower().startswith((b"<!doctype html", b"<html", b"<head"))
+    # A text that begins like JSON is read as data, whatever it is called.
+    if is_page:
+        return "html" if kind in {"html", None} else kind
+    return None if head.lstrip()[:1] in {b"{", b"["} and kind == "text" else kind
+
+
+def is_documents(path: Path) -> bool:
+    """Tell whether a path is a document, or a folder of documents and no data files."""
+    if path.is_dir():
+        return next(_files(path), None) is not None
+    return kind_of(path) is not None
+
+
+def count_documents(path: Path) -> DocumentCounts:
+    """Count a document, or the documents of a folder.
+
+    Raises:
+        NotFound: There is none.
+        MissingExtra: A PDF or DOCX needs `fine-tuning-llm[data]`.
+    """
+    until = time.monotonic() + MAX_SECONDS
+    files = [path] if not path.is_dir() else list(_files(path))
+    kinds: Counter[str] = Counter()
+    seen = _Passages()
+    characters = tokens = without = estimated = 0
+    for file in files:
+        kind = kind_of(file)
+        if kind is None:
+            continue
+        kinds[kind] += 1
+        size = file.stat().st_size
+        if size > MAX_FILE_BYTES or time.monotonic() > until:
+            estimated += 1
+            characters += size
+            tokens += int(size / CHARACTERS_PER_TOKEN)
+            continue
+        text = text_of_document(file, kind)
+        without += not text.strip()
+        characters += len(text)
+        tokens += _tokens(text)
+        seen.add(text)
+    if not kinds:
+        raise NotFound(f"{path} holds no document; known: {', '.join(sorted(KINDS))}")
+    return DocumentCounts(
+        num_files=sum(kinds.values()),
+        kinds=dict(kinds),
+        num_characters=characters,
+        num_tokens=tokens,
+        num_passages=seen.num_passages,
+        num_near_duplicate_passages=seen.num_near,
+        num_without_text=without,
+        num_estimated=estimated,
+    )
+
+
+def text_of_document(path: Path, kind: str) -> str:
+    """Return the text of a document; empty if it cannot be read as what it claims to be."""
+    try:
+        return _READERS[kind](path)
+    except MissingExtra:
+        raise
+    except Exception:
+        # Readers of PDF and DOCX raise whatever they like on a damaged file.
+        return ""
+
+
+def _plain(path: Path) -> str:
+    with workspace.open_file(path) as stream:
+        return stream.read(MAX_FILE_BYTES).decode("utf-8", "replace")
+
+
+def _html(path: Path) -> str:
+    if find_spec("selectolax") is None:
+        raise MissingExtra("data", "selectolax")
+    from selectolax.lexbor import LexborHTMLParser
+
+    tree = LexborHTMLParser(_plain(path))
+    tree.strip_tags(["script", "style", "noscript", "template"])
+    return tree.body.text(separator="\n", strip=True) if tree.body is not None else ""
+
+
+def _pdf(path: Path) -> str:
+    if find_spec("pypdf") is None:
+        raise MissingExtra("data", "pypdf")
+    from pypdf import PdfReader
+
+    with workspace.open_file(path) as stream:
+        return "\n\n".join(page.extract_text() for page in PdfReader(stream).pages)
+
+
+def _docx(path: Path) -> str:
+    if find_spec("docx") is None:
+        raise MissingExtra("data", "python-docx")
+    from docx import Document
+    from docx.table import Table
+
+    with workspace.open_file(path) as stream:
+        parts = []
+        for block in Document(stream).iter_inner_content():
+            if isinstance(block, Table):
+                parts += [" | ".join(cell.text for cell in row.cells) for row in block.rows]
+            else:
+                parts.append(block.text)
+    return "\n\n".join(parts)
+
+
+_READERS: dict[str, Callable[[Path], str]] = {
+    "markdown": _plain,
+    "text": _plain,
+    "html": _html,
+    "pdf": _pdf,
+    "docx": _docx,
+}
+
+
+class _Passages:
+    """Passages seen so far, by hashes of their runs of words."""
+
+    def __init__(self) -> None:
+        self.num_passages = 0
+        self.num_near = 0
+        self._seen: set[bytes] = set()
+
+    def add(self, text: str) -> None:
+        for words in _passages(text):
+            runs = {
+                hashlib.blake2b(
+                    " ".join(words[at : at + SHINGLE_WORDS]).encode(), digest_size=8
+                ).digest()
+                for at in range(len(words) - SHINGLE_WORDS + 1)
+            }
+            self.num_passages += 1
+            self.num_near += len(runs & self._seen) >= NEAR * len(runs)
+            self._seen |= runs
+
+
+def _passages(text: str) -> Iterator[list[str]]:
+    """Yield the words of each passage: paragraphs, put together until they are long enough."""
+    words: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        words += [word.casefold() for word in WORD.findall(paragraph)]
+        if len(words) >= PASSAGE_WORDS:
+            yield words
+            words = []
+    if len(words) >= MIN_PASSAGE_WORDS:
+        yield words
+
+
+def _tokens(text: str) -> int:
+    wide = sum("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" for char in text)
+    return int(wide / WIDE_CHARACTERS_PER_TOKEN + (len(text) - wide) / CHARACTERS_PER_TOKEN)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the documents of a folder in the order of their names, hidden ones left aside.
+
+    Raises:
+        BadData: There are too many files.
+    """
+    for number, file in enumerate(sorted(folder.rglob("*"))):
+        if number > MAX_FILES:
+            raise BadData(folder, f"has more than {MAX_FILES} files", "name a smaller folder")
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not hidden and file.suffix.lower() in KINDS and file.is_file():
+            resolved = workspace.existing(str(file))
+            if kind_of(resolved) is not None:
+                yield resolved
+
+
+def _is_word(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "word/document.xml" in archive.namelist()[:5000]
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError):
+        return False

@@ -1,0 +1,94 @@
+"""Remember the rows of test sets by their content, so that no run of the workspace trains on them.
+
+A row is known by what it asks; where a test set asks the same again and again, by question and
+answer. Only hashes are kept, in a hidden folder of the workspace, one file per test set.
+"""
+
+import hashlib
+import json
+from array import array
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from ft_tools import workspace
+from ft_tools.examples.example import Example, content_of
+from ft_tools.publish import write_file
+
+FOLDER = Path(".fine-tuning-llm") / "test-rows"
+MAX_SAME = 3
+"""Rows with one question above which the question says too little to know a row by."""
+
+
+def keys_of(example: Example) -> tuple[int, int]:
+    """Return hashes of what an example asks, and of that with its answer; blanks and case aside."""
+    asked, answered = example.prompt_and_answer()
+    question = " ".join(content_of(m) for m in asked if m["role"] != "system")
+    answer = " ".join(map(content_of, answered))
+    return (_hash(question) if question.strip() else 0), _hash(f"{question}\x1e{answer}")
+
+
+def remember(name: str, keys: Iterable[tuple[int, int]]) -> int:
+    """Write down the rows of a test set; return how many different ones there are.
+
+    Args:
+        name: Of the file, for people who look into the folder.
+        keys: Of each row.
+    """
+    rows = list(keys)
+    asked = Counter(question for question, _ in rows)
+    known = sorted(
+        {question if question and asked[question] <= MAX_SAME else both for question, both in rows}
+    )
+    packed = array("Q", known).tobytes()
+    digest = hashlib.blake2b(packed, digest_size=8).hexdigest()
+    folder = workspace.roots()[0] / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    entry = {"name": name, "num_rows": len(known), "hashes": b64encode(packed).decode()}
+    path = folder / f"{digest}.json"
+    if not path.exists():
+        write_file(path, json.dumps(entry))
+    return len(known)
+
+
+class TestRows:
+    """The rows of every test set of the workspace."""
+
+    __test__ = False
+
+    def __init__(self, known: frozenset[int]) -> None:
+        self._known = known
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def __contains__(self, example: Example) -> bool:
+        return bool(self._known) and not self._known.isdisjoint(keys_of(example))
+
+
+def known_test_rows() -> TestRows:
+    """Return what the workspace remembers; files that cannot be read are left out."""
+    folder = workspace.roots()[0] / FOLDER
+    if not folder.is_dir():
+        return TestRows(frozenset())
+    files = sorted(folder.glob("*.json"))
+    return _loaded(tuple((str(path), path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=2)
+def _loaded(files: tuple[tuple[str, int], ...]) -> TestRows:
+    known: set[int] = set()
+    for path, _ in files:
+        try:
+            packed = b64decode(json.loads(Path(path).read_text(encoding="utf-8"))["hashes"])
+            known.update(array("Q", packed[: len(packed) // 8 * 8]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return TestRows(frozenset(known - {0}))
+
+
+def _hash(text: str) -> int:
+    plain = " ".join(text.casefold().split()).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little") or 1

@@ -1,0 +1,93 @@
+"""What the verdict of an audit promises: enough rows, a held-out part, answers that agree."""
+
+import json
+
+import pytest
+
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_dataset
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def row(at, answer=None):
+    return {
+        "prompt": f"Where is parcel {at}?",
+        "completion": answer or f"At the gate {at} of ours.",
+    }
+
+
+def reasons(report):
+    return [reason.id for reason in report.reasons]
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(49, "not_ready"), (50, "ready")])
+def test_a_handful_of_rows_is_not_ready_for_any_goal(workspace, count, verdict):
+    write(workspace / "d.jsonl", map(row, range(count)))
+    report = audit_dataset(AuditRequest(path="d.jsonl"))
+    assert report.verdict == verdict
+    assert not any(step.tool.startswith("launch") for step in report.next_steps)
+    if verdict == "not_ready":
+        assert reasons(report) == ["too_few_for_any_goal"]
+        assert report.next_steps[0].tool == "recommend_approach"
+
+
+def test_rows_that_all_ask_the_same_leave_nothing_to_hold_out(workspace):
+    write(workspace / "d.jsonl", [{"prompt": "Tell a joke.", "completion": f"J {n * n} of {n}!"}
+                                  for n in range(60)])  # fmt: skip
+    report = audit_dataset(AuditRequest(path="d.jsonl", contradictions="keep"))
+    assert "no_validation_part" in reasons(report)
+
+
+GROUPS = [row(1, "North."), row(1, "South."), row(1, "North."), row(2, "East."), row(2, "West.")]
+
+
+@pytest.mark.parametrize("rule", ["keep", "majority", "latest", "drop"])
+def test_contradicting_answers_are_grouped_and_removed_by_a_rule(workspace, rule):
+    write(workspace / "d.jsonl", [*GROUPS, *map(row, range(10, 90))])
+    request = AuditRequest(path="d.jsonl", contradictions=rule, near_duplicates="off")
+    report = audit_dataset(request)
+    # An exact copy has gone before, and votes all the same.
+    kept = {"keep": 4, "majority": 1, "latest": 2, "drop": 0}[rule]
+    assert report.num_usable == 80 + kept
+    assert report.duplicates.num_conflicting_groups == 2
+    assert report.duplicates.conflicting_groups == [[1, 2], [4, 5]]
+    assert ("contradictions" in reasons(report)) == (rule == "keep")
+    if rule == "keep":
+        (step,) = [s for s in report.next_steps if s.tool == "audit_dataset"]
+        assert step.arguments["contradictions"] == "majority"
+
+
+def test_rows_of_a_test_file_are_refused_as_training_data_by_content(workspace):
+    write(workspace / "test.jsonl", map(row, range(60)))
+    report = audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
+    assert report.verdict == "ready"
+    (step,) = report.next_steps
+    assert (step.tool, step.arguments) == ("evaluate", {"dataset": "test.jsonl"})
+    again = [{"messages": [{"role": "user", "content": f"  where is PARCEL {n}?"},
+                           {"role": "assistant", "content": f"Gate {n}, as it was."}]}
+             for n in range(58, 130)]  # fmt: skip
+    write(workspace / "other.jsonl", again)
+    train = audit_dataset(AuditRequest(path="other.jsonl"))
+    (finding,) = [f for f in train.findings if f.id == "test_row"]
+    assert (finding.severity, finding.lines) == ("error", [1, 2])
+    assert train.removed_by == {"test_row": 2}
+
+
+def test_a_question_that_a_test_set_asks_again_and_again_is_known_with_its_answer(workspace):
+    asked = [{"prompt": "Write a line.", "completion": f"Line {n}."} for n in range(9)]
+    write(workspace / "test.jsonl", asked)
+    audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
+    write(workspace / "d.jsonl", [asked[3], {"prompt": "Write a line.", "completion": "New."}])
+    report = audit_dataset(AuditRequest(path="d.jsonl"))
+    assert report.removed_by == {"test_row": 1}
+
+
+def test_a_validation_file_leads_to_a_training_that_is_watched_with_it(workspace):
+    write(workspace / "v.jsonl", map(row, range(12)))
+    report = audit_dataset(AuditRequest(path="v.jsonl", purpose="validation"))
+    assert report.verdict == "ready"
+    (step,) = report.next_steps
+    assert (step.tool, step.arguments) == ("launch_sft", {"validation": "v.jsonl"})

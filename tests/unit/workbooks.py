@@ -1,0 +1,52 @@
+# ruff: noqa: E501
+"""Write the smallest workbook that a reader of Excel takes."""
+
+import zipfile
+from xml.sax.saxutils import escape
+
+TYPES = (
+    '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    '<Default Extension="xml" ContentType="application/xml"/>'
+    '<Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument'
+    '.spreadsheetml.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" ContentType='
+    '"application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>'
+)
+RELATIONS = (
+    '<?xml version="1.0"?><Relationships xmlns="http://schemas.openxmlformats.org/package/2006/'
+    'relationships"><Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/'
+    'relationships/{kind}" Target="{target}"/></Relationships>'
+)
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+BOOK = (
+    f'<?xml version="1.0"?><workbook xmlns="{MAIN}" xmlns:r="http://schemas.openxmlformats.org/'
+    'officeDocument/2006/relationships"><sheets><sheet name="Data" sheetId="1" r:id="r1"/></sheets>'
+    "</workbook>"
+)
+
+
+def write_xlsx(path, rows, *, extra_cell=""):
+    """Write rows of texts and numbers; `extra_cell` is XML of one more row."""
+    lines = []
+    for number, row in enumerate(rows, 1):
+        cells = "".join(
+            f'<c r="{chr(65 + at)}{number}"><v>{value}</v></c>'
+            if isinstance(value, int | float)
+            else f'<c r="{chr(65 + at)}{number}" t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+            for at, value in enumerate(row)
+        )
+        lines.append(f'<row r="{number}">{cells}</row>')
+    sheet = (
+        f'<?xml version="1.0"?><worksheet xmlns="{MAIN}"><sheetData>{"".join(lines)}{extra_cell}'
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", TYPES)
+        archive.writestr(
+            "_rels/.rels", RELATIONS.format(kind="officeDocument", target="xl/workbook.xml")
+        )
+        archive.writestr("xl/workbook.xml", BOOK)
+        archive.writestr(
+            "xl/_rels/workbook.xml.rels",
+            RELATIONS.format(kind="worksheet", target="worksheets/sheet1.xml"),
+        )
+        archive.writestr("xl/worksheets/sheet1.xml", f"{sheet}</sheetData></worksheet>")
