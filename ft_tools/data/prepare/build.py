@@ -146,21 +146,27 @@ def decide(
     request: PrepareRequest,
     rows: Rows,
     tick: Callable[[int], None] = lambda _: None,
+    *,
+    compare: bool = True,
 ) -> Decided:
-    """Read every row once and decide where it goes."""
+    """Read every row once and decide where it goes; `compare` looks for similar prompts, too."""
     uses = set(mapping.verdicts.values())
     task = "dpo" if "pair" in uses else "kto" if "marks" in uses else "sft"
-    result = Decided(Ledger(with_pairs=request.near_duplicates == "lexical"), task, [])
+    result = Decided(Ledger(with_pairs=compare), task, [])
     first_in: dict[int, int] = {}
     for number, row in rows:
         made = make(mapping, number, row)
-        _take(result, mapping, number, made, row, first_in)
+        _take(result, mapping, made, (number, row), first_in, compare)
         if number % TICK_ROWS == 0:
             tick(number)
     if task == "dpo":
         _pair(result)
     duplicates.mark_exact(result.ledger, lambda name, at: _lose(result, at, name))
-    _link(result, request)
+    result.compared = (
+        compare
+        and len(result.ledger) <= MAX_COMPARED
+        and Lexical(result.ledger).link_near_prompts()
+    )
     _split(result, mapping, request)
     return result
 
@@ -168,12 +174,12 @@ def decide(
 def _take(
     result: Decided,
     mapping: ColumnMapping,
-    number: int,
     made: Made,
-    row: Mapping[str, Any] | None,
+    read: tuple[int, Mapping[str, Any] | None],
     first_in: dict[int, int],
+    compare: bool,
 ) -> None:
-    ledger = result.ledger
+    (number, row), ledger = read, result.ledger
     result.marks.append(made.mark)
     if made.example is None or row is None:
         ledger.add_unread(number, made.problem)
@@ -185,7 +191,7 @@ def _take(
     asked, answered = made.example.prompt_and_answer()
     answer = " ".join(map(content_of, answered))
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
-    if at < MAX_COMPARED:
+    if compare and at < MAX_COMPARED:
         said = [content_of(turn) for turn in asked if turn["role"] != "system"]
         ledger.add_pairs("\n".join(said), answer, "")
     result.outcomes.append("")
@@ -240,15 +246,6 @@ def _pair(result: Decided) -> None:
 def _drop(result: Decided, at: int, why: str) -> None:
     result.ledger.remove(at, why)
     _lose(result, at, why)
-
-
-def _link(result: Decided, request: PrepareRequest) -> None:
-    """Keep rows together whose prompts are the same, or similar where there is time to look."""
-    ledger = result.ledger
-    small = len(ledger) <= MAX_COMPARED
-    result.compared = request.near_duplicates == "lexical" and small
-    if result.compared:
-        result.compared = Lexical(ledger).link_near_prompts()
 
 
 def _split(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> None:

@@ -23,6 +23,7 @@ NAMES = {
     Part.UNLABELLED: "unlabelled.jsonl",
     Part.REMOVED: "removed.jsonl",
 }
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 MAPPING, SNIPPET_NAME, REPORT = "mapping.json", "format_input.py", "report.json"
 
 
@@ -62,9 +63,10 @@ def write_files(
                 example = _example(mapping, request, number, row)
                 if at in decided.partner:
                     example = _pair(example, held.pop(decided.partner[at]))
+                text = _text(request, example)
                 if part is Part.TEST:
                     keys.append(keys_of(example))
-                _put(files[part], _row(example))
+                files[part].write(text + "\n")
             if at % TICK_ROWS == 0:
                 tick(at)
         if at + 1 != len(decided.ledger):
@@ -80,8 +82,6 @@ def _example(mapping: ColumnMapping, request: PrepareRequest, number: int, row: 
     example = make(mapping, number, row).example
     if example is None:
         raise BadData(Path(request.path), "changed while it was read", "prepare it again", number)
-    if request.personal_data == "mask":
-        mask_example(example)
     return example
 
 
@@ -91,9 +91,14 @@ def _pair(one: Example, other: Example) -> Example:
     return Example(one.line, "preference_explicit", "dpo", good.messages, good.chosen, bad.chosen)
 
 
-def _row(example: Example) -> dict[str, Any]:
+def _text(request: PrepareRequest, example: Example) -> str:
+    """Return an example as a line of JSON, its personal data masked if so asked."""
     example.messages = [without_mark(turn) for turn in example.messages]
-    return example.row()
+    text = _ENCODE(example.row())
+    if request.personal_data == "mask" and privacy.may_hold(text):
+        mask_example(example)
+        text = _ENCODE(example.row())
+    return text
 
 
 def _masked(request: PrepareRequest, row: Any) -> Any:
@@ -102,6 +107,6 @@ def _masked(request: PrepareRequest, row: Any) -> Any:
 
 def _put(file: IO[str], row: dict[str, Any]) -> None:
     try:
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        file.write(_ENCODE(row) + "\n")
     except UnicodeEncodeError:
         file.write(json.dumps(row, default=str) + "\n")

@@ -39,6 +39,8 @@ from ft_tools.runs.start import start
 
 AT_ONCE_BYTES = 8 * 2**20
 """More is written by a run."""
+COMPARED_BYTES = 64 * 2**20
+"""Of a file in which similar prompts are looked for."""
 NUM_QUOTED = 3
 QUOTED_CHARS = 200
 SHORT = "prepared"
@@ -130,7 +132,9 @@ def perform(
     assert request.output_dir is not None
     reader = _Read(_source(request), mapping)
     before = sha256(reader.source.path)
-    decided = decide(mapping, request, reader.rows(), tick)
+    size = decoded_size(reader.source, COMPARED_BYTES)
+    compare = request.near_duplicates == "lexical" and size <= COMPARED_BYTES
+    decided = decide(mapping, request, reader.rows(), tick, compare=compare)
     folder = workspace.new_folder(request.output_dir)
     require_space(folder.parent, 4 * reader.source.size_bytes, "the prepared files")
     counts = decided.counts()
@@ -281,7 +285,8 @@ def _shown(
 ) -> PrepareReport:
     """Return the mapping with three examples and the counts of the first rows; write nothing."""
     reader = _Read(source, mapping)
-    decided = decide(mapping, request, islice(reader.rows(), SAMPLE_ROWS))
+    compare = request.near_duplicates == "lexical"
+    decided = decide(mapping, request, islice(reader.rows(), SAMPLE_ROWS), compare=compare)
     used = {*mapping.prompt_columns, *mapping.answer_columns, *mapping.group_by, *mapping.verdicts}
     unused = [n for n in seen.columns if n not in used and n != mapping.time_column]
     notes = _notes(decided)
