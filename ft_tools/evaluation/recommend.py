@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ft_tools.contract import NextStep
-from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult, change_of
+from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult, change_of
 
 TRIED = {"prompting_tried": "few_shot"}
 SAID = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
@@ -35,10 +35,13 @@ def choice_sentence(report: EvaluationReport) -> str:
     """Return which system to use, and what a cheaper or a better one would change."""
     if not report.ranking:
         return f"No system is shown to meet the target: {_what_to_try(report)}."
-    cheapest = report.ranking[0]
+    cheapest = _choice(report)
     best = next(one.name for one in report.ranking if one.versus_best == "best")
     by = "cheapest" if _has_prices(report) else "fastest (set price to rank by cost)"
-    first = f"Use {cheapest.name}: the {by}" + (" that meets the target" if report.target else "")
+    among = (
+        " that meets the target" if report.target else " of those that no other is shown to beat"
+    )
+    first = f"Use {cheapest.name}: the {by}{among}"
     if cheapest.versus_best == "best":
         return f"{first}, and it has the best {report.main_metric}.{_no_training(report)}"
     interval = f"{cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
@@ -50,10 +53,16 @@ def choice_sentence(report: EvaluationReport) -> str:
     return f"{first}; {told}.{_no_training(report)}"
 
 
+def _choice(report: EvaluationReport) -> Ranked:
+    """Return the cheapest system; without a target, of those that are not worse than the best."""
+    good = [one for one in report.ranking if report.target or one.versus_best != "worse"]
+    return good[0]
+
+
 def next_steps_of(report: EvaluationReport) -> list[NextStep]:
     """Return the calls that make sense after a comparison of systems."""
     if report.target and report.ranking:
-        chosen = _result(report, report.ranking[0].name)
+        chosen = _result(report, _choice(report).name)
         if chosen.is_trained:
             why = f"{chosen.name} meets the target: merge and quantize it to serve it."
             return [NextStep(tool="merge_and_quantize", arguments={}, why=why)]
@@ -120,7 +129,7 @@ def _has_prices(report: EvaluationReport) -> bool:
 
 def _no_training(report: EvaluationReport) -> str:
     trained = [one for one in report.systems if one.is_trained]
-    chosen = _result(report, report.ranking[0].name)
+    chosen = _result(report, _choice(report).name)
     if not report.target or chosen.is_trained:
         return ""
     return " Training is not needed." if trained else " There is no need to train."

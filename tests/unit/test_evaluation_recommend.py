@@ -1,0 +1,108 @@
+"""What a comparison of systems concludes: target first, the cheapest that meets it, what to try."""
+
+import pytest
+
+from ft_tools.evaluation.conclude import concluded, without_details
+from ft_tools.evaluation.intervals.comparing import compare
+from ft_tools.evaluation.metrics.scoring import Settings, assemble
+from ft_tools.evaluation.page import document
+from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
+
+
+def system(name, value, verdict, low=None, high=None, **more):
+    score = Score(value=value, ci_low=low or value - 0.05, ci_high=high or value + 0.05)
+    return SystemResult(
+        name=name, kind="model", scores={"exact_match": score}, target=verdict, **more
+    )
+
+
+def report(systems, ranking, target=0.9):
+    answers = {one.name: [float(i < one.scores["exact_match"].value * 60) for i in range(60)]
+               for one in systems}  # fmt: skip
+    reference, *others = answers
+    found = {(n, "exact_match"): compare(answers[reference], answers[n]) for n in others}
+    means = {key: (sum(answers[reference]) / 60, sum(answers[key[0]]) / 60) for key in found}
+    return concluded(
+        EvaluationReport(
+            tuned=", ".join(others), baseline=reference, compares_systems=True, summary=[],
+            target={"exact_match": target} if target else {}, main_metric="exact_match",
+            systems=systems, ranking=ranking, comparisons=assemble(found, means, Settings(0, 0.1)),
+        ), "", 0.1,
+    )  # fmt: skip
+
+
+def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_one_gains():
+    made = report(
+        [system("most", 0.3, "not_met"), system("tfidf", 0.95, "met", usd_per_1000_calls=0.0),
+         system("tuned", 1.0, "met", usd_per_1000_calls=1.0, is_trained=True)],
+        [Ranked(name="tfidf", versus_best="not_distinguishable", difference=-0.05, ci_low=-0.14,
+                ci_high=0.01), Ranked(name="tuned", versus_best="best")],
+    )  # fmt: skip
+    first, second, third = made.summary
+    assert first.startswith("Target exact_match >= 0.9: met by tfidf (0.95 [0.9, 1]), tuned (1 [")
+    assert "; not met by most (0.3 [" in first
+    assert "tfidf improved (0.3 -> 0.95" in second
+    assert third == (
+        "Use tfidf: the cheapest that meets the target; it cannot be distinguished from the best, "
+        "tuned (-0.05, 95% interval [-0.14, +0.01]). Training is not needed."
+    )
+    assert made.next_steps[0].tool == "recommend_approach"
+
+
+def test_an_improvement_below_the_target_is_no_success():
+    """61% after 30% was called a success once, with the merge as the next step."""
+    made = report(
+        [system("base", 0.3, "not_met"), system("tuned", 0.61, "not_met", is_trained=True)], []
+    )
+    assert made.summary[0] == (
+        "Target exact_match >= 0.9: not met by base (0.3 [0.25, 0.35]), tuned (0.61 [0.56, 0.66])."
+    )
+    assert "tuned improved" in made.summary[1]
+    assert made.summary[2].startswith("No system is shown to meet the target")
+    assert made.next_steps[0].tool == "audit_dataset"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "more", "tool", "why"),
+    [
+        ("not_shown", {}, "evaluate", "More held-out examples"),
+        ("not_met", {}, "evaluate", "Few-shot examples are cheaper"),
+        ("not_met", {"has_examples": True}, "recommend_approach", "Prompting with examples"),
+    ],
+)
+def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, why):
+    made = report([system("most", 0.3, "not_met"), system("prompt", 0.8, verdict, **more)], [])
+    assert made.next_steps[0].tool == tool
+    assert made.next_steps[0].why.startswith(why)
+
+
+def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target_asked_for():
+    worse = Ranked(name="most", versus_best="worse", difference=-0.5, ci_low=-0.6, ci_high=-0.4)
+    ranking = [worse, Ranked(name="prompt", versus_best="best")]
+    made = report([system("most", 0.3, None), system("prompt", 0.8, None)], ranking, target=None)
+    assert made.summary[-1].startswith("Use prompt: the fastest (set price to rank by cost) of")
+    assert made.next_steps[0].arguments == {"target": {"exact_match": 0.9}}
+
+
+def test_the_page_shows_the_verdict_first_and_each_system_with_its_cost():
+    made = report(
+        [system("most", 0.3, "not_met", usd_per_1000_calls=0.0),
+         system("api", 0.97, "met", usd_per_1000_calls=0.4)],
+        [Ranked(name="api", versus_best="best")],
+    )  # fmt: skip
+    html = document(made, [])
+    assert html.index("Target exact_match") < html.index("api, 0.4 USD per 1,000 calls")
+    assert "worst regressions" not in html
+
+
+def test_a_remote_model_that_changed_and_answers_that_were_cut_off_are_noted():
+    changed = system("api", 0.9, "not_shown", served_by=["m-1", "m-2"], cut_off_fraction=0.2)
+    made = report([system("most", 0.3, "not_met"), changed], [])
+    assert any("the remote model changed while it was measured" in note for note in made.notes)
+    assert any("20% of its answers were cut off" in note for note in made.notes)
+
+
+def test_the_returned_report_keeps_the_main_metric_only():
+    made = report([system("most", 0.3, "not_met"), system("prompt", 0.8, "not_met")], [])
+    assert [row.metric for row in without_details(made).comparisons] == ["exact_match"]
+    assert without_details(made).samples == []
