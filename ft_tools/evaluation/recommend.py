@@ -38,9 +38,7 @@ def choice_sentence(report: EvaluationReport) -> str:
     cheapest = _choice(report)
     best = next(one.name for one in report.ranking if one.versus_best == "best")
     by = "cheapest" if _has_prices(report) else "fastest (set price to rank by cost)"
-    among = (
-        " that meets the target" if report.target else " of those that no other is shown to beat"
-    )
+    among = " that meets the target" if report.target else " of those that none is shown to beat"
     first = f"Use {cheapest.name}: the {by}{among}"
     if cheapest.versus_best == "best":
         return f"{first}, and it has the best {report.main_metric}.{_no_training(report)}"
