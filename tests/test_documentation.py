@@ -74,6 +74,14 @@ def test_every_file_of_this_repository_that_is_named_is_there(page):
         assert (ROOT / name).exists(), f"{page} names {name}"
 
 
+def test_every_file_of_the_guide_for_contributors_is_there():
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py|\.toml)?)`", read("AGENTS.md")))
+    assert len(named) > 20
+    assert [
+        name for name in named if not any((ROOT / at / name).exists() for at in ("", "ft_tools"))
+    ] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "SKILL.md"])
 def test_every_command_shown_exists(page):
     shown = set(re.findall(r"fine-tuning-llm ([a-z][a-z-]+)", read(page)))
