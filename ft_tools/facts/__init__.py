@@ -136,11 +136,6 @@ def model(name: str) -> ModelFacts:
     return _find("model", name, models(), cure)
 
 
-def has_model(name: str) -> bool:
-    """Say whether the catalog has a model of that name."""
-    return _lookup(name, models()) is not None
-
-
 def threshold(threshold_id: str) -> Threshold:
     """Look a decision number up.
 
