@@ -102,6 +102,12 @@ def test_a_page_has_no_private_words(page):
     assert [found[0] for found in FOREIGN.finditer(GENERATED.sub("", read(page)))] == []
 
 
+def test_what_a_model_reads_of_the_tools_has_no_private_words():
+    listed = (ROOT / "tests" / "protocol" / "tools_list.json").read_text(encoding="utf-8")
+    assert len(listed) > 10_000
+    assert [found[0] for found in FOREIGN.finditer(listed)] == []
+
+
 def test_private_words_would_be_found():
     said = "One door to the data set: it goes on when you mend it, and its twins belong into it."
     assert len(list(FOREIGN.finditer(said))) == 5
