@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ft_tools import facts, rules, workspace
 from ft_tools.contract import Report
-from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.errors import BadInput, MissingExtra, UnknownName
 from ft_tools.evaluation.contamination import (
     Contamination,
     chose_the_checkpoint,
@@ -24,10 +24,12 @@ from ft_tools.evaluation.metrics.general import NEW_TOKENS, general_prompts
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.requirements import NAMES
 from ft_tools.evaluation.systems.models import (
+    LoadPlan,
     ModelFiles,
     chat_template,
     choose_rendering,
     find_baseline,
+    load_plan,
     model_files,
     tokenizer_files,
     trained_over_quantized,
@@ -35,6 +37,7 @@ from ft_tools.evaluation.systems.models import (
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
 from ft_tools.evaluation.systems.presence import require_tasks, require_there
+from ft_tools.models.machine import this_machine
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.publish import sha256
 
@@ -95,8 +98,12 @@ class EvaluatePlan(Report):
     examples_for_smallest_effect: int = Field(
         description="Examples needed to detect the smallest effect that matters."
     )
+    loading: LoadPlan | None = Field(
+        None, description="Where models are loaded; null: none is, or no size is known yet."
+    )
     estimated_seconds: float | None = Field(
-        description="On this machine's CPU, with outputs of full length; null if unknown."
+        description="On the device of `loading`, with outputs of full length; null if unknown. "
+        "lm-eval tasks are not included."
     )
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
@@ -152,6 +159,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     num_prompts = len(general_prompts()) if has_general else 0
     rendering = choose_rendering(request.rendering, examples, sources)
     systems = _systems(request, models, path, examples, rendering) if path else []
+    loading = load_plan(sources, request.device)
     size = len(examples)
     return EvaluatePlan(
         systems=systems,
@@ -175,7 +183,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         contamination=overlap,
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4) if size else None,
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
-        estimated_seconds=_seconds(request, models, systems, num_prompts),
+        loading=loading,
+        estimated_seconds=_seconds(models, systems, num_prompts, request.batch_size, loading),
         accepted=accepted,
         accept_reason=request.accept_reason,
         size_warning=_about_size(request, size) if size else "",
@@ -185,6 +194,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *(_about_schema(schema, references) if schema else []),
             *_warnings(request, references, list(metrics), overlap, models),
             *_about_systems(systems),
+            *_about_loading(loading, models),
         ],
     )
 
@@ -279,7 +289,11 @@ def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str
 
 
 def _seconds(
-    request: EvaluateRequest, models: Models, systems: Sequence[SystemPlan], num_prompts: int
+    models: Models,
+    systems: Sequence[SystemPlan],
+    num_prompts: int,
+    batch_size: int,
+    loading: LoadPlan | None,
 ) -> float | None:
     """Estimate the time of the models; endpoints and simple baselines are not counted."""
     sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
@@ -289,8 +303,48 @@ def _seconds(
     for plan in systems:
         if plan.name in tokens:
             tokens[plan.name] += plan.num_questions * plan.max_new_tokens
-    cost = sum(tokens[name] * (size or 0) for name, size in sizes.items()) * SECONDS_PER_TOKEN_BYTE
-    return round(LOAD_SECONDS * len(sizes) + cost)
+    each = {name: seconds_per_token(size or 0, batch_size, loading) for name, size in sizes.items()}
+    costs = [each[name] for name in sizes]
+    if any(cost is None for cost in costs):
+        return None
+    total = sum(tokens[name] * (each[name] or 0.0) for name in sizes)
+    return round(LOAD_SECONDS * len(sizes) + total)
+
+
+def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None) -> float | None:
+    """Return about how long one token of one sequence takes; None where the device's speed is not.
+
+    On a GPU a step reads all weights once for the whole batch, and takes at least what starting
+    its kernels takes.
+    """
+    if loading is None or loading.on_cpu:
+        return num_bytes * SECONDS_PER_TOKEN_BYTE
+    try:
+        flops = facts.gpu(this_machine(loading.device).cards[0].name).bf16_dense_tflops
+    except (UnknownName, IndexError):
+        return None
+    if flops is None:
+        return None
+    bytes_per_second = flops * 1e12 / facts.number("evaluation.flops_per_byte")
+    return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second) / batch_size
+
+
+def _about_loading(loading: LoadPlan | None, models: Models) -> list[str]:
+    if loading is None:
+        unknown = [source.name for source in models.by_name.values() if source.kind != "gguf"]
+        return [f"memory is checked after the download of {unknown[0]}"] if unknown else []
+    found = []
+    if loading.four_bit:
+        found.append(
+            "16-bit weights do not fit on this machine: all models are measured in 4 bits, as the "
+            "adapter was trained; merge_and_quantize ships it over the 16-bit ones"
+        )
+    if not loading.on_cpu:
+        found.append(
+            "evaluation on a GPU has never been run by this project's own tests; `fine-tuning-llm "
+            "doctor --gpu` tests it on yours"
+        )
+    return found
 
 
 def _warnings(

@@ -52,8 +52,7 @@ class EvaluateRequest(LaunchRequest):
     device: str = Field(
         "auto",
         pattern=WANTED,
-        description="auto: a free GPU if there is one; cpu: leave GPUs alone; cuda:1 or a UUID: a "
-        "certain GPU. On a GPU the evaluation waits for its turn.",
+        description="auto: a GPU if the models fit there; cpu; cuda:1 or a UUID: a certain GPU.",
     )
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
     dataset: str | None = Field(

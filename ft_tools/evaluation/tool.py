@@ -1,9 +1,9 @@
 """evaluate: plan a comparison of systems, and start it when the plan is confirmed."""
 
-from ft_tools.evaluation.plan import find_models, make_plan
+from ft_tools.evaluation.plan import EvaluatePlan, find_models, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.runs.devices import CPU
-from ft_tools.runs.hardware import find_device
+from ft_tools.runs.devices import CPU, slots_for
+from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launch import Launch, launch
 
 
@@ -29,7 +29,8 @@ def evaluate(request: EvaluateRequest) -> Launch:
     device = find_device(request.device) if models.by_name else None
     plan = make_plan(request, models)
     if device is not None:
-        shown = "cpu" if device.name == CPU else device.model
+        is_cpu = plan.loading.on_cpu if plan.loading else device.name == CPU
+        shown = "cpu" if is_cpu else device.model
         plan = plan.model_copy(update={"device": shown})
     lineage = {"systems": ", ".join(spec.name for spec in request.all_systems())}
     if request.model is not None and models.tuned and models.baseline:
@@ -38,13 +39,23 @@ def evaluate(request: EvaluateRequest) -> Launch:
         lineage["parent_run"] = models.tuned.run_id
     if plan.dataset:
         lineage["dataset"] = plan.dataset
+    where, slots = _slots(plan, device)
     return launch(
         "evaluate",
         "evaluate",
         request,
         plan,
         warnings=[*([plan.size_warning] if plan.size_warning else []), *plan.warnings],
-        device=device.name if device else None,
-        slots=(device.cards if device else [], 1),
+        device=where,
+        slots=slots,
         lineage=lineage,
     )
+
+
+def _slots(plan: EvaluatePlan, device: Device | None) -> tuple[str | None, tuple[list[str], int]]:
+    """Return what a run waits for: the GPUs that its models are loaded on, or nothing."""
+    if device is None:
+        return None, ([], 1)
+    if plan.loading is None or (device.name != CPU and plan.loading.place.startswith("cuda:")):
+        return device.name, (device.cards, 1)
+    return slots_for(plan.loading.place)

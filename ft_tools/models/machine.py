@@ -31,10 +31,14 @@ def this_machine(device: str = "auto") -> Machine:
     """Describe this machine empty, as a plan sees it: what other programs use is not subtracted.
 
     Args:
-        device: `cpu` leaves the cards out.
+        device: auto, cpu to leave the cards out, cuda:N or a UUID for a certain one.
     """
-    cards = tuple(
-        Card(card.model, int(card.memory_gib * facts.number("vram.usable_fraction") * 2**30))
-        for card in ([] if device == "cpu" else hardware.find_cards())
+    cards = [] if device == "cpu" else hardware.find_cards()
+    if device not in {"auto", "cpu", "cuda"}:
+        named = hardware.find_device(device).cards
+        cards = [card for card in cards if card.uuid in named]
+    usable = facts.number("vram.usable_fraction") * 2**30
+    return Machine(
+        tuple(Card(card.model, int(card.memory_gib * usable)) for card in cards),
+        memory.total_bytes(),
     )
-    return Machine(cards, memory.total_bytes())

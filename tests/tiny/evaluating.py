@@ -9,10 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.evaluation.worker.generation import load
+from ft_tools.evaluation.worker.weights import Shelf
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.session import Session
@@ -21,6 +22,7 @@ LIBRARY_WARNINGS = [
     pytest.mark.filterwarnings(f"ignore::{kind}")
     for kind in ("DeprecationWarning", "FutureWarning", "UserWarning", "ResourceWarning")
 ]
+IN_FLOAT32 = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
 RUN_ID = "evaluate-0123456789abcdef"
 TOWNS = ["Oslo", "Bergen", "Narvik", "Molde"]
 
@@ -56,7 +58,7 @@ def plan_of(folder, adapter=None):
 
 
 def writer_of(folder):
-    return load(plan_of(folder), torch.float32)
+    return load(plan_of(folder), Shelf(IN_FLOAT32))
 
 
 def damage(folder, into, noise):

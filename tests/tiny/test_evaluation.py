@@ -26,6 +26,7 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Stopped
 from ft_tools.runs.tool import get_run
 from tests.tiny.evaluating import (
+    IN_FLOAT32,
     LIBRARY_WARNINGS,
     RUN_ID,
     TOWNS,
@@ -94,9 +95,8 @@ def test_the_base_below_an_adapter_is_the_base_itself(taught_model, tmp_path):
             if "lora_B" in name:
                 weight.normal_(0, 0.2)
     adapted.save_pretrained(tmp_path / "adapter")
-    pair = load_pair(
-        plan_of(taught_model, tmp_path / "adapter"), plan_of(taught_model), torch.float32
-    )
+    adapter = plan_of(taught_model, tmp_path / "adapter")
+    pair = load_pair(adapter, plan_of(taught_model), IN_FLOAT32)
     assert pair.shares_weights
     assert isinstance(pair.tuned.model, PeftModel)
     prompt = pair.render(HeldOut(line=1, messages=rows(1)[0]["messages"][:1]), "chat")

@@ -20,8 +20,10 @@ from ft_tools.models.worker import loading
 pytestmark = pytest.mark.tiny
 
 ROOT = Path(__file__).parents[2]
-# The trainer loads its own way, and quantizing.py runs in another environment.
+# The trainer loads its own way, the demo's model is unpacked in memory, and quantizing.py runs in
+# another environment.
 LOADERS = {
+    "models/worker/demo_model.py",
     "models/worker/loading.py",
     "training/worker/loading.py",
     "shipping/worker/quantizing.py",

@@ -14,12 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ft_tools import publish
 from ft_tools.errors import NotFound
 from ft_tools.models import demo
+from ft_tools.models.worker import loading
 from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.tool import resume_run
 from ft_tools.shipping import formats, held_out
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.shipping.worker import gguf_files, importance, ship
+from ft_tools.shipping.worker import gguf_files, importance
 from tests.tiny.measuring_gguf import measure, reference_of, wait
 
 pytestmark = [
@@ -128,7 +129,7 @@ def test_an_original_that_cannot_be_fetched_is_named(adapter_in, monkeypatch):
     planned = merge_and_quantize(request)
     assert "nobody/nothing is not on this machine: the run downloads it" in planned.warnings[0]
     with pytest.raises(NotFound, match=r"'nobody/nothing' is not on this machine.*`base_model`"):
-        ship.fetched(planned.plan["load_from"])
+        loading.fetched(planned.plan["load_from"])
 
 
 def test_the_demo_model_keeps_its_mind_as_it_shrinks(

@@ -13,6 +13,7 @@ from ft_tools.evaluation.held_out import HeldOut, asked_and_answered, read_held_
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.runs.records import RunInfo
+from tests.unit.test_shipping import write_safetensors
 
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
@@ -31,7 +32,7 @@ def model_folder(folder, template=TEMPLATE, size=64):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-    (folder / "model.safetensors").write_bytes(b"\0" * size)
+    write_safetensors(folder / "model.safetensors", {"w": (size // 2,)})
     return folder.name
 
 
@@ -76,7 +77,7 @@ def test_the_hash_follows_data_model_and_arguments(workspace, base):
     first = evaluate(request).plan_hash
     assert evaluate(request).plan_hash == first
     assert evaluate(request.model_copy(update={"seed": 1})).plan_hash != first
-    (workspace / "base" / "model.safetensors").write_bytes(b"\0" * 65)
+    write_safetensors(workspace / "base" / "model.safetensors", {"w": (33,)})
     second = evaluate(request).plan_hash
     assert second != first
     write(held, questions(21))

@@ -9,10 +9,13 @@ from typing import Literal
 from pydantic import Field
 
 from ft_tools.contract import Report
-from ft_tools.errors import BadInput, NotFound
+from ft_tools.errors import BadInput, NotFound, Refused
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import Rendering
+from ft_tools.models.machine import Machine, this_machine
+from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
 from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs import directory
 
 TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
@@ -27,6 +30,89 @@ class ModelFiles(Report):
     load_from: str = Field(description="Folder, GGUF file or Hub id of the weights.")
     adapter: str | None = Field(None, description="Adapter that is loaded over them.")
     files_sha256: str = Field(description="Hash of the names, sizes and configs of the files.")
+
+
+class LoadPlan(Report):
+    """Where the models of an evaluation are loaded, and in which numbers: all in the same."""
+
+    device: str = Field("auto", description="As requested.")
+    place: str = Field(description="cpu, cuda:0, or auto: spread over all GPUs.")
+    dtype: Dtype = Field(description="Data type of weights that are not quantized.")
+    four_bit: bool = Field(
+        False, description="In 4 bits, as an adapter was trained, because 16 bits do not fit."
+    )
+    quantization: dict[str, object] | None = Field(
+        None, description="BitsAndBytesConfig arguments of 4-bit loading."
+    )
+    num_bytes: int = Field(description="Memory of the largest model.")
+
+    @property
+    def on_cpu(self) -> bool:
+        """Tell whether no GPU is used."""
+        return self.place == CPU
+
+
+def load_plan(sources: Sequence[ModelSource], device: str = "auto") -> LoadPlan | None:
+    """Decide where the models of an evaluation fit, one at a time.
+
+    Returns:
+        None where nothing is loaded in transformers, or no size is known before a download.
+
+    Raises:
+        Refused: The largest fits nowhere, not even in the 4 bits it was trained in.
+    """
+    sizes = [size for s in sources if s.kind != "gguf" and (size := size_of(s)) is not None]
+    if not sizes:
+        return None
+    largest = max(sizes, key=lambda size: size.num_params)
+    machine = this_machine(device)
+    trained = next((found for s in sources if (found := quantization_of(s))), None)
+    return decide(largest, machine, trained, device)
+
+
+def decide(
+    size: ModelSize,
+    machine: Machine,
+    trained: dict[str, object] | None,
+    device: str = "auto",
+) -> LoadPlan:
+    """Decide where a model is loaded: in 16 bits where that fits, else as it was trained.
+
+    Raises:
+        Refused: It fits nowhere.
+    """
+    for quantization in (None, *([trained] if trained else [])):
+        found = _place(size, machine, four_bit=quantization is not None)
+        if found is not None:
+            return LoadPlan(
+                device=device,
+                place=found.device,
+                dtype=found.dtype,
+                four_bit=found.four_bit,
+                quantization=quantization,
+                num_bytes=found.num_bytes,
+            )
+    raise Refused(
+        f"evaluating takes {shortage(size, machine, four_bit=trained is not None)}; use a larger "
+        "machine, or evaluate a GGUF file of the model"
+    )
+
+
+def _place(size: ModelSize, machine: Machine, *, four_bit: bool) -> Placement | None:
+    """Return the best placement: 16 bits on GPUs, in memory 32 where that fits."""
+    cards = candidates(size, machine, ["bfloat16"], four_bit=four_bit)
+    on_cards = [found for found in cards if found.device != CPU]
+    in_memory = candidates(size, machine.without_cards(), four_bit=four_bit)
+    return next(iter([*on_cards, *in_memory]), None)
+
+
+def quantization_of(source: ModelSource) -> dict[str, object] | None:
+    """Return how the base was quantized while an adapter was trained; None if it was not."""
+    if source.run_id is None or source.kind != "adapter":
+        return None
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    found = plan.get("quantization")
+    return dict(found) if isinstance(found, dict) else None
 
 
 def find_baseline(tuned: ModelSource, asked: str | None) -> ModelSource:
@@ -118,10 +204,7 @@ def tokenizer_files(source: ModelSource) -> str:
 
 def trained_over_quantized(source: ModelSource) -> bool:
     """Tell whether an adapter was trained over 4-bit weights."""
-    if source.run_id is None or source.kind != "adapter":
-        return False
-    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
-    return bool(plan.get("quantization"))
+    return quantization_of(source) is not None
 
 
 def _trained_on_text(source: ModelSource) -> bool:

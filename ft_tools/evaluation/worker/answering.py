@@ -1,12 +1,9 @@
 """Let every system answer the held-out examples; answers are saved as they come."""
 
-import gc
 import json
 import time
 from collections.abc import Sequence
 from typing import Any
-
-import torch
 
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.schema import load_schema
@@ -25,7 +22,9 @@ from ft_tools.evaluation.worker.generation import (
 )
 from ft_tools.evaluation.worker.model_system import ModelSystem
 from ft_tools.evaluation.worker.state import State
+from ft_tools.evaluation.worker.weights import Shelf
 from ft_tools.evaluation.worker.writer import Writer
+from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import append_line
 
 ROW_FIELDS = ("text", "num_tokens", "finished", "seconds", "prompt_tokens", "usd", "served_by")
@@ -34,7 +33,7 @@ ROW_FIELDS = ("text", "num_tokens", "finished", "seconds", "prompt_tokens", "usd
 def answer_held_out(state: State) -> dict[str, list[Answered]]:
     """Let each system answer each example; those with the same weights follow each other."""
     specs = {spec.name: spec for spec in state.request.all_systems()}
-    shelf = Shelf(state)
+    shelf = Current(state)
     answers: dict[str, list[Answered]] = {}
     for plan in sorted(state.plan.systems, key=_weights_of):
         state.session.phase(f"answering: {plan.name}")
@@ -74,8 +73,8 @@ def answered_of(row: dict[str, Any]) -> Answered:
     return Answered(**{field: row[field] for field in ROW_FIELDS if field in row})
 
 
-class Shelf:
-    """The weights that are loaded now; a base below a loaded adapter is not loaded again."""
+class Current:
+    """The model that is asked now; a base below a loaded adapter is not loaded again."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -90,11 +89,11 @@ class Shelf:
             below = files.adapter is None and files.load_from == self._files.load_from
             if below and isinstance(self._writer, TransformersWriter):
                 return TransformersWriter(
-                    self._writer.model, load_tokenizer(files), adapter_on=False
+                    self._writer.weights, load_tokenizer(files), adapter_on=False
                 )
             self.clear()
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        self._files, self._writer = files, load(files, dtype)
+        self._files = files
+        self._writer = load(files, Shelf(self._state.plan.loading))
         return self._writer
 
     def clear(self) -> None:
@@ -103,9 +102,7 @@ class Shelf:
         if close is not None:
             close()
         self._files = self._writer = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
 
 def _weights_of(plan: SystemPlan) -> tuple[str, bool]:
@@ -113,7 +110,7 @@ def _weights_of(plan: SystemPlan) -> tuple[str, bool]:
     return (files.load_from, files.adapter is None) if files else ("", False)
 
 
-def _answer_as(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Shelf) -> list[Answered]:
+def _answer_as(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Current) -> list[Answered]:
     if state.plan.alone and plan.name == "tuned":
         return answer(state, "held_out", "baseline", state.examples, _Nobody())
     questions = _questions(state, spec)
@@ -125,7 +122,7 @@ def _answer_as(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Shelf) -
         system.close()
 
 
-def _open(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Shelf) -> System:
+def _open(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Current) -> System:
     schema = None
     if spec.decoding.json_schema is not None:
         schema = load_schema(state.planned_file(plan, spec.decoding.json_schema))

@@ -47,6 +47,10 @@ from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
 
 MAX_GRAMS = 2_000_000
+IF_OUT_OF_MEMORY = (
+    "close other programs, then resume_run: outputs so far are kept; if it happens again, evaluate "
+    "with a smaller batch_size or max_new_tokens, or with device='cpu'"
+)
 
 
 def work(session: Session) -> BaseModel:
@@ -61,14 +65,14 @@ def work(session: Session) -> BaseModel:
     request = EvaluateRequest.model_validate_json(session.request_json())
     plan = EvaluatePlan.model_validate_json(session.plan_json())
     torch.manual_seed(plan.seed)
+    session.update(if_out_of_memory=IF_OUT_OF_MEMORY)
     today.hold(session.info.created_at)
     examples = read_planned(request, plan)
     saved = read_outputs(session.run_dir / "outputs.jsonl")
     state = State(session, request, plan, examples, saved, notes=list(plan.warnings))
     if plan.tuned is not None and plan.baseline is not None:
         session.phase("loading the models")
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        state.pair = load_pair(plan.tuned, plan.baseline, dtype)
+        state.pair = load_pair(plan.tuned, plan.baseline, plan.loading)
     has_general = request.general_ability and state.pair is not None
     general = evaluate_general(state) if has_general else []
     answers = answer_held_out(state) if examples else {}
@@ -110,7 +114,7 @@ def run_benchmarks(state: State) -> list[Comparison]:
     from ft_tools.evaluation.worker.lm_eval_tasks import compare_benchmarks
 
     settings = Settings(state.request.seed, state.request.smallest_effect_fraction)
-    rows = compare_benchmarks(state.plan, state.request, state.both, settings)
+    rows = compare_benchmarks(state, settings)
     state.check_stop()
     return rows
 

@@ -14,12 +14,14 @@ import llguidance.hf
 import torch
 from llguidance import LLTokenizer
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
-from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
+from ft_tools.evaluation.worker.token_losses import token_losses
+from ft_tools.evaluation.worker.weights import Shelf, Weights
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
     Output,
@@ -35,14 +37,22 @@ from ft_tools.models.weights import tokenizer_folder
 class TransformersWriter:
     """A transformers model; `adapter_on=False` is the base model below its adapter."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, adapter_on: bool = True) -> None:
-        self.model = model
+    def __init__(self, weights: Weights, tokenizer: Any, *, adapter_on: bool = True) -> None:
+        self.weights = weights
         self.tokenizer = tokenizer
         self.adapter_on = adapter_on
         self.template: str | None = tokenizer.chat_template
         self.end_text = str(tokenizer.eos_token or "")
-        self._ends = _end_tokens(model, tokenizer)
         self._bos = _bos(tokenizer)
+
+    @property
+    def model(self) -> Any:
+        """Return the model, loaded if it is not."""
+        return self.weights.model
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return _end_tokens(self.model, self.tokenizer)
 
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt of an example, up to where the answer begins."""
@@ -89,20 +99,8 @@ class TransformersWriter:
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         first = min(starts)
-        device = self.model.device
         with self.side():
-            logits = self.model(
-                input_ids=tokens.to(device),
-                attention_mask=mask.to(device),
-                logits_to_keep=width - first + 1,
-            ).logits.float()
-        # Position i of what is kept predicts token first + i.
-        logits = (
-            logits[:, :-1] if logits.shape[1] == width - first + 1 else logits[:, first - 1 : -1]
-        )
-        nats = torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), tokens[:, first:].to(device), reduction="none"
-        ).double()
+            nats = token_losses(self.model, tokens, mask, first)
         found = []
         for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
             counted = nats[i, start - first : len(row) - first]
@@ -162,38 +160,35 @@ class Pair:
         return bool(ours.get_vocab() == theirs.get_vocab())
 
 
-def load_pair(tuned: ModelFiles, baseline: ModelFiles, dtype: torch.dtype) -> Pair:
-    """Load both models; weights that both share are loaded once."""
+def load_pair(tuned: ModelFiles, baseline: ModelFiles, plan: LoadPlan | None) -> Pair:
+    """Return both models; they are loaded when first asked, shared weights once."""
+    shelf = Shelf(plan)
     shared = (
         tuned.adapter is not None
         and baseline.adapter is None
         and tuned.load_from == baseline.load_from
         and tuned.kind != "gguf"
     )
-    after = load(tuned, dtype)
+    after = load(tuned, shelf)
     if shared and isinstance(after, TransformersWriter):
-        before: Writer = TransformersWriter(after.model, load_tokenizer(baseline), adapter_on=False)
+        before: Writer = TransformersWriter(
+            after.weights, load_tokenizer(baseline), adapter_on=False
+        )
     elif tuned.load_from == baseline.load_from and tuned.adapter == baseline.adapter:
         before = after
     else:
-        before = load(baseline, dtype)
+        before = load(baseline, shelf)
     return Pair(before, after, shared)
 
 
-def load(plan: ModelFiles, dtype: torch.dtype) -> Writer:
-    """Load one model."""
+def load(plan: ModelFiles, shelf: Shelf) -> Writer:
+    """Return a model, which is loaded when it is first asked."""
     if plan.kind == "gguf":
         # llama.cpp is an extra of its own; nobody without a GGUF file needs it installed.
         from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 
         return GgufWriter(plan.load_from)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
-        plan.load_from, dtype=dtype, trust_remote_code=False
-    )
-    if plan.adapter is not None:
-        model = PeftModel.from_pretrained(model, plan.adapter)
-    return TransformersWriter(model.to(device).eval(), load_tokenizer(plan))
+    return TransformersWriter(Weights(plan, shelf), load_tokenizer(plan))
 
 
 def load_tokenizer(plan: ModelFiles) -> Any:

@@ -31,6 +31,7 @@ class GgufWriter:
     """A GGUF file, run by llama.cpp, one text at a time."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._llama = gguf.open_file(path, GGUF_CONTEXT)
         self.template: str | None = self._llama.metadata.get("tokenizer.chat_template")
         self.end_text = self._text(self._llama.token_eos())
@@ -74,16 +75,34 @@ class GgufWriter:
         """Tokenize a rendered text.
 
         Raises:
-            BadInput: It is longer than the context that is used.
+            BadInput: It is longer than the model was made for.
         """
         adds = self._llama.metadata.get("tokenizer.ggml.add_bos_token") == "true"
         ids = list(self._llama.tokenize(text.encode(), add_bos=adds, special=True))
-        if len(ids) >= GGUF_CONTEXT:
+        if len(ids) >= self._longest:
             raise BadInput(
-                f"a text of {len(ids)} tokens does not fit the context of {GGUF_CONTEXT} in which "
-                "GGUF files are measured; leave long examples out, or measure the safetensors"
+                f"a text of {len(ids)} tokens does not fit the context of {self._longest} that "
+                "the GGUF file was made for; remove long examples from the held-out file"
             )
         return ids
+
+    @property
+    def _longest(self) -> int:
+        kind = self._llama.metadata.get("general.architecture", "")
+        return int(self._llama.metadata.get(f"{kind}.context_length", GGUF_CONTEXT))
+
+    def _make_room(self, num_tokens: int) -> int:
+        """Open the file with a longer context if a text needs it; returns the context's length.
+
+        Opening anew costs little: the file stays mapped. A context as long as the model allows
+        would take its keys and values from memory for every text.
+        """
+        wanted = min(num_tokens, self._longest)
+        if wanted > self._llama.n_ctx():
+            self._llama.close()
+            self.__dict__.pop("_grammar_tokens", None)
+            self._llama = gguf.open_file(self._path, wanted)
+        return int(self._llama.n_ctx())
 
     def close(self) -> None:
         """Free the model."""
@@ -91,7 +110,7 @@ class GgufWriter:
 
     def _one(self, prompt: str, max_new_tokens: int, grammar: str | None) -> Output:
         ids = self.encode(prompt)
-        room = GGUF_CONTEXT - len(ids)
+        room = self._make_room(len(ids) + max_new_tokens) - len(ids)
         constrained = None
         if grammar is not None:
             answers = Answers(self._grammar_tokens, grammar, 1)
@@ -110,6 +129,7 @@ class GgufWriter:
     def _nats(self, ids: list[int], start: int) -> float:
         """Return the negative log-likelihood of ids[start:]; logits are made for these only."""
         total, place = 0.0, start
+        self._make_room(len(ids))
         try:
             for rows in gguf.logits_in_batches(self._llama, ids[:-1], start - 1):
                 for logits in rows.astype(np.float64):

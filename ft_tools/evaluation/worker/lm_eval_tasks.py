@@ -1,30 +1,51 @@
 """Run lm-evaluation-harness on both models and join the results document by document."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import lm_eval
+import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.metrics.scoring import Scores, Settings, compare_scores
-from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import Comparison
-from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.worker.generation import Pair, TransformersWriter
-from ft_tools.evaluation.worker.writer import Writer
+from ft_tools.evaluation.worker.generation import TransformersWriter
+from ft_tools.evaluation.worker.state import SIDES, State
+from ft_tools.models.worker.loading import free_memory
+from ft_tools.publish import write_file
 
 NO_FILTER = "none"
 
 
-def compare_benchmarks(
-    plan: EvaluatePlan, request: EvaluateRequest, pair: Pair, settings: Settings
-) -> list[Comparison]:
+class Watched(HFLM):  # type: ignore[misc]
+    """The harness's model; a cancel is seen between its batches."""
+
+    def __init__(self, *arguments: Any, check: Callable[[], None], **named: Any) -> None:
+        self._check = check
+        super().__init__(*arguments, **named)
+
+    def _model_call(self, *arguments: Any, **named: Any) -> Any:
+        self._check()
+        return super()._model_call(*arguments, **named)
+
+    def _model_generate(self, *arguments: Any, **named: Any) -> Any:
+        self._check()
+        return super()._model_generate(*arguments, **named)
+
+
+def compare_benchmarks(state: State, settings: Settings) -> list[Comparison]:
     """Return a comparison for each metric of each task.
+
+    A task that an earlier attempt finished is not run again.
 
     Raises:
         BadInput: A task is not known, a model is a GGUF file, or the two saw different prompts.
+        Stopped: A cancel was asked.
     """
+    plan = state.plan
     manager = TaskManager(
         include_path=plan.task_paths or None, include_defaults=not plan.task_paths
     )
@@ -33,9 +54,7 @@ def compare_benchmarks(
     if unknown:
         near = ", ".join(sorted(known)[:20])
         raise BadInput(f"lm-eval has no task {unknown[0]!r}; known: {near}")
-    before, after = (
-        run_tasks(writer, plan, request, manager) for writer in (pair.baseline, pair.tuned)
-    )
+    before, after = (_all_tasks(state, side, manager, number) for number, side in enumerate(SIDES))
     lower: set[str] = set()
     scores = _joined(before, after, lower)
     return compare_scores(
@@ -44,28 +63,68 @@ def compare_benchmarks(
     )
 
 
-def run_tasks(
-    writer: Writer, plan: EvaluatePlan, request: EvaluateRequest, manager: TaskManager
-) -> dict[str, Any]:
-    """Run the tasks on one model; returns the harness's own results, with every document."""
+def _all_tasks(state: State, side: str, manager: TaskManager, number: int) -> dict[str, Any]:
+    """Run the tasks on one model, one after the other; each is kept when it is done."""
+    found: dict[str, Any] = {"samples": {}, "higher_is_better": {}}
+    tasks = list(state.plan.lm_eval_tasks)
+    for i, task in enumerate(tasks):
+        kept = state.session.run_dir / f"lm_eval-{side}-{i}.json"
+        if not kept.is_file():
+            state.session.phase(f"running {task}, {side}")
+            write_file(kept, json.dumps(run_task(state, side, task, manager)))
+        one = json.loads(kept.read_bytes())
+        for key in found:
+            found[key] |= one[key]
+        state.session.progress(number * len(tasks) + i + 1, len(SIDES) * len(tasks))
+        state.check_stop()
+    return found
+
+
+def run_task(state: State, side: str, task: str, manager: TaskManager) -> dict[str, Any]:
+    """Run a task on one model; returns its documents' scores. Batches are halved for memory."""
+    writer, plan = state.writer(side), state.plan
     if not isinstance(writer, TransformersWriter):
         raise BadInput("lm_eval_tasks need transformers models; a GGUF file has no log-likelihoods")
-    model = HFLM(pretrained=writer.model, tokenizer=writer.tokenizer, batch_size=plan.batch_size)
-    with writer.side():
-        results: dict[str, Any] = lm_eval.simple_evaluate(
-            model=model,
-            tasks=list(plan.lm_eval_tasks),
-            task_manager=manager,
-            limit=request.lm_eval_limit,
-            log_samples=True,
-            bootstrap_iters=0,
-            apply_chat_template=plan.rendering == "chat" and writer.template is not None,
-            random_seed=plan.seed,
-            numpy_random_seed=plan.seed,
-            torch_random_seed=plan.seed,
-            fewshot_random_seed=plan.seed,
+    size = plan.batch_size
+    while True:
+        model = Watched(
+            pretrained=writer.model,
+            tokenizer=writer.tokenizer,
+            batch_size=size,
+            softmax_dtype="float32",
+            check=state.check_stop,
         )
-    return results
+        try:
+            with writer.side():
+                results: dict[str, Any] = lm_eval.simple_evaluate(
+                    model=model,
+                    tasks=[task],
+                    task_manager=manager,
+                    limit=state.request.lm_eval_limit,
+                    log_samples=True,
+                    bootstrap_iters=0,
+                    apply_chat_template=plan.rendering == "chat" and writer.template is not None,
+                    random_seed=plan.seed,
+                    numpy_random_seed=plan.seed,
+                    torch_random_seed=plan.seed,
+                    fewshot_random_seed=plan.seed,
+                )
+            break
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+        free_memory()
+    samples = {name: [_scores(row) for row in rows] for name, rows in results["samples"].items()}
+    return {"samples": samples, "higher_is_better": results.get("higher_is_better", {})}
+
+
+def _scores(row: dict[str, Any]) -> dict[str, Any]:
+    """Keep what a comparison needs of a document; its texts stay behind."""
+    names = list(row.get("metrics", []))
+    scores = {name: float(row[name]) for name in names if _is_number(row.get(name))}
+    about = {key: row.get(key) for key in ("doc_id", "filter", "prompt_hash")}
+    return {**about, "filter": row.get("filter", NO_FILTER), "metrics": names, **scores}
 
 
 def _joined(

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import torch
+
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.general import NEW_TOKENS, general_prompts, general_texts
 from ft_tools.evaluation.metrics.scoring import Scores, Settings, compare_scores
@@ -12,6 +14,7 @@ from ft_tools.evaluation.worker.answering import answer
 from ft_tools.evaluation.worker.model_system import ModelSystem
 from ft_tools.evaluation.worker.state import SIDES, State
 from ft_tools.evaluation.worker.writer import Likelihood, Writer, whole_text
+from ft_tools.models.worker.loading import free_memory
 
 LIKELIHOOD_BATCH = 8
 
@@ -45,9 +48,18 @@ def measure(state: State, writer: Writer, texts: Sequence[tuple[str, str]]) -> l
     """Measure (prompt, whole text) pairs in batches of similar length."""
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i][1]))
     found: dict[int, Likelihood] = {}
-    for start in range(0, len(order), LIKELIHOOD_BATCH):
-        batch = order[start : start + LIKELIHOOD_BATCH]
-        values = writer.likelihoods([texts[i] for i in batch])
+    size = LIKELIHOOD_BATCH
+    while len(found) < len(order):
+        batch = order[len(found) : len(found) + size]
+        try:
+            values = writer.likelihoods([texts[i] for i in batch])
+        except torch.OutOfMemoryError:
+            # Longest first: what fits now fits to the end.
+            if len(batch) == 1:
+                raise
+            size = len(batch) // 2
+            free_memory()
+            continue
         found |= dict(zip(batch, values, strict=True))
         state.session.progress(len(found), len(texts))
         state.check_stop()

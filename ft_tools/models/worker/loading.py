@@ -3,12 +3,14 @@
 Each load names its device: without one bitsandbytes takes a card and the inputs stay behind.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from transformers import (
     AutoConfig,
@@ -17,7 +19,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
-from ft_tools.errors import Refused
+from ft_tools.errors import NotFound, Refused
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Dtype, Placement, candidates, shortage
 from ft_tools.models.size import ModelSize
@@ -26,6 +28,7 @@ from ft_tools.runs import memory
 # Prefetching reads ahead of the merging of experts and holds up to 1.4 times the model.
 # Source: transformers 5.24, core_model_loading.py, convert_and_load_state_dict_in_model
 SEQUENTIAL = "HF_DEACTIVATE_ASYNC_LOAD"
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
 
 
 def free_machine(device: str = "auto") -> Machine:
@@ -65,6 +68,33 @@ def load(folder: Path | str, place: Placement, *, quantization: Mapping[str, Any
     with one_tensor_at_a_time():
         model = model_class(config).from_pretrained(folder, trust_remote_code=False, **options)
     return model.eval()
+
+
+def fetched(name: str, revision: str | None = None) -> Path:
+    """Return a model's folder; a Hub id is downloaded if it is not here.
+
+    Raises:
+        NotFound: It is not there, or the Hub cannot be reached.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        found = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
+    except Exception as error:
+        # The Hub's client lets errors of its HTTP library through, whichever that is.
+        raise NotFound(
+            f"the base model {name!r} is not on this machine and cannot be downloaded "
+            f"({type(error).__name__}); name a folder with its original 16-bit weights as "
+            "`base_model`"
+        ) from error
+    return Path(found)
+
+
+def free_memory() -> None:
+    """Give back what a model that is gone has left, on cards too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def load_first(places: Sequence[Placement], load_at: Callable[[Placement], Any]) -> Any:

@@ -4,7 +4,6 @@ Logits are compared on held-out prompts with those of the base with its adapter,
 alone: a merge has to be close, and has to have the adapter's effect.
 """
 
-import gc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 
 from ft_tools.models import tensors
 from ft_tools.models.placement import Placement
+from ft_tools.models.worker.loading import free_memory
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
 from ft_tools.shipping.quality import merge_passes, weights_pass
 from ft_tools.shipping.report import MergeCheck, WeightCheck
@@ -81,12 +81,6 @@ def adapted_outputs(
     del model, adapted
     free_memory()
     return found
-
-
-def free_memory() -> None:
-    """Give back what a model that is gone has left, on cards too."""
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 def compare(expected: Outputs, found: Outputs, place: Placement, reference: str) -> MergeCheck:

@@ -15,7 +15,7 @@ from ft_tools.errors import DiskFull, Refused
 from ft_tools.models import placement, tensors
 from ft_tools.models.placement import Dtype, Placement, candidates, shortage
 from ft_tools.models.size import ModelSize, size_of_files
-from ft_tools.models.worker.loading import free_machine, load
+from ft_tools.models.worker.loading import free_machine, free_memory, load
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
@@ -314,7 +314,7 @@ def run_folder(folder: Path, prompts: list[list[int]], place: Placement) -> merg
     model = load(folder, place)
     found = merge_check.outputs(model, prompts)
     del model
-    merge_check.free_memory()
+    free_memory()
     return found
 
 

@@ -6,17 +6,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub
 from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.errors import BadData, FineTuningError, NotFound
+from ft_tools.errors import BadData, FineTuningError
 from ft_tools.models import tensors
 from ft_tools.models.machine import this_machine
 from ft_tools.models.size import size_of_tensors
-from ft_tools.models.worker.loading import load
+from ft_tools.models.worker.loading import fetched, free_memory, load
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.session import Session, main
 from ft_tools.shipping import adapter as adapters
@@ -26,7 +25,7 @@ from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
 from ft_tools.shipping.trained_system import TrainedSystem, trained_system
-from ft_tools.shipping.worker import merge_check, merging, prompt_proofs, proving, task_metric
+from ft_tools.shipping.worker import merging, prompt_proofs, proving, task_metric
 from ft_tools.shipping.worker.merged_model import (
     MERGED,
     MergeRecord,
@@ -38,7 +37,6 @@ from ft_tools.shipping.worker.proving import Proof, Reference
 from ft_tools.shipping.worker.shipped_formats import ship_format
 
 CHAT_TOKENS = 128
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
 
 
 def work(session: Session) -> BaseModel:
@@ -114,27 +112,9 @@ class Findings:
 
 def base_folder(session: Session, plan: ShipPlan) -> Path:
     """Return the base's folder, fetched from the Hub if it is not here."""
-    if Path(plan.load_from).is_dir():
-        return Path(plan.load_from)
-    session.phase("fetching the base model")
+    if not Path(plan.load_from).is_dir():
+        session.phase("downloading the base model")
     return fetched(plan.load_from)
-
-
-def fetched(hub_id: str) -> Path:
-    """Fetch a model from the Hub.
-
-    Raises:
-        NotFound: It is not there, or the Hub cannot be reached.
-    """
-    try:
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=HUB_FILES))
-    except Exception as error:
-        # The Hub's client lets errors of its HTTP library through, whichever that is.
-        raise NotFound(
-            f"the base model {hub_id!r} is not on this machine and cannot be fetched "
-            f"({type(error).__name__}); name a folder with its original 16-bit weights as "
-            "`base_model`"
-        ) from error
 
 
 def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
@@ -172,12 +152,12 @@ def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
     proof.reference.fill(model)
     found = proving.greedy(model, proof.prompts, proof.max_new_tokens)
     del model
-    merge_check.free_memory()
+    free_memory()
     if shipment.adapter:
         base = load(shipment.base, place)
         proof.reference.fill_base(base)
         del base
-        merge_check.free_memory()
+        free_memory()
     return found
 
 

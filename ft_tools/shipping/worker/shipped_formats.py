@@ -15,7 +15,7 @@ from ft_tools.contract import Reason
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.models.placement import CPU, Placement
-from ft_tools.models.worker.loading import load
+from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import prompt, quality
@@ -24,7 +24,6 @@ from ft_tools.shipping.planning import NF4
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
-from ft_tools.shipping.worker.merge_check import free_memory
 from ft_tools.shipping.worker.merged_model import (
     DTYPES,
     Shipment,

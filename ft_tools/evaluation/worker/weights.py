@@ -1,0 +1,100 @@
+"""Models that are loaded when they are first used, and put down when another needs their memory.
+
+Both sides of a comparison are loaded in the same numbers. Where they do not fit together, one side
+is asked after the other.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from ft_tools.errors import Refused
+from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles, decide
+from ft_tools.models.placement import CPU, Placement, candidates, shortage
+from ft_tools.models.size import ModelSize, size_of_files
+from ft_tools.models.worker.loading import fetched, free_machine, free_memory, load, load_first
+
+
+class Shelf:
+    """What is loaded at present."""
+
+    def __init__(self, plan: LoadPlan | None) -> None:
+        self._plan = plan
+        self._held: list[Weights] = []
+
+    def take(self, weights: "Weights") -> Any:
+        """Load a model; what else is loaded is put down if there is no room beside it.
+
+        Raises:
+            Refused: It fits nowhere, even alone.
+        """
+        if self._plan is None:
+            # Its size was not known before it was downloaded.
+            self._plan = decide(weights.size, free_machine(), None)
+        plan = self._plan
+        found = self._places(weights.size, plan)
+        if not found and self._held:
+            for other in self._held:
+                other.put_down()
+            self._held.clear()
+            free_memory()
+            found = self._places(weights.size, plan)
+        if not found:
+            machine = free_machine(plan.device)
+            needs = shortage(weights.size, machine, four_bit=plan.four_bit)
+            raise Refused(
+                f"evaluating {weights.files.name} takes {needs} free; close other programs, or use "
+                "a larger machine"
+            )
+        quantization = plan.quantization if plan.four_bit else None
+        model = load_first(found, lambda place: weights.load_at(place, quantization))
+        self._held.append(weights)
+        return model
+
+    @staticmethod
+    def _places(size: ModelSize, plan: LoadPlan) -> list[Placement]:
+        """Return where a model fits now, in the plan's numbers and on its kind of device."""
+        found = candidates(size, free_machine(plan.device), [plan.dtype], four_bit=plan.four_bit)
+        return [one for one in found if (one.device == CPU) == plan.on_cpu]
+
+
+class Weights:
+    """A model of the comparison."""
+
+    def __init__(self, files: ModelFiles, shelf: Shelf) -> None:
+        self.files = files
+        self._shelf = shelf
+        self._model: Any = None
+        self._folder: Path | None = None
+
+    @property
+    def model(self) -> Any:
+        """Return the model, loaded if it is not."""
+        if self._model is None:
+            self._model = self._shelf.take(self)
+        return self._model
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the base weights, fetched if it is not here."""
+        if self._folder is None:
+            self._folder = fetched(self.files.load_from)
+        return self._folder
+
+    @property
+    def size(self) -> ModelSize:
+        """Return how large the base weights are."""
+        return size_of_files(self.folder)
+
+    def put_down(self) -> None:
+        """Give the memory back."""
+        self._model = None
+
+    def load_at(self, place: Placement, quantization: dict[str, object] | None) -> Any:
+        """Load the base, and the adapter over it."""
+        model = load(self.folder, place, quantization=quantization)
+        if self.files.adapter is None:
+            return model
+        at = str(model.device)
+        return PeftModel.from_pretrained(model, self.files.adapter, torch_device=at).eval()

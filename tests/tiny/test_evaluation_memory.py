@@ -1,0 +1,107 @@
+"""Evaluations use no more memory than there is: chunks of tokens, halves, one side at a time."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+from ft_tools.errors import Refused
+from ft_tools.evaluation.worker import measuring, weights
+from ft_tools.evaluation.worker.generation import load_pair
+from ft_tools.evaluation.worker.token_losses import token_losses
+from ft_tools.evaluation.worker.writer import Likelihood
+from ft_tools.models.machine import Machine
+from ft_tools.models.placement import needed_bytes
+from ft_tools.models.size import size_of_files
+from tests.tiny.conftest import make_llama
+from tests.tiny.evaluating import IN_FLOAT32, LIBRARY_WARNINGS, damage, plan_of
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+
+SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 512,
+         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["llama", "soft-capped"])
+def test_losses_in_chunks_are_the_losses(kind, monkeypatch):
+    torch.manual_seed(0)
+    model = make_llama() if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**SMALL))
+    monkeypatch.setattr("ft_tools.evaluation.worker.token_losses.CHUNK_BYTES", 4 * 512 * 3 * 2)
+    tokens = torch.randint(3, 500, (3, 17))
+    mask = torch.ones_like(tokens)
+    mask[1, 9:] = 0
+    with torch.inference_mode():
+        logits = model.eval()(input_ids=tokens, attention_mask=mask).logits
+    flat = torch.nn.functional.cross_entropy(
+        logits[:, 4:-1].flatten(0, 1), tokens[:, 5:].flatten(), reduction="none"
+    ).view(3, 12)
+    found = token_losses(model, tokens, mask, 5)
+    kept = mask[:, 5:].bool()
+    assert torch.allclose(found[kept], flat[kept].double(), atol=1e-5)
+
+
+def test_references_over_a_vocabulary_of_128256_take_a_chunk_of_logits():
+    ours, whole = (peak(way) for way in ("ours", "whole"))
+    # 4 x 192 tokens x 128,256 words x 4 bytes are 394 MB, and cross-entropy makes copies of them.
+    assert ours < 450e6, (ours, whole)
+    assert whole > 750e6, (ours, whole)
+
+
+def peak(way):
+    argv = [sys.executable, "-m", "tests.tiny.loss_peak", way]
+    return json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def test_a_batch_is_halved_for_good_when_memory_runs_out():
+    asked = []
+
+    class Narrow:
+        def likelihoods(self, texts):
+            asked.append(len(texts))
+            if len(texts) > 3:
+                raise torch.OutOfMemoryError("full")
+            return [Likelihood(float(len(whole)), 1, 1) for _, whole in texts]
+
+    class Nobody:
+        def progress(self, done, total):
+            pass
+
+    class State:
+        session = Nobody()
+
+        def check_stop(self):
+            pass
+
+    texts = [("", "a" * n) for n in range(1, 12)]
+    found = measuring.measure(State(), Narrow(), texts)
+    assert [one.nats for one in found] == [float(n) for n in range(1, 12)]
+    assert asked == [8, 4, 2, 2, 2, 2, 2, 1]
+
+
+def test_two_sides_that_do_not_fit_together_are_asked_one_after_the_other(
+    taught_model, tmp_path, monkeypatch
+):
+    other = tmp_path / "other"
+    damage(taught_model, other, 0.5)
+    together = load_pair(plan_of(taught_model), plan_of(other), IN_FLOAT32)
+    expected = [w.generate(["Where"], 6) for w in (together.tuned, together.baseline)]
+    needed = needed_bytes(size_of_files(other), "float32")
+    pair = load_pair(plan_of(taught_model), plan_of(other), IN_FLOAT32)
+
+    def room_for_one(device="auto"):
+        held = sum(one.weights._model is not None for one in (pair.tuned, pair.baseline))
+        return Machine((), 2**30 + int(needed * (1.5 - held)))
+
+    monkeypatch.setattr(weights, "free_machine", room_for_one)
+    for _ in range(2):
+        for writer, said in zip((pair.tuned, pair.baseline), expected, strict=True):
+            assert writer.generate(["Where"], 6) == said
+            loaded = [one.weights._model is not None for one in (pair.tuned, pair.baseline)]
+            assert sum(loaded) == 1
+    monkeypatch.setattr(weights, "free_machine", lambda device="auto": Machine((), 2**29))
+    pair.tuned.weights.put_down()
+    with pytest.raises(Refused, match="evaluating m takes at least"):
+        pair.tuned.generate(["Where"], 6)
