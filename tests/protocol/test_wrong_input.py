@@ -20,7 +20,7 @@ CASES = {
     "unknown catalog model": (
         "estimate_vram",
         {"model": "meta-llama/Llama-9-8B", "method": "lora"},
-        ["meta-llama/Llama-9-8B", "num_layers"],
+        ["meta-llama/Llama-9-8B", "hf download", "nearest: meta-llama/Llama-3.1-8B"],
     ),
     "unknown gpu": (
         "estimate_vram",
@@ -69,7 +69,11 @@ CASES = {
         SHIP | {"output_dir": "full"},
         ["full", "not empty"],
     ),
-    "unknown format": ("merge_and_quantize", SHIP | {"formats": ["gguf:Q99"]}, ["Q99", "Q4_K_M"]),
+    "unknown format": (
+        "merge_and_quantize",
+        SHIP | {"formats": ["gguf:Q99"]},
+        ["Q99", "nearest", "Q8_0"],
+    ),
     "outside the workspace": (
         "audit_dataset",
         {"path": "../../etc/passwd"},
