@@ -1,11 +1,13 @@
 """Method, micro-batch and length for the card at hand, and what had to be given up."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ft_tools import facts
 from ft_tools.contract import Reason
 from ft_tools.lora.request import LoraRequest
+from ft_tools.models.quantized import DEQUANTIZED
 from ft_tools.vram import VramReport, VramRequest, estimate_vram
 from ft_tools.vram.setup import Method, Optimizer, Task
 
@@ -43,7 +45,9 @@ class Wish:
     dropout: float
     effective_batch: int
     max_positions: int | None
-    target_modules: tuple[str, ...]
+    target_modules: str | tuple[str, ...]
+    quantized: str = ""
+    """How the checkpoint is quantized already; empty if it is not."""
 
     @property
     def seq_len(self) -> int:
@@ -66,12 +70,12 @@ def plan_for_card(wish: Wish) -> Plan:
     """
     seq_len = wish.seq_len
     while True:
-        for method, optimizer in _tries(wish.request):
+        for method, optimizer in _tries(wish):
             report = _estimate(wish, method, optimizer, seq_len, micro_batch=1)
             if report.fits in {"yes", "unknown"}:
                 return _grown(wish, method, optimizer, seq_len, report)
         if seq_len // 2 < MIN_SEQ_LEN:
-            method, optimizer = _tries(wish.request)[-1]
+            method, optimizer = _tries(wish)[-1]
             report = _estimate(wish, method, optimizer, seq_len, micro_batch=1)
             return _plan(wish, method, optimizer, seq_len, 1, report)
         seq_len //= 2
@@ -88,10 +92,13 @@ def dtype_of(gpu: str | None) -> Literal["bfloat16", "float16"]:
     return "bfloat16" if facts.gpu(gpu).has_bf16 else "float16"
 
 
-def _tries(request: LoraRequest) -> list[tuple[Method, Optimizer]]:
+def _tries(wish: Wish) -> list[tuple[Method, Optimizer]]:
+    request = wish.request
     if request.method == "full":
         return [("full", optimizer) for optimizer in FULL_OPTIMIZERS]
     methods: list[Method] = ["lora", "qlora"] if request.method == "auto" else [request.method]
+    if wish.quantized and request.method == "auto":
+        methods = ["lora"] if wish.quantized in DEQUANTIZED else ["qlora"]
     return [(method, "adamw_torch_fused") for method in methods]
 
 
@@ -100,7 +107,6 @@ def _estimate(
 ) -> VramReport:
     accumulation = -(-wish.effective_batch // micro_batch)
     arguments: dict[str, Any] = {
-        "model": wish.request.model,
         "task": wish.task,
         "method": method,
         "optimizer": optimizer,
@@ -119,7 +125,8 @@ def _estimate(
         }
     elif wish.task == "dpo":
         arguments["precompute_ref_log_probs"] = True
-    return estimate_vram(VramRequest.model_validate(arguments))
+    model = wish.request.model_arguments()
+    return estimate_vram(VramRequest.model_validate(model | arguments))
 
 
 def _grown(
@@ -133,6 +140,10 @@ def _grown(
     while 2 * micro_batch <= limit and wish.effective_batch % (2 * micro_batch) == 0:
         micro_batch *= 2
     if micro_batch > 1:
+        report = _estimate(wish, method, optimizer, seq_len, micro_batch)
+    # Larger batches are a matter of speed, so the upper bound has to fit too.
+    while micro_batch > 1 and report.peak_allocated_high_gib > (report.usable_gib or math.inf):
+        micro_batch //= 2
         report = _estimate(wish, method, optimizer, seq_len, micro_batch)
     return _plan(wish, method, optimizer, seq_len, micro_batch, report)
 

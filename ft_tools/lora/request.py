@@ -4,17 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ft_tools.contract import Request
+from ft_tools.vram.request import ModelRequest
 
 Goal = Literal["style", "instruction", "domain", "reasoning", "classification", "preference"]
 
 
-class LoraRequest(Request):
+class LoraRequest(ModelRequest):
     """Model, goal, dataset size and GPU."""
 
-    model: str = Field(
-        description="Hub id, catalog name, folder in the workspace, or run id of an SFT run."
-    )
     goal: Goal = Field("instruction", description="preference: DPO; all others: SFT.")
     num_examples: int | None = Field(None, ge=1, description="Training examples, or pairs.")
     mean_completion_tokens: float | None = Field(

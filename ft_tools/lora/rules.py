@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ft_tools import facts
 from ft_tools.contract import Reason
 from ft_tools.lora.request import Goal, LoraRequest
-from ft_tools.models.shape import ModelShape
+from ft_tools.models.shape import ALL_LINEAR, ModelShape
 from ft_tools.vram.setup import Method, Task
 
 RANK_OF_GOAL: dict[Goal, str] = {
@@ -48,7 +48,9 @@ class Schedule:
     reasons: tuple[Reason, ...]
 
 
-def choose_rank(request: LoraRequest, shape: ModelShape) -> Choice:
+def choose_rank(
+    request: LoraRequest, shape: ModelShape, targets: str | tuple[str, ...] = ALL_LINEAR
+) -> Choice:
     """Choose LoRA's rank: by goal, raised until the adapter can hold the data.
 
     The capacity rule: at least as many trainable parameters as trained tokens. It raises the rank
@@ -71,10 +73,10 @@ def choose_rank(request: LoraRequest, shape: ModelShape) -> Choice:
         return Choice(rank, tuple(reasons))
     needed = tokens * facts.number("lora.params_per_token")
     highest = int(facts.number("lora.rank_max"))
-    while shape.lora_params(rank) < needed and rank < highest:
+    while shape.lora_params(rank, targets) < needed and rank < highest:
         rank *= 2
     rank = min(rank, highest)
-    holds = shape.lora_params(rank)
+    holds = shape.lora_params(rank, targets)
     rule = "the adapter has at least one parameter per trained token"
     if holds < needed:
         rule = "even the highest rank has too few parameters: consider full fine-tuning"

@@ -8,8 +8,10 @@ from ft_tools.lora import rules
 from ft_tools.lora.card import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
-from ft_tools.models.catalog import shape_of
+from ft_tools.models.quantized import DEQUANTIZED
 from ft_tools.models.shape import ModelShape
+from ft_tools.models.targets import Targets, default_targets
+from ft_tools.vram.decide import shape_of_request
 from ft_tools.vram.setup import Task
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
@@ -33,9 +35,10 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     >>> report.peft["r"], report.trainable_params, f"{report.trainable_fraction:.2%}"
     (16, 41943040, '0.52%')
     """
-    shape = shape_of(request.model)
+    shape = shape_of_request(request)
     task: Task = "dpo" if request.goal == "preference" else "sft"
-    rank = rules.choose_rank(request, shape)
+    targets = default_targets(shape)
+    rank = rules.choose_rank(request, shape, targets.modules)
     dropout = rules.choose_dropout(request)
     seq_len = wanted_seq_len(request, shape.max_positions)
     schedule = rules.choose_schedule(request, task, seq_len)
@@ -46,15 +49,17 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         dropout.value,
         schedule.effective_batch,
         shape.max_positions,
-        tuple(linear.name for linear in shape.linears),
+        targets.modules,
+        shape.quantized,
     )
     plan = plan_for_card(wish)
     rate = rules.choose_learning_rate(task, plan.method, shape)
-    reasons = list(plan.reasons)
+    reasons = [*plan.reasons, *_quantized_reasons(shape)]
     peft: dict[str, Any] = {}
     if plan.method != "full":
-        peft, alpha_reason = _peft(int(rank.value), dropout.value, shape)
-        reasons += [*rank.reasons, alpha_reason, *dropout.reasons, *_target_reasons(shape)]
+        peft, alpha_reason = _peft(int(rank.value), dropout.value, targets)
+        reasons += [*rank.reasons, alpha_reason, *dropout.reasons]
+        reasons += _target_reasons(shape, targets)
     reasons += [*rate.reasons, *schedule.reasons, _dtype_reason(plan)]
     training = _training(task, plan, schedule, rate.value)
     trainable = plan.vram.trainable_params
@@ -64,7 +69,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         method=plan.method,
         task=task,
         peft=peft,
-        quantization=_quantization(plan),
+        quantization=_quantization(plan, shape),
         training=training,
         effective_batch=plan.micro_batch * plan.accumulation,
         estimated_steps=schedule.steps,
@@ -78,13 +83,15 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     )
 
 
-def _peft(rank: int, dropout: float, shape: ModelShape) -> tuple[dict[str, Any], Reason]:
+def _peft(rank: int, dropout: float, targets: Targets) -> tuple[dict[str, Any], Reason]:
     alpha, rslora, reason = rules.choose_alpha(rank)
     arguments = {
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": dropout,
-        "target_modules": [linear.name for linear in shape.linears],
+        "target_modules": (
+            targets.modules if isinstance(targets.modules, str) else list(targets.modules)
+        ),
         "bias": "none",
         "use_rslora": rslora,
         "task_type": "CAUSAL_LM",
@@ -92,12 +99,12 @@ def _peft(rank: int, dropout: float, shape: ModelShape) -> tuple[dict[str, Any],
     return arguments, reason
 
 
-def _target_reasons(shape: ModelShape) -> list[Reason]:
+def _target_reasons(shape: ModelShape, targets: Targets) -> list[Reason]:
     reasons = [
         Reason(
             rule="adapt every linear layer of the blocks: attention alone learns less, even with "
             "as many parameters",
-            observed=len(shape.linears),
+            observed=len(targets.names),
             threshold=None,
             source=ALL_LINEAR_SOURCE,
         )
@@ -113,11 +120,39 @@ def _target_reasons(shape: ModelShape) -> list[Reason]:
                 source="https://huggingface.co/docs/peft/package_reference/lora",
             )
         )
+    if targets.frozen_shared:
+        reasons.append(
+            Reason(
+                id="shared_experts_frozen",
+                rule="dense and shared-expert projections stay frozen: in this family PEFT turns "
+                "their names into adapters on all fused experts",
+                observed=", ".join(targets.frozen_shared),
+                threshold=None,
+                source="https://huggingface.co/docs/peft/package_reference/lora",
+            )
+        )
     return reasons
 
 
-def _quantization(plan: Plan) -> dict[str, Any] | None:
-    if plan.method != "qlora":
+def _quantized_reasons(shape: ModelShape) -> list[Reason]:
+    if not shape.quantized:
+        return []
+    loaded = "it is loaded in 16 bits, because no adapter trains over these weights"
+    if shape.quantized not in DEQUANTIZED:
+        loaded = "adapters train over its weights as they are, with no quantization on top"
+    return [
+        Reason(
+            id="prequantized",
+            rule=f"the checkpoint is quantized already: {loaded}",
+            observed=shape.quantized,
+            threshold=None,
+            source="https://huggingface.co/docs/transformers/quantization/overview",
+        )
+    ]
+
+
+def _quantization(plan: Plan, shape: ModelShape) -> dict[str, Any] | None:
+    if plan.method != "qlora" or shape.quantized:
         return None
     return {
         "load_in_4bit": True,
@@ -178,7 +213,7 @@ def _next_steps(
     peft: dict[str, Any],
     training: dict[str, Any],
 ) -> list[NextStep]:
-    if plan.vram.fits in {"no", "tight"}:
+    if plan.vram.fits in {"no", "tight"} or request.model is None:
         return list(plan.vram.next_steps)
     arguments: dict[str, Any] = {
         "model": request.model,

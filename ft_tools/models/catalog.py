@@ -6,8 +6,11 @@ from typing import Any
 
 from ft_tools import facts, workspace
 from ft_tools.errors import BadData, BadInput, NotFound, UnknownName
-from ft_tools.models import hub, names
-from ft_tools.models.config import SHAPE_FIELDS, shape_from_config
+from ft_tools.models import hub, inspector, names
+from ft_tools.models.config import SHAPE_FIELDS, has_row, shape_from_config
+from ft_tools.models.described import described_shape
+from ft_tools.models.families import FAMILIES
+from ft_tools.models.quantized import prequantized
 from ft_tools.models.resolve import ModelSource, cached_config, resolve_model
 from ft_tools.models.shape import ModelShape
 from ft_tools.runs.directory import RUN_ID
@@ -31,7 +34,25 @@ def shape_of(model: str) -> ModelShape:
     >>> shape_of("meta-llama/Meta-Llama-3-8B").lora_params(rank=16)
     41943040
     """
-    return shape_from_config(config_of(model), model)
+    return shape_of_config(config_of(model), model)
+
+
+def shape_of_config(config: dict[str, Any], name: str) -> ModelShape:
+    """Return the shape that a config.json describes: by its family's row, else by its class.
+
+    Without the libraries that build a class, a multimodal model is sized by its language model.
+
+    Raises:
+        FineTuningError: As `shape_of`.
+    """
+    text = config.get("text_config")
+    has_text_row = isinstance(text, dict) and text.get("model_type") in FAMILIES
+    if has_row(config) or (has_text_row and not inspector.is_installed()):
+        shape = shape_from_config(config, name)
+    else:
+        shape = described_shape(config, name)
+    found = prequantized(config)
+    return shape if found is None else shape.model_copy(update={"quantized": found.kind})
 
 
 def config_of(model: str) -> dict[str, Any]:

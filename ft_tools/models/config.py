@@ -14,6 +14,22 @@ SHAPE_FIELDS = (
 )
 
 
+# Composites that are sized by their language model's row.
+WITH_TOWERS = {"gemma3"}
+
+
+def has_row(config: Mapping[str, Any]) -> bool:
+    """Say whether a config's shape follows from a row of the families alone.
+
+    Not where blocks differ, or where towers stand beside the language model.
+    """
+    mixed = config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1
+    if config.get("model_type") in WITH_TOWERS:
+        return True
+    is_text = not isinstance(config.get("text_config"), Mapping)
+    return is_text and not mixed and config.get("model_type") in FAMILIES
+
+
 def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     """Work out a model's shape from its config.json.
 

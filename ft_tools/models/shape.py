@@ -1,10 +1,13 @@
 """The shape of a model: the matrices of a block, and the parameters they add up to."""
 
-from typing import NamedTuple
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 ALL_LINEAR = "all-linear"
+PLAIN_NAME = re.compile(r"[\w.-]+")
 
 
 class Linear(NamedTuple):
@@ -23,8 +26,29 @@ class Linear(NamedTuple):
         return self.d_out * (self.d_in + self.bias)
 
 
+class Block(BaseModel):
+    """A kind of block, and how many of them a model has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    """What it is made of, as classes of transformers."""
+    count: int
+    params: int
+    """Parameters of one such block, all of them."""
+    expert_params: int = 0
+    """Parameters of one such block's fused experts."""
+    linears: tuple[Linear, ...] = ()
+    adapted: tuple[Linear, ...] = ()
+    """What PEFT adapts by "all-linear"; fused experts count once for each, or twice."""
+
+
 class ModelShape(BaseModel):
-    """All that memory and adapters depend on, from config.json alone; every block is alike."""
+    """All that memory and adapters depend on.
+
+    For families with a row it comes from config.json alone, and every block is alike. For others it
+    was read off the real class, and `blocks` has each kind.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,6 +96,42 @@ class ModelShape(BaseModel):
     """Whether attention scores (and then the logits too) are soft-capped, as in Gemma 2."""
     max_positions: int | None = None
     notes: tuple[str, ...] = ()
+    quantized: str = ""
+    """How the checkpoint is quantized already, a kind of `models.quantized`; empty if it is not."""
+    is_stand_in: bool = False
+    """Whether the sizes were given without saying of which family."""
+    blocks: tuple[Block, ...] = ()
+    """The kinds of blocks, where they were read off the class; empty for families with a row."""
+    outer_linears: tuple[Linear, ...] = ()
+    """Linear layers outside the blocks, the head not among them: towers, projections."""
+    outer_adapted: tuple[Linear, ...] = ()
+    loader: str = "AutoModelForCausalLM"
+    """The auto class of transformers that loads it."""
+    class_name: str = ""
+    text_path: str = "model"
+    """Path of the language model inside the loaded class."""
+    stack: str = "model.layers"
+    """Path of its list of blocks."""
+    excluded: str = ""
+    """What PEFT is to leave alone, a regular expression over module names; empty if nothing."""
+    has_sdpa: bool = True
+    config: dict[str, Any] = {}
+    """The config.json that it was read from, for a trace of the same class."""
+
+    @property
+    def kinds(self) -> tuple[Block, ...]:
+        """Return the kinds of blocks, one where every block is alike."""
+        if self.blocks:
+            return self.blocks
+        alike = Block(
+            kind=self.model_type,
+            count=self.num_layers,
+            params=self._row_params,
+            expert_params=self.expert_params,
+            linears=self.linears,
+            adapted=self.linears + self.expert_linears,
+        )
+        return (alike,)
 
     @property
     def q_width(self) -> int:
@@ -105,13 +165,33 @@ class ModelShape(BaseModel):
         return self.num_experts * self.hidden_size
 
     @property
-    def linear_params(self) -> int:
-        """Return the parameters of one block's nn.Linear weights, without biases and experts."""
-        return sum(linear.d_out * linear.d_in for linear in self.linears)
+    def linear_weights(self) -> int:
+        """Return the parameters of all nn.Linear weights but the head's, without biases."""
+        inside = sum(block.count * _weights(block.linears) for block in self.kinds)
+        return inside + _weights(self.outer_linears)
+
+    @property
+    def expert_weights(self) -> int:
+        """Return the parameters of all fused experts."""
+        return sum(block.count * block.expert_params for block in self.kinds)
 
     @property
     def layer_params(self) -> int:
-        """Return the parameters of one block."""
+        """Return the parameters of a block, of the largest kind."""
+        return max(block.params for block in self.kinds)
+
+    @property
+    def layer_linear_weights(self) -> int:
+        """Return the parameters of a block's nn.Linear weights, of the largest kind."""
+        return max(_weights(block.linears) for block in self.kinds)
+
+    @property
+    def layer_expert_weights(self) -> int:
+        """Return the parameters of a block's fused experts, of the largest kind."""
+        return max(block.expert_params for block in self.kinds)
+
+    @property
+    def _row_params(self) -> int:
         dense = sum(linear.params for linear in self.linears)
         return dense + self.expert_params + self.router_params + self.norm_params
 
@@ -121,7 +201,7 @@ class ModelShape(BaseModel):
 
         Parameters, not bytes: two bytes each in bf16.
         """
-        blocks = self.num_layers * self.layer_params
+        blocks = sum(block.count * block.params for block in self.kinds)
         return blocks + self.embedding_params + self.head_params + self.outer_params
 
     @property
@@ -130,7 +210,7 @@ class ModelShape(BaseModel):
         if not self.num_experts:
             return self.total_params
         idle = self.num_experts - self.experts_per_token
-        return self.total_params - self.num_layers * self.expert_params * idle // self.num_experts
+        return self.total_params - self.expert_weights * idle // self.num_experts
 
     def targets(self, target_modules: str | tuple[str, ...] = ALL_LINEAR) -> tuple[Linear, ...]:
         """Return the matrices of a block that LoRA would adapt.
@@ -141,17 +221,25 @@ class ModelShape(BaseModel):
                 where PEFT finds them; not the output head.
 
         Returns:
-            Matrices of one block. Empty when no name matches.
+            Matrices of one block of each kind. Empty when no name matches.
         """
-        known = self.linears + self.expert_linears
+        wanted = self._wanted(target_modules)
+        found = [target for block in self.kinds for target in _targets(block, wanted)]
+        return tuple(dict.fromkeys(found))
+
+    def _wanted(self, target_modules: str | tuple[str, ...]) -> Callable[[str], bool] | None:
+        """Return the test by which PEFT chooses modules, over names inside a block; None for all.
+
+        Names match whole or after a dot; one text with other signs is a pattern over whole paths.
+        """
         if target_modules == ALL_LINEAR:
-            return known
+            return None
+        if isinstance(target_modules, str) and not PLAIN_NAME.fullmatch(target_modules):
+            pattern = re.compile(target_modules)
+            paths = [f"{self.stack}.0{middle}." for middle in ("", ".self_attn", ".mlp")]
+            return lambda name: any(pattern.fullmatch(path + name) for path in paths)
         names = (target_modules,) if isinstance(target_modules, str) else target_modules
-        return tuple(
-            linear
-            for linear in known
-            if any(linear.name == n or linear.name.endswith(f".{n}") for n in names)
-        )
+        return lambda name: any(name == n or name.endswith(f".{n}") for n in names)
 
     def lora_params(self, rank: int, target_modules: str | tuple[str, ...] = ALL_LINEAR) -> int:
         """Count the trainable parameters that LoRA adds.
@@ -164,5 +252,24 @@ class ModelShape(BaseModel):
 
         Source: Hu et al. 2021, section 4.1, https://arxiv.org/abs/2106.09685
         """
-        adapted = self.targets(target_modules)
-        return self.num_layers * sum(rank * m.copies * (m.d_out + m.d_in) for m in adapted)
+        wanted = self._wanted(target_modules)
+        inside = sum(
+            block.count * m.copies * (m.d_out + m.d_in)
+            for block in self.kinds
+            for m in _targets(block, wanted)
+        )
+        outer = [m for m in self.outer_adapted if wanted is None or wanted(m.name)]
+        return rank * (inside + sum(m.copies * (m.d_out + m.d_in) for m in outer))
+
+
+def _weights(linears: tuple[Linear, ...]) -> int:
+    return sum(linear.d_out * linear.d_in for linear in linears)
+
+
+def _targets(block: Block, wanted: Callable[[str], bool] | None) -> list[Linear]:
+    """Return what of a block is adapted: by name also what "all-linear" leaves out."""
+    if wanted is None:
+        return list(block.adapted)
+    adapted = {linear.name for linear in block.adapted}
+    left_out = [linear for linear in block.linears if linear.name not in adapted]
+    return [linear for linear in [*block.adapted, *left_out] if wanted(linear.name)]

@@ -104,8 +104,8 @@ def _from_config(name: str) -> ModelSize:
     said = str(config.get("dtype") or config.get("torch_dtype") or "")
     return ModelSize(
         num_params=shape.total_params,
-        linear_params=shape.num_layers * shape.linear_params,
-        expert_params=shape.num_layers * shape.expert_params,
+        linear_params=shape.linear_weights,
+        expert_params=shape.expert_weights,
         layer_params=max(shape.layer_params, shape.embedding_params),
         vocab_size=shape.vocab_size,
         bytes_per_param=CONFIG_BYTES.get(said, PUBLISHED_BYTES),

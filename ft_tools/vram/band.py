@@ -1,6 +1,7 @@
 """How far off an estimate may be, and what the process takes beyond what is allocated."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ft_tools import facts
 from ft_tools.vram.setup import Setup
@@ -24,6 +25,9 @@ SLACK = {
 
 
 REFERENCE = "references/memory.md"
+Basis = Literal["measured_family", "traced_family", "stand_in"]
+# Families with published measurements: benchmarks/vram.py has every row.
+MEASURED = {"llama", "mistral", "mixtral", "qwen2"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Interval:
     """The relative half-width of an estimate, and what it rests on."""
 
     fraction: float
-    basis: str
+    basis: Basis
+    note: str
 
 
 def interval(setup: Setup, dominant: str) -> Interval:
@@ -41,16 +46,22 @@ def interval(setup: Setup, dominant: str) -> Interval:
         setup: What is trained.
         dominant: Name of the phase that sets the peak.
     """
+    shape = setup.shape
+    if shape.is_stand_in or (shape.blocks and setup.profile is None):
+        wide = facts.number("vram.interval_stand_in")
+        what = "a dense model of these sizes stands in for the real one"
+        return Interval(wide, "stand_in", f"{what} ({REFERENCE})")
+    basis: Basis = "measured_family" if shape.model_type in MEASURED else "traced_family"
     unmeasured = _unmeasured(setup, dominant)
     if unmeasured:
         wide = facts.number("vram.interval_unmeasured")
-        return Interval(wide, f"no published measurement of {', '.join(unmeasured)}")
+        return Interval(wide, basis, f"no published measurement of {', '.join(unmeasured)}")
     traced = setup.head == "trl_fused" or not setup.checkpointing
     if setup.shape.num_experts or setup.num_gpus > 1 or setup.attention == "eager" or traced:
-        basis = "traces and measured runs with FSDP, experts or eager attention"
-        return Interval(facts.number("vram.interval_sharded"), f"{basis} ({REFERENCE})")
-    basis = "measured dense runs on one GPU"
-    return Interval(facts.number("vram.interval_dense"), f"{basis} ({REFERENCE})")
+        note = f"traces and measured runs with FSDP, experts or eager attention ({REFERENCE})"
+        return Interval(facts.number("vram.interval_sharded"), basis, note)
+    note = f"measured dense runs on one GPU ({REFERENCE})"
+    return Interval(facts.number("vram.interval_dense"), basis, note)
 
 
 def process_band(setup: Setup, peak: float, width: float, gpu: str | None) -> tuple[float, float]:
@@ -92,5 +103,6 @@ def _unmeasured(setup: Setup, dominant: str) -> list[str]:
         and not setup.experts_quantized,
         "adapters over fused experts": setup.adapts_experts,
         "other families than gated ones": not setup.shape.gated,
+        "this family: its activations are traced": setup.profile is not None,
     }
     return [name for name, holds in parts.items() if holds]

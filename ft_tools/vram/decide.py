@@ -1,11 +1,17 @@
 """From a request to a Setup: what the libraries do where the caller left it open."""
 
+import re
+from dataclasses import replace
+
 from ft_tools.errors import BadInput
-from ft_tools.models.catalog import shape_of
-from ft_tools.models.config import shape_from_config
+from ft_tools.models import inspector
+from ft_tools.models.catalog import config_of, shape_of_config
+from ft_tools.models.config import has_row, shape_from_config
+from ft_tools.models.quantized import DEQUANTIZED, unquantized_name
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
-from ft_tools.vram.request import VramRequest, has_trl_head, version
-from ft_tools.vram.setup import Head, Setup, Sharding
+from ft_tools.vram import profiles
+from ft_tools.vram.request import ModelRequest, VramRequest, has_trl_head, version
+from ft_tools.vram.setup import Head, Quantization, Setup, Sharding
 
 DEFAULT_RANK = 16
 MIB = 2**20
@@ -13,6 +19,13 @@ MIB = 2**20
 # on T4 (fitcheck); Hopper and later are set to 32 MiB a thread by PyTorch's CUDABlas.cpp.
 WORKSPACE_MIB = {"T4": 8.125, "V100": 8.125, "H100": 64.0, "H200": 64.0, "GH200": 64.0}
 DEFAULT_WORKSPACE_MIB = 16.25
+# How large the weights of a quantized checkpoint are; AWQ's as GPTQ's, groups of 128.
+STORED: dict[str, Quantization] = {
+    "bnb_4bit": "nf4_double",
+    "bnb_8bit": "int8",
+    "gptq": "gptq4",
+    "awq": "gptq4",
+}
 # The library names of an explicit shape, beside ours.
 CONFIG_KEYS = {
     "num_layers": "num_hidden_layers",
@@ -27,14 +40,18 @@ CONFIG_KEYS = {
 }
 
 
-def shape_of_request(request: VramRequest) -> ModelShape:
+def shape_of_request(request: ModelRequest) -> ModelShape:
     """Return the shape of the model named, or of the shapes given.
 
     Raises:
         FineTuningError: The model is unknown, or the shapes don't make one.
     """
     if request.model is not None:
-        return shape_of(request.model)
+        named = config_of(request.model)
+        if not has_row(named):
+            inspector.prepare(profiles.WORKER)
+        return shape_of_config(named, request.model)
+    known = "model_type" in request.model_fields_set
     config: dict[str, object] = {"model_type": request.model_type}
     for ours, theirs in CONFIG_KEYS.items():
         value = getattr(request, ours)
@@ -45,7 +62,8 @@ def shape_of_request(request: VramRequest) -> ModelShape:
         config["moe_intermediate_size"] = request.intermediate_size
         if request.model_type == "llama":
             config["model_type"] = "mixtral"
-    return shape_from_config(config, "the shapes given")
+    shape = shape_from_config(config, "the shapes given")
+    return shape.model_copy(update={"is_stand_in": not known})
 
 
 def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
@@ -55,11 +73,12 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         BadInput: No module of the model has one of the target names.
     """
     adapters = request.method != "full"
-    quantized = request.method == "qlora"
+    quantization = _quantization(request, shape)
+    quantized = quantization is not None
     old = version(request.transformers_version) < (4, 46)
     kept_bytes = 4 if request.kbit_prepared or request.dtype == "float32" else 2
     sharding = _sharding(request)
-    return Setup(
+    setup = Setup(
         shape=shape,
         method=request.method,
         task=request.task,
@@ -67,14 +86,15 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         micro_batch=request.micro_batch,
         rank=(request.lora_rank or DEFAULT_RANK) if adapters else 0,
         targets=_targets(request, shape) if adapters else (),
+        target_modules=(request.target_modules or ALL_LINEAR) if adapters else (),
         dtype=request.dtype,
-        quantization=(request.quantization or "nf4_double") if quantized else None,
+        quantization=quantization,
         experts_quantized=quantized and version(request.transformers_version) < (5, 0),
         fused_experts=version(request.transformers_version) >= (5, 0),
         linears_quantized=quantized and not _own_linears(request, shape),
         kept_bytes=kept_bytes,
         residual_bytes=kept_bytes,
-        adapter_bytes=_adapter_bytes(request),
+        adapter_bytes=_adapter_bytes(request, quantized=quantized),
         autocast=request.mixed_precision,
         dropout=request.lora_dropout > 0,
         fused_kernels=request.fused_kernels,
@@ -94,6 +114,32 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         offload=request.offload,
         workspace_bytes=round(workspace_mib(request.gpu) * MIB),
     )
+    return replace(setup, profile=profiles.profile_of(setup)) if shape.blocks else setup
+
+
+def _quantization(request: VramRequest, shape: ModelShape) -> Quantization | None:
+    """Return how the base's linear layers are quantized: as asked for, or as the checkpoint is.
+
+    Raises:
+        BadInput: A quantized checkpoint cannot be trained in that way.
+    """
+    if not shape.quantized:
+        return (request.quantization or "nf4_double") if request.method == "qlora" else None
+    plain = unquantized_name(shape.name)
+    other = f"use the model that it was made from{f', {plain!r}' if plain else ''}"
+    of_it = f"{shape.name} is quantized already ({shape.quantized})"
+    if shape.quantized == "other":
+        raise BadInput(f"{of_it}, in a way that transformers does not train; {other}")
+    if shape.quantized in DEQUANTIZED:
+        if request.method == "qlora":
+            raise BadInput(
+                f"{of_it}, so bitsandbytes cannot quantize it again: it is loaded in 16 bits; use "
+                f"method 'lora', or {other}"
+            )
+        return None
+    if request.method == "full":
+        raise BadInput(f"{of_it}: its weights cannot be trained; use method 'qlora', or {other}")
+    return STORED[shape.quantized]
 
 
 def _own_linears(request: VramRequest, shape: ModelShape) -> bool:
@@ -111,6 +157,10 @@ def workspace_mib(gpu: str | None) -> float:
 
 def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
     names = request.target_modules or ALL_LINEAR
+    try:
+        re.compile(names if isinstance(names, str) else "")
+    except re.error as error:
+        raise BadInput(f"target_modules {names!r} is not a valid pattern ({error})") from error
     found = shape.targets(names)
     wanted = () if names == ALL_LINEAR else (names,) if isinstance(names, str) else names
     unknown = [name for name in wanted if not shape.targets(name)]
@@ -123,12 +173,12 @@ def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
     return found
 
 
-def _adapter_bytes(request: VramRequest) -> int:
+def _adapter_bytes(request: VramRequest, *, quantized: bool) -> int:
     """PEFT keeps adapters in fp32; TRL casts them to bf16 over a quantized base and ZeRO-3."""
     if request.adapter_dtype != "auto":
         return 4 if request.adapter_dtype == "float32" else 2
     recent = request.trl_version is not None and version(request.trl_version) >= (1, 0)
-    casts = request.method == "qlora" or request.sharding == "zero3"
+    casts = quantized or request.sharding == "zero3"
     return 2 if recent and casts else 4
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ft_tools.vram import activations, states, working
 from ft_tools.vram.heads import head_bytes
-from ft_tools.vram.setup import Setup
+from ft_tools.vram.setup import Profile, Setup
 
 Components = dict[str, float]
 # While a quantized weight is expanded, its product, 2i bytes a token, is yet to come.
@@ -36,6 +36,8 @@ def phases(setup: Setup) -> Phases:
     backward_bottom: the first block's working set beside all gradients;
     optimizer: gradients, and the optimizer's temporaries.
     """
+    if setup.profile is not None:
+        return _traced(setup, setup.profile)
     resident = states.resident_bytes(setup)
     resident["workspace"] = float(setup.workspace_bytes)
     root = states.root_unit_bytes(setup)
@@ -65,8 +67,67 @@ def phases(setup: Setup) -> Phases:
         | backward,
         "optimizer": _stepped(setup, gradients),
     }
-    nonzero = {name: {k: v for k, v in parts.items() if v} for name, parts in by_phase.items()}
-    return Phases(nonzero)
+    return _nonzero(by_phase)
+
+
+def _nonzero(by_phase: dict[str, Components]) -> Phases:
+    return Phases({name: {k: v for k, v in parts.items() if v} for name, parts in by_phase.items()})
+
+
+def _traced(setup: Setup, profile: Profile) -> Phases:
+    """Work out the phases of a model whose activations were traced.
+
+    Under full fine-tuning the first gradients are the head's and the last block's; at the first
+    block all are there but its own.
+    """
+    n, seq_len, shape = setup.sequences, setup.seq_len, setup.shape
+    resident = states.resident_bytes(setup)
+    resident["workspace"] = float(setup.workspace_bytes)
+    root = states.root_unit_bytes(setup)
+    if root:
+        resident["unsharded_root"] = root
+    gradients = states.gradient_bytes(setup)
+    block = shape.layer_params / shape.total_params
+    first, last = 0.0, gradients * (1 - 1 / shape.num_layers)
+    if setup.method == "full":
+        first = gradients * (shape.embedding_params / shape.total_params + block)
+        last = gradients * (1 - block)
+    if setup.accumulation > 1:
+        first = last = gradients
+    saved = profile.saved.at(n, seq_len)
+    shared = {
+        "unsharded_block": states.layer_unit_bytes(setup),
+        "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
+        "attention_mask": activations.mask_bytes(setup),
+    }
+    padded = _padding_bytes(setup)
+    forward = max(0.0, profile.forward.at(n, seq_len) - saved)
+    return _nonzero(
+        {
+            "loss": resident
+            | shared
+            | {
+                "gradients": first if setup.accumulation > 1 else 0.0,
+                "saved_activations": saved + padded,
+                "loss_head": max(head_bytes(setup), forward),
+            },
+            "backward_top": resident
+            | shared
+            | {"gradients": first, "activations": profile.backward.at(n, seq_len) + padded},
+            "backward_bottom": resident
+            | shared
+            | {"gradients": last, "activations": profile.bottom.at(n, seq_len) + padded},
+            "optimizer": _stepped(setup, gradients),
+        }
+    )
+
+
+def _padding_bytes(setup: Setup) -> float:
+    """A padding mask makes SDPA repeat keys and values, in one block or in all that are kept."""
+    if setup.attention != "sdpa" or not setup.padded:
+        return 0.0
+    blocks = 1 if setup.checkpointing else setup.shape.num_layers
+    return activations.kept_scores_bytes(setup) * setup.tokens * blocks
 
 
 def _saved(setup: Setup, num_layers: int | None = None) -> Components:
@@ -132,7 +193,7 @@ def _expert_delta_bytes(setup: Setup) -> float:
     """
     if not setup.adapts_experts:
         return 0.0
-    return 2.0 * setup.shape.expert_params * setup.weight_bytes
+    return 2.0 * setup.shape.layer_expert_weights * setup.weight_bytes
 
 
 def _stepped(setup: Setup, gradients: float) -> Components:

@@ -37,7 +37,11 @@ class VramReport(Report):
     )
     peak_allocated_low_gib: float = Field(description="Lower bound of the peak, in GiB.")
     peak_allocated_high_gib: float = Field(description="Upper bound of the peak, in GiB.")
-    interval_basis: str = Field(description="On what measurements the interval's width rests.")
+    interval_basis: Literal["measured_family", "traced_family", "stand_in"] = Field(
+        description="What the bounds rest on: published measurements of this family; traces of its "
+        "class; or a dense model of the same sizes in its place."
+    )
+    interval_note: str = Field(description="What the bounds rest on, in a sentence.")
     process_low_gib: float = Field(description="Lower bound of what nvidia-smi shows, in GiB.")
     process_high_gib: float = Field(
         description="Upper bound of what nvidia-smi shows, in GiB. The allocator releases cached "

@@ -1,6 +1,6 @@
 """What estimate_vram takes, and which combinations it refuses."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,14 +24,57 @@ NEEDED_SHAPES = ("num_layers", "hidden_size", "intermediate_size", "num_heads", 
 SHARDED = {"zero1", "zero2", "zero3", "fsdp", "fsdp1"}
 
 
-class StepRequest(Request):
-    """One training step on one GPU, for the formulas and for a trace."""
+class ModelRequest(Request):
+    """A model, by its name or by its shapes."""
 
     model: str | None = Field(
         None,
         description="Hub id, catalog name, folder or config.json in the workspace, or run id. Omit "
         "it to pass the shapes instead.",
     )
+    model_type: str = Field("llama", description="Model family that the shapes belong to.")
+    num_layers: int | None = Field(None, ge=1, description="Number of blocks.")
+    hidden_size: int | None = Field(None, ge=1, description="Width of the residual stream.")
+    intermediate_size: int | None = Field(
+        None, ge=1, description="Width of the MLP, or of one expert in a mixture of experts."
+    )
+    num_heads: int | None = Field(None, ge=1, description="Number of query heads.")
+    num_kv_heads: int | None = Field(
+        None, ge=1, description="Number of key/value heads; default num_heads."
+    )
+    head_dim: int | None = Field(
+        None, ge=1, description="Width of a head; default hidden_size / num_heads."
+    )
+    vocab_size: int | None = Field(
+        None, ge=1, description="Vocabulary size: rows of the embedding."
+    )
+    tied_embeddings: bool | None = Field(
+        None, description="Whether the output head shares the embedding's weights."
+    )
+    num_experts: int | None = Field(
+        None, ge=2, description="Experts per block, in a mixture of experts."
+    )
+    experts_per_token: int | None = Field(None, ge=1, description="Experts used per token.")
+
+    @model_validator(mode="after")
+    def _one_source_of_shapes(self) -> "ModelRequest":
+        given = [key for key in SHAPE_KEYS if getattr(self, key) is not None]
+        if self.model is not None and given:
+            raise ValueError(f"pass either model or shapes: remove {', '.join(given)}, or model")
+        missing = [key for key in NEEDED_SHAPES if getattr(self, key) is None]
+        if self.model is None and missing:
+            raise ValueError(f"pass model, or all shapes: {', '.join(missing)} missing")
+        return self
+
+    def model_arguments(self) -> dict[str, Any]:
+        """Return what names the model, as arguments of another request."""
+        keys = ("model", "model_type", *SHAPE_KEYS)
+        return self.model_dump(include=set(keys), exclude_unset=True, exclude_none=True)
+
+
+class StepRequest(Request):
+    """One training step on one GPU, for the formulas and for a trace."""
+
     task: Task = Field("sft", description="sft, or dpo (each pair is two sequences).")
     method: Method = Field("lora", description="full, lora, or qlora (LoRA over a 4-bit base).")
     lora_rank: int | None = Field(None, ge=1, le=4096, description="LoRA rank; default 16.")
@@ -94,32 +137,8 @@ class StepRequest(Request):
         return self
 
 
-class VramRequest(StepRequest):
+class VramRequest(ModelRequest, StepRequest):
     """A training run: model, method and hardware."""
-
-    model_type: str = Field("llama", description="Model family that the shapes belong to.")
-    num_layers: int | None = Field(None, ge=1, description="Number of blocks.")
-    hidden_size: int | None = Field(None, ge=1, description="Width of the residual stream.")
-    intermediate_size: int | None = Field(
-        None, ge=1, description="Width of the MLP, or of one expert in a mixture of experts."
-    )
-    num_heads: int | None = Field(None, ge=1, description="Number of query heads.")
-    num_kv_heads: int | None = Field(
-        None, ge=1, description="Number of key/value heads; default num_heads."
-    )
-    head_dim: int | None = Field(
-        None, ge=1, description="Width of a head; default hidden_size / num_heads."
-    )
-    vocab_size: int | None = Field(
-        None, ge=1, description="Vocabulary size: rows of the embedding."
-    )
-    tied_embeddings: bool | None = Field(
-        None, description="Whether the output head shares the embedding's weights."
-    )
-    num_experts: int | None = Field(
-        None, ge=2, description="Experts per block, in a mixture of experts."
-    )
-    experts_per_token: int | None = Field(None, ge=1, description="Experts used per token.")
 
     kbit_prepared: bool = Field(
         False,
@@ -165,16 +184,6 @@ class VramRequest(StepRequest):
         pattern=r"^\d+\.\d+",
         description="Version of TRL; null for a plain transformers Trainer.",
     )
-
-    @model_validator(mode="after")
-    def _one_source_of_shapes(self) -> "VramRequest":
-        given = [key for key in SHAPE_KEYS if getattr(self, key) is not None]
-        if self.model is not None and given:
-            raise ValueError(f"pass either model or shapes: remove {', '.join(given)}, or model")
-        missing = [key for key in NEEDED_SHAPES if getattr(self, key) is None]
-        if self.model is None and missing:
-            raise ValueError(f"pass model, or all shapes: {', '.join(missing)} missing")
-        return self
 
     @model_validator(mode="after")
     def _the_method_fits(self) -> "VramRequest":

@@ -27,6 +27,35 @@ DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Bytes by sequence length S: fixed + linear * S + square * S^2, the last two per sequence."""
+
+    fixed: float
+    linear: float
+    square: float = 0.0
+
+    def at(self, sequences: int, seq_len: int) -> float:
+        """Return the bytes of some sequences of that length."""
+        per_sequence = self.linear * seq_len + self.square * seq_len**2
+        return max(0.0, self.fixed + sequences * per_sequence)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the blocks' activations take, as a trace of the real class has it."""
+
+    saved: Curve
+    """What the forward pass leaves for the backward pass."""
+    forward: Curve
+    """The most while the forward pass runs."""
+    backward: Curve
+    """The most while the backward pass runs."""
+    bottom: Curve
+    """The most while the first block runs backward."""
+    eager: bool
+
+
+@dataclass(frozen=True)
 class Setup:
     """One training step on one GPU of `num_gpus`, fully decided."""
 
@@ -38,7 +67,9 @@ class Setup:
     """Examples per GPU and forward pass; a DPO example is a pair."""
     rank: int
     targets: tuple[Linear, ...]
-    """The adapted matrices of one block; empty for full fine-tuning."""
+    """The adapted matrices of one block of each kind; empty for full fine-tuning."""
+    target_modules: str | tuple[str, ...]
+    """How they were named."""
     dtype: Dtype
     quantization: Quantization | None
     experts_quantized: bool
@@ -73,6 +104,8 @@ class Setup:
     sharding: Sharding
     offload: Offload
     workspace_bytes: int
+    profile: Profile | None = None
+    """What activations take, traced; None where the family's formulas say it."""
 
     @property
     def sequences(self) -> int:
@@ -94,8 +127,7 @@ class Setup:
         """Return the number of parameters that get a gradient."""
         if self.method == "full":
             return self.shape.total_params
-        adapted = sum(self.rank * m.copies * (m.d_out + m.d_in) for m in self.targets)
-        return self.shape.num_layers * adapted
+        return self.shape.lora_params(self.rank, self.target_modules)
 
     @property
     def adapts_experts(self) -> bool:

@@ -44,10 +44,9 @@ def base_weight_bytes(setup: Setup) -> float:
     shape = setup.shape
     if setup.quantization is None:
         return float(shape.total_params * setup.weight_bytes)
-    per_layer = shape.linear_params if setup.linears_quantized else 0
+    quantized = shape.linear_weights if setup.linears_quantized else 0
     if setup.experts_quantized:
-        per_layer += shape.expert_params
-    quantized = shape.num_layers * per_layer
+        quantized += shape.expert_weights
     kept = shape.total_params - quantized
     return quantized * QUANTIZED_BYTES[setup.quantization] + kept * setup.kept_bytes
 
@@ -129,7 +128,7 @@ def step_temporary_bytes(setup: Setup) -> float:
 
 def expanded_bytes(setup: Setup) -> float:
     """Return a block's largest quantized weight, expanded to 16 bits for its product."""
-    return 2.0 * max(linear.d_out * linear.d_in for linear in setup.shape.linears)
+    return 2.0 * max((linear.d_out * linear.d_in for linear in setup.shape.linears), default=0)
 
 
 def root_unit_bytes(setup: Setup) -> float:
@@ -149,8 +148,8 @@ def layer_unit_bytes(setup: Setup) -> float:
     if not _shards_weights(setup):
         return 0.0
     shape = setup.shape
-    linear = shape.linear_params if setup.linears_quantized else 0
-    linear += shape.expert_params if setup.experts_quantized else 0
+    linear = shape.layer_linear_weights if setup.linears_quantized else 0
+    linear += shape.layer_expert_weights if setup.experts_quantized else 0
     kept = shape.layer_params - linear
     if setup.quantization is None:
         one = float(shape.layer_params * setup.weight_bytes)

@@ -53,6 +53,7 @@ def estimate_vram(request: VramRequest) -> VramReport:
         peak_allocated_low_gib=_gib(found.peak * (1 - width.fraction)),
         peak_allocated_high_gib=_gib(found.peak * (1 + width.fraction)),
         interval_basis=width.basis,
+        interval_note=width.note,
         process_low_gib=_gib(low),
         process_high_gib=_gib(high),
         usable_gib=usable,
@@ -121,6 +122,9 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
         f"{setup.residual_bytes} per residual value, autocast {'on' if setup.autocast else 'off'}",
         "no torch.compile, no evaluation or generation during training",
     ]
+    if setup.shape.quantized:
+        how = "loaded in 16 bits" if setup.quantization is None else "trained as it is"
+        notes.append(f"the checkpoint is quantized already ({setup.shape.quantized}): {how}")
     if setup.quantization is not None:
         notes.append(f"{setup.quantization} quantization of the blocks' linear layers only")
     if setup.quantization is not None and not setup.linears_quantized:
@@ -137,7 +141,23 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
         notes.append("soft-capped attention: transformers recommends eager attention for training")
     if request.dtype == "bfloat16" and request.gpu and not facts.gpu(request.gpu).has_bf16:
         notes.append(f"{request.gpu} does not support bf16; pass dtype float16 and train in fp16")
+    if setup.shape.is_stand_in:
+        notes.append(
+            "stand-in: a dense llama model of these sizes; pass model_type if it is of another "
+            "family, or the model's name"
+        )
+    if setup.shape.blocks:
+        notes.append(_traced_note(setup))
     return [*notes, *setup.shape.notes]
+
+
+def _traced_note(setup: Setup) -> str:
+    kinds = ", ".join(f"{block.count} x {block.kind}" for block in setup.shape.blocks)
+    if setup.profile is None:
+        return f"stand-in: activations of a dense model of these sizes; the class has {kinds}"
+    kernels = "; kernels that fuse more on a GPU need less"
+    eager = "; this class has no SDPA, so attention is eager" if setup.profile.eager else ""
+    return f"activations traced on the real class: {kinds}{eager}{kernels}"
 
 
 def _experts_kept(setup: Setup) -> bool:
@@ -148,16 +168,28 @@ def _experts_kept(setup: Setup) -> bool:
 def _reasons(found: Phases, usable: float | None) -> list[Reason]:
     reasons = [
         Reason(
+            id="peak_is_largest_phase",
             rule="the peak is the largest phase of a step, not the sum of all parts",
             observed=found.dominant,
             threshold=None,
             source="references/memory.md",
         )
     ]
-    if usable is not None:
+    if usable is None:
+        reasons.append(
+            Reason(
+                id="memory_unchecked",
+                rule="no GPU was named, so whether the run fits was not checked",
+                observed=None,
+                threshold=None,
+                source="references/memory.md",
+            )
+        )
+    else:
         limit = facts.threshold("vram.fit_fraction")
         reasons.append(
             Reason(
+                id="fits_usable_memory",
                 rule="it fits when the allocation is at most this fraction of usable memory",
                 observed=round(found.peak / GIB / usable, 4),
                 threshold=limit.number,

@@ -295,3 +295,21 @@ def test_the_next_step_is_a_launch_that_takes_what_was_suggested():
     assert step.arguments["peft"]["r"] == 16
     assert not {"bf16", "fp16", "model_init_kwargs"} & set(step.arguments["training"])
     assert suggest(goal="preference").next_steps[0].tool == "launch_dpo"
+
+
+def test_shapes_are_taken_like_a_name_and_named_as_a_stand_in():
+    shapes = {"num_layers": 32, "hidden_size": 4096, "intermediate_size": 14336}
+    shapes |= {"num_heads": 32, "num_kv_heads": 8, "vocab_size": 128256}
+    report = suggest_lora_config(LoraRequest(**shapes, gpu="A100-80GB"))
+    assert report.total_params == suggest(gpu="A100-80GB").total_params
+    assert report.vram.interval_basis == "stand_in"
+    assert any("stand-in" in text for text in report.vram.assumptions)
+    known = suggest_lora_config(LoraRequest(**shapes, model_type="llama", gpu="A100-80GB"))
+    assert known.vram.interval_basis == "measured_family"
+
+
+def test_the_upper_bound_of_a_larger_batch_fits_too():
+    for memory in (20.0, 24.0, 28.0, 36.0, 48.0):
+        report = suggest(goal="preference", gpu_memory_gib=memory)
+        if report.training["per_device_train_batch_size"] > 1:
+            assert report.vram.peak_allocated_high_gib <= report.vram.usable_gib

@@ -203,3 +203,10 @@ def test_a_gguf_file_names_no_shape(workspace):
     (workspace / "model.gguf").write_bytes(b"GGUF")
     with pytest.raises(BadInput, match="GGUF"):
         shape_of("model.gguf")
+
+
+def test_one_text_with_other_signs_is_a_pattern_over_whole_paths_as_in_peft():
+    shape = shape_of("meta-llama/Llama-3.1-8B")
+    pattern = r"model\.layers\.\d+\.self_attn\.(q_proj|v_proj)"
+    assert shape.lora_params(8, pattern) == shape.lora_params(8, ("q_proj", "v_proj"))
+    assert shape.targets(r".*\.nothing") == ()

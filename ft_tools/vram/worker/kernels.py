@@ -149,5 +149,5 @@ def quantize(model: nn.Module, head: nn.Module, bytes_each: float) -> None:
         parameter.requires_grad_(False)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child is not head:
+            if type(child) is nn.Linear and child is not head and child.weight.dim() == 2:
                 setattr(parent, name, QuantizedLinear(child, bytes_each))

@@ -6,25 +6,24 @@ a shape and no data, so it needs neither a GPU nor weights. It shares no formula
 """
 
 import contextlib
-import copy
 import gc
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from ft_tools.models.catalog import config_of
+from ft_tools.models.worker.build import build, load_config, loader_of, text_path
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.vram.decide import setup_of, shape_of_request
-from ft_tools.vram.setup import Setup
+from ft_tools.vram.profiles import Options, options_of
 from ft_tools.vram.states import QUANTIZED_BYTES
 from ft_tools.vram.trace import (
     DEPTHS,
@@ -48,36 +47,20 @@ def work(session: Session) -> TraceReport:
     vram = request.as_vram()
     shape = shape_of_request(vram)
     setup = traced_setup(setup_of(vram, shape))
-    config = text_config(config_of(request.model))
+    config = config_of(request.model)
+    versions = {name: version(name) for name in NEEDED}
+    if shape.blocks:
+        session.phase(f"tracing all {shape.num_layers} blocks")
+        whole = trace_step(config, options_of(setup))
+        return compared(setup, {name: float(size) for name, size in whole.items()}, versions)
     traced: list[dict[str, int]] = []
     for step, depth in enumerate(DEPTHS, start=1):
         session.phase(f"tracing {depth} of {shape.num_layers} blocks")
-        traced.append(trace_step(with_layers(config, depth), options_of(setup)))
+        traced.append(trace_step(with_layers(text_config(config), depth), options_of(setup)))
         session.progress(step, len(DEPTHS))
         if session.should_stop:
             raise Stopped
-    versions = {name: version(name) for name in NEEDED}
     return compared(setup, at_depth(traced[0], traced[1], shape.num_layers), versions)
-
-
-def options_of(setup: Setup) -> "Options":
-    """Return the options that trace what the formulas were asked about."""
-    return Options(
-        method=setup.method,
-        rank=setup.rank,
-        target_modules=tuple(target.name for target in setup.targets),
-        dropout=0.1 if setup.dropout else 0.0,
-        adapter_bytes=setup.adapter_bytes,
-        dtype=setup.dtype,
-        quantization=setup.quantization,
-        checkpointing=setup.checkpointing,
-        autocast=setup.autocast,
-        sequences=setup.sequences,
-        seq_len=setup.seq_len,
-        foreach=setup.optimizer == "adamw_torch",
-        eager=setup.attention == "eager",
-        trl_head=setup.head == "trl_fused",
-    )
 
 
 def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,26 +78,6 @@ def with_layers(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     return shallow
 
 
-@dataclass(frozen=True)
-class Options:
-    """How the step is run; the words are those of estimate_vram."""
-
-    method: str
-    rank: int
-    target_modules: tuple[str, ...]
-    dropout: float
-    adapter_bytes: int
-    dtype: str
-    quantization: str | None
-    checkpointing: bool
-    autocast: bool
-    sequences: int
-    seq_len: int
-    foreach: bool
-    eager: bool
-    trl_head: bool
-
-
 def trace_step(config: dict[str, Any], options: Options) -> dict[str, int]:
     """Trace one training step, after one that made the optimizer's states.
 
@@ -126,9 +89,9 @@ def trace_step(config: dict[str, Any], options: Options) -> dict[str, int]:
         Phase -> bytes: `loss`, `backward` and `optimizer`, resident states included.
     """
     with gpu_kernels(), torch.device("meta"):
-        model = _model(config, options)
+        model, _ = build_model(config, options)
     with FakeTensorMode(allow_non_fake_inputs=True), gpu_kernels(), Live() as live:
-        _give_storage(model, live)
+        give_storage(model, live)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, foreach=options.foreach, fused=not options.foreach)
         ids = torch.zeros((options.sequences, options.seq_len), dtype=torch.long)
@@ -151,7 +114,7 @@ def _step(
         lambda _, __, output: final_hidden.append(output[0])
     )
     live.restart()
-    with _autocast(options.autocast):
+    with autocast(options.autocast):
         loss, outputs = _loss(model, ids, options)
     watch.remove()
 
@@ -180,13 +143,11 @@ def _step(
 
 def _backbone(model: nn.Module) -> nn.Module:
     whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    backbone: nn.Module = whole.base_model
+    backbone: nn.Module = whole.get_submodule(text_path(whole))
     return backbone
 
 
-def _loss(
-    model: nn.Module, ids: torch.Tensor, options: "Options"
-) -> tuple[torch.Tensor, list[Any]]:
+def _loss(model: nn.Module, ids: torch.Tensor, options: Options) -> tuple[torch.Tensor, list[Any]]:
     if not options.trl_head:
         output = model(input_ids=ids, labels=ids, use_cache=False)
         return output.loss, [output]
@@ -195,7 +156,8 @@ def _loss(
 
 
 @contextlib.contextmanager
-def _autocast(wanted: bool) -> Iterator[None]:
+def autocast(wanted: bool) -> Iterator[None]:
+    """Compute in bf16 where that is wanted, as on a GPU."""
     if not wanted:
         yield
         return
@@ -203,14 +165,23 @@ def _autocast(wanted: bool) -> Iterator[None]:
         yield
 
 
-def _model(config: dict[str, Any], options: Options) -> nn.Module:
-    real: PretrainedConfig = AutoConfig.for_model(**copy.deepcopy(config))
-    model_type = AutoModelForCausalLM._model_mapping[type(real)]
+def build_model(config: dict[str, Any], options: Options) -> tuple[nn.Module, bool]:
+    """Build a model as it is trained, on the meta device.
+
+    Returns:
+        The model, and whether its attention builds all scores: where that is asked for, and where
+        the class has no other that a GPU without further packages runs.
+    """
+    real = load_config(config)
+    auto: Any = getattr(transformers, loader_of(real))
+    model_type = auto._model_mapping[type(real)]
     pluggable = getattr(model_type, "_supports_attention_backend", False)
+    eager = options.eager or not (pluggable or model_type._supports_sdpa)
+    eager = eager or (not model_type._supports_sdpa and not options.flash)
     # Falcon has attention classes of its own, whose call of SDPA is replaced while it is traced.
-    flash = ATTENTION if pluggable else "sdpa"
-    real._attn_implementation = "eager" if options.eager else flash
-    model = AutoModelForCausalLM.from_config(real, dtype=getattr(torch, options.dtype))
+    attention = "eager" if eager else ATTENTION if pluggable else "sdpa"
+    _, model = build(config, attention)
+    model.to(getattr(torch, options.dtype))
     model.train()
     if options.quantization:
         quantize(model, model.get_output_embeddings(), QUANTIZED_BYTES[options.quantization])
@@ -219,17 +190,19 @@ def _model(config: dict[str, Any], options: Options) -> nn.Module:
     if options.trl_head:
         add_fused_lm_head(model, outputs=TRL_OUTPUTS)
     traced: nn.Module = model if options.method == "full" else _adapted(model, options)
-    return traced
+    return traced, eager
 
 
 def _adapted(model: Any, options: Options) -> nn.Module:
     if options.checkpointing:
         model.enable_input_require_grads()
+    names = options.target_modules
     config = LoraConfig(
         r=options.rank,
         lora_dropout=options.dropout,
-        target_modules=list(options.target_modules),
-        task_type="CAUSAL_LM",
+        target_modules=names if isinstance(names, str) else list(names),
+        exclude_modules=options.excluded or None,
+        task_type="CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None,
     )
     adapted: nn.Module = get_peft_model(model, config, autocast_adapter_dtype=False)
     dtype = torch.float32 if options.adapter_bytes == 4 else torch.bfloat16
@@ -239,7 +212,7 @@ def _adapted(model: Any, options: Options) -> nn.Module:
     return adapted
 
 
-def _give_storage(model: nn.Module, live: Live) -> None:
+def give_storage(model: nn.Module, live: Live) -> None:
     """Put tensors with a storage in the place of those on the meta device; tied ones stay tied."""
     made: dict[torch.Tensor, Any] = {}
     for module in model.modules():

@@ -1,0 +1,162 @@
+"""A process that has the model libraries loaded, and answers questions about models.
+
+It starts with the first question, answers within a time limit or is killed, and ends by itself when
+nothing was asked for a minute. Answers are kept by the question's hash and the libraries' versions.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import select
+import subprocess
+import threading
+import time
+from functools import cache
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.errors import MissingExtra
+from ft_tools.publish import private_folder, write_file
+from ft_tools.runs.start import command, environment
+
+LIBRARIES = ("torch", "transformers", "peft")
+LOAD_SECONDS = 60.0
+READ_BYTES = 1 << 16
+_processes: dict[str, "Inspector"] = {}
+_guard = threading.Lock()
+
+
+class Unanswered(Exception):
+    """The process could not answer; `code` says why, in the worker's word or `timeout`."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"{code} {detail}".strip())
+        self.code = code
+        self.detail = detail
+
+
+def is_installed() -> bool:
+    """Say whether the libraries are there that build a model."""
+    return all(importlib.util.find_spec(name) is not None for name in LIBRARIES)
+
+
+def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Ask a worker module a question; the same one is answered from the cache.
+
+    Raises:
+        Unanswered: It cannot, or not within that time.
+        MissingExtra: The libraries are not installed.
+    """
+    for name in LIBRARIES:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtra("train", name)
+    text = json.dumps([module, question, _versions()], sort_keys=True)
+    file = workspace.cache_dir() / "inspected" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError):
+        kept: dict[str, Any] = json.loads(file.read_bytes())
+        return kept
+    answer = _process(module).ask(question, seconds)
+    with contextlib.suppress(Exception):  # a full or read-only disk costs the time of asking again
+        private_folder(file.parent)
+        write_file(file, json.dumps(answer))
+    return answer
+
+
+def prepare(module: str) -> None:
+    """Start a worker module's process, so that it is loaded when it is asked."""
+    if is_installed():
+        _process(module).start()
+
+
+def _process(module: str) -> "Inspector":
+    with _guard:
+        return _processes.setdefault(module, Inspector(module))
+
+
+@cache
+def _versions() -> str:
+    ours = importlib.metadata.version("fine-tuning-llm")
+    return ",".join([ours, *map(importlib.metadata.version, LIBRARIES)])
+
+
+class Inspector:
+    """One such process."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self._is_loaded = False
+
+    def start(self) -> None:
+        """Start the process if it does not run, without waiting for it."""
+        with self._lock:
+            self._start()
+
+    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the answer to a question.
+
+        Raises:
+            Unanswered: It cannot, or not within that time.
+        """
+        with self._lock:
+            self._start()
+            if not self._is_loaded:
+                self._read(LOAD_SECONDS)
+                self._is_loaded = True
+            self._write(json.dumps(question).encode() + b"\n")
+            said = self._read(seconds)
+        if "error" in said:
+            raise Unanswered(str(said["error"]), str(said.get("detail", "")))
+        answer: dict[str, Any] = said["answer"]
+        return answer
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._unread, self._is_loaded = b"", False
+        self._process = subprocess.Popen(
+            command(self._module),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+            env=environment() | {"HF_HUB_OFFLINE": "1"},
+        )
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _write(self, line: bytes) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            while line:
+                line = line[self._process.stdin.write(line) or 0 :]
+        except BrokenPipeError:
+            self._end()
+            raise Unanswered("died") from None
+
+    def _read(self, seconds: float) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        stream = self._process.stdout.fileno()
+        until = time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
+            data = os.read(stream, READ_BYTES) if ready else b""
+            if not data:
+                self._end()
+                raise Unanswered("died" if ready else "timeout")
+            self._unread += data
+        line, self._unread = self._unread.split(b"\n", 1)
+        said: dict[str, Any] = json.loads(line)
+        return said

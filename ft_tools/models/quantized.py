@@ -1,0 +1,67 @@
+"""Checkpoints that are quantized already: what can be trained on them as they are."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ft_tools.models import names
+
+Kind = Literal["bnb_4bit", "bnb_8bit", "gptq", "awq", "fp8", "mxfp4", "other"]
+# What publishers append to the name of a quantized copy.
+SUFFIX = re.compile(
+    r"([-_.](unsloth|bnb|4bit|8bit|gptq|awq|fp8|int4|int8|mxfp4|nvfp4|dynamic|w4a16|w8a8|g128))+$",
+    re.IGNORECASE,
+)
+# 4-bit linear layers: half a byte, and its scales.
+FOUR_BIT: set[Kind] = {"bnb_4bit", "gptq", "awq"}
+# transformers expands these to 16 bits when it loads them for training.
+# Source: https://huggingface.co/docs/transformers/quantization/mxfp4, .../finegrained_fp8
+DEQUANTIZED: set[Kind] = {"fp8", "mxfp4"}
+
+
+@dataclass(frozen=True)
+class Prequantized:
+    """How a checkpoint is quantized."""
+
+    kind: Kind
+    method: str
+    """As its config.json calls it."""
+
+    @property
+    def trains_as_qlora(self) -> bool:
+        """Say whether adapters train over its 4-bit weights as they are."""
+        return self.kind in FOUR_BIT
+
+    @property
+    def is_dequantized(self) -> bool:
+        """Say whether it is loaded in 16 bits."""
+        return self.kind in DEQUANTIZED
+
+
+def prequantized(config: Mapping[str, Any]) -> Prequantized | None:
+    """Return how a config.json says that its weights are quantized; None if they are not."""
+    found = config.get("quantization_config")
+    text = config.get("text_config")
+    if found is None and isinstance(text, Mapping):
+        found = text.get("quantization_config")
+    if not isinstance(found, Mapping):
+        return None
+    method = re.sub(r"[^a-z0-9_-]", "", str(found.get("quant_method", "")).lower())[:40]
+    if method == "bitsandbytes" or "load_in_4bit" in found:
+        kind: Kind = "bnb_4bit" if found.get("load_in_4bit") else "bnb_8bit"
+        return Prequantized(kind, "bitsandbytes")
+    kinds: dict[str, Kind] = {"gptq": "gptq", "awq": "awq", "fp8": "fp8", "mxfp4": "mxfp4"}
+    return Prequantized(kinds.get(method, "other"), method or "unnamed")
+
+
+def unquantized_name(model: str) -> str:
+    """Name the model that a quantized copy was made from, as far as its own name says it.
+
+    >>> unquantized_name("unsloth/Llama-3.1-8B-Instruct-bnb-4bit")
+    'meta-llama/Llama-3.1-8B-Instruct'
+    >>> unquantized_name("Qwen/Qwen3-8B-AWQ")
+    'Qwen/Qwen3-8B'
+    """
+    plain = SUFFIX.sub("", model)
+    return names.catalog_id(plain) or (plain if plain != model else "")

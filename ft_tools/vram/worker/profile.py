@@ -1,0 +1,176 @@
+"""Measure what a model's activations take by tracing its text model on fake tensors.
+
+Weights, states and gradients are none of it: only what one forward and backward pass adds. The loss
+head is left out; its formula is in `ft_tools/vram/heads.py`. One block of each kind is traced, and
+what it saves counted as often as the model has it; all blocks where the model does not run so.
+"""
+
+import gc
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ft_tools.models.worker.build import stack_of, text_path
+from ft_tools.models.worker.describe import kinds_of
+from ft_tools.models.worker.serving import serve
+from ft_tools.vram.profiles import Options
+from ft_tools.vram.worker.kernels import gpu_kernels
+from ft_tools.vram.worker.memory import Live
+from ft_tools.vram.worker.trace import autocast, build_model, give_storage
+
+# Tokens. A scan without its kernel is a loop over tokens: seconds for some hundreds of them.
+PROBES = (8, 32)
+MOST_SECONDS = 10.0
+
+
+def profile(question: dict[str, Any]) -> dict[str, Any]:
+    """Trace one sequence at each of some lengths.
+
+    Args:
+        question: `config`, `options` (of `Options`) and `lengths`, in tokens; `whole` where every
+            block is to be traced.
+
+    Returns:
+        `points`: per length the bytes that the blocks save, and that they need at most in the
+        forward pass, in the backward pass, and in that of the first block; and `eager`, whether
+        attention builds all scores.
+    """
+    if question.get("whole"):
+        return _profile(question, shortened=False)
+    try:
+        return _profile(question, shortened=True)
+    except Exception:  # whose blocks need one another, or are counted elsewhere
+        gc.collect()
+        return _profile(question, shortened=False)
+
+
+def _profile(question: dict[str, Any], *, shortened: bool) -> dict[str, Any]:
+    options = Options(**question["options"])
+    with gpu_kernels(), torch.device("meta"):
+        model, eager = build_model(question["config"], options)
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    text = whole.get_submodule(text_path(whole))
+    path, blocks = stack_of(whole)
+    config: Any = whole.config
+    counts = [1] * len(blocks)
+    if shortened and blocks:
+        kept, counts = _one_of_each(blocks)
+        blocks = [blocks[index] for index in kept]
+        parent, _, name = path.rpartition(".")
+        setattr(whole.get_submodule(parent), name, nn.ModuleList(blocks))
+        config.get_text_config(decoder=True).num_hidden_layers = len(blocks)
+    points = []
+    with FakeTensorMode(allow_non_fake_inputs=True), gpu_kernels(), Live() as live:
+        give_storage(model, live)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(_drop)  # type: ignore[no-untyped-call]
+
+        def run(length: int) -> dict[str, int]:
+            point = _Pass(blocks, counts, live, options).run(text, length)
+            gc.collect()
+            return point
+
+        points = [run(length) for length in _affordable(question["lengths"], run)]
+    return {"points": points, "eager": eager, "num_traced": len(blocks)}
+
+
+def _affordable(lengths: list[int], run: Callable[[int], Any]) -> list[int]:
+    """Return the lengths, shorter ones where a Python loop over tokens would take too long."""
+    seconds = []
+    for probe in PROBES:
+        start = time.process_time()
+        run(probe)
+        seconds.append(time.process_time() - start)
+    per_token = (seconds[1] - seconds[0]) / (PROBES[1] - PROBES[0])
+    if per_token * sum(lengths) <= MOST_SECONDS:
+        return lengths
+    return [length * PROBES[1] // lengths[-1] for length in lengths]
+
+
+def _one_of_each(blocks: list[nn.Module]) -> tuple[list[int], list[int]]:
+    """Return the first block of each kind, the second too where all are alike, and their counts."""
+    groups = kinds_of(blocks)
+    kept = {group["first"]: group["count"] for group in groups}
+    if len(kept) == 1 and len(blocks) > 1:
+        kept = {0: 1, 1: len(blocks) - 1}
+    order = sorted(kept)
+    return order, [kept[index] for index in order]
+
+
+def _drop(parameter: torch.Tensor) -> None:
+    parameter.grad = None
+
+
+class _Pass:
+    """One forward and backward pass, and what was alive when."""
+
+    def __init__(
+        self, blocks: list[nn.Module], counts: list[int], live: Live, options: Options
+    ) -> None:
+        self._blocks, self._counts, self._live = blocks, counts, live
+        self._autocast = options.autocast
+        self._static = live.now
+        self._entered = 0
+        self._saved: list[int] = []
+        self._before_first = 0
+
+    def run(self, text: nn.Module, length: int) -> dict[str, int]:
+        """Run one sequence of zeros."""
+        live, static = self._live, self._static
+        ids = torch.zeros((1, length), dtype=torch.long)
+        hooks = [hook for block in self._blocks for hook in self._watch(block)]
+        first: list[torch.Tensor] = []
+        if self._blocks:
+            note = self._blocks[0].register_forward_hook(lambda _, __, out: _note(first, out))
+            hooks.append(note)
+        live.restart()
+        with autocast(self._autocast):
+            hidden = text(input_ids=ids, use_cache=False)[0]
+        saved, forward = live.now - static, live.peak - static
+        for hook in hooks:
+            hook.remove()
+        further = sum(s * (n - 1) for s, n in zip(self._saved, self._counts, strict=False))
+        if first and first[0].requires_grad:
+            first.pop().register_hook(self._at_first)  # type: ignore[no-untyped-call]
+        first.clear()
+        live.restart()
+        gradient = torch.empty_like(hidden)
+        torch.autograd.backward([hidden], [gradient])
+        bottom = live.peak - static
+        del hidden, gradient
+        return {
+            "length": length,
+            "saved": saved + further,
+            "forward": forward + further,
+            "backward": max(self._before_first, bottom) + further,
+            "bottom": bottom,
+        }
+
+    def _watch(self, block: nn.Module) -> list[Any]:
+        def enter(*_: Any) -> None:
+            self._entered = self._live.now
+
+        def leave(*_: Any) -> None:
+            self._saved.append(self._live.now - self._entered)
+
+        return [block.register_forward_pre_hook(enter), block.register_forward_hook(leave)]
+
+    def _at_first(self, _: torch.Tensor) -> None:
+        self._before_first = self._live.peak - self._static
+        self._live.restart()
+
+
+def _note(first: list[torch.Tensor], output: Any) -> None:
+    if not first:
+        first.append(output[0] if isinstance(output, tuple) else output)
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.fileno(), sys.stdout.fileno(), profile)

@@ -1,0 +1,147 @@
+"""Models of families without a row: counted as the real class and PEFT count them, and estimated.
+
+None of these types is named anywhere in the package: what is read off the class has to do.
+"""
+
+import json
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+
+from ft_tools.errors import BadInput, UnknownName
+from ft_tools.lora import LoraRequest, suggest_lora_config
+from ft_tools.models.catalog import shape_of_config
+from ft_tools.models.targets import peft_arguments
+from ft_tools.vram import VramRequest, estimate_vram
+
+pytestmark = [
+    pytest.mark.tiny,
+    pytest.mark.filterwarnings("ignore"),  # of the classes of thirty families, none of them ours
+]
+SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EXPERTS = {"moe_intermediate_size": 64, "num_experts_per_tok": 2}
+CONFIGS = [
+    {"model_type": "arcee"},
+    {"model_type": "helium"},
+    {"model_type": "cohere"},
+    {"model_type": "glm"},
+    {"model_type": "stablelm"},
+    {"model_type": "persimmon"},
+    {"model_type": "nemotron"},
+    {"model_type": "olmo3"} | {"mlp_only_layers": [0]},
+    {"model_type": "vaultgemma"},
+    {"model_type": "diffllama"},
+    {"model_type": "doge"},
+    {"model_type": "bloom", "n_layer": 4, "n_head": 4},
+    {"model_type": "opt", "ffn_dim": 256, "word_embed_proj_dim": 128},
+    {"model_type": "gptj", "n_embd": 128, "n_layer": 4, "n_head": 4, "rotary_dim": 16},
+    {"model_type": "mpt", "d_model": 128, "n_layers": 4, "n_heads": 4},
+    {"model_type": "xglm", "d_model": 128, "num_layers": 4, "attention_heads": 4, "ffn_dim": 256},
+    {"model_type": "codegen", "n_embd": 128, "n_layer": 4, "n_head": 4, "rotary_dim": 16},
+    {"model_type": "bamba", "attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 32},
+    {"model_type": "mamba2", "num_heads": 8, "head_dim": 32, "state_size": 16, "n_groups": 1},
+    {"model_type": "jamba", "num_experts": 4, "mamba_dt_rank": 8, "use_mamba_kernels": False},
+    {"model_type": "phimoe", "num_local_experts": 4, "num_experts_per_tok": 2},
+    {
+        "model_type": "dots1",
+        "n_routed_experts": 4,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+    }
+    | EXPERTS,
+    {"model_type": "deepseek_v2", "n_routed_experts": 4, "n_group": 1, "topk_group": 1}
+    | {"kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16}
+    | {"v_head_dim": 32, "first_k_dense_replace": 1}
+    | EXPERTS,
+    {"model_type": "flex_olmo", "num_experts": 4, "num_experts_per_tok": 2},
+]
+
+
+@pytest.fixture(autouse=True)
+def kept(workspace, monkeypatch):
+    """Keep what is read off classes in a folder of the test."""
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "cache"))
+
+
+def real(config):
+    """Build the class as anybody would."""
+    ours = {key: value for key, value in config.items() if key != "model_type"}
+    with torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(config["model_type"], **ours)
+        )
+
+
+def trained(model, **arguments):
+    with torch.device("meta"):
+        adapted = get_peft_model(
+            model, LoraConfig(r=8, task_type="CAUSAL_LM", **arguments), autocast_adapter_dtype=False
+        )
+    return sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["model_type"])
+def test_any_architecture_counts_as_its_class_and_peft_count_it(config):
+    config = SIZES | config
+    shape = shape_of_config(config, "tiny")
+    model = real(config)
+    assert shape.total_params == sum(p.numel() for p in model.parameters())
+    assert shape.lora_params(8) == trained(model, **peft_arguments(shape))
+
+
+ESTIMATED = {"arcee", "bloom", "bamba", "jamba", "phimoe", "deepseek_v2"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [config for config in CONFIGS if config["model_type"] in ESTIMATED],
+    ids=lambda config: config["model_type"],
+)
+def test_any_architecture_is_estimated_and_its_suggestion_fits_peft(config, monkeypatch, workspace):
+    config = SIZES | config
+    (workspace / "config.json").write_text(json.dumps(config))
+    report = suggest_lora_config(LoraRequest(model="config.json", gpu="RTX 4090"))
+    assert report.vram.fits == "yes"
+    assert report.vram.interval_basis == "traced_family"
+    modules = report.peft["target_modules"]
+    assert report.trainable_params > 0
+    ranks = report.peft["r"]
+    assert trained(real(config), target_modules=modules) * ranks == 8 * report.trainable_params
+
+
+def test_code_of_a_models_own_is_refused_with_the_cure():
+    config = {"model_type": "someones_own", "auto_map": {"AutoConfig": "modeling.Own"}}
+    with pytest.raises(UnknownName, match=r"code of its own.*upgrade transformers.*num_layers"):
+        shape_of_config(config, "someone/own")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"model_type": "arcee", "hidden_size": "wide"}, {"model_type": "t5"}, {"model_type": "bert"}],
+)
+def test_what_cannot_be_sized_is_said_without_a_traceback(config):
+    with pytest.raises(BadInput, match="cannot be sized"):
+        shape_of_config(config, "mine")
+
+
+def test_a_base_in_four_bits_takes_less_and_its_adapters_as_much(workspace):
+    (workspace / "config.json").write_text(json.dumps(SIZES | {"model_type": "arcee"}))
+    lora, qlora = (
+        estimate_vram(VramRequest(model="config.json", method=method))
+        for method in ("lora", "qlora")
+    )
+    assert qlora.phases["optimizer"] < lora.phases["optimizer"]
+    assert qlora.trainable_params == lora.trainable_params

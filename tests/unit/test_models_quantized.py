@@ -1,0 +1,107 @@
+"""Checkpoints that are quantized already: recognised, sized as they are, never ignored."""
+
+import json
+
+import pytest
+
+from ft_tools.errors import BadInput
+from ft_tools.lora import LoraRequest, suggest_lora_config
+from ft_tools.models.quantized import prequantized, unquantized_name
+from ft_tools.vram import VramRequest, estimate_vram
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 32000,
+}
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
+
+@pytest.fixture
+def checkpoint(workspace):
+    """Give a function that writes a quantized model's folder and returns its name."""
+
+    def write(quantization):
+        config = LLAMA | {"quantization_config": quantization}
+        (workspace / "mine").mkdir()
+        (workspace / "mine" / "config.json").write_text(json.dumps(config))
+        return "mine"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("quantization", "kind"),
+    [
+        (BNB, "bnb_4bit"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb_8bit"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "awq"}, "awq"),
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "mxfp4"}, "mxfp4"),
+        ({"quant_method": "modelopt"}, "other"),
+        ({}, "other"),
+    ],
+)
+def test_every_way_to_quantize_is_recognised(quantization, kind):
+    assert prequantized({"quantization_config": quantization}).kind == kind
+    assert prequantized({"text_config": {"quantization_config": quantization}}).kind == kind
+    assert prequantized({}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("unsloth/Llama-3.1-8B-Instruct-unsloth-bnb-4bit", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "Qwen/Qwen2.5-7B-Instruct"),
+        ("someone/model-FP8", "someone/model"),
+        ("mine", ""),
+    ],
+)
+def test_the_model_that_it_was_made_from_is_named(name, plain):
+    assert unquantized_name(name) == plain
+
+
+def test_adapters_over_four_bits_take_what_qlora_takes(checkpoint, workspace):
+    name = checkpoint(BNB)
+    (workspace / "plain").mkdir()
+    (workspace / "plain" / "config.json").write_text(json.dumps(LLAMA))
+    qlora = estimate_vram(VramRequest(model="plain", method="qlora")).peak_allocated_gib
+    for method in ("lora", "qlora"):
+        report = estimate_vram(VramRequest(model=name, method=method))
+        assert report.peak_allocated_gib == qlora
+        assert any("quantized already (bnb_4bit)" in text for text in report.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "method", "cure"),
+    [
+        (BNB, "full", "use method 'qlora'"),
+        ({"quant_method": "mxfp4"}, "qlora", "use method 'lora'"),
+        ({"quant_method": "modelopt"}, "lora", "use the model that it was made from"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_the_cure(checkpoint, quantization, method, cure):
+    with pytest.raises(BadInput, match=cure):
+        estimate_vram(VramRequest(model=checkpoint(quantization), method=method))
+
+
+@pytest.mark.parametrize(
+    ("quantization", "method"), [(BNB, "qlora"), ({"quant_method": "mxfp4"}, "lora")]
+)
+def test_a_suggestion_quantizes_nothing_twice(checkpoint, quantization, method):
+    report = suggest_lora_config(LoraRequest(model=checkpoint(quantization), gpu="RTX 4090"))
+    assert (report.method, report.quantization) == (method, None)
+    assert "prequantized" in {reason.id for reason in report.reasons}
+
+
+def test_a_mirrors_four_bit_name_is_sized_as_four_bits():
+    plain, four = (
+        estimate_vram(VramRequest(model=name))
+        for name in ("Llama-3.1-8B", "unsloth/Llama-3.1-8B-bnb-4bit")
+    )
+    assert four.peak_allocated_gib < plain.peak_allocated_gib / 2
