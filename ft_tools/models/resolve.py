@@ -88,6 +88,21 @@ def pinned(source: ModelSource) -> ModelSource:
     return source.model_copy(update={"revision": snapshot.commit, "files": str(snapshot.folder)})
 
 
+def tokenizer_files(model: str) -> str:
+    """Return the folder of a model's tokenizer, fetched from the Hub if it is nowhere here.
+
+    Raises:
+        FineTuningError: As `resolve_model` and `hub.describe`.
+    """
+    source = resolve_model(model)
+    if source.path is not None:
+        return source.load_from
+    for folder in _snapshots(source.load_from):
+        if any((folder / name).is_file() for name in hub.TOKENIZER_FILES[:2]):
+            return str(folder)
+    return pinned(source).files or source.load_from
+
+
 def _is_a_path(model: str) -> bool:
     """Say whether something in the workspace has that name."""
     try:

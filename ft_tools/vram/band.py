@@ -48,7 +48,8 @@ def interval(setup: Setup, dominant: str) -> Interval:
     """
     shape = setup.shape
     if shape.is_stand_in or (shape.blocks and setup.profile is None):
-        wide = facts.number("vram.interval_stand_in")
+        key = "vram.interval_stand_in"
+        wide = facts.number(key if setup.checkpointing else f"{key}_kept")
         what = "a dense model of these sizes stands in for the real one"
         return Interval(wide, "stand_in", f"{what} ({REFERENCE})")
     basis: Basis = "measured_family" if shape.model_type in MEASURED else "traced_family"

@@ -29,32 +29,21 @@ class ModelRequest(Request):
 
     model: str | None = Field(
         None,
-        description="Hub id, catalog name, folder or config.json in the workspace, or run id. Omit "
-        "it to pass the shapes instead.",
+        description="Hub id, folder or config.json in the workspace, or run id. Or pass shapes.",
     )
-    model_type: str = Field("llama", description="Model family that the shapes belong to.")
-    num_layers: int | None = Field(None, ge=1, description="Number of blocks.")
+    model_type: str = Field("llama", description="Family of the shapes.")
+    num_layers: int | None = Field(None, ge=1, description="Blocks.")
     hidden_size: int | None = Field(None, ge=1, description="Width of the residual stream.")
     intermediate_size: int | None = Field(
-        None, ge=1, description="Width of the MLP, or of one expert in a mixture of experts."
+        None, ge=1, description="MLP width, of one expert in an MoE."
     )
-    num_heads: int | None = Field(None, ge=1, description="Number of query heads.")
-    num_kv_heads: int | None = Field(
-        None, ge=1, description="Number of key/value heads; default num_heads."
-    )
-    head_dim: int | None = Field(
-        None, ge=1, description="Width of a head; default hidden_size / num_heads."
-    )
-    vocab_size: int | None = Field(
-        None, ge=1, description="Vocabulary size: rows of the embedding."
-    )
-    tied_embeddings: bool | None = Field(
-        None, description="Whether the output head shares the embedding's weights."
-    )
-    num_experts: int | None = Field(
-        None, ge=2, description="Experts per block, in a mixture of experts."
-    )
-    experts_per_token: int | None = Field(None, ge=1, description="Experts used per token.")
+    num_heads: int | None = Field(None, ge=1, description="Query heads.")
+    num_kv_heads: int | None = Field(None, ge=1, description="Default num_heads.")
+    head_dim: int | None = Field(None, ge=1, description="Default hidden_size / num_heads.")
+    vocab_size: int | None = Field(None, ge=1, description="Vocabulary size.")
+    tied_embeddings: bool | None = Field(None, description="The head shares the embedding.")
+    num_experts: int | None = Field(None, ge=2, description="Experts per block.")
+    experts_per_token: int | None = Field(None, ge=1, description="Experts per token.")
 
     @model_validator(mode="after")
     def _one_source_of_shapes(self) -> "ModelRequest":
@@ -105,9 +94,7 @@ class StepRequest(Request):
     mixed_precision: bool = Field(
         True, description="Train with 16-bit autocast, as TRL does by default."
     )
-    attention: Attention = Field(
-        "sdpa", description="Attention implementation: eager, sdpa or flash."
-    )
+    attention: Attention = Field("sdpa", description="Attention implementation.")
     loss_head: Literal["auto", "full_logits", "fused_logits", "fused_linear", "trl_fused"] = Field(
         "auto",
         description="How the loss is computed. auto: as the named library versions do; "
@@ -142,8 +129,7 @@ class VramRequest(ModelRequest, StepRequest):
 
     kbit_prepared: bool = Field(
         False,
-        description="PEFT's prepare_model_for_kbit_training is called: embeddings and residual "
-        "stream in float32.",
+        description="prepare_model_for_kbit_training is called.",
     )
 
     gradient_accumulation_steps: int = Field(
@@ -158,17 +144,14 @@ class VramRequest(ModelRequest, StepRequest):
     fused_kernels: bool = Field(False, description="Fused norm and rotary kernels (Liger).")
     precompute_ref_log_probs: bool = Field(
         False,
-        description="DPO: compute reference log-probabilities first, so that the reference model "
-        "is not in memory during training.",
+        description="DPO: no reference model in memory during training.",
     )
 
     num_gpus: int = Field(1, ge=1, le=65_536, description="GPUs that train this model together.")
-    sharding: Sharding = Field(
-        "none", description="none, ddp, zero1, zero2, zero3, fsdp (FSDP 2) or fsdp1."
-    )
+    sharding: Sharding = Field("none", description="fsdp is FSDP 2.")
     offload: Offload = Field(
         "none",
-        description="What is kept in host memory: none, optimizer, or parameters (and optimizer).",
+        description="What is kept in host memory.",
     )
     gpu: str | None = Field(None, description="GPU name, such as RTX 4090 or A100-80GB.")
     gpu_memory_gib: float | None = Field(
@@ -177,12 +160,12 @@ class VramRequest(ModelRequest, StepRequest):
     transformers_version: str = Field(
         "5.24",
         pattern=r"^\d+\.\d+",
-        description="Version of transformers: loss and experts depend on it.",
+        description="Version of transformers.",
     )
     trl_version: str | None = Field(
         "1.16",
         pattern=r"^\d+\.\d+",
-        description="Version of TRL; null for a plain transformers Trainer.",
+        description="Version of TRL; null: plain Trainer.",
     )
 
     @model_validator(mode="after")

@@ -60,12 +60,12 @@ def setup_for(model, shape, **arguments):
 
 
 def follow(run_id):
-    for _ in range(600):
+    for _ in range(1800):
         report = get_run(RunRequest(run_id=run_id))
         if report.state in ENDED:
             return report
         time.sleep(0.1)
-    raise AssertionError(f"{run_id} did not end in a minute")
+    raise AssertionError(f"{run_id} did not end in three minutes")
 
 
 @pytest.mark.parametrize(("model", "method", "checkpointing", "others"), CASES)

@@ -8,7 +8,7 @@ import pytest
 from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
 from ft_tools.models import hub
 from ft_tools.models.catalog import shape_of
-from ft_tools.models.resolve import pinned, resolve_model
+from ft_tools.models.resolve import pinned, resolve_model, tokenizer_files
 from tests.hub import COMMIT, CONFIG, LATER, serving
 
 
@@ -173,3 +173,15 @@ def test_only_an_id_is_asked_for(standin, name):
     with pytest.raises(FineTuningError):
         shape_of(name)
     assert standin.asked == []
+
+
+def test_a_tokenizer_is_found_in_the_hubs_own_cache_and_else_fetched(standin, workspace):
+    fetched = tokenizer_files("someone/new-model")
+    assert (hub.Path(fetched) / "tokenizer.json").is_file()
+    num_asked = len(standin.asked)
+    folder = workspace / "hf" / "hub" / "models--someone--cached" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    assert tokenizer_files("someone/cached") == str(folder)
+    assert len(standin.asked) == num_asked

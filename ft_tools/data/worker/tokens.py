@@ -12,7 +12,7 @@ from ft_tools.data.read.scan import lengths_of
 from ft_tools.errors import BadInput
 from ft_tools.examples.example import Example, content_of, thoughts_of
 from ft_tools.examples.masks import Masked, Measured
-from ft_tools.models.resolve import resolve_model
+from ft_tools.models.resolve import tokenizer_files
 
 CPU_SECONDS = 10
 """Of the processor, for an example of a few turns, which takes milliseconds."""
@@ -44,7 +44,7 @@ class TemplateTokens:
         Raises:
             BadInput: The model has no tokenizer that can be loaded.
         """
-        load_from = str(resolve_model(model).load_from)
+        load_from = tokenizer_files(model)
         self._cpu_seconds = cpu_seconds
         self._num_too_long = 0
         limits = [str(max_length), str(cpu_seconds)]
