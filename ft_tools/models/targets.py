@@ -2,7 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
+from ft_tools.errors import FineTuningError
+from ft_tools.models.catalog import shape_of
 from ft_tools.models.shape import ALL_LINEAR, ModelShape
 
 # PEFT turns a list with one of these names into adapters over all fused experts, in the families
@@ -52,6 +55,21 @@ def default_targets(shape: ModelShape) -> Targets:
         either = "|".join(re.escape(path) for path in sorted(kept))
         modules = rf"{re.escape(shape.stack)}\.\d+\.({either})"
     return Targets(modules, names, _names(routers), _names(shared))
+
+
+def adaptable_arguments(model: str, peft: dict[str, Any]) -> dict[str, Any]:
+    """Add to arguments of peft.LoraConfig what "all-linear" has to leave out of this model.
+
+    Returns:
+        The same arguments where modules are named, or the model's shape cannot be found out.
+    """
+    if peft.get("target_modules") != ALL_LINEAR or "exclude_modules" in peft:
+        return peft
+    try:
+        shape = shape_of(model)
+    except FineTuningError:
+        return peft
+    return peft | peft_arguments(shape)
 
 
 def peft_arguments(

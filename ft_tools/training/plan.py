@@ -6,11 +6,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import rules, workspace
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, HubUnavailable
 from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts, Task, survey
 from ft_tools.models import weights
-from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.models.resolve import ModelSource, pinned, resolve_model
+from ft_tools.models.targets import adaptable_arguments
 from ft_tools.publish import require_space
 from ft_tools.runs import devices, directory
 from ft_tools.runs.hardware import Device, find_device
@@ -42,6 +43,7 @@ class ModelPlan(BaseModel):
         None, description="Parameters of the base model, read from its files' headers."
     )
     config_sha256: str = Field("", description="Hash of config.json; empty if not downloaded yet.")
+    revision: str = Field("", description="Commit on the Hub that is trained; empty: local files.")
     template_sha256: str = Field("", description="Hash of the chat template; empty without one.")
 
 
@@ -111,7 +113,7 @@ def plan_sft(request: SftRequest) -> SftPlan:
     Raises:
         FineTuningError: As `launch_sft`.
     """
-    source = resolve_model(request.model)
+    source = source_of(request.model)
     dataset, validation = _files("sft", request)
     loss_on = _loss_on(request, dataset)
     parts = _plan_parts("sft", request, source, (dataset, validation), loss_on)
@@ -124,7 +126,7 @@ def plan_dpo(request: DpoRequest) -> DpoPlan:
     Raises:
         FineTuningError: As `launch_dpo`.
     """
-    source = resolve_model(_start_of(request))
+    source = source_of(_start_of(request))
     rate = request.training.get("learning_rate", 0.0)
     if rate > DPO_RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
         observed = f"training.learning_rate={rate:g} is above {DPO_RATE_REFUSED:g}"
@@ -187,6 +189,7 @@ def _plan_parts(
     peft = None
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(arguments.without_decided(request.peft))
+        peft = adaptable_arguments(source.load_from, peft)
     preconditions.require_arguments(task, request.method, peft or {}, training)
     engine, about_engine = engines.choose(request, source, peft or {}, training)
     if engine == "mlx":
@@ -300,6 +303,21 @@ def _count_request(
     )
 
 
+def source_of(model: str) -> ModelSource:
+    """Find a model, at the commit that the Hub has now if its weights are not on this machine.
+
+    Where the Hub cannot be asked the plan goes without a commit.
+
+    Raises:
+        FineTuningError: As `resolve_model` and `hub.describe`.
+    """
+    source = resolve_model(model)
+    try:
+        return pinned(source)
+    except HubUnavailable:
+        return source
+
+
 def _model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
     folder = Path(source.path) if source.path else None
     base = source.name
@@ -315,6 +333,7 @@ def _model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         base_model=base,
         num_params=weights.num_params(folder) if folder else None,
         config_sha256=weights.config_hash(folder) if folder else "",
+        revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder else "",
     )
 

@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.lora import LoraRequest, suggest_lora_config
 from ft_tools.models.catalog import shape_of_config
-from ft_tools.models.targets import peft_arguments
+from ft_tools.models.targets import adaptable_arguments, peft_arguments
 from ft_tools.vram import VramRequest, estimate_vram
 
 pytestmark = [
@@ -145,3 +145,15 @@ def test_a_base_in_four_bits_takes_less_and_its_adapters_as_much(workspace):
     )
     assert qlora.phases["optimizer"] < lora.phases["optimizer"]
     assert qlora.trainable_params == lora.trainable_params
+
+
+def test_a_plan_leaves_out_what_peft_refuses_to_adapt(workspace):
+    config = SIZES | {"model_type": "mamba2", "num_heads": 8, "state_size": 16, "n_groups": 1}
+    (workspace / "mine").mkdir()
+    (workspace / "mine" / "config.json").write_text(json.dumps(config))
+    everything = {"r": 8, "target_modules": "all-linear"}
+    planned = adaptable_arguments("mine", everything)
+    assert planned["exclude_modules"] == r".*\.out_proj"
+    assert trained(real(config), **{k: v for k, v in planned.items() if k != "r"}) > 0
+    named = {"r": 8, "target_modules": ["in_proj"]}
+    assert adaptable_arguments("mine", named) == named

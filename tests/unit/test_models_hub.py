@@ -9,6 +9,7 @@ from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailabl
 from ft_tools.models import hub
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.resolve import pinned, resolve_model, tokenizer_files
+from ft_tools.training.plan import source_of
 from tests.hub import COMMIT, CONFIG, LATER, serving
 
 
@@ -185,3 +186,12 @@ def test_a_tokenizer_is_found_in_the_hubs_own_cache_and_else_fetched(standin, wo
         (folder / name).write_text("{}")
     assert tokenizer_files("someone/cached") == str(folder)
     assert len(standin.asked) == num_asked
+
+
+def test_a_plan_names_the_commit_and_does_without_where_the_hub_is_silent(standin, monkeypatch):
+    assert source_of("someone/new-model").revision == COMMIT
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert source_of("someone/other").revision is None
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with pytest.raises(GatedModel):
+        source_of("someone/gated")

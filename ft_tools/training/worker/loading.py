@@ -7,7 +7,6 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     Trainer,
@@ -19,6 +18,7 @@ from ft_tools import publish
 from ft_tools.errors import Missing, NotFound, Refused
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.models.weights import template_hash, tokenizer_folder
+from ft_tools.models.worker.loading import model_class
 from ft_tools.publish import sha256
 from ft_tools.runs.session import Session
 from ft_tools.training.micro_batches import MicroBatch
@@ -76,7 +76,8 @@ def _require_there(plan: TrainingPlan) -> None:
 def load_tokenizer(plan: TrainingPlan) -> Any:
     """Load the tokenizer, with the chat template that the plan names."""
     folder = tokenizer_folder(plan.model.adapter, plan.model.load_from)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    revision = _revision(plan) if folder == plan.model.load_from else {}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **revision)
     template = plan.training.get("chat_template_path")
     if template is not None:
         tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
@@ -114,7 +115,10 @@ def load_model(plan: TrainingPlan) -> Any:
         )
     extra |= placement(plan)
     dtype = getattr(torch, plan.weights_dtype)
-    model = AutoModelForCausalLM.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
+    extra |= _revision(plan)
+    config = AutoConfig.from_pretrained(plan.model.load_from, **_revision(plan))
+    loads = model_class(config)
+    model = loads.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
     model.config.use_cache = False
     if plan.place.sharding == "fsdp":
         # The trainer would take a model without weights for one that is spread over devices.
@@ -179,6 +183,11 @@ def connect_engine(plan: TrainingPlan, trainer: Trainer) -> None:
         from ft_tools.training.worker.mlx import bridge
 
         bridge.connect(plan, trainer)
+
+
+def _revision(plan: TrainingPlan) -> dict[str, str]:
+    """Return the commit that was planned, as an argument of from_pretrained."""
+    return {"revision": plan.model.revision} if plan.model.revision else {}
 
 
 def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> dict[str, Any]:
