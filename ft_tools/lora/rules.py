@@ -156,7 +156,9 @@ def tinker_rate(hidden_size: int, exponent: float, *, adapters: bool) -> float:
     return 5e-5 * (10 if adapters else 1) * float((2000 / hidden_size) ** exponent)
 
 
-def choose_schedule(request: LoraRequest, task: Task, seq_len: int) -> Schedule:
+def choose_schedule(
+    request: LoraRequest, task: Task, seq_len: int, *, may_pack: bool = True
+) -> Schedule:
     """Choose epochs, effective batch and packing.
 
     Epochs rise, and the batch shrinks, until there are `train.min_steps` optimizer steps, as far
@@ -179,7 +181,7 @@ def choose_schedule(request: LoraRequest, task: Task, seq_len: int) -> Schedule:
         epochs += 1
     steps = _steps(request.num_examples, batch, epochs)
     reasons.append(_reason(facts.threshold("train.min_steps").why, steps, "train.min_steps"))
-    packing = _packs(request, task, seq_len)
+    packing = may_pack and _packs(request, task, seq_len)
     if packing:
         fill = facts.threshold("train.packing_fill")
         mean = request.mean_completion_tokens or 0.0

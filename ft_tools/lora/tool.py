@@ -8,6 +8,7 @@ from ft_tools.lora import rules
 from ft_tools.lora.card import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
+from ft_tools.models.packing import MIXED, may_be_packed
 from ft_tools.models.quantized import DEQUANTIZED
 from ft_tools.models.shape import ModelShape
 from ft_tools.models.targets import Targets, default_targets
@@ -41,7 +42,8 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     rank = rules.choose_rank(request, shape, targets.modules)
     dropout = rules.choose_dropout(request)
     seq_len = wanted_seq_len(request, shape.max_positions)
-    schedule = rules.choose_schedule(request, task, seq_len)
+    may_pack = may_be_packed(shape)
+    schedule = rules.choose_schedule(request, task, seq_len, may_pack=may_pack)
     wish = Wish(
         request,
         task,
@@ -61,6 +63,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         reasons += [*rank.reasons, alpha_reason, *dropout.reasons]
         reasons += _target_reasons(shape, targets)
     reasons += [*rate.reasons, *schedule.reasons, _dtype_reason(plan)]
+    reasons += [] if may_pack else [_packing_reason(shape)]
     training = _training(task, plan, schedule, rate.value)
     trainable = plan.vram.trainable_params
     whole = shape.total_params + (trainable if plan.method != "full" else 0)
@@ -132,6 +135,17 @@ def _target_reasons(shape: ModelShape, targets: Targets) -> list[Reason]:
             )
         )
     return reasons
+
+
+def _packing_reason(shape: ModelShape) -> Reason:
+    mixes = "mixes" if shape.model_type in MIXED else "was not checked for mixing"
+    return Reason(
+        id="packing_mixes_examples",
+        rule=f"no packing: this family {mixes} the examples of a packed row",
+        observed=shape.model_type,
+        threshold=None,
+        source="https://github.com/huggingface/transformers/tree/v5.24.0/src/transformers/models",
+    )
 
 
 def _quantized_reasons(shape: ModelShape) -> list[Reason]:

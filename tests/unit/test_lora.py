@@ -11,6 +11,8 @@ from ft_tools.lora import LoraRequest, rules, suggest_lora_config
 from ft_tools.lora.card import dtype_of
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row
+from ft_tools.models.packing import may_be_packed
+from ft_tools.models.shape import Block
 from ft_tools.vram import VramRequest, estimate_vram
 
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -316,3 +318,14 @@ def test_the_upper_bound_of_a_larger_batch_fits_too():
         report = suggest(goal="preference", gpu_memory_gib=memory)
         if report.training["per_device_train_batch_size"] > 1:
             assert report.vram.peak_allocated_high_gib <= report.vram.usable_gib
+
+
+@pytest.mark.parametrize(("model_type", "packs"), [("falcon_h1", False), ("ministral3", True)])
+def test_examples_are_packed_only_where_they_do_not_see_one_another(model_type, packs):
+    block = Block(kind="one", count=32, params=1)
+    shape = shape_of(LLAMA).model_copy(update={"blocks": (block,), "model_type": model_type})
+    assert may_be_packed(shape) is packs
+    assert may_be_packed(shape_of(LLAMA))
+    request = LoraRequest(model=LLAMA, num_examples=5000, mean_completion_tokens=512)
+    schedule = rules.choose_schedule(request, "sft", 2048, may_pack=may_be_packed(shape))
+    assert schedule.packing is packs
