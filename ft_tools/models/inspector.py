@@ -104,16 +104,26 @@ class Inspector:
             Unanswered: It cannot, or not within that time.
         """
         with self._lock:
-            self._start()
-            if not self._is_loaded:
-                self._read(LOAD_SECONDS)
-                self._is_loaded = True
-            self._write(json.dumps(question).encode() + b"\n")
-            said = self._read(seconds)
+            was_loaded = self._is_loaded
+            try:
+                said = self._asked(question, seconds)
+            except Unanswered as error:
+                # It may have been about to end, because nothing was asked for a minute.
+                if error.code != "died" or not was_loaded:
+                    raise
+                said = self._asked(question, seconds)
         if "error" in said:
             raise Unanswered(str(said["error"]), str(said.get("detail", "")))
         answer: dict[str, Any] = said["answer"]
         return answer
+
+    def _asked(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+        self._start()
+        if not self._is_loaded:
+            self._read(LOAD_SECONDS)
+            self._is_loaded = True
+        self._write(json.dumps(question).encode() + b"\n")
+        return self._read(seconds)
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -134,6 +144,7 @@ class Inspector:
             self._process.kill()
             self._process.communicate()
             self._process = None
+        self._is_loaded = False
 
     def _write(self, line: bytes) -> None:
         assert self._process is not None
