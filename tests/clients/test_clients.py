@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from ft_tools.tools import TOOLS
+from tests.clients.model import SAYS, serving_model
 from tests.protocol.calls import GOOD, RUN_ID, prepare
 from tests.protocol.serving import serving
 
@@ -46,6 +47,47 @@ def test_gemini_connects_in_a_folder_that_it_trusts(machine):
     machine.run(NAME, "connect", "gemini", "--workspace", str(machine.home / "data"))
     assert "Connected" in machine.run("gemini", "mcp", "list")
     machine.run(NAME, "disconnect", "gemini")
+
+
+def test_an_agent_turn_of_claude_code_calls_a_tool_and_gets_its_report(machine):
+    machine.run(NAME, "connect", "claude-code", "--workspace", str(machine.home / "data"))
+    with serving_model("list_runs") as address:
+        said = machine.run(
+            *("claude", "-p", "Which runs are there?"),
+            *("--allowedTools", "mcp__fine-tuning-llm__list_runs"),
+            ANTHROPIC_BASE_URL=address,
+            ANTHROPIC_API_KEY="none",
+        )
+    machine.run(NAME, "disconnect", "claude-code")
+    assert SAYS in said
+    assert "has_more" in said
+
+
+def test_an_agent_turn_of_codex_calls_a_tool_and_gets_its_report(machine):
+    machine.run(NAME, "connect", "codex", "--workspace", str(machine.home / "data"))
+    with serving_model("list_runs") as address:
+        provider = f'{{name="stub",base_url="{address}/v1",wire_api="responses",env_key="KEY"}}'
+        options = ["-c", "model_provider=stub", "-c", f"model_providers.stub={provider}"]
+        options += ["-c", "approval_policy=never", "-c", f"mcp_servers.{NAME}.required=true"]
+        said = machine.run(
+            *("codex", "exec", "--skip-git-repo-check", *options, "-m", "stub"),
+            "Which runs are there?",
+            KEY="none",
+        )
+    machine.run(NAME, "disconnect", "codex")
+    assert SAYS in said
+    assert "has_more" in said
+
+
+def test_openclaw_probes_the_server_and_keeps_the_comments_of_its_file(machine):
+    folder = machine.home / ".openclaw"
+    folder.mkdir()
+    before = '// mine\n{\n  "mcp": {\n    "servers": {} // none yet\n  }\n}\n'
+    (folder / "openclaw.json").write_text(before)
+    machine.run(NAME, "connect", "openclaw", "--workspace", str(machine.home / "data"))
+    assert f"{NAME}: ok" in machine.run("openclaw", "mcp", "doctor", NAME, "--probe")
+    machine.run(NAME, "disconnect", "openclaw")
+    assert (folder / "openclaw.json").read_text() == before
 
 
 def test_the_inspector_lists_tools_resources_templates_and_prompts(machine):
