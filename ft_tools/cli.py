@@ -22,8 +22,7 @@ from pydantic.fields import FieldInfo
 
 from ft_tools import __version__
 from ft_tools.contract import complaints
-from ft_tools.doctor import DoctorRequest, doctor
-from ft_tools.doctor.report import Purpose
+from ft_tools.doctor.report import DoctorRequest, Purpose
 from ft_tools.errors import BadInput, FineTuningError, NotFound
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
@@ -193,6 +192,8 @@ def _doctor(
     """
     if gpu:  # pragma: no cover - replaces the process
         _become("ft_tools.doctor.worker.gpu", *_as_json())
+    from ft_tools.doctor.tool import doctor  # The other commands do not wait for its imports.
+
     request = DoctorRequest(purposes=purposes or [], clients=clients, hub=hub)
     report = doctor(request)
     if chosen(_options["format"]) == "human":
@@ -215,7 +216,7 @@ def _as_json() -> list[str]:
 
 
 def _become(*module: str) -> None:  # pragma: no cover - replaces the process
-    """Go on as a module of ours; the working folder is the user's, and is not searched for any."""
+    """Continue as a module of ours; the working folder is not searched for modules."""
     argv = command_of(*module)
     os.execve(argv[0], argv, environment())
 
@@ -229,7 +230,7 @@ def status(run_id: str | None = None) -> None:
 
 @app.command
 def logs(run_id: str, *, lines: int = 50, follow: bool = False) -> None:
-    """Print the last lines of a run's log; --follow goes on until it ends."""
+    """Print the last lines of a run's log; --follow prints new ones until the run ends."""
     run_dir = directory.find(run_id)
     if not follow:
         sys.stdout.writelines(f"{line}\n" for line in log_tail(run_dir, lines))

@@ -94,7 +94,9 @@ def follow(run_ids: Sequence[str]) -> int:
     except KeyboardInterrupt:
         for run_id in run_ids:
             if not is_over(get_run(RunRequest(run_id=run_id))):
-                sys.stderr.write(f"{run_id} goes on; fine-tuning-llm cancel {run_id} ends it\n")
+                sys.stderr.write(
+                    f"{run_id} is still running; stop it with `fine-tuning-llm cancel {run_id}`\n"
+                )
         raise
 
 

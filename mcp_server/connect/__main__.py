@@ -93,7 +93,7 @@ def disconnect(given: argparse.Namespace) -> int:
     _show(client, change)
     if not given.dry_run:
         registry.apply(client, scope, change)
-        _print(f"{client.title} is disconnected. {client.left}")
+        _print(f"{client.title} is disconnected; open sessions keep it until they end")
     return 0
 
 

@@ -103,7 +103,7 @@ def test_whoever_stops_waiting_is_told_that_the_run_goes_on_and_how_it_is_ended(
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(timeout=30) == 130
         said = waiting.stderr.read()
-    assert said == f"{RUN_ID} goes on; fine-tuning-llm cancel {RUN_ID} ends it\n"
+    assert said == f"{RUN_ID} is still running; stop it with `fine-tuning-llm cancel {RUN_ID}`\n"
     end(run_dir, lock)
 
 

@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from ft_tools import cli, installation
-from ft_tools.doctor import DoctorRequest, doctor, machine, packages, surroundings
-from ft_tools.doctor.report import Check
-from ft_tools.doctor.tool import _works
+from ft_tools.doctor import machine, packages, surroundings
+from ft_tools.doctor.report import Check, DoctorRequest
+from ft_tools.doctor.tool import _works, doctor
 
 QUIET = {"clients": False, "hub": False}
 
