@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ft_tools import workspace as workspace_module
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.quote import show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset
@@ -122,6 +124,17 @@ def test_damaged_rows_are_parted_without_loss_and_what_is_kept_is_read_again(
         if report.task in {"sft", "dpo"} and report.outputs.num_train:
             facts = survey(folder / f"out{number}" / "train.jsonl", report.task)
             assert facts.num_examples == report.outputs.num_train
+
+
+@given(files() | sound_files(), st.sampled_from(["d.jsonl", "d.json"]), st.booleans())
+def test_a_mapping_of_damaged_rows_is_proposed_and_written_or_refused(folder, rows, name, writes):
+    request = PrepareRequest(path=write(folder, rows, name))
+    with contextlib.suppress(FineTuningError):
+        proposed = prepare_dataset(request)
+        if writes and proposed.mapping_hash:
+            number = write.number = getattr(write, "number", 0) + 1
+            confirmed = {"confirm": proposed.mapping_hash, "output_dir": f"out{number}"}
+            assert prepare_dataset(request.model_copy(update=confirmed))
 
 
 @given(files(), st.none() | st.sampled_from(KEYS), st.integers(1, 200))
