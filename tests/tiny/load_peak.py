@@ -39,7 +39,7 @@ if __name__ == "__main__":
     if way == "ours":
         load(folder, Placement("cpu", "bfloat16", 0))
     else:
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).bfloat16()
     over.set()
     thread.join()
     sys.stdout.write(json.dumps(max(seen) - seen[0]))

