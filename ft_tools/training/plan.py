@@ -248,6 +248,7 @@ def _plan_parts(
         "missing": installation.missing(device) if is_here else [],
         "warnings": [
             *cautions.about_hardware(device, place),
+            *memory.about_unchecked(device, vram),
             *cautions.about_run(source, training, validation, steps),
             *cautions.about_unread(dataset),
             *cautions.about_form(source, dataset, training.get("chat_template_path")),

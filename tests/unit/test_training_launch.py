@@ -12,7 +12,7 @@ from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training.checks.demands import require_layers
-from ft_tools.training.checks.memory import require_fit, require_ram
+from ft_tools.training.checks.memory import about_unchecked, require_fit, require_ram
 from ft_tools.training.checks.preconditions import require_reference
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -331,7 +331,11 @@ def test_a_plan_that_does_not_fit_the_card_is_refused_with_what_to_change():
     large = card.model_copy(update={"memory_gib": 80.0})
     assert fit("qlora", [], large)["fits"] == "yes"
     assert fit("full", [], Device(**card.model_dump() | {"name": "cpu"})) is None
-    assert fit("full", [], model="nobody/knows-this-one") is None
+    unknown = fit("full", [], model="nobody/knows-this-one")
+    assert unknown is None
+    assert about_unchecked(card, unknown)[0].startswith("memory_unchecked: ")
+    assert about_unchecked(card, fit("qlora", [], large)) == []
+    assert about_unchecked(card.model_copy(update={"name": "cpu"}), None) == []
 
 
 def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():

@@ -56,6 +56,16 @@ def require_fit(
     return report.model_dump(mode="json", include=set(SHOWN))
 
 
+def about_unchecked(device: Device, vram: dict[str, Any] | None) -> list[str]:
+    """Warn of a run on a GPU whose memory could not be estimated."""
+    if device.name == "cpu" or vram is not None:
+        return []
+    return [
+        "memory_unchecked: whether this run fits the GPU could not be estimated; ask estimate_vram "
+        "why, and confirm the plan only if you know that it fits"
+    ]
+
+
 def require_ram(
     num_params: int | None, trained: int | None, device: Device, dtype: str, accepted: list[str]
 ) -> None:
