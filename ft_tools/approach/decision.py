@@ -20,7 +20,10 @@ def holds(when: Mapping[str, Condition], now: Situation) -> bool:
 
 def first_row(now: Situation) -> Decision:
     """Return the first row whose conditions all hold; the last row has none."""
-    return next(row for row in table().rows if holds(row.when, now))
+    row = next(row for row in table().rows if holds(row.when, now))
+    if now.assumes_prompt and row.assumed:
+        return row.model_copy(update={"why": row.assumed})
+    return row
 
 
 def _holds(field: str, condition: Condition, now: Situation) -> bool:

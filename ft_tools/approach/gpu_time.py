@@ -117,8 +117,10 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
     )
 
 
-def stand_in(approach: Approach) -> str:
-    """Return the model that is reckoned with while none is chosen."""
+def stand_in(approach: Approach, request: ApproachRequest) -> str:
+    """Return the model that is assumed while none is chosen."""
+    if request.checkpoint == "base":
+        return BASE_STAND_IN
     return WORK[approach].stand_in if approach in WORK else STAND_IN
 
 
@@ -129,7 +131,7 @@ def _hours(seconds: float) -> float:
 def _model(request: ApproachRequest, work: Work) -> tuple[str, bool]:
     """Return the model that is reckoned with, and whether it is the one that was named."""
     if request.model is None:
-        return work.stand_in, False
+        return BASE_STAND_IN if request.checkpoint == "base" else work.stand_in, False
     try:
         shape_of(request.model)
     except FineTuningError:  # advice does not need the model: launch_sft will say what is wrong

@@ -26,7 +26,7 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
     given = request.model_dump(exclude_none=True, exclude_unset=True)
     fillings = {
         "dataset": request.dataset or "data.jsonl",
-        "model": request.model or stand_in(approach),
+        "model": request.model or stand_in(approach, request),
         "gpu": request.gpu,
         "num_demonstrations": number_of(request.num_demonstrations),
         "goal": next((goal for need, goal in _GOALS.items() if need in now.needs), "instruction"),

@@ -49,7 +49,8 @@ def climb(row: Decision, now: Situation) -> list[Rung]:
 def steps(rungs: Sequence[Rung]) -> list[PathStep]:
     """Return the rungs as a report shows them."""
     start = rungs[0].now
-    return [_step(rung, start, is_first=rung is rungs[0]) for rung in rungs]
+    first = next((rung for rung in rungs if rung.approach in TRAINING), None)
+    return [_step(rung, start, trains_first=rung is first) for rung in rungs]
 
 
 def cost_of(approach: Approach) -> str:
@@ -101,13 +102,12 @@ def _dependence(row: Decision, rungs: Sequence[Rung]) -> Approach | None:
     return rungs[-1].approach
 
 
-def _step(rung: Rung, start: Situation, *, is_first: bool) -> PathStep:
+def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     facts = table().approaches[rung.approach]
-    trains = rung.approach in TRAINING
     first = []
-    if is_first and trains and start.assumes_prompt:
+    if trains_first and start.assumes_prompt:
         first.append("the best prompt on held-out examples: it may be enough")
-    if is_first and trains and start.choices["has_eval_set"] == UNKNOWN:
+    if trains_first and start.choices["has_eval_set"] == UNKNOWN and rung.now is start:
         first.append("the current model on 50 held-out examples")
     return PathStep(
         approach=rung.approach,

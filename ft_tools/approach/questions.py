@@ -33,18 +33,24 @@ def questions(request: ApproachRequest, row: Decision) -> list[Question]:
 
 def _makes_sense(request: ApproachRequest, field: str) -> bool:
     """Tell whether a question can be answered: some need something that is there."""
+    if field in _OF_A_TEACHER:
+        return request.teacher is not None or request.data_source in _OF_A_TEACHER[field]
     needed = _NEEDED.get(field)
-    return needed is None or any(getattr(request, name) for name in needed)
+    return needed is None or bool(getattr(request, needed))
 
 
-_NEEDED: Mapping[str, Sequence[str]] = {
-    "retrieval_recall": ("has_retrieval",),
-    "examples_have_reasoning": ("must_keep_thinking",),
-    "product_use": ("teacher", "num_demonstrations"),
-    "teacher_terms": ("teacher", "num_demonstrations"),
-    "success_fraction": ("has_verifiable_reward",),
+_OF_A_TEACHER: Mapping[str, Sequence[str]] = {
+    "product_use": ("stronger_model",),
+    "teacher_terms": ("stronger_model", "production_logs"),
 }
-"""Question -> what has to be there for it: any of these arguments."""
+"""Questions about terms -> the sources of data whose terms matter."""
+
+_NEEDED: Mapping[str, str] = {
+    "retrieval_recall": "has_retrieval",
+    "examples_have_reasoning": "must_keep_thinking",
+    "success_fraction": "has_verifiable_reward",
+}
+"""Question -> the argument that it needs."""
 
 
 def _values(field: str) -> Sequence[Any]:

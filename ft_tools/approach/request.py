@@ -1,8 +1,8 @@
 """What recommend_approach takes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ft_tools.contract import Request, ResponseFormat
 
@@ -72,7 +72,21 @@ TRAINING: frozenset[Approach] = frozenset(
 Rough = Literal["none", "tens", "hundreds", "thousands", "more"]
 """A count that is only known roughly; `more` is tens of thousands and above."""
 
-Count = Annotated[int, Field(ge=0)] | Rough
+
+def _count(value: object) -> object:
+    """Accept a number from 0 on, also as text, or a rough word."""
+    if (isinstance(value, str) and value.isdecimal()) or (
+        isinstance(value, float) and value.is_integer()
+    ):
+        value = int(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not is_number and value not in get_args(Rough):
+        words = ", ".join(get_args(Rough))
+        raise ValueError(f"must be a number from 0, or roughly: {words}")
+    return value
+
+
+Count = Annotated[Annotated[int, Field(ge=0)] | Rough, BeforeValidator(_count)]
 
 ROUGH = "A number, or roughly: none, tens, hundreds, thousands, more."
 

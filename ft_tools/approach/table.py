@@ -67,6 +67,8 @@ class Decision(_Row):
     when: dict[str, Condition] = Field(default_factory=dict)
     approach: Approach
     why: str
+    assumed: str = ""
+    """`why` where no prompt was mentioned and one is assumed: it claims no measurement."""
     evidence: list[str] = Field(min_length=1)
     alternatives: list[Alternative] = Field(default_factory=list)
     leaves: dict[str, str | float] = Field(default_factory=dict)

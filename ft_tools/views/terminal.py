@@ -167,6 +167,11 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
     console = Console(highlight=False, no_color="NO_COLOR" in os.environ)
     steps = dumped.pop("next_steps", [])
     reasons = dumped.pop("reasons", [])
+    path = dumped.pop("path", [])
+    if path:
+        for field in ("summary", "verdicts"):
+            _block(console, {field: dumped.pop(field)} if dumped.get(field) else {}, indent=0)
+        _ladder(console, path)
     _block(console, dumped, indent=0)
     if reasons:
         console.print("\n[bold]why[/]")
@@ -182,6 +187,20 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
             line = command_line(step["tool"], step.get("arguments", {}))
             console.print(f"  {escape(line)}", soft_wrap=True)
             console.print(f"    [dim]{escape(step['why'])}[/]")
+
+
+def _ladder(console: Console, path: list[dict[str, Any]]) -> None:
+    """Print steps as a ladder: what to do, what it takes, and when to stop climbing."""
+    console.print("\n[bold]path[/] [dim](take the next step only if the target is still missed)[/]")
+    for place, step in enumerate(path, 1):
+        takes = ", ".join(step[name] for name in ("effort", "cost") if step.get(name))
+        console.print(f"  {place}. [bold]{escape(step['approach'])}[/] [dim]{escape(takes)}[/]")
+        lines = [step["why"], *(f"first measure {each}" for each in step.get("measure_first", []))]
+        for line in lines:
+            console.print(f"  │  {escape(line)}", soft_wrap=True)
+        console.print(f"  │  [dim]do[/] {escape(step.get('next_step', ''))}", soft_wrap=True)
+        console.print(f"  ╰─ [green]stop if[/] {escape(step['stop_if'])}", soft_wrap=True)
+    console.print()
 
 
 def _block(console: Console, values: dict[str, Any], indent: int) -> None:

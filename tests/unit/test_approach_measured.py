@@ -142,3 +142,16 @@ def test_a_dataset_that_is_not_there_yet_is_noted_and_does_not_stop_the_advice(w
 
     assert report.approach == "prompting"
     assert "was not read" in report.measured.notes[0]
+
+
+@pytest.mark.parametrize("count", ["hundreds", "300", 300, 300.0])
+def test_a_count_may_be_rough_or_a_number_in_any_form(count):
+    report = ask(symptoms=["style"], prompting_tried="optimized", num_demonstrations=count)
+
+    assert report.approach == "sft"
+
+
+@pytest.mark.parametrize("count", ["lots", -1, True, 1.5, ""])
+def test_another_count_is_refused_with_the_rough_words(count):
+    with pytest.raises(ValueError, match="tens, hundreds, thousands, more"):
+        ApproachRequest(num_demonstrations=count)

@@ -203,6 +203,14 @@ RULES: dict[str, Rule] = {
         False,
         "the answer is in another language than the question: fine for translation only",
     ),
+    "answers_add_facts": Rule(
+        "warning",
+        False,
+        "most answers state numbers and names that their prompts do not contain: fine-tuning "
+        "teaches facts slowly and raises hallucination; put the facts into the prompt (retrieval), "
+        "or keep examples whose facts are given",
+        "https://arxiv.org/abs/2405.05904",
+    ),
     "one_topic": Rule(
         "info",
         False,

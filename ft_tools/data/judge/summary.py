@@ -130,7 +130,11 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
             if part:
                 findings.append(_finding(scan, request, name, part, in_validation))
     findings += [_about_column(scan, column) for column in scan.unread.asked(request.verdicts)]
-    for name, count in [*scan.pairs.findings(), *scan.variety.findings()]:
+    for name, count in [
+        *scan.pairs.findings(),
+        *scan.variety.findings(),
+        *scan.added_facts.findings(),
+    ]:
         findings.append(
             Finding(
                 id=name,

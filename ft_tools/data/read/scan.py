@@ -9,6 +9,7 @@ from typing import Any
 
 from ft_tools.data.judge import checks, privacy
 from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
@@ -63,6 +64,7 @@ class Scan:
     """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
     variety: Variety = field(default_factory=Variety)
+    added_facts: AddedFacts = field(default_factory=AddedFacts)
     trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
     """Per index, tokens in the loss; 0 where they were not counted."""
     loss: "array[int]" = field(default_factory=lambda: array("B"))
@@ -213,6 +215,7 @@ def _take(
     language = UNKNOWN
     if not result.in_validation:
         spoken, language = result.variety.add(prompt or answer, answer or prompt)
+        result.added_facts.add(prompt, answer, language)
         if UNKNOWN not in (spoken, language) and spoken != language:
             found.append("answer_in_other_language")
         found += _verdicts(result, request, example, row.value)

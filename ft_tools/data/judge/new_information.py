@@ -1,0 +1,83 @@
+"""How much of the answers is new information: facts that a prompt does not contain.
+
+Numbers, names and codes of an answer are looked for in its prompt. Where most of them are new in
+most examples, the file teaches facts, and fine-tuning on facts raises hallucination.
+"""
+
+import re
+from dataclasses import dataclass
+
+MOST_CHARACTERS = 4000
+"""Read of a prompt's end and of an answer's beginning."""
+
+NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")
+CODE = re.compile(r"\b(?=[A-Za-z-]*\d)(?=\d*[A-Za-z])[A-Za-z\d-]{3,40}\b")
+NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*")
+"""Capitalized within a sentence."""
+ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d|\\(?:frac|boxed|times)|####")
+"""Numbers of a calculation are worked out, not told."""
+PROGRAM = re.compile(r"```|[;{}]\s*$|^\s*(?:def|class|import|SELECT|function) ", re.MULTILINE)
+CAPITALIZED_NOUNS = frozenset({"de"})
+"""Languages in which a capital letter does not mark a name."""
+
+# Ours: two facts are more than a coincidence; most of them, in most examples, is a purpose.
+MIN_FACTS = 2
+MOSTLY = 0.5
+MIN_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class NewInformation:
+    """Numbers, names and codes of one answer, and how many of them the prompt does not have."""
+
+    num_facts: int
+    num_new: int
+
+    @property
+    def is_mostly_new(self) -> bool:
+        """Tell whether the answer tells facts that were not given."""
+        return self.num_facts >= MIN_FACTS and self.num_new > MOSTLY * self.num_facts
+
+
+def new_information(prompt: str, answer: str, language: str = "") -> NewInformation:
+    """Count the facts of an answer, and those that its prompt does not contain.
+
+    Programs count as none, and so do the numbers of a calculation.
+
+    >>> new_information("When was the depot opened?", "It was opened in 1987 by Ada Moreno.")
+    NewInformation(num_facts=2, num_new=2)
+    >>> new_information("Ada Moreno opened it in 1987. Who, when?", "It was Ada Moreno in 1987.")
+    NewInformation(num_facts=2, num_new=0)
+    """
+    answer = answer[:MOST_CHARACTERS]
+    if PROGRAM.search(answer):
+        return NewInformation(0, 0)
+    facts = {*CODE.findall(answer)}
+    if not ARITHMETIC.search(answer):
+        facts |= {*NUMBER.findall(answer)}
+    if language not in CAPITALIZED_NOUNS:
+        facts |= {*NAME.findall(answer)}
+    given = prompt[-MOST_CHARACTERS:].casefold()
+    new = [fact for fact in facts if fact.casefold() not in given]
+    return NewInformation(len(facts), len(new))
+
+
+@dataclass
+class AddedFacts:
+    """Counts the examples whose answers tell facts that the prompts do not contain."""
+
+    num_examples: int = 0
+    num_mostly_new: int = 0
+
+    def add(self, prompt: str, answer: str, language: str) -> None:
+        """Count one example; one without an answer of its own counts as none."""
+        if prompt and answer:
+            self.num_examples += 1
+            self.num_mostly_new += new_information(prompt, answer, language).is_mostly_new
+
+    def findings(self) -> list[tuple[str, int]]:
+        """Return `answers_add_facts` where it holds for most examples."""
+        is_most = self.num_mostly_new > MOSTLY * self.num_examples
+        if self.num_examples < MIN_EXAMPLES or not is_most:
+            return []
+        return [("answers_add_facts", self.num_mostly_new)]

@@ -1,0 +1,136 @@
+"""What was asked is answered: questions that the tool once answered with another one."""
+
+import pytest
+
+from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.views.terminal import show
+
+
+def ask(**arguments):
+    return recommend_approach(ApproachRequest(**arguments))
+
+
+PAIRS = {"num_preference_pairs": 60_000}
+LOGS = {"symptoms": ["cost"], "num_demonstrations": "thousands", "data_source": "production_logs"}
+SOLD = {"data_source": "stronger_model", "product_use": "sold", "num_demonstrations": 20_000}
+NO_SUCCESS = {"has_verifiable_reward": True, "success_fraction": 0.0, "symptoms": ["reasoning"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (PAIRS | {"checkpoint": "base", "considering": ["dpo"]}, "sft_then_dpo"),
+        (PAIRS | {"checkpoint": "instruct", "considering": ["dpo"]}, "dpo"),
+        ({"num_marks": "more", "considering": ["dpo"]}, "kto"),
+        ({"symptoms": ["classification"], "num_demonstrations": "more"}, "small_model_fine_tuning"),
+        (
+            {"symptoms": ["classification"], "num_classes": 220, "num_demonstrations": 2200},
+            "small_model_fine_tuning",
+        ),
+        (SOLD, "collect_data_first"),
+        ({"symptoms": ["output_format"], "schema_enforced": False}, "constrained_decoding"),
+        ({"symptoms": ["new_language"], "corpus_tokens": 10**9}, "continued_pretraining"),
+        (NO_SUCCESS | {"num_demonstrations": "hundreds"}, "sft"),
+        (
+            {"symptoms": ["knowledge_gap"], "has_retrieval": True, "retrieval_recall": 0.95},
+            "prompting",
+        ),
+        ({"symptoms": ["knowledge_gap"], "has_retrieval": True, "retrieval_recall": 0.3}, "rag"),
+    ],
+)
+def test_the_first_step_answers_the_question_that_was_asked(arguments, first):
+    assert ask(**arguments).approach == first
+
+
+def test_a_smaller_prompt_and_the_training_after_it_are_both_named():
+    assert [step.approach for step in ask(**LOGS).path] == ["prompting", "distillation"]
+
+
+def test_reinforcement_comes_after_the_first_successes():
+    report = ask(**NO_SUCCESS, considering=["rl_verifiable_reward"])
+
+    assert report.path[-1].approach == "rl_verifiable_reward"
+    assert report.verdicts[0].verdict == "later"
+    assert "rl_zero_reward" in report.verdicts[0].rules
+
+
+def test_the_best_prompt_is_measured_first_where_none_was_mentioned():
+    report = ask(**PAIRS, checkpoint="instruct", considering=["dpo"])
+    told = ask(**PAIRS, checkpoint="instruct", considering=["dpo"], prompting_tried="optimized")
+
+    assert "best prompt" in report.path[0].measure_first[0]
+    assert not any("best prompt" in each for each in told.path[0].measure_first)
+
+
+def test_the_summary_begins_with_the_answers():
+    report = ask(symptoms=["knowledge_gap"], has_documents=True, considering=["sft", "rag"])
+
+    assert report.summary.startswith("sft: no (")
+    assert "rag: now." in report.summary
+
+
+@pytest.mark.parametrize(
+    ("use", "labels", "first"),
+    [
+        ("internal", {"num_classes": 12}, "distillation"),
+        ("sold", {"num_classes": 12}, "collect_data_first"),
+    ],
+)
+def test_the_terms_of_a_teacher_depend_on_the_use(use, labels, first):
+    report = ask(
+        symptoms=["cost"],
+        num_demonstrations="thousands",
+        data_source="stronger_model",
+        teacher="openai",
+        product_use=use,
+        prompting_tried="few_shot",
+        **labels,
+    )
+
+    assert report.approach == first
+
+
+def test_terms_are_not_asked_of_what_people_wrote():
+    fields = {
+        data: {
+            question.field
+            for question in ask(
+                symptoms=["style"],
+                considering=["sft"],
+                num_demonstrations=900,
+                data_source=data,
+            ).questions
+        }
+        for data in ("human", "stronger_model")
+    }
+
+    assert "product_use" in fields["stronger_model"]
+    assert not {"product_use", "teacher_terms"} & fields["human"]
+
+
+def test_every_asset_gets_one_line():
+    report = ask(
+        symptoms=["knowledge_gap"],
+        has_documents=True,
+        num_demonstrations="tens",
+        num_marks="hundreds",
+        budget_usd=200,
+        response_format="detailed",
+    )
+
+    assert [each.asset for each in report.assets] == [
+        "num_demonstrations",
+        "num_marks",
+        "has_documents",
+        "budget_usd",
+    ]
+
+
+def test_a_person_sees_a_ladder_with_the_point_to_stop_at_each_step(capsys):
+    report = ask(symptoms=["style"], considering=["sft"])
+    show(report, "human")
+    said = capsys.readouterr().out
+
+    assert said.index("1. prompting") < said.index("2. few_shot")
+    assert said.count("stop if") == len(report.path)
+    assert "stop_if" not in said
