@@ -4,6 +4,7 @@ A client sends every schema to its model with every conversation, so each word c
 titles (derived from names), `null` as an alternative (leaving an argument out says the same), empty
 defaults, bounds that are far away or obvious (what is outside is refused by name), what a class
 says of itself beside the tool's own description, and a request that another tool takes as well.
+Reports have no schema there: a model reads the report itself, whose names say what they are.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-LIMITS = {"maxLength", "maxItems", "maxProperties", "minItems"}
+LIMITS = {"maxLength", "maxItems", "maxProperties", "minItems", "pattern"}
 FAR_AWAY = 100
 EMPTY: tuple[Any, ...] = (None, [], {}, "")
 
@@ -33,11 +34,6 @@ def input_schema(request: type[BaseModel], known: Mapping[str, str]) -> dict[str
     for name in known.keys() & definitions.keys():
         definitions[name] = {"type": "object", "description": f"Arguments of {known[name]}."}
     return _without_unused(schema)
-
-
-OUTPUT_SCHEMA = {"type": "object"}
-"""Of a report: that it is an object. Its reader has the report itself, whose names say what they
-are; no client shows a model the schema of a result."""
 
 
 def _short(schema: Any) -> Any:

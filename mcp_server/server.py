@@ -104,7 +104,6 @@ def tool(name: str) -> Tool:
         title=spec.title,
         description=(inspect.getdoc(spec.function) or "").split("\n\nRaises:")[0],
         input_schema=schemas.input_schema(spec.request, known),
-        output_schema=schemas.OUTPUT_SCHEMA,
         annotations=ToolAnnotations(open_world_hint=False, **HINTS[spec.effect]),
     )
 
