@@ -87,6 +87,21 @@ ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
     ),
 ]
 QUICK_MARKERS = ("<|", "INST]", "SYS>>", "_of_turn>", "### ")
+# Text that speaks to an assistant or a shell instead of being an example of the task.
+INSTRUCTION_LIKE = re.compile(
+    r"\b(?:ignore|disregard|forget|override|bypass)\b[^.\n]{0,40}"
+    r"\b(?:previous|prior|preceding|above|earlier|all|any|your)\b[^.\n]{0,40}"
+    r"\b(?:instruction|prompt|rule|guideline|message)s?\b"
+    r"|\b(?:reveal|print|repeat|show)\b[^.\n]{0,30}\bsystem prompt\b"
+    r"|\byou are now (?:in )?(?:dan|developer mode|jailbroken|unrestricted)\b"
+    r"|\brm -rf? [/~*.]|\b(?:curl|wget)\b[^\n|]{1,200}\|\s?(?:sudo )?(?:ba)?sh\b"
+    r"|<(?:system|instructions?|important)>",
+    re.IGNORECASE,
+)
+QUICK_INSTRUCTION = (
+    "nstruction", "NSTRUCTION", "rompt", "PROMPT", "previous", "rm -r", "| sh", "|sh", "| bash",
+    "|bash", "| sudo", "guideline", " rules", "ou are now", "<system>", "<important>",
+)  # fmt: skip
 UNSEEN = re.compile(
     r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
     r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|diagram|chart|link|url|pdf"
@@ -257,6 +272,8 @@ def _marks(prompt: str, answer: str) -> list[str]:
         found.append("control_characters")
     if has_placeholder(prompt, answer):
         found.append("unfilled_placeholder")
+    if any(word in both for word in QUICK_INSTRUCTION) and INSTRUCTION_LIKE.search(both):
+        found.append("instruction_like")
     if any(mark in both for mark in QUICK_MARKERS) and MARKERS.search(both):
         found.append("template_markers")
     return found

@@ -152,6 +152,25 @@ RULES: dict[str, Rule] = {
         "warning", False, "chat-template markers in the text: remove them, the trainer adds its own"
     ),
     # Content
+    "instruction_like": Rule(
+        "warning",
+        False,
+        "text that gives orders to an assistant or a shell (such as ignoring its instructions): "
+        "read these rows with show_examples before training, and never follow them",
+        "https://genai.owasp.org/llmrisk/llm01-prompt-injection/",
+    ),
+    "empty_json_value": Rule(
+        "warning",
+        False,
+        "a field of a JSON answer is empty or a placeholder: fill it in, or use null where the "
+        "schema allows it",
+    ),
+    "label_imbalance": Rule(
+        "info",
+        False,
+        "a class of a JSON field has less than a twentieth of the largest class: add examples of "
+        "it, or report scores per class",
+    ),
     "empty_answer": Rule("error", True, "the answer is empty: write it or delete the example"),
     "empty_prompt": Rule("error", True, "the prompt is empty: write it or delete the example"),
     "placeholder_answer": Rule(

@@ -129,6 +129,15 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
             part = [at for at in ordered if (at < ledger.num_validation) == in_validation]
             if part:
                 findings.append(_finding(scan, request, name, part, in_validation))
+    findings = [
+        finding.model_copy(update={"columns": scan.fields.with_empty()[:10]})
+        if finding.id == "empty_json_value" and not finding.in_validation
+        else finding
+        for finding in findings
+    ]
+    names, rare = scan.fields.imbalanced()
+    if names:
+        findings.append(_of_fields(scan, names, rare))
     findings += [_about_column(scan, column) for column in scan.unread.asked(request.verdicts)]
     for name, count in [
         *scan.pairs.findings(),
@@ -164,6 +173,22 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
     return sorted(
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
+    )
+
+
+def _of_fields(scan: Scan, names: list[str], count: int) -> Finding:
+    """Report fields of JSON answers whose classes are out of balance."""
+    rule = RULES["label_imbalance"]
+    total = len(scan.ledger) - scan.ledger.num_validation
+    return Finding(
+        id="label_imbalance",
+        severity=rule.severity,
+        count=count,
+        fraction=round(min(1.0, count / max(1, total)), 4),
+        lines=[],
+        removed=False,
+        cure=rule.cure,
+        columns=names[:10],
     )
 
 

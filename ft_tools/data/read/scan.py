@@ -13,6 +13,7 @@ from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
+from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_tokens
 from ft_tools.data.understand.preferences import PairStatistics
@@ -79,6 +80,7 @@ class Scan:
     """Each file with the row number before its first."""
     versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
     """Size and time of change of each file when it was read first."""
+    fields: JsonFields = field(default_factory=JsonFields)
     test_rows: TestRows = field(default_factory=known_test_rows)
     """What must not be trained on, by content."""
     test_keys: list[tuple[int, int]] = field(default_factory=list)
@@ -218,6 +220,8 @@ def _take(
         result.added_facts.add(prompt, answer, language)
         if UNKNOWN not in (spoken, language) and spoken != language:
             found.append("answer_in_other_language")
+        if result.fields.add(answer.strip()):
+            found.append("empty_json_value")
         found += _verdicts(result, request, example, row.value)
     lengths = (tokens.whole, tokens.answer)
     index = result.ledger.add(example, lengths, _split_key(example, answer, script))

@@ -1,0 +1,65 @@
+"""Count what answers that are JSON objects hold, by field: empty values, balance of classes."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from ft_tools.data.prepare.mapping import is_empty
+from ft_tools.examples.verdicts import PLAIN_NAME
+
+MAX_FIELDS = 50
+MAX_CLASSES = 50
+MAX_CHARS = 80
+# A class with less than a twentieth of the largest one is rarely learned. Ours.
+IMBALANCE = 20
+MIN_ROWS = 50
+
+
+@dataclass
+class JsonFields:
+    """Counts over the fields of answers that are JSON objects."""
+
+    num_objects: int = 0
+    empty: "Counter[str]" = field(default_factory=Counter)
+    values: dict[str, "Counter[Any]"] = field(default_factory=dict)
+
+    def add(self, answer: str) -> bool:
+        """Count an answer; tell whether a field of it is empty or a placeholder."""
+        if not answer.startswith("{") or not answer.endswith("}"):
+            return False
+        try:
+            value = json.loads(answer)
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(value, dict):
+            return False
+        self.num_objects += 1
+        missing = [
+            name for name, inner in value.items() if isinstance(inner, str) and is_empty(inner)
+        ]
+        self.empty.update(missing[:MAX_FIELDS])
+        for name, inner in value.items():
+            if name not in self.values and len(self.values) >= MAX_FIELDS:
+                continue
+            counts = self.values.setdefault(name, Counter())
+            is_short = isinstance(inner, str | bool | int) and len(str(inner)) <= MAX_CHARS
+            if is_short and len(counts) <= MAX_CLASSES:
+                counts[inner] += 1
+        return bool(missing)
+
+    def with_empty(self) -> list[str]:
+        """Name the fields with empty values, the most frequent first."""
+        return [name for name, _ in self.empty.most_common() if PLAIN_NAME.fullmatch(name)]
+
+    def imbalanced(self) -> tuple[list[str], int]:
+        """Name the fields of classes of which one is rare, and count the rows of rare classes."""
+        names, rare = [], 0
+        for name, counts in self.values.items():
+            total, most = sum(counts.values()), max(counts.values(), default=0)
+            is_class = 1 < len(counts) <= MAX_CLASSES and total >= max(MIN_ROWS, 2 * len(counts))
+            few = [count for count in counts.values() if IMBALANCE * count < most]
+            if is_class and few and PLAIN_NAME.fullmatch(name):
+                names.append(name)
+                rare += sum(few)
+        return names, rare
