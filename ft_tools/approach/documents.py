@@ -9,6 +9,7 @@ from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.table import table
 from ft_tools.data.understand.lengths import METHOD, estimate_tokens
 from ft_tools.errors import BadInput
+from ft_tools.examples.documents import count_documents, is_documents
 
 TEXT = frozenset({".txt", ".md", ".rst", ".html", ".htm", ".json", ".jsonl", ".csv", ".xml"})
 MOST_BYTES = 200 * 2**20
@@ -47,6 +48,9 @@ def count_tokens(path: str) -> tuple[int, int]:
         BadInput: There is no text in it, or too much.
     """
     root = workspace.existing(path)
+    counts = count_documents(root) if is_documents(root) else None
+    if counts and counts.num_tokens and counts.kinds.keys() & {"pdf", "docx"}:
+        return counts.num_files, counts.num_tokens
     found = [root] if root.is_file() else sorted(each for each in root.rglob("*") if each.is_file())
     files = [each for each in found if each.suffix.lower() in TEXT and not each.is_symlink()]
     if not files:

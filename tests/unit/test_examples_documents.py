@@ -2,6 +2,7 @@
 
 import pytest
 
+from ft_tools.approach.documents import count_tokens
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData
@@ -89,3 +90,12 @@ def test_a_query_can_neither_write_nor_be_anything_but_a_select(workspace):
         list(read(replace(source, select="DROP TABLE t")))
     with pytest.raises(BadData, match="refuses the query"):
         list(read(replace(source, select="WITH x AS (SELECT 1) INSERT INTO t SELECT 1")))
+
+
+def test_advice_counts_word_files_as_the_audit_does(workspace):
+    docx = pytest.importorskip("docx")
+    made = docx.Document()
+    made.add_paragraph(PART)
+    made.save(workspace / "w.docx")
+    report = audit_dataset(AuditRequest(path="w.docx"))
+    assert count_tokens("w.docx") == (1, report.shape["num_tokens"])
