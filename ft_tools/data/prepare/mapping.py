@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from ft_tools.examples.verdicts import number_of
 VerdictUse = Literal["filter", "pair", "marks", "class", "ignore"]
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 # What tables write for "nothing here". "none" and "unknown" may be real classes.
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??", "???", "-", "--"}
 EMPTY |= {"—", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", "<na>", "fixme"}
 
@@ -104,8 +106,19 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
     >>> filled("{a} {b}", {"a": 1, "b": None})
     '1'
     """
-    put = lambda m: text_of_cell(row[m[1]]) if m[1] in row else m[0]  # noqa: E731
-    return PLACEHOLDER.sub(put, template).strip()
+    made = [
+        text_of_cell(row[name]) if name is not None and name in row else text
+        for text, name in _pieces(template)
+    ]
+    return "".join(made).strip()
+
+
+@lru_cache(maxsize=64)
+def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Cut a template into (text, None) and (placeholder as written, column)."""
+    parts = PLACEHOLDER.split(template)
+    # Texts and names take turns.
+    return tuple((f"{{{part}}}", part) if at % 2 else (part, None) for at, part in enumerate(parts))
 
 
 def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
@@ -122,7 +135,7 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
         return "\n\n".join(map(text_of_cell, values.values()))
     properties = (mapping.answer_schema or {}).get("properties", {})
     typed = {name: _typed(value, properties.get(name, {})) for name, value in values.items()}
-    return json.dumps(typed, ensure_ascii=False)
+    return _ENCODE(typed)
 
 
 def is_empty(value: Any) -> bool:

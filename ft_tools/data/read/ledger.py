@@ -17,6 +17,7 @@ PROMPT, ANSWER, REJECTED = range(3)
 """The parts of an example that have word pairs."""
 NUM_PARTS = 3
 KEPT = 0
+_ENCODE = json.JSONEncoder(sort_keys=True).encode
 # About 200 MB of English. Each takes 8 bytes, and some 14 more while it is searched.
 MAX_PAIRS = 1 << 25
 DISTINCT_AT_ONCE = 1 << 22
@@ -77,7 +78,7 @@ class Ledger:
         asked, answered = example.prompt_and_answer()
         first = next((content_of(m) for m in asked if m["role"] == "user"), "")
         hashes = [
-            hash_of(json.dumps(example.row(), sort_keys=True)),
+            hash_of(_ENCODE(example.row())),
             hash_of(_joined(asked) + _tools(example)) if asked else 0,
             hash_of(_joined(answered)),
             hash_of(_joined(example.rejected)) if example.rejected else 0,
