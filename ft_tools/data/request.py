@@ -38,18 +38,16 @@ class AuditRequest(Request):
     verdicts: dict[str, list[str] | Literal["filter", "ignore"]] = Field(
         default_factory=dict,
         max_length=50,
-        description="Column that marks rows as good or bad -> what to do: 'filter' keeps rows "
-        "marked good, a list keeps rows with one of these values, 'ignore' keeps all.",
+        description="Column that marks rows -> 'filter' (keep good), the good values, or 'ignore'.",
     )
     contradictions: Contradictions = Field(
         "keep",
-        description="Different answers to one prompt: keep all, keep the most frequent answer "
-        "(none if there is a tie), keep the last one in the file, or drop all of them.",
+        description="Different answers to one prompt: keep all, the most frequent, the latest "
+        "or none.",
     )
     purpose: Literal["train", "validation", "test"] = Field(
         "train",
-        description="What the file is used for. Rows of a test file are remembered in the "
-        "workspace and refused as training data.",
+        description="Rows of a test file are remembered and refused as training data.",
     )
     validation_path: str | None = Field(
         None,

@@ -23,11 +23,11 @@ EMPTY |= {"—", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", 
 class Turns(Request):
     """A table with one row per turn of a conversation."""
 
-    conversation: str = Field(description="Column whose value all turns of one conversation share.")
-    role: str = Field(description="Column that says who speaks.")
-    text: str = Field(description="Column with what is said.")
+    conversation: str = Field(description="Column with the conversation's id.")
+    role: str = Field(description="Column with the speaker.")
+    text: str = Field(description="Column with the text.")
     roles: dict[str, Literal["system", "user", "assistant"]] = Field(
-        default_factory=dict, max_length=30, description="The column's value -> our role."
+        default_factory=dict, max_length=30, description="Speaker -> role."
     )
 
 
@@ -37,39 +37,31 @@ class ColumnMapping(Request):
     prompt: str = Field(
         "",
         max_length=4000,
-        description="The question, with {COLUMN} where a column's text goes.",
+        description="The question; {COLUMN} inserts a column.",
     )
     answer_columns: list[str] = Field(
-        default_factory=list, max_length=50, description="One or more columns with the answer."
+        default_factory=list, max_length=50, description="Columns with the answer."
     )
-    answer_format: Literal["text", "json"] = Field(
-        "text", description="json: an object of all answer columns; text: the only one."
-    )
-    answer_schema: dict[str, Any] | None = Field(
-        None, description="JSON Schema of a json answer, derived from the values."
-    )
-    system: str = Field("", max_length=8000, description="System text of every example.")
-    turns: Turns | None = Field(
-        None, description="For tables with one row per turn; replaces prompt and answer_columns."
-    )
+    answer_format: Literal["text", "json"] = Field("text", description="json for several columns.")
+    answer_schema: dict[str, Any] | None = Field(None, description="Derived from the values.")
+    system: str = Field("", max_length=8000, description="System text.")
+    turns: Turns | None = Field(None, description="For tables with one row per turn.")
     group_by: list[str] = Field(
         default_factory=list,
         max_length=5,
-        description="Rows that share these values (a customer, a thread) stay in one part.",
+        description="Rows of one customer or thread stay in one part.",
     )
-    time_column: str | None = Field(
-        None, description="The latest rows become the test part, instead of random ones."
-    )
+    time_column: str | None = Field(None, description="The latest rows become the test part.")
     verdicts: dict[str, VerdictUse] = Field(
         default_factory=dict,
         max_length=20,
-        description="Columns that mark rows -> filter (train on good ones), pair (good with bad "
-        "answers to one prompt, for DPO), marks (KTO), class (an answer to predict), ignore.",
+        description="Columns that mark rows -> filter (keep good), pair (DPO), marks (KTO), class, "
+        "ignore.",
     )
     good_values: list[str] = Field(
         default_factory=list,
         max_length=50,
-        description="Values of the verdict column that mean good, if they are not obvious.",
+        description="Verdict values that mean good.",
     )
 
     @property

@@ -24,9 +24,7 @@ class PrepareRequest(Request):
         None, max_length=4000, description="SELECT for an SQLite file with several tables."
     )
     encoding: Encoding = Field("utf-8", description="Of a CSV or TSV file that is not UTF-8.")
-    mapping: ColumnMapping | None = Field(
-        None, description="Which columns are asked and answered. Null: it is proposed."
-    )
+    mapping: ColumnMapping | None = Field(None, description="Null: it is proposed.")
     output_dir: str | None = Field(
         None, description="New folder for train, validation and test files."
     )
@@ -38,12 +36,10 @@ class PrepareRequest(Request):
     )
     near_duplicates: Literal["lexical", "off"] = Field(
         "lexical",
-        description="lexical keeps similar prompts in one part, for up to 50,000 rows; above, and "
-        "with off, only prompts that are the same.",
+        description="lexical keeps similar prompts in one part (up to 50,000 rows).",
     )
     confirm: str | None = Field(
         None,
-        description="The mapping_hash of a mapping that was shown: writes the files. Without it "
-        "nothing is written.",
+        description="The mapping_hash that was shown: writes the files.",
     )
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
