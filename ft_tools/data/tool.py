@@ -227,7 +227,6 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
                 *methods.token_notes(),
                 *near.assumptions,
                 *_assumptions(benchmarks, scanned, num_alike, near),
-                *summary.notes_of(task),
             ],
         }
     )

@@ -21,10 +21,10 @@ from ft_tools.examples.test_rows import known_test_rows
 from ft_tools.examples.verdicts import UnreadColumns
 from ft_tools.publish import sha256
 
-Task = Literal["sft", "dpo"]
+Task = Literal["sft", "dpo", "kto"]
 Format = Literal[
     "messages", "prompt_completion_messages", "prompt_completion_text", "text", "pairs_messages",
-    "pairs_messages_implicit", "pairs_text",
+    "pairs_messages_implicit", "pairs_text", "marks_messages", "marks_text",
 ]  # fmt: skip
 Example = dict[str, Any]
 
@@ -43,6 +43,8 @@ READ: dict[Format, frozenset[str]] = {
     "pairs_messages": frozenset({"prompt", "chosen", "rejected", "tools"}),
     "pairs_messages_implicit": frozenset({"chosen", "rejected", "tools"}),
     "pairs_text": frozenset({"prompt", "chosen", "rejected"}),
+    "marks_messages": frozenset({"prompt", "completion", "label", "tools"}),
+    "marks_text": frozenset({"prompt", "completion", "label"}),
 }
 """What a trainer reads of each format."""
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
@@ -61,6 +63,7 @@ class DatasetFacts(BaseModel):
     format: Format
     num_characters: int = Field(description="Of all texts, for estimates of tokens.")
     longest_characters: int = Field(description="Of the longest example.")
+    num_good: int | None = Field(None, description="Answers marked good; null without marks.")
     unread: dict[str, int] = Field(
         default_factory=dict,
         description="Fields that say something of prompt or loss and are not read -> examples.",
@@ -83,7 +86,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
         BadInput: It is not a regular file.
     """
-    num_examples = num_characters = longest = 0
+    num_examples = num_characters = longest = num_good = 0
     seen: Format | None = None
     unread: Counter[str] = Counter()
     columns = UnreadColumns()
@@ -99,6 +102,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         unread.update(unread_in(example))
         columns.add(example, READ[format_], line)
         num_test_rows += bool(test_rows) and normalise(line, example) in test_rows
+        num_good += task == "kto" and bool(example["label"])
         num_examples += 1
         num_characters += characters
         longest = max(longest, characters)
@@ -111,6 +115,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         format=seen,
         num_characters=num_characters,
         longest_characters=longest,
+        num_good=num_good if task == "kto" else None,
         unread=dict(unread),
         num_test_rows=num_test_rows,
         verdict_columns=[column.shown_name for column in columns.asked()],
@@ -143,6 +148,8 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
     _check_tools(path, line, example.get("tools"))
     if task == "dpo":
         return _pair_format(path, line, example)
+    if task == "kto":
+        return _mark_format(path, line, example)
     if "messages" in keys:
         _check_messages(path, line, "messages", example["messages"], answered=True)
         return "messages"
@@ -192,6 +199,30 @@ def unread_in(example: Example) -> list[str]:
 def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
     parts = (example.get(name) for name in names)
     return [turn for part in parts if isinstance(part, list) for turn in part]
+
+
+def has_marks(path: Path) -> bool:
+    """Tell whether a file's first example is an answer with a verdict, not a pair of answers."""
+    for _, example in read_examples(path):
+        return {"completion", "label"} <= set(example) and "chosen" not in example
+    return False
+
+
+def _mark_format(path: Path, line: int, example: Example) -> Format:
+    if not {"prompt", "completion", "label"} <= set(example):
+        problem = f"has the fields {_names(set(example))}, not `prompt`, `completion` and `label`"
+        raise BadData(path, problem, CONVERT, line)
+    # TRL takes any number above 0 for good, 0.2 as well.
+    if example["label"] not in (True, False):
+        problem = "`label` is neither true nor false"
+        raise BadData(path, problem, "use true for a good answer, false for a bad one", line)
+    if isinstance(example["prompt"], str) and isinstance(example["completion"], str):
+        _check_text(path, line, "prompt", example["prompt"])
+        _check_text(path, line, "completion", example["completion"])
+        return "marks_text"
+    _check_messages(path, line, "prompt", example["prompt"])
+    _check_messages(path, line, "completion", example["completion"], answered=True)
+    return "marks_messages"
 
 
 def _pair_format(path: Path, line: int, example: Example) -> Format:

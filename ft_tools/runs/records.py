@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["sft", "dpo", "ship", "evaluate", "audit", "prepare", "trace", "demo_model"]
+Kind = Literal["sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "trace", "demo_model"]
 State = Literal[
     "validating",
     "queued",

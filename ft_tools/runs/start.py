@@ -38,6 +38,7 @@ MIN_FREE_BYTES = 50 * 2**20
 WORKERS: dict[str, str] = {
     "sft": "ft_tools.training.worker.sft",
     "dpo": "ft_tools.training.worker.dpo",
+    "kto": "ft_tools.training.worker.kto",
     "ship": "ft_tools.shipping.worker.ship",
     "evaluate": "ft_tools.evaluation.worker.evaluate",
     "audit": "ft_tools.data.worker.audit",

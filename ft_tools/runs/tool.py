@@ -15,6 +15,7 @@ from ft_tools.runs.start import adopt, supervise
 LAUNCH_TOOLS: dict[Kind, str] = {
     "sft": "launch_sft",
     "dpo": "launch_dpo",
+    "kto": "launch_dpo",
     "ship": "merge_and_quantize",
     "evaluate": "evaluate",
     "audit": "audit_dataset",
@@ -141,7 +142,7 @@ def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list
     if state in {"interrupted", "failed", "cancelled"}:
         why = "continues from the last valid checkpoint once the cause is fixed"
         return [NextStep(tool="resume_run", arguments={"run_id": run_id}, why=why)]
-    if state == "succeeded" and kind in {"sft", "dpo"}:
+    if state == "succeeded" and kind in {"sft", "dpo", "kto"}:
         why = "compares it with its base model on held-out examples; add `dataset`"
         return [NextStep(tool="evaluate", arguments={"model": run_id}, why=why)]
     if state == "stalled":

@@ -8,7 +8,7 @@ from ft_tools.lora.rules import choose_alpha
 from ft_tools.runs.hardware import Device
 from ft_tools.training.request import Method
 
-Task = Literal["sft", "dpo"]
+Task = Literal["sft", "dpo", "kto"]
 Arguments = dict[str, Any]
 
 # Source: TRL's PEFT integration guide (LoRA 2e-4 against 2e-5, DPO 5e-6 against 5e-7) and
@@ -18,6 +18,8 @@ LEARNING_RATE: dict[tuple[Task, bool], float] = {
     ("sft", False): 2e-5,
     ("dpo", True): 5e-6,
     ("dpo", False): 5e-7,
+    ("kto", True): 5e-6,
+    ("kto", False): 1e-6,
 }
 # Source: rank 16, alpha 32 are TRL's command-line defaults; all linear layers: LoRA Without Regret
 # (Thinking Machines, 2025), attention alone loses even at an equal number of parameters.
@@ -77,6 +79,8 @@ def training_arguments(
     }
     if task == "dpo":
         resolved |= {"beta": 0.1, "loss_type": ["sigmoid"]}
+    if task == "kto":
+        resolved |= {"beta": 0.1, "loss_type": "kto"}
     resolved |= given
     if (resolved.get("max_steps") or 0) <= 0:
         # The trainer takes 0 for one step, callers for none given.
@@ -87,6 +91,33 @@ def training_arguments(
         resolved["report_to"] = [resolved["report_to"]]
     resolved["report_to"] = [name for name in resolved["report_to"] if name != "none"]
     return resolved | batch_arguments(given, task)
+
+
+def mark_weights(given: Mapping[str, Any], num_good: int, num_bad: int) -> tuple[Arguments, str]:
+    """Return the weights that balance good and bad marks, and why; none where they are balanced.
+
+    Good answers times their weight should be 1 to 4/3 of bad ones times theirs; the middle is
+    taken.
+
+    Source: KTO, arXiv 2402.01306, equation 8; TRL 1.16, kto_trainer.py.
+
+    >>> mark_weights({}, 4, 12)[0], mark_weights({}, 90, 30)[0], mark_weights({}, 11, 10)[0]
+    ({'desirable_weight': 3.5}, {'undesirable_weight': 2.57}, {})
+    """
+    if {"desirable_weight", "undesirable_weight"} & set(given):
+        return {}, ""
+    if num_bad <= num_good <= num_bad * 4 / 3:
+        return {}, ""
+    middle = 7 / 6
+    if num_good < num_bad:
+        found = {"desirable_weight": round(middle * num_bad / num_good, 2)}
+    else:
+        found = {"undesirable_weight": round(num_good / (middle * num_bad), 2)}
+    ((name, value),) = found.items()
+    return found, (
+        f"{num_good} good and {num_bad} bad answers: {name}={value:g} balances them; with weights "
+        "the loss is scaled, so compare runs by margins, not by loss"
+    )
 
 
 def patience(arguments: Mapping[str, Any]) -> int | None:
@@ -113,7 +144,7 @@ def batch_arguments(given: Mapping[str, Any], task: Task) -> Arguments:
     micro = given.get("per_device_train_batch_size")
     steps = given.get("gradient_accumulation_steps")
     # A preference pair is two sequences.
-    wanted = MICRO_BATCH if task == "sft" else MICRO_BATCH // 2
+    wanted = MICRO_BATCH // 2 if task == "dpo" else MICRO_BATCH
     if micro is None:
         micro = wanted if steps is None else max(1, min(wanted, EFFECTIVE_BATCH // steps))
     if steps is None:

@@ -15,8 +15,9 @@ from ft_tools.runs.hardware import Device
 # Weights, gradients flow: 2 for the forward pass, 2 for the gradients of activations, 2 for those
 # of weights, which an adapter does without. Source: arXiv 2001.08361, appendix B.
 FLOPS_PER_PARAM_TOKEN = {"full": 6, "lora": 4, "qlora": 4}
-REFERENCE_FLOPS = 2
-"""A preference run also passes both answers through the reference."""
+# A preference run also passes its answers through the reference; KTO besides passes another answer
+# to each prompt through both models.
+EXTRA_FLOPS = {"sft": 0, "dpo": 2, "kto": 6}
 # Measured: LoRA steps of SmolLM2-135M, 111 tokens a second of one core in float32 (6e10); half of
 # it beside another program, twice with products in bfloat16.
 CPU_FLOPS_PER_CORE = (3.0e10, 1.2e11)
@@ -127,7 +128,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         source = f"{len(rates)} earlier runs of this model here"
     else:
         flops = FLOPS_PER_PARAM_TOKEN[work.method]
-        flops += 0 if work.task == "sft" else REFERENCE_FLOPS
+        flops += EXTRA_FLOPS[work.task]
         speeds = _flops_per_second(work.device)
         if work.num_params is None or speeds is None:
             return None

@@ -33,7 +33,7 @@ class Watch:
     look: Look
     advice: str
     severity: Literal["info", "warning", "error"] = "warning"
-    tasks: frozenset[str] = frozenset({"sft", "dpo"})
+    tasks: frozenset[str] = frozenset({"sft", "dpo", "kto"})
 
 
 def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None) -> list[Health]:
@@ -201,6 +201,7 @@ def _hot(rows: Rows) -> str | None:
 
 
 SFT, DPO = frozenset({"sft"}), frozenset({"dpo"})
+PREFERENCES = frozenset({"dpo", "kto"})
 WATCHED: tuple[Watch, ...] = (
     Watch(
         "not_a_number",
@@ -241,7 +242,7 @@ WATCHED: tuple[Watch, ...] = (
         "chosen_reward_falls",
         _below("rewards/chosen", "training.chosen_reward_low", RECENT),
         'lower learning_rate, or use loss_type=["sigmoid", "sft"], loss_weights=[1, 0.2]',
-        tasks=DPO,
+        tasks=PREFERENCES,
     ),
     Watch(
         "reward_accuracy",

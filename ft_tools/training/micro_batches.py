@@ -20,6 +20,7 @@ class MicroBatch(BaseModel):
     size: int = Field(ge=1, description="Examples a micro-batch.")
     accumulation: int = Field(ge=1, description="Micro-batches a step, of one process.")
     processes: int = Field(1, ge=1, repr=False, description="Processes that share a step.")
+    least: int = Field(1, ge=1, repr=False, description="What the loss needs in a micro-batch.")
 
     @property
     def effective(self) -> int:
@@ -33,6 +34,7 @@ def of_run(run_dir: Path, plan: TrainingPlan) -> MicroBatch:
         size=plan.training["per_device_train_batch_size"],
         accumulation=plan.training["gradient_accumulation_steps"],
         processes=plan.place.num_processes,
+        least=2 if plan.training.get("loss_type") == "kto" else 1,
     )
     try:
         saved = directory.read_json(run_dir / FILE)
@@ -57,9 +59,9 @@ def smaller(batch: MicroBatch) -> MicroBatch | None:
     >>> smaller(MicroBatch(size=3, accumulation=2))
     MicroBatch(size=1, accumulation=6)
     """
-    if batch.size == 1:
-        return None
     size = 1 if batch.size % 2 else batch.size // 2
+    if size < batch.least or batch.size == 1:
+        return None
     accumulation = batch.size * batch.accumulation // size
     return batch.model_copy(update={"size": size, "accumulation": accumulation})
 

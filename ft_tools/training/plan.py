@@ -52,7 +52,7 @@ class TrainingPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["sft", "dpo"]
+    task: Literal["sft", "dpo", "kto"]
     model: ModelPlan
     dataset: DatasetFacts
     validation: DatasetFacts | None = None
@@ -97,14 +97,24 @@ class SftPlan(TrainingPlan):
     loss_on: LossOn = Field("answers", description="Which tokens the loss counts.")
 
 
+Reference = Literal["adapter_off", "frozen_copy", "second_model"]
+
+
 class DpoPlan(TrainingPlan):
     """A preference run."""
 
     task: Literal["dpo"] = "dpo"
-    reference: Literal["adapter_off", "frozen_copy", "second_model"] = Field(
+    reference: Reference = Field(
         description="adapter_off: the base without the new adapter. frozen_copy: the SFT adapter "
         "as it was. second_model: the model before training, kept beside it."
     )
+
+
+class KtoPlan(TrainingPlan):
+    """A run on answers that are marked good or bad."""
+
+    task: Literal["kto"] = "kto"
+    reference: Reference = Field(description="As of a preference run.")
 
 
 def plan_sft(request: SftRequest) -> SftPlan:
@@ -126,12 +136,33 @@ def plan_dpo(request: DpoRequest) -> DpoPlan:
     Raises:
         FineTuningError: As `launch_dpo`.
     """
+    source, parts = _preference_parts("dpo", request)
+    return DpoPlan(**parts, reference=_reference(request, source))
+
+
+def plan_kto(request: DpoRequest) -> KtoPlan:
+    """Resolve everything that a run on marked answers needs.
+
+    Raises:
+        FineTuningError: As `launch_dpo`.
+    """
+    source, parts = _preference_parts("kto", request)
+    return KtoPlan(**parts, reference=_reference(request, source))
+
+
+def _reference(request: DpoRequest, source: ModelSource) -> Reference:
+    if request.method == "full":
+        return "second_model"
+    return "frozen_copy" if source.adapter else "adapter_off"
+
+
+def _preference_parts(task: Task, request: DpoRequest) -> tuple[ModelSource, dict[str, Any]]:
     source = source_of(_start_of(request))
     rate = request.training.get("learning_rate", 0.0)
     if rate > DPO_RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
         observed = f"training.learning_rate={rate:g} is above {DPO_RATE_REFUSED:g}"
         raise rules.refusal("dpo_learning_rate", observed, "Use 5e-6 with an adapter.")
-    parts = _plan_parts("dpo", request, source, _files("dpo", request), "answers")
+    parts = _plan_parts(task, request, source, _files(task, request), "answers")
     if rate > DPO_RATE_WARNED:
         parts["warnings"].append(
             f"learning_rate {rate:g} is high for DPO: above {DPO_RATE_WARNED:g} the rewards of "
@@ -142,9 +173,7 @@ def plan_dpo(request: DpoRequest) -> DpoPlan:
             "the reference that sync_ref_model moves is in no checkpoint: a resumed run "
             "starts from the first one again"
         )
-    if request.method == "full":
-        return DpoPlan(**parts, reference="second_model")
-    return DpoPlan(**parts, reference="frozen_copy" if source.adapter else "adapter_off")
+    return source, parts
 
 
 def _start_of(request: DpoRequest) -> str:
@@ -201,8 +230,14 @@ def _plan_parts(
     installation.require_attention(device, training, is_here=is_here)
     preconditions.require_number_format(request.method, device, training)
     absent = demands.require_layers(Path(source.path), peft or {}) if source.path else []
-    if task == "dpo":
+    if task != "sft":
         preconditions.require_reference(source, peft or {})
+    if task == "kto":
+        preconditions.require_marks(training, dataset)
+        good = dataset.num_good or 0
+        balanced, why = defaults.mark_weights(given, good, dataset.num_examples - good)
+        training |= balanced
+        shared += [why] if why else []
     audit_warnings = preconditions.require_audited(request, task, dataset, validation)
     counted, why_not = counts.count(_count_request(task, source, training, files, loss_on))
     num_rows = counted.num_rows if counted else dataset.num_examples

@@ -66,6 +66,16 @@ class DpoRunReport(TrainingRunReport):
     chosen_reward: float | None = Field(None, description="Last logged mean reward.")
 
 
+class KtoRunReport(TrainingRunReport):
+    """What a run on marked answers did."""
+
+    reward_margin: float | None = Field(
+        None, description="Last logged mean reward of good minus bad answers."
+    )
+    validation_margin: float | None = Field(None, description="The same of held-out answers.")
+    chosen_reward: float | None = Field(None, description="Last logged mean reward of good ones.")
+
+
 def series(rows: list[Row], name: str) -> list[tuple[float, float]]:
     """Return the (step, value) points of a metric."""
     return [(row["step"], row[name]) for row in rows if name in row and "step" in row]
@@ -115,7 +125,7 @@ def run_page(
         answers: Lines of samples.jsonl.
     """
     sections = [Section("Loss", _loss_chart(rows))]
-    if plan.task == "dpo":
+    if plan.task != "sft":
         sections.append(Section("Rewards", _reward_charts(rows)))
     rate = series(rows, "learning_rate")
     if len(rate) > 1:
@@ -148,6 +158,8 @@ def _reward_charts(rows: list[Row]) -> str:
     if not rewards:
         return note("No step has been logged yet.")
     chart = line_chart(rewards, title="Rewards", x_label="step", y_label="reward")
+    if not series(rows, "rewards/accuracies"):
+        return chart
     accuracy = {"accuracy": series(rows, "rewards/accuracies")}
     right = line_chart(accuracy, title="Pairs ranked right", x_label="step", y_label="fraction")
     return chart + right

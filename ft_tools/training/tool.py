@@ -3,13 +3,15 @@
 from typing import Literal
 
 from ft_tools import workspace
-from ft_tools.errors import Missing
+from ft_tools.errors import BadInput, Missing
+from ft_tools.examples.training_rows import has_marks
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.training.checks import arguments
+from ft_tools.training.checks.limits import CHOICES
 from ft_tools.training.exports import script
-from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_sft
+from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 
 
@@ -26,16 +28,38 @@ def launch_sft(request: SftRequest) -> Launch:
 
 
 def launch_dpo(request: DpoRequest) -> Launch:
-    """Plan a preference run (DPO); start it when `confirm` names the plan that was shown.
+    """Plan a preference run; start it when `confirm` names the plan that was shown.
+
+    Pairs of answers (`prompt`, `chosen`, `rejected`) are trained with DPO; single answers with a
+    verdict (`prompt`, `completion`, `label` true or false) with KTO.
 
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
     arguments.require_packages()
     arguments.require_known("lora", request.peft)
+    parent = request.sft_run or request.model or ""
+    if _has_marks(request):
+        arguments.require_known("kto", request.training)
+        return _launch("kto", request, plan_kto(request), parent)
     listed = _listed(request)
     arguments.require_known("dpo", listed.training)
-    return _launch("dpo", request, plan_dpo(listed), request.sft_run or request.model or "")
+    return _launch("dpo", request, plan_dpo(listed), parent)
+
+
+def _has_marks(request: DpoRequest) -> bool:
+    """Tell whether the dataset has marks; its loss has to be one of marks, then."""
+    marks = has_marks(workspace.existing(request.dataset))
+    loss = request.training.get("loss_type")
+    known = CHOICES["kto", "loss_type"]
+    if isinstance(loss, str) and (loss in known) != marks:
+        has, takes = (
+            ("single answers with a label", ", ".join(sorted(known)))
+            if marks
+            else ("pairs of answers", "a loss of pairs, such as sigmoid")
+        )
+        raise BadInput(f"training.loss_type={loss!r}: {request.dataset} has {has}; use {takes}")
+    return marks
 
 
 def _listed(request: DpoRequest) -> DpoRequest:
@@ -47,7 +71,7 @@ def _listed(request: DpoRequest) -> DpoRequest:
 
 
 def _launch(
-    kind: Literal["sft", "dpo"], request: TrainingRequest, plan: TrainingPlan, parent: str
+    kind: Literal["sft", "dpo", "kto"], request: TrainingRequest, plan: TrainingPlan, parent: str
 ) -> Launch:
     if request.confirm is not None and plan.missing:
         require_same(request.confirm, plan)
@@ -56,7 +80,7 @@ def _launch(
     if directory.RUN_ID.fullmatch(parent):
         lineage["parent_run"] = parent
     found = launch(
-        f"launch_{kind}",
+        "launch_sft" if kind == "sft" else "launch_dpo",
         kind,
         request,
         plan,

@@ -14,7 +14,7 @@ from ft_tools.runs.records import ENDED, RunInfo
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Session
 from ft_tools.runs.tool import get_run
-from ft_tools.training.plan import plan_dpo, plan_sft
+from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 
@@ -145,11 +145,17 @@ def run_here(work, request, name):
 
 def prepared(request, name):
     """Write a run directory as a launch would, without starting anything; its session."""
-    kind, plan = (
-        ("sft", plan_sft(request))
-        if isinstance(request, SftRequest)
-        else ("dpo", plan_dpo(request))
-    )
+    if isinstance(request, SftRequest):
+        return _prepared("sft", request, plan_sft(request), name)
+    return _prepared("dpo", request, plan_dpo(request), name)
+
+
+def prepared_kto(request, name):
+    """Write a run directory for marked answers; its session."""
+    return _prepared("kto", request, plan_kto(request), name)
+
+
+def _prepared(kind, request, plan, name):
     run_dir = workspace_module.runs_dir() / f"{kind}-{name.encode().hex():0>16}"[:20]
     private_folder(run_dir)
     info = RunInfo(run_id=run_dir.name, kind=kind, created_at=time.time(), name=name)
@@ -191,6 +197,7 @@ __all__ = [
     "losses",
     "pairs",
     "prepared",
+    "prepared_kto",
     "run_here",
     "same_bits",
     "wait_until",

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import Methods, audit_dataset, perform
 from ft_tools.errors import BadData
 from ft_tools.examples.masks import Measured
-from ft_tools.examples.training_rows import survey
+from ft_tools.examples.training_rows import has_marks, survey
 
 FIRST = ("Ada", "Bo", "Cy", "Dee", "Ed", "Flo", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou")
 NAMES = [f"{first}{last}" for first in FIRST for last in "klmnr"]
@@ -112,13 +113,15 @@ def test_the_kind_that_most_rows_have_stays_whatever_its_formats(workspace):
     assert report.removed_by == {"other_task": 12}
 
 
-def test_no_launch_is_proposed_for_marked_answers_and_the_report_says_why(workspace):
+def test_cleaned_marked_answers_go_to_launch_dpo_and_never_to_launch_sft(workspace):
     write(workspace, rows_of(mark))
     for report in (audit(), audit(output_dir=None)):
         assert report.task == "kto"
-        assert not {"launch_sft", "launch_dpo"} & set(tools_called(report))
-        assert sum("launch_dpo needs pairs" in note for note in report.assumptions) == 1
-    assert tools_called(report) == ["audit_dataset"]
+        assert "launch_sft" not in tools_called(report)
+    written = audit(output_dir="again")
+    (step,) = [step for step in written.next_steps if step.tool == "launch_dpo"]
+    assert has_marks(Path(step.arguments["dataset"]))
+    assert survey(Path(step.arguments["dataset"]), "kto").num_good > 0
 
 
 def sharegpt(name):

@@ -52,7 +52,7 @@ def test_arguments_of_the_installed_version_are_taken():
 
 
 def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
-    known = {name for config in ("sft", "dpo", "lora") for name in known_arguments(config)}
+    known = {name for config in ("sft", "dpo", "kto", "lora") for name in known_arguments(config)}
     assert set(OURS) <= known
     assert set(LIMITS) <= known
     assert not set(RENAMED) & known

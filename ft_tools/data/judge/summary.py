@@ -36,10 +36,6 @@ NO_EXAMPLE = {"unreadable", "unknown"}
 MAX_CONFLICTING_FRACTION = 0.02
 TOO_MANY_REMOVED = "too_many_removed"
 """The id of the reason why nothing is written."""
-NO_KTO = (
-    "no tool here trains on marked answers: launch_dpo needs pairs, and launch_sft would teach the "
-    "disliked answers too; TRL's KTOTrainer reads the cleaned files"
-)
 MIN_SCRIPT_FRACTION = 0.4
 
 
@@ -371,11 +367,6 @@ def is_undecided(reasons: Iterable[Reason]) -> bool:
     return any(reason.id == "verdict_column" for reason in reasons)
 
 
-def notes_of(task: Kind) -> list[str]:
-    """Say why no next step is a launch, where that is the task's doing."""
-    return [NO_KTO] if task == "kto" else []
-
-
 def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[NextStep]:
     """Say which calls make sense now."""
     steps = []
@@ -464,8 +455,6 @@ def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[Nex
 def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep | None:
     """Return the call that plans the training, if there is a file that can be trained on."""
     arguments: dict[str, Any]
-    if report.task == "kto":
-        return None
     if report.outputs is not None:
         arguments = {"dataset": report.outputs.train}
         if report.outputs.num_validation:
@@ -478,7 +467,7 @@ def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep 
         arguments = {"dataset": request.path, "validation": request.validation_path}
     else:
         return None
-    tool = "launch_dpo" if report.task == "dpo" else "launch_sft"
+    tool = "launch_sft" if report.task == "sft" else "launch_dpo"
     return NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.training.checks.limits import DECIDED, FIXED, LIMITS, OURS, RENAMED
 
-Config = Literal["sft", "dpo", "lora"]
+Config = Literal["sft", "dpo", "kto", "lora"]
 
 # Package, files from the most general class to the most special one, class in each.
 CLASSES: dict[Config, tuple[tuple[str, str, str], ...]] = {
@@ -29,13 +29,23 @@ CLASSES: dict[Config, tuple[tuple[str, str, str], ...]] = {
         ("trl", "trainer/base_config.py", "_BaseConfig"),
         ("trl", "trainer/dpo_config.py", "DPOConfig"),
     ),
+    "kto": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/kto_config.py", "KTOConfig"),
+    ),
     "lora": (
         ("peft", "config.py", "PeftConfigMixin"),
         ("peft", "config.py", "PeftConfig"),
         ("peft", "tuners/lora/config.py", "LoraConfig"),
     ),
 }
-LIBRARY = {"sft": "trl.SFTConfig", "dpo": "trl.DPOConfig", "lora": "peft.LoraConfig"}
+LIBRARY = {
+    "sft": "trl.SFTConfig",
+    "dpo": "trl.DPOConfig",
+    "kto": "trl.KTOConfig",
+    "lora": "peft.LoraConfig",
+}
 JSON_TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),

@@ -140,6 +140,15 @@ def count_pairs(
     )
 
 
+def count_marks(
+    num_examples: int, max_length: int | None, lengths: Sequence[tuple[int, int]]
+) -> DataReport:
+    """Count what became of a file's marked answers; as `count_pairs`, one sequence a line."""
+    counted = count_pairs(num_examples, max_length, lengths)
+    update = {"num_sequences": num_examples, "num_dropped": num_examples - len(lengths)}
+    return counted.model_copy(update=update)
+
+
 def packing_of(training: Mapping[str, Any]) -> str:
     """Return the strategy by which sequences are packed; empty where they are not."""
     return str(training.get("packing_strategy") or "bfd") if training.get("packing") else ""

@@ -120,6 +120,8 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "save_steps": (1, 1_000_000, "steps between two checkpoints"),
     "beta": (1e-4, 10.0, "0.1 is usual, 0.01 to 0.5 is seen"),
     "label_smoothing": (0.0, 0.499, "0, or 1e-3 for exo_pair"),
+    "desirable_weight": (0.0, 1000.0, "see references/preference.md"),
+    "undesirable_weight": (0.0, 1000.0, "see references/preference.md"),
     "ld_alpha": (0.0, 1.0, "the weight of the tokens by which the longer answer is longer"),
     "seed": (0, 2**32 - 1, "any integer in this range works"),
     "data_seed": (0, 2**32 - 1, "any integer in this range works"),
@@ -149,6 +151,7 @@ CHOICES: dict[tuple[str, str], frozenset[Any]] = {
             "sigmoid_norm",
         }
     ),
+    ("kto", "loss_type"): frozenset({"kto", "apo_zero_unpaired"}),
     ("dpo", "f_divergence_type"): frozenset(
         {"reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"}
     ),

@@ -116,10 +116,11 @@ def _estimate(
     optimizer = training["optim"]
     asked = {
         "model": model,
-        "task": task,
+        # An answer with its partner of KTO is about a pair of half as many prompts.
+        "task": "sft" if task == "sft" else "dpo",
         "method": method,
         "seq_len": training.get("max_length") or 2048,
-        "micro_batch": training["per_device_train_batch_size"],
+        "micro_batch": -(-training["per_device_train_batch_size"] // (2 if task == "kto" else 1)),
         "gradient_accumulation_steps": training["gradient_accumulation_steps"],
         "gradient_checkpointing": bool(training.get("gradient_checkpointing")),
         "optimizer": optimizer if optimizer in get_args(Optimizer) else "adamw_torch",

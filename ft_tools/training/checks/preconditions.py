@@ -105,6 +105,33 @@ def require_number_format(method: str, device: Device, training: Mapping[str, An
         )
 
 
+def require_marks(training: Mapping[str, Any], dataset: DatasetFacts) -> None:
+    """Refuse marks that KTO cannot learn from.
+
+    Raises:
+        BadInput: They are all alike, a micro-batch has one answer, or the order is not kept.
+    """
+    if dataset.num_good in {0, dataset.num_examples}:
+        alike = "good" if dataset.num_good else "bad"
+        raise BadInput(
+            f"every answer of {dataset.path} is marked {alike}; KTO needs both kinds. Good answers "
+            "alone are trained with launch_sft"
+        )
+    if training["loss_type"] != "kto":
+        return
+    # The loss compares each answer with the one before it in its micro-batch.
+    if training["per_device_train_batch_size"] < 2:
+        raise BadInput(
+            "training.per_device_train_batch_size=1: the kto loss compares the answers of a "
+            'micro-batch; use 2 or more, or loss_type="apo_zero_unpaired"'
+        )
+    if training.get("train_sampling_strategy", "sequential") != "sequential":
+        raise BadInput(
+            "training.train_sampling_strategy: the kto loss needs a fixed order, and the run "
+            "shuffles the examples once; remove it"
+        )
+
+
 def require_steps(training: Mapping[str, Any]) -> None:
     """Refuse evaluations without a checkpoint.
 
@@ -221,7 +248,12 @@ def _audit(
 ) -> tuple[list[Finding], bool]:
     """Audit the files with these hashes, which keep an answer from outliving its files."""
     report = audit_if_small(
-        AuditRequest(path=dataset, validation_path=validation, task=task, near_duplicates="off")
+        AuditRequest(
+            path=dataset,
+            validation_path=validation,
+            task="sft" if task == "sft" else "dpo",
+            near_duplicates="off",
+        )
     )
     return (report.findings, False) if report else ([], True)
 
@@ -268,7 +300,7 @@ def require_template(
     folder = weights.tokenizer_folder(source.adapter, source.path)
     if weights.chat_template(Path(folder)) is not None:
         return
-    if task == "dpo" and not source.adapter and "dpo_before_sft" not in request.accept_findings:
+    if task != "sft" and not source.adapter and "dpo_before_sft" not in request.accept_findings:
         observed = f"{source.name} has no chat template, so it is not instruction-tuned"
         cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
         raise rules.refusal("dpo_before_sft", observed, cure)

@@ -37,6 +37,8 @@ SAID = {*SAME, *OTHERS, *IN_OTHER_WORDS}
 
 def can_say(plan: TrainingPlan) -> bool:
     """Tell whether it has what the plan needs: the data's format, an untrained start."""
+    if plan.task == "kto":
+        return False
     return plan.dataset.format != "prompt_completion_messages" and not plan.model.adapter
 
 

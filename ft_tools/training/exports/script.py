@@ -130,7 +130,7 @@ def script(plan: TrainingPlan) -> str:
         "TEMPLATE": plan.training.get("chat_template_path"),
     }
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
-    kind = {"sft": "SFT", "dpo": "DPO"}[plan.task]
+    kind = plan.task.upper()
     template = files("ft_tools.training.exports").joinpath(TEMPLATE).read_text(encoding="utf-8")
     return template.replace("KIND", kind).replace("# CONSTANTS\n", constants)
 

@@ -28,6 +28,7 @@ from ft_tools.examples.training_rows import DatasetFacts, Example, read_examples
 from ft_tools.models import weights
 from ft_tools.training.checks.learnable import (
     Tally,
+    count_marks,
     count_pairs,
     cut_at,
     packs,
@@ -120,7 +121,7 @@ def count(request: CountRequest) -> Counts:
         Refused: Nothing is left to learn, or the answers do not end.
     """
     tokens = TemplateTokens(Path(request.tokenizer), request.template_path)
-    of_file = _count_pairs if request.task == "dpo" else _count_sequences
+    of_file = COUNTERS[request.task]
     data, num_rows, num_counted = of_file(request, tokens, request.dataset)
     held_out = None
     if request.validation is not None:
@@ -171,6 +172,38 @@ def _count_pairs(
         lengths += [(start, len(chosen) - start), (start, len(rejected) - start)]
     require_pairs(facts.path, limit, answers, tokens.special)
     return _scaled(count_pairs(num_counted, limit, lengths), len(answers), facts)
+
+
+def _count_marks(
+    request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
+) -> tuple[DataReport, int, int]:
+    limit = request.max_length
+    lengths: list[tuple[int, int]] = []
+    answers: list[list[int]] = []
+    num_counted = 0
+    for line, example in _beginning(facts):
+        num_counted += 1
+        with _refused(facts, line, example):
+            prompt, whole = _marked(tokens, facts, example)
+        start = common_prefix(prompt, whole)
+        if limit is not None and start >= limit:
+            continue
+        answers.append(whole[start:])
+        lengths.append((start, len(whole) - start))
+    require_pairs(facts.path, limit, answers, tokens.special)
+    return _scaled(count_marks(num_counted, limit, lengths), len(answers), facts)
+
+
+def _marked(
+    tokens: TemplateTokens, facts: DatasetFacts, example: Example
+) -> tuple[list[int], list[int]]:
+    """Tokenize a prompt, and the answer behind it, as TRL's trainer does."""
+    asked, answer = example["prompt"], example["completion"]
+    if facts.format == "marks_text":
+        answer = answer.removesuffix(tokens.end) + tokens.end
+        return tokens.encode(asked), tokens.encode(asked + answer)
+    render = tokens.renderer(example)
+    return render(asked, True), render(asked + answer, False)
 
 
 def _pair(
@@ -226,6 +259,9 @@ def _scaled(report: DataReport, num_rows: int, facts: DatasetFacts) -> tuple[Dat
     factor = facts.num_examples / num_counted
     whole = {name: round(value * factor) for name, value in report.model_dump().items()}
     return DataReport(**whole), round(num_rows * factor), num_counted
+
+
+COUNTERS = {"sft": _count_sequences, "dpo": _count_pairs, "kto": _count_marks}
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -1,0 +1,100 @@
+"""Training on answers that are marked good or bad: what is learned, and that a resume is equal."""
+
+import json
+import statistics
+
+import pytest
+
+from ft_tools.errors import BadInput
+from ft_tools.runs.session import Session, Stopped
+from ft_tools.training.plan import plan_kto
+from ft_tools.training.tool import launch_dpo
+from ft_tools.training.worker import kto
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    DpoRequest,
+    conversations,
+    losses,
+    prepared_kto,
+    same_bits,
+    weights_of,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+
+
+def marks(num_examples, first=0):
+    """Return questions, every second one answered well, the others badly; sorted by their marks."""
+    rows = [
+        {
+            "prompt": row["messages"][:1],
+            "completion": row["messages"][1:]
+            if i % 2
+            else [{"role": "assistant", "content": "I do not know."}],
+            "label": bool(i % 2),
+        }
+        for i, row in enumerate(conversations(num_examples, first))
+    ]
+    return sorted(rows, key=lambda row: row["label"])
+
+
+@pytest.fixture
+def request_(workspace, tiny_model_in):
+    return DpoRequest(
+        model=tiny_model_in,
+        dataset=write_jsonl(workspace / "marks.jsonl", marks(41)),
+        validation=write_jsonl(workspace / "held_out.jsonl", marks(12, first=100)),
+        training={**QUICK, "num_train_epochs": 3, "eval_steps": 5, "logging_steps": 1},
+        backend_options={"device": "cpu"},
+        samples=0,
+        # A million random parameters need more than a real model's rate to learn anything.
+        accept_findings=["dpo_learning_rate"],
+        accept_reason="a tiny model",
+    )
+
+
+def test_margins_rise_on_held_out_marks_and_a_resumed_run_is_equal_bit_for_bit(request_):
+    session = prepared_kto(request_, "whole")
+    report = kto.work(session)
+    rows = [json.loads(line) for line in (session.run_dir / "metrics.jsonl").open()]
+    margins = [row["eval_rewards/margins"] for row in rows if "eval_rewards/margins" in row]
+    assert margins[-1] > margins[0] > -0.01
+    late = margins[len(margins) // 2 :]
+    spread = statistics.stdev(late) / len(late) ** 0.5
+    assert statistics.fmean(late) - 3 * spread > 0
+    assert report.validation_margin == margins[-1]
+    # One of 41 answers would be compared with itself.
+    assert report.data.num_sequences == 41
+    assert report.data.num_dropped == 1
+
+    stopped = prepared_kto(request_, "stopped")
+    usual = kto.KTOTrainer.training_step
+
+    def is_asked_to_stop(self, *arguments, **named):
+        stopped.terminated = self.state.global_step == 7
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kto.KTOTrainer, "training_step", is_asked_to_stop)
+        with pytest.raises(Stopped):
+            kto.work(stopped)
+    resumed = kto.work(Session(stopped.run_dir))
+    assert same_bits(weights_of(resumed.artifact), weights_of(report.artifact))
+    assert losses(stopped.run_dir.name) == losses(session.run_dir.name)
+
+
+def test_a_plan_shows_weights_for_unbalanced_marks_and_counts_the_tokens(request_, workspace):
+    plan = plan_kto(request_)
+    assert (plan.dataset.num_examples, plan.dataset.num_good) == (41, 20)
+    assert plan.training["desirable_weight"] == pytest.approx(7 / 6 * 21 / 20, abs=0.01)
+    assert any("desirable_weight=" in line for line in plan.warnings)
+    assert plan.counts.data.num_trained_tokens > 0
+    shown = launch_dpo(request_)
+    assert shown.plan["task"] == "kto"
+    with pytest.raises(BadInput, match="single answers with a label"):
+        launch_dpo(request_.model_copy(update={"training": {"loss_type": "sigmoid"}}))
+    write_jsonl(workspace / "marks.jsonl", [row | {"label": True} for row in marks(20)])
+    with pytest.raises(BadInput, match="KTO needs both kinds"):
+        plan_kto(request_)
