@@ -1,11 +1,11 @@
 """Training on answers that are marked good or bad: what is learned, and that a resume is equal."""
 
-import json
 import statistics
 
 import pytest
 
 from ft_tools.errors import BadInput
+from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
 from ft_tools.training.plan import plan_kto
 from ft_tools.training.tool import launch_dpo
@@ -58,7 +58,7 @@ def request_(workspace, tiny_model_in):
 def test_margins_rise_on_held_out_marks_and_a_resumed_run_is_equal_bit_for_bit(request_):
     session = prepared_kto(request_, "whole")
     report = kto.work(session)
-    rows = [json.loads(line) for line in (session.run_dir / "metrics.jsonl").open()]
+    rows = directory.read_metrics(session.run_dir)
     margins = [row["eval_rewards/margins"] for row in rows if "eval_rewards/margins" in row]
     assert margins[-1] > margins[0] > -0.01
     late = margins[len(margins) // 2 :]
