@@ -181,7 +181,9 @@ def texts_of(example: Example) -> list[str]:
         if isinstance(part, str):
             found.append(part)
         elif isinstance(part, list):
-            found += [message.get("content") or "" for message in part]
+            # A field of another format may hold anything: it is not read, and not checked.
+            turns = (turn.get("content") for turn in part if isinstance(turn, dict))
+            found += [content for content in turns if isinstance(content, str)]
     return found
 
 
@@ -191,14 +193,15 @@ def unread_in(example: Example) -> list[str]:
     has_system = any(turn.get("role") in {"system", "developer"} for turn in turns)
     names = [name for name in UNREAD if example.get(name)]
     found = [name for name in names if not (has_system and name.startswith("system"))]
-    trained = [t for t in _turns(example, "messages", "completion") if t["role"] == "assistant"]
+    trained = [t for t in _turns(example, "messages", "completion") if t.get("role") == "assistant"]
     marks = [name for name, no in UNTRAINED.items() if any(t.get(name, 1) == no for t in trained)]
     return found + marks
 
 
 def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
     parts = (example.get(name) for name in names)
-    return [turn for part in parts if isinstance(part, list) for turn in part]
+    listed = [turn for part in parts if isinstance(part, list) for turn in part]
+    return [turn for turn in listed if isinstance(turn, dict)]
 
 
 def has_marks(path: Path) -> bool:

@@ -86,6 +86,15 @@ def test_what_was_found_is_refused_with_its_line(folder, row):
         evaluate(EvaluateRequest(model="model", baseline="model", dataset=path))
 
 
+def test_a_field_of_another_format_may_hold_anything(folder):
+    """Random exploration found it: such a plan ended with a traceback."""
+    side = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    other = [side[0], {"role": "assistant", "content": "c"}]
+    row = {"chosen": side, "rejected": other, "messages": ["Where?", {"content": 3}]}
+    path = write(folder, [row] * 2)
+    assert launch_dpo(DpoRequest(model="model", dataset=path, **ACCEPTED)).plan_hash
+
+
 @given(
     files(),
     COLUMNS,
