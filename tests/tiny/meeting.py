@@ -14,7 +14,7 @@ from ft_tools.training.worker import loading, together
 
 
 class Place:
-    sharding = sys.argv[2]
+    sharding = ""
 
 
 class Device:
@@ -27,6 +27,7 @@ class Plan:
 
 
 def main():
+    Place.sharding = sys.argv[2]
     together.meet(Plan)
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **loading.placement(Plan))
     weight = model.model.layers[0].self_attn.q_proj.weight
