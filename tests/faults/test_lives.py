@@ -233,7 +233,7 @@ def test_a_stopped_owner_keeps_its_run_and_finishes_it(runs_here):
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     for _ in range(3):
-        with pytest.raises(RunBusy, match="cancel_run ends it"):
+        with pytest.raises(RunBusy, match="stop it with cancel_run"):
             resume_run(ResumeRequest(run_id=run_id))
     for pid in frozen:
         os.kill(pid, signal.SIGCONT)

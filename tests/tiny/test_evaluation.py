@@ -219,7 +219,8 @@ def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(
     shown = capsys.readouterr()
     assert json.loads(shown.out.splitlines()[-1])["state"] == "succeeded"
     assert "requirement not met" not in shown.err
-    assert cli.run([*argv, *met, "--require", "at_most:perplexity:0.1"]) == 3
+    code = cli.run([*argv, *met, "--require", "at_most:perplexity:0.1"])
+    assert code == 3, capsys.readouterr().err
     said = capsys.readouterr().err
     assert "requirement not met: at_most:perplexity:0.1: log_perplexity improved" in said
     assert cli.run([*argv, "--require", "improved:rouge"]) == 2

@@ -11,12 +11,12 @@ MOST_CHARACTERS = 4000
 """Read of a prompt's end and of an answer's beginning."""
 
 NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")
-CODE = re.compile(r"\b(?=[A-Za-z-]*\d)(?=\d*[A-Za-z])[A-Za-z\d-]{3,40}\b")
+WORD = re.compile(r"(?<![A-Za-z\d-])[A-Za-z\d-]{3,40}(?![A-Za-z\d-])")
 NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*")
 """Capitalized within a sentence."""
 ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d|\\(?:frac|boxed|times)|####")
 """Numbers of a calculation are worked out, not told."""
-PROGRAM = re.compile(r"```|[;{}]\s*$|^\s*(?:def|class|import|SELECT|function) ", re.MULTILINE)
+PROGRAM = re.compile(r"```|[;{}]$|^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE)
 CAPITALIZED_NOUNS = frozenset({"de"})
 """Languages in which a capital letter does not mark a name."""
 
@@ -52,7 +52,7 @@ def new_information(prompt: str, answer: str, language: str = "") -> NewInformat
     answer = answer[:MOST_CHARACTERS]
     if PROGRAM.search(answer):
         return NewInformation(0, 0)
-    facts = {*CODE.findall(answer)}
+    facts = {word for word in WORD.findall(answer) if _is_code(word)}
     if not ARITHMETIC.search(answer):
         facts |= {*NUMBER.findall(answer)}
     if language not in CAPITALIZED_NOUNS:
@@ -60,6 +60,11 @@ def new_information(prompt: str, answer: str, language: str = "") -> NewInformat
     given = prompt[-MOST_CHARACTERS:].casefold()
     new = [fact for fact in facts if fact.casefold() not in given]
     return NewInformation(len(facts), len(new))
+
+
+def _is_code(word: str) -> bool:
+    """Tell whether a word mixes letters and digits, as the number of a part does."""
+    return any(map(str.isdigit, word)) and any(map(str.isalpha, word))
 
 
 @dataclass
