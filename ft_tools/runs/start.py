@@ -299,7 +299,7 @@ def _require_one_kind(runs: Path, run_id: str) -> None:
 
 def _require_same_request(run_dir: Path, request: BaseModel) -> None:
     # The plan may know more by now than when it was confirmed, such as what was measured since.
-    saved = {**directory.read_json(run_dir / "request.json"), "confirm": None}
+    saved = {**(directory.read_json(run_dir / "request.json") or {}), "confirm": None}
     if saved != {**json.loads(request.model_dump_json()), "confirm": None}:
         raise BadInput(
             f"request_id was used before, for a different request (run {run_dir.name}); use a new "

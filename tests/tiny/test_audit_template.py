@@ -9,6 +9,7 @@ import pytest
 from ft_tools.data.read.scan import lengths_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import Methods, perform
+from ft_tools.data.worker import tokens as worker_tokens
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.formats import normalise
 
@@ -171,7 +172,7 @@ def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, 
     try:
         measured = tokens.measure(example)
         said = tokens.notes()
-        monkeypatch.setattr(tokens, "MOST_CPU_SECONDS", 5)
+        monkeypatch.setattr(worker_tokens, "MOST_CPU_SECONDS", 5)
         estimated = tokens.measure(example)
         assert tokens.masks(example) == []
         assert tokens.notes()[len(said) :] == [

@@ -226,14 +226,15 @@ def test_experts_are_calibrated_each_by_the_tokens_that_reach_it(tmp_path, conve
         for ids in rows:
             model(torch.tensor([ids]))
     inner = [[] for _ in range(4)]
-    for hidden, chosen in seen:
-        for token, names in zip(hidden.reshape(-1, 64), chosen, strict=True):
-            for e in names.tolist():
-                both = experts.gate_up_proj[e] @ token
-                inner[e].append(experts.act_fn(both[:128]) * both[128:])
-    means = torch.stack([torch.stack(rows).square().mean(0) for rows in inner])
+    with torch.inference_mode():
+        for hidden, chosen in seen:
+            for token, names in zip(hidden.reshape(-1, 64), chosen, strict=True):
+                for e in names.tolist():
+                    both = experts.gate_up_proj[e] @ token
+                    inner[e].append(experts.act_fn(both[:128]) * both[128:])
+        means = torch.stack([torch.stack(rows).square().mean(0) for rows in inner])
     found = torch.tensor(matrix["blk.1.ffn_down_exps.weight"]).view(4, 128)
-    assert torch.allclose(found, means.detach(), rtol=1e-4)
+    assert torch.allclose(found, means.clone(), rtol=1e-4)
     # llama.cpp takes a value for each input of each expert, or refuses.
     row = formats.find("gguf:IQ4_NL")
     gguf_files.quantize(source, tmp_path / "with.gguf", row, matrix)
