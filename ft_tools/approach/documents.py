@@ -74,7 +74,7 @@ def daily_costs(corpus_tokens: int, calls_per_day: int | None) -> list[DailyCost
     further apart than the cache lives. Output tokens are the same for all three and left out.
 
     >>> [round(each.usd_per_1000_calls, 2) for each in daily_costs(100_000, 1000)]
-    [30.38, 6.0, 1.5]
+    [30.35, 6.0, 1.5]
     """
     given = {name: row.value for name, row in table().prices.items()}
     price = given["input_usd_per_million"] / 1e6
