@@ -46,7 +46,7 @@ class Hub(ThreadingHTTPServer):
 @contextmanager
 def serving():
     hub = Hub()
-    thread = threading.Thread(target=hub.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield hub

@@ -8,6 +8,7 @@ import pytest
 from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
 from ft_tools.models import hub
 from ft_tools.models.catalog import shape_of
+from ft_tools.models.download import OFFLINE_VARIABLES
 from ft_tools.models.resolve import pinned, resolve_model, tokenizer_files
 from ft_tools.training.plan import source_of
 from tests.hub import COMMIT, CONFIG, LATER, serving
@@ -16,7 +17,7 @@ from tests.hub import COMMIT, CONFIG, LATER, serving
 @pytest.fixture
 def standin(workspace, monkeypatch):
     """Give a Hub on loopback that this process asks, and a cache of its own."""
-    for name in hub.OFFLINE_VARIABLES:
+    for name in OFFLINE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "cache"))
@@ -126,7 +127,7 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(standin):
         hub.with_index(hub.describe("someone/bad-index"))
 
 
-@pytest.mark.parametrize("variable", hub.OFFLINE_VARIABLES)
+@pytest.mark.parametrize("variable", OFFLINE_VARIABLES)
 def test_offline_nothing_connects_and_what_was_kept_still_answers(standin, monkeypatch, variable):
     shape_of("someone/new-model")
     monkeypatch.setenv(variable, "1")
