@@ -23,8 +23,8 @@ from vram_peers import PEERS
 from vram_rows import CALIBRATION, Case, read
 
 from ft_tools.vram.band import interval, process_band
+from ft_tools.vram.largest_fit import verdict
 from ft_tools.vram.phases import phases
-from ft_tools.vram.search import verdict
 
 GIB = 2**30
 

@@ -34,7 +34,7 @@ from ft_tools.examples.turns import (
     objects,
     with_system,
 )
-from ft_tools.examples.unread import has_python_turns, unread_in
+from ft_tools.examples.unread_fields import has_python_turns, unread_in
 from ft_tools.examples.verdicts import Mark, mark_of
 
 JUDGED = {Mark.GOOD, Mark.BAD}

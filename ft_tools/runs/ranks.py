@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ft_tools.errors import RunBusy
 from ft_tools.runs import locks
-from ft_tools.runs.launchers.processes import LOCAL, MARK
+from ft_tools.runs.launchers.torchrun import LOCAL, MARK
 
 JOB_FILE = "job.json"
 PREEMPT = "preempt"

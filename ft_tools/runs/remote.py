@@ -18,8 +18,8 @@ from ft_tools.publish import write_file
 from ft_tools.runs import bundle, directory, ends, programs
 from ft_tools.runs.launchers.job import Job, Launcher
 from ft_tools.runs.launchers.options import Options, parse
-from ft_tools.runs.launchers.processes import MARK, SAFE
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
+from ft_tools.runs.launchers.torchrun import MARK, SAFE
 from ft_tools.runs.ranks import JOB_FILE
 from ft_tools.runs.records import JobRecord, RunInfo
 from ft_tools.runs.start import WORKERS_VARIABLE, environment

@@ -26,7 +26,7 @@ from ft_tools.publish import (
     require_space,
     sweep,
 )
-from ft_tools.runs import directory, family, locks, ranks
+from ft_tools.runs import directory, locks, process_tree, ranks
 from ft_tools.runs.records import Kind, RunInfo, Status
 
 LOCKS_VARIABLE = "FINE_TUNING_LLM_RUN_LOCKS"
@@ -283,7 +283,7 @@ def environment() -> dict[str, str]:
 def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
     ours = environment()
     # A run that another run's worker starts is not a part of that run.
-    ours.pop(family.MARK, None)
+    ours.pop(process_tree.MARK, None)
     # The supervisor's own lock is held by being open; the last one is handed on to the worker.
     return ours | {LOCKS_VARIABLE: str(held_locks[-1])}
 

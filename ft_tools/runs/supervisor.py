@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs import devices, directory, ends, family, locks, memory, ranks, remote
+from ft_tools.runs import devices, directory, ends, locks, memory, process_tree, ranks, remote
 from ft_tools.runs.launchers.options import parse
-from ft_tools.runs.launchers.processes import LOCAL, MARK, SAFE, on_one_machine
+from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.records import ENDED, RunError, RunInfo
 from ft_tools.runs.start import (
     LOCKS_VARIABLE,
@@ -51,11 +51,11 @@ class Cancel:
         waited = time.monotonic() - self._asked_at
         if waited > _seconds(GRACE_VARIABLE) and not self._termed:
             directory.note(self._run_dir, "cancel: no answer within the grace, sending TERM")
-            family.ask_to_end(self._run_dir)
+            process_tree.ask_to_end(self._run_dir)
             self._termed = True
         if waited > _seconds(GRACE_VARIABLE) + _seconds(TERM_VARIABLE):
             directory.note(self._run_dir, "cancel: killing the worker", "warning")
-            family.end_all(self._run_dir, self._worker_pid)
+            process_tree.end_all(self._run_dir, self._worker_pid)
 
 
 class Terms:
@@ -79,7 +79,7 @@ def main() -> int:
     # A closing terminal ends neither this process nor what it starts.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     terms = Terms()
-    family.become_subreaper()
+    process_tree.become_subreaper()
     lock = os.environ.pop(LOCKS_VARIABLE, "")
     if not lock:
         sys.stderr.write("not started by a launch, so it holds no run; use resume_run\n")
@@ -164,11 +164,11 @@ def _adopt(run_dir: Path, terms: Terms) -> None:
 
 
 def _end_family(run_dir: Path) -> None:
-    left = family.end_all(run_dir)
+    left = process_tree.end_all(run_dir)
     if left:
         directory.note(run_dir, f"{left} processes of the run cannot be ended", "error")
     else:
-        family.forget(run_dir)
+        process_tree.forget(run_dir)
 
 
 def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> dict[str, int]:
@@ -209,7 +209,7 @@ def _start_worker(
     run_dir: Path, info: RunInfo, run_locks: list[int], taken: list[str]
 ) -> subprocess.Popen[bytes]:
     module = allowed_worker(info.worker or WORKERS[info.kind])
-    own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), family.MARK: str(run_dir)}
+    own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), process_tree.MARK: str(run_dir)}
     argv = command(module, str(run_dir))
     processes = parse(LOCAL, info.backend_options).processes
     if processes > 1:
@@ -224,7 +224,7 @@ def _start_worker(
         env=os.environ | QUIET | devices.environment(info, taken) | own,
     )
     with contextlib.suppress(DiskFull):
-        family.remember(run_dir, worker.pid)
+        process_tree.remember(run_dir, worker.pid)
     directory.note(run_dir, "worker started")
     return worker
 
@@ -249,7 +249,7 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, seve
             leaving_since = time.monotonic()
         if leaving_since is not None and time.monotonic() - leaving_since > LEAVE_SECONDS:
             directory.note(run_dir, "the worker finished but does not exit; killing it", "warning")
-            family.end_all(run_dir, worker.pid)
+            process_tree.end_all(run_dir, worker.pid)
         time.sleep(POLL_SECONDS)
     return worker.returncode
 

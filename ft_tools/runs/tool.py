@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
-from ft_tools.runs import directory, ends, family, ranks
+from ft_tools.runs import directory, ends, process_tree, ranks
 from ft_tools.runs.log import log_tail
 from ft_tools.runs.observe import moved_from, read_result, settled, shown_events, with_place
 from ft_tools.runs.records import ENDED, Kind, State, Status, Why
@@ -91,7 +91,7 @@ def cancel_run(request: CancelRequest) -> RunReport:
     if now.state not in ENDED or ranks.has_job(run_dir):
         if directory.mark_cancel(run_dir):
             directory.add_event(run_dir, "cancel requested")
-    elif not family.is_remembered(run_dir):
+    elif not process_tree.is_remembered(run_dir):
         return now
     # Also after an end: a supervisor that was killed has left the worker's children alone.
     adopt(run_dir)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.prompt import can_be_shipped
 from ft_tools.shipping.report import FormatResult, MergeCheck
 from ft_tools.shipping.trained_system import MAX_OTHERS, TrainedSystem
 

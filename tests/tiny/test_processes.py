@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ft_tools import workspace as workspace_module
-from ft_tools.runs.launchers.processes import LOCAL, MARK, torchrun
+from ft_tools.runs.launchers.torchrun import LOCAL, MARK, torchrun
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.worker import dpo, sft

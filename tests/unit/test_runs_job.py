@@ -7,7 +7,7 @@ import pytest
 
 from ft_tools.errors import DiskFull, RunBusy
 from ft_tools.runs import bundle, directory, job, locks, memory, ranks
-from ft_tools.runs.launchers.processes import MARK
+from ft_tools.runs.launchers.torchrun import MARK
 from ft_tools.runs.records import RunError, RunInfo, Status
 from ft_tools.runs.session import RUN_FAILED
 

@@ -11,8 +11,8 @@ from ft_tools.runs.bundle import storage as kept_in
 from ft_tools.runs.launchers import hf_jobs, ray, skypilot, slurm
 from ft_tools.runs.launchers.job import Job
 from ft_tools.runs.launchers.options import parse
-from ft_tools.runs.launchers.processes import MARK
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
+from ft_tools.runs.launchers.torchrun import MARK
 from ft_tools.runs.remote import submissions
 
 BUCKET = {"storage": "hf://buckets/me/runs"}

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from ft_tools import workspace as ws
 from ft_tools.errors import BadInput
-from ft_tools.runs import family, start
+from ft_tools.runs import process_tree, start
 
 
 class Empty(BaseModel):
@@ -70,11 +70,11 @@ def test_a_supervisor_gets_absolute_places_and_no_mark_of_another_run(workspace,
     monkeypatch.chdir(workspace)
     monkeypatch.setenv(ws.VARIABLE, ".")
     monkeypatch.setenv(ws.CACHE_VARIABLE, "cache")
-    monkeypatch.setenv(family.MARK, "another")
+    monkeypatch.setenv(process_tree.MARK, "another")
     given = start._environment((7, 8))
     assert given[ws.VARIABLE] == str(workspace)
     assert given[ws.CACHE_VARIABLE] == str(workspace / "cache")
-    assert family.MARK not in given
+    assert process_tree.MARK not in given
     assert given[start.LOCKS_VARIABLE] == "8"
 
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from ft_tools.shipping import prompt
+from ft_tools.shipping import modelfile
 
 
 def chatml(messages, generation):
@@ -56,51 +56,51 @@ TEMPLATES = {
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_of_fixed_parts_is_rebuilt_exactly(name):
     render, bos = TEMPLATES[name]
-    parts = prompt.parts_of(render, bos)
+    parts = modelfile.parts_of(render, bos)
     assert parts is not None
-    assert prompt.differences(parts, render) == []
+    assert modelfile.differences(parts, render) == []
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_what_ollama_would_build_is_what_training_saw(name):
     render, bos = TEMPLATES[name]
-    parts = prompt.parts_of(render, bos)
-    template = prompt.ollama_template(parts)
-    for messages, generation in prompt.probes(with_system=parts.system is not None):
+    parts = modelfile.parts_of(render, bos)
+    template = modelfile.ollama_template(parts)
+    for messages, generation in modelfile.probes(with_system=parts.system is not None):
         if generation:
             built = run_go(template, messages, parts.default_system)
             assert bos + built == render(messages, generation)
 
 
 def test_a_beginning_that_programs_do_not_add_stays_in_the_template():
-    parts = prompt.parts_of(chatml, "")
+    parts = modelfile.parts_of(chatml, "")
     assert parts.system == ("<|im_start|>system\n", "<|im_end|>\n")
     assert parts.default_system == "You are helpful"
 
 
 def test_a_template_that_is_no_sum_of_parts_is_not_guessed():
-    assert prompt.parts_of(counting, "") is None
+    assert modelfile.parts_of(counting, "") is None
 
 
 def test_a_template_that_raises_is_not_guessed():
     def broken(messages, generation):
         raise TypeError("no")
 
-    assert prompt.parts_of(broken, "") is None
+    assert modelfile.parts_of(broken, "") is None
 
 
 def test_the_modelfile_has_template_system_and_stops():
-    parts = prompt.parts_of(chatml, "")
-    text = prompt.modelfile("model-Q8_0.gguf", parts, ["<|im_end|>", 'a "quoted" one'])
+    parts = modelfile.parts_of(chatml, "")
+    text = modelfile.modelfile("model-Q8_0.gguf", parts, ["<|im_end|>", 'a "quoted" one'])
     assert text.startswith("FROM ./model-Q8_0.gguf\nTEMPLATE ")
     assert 'SYSTEM """You are helpful"""\n' in text
     assert 'PARAMETER stop "<|im_end|>"\nPARAMETER stop "a \\"quoted\\" one"\n' in text
 
 
 def test_a_default_system_message_cannot_add_lines_to_the_modelfile():
-    parts = prompt.parts_of(chatml, "")
+    parts = modelfile.parts_of(chatml, "")
     evil = parts.model_copy(update={"default_system": 'x"""\nADAPTER /etc/passwd\n'})
-    assert "ADAPTER" not in prompt.modelfile("m.gguf", evil, [])
+    assert "ADAPTER" not in modelfile.modelfile("m.gguf", evil, [])
 
 
 def run_go(template, messages, default_system):  # noqa: C901 - a small interpreter
@@ -189,8 +189,8 @@ def test_the_language_of_ollama_builds_the_prompts_of_training(tmp_path, name):
     if shutil.which("go") is None:
         pytest.skip("Go is not installed: the template is checked by its parts alone")
     render, bos = TEMPLATES[name]
-    parts = prompt.parts_of(render, bos)
-    talks = [t for t, generation in prompt.probes(with_system=bool(parts.system)) if generation]
+    parts = modelfile.parts_of(render, bos)
+    talks = [t for t, generation in modelfile.probes(with_system=bool(parts.system)) if generation]
     if parts.default_system:
         # The Modelfile's SYSTEM, which Ollama puts before a conversation without one.
         started = {"role": "system", "content": parts.default_system}
@@ -198,7 +198,7 @@ def test_the_language_of_ollama_builds_the_prompts_of_training(tmp_path, name):
     else:
         given = talks
     (tmp_path / "main.go").write_text(GO)
-    job = {"Template": prompt.ollama_template(parts), "Talks": given}
+    job = {"Template": modelfile.ollama_template(parts), "Talks": given}
     made = subprocess.run(
         ["go", "run", "main.go"],
         cwd=tmp_path,

@@ -3,7 +3,7 @@
 import json
 
 from ft_tools.runs.records import RunInfo
-from ft_tools.shipping import prompt
+from ft_tools.shipping import modelfile
 from ft_tools.shipping.answers import shipped_answers
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.trained_system import system_of, trained_system
@@ -26,7 +26,7 @@ def chatml(messages, generation):
     return text + ("<s>assistant\n" if generation else "")
 
 
-PARTS = prompt.parts_of(chatml, "")
+PARTS = modelfile.parts_of(chatml, "")
 
 
 def test_the_system_text_that_most_training_examples_have_is_shipped(workspace):
@@ -56,13 +56,13 @@ def test_only_unchanged_training_data_of_a_run_says_what_the_system_text_was(wor
 
 
 def test_the_modelfile_sends_the_trained_system_text_and_decodes_greedily():
-    text = prompt.modelfile("m.gguf", PARTS, ["</s>"], "Sort.\nBriefly.")
-    assert prompt.shipped_system(text) == "Sort.\nBriefly."
+    text = modelfile.modelfile("m.gguf", PARTS, ["</s>"], "Sort.\nBriefly.")
+    assert modelfile.shipped_system(text) == "Sort.\nBriefly."
     assert "PARAMETER temperature 0\n" in text
-    assert prompt.shipped_system(prompt.modelfile("m.gguf", PARTS, [])) == "Default"
+    assert modelfile.shipped_system(modelfile.modelfile("m.gguf", PARTS, [])) == "Default"
     for evil in ('x"""\nADAPTER /etc/passwd\n', 'ends with a quote "'):
-        made = prompt.modelfile("m.gguf", PARTS, [], evil)
-        assert prompt.shipped_system(made) == ""
+        made = modelfile.modelfile("m.gguf", PARTS, [], evil)
+        assert modelfile.shipped_system(made) == ""
         assert "ADAPTER" not in made
 
 
@@ -71,14 +71,14 @@ def test_a_question_through_the_modelfile_is_the_trained_prompt_and_a_wrong_syst
     wanted = chatml(asked, True)
 
     def shipped(system):
-        made = prompt.modelfile("m.gguf", PARTS, [], system)
-        return prompt.as_shipped(PARTS, prompt.shipped_system(made), asked)
+        made = modelfile.modelfile("m.gguf", PARTS, [], system)
+        return modelfile.as_shipped(PARTS, modelfile.shipped_system(made), asked)
 
     assert shipped("Sort.") == wanted
     # The control, and what used to be shipped: the base's own default.
     assert shipped("You are a pirate.") != wanted
     assert shipped(None) != wanted
-    assert prompt.as_shipped(PARTS, "Default", talk("Q")[:-1]) == chatml(talk("Q")[:-1], True)
+    assert modelfile.as_shipped(PARTS, "Default", talk("Q")[:-1]) == chatml(talk("Q")[:-1], True)
 
 
 def made(name, size, difference, low, high):

@@ -7,7 +7,7 @@ import pytest
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs import directory, ranks
-from ft_tools.runs.launchers.processes import LOCAL, MARK
+from ft_tools.runs.launchers.torchrun import LOCAL, MARK
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Session

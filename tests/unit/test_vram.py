@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.catalog import shape_of
-from ft_tools.vram import VramRequest, estimate_vram, search
+from ft_tools.vram import VramRequest, estimate_vram, largest_fit
 from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.tool import usable_gib
@@ -102,14 +102,14 @@ def test_an_unknown_gpu_is_told_the_field_to_pass():
 
 def test_the_fit_fraction_divides_yes_from_tight():
     limit = facts.number("vram.fit_fraction") * 10 * GIB
-    assert search.verdict(limit, 10) == "yes"
-    assert search.verdict(limit + 1024, 10) == "tight"
+    assert largest_fit.verdict(limit, 10) == "yes"
+    assert largest_fit.verdict(limit + 1024, 10) == "tight"
 
 
 def test_usable_memory_divides_tight_from_no():
-    assert search.verdict(10 * GIB, 10) == "tight"
-    assert search.verdict(10 * GIB + 1024, 10) == "no"
-    assert search.verdict(10 * GIB, None) == "unknown"
+    assert largest_fit.verdict(10 * GIB, 10) == "tight"
+    assert largest_fit.verdict(10 * GIB + 1024, 10) == "no"
+    assert largest_fit.verdict(10 * GIB, None) == "unknown"
 
 
 def test_usable_memory_is_published_or_a_fraction_of_what_is_printed():
@@ -332,7 +332,7 @@ def test_the_largest_that_fits_fits_and_the_next_does_not(arguments):
     report = estimate_vram(VramRequest(**arguments))
     for key, found, step in (
         ("micro_batch", report.max_micro_batch, 1),
-        ("seq_len", report.max_seq_len, search.SEQ_LEN_STEP),
+        ("seq_len", report.max_seq_len, largest_fit.SEQ_LEN_STEP),
     ):
         if found:
             assert estimate_vram(VramRequest(**arguments | {key: found})).fits == "yes"

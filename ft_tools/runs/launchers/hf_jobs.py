@@ -5,7 +5,7 @@ import shlex
 
 from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
 from ft_tools.runs.launchers.options import HfJobsOptions, Options
-from ft_tools.runs.launchers.processes import on_one_machine
+from ft_tools.runs.launchers.torchrun import on_one_machine
 
 KEPT = "/fine-tuning-llm"
 """Where the bucket is mounted there."""

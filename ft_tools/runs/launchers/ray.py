@@ -5,7 +5,7 @@ import re
 
 from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
 from ft_tools.runs.launchers.options import Options, RayOptions
-from ft_tools.runs.launchers.processes import on_one_machine
+from ft_tools.runs.launchers.torchrun import on_one_machine
 
 # Source: ray/dashboard/modules/job/cli.py of Ray 2.60, which prints these.
 STATES = {

@@ -5,7 +5,7 @@ import shlex
 
 from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
 from ft_tools.runs.launchers.options import Options, SkyPilotOptions
-from ft_tools.runs.launchers.processes import on_one_machine
+from ft_tools.runs.launchers.torchrun import on_one_machine
 
 TASK = "job.sky.yaml"
 KEPT = "/fine-tuning-llm"

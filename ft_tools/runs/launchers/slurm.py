@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
 from ft_tools.runs.launchers.options import Options, SlurmOptions
-from ft_tools.runs.launchers.processes import on_one_machine, torchrun
+from ft_tools.runs.launchers.torchrun import on_one_machine, torchrun
 
 SCRIPT = "job.sh"
 # Ports of a run's meeting point, one a job, above the well-known ones.

@@ -4,21 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ft_tools.shipping import prompt
+from ft_tools.shipping import modelfile
 
 OLLAMA, LLAMA_CPP, TRANSFORMERS = "Ollama", "llama.cpp and LM Studio", "transformers and vLLM"
 
 
-def prompt_parts(tokenizer: Any) -> prompt.PromptParts | None:
+def prompt_parts(tokenizer: Any) -> modelfile.PromptParts | None:
     """Cut the chat template into the parts that Ollama's template is made of."""
     if not tokenizer.chat_template:
         return None
     first = tokenizer("x", add_special_tokens=True).input_ids[0]
     bos = tokenizer.bos_token if first == tokenizer.bos_token_id else ""
-    return prompt.parts_of(renderer(tokenizer), bos or "")
+    return modelfile.parts_of(renderer(tokenizer), bos or "")
 
 
-def renderer(tokenizer: Any) -> prompt.Render:
+def renderer(tokenizer: Any) -> modelfile.Render:
     """Return what builds prompts in training."""
 
     def render(messages: Any, generation: bool) -> str:
@@ -32,7 +32,7 @@ def renderer(tokenizer: Any) -> prompt.Render:
 
 
 def proofs(
-    trained: Any, shipped: Any, parts: prompt.PromptParts | None, gguf: Path | None
+    trained: Any, shipped: Any, parts: modelfile.PromptParts | None, gguf: Path | None
 ) -> dict[str, str]:
     """Compare each program's prompts with those of training, over conversations of 1 to 5 messages.
 
@@ -65,13 +65,13 @@ def proofs(
     return found
 
 
-def _compared(wanted: prompt.Render, build: Callable[[Any, bool], str]) -> str:
-    cases = prompt.probes(with_system=_takes_system(wanted))
+def _compared(wanted: modelfile.Render, build: Callable[[Any, bool], str]) -> str:
+    cases = modelfile.probes(with_system=_takes_system(wanted))
     same = sum(_same(wanted, build, messages, generation) for messages, generation in cases)
     return f"prompts equal to training's in {same} of {len(cases)} conversations"
 
 
-def _same(wanted: prompt.Render, build: Any, messages: Any, generation: bool) -> bool:
+def _same(wanted: modelfile.Render, build: Any, messages: Any, generation: bool) -> bool:
     expected = wanted(messages, generation)
     try:
         return bool(build(messages, generation) == expected)
@@ -80,8 +80,8 @@ def _same(wanted: prompt.Render, build: Any, messages: Any, generation: bool) ->
         return False
 
 
-def _takes_system(render: prompt.Render) -> bool:
-    messages, generation = prompt.probes(with_system=True)[-1]
+def _takes_system(render: modelfile.Render) -> bool:
+    messages, generation = modelfile.probes(with_system=True)[-1]
     try:
         return messages[0]["content"] in render(messages, generation)
     except Exception:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ft_tools.shipping import held_out, prompt
+from ft_tools.shipping import held_out, modelfile
 from ft_tools.shipping.quality import Measured
 
 MAX_TOKENS = 1024
@@ -187,7 +187,7 @@ class Proof:
 
     tokenizer: Any
     reference: Reference
-    parts: prompt.PromptParts | None
+    parts: modelfile.PromptParts | None
     task: Any = None
     """task_metric.Task, or None."""
     tuned: dict[str, list[float]] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
-from ft_tools.shipping import prompt, quality
+from ft_tools.shipping import modelfile, quality
 from ft_tools.shipping.formats import Format, fold_layers
 from ft_tools.shipping.planning import NF4
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
@@ -108,7 +108,7 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
                 matrix = importance_of(shipment, row, proof, source)
                 gguf_files.quantize(source, made, row, matrix)
             stops = stop_texts(proof.tokenizer, shipment.merged)
-            text = prompt.modelfile(file.name, proof.parts, stops, proof.system)
+            text = modelfile.modelfile(file.name, proof.parts, stops, proof.system)
             (staging / "Modelfile").write_text(text, encoding="utf-8")
     types = gguf_files.tensor_types(file)
     stand_ins = gguf_files.fallbacks(types, row)
@@ -175,7 +175,7 @@ def as_shipped(proof: Proof, answers: list[list[int]], prompts_equal: int) -> Sh
     )
 
 
-def shipped_prompts(proof: Proof, modelfile: Path) -> list[list[int]]:
+def shipped_prompts(proof: Proof, file: Path) -> list[list[int]]:
     """Return the task's prompts as the Modelfile's own SYSTEM and TEMPLATE build them.
 
     Returns:
@@ -185,9 +185,9 @@ def shipped_prompts(proof: Proof, modelfile: Path) -> list[list[int]]:
         return []
     if not all(proof.task.conversations):
         return []
-    system = prompt.shipped_system(modelfile.read_text(encoding="utf-8"))
+    system = modelfile.shipped_system(file.read_text(encoding="utf-8"))
     return [
-        proving.tokens(proof.tokenizer, prompt.as_shipped(proof.parts, system, talk))
+        proving.tokens(proof.tokenizer, modelfile.as_shipped(proof.parts, system, talk))
         for talk in proof.task.conversations
     ]
 
