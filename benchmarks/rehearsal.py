@@ -28,7 +28,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs import memory
 from ft_tools.shipping import estimates, formats
-from ft_tools.shipping.planning import NF4
+from ft_tools.shipping.plan import NF4
 from ft_tools.vram import VramRequest, estimate_vram
 
 GIB = 2**30

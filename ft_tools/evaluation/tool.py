@@ -1,7 +1,8 @@
 """evaluate: plan a comparison of systems, and start it when the plan is confirmed."""
 
-from ft_tools.evaluation.plan import EvaluatePlan, find_models, make_plan
+from ft_tools.evaluation.plan import EvaluatePlan, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.models import find_models
 from ft_tools.runs.devices import CPU, slots_for
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launch import Launch, launch

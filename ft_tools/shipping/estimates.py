@@ -4,7 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from ft_tools import facts
+from ft_tools.contract import Report
 from ft_tools.errors import Refused
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import Dtype, candidates, place, shortage
@@ -12,7 +15,6 @@ from ft_tools.models.size import ModelSize
 from ft_tools.shipping import converter, formats
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.plan import PlannedDisk, PlannedFormat, PlannedPlacement
 from ft_tools.shipping.quality import verdict_of
 
 # Tokens on which a merge is checked, and the most that their logits may take.
@@ -38,6 +40,37 @@ CURE_OF_FORMAT = "make it on a larger machine, or leave it out: safetensors and 
 CURE_OF_MERGE = (
     "merge on a larger machine; every format needs this merge, so leaving formats out does not help"
 )
+
+
+class PlannedFormat(Report):
+    """A format, and what to expect of it."""
+
+    format: str
+    estimated_bytes: int
+    published_kl: float | None = Field(
+        description="Mean KL of Llama-3-8B in this format, nats per token; small models lose more."
+    )
+    expected: str = Field(description="Verdict for published_kl; unknown if none is published.")
+    source: str
+
+
+class PlannedPlacement(Report):
+    """Where the whole model is loaded to run it."""
+
+    device: str = Field(description="cpu, cuda:0, or auto: spread over all cards.")
+    dtype: str = Field(description="Data type it is run in.")
+    num_bytes: int = Field(description="Memory it takes there.")
+
+
+class PlannedDisk(Report):
+    """Space that a disk has to have free."""
+
+    folder: str = Field(description="A folder on that disk.")
+    num_bytes: int
+    uses: list[str] = Field(
+        description="output: merged model and formats; work: intermediate files; hub: the base "
+        "model, downloaded first; cache: converter and environments."
+    )
 
 
 def planned_format(row: Format, size: ModelSize | None) -> PlannedFormat:

@@ -1,22 +1,29 @@
-"""What a confirmed merge_and_quantize would do."""
+"""What a merge_and_quantize would do, worked out from headers and small files."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
+from ft_tools import workspace
 from ft_tools.contract import Report
+from ft_tools.errors import BadInput, MissingExtra, NotFound
+from ft_tools.models import tensors
+from ft_tools.models.machine import this_machine
+from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
+from ft_tools.models.size import size_of, size_of_tensors
+from ft_tools.publish import sha256
+from ft_tools.runs import directory
+from ft_tools.shipping import adapter, converter, environment, estimates, formats, held_out
 from ft_tools.shipping.adapter import AdapterFacts
-from ft_tools.shipping.request import MergeBase
+from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlacement
+from ft_tools.shipping.formats import Format
+from ft_tools.shipping.request import MergeBase, ShipRequest
 
-
-class PlannedFormat(Report):
-    """A format, and what to expect of it."""
-
-    format: str
-    estimated_bytes: int
-    published_kl: float | None = Field(
-        description="Mean KL of Llama-3-8B in this format, nats per token; small models lose more."
-    )
-    expected: str = Field(description="Verdict for published_kl; unknown if none is published.")
-    source: str
+# QLoRA's own setting: https://arxiv.org/abs/2305.14314
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
 
 class PlannedEnvironment(Report):
@@ -26,25 +33,6 @@ class PlannedEnvironment(Report):
     formats: list[str]
     is_built: bool = Field(description="False: the run builds it once, when it first needs it.")
     disk_bytes: int = Field(description="Estimated size; 0 if it exists already.")
-
-
-class PlannedPlacement(Report):
-    """Where the whole model is loaded to run it."""
-
-    device: str = Field(description="cpu, cuda:0, or auto: spread over all cards.")
-    dtype: str = Field(description="Data type it is run in.")
-    num_bytes: int = Field(description="Memory it takes there.")
-
-
-class PlannedDisk(Report):
-    """Space that a disk has to have free."""
-
-    folder: str = Field(description="A folder on that disk.")
-    num_bytes: int
-    uses: list[str] = Field(
-        description="output: merged model and formats; work: intermediate files; hub: the base "
-        "model, downloaded first; cache: converter and environments."
-    )
 
 
 class ShipPlan(Report):
@@ -87,3 +75,227 @@ class ShipPlan(Report):
     converter: str = Field(description="Source of llama.cpp's converter; empty: not needed.")
     chat: str = ""
     chat_system: str = ""
+
+
+def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
+    """Work out a plan from files' headers; reads no weights and writes nothing."""
+    source = resolve_model(request.source, request.base_model)
+    if source.kind == "gguf":
+        raise BadInput(f"{request.source} is a GGUF file; name the run or folder it was made from")
+    base = _base(request, source)
+    folder = Path(base.path) if base.path else None
+    config = _json(folder / "config.json") if folder else {}
+    adapter.require_unquantized(config)
+    _require_trained_base(request, source, folder)
+    held = tensors.survey(folder) if folder else {}
+    facts = None
+    if source.adapter:
+        facts = adapter.inspect(Path(source.adapter), held, config)
+    elif request.merge_base == "dequantized":
+        raise BadInput("merge_base='dequantized' needs an adapter, and the source is a whole model")
+    if request.merge_base == "dequantized" and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtra("train", "bitsandbytes")
+    size = size_of_tensors(held) if held else size_of(base)
+    planned = [estimates.planned_format(row, size) for row in rows]
+    measured_on = _held_out(request, source)
+    calibration = _calibration(request, source, rows, measured_on)
+    environments = _environments(rows)
+    machine = this_machine(request.device)
+    if size is not None:
+        calibrated = calibration is not None and request.imatrix is None
+        estimates.require_possible(rows, size, machine, facts, calibrated=calibrated)
+    runs_on = estimates.placement_of(size, machine, facts)
+    output = workspace.new_folder(request.output_dir) if request.output_dir else None
+    disks = estimates.disks(
+        planned,
+        rows,
+        size,
+        _places(output),
+        fetched=folder is None,
+        environment_bytes=sum(e.disk_bytes for e in environments),
+    )
+    return ShipPlan(
+        source=request.source,
+        name=_name(request, base),
+        base_model=_base_name(request, source),
+        load_from=base.load_from,
+        num_params=size.num_params if size else None,
+        size_basis=size.basis if size else "",
+        device=request.device,
+        runs_on=runs_on,
+        base_config_sha256=sha256(folder / "config.json") if folder else "",
+        adapter=facts,
+        quantization=_quantization(source, request) if facts else None,
+        merge_base=request.merge_base,
+        formats=planned,
+        calibration=str(calibration) if calibration else None,
+        imatrix=str(workspace.existing(request.imatrix)) if request.imatrix else None,
+        environments=environments,
+        held_out=str(measured_on) if measured_on else None,
+        output_dir=str(output) if output else None,
+        disk_bytes=sum(disk.num_bytes for disk in disks),
+        disks=disks,
+        ram_bytes=estimates.ram_bytes(size, runs_on),
+        estimated_seconds=estimates.seconds(size.num_params if size else None, rows),
+        converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
+        chat=request.chat,
+        chat_system=request.chat_system,
+    )
+
+
+def formats_asked(request: ShipRequest) -> list[Format]:
+    """Return the formats of a request, each once.
+
+    Raises:
+        UnknownName: A format is not known.
+        BadInput: An argument is for GGUF files, and none was asked for.
+    """
+    rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
+    if request.chat and not any(row.family == "gguf" for row in rows):
+        raise BadInput("chat asks a GGUF file, and `formats` has none; add 'gguf:Q4_K_M'")
+    if request.imatrix and not any(row.family == "gguf" for row in rows):
+        raise BadInput("imatrix is for GGUF types, and `formats` has none; add 'gguf:Q4_K_M'")
+    return rows
+
+
+def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
+    if request.base_model is None:
+        return source
+    if source.adapter is None:
+        raise BadInput("`base_model` goes with an adapter, and the source is a whole model")
+    base = resolve_model(request.base_model)
+    if base.kind not in {"hub", "folder"}:
+        raise BadInput(f"base_model {request.base_model!r} is not a model with 16-bit weights")
+    return base
+
+
+def _require_trained_base(request: ShipRequest, source: ModelSource, folder: Path | None) -> None:
+    """Refuse a base that is not the one a run recorded; one that the caller names is theirs.
+
+    Raises:
+        BadInput: Its config.json is another.
+    """
+    if source.run_id is None or source.adapter is None or folder is None or request.base_model:
+        return
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    model = plan.get("model")
+    trained_on = model.get("config_sha256") if isinstance(model, dict) else None
+    if trained_on and sha256(folder / "config.json") != trained_on:
+        raise BadInput(
+            f"{folder} is not the base that run {source.run_id} was trained on: its config.json "
+            f"has another sha256 than the recorded {trained_on[:12]}...; restore that model, or "
+            "name it as `base_model`"
+        )
+
+
+def _base_name(request: ShipRequest, source: ModelSource) -> str:
+    if request.base_model:
+        return request.base_model
+    if source.run_id:
+        info = directory.read_info(directory.find(source.run_id))
+        return info.lineage.get("base_model", source.name)
+    if source.adapter:
+        config = adapter.read_config(Path(source.adapter))
+        return str(config.get("base_model_name_or_path") or source.name)
+    return source.name
+
+
+def _places(output: Path | None) -> dict[str, Path]:
+    """Return a folder of each disk that is written to."""
+    runs = workspace.runs_dir()
+    return {
+        "output": output or runs,
+        "work": runs,
+        "hub": hub_cache(),
+        "cache": workspace.cache_dir(),
+    }
+
+
+def _name(request: ShipRequest, base: ModelSource) -> str:
+    if request.name:
+        return request.name.strip().replace(" ", "-")
+    stem = Path(base.name if base.kind == "hub" else base.load_from).name
+    if "--" in stem:
+        stem = stem.rpartition("--")[2]
+    return f"{stem}-tuned"
+
+
+def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:
+    if request.held_out:
+        path = workspace.existing(request.held_out)
+        if not held_out.examples(path):
+            raise BadInput(f"held_out {request.held_out!r} has no examples; name a JSONL file")
+        return path
+    return held_out.of_run(source.run_id)
+
+
+def _environments(rows: list[Format]) -> list[PlannedEnvironment]:
+    names = [row.name for row in rows if row.family == "environment"]
+    if not names:
+        return []
+    built = environment.is_built()
+    size = 0 if built else environment.disk_bytes()
+    return [
+        PlannedEnvironment(
+            requirement=environment.REQUIREMENT, formats=names, is_built=built, disk_bytes=size
+        )
+    ]
+
+
+def _calibration(
+    request: ShipRequest, source: ModelSource, rows: list[Format], measured_on: Path | None
+) -> Path | None:
+    if request.calibration is None:
+        return _own_calibration(request, source, rows)
+    path = workspace.existing(request.calibration)
+    if path == measured_on:
+        raise BadInput(
+            f"calibration {request.calibration!r} is also what is measured on, which would flatter "
+            "the result; take training examples for one and held-out examples for the other"
+        )
+    if not held_out.examples(path):
+        raise BadInput(f"calibration {request.calibration!r} has no examples; name a JSONL file")
+    return path
+
+
+def _own_calibration(request: ShipRequest, source: ModelSource, rows: list[Format]) -> Path | None:
+    """Return the run's own training file, for formats that cannot do without text."""
+    has_matrix = {"gguf"} if request.imatrix else set()
+    needing = [row.name for row in rows if row.needs_text and row.family not in has_matrix]
+    if not needing:
+        return None
+    path = held_out.training_file(source.run_id)
+    if path is None:
+        raise BadInput(
+            f"{', '.join(needing)} cannot be made without text like that of training, and "
+            f"{request.source} is not a run whose training file still exists; name a JSONL file of "
+            "training examples as `calibration` (for a GGUF type an `imatrix` does as well), or "
+            "take gguf:Q4_K_M"
+        )
+    return path
+
+
+def _quantization(source: ModelSource, request: ShipRequest) -> dict[str, object] | None:
+    """Return how the base was quantized while the adapter was trained; None if it was not."""
+    dequantized = request.merge_base == "dequantized"
+    if source.run_id is None:
+        return dict(NF4) if dequantized else None
+    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    found = plan.get("quantization")
+    if isinstance(found, dict):
+        return dict(found)
+    if dequantized:
+        raise BadInput(
+            f"run {source.run_id} was trained on a 16-bit base, not a 4-bit one; leave merge_base "
+            "at 'original'"
+        )
+    return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise NotFound(f"{path} does not exist; name a model folder") from None
+    except ValueError as error:
+        raise BadInput(f"{path} is damaged; {tensors.AGAIN}") from error

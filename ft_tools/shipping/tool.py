@@ -9,9 +9,9 @@ from ft_tools.runs import directory, memory
 from ft_tools.runs.devices import CPU, slots_for
 from ft_tools.runs.launch import Launch, launch
 from ft_tools.shipping import converter
+from ft_tools.shipping.estimates import PlannedDisk
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.plan import PlannedDisk, ShipPlan
-from ft_tools.shipping.planning import formats_asked, plan_of
+from ft_tools.shipping.plan import ShipPlan, formats_asked, plan_of
 from ft_tools.shipping.request import ShipRequest
 
 MODULES = {"torch": "train", "transformers": "train", "peft": "train"}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ft_tools.errors import Refused
-from ft_tools.evaluation.plan import seconds_per_token
+from ft_tools.evaluation.estimates import seconds_per_token
 from ft_tools.evaluation.systems.models import LoadPlan, decide, quantization_of
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.resolve import ModelSource

@@ -13,10 +13,11 @@ from ft_tools.evaluation.intervals.paired import ALPHA, holm, target_verdict
 from ft_tools.evaluation.intervals.single import mean_interval, wilson_interval
 from ft_tools.evaluation.metrics.measures import field_scores
 from ft_tools.evaluation.metrics.scoring import Settings
-from ft_tools.evaluation.plan import find_models, make_plan
+from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_pool
+from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.ranking import rank
 from ft_tools.evaluation.systems.simple import assembled, columns_of, majority_answer
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec

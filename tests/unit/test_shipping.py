@@ -28,10 +28,10 @@ from ft_tools.shipping import (
     formats,
     handoff,
     held_out,
-    planning,
     quality,
     tool,
 )
+from ft_tools.shipping.plan import plan_of
 from ft_tools.shipping.quality import Measured, summarise, verdict_of
 from ft_tools.shipping.report import FormatResult
 from ft_tools.shipping.request import ShipRequest
@@ -464,7 +464,7 @@ def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
 def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
     request = ShipRequest(source="adapter", formats=[name], calibration="rows.jsonl")
     (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
-    planned = planning.plan_of(request, [formats.find(name)])
+    planned = plan_of(request, [formats.find(name)])
     made = FormatResult(format=name, state="made", path=str(pair / name.replace(":", "-")))
     guide = handoff.handoff(planned, [made], ASKED, "merged")
     assert line in guide
@@ -500,7 +500,7 @@ def test_the_prompt_of_a_conversation_ends_before_its_last_answer():
 
 
 def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
-    planned = planning.plan_of(
+    planned = plan_of(
         ShipRequest(source="adapter", base_model=str(pair / "base")), [formats.find("gguf:Q8_0")]
     )
     made = FormatResult(

@@ -9,8 +9,9 @@ from ft_tools.errors import DiskFull, Refused
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
-from ft_tools.shipping import estimates, formats, planning, quality, tool
+from ft_tools.shipping import estimates, formats, quality, tool
 from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping.plan import formats_asked, plan_of
 from ft_tools.shipping.request import ShipRequest
 from tests.unit.test_shipping import make_adapter
 
@@ -36,7 +37,7 @@ def over_hub(workspace, monkeypatch):
         folder = f"adapter-{len(list(workspace.iterdir()))}"
         make_adapter(workspace / folder, hidden=4096, base=MODELS.get(name, name))
         request = ShipRequest(source=folder, formats=list(names), **options)
-        return planning.plan_of(request, planning.formats_asked(request))
+        return plan_of(request, formats_asked(request))
 
     return plan
 

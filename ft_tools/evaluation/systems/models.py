@@ -1,8 +1,9 @@
-"""Find the two models of a comparison, and how prompts are to be written for them."""
+"""Find the models of a comparison, where they fit, and how prompts are written for them."""
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, NotFound, Refused
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.request import Rendering
+from ft_tools.evaluation.request import EvaluateRequest, Rendering
 from ft_tools.models.machine import Machine, this_machine
 from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
 from ft_tools.models.resolve import ModelSource, resolve_model
@@ -50,6 +51,29 @@ class LoadPlan(Report):
     def on_cpu(self) -> bool:
         """Tell whether no GPU is used."""
         return self.place == CPU
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a request: of the short form both, of `systems` those that are models."""
+
+    by_name: dict[str, ModelSource]
+    tuned: ModelSource | None = None
+    baseline: ModelSource | None = None
+
+    @property
+    def distinct(self) -> list[ModelSource]:
+        """Return each source of weights once."""
+        return list({source.load_from: source for source in self.by_name.values()}.values())
+
+
+def find_models(request: EvaluateRequest) -> Models:
+    """Resolve every model that the request names."""
+    if request.model is not None:
+        tuned = resolve_model(request.model)
+        baseline = find_baseline(tuned, request.baseline)
+        return Models({"baseline": baseline, "tuned": tuned}, tuned, baseline)
+    return Models({s.name: resolve_model(s.model) for s in request.all_systems() if s.model})
 
 
 def load_plan(sources: Sequence[ModelSource], device: str = "auto") -> LoadPlan | None:

@@ -29,8 +29,7 @@ from ft_tools.shipping.estimates import (
     working_bytes,
 )
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.planning import NF4
+from ft_tools.shipping.plan import NF4, ShipPlan
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, proving
 

@@ -20,7 +20,7 @@ from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import modelfile, quality
 from ft_tools.shipping.formats import Format, fold_layers
-from ft_tools.shipping.planning import NF4
+from ft_tools.shipping.plan import NF4
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed

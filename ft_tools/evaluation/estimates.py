@@ -1,0 +1,56 @@
+"""How long an evaluation takes."""
+
+from collections.abc import Sequence
+
+from ft_tools import facts
+from ft_tools.errors import UnknownName
+from ft_tools.evaluation.metrics.general import NEW_TOKENS
+from ft_tools.evaluation.systems.models import LoadPlan, Models, weight_bytes
+from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.models.machine import this_machine
+
+# Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
+# 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
+SECONDS_PER_TOKEN_BYTE = 3.5e-11
+LOAD_SECONDS = 15.0
+
+
+def seconds_of(
+    models: Models,
+    systems: Sequence[SystemPlan],
+    num_prompts: int,
+    batch_size: int,
+    loading: LoadPlan | None,
+) -> float | None:
+    """Estimate the time of the models; endpoints and simple baselines are not counted."""
+    sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
+    if any(size is None for size in sizes.values()):
+        return None
+    tokens = dict.fromkeys(sizes, float(num_prompts * NEW_TOKENS))
+    for plan in systems:
+        if plan.name in tokens:
+            tokens[plan.name] += plan.num_questions * plan.max_new_tokens
+    each = {name: seconds_per_token(size or 0, batch_size, loading) for name, size in sizes.items()}
+    costs = [each[name] for name in sizes]
+    if any(cost is None for cost in costs):
+        return None
+    total = sum(tokens[name] * (each[name] or 0.0) for name in sizes)
+    return round(LOAD_SECONDS * len(sizes) + total)
+
+
+def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None) -> float | None:
+    """Return about how long one token of one sequence takes; None where the device's speed is not.
+
+    On a GPU a step reads all weights once for the whole batch, and takes at least what starting
+    its kernels takes.
+    """
+    if loading is None or loading.on_cpu:
+        return num_bytes * SECONDS_PER_TOKEN_BYTE
+    try:
+        flops = facts.gpu(this_machine(loading.device).cards[0].name).bf16_dense_tflops
+    except (UnknownName, IndexError):
+        return None
+    if flops is None:
+        return None
+    bytes_per_second = flops * 1e12 / facts.number("evaluation.flops_per_byte")
+    return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second) / batch_size

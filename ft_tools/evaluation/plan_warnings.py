@@ -1,0 +1,153 @@
+"""What a plan warns about, in sentences."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ft_tools import facts
+from ft_tools.evaluation.contamination import Contamination
+from ft_tools.evaluation.intervals.proportions import detectable_effect, examples_needed
+from ft_tools.evaluation.metrics.choose import is_latin
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.models import (
+    LoadPlan,
+    Models,
+    chat_template,
+    tokenizer_files,
+    trained_over_quantized,
+)
+from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.models.resolve import ModelSource
+
+
+def about_loading(loading: LoadPlan | None, models: Models) -> list[str]:
+    """Warn about 4-bit loading, and about what was never run."""
+    if loading is None:
+        unknown = [source.name for source in models.by_name.values() if source.kind != "gguf"]
+        return [f"memory is checked after the download of {unknown[0]}"] if unknown else []
+    found = []
+    if loading.four_bit:
+        found.append(
+            "16-bit weights do not fit on this machine: all models are measured in 4 bits, as the "
+            "adapter was trained; merge_and_quantize ships it over the 16-bit ones"
+        )
+    if not loading.on_cpu:
+        found.append(
+            "evaluation on a GPU has never been run by this project's own tests; `fine-tuning-llm "
+            "doctor --gpu` tests it on yours"
+        )
+    return found
+
+
+def about_request(
+    request: EvaluateRequest,
+    references: Sequence[str],
+    metrics: Sequence[str],
+    overlap: Contamination | None,
+    models: Models,
+) -> list[str]:
+    """Warn about models that differ, contamination, and texts that leave the machine."""
+    found = []
+    if models.tuned is not None and models.baseline is not None:
+        found += _about_models(models.tuned, models.baseline, alone=request.baseline is None)
+    if overlap is not None and models.by_name:
+        found += _about_overlap(overlap, len(references))
+    if "rouge" in metrics and not is_latin(references):
+        found.append("ROUGE counts words and characters of every script here, not only Latin")
+    if "judge" in metrics:
+        found.append(
+            f"the held-out texts and both outputs leave this machine: they are sent to "
+            f"{request.judge_url}, in at most {request.judge_max_calls} calls"
+        )
+    if request.lm_eval_tasks and not request.task_paths:
+        found.append("lm-eval tasks without task_paths are downloaded from the Hub")
+    return found
+
+
+def about_systems(systems: Sequence[SystemPlan]) -> list[str]:
+    """Warn about texts that leave the machine and answers that are reused."""
+    found = []
+    for plan in systems:
+        if plan.sent_to is not None and plan.num_questions:
+            budget = ", ".join(f"{name} {value:g}" for name, value in plan.budget.items())
+            found.append(
+                f"{plan.name}: {plan.num_questions} texts, about {plan.estimated_input_tokens} "
+                f"input tokens, leave this machine: they are sent to {plan.sent_to} ({budget})"
+            )
+        if plan.num_examples_removed:
+            found.append(
+                f"{plan.name}: {plan.num_examples_removed} rows of examples.path are held-out "
+                "questions and are not used"
+            )
+        if plan.num_reused:
+            found.append(
+                f"{plan.name}: {plan.num_reused} answers are reused from {plan.reused_from}; pass "
+                "reuse=false to measure again"
+            )
+    return found
+
+
+def about_size(request: EvaluateRequest, num_examples: int) -> str:
+    """Say that these may be too few examples; empty if they are enough."""
+    effect = request.smallest_effect_fraction
+    discordance = facts.number("evaluation.discordance")
+    if detectable_effect(num_examples, discordance) <= effect:
+        return ""
+    return (
+        f"{num_examples} examples may be too few: detecting a change of {effect:g} takes about "
+        f"{examples_needed(effect, discordance)}; a change that is missed is reported as "
+        "underpowered, not as absent"
+    )
+
+
+def _about_overlap(overlap: Contamination, num_examples: int) -> list[str]:
+    found = []
+    if overlap.num_near:
+        found.append(f"{overlap.num_near} held-out examples are near copies of training examples")
+    if overlap.num_twins:
+        found.append(
+            f"{overlap.num_twins} of {num_examples} held-out questions equal a training question "
+            "except for digits, names and ids: the score on them measures a memorised template"
+        )
+    if overlap.not_checked:
+        found.append(
+            "some training files are missing or outside the workspace: contamination is not "
+            "checked against them"
+        )
+    elif not overlap.checked_against:
+        found.append("the training data of this model is unknown: contamination is not checked")
+    return found
+
+
+def about_schema(path: Path, references: Sequence[str]) -> list[str]:
+    """Warn about references that the schema would refuse."""
+    # Its library takes a tenth of the time to a first answer, and few evaluations have a schema.
+    from ft_tools.evaluation.metrics.schema import read_schema
+
+    conforms = read_schema(path)
+    wrong = sum(not conforms(reference) for reference in references)
+    if not wrong:
+        return []
+    return [f"{wrong} of {len(references)} references do not conform to {path.name}"]
+
+
+def _about_models(tuned: ModelSource, baseline: ModelSource, *, alone: bool) -> list[str]:
+    found = []
+    if tuned == baseline and alone:
+        found.append(
+            f"the base model of {tuned.name} is unknown, so it is measured alone; pass `baseline` "
+            "for a comparison"
+        )
+    if trained_over_quantized(tuned):
+        found.append(
+            "the adapter was trained on 4-bit weights and is evaluated on the full-precision ones, "
+            "as merge_and_quantize ships it"
+        )
+    templates = {chat_template(source) for source in (tuned, baseline)}
+    if len(templates) > 1 and None not in templates:
+        found.append(
+            "the chat templates differ: both models get prompts in the tuned model's template"
+        )
+    tokenizers = {tokenizer_files(source) for source in (tuned, baseline)}
+    if len(tokenizers) > 1 and "" not in tokenizers:
+        found.append("the tokenizers differ: perplexity is compared as bits per byte")
+    return found
