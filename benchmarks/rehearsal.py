@@ -29,7 +29,8 @@ from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs import memory
 from ft_tools.shipping import estimates, formats
 from ft_tools.shipping.plan import NF4
-from ft_tools.vram import VramRequest, estimate_vram
+from ft_tools.vram.request import VramRequest
+from ft_tools.vram.tool import estimate_vram
 
 GIB = 2**30
 MODELS = {

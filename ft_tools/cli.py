@@ -29,7 +29,7 @@ from ft_tools.evaluation.requirements import Requirement, read_requirement, unme
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch
 from ft_tools.runs.log import log_end, log_since, log_tail
-from ft_tools.runs.request import CancelRequest, ListRunsRequest, RunRequest
+from ft_tools.runs.request import CancelRequest, LaunchRequest, ListRunsRequest, RunRequest
 from ft_tools.runs.start import command as command_of
 from ft_tools.runs.start import environment
 from ft_tools.runs.tool import cancel_run, get_run, list_runs
@@ -285,7 +285,7 @@ def _register(name: str, spec: Tool) -> None:
     required = [key for key, field in fields.items() if field.is_required()]
     required.sort(key=lambda key: key != "model")
     required += OPTIONAL_BY_POSITION.get(name, [])
-    extra = _launch_options(name) if spec.report is Launch else {}
+    extra = _launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
     ordered = [*required, *(key for key in fields if key not in required)]
     parameters = [_parameter(key, fields[key], required) for key in ordered]
     parameters.sort(key=lambda parameter: parameter.kind)
@@ -293,8 +293,7 @@ def _register(name: str, spec: Tool) -> None:
     command.__annotations__ = {
         parameter.name: parameter.annotation for parameter in [*parameters, *extra.values()]
     }
-    about = (inspect.getdoc(spec.function) or "").split("\n\nRaises:")[0]
-    app.command(command, name=name.replace("_", "-"), help=about)
+    app.command(command, name=name.replace("_", "-"), help=spec.description)
 
 
 def _parameter(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
@@ -417,10 +416,10 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
         request = spec.request.model_validate(arguments)
     except ValidationError as error:
         raise BadInput("\n".join(complaints(spec.request, error))) from error
-    report = spec.function(request)
+    report = spec.call(request)
     if launch.get("yes") and isinstance(report, Launch) and not report.started:
         confirmed = request.model_copy(update={"confirm": report.plan_hash})
-        report = spec.function(confirmed)
+        report = spec.call(confirmed)
     show(report, _options["format"])
     if launch.get("yes") and isinstance(report, Launch) and report.run_id:
         if launch.get("detach"):

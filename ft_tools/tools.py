@@ -1,71 +1,104 @@
-"""The tools, one row each; the server and the command line are made from this table."""
+"""The tools, one row each; the server and the command line are made from this table.
+
+What a client sees of a tool is its request: the docstring is the description, the fields are the
+arguments. The function, with all that it imports, is loaded when it is called for the first time.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from inspect import getdoc
+from pkgutil import resolve_name
+from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel
 
-from ft_tools.approach import ApproachReport, ApproachRequest, recommend_approach
-from ft_tools.data.prepare.report import PrepareReport
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.contract import Request
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.tool import prepare_dataset
-from ft_tools.data.quote import show_examples
-from ft_tools.data.report import AuditReport, ShowReport
 from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.tool import audit_dataset
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.tool import evaluate
-from ft_tools.lora import LoraReport, LoraRequest, suggest_lora_config
-from ft_tools.runs.launch import Launch
-from ft_tools.runs.report import ListRunsReport, RunReport
+from ft_tools.lora.request import LoraRequest
 from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
-from ft_tools.runs.tool import cancel_run, get_run, list_runs, resume_run
 from ft_tools.shipping.request import ShipRequest
-from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import DpoRequest, SftRequest
-from ft_tools.training.tool import launch_dpo, launch_sft
-from ft_tools.vram.report import VramReport
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
-from ft_tools.vram.trace import TraceRequest, TraceStarted, trace_vram
+from ft_tools.vram.request import TraceRequest, VramRequest
 
 Effect = Literal["reads", "starts", "stops"]
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A function of `ft_tools`, the two models that bound it, and what it does to the world."""
+    """A function of `ft_tools`, what it takes, and what it does to the world."""
 
     title: str
-    function: Callable[[Any], BaseModel]
-    request: type[BaseModel]
-    report: type[BaseModel]
+    address: str
+    request: type[Request]
     effect: Effect
+
+    @property
+    def description(self) -> str:
+        """Return what a model reads to choose the tool."""
+        return getdoc(self.request) or ""
+
+    @property
+    def function(self) -> Callable[[Any], BaseModel]:
+        """Return the function, from a request to a report."""
+        function: Callable[[Any], BaseModel] = resolve_name(self.address)
+        return function
+
+    @property
+    def report(self) -> type[BaseModel]:
+        """Return what the function returns."""
+        report: type[BaseModel] = get_type_hints(self.function)["return"]
+        return report
+
+    def call(self, request: Request) -> BaseModel:
+        """Load the function if this is its first call, and call it."""
+        return self.function(request)
 
 
 TOOLS = {
     "recommend_approach": Tool(
-        "Choose an approach", recommend_approach, ApproachRequest, ApproachReport, "reads"
+        "Choose an approach",
+        "ft_tools.approach.tool:recommend_approach",
+        ApproachRequest,
+        "reads",
     ),
-    "audit_dataset": Tool("Audit a dataset", audit_dataset, AuditRequest, AuditReport, "starts"),
+    "audit_dataset": Tool(
+        "Audit a dataset", "ft_tools.data.tool:audit_dataset", AuditRequest, "starts"
+    ),
     "prepare_dataset": Tool(
-        "Prepare training files", prepare_dataset, PrepareRequest, PrepareReport, "starts"
+        "Prepare training files",
+        "ft_tools.data.prepare.tool:prepare_dataset",
+        PrepareRequest,
+        "starts",
     ),
-    "show_examples": Tool("Quote examples", show_examples, ShowRequest, ShowReport, "reads"),
+    "show_examples": Tool(
+        "Quote examples", "ft_tools.data.quote:show_examples", ShowRequest, "reads"
+    ),
     "suggest_lora_config": Tool(
-        "Suggest a configuration", suggest_lora_config, LoraRequest, LoraReport, "reads"
+        "Suggest a configuration", "ft_tools.lora.tool:suggest_lora_config", LoraRequest, "reads"
     ),
-    "estimate_vram": Tool("Estimate GPU memory", estimate_vram, VramRequest, VramReport, "reads"),
-    "trace_vram": Tool("Trace GPU memory", trace_vram, TraceRequest, TraceStarted, "starts"),
-    "launch_sft": Tool("Fine-tune on examples", launch_sft, SftRequest, Launch, "starts"),
-    "launch_dpo": Tool("Fine-tune on preferences", launch_dpo, DpoRequest, Launch, "starts"),
+    "estimate_vram": Tool(
+        "Estimate GPU memory", "ft_tools.vram.tool:estimate_vram", VramRequest, "reads"
+    ),
+    "trace_vram": Tool(
+        "Trace GPU memory", "ft_tools.vram.trace:trace_vram", TraceRequest, "starts"
+    ),
+    "launch_sft": Tool(
+        "Fine-tune on examples", "ft_tools.training.tool:launch_sft", SftRequest, "starts"
+    ),
+    "launch_dpo": Tool(
+        "Fine-tune on preferences", "ft_tools.training.tool:launch_dpo", DpoRequest, "starts"
+    ),
     "merge_and_quantize": Tool(
-        "Merge and quantize", merge_and_quantize, ShipRequest, Launch, "starts"
+        "Merge and quantize", "ft_tools.shipping.tool:merge_and_quantize", ShipRequest, "starts"
     ),
-    "evaluate": Tool("Measure before and after", evaluate, EvaluateRequest, Launch, "starts"),
-    "list_runs": Tool("List runs", list_runs, ListRunsRequest, ListRunsReport, "reads"),
-    "get_run": Tool("Look at a run", get_run, RunRequest, RunReport, "reads"),
-    "cancel_run": Tool("Cancel a run", cancel_run, CancelRequest, RunReport, "stops"),
-    "resume_run": Tool("Resume a run", resume_run, ResumeRequest, RunReport, "starts"),
+    "evaluate": Tool(
+        "Measure before and after", "ft_tools.evaluation.tool:evaluate", EvaluateRequest, "starts"
+    ),
+    "list_runs": Tool("List runs", "ft_tools.runs.tool:list_runs", ListRunsRequest, "reads"),
+    "get_run": Tool("Look at a run", "ft_tools.runs.tool:get_run", RunRequest, "reads"),
+    "cancel_run": Tool("Cancel a run", "ft_tools.runs.tool:cancel_run", CancelRequest, "stops"),
+    "resume_run": Tool("Resume a run", "ft_tools.runs.tool:resume_run", ResumeRequest, "starts"),
 }

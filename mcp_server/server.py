@@ -1,6 +1,5 @@
 """Answer `tools/list` and `tools/call` from the table in `ft_tools.tools`."""
 
-import inspect
 import json
 import logging
 import os
@@ -75,7 +74,7 @@ async def call_tool(
     spec = TOOLS[params.name]
     try:
         request = spec.request.model_validate(params.arguments or {})
-        report = await calls.run(context, spec.function, request)
+        report = await calls.run(context, spec.call, request)
     except ValidationError as error:
         return refusal("\n".join(complaints(spec.request, error)))
     except FineTuningError as error:
@@ -102,7 +101,7 @@ def tool(name: str) -> Tool:
     return Tool(
         name=name,
         title=spec.title,
-        description=(inspect.getdoc(spec.function) or "").split("\n\nRaises:")[0],
+        description=spec.description,
         input_schema=schemas.input_schema(spec.request, known),
         annotations=ToolAnnotations(open_world_hint=False, **HINTS[spec.effect]),
     )

@@ -10,12 +10,13 @@ from ft_tools.approach.situation import number_of
 from ft_tools.approach.table import table
 from ft_tools.approach.throughput import FLOPS_PER_TFLOPS, flops, utilisation
 from ft_tools.errors import FineTuningError
-from ft_tools.lora import suggest_lora_config
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.rules import choose_schedule
+from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.catalog import shape_of
-from ft_tools.vram import VramRequest, estimate_vram
+from ft_tools.vram.request import VramRequest
 from ft_tools.vram.setup import Method, Task
+from ft_tools.vram.tool import estimate_vram
 
 CARDS = ("RTX 4090", "A100-80GB")
 """Tried in this order where the request names no card: one to own, one to rent."""

@@ -103,7 +103,12 @@ Teacher = Literal[
 
 
 class ApproachRequest(Request):
-    """What is asked, what is wrong, and what is available. Leave out what you do not know."""
+    """Recommend the cheapest approach likely to fix the model's answers, training or not.
+
+    Answers first what is considered (now, later or no), then returns the path: two to five steps,
+    each with the measurement at which to stop. Also returns the questions whose answers would
+    change it, what not to do, and what the user's data is good for.
+    """
 
     problem: str = Field(
         "",

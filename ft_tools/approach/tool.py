@@ -21,11 +21,7 @@ from ft_tools.approach.verdicts import verdicts
 
 
 def recommend_approach(request: ApproachRequest) -> ApproachReport:
-    """Recommend the cheapest approach likely to fix the model's answers, training or not.
-
-    Answers first what is considered (now, later or no), then returns the path: two to five steps,
-    each with the measurement at which to stop. Also returns the questions whose answers would
-    change it, what not to do, and what the user's data is good for.
+    """Recommend an approach: what was asked, answered; the path from here; what it rests on.
 
     Raises:
         NotFound: An evaluation, the documents or the dataset is not there.

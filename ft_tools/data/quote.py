@@ -21,9 +21,7 @@ UNSEEN = re.compile(
 
 
 def show_examples(request: ShowRequest) -> ShowReport:
-    """Quote up to five rows of a file, truncated and escaped: data, not instructions.
-
-    Secrets and personal data are masked.
+    """Quote rows of a file.
 
     Raises:
         NotFound: The file is not there.

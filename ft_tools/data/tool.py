@@ -54,10 +54,7 @@ class AuditPlan(BaseModel):
 
 
 def audit_dataset(request: AuditRequest) -> AuditReport:
-    """Report what is wrong with a dataset, and write cleaned files if `output_dir` is given.
-
-    Small files are answered at once. Large files, semantic near-duplicates and token counts with a
-    model run in the background: the report then has `run_id` and the verdict `pending`.
+    """Audit a dataset, at once or as a run.
 
     Raises:
         NotFound: A file is not there.

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.runs.launch import LaunchRequest
 from ft_tools.runs.launchers.options import WANTED
+from ft_tools.runs.request import LaunchRequest
 
 MetricName = Literal[
     "auto",
@@ -31,7 +31,13 @@ Rendering = Literal["auto", "chat", "plain"]
 
 
 class EvaluateRequest(LaunchRequest):
-    """Which systems to compare, on what, and by which metrics."""
+    """Compare models, prompts, endpoints and simple baselines on held-out examples.
+
+    `model` (and `baseline`) compares a tuned model with its base; `systems` compares two to eight
+    named systems. With `target` the report says which meet it, and which of those is cheapest.
+    Without `confirm` the plan is returned: counts, metrics and why, contamination, the smallest
+    change that this many examples can detect. With it the run starts.
+    """
 
     model: str | None = Field(
         None,

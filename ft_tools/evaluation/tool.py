@@ -9,12 +9,7 @@ from ft_tools.runs.launch import Launch, launch
 
 
 def evaluate(request: EvaluateRequest) -> Launch:
-    """Compare models, prompts, endpoints and simple baselines on held-out examples.
-
-    `model` (and `baseline`) compares a tuned model with its base; `systems` compares two to eight
-    named systems. With `target` the report says which meet it, and which of those is cheapest.
-    Without `confirm` the plan is returned: counts, metrics and why, contamination, the smallest
-    change that this many examples can detect. With it the run starts.
+    """Plan a comparison, or start the confirmed plan.
 
     Raises:
         BadData: A held-out line has no reference, or cannot be read.

@@ -8,8 +8,10 @@ from ft_tools import facts
 from ft_tools.contract import Reason
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models.quantized import DEQUANTIZED
-from ft_tools.vram import VramReport, VramRequest, estimate_vram
+from ft_tools.vram.report import VramReport
+from ft_tools.vram.request import VramRequest
 from ft_tools.vram.setup import Method, Optimizer, Task
+from ft_tools.vram.tool import estimate_vram
 
 DEFAULT_SEQ_LEN = 2048
 MIN_SEQ_LEN = 512

@@ -22,11 +22,7 @@ CHOSEN_AT_LAUNCH = {"bf16", "fp16", "model_init_kwargs"}
 
 
 def suggest_lora_config(request: LoraRequest) -> LoraReport:
-    """Suggest adapter and training settings for a model, goal, dataset and GPU.
-
-    Returns:
-        Keyword arguments of peft.LoraConfig, transformers.BitsAndBytesConfig and trl.SFTConfig
-        (or DPOConfig) as installed: PEFT 0.21, transformers 5.24, TRL 1.16.
+    """Suggest the keyword arguments of PEFT, transformers and TRL.
 
     Raises:
         UnknownName: The model or the GPU is in no table.

@@ -29,7 +29,7 @@ class Linear(NamedTuple):
 class Block(BaseModel):
     """A kind of block, and how many of them a model has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: str
     """What it is made of, as classes of transformers."""
@@ -50,7 +50,7 @@ class ModelShape(BaseModel):
     was read off the real class, and `blocks` has each kind.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: str
     model_type: str

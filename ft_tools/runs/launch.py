@@ -7,25 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from ft_tools.contract import NextStep, Report, Request
+from ft_tools.contract import NextStep, Report
 from ft_tools.errors import PlanChanged
 from ft_tools.runs import start
 from ft_tools.runs.records import Kind
+from ft_tools.runs.request import LaunchRequest
 
 NOT_AGREED = {"estimate": {"duration", "vram", "used_by_others_gib"}}
 """Fields that may change between a plan and its confirmation: not part of the hash."""
-
-
-class LaunchRequest(Request):
-    """The arguments of every tool that starts a run."""
-
-    name: str = Field("", max_length=100, description="A name for people.")
-    request_id: str = Field(
-        "", max_length=200, description="The same id never starts two runs; make one up."
-    )
-    confirm: str | None = Field(
-        None, description="plan_hash of the plan that was shown; without it nothing starts."
-    )
 
 
 class Launch(Report):

@@ -1,12 +1,24 @@
-"""What the tools about runs take."""
+"""What the tools that start runs, and the tools about runs, take."""
 
 from pydantic import Field
 
 from ft_tools.contract import Request
 
 
+class LaunchRequest(Request):
+    """The arguments of every tool that starts a run."""
+
+    name: str = Field("", max_length=100, description="A name for people.")
+    request_id: str = Field(
+        "", max_length=200, description="The same id never starts two runs; make one up."
+    )
+    confirm: str | None = Field(
+        None, description="plan_hash of the plan that was shown; without it nothing starts."
+    )
+
+
 class RunRequest(Request):
-    """Which run, and how much of it."""
+    """Return a run's state, progress, metrics, health, artifacts and, when it ended, its result."""
 
     run_id: str = Field(description="The run's id, from a launch or list_runs.")
     log_lines: int = Field(
@@ -20,19 +32,24 @@ class RunRequest(Request):
 
 
 class ListRunsRequest(Request):
-    """Which page of the runs."""
+    """Return the runs of this workspace, newest first, with their states."""
 
     limit: int = Field(20, ge=1, le=50, description="Runs per page.")
     offset: int = Field(0, ge=0, description="Runs to skip, newest first.")
 
 
 class CancelRequest(Request):
-    """Which run to stop."""
+    """Ask a run to save and stop: `cancelling` at once, `cancelled` when its processes are gone.
+
+    A run that does not stop in time is terminated, with every process it started, whether or not
+    its supervisor still lives. Repeating the call does nothing more. A cancelled training run keeps
+    its last checkpoint.
+    """
 
     run_id: str = Field(description="The run's id.")
 
 
 class ResumeRequest(Request):
-    """Which run to continue."""
+    """Continue an interrupted, failed or cancelled run from its last valid checkpoint."""
 
     run_id: str = Field(description="The run's id.")

@@ -27,7 +27,7 @@ DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"
 
 
 def list_runs(request: ListRunsRequest) -> ListRunsReport:
-    """Return the runs of this workspace, newest first, with their states."""
+    """List the runs of this workspace."""
     found = directory.all_runs()
     page = found[request.offset : request.offset + request.limit]
     return ListRunsReport(
@@ -38,7 +38,7 @@ def list_runs(request: ListRunsRequest) -> ListRunsReport:
 
 
 def get_run(request: RunRequest) -> RunReport:
-    """Return a run's state, progress, metrics, health, artifacts and, when it ended, its result.
+    """Read a run's directory.
 
     Raises:
         NotFound: There is no such run.
@@ -76,11 +76,7 @@ def get_run(request: RunRequest) -> RunReport:
 
 
 def cancel_run(request: CancelRequest) -> RunReport:
-    """Ask a run to save and stop: `cancelling` at once, `cancelled` when its processes are gone.
-
-    A run that does not stop in time is terminated, with every process it started, whether or not
-    its supervisor still lives. Repeating the call does nothing more. A cancelled training run keeps
-    its last checkpoint.
+    """Ask a run to save and stop.
 
     Raises:
         NotFound: There is no such run.
@@ -99,7 +95,7 @@ def cancel_run(request: CancelRequest) -> RunReport:
 
 
 def resume_run(request: ResumeRequest) -> RunReport:
-    """Continue an interrupted, failed or cancelled run from its last valid checkpoint.
+    """Continue a run.
 
     Raises:
         NotFound: There is no such run.

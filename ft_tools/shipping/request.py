@@ -4,13 +4,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from ft_tools.runs.launch import LaunchRequest
+from ft_tools.runs.request import LaunchRequest
 
 MergeBase = Literal["original", "dequantized"]
 
 
 class ShipRequest(LaunchRequest):
-    """What to ship, and how."""
+    """Merge an adapter into its base model, write the requested formats, and measure each of them.
+
+    Without `confirm` the plan is returned and nothing starts. With it a run starts: it merges in
+    the base model's own precision, compares the result with the base plus adapter and ships nothing
+    if they differ, then makes each format and measures it against the merged model. If one format
+    fails, the others are still made. Nothing is overwritten; an interrupted run can be resumed.
+    """
 
     source: str = Field(description="Id of a training run, or an adapter or model folder.")
     base_model: str | None = Field(

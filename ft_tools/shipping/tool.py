@@ -23,12 +23,7 @@ NEVER_RUN = (
 
 
 def merge_and_quantize(request: ShipRequest) -> Launch:
-    """Merge an adapter into its base model, write the requested formats, and measure each of them.
-
-    Without `confirm` the plan is returned and nothing starts. With it a run starts: it merges in
-    the base model's own precision, compares the result with the base plus adapter and ships nothing
-    if they differ, then makes each format and measures it against the merged model. If one format
-    fails, the others are still made. Nothing is overwritten; an interrupted run can be resumed.
+    """Plan a merge and its formats, or start the confirmed plan.
 
     Raises:
         UnknownName: A format is not known.

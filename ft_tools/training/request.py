@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ft_tools.runs.launch import LaunchRequest
 from ft_tools.runs.launchers.options import Backend
+from ft_tools.runs.request import LaunchRequest
 
 Method = Literal["lora", "qlora", "full"]
 
@@ -72,13 +72,17 @@ class TrainingRequest(LaunchRequest):
 
 
 class SftRequest(TrainingRequest):
-    """What to train with supervised examples."""
+    """Plan a supervised fine-tuning run; start it when `confirm` names the plan that was shown."""
 
     model: str = Field(description="Hub id, folder in the workspace, or id of a finished run.")
 
 
 class DpoRequest(TrainingRequest):
-    """What to train with preference pairs."""
+    """Plan a preference run; start it when `confirm` names the plan that was shown.
+
+    Pairs of answers (`prompt`, `chosen`, `rejected`) are trained with DPO; single answers with a
+    verdict (`prompt`, `completion`, `label` true or false) with KTO.
+    """
 
     model: str | None = Field(
         None, description="Instruct model to start from; leave out when `sft_run` is given."

@@ -16,7 +16,7 @@ from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 
 
 def launch_sft(request: SftRequest) -> Launch:
-    """Plan a supervised fine-tuning run; start it when `confirm` names the plan that was shown.
+    """Plan a supervised fine-tuning run, or start the confirmed plan.
 
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
@@ -28,10 +28,7 @@ def launch_sft(request: SftRequest) -> Launch:
 
 
 def launch_dpo(request: DpoRequest) -> Launch:
-    """Plan a preference run; start it when `confirm` names the plan that was shown.
-
-    Pairs of answers (`prompt`, `chosen`, `rejected`) are trained with DPO; single answers with a
-    verdict (`prompt`, `completion`, `label` true or false) with KTO.
+    """Plan a preference run, or start the confirmed plan.
 
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.

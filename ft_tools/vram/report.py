@@ -71,3 +71,32 @@ class VramReport(Report):
     )
     reasons: list[Reason]
     next_steps: list[NextStep]
+
+
+class TraceStarted(Report):
+    """A trace that was started, and the formulas' estimate."""
+
+    run_id: str = Field(
+        description="Pass it to get_run; after some seconds `result` has both estimates."
+    )
+    formula_gib: float = Field(description="Peak allocation by estimate_vram's formulas, in GiB.")
+    next_steps: list[NextStep]
+
+
+class TraceReport(Report):
+    """The traced peak beside the peak by estimate_vram's formulas."""
+
+    summary: str = Field(description="The answer in a sentence.")
+    peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
+    formula_gib: float = Field(description="Largest phase by estimate_vram's formulas, in GiB.")
+    difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")
+    verdict: Literal["agree", "differ"] = Field(
+        description="agree: the trace lies within the formula's interval."
+    )
+    interval_fraction: float = Field(description="Relative half-width of that interval.")
+    phases: dict[str, float] = Field(description="Traced peak of each phase, in GiB.")
+    formula_phases: dict[str, float] = Field(description="The same phases by the formulas, in GiB.")
+    traced_layers: list[int] = Field(
+        description="Numbers of blocks that were traced; the rest is extrapolated."
+    )
+    assumptions: list[str] = Field(description="What the trace cannot see, and library versions.")

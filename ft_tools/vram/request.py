@@ -21,6 +21,8 @@ SHAPE_KEYS = (
     "experts_per_token",
 )
 NEEDED_SHAPES = ("num_layers", "hidden_size", "intermediate_size", "num_heads", "vocab_size")
+TRACED_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch")
+TRACED_HEADS = ("auto", "full_logits", "trl_fused")
 SHARDED = {"zero1", "zero2", "zero3", "fsdp", "fsdp1"}
 
 
@@ -125,7 +127,14 @@ class StepRequest(Request):
 
 
 class VramRequest(ModelRequest, StepRequest):
-    """A training run: model, method and hardware."""
+    """Estimate the peak GPU memory of a training run, and what would make it fit.
+
+    Needs neither a GPU nor weights. The peak is the largest phase of a step (loss, backward pass at
+    the last and first block, optimizer); each adds up weights, states, gradients and activations.
+
+    Returns:
+        Both what PyTorch allocates and the range that nvidia-smi shows, which is higher.
+    """
 
     kbit_prepared: bool = Field(
         False,
@@ -220,3 +229,43 @@ def version(text: str) -> tuple[int, int]:
 def has_trl_head(trl_version: str | None) -> bool:
     """Say whether this TRL computes its loss without full logits (1.15 on)."""
     return trl_version is not None and version(trl_version) >= (1, 15)
+
+
+class TraceRequest(StepRequest):
+    """Trace the memory of a training step: the real model class, PEFT, loss and optimizer.
+
+    Runs on tensors without data, so it needs neither a GPU nor weights, and takes some seconds. It
+    uses no formula and no measured constant: use it to check an estimate with a wide interval.
+
+    Returns:
+        The run to read, and the formulas' estimate. The finished run's `result` has both.
+    """
+
+    model: str = Field(
+        description="Hub id, catalog name, folder or config.json in the workspace, or run id."
+    )
+    request_id: str = Field(
+        "",
+        max_length=200,
+        description="Your own id for this call; repeating it never starts a second run.",
+    )
+
+    @model_validator(mode="after")
+    def _it_can_be_traced(self) -> "TraceRequest":
+        if self.optimizer not in TRACED_OPTIMIZERS:
+            raise ValueError(
+                f"optimizer {self.optimizer!r} cannot be traced: its kernels run on a GPU only; "
+                f"trace {' or '.join(TRACED_OPTIMIZERS)}, or use estimate_vram"
+            )
+        if self.loss_head not in TRACED_HEADS:
+            raise ValueError(
+                f"loss_head {self.loss_head!r} cannot be traced: its kernel runs on a GPU only; "
+                f"trace {', '.join(TRACED_HEADS)}, or use estimate_vram"
+            )
+        return self
+
+    def as_vram(self) -> VramRequest:
+        """Return the request that the formulas are asked about the same step."""
+        return VramRequest.model_validate(
+            self.model_dump(exclude={"request_id"}, exclude_none=True)
+        )

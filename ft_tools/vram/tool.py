@@ -15,13 +15,7 @@ MEASURED = "https://github.com/foundation-model-stack/fms-acceleration/tree/main
 
 
 def estimate_vram(request: VramRequest) -> VramReport:
-    """Estimate the peak GPU memory of a training run, and what would make it fit.
-
-    Needs neither a GPU nor weights. The peak is the largest phase of a step (loss, backward pass at
-    the last and first block, optimizer); each adds up weights, states, gradients and activations.
-
-    Returns:
-        Both what PyTorch allocates and the range that nvidia-smi shows, which is higher.
+    """Estimate the peak GPU memory of a training run.
 
     Raises:
         UnknownName: The model, its family or the GPU is in no table.

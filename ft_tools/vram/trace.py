@@ -7,58 +7,23 @@ depths become the whole model, and how the result is compared with the formulas.
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
-from ft_tools.contract import NextStep, Report
+from ft_tools.contract import NextStep
 from ft_tools.errors import MissingExtra
 from ft_tools.runs.start import start
 from ft_tools.vram.band import interval
 from ft_tools.vram.decide import setup_of, shape_of_request
 from ft_tools.vram.phases import Phases, phases
-from ft_tools.vram.request import StepRequest, VramRequest
+from ft_tools.vram.report import TraceReport, TraceStarted
+from ft_tools.vram.request import TraceRequest
 from ft_tools.vram.setup import Setup
 
 GIB = 2**30
 # Every block is alike, so that two depths tell what one more block adds.
 DEPTHS = (2, 4)
 NEEDED = ("torch", "transformers", "peft", "trl")
-TRACED_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch")
-TRACED_HEADS = ("auto", "full_logits", "trl_fused")
-
-
-class TraceRequest(StepRequest):
-    """A training step to be traced: one GPU, the installed libraries, no weights needed."""
-
-    model: str = Field(
-        description="Hub id, catalog name, folder or config.json in the workspace, or run id."
-    )
-    request_id: str = Field(
-        "",
-        max_length=200,
-        description="Your own id for this call; repeating it never starts a second run.",
-    )
-
-    @model_validator(mode="after")
-    def _it_can_be_traced(self) -> "TraceRequest":
-        if self.optimizer not in TRACED_OPTIMIZERS:
-            raise ValueError(
-                f"optimizer {self.optimizer!r} cannot be traced: its kernels run on a GPU only; "
-                f"trace {' or '.join(TRACED_OPTIMIZERS)}, or use estimate_vram"
-            )
-        if self.loss_head not in TRACED_HEADS:
-            raise ValueError(
-                f"loss_head {self.loss_head!r} cannot be traced: its kernel runs on a GPU only; "
-                f"trace {', '.join(TRACED_HEADS)}, or use estimate_vram"
-            )
-        return self
-
-    def as_vram(self) -> VramRequest:
-        """Return the request that the formulas are asked about the same step."""
-        return VramRequest.model_validate(
-            self.model_dump(exclude={"request_id"}, exclude_none=True)
-        )
 
 
 class TracePlan(BaseModel):
@@ -69,43 +34,8 @@ class TracePlan(BaseModel):
     num_layers: int = Field(description="Depth that the model has.")
 
 
-class TraceStarted(Report):
-    """A trace that was started, and the formulas' estimate."""
-
-    run_id: str = Field(
-        description="Pass it to get_run; after some seconds `result` has both estimates."
-    )
-    formula_gib: float = Field(description="Peak allocation by estimate_vram's formulas, in GiB.")
-    next_steps: list[NextStep]
-
-
-class TraceReport(Report):
-    """The traced peak beside the peak by estimate_vram's formulas."""
-
-    summary: str = Field(description="The answer in a sentence.")
-    peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
-    formula_gib: float = Field(description="Largest phase by estimate_vram's formulas, in GiB.")
-    difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")
-    verdict: Literal["agree", "differ"] = Field(
-        description="agree: the trace lies within the formula's interval."
-    )
-    interval_fraction: float = Field(description="Relative half-width of that interval.")
-    phases: dict[str, float] = Field(description="Traced peak of each phase, in GiB.")
-    formula_phases: dict[str, float] = Field(description="The same phases by the formulas, in GiB.")
-    traced_layers: list[int] = Field(
-        description="Numbers of blocks that were traced; the rest is extrapolated."
-    )
-    assumptions: list[str] = Field(description="What the trace cannot see, and library versions.")
-
-
 def trace_vram(request: TraceRequest) -> TraceStarted:
-    """Trace the memory of a training step: the real model class, PEFT, loss and optimizer.
-
-    Runs on tensors without data, so it needs neither a GPU nor weights, and takes some seconds. It
-    uses no formula and no measured constant: use it to check an estimate with a wide interval.
-
-    Returns:
-        The run to read, and the formulas' estimate. The finished run's `result` has both.
+    """Start a trace, with the formulas' estimate beside it.
 
     Raises:
         UnknownName: The model or its family is in no table.

@@ -138,10 +138,10 @@ YARDSTICK_SECONDS = 0.125
 """CPU time of the yardstick on the machine for which the promises were made, when it is idle."""
 
 
-def cpu_seconds(command: list[str]) -> float:
+def cpu_seconds(command: list[str], starts: int = 3) -> float:
     """Return the least CPU time of a few starts: the clock also counts the machine's other work."""
     taken = []
-    for _ in range(3):
+    for _ in range(starts):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *command], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -151,12 +151,12 @@ def cpu_seconds(command: list[str]) -> float:
 
 def test_help_and_status_are_quick(record_property):
     slower = max(1.0, cpu_seconds(YARDSTICK) / YARDSTICK_SECONDS)
-    for argv, promised in (("--help", 0.75), ("status", 0.75)):
+    for argv, promised in (("--help", 0.5), ("status", 0.7)):
         seconds = cpu_seconds(["-m", "ft_tools", argv])
         record_property(argv, seconds)
         assert seconds < promised * 1.2 * slower
     # One heavy import on the way would break the promise, and be seen.
-    assert cpu_seconds(["-c", "import torch"]) > 0.75 * 1.2 * slower
+    assert cpu_seconds(["-c", "import torch"], starts=1) > 0.7 * 1.2 * slower
 
 
 def test_an_audit_of_ten_thousand_examples_answers_in_seconds(prepared, record_property):

@@ -5,7 +5,6 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import replace
 
 import anyio
 import pytest
@@ -138,7 +137,7 @@ def endless(monkeypatch):
         finally:
             ended.set()
 
-    monkeypatch.setitem(TOOLS, "list_runs", replace(TOOLS["list_runs"], function=work))
+    monkeypatch.setattr("ft_tools.runs.tool.list_runs", work)
     return ended
 
 

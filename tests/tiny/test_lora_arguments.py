@@ -6,7 +6,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import DPOConfig, SFTConfig
 
-from ft_tools.lora import LoraRequest, suggest_lora_config
+from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.tool import suggest_lora_config
 
 pytestmark = [
     pytest.mark.tiny,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.approach.cost import shortening
 from ft_tools.approach.decision import decide
-from ft_tools.approach.request import TRAINING
+from ft_tools.approach.request import TRAINING, ApproachRequest
 from ft_tools.approach.table import Table, table
+from ft_tools.approach.tool import recommend_approach
 from ft_tools.errors import UnknownName
 from ft_tools.rules import ANTI_PATTERNS
 

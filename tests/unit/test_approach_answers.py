@@ -2,7 +2,8 @@
 
 import pytest
 
-from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.tool import recommend_approach
 from ft_tools.views.terminal import show
 
 

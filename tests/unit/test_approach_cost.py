@@ -2,12 +2,12 @@
 
 import pytest
 
-from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.approach.gpu_time import WORK, gpu_time
-from ft_tools.approach.request import TRAINING
+from ft_tools.approach.request import TRAINING, ApproachRequest
 from ft_tools.approach.throughput import PublishedRun, flops, reached, utilisation
-from ft_tools.lora import suggest_lora_config
+from ft_tools.approach.tool import recommend_approach
 from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.training import estimates
 
 # Runs that are not among the rows: more of LitGPT's table (minutes on one A10G for 2,000 Alpaca

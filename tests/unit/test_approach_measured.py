@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.approach.documents import count_tokens, daily_costs
 from ft_tools.approach.measured import evaluated
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.tool import recommend_approach
 from ft_tools.errors import BadInput, NotFound
 
 RUN = "evaluate-00000000000000aa"

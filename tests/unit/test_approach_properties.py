@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ft_tools.approach import ApproachRequest, recommend_approach
 from ft_tools.approach.concise import MOST_TOKENS, tokens
 from ft_tools.approach.decision import decide, holds
-from ft_tools.approach.request import TRAINING, Approach, Symptom, Teacher
+from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Symptom, Teacher
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import table
+from ft_tools.approach.tool import recommend_approach
 from ft_tools.tools import TOOLS
 
 counts = st.none() | st.sampled_from(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.tool import recommend_approach
 from ft_tools.contract import without_empty
 
 CASES = tomllib.loads(Path(__file__).with_name("scenarios_threads.toml").read_text())["cases"]

@@ -7,13 +7,16 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.errors import UnknownName
-from ft_tools.lora import LoraRequest, rules, suggest_lora_config
+from ft_tools.lora import rules
 from ft_tools.lora.card import dtype_of
+from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row
 from ft_tools.models.packing import may_be_packed
 from ft_tools.models.shape import Block
-from ft_tools.vram import VramRequest, estimate_vram
+from ft_tools.vram.request import VramRequest
+from ft_tools.vram.tool import estimate_vram
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 # The others are read off their classes, which takes a process: tests/tiny/test_generality.py.

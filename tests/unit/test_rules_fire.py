@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import ft_tools
-from ft_tools.approach import ApproachRequest, recommend_approach
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.tool import recommend_approach
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import Refused

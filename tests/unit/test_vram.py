@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.catalog import shape_of
-from ft_tools.vram import VramRequest, estimate_vram, largest_fit
+from ft_tools.vram import largest_fit
 from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
-from ft_tools.vram.tool import usable_gib
+from ft_tools.vram.request import VramRequest
+from ft_tools.vram.tool import estimate_vram, usable_gib
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"
 SHAPES = {

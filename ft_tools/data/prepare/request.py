@@ -13,7 +13,13 @@ Encoding = Literal[
 
 
 class PrepareRequest(Request):
-    """A file of rows, and how they become training examples."""
+    """Turn a table or file of rows into train, validation and test files.
+
+    Without `mapping` one is proposed from the data; without `confirm` nothing is written and three
+    quoted examples are returned. With `confirm` (the mapping_hash) and `output_dir` the files are
+    written: rows are split without leaks, rows without an answer are set aside, and every row is
+    accounted for. Large files are written in the background.
+    """
 
     path: str = Field(
         description="CSV, TSV, Excel, OpenDocument, Parquet, JSON, JSONL or SQLite file. Never "

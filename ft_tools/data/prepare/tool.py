@@ -55,12 +55,7 @@ class PreparePlan(BaseModel):
 
 
 def prepare_dataset(request: PrepareRequest) -> PrepareReport:
-    """Turn a table or file of rows into train, validation and test files.
-
-    Without `mapping` one is proposed from the data; without `confirm` nothing is written and three
-    quoted examples are returned. With `confirm` (the mapping_hash) and `output_dir` the files are
-    written: rows are split without leaks, rows without an answer are set aside, and every row is
-    accounted for. Large files are written in the background.
+    """Propose a mapping, or write the files of a confirmed one.
 
     Raises:
         NotFound: The file does not exist.

@@ -6,8 +6,10 @@ from ft_tools import rules
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
-from ft_tools.vram import VramReport, VramRequest, estimate_vram
+from ft_tools.vram.report import VramReport
+from ft_tools.vram.request import VramRequest
 from ft_tools.vram.setup import Optimizer
+from ft_tools.vram.tool import estimate_vram
 
 FINDING = "does_not_fit"
 STATE_BYTES = 12

@@ -24,12 +24,12 @@ from ft_tools.models.worker.build import build, load_config, loader_of, text_pat
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.vram.decide import setup_of, shape_of_request
 from ft_tools.vram.profiles import Options, options_of
+from ft_tools.vram.report import TraceReport
+from ft_tools.vram.request import TraceRequest
 from ft_tools.vram.states import QUANTIZED_BYTES
 from ft_tools.vram.trace import (
     DEPTHS,
     NEEDED,
-    TraceReport,
-    TraceRequest,
     at_depth,
     compared,
     traced_setup,
