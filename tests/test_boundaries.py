@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ft_tools.tools import TOOLS
+
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*(ROOT / "ft_tools").rglob("*.py"), *(ROOT / "mcp_server").rglob("*.py")])
 OUTSIDE_WORKERS = [path for path in MODULES if "worker" not in path.parts]
@@ -137,3 +139,4 @@ def test_the_server_lists_its_tools_without_a_heavy_module():
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True
     )
     assert not SLOW & {name.split(".")[0] for name in loaded.stdout.split()}
+    assert not {row.address.split(":")[0] for row in TOOLS.values()} & set(loaded.stdout.split())
