@@ -218,10 +218,10 @@ def is_near(kept: list[Any], row: list[Any]) -> bool:
 
 def ours(path: Path, mode: str) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
+    from ft_tools.data.audit import Methods, perform
     from ft_tools.data.read.scan import Scan
     from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.request import AuditRequest
-    from ft_tools.data.tool import Methods, perform
     from ft_tools.data.worker.minilm import MiniLM
     from ft_tools.data.worker.search import Semantic
     from ft_tools.data.worker.static_vectors import _table_of

@@ -10,6 +10,7 @@ from ft_tools.approach.situation import number_of
 from ft_tools.approach.table import table
 from ft_tools.approach.throughput import FLOPS_PER_TFLOPS, flops, utilisation
 from ft_tools.errors import FineTuningError
+from ft_tools.lora.card import wanted_seq_len
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.rules import choose_schedule
 from ft_tools.lora.tool import suggest_lora_config
@@ -179,11 +180,11 @@ def _fit(model: str, task: Task, method: Method | None, gpu: str | None) -> Fit:
 
 def _alone(model: str, task: Task, method: Method | None, card: str) -> Fit:
     goal = "preference" if task == "dpo" else "instruction"
-    report = suggest_lora_config(
-        LoraRequest(model=model, goal=goal, gpu=card, method=method or "auto")
-    )
+    request = LoraRequest(model=model, goal=goal, gpu=card, method=method or "auto")
+    report = suggest_lora_config(request)
     whole = report.vram.fits
-    shortened = any(gave.startswith("length") for gave in report.gave_up)
+    wanted = wanted_seq_len(request, shape_of(model).max_positions)
+    shortened = report.training["max_length"] < wanted
     return Fit(
         card,
         1,

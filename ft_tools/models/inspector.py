@@ -9,22 +9,19 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
-import select
 import subprocess
 import threading
-import time
 from functools import cache
 from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import MissingExtra
 from ft_tools.publish import private_folder, write_file
+from ft_tools.runs.json_process import JsonProcess, NoAnswer
 from ft_tools.runs.start import command, environment
 
 LIBRARIES = ("torch", "transformers", "peft")
 LOAD_SECONDS = 60.0
-READ_BYTES = 1 << 16
 _processes: dict[str, "Inspector"] = {}
 _guard = threading.Lock()
 
@@ -88,8 +85,7 @@ class Inspector:
     def __init__(self, module: str) -> None:
         self._module = module
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._unread = b""
+        self._process: JsonProcess | None = None
         self._is_loaded = False
 
     def start(self) -> None:
@@ -118,56 +114,23 @@ class Inspector:
         return answer
 
     def _asked(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-        self._start()
-        if not self._is_loaded:
-            self._read(LOAD_SECONDS)
-            self._is_loaded = True
-        self._write(json.dumps(question).encode() + b"\n")
-        return self._read(seconds)
-
-    def _start(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
-        self._unread, self._is_loaded = b"", False
-        self._process = subprocess.Popen(
-            command(self._module),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-            env=environment() | {"HF_HUB_OFFLINE": "1"},
-        )
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-        self._is_loaded = False
-
-    def _write(self, line: bytes) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
+        process = self._start()
         try:
-            while line:
-                line = line[self._process.stdin.write(line) or 0 :]
-        except BrokenPipeError:
-            self._end()
-            raise Unanswered("died") from None
+            if not self._is_loaded:
+                process.read(LOAD_SECONDS)
+                self._is_loaded = True
+            return process.ask(question, seconds)
+        except NoAnswer as error:
+            self._process, self._is_loaded = None, False
+            raise Unanswered("died" if error.has_died else "timeout") from None
 
-    def _read(self, seconds: float) -> dict[str, Any]:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        stream = self._process.stdout.fileno()
-        until = time.monotonic() + seconds
-        while b"\n" not in self._unread:
-            ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
-            data = os.read(stream, READ_BYTES) if ready else b""
-            if not data:
-                self._end()
-                raise Unanswered("died" if ready else "timeout")
-            self._unread += data
-        line, self._unread = self._unread.split(b"\n", 1)
-        said: dict[str, Any] = json.loads(line)
-        return said
+    def _start(self) -> JsonProcess:
+        if self._process is None or not self._process.is_running:
+            self._is_loaded = False
+            self._process = JsonProcess(
+                command(self._module),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env=environment() | {"HF_HUB_OFFLINE": "1"},
+            )
+        return self._process

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, perform
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.examples.masks import Masked, no_masks

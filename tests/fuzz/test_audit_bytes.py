@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ft_tools import workspace as workspace_module
+from ft_tools.data.audit import perform
 from ft_tools.data.judge import summary
 from ft_tools.data.quote import quote, show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.tool import audit_dataset, perform
+from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty
 from tests.fuzz.rows import VALUES
@@ -158,7 +159,8 @@ def mutated(numbers, name):
 # What becomes a run is performed too, with no limit on its time.
 AUDITOR = """
 import json, os, sys, time
-from ft_tools.data.tool import audit_if_small, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.tool import audit_if_small
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty

@@ -11,8 +11,8 @@ import pytest
 from mcp import Client
 
 from ft_tools import caller, workspace
+from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import perform
 from ft_tools.errors import Abandoned
 from ft_tools.tools import TOOLS
 from mcp_server import calls

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, perform
 from ft_tools.data.worker import search
 from ft_tools.data.worker.minilm import MiniLM
 from ft_tools.data.worker.search import Semantic, semantic

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.scan import lengths_of
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, perform
 from ft_tools.data.worker import tokens as worker_tokens
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.formats import normalise

@@ -164,5 +164,5 @@ def test_a_plan_leaves_out_what_peft_refuses_to_adapt(workspace):
 
 def test_a_process_that_has_ended_meanwhile_is_started_again():
     shape_of_config(SIZES | {"model_type": "helium"}, "first")
-    inspector._processes[described.WORKER]._process.kill()
+    inspector._processes[described.WORKER]._process.end()
     assert shape_of_config(SIZES | {"model_type": "cohere"}, "second").total_params > 0

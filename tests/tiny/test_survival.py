@@ -6,8 +6,8 @@ import pytest
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import perform
 
 # TRL's own defaults warn about themselves.
 pytestmark = [

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ft_tools.data.audit import perform
 from ft_tools.data.judge.checks import contents
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import perform
 from ft_tools.data.understand.languages import language_of, script_of
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.variety import Variety

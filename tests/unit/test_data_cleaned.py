@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.scan import lengths_of, read_again, scan
 from ft_tools.data.read.texts import texts_of
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, audit_dataset, perform
+from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData
 from ft_tools.examples.masks import Measured
 from ft_tools.examples.training_rows import has_marks, survey

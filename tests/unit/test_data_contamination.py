@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, perform
 from ft_tools.errors import BadData
 
 ASKED = "How many apples are left in the basket when Ann has given four of nine to her brother"

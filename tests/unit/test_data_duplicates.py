@@ -5,13 +5,13 @@ import random
 
 import pytest
 
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, PROMPT, Ledger
 from ft_tools.data.repeats import word_pairs
 from ft_tools.data.repeats.lexical import MAX_WORK, Lexical
 from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, perform
 from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData
 

@@ -5,8 +5,8 @@ import random
 import re
 
 from ft_tools.data import gallery
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, perform
 from ft_tools.examples.masks import Masked, pieces_of
 
 IGNORED = -100

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import perform
 
 WORDS = [
     "river",

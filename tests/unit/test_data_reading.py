@@ -11,9 +11,10 @@ import pytest
 
 from ft_tools import workspace as paths
 from ft_tools.data import tool
+from ft_tools.data.audit import perform
 from ft_tools.data.read.scan import rows_of
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import audit_dataset, audit_if_small, perform
+from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
 from ft_tools.examples import json_stream, source
 

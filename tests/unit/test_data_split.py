@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from ft_tools.data.audit import perform
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import perform
 
 NUM_TOPICS = 40
 WORDINGS = (

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import perform
 
 
 def turns(number, asks="human"):

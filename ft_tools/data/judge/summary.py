@@ -1,22 +1,20 @@
-"""Turn what was scanned into the parts of a report: findings, lengths, verdict, next calls."""
+"""Turn what was scanned into the parts of a report: findings, lengths, verdict."""
 
 from array import array
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
-from ft_tools.contract import NextStep, Reason
+from ft_tools.contract import Reason
 from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
 from ft_tools.data.judge.sizes import OPENAI, fewest_examples
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.report import AuditReport, Finding, Kind, SizeVerdict, Tokens, Verdict
+from ft_tools.data.report import Finding, Kind, SizeVerdict, Tokens, Verdict
 from ft_tools.data.request import AuditRequest, Task
 from ft_tools.data.split import choose_validation
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.lengths import quantile
 from ft_tools.examples.detect import PREFERENCES
-from ft_tools.examples.source import recognise
 from ft_tools.examples.verdicts import Column
 
 MAX_CONCISE_FINDINGS = 12
@@ -365,115 +363,3 @@ def too_much_removed(reasons: Iterable[Reason]) -> bool:
 def is_undecided(reasons: Iterable[Reason]) -> bool:
     """Tell whether a column may mark bad rows and nobody said what to do with it."""
     return any(reason.id == "verdict_column" for reason in reasons)
-
-
-def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[NextStep]:
-    """Say which calls make sense now."""
-    steps = []
-    arguments: dict[str, Any]
-    # An id of its own would name the run that is done.
-    again = request.model_dump(exclude_defaults=True, exclude={"request_id"}, mode="json")
-    if request.purpose != "train":
-        return _of_held_out(request, report)
-    first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
-    if first and report.verdict == "not_ready":
-        where = request.validation_path if first.in_validation else request.path
-        arguments = {"path": where, "lines": first.lines[:FIRST_LINES]}
-        steps.append(
-            NextStep(
-                tool="show_examples", arguments=arguments, why=f"quotes examples with {first.id}"
-            )
-        )
-    if too_much_removed(report.reasons):
-        steps += _instead_of_removing(report, again)
-    steps += _for_reasons(report, again)
-    launch = _launch(request, scan, report)
-    if report.verdict != "not_ready" and report.outputs is None and launch is None:
-        why = "writes cleaned, split files to train on; the input is not modified"
-        arguments = again | {"output_dir": "cleaned"}
-        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    return [*steps, launch] if launch and report.verdict != "not_ready" else steps
-
-
-def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
-    """Say what a validation or test file is for."""
-    first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
-    if first is not None:
-        arguments: dict[str, Any] = {"path": request.path, "lines": first.lines[:FIRST_LINES]}
-        why = f"quotes examples with {first.id}"
-        return [NextStep(tool="show_examples", arguments=arguments, why=why)]
-    if request.purpose == "test":
-        why = "measures a model on these rows, which no run here may train on"
-        return [NextStep(tool="evaluate", arguments={"dataset": request.path}, why=why)]
-    tool = "launch_dpo" if report.task == "dpo" else "launch_sft"
-    why = "watches a training with these examples; add `model` and `dataset`"
-    return [NextStep(tool=tool, arguments={"validation": request.path}, why=why)]
-
-
-def _for_reasons(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
-    """Return the calls that remove a reason why the data is not ready."""
-    ids = {reason.id for reason in report.reasons}
-    steps = []
-    if "contradictions" in ids:
-        why = "keeps the most frequent answer per prompt; 'latest' and 'drop' are the other rules"
-        arguments = again | {"contradictions": "majority"}
-        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    undecided = [f.columns[0] for f in report.findings if f.id == "verdict_column"]
-    if undecided:
-        uses = again.get("verdicts", {}) | dict.fromkeys(undecided, "filter")
-        why = "keeps only rows marked as good; ask the user first, the finding lists all choices"
-        step = NextStep(tool="audit_dataset", arguments=again | {"verdicts": uses}, why=why)
-        steps.append(step)
-    if ids == {"too_few_for_any_goal"}:
-        why = "says what else works with so few examples"
-        arguments = {"num_demonstrations": report.num_usable}
-        steps.append(NextStep(tool="recommend_approach", arguments=arguments, why=why))
-    return steps
-
-
-def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
-    """Offer what to decide when much would go: the kind that takes most first, then all of it."""
-    steps = []
-    most = next(iter(report.removed_by), "")
-    count = report.removed_by.get(most, 0)
-    others: dict[str, tuple[dict[str, Any], str]] = {
-        "near_duplicate": ({"near_duplicates": "off"}, "keeps near-duplicates"),
-        "personal_data_in_answer": ({"personal_data": "mask"}, "masks personal data instead"),
-        "other_task": ({"task": "auto"}, "uses the task that most rows have"),
-    }
-    if most in others:
-        change, what = others[most]
-        why = f"{what}: {count} of the rows that would be removed"
-        steps.append(NextStep(tool="audit_dataset", arguments=again | change, why=why))
-    if not report.num_usable:
-        return steps
-    why = f"only if the user agrees to remove this many; {most} alone removes {count}"
-    arguments = again | {"max_removed_fraction": 1.0}
-    return [*steps, NextStep(tool="audit_dataset", arguments=arguments, why=why)]
-
-
-def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep | None:
-    """Return the call that plans the training, if there is a file that can be trained on."""
-    arguments: dict[str, Any]
-    if report.outputs is not None:
-        arguments = {"dataset": report.outputs.train}
-        if report.outputs.num_validation:
-            arguments["validation"] = report.outputs.validation
-    elif (
-        report.verdict == "ready"
-        and request.validation_path is not None
-        and _is_trained_on_as_it_is(scan)
-    ):
-        arguments = {"dataset": request.path, "validation": request.validation_path}
-    else:
-        return None
-    tool = "launch_sft" if report.task == "sft" else "launch_dpo"
-    return NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")
-
-
-def _is_trained_on_as_it_is(scan: Scan) -> bool:
-    """Tell whether launch_sft or launch_dpo reads the files themselves as the audit did."""
-    if scan.num_as_trained < len(scan.ledger):
-        return False
-    parts = [part for part in scan.inputs if part is not None]
-    return all(not part.is_dir() and recognise(part).is_plain_lines for part in parts)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.scan import Measure, Scan, lengths_of
 from ft_tools.data.repeats.lexical import MAX_WORK_OF_A_RUN
 from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.repeats.near import BY_WORDS, Near, find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import Methods, perform
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.example import Example

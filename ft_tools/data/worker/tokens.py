@@ -1,11 +1,7 @@
 """Count tokens and show masks with a model's own tokenizer and chat template, within bounds."""
 
 import json
-import os
-import select
-import subprocess
 import sys
-import time
 from typing import Any
 
 from ft_tools.data.read.scan import lengths_of
@@ -13,6 +9,7 @@ from ft_tools.errors import BadInput
 from ft_tools.examples.example import Example, content_of, thoughts_of
 from ft_tools.examples.masks import Masked, Measured
 from ft_tools.models.resolve import tokenizer_files
+from ft_tools.runs.json_process import JsonProcess, NoAnswer
 
 CPU_SECONDS = 10
 """Of the processor, for an example of a few turns, which takes milliseconds."""
@@ -27,7 +24,6 @@ CLOCK = 12
 """Seconds by the clock for each of the processor."""
 # Each example that ends the process costs its time; then the template is not asked any more.
 MOST_DEATHS = 2
-READ_BYTES = 1 << 16
 TWO_STARTS = (
     "the template writes the beginning-of-sequence token and the tokenizer adds its own: a trainer "
     "that renders to text first trains on two"
@@ -49,8 +45,7 @@ class TemplateTokens:
         self._num_too_long = 0
         limits = [str(max_length), str(cpu_seconds)]
         self._command = [sys.executable, "-m", SERVER, load_from, *limits]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._unread = b""
+        self._process: JsonProcess | None = None
         self._deaths = 0
         loaded = self._start()
         if loaded is None or "method" not in loaded:
@@ -102,8 +97,7 @@ class TemplateTokens:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.communicate()
+            process.end()
 
     def _seconds(self, example: Example) -> int:
         """Return the seconds of the processor that an example may take, by its size."""
@@ -114,17 +108,20 @@ class TemplateTokens:
         return self._cpu_seconds + (1 + num_answers) * chars // CHARS_A_SECOND
 
     def _start(self) -> dict[str, Any] | None:
-        self._unread = b""
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-        return self._read(LOAD_SECONDS)
+        self._process = JsonProcess(self._command)
+        try:
+            return self._process.read(LOAD_SECONDS)
+        except NoAnswer:
+            self._process = None
+            return None
 
     def _ask(self, what: str, example: Example | None = None) -> dict[str, Any] | None:
         """Return the answer; None if the process died over this example, or is given up."""
         if self._deaths >= MOST_DEATHS:
             return None
-        if self._process is None and self._start() is None:
+        if self._process is None:
+            self._start()
+        if self._process is None:
             self._deaths = MOST_DEATHS
             return None
         seconds = self._cpu_seconds if example is None else self._seconds(example)
@@ -133,39 +130,12 @@ class TemplateTokens:
             "example": None if example is None else _plain(example),
             "cpu_seconds": seconds,
         }
-        answer = None
-        if self._write(json.dumps(question).encode() + b"\n"):
-            answer = self._read(CLOCK * seconds)
-        if answer is None:
-            self._deaths += 1
-            self.close()
-        return answer
-
-    def _write(self, line: bytes) -> bool:
-        assert self._process is not None
-        assert self._process.stdin is not None
         try:
-            while line:
-                line = line[self._process.stdin.write(line) or 0 :]
-        except BrokenPipeError:
-            return False
-        return True
-
-    def _read(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next line; None if there is none in time."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        stream = self._process.stdout.fileno()
-        until = time.monotonic() + seconds
-        while b"\n" not in self._unread:
-            ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
-            data = os.read(stream, READ_BYTES) if ready else b""
-            if not data:
-                return None
-            self._unread += data
-        line, self._unread = self._unread.split(b"\n", 1)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+            return self._process.ask(question, CLOCK * seconds)
+        except NoAnswer:
+            self._deaths += 1
+            self._process = None
+            return None
 
 
 def _plain(example: Example) -> dict[str, Any]:

@@ -1,0 +1,181 @@
+"""The audit itself: read, check, deduplicate, split, report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ft_tools import caller, workspace
+from ft_tools.data import outputs
+from ft_tools.data.concise import concise
+from ft_tools.data.judge import summary
+from ft_tools.data.judge.next_steps import next_steps
+from ft_tools.data.judge.sizes import judge_size
+from ft_tools.data.notes import assumptions_of, shape_of, short_split
+from ft_tools.data.page import audit_page
+from ft_tools.data.read.scan import Measure, Scan, Tick, lengths_of, scan
+from ft_tools.data.repeats import duplicates
+from ft_tools.data.repeats.benchmarks import Benchmarks
+from ft_tools.data.repeats.near import FindNear, find_lexical
+from ft_tools.data.report import AuditReport, Duplicates, Kind, Outputs
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.required import require_examples, require_verdicts
+from ft_tools.data.split import choose_validation
+from ft_tools.data.understand.figures import figures_of
+from ft_tools.data.understand.lengths import METHOD
+from ft_tools.data.understand.trainers import survival
+from ft_tools.examples.example import Example
+from ft_tools.examples.masks import Masked, no_masks
+from ft_tools.examples.test_rows import remember
+from ft_tools.publish import write_file
+
+MOST_GROUPS, MOST_IN_GROUP = 5, 5
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What an audit is done with: plain Python at once, models in a worker."""
+
+    find_near: FindNear = find_lexical
+    with_pairs: bool = True
+    measure: Measure = lengths_of
+    token_method: str = METHOD
+    masks: Callable[[Example], list[Masked]] = no_masks
+    """Shows what of an example is trained on, for the page."""
+    token_notes: Callable[[], list[str]] = list
+    """What counting showed about the tokenizer and its template; asked after the scan."""
+    tick: Tick = lambda _: None
+    page_to: Path | None = None
+    """Where the page is written besides the output folder."""
+
+
+def perform(request: AuditRequest, methods: Methods | None = None) -> AuditReport:
+    """Do the audit in this process; the worker calls it with its own methods."""
+    methods = methods or Methods()
+    validation = workspace.existing(request.validation_path) if request.validation_path else None
+    inputs = (workspace.existing(request.path), validation)
+    benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
+    with_pairs = methods.with_pairs and request.near_duplicates != "off"
+    caller.doing("reading the examples")
+    scanned = scan(
+        request, inputs, benchmarks, methods.tick, methods.measure, with_pairs=with_pairs
+    )
+    require_examples(request, scanned)
+    require_verdicts(request, scanned)
+    task = summary.task_of(scanned, request.task)
+    summary.mark_formats(scanned, task)
+    ledger = scanned.ledger
+    num_exact = duplicates.mark_exact(ledger, scanned.note)
+    num_alike = 0
+    if validation is not None:
+        num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note)
+    caller.doing(f"comparing {len(ledger)} examples")
+    near = methods.find_near(scanned, request)
+    num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
+    conflicts = duplicates.find_conflicts(ledger, scanned.note)
+    duplicates.resolve_conflicts(ledger, conflicts, request.contradictions)
+    summary.mark_lengths(scanned, request.max_length)
+    found = Duplicates(
+        num_exact=num_exact,
+        num_near=near.num_near,
+        num_conflicting=sum(map(len, conflicts)),
+        num_conflicting_groups=len(conflicts),
+        conflicting_groups=[
+            [ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in conflicts[:MOST_GROUPS]
+        ],
+        method=near.method,
+    )
+    report = _report(request, scanned, task, methods.token_method).model_copy(
+        update={
+            "duplicates": found,
+            "shape": shape_of(scanned, num_prompts),
+            "assumptions": [
+                *methods.token_notes(),
+                *near.assumptions,
+                *assumptions_of(benchmarks, scanned, num_alike, near),
+            ],
+        }
+    )
+    if request.purpose == "test":
+        remember(Path(request.path).name, scanned.test_keys)
+    caller.doing("writing the report")
+    report = _written(request, scanned, report, methods)
+    return concise(request, report)
+
+
+def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str) -> AuditReport:
+    ledger = scanned.ledger
+    findings = summary.findings_of(scanned, request)
+    total = len(ledger) - ledger.num_validation
+    num_usable = len(ledger.kept(validation=False))
+    size = judge_size(num_usable, task)
+    verdict, reasons = summary.judge(scanned, findings, request, size, task)
+    main = summary.main_format(scanned)
+    return AuditReport(
+        verdict=verdict,
+        num_examples=total,
+        num_usable=num_usable,
+        removed_by=summary.removed_by(ledger),
+        detected_format=main,
+        format_fraction=round(scanned.formats[main] / total, 4) if total else 0.0,
+        task=task,
+        findings=findings,
+        num_findings=len(findings),
+        tokens=summary.tokens_of(ledger, request.max_length, token_method),
+        trainer_survival=survival(scanned.traits, summary.unread_of(scanned)),
+        size_verdict=size,
+        reasons=reasons,
+    )
+
+
+def _written(
+    request: AuditRequest, scanned: Scan, report: AuditReport, methods: Methods
+) -> AuditReport:
+    """Write the outputs, if they are wanted and the gate on removals agrees; add the next steps."""
+    to_validation: set[int] = set()
+    may_write = not (
+        summary.too_much_removed(report.reasons) or summary.is_undecided(report.reasons)
+    )
+    if request.output_dir is not None and may_write:
+        to_validation = _validation_part(request, scanned)
+        made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))
+        notes = report.assumptions + short_split(request, scanned, len(to_validation))
+        report = report.model_copy(update={"outputs": made, "assumptions": notes})
+    steps = next_steps(request, scanned, report)
+    report = report.model_copy(update={"next_steps": steps})
+    if methods.page_to is None and report.outputs is None:
+        return report
+    html = audit_page(report, figures_of(scanned, request, report.tokens, methods.masks))
+    if methods.page_to is not None:
+        write_file(methods.page_to, html)
+    if report.outputs is not None:
+
+        def add_reports(staging: Path) -> None:
+            write_file(staging / "report.json", report.model_dump_json(indent=1))
+            write_file(staging / "report.html", html)
+
+        folder = Path(report.outputs.train).parent
+        outputs.write_outputs(request, scanned, to_validation, folder, add_reports, methods.tick)
+    return report
+
+
+def _validation_part(request: AuditRequest, scanned: Scan) -> set[int]:
+    """Choose the examples for validation; none if a validation file was given."""
+    fraction = 0.0 if scanned.inputs[1] is not None else request.validation_fraction
+    kept = scanned.ledger.kept(validation=False)
+    return choose_validation(scanned.ledger, kept, fraction, request.seed)
+
+
+def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:
+    ledger = scanned.ledger
+    num_train = len(ledger.kept(validation=False)) - num_chosen
+    num_validation = len(ledger.kept(validation=True)) + num_chosen
+    return Outputs(
+        train=str(folder / outputs.TRAIN),
+        validation=str(folder / outputs.VALIDATION),
+        removed=str(folder / outputs.REMOVED),
+        report_json=str(folder / "report.json"),
+        report_html=str(folder / "report.html"),
+        num_train=num_train,
+        num_validation=num_validation,
+        num_removed=len(ledger) - num_train - num_validation,
+    )

@@ -1,0 +1,75 @@
+"""A process that answers JSON lines, each within a time limit, and is killed if it does not."""
+
+import json
+import os
+import select
+import subprocess
+import time
+from typing import Any
+
+READ_BYTES = 1 << 16
+
+
+class NoAnswer(Exception):
+    """The process died, or said nothing in time; it has been ended."""
+
+    def __init__(self, *, has_died: bool) -> None:
+        super().__init__("died" if has_died else "timeout")
+        self.has_died = has_died
+
+
+class JsonProcess:
+    """One such process: a line in is a question, a line out its answer."""
+
+    def __init__(self, command: list[str], **popen: Any) -> None:
+        """Start it; `popen` holds further arguments of subprocess.Popen."""
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **popen
+        )
+        self._unread = b""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Write a question and return its answer.
+
+        Raises:
+            NoAnswer: There is none in time.
+        """
+        assert self._process.stdin is not None
+        line = json.dumps(question).encode() + b"\n"
+        try:
+            while line:
+                line = line[self._process.stdin.write(line) or 0 :]
+        except BrokenPipeError:
+            self.end()
+            raise NoAnswer(has_died=True) from None
+        return self.read(seconds)
+
+    def read(self, seconds: float) -> dict[str, Any]:
+        """Return the next line.
+
+        Raises:
+            NoAnswer: There is none in time.
+        """
+        assert self._process.stdout is not None
+        stream = self._process.stdout.fileno()
+        until = time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
+            data = os.read(stream, READ_BYTES) if ready else b""
+            if not data:
+                self.end()
+                raise NoAnswer(has_died=bool(ready))
+            self._unread += data
+        line, self._unread = self._unread.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.communicate()
