@@ -187,7 +187,7 @@ def test_a_column_of_verdicts_must_be_decided_and_each_decision_is_carried_out(w
     write_csv(workspace / "t.csv", rows)
     shown = prepare(path="t.csv")
     assert len(shown.questions) == 1
-    assert shown.next_steps == []
+    assert shown.next_steps[0].arguments["mapping"]["verdicts"] == {"thumbs": "filter"}
     with pytest.raises(BadInput, match="decide first"):
         prepare(path="t.csv", confirm=shown.mapping_hash, output_dir="out")
     report = confirmed(path="t.csv", mapping={"verdicts": {"thumbs": use}})
@@ -308,14 +308,34 @@ def test_a_mapping_that_cannot_work_is_refused_with_what_to_change(workspace, ma
         prepare(path="t.csv", mapping=mapping)
 
 
-def test_a_file_of_another_encoding_is_asked_about(workspace):
+def test_a_file_of_another_encoding_is_recognised_and_its_accents_are_shown(workspace):
     rows = [
+        {"question": f"Number {at}, please?", "answer": f"Take the road {at}."} for at in range(40)
+    ]
+    rows += [
         {"question": f"Où est le numéro {at} ?", "answer": f"À côté de {at}."} for at in range(40)
     ]
     write_csv(workspace / "t.csv", rows, encoding="cp1252")
+    shown = prepare(path="t.csv")
+    assert "Où est" in shown.examples[0].prompt
+    assert any("read as cp1252" in note for note in shown.assumptions)
+
+
+def test_another_encoding_than_was_named_is_refused(workspace):
+    rows = [{"question": f"Où est {at} ?", "answer": f"À côté de {at}."} for at in range(120)]
+    write_csv(workspace / "t.csv", rows, encoding="cp1252")
     with pytest.raises(BadData, match="pass encoding"):
-        prepare(path="t.csv")
-    assert "Où est" in prepare(path="t.csv", encoding="cp1252").examples[0].prompt
+        prepare(path="t.csv", encoding="utf-8")
+
+
+def test_values_that_nobody_knows_are_not_decided_by_the_proposal(workspace):
+    rows = tickets(60)
+    for at, row in enumerate(rows):
+        row["qx"] = ("zorp", "blam")[at % 2]
+    write_csv(workspace / "t.csv", rows)
+    shown = prepare(path="t.csv")
+    assert "column qx may mark rows" in shown.questions[0]
+    assert shown.next_steps == []
 
 
 def test_another_hash_than_that_of_the_mapping_is_refused(workspace):

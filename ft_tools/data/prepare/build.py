@@ -5,7 +5,7 @@ Between the passes a row is a few numbers, so a million rows take some hundred M
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -20,21 +20,20 @@ from ft_tools.data.prepare.mapping import (
     text_of_cell,
 )
 from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.times import sortable
 from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.repeats import duplicates
 from ft_tools.data.repeats.lexical import Lexical
 from ft_tools.data.split import choose_validation
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import normalise
-from ft_tools.examples.turns import ROLES, with_system
+from ft_tools.examples.turns import with_system
 from ft_tools.examples.verdicts import Mark, mark_of, values_at
 
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
 MAX_LABELS = 1_000
 TICK_ROWS = 2_000
-Rows = Iterator[tuple[int, Mapping[str, Any] | None]]
-"""Row number, and the row; None where it cannot be read."""
 
 
 class Part(IntEnum):
@@ -96,7 +95,7 @@ def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> 
     if mark < 0 and {"pair", "marks"} & uses:
         return Made(None, mark, "not_marked")
     if mapping.is_as_it_is:
-        return _as_it_is(mapping, number, row)
+        return _as_it_is(mapping, number, row, mark)
     answer = answer_of(mapping, row)
     asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
     if not asked[-1]["content"]:
@@ -109,17 +108,23 @@ def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> 
     return Made(Example(number, "prompt_completion", "sft", [*asked, *answered]), mark)
 
 
-def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
+def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any], mark: int) -> Made:
     """Read a row that is an example of a known format already."""
-    example = normalise(number, row)
+    # The other columns of joined turns are no part of the example.
+    example = normalise(number, {"messages": row.get("messages")} if mapping.turns else row)
     found = structure(example)
     if "missing_assistant" in found or "empty_answer" in found:
-        return Made(None, problem="no_answer")
+        return Made(None, mark, "no_answer")
     if any(RULES[name].removes for name in found):
-        return Made(None, problem=next(name for name in found if RULES[name].removes))
+        return Made(None, mark, next(name for name in found if RULES[name].removes))
     if mapping.system and example.text is None and example.task == "sft":
         example.messages = with_system(example, {"system": mapping.system}, example.messages)
-    return Made(example)
+    if {"pair", "marks"} & set(mapping.verdicts.values()):
+        if example.task != "sft" or example.text is not None:
+            return Made(None, mark, "no_marked_answer")
+        asked, answered = example.prompt_and_answer()
+        return Made(Example(number, "kto", "kto", asked, answered, label=mark == 1), mark)
+    return Made(example, mark)
 
 
 def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
@@ -144,7 +149,7 @@ def _folded(value: Any) -> str:
 def decide(
     mapping: ColumnMapping,
     request: PrepareRequest,
-    rows: Rows,
+    rows: Iterable[tuple[int, Mapping[str, Any] | None]],
     tick: Callable[[int], None] = lambda _: None,
     *,
     compare: bool = True,
@@ -275,39 +280,3 @@ def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:
         if at not in test and ledger.linked(at) in roots:
             _drop(result, at, "asked_again_in_test")
     return test
-
-
-def sortable(time: str) -> str:
-    """Return a time so that later ones sort behind: ISO as it is, day first turned around.
-
-    >>> sortable("31.12.2025") < sortable("1.1.2026") < sortable("2026-11-01")
-    True
-    """
-    day, _, rest = time.partition(" ")
-    pieces = day.replace("/", ".").split(".")
-    if len(pieces) == 3 and all(piece.isdigit() for piece in pieces) and len(pieces[2]) == 4:
-        return f"{pieces[2]}-{int(pieces[1]):02d}-{int(pieces[0]):02d} {rest}"
-    return f"{int(time):020d}" if time.isdigit() else time
-
-
-def joined_turns(mapping: ColumnMapping, rows: Rows) -> Rows:
-    """Join the rows of a table with one row per turn into one row per conversation.
-
-    The turns of a conversation need not stand together; all of them are held in memory.
-    """
-    turns = mapping.turns
-    assert turns is not None
-    roles = {name.strip().casefold(): role for name, role in turns.roles.items()}
-    held: dict[str, list[Message]] = {}
-    first: dict[str, int] = {}
-    for number, row in rows:
-        if row is None:
-            continue
-        said = text_of_cell(row.get(turns.role)).casefold()
-        role = roles.get(said) or ROLES.get(said, said)
-        key = text_of_cell(row.get(turns.conversation))
-        first.setdefault(key, number)
-        message = {"role": role, "content": text_of_cell(row.get(turns.text))}
-        held.setdefault(key, []).append(message)
-    for key, messages in held.items():
-        yield first[key], {"messages": messages}

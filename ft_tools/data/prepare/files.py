@@ -1,14 +1,16 @@
 """Write what was decided: the second pass over the input. Nothing of the input is changed."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.outputs import mask_example
-from ft_tools.data.prepare.build import TICK_ROWS, Decided, Part, Rows, make
+from ft_tools.data.prepare.build import TICK_ROWS, Decided, Part, make
 from ft_tools.data.prepare.mapping import SNIPPET, ColumnMapping
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.errors import BadData
@@ -27,20 +29,29 @@ _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 MAPPING, SNIPPET_NAME, REPORT = "mapping.json", "format_input.py", "report.json"
 
 
+@dataclass
+class Written:
+    """What the second pass learned."""
+
+    test_keys: list[tuple[int, int]] = field(default_factory=list)
+    masked: "Counter[str]" = field(default_factory=Counter)
+    """Kind of secret or personal data -> examples in which it was replaced."""
+
+
 def write_files(
     mapping: ColumnMapping,
     request: PrepareRequest,
     decided: Decided,
-    rows: Rows,
+    rows: Iterable[tuple[int, Mapping[str, Any] | None]],
     staging: Path,
     tick: Callable[[int], None] = lambda _: None,
-) -> list[tuple[int, int]]:
-    """Write the parts, the mapping and the code that applies it; return keys of the test rows.
+) -> Written:
+    """Write the parts, the mapping and the code that applies it.
 
     Raises:
         BadData: The input is not what it was when it was read first.
     """
-    keys: list[tuple[int, int]] = []
+    written = Written()
     wanted = set(decided.partner.values())
     held: dict[int, Example] = {}
     changed = BadData(Path(request.path), "changed while it was read", "prepare it again")
@@ -63,9 +74,9 @@ def write_files(
                 example = _example(mapping, request, number, row)
                 if at in decided.partner:
                     example = _pair(example, held.pop(decided.partner[at]))
-                text = _text(request, example)
+                text = _text(request, example, written.masked)
                 if part is Part.TEST:
-                    keys.append(keys_of(example))
+                    written.test_keys.append(keys_of(example))
                 files[part].write(text + "\n")
             if at % TICK_ROWS == 0:
                 tick(at)
@@ -75,7 +86,7 @@ def write_files(
     (staging / MAPPING).write_text(mapping_text + "\n", encoding="utf-8")
     if not mapping.is_as_it_is:
         (staging / SNIPPET_NAME).write_text(SNIPPET, encoding="utf-8")
-    return keys
+    return written
 
 
 def _example(mapping: ColumnMapping, request: PrepareRequest, number: int, row: Any) -> Example:
@@ -91,11 +102,12 @@ def _pair(one: Example, other: Example) -> Example:
     return Example(one.line, "preference_explicit", "dpo", good.messages, good.chosen, bad.chosen)
 
 
-def _text(request: PrepareRequest, example: Example) -> str:
+def _text(request: PrepareRequest, example: Example, masked: "Counter[str]") -> str:
     """Return an example as a line of JSON, its personal data masked if so asked."""
     example.messages = [without_mark(turn) for turn in example.messages]
     text = _ENCODE(example.row())
     if request.personal_data == "mask" and privacy.may_hold(text):
+        masked.update({*privacy.secrets_in(text), *privacy.personal_data_in(text)})
         mask_example(example)
         text = _ENCODE(example.row())
     return text

@@ -51,7 +51,9 @@ class ColumnMapping(Request):
         max_length=5,
         description="Rows of one customer or thread stay in one part.",
     )
-    time_column: str | None = Field(None, description="The latest rows become the test part.")
+    time_column: str | None = Field(
+        None, description="The latest rows become the test part; turns are put in its order."
+    )
     verdicts: dict[str, VerdictUse] = Field(
         default_factory=dict,
         max_length=20,
@@ -70,14 +72,26 @@ class ColumnMapping(Request):
         return PLACEHOLDER.findall(self.prompt)
 
     @property
+    def used_columns(self) -> set[str]:
+        """Return the columns that are part of an example, or decide where it goes."""
+        turns = self.turns
+        used = {*self.prompt_columns, *self.answer_columns, *self.group_by}
+        used |= {self.time_column} if self.time_column else set()
+        return used | ({turns.conversation, turns.role, turns.text} if turns else set())
+
+    @property
     def is_as_it_is(self) -> bool:
         """Tell whether rows are examples of a known format, or turns that are joined to some."""
         return not self.prompt and not self.answer_columns
 
     @property
     def digest(self) -> str:
-        """Return a short hash of everything that decides what an example looks like."""
-        text = self.model_dump_json(exclude_defaults=True)
+        """Return a short hash of what a person is shown: all but the decisions about verdicts.
+
+        A request states those itself, so that they can be made in the call that confirms.
+        """
+        decisions = {"verdicts", "good_values"}
+        text = self.model_dump_json(exclude_defaults=True, exclude=decisions)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -14,8 +14,8 @@ from ft_tools.data.prepare.mapping import (
     schema_of,
     text_of_cell,
 )
+from ft_tools.data.prepare.turns import role_of
 from ft_tools.examples.detect import ANSWERS, PREFERENCES, PROMPTS, detect
-from ft_tools.examples.turns import ROLES
 from ft_tools.examples.verdicts import DATE, UnreadColumns, says_verdict
 
 FORMULA = re.compile(r"[=+@][A-Z]{2,20}\(|=[A-Z]{1,3}[0-9]{1,7}\b")
@@ -49,6 +49,7 @@ PLAIN_NAME = re.compile(r"[^\W\d][\w./#&()-]{0,39}(?:[ _][\w./#&()-]{1,20}){0,3}
 """A column's name that may be repeated; a longer one may be a sentence to an agent."""
 AS_THEY_ARE = {"openai_messages", "sharegpt", *PREFERENCES}
 SPEAKERS = {"role", "from", "speaker", "author", "sender"}
+MAX_SPEAKERS = 8
 TIMES = {
     "date", "time", "timestamp", "created", "datum", "fecha", "data", "zeit", "day",
     "received",
@@ -130,8 +131,9 @@ def look(rows: Iterable[Mapping[str, Any]]) -> Seen:
 
 def propose(seen: Seen) -> ColumnMapping:
     """Propose a mapping; empty where nothing fits, which the tool then asks about."""
+    times = [name for name in seen.columns if seen.is_time(name)]
     if turns := _turns(seen):
-        return ColumnMapping(turns=turns)
+        return ColumnMapping(turns=turns, time_column=times[0] if times else None)
     if 2 * seen.examples > seen.num_rows:
         return ColumnMapping()
     names = seen.columns
@@ -145,7 +147,6 @@ def propose(seen: Seen) -> ColumnMapping:
         asked = sorted(texts, key=seen.mean_chars)[-1:]
     as_json = len(answers) > 1
     groups = [n for n in free if n not in (*asked, *answers) and _is_group(seen, n)]
-    times = [n for n in names if seen.is_time(n)]
     return ColumnMapping(
         prompt="\n\n".join(f"{{{name}}}" for name in asked),
         answer_columns=answers,
@@ -186,13 +187,15 @@ def _is_named(name: str, words: set[str]) -> bool:
 
 
 def _turns(seen: Seen) -> Turns | None:
-    """Recognise a table with one row per turn: a column of known speakers, an id, and a text."""
+    """Recognise a table with one row per turn: a column of speakers, an id, and a text."""
     for name in seen.columns:
-        speakers = {str(value).strip().lower() for value in seen.values[name]}
-        known = {who for who in speakers if ROLES.get(who) in {"system", "user", "assistant"}}
-        if len(known) < 2 or known != speakers or name.casefold() not in SPEAKERS:
+        speakers = {str(value).strip() for value in seen.values[name]}
+        known = {role_of(who) for who in speakers} & {"system", "user", "assistant"}
+        is_named = _is_named(name, SPEAKERS)
+        if not is_named or not known or not 2 <= len(speakers) <= MAX_SPEAKERS:
             continue
         ids = [n for n in seen.columns if n != name and _is_named(n, GROUPS | {"id"})]
+        ids = [n for n in ids if len(seen.values[n]) < seen.filled[n]]
         texts = [n for n in seen.columns if n != name and seen.is_text(n)]
         if ids and texts:
             return Turns(conversation=ids[0], role=name, text=max(texts, key=seen.mean_chars))

@@ -55,6 +55,10 @@ class PrepareReport(Report):
     )
     task: str = Field("sft", description="sft, dpo (pairs) or kto (marks).")
     outputs: PreparedFiles | None = None
+    masked: dict[str, int] = Field(
+        default_factory=dict,
+        description="Kind of secret or personal data -> examples in which it was replaced.",
+    )
     findings: list[Finding] = Field(
         default_factory=list, description="What audit_dataset finds in the training file."
     )

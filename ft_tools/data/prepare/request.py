@@ -29,7 +29,9 @@ class PrepareRequest(Request):
     query: str | None = Field(
         None, max_length=4000, description="SELECT for an SQLite file with several tables."
     )
-    encoding: Encoding = Field("utf-8", description="Of a CSV or TSV file that is not UTF-8.")
+    encoding: Encoding | None = Field(
+        None, description="Of a CSV or TSV file; null: recognised from its bytes."
+    )
     mapping: ColumnMapping | None = Field(None, description="Null: it is proposed.")
     output_dir: str | None = Field(
         None, description="New folder for train, validation and test files."

@@ -1,0 +1,62 @@
+"""What follows once the files are written: their audit, and the next calls."""
+
+from pathlib import Path
+from typing import Any
+
+from ft_tools.contract import NextStep
+from ft_tools.data.prepare.build import Part
+from ft_tools.data.prepare.files import MAPPING, NAMES
+from ft_tools.data.prepare.report import PreparedFiles, PrepareReport
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_if_small
+
+LAUNCHES = {"sft": "launch_sft", "dpo": "launch_dpo", "kto": "launch_dpo"}
+
+
+def audited(report: PrepareReport) -> PrepareReport:
+    """Add what an audit finds in the training file, and what to do next."""
+    made = report.outputs
+    if made is None or not made.num_train:
+        return report
+    parts = {"validation": made.validation} if made.num_validation else {}
+    audit = AuditRequest(path=made.train, validation_path=parts.get("validation"))
+    found = audit_if_small(audit)
+    notes = list(report.assumptions)
+    if found is None:
+        notes.append("the training file is too large to be audited here: run audit_dataset on it")
+    arguments: dict[str, Any] = audit.model_dump(exclude_defaults=True)
+    why = "checks the training file, and counts tokens with `model`"
+    steps = [NextStep(tool="audit_dataset", arguments=arguments, why=why)]
+    if found is not None and found.verdict == "not_ready":
+        steps = found.next_steps or steps
+    elif found is not None and not any(f.severity == "error" for f in found.findings):
+        why = "plans the training; nothing starts yet"
+        arguments = {"dataset": made.train, **parts}
+        steps.insert(0, NextStep(tool=LAUNCHES[report.task], arguments=arguments, why=why))
+    if made.num_test:
+        why = "measures a model on the rows that were set aside"
+        steps.append(NextStep(tool="evaluate", arguments={"dataset": made.test}, why=why))
+    return report.model_copy(
+        update={
+            "findings": found.findings[:10] if found else [],
+            "reasons": found.reasons if found else [],
+            "assumptions": notes,
+            "next_steps": steps,
+        }
+    )
+
+
+def outputs_of(folder: Path, counts: dict[str, int]) -> PreparedFiles:
+    """Name the files of a folder."""
+    return PreparedFiles(
+        folder=str(folder),
+        train=str(folder / NAMES[Part.TRAIN]),
+        validation=str(folder / NAMES[Part.VALIDATION]),
+        test=str(folder / NAMES[Part.TEST]),
+        unlabelled=str(folder / NAMES[Part.UNLABELLED]),
+        removed=str(folder / NAMES[Part.REMOVED]),
+        mapping=str(folder / MAPPING),
+        num_train=counts.get("train", 0),
+        num_validation=counts.get("validation", 0),
+        num_test=counts.get("test", 0),
+    )

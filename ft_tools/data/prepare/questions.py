@@ -1,0 +1,97 @@
+"""What of a mapping has to be refused, completed, or asked."""
+
+import difflib
+
+from ft_tools.data.prepare.mapping import ColumnMapping, schema_of
+from ft_tools.data.prepare.propose import PLAIN_NAME, Seen
+from ft_tools.data.prepare.turns import role_of
+from ft_tools.errors import BadInput
+from ft_tools.examples.verdicts import Column, says_verdict
+
+
+def completed(mapping: ColumnMapping, seen: Seen) -> ColumnMapping:
+    """Add what the values decide: the schema of a JSON answer."""
+    if mapping.answer_format == "json" and mapping.answer_schema is None:
+        schema = schema_of(mapping.answer_columns, seen.values)
+        return mapping.model_copy(update={"answer_schema": schema})
+    return mapping
+
+
+def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
+    """Refuse a mapping that names a column which the file does not have, or asks nothing.
+
+    Raises:
+        BadInput: With the nearest names.
+    """
+    turns = mapping.turns
+    named = [
+        *mapping.prompt_columns,
+        *mapping.answer_columns,
+        *mapping.group_by,
+        *([mapping.time_column] if mapping.time_column else []),
+        *([turns.conversation, turns.role, turns.text] if turns else []),
+    ]
+    missing = [name for name in named if name not in seen.values]
+    missing += [n for n in mapping.verdicts if seen.unread.column(n) is None]
+    if missing:
+        close = difflib.get_close_matches(missing[0], seen.columns, 3, 0.4)
+        near = ", ".join(name for name in close if PLAIN_NAME.fullmatch(name))
+        raise BadInput(
+            f"mapping names the column {missing[0]!r}, which the file does not have"
+            + (f"; similar: {near}" if near else "; call without mapping to see a proposal")
+        )
+    if mapping.prompt and not mapping.prompt_columns:
+        raise BadInput("mapping.prompt names no {COLUMN}; every row would ask the same")
+    if bool(mapping.prompt) != bool(mapping.answer_columns):
+        raise BadInput("mapping needs both prompt and answer_columns, or neither")
+    if len(mapping.answer_columns) > 1 and mapping.answer_format == "text":
+        raise BadInput("several answer_columns need answer_format='json'")
+
+
+def undecided(mapping: ColumnMapping, seen: Seen) -> list[Column]:
+    """Return the columns that may say which rows are bad, and that no decision was made about."""
+    found = []
+    for column in seen.unread.asked(mapping.used_columns | mapping.verdicts.keys()):
+        top = column.name.partition("[")[0].partition(".")[0]
+        # What turns say over and over is no mark of a row.
+        if not mapping.is_as_it_is or top not in seen.nested or says_verdict(column.name):
+            found.append(column)
+    return found
+
+
+def name_of(column: Column) -> str:
+    """Return a column's name if it is a plain one, as `unused_columns` lists it."""
+    return column.name if PLAIN_NAME.fullmatch(column.name) else column.shown_name
+
+
+def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
+    """Ask what only a person can decide; names only where they are plain."""
+    asked = [
+        f"column {name_of(column)} may mark rows as good or bad: set mapping.verdicts for it "
+        "to filter, pair, marks, class or ignore"
+        for column in undecided(mapping, seen)
+    ]
+    for name, use in mapping.verdicts.items():
+        if use == "class" and name not in mapping.answer_columns:
+            asked.append(f"verdicts[{name!r}]='class': put the column into answer_columns")
+    if mapping.turns is not None:
+        asked += _about_speakers(mapping, seen)
+    elif mapping.is_as_it_is and not seen.examples:
+        asked.append("no question and answer were recognised: set mapping.prompt and "
+                     "mapping.answer_columns")  # fmt: skip
+    return asked
+
+
+def _about_speakers(mapping: ColumnMapping, seen: Seen) -> list[str]:
+    """Ask who is the assistant if a speaker's role is not known."""
+    assert mapping.turns is not None
+    known = {name.strip().casefold() for name in mapping.turns.roles}
+    said = {str(value).strip() for value in seen.values[mapping.turns.role]}
+    unknown = sorted(s for s in said if s.casefold() not in known and role_of(s) is None)
+    if not unknown:
+        return []
+    plain = ", ".join(name for name in unknown[:5] if PLAIN_NAME.fullmatch(name))
+    return [
+        f"{len(unknown)} speakers have no known role ({plain}): set mapping.turns.roles, such as "
+        "{SPEAKER: 'assistant'}"
+    ]

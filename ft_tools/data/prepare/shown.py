@@ -1,0 +1,147 @@
+"""Show what a mapping makes of the first rows, before anything is written."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from ft_tools.contract import NextStep
+from ft_tools.data.judge import privacy
+from ft_tools.data.prepare.build import MAX_COMPARED, Decided, decide, make
+from ft_tools.data.prepare.mapping import ColumnMapping
+from ft_tools.data.prepare.propose import PLAIN_NAME, SAMPLE_ROWS, Seen
+from ft_tools.data.prepare.questions import questions_of, undecided
+from ft_tools.data.prepare.read import Reader, Rows, rows_of
+from ft_tools.data.prepare.report import PrepareReport, QuotedExample
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.quote import quote
+from ft_tools.examples.example import content_of
+from ft_tools.examples.verdicts import mark_of, values_at
+
+NUM_QUOTED = 3
+QUOTED_CHARS = 200
+OUTPUT = "prepared"
+MARKING = {"filter", "pair", "marks"}
+
+
+def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
+    """Return the mapping with three examples and the counts of the first rows; write nothing."""
+    mapping = reader.mapping
+    compare = request.near_duplicates == "lexical"
+    decided = decide(mapping, request, islice(reader.rows(), SAMPLE_ROWS), compare=compare)
+    used = mapping.used_columns | mapping.verdicts.keys()
+    unused = [name for name in seen.columns if name not in used]
+    guessed = reader.source.encoding if request.encoding is None else "utf-8"
+    notes = notes_of(decided) + _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
+    if guessed != "utf-8":
+        notes.append(
+            f"read as {guessed}, recognised from the bytes: check the accents in the examples, or "
+            "pass encoding"
+        )
+    if len(decided.ledger) == SAMPLE_ROWS:
+        notes.append(f"counted on the first {SAMPLE_ROWS:,} rows; confirming counts all")
+    examples = list(islice(_quoted(mapping, reader.rows()), NUM_QUOTED))
+    if guessed != "utf-8":
+        special = _quoted(mapping, islice(reader.rows(), SAMPLE_ROWS), only_special=True)
+        examples = list(islice(special, NUM_QUOTED)) or examples
+    return PrepareReport(
+        mapping=mapping,
+        mapping_hash=mapping.digest,
+        examples=examples,
+        questions=questions_of(mapping, seen),
+        unused_columns=[name for name in unused if PLAIN_NAME.fullmatch(name)],
+        num_rows=len(decided.ledger),
+        counts=decided.counts(),
+        labels=labels_of(decided),
+        task=decided.task,
+        assumptions=notes,
+        next_steps=_next_steps(request, mapping, seen),
+    )
+
+
+def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[str]:
+    """Say what a person should know of the table and cannot see in the counts."""
+    notes = []
+    if mapping.turns:
+        notes.append("rows are turns, joined to conversations, which the counts count")
+    if seen.formulas:
+        notes.append(f"{seen.formulas} cells begin like a formula: export values, not formulas")
+    times = [name for name in unused if seen.is_time(name)]
+    if times and mapping.time_column is None:
+        notes.append(
+            f"column {times[0]} holds times: with time_column={times[0]!r} the test part is the "
+            "latest rows, as in production"
+        )
+    return notes
+
+
+def _about_judges(reader: Reader, seen: Seen) -> list[str]:
+    """Say how often columns that mark the same rows agree."""
+    open_columns = [c.name for c in undecided(reader.mapping, seen) if c.kind == "verdict"]
+    names = [*open_columns, *(n for n, use in reader.mapping.verdicts.items() if use in MARKING)]
+    if len(names) < 2:
+        return []
+    judged = agreed = 0
+    for _, row in islice(rows_of(reader.source), SAMPLE_ROWS):
+        marks = [mark_of(value) for name in names for value in values_at(row, name)]
+        known = [mark for mark in marks if mark is not None]
+        judged += len(known) > 1
+        agreed += len(known) > 1 and len(set(known)) == 1
+    if not judged:
+        return []
+    return [f"{judged} rows are marked in several columns, which agree on {agreed / judged:.0%}"]
+
+
+def _next_steps(request: PrepareRequest, mapping: ColumnMapping, seen: Seen) -> list[NextStep]:
+    """Return the call that writes the files; of columns that mark rows it takes the good ones."""
+    columns = undecided(mapping, seen)
+    is_known = all(c.kind == "verdict" and PLAIN_NAME.fullmatch(c.name) for c in columns)
+    if not is_known or len(questions_of(mapping, seen)) > len(columns):
+        return []
+    why = "writes the files, once the user agrees with the mapping and its examples"
+    if columns:
+        uses = {**mapping.verdicts, **{column.name: "filter" for column in columns}}
+        mapping = mapping.model_copy(update={"verdicts": uses})
+        why = (
+            "keeps only rows marked good; ask the user first: pair (DPO), marks (KTO), class and "
+            "ignore are the other choices, good_values lists what is good on a scale"
+        )
+    again = request.model_dump(mode="json", exclude_unset=True)
+    again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
+    again |= {"confirm": mapping.digest, "output_dir": request.output_dir or OUTPUT}
+    return [NextStep(tool="prepare_dataset", arguments=again, why=why)]
+
+
+def _quoted(
+    mapping: ColumnMapping, rows: Rows, *, only_special: bool = False
+) -> Iterator[QuotedExample]:
+    """Quote examples; `only_special` those that show how the file was decoded."""
+    for number, row in rows:
+        example = make(mapping, number, row).example
+        if example is None:
+            continue
+        asked, answered = example.prompt_and_answer()
+        prompt = "\n".join(content_of(message) for message in asked)
+        answer = "\n".join(content_of(message) for message in answered)
+        if only_special and prompt.isascii() and answer.isascii():
+            continue
+        texts = [quote(privacy.mask(text), QUOTED_CHARS)[0] for text in (prompt, answer)]
+        yield QuotedExample(row=number, prompt=texts[0], answer=texts[1])
+
+
+def labels_of(decided: Decided) -> dict[str, dict[str, int]]:
+    """Return how balanced each answer field with few values is; no value of the data is named."""
+    made = {}
+    for name, counts in decided.labels.items():
+        if PLAIN_NAME.fullmatch(name) and 1 < len(counts) <= 50:
+            sizes = counts.values()
+            made[name] = {"classes": len(counts), "largest": max(sizes), "smallest": min(sizes)}
+    return made
+
+
+def notes_of(decided: Decided) -> list[str]:
+    """Say how far similar prompts were looked for."""
+    if decided.compared:
+        return []
+    return [
+        f"similar prompts were not compared (up to {MAX_COMPARED:,} rows are): only equal prompts "
+        "are kept in one part"
+    ]
