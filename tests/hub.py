@@ -101,8 +101,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, name, file):
         files = {"tokenizer_config.json": b'{"model_max_length": 128}', "tokenizer.json": b"{}"}
-        if name == "bad-index":
-            files["model.safetensors.index.json"] = b'{"weight_map": {"a": "../../secret"}}'
         if file not in files:
             return self._send(404, {"X-Error-Code": "EntryNotFound"}, b"")
         return self._send(200, self._about(files[file]), files[file])

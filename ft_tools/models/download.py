@@ -18,10 +18,9 @@ from ft_tools.errors import BadInput, GatedModel, HubUnavailable, UnknownName
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
 MIB = 2**20
 # Published configs are below 100 KiB; tokenizers of large vocabularies reach 35 MiB.
-MAX_BYTES = {CONFIG: MIB, INDEX: 32 * MIB, "tokenizer.json": 96 * MIB}
+MAX_BYTES = {CONFIG: MIB, "tokenizer.json": 96 * MIB}
 DEFAULT_MAX_BYTES = 4 * MIB
 READ_SECONDS = 5.0
 MAX_REDIRECTS = 4
@@ -148,7 +147,7 @@ def _next_url(model: str, name: str, url: str, location: str) -> str:
     scheme, host, _ = _host(target)
     if _host(target) != _host(endpoint()):
         storage = scheme == "https" and host.endswith(STORAGE_HOSTS)
-        if name in {CONFIG, INDEX} or not storage:
+        if name == CONFIG or not storage:
             raise BadInput(
                 f"{endpoint()} redirects {name} of {model} to another host ({host[:80]!r}), which "
                 "is not followed; check HF_ENDPOINT"

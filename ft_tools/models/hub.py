@@ -19,7 +19,6 @@ from ft_tools.errors import BadInput, HubUnavailable
 from ft_tools.models.download import (
     CONFIG,
     HUB_ID,
-    INDEX,
     Answer,
     NoSuchFile,
     endpoint,
@@ -97,11 +96,6 @@ def describe(model: str, commit: str | None = None) -> Snapshot:
     return Snapshot(model, found, folder)
 
 
-def with_index(snapshot: Snapshot) -> Snapshot:
-    """Fetch the index of a snapshot's weights too, where it has one."""
-    return _with(snapshot, (INDEX,))
-
-
 def with_tokenizer(snapshot: Snapshot) -> Snapshot:
     """Fetch the files of a snapshot's tokenizer too, as far as it has them."""
     return _with(snapshot, TOKENIZER_FILES)
@@ -120,8 +114,6 @@ def _with(snapshot: Snapshot, names: tuple[str, ...]) -> Snapshot:
             except NoSuchFile:
                 write_file(snapshot.folder / f".no-{name}", b"")
                 continue
-            if name == INDEX:
-                _require_plain_names(snapshot.model, answer.content)
             write_file(snapshot.folder / name, answer.content)
 
     _within(FILES_SECONDS, snapshot.model, fetch)
@@ -191,17 +183,6 @@ def _require_plain_config(model: str, content: bytes) -> None:
             f"{CONFIG} of {model} names a file path in {path}, so it was not kept; use another "
             "copy of the model"
         )
-
-
-def _require_plain_names(model: str, content: bytes) -> None:
-    """Refuse an index whose files lie outside the model's folder."""
-    names = _object(model, INDEX, content).get("weight_map", {})
-    plain = isinstance(names, dict) and all(
-        isinstance(file, str) and re.fullmatch(r"[\w.-]+\.safetensors", file)
-        for file in names.values()
-    )
-    if not plain:
-        raise BadInput(f"{INDEX} of {model} names files that are no *.safetensors beside it")
 
 
 def _object(model: str, name: str, content: bytes) -> dict[str, Any]:

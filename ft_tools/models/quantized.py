@@ -13,8 +13,6 @@ SUFFIX = re.compile(
     r"([-_.](unsloth|bnb|4bit|8bit|gptq|awq|fp8|int4|int8|mxfp4|nvfp4|dynamic|w4a16|w8a8|g128))+$",
     re.IGNORECASE,
 )
-# 4-bit linear layers: half a byte, and its scales.
-FOUR_BIT: set[Kind] = {"bnb_4bit", "gptq", "awq"}
 # transformers expands these to 16 bits when it loads them for training.
 # Source: https://huggingface.co/docs/transformers/quantization/mxfp4, .../finegrained_fp8
 DEQUANTIZED: set[Kind] = {"fp8", "mxfp4"}
@@ -27,16 +25,6 @@ class Prequantized:
     kind: Kind
     method: str
     """As its config.json calls it."""
-
-    @property
-    def trains_as_qlora(self) -> bool:
-        """Say whether adapters train over its 4-bit weights as they are."""
-        return self.kind in FOUR_BIT
-
-    @property
-    def is_dequantized(self) -> bool:
-        """Say whether it is loaded in 16 bits."""
-        return self.kind in DEQUANTIZED
 
 
 def prequantized(config: Mapping[str, Any]) -> Prequantized | None:

@@ -25,7 +25,6 @@ class Targets:
     """For peft.LoraConfig's target_modules: names, or one regular expression over whole paths."""
     names: tuple[str, ...]
     """The same modules, by name."""
-    frozen_routers: tuple[str, ...]
     frozen_shared: tuple[str, ...]
     """Dense layers that PEFT would turn into adapters over experts if they were named."""
 
@@ -38,7 +37,7 @@ def default_targets(shape: ModelShape) -> Targets:
     """
     if not shape.blocks:
         names = tuple(linear.name for linear in shape.linears)
-        return Targets(names, names, (), ())
+        return Targets(names, names, ())
     allowed = re.compile(shape.excluded) if shape.excluded else None
     paths = {linear.name for block in shape.blocks for linear in block.linears}
     paths = {p for p in paths if not (allowed and allowed.fullmatch(f"{shape.stack}.0.{p}"))}
@@ -54,7 +53,7 @@ def default_targets(shape: ModelShape) -> Targets:
     if left & set(names):
         either = "|".join(re.escape(path) for path in sorted(kept))
         modules = rf"{re.escape(shape.stack)}\.\d+\.({either})"
-    return Targets(modules, names, _names(routers), _names(shared))
+    return Targets(modules, names, _names(shared))
 
 
 def adaptable_arguments(model: str, peft: dict[str, Any]) -> dict[str, Any]:

@@ -122,11 +122,6 @@ def test_a_config_that_names_a_path_is_refused(standin, config):
     assert hub.kept("someone/paths") is None
 
 
-def test_an_index_that_leads_out_of_its_folder_is_refused(standin):
-    with pytest.raises(BadInput, match="index"):
-        hub.with_index(hub.describe("someone/bad-index"))
-
-
 @pytest.mark.parametrize("variable", OFFLINE_VARIABLES)
 def test_offline_nothing_connects_and_what_was_kept_still_answers(standin, monkeypatch, variable):
     shape_of("someone/new-model")

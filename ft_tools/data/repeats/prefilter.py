@@ -55,18 +55,6 @@ def plain_near(a: Vectors, b: Vectors, lowest: float) -> tuple[Rows, Rows, Vecto
     return at, column, scores[at, column]
 
 
-def plain_nearest(rows: Vectors, centres: Vectors, count: int) -> Cells:
-    """Return the nearest centres of each row; a worker passes a faster one.
-
-    >>> plain_nearest(np.array([[0.8, 0.6]]), np.eye(2), 2)
-    array([[0, 1]])
-    """
-    scores = plain_product(rows, centres)
-    top = np.argpartition(scores, -count, axis=1)[:, -count:]
-    order = np.argsort(np.take_along_axis(scores, top, axis=1), axis=1)[:, ::-1]
-    return np.take_along_axis(top, order, axis=1)
-
-
 @dataclass
 class Drawn:
     """Pairs drawn at random."""

@@ -20,7 +20,6 @@ MIN_ROWS = 50
 class JsonFields:
     """Counts over the fields of answers that are JSON objects."""
 
-    num_objects: int = 0
     empty: "Counter[str]" = field(default_factory=Counter)
     values: dict[str, "Counter[Any]"] = field(default_factory=dict)
 
@@ -34,7 +33,6 @@ class JsonFields:
             return False
         if not isinstance(value, dict):
             return False
-        self.num_objects += 1
         missing = [
             name for name, inner in value.items() if isinstance(inner, str) and is_empty(inner)
         ]

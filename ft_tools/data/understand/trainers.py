@@ -44,7 +44,6 @@ class Traits:
     too_long: bool
     without_answer: bool
     """The answer begins behind max_length."""
-    has_text_answer: bool
 
 
 COLUMNS = frozenset(
@@ -62,7 +61,7 @@ def traits_of(
 ) -> Traits:
     """Reduce an example to what the trainers look at."""
     total, answer = tokens
-    asked, answered = example.prompt_and_answer()
+    asked, _ = example.prompt_and_answer()
     turns = [m["role"] for m in example.messages if m["role"] != "system"]
     if example.format == "openai_messages":
         # What several tools return is one turn to LLaMA-Factory, in this format only.
@@ -86,7 +85,6 @@ def traits_of(
         single_turns=len(example.chosen) <= 1 and len(example.rejected) <= 1,
         too_long=total > max_length,
         without_answer=total - answer >= max_length and bool(asked),
-        has_text_answer=any(m["content"] for m in answered),
     )
 
 

@@ -127,14 +127,6 @@ class MiniLM:
             self._tick(at, len(order))
         return vectors
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of texts in float32, (n, 384), of length one."""
-        if not texts:
-            return np.empty((0, SIZE), dtype=np.float32)
-        store, numbers = self.store(texts)
-        vectors: Vectors = self.encode(store, np.arange(len(store)), exactly=True)[numbers]
-        return vectors
-
 
 class Sharpener:
     """Replaces vectors in bfloat16 by those in float32, each distinct text once."""

@@ -42,7 +42,6 @@ from ft_tools.training.tool import launch_sft
 GIB = 2**30
 RUN_SECONDS = 300.0
 POLL_SECONDS = 0.5
-DETAIL_CHARS = 300
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 # About 160 M parameters, with the vocabulary of a Llama 3, whose logits are what memory ends by.
 ON_GPU = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
@@ -294,10 +293,6 @@ def wait(
         if time.monotonic() > deadline:
             raise FineTuningError(f"run {run_id} is still {run['state']} after {RUN_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
-
-
-def _passed(detail: str) -> Tried:
-    return Tried(name="", state="passed", detail=detail)
 
 
 def _require_success(run: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ REFUSAL = (
 # How much of a refusal is read: a model that refuses does so at once.
 REFUSAL_CHARACTERS = 240
 NEW_TOKENS = 48
-KINDS = ("arithmetic", "knowledge", "instruction", "format", "harmless", "refusal")
 
 
 @dataclass(frozen=True)

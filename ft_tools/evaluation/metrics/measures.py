@@ -145,20 +145,15 @@ PER_EXAMPLE: dict[str, Callable[[str, str], float]] = {
 }
 
 
-def macro_f1(outputs: Sequence[str], references: Sequence[str]) -> float:
-    """Return F1 averaged over the classes that the outputs or the references have.
+def macro_f1_of_labels(found: Sequence[str], wanted: Sequence[str]) -> float:
+    """Return F1 averaged over the classes that the references have.
 
     An output that is no reference's class counts as a wrong answer of one further class, which is
     not averaged over.
 
-    >>> macro_f1(["a", "a", "b"], ["a", "b", "b"])
+    >>> macro_f1_of_labels(["a", "a", "b"], ["a", "b", "b"])
     0.6666666666666666
     """
-    return macro_f1_of_labels(list(map(label, outputs)), list(map(label, references)))
-
-
-def macro_f1_of_labels(found: Sequence[str], wanted: Sequence[str]) -> float:
-    """Return macro F1 of texts that are class names already."""
     right = Counter(f for f, w in zip(found, wanted, strict=True) if f == w)
     counted, sizes = Counter(found), Counter(wanted)
     scores = [2 * right[one] / (counted[one] + size) for one, size in sorted(sizes.items())]

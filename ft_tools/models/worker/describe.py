@@ -65,7 +65,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
             if isinstance(module, Conv1D):
                 out, width = width, out
             found[place]["linears"].append((short, out, width, module.bias is not None, 1))
-    for name, shape in _adapted(model, excluded, len(blocks) == 0):
+    for name, shape in _adapted(model, excluded):
         place, short = _place(name, places)
         if place is not None:
             found[place]["adapted"].append((short, *shape))
@@ -163,9 +163,7 @@ def _excluded(model: Any, linears: dict[str, nn.Module]) -> str:
     return "|".join(parts)
 
 
-def _adapted(
-    model: Any, excluded: str, is_flat: bool
-) -> list[tuple[str, tuple[int, int, bool, int]]]:
+def _adapted(model: Any, excluded: str) -> list[tuple[str, tuple[int, int, bool, int]]]:
     """Return what PEFT adapts by "all-linear": names, (d_out, d_in), and how often.
 
     A fused parameter of experts counts once for each of them, twice where PEFT doubles its rank.

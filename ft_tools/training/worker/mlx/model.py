@@ -13,12 +13,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_map
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model, quantize_model
 
-from ft_tools.errors import Missing, Refused
+from ft_tools.errors import Missing
 
 GROUP_SIZE = 64
 BLOCK = 512
@@ -309,14 +308,3 @@ def logsumexp(x: mx.array) -> mx.array:
         x = mx.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=NOTHING)
     blocks = mx.unflatten(x, -1, (-1, BLOCK))
     return mx.logsumexp(mx.logsumexp(blocks, axis=-1), axis=-1)
-
-
-def require_finite(arrays: Sequence[mx.array], what: str) -> None:
-    """Refuse numbers that are NaN or infinite.
-
-    Raises:
-        Refused: Some are.
-    """
-    finite = tree_map(lambda array: mx.isfinite(array).all(), list(arrays))
-    if not all(bool(one.item()) for one in finite):
-        raise Refused(f"{what} became NaN or infinite; lower learning_rate and launch again")
