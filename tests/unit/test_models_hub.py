@@ -10,7 +10,7 @@ from ft_tools.models import hub
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.download import OFFLINE_VARIABLES
 from ft_tools.models.resolve import pinned, resolve_model, tokenizer_files
-from ft_tools.training.plan import source_of
+from ft_tools.training.model_plan import source_of
 from tests.hub import COMMIT, CONFIG, LATER, serving
 
 

@@ -154,9 +154,11 @@ def _count_sequences(
     return _scaled(tally.report(num_counted), num_rows, facts)
 
 
-def _count_pairs(
+def _count_preferences(
     request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
 ) -> tuple[DataReport, int, int]:
+    """Count pairs of answers, or marked ones: a prompt and what may follow it."""
+    of_example, report = PREFERENCES[request.task]
     limit = request.max_length
     lengths: list[tuple[int, int]] = []
     answers: list[list[int]] = []
@@ -164,34 +166,14 @@ def _count_pairs(
     for line, example in _beginning(facts):
         num_counted += 1
         with _refused(facts, line, example):
-            prompt, chosen, rejected = _pair(tokens, facts, example)
-        start = min(common_prefix(prompt, chosen), common_prefix(prompt, rejected))
+            prompt, *wholes = of_example(tokens, facts, example)
+        start = min(common_prefix(prompt, whole) for whole in wholes)
         if limit is not None and start >= limit:
             continue
-        answers.append(chosen[start:])
-        lengths += [(start, len(chosen) - start), (start, len(rejected) - start)]
+        answers.append(wholes[0][start:])
+        lengths += [(start, len(whole) - start) for whole in wholes]
     require_pairs(facts.path, limit, answers, tokens.special)
-    return _scaled(count_pairs(num_counted, limit, lengths), len(answers), facts)
-
-
-def _count_marks(
-    request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
-) -> tuple[DataReport, int, int]:
-    limit = request.max_length
-    lengths: list[tuple[int, int]] = []
-    answers: list[list[int]] = []
-    num_counted = 0
-    for line, example in _beginning(facts):
-        num_counted += 1
-        with _refused(facts, line, example):
-            prompt, whole = _marked(tokens, facts, example)
-        start = common_prefix(prompt, whole)
-        if limit is not None and start >= limit:
-            continue
-        answers.append(whole[start:])
-        lengths.append((start, len(whole) - start))
-    require_pairs(facts.path, limit, answers, tokens.special)
-    return _scaled(count_marks(num_counted, limit, lengths), len(answers), facts)
+    return _scaled(report(num_counted, limit, lengths), len(answers), facts)
 
 
 def _marked(
@@ -261,7 +243,9 @@ def _scaled(report: DataReport, num_rows: int, facts: DatasetFacts) -> tuple[Dat
     return DataReport(**whole), round(num_rows * factor), num_counted
 
 
-COUNTERS = {"sft": _count_sequences, "dpo": _count_pairs, "kto": _count_marks}
+PREFERENCES = {"dpo": (_pair, count_pairs), "kto": (_marked, count_marks)}
+"""Task -> what tokenizes a prompt and its answers, what counts them."""
+COUNTERS = {"sft": _count_sequences, "dpo": _count_preferences, "kto": _count_preferences}
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -1,0 +1,68 @@
+"""Where the weights of a run come from: the model as a plan names it."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools.errors import HubUnavailable
+from ft_tools.models import weights
+from ft_tools.models.resolve import ModelSource, pinned, resolve_model
+from ft_tools.runs import directory
+
+
+class ModelPlan(BaseModel):
+    """Where the weights come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="As it was asked for.")
+    load_from: str = Field(description="Folder or Hub id of the base weights.")
+    adapter: str | None = Field(None, description="Adapter that training continues from.")
+    base_model: str = Field(description="Model argument that names the base; kept as lineage.")
+    num_params: int | None = Field(
+        None, description="Parameters of the base model, read from its files' headers."
+    )
+    config_sha256: str = Field("", description="Hash of config.json; empty if not downloaded yet.")
+    revision: str = Field("", description="Commit on the Hub that is trained; empty: local files.")
+    template_sha256: str = Field("", description="Hash of the chat template; empty without one.")
+
+
+def source_of(model: str) -> ModelSource:
+    """Find a model, at the commit that the Hub has now if its weights are not on this machine.
+
+    Where the Hub cannot be asked the plan goes without a commit.
+
+    Raises:
+        FineTuningError: As `resolve_model` and `hub.describe`.
+    """
+    source = resolve_model(model)
+    try:
+        return pinned(source)
+    except HubUnavailable:
+        return source
+
+
+def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
+    """Describe a model as a plan keeps it."""
+    folder = Path(source.path) if source.path else None
+    base = source.name
+    if source.run_id:
+        lineage = directory.read_info(directory.find(source.run_id)).lineage
+        base = lineage.get("base_model", source.name) if source.adapter else source.run_id
+    elif source.adapter:
+        base = source.load_from
+    return ModelPlan(
+        name=source.name,
+        load_from=source.load_from,
+        adapter=source.adapter,
+        base_model=base,
+        num_params=weights.num_params(folder) if folder else None,
+        config_sha256=weights.config_hash(folder) if folder else "",
+        revision=source.revision or "",
+        template_sha256=_template_hash(source, template_path) if folder else "",
+    )
+
+
+def _template_hash(source: ModelSource, template_path: str | None) -> str:
+    folder = weights.tokenizer_folder(source.adapter, source.load_from)
+    return weights.template_hash(Path(folder), template_path)

@@ -1,0 +1,131 @@
+"""The arguments of a run as they are resolved: device, adapter, trainer, engine."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.errors import BadInput
+from ft_tools.examples.training_rows import DatasetFacts, Task
+from ft_tools.models import weights
+from ft_tools.models.resolve import ModelSource
+from ft_tools.models.targets import adaptable_arguments
+from ft_tools.runs.hardware import Device, find_device
+from ft_tools.runs.launchers.place import Place
+from ft_tools.training import defaults, placing, preferences
+from ft_tools.training.checks import arguments, demands, installation, preconditions
+from ft_tools.training.checks import engine as engines
+from ft_tools.training.checks.engine import Engine
+from ft_tools.training.request import Method, TrainingRequest
+
+
+@dataclass
+class Settings:
+    """What a run is trained with; the plan keeps these."""
+
+    given: dict[str, Any]
+    """The caller's trainer arguments, with paths resolved."""
+    device: Device
+    place: Place
+    training: dict[str, Any]
+    peft: dict[str, Any] | None = None
+    engine: Engine = "torch"
+    notes: list[str] = field(default_factory=list)
+    """What was changed, and what is missing in the model, in words."""
+
+    def weights_dtype(self, method: Method) -> str:
+        """Name the numbers of the weights.
+
+        Full training needs float32: small updates vanish in bfloat16's 8 bits. On a CPU memory is
+        plentiful, and only products are taken in bfloat16.
+        """
+        asked = (self.training.get("model_init_kwargs") or {}).get("dtype")
+        if asked is not None:
+            return str(asked)
+        if self.engine == "mlx" and engines.is_apple_silicon():
+            return "bfloat16"
+        is_exact = method == "full" or self.device.name == "cpu"
+        return "float32" if is_exact else self.device.precision
+
+    def quantization(self, method: Method) -> dict[str, Any] | None:
+        """Return how the base is quantized; None if it is not."""
+        if method != "qlora":
+            return None
+        return dict(engines.QUANTIZATION if self.engine == "mlx" else defaults.QUANTIZATION)
+
+
+def settle(
+    task: Task,
+    request: TrainingRequest,
+    source: ModelSource,
+    dataset: DatasetFacts,
+    *,
+    validated: bool,
+) -> Settings:
+    """Resolve the arguments that do not depend on the number of steps.
+
+    Raises:
+        FineTuningError: An argument, package or layer cannot be used.
+    """
+    device, place = placing.find_place(request, task)
+    given = _resolved_paths(arguments.without_decided(request.training))
+    training = _training(task, request, source, given, device, validated=validated)
+    settings = Settings(given, device, place, training)
+    settings.notes += placing.share_batch(training, place.num_processes)
+    if request.method != "full" and not source.adapter:
+        peft = defaults.lora_arguments(arguments.without_decided(request.peft))
+        settings.peft = adaptable_arguments(source.load_from, peft)
+    preconditions.require_arguments(task, request.method, settings.peft or {}, training)
+    _choose_engine(settings, request, source)
+    demands.require_packages(request, training)
+    is_here = request.backend == "local"
+    installation.require_attention(settings.device, training, is_here=is_here)
+    preconditions.require_number_format(request.method, settings.device, training)
+    if source.path:
+        settings.notes += demands.require_layers(Path(source.path), settings.peft or {})
+    if task != "sft":
+        preconditions.require_reference(source, settings.peft or {})
+    if task == "kto":
+        settings.notes += preferences.balance_marks(given, training, dataset)
+    return settings
+
+
+def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSource) -> None:
+    """Choose what computes; MLX has its own device, and checkpoints activations on a Mac."""
+    training = settings.training
+    settings.engine, about = engines.choose(request, source, settings.peft or {}, training)
+    settings.notes += about
+    if settings.engine != "mlx":
+        return
+    settings.device = find_device("cpu").model_copy(update={"precision": "float32"})
+    if "gradient_checkpointing" not in settings.given and engines.is_apple_silicon():
+        training["gradient_checkpointing"] = True
+
+
+def _training(
+    task: Task,
+    request: TrainingRequest,
+    source: ModelSource,
+    given: dict[str, Any],
+    device: Device,
+    *,
+    validated: bool,
+) -> dict[str, Any]:
+    """Return the trainer's arguments that do not depend on the number of steps."""
+    training = defaults.training_arguments(task, request.method, given, device, validated=validated)
+    limit = weights.max_positions(Path(source.path)) if source.path else None
+    if limit and "max_length" not in given:
+        training["max_length"] = min(training["max_length"], limit)
+    if training["eval_strategy"] != "no" and not validated:
+        raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
+    return training
+
+
+def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:
+    template = training.get("chat_template_path")
+    if template is None:
+        return training
+    path = workspace.existing(template)
+    if path.suffix not in {".jinja", ".j2"}:
+        raise BadInput(f"training.chat_template_path={template!r}: name a .jinja file")
+    return {**training, "chat_template_path": str(path)}
