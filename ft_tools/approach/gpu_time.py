@@ -11,8 +11,9 @@ from ft_tools.approach.table import table
 from ft_tools.approach.throughput import FLOPS_PER_TFLOPS, flops, utilisation
 from ft_tools.errors import FineTuningError
 from ft_tools.lora.card import wanted_seq_len
+from ft_tools.lora.data_shape import DataShape
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.rules import choose_schedule
+from ft_tools.lora.rules import choose_batch, choose_epochs
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.catalog import shape_of
 from ft_tools.vram.request import VramRequest
@@ -152,14 +153,12 @@ def _tokens(
         return float(count), f"{count:,} tokens once"
     unknown = "" if count else " (assumed)"
     count = count or int(given["assumed_examples"].value)
-    goal = "preference" if task == "dpo" else "instruction"
-    schedule = choose_schedule(
-        LoraRequest(model=model, goal=goal, num_examples=count), task, seq_len=0
-    )
+    data = DataShape(goal="preference" if task == "dpo" else "instruction", num_examples=count)
+    epochs, _ = choose_epochs(data, task, choose_batch(data, task))
     length = int(given["tokens_per_example"].value)
-    tokens = float(count * sequences * length * schedule.epochs)
+    tokens = float(count * sequences * length * epochs)
     return tokens, f"{count:,} examples{unknown} of {sequences} x {length} tokens, " + (
-        f"{schedule.epochs} epoch{'s' if schedule.epochs > 1 else ''}"
+        f"{epochs} epoch{'s' if epochs > 1 else ''}"
     )
 
 

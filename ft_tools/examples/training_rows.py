@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
+from ft_tools.examples.answer_kinds import AnswerKind, AnswerKinds, answer_of
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.test_rows import known_test_rows
 from ft_tools.examples.verdicts import UnreadColumns
@@ -63,6 +64,8 @@ class DatasetFacts(BaseModel):
     format: Format
     num_characters: int = Field(description="Of all texts, for estimates of tokens.")
     longest_characters: int = Field(description="Of the longest example.")
+    answers: AnswerKind = Field("free", description="labels, json or free text.")
+    num_labels: int | None = Field(None, description="Different answers, where they are labels.")
     num_good: int | None = Field(None, description="Answers marked good; null without marks.")
     unread: dict[str, int] = Field(
         default_factory=dict,
@@ -90,6 +93,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
     seen: Format | None = None
     unread: Counter[str] = Counter()
     columns = UnreadColumns()
+    answers = AnswerKinds()
     test_rows = known_test_rows()
     num_test_rows = 0
     for line, example in read_examples(path):
@@ -103,6 +107,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         columns.add(example, READ[format_], line)
         num_test_rows += bool(test_rows) and normalise(line, example) in test_rows
         num_good += task == "kto" and bool(example["label"])
+        answers.add(answer_of(example))
         num_examples += 1
         num_characters += characters
         longest = max(longest, characters)
@@ -115,6 +120,8 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         format=seen,
         num_characters=num_characters,
         longest_characters=longest,
+        answers=answers.kind if task == "sft" else "free",
+        num_labels=answers.num_labels if task == "sft" else None,
         num_good=num_good if task == "kto" else None,
         unread=dict(unread),
         num_test_rows=num_test_rows,
@@ -208,6 +215,13 @@ def has_marks(path: Path) -> bool:
     """Tell whether a file's first example is an answer with a verdict, not a pair of answers."""
     for _, example in read_examples(path):
         return {"completion", "label"} <= set(example) and "chosen" not in example
+    return False
+
+
+def trains_pairs(path: Path) -> bool:
+    """Tell whether a file's first example is a pair of answers."""
+    for _, example in read_examples(path):
+        return {"chosen", "rejected"} <= set(example)
     return False
 
 

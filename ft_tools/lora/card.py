@@ -44,7 +44,6 @@ class Wish:
     request: LoraRequest
     task: Task
     rank: int
-    dropout: float
     effective_batch: int
     max_positions: int | None
     target_modules: str | tuple[str, ...]
@@ -122,7 +121,6 @@ def _estimate(
     if method != "full":
         arguments |= {
             "lora_rank": wish.rank,
-            "lora_dropout": wish.dropout,
             "target_modules": wish.target_modules,
         }
     elif wish.task == "dpo":

@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ft_tools.lora.data_shape import Goal
 from ft_tools.vram.request import ModelRequest
-
-Goal = Literal["style", "instruction", "domain", "reasoning", "classification", "preference"]
 
 
 class LoraRequest(ModelRequest):
@@ -17,7 +16,12 @@ class LoraRequest(ModelRequest):
         (or DPOConfig) as installed: PEFT 0.21, transformers 5.24, TRL 1.16.
     """
 
-    goal: Goal = Field("instruction", description="preference: DPO; all others: SFT.")
+    goal: Goal | None = Field(
+        None, description="preference: DPO; all others: SFT. Default: read from dataset."
+    )
+    dataset: str | None = Field(
+        None, description="Training JSONL; its rows, lengths and labels replace the next three."
+    )
     num_examples: int | None = Field(None, ge=1, description="Training examples, or pairs.")
     mean_completion_tokens: float | None = Field(
         None, gt=0, description="Average tokens per answer; audit_dataset reports it."

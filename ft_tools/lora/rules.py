@@ -1,32 +1,35 @@
-"""The rules that choose rank, alpha, learning rate, epochs and batch; each with its source."""
+"""The rules that choose rank, alpha, learning rate, epochs and batch; each with its source.
 
+suggest_lora_config and launch_sft both take their settings from here.
+"""
+
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from ft_tools import facts
 from ft_tools.contract import Reason
-from ft_tools.lora.request import Goal, LoraRequest
-from ft_tools.models.shape import ALL_LINEAR, ModelShape
-from ft_tools.vram.setup import Method, Task
+from ft_tools.lora.data_shape import DataShape, Goal
+from ft_tools.vram.setup import Method
 
+Task = Literal["sft", "dpo", "kto"]
 RANK_OF_GOAL: dict[Goal, str] = {
     "style": "lora.rank_style",
-    "classification": "lora.rank_style",
+    "classification": "lora.rank_classification",
+    "extraction": "lora.rank_extraction",
     "instruction": "lora.rank_general",
     "domain": "lora.rank_general",
     "preference": "lora.rank_general",
     "reasoning": "lora.rank_reasoning",
 }
 # Goals whose answers are to be learned token by token, so that the adapter has to hold them.
-NEEDS_CAPACITY: set[Goal] = {"instruction", "domain", "reasoning"}
-MIN_EFFECTIVE_BATCH = 4
+NEEDS_CAPACITY: set[Goal] = {"instruction", "domain", "reasoning", "extraction"}
 DPO_EPOCHS = 1
 UNKNOWN_SIZE_EPOCHS = 2
-# tinker-cookbook's fit, by family: exponent of 2000 / hidden size.
-TINKER_EXPONENT = {"llama": 0.781, "qwen2": 0.0775, "qwen3": 0.0775, "qwen3_moe": 0.0775}
-TINKER_SOURCE = (
-    "https://github.com/thinking-machines-lab/tinker-cookbook/blob/main/"
-    "tinker_cookbook/hyperparam_utils.py"
-)
+UNKNOWN_HIDDEN = 4096
+"""Hidden size where config.json does not say: that of 7B and 8B models."""
+FITTED_HIDDEN = 2000
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,20 @@ class Schedule:
     reasons: tuple[Reason, ...]
 
 
-def choose_rank(
-    request: LoraRequest, shape: ModelShape, targets: str | tuple[str, ...] = ALL_LINEAR
-) -> Choice:
+def choose_rank(data: DataShape, capacity: Callable[[int], int] | None) -> Choice:
     """Choose LoRA's rank: by goal, raised until the adapter can hold the data.
 
     The capacity rule: at least as many trainable parameters as trained tokens. It raises the rank
     in powers of two, to `lora.rank_max`, beyond which full fine-tuning is the thing to consider.
+
+    Args:
+        data: What is learned.
+        capacity: Rank -> the adapter's parameters; None where the model's shape is not known.
     """
-    by_goal = facts.threshold(RANK_OF_GOAL[request.goal])
+    by_goal = facts.threshold(RANK_OF_GOAL[data.goal])
     rank = int(by_goal.number)
-    reasons = [_reason(f"rank by goal: {by_goal.why}", request.goal, RANK_OF_GOAL[request.goal])]
-    if request.goal == "preference":
+    reasons = [_reason(f"rank by goal: {by_goal.why}", data.goal, RANK_OF_GOAL[data.goal])]
+    if data.goal == "preference":
         reasons.append(
             Reason(
                 rule="zephyr's DPO adapter had rank 128; Tinker's page finds 1 to 32 enough",
@@ -68,15 +73,15 @@ def choose_rank(
                 source=facts.threshold("lr.dpo_lora").source,
             )
         )
-    tokens = trained_tokens(request)
-    if tokens is None or request.goal not in NEEDS_CAPACITY:
+    tokens = data.trained_tokens
+    if tokens is None or capacity is None or data.goal not in NEEDS_CAPACITY:
         return Choice(rank, tuple(reasons))
     needed = tokens * facts.number("lora.params_per_token")
     highest = int(facts.number("lora.rank_max"))
-    while shape.lora_params(rank, targets) < needed and rank < highest:
+    while capacity(rank) < needed and rank < highest:
         rank *= 2
     rank = min(rank, highest)
-    holds = shape.lora_params(rank, targets)
+    holds = capacity(rank)
     rule = "the adapter has at least one parameter per trained token"
     if holds < needed:
         rule = "even the highest rank has too few parameters: consider full fine-tuning"
@@ -106,101 +111,112 @@ def choose_alpha(rank: int) -> tuple[int, bool, Reason]:
     return alpha, False, _reason(per_rank.why, alpha, "lora.alpha_per_rank")
 
 
-def choose_dropout(request: LoraRequest) -> Choice:
-    """Choose LoRA's dropout: some for a small data set, none else."""
-    limit = facts.threshold("lora.small_data_examples")
-    small = request.num_examples is not None and request.num_examples < limit.number
-    value = facts.number("lora.dropout_small_data") if small else 0.0
-    why = facts.threshold("lora.dropout_small_data").why if small else limit.why
-    return Choice(value, (_reason(why, request.num_examples, "lora.small_data_examples"),))
+def choose_learning_rate(task: Task, method: Method, hidden_size: int | None) -> Choice:
+    """Choose the learning rate by task, method and the model's width.
 
+    SFT of adapters: c * (2000 / h)^p, with h the hidden size, c `lr.sft_lora` and p
+    `lr.hidden_exponent`; full fine-tuning takes a tenth of it, at most `lr.full_highest`.
+    Preferences have one rate per method.
 
-def choose_learning_rate(task: Task, method: Method, shape: ModelShape) -> Choice:
-    """Choose the learning rate by task and method, halved for very wide models.
-
-    Where tinker-cookbook has a fit for the family, its other answer is among the reasons.
+    >>> [choose_learning_rate("sft", "lora", hidden).value for hidden in (576, 2048, 4096, 8192)]
+    [0.0011, 0.00049, 0.00033, 0.00021]
     """
-    key = f"lr.{task}_{'full' if method == 'full' else 'lora'}"
-    rate = facts.number(key)
-    reasons = [_reason(facts.threshold(key).why, f"{task}, {method}", key)]
-    wide = facts.threshold("lr.large_model_hidden")
-    if shape.hidden_size >= wide.number:
-        rate /= 2
-        reasons.append(_reason(wide.why, shape.hidden_size, "lr.large_model_hidden"))
-    exponent = TINKER_EXPONENT.get(shape.model_type)
-    if exponent is not None and task == "sft":
-        other = tinker_rate(shape.hidden_size, exponent, adapters=method != "full")
-        reasons.append(
-            Reason(
-                rule="sources disagree: tinker-cookbook's fit for this family gives another rate, "
-                "for batches of 128 and more",
-                observed=f"{other:.1e}",
-                threshold=rate,
-                source=TINKER_SOURCE,
-            )
-        )
-    return Choice(rate, tuple(reasons))
+    if task != "sft":
+        key = f"lr.dpo_{'full' if method == 'full' else 'lora'}"
+        reason = _reason(facts.threshold(key).why, f"{task}, {method}", key)
+        return Choice(facts.number(key), (reason,))
+    hidden = hidden_size or UNKNOWN_HIDDEN
+    rate = facts.number("lr.sft_lora")
+    rate *= (FITTED_HIDDEN / hidden) ** facts.number("lr.hidden_exponent")
+    reasons = [_reason(facts.threshold("lr.sft_lora").why, hidden, "lr.sft_lora")]
+    if method == "full":
+        highest = facts.number("lr.full_highest")
+        rate = min(highest, rate * facts.number("lr.full_fraction"))
+        reasons.append(_reason(facts.threshold("lr.full_fraction").why, method, "lr.full_fraction"))
+    return Choice(float(f"{rate:.1e}"), tuple(reasons))
 
 
-def tinker_rate(hidden_size: int, exponent: float, *, adapters: bool) -> float:
-    """Return the learning rate of tinker-cookbook's fit.
+def choose_batch(data: DataShape, task: Task) -> int:
+    """Choose the examples of an optimizer step by the number of rows.
 
-    5e-5 * m * (2000 / h)^p, with h the hidden size, p the family's exponent, and m 10 for
-    adapters and 1 for full fine-tuning.
-
-    Source: tinker-cookbook, hyperparam_utils.get_lr.
-
-    >>> f"{tinker_rate(4096, 0.781, adapters=True):.2e}"
-    '2.86e-04'
+    >>> [choose_batch(DataShape(num_examples=n), "sft") for n in (50, 300, 5000, 10**6)]
+    [4, 8, 16, 32]
     """
-    return 5e-5 * (10 if adapters else 1) * float((2000 / hidden_size) ** exponent)
+    usual = int(facts.number("train.effective_batch"))
+    smallest = int(facts.number("train.batch_smallest"))
+    if data.num_examples is None:
+        return usual
+    if task != "sft":
+        batch, wanted = usual, facts.number("train.min_steps")
+        while batch > smallest and _steps(data.num_examples, batch, DPO_EPOCHS) < wanted:
+            batch //= 2
+        return batch
+    at = facts.number("train.batch_doubles_at")
+    doublings = max(0, 1 + math.floor(math.log10(data.num_examples / at)))
+    return int(min(facts.number("train.batch_largest"), smallest * 2**doublings))
+
+
+def choose_epochs(data: DataShape, task: Task, batch: int) -> tuple[int, list[Reason]]:
+    """Choose epochs: enough for `train.min_steps`, within what repetition allows.
+
+    >>> [choose_epochs(DataShape(num_examples=n, answer_tokens=4), "sft", 8)[0]
+    ...     for n in (100, 300, 10_000)]
+    [8, 3, 1]
+    """
+    if data.num_examples is None or task != "sft":
+        return (UNKNOWN_SIZE_EPOCHS if task == "sft" else DPO_EPOCHS), []
+    if not data.is_watched:
+        reason = "nothing is held out, so no row is seen twice"
+        return 1, [_reason(reason, data.num_examples, "train.max_epochs_many")]
+    is_long = (data.answer_tokens or math.inf) > facts.number("train.short_answer_tokens")
+    wanted = "train.min_steps_long" if is_long else "train.min_steps"
+    is_many = data.num_examples >= facts.number("train.rows_many")
+    least = 1 if is_many else int(facts.number("train.min_epochs"))
+    most = int(facts.number("train.max_epochs_many" if is_many else "train.max_epochs"))
+    needed = math.ceil(facts.number(wanted) * batch / data.num_examples)
+    epochs = min(most, max(least, needed))
+    steps = _steps(data.num_examples, batch, epochs)
+    return epochs, [_reason(facts.threshold(wanted).why, steps, wanted)]
 
 
 def choose_schedule(
-    request: LoraRequest, task: Task, seq_len: int, *, may_pack: bool = True
+    data: DataShape,
+    task: Task,
+    *,
+    max_length: int,
+    batch: int | None = None,
+    may_pack: bool = True,
 ) -> Schedule:
     """Choose epochs, effective batch and packing.
 
-    Epochs rise, and the batch shrinks, until there are `train.min_steps` optimizer steps, as far
-    as `train.max_epochs` and a batch of 4 allow. Packed sequences hold several examples, so fewer
-    of them make the same batch.
+    Packed sequences hold several examples, so fewer of them make the same batch.
+
+    Args:
+        data: What is learned.
+        task: By which loss.
+        max_length: Tokens of a sequence.
+        batch: Examples of a step, where the caller chose them.
+        may_pack: Whether the model keeps packed examples apart.
     """
-    batch = int(facts.number("train.effective_batch"))
-    reasons = [
-        _reason(facts.threshold("train.effective_batch").why, batch, "train.effective_batch")
-    ]
-    most = int(facts.number("train.max_epochs")) if task == "sft" else DPO_EPOCHS
-    wanted = facts.number("train.min_steps")
-    if request.num_examples is None:
-        epochs = UNKNOWN_SIZE_EPOCHS if task == "sft" else DPO_EPOCHS
-        return Schedule(epochs, batch, None, packing=False, reasons=tuple(reasons))
-    while batch > MIN_EFFECTIVE_BATCH and _steps(request.num_examples, batch, most) < wanted:
-        batch //= 2
-    epochs = 1
-    while epochs < most and _steps(request.num_examples, batch, epochs) < wanted:
-        epochs += 1
-    steps = _steps(request.num_examples, batch, epochs)
-    reasons.append(_reason(facts.threshold("train.min_steps").why, steps, "train.min_steps"))
-    packing = may_pack and _packs(request, task, seq_len)
+    size = batch or choose_batch(data, task)
+    key = "train.effective_batch" if data.num_examples is None else "train.batch_doubles_at"
+    reasons = [_reason(facts.threshold(key).why, size, key)]
+    epochs, why = choose_epochs(data, task, size)
+    steps = None if data.num_examples is None else _steps(data.num_examples, size, epochs)
+    packing = may_pack and task == "sft" and _pays_to_pack(data, size, max_length)
     if packing:
-        fill = facts.threshold("train.packing_fill")
-        mean = request.mean_completion_tokens or 0.0
-        reasons.append(_reason(fill.why, round(mean / seq_len, 3), "train.packing_fill"))
-        batch = max(1, round(batch * mean / seq_len))
-    return Schedule(epochs, batch, steps, packing, tuple(reasons))
+        padding = facts.threshold("train.packing_padding")
+        reasons.append(_reason(padding.why, data.padding, "train.packing_padding"))
+        size = max(1, round(size * (data.tokens or 0.0) / max_length))
+    return Schedule(epochs, size, steps, packing, (*reasons, *why))
 
 
-def trained_tokens(request: LoraRequest) -> float | None:
-    """Return the completion tokens of one epoch; None where it is not known."""
-    if request.num_examples is None or request.mean_completion_tokens is None:
-        return None
-    return request.num_examples * request.mean_completion_tokens
-
-
-def _packs(request: LoraRequest, task: Task, seq_len: int) -> bool:
-    if task != "sft" or request.mean_completion_tokens is None:
+def _pays_to_pack(data: DataShape, batch: int, max_length: int) -> bool:
+    """Tell whether batches are mostly padding, and a step's rows fill at least one pack."""
+    if data.padding is None or data.tokens is None:
         return False
-    return request.mean_completion_tokens < facts.number("train.packing_fill") * seq_len
+    is_padded = data.padding > facts.number("train.packing_padding")
+    return is_padded and batch * data.tokens >= max_length
 
 
 def _steps(num_examples: int, batch: int, epochs: int) -> int:

@@ -1,11 +1,13 @@
 """suggest_lora_config: method, adapter, quantization and training arguments, ready to pass on."""
 
+from functools import partial
 from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.lora import rules
 from ft_tools.lora.card import Plan, Wish, plan_for_card, wanted_seq_len
+from ft_tools.lora.dataset import read_data
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models.packing import MIXED, may_be_packed
@@ -33,30 +35,29 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     (16, 41943040, '0.52%')
     """
     shape = shape_of_request(request)
-    task: Task = "dpo" if request.goal == "preference" else "sft"
+    request, data, about_data = read_data(request)
+    task: Task = "dpo" if data.goal == "preference" else "sft"
     targets = default_targets(shape)
-    rank = rules.choose_rank(request, shape, targets.modules)
-    dropout = rules.choose_dropout(request)
+    rank = rules.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
     seq_len = wanted_seq_len(request, shape.max_positions)
     may_pack = may_be_packed(shape)
-    schedule = rules.choose_schedule(request, task, seq_len, may_pack=may_pack)
+    schedule = rules.choose_schedule(data, task, max_length=seq_len, may_pack=may_pack)
     wish = Wish(
         request,
         task,
         int(rank.value),
-        dropout.value,
         schedule.effective_batch,
         shape.max_positions,
         targets.modules,
         shape.quantized,
     )
     plan = plan_for_card(wish)
-    rate = rules.choose_learning_rate(task, plan.method, shape)
-    reasons = [*plan.reasons, *_quantized_reasons(shape)]
+    rate = rules.choose_learning_rate(task, plan.method, shape.hidden_size)
+    reasons = [*about_data, *plan.reasons, *_quantized_reasons(shape)]
     peft: dict[str, Any] = {}
     if plan.method != "full":
-        peft, alpha_reason = _peft(int(rank.value), dropout.value, targets)
-        reasons += [*rank.reasons, alpha_reason, *dropout.reasons]
+        peft, alpha_reason = _peft(int(rank.value), targets)
+        reasons += [*rank.reasons, alpha_reason]
         reasons += _target_reasons(shape, targets)
     reasons += [*rate.reasons, *schedule.reasons, _dtype_reason(plan)]
     reasons += [] if may_pack else [_packing_reason(shape)]
@@ -82,12 +83,12 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     )
 
 
-def _peft(rank: int, dropout: float, targets: Targets) -> tuple[dict[str, Any], Reason]:
+def _peft(rank: int, targets: Targets) -> tuple[dict[str, Any], Reason]:
     alpha, rslora, reason = rules.choose_alpha(rank)
     arguments = {
         "r": rank,
         "lora_alpha": alpha,
-        "lora_dropout": dropout,
+        "lora_dropout": 0.0,
         "target_modules": (
             targets.modules if isinstance(targets.modules, str) else list(targets.modules)
         ),
@@ -227,7 +228,7 @@ def _next_steps(
         return list(plan.vram.next_steps)
     arguments: dict[str, Any] = {
         "model": request.model,
-        "dataset": "pairs.jsonl" if task == "dpo" else "train.jsonl",
+        "dataset": request.dataset or ("pairs.jsonl" if task == "dpo" else "train.jsonl"),
         "method": plan.method,
         "peft": {key: value for key, value in peft.items() if key != "task_type"},
         "training": {k: v for k, v in training.items() if k not in CHOSEN_AT_LAUNCH},

@@ -78,11 +78,20 @@ def trains_embeddings(folder: Path) -> bool:
 
 def max_positions(folder: Path) -> int | None:
     """Return the longest sequence the model was made for, in tokens; None if it doesn't say."""
+    # GPT-2 and its kin say n_positions.
+    return _text_size(folder, "max_position_embeddings", "n_positions")
+
+
+def hidden_size(folder: Path) -> int | None:
+    """Return the width of the text model; None if config.json doesn't say."""
+    return _text_size(folder, "hidden_size", "n_embd", "d_model")
+
+
+def _text_size(folder: Path, *names: str) -> int | None:
     config = _json(folder / "config.json")
     text = config.get("text_config")
     said = text if isinstance(text, dict) else config
-    # GPT-2 and its kin say n_positions.
-    value = said.get("max_position_embeddings", said.get("n_positions"))
+    value = next((said[name] for name in names if name in said), None)
     return value if isinstance(value, int) else None
 
 

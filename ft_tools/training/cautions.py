@@ -30,8 +30,8 @@ def about_run(
         )
     if validation is None:
         found.append(
-            "no validation file: overfitting goes unnoticed, and the last model is kept "
-            "instead of the best"
+            "no validation file: examples are seen once, overfitting goes unnoticed, and the last "
+            "model is kept instead of the best; with `validation` small datasets are repeated"
         )
     elif training.get("loss_type") == "dft":
         found.append(
@@ -45,6 +45,20 @@ def about_run(
     if length and limit and length > limit:
         found.append(f"max_length {length} exceeds the model's {limit} positions")
     return found
+
+
+def about_held_out(
+    asked: tuple[DatasetFacts, DatasetFacts | None],
+    used: tuple[DatasetFacts, DatasetFacts | None],
+) -> list[str]:
+    """Say which rows are held out of a file, if the plan did so by itself."""
+    if used[1] is None or asked[1] is not None:
+        return []
+    return [
+        f"no validation file: {used[1].num_examples} of {asked[0].num_examples} examples are held "
+        f"out of {Path(asked[0].path).name} to choose the best checkpoint; pass `validation` to "
+        "choose them, or training.eval_strategy='no' to train on all of them once"
+    ]
 
 
 def about_hardware(device: Device, place: Place) -> list[str]:

@@ -28,7 +28,7 @@ FILES = (
 """What the tokens depend on, besides the data and the arguments."""
 TIMEOUT_SECONDS = 40.0
 """Clients give up on a call after 60 s. Source: facts of the MCP SDKs, default request timeout."""
-VERSION = "4"
+VERSION = "5"
 """Part of the name of a kept count: raise it when counting changes."""
 
 
@@ -46,6 +46,17 @@ class DataReport(Report):
     )
 
 
+class Lengths(BaseModel):
+    """How long the rows of the training file are, before anything is cut."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean_tokens: float = Field(description="Of a sequence, prompt included.")
+    mean_answer_tokens: float = Field(description="Trained tokens of a sequence.")
+    longest_tokens: int
+    padding: float = Field(description="Fraction of padding in batches of 8 random rows.")
+
+
 class Counts(BaseModel):
     """What a plan knows about its tokens."""
 
@@ -58,6 +69,7 @@ class Counts(BaseModel):
         description="Examples of the dataset that were tokenized, from its beginning; the counts "
         "of a larger file are scaled from them."
     )
+    lengths: Lengths
 
 
 class CountRequest(BaseModel):

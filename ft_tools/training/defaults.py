@@ -1,26 +1,22 @@
-"""The arguments of a run that the caller left open, and where each default comes from."""
+"""The arguments of a run that the caller left open, and where each default comes from.
+
+What depends on model and data comes from `ft_tools.lora.rules`, which suggest_lora_config asks too.
+"""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from ft_tools.lora.rules import choose_alpha
+from ft_tools import facts
+from ft_tools.lora import rules
+from ft_tools.lora.data_shape import DataShape, rounded_length
+from ft_tools.lora.rules import Task, choose_alpha
 from ft_tools.runs.hardware import Device
 from ft_tools.training.request import Method
 
-Task = Literal["sft", "dpo", "kto"]
 Arguments = dict[str, Any]
 
-# Source: TRL's PEFT integration guide (LoRA 2e-4 against 2e-5, DPO 5e-6 against 5e-7) and
-# alignment-handbook's zephyr recipes.
-LEARNING_RATE: dict[tuple[Task, bool], float] = {
-    ("sft", True): 2e-4,
-    ("sft", False): 2e-5,
-    ("dpo", True): 5e-6,
-    ("dpo", False): 5e-7,
-    ("kto", True): 5e-6,
-    ("kto", False): 1e-6,
-}
 # Source: rank 16, alpha 32 are TRL's command-line defaults; all linear layers: LoRA Without Regret
 # (Thinking Machines, 2025), attention alone loses even at an equal number of parameters.
 LORA: Arguments = {
@@ -36,11 +32,8 @@ QUANTIZATION: Arguments = {
     "bnb_4bit_quant_type": "nf4",
     "bnb_4bit_use_double_quant": True,
 }
-# Source: TRL's LoRA Without Regret page: LoRA is less tolerant of large batches, below 32.
-EFFECTIVE_BATCH = 16
 MICRO_BATCH = 4
-# Source: zephyr .1, smollm3 .03, Axolotl .05 to .1.
-WARMUP_FRACTION = 0.05
+BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 EVALUATIONS = 10
 """Evaluations, and checkpoints, that a run makes when it is not told otherwise."""
 PATIENCE = 3
@@ -48,34 +41,62 @@ PATIENCE = 3
 LOGS = 200
 
 
-def lora_arguments(given: Mapping[str, Any]) -> Arguments:
+@dataclass(frozen=True)
+class Basis:
+    """What the settings of a run are chosen for."""
+
+    task: Task
+    method: Method
+    data: DataShape = field(default_factory=DataShape)
+    hidden_size: int | None = None
+    max_positions: int | None = None
+    capacity: Callable[[int], int] | None = None
+    """Rank -> the adapter's parameters; None where the model's shape is not known."""
+    may_pack: bool = False
+    num_processes: int = 1
+
+    @property
+    def described(self) -> str:
+        """Say what the settings were chosen for."""
+        data = self.data
+        tokens = "unknown" if data.answer_tokens is None else f"{data.answer_tokens:g}"
+        return (
+            f"{data.goal}; {data.num_examples} rows trained on; {tokens} trained tokens per row; "
+            f"hidden size {self.hidden_size or 'unknown'}"
+        )
+
+
+def lora_arguments(given: Mapping[str, Any], basis: Basis | None = None) -> Arguments:
     """Return the resolved arguments of peft.LoraConfig.
 
     A rank without an alpha gets the alpha, and the scaling, that suggest_lora_config gives it.
     """
-    resolved: Arguments = {**LORA, **given}
+    resolved: Arguments = {**LORA}
+    if basis is not None:
+        resolved["r"] = int(rules.choose_rank(basis.data, basis.capacity).value)
+    resolved |= given
     alpha, use_rslora, _ = choose_alpha(resolved["r"])
-    if "r" in given and "lora_alpha" not in given:
+    if "lora_alpha" not in given:
         resolved["lora_alpha"] = alpha
     resolved.setdefault("use_rslora", use_rslora)
     return resolved
 
 
 def training_arguments(
-    task: Task, method: Method, given: Mapping[str, Any], device: Device, *, validated: bool
+    basis: Basis, given: Mapping[str, Any], device: Device, *, validated: bool
 ) -> Arguments:
     """Return the resolved arguments of trl.SFTConfig or DPOConfig that don't depend on steps."""
+    task = basis.task
     resolved: Arguments = {
-        "learning_rate": LEARNING_RATE[task, method != "full"],
+        "learning_rate": rules.choose_learning_rate(task, basis.method, basis.hidden_size).value,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": WARMUP_FRACTION,
-        "num_train_epochs": 1.0,
-        "max_length": 1024,
+        "warmup_steps": facts.number("train.warmup_fraction"),
         "seed": 42,
         "optim": "adamw_torch",
         "gradient_checkpointing": device.name != "cpu",
         "report_to": [],
         "eval_strategy": "steps" if validated else "no",
+        **_schedule(basis, given),
     }
     if task == "dpo":
         resolved |= {"beta": 0.1, "loss_type": ["sigmoid"]}
@@ -90,7 +111,24 @@ def training_arguments(
     if isinstance(resolved["report_to"], str):
         resolved["report_to"] = [resolved["report_to"]]
     resolved["report_to"] = [name for name in resolved["report_to"] if name != "none"]
-    return resolved | batch_arguments(given, task)
+    return resolved
+
+
+def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
+    """Return length, epochs and batch, and whether to pack, for the data at hand."""
+    data, task = basis.data, basis.task
+    most = int(facts.number("train.max_length"))
+    length = most if data.longest_tokens is None else rounded_length(data.longest_tokens, most)
+    length = given.get("max_length", min(length, basis.max_positions or length)) or most
+    micro, accumulated = (given.get(name) for name in BATCH)
+    batch = micro * accumulated if micro and accumulated else None
+    may_pack = basis.may_pack and not set(given) & {"packing", "padding_free", *BATCH}
+    chosen = rules.choose_schedule(data, task, max_length=length, batch=batch, may_pack=may_pack)
+    found: Arguments = {"max_length": length, "num_train_epochs": float(chosen.epochs)}
+    found |= {"packing": True} if chosen.packing else {}
+    # Each process takes an equal part of a step.
+    effective = basis.num_processes * math.ceil(chosen.effective_batch / basis.num_processes)
+    return found | batch_arguments(given, task, effective)
 
 
 def mark_weights(given: Mapping[str, Any], num_good: int, num_bad: int) -> tuple[Arguments, str]:
@@ -139,17 +177,16 @@ def needs_gpu(optimizer: str) -> bool:
     return "8bit" in optimizer or optimizer.startswith("paged_")
 
 
-def batch_arguments(given: Mapping[str, Any], task: Task) -> Arguments:
-    """Return micro-batch and accumulation; what is left open makes an effective batch of 16."""
-    micro = given.get("per_device_train_batch_size")
-    steps = given.get("gradient_accumulation_steps")
+def batch_arguments(given: Mapping[str, Any], task: Task, effective: int) -> Arguments:
+    """Return micro-batch and accumulation; what is left open makes the effective batch."""
+    micro, steps = (given.get(name) for name in BATCH)
     # A preference pair is two sequences.
-    wanted = MICRO_BATCH // 2 if task == "dpo" else MICRO_BATCH
+    wanted = min(MICRO_BATCH // 2 if task == "dpo" else MICRO_BATCH, effective)
     if micro is None:
-        micro = wanted if steps is None else max(1, min(wanted, EFFECTIVE_BATCH // steps))
+        micro = wanted if steps is None else max(1, min(wanted, effective // steps))
     if steps is None:
-        steps = max(1, EFFECTIVE_BATCH // micro)
-    return {"per_device_train_batch_size": micro, "gradient_accumulation_steps": steps}
+        steps = max(1, effective // micro)
+    return dict(zip(BATCH, (micro, steps), strict=True))
 
 
 def total_steps(arguments: Mapping[str, Any], num_examples: int, num_processes: int = 1) -> int:

@@ -1,5 +1,6 @@
 """What a launch would do, in full: the model that is hashed, confirmed, stored and obeyed."""
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import workspace
 from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts, Task, survey
+from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import weights
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
@@ -19,10 +21,11 @@ from ft_tools.training.checks.engine import Engine
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.counts import CountRequest, Counts
 from ft_tools.training.estimates import Estimate
+from ft_tools.training.holding_out import hold_out
 from ft_tools.training.model_plan import ModelPlan, model_plan, source_of
 from ft_tools.training.preferences import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
-from ft_tools.training.settings import Settings, settle
+from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 """The training file and the validation file."""
@@ -49,6 +52,7 @@ class TrainingPlan(BaseModel):
         description="Of BitsAndBytesConfig, or of mlx.nn.quantize; null if none."
     )
     training: dict[str, Any] = Field(description="Of trl.SFTConfig or DPOConfig.")
+    chosen_for: str = Field("", description="What open arguments were chosen for.")
     patience: int | None = Field(
         None, description="Evaluations without a better one until it stops; null: never early."
     )
@@ -152,14 +156,20 @@ def _plan_parts(
     task: Task, request: TrainingRequest, source: ModelSource, files: Files, loss_on: LossOn
 ) -> dict[str, Any]:
     """Resolve what all kinds of run have in common, as arguments of their plans."""
-    dataset, validation = files
-    preconditions.require_trainable(source, request)
-    preconditions.require_held_out(request, dataset, validation)
-    preconditions.require_template(source, task, dataset, request)
-    settings = settle(task, request, source, dataset, validated=validation is not None)
+    asked = files
+    _require_usable(task, request, source, files)
+    dataset, validation = files = _trained_parts(task, request, files)
+    counted, why_not = _count(task, source, resolved_arguments(request), files, loss_on)
+    data = shape_of_data(dataset, counted, num_held_out=0, is_watched=validation is not None)
+    if task != "sft":
+        data = data.model_copy(update={"goal": "preference"})
+    basis = basis_of(task, request, source, data)
+    settings = settle(request, source, dataset, basis)
     training = settings.training
-    audited = preconditions.require_audited(request, task, dataset, validation)
-    counted, why_not = counts.count(_count_request(task, source, training, files, loss_on))
+    audited = preconditions.require_audited(request, task, *asked)
+    if counted is not None:
+        # Rows are cut, or packed, by what was chosen for their lengths.
+        counted, why_not = _count(task, source, training, files, loss_on, counted)
     num_rows = counted.num_rows if counted else dataset.num_examples
     steps, epochs = _set_steps(request, settings, num_rows)
     parts = {
@@ -175,6 +185,7 @@ def _plan_parts(
         "peft": settings.peft,
         "quantization": settings.quantization(request.method),
         "training": training,
+        "chosen_for": basis.described,
         "patience": defaults.patience(training),
         "samples": request.samples if validation is not None else 0,
         "accepted": sorted(set(request.accept_findings)),
@@ -188,6 +199,7 @@ def _plan_parts(
     warnings = [
         *cautions.about_hardware(settings.device, settings.place),
         *memory.about_unchecked(settings.device, vram),
+        *cautions.about_held_out(asked, files),
         *cautions.about_run(source, training, validation, steps),
         *cautions.about_unread(dataset),
         *cautions.about_form(source, dataset, training.get("chat_template_path")),
@@ -197,6 +209,23 @@ def _plan_parts(
         *audited,
     ]
     return parts | {"estimate": estimate.model_copy(update=in_use), "warnings": warnings}
+
+
+def _require_usable(
+    task: Task, request: TrainingRequest, source: ModelSource, files: Files
+) -> None:
+    dataset, validation = files
+    preconditions.require_trainable(source, request)
+    preconditions.require_held_out(request, dataset, validation)
+    preconditions.require_template(source, task, dataset, request)
+
+
+def _trained_parts(task: Task, request: TrainingRequest, files: Files) -> Files:
+    """Return the files, or the parts of the only one, if rows of it are held out."""
+    dataset, validation = files
+    if validation is not None:
+        return files
+    return hold_out(dataset, task, request.training) or files
 
 
 def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> tuple[int, float]:
@@ -245,23 +274,29 @@ def _require_memory(
     return vram, used_gib
 
 
-def _count_request(
+def _count(
     task: Task,
     source: ModelSource,
     training: dict[str, Any],
-    files: tuple[DatasetFacts, DatasetFacts | None],
+    files: Files,
     loss_on: LossOn,
-) -> CountRequest:
-    return CountRequest(
+    before: Counts | None = None,
+) -> tuple[Counts | None, str]:
+    """Count tokens; not again where `before` is the same as these arguments give."""
+    length, packing = training.get("max_length"), packing_of(training)
+    if before is not None and not packing and (length or math.inf) >= before.lengths.longest_tokens:
+        return before, ""
+    request = CountRequest(
         task=task,
         tokenizer=weights.tokenizer_folder(source.adapter, source.load_from),
         template_path=training.get("chat_template_path"),
         dataset=files[0],
         validation=files[1],
-        max_length=training.get("max_length"),
+        max_length=length,
         loss_on=loss_on,
-        packing=packing_of(training),
+        packing=packing,
     )
+    return counts.count(request)
 
 
 def _estimate(

@@ -1,14 +1,19 @@
 """The arguments of a run as they are resolved: device, adapter, trainer, engine."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.examples.training_rows import DatasetFacts, Task
+from ft_tools.lora.data_shape import DataShape
 from ft_tools.models import weights
+from ft_tools.models.catalog import config_of, shape_of_config
+from ft_tools.models.config import has_row
+from ft_tools.models.packing import may_be_packed
 from ft_tools.models.resolve import ModelSource
+from ft_tools.models.shape import ModelShape
 from ft_tools.models.targets import adaptable_arguments
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.place import Place
@@ -16,6 +21,7 @@ from ft_tools.training import defaults, placing, preferences
 from ft_tools.training.checks import arguments, demands, installation, preconditions
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
+from ft_tools.training.defaults import Basis
 from ft_tools.training.request import Method, TrainingRequest
 
 
@@ -55,25 +61,33 @@ class Settings:
 
 
 def settle(
-    task: Task,
-    request: TrainingRequest,
-    source: ModelSource,
-    dataset: DatasetFacts,
-    *,
-    validated: bool,
+    request: TrainingRequest, source: ModelSource, dataset: DatasetFacts, basis: Basis
 ) -> Settings:
     """Resolve the arguments that do not depend on the number of steps.
+
+    Args:
+        request: What was asked.
+        source: The model.
+        dataset: What is trained on.
+        basis: What open arguments are chosen for.
 
     Raises:
         FineTuningError: An argument, package or layer cannot be used.
     """
+    task = basis.task
     device, place = placing.find_place(request, task)
-    given = _resolved_paths(arguments.without_decided(request.training))
-    training = _training(task, request, source, given, device, validated=validated)
+    given = resolved_arguments(request)
+    validated = basis.data.is_watched
+    # On a CPU packing gains little, and its speed was never measured there.
+    may_pack = basis.may_pack and device.name != "cpu"
+    here = replace(basis, may_pack=may_pack, num_processes=place.num_processes)
+    training = defaults.training_arguments(here, given, device, validated=validated)
+    if training["eval_strategy"] != "no" and not validated:
+        raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
     settings = Settings(given, device, place, training)
     settings.notes += placing.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
-        peft = defaults.lora_arguments(arguments.without_decided(request.peft))
+        peft = defaults.lora_arguments(arguments.without_decided(request.peft), basis)
         settings.peft = adaptable_arguments(source.load_from, peft)
     preconditions.require_arguments(task, request.method, settings.peft or {}, training)
     _choose_engine(settings, request, source)
@@ -102,23 +116,37 @@ def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSo
         training["gradient_checkpointing"] = True
 
 
-def _training(
-    task: Task,
-    request: TrainingRequest,
-    source: ModelSource,
-    given: dict[str, Any],
-    device: Device,
-    *,
-    validated: bool,
-) -> dict[str, Any]:
-    """Return the trainer's arguments that do not depend on the number of steps."""
-    training = defaults.training_arguments(task, request.method, given, device, validated=validated)
-    limit = weights.max_positions(Path(source.path)) if source.path else None
-    if limit and "max_length" not in given:
-        training["max_length"] = min(training["max_length"], limit)
-    if training["eval_strategy"] != "no" and not validated:
-        raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
-    return training
+def basis_of(task: Task, request: TrainingRequest, source: ModelSource, data: DataShape) -> Basis:
+    """Return what the open arguments are chosen for."""
+    folder = Path(source.path) if source.path else None
+    shape = _known_shape(source)
+    return Basis(
+        task,
+        request.method,
+        data,
+        hidden_size=shape.hidden_size if shape else weights.hidden_size(folder) if folder else None,
+        max_positions=weights.max_positions(folder) if folder else None,
+        capacity=shape.lora_params if shape else None,
+        may_pack=shape is not None and may_be_packed(shape),
+    )
+
+
+def _known_shape(source: ModelSource) -> ModelShape | None:
+    """Return the model's shape where a formula gives it; others take a process to find out."""
+    try:
+        config = config_of(source.load_from)
+        return shape_of_config(config, source.name) if has_row(config) else None
+    except FineTuningError:
+        return None
+
+
+def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
+    """Return the caller's trainer arguments, with paths resolved.
+
+    Raises:
+        BadInput: A template is no .jinja file.
+    """
+    return _resolved_paths(arguments.without_decided(request.training))
 
 
 def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:

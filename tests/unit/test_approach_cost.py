@@ -87,10 +87,10 @@ def test_hours_follow_from_parameters_tokens_and_the_peak_rate():
             num_demonstrations=2000, gpu="A100-80GB", model="meta-llama/Meta-Llama-3-8B"
         ),
     )
-    hours_at_peak = 6 * 8_030_261_248 * 2000 * 500 / 312e12 / 3600
+    hours_at_peak = 2 * 6 * 8_030_261_248 * 2000 * 500 / 312e12 / 3600
 
     assert time.num_gpus == 1
-    assert "1 epoch" in time.assumptions[0]
+    assert "2 epochs" in time.assumptions[0]
     rate = utilisation("lora", is_sharded=False)
     assert time.hours_low == pytest.approx(hours_at_peak / rate.high, rel=0.05)
     assert time.hours_high == pytest.approx(hours_at_peak / rate.low, rel=0.05)

@@ -3,12 +3,15 @@
 import pytest
 
 from ft_tools.errors import BadInput, Refused
+from ft_tools.lora.data_shape import DataShape
 from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
 from ft_tools.training.checks import preconditions
 from ft_tools.training.checks.arguments import known_arguments, require_known
 from ft_tools.training.checks.limits import LIMITS, OURS, RENAMED
+from ft_tools.training.defaults import Basis
 
+SFT = Basis("sft", "lora")
 CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
 
 
@@ -153,8 +156,8 @@ def test_a_checkpoint_belongs_to_every_evaluation():
         ({"per_device_train_batch_size": 3, "gradient_accumulation_steps": 5}, 3, 5),
     ],
 )
-def test_what_is_left_open_makes_an_effective_batch_of_sixteen(given, micro, accumulation):
-    resolved = defaults.batch_arguments(given, "sft")
+def test_what_is_left_open_makes_the_effective_batch_that_was_chosen(given, micro, accumulation):
+    resolved = defaults.batch_arguments(given, "sft", 16)
     assert resolved == {
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulation,
@@ -165,26 +168,45 @@ def test_what_is_left_open_makes_an_effective_batch_of_sixteen(given, micro, acc
     ("num_examples", "epochs", "expected"), [(40, 1, 3), (48, 1, 3), (49, 1, 4), (49, 2.5, 10)]
 )
 def test_steps_are_counted_as_the_trainer_counts_them(num_examples, epochs, expected):
-    arguments = {"num_train_epochs": epochs, **defaults.batch_arguments({}, "sft")}
+    arguments = {"num_train_epochs": epochs, **defaults.batch_arguments({}, "sft", 16)}
     assert defaults.total_steps(arguments, num_examples) == expected
     assert defaults.total_steps(arguments | {"max_steps": 7}, num_examples) == 7
 
 
 def test_no_steps_given_is_as_many_as_the_epochs_have():
     for none in (0, -1):
-        resolved = defaults.training_arguments(
-            "sft", "lora", {"max_steps": none}, CPU, validated=False
-        )
+        resolved = defaults.training_arguments(SFT, {"max_steps": none}, CPU, validated=False)
         assert "max_steps" not in resolved
 
 
 def test_the_rate_follows_the_method_and_the_task():
     def rate(task, method):
-        return defaults.training_arguments(task, method, {}, CPU, validated=False)["learning_rate"]
+        basis = Basis(task, method, hidden_size=2048)
+        return defaults.training_arguments(basis, {}, CPU, validated=False)["learning_rate"]
 
     assert rate("sft", "lora") == pytest.approx(10 * rate("sft", "full"))
     assert rate("dpo", "qlora") == pytest.approx(10 * rate("dpo", "full"))
     assert rate("dpo", "lora") < rate("sft", "full")
+
+
+def test_the_length_and_the_schedule_are_those_of_the_data():
+    data = DataShape(num_examples=300, answer_tokens=3.0, longest_tokens=95)
+    basis = Basis("sft", "lora", data, hidden_size=576)
+    found = defaults.training_arguments(basis, {}, CPU, validated=True)
+    assert found["max_length"] == 128
+    assert found["num_train_epochs"] == 3.0
+    assert found["per_device_train_batch_size"] * found["gradient_accumulation_steps"] == 8
+    assert found["learning_rate"] == 1.1e-3
+    asked = {"max_length": 64, "num_train_epochs": 7, "per_device_train_batch_size": 2}
+    again = defaults.training_arguments(basis, asked, CPU, validated=True)
+    assert asked.items() <= again.items()
+    assert again["gradient_accumulation_steps"] == 4
+
+
+def test_a_step_is_a_multiple_of_the_processes():
+    basis = Basis("sft", "lora", DataShape(num_examples=50), num_processes=8)
+    found = defaults.training_arguments(basis, {}, CPU, validated=True)
+    assert found["per_device_train_batch_size"] * found["gradient_accumulation_steps"] == 8
 
 
 def test_a_high_rank_is_stabilised_and_alpha_follows_the_rank():
@@ -197,7 +219,7 @@ def test_a_high_rank_is_stabilised_and_alpha_follows_the_rank():
 
 def test_an_optimizer_for_gpus_is_replaced_on_a_cpu():
     given = {"optim": "paged_adamw_8bit"}
-    cpu = defaults.training_arguments("sft", "lora", given, CPU, validated=False)
+    cpu = defaults.training_arguments(SFT, given, CPU, validated=False)
     card = CPU.model_copy(update={"name": "cuda", "precision": "bfloat16"})
-    gpu = defaults.training_arguments("sft", "lora", given, card, validated=False)
+    gpu = defaults.training_arguments(SFT, given, card, validated=False)
     assert (cpu["optim"], gpu["optim"]) == ("adamw_torch", "paged_adamw_8bit")

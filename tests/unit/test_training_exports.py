@@ -37,7 +37,7 @@ def test_the_effective_batch_and_the_rate_are_the_same_everywhere(plan):
         there["micro_batch_size"] * there["gradient_accumulation_steps"],
         factory["per_device_train_batch_size"] * factory["gradient_accumulation_steps"],
     }
-    assert batches == {plan.effective_batch} == {16}
+    assert batches == {plan.effective_batch} == {4}
     assert trl["learning_rate"] == there["learning_rate"] == factory["learning_rate"] == 1e-4
     assert trl["lora_r"] == there["lora_r"] == factory["lora_rank"] == 64
     assert trl["use_rslora"] is there["peft_use_rslora"] is factory["use_rslora"] is True

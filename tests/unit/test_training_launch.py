@@ -1,12 +1,14 @@
 """Plans: what they resolve, what stops them, and that nothing starts unconfirmed."""
 
 import json
+import math
 import struct
+from pathlib import Path
 
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.errors import BadInput, NotFound, PlanChanged, Refused
+from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
@@ -81,11 +83,46 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     assert plan["model"]["num_params"] == 5000
     assert plan["dataset"]["num_examples"] == 30
     assert plan["validation"]["num_examples"] == 10
-    assert plan["estimate"]["steps"] == 4
+    assert plan["estimate"]["steps"] == 2 * math.ceil(30 / 4)
+    assert plan["chosen_for"].startswith("instruction; 30 rows trained on")
     assert plan["peft"]["r"] == 16
     assert plan["training"]["max_length"] == 256
     assert plan["patience"] == 3
     assert launched.next_steps[0].arguments["confirm"] == launched.plan_hash
+
+
+def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open(files):
+    write(files / "many.jsonl", 0, 120)
+    plan = plan_sft(sft(dataset="many.jsonl"))
+    assert plan.validation is not None
+    assert (plan.dataset.num_examples, plan.validation.num_examples) == (100, 20)
+    parts = [Path(facts.path).read_text().splitlines() for facts in (plan.dataset, plan.validation)]
+    assert sorted(parts[0] + parts[1]) == sorted((files / "many.jsonl").read_text().splitlines())
+    assert plan.training["num_train_epochs"] > 1
+    assert any("20 of 120 examples are held out" in w for w in plan.warnings)
+    assert plan_hash(plan_sft(sft(dataset="many.jsonl"))) == plan_hash(plan)
+    for chosen in ({"num_train_epochs": 1}, {"eval_strategy": "no"}):
+        assert plan_sft(sft(dataset="many.jsonl", training=chosen)).validation is None
+    Path(plan.validation.path).write_text("{}")
+    with pytest.raises(BadData, match="was changed"):
+        plan_sft(sft(dataset="many.jsonl"))
+
+
+def test_the_same_prompt_is_never_on_both_sides_of_what_is_held_out(files):
+    write(files / "many.jsonl", 0, 120)
+    lines = (files / "many.jsonl").read_text()
+    (files / "twice.jsonl").write_text(lines + lines.replace("since day", "from day"))
+    asked = sft(dataset="twice.jsonl", **accepting("no_quality_filter"))
+    plan = plan_sft(asked)
+    prompts = [
+        {
+            json.loads(line)["messages"][0]["content"]
+            for line in Path(part.path).read_text().splitlines()
+        }
+        for part in (plan.dataset, plan.validation)
+    ]
+    assert not prompts[0] & prompts[1]
+    assert plan.validation.num_examples == 24
 
 
 def test_the_same_request_has_the_same_hash_and_changed_data_another(files):

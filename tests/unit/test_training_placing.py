@@ -51,7 +51,7 @@ def test_a_plan_shows_what_would_be_submitted_and_starts_nothing(files, slurm_he
     assert place["commands"][0][0] == "sbatch"
     assert place["engine"]["version"] == 2
     assert shown.plan["device"]["model"] == "A100-80GB"
-    assert shown.plan["estimate"]["steps"] == 2
+    assert shown.plan["estimate"]["steps"] == 4
     assert not workspace_module.runs_dir().exists()
 
 

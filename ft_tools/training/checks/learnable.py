@@ -22,11 +22,14 @@ class Tally:
         self.kept: list[Tokenized] = []
         self.num_sequences = 0
         self.num_truncated = 0
+        self.lengths: list[tuple[int, int]] = []
+        """(tokens, trained tokens) of each sequence, before it is cut."""
         self._max_length = max_length
 
     def add(self, one: Tokenized) -> None:
         """Cut a sequence to the length and keep it if something is left to learn."""
         self.num_sequences += 1
+        self.lengths.append((len(one.input_ids), one.num_trained))
         short = truncate(one, self._max_length)
         self.num_truncated += short is not one
         if short.num_trained:

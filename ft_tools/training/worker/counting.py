@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import jinja2
@@ -25,6 +26,7 @@ from tokenizers import Tokenizer
 from ft_tools.errors import FineTuningError, Refused
 from ft_tools.examples.masking import Messages, Render, common_prefix, tokenize_example
 from ft_tools.examples.training_rows import DatasetFacts, Example, read_examples, tools_of
+from ft_tools.lora.data_shape import padding_fraction
 from ft_tools.models import weights
 from ft_tools.training.checks.learnable import (
     Tally,
@@ -35,11 +37,13 @@ from ft_tools.training.checks.learnable import (
     require_pairs,
     template_refuses,
 )
-from ft_tools.training.counts import CountAnswer, CountRequest, Counts, DataReport
+from ft_tools.training.counts import CountAnswer, CountRequest, Counts, DataReport, Lengths
 
 MAX_BYTES = 8 * 2**20
 """Of a file's examples that are tokenized; a larger file is scaled from its beginning."""
 MEMORY_BYTES = 2 * 2**30
+PADDED_BATCH = 8
+"""Rows of a batch for which padding is counted."""
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
 
 THOUGHTS = ("reasoning_content", "thinking", "reasoning")
@@ -122,16 +126,14 @@ def count(request: CountRequest) -> Counts:
     """
     tokens = TemplateTokens(Path(request.tokenizer), request.template_path)
     of_file = COUNTERS[request.task]
-    data, num_rows, num_counted = of_file(request, tokens, request.dataset)
-    held_out = None
-    if request.validation is not None:
-        held_out, _, _ = of_file(request, tokens, request.validation)
-    return Counts(data=data, validation=held_out, num_rows=num_rows, num_counted=num_counted)
+    counted = of_file(request, tokens, request.dataset)
+    if request.validation is None:
+        return counted
+    held_out = of_file(request, tokens, request.validation)
+    return counted.model_copy(update={"validation": held_out.data})
 
 
-def _count_sequences(
-    request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
-) -> tuple[DataReport, int, int]:
+def _count_sequences(request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts) -> Counts:
     tally, num_counted = Tally(cut_at(request.max_length, request.packing)), 0
     for line, example in _beginning(facts):
         num_counted += 1
@@ -151,16 +153,17 @@ def _count_sequences(
     if request.packing and request.max_length:
         lengths = [len(one.input_ids) for one in tally.kept]
         num_rows = packs(lengths, request.max_length, request.packing)
-    return _scaled(tally.report(num_counted), num_rows, facts)
+    return _scaled(tally.report(num_counted), num_rows, facts, tally.lengths)
 
 
 def _count_preferences(
     request: CountRequest, tokens: TemplateTokens, facts: DatasetFacts
-) -> tuple[DataReport, int, int]:
+) -> Counts:
     """Count pairs of answers, or marked ones: a prompt and what may follow it."""
     of_example, report = PREFERENCES[request.task]
     limit = request.max_length
     lengths: list[tuple[int, int]] = []
+    uncut: list[tuple[int, int]] = []
     answers: list[list[int]] = []
     num_counted = 0
     for line, example in _beginning(facts):
@@ -168,12 +171,13 @@ def _count_preferences(
         with _refused(facts, line, example):
             prompt, *wholes = of_example(tokens, facts, example)
         start = min(common_prefix(prompt, whole) for whole in wholes)
+        uncut += [(len(whole), len(whole) - start) for whole in wholes]
         if limit is not None and start >= limit:
             continue
         answers.append(wholes[0][start:])
         lengths += [(start, len(whole) - start) for whole in wholes]
     require_pairs(facts.path, limit, answers, tokens.special)
-    return _scaled(report(num_counted, limit, lengths), len(answers), facts)
+    return _scaled(report(num_counted, limit, lengths), len(answers), facts, uncut)
 
 
 def _marked(
@@ -233,14 +237,30 @@ def _beginning(facts: DatasetFacts) -> Iterator[tuple[int, Example]]:
         yield line, example
 
 
-def _scaled(report: DataReport, num_rows: int, facts: DatasetFacts) -> tuple[DataReport, int, int]:
-    """Scale the counts of a file's beginning to the whole of it."""
+def _scaled(
+    report: DataReport, num_rows: int, facts: DatasetFacts, uncut: list[tuple[int, int]]
+) -> Counts:
+    """Scale the counts of a file's beginning to the whole of it.
+
+    Args:
+        report: Of the beginning.
+        num_rows: Rows that batches are made of, of the beginning.
+        facts: The file.
+        uncut: (tokens, trained tokens) of each sequence.
+    """
     num_counted = report.num_examples
-    if num_counted == facts.num_examples:
-        return report, num_rows, num_counted
-    factor = facts.num_examples / num_counted
-    whole = {name: round(value * factor) for name, value in report.model_dump().items()}
-    return DataReport(**whole), round(num_rows * factor), num_counted
+    wholes = [whole for whole, _ in uncut]
+    lengths = Lengths(
+        mean_tokens=round(fmean(wholes), 1),
+        mean_answer_tokens=round(fmean(trained for _, trained in uncut), 1),
+        longest_tokens=max(wholes),
+        padding=padding_fraction(wholes, PADDED_BATCH),
+    )
+    if num_counted != facts.num_examples:
+        factor = facts.num_examples / num_counted
+        whole = {name: round(value * factor) for name, value in report.model_dump().items()}
+        report, num_rows = DataReport(**whole), round(num_rows * factor)
+    return Counts(data=report, num_rows=num_rows, num_counted=num_counted, lengths=lengths)
 
 
 PREFERENCES = {"dpo": (_pair, count_pairs), "kto": (_marked, count_marks)}

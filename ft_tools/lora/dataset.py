@@ -1,0 +1,126 @@
+"""What a named dataset holds, for suggest_lora_config: the same counts as a launch's plan."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ft_tools import facts as thresholds
+from ft_tools import workspace
+from ft_tools.contract import Reason
+from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.examples.answer_kinds import AnswerKind
+from ft_tools.examples.training_rows import DatasetFacts, Task, has_marks, survey, trains_pairs
+from ft_tools.lora.data_shape import DataShape, Goal, held_out_rows, rounded_length
+from ft_tools.lora.request import LoraRequest
+from ft_tools.models import weights
+from ft_tools.models.resolve import resolve_model
+from ft_tools.training.counts import CountRequest, Counts, count
+
+GOALS: Mapping[AnswerKind, Goal] = {
+    "labels": "classification",
+    "json": "extraction",
+    "free": "instruction",
+}
+"""Kind of the answers -> what is most likely wanted of them."""
+SOURCE = "https://huggingface.co/docs/trl/dataset_formats"
+
+
+def shape_of_data(
+    facts: DatasetFacts, counted: Counts | None, *, num_held_out: int, is_watched: bool
+) -> DataShape:
+    """Describe a file by its counts, or by its characters where nothing was counted.
+
+    Args:
+        facts: The file.
+        counted: Its tokens.
+        num_held_out: Of its rows, for validation.
+        is_watched: Whether there are rows for validation.
+    """
+    known: dict[str, float | int | None] = {}
+    if counted is not None:
+        lengths = counted.lengths
+        known = {
+            "answer_tokens": lengths.mean_answer_tokens,
+            "tokens": lengths.mean_tokens,
+            "longest_tokens": lengths.longest_tokens,
+            "padding": lengths.padding,
+        }
+    return DataShape.model_validate(
+        {
+            "goal": GOALS[facts.answers],
+            "num_examples": facts.num_examples - num_held_out,
+            "is_watched": is_watched,
+        }
+        | known
+    )
+
+
+def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason]]:
+    """Read a named dataset; without one, take what the request says.
+
+    Returns:
+        The request with rows and lengths filled in, what settings depend on, and the reasons.
+
+    Raises:
+        FineTuningError: The file cannot be read.
+    """
+    if request.dataset is None:
+        data = DataShape(
+            goal=request.goal or "instruction",
+            num_examples=request.num_examples,
+            answer_tokens=request.mean_completion_tokens,
+            longest_tokens=request.seq_len,
+        )
+        return request, data, []
+    path = workspace.existing(request.dataset)
+    task = _task(path)
+    facts = survey(path, task)
+    counted, why_not = _counted(request, task, facts)
+    held_out = held_out_rows(facts.num_examples)
+    data = shape_of_data(facts, counted, num_held_out=held_out, is_watched=True)
+    if request.goal is not None and (request.goal == "preference") == (task == "sft"):
+        holds = "examples with one answer" if task == "sft" else "preferences"
+        raise BadInput(f"goal={request.goal!r}, but {path.name} holds {holds}; leave goal out")
+    goal: Goal = request.goal or (data.goal if task == "sft" else "preference")
+    data = data.model_copy(update={"goal": goal})
+    most = request.seq_len or int(thresholds.number("train.max_length"))
+    longest = rounded_length(data.longest_tokens, most) if data.longest_tokens else most
+    how = "counted with its tokenizer and chat template"
+    if counted is None:
+        how = f"a quarter of the characters: {why_not}"
+    observed = (
+        f"{facts.num_examples} rows, {held_out} of them held out; longest {data.longest_tokens} "
+        f"tokens, {data.answer_tokens or '?'} trained tokens per row ({how}); answers: "
+        + (f"{facts.num_labels} labels" if facts.num_labels else facts.answers)
+    )
+    reason = Reason(
+        id="dataset_read",
+        rule="rows, lengths and goal are those of the dataset",
+        observed=observed,
+        threshold=None,
+        source=SOURCE,
+    )
+    return request.model_copy(update={"seq_len": longest}), data, [reason]
+
+
+def _task(path: Path) -> Task:
+    if has_marks(path):
+        return "kto"
+    return "dpo" if trains_pairs(path) else "sft"
+
+
+def _counted(request: LoraRequest, task: Task, facts: DatasetFacts) -> tuple[Counts | None, str]:
+    """Count tokens where the model's tokenizer is on this machine."""
+    if request.model is None:
+        return None, "no model was named"
+    try:
+        source = resolve_model(request.model)
+        asked = CountRequest(
+            task=task,
+            tokenizer=weights.tokenizer_folder(source.adapter, source.load_from),
+            dataset=facts,
+            max_length=None,
+            loss_on="everything" if facts.format == "text" else "answers",
+        )
+        return count(asked)
+    except FineTuningError as error:
+        return None, f"it could not be counted ({error.code})"

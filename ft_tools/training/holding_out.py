@@ -1,0 +1,79 @@
+"""Rows held out for validation where the caller names no file of them.
+
+A run that is not watched may not repeat its rows, and keeps its last model whether or not it is the
+best. The parts are files of the workspace, named by the dataset's hash, so that the run, a resumed
+run and an exported script all read the same ones.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.errors import BadData
+from ft_tools.examples.training_rows import DatasetFacts, Task, survey
+from ft_tools.lora.data_shape import held_out_rows
+from ft_tools.publish import new_folder, verify, write_file
+
+FOLDER = "held_out"
+TRAIN, VALIDATION = "train.jsonl", "validation.jsonl"
+MOST_BYTES = 64 * 2**20
+"""Larger files have rows enough for one epoch, which needs no validation."""
+SCHEDULE = ("num_train_epochs", "max_steps", "eval_strategy")
+
+
+def hold_out(
+    dataset: DatasetFacts, task: Task, given: Mapping[str, Any]
+) -> tuple[DatasetFacts, DatasetFacts] | None:
+    """Hold rows out of a file, if its schedule is left open and it has rows enough.
+
+    Rows with the same prompt go to the same part.
+
+    Returns:
+        The rows to train on and the others; None if all are trained on.
+
+    Raises:
+        BadData: The parts were changed.
+    """
+    number = held_out_rows(dataset.num_examples)
+    source = Path(dataset.path)
+    if not number or source.stat().st_size > MOST_BYTES or any(name in given for name in SCHEDULE):
+        return None
+    folder = workspace.runs_dir() / FOLDER / dataset.sha256[:16]
+    if not folder.exists():
+        _write(source, folder, number)
+    elif verify(folder):
+        raise BadData(folder, "was changed", "remove the folder; it is written again")
+    return survey(folder / TRAIN, task), survey(folder / VALIDATION, task)
+
+
+def _write(source: Path, folder: Path, number: int) -> None:
+    lines: dict[str, list[bytes]] = {}
+    with workspace.open_file(source) as stream:
+        for raw in stream:
+            if raw.strip():
+                text = raw.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+                lines.setdefault(_group(json.loads(text)), []).append(text)
+    held: set[str] = set()
+    count = 0
+    for group in sorted(lines):
+        # The largest group may be the whole file.
+        if count + len(lines[group]) <= number:
+            held.add(group)
+            count += len(lines[group])
+    with new_folder(folder) as staging:
+        for name, is_held in ((TRAIN, False), (VALIDATION, True)):
+            parts = [rows for group, rows in lines.items() if (group in held) is is_held]
+            write_file(staging / name, b"".join(line + b"\n" for rows in parts for line in rows))
+
+
+def _group(example: Mapping[str, Any]) -> str:
+    """Name the prompt of an example by a hash, which also shuffles."""
+    prompt = example.get("prompt", example.get("text"))
+    if prompt is None:
+        turns = example.get("messages") or example.get("chosen") or []
+        prompt = turns[:-1] if isinstance(turns, list) else turns
+    text = json.dumps(prompt, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
