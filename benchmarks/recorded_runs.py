@@ -1,0 +1,276 @@
+"""Record many small runs, healthy and sick, for the rules of ft_tools/training/diagnosis.py.
+
+`python -m benchmarks.recorded_runs [SECONDS]` trains until the time is over or all runs are there,
+and continues where it stopped. Each run is the worker of this package on a Llama of about a million
+parameters, which was trained for a minute to continue the tasks' prompts. What is wrong with a sick
+run is done to it on purpose; what the diagnosis says is not looked at here. A line of
+`benchmarks/recorded_runs.jsonl` is a run: its label, the part of its plan that a diagnosis reads,
+and its metrics. Runs with an even number choose the thresholds, runs with an odd one check them.
+"""
+
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("recorded_runs.jsonl")
+PER_KIND = 10
+NUM_HEALTHY = 60
+KEPT = ("step", "loss", "grad_norm", "learning_rate", "entropy", "mean_token_accuracy", "eval_loss",
+        "eval_entropy", "eval_mean_token_accuracy")  # fmt: skip
+TASKS = ("mails", "mails_json", "intents", "orders", "dates", "notes")
+RATE = 2.6e-3
+"""What the rule gives for a hidden size of 128."""
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class Case:
+    """A run to record."""
+
+    label: str
+    number: int
+    task: str
+    seed: int
+    rows: int = 300
+    training: dict[str, Any] = field(default_factory=dict)
+    damage: Callable[[random.Random, Rows], Rows] | None = None
+    is_easy: bool = False
+    """Train on what the base was trained on already."""
+
+    @property
+    def name(self) -> str:
+        """Return what the run is called in the file."""
+        return f"{self.label}-{self.number}"
+
+
+def flipped(fraction: float) -> Callable[[random.Random, Rows], Rows]:
+    """Return what gives so many rows the answer of another row."""
+
+    def damage(numbers: random.Random, rows: Rows) -> Rows:
+        answers = [row["completion"] for row in rows]
+        return [
+            row | {"completion": numbers.choice(answers)} if numbers.random() < fraction else row
+            for row in rows
+        ]
+
+    return damage
+
+
+def cases() -> Iterator[Case]:
+    """Give every run, in an order in which any beginning has some of each kind."""
+    sick: dict[str, Callable[[int], dict[str, Any]]] = {
+        "still_learning": lambda i: {
+            "rows": 120 + 20 * i,
+            "training": {"num_train_epochs": (1, 1.5)[i % 2], "learning_rate": RATE * 0.7},
+        },
+        "rate_too_high": lambda i: {"training": {"learning_rate": RATE * (12, 20, 40, 80)[i % 4]}},
+        "rate_too_low": lambda i: {"training": {"learning_rate": RATE / (30, 60, 120)[i % 3]}},
+        "memorising": lambda i: {
+            "rows": 40 + 4 * i,
+            "task": ("intents", "orders", "dates")[i % 3],
+            "training": {"num_train_epochs": 30, "learning_rate": RATE * 2},
+        },
+        "noise": lambda i: {
+            "damage": flipped((0.3, 0.5, 1.0)[i % 3]),
+            "task": ("mails", "intents", "mails_json")[i % 3],
+            "training": {"num_train_epochs": 8},
+        },
+        "nothing_to_learn": lambda i: {"is_easy": True},
+    }
+    for number in range(max(NUM_HEALTHY, PER_KIND)):
+        task = TASKS[number % len(TASKS)]
+        if number < NUM_HEALTHY:
+            yield Case(
+                "healthy",
+                number,
+                task,
+                number,
+                rows=(300, 500, 800)[number % 3],
+                training={"learning_rate": RATE * (0.7, 1.0, 1.5)[number // 6 % 3]},
+            )
+        if number < PER_KIND:
+            for label, change in sick.items():
+                asked = {"task": task} | change(number)
+                yield Case(label, number, seed=1000 + number, **asked)
+
+
+def make_base(folder: Path) -> None:
+    """Train the small model that all runs start from: it continues prompts of the tasks."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from benchmarks.small_tasks import TASKS as ALL
+    from benchmarks.small_tasks import pairs
+
+    texts = [
+        f"<|im_start|>user\n{ALL[name].instruction}\n\n{prompt}<|im_end|>\n"
+        for name in TASKS
+        for prompt, _ in pairs(ALL[name], 400, 99)
+    ]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=1024,
+            special_tokens=special,
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=special[1],
+        eos_token=special[2],
+        pad_token=special[2],
+        unk_token=special[0],
+    )
+    fast.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=1024,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=2,
+        )
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    numbers = random.Random(0)
+    for _ in range(400):
+        chosen = fast(numbers.sample(texts, 16), padding=True, return_tensors="pt")
+        labels = chosen["input_ids"].masked_fill(chosen["attention_mask"] == 0, -100)
+        loss = model(**chosen, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    print(f"base: loss {float(loss):.3f}", flush=True)
+    fast.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def train(
+    root: Path, case: Case, model: str, training: dict[str, Any]
+) -> tuple[Any, Path, list[dict[str, float]]]:
+    """Run the worker here; the plan, a copy of the adapter's folder and the metrics."""
+    from ft_tools import workspace
+    from ft_tools.publish import private_folder
+    from ft_tools.runs import directory
+    from ft_tools.runs.records import RunInfo
+    from ft_tools.runs.session import Session
+    from ft_tools.training.plan import plan_sft
+    from ft_tools.training.request import SftRequest
+    from ft_tools.training.worker import sft
+
+    request = SftRequest(
+        model=model,
+        dataset=f"{case.name}-train.jsonl",
+        validation=f"{case.name}-held.jsonl",
+        training=training,
+        samples=0,
+        accept_findings=["no_quality_filter"],
+        accept_reason="recorded on purpose",
+    )
+    plan = plan_sft(request)
+    run_dir = workspace.runs_dir() / f"sft-{time.time_ns():016x}"
+    private_folder(run_dir)
+    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=time.time(), name=case.name)
+    for file, one in {"run": info, "request": request, "plan": plan}.items():
+        (run_dir / f"{file}.json").write_text(one.model_dump_json(), encoding="utf-8")
+    sft.work(Session(run_dir))
+    metrics = [
+        {name: float(f"{line[name]:.4g}") for name in KEPT if name in line}
+        for line in directory.read_metrics(run_dir)
+    ]
+    kept = root / f"adapter-{run_dir.name}"
+    shutil.copytree(run_dir / "artifacts" / "adapter", kept)
+    shutil.rmtree(run_dir)
+    return plan, kept, metrics
+
+
+def record(case: Case, root: Path, base: str) -> dict[str, Any]:
+    """Train one run and return its line."""
+    from benchmarks.small_tasks import TASKS as ALL
+    from benchmarks.small_tasks import pairs, row
+
+    task, numbers = ALL[case.task], random.Random(case.seed)
+    rows = [row(task, pair) for pair in pairs(task, case.rows + 60, case.seed)]
+    if case.damage:
+        rows = case.damage(numbers, rows)
+    for name, part in (("train", rows[60:]), ("held", rows[:60])):
+        text = "".join(json.dumps(one) + "\n" for one in part)
+        (root / f"{case.name}-{name}.jsonl").write_text(text, encoding="utf-8")
+    model = base
+    if case.is_easy:
+        model = f"{case.name}-easy"
+        taught = train(root, case, base, {})[1]
+        shutil.copytree(taught, root / model)
+    began = time.monotonic()
+    plan, _, metrics = train(root, case, model, case.training)
+    seconds = time.monotonic() - began
+    return {
+        "name": case.name,
+        "label": case.label,
+        "task": case.task,
+        "rows": case.rows,
+        "seconds": round(seconds, 1),
+        "training": {
+            key: plan.training.get(key)
+            for key in ("learning_rate", "num_train_epochs", "lr_scheduler_type", "eval_steps")
+        },
+        "steps": plan.estimate.steps,
+        "chosen_for": plan.chosen_for,
+        "metrics": metrics,
+    }
+
+
+def main() -> None:
+    """Record what is missing."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600.0
+    until = time.monotonic() + seconds
+    known = set()
+    if FILE.exists():
+        known = {json.loads(line)["name"] for line in FILE.read_text().splitlines()}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        os.environ |= {"FINE_TUNING_LLM_WORKSPACE": name, "HF_HUB_OFFLINE": "1"}
+        os.chdir(root)
+        make_base(root / "base")
+        for case in cases():
+            if case.name in known or time.monotonic() > until:
+                continue
+            line = record(case, root, "base")
+            with FILE.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+            evaluated = [m["eval_loss"] for m in line["metrics"] if "eval_loss" in m]
+            print(
+                case.name, line["seconds"], line["steps"], evaluated[:1], evaluated[-1:], flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
