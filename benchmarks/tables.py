@@ -10,11 +10,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks import choosing
 from benchmarks.choosing import rendered
 from ft_tools import facts
+from ft_tools.lora.rules import choose_learning_rate
 
 ROOT = Path(__file__).parent.parent
 TABLE = re.compile(r"(<!-- table (\w+), from [\w./]+ -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
@@ -169,7 +170,9 @@ def lora_ranks() -> str:
     return rendered(
         ("goal", "rank"),
         [
-            ("style, classification", _value("lora.rank_style")),
+            ("style", _value("lora.rank_style")),
+            ("classification", _value("lora.rank_classification")),
+            ("extraction", _value("lora.rank_extraction")),
             ("instruction, domain, preference", _value("lora.rank_general")),
             ("reasoning", _value("lora.rank_reasoning")),
             ("most; beyond it, consider full fine-tuning", _value("lora.rank_max")),
@@ -178,12 +181,19 @@ def lora_ranks() -> str:
 
 
 def learning_rates() -> str:
-    """Give the learning rate by task and method."""
+    """Give the learning rate by task, width and method."""
     rows = [
-        (task.upper(), *(_rate(f"lr.{task}_{method}") for method in ("lora", "full")))
-        for task in ("sft", "dpo")
+        (f"SFT, hidden size {hidden:,}", *_rates("sft", hidden))
+        for hidden in (576, 1024, 2048, 4096, 8192)
     ]
-    return rendered(("task", "adapters", "full fine-tuning"), rows)
+    header = ("task", "adapters", "full fine-tuning")
+    return rendered(header, [*rows, ("DPO, KTO", *_rates("dpo", None))])
+
+
+def _rates(task: Literal["sft", "dpo"], hidden: int | None) -> tuple[str, str]:
+    adapters = choose_learning_rate(task, "lora", hidden).value
+    full = choose_learning_rate(task, "full", hidden).value
+    return _rate(adapters), _rate(full)
 
 
 def format_verdicts() -> str:
@@ -197,8 +207,8 @@ def _value(threshold: str) -> str:
     return f"{facts.number(threshold):g}"
 
 
-def _rate(threshold: str) -> str:
-    return f"{facts.number(threshold):.0e}".replace("e-0", "e-")
+def _rate(rate: float) -> str:
+    return f"{rate:.1e}".replace("e-0", "e-").replace(".0e", "e")
 
 
 TABLES: dict[str, Callable[[], str]] = {
