@@ -5,22 +5,20 @@ stdout is the result, stderr the progress. Exit codes: 0 ok, 1 failed, 2 usage, 
 """
 
 import inspect
-import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import cyclopts
-from cyclopts import App, Parameter, Token
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from cyclopts import App, Parameter
+from pydantic import ValidationError
 
 from ft_tools import __version__
+from ft_tools.cli_options import launch_options, option_of, takes_one_or_many
 from ft_tools.contract import complaints
 from ft_tools.doctor.report import DoctorRequest, Purpose
 from ft_tools.errors import BadInput, FineTuningError, NotFound
@@ -285,9 +283,9 @@ def _register(name: str, spec: Tool) -> None:
     required = [key for key, field in fields.items() if field.is_required()]
     required.sort(key=lambda key: key != "model")
     required += OPTIONAL_BY_POSITION.get(name, [])
-    extra = _launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
+    extra = launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
     ordered = [*required, *(key for key in fields if key not in required)]
-    parameters = [_parameter(key, fields[key], required) for key in ordered]
+    parameters = [option_of(key, fields[key], required) for key in ordered]
     parameters.sort(key=lambda parameter: parameter.kind)
     command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]
     command.__annotations__ = {
@@ -296,118 +294,11 @@ def _register(name: str, spec: Tool) -> None:
     app.command(command, name=name.replace("_", "-"), help=spec.description)
 
 
-def _parameter(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
-    kind = inspect.Parameter
-    default = None if field.is_required() else field.get_default(call_default_factory=True)
-    typed, how = _typed(field.annotation)
-    option = f"--{key.replace('_', '-')}"
-    extra = f" As JSON, or {option}.NAME VALUE." if how is _object else ""
-    about = Parameter(
-        help=f"{field.description}{extra}",
-        show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
-        negative=None if typed is bool else (),
-        converter=how,
-        consume_multiple=get_origin(typed) is list,
-    )
-    if key in required and field.is_required():
-        annotation: Any = Annotated[typed, about]
-        return kind(key, kind.POSITIONAL_OR_KEYWORD, annotation=annotation)
-    annotation = Annotated[typed | None, about]
-    if key in required:
-        return kind(key, kind.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
-    return kind(key, kind.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
-    """Return what the command line takes for a field, and how it is read if not as that type."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _typed(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        parts = [part for part in get_args(annotation) if part is not type(None)]
-        if len(parts) == 1:
-            return _typed(parts[0])
-        return (list[Any], _values) if _takes_one_or_many(annotation) else (str, None)
-    if origin is dict or _is_model(annotation):
-        return dict[str, Any], _object
-    if origin in (list, tuple):
-        inner, how = _typed(get_args(annotation)[0])
-        return (list[Any], _values) if how else (list[inner], None)  # type: ignore[valid-type]
-    simple = annotation in (str, int, float, bool) or origin is Literal
-    return (annotation if simple else str), None
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _object(_: Any, tokens: Sequence[Token] | dict[str, Any]) -> dict[str, Any]:
-    """Read an object: one JSON text, or a value for each dotted name; hyphens are underscores."""
-    if isinstance(tokens, dict):
-        return {key.replace("-", "_"): _part(part) for key, part in tokens.items()}
-    given: dict[str, Any] = {}
-    for token in tokens:
-        read = _json(token.value)
-        if not isinstance(read, dict):
-            raise BadInput(
-                f"{token.keyword} {token.value!r}: expected a JSON object such as "
-                f"'{{\"NAME\": 1}}', or {token.keyword}.NAME VALUE"
-            )
-        given |= {key.replace("-", "_"): value for key, value in read.items()}
-    return given
-
-
-def _part(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {key.replace("-", "_"): _part(deeper) for key, deeper in part.items()}
-    return _json(part[-1].value)
-
-
-def _values(_: Any, tokens: Sequence[Token]) -> list[Any]:
-    """Read a list: a text or JSON for each value, or one JSON list for all of them."""
-    read = [_json(token.value) for token in tokens]
-    return read[0] if len(read) == 1 and isinstance(read[0], list) else read
-
-
-def _takes_one_or_many(annotation: Any) -> bool:
-    """Tell whether a field takes a text or a list, such as target_modules."""
-    if get_origin(annotation) not in (Union, UnionType):
-        return False
-    parts = get_args(annotation)
-    return str in parts and any(get_origin(part) in (list, tuple) for part in parts)
-
-
-def _json(text: str) -> Any:
-    """Read a text as JSON where it is JSON; otherwise it is the value itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _launch_options(name: str) -> dict[str, inspect.Parameter]:
-    """Return the options that a command has beyond its tool's arguments."""
-    kind = inspect.Parameter
-
-    def option(key: str, annotation: Any, default: Any, about: str) -> inspect.Parameter:
-        typed = Annotated[annotation, Parameter(help=about, negative=())]
-        return kind(key, kind.KEYWORD_ONLY, default=default, annotation=typed)
-
-    options = {
-        "yes": option("yes", bool, False, "Start the plan at once instead of printing it."),
-        "detach": option("detach", bool, False, "With --yes: do not wait for the run to end."),
-    }
-    if name == "evaluate":
-        about = "With --yes: end with 3 unless it holds, such as improved:json_valid."
-        options["require"] = option("require", list[str] | None, None, about)
-    return options
-
-
 def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) -> int | None:
     arguments = {key: value for key, value in given.items() if value is not None}
     for key, value in arguments.items():
         one = isinstance(value, list) and len(value) == 1
-        if one and _takes_one_or_many(spec.request.model_fields[key].annotation):
+        if one and takes_one_or_many(spec.request.model_fields[key].annotation):
             arguments[key] = value[0]
     required = [read_requirement(text) for text in launch.get("require") or ()]
     if required and (launch.get("detach") or not launch.get("yes")):

@@ -168,6 +168,8 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
     steps = dumped.pop("next_steps", [])
     reasons = dumped.pop("reasons", [])
     path = dumped.pop("path", [])
+    if not dumped.get("has_more"):
+        dumped.pop("has_more", None)
     if path:
         for field in ("summary", "verdicts"):
             _block(console, {field: dumped.pop(field)} if dumped.get(field) else {}, indent=0)

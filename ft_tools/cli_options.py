@@ -1,0 +1,121 @@
+"""The options of a command, from the fields of its tool's request."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from cyclopts import Parameter, Token
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ft_tools.errors import BadInput
+
+
+def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
+    """Return the option of a field: required ones by position, all others by name."""
+    kind = inspect.Parameter
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    typed, how = _typed(field.annotation)
+    option = f"--{key.replace('_', '-')}"
+    extra = f" As JSON, or {option}.NAME VALUE." if how is _object else ""
+    about = Parameter(
+        help=f"{field.description}{extra}",
+        show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
+        negative=None if typed is bool else (),
+        converter=how,
+        consume_multiple=get_origin(typed) is list,
+    )
+    if key in required and field.is_required():
+        annotation: Any = Annotated[typed, about]
+        return kind(key, kind.POSITIONAL_OR_KEYWORD, annotation=annotation)
+    annotation = Annotated[typed | None, about]
+    if key in required:
+        return kind(key, kind.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
+    return kind(key, kind.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
+    """Return what the command line takes for a field, and how it is read if not as that type."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _typed(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        if len(parts) == 1:
+            return _typed(parts[0])
+        return (list[Any], _values) if takes_one_or_many(annotation) else (str, None)
+    if origin is dict or _is_model(annotation):
+        return dict[str, Any], _object
+    if origin in (list, tuple):
+        inner, how = _typed(get_args(annotation)[0])
+        return (list[Any], _values) if how else (list[inner], None)  # type: ignore[valid-type]
+    simple = annotation in (str, int, float, bool) or origin is Literal
+    return (annotation if simple else str), None
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _object(_: Any, tokens: Sequence[Token] | dict[str, Any]) -> dict[str, Any]:
+    """Read an object: one JSON text, or a value for each dotted name; hyphens are underscores."""
+    if isinstance(tokens, dict):
+        return {key.replace("-", "_"): _part(part) for key, part in tokens.items()}
+    given: dict[str, Any] = {}
+    for token in tokens:
+        read = _json(token.value)
+        if not isinstance(read, dict):
+            raise BadInput(
+                f"{token.keyword} {token.value!r}: expected a JSON object such as "
+                f"'{{\"NAME\": 1}}', or {token.keyword}.NAME VALUE"
+            )
+        given |= {key.replace("-", "_"): value for key, value in read.items()}
+    return given
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key.replace("-", "_"): _part(deeper) for key, deeper in part.items()}
+    return _json(part[-1].value)
+
+
+def _values(_: Any, tokens: Sequence[Token]) -> list[Any]:
+    """Read a list: a text or JSON for each value, or one JSON list for all of them."""
+    read = [_json(token.value) for token in tokens]
+    return read[0] if len(read) == 1 and isinstance(read[0], list) else read
+
+
+def takes_one_or_many(annotation: Any) -> bool:
+    """Tell whether a field takes a text or a list, such as target_modules."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return False
+    parts = get_args(annotation)
+    return str in parts and any(get_origin(part) in (list, tuple) for part in parts)
+
+
+def _json(text: str) -> Any:
+    """Read a text as JSON where it is JSON; otherwise it is the value itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def launch_options(name: str) -> dict[str, inspect.Parameter]:
+    """Return the options that a command has beyond its tool's arguments."""
+    kind = inspect.Parameter
+
+    def option(key: str, annotation: Any, default: Any, about: str) -> inspect.Parameter:
+        typed = Annotated[annotation, Parameter(help=about, negative=())]
+        return kind(key, kind.KEYWORD_ONLY, default=default, annotation=typed)
+
+    options = {
+        "yes": option("yes", bool, False, "Start the plan at once instead of printing it."),
+        "detach": option("detach", bool, False, "With --yes: do not wait for the run to end."),
+    }
+    if name == "evaluate":
+        about = "With --yes: end with 3 unless it holds, such as improved:json_valid."
+        options["require"] = option("require", list[str] | None, None, about)
+    return options
