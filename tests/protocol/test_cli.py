@@ -52,6 +52,11 @@ def test_a_person_gets_the_next_command(capsys):
     assert f"fine-tuning-llm resume-run --run-id {RUN_ID}" in capsys.readouterr().out
 
 
+def test_a_person_reads_of_further_pages_only_where_there_are_some(capsys):
+    assert cli.run(["list-runs", "--format", "human"]) == 0
+    assert "has more" not in capsys.readouterr().out
+
+
 def test_a_launch_takes_the_model_and_then_the_dataset_and_prints_its_plan(capsys):
     argv = ["launch-sft", "model", "data.jsonl", "--training.max_steps", "2", "--peft.r", "4"]
     assert cli.run(argv) == 0
