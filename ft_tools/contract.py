@@ -1,7 +1,7 @@
 """What every request and every report has in common."""
 
 import difflib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -84,10 +84,20 @@ def complaints(request: type[BaseModel], error: ValidationError) -> list[str]:
     return [_line(request, dict(detail)) for detail in error.errors()]
 
 
+def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:
+    """Return the model of a nested argument: the one whose argument is not known."""
+    for name in loc:
+        field = request.model_fields.get(str(name))
+        parts = (field.annotation, *get_args(field.annotation)) if field else ()
+        models = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
+        request = models[0] if models else request
+    return request
+
+
 def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
     where = ".".join(map(str, detail["loc"])) or "request"
     if detail["type"] == "extra_forbidden":
-        known = list(request.model_fields)
+        known = list(_model_at(request, detail["loc"][:-1]).model_fields)
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.6)
         meant = f"did you mean {near[0]!r}? " if near else ""
         return f"{where}: no such argument; {meant}known: {', '.join(known)}"

@@ -32,7 +32,8 @@ class AntiPattern:
 
 
 _ON_LAUNCH = (
-    "Nothing is refused; `accept_findings` with this id keeps `accept_reason` in the launch's plan."
+    "A launch with this `advice` needs `accept_findings` with this id; kept in the plan with "
+    "`accept_reason`."
 )
 
 
@@ -81,6 +82,17 @@ ANTI_PATTERNS = (
         "Keeping only examples with a verified label moved a small student model from 51.5% to "
         "86.7% on one benchmark, with nothing else changed.",
         "https://dspy.ai/tutorials/classification_finetuning/",
+    ),
+    AntiPattern(
+        "advised_against",
+        "Do not start training that recommend_approach advises against.",
+        ("launch_sft", "launch_dpo"),
+        "blocks",
+        "`accept_findings` with this id, or those of the rules that advise against it; kept in the "
+        "plan with `accept_reason`.",
+        "The advice is the cheapest approach likely to be enough; training before its first steps "
+        "costs more and shows less.",
+        "https://developers.openai.com/api/docs/guides/model-optimization",
     ),
     AntiPattern(
         "verdict_column",

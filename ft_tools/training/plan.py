@@ -17,6 +17,7 @@ from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training import cautions, counts, defaults, estimates, preferences
 from ft_tools.training.checks import installation, memory, preconditions
+from ft_tools.training.checks.advised import Advised
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.counts import CountRequest, Counts
@@ -61,6 +62,7 @@ class TrainingPlan(BaseModel):
     estimate: Estimate
     accepted: list[str] = Field(default_factory=list, description="Findings taken as they are.")
     accept_reason: str = Field("", description="Why, in the user's words.")
+    advice: Advised | None = Field(None, description="What recommend_approach says of it.")
     missing: list[str] = Field(
         default_factory=list,
         description="What this machine lacks for it; a confirmation is refused while it does.",

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ft_tools.approach.request import ApproachRequest
 from ft_tools.runs.launchers.options import Backend
 from ft_tools.runs.request import LaunchRequest
 
@@ -55,6 +56,11 @@ class TrainingRequest(LaunchRequest):
     )
     accept_reason: str = Field(
         "", max_length=500, description="Why the user accepts them; kept in the plan."
+    )
+    advice: ApproachRequest | None = Field(
+        None,
+        description="The situation, as given to recommend_approach. The plan shows its verdict; "
+        "training that it advises against needs accept_findings.",
     )
     export_dir: str | None = Field(
         None,

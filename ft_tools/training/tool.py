@@ -1,14 +1,13 @@
 """launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
 
-from typing import Literal
-
 from ft_tools import workspace
 from ft_tools.errors import BadInput, Missing
-from ft_tools.examples.training_rows import has_marks
+from ft_tools.examples.training_rows import Task, has_marks
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.training.checks import arguments
+from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.limits import CHOICES
 from ft_tools.training.exports import script
 from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
@@ -24,7 +23,8 @@ def launch_sft(request: SftRequest) -> Launch:
     arguments.require_packages()
     arguments.require_known("lora", request.peft)
     arguments.require_known("sft", request.training)
-    return _launch("sft", request, plan_sft(request), request.model)
+    advised = require_advised("sft", request)
+    return _launch("sft", request, plan_sft(request), request.model, advised)
 
 
 def launch_dpo(request: DpoRequest) -> Launch:
@@ -38,10 +38,12 @@ def launch_dpo(request: DpoRequest) -> Launch:
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
         arguments.require_known("kto", request.training)
-        return _launch("kto", request, plan_kto(request), parent)
+        advised = require_advised("kto", request)
+        return _launch("kto", request, plan_kto(request), parent, advised)
     listed = _listed(request)
     arguments.require_known("dpo", listed.training)
-    return _launch("dpo", request, plan_dpo(listed), parent)
+    advised = require_advised("dpo", listed)
+    return _launch("dpo", request, plan_dpo(listed), parent, advised)
 
 
 def _has_marks(request: DpoRequest) -> bool:
@@ -68,8 +70,14 @@ def _listed(request: DpoRequest) -> DpoRequest:
 
 
 def _launch(
-    kind: Literal["sft", "dpo", "kto"], request: TrainingRequest, plan: TrainingPlan, parent: str
+    kind: Task,
+    request: TrainingRequest,
+    plan: TrainingPlan,
+    parent: str,
+    advised: Advised | None,
 ) -> Launch:
+    warnings = plan.warnings if advised else [*plan.warnings, NO_ADVICE]
+    plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
     if request.confirm is not None and plan.missing:
         require_same(request.confirm, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")

@@ -224,6 +224,8 @@ REFUSALS = {
     ("dpo_before_sft", "launch_dpo"): (dpo, {"model": "base", "dataset": "text_pairs.jsonl"}),
     ("no_quality_filter", "launch_sft"): (sft, {"dataset": "dirty.jsonl"}),
     ("no_quality_filter", "launch_dpo"): (dpo, {"dataset": "dirty_pairs.jsonl"}),
+    ("advised_against", "launch_sft"): (sft, {"advice": {"symptoms": ["knowledge_gap"]}}),
+    ("advised_against", "launch_dpo"): (dpo, {"advice": {"symptoms": ["classification"]}}),
     ("test_row", "launch_sft"): (sft, {"dataset": "tested.jsonl"}),
     ("test_row", "launch_dpo"): (dpo, {"dataset": "tested_pairs.jsonl"}),
     ("verdict_column", "launch_sft"): (sft, {"dataset": "rated.jsonl"}),

@@ -384,3 +384,16 @@ def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():
     require_ram(4 * billion, billion, machine, "bfloat16", ["does_not_fit"])
     require_ram(None, None, machine, "float32", [])
     require_ram(400 * billion, 0, machine.model_copy(update={"name": "cuda"}), "float32", [])
+
+
+def test_a_plan_shows_the_verdict_of_the_advice_or_says_that_there_was_none(files):
+    alone = launch_sft(sft())
+    assert alone.plan["advice"] is None
+    assert sum("without advice" in warning for warning in alone.warnings) == 1
+    advice = {"symptoms": ["style"], "prompting_tried": "optimized", "target_met": False}
+    advice |= {"has_eval_set": True, "num_demonstrations": 300}
+    advised = launch_sft(sft(advice=advice))
+    assert advised.plan["advice"]["verdict"] == "now"
+    assert not any("without advice" in warning for warning in advised.warnings)
+    assert advised.next_steps[0].arguments["advice"] == advice
+    assert advised.plan_hash != alone.plan_hash

@@ -1,0 +1,87 @@
+"""What recommend_approach says of a launch: shown in the plan, and in the way if it is no."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools import rules
+from ft_tools.approach.request import Approach
+from ft_tools.approach.tool import recommend_approach
+from ft_tools.examples.training_rows import Task
+from ft_tools.training.request import DpoRequest, TrainingRequest
+
+LAUNCHED: dict[Task, tuple[Approach, ...]] = {
+    "sft": (
+        "sft",
+        "small_model_fine_tuning",
+        "distillation",
+        "sft_and_rag",
+        "sft_then_dpo",
+        "continued_pretraining",
+    ),
+    "dpo": ("dpo", "sft_then_dpo"),
+    "kto": ("kto",),
+}
+"""The approaches whose training a launch is; the first is meant if no other is considered."""
+RULE = "advised_against"
+NO_ADVICE = (
+    "launched without advice: call recommend_approach first and pass its arguments as `advice`"
+)
+
+
+class Advised(BaseModel):
+    """The verdict on a launch, from what is known of the situation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    approach: Approach = Field(description="What this launch trains.")
+    verdict: Literal["now", "later", "no"]
+    condition: str = Field("", description="After or if what.")
+    why: str
+    rules: list[str] = Field(description="Rules that advise against it.")
+    first_step: Approach = Field(description="What recommend_approach recommends now.")
+
+
+def require_advised(task: Task, request: TrainingRequest) -> Advised | None:
+    """Return what the advice says of this launch; None if none was passed.
+
+    Raises:
+        Refused: By the rule `advised_against`, unless each rule is in `accept_findings`.
+    """
+    if request.advice is None:
+        return None
+    launched = LAUNCHED[task]
+    considered = [each for each in request.advice.considering if each in launched]
+    known: dict[str, Any] = {"considering": considered or [launched[0]]}
+    if isinstance(request, DpoRequest) and request.sft_run and request.advice.checkpoint is None:
+        known |= {"checkpoint": "sft_run"}
+    report = recommend_approach(request.advice.model_copy(update=known))
+    answer = report.verdicts[0]
+    if report.approach in launched:
+        return Advised(
+            approach=report.approach,
+            verdict="now",
+            why=report.path[0].why,
+            rules=report.path[0].rules,
+            first_step=report.approach,
+        )
+    advised = Advised(first_step=report.approach, **answer.model_dump(include=_SHARED))
+    if advised.verdict != "now":
+        _require_accepted(advised, request.accept_findings)
+    return advised
+
+
+_SHARED = {"approach", "verdict", "condition", "why", "rules"}
+
+
+def _require_accepted(advised: Advised, accepted: list[str]) -> None:
+    if RULE in accepted or (advised.rules and set(advised.rules) <= set(accepted)):
+        return
+    ids = advised.rules or [RULE]
+    what = ", ".join(filter(None, [advised.verdict, advised.condition]))
+    observed = f"{advised.approach}: {what} ({advised.why.rstrip('.')})"
+    cure = (
+        f"First: {advised.first_step}; recommend_approach lays out the path. If the user goes on "
+        f"all the same: accept_findings={ids!r} with accept_reason."
+    )
+    raise rules.refusal(RULE, observed, cure)

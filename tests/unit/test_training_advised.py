@@ -1,0 +1,108 @@
+"""The advice that a launch carries: its verdict in the plan, and in the way if it says no."""
+
+import pytest
+from pydantic import ValidationError
+
+from ft_tools.contract import complaints
+from ft_tools.errors import Refused
+from ft_tools.training.checks.advised import LAUNCHED, require_advised
+from ft_tools.training.request import DpoRequest, SftRequest
+
+READY = {
+    "symptoms": ["style"],
+    "prompting_tried": "optimized",
+    "target_met": False,
+    "has_eval_set": True,
+    "num_demonstrations": 800,
+    "data_source": "human",
+}
+TASTE = READY | {"symptoms": ["preference"], "checkpoint": "instruct"}
+AGAINST = [
+    ({"symptoms": ["knowledge_gap"]}, ["knowledge_injection"]),
+    ({"has_eval_set": False}, ["no_eval_set"]),
+    ({"prompting_tried": "none"}, ["prompt_not_tried"]),
+    ({"num_demonstrations": 8}, ["too_few_examples"]),
+]
+
+
+def sft(advice, **changed):
+    return SftRequest(model="m", dataset="d.jsonl", advice=advice, **changed)
+
+
+def dpo(advice, **changed):
+    return DpoRequest(dataset="d.jsonl", advice=advice, **{"model": "m"} | changed)
+
+
+def test_training_that_is_advised_goes_on_with_the_verdict():
+    assert require_advised("sft", sft(READY)).verdict == "now"
+    pairs = TASTE | {"num_preference_pairs": 5000}
+    assert require_advised("dpo", dpo(pairs)).verdict == "now"
+    assert require_advised("kto", dpo(TASTE | {"num_marks": 5000})).verdict == "now"
+    classes = READY | {"symptoms": ["classification", "cost"], "num_demonstrations": 8000}
+    assert require_advised("sft", sft(classes)).approach == "small_model_fine_tuning"
+
+
+def test_without_advice_nothing_is_refused():
+    assert require_advised("sft", sft(None)) is None
+
+
+@pytest.mark.parametrize(("change", "rules"), AGAINST)
+def test_training_that_is_advised_against_needs_each_rule_accepted_with_a_reason(change, rules):
+    advice = READY | change
+    with pytest.raises(Refused, match=f"^advised_against: sft: .*{rules[0]}") as refused:
+        require_advised("sft", sft(advice))
+    assert "accept_findings" in str(refused.value)
+    with pytest.raises(ValidationError, match="accept_reason"):
+        sft(advice, accept_findings=rules)
+    accepted = sft(advice, accept_findings=rules, accept_reason="a pilot")
+    advised = require_advised("sft", accepted)
+    assert advised.verdict != "now"
+    assert advised.rules == rules
+    other = sft(advice, accept_findings=["verdict_column"], accept_reason="a pilot")
+    with pytest.raises(Refused, match="advised_against"):
+        require_advised("sft", other)
+
+
+def test_advice_that_no_rule_is_behind_is_accepted_by_its_own_name():
+    with pytest.raises(Refused, match=r"^advised_against: kto: no .*\['advised_against'\]"):
+        require_advised("kto", dpo(READY))
+    accepted = dpo(READY, accept_findings=["advised_against"], accept_reason="a pilot")
+    assert require_advised("kto", accepted).first_step == "sft"
+
+
+def test_the_run_that_dpo_starts_from_tells_the_checkpoint():
+    advice = {k: v for k, v in TASTE.items() if k != "checkpoint"}
+    advice |= {"num_preference_pairs": 5000}
+    found = require_advised("dpo", dpo(advice, model=None, sft_run="sft-0123456789abcdef"))
+    assert found.verdict == "now"
+
+
+@pytest.mark.parametrize(
+    ("advice", "where"),
+    [
+        ({"symptom": ["style"]}, ("advice", "symptom")),
+        ({"symptoms": ["styl"]}, ("advice", "symptoms", 0)),
+        ({"num_demonstrations": "many"}, ("advice", "num_demonstrations")),
+        ("style", ("advice",)),
+    ],
+)
+def test_an_argument_of_the_advice_that_is_wrong_is_named(advice, where):
+    with pytest.raises(ValidationError) as refused:
+        sft(advice)
+    assert refused.value.errors()[0]["loc"][: len(where)] == where
+
+
+def test_each_kind_of_launch_says_what_it_trains():
+    assert {task: approaches[0] for task, approaches in LAUNCHED.items()} == {
+        task: task for task in ("sft", "dpo", "kto")
+    }
+
+
+def test_a_misspelt_argument_of_the_advice_is_answered_with_those_of_the_advice():
+    with pytest.raises(ValidationError) as refused:
+        sft({"num_demonstration": 3})
+    (line,) = complaints(SftRequest, refused.value)
+    assert line.startswith(
+        "advice.num_demonstration: no such argument; did you mean 'num_demonstrations'? known: "
+        "problem, considering"
+    )
