@@ -19,12 +19,18 @@ def shipped_answers(results: Sequence[FormatResult], tuned: Mapping[str, float])
     parts = [f"{one.format} {_said(shipped)}" for one, shipped in checked]
     said = f"Asked through their own Modelfile, {metric} on {n} held-out examples: "
     said += f"{'; '.join(parts)}; tuned model {tuned[metric]:.3g}."
-    good = [one for one, shipped in checked if shipped.ci_high >= 0]
+    good = [one for one, shipped in checked if _as_measured(shipped)]
     if not good:
         return f"{said} The shipped defaults do not answer as measured: do not ship.", ""
     return said, min(good, key=lambda one: one.size_bytes).format
 
 
+def _as_measured(shipped: ShippedAnswers) -> bool:
+    """Tell whether the answers are not shown to be worse, and some prompt is the measured one."""
+    return shipped.ci_high >= 0 and shipped.prompts_equal > 0
+
+
 def _said(shipped: ShippedAnswers) -> str:
     change = f"{shipped.difference:+.3g}, 95% interval [{shipped.ci_low:+.3g}, "
-    return f"{shipped.task[shipped.metric]:.3g} ({change}{shipped.ci_high:+.3g}])"
+    prompts = "" if shipped.prompts_equal else ", no prompt is the measured one"
+    return f"{shipped.task[shipped.metric]:.3g} ({change}{shipped.ci_high:+.3g}]{prompts})"

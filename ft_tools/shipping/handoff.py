@@ -1,30 +1,38 @@
-"""The texts beside a shipped model: HANDOFF.md for whoever runs it, README.md for whoever finds it.
+"""HANDOFF.md, for whoever runs a shipped model.
 
-No path of this machine is in them: everything is relative to the file.
+No path of this machine is in it: everything is relative to the file.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ft_tools.shipping.asking import FORMAT_INPUT, SCHEMA, Asking
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.report import FormatResult, MergeCheck
-from ft_tools.shipping.trained_system import MAX_OTHERS, TrainedSystem
+from ft_tools.shipping.report import FormatResult
+from ft_tools.shipping.trained_system import MAX_OTHERS
 
 # Commands: https://github.com/ollama/ollama/blob/main/docs/modelfile.md,
 # https://lmstudio.ai/docs/cli/local-models/import, https://docs.vllm.ai/en/latest/cli/serve.html,
 # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 # What transformers needs to load a format, beside itself and what device_map="auto" needs.
 NEEDS = dict.fromkeys(("gptq", "awq", "fp8"), "compressed-tensors") | {"bnb": "bitsandbytes"}
+# vLLM samples at temperature 1 where neither request nor generation_config.json has one.
+GREEDY = """ --override-generation-config '{"temperature": 0}'"""
+MAX_NEW_TOKENS = 100
+EXAMPLE = "Hello"
 
 
 @dataclass(frozen=True)
 class Asked:
     """How a shipped model has to be asked, and what was proved about it."""
 
-    trained: TrainedSystem
+    how: Asking
+    stops: Sequence[str]
+    """Texts that end an answer."""
     answers: str
     """Whether the shipped defaults answer as the tuned model was measured."""
     recommended: str
@@ -51,78 +59,41 @@ def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merge
     for result in made:
         method = result.format.partition(":")[0]
         if method == "gguf":
-            parts.append(_gguf(plan, result, asked.trained.text))
+            parts.append(_gguf(plan, result, asked.how))
         elif method in NEEDS:
             option = " --quantization bitsandbytes" if method == "bnb" else ""
             folder = Path(result.path).name
-            parts.append(_transformers(result.format, folder, option, NEEDS[method], asked))
-    parts.append(_transformers("safetensors", merged, "", "", asked))
+            parts.append(_transformers(result.format, folder, option, NEEDS[method], asked.how))
+    parts.append(_transformers("safetensors", merged, "", "", asked.how))
     failed = [f"- {r.format}: {r.error}" for r in results if r.state == "failed"]
     if failed:
         parts.append("## Not made\n\n" + "\n".join(failed) + "\n")
     return "\n".join(parts)
 
 
-def model_card(
-    plan: ShipPlan, check: MergeCheck | None, licence: str, lineage: dict[str, str]
-) -> str:
-    """Return README.md of the merged folder, a Hugging Face model card.
-
-    Args:
-        plan: Of the run.
-        check: Of the merge; None when there was nothing to merge.
-        licence: Of the base, as its own card names it; "" when it names none.
-        lineage: Ids and hashes that say where it comes from.
-
-    Source: https://huggingface.co/docs/hub/model-cards
-    """
-    base = public_name(plan.base_model)
-    head = {"license": licence or "other", "base_model": base, "library_name": "transformers"}
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items())]
-    lines += ["pipeline_tag: text-generation", "---", "", f"# {plan.name}", ""]
-    lines.append(f"{base}, fine-tuned and merged with fine-tuning-llm.")
-    if not licence:
-        lines.append("The base names no licence in its files: look it up before passing this on.")
-    lines += ["", "## Where it comes from", "", f"- base: {base}"]
-    if plan.base_config_sha256:
-        lines.append(f"- sha256 of the base's config.json: {plan.base_config_sha256}")
-    if plan.adapter:
-        lines.append(f"- adapter: {plan.adapter.variant}, rank {plan.adapter.rank}")
-        lines.append(f"- sha256 of the adapter: {plan.adapter.sha256}")
-    lines += [f"- {key}: {value}" for key, value in sorted(lineage.items())]
-    if check:
-        lines += ["", "## Is it what was trained", ""]
-        lines.append(
-            f"Compared with {check.reference} on {check.num_tokens} tokens, in "
-            f"{check.compute_dtype}: mean KL {check.mean_kl:.2e} nats per token, the same first "
-            f"choice for {check.top1_agreement:.1%} of them, {check.same_greedy_texts} of "
-            f"{check.num_prompts} greedy continuations identical."
-        )
-    return "\n".join(lines) + "\n"
-
-
-def public_name(base_model: str) -> str:
-    """Return a model's name without a folder of this machine.
-
-    >>> public_name("HuggingFaceTB/SmolLM2-135M-Instruct"), public_name("/home/me/models/mine")
-    ('HuggingFaceTB/SmolLM2-135M-Instruct', 'mine')
-    """
-    parts = Path(base_model).parts
-    return base_model if len(parts) <= 2 and not Path(base_model).is_absolute() else parts[-1]
-
-
-def licence_of(readme: str) -> str:
-    r"""Return the licence that a model card's front matter names; "" if none.
-
-    >>> licence_of("---\nlicense: apache-2.0\n---\nhello")
-    'apache-2.0'
-    """
-    head = readme.split("---")[1] if readme.startswith("---") else ""
-    for line in head.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "license":
-            return value.strip().strip("\"'")[:60]
-    return ""
+def settings_of(how: Asking, stops: Sequence[str]) -> list[str]:
+    """Return the settings that answers depend on, one per line; no system text is in them."""
+    lines = ["- temperature: 0; everything was measured greedily"]
+    if how.max_new_tokens:
+        lines.append(f"- longest answer: {how.max_new_tokens} tokens")
+    if stops:
+        quoted = ", ".join(f"`{stop}`" for stop in stops)
+        lines.append(f"- stop at: {quoted}")
+    if how.schema is not None:
+        lines.append(f"- answers follow the JSON Schema in {SCHEMA}")
+    if how.template is not None:
+        lines.append(f"- user turn: {json.dumps(how.template, ensure_ascii=False)}")
+    if how.columns:
+        columns = ", ".join(how.columns)
+        lines.append(f"- {FORMAT_INPUT} makes the messages of a row with these columns: {columns}")
+    if how.measured is not None:
+        lines.append(f"- measured by {how.measured.evaluation}, system {how.measured.system}")
+        if how.measured.num_shots:
+            lines.append(
+                f"- measured with {how.measured.num_shots} few-shot examples in each prompt, which "
+                "are not shipped: add them to each request"
+            )
+    return lines
 
 
 def _table(results: Sequence[FormatResult]) -> str:
@@ -142,7 +113,25 @@ def _table(results: Sequence[FormatResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _gguf(plan: ShipPlan, result: FormatResult, system: str | None) -> str:
+def _how_to_ask(asked: Asked) -> str:
+    how = asked.how
+    lines = ["## How to ask", "", asked.answers, ""]
+    if asked.recommended:
+        lines += [f"Recommended format: {asked.recommended}.", ""]
+    lines += [f"System text: {how.sentence()}.", ""]
+    if how.system is not None:
+        lines += [*(f"    {line}" for line in how.system.splitlines()), ""]
+        if not can_be_shipped(how.system):
+            lines += ["The Modelfile cannot hold this text: send it with each request.", ""]
+    for text, count in how.trained.others[:MAX_OTHERS]:
+        first = text.splitlines()[0][:200] if text.strip() else ""
+        lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}"]
+    lines += ["Settings:", "", *settings_of(how, asked.stops), ""]
+    lines += ["Prompts compared with those of training:", ""]
+    return "\n".join(lines) + "".join(f"- {who}: {said}\n" for who, said in asked.proofs.items())
+
+
+def _gguf(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
     path = Path(result.path)
     file = f"{path.parent.name}/{path.name}"
     name = f"{plan.name}-{result.format.partition(':')[2]}".lower()
@@ -152,6 +141,10 @@ Ollama:
 
     ollama create {name} -f {path.parent.name}/Modelfile
     ollama run {name}
+    curl http://127.0.0.1:11434/api/chat -d {_shell(_ollama_request(name, how))}
+
+The Modelfile sets system text, template, stops, temperature and context, and is used by /api/chat.
+Ollama's OpenAI route (/v1) ignores its temperature: send "temperature": 0 there.
 
 LM Studio (it leaves the file where it is; without --copy it would be moved):
 
@@ -165,63 +158,80 @@ llama.cpp:
 LM Studio and llama-server send no system text by themselves; each request must bring it:
 
     curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
-      -d {_shell(json.dumps(_request(system), ensure_ascii=False))}
+      -d {_shell(_openai_request(how))}
 
 Check the file first: `sha256sum {file}` gives {result.sha256}
 """
 
 
-def _transformers(title: str, folder: str, option: str, needs: str, asked: Asked) -> str:
-    messages = json.dumps(_messages(asked.trained.text), ensure_ascii=False)
+def _transformers(title: str, folder: str, option: str, needs: str, how: Asking) -> str:
     packages = " ".join(["accelerate", needs]).strip()
+    tokens = how.max_new_tokens or MAX_NEW_TOKENS
     return f"""## {title}
 
-vLLM (needs a GPU; not run here):
+vLLM (needs a GPU; not run here), asked with the request above:
 
-    vllm serve ./{folder}{option}
+    vllm serve ./{folder}{option}{GREEDY}
 
 transformers (pip install {packages}):
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained("{folder}")
     model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto", device_map="auto")
+{_messages(how)}
     prompt = tokenizer.apply_chat_template(
-        {messages},
+        messages,
         add_generation_prompt=True, return_tensors="pt", return_dict=True).to(model.device)
-    made = model.generate(**prompt, max_new_tokens=100, do_sample=False)
-    print(tokenizer.decode(made[0]))
+    made = model.generate(**prompt, max_new_tokens={tokens}, do_sample=False)
+    answer = tokenizer.decode(made[0, prompt.input_ids.shape[1]:], skip_special_tokens=True)
+    print(answer)
+{_check(how)}"""
+
+
+def _messages(how: Asking) -> str:
+    """Return the lines of Python that make `messages`."""
+    if not how.columns:
+        return f"    messages = {json.dumps(how.messages(EXAMPLE), ensure_ascii=False)}"
+    row = json.dumps(dict.fromkeys(how.columns, "..."), ensure_ascii=False)
+    return f"    from format_input import format_input\n    messages = format_input({row})"
+
+
+def _check(how: Asking) -> str:
+    """Return the lines that check an answer: generate() of transformers enforces no schema."""
+    if how.schema is None:
+        return ""
+    return f"""
+generate() does not enforce the schema; check each answer (pip install jsonschema):
+
+    import json, jsonschema
+    jsonschema.validate(json.loads(answer), json.load(open("{SCHEMA}")))
 """
 
 
-def _how_to_ask(asked: Asked) -> str:
-    lines = ["## How to ask", "", asked.answers, ""]
-    if asked.recommended:
-        lines += [f"Recommended format: {asked.recommended}.", ""]
-    lines += [f"System text: {asked.trained.sentence()}.", ""]
-    if asked.trained.text is not None:
-        lines += [*(f"    {line}" for line in asked.trained.text.splitlines()), ""]
-        if not can_be_shipped(asked.trained.text):
-            lines += ["The Modelfile cannot hold this text: send it with each request.", ""]
-    for text, count in asked.trained.others[:MAX_OTHERS]:
-        first = text.splitlines()[0][:200] if text.strip() else ""
-        lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}"]
-    lines += ["Everything was measured greedily: use temperature 0.", ""]
-    return "\n".join(lines) + "".join(f"- {who}: {said}\n" for who, said in asked.proofs.items())
+def _ollama_request(name: str, how: Asking) -> dict[str, Any]:
+    """Return a request without system text: the Modelfile adds it."""
+    request: dict[str, Any] = {
+        "model": name,
+        "messages": [{"role": "user", "content": how.turn(EXAMPLE)}],
+        "stream": False,
+    }
+    return request | ({"format": how.schema} if how.schema is not None else {})
 
 
-def _messages(system: str | None) -> list[dict[str, str]]:
-    own = [] if system is None else [{"role": "system", "content": system}]
-    return [*own, {"role": "user", "content": "Hello"}]
+def _openai_request(how: Asking) -> dict[str, Any]:
+    request: dict[str, Any] = {"messages": how.messages(EXAMPLE), "temperature": 0}
+    if how.max_new_tokens:
+        request["max_tokens"] = how.max_new_tokens
+    if how.schema is not None:
+        named = {"name": "answer", "strict": True, "schema": how.schema}
+        request["response_format"] = {"type": "json_schema", "json_schema": named}
+    return request
 
 
-def _request(system: str | None) -> dict[str, object]:
-    return {"messages": _messages(system), "temperature": 0}
+def _shell(request: Mapping[str, Any]) -> str:
+    r"""Quote a request for a shell.
 
-
-def _shell(text: str) -> str:
-    r"""Quote a text for a shell.
-
-    >>> print(_shell("it's"))
-    'it'\''s'
+    >>> print(_shell({"content": "it's"}))
+    '{"content": "it'\''s"}'
     """
-    return "'" + text.replace("'", "'\\''") + "'"
+    return "'" + json.dumps(request, ensure_ascii=False).replace("'", "'\\''") + "'"

@@ -6,7 +6,7 @@ for other conversations: only if every one comes out the same are they used.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import Field
 
@@ -102,7 +102,11 @@ def ollama_template(parts: PromptParts) -> str:
 
 
 def modelfile(
-    gguf: str, parts: PromptParts | None, stops: Sequence[str], system: str | None = None
+    gguf: str,
+    parts: PromptParts | None,
+    stops: Sequence[str],
+    system: str | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> str:
     """Write an Ollama Modelfile.
 
@@ -111,6 +115,7 @@ def modelfile(
         parts: Of the template; without them Ollama guesses from the file's own template.
         stops: Texts that end an answer.
         system: The system text of training; None: the template's own default.
+        limits: num_ctx and num_predict, as far as they are known.
 
     Source: https://github.com/ollama/ollama/blob/main/docs/modelfile.md
     """
@@ -123,6 +128,7 @@ def modelfile(
         lines.append(f'SYSTEM """{system}"""')
     # Greedy, as it was measured; Ollama's default is 0.8.
     lines.append("PARAMETER temperature 0")
+    lines += [f"PARAMETER {name} {value}" for name, value in (limits or {}).items()]
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,7 @@ from ft_tools.shipping import adapter, converter, environment, estimates, format
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlacement
 from ft_tools.shipping.formats import Format
+from ft_tools.shipping.measured_as import MeasuredAs, measured_as
 from ft_tools.shipping.request import MergeBase, ShipRequest
 
 # QLoRA's own setting: https://arxiv.org/abs/2305.14314
@@ -67,6 +68,11 @@ class ShipPlan(Report):
     held_out: str | None = Field(
         description="File that quality is measured on; null: built-in text."
     )
+    max_examples: int = Field(description="Held-out examples that each format answers.")
+    measured_as: MeasuredAs | None = Field(
+        None, description="Evaluation whose settings are shipped; null: only training's are."
+    )
+    system: str | None = Field(None, description="System text of the request.")
     output_dir: str | None = Field(description="Null: artifacts/ of the run.")
     disk_bytes: int = Field(description="Disk space required, intermediate files included.")
     disks: list[PlannedDisk] = Field(default_factory=list, description="The same, per disk.")
@@ -132,6 +138,9 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         imatrix=str(workspace.existing(request.imatrix)) if request.imatrix else None,
         environments=environments,
         held_out=str(measured_on) if measured_on else None,
+        max_examples=request.max_examples,
+        measured_as=measured_as(source, request.evaluation),
+        system=request.system,
         output_dir=str(output) if output else None,
         disk_bytes=sum(disk.num_bytes for disk in disks),
         disks=disks,

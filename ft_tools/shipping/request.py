@@ -49,6 +49,23 @@ class ShipRequest(LaunchRequest):
         description="JSONL file to measure quality on; default: the run's validation file, else a "
         "small built-in text.",
     )
+    max_examples: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description="Held-out examples that each format answers through its shipped defaults.",
+    )
+    evaluation: str | None = Field(
+        None,
+        description="Run id of the evaluation whose system text, user template, JSON schema and "
+        "longest answer are shipped; default: the newest one of this run.",
+    )
+    system: str | None = Field(
+        None,
+        max_length=20000,
+        description="System text to ship; default: the evaluation's, else the most frequent one "
+        "of the training data.",
+    )
     output_dir: str | None = Field(
         None, description="New folder for the files; default: the run's own folder."
     )

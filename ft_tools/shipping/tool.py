@@ -88,6 +88,11 @@ def _warnings(plan: ShipPlan) -> list[str]:
             "trained on a 4-bit base and merged into the 16-bit one, the usual choice; the check "
             "reports the difference, and merge_base='dequantized' avoids it"
         )
+    if plan.measured_as is not None and plan.measured_as.num_shots:
+        found.append(
+            f"{plan.measured_as.evaluation} measured {plan.measured_as.system} with "
+            f"{plan.measured_as.num_shots} few-shot examples in each prompt, which are not shipped"
+        )
     found += _about_memory(plan)
     if plan.converter and not converter.is_here():
         size = f"{converter.DOWNLOAD_BYTES // 2**20} MiB"

@@ -28,9 +28,11 @@ from ft_tools.shipping import (
     formats,
     handoff,
     held_out,
+    model_card,
     quality,
     tool,
 )
+from ft_tools.shipping.asking import Asking
 from ft_tools.shipping.plan import plan_of
 from ft_tools.shipping.quality import Measured, summarise, verdict_of
 from ft_tools.shipping.report import FormatResult
@@ -38,7 +40,8 @@ from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.trained_system import TrainedSystem
 
 HIDDEN, RANK = 64, 4
-ASKED = handoff.Asked(TrainedSystem("Sort it's mail."), "As measured.", "", {"Ollama": "8 of 8"})
+HOW = Asking(TrainedSystem("Sort it's mail."), "Sort it's mail.")
+ASKED = handoff.Asked(HOW, ["</s>"], "As measured.", "", {"Ollama": "8 of 8"})
 MODULE = "model.layers.0.self_attn.q_proj"
 
 
@@ -455,10 +458,10 @@ def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("gptq:4", "vllm serve ./gptq-4\n"),
-        ("awq:4", "vllm serve ./awq-4\n"),
-        ("fp8", "vllm serve ./fp8\n"),
-        ("bnb:nf4", "vllm serve ./bnb-nf4 --quantization bitsandbytes\n"),
+        ("gptq:4", "vllm serve ./gptq-4 --override"),
+        ("awq:4", "vllm serve ./awq-4 --override"),
+        ("fp8", "vllm serve ./fp8 --override"),
+        ("bnb:nf4", "vllm serve ./bnb-nf4 --quantization bitsandbytes --override"),
     ],
 )
 def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
@@ -511,7 +514,9 @@ def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
     )
     broken = FormatResult(format="bnb:nf4", state="failed", error="no such kernel")
     guide = handoff.handoff(planned, [made, broken], ASKED, "merged")
-    card = handoff.model_card(planned, None, "", {"training run": "sft-0123456789abcdef"})
+    card = model_card.model_card(
+        planned, None, "", {"training run": "sft-0123456789abcdef"}, HOW, ["</s>"]
+    )
     assert str(pair) not in guide + card
     assert "ollama create base-tuned-q8_0 -f gguf-Q8_0/Modelfile" in guide
     assert "bnb:nf4: no such kernel" in guide

@@ -81,9 +81,9 @@ def test_a_question_through_the_modelfile_is_the_trained_prompt_and_a_wrong_syst
     assert modelfile.as_shipped(PARTS, "Default", talk("Q")[:-1]) == chatml(talk("Q")[:-1], True)
 
 
-def made(name, size, difference, low, high):
+def made(name, size, difference, low, high, prompts_equal=12):
     shipped = ShippedAnswers(
-        num_examples=12, prompts_equal=12, task={"exact_match": 1 + difference},
+        num_examples=12, prompts_equal=prompts_equal, task={"exact_match": 1 + difference},
         metric="exact_match", difference=difference, ci_low=low, ci_high=high,
     )  # fmt: skip
     return FormatResult(format=name, state="made", size_bytes=size, shipped=shipped)
@@ -100,3 +100,11 @@ def test_the_smallest_format_that_answers_as_measured_is_recommended():
     assert best == ""
     assert "do not ship" in said
     assert "not checked" in shipped_answers([], {})[0]
+
+
+def test_files_that_build_none_of_the_measured_prompts_fail_the_proof():
+    said, best = shipped_answers([made("gguf:Q8_0", 9, 0.0, -0.1, 0.1, 0)], {"exact_match": 1.0})
+    assert best == ""
+    assert "no prompt is the measured one" in said
+    assert "do not ship" in said
+    assert shipped_answers([made("gguf:Q8_0", 9, 0.0, -0.1, 0.1, 5)], {"exact_match": 1.0})[1]

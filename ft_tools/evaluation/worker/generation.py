@@ -32,6 +32,7 @@ from ft_tools.evaluation.worker.writer import (
     plain_prompt,
 )
 from ft_tools.models.weights import tokenizer_folder
+from ft_tools.models.worker.ends import end_tokens
 
 
 class TransformersWriter:
@@ -52,7 +53,9 @@ class TransformersWriter:
 
     @cached_property
     def _ends(self) -> list[int]:
-        return _end_tokens(self.model, self.tokenizer)
+        configs = (self.model.generation_config, self.model.config)
+        configured = [getattr(config, "eos_token_id", None) for config in configs]
+        return end_tokens(self.tokenizer, *configured)
 
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt of an example, up to where the answer begins."""
@@ -195,22 +198,6 @@ def load_tokenizer(plan: ModelFiles) -> Any:
     """Load a model's tokenizer; an adapter that brings one was trained with it."""
     folder = tokenizer_folder(plan.adapter, plan.load_from)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Return every token that ends an answer: the tokenizer's, the model's, the turn's."""
-    found: list[int] = []
-    for value in (
-        tokenizer.eos_token_id,
-        getattr(model.generation_config, "eos_token_id", None),
-        getattr(model.config, "eos_token_id", None),
-    ):
-        found += value if isinstance(value, list) else [] if value is None else [value]
-    vocabulary = tokenizer.get_vocab()
-    template = tokenizer.chat_template or ""
-    turn_ends = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
-    found += [vocabulary[end] for end in turn_ends if end in vocabulary and end in str(template)]
-    return list(dict.fromkeys(found))
 
 
 def _bos(tokenizer: Any) -> list[int]:

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from ft_tools.models.worker.loading import free_machine, free_memory, load
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
-from ft_tools.shipping import handoff, quality
+from ft_tools.shipping import model_card, quality
 from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping.asking import Asking
 from ft_tools.shipping.estimates import (
     CHECK_BYTES,
     CHECK_TOKENS,
@@ -32,6 +33,7 @@ from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import NF4, ShipPlan
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, proving
+from ft_tools.shipping.worker.endings import stop_texts, write_greedy
 
 MERGED = "merged"
 DTYPES: dict[str, Dtype] = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
@@ -56,6 +58,7 @@ class Shipment:
     base: Path
     out: Path
     scratch: Path
+    asking: Asking = field(default_factory=Asking)
 
     @cached_property
     def size(self) -> ModelSize:
@@ -87,6 +90,13 @@ class Shipment:
     def adapter(self) -> Path | None:
         """Return the adapter's folder."""
         return Path(self.plan.adapter.path) if self.plan.adapter else None
+
+    @property
+    def is_tuned(self) -> bool:
+        """Tell whether it answers greedily: what is shipped was trained or measured that way."""
+        plan = self.plan
+        known = plan.adapter is not None or plan.measured_as is not None
+        return known or bool(directory.RUN_ID.fullmatch(plan.source))
 
     @property
     def held_out(self) -> Path | None:
@@ -148,6 +158,9 @@ def merge_once(shipment: Shipment) -> MergeRecord:
         shipment.session.phase("merging")
         route = merge_into(shipment, staging)
         merging.copy_small_files(shipment.base, shipment.adapter, staging)
+        if shipment.is_tuned:
+            most = shipment.asking.max_new_tokens
+            write_greedy(merging.tokenizer_of(staging), staging, most)
         check, weights = None, None
         if shipment.adapter and shipment.can_run:
             shipment.session.phase("checking the merge")
@@ -155,7 +168,15 @@ def merge_once(shipment: Shipment) -> MergeRecord:
         elif shipment.adapter:
             shipment.session.phase("checking the merge weight by weight: memory is short")
             weights = check_weights(shipment, shipment.adapter, staging)
-        card = handoff.model_card(shipment.plan, check, licence(shipment.base), lineage(shipment))
+        stops = stop_texts(merging.tokenizer_of(staging), staging)
+        card = model_card.model_card(
+            shipment.plan,
+            check,
+            licence(shipment.base),
+            lineage(shipment),
+            shipment.asking,
+            stops,
+        )
         (staging / "README.md").write_text(card, encoding="utf-8")
         made = MergeRecord(check=check, route=route, weight_check=weights)
         write_file(record, made.model_dump_json())
@@ -333,10 +354,17 @@ def vocabulary_of(folder: Path) -> int:
     return int(AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
 
 
+def context_length(folder: Path) -> int | None:
+    """Return the longest context that a model was made for; None where its config has none."""
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length else None
+
+
 def licence(base: Path) -> str:
     """Return the licence that the base's card names."""
     card = base / "README.md"
-    return handoff.licence_of(card.read_text(encoding="utf-8")) if card.is_file() else ""
+    return model_card.licence_of(card.read_text(encoding="utf-8")) if card.is_file() else ""
 
 
 def lineage(shipment: Shipment) -> dict[str, str]:

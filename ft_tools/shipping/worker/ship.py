@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -21,11 +21,12 @@ from ft_tools.runs.session import Session, main
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import estimates, formats, handoff, quality
 from ft_tools.shipping.answers import shipped_answers
+from ft_tools.shipping.asking import asking_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
-from ft_tools.shipping.trained_system import TrainedSystem, trained_system
 from ft_tools.shipping.worker import merging, prompt_proofs, proving, task_metric
+from ft_tools.shipping.worker.endings import stop_texts
 from ft_tools.shipping.worker.merged_model import (
     MERGED,
     MergeRecord,
@@ -49,7 +50,8 @@ def work(session: Session) -> BaseModel:
     private_folder(scratch)
     out = Path(plan.output_dir) if plan.output_dir else session.run_dir / "artifacts"
     private_folder(out)
-    shipment = Shipment(session, plan, base, out, scratch)
+    asking = asking_of(plan.source, plan.measured_as, plan.system)
+    shipment = Shipment(session, plan, base, out, scratch, asking)
     steps = len(plan.formats) + 3
     merge = merge_once(shipment)
     session.progress(1, steps)
@@ -59,10 +61,9 @@ def work(session: Session) -> BaseModel:
     origin = "given" if held_out_is_given(session) else "validation"
     text = proving.held_out_text(tokenizer, shipment.held_out, origin, vocabulary)
     reference = Reference(scratch / "reference.f32", text, vocabulary)
-    task = task_metric.task_of(tokenizer, shipment.held_out)
-    trained = trained_system(plan.source)
+    task = task_metric.task_of(tokenizer, shipment.held_out, plan.max_examples, asking.spec)
     parts = prompt_proofs.prompt_parts(tokenizer)
-    proof = Proof(tokenizer, reference, parts, task, system=trained.text)
+    proof = Proof(tokenizer, reference, parts, task, system=asking.system)
     answers: list[list[int]] = []
     speed: float | None = None
     samples: dict[str, list[str]] = {}
@@ -92,7 +93,7 @@ def work(session: Session) -> BaseModel:
         shipment,
         merge,
         results,
-        Findings(proof, samples, own_task, speed, trained),
+        Findings(proof, samples, own_task, speed),
     )
     shutil.rmtree(scratch)
     session.progress(steps, steps)
@@ -107,7 +108,6 @@ class Findings:
     samples: dict[str, list[str]]
     task: dict[str, float]
     tokens_per_second: float | None
-    trained: TrainedSystem
 
 
 def base_folder(session: Session, plan: ShipPlan) -> Path:
@@ -167,14 +167,16 @@ def finish(
     """Write HANDOFF.md and report.html, and return the report."""
     proofs = prompt_proof(shipment, results, findings.proof)
     said, recommended = shipped_answers(results, findings.task)
-    about = handoff.Asked(findings.trained, said, recommended, proofs)
+    stops = stop_texts(findings.proof.tokenizer, shipment.merged)
+    about = handoff.Asked(shipment.asking, stops, said, recommended, proofs)
     text = handoff.handoff(shipment.plan, results, about, MERGED)
     guide = shipment.out / "HANDOFF.md"
     write_file(guide, text)
+    write_files(shipment.asking, shipment.out)
     report = ShipReport(
         answers_as_measured=said,
         recommended_format=recommended,
-        system_text=findings.trained.sentence(),
+        system_text=shipment.asking.sentence(),
         name=shipment.plan.name,
         base_model=shipment.plan.base_model,
         output_dir=str(shipment.out),
@@ -185,7 +187,7 @@ def finish(
         held_out=findings.proof.reference.text.origin,
         num_held_out_tokens=findings.proof.reference.text.num_tokens,
         formats=results,
-        chat=chat(shipment, results, findings.trained.text),
+        chat=chat(shipment, results),
         task=findings.task,
         num_task_examples=len(findings.proof.task.prompts) if findings.proof.task else 0,
         tokens_per_second=findings.tokens_per_second and round(findings.tokens_per_second, 1),
@@ -199,7 +201,7 @@ def finish(
     return report
 
 
-def chat(shipment: Shipment, results: list[FormatResult], trained: str | None) -> Chat | None:
+def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
     """Ask the last GGUF file the request's message, with the system text that is shipped."""
     made = [r for r in results if r.state == "made" and r.format.startswith("gguf:")]
     if not shipment.plan.chat or not made:
@@ -210,8 +212,8 @@ def chat(shipment: Shipment, results: list[FormatResult], trained: str | None) -
 
     began = time.monotonic()
     plan = shipment.plan
-    spoken = {"system": plan.chat_system or trained, "user": plan.chat}
-    messages = [{"role": role, "content": text} for role, text in spoken.items() if text]
+    how = replace(shipment.asking, system=plan.chat_system or shipment.asking.system)
+    messages = how.messages(plan.chat)
     answer, count = gguf_files.chat_with_gguf(Path(made[-1].path), messages, CHAT_TOKENS)
     return Chat(
         format=made[-1].format,

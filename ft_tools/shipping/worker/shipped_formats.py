@@ -19,14 +19,17 @@ from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import modelfile, quality
+from ft_tools.shipping.asking import context_of
 from ft_tools.shipping.formats import Format, fold_layers
 from ft_tools.shipping.plan import NF4
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
+from ft_tools.shipping.worker.endings import stop_texts
 from ft_tools.shipping.worker.merged_model import (
     DTYPES,
     Shipment,
+    context_length,
     disk_full_of_libraries,
     outtype,
     slug,
@@ -108,7 +111,8 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
                 matrix = importance_of(shipment, row, proof, source)
                 gguf_files.quantize(source, made, row, matrix)
             stops = stop_texts(proof.tokenizer, shipment.merged)
-            text = modelfile.modelfile(file.name, proof.parts, stops, proof.system)
+            limits = limits_of(shipment, proof)
+            text = modelfile.modelfile(file.name, proof.parts, stops, proof.system, limits)
             (staging / "Modelfile").write_text(text, encoding="utf-8")
     types = gguf_files.tensor_types(file)
     stand_ins = gguf_files.fallbacks(types, row)
@@ -157,6 +161,15 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
     if shipped:
         measures["shipped"] = as_shipped(proof, task, len(shipped) - len(differing))
     return result.model_copy(update=measures), proof.samples(answers)
+
+
+def limits_of(shipment: Shipment, proof: Proof) -> dict[str, int]:
+    """Return the context and the longest answer that the Modelfile sets."""
+    how = shipment.asking
+    longest = max(map(len, proof.prompts)) + proof.max_new_tokens
+    context = context_of(shipment.plan.source, longest, context_length(shipment.merged))
+    limits = {"num_ctx": context}
+    return limits | ({"num_predict": how.max_new_tokens} if how.max_new_tokens else {})
 
 
 def as_shipped(proof: Proof, answers: list[list[int]], prompts_equal: int) -> ShippedAnswers:
@@ -303,16 +316,6 @@ def plain_again(model: Any, folder: Path, places: Sequence[Placement]) -> Any:
     free_memory()
     dtype = getattr(torch, on_cpu[0].dtype)
     return load(folder, replace(on_cpu[0], dtype="bfloat16")).dequantize().to(dtype).eval()
-
-
-def stop_texts(tokenizer: Any, merged: Path) -> list[str]:
-    """Return the texts that end an answer, by the generation config and the tokenizer."""
-    path = merged / "generation_config.json"
-    config = json.loads(path.read_bytes()) if path.is_file() else {}
-    ends = config.get("eos_token_id")
-    ids = ends if isinstance(ends, list) else [ends]
-    wanted = [i for i in dict.fromkeys([*ids, tokenizer.eos_token_id]) if i is not None]
-    return [str(tokenizer.convert_ids_to_tokens(i)) for i in wanted]
 
 
 def _failed(shipment: Shipment, row: Format, error: str) -> FormatResult:

@@ -10,11 +10,11 @@ from ft_tools.errors import BadData
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.metrics.choose import choose_metrics
 from ft_tools.evaluation.metrics.scoring import Scores, score
+from ft_tools.evaluation.systems.asking import asked_as, read_document
+from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.shipping.worker import proving
 
-# Few: each format answers them all on the CPU. `evaluate` compares on many, with intervals.
-NUM_EXAMPLES = 12
 MAX_NEW_TOKENS = 96
 ROOM_TOKENS = 8
 
@@ -31,12 +31,24 @@ class Task:
     max_new_tokens: int
 
 
-def task_of(tokenizer: Any, path: Path | None) -> Task | None:
-    """Read the task of a held-out file; None where its examples have no wanted answer."""
+def task_of(
+    tokenizer: Any, path: Path | None, max_examples: int, spec: SystemSpec | None = None
+) -> Task | None:
+    """Read the task of a held-out file; None where its examples have no wanted answer.
+
+    Args:
+        tokenizer: Of the merged model.
+        path: The held-out file.
+        max_examples: The first so many are taken: each format answers them all.
+        spec: The evaluated system: its system text and user template; None: as in the file.
+    """
     if path is None:
         return None
     try:
-        examples = read_held_out(path, max_examples=NUM_EXAMPLES)
+        examples = read_held_out(path, max_examples=max_examples)
+        if spec is not None:
+            document = read_document(spec)
+            examples = [asked_as(spec, example, document=document) for example in examples]
     except BadData:
         return None
     prompts = [

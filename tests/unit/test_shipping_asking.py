@@ -1,0 +1,167 @@
+"""What is shipped is asked as it was measured: an evaluation's settings in every text and file."""
+
+import ast
+import json
+import shlex
+
+import pytest
+
+from ft_tools.data.prepare.mapping import SNIPPET, ColumnMapping
+from ft_tools.errors import BadInput
+from ft_tools.models.resolve import ModelSource
+from ft_tools.publish import sha256
+from ft_tools.runs.records import RunInfo
+from ft_tools.shipping import handoff, modelfile
+from ft_tools.shipping.asking import Asking, asking_of, context_of, greedy_settings, write_files
+from ft_tools.shipping.measured_as import measured_as
+from ft_tools.shipping.model_card import model_card
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.report import FormatResult
+
+RUN = "sft-0123456789abcdef"
+ADAPTER = "/work/adapter"
+SCHEMA = {"type": "object", "properties": {"team": {"enum": ["a", "b"]}}, "required": ["team"]}
+SOURCE = ModelSource(name=RUN, kind="adapter", path="/base", adapter=ADAPTER, run_id=RUN)
+TEMPLATE = "Mail:\n{question}\nTeam as JSON:"
+
+
+@pytest.fixture
+def evaluated(workspace):
+    """An evaluation of two ways to ask one run; the second one is better."""
+    (workspace / "schema.json").write_text(json.dumps(SCHEMA))
+    write_evaluation(workspace, "evaluate-00000000000000aa", {"plain": 0.5, "best": 0.9})
+    return workspace
+
+
+def write_evaluation(workspace, run_id, scores):
+    run = workspace / "runs" / run_id
+    run.mkdir(parents=True)
+    decoding = {"json_schema": "schema.json", "max_new_tokens": 48}
+    asked = {"system": "Sort the mail.", "template": TEMPLATE, "decoding": decoding}
+    extra = {"plain": {}, "best": asked}
+    systems = [{"name": name, "model": RUN, **extra[name]} for name in scores]
+    request = {"systems": systems, "dataset": "held.jsonl"}
+    model = {"name": RUN, "load_from": "/base", "adapter": ADAPTER}
+    hashes = {"plain": {}, "best": {"schema.json": sha256(workspace / "schema.json")}}
+    plans = [
+        {"name": n, "model": model, "max_new_tokens": 48, "files_sha256": hashes[n]} for n in scores
+    ]
+    results = [{"name": n, "scores": {"exact_match": {"value": v}}} for n, v in scores.items()]
+    info = RunInfo(run_id=run_id, kind="evaluate", created_at=0.0)
+    report = {"main_metric": "exact_match", "systems": results}
+    files = {"request": request, "plan": {"systems": plans}, "report": report}
+    for name, value in files.items():
+        (run / f"{name}.json").write_text(json.dumps(value))
+    (run / "run.json").write_text(info.model_dump_json())
+
+
+def test_the_newest_evaluation_of_a_run_says_how_its_best_system_was_asked(evaluated):
+    found = measured_as(SOURCE, None)
+    assert (found.evaluation, found.system) == ("evaluate-00000000000000aa", "best")
+    assert (found.max_new_tokens, found.json_schema) == (48, "schema.json")
+    how = asking_of("an/adapter", found, None)
+    assert (how.system, how.template, how.schema) == ("Sort the mail.", TEMPLATE, SCHEMA)
+    assert "the system text of best in evaluate-00000000000000aa" in how.sentence()
+    other = SOURCE.model_copy(update={"adapter": "/another"})
+    assert measured_as(other, None) is None
+
+
+def test_a_schema_that_changed_since_is_not_shipped_as_measured(evaluated):
+    (evaluated / "schema.json").write_text("{}")
+    assert measured_as(SOURCE, None).system == "plain"
+    with pytest.raises(BadInput, match="no result for"):
+        measured_as(SOURCE.model_copy(update={"adapter": "/b"}), "evaluate-00000000000000aa")
+
+
+def test_a_system_text_of_the_request_goes_before_the_measured_one(evaluated):
+    how = asking_of("an/adapter", measured_as(SOURCE, None), "You are a pirate.")
+    assert how.system == "You are a pirate."
+    assert "the system text of the request" in how.sentence()
+
+
+def guide_of(how, proofs=None):
+    plan = ShipPlan.model_construct(name="mail", base_model="org/base", adapter=None)
+    plan = plan.model_copy(update={"base_config_sha256": ""})
+    made = FormatResult(format="gguf:Q8_0", state="made", path="/o/gguf-Q8_0/x.gguf", sha256="0")
+    asked = handoff.Asked(how, ["<|im_end|>"], "As measured.", "gguf:Q8_0", proofs or {})
+    guide = handoff.handoff(plan, [made], asked, "merged")
+    return guide, model_card(plan, None, "mit", {}, how, ["<|im_end|>"])
+
+
+def requests_in(guide):
+    """Return the JSON bodies of the guide's curl commands, as a shell reads them."""
+    text = guide.replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip().startswith("curl")]
+    return [json.loads(shlex.split(line)[-1]) for line in lines]
+
+
+def test_the_guide_and_the_card_carry_everything_that_answers_depend_on(evaluated):
+    how = asking_of("an/adapter", measured_as(SOURCE, None), None)
+    guide, card = guide_of(how)
+    ollama, openai = requests_in(guide)
+    turn = "Mail:\nHello\nTeam as JSON:"
+    assert ollama["format"] == SCHEMA
+    assert ollama["messages"] == [{"role": "user", "content": turn}]
+    assert openai["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert openai["messages"][0] == {"role": "system", "content": "Sort the mail."}
+    assert (openai["max_tokens"], openai["temperature"]) == (48, 0)
+    assert "max_new_tokens=48, do_sample=False" in guide
+    for text in (guide, card):
+        assert "Sort the mail." in text
+        assert "`<|im_end|>`" in text
+        assert json.dumps(TEMPLATE) in text
+        assert "longest answer: 48 tokens" in text
+        assert "temperature: 0" in text
+    assert json.dumps(SCHEMA) in card
+    assert str(evaluated) not in guide + card
+
+
+def test_what_was_not_measured_is_not_in_the_guide():
+    guide, card = guide_of(Asking())
+    assert all(
+        "format" not in body and "response_format" not in body for body in requests_in(guide)
+    )
+    assert "longest answer" not in guide + card
+
+
+def test_a_prepared_file_ships_the_code_that_asks_about_a_row(workspace):
+    mapping = ColumnMapping(prompt="{subject}: {body}", answer_columns=["team"], system="Sort.")
+    run = workspace / "runs" / RUN
+    run.mkdir(parents=True)
+    (workspace / "mapping.json").write_text(mapping.model_dump_json())
+    (workspace / "format_input.py").write_text(SNIPPET)
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    data = workspace / "train.jsonl"
+    data.write_text(json.dumps(row))
+    (run / "run.json").write_text(RunInfo(run_id=RUN, kind="sft", created_at=0.0).model_dump_json())
+    (run / "plan.json").write_text(json.dumps({"dataset": {"path": str(data)}}))
+    how = asking_of(RUN, None, None)
+    guide, _ = guide_of(how)
+    assert 'messages = format_input({"subject": "...", "body": "..."})' in guide
+    out = workspace / "out"
+    out.mkdir()
+    write_files(how, out)
+    ast.parse((out / "format_input.py").read_text())
+    assert json.loads((out / "mapping.json").read_text())["prompt"] == "{subject}: {body}"
+
+
+def test_the_generation_config_and_the_modelfile_stop_and_decode_as_measured():
+    base = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "pad_token_id": 0}
+    made = greedy_settings(base, [2, 7], None)
+    assert made == {"pad_token_id": 0, "do_sample": False, "eos_token_id": [2, 7]}
+    limits = {"num_ctx": 4096, "num_predict": 48}
+    lines = modelfile.modelfile("m.gguf", None, ["</s>"], "Sort.", limits).splitlines()
+    assert "PARAMETER num_ctx 4096" in lines
+    assert "PARAMETER num_predict 48" in lines
+    assert "PARAMETER temperature 0" in lines
+
+
+def test_the_context_holds_training_and_measuring_and_no_more_than_the_model(workspace):
+    run = workspace / "runs" / RUN
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(RunInfo(run_id=RUN, kind="sft", created_at=0.0).model_dump_json())
+    (run / "plan.json").write_text(json.dumps({"training": {"max_length": 5000}}))
+    assert context_of(RUN, 100, None) == 8192
+    assert context_of(RUN, 100, 6000) == 6000
+    assert context_of("a/folder", 100, 131072) == 2048
+    assert context_of("a/folder", 3000, 131072) == 4096
