@@ -112,8 +112,15 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     scripts = [part for part in code_of(told) if part.startswith("from transformers")]
     for folder, script in zip(("bnb-nf4", "merged"), scripts, strict=True):
         assert f'from_pretrained("{folder}"' in script
-        exec(script, {})
-        assert "user\nHello<|im_end|>" in capsys.readouterr().out
+        held = {}
+        exec(script, held)
+        assert "user\nHello<|im_end|>" in held["tokenizer"].decode(held["prompt"].input_ids[0])
+        assert capsys.readouterr().out == held["answer"] + "\n"
+        generation = json.loads(
+            (workspace / "out" / folder / "generation_config.json").read_bytes()
+        )
+        assert generation["do_sample"] is False
+        assert "temperature" not in generation
 
 
 def code_of(page):
