@@ -1,13 +1,11 @@
 """What an evaluation concludes: sentences, next steps, and a model-card section."""
 
-from collections.abc import Sequence
-
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation import recommend
 from ft_tools.evaluation.intervals.paired import ALPHA
 from ft_tools.evaluation.intervals.proportions import examples_needed
-from ft_tools.evaluation.report import Comparison, EvaluationReport, change_of
+from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities
 
 MILLER = "https://arxiv.org/abs/2411.00640"
 
@@ -46,7 +44,7 @@ def _of_pair(report: EvaluationReport) -> list[str]:
         )
         or "Every metric shows a change"
     )
-    lost = [row.metric for row in report.general_ability if row.verdict == "regressed"]
+    lost = lost_abilities(report)
     if lost:
         third = f"General ability regressed ({', '.join(lost)}): find out why before shipping"
     elif any(row.verdict == "regressed" for row in main):
@@ -54,7 +52,7 @@ def _of_pair(report: EvaluationReport) -> list[str]:
     elif report.target and not report.ranking:
         third = "Improved or not, the target is not shown to be met: do not ship yet"
     elif any(row.verdict == "improved" for row in main):
-        general = _about_general(report.general_ability)
+        general = _about_general(report)
         third = f"The gain is significant on these {main[0].num_examples} examples{general}"
     elif any(row.verdict == "underpowered" for row in main):
         third = "Collect more held-out examples before drawing a conclusion"
@@ -124,7 +122,9 @@ def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextSte
     if report.alone:
         why = "Checks whether training would fix what is missing."
         return [NextStep(tool="recommend_approach", arguments={}, why=why)]
-    verdicts = {row.verdict for row in [*rows, *report.general_ability]}
+    verdicts = {str(row.verdict) for row in rows}
+    if lost_abilities(report):
+        verdicts.add("regressed")
     if "regressed" in verdicts or "improved" not in verdicts:
         if "underpowered" in verdicts:
             needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
@@ -156,7 +156,11 @@ def model_card(report: EvaluationReport) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in report.notes)]).rstrip() + "\n"
 
 
-def _about_general(rows: Sequence[Comparison]) -> str:
+def _about_general(report: EvaluationReport) -> str:
+    rows = report.general_ability
+    lost = [row.metric for row in rows if row.verdict == "regressed"]
+    if lost:
+        return f"; general ability regressed ({', '.join(lost)}), which was accepted"
     if not rows:
         unwatched = "general ability was not measured (general_ability_unwatched)"
         return f"; {unwatched}: measure it before shipping"

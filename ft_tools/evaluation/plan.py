@@ -20,6 +20,7 @@ from ft_tools.evaluation.estimates import seconds_of
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.intervals.proportions import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose import MEASURES, choose_metrics
+from ft_tools.evaluation.metrics.free_answers import require_patterns
 from ft_tools.evaluation.metrics.general import general_prompts
 from ft_tools.evaluation.plan_warnings import (
     about_loading,
@@ -28,6 +29,7 @@ from ft_tools.evaluation.plan_warnings import (
     about_size,
     about_systems,
 )
+from ft_tools.evaluation.report import GENERAL_LOSS
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.requirements import NAMES
 from ft_tools.evaluation.systems.models import (
@@ -118,6 +120,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     references = [example.reference for example in examples]
     rows = [example.row for example in examples]
     metrics = choose_metrics(request.metrics, references, rows) if examples else {}
+    if "contains" in metrics:
+        require_patterns([(example.line, example.row) for example in examples])
     if request.systems:
         # It compares weights; systems are compared by their answers.
         metrics.pop("perplexity", None)
@@ -252,8 +256,14 @@ def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) 
 
 
 def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str]:
+    unknown = set(request.accept_findings) - {LEAK, GENERAL_LOSS}
+    if unknown:
+        raise BadInput(
+            f"accept_findings {sorted(unknown)} is not known here; allowed: {LEAK}, {GENERAL_LOSS}"
+        )
+    general = [GENERAL_LOSS] if GENERAL_LOSS in request.accept_findings else []
     if overlap is None or not overlap.num_exact:
-        return []
+        return general
     if LEAK not in request.accept_findings:
         lines = ", ".join(map(str, overlap.lines))
         raise rules.refusal(
@@ -261,4 +271,4 @@ def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str
             f"{overlap.num_exact} held-out questions are in the training data (lines {lines})",
             "Remove them from the held-out file, or split again with audit_dataset.",
         )
-    return [LEAK]
+    return [LEAK, *general]

@@ -63,7 +63,8 @@ def next_steps_of(report: EvaluationReport) -> list[NextStep]:
         chosen = _result(report, _choice(report).name)
         if chosen.is_trained:
             why = f"{chosen.name} meets the target: merge and quantize it to serve it."
-            return [NextStep(tool="merge_and_quantize", arguments={}, why=why)]
+            source = {"source": chosen.model}
+            return [NextStep(tool="merge_and_quantize", arguments=source, why=why)]
         why = f"{chosen.name} meets the target without training: use it, do not train."
         return [
             NextStep(tool="recommend_approach", arguments={"prompting_tried": "few_shot"}, why=why)

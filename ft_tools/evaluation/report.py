@@ -8,6 +8,9 @@ from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.paired import TargetVerdict, Verdict
 
+# Accepted by users whose model has a single purpose.
+GENERAL_LOSS = "general_ability_loss"
+
 
 class Comparison(Report):
     """One metric of the reference and of another system, on the same examples."""
@@ -83,6 +86,7 @@ class SystemResult(Report):
 
     name: str
     kind: str = Field(description="model, endpoint, majority, tf_idf or nearest_example.")
+    model: str = Field("", description="Its model, as in the request.")
     is_trained: bool = Field(False, description="A run's model or an adapter.")
     has_examples: bool = Field(False, description="It was shown few-shot examples.")
     scores: dict[str, Score] = Field(default_factory=dict)
@@ -150,8 +154,16 @@ class EvaluationReport(Report):
         default_factory=list, description="The worst regressions, then the best gains."
     )
     contamination: Contamination | None = None
+    accepted: list[str] = Field(default_factory=list, description="Findings the user accepted.")
     notes: list[str] = Field(default_factory=list, description="Limitations of the comparison.")
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
     report_html: str = Field("", description="The page for people, with the texts.")
     samples_jsonl: str = Field("", description="Every prompt with both outputs.")
+
+
+def lost_abilities(report: EvaluationReport) -> list[str]:
+    """Return the general measures that regressed; none where the user accepts such a loss."""
+    if GENERAL_LOSS in report.accepted:
+        return []
+    return [row.metric for row in report.general_ability if row.verdict == "regressed"]

@@ -115,7 +115,9 @@ class EvaluateRequest(LaunchRequest):
         "Which answer serves the user better?", max_length=500, description="What to judge by."
     )
     accept_findings: list[str] = Field(
-        default_factory=list, description="Ids of findings that the user accepts."
+        default_factory=list,
+        description="Findings that the user accepts: train_validation_leak; general_ability_loss, "
+        "for a model with a single purpose.",
     )
     accept_reason: str = Field(
         "", max_length=500, description="Why the user accepts them; kept in the plan."

@@ -73,7 +73,7 @@ def interval_chart(
 
     def draw(width: int) -> tuple[int, str]:
         x, axis = _x_axis([*ends, 0.0], width, len(rows), x_label)
-        zero = f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="4" y2="{len(rows) * 44 + 4}"/>'
+        zero = _across("zero", x(0), len(rows))
         marks = [_interval_row(i, row, x, width) for i, row in enumerate(rows)]
         return len(rows) * 44 + 44, axis + zero + "".join(marks)
 
@@ -274,7 +274,7 @@ def _x_axis(values: Sequence[float], width: int, num_rows: int, label: str) -> t
     x = _Scale(marks[0], marks[-1], 14, width - 18)
     bottom = num_rows * 44 + 4
     drawn = [
-        f'<line class="grid" x1="{x(t)}" x2="{x(t)}" y1="4" y2="{bottom}"/>'
+        f"{_across('grid', x(t), num_rows)}"
         f'<text class="tick" text-anchor="middle" x="{x(t)}" y="{bottom + 15}">'
         f"{tick_label(t)}</text>"
         for t in marks
@@ -284,6 +284,14 @@ def _x_axis(values: Sequence[float], width: int, num_rows: int, label: str) -> t
         f"{escape(_cut(label, width))}</text>"
     )
     return x, "".join(drawn)
+
+
+def _across(kind: str, x: float, num_rows: int) -> str:
+    """Draw a vertical line through the rows, but not through their texts."""
+    tops = [44 * i for i in range(num_rows)]
+    return "".join(
+        f'<line class="{kind}" x1="{x}" x2="{x}" y1="{top + 21}" y2="{top + 44}"/>' for top in tops
+    )
 
 
 def _interval_row(

@@ -143,6 +143,8 @@ def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [name if value else name.replace("--", "--no-", 1)]
     if isinstance(value, list):
+        if any(isinstance(part, dict | list) for part in value):
+            return [name, json.dumps(value, ensure_ascii=False)]
         return [word for part in value for word in _option(name, part)]
     if isinstance(value, dict):
         return [word for key, part in value.items() for word in (f"{name}.{key}", _text(part))]

@@ -63,6 +63,20 @@ def test_lost_general_ability_is_said_before_the_gain():
     assert "General ability regressed" in one.summary[2]
 
 
+def test_a_loss_that_the_user_accepts_is_said_and_stops_nothing():
+    general = ({"general_questions": [1.0] * 60}, {"general_questions": [0.0] * 60})
+    gain = ({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60})
+    one = report(*gain, general, accepted=["general_ability_loss"])
+    assert one.summary[2] == (
+        "The gain is significant on these 60 examples; general ability regressed "
+        "(general_questions), which was accepted."
+    )
+    assert next_steps(one, 0.1)[0].tool == "merge_and_quantize"
+    assert passes(one, "not_regressed") == []
+    assert passes(one, "not_regressed:general_questions") != []
+    assert next_steps(report(*gain, general), 0.1)[0].tool == "audit_dataset"
+
+
 def test_a_small_loss_that_could_be_missed_is_said():
     general = ({"refusals": [1.0] * 8}, {"refusals": [1.0] * 8})
     one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)

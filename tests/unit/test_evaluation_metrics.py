@@ -5,8 +5,9 @@ import random
 
 import pytest
 
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.metrics.choose import choose_metrics, is_latin
+from ft_tools.evaluation.metrics.free_answers import require_patterns
 from ft_tools.evaluation.metrics.general import general_prompts, general_texts
 from ft_tools.evaluation.metrics.measures import (
     accuracy,
@@ -388,11 +389,22 @@ def test_the_general_suite_can_be_passed_and_failed():
         ("Ships to Norway", {"contains": ["norway", "3 days"]}, 0),
         ("Ships to Norway for 5 EUR", {"contains": "norway", "not_contains": ["5 eur"]}, 0),
         ("anything", {}, 1),
+        ("Order K4711 is late", {"contains": [{"regex": r"\b[A-Z]\d{4}\b"}]}, 1),
+        ("Order 4711 is late", {"contains": ["order", {"regex": r"\b[A-Z]\d{4}\b"}]}, 0),
+        ("It costs 15 EUR", {"not_contains": [{"regex": r"\b5 eur\b"}]}, 1),
+        ("It costs 5 EUR", {"not_contains": [{"regex": r"\b5 eur\b"}]}, 0),
     ],
 )
 def test_an_answer_contains_what_its_row_says_and_not_what_it_forbids(output, row, right):
     found = score(["contains"], [Answered(output, 1, True, 0.1)], ["x"], rows=[row])
     assert found == {"contains": [right]}
+
+
+@pytest.mark.parametrize("wrong", [{"regex": "("}, {"regex": 5}, {"pattern": "a"}, ["a"], None])
+def test_a_pattern_that_cannot_be_read_is_refused_by_its_line_before_anything_starts(wrong):
+    require_patterns([(1, {"contains": ["a", {"regex": "b+"}]}), (2, {})])
+    with pytest.raises(BadData, match=r":7: contains"):
+        require_patterns([(7, {"contains": ["a", wrong]})])
 
 
 @pytest.mark.parametrize(

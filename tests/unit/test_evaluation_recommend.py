@@ -106,3 +106,12 @@ def test_the_returned_report_keeps_the_main_metric_only():
     made = report([system("most", 0.3, "not_met"), system("prompt", 0.8, "not_met")], [])
     assert [row.metric for row in without_details(made).comparisons] == ["exact_match"]
     assert without_details(made).samples == []
+
+
+def test_a_tuned_system_that_meets_the_target_is_shipped_by_its_run():
+    made = report(
+        [system("base", 0.3, "not_met", model="org/base"),
+         system("tuned", 0.95, "met", is_trained=True, model="sft-0123456789abcdef")],
+        [Ranked(name="tuned", versus_best="best")],
+    )  # fmt: skip
+    assert made.next_steps[0].arguments == {"source": "sft-0123456789abcdef"}

@@ -134,6 +134,21 @@ def test_an_interval_that_excludes_zero_is_filled_and_one_that_includes_it_is_ho
     assert 'class="point"' in filled
 
 
+def test_no_line_runs_through_the_labels_of_intervals_and_bars():
+    rows = [("a", -1.0, 0.0, 1.0), ("b", -0.2, 0.1, 0.3)]
+    charts = [
+        interval_chart(rows, title="t", x_label="x"),
+        bar_chart([("a", 1.0), ("b", 2.0)], title="t", x_label="x"),
+    ]
+    for chart in charts:
+        lines = re.findall(r'class="(?:zero|grid)"[^>]*y1="(\d+)" y2="(\d+)"', chart)
+        texts = [int(y) for y in re.findall(r'class="(?:label|value)"[^>]*y="(\d+)"', chart)]
+        assert lines
+        assert len(texts) == 8
+        # A text of 13 pixels stands on its y.
+        assert not [y for y in texts for a, b in lines if int(a) < y + 4 and y - 12 < int(b)]
+
+
 @pytest.mark.parametrize("points", [[], [(0, math.nan)], [(math.inf, 1)], [(0, None)]])
 def test_a_series_without_a_value_is_said_to_have_none(points):
     chart = line_chart({"a": points}, title="t", x_label="x", y_label="y")

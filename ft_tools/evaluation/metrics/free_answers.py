@@ -1,15 +1,18 @@
 """Metrics for free answers: what must occur in them, numbers, sets, and admitting not to know.
 
-Rows say what is expected beside the reference: `contains` and `not_contains` are lists of texts,
-`abstain` is true where the right answer is that there is none.
+Rows say what is expected beside the reference: `contains` and `not_contains` are lists of texts or
+patterns (`{"regex": "..."}`), `abstain` is true where the right answer is that there is none.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ft_tools.errors import BadData
 from ft_tools.evaluation.metrics.measures import normalise, parse_json
 
+MAX_PATTERN = 500
+CURE = f'write texts, or {{"regex": "..."}} with at most {MAX_PATTERN} characters'
 _NUMBER = re.compile(r"[-+]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _ABSTAINS = re.compile(
     r"\b(?:i (?:do not|don't) know|not (?:in|mentioned in|found in|part of) the "
@@ -19,14 +22,32 @@ _ABSTAINS = re.compile(
 
 
 def contains(output: str, row: Mapping[str, Any]) -> float:
-    """Return 1 if every text of `contains` occurs and none of `not_contains`, without case.
+    r"""Return 1 if all of `contains` occurs and nothing of `not_contains`, without case.
 
     >>> contains("It costs 5 EUR.", {"contains": ["5 eur"], "not_contains": ["USD"]})
     1.0
+    >>> contains("It costs 15 EUR.", {"contains": [{"regex": r"\b5 EUR"}]})
+    0.0
     """
-    found = normalise(output)
-    must = all(normalise(text) in found for text in _texts(row.get("contains")))
-    return float(must and not any(normalise(t) in found for t in _texts(row.get("not_contains"))))
+    must = all(_occurs(wanted, output) for wanted in _wanted(row.get("contains")))
+    return float(must and not any(_occurs(t, output) for t in _wanted(row.get("not_contains"))))
+
+
+def require_patterns(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Refuse a row whose `contains` or `not_contains` cannot be read, before anything starts.
+
+    Args:
+        rows: Line number and row.
+
+    Raises:
+        BadData: An entry is neither a text nor a valid pattern; the line is named.
+    """
+    for line, row in rows:
+        for name in ("contains", "not_contains"):
+            for wanted in _wanted(row.get(name)):
+                problem = _problem(wanted)
+                if problem:
+                    raise BadData("the dataset", f"{name} {problem}", CURE, line)
 
 
 def number(output: str, reference: str, tolerance: float) -> float:
@@ -72,9 +93,29 @@ def refusals_of(rows: Sequence[Mapping[str, Any]], references: Sequence[str]) ->
     return list(dict.fromkeys(normalise(r) for row, r in pairs if row.get("abstain") is True))
 
 
-def _texts(value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    return [str(text) for text in values]
+def _wanted(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _occurs(wanted: Any, output: str) -> bool:
+    """Tell whether a text occurs, whatever the spaces, or a pattern matches; without case."""
+    if isinstance(wanted, Mapping):
+        return re.search(str(wanted["regex"]), output, re.IGNORECASE) is not None
+    return normalise(str(wanted)) in normalise(output)
+
+
+def _problem(wanted: Any) -> str:
+    """Return what is wrong with an entry; empty for nothing."""
+    if not isinstance(wanted, Mapping):
+        return "" if isinstance(wanted, str | int | float) else "has an entry that is no text"
+    pattern = wanted.get("regex")
+    if set(wanted) != {"regex"} or not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
+        return "has an object that is no pattern"
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"has a pattern that is not valid ({error})"
+    return ""
 
 
 def _last_number(text: str) -> float | None:

@@ -61,6 +61,7 @@ def result_of(
     return SystemResult(
         name=one.spec.name,
         kind=one.plan.kind,
+        model=one.plan.model.name if one.plan.model is not None else "",
         is_trained=one.plan.model is not None
         and (one.plan.model.adapter is not None or bool(RUN_ID.fullmatch(one.plan.model.name))),
         has_examples=one.spec.examples is not None and not is_simple,

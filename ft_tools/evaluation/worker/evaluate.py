@@ -199,6 +199,7 @@ def _measured(
         outputs={name: health(answers[name], references, known) for name in answers},
         samples=changed_lines(compared.scores, names, metric, state.examples),
         contamination=overlap,
+        accepted=plan.accepted,
         notes=state.notes,
         report_html=str(state.session.run_dir / "report.html"),
         samples_jsonl=str(state.session.run_dir / "samples.jsonl") if answers else "",
