@@ -320,3 +320,12 @@ def disk_full_is_named(path: Path) -> Iterator[None]:
                 "folder on another one, and run it again"
             ) from error
         raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where that is on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another disk, or one that has no links.
+        shutil.copyfile(source, target)

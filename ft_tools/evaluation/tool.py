@@ -35,7 +35,7 @@ def evaluate(request: EvaluateRequest) -> Launch:
         lineage["parent_run"] = models.tuned.run_id
     if plan.dataset:
         lineage["dataset"] = plan.dataset
-    where, slots = _slots(plan, device)
+    where, slots = slots_of(plan, device)
     return launch(
         "evaluate",
         "evaluate",
@@ -48,7 +48,7 @@ def evaluate(request: EvaluateRequest) -> Launch:
     )
 
 
-def _slots(plan: EvaluatePlan, device: Device | None) -> tuple[str | None, tuple[list[str], int]]:
+def slots_of(plan: EvaluatePlan, device: Device | None) -> tuple[str | None, tuple[list[str], int]]:
     """Return what a run waits for: the GPUs that its models are loaded on, or nothing."""
     if device is None:
         return None, ([], 1)

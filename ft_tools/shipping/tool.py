@@ -6,7 +6,8 @@ from pathlib import Path
 from ft_tools.errors import MissingExtra
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, memory
-from ft_tools.runs.devices import CPU, slots_for
+from ft_tools.runs.devices import slots_for
+from ft_tools.runs.hardware import find_device
 from ft_tools.runs.launch import Launch, launch
 from ft_tools.shipping import converter
 from ft_tools.shipping.estimates import PlannedDisk
@@ -42,7 +43,7 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
         require_space(Path(disk.folder), disk.num_bytes, f"shipping this model ({_uses(disk)})")
     if request.confirm is not None:
         _require_modules(rows)
-    device, slots = slots_for(plan.runs_on.device if plan.runs_on else CPU)
+    device, slots = slots_of(plan)
     return launch(
         "merge_and_quantize",
         "ship",
@@ -50,10 +51,21 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
         plan,
         warnings=_warnings(plan),
         name=plan.name,
-        device=device if plan.runs_on else None,
+        device=device,
         slots=slots,
         lineage=_lineage(request, plan),
     )
+
+
+def slots_of(plan: ShipPlan) -> tuple[str | None, tuple[list[str], int]]:
+    """Return the device of a run and the slots it waits for: those of GPUs it may load on."""
+    if plan.num_params is None:
+        # The run finds out after the download whether the model fits on the GPU.
+        found = find_device(plan.device)
+        return found.name, (found.cards, 1)
+    if plan.runs_on is None:
+        return None, ([], 1)
+    return slots_for(plan.runs_on.device)
 
 
 def _require_modules(rows: list[Format]) -> None:

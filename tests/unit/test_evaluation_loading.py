@@ -6,7 +6,9 @@ import pytest
 
 from ft_tools.errors import Refused
 from ft_tools.evaluation.estimates import seconds_per_token
+from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.systems.models import LoadPlan, decide, quantization_of
+from ft_tools.evaluation.tool import slots_of
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
@@ -76,3 +78,17 @@ def test_time_is_that_of_the_device(tmp_path, monkeypatch):
     fake_driver(tmp_path, monkeypatch, "Unheard-of 9000, 81920, 8.0")
     assert seconds_per_token(weights, 32, on_gpu) is None
     assert len(hardware.find_cards()) == 1
+
+
+def test_an_evaluation_over_several_cards_takes_a_slot_of_each(tmp_path, monkeypatch):
+    card = "NVIDIA A100-SXM4-80GB, 81920, 8.0"
+    fake_driver(tmp_path, monkeypatch, card, card)
+    device = hardware.find_device("auto")
+
+    def slots(place):
+        loading = LoadPlan(place=place, dtype="bfloat16", num_bytes=0)
+        return slots_of(EvaluatePlan.model_construct(loading=loading), device)
+
+    assert slots("auto") == ("cuda", (["GPU-0", "GPU-1"], 2))
+    assert slots("cuda:0")[1][1] == 1
+    assert slots("cpu") == ("cpu", ([], 1))

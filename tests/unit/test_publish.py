@@ -4,7 +4,9 @@ import errno
 import fcntl
 import json
 import os
+import pathlib
 import stat
+import tempfile
 import threading
 
 import pytest
@@ -288,3 +290,20 @@ def test_a_folder_that_several_make_at_once_is_made_for_all(tmp_path):
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+def test_a_second_name_costs_no_space_and_on_another_disk_it_is_a_copy(tmp_path):
+    source = tmp_path / "weights"
+    source.write_bytes(b"0123456789")
+    publish.link_or_copy(source, tmp_path / "beside")
+    assert os.path.samefile(source, tmp_path / "beside")
+    other = pathlib.Path("/dev/shm")
+    if not other.is_dir() or os.stat(other).st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("needs two file systems")
+    with tempfile.TemporaryDirectory(dir=other) as folder:
+        away = pathlib.Path(folder) / "weights"
+        # The control: this is where a plain link ends.
+        with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
+            os.link(source, away)
+        publish.link_or_copy(source, away)
+        assert away.read_bytes() == b"0123456789"

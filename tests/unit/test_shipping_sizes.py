@@ -13,6 +13,7 @@ from ft_tools.shipping import estimates, formats, quality, tool
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.plan import formats_asked, plan_of
 from ft_tools.shipping.request import ShipRequest
+from tests.unit.test_models_placement import fake_driver
 from tests.unit.test_shipping import make_adapter
 
 GIB = 2**30
@@ -63,6 +64,16 @@ def test_a_base_whose_size_nobody_knows_is_checked_after_its_download(workspace,
     adapter = next(path.name for path in workspace.iterdir() if path.name.startswith("adapter"))
     launch = tool.merge_and_quantize(ShipRequest(source=adapter, formats=["safetensors"]))
     assert any("checked after the download" in warning for warning in launch.warnings)
+
+
+def test_a_base_of_unknown_size_waits_for_a_gpu_like_one_that_fits_there(
+    over_hub, tmp_path, monkeypatch
+):
+    fake_driver(tmp_path, monkeypatch, "NVIDIA A100-SXM4-80GB, 81920, 8.0")
+    unknown, known = over_hub("somebody/unheard-of", "safetensors"), over_hub("8B", "safetensors")
+    assert tool.slots_of(unknown) == tool.slots_of(known) == ("cuda", (["GPU-0"], 1))
+    on_cpu = over_hub("somebody/unheard-of", "safetensors", device="cpu")
+    assert tool.slots_of(on_cpu) == ("cpu", ([], 1))
 
 
 def test_a_model_too_large_to_run_is_shipped_without_being_run():

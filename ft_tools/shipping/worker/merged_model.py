@@ -122,13 +122,14 @@ class Shipment:
             raise Refused(f"{what} loads the whole model: {needs} free; {cure}")
         return found
 
-    def require_planned_size(self, row: Format, folder: Path) -> int:
-        """Return the bytes of a format's weights, which have to be about what was planned.
+    def require_planned_size(self, row: Format, made_at: Path) -> int:
+        """Return the bytes of a format's file or folder, which have to be about what was planned.
 
         Raises:
             Refused: It is far larger: something was left as it was.
         """
-        made = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        files = [made_at] if made_at.is_file() else made_at.glob("*.safetensors")
+        made = sum(file.stat().st_size for file in files)
         planned = next(p.estimated_bytes for p in self.plan.formats if p.format == row.name)
         quality.require_planned_size(row.name, made, planned)
         return made

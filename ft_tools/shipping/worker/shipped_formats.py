@@ -1,8 +1,6 @@
 """Make one format of the merged model, and measure it."""
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +14,7 @@ from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.worker.loading import free_memory, load
-from ft_tools.publish import MANIFEST, new_folder, sha256, verify, write_file
+from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import modelfile, quality
 from ft_tools.shipping.asking import context_of
@@ -116,6 +114,8 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
             (staging / "Modelfile").write_text(text, encoding="utf-8")
     types = gguf_files.tensor_types(file)
     stand_ins = gguf_files.fallbacks(types, row)
+    if not stand_ins:
+        shipment.require_planned_size(row, file)
     shipment.session.artifact("gguf", file)
     result = FormatResult(
         format=row.name,
@@ -237,15 +237,6 @@ def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -
         del model
         free_memory()
     return importance.load(kept)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or a copy where that is on another disk."""
-    try:
-        os.link(source, target)
-    except OSError:
-        # Another disk, or one that has no links.
-        shutil.copyfile(source, target)
 
 
 def source_gguf(shipment: Shipment) -> Path:
