@@ -5,19 +5,22 @@ from statistics import fmean
 
 import lm_eval
 import pytest
+import torch
 from lm_eval.api.metrics import exact_match_fn
+from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from rouge_score import rouge_scorer
 from sklearn import metrics as sklearn_metrics
 
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import evaluate as worker
-from ft_tools.runs.session import Session
+from ft_tools.runs.session import Session, Stopped
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     TOWNS,
     answered_beforehand,
     by_metric,
+    planned_here,
     run_here,
     write,
 )
@@ -110,6 +113,55 @@ metric_list:
     aggregation: mean
     higher_is_better: true
 """
+
+
+@pytest.fixture
+def towns_task(workspace, taught_model, monkeypatch):
+    """A task of our own, and a planned evaluation of one model against itself on it."""
+    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    shutil.copytree(taught_model, workspace / "a")
+    data = workspace / "towns.jsonl"
+    asked = "Where is my parcel number {}? It is in"
+    write(data, [{"question": asked.format(i), "answer": i % 4} for i in range(8)])
+    (workspace / "tasks").mkdir()
+    (workspace / "tasks" / "our_towns.yaml").write_text(TASK.replace("DATA", str(data)))
+    request = EvaluateRequest(
+        model="a", baseline="a", lm_eval_tasks=["our_towns"], task_paths=["tasks"],
+        general_ability=False, rendering="plain", batch_size=4,
+    )  # fmt: skip
+    return planned_here(workspace, request)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_is_cancelled_between_batches_halved_for_memory_and_not_run_twice(
+    towns_task, monkeypatch
+):
+    asked = []
+    whole = HFLM._model_call
+
+    def scarce(model, inputs, *more, **named):
+        asked.append(len(inputs))
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError("made up")
+        return whole(model, inputs, *more, **named)
+
+    monkeypatch.setattr(HFLM, "_model_call", scarce)
+    session = Session(towns_task)
+    (towns_task / "cancel").touch()
+    with pytest.raises(Stopped):
+        worker.work(session)
+    assert asked == []
+    (towns_task / "cancel").unlink()
+    report = worker.work(Session(towns_task))
+    assert by_metric(report.benchmarks)["our_towns.acc"].num_examples == 8
+    assert max(asked) == 4
+    assert asked.count(4) == 2
+    assert {size for size in asked if size != 4} == {2}
+    # Both sides were kept: what is resumed asks neither again.
+    asked.clear()
+    assert worker.work(Session(towns_task)).benchmarks == report.benchmarks
+    assert asked == []
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,77 @@
+"""How much of an adapter's effect a format keeps, and a file that is larger than was planned."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ft_tools.errors import Refused
+from ft_tools.shipping import formats, quality
+from ft_tools.shipping.estimates import PlannedFormat
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.worker.merged_model import Shipment
+from ft_tools.shipping.worker.proving import Reference, Text
+
+pytestmark = pytest.mark.tiny
+
+WORDS, IDS = 32, list(range(24))
+
+
+class Table(torch.nn.Module):
+    """A model whose logits are a table, one row per token."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = torch.tensor(rows)
+
+    def forward(self, batch):
+        return SimpleNamespace(logits=self.rows[batch])
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Give what measures a format that keeps a share of the adapter's effect."""
+    random = np.random.default_rng(0)
+    base = random.normal(size=(WORDS, WORDS)).astype(np.float32)
+    effect = random.normal(size=(WORDS, WORDS)).astype(np.float32)
+    reference = Reference(tmp_path / "rows.f32", Text("given", [IDS], [], []), WORDS)
+    reference.fill(Table(base + effect))
+    reference.fill_base(Table(base))
+
+    def measure(share, noise=0.0):
+        drawn = noise * np.random.default_rng(1).normal(size=base.shape).astype(np.float32)
+        rows = base + share * effect + drawn
+        return quality.summarise(reference.measure(lambda ids: rows[ids]), True)
+
+    return measure
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_the_adapters_effect_that_a_format_keeps_is_measured(measured, share):
+    found = measured(share)
+    assert found.effect_kept_fraction == pytest.approx(share, abs=1e-3)
+    assert (quality.verdict_reason(found).id == "adapter_erased") == (share == 0.0)
+
+
+def test_rounding_noise_is_no_lost_effect(measured):
+    found = measured(1.0, noise=0.1)
+    assert found.effect_kept_fraction == pytest.approx(1.0, abs=0.02)
+    assert found.mean_kl > measured(1.0).mean_kl
+
+
+def test_a_gguf_file_far_larger_than_planned_is_no_format(tmp_path):
+    row = formats.find("gguf:Q4_K_M")
+    planned = PlannedFormat(
+        format=row.name, estimated_bytes=2**26, published_kl=None, expected="unknown", source=""
+    )
+    plan = ShipPlan.model_construct(formats=[planned])
+    shipment = Shipment(None, plan, tmp_path, tmp_path, tmp_path)
+    file = tmp_path / "x.gguf"
+    file.write_bytes(bytes(2**26))
+    assert shipment.require_planned_size(row, file) == 2**26
+    file.write_bytes(bytes(2**27))
+    with pytest.raises(Refused, match="weights were left unquantized"):
+        shipment.require_planned_size(row, file)
