@@ -53,12 +53,11 @@ def anonymous() -> int:
 def child(folder: Path, way: str) -> None:
     """Load a model and run it; prints what the process took before, and its peak after."""
     # What a worker imports before it loads.
-    import bitsandbytes
-    import peft
+    import bitsandbytes  # noqa: F401
+    import peft  # noqa: F401
 
     from ft_tools.models.worker.loading import load
 
-    assert bitsandbytes and peft
     torch.set_num_threads(1)
     before = anonymous()
     seen, over = [before], threading.Event()
