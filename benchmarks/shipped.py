@@ -141,7 +141,7 @@ def confirmed(tool: Any, request: Any) -> dict[str, Any]:
     while (run := get_run(RunRequest(run_id=run_id, log_lines=20))).state not in ENDED:
         time.sleep(0.5)
     if run.state != "succeeded":
-        raise SystemExit(f"{run_id} {run.state}: {run.error} {run.log_lines}")
+        raise SystemExit(f"{run_id} {run.state}: {run.error} {run.log_tail}")
     return run.model_dump(mode="json")
 
 
