@@ -48,7 +48,7 @@ CANARY = "sk-canary-endpoint-77b1"
 KEY = "BENCHMARK_API_KEY"
 TIMEOUT_SECONDS = 30.0
 STALL_SECONDS = TIMEOUT_SECONDS + 3
-NEW_TOKENS = 8
+NEW_TOKENS = 4
 MAX_RESUMES = 5
 # Share of requests that go wrong, each in its own way.
 TROUBLES = {"429": 0.06, "503": 0.03, "stall": 0.01, "lost": 0.02}

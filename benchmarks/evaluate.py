@@ -153,7 +153,7 @@ def main() -> None:
     if "loop" in arguments.parts:
         result |= measure_loop(writer, arguments)
     if "few_shot" in arguments.parts:
-        result["few_shot"] = measure_few_shot(writer, 64, 8)
+        result["few_shot"] = measure_few_shot(writer, 32, 8)
     text = json.dumps(result, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     print(text)

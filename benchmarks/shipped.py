@@ -56,7 +56,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TRAINING = {
-    "max_steps": 300,
+    "max_steps": 200,
     "per_device_train_batch_size": 16,
     "gradient_accumulation_steps": 1,
     "learning_rate": 2e-3,
