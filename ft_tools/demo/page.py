@@ -29,15 +29,14 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
 
     Args:
         folder: The demo's workspace, with the runs in it.
-        found: Reports by step: approach, audit, lora, vram, sft, evaluation, dpo, ship.
+        found: Reports by step: approach, audit, lora, vram, sft, evaluation, ship.
         seconds: How long each step took, by its title.
     """
     sections = [
         Section("Which system to use", _before_and_after(found["evaluation"]["result"])),
         Section("Samples side by side", _samples(folder, found["evaluation"]["run_id"])),
         Section("Training", _curves(folder, found)),
-        Section("Sizes and quality", _sizes(found["ship"]["result"])),
-        Section("A chat with the quantized model", _chat(found["ship"]["result"])),
+        Section("What was shipped", _shipped(found["ship"]["result"])),
         Section("The data", _data(found["audit"])),
         Section("Decisions", _decisions(found)),
         Section("Time", _time(seconds)),
@@ -73,12 +72,7 @@ def _samples(folder: Path, run_id: str) -> Html:
 
 def _curves(folder: Path, found: dict[str, Any]) -> Html:
     sft = _series(folder, found["sft"]["run_id"], {"loss": "training", "eval_loss": "validation"})
-    names = {"rewards/margins": "margin", "rewards/accuracies": "pairs ranked correctly"}
-    dpo = _series(folder, found["dpo"]["run_id"], names)
-    return Html(
-        line_chart(sft, title="Supervised fine-tuning", x_label="step", y_label="loss")
-        + line_chart(dpo, title="Preferences (DPO)", x_label="step", y_label="reward")
-    )
+    return line_chart(sft, title="Supervised fine-tuning", x_label="step", y_label="loss")
 
 
 def _series(
@@ -90,6 +84,15 @@ def _series(
         shown: [(row["step"], row[name]) for row in rows if name in row]
         for name, shown in names.items()
     }
+
+
+def _shipped(result: dict[str, Any]) -> Html:
+    """Say whether the files answer as measured, which one to use, and what one of them answers."""
+    said = text(result["answers_as_measured"])
+    if result["recommended_format"]:
+        said = Html(said + text(f"Recommended format: {result['recommended_format']}."))
+    said = Html(said + text(f"System text: {result['system_text']}."))
+    return Html(said + _sizes(result) + _chat(result))
 
 
 def _sizes(result: dict[str, Any]) -> Html:

@@ -32,7 +32,6 @@ from ft_tools.runs.records import ENDED
 from ft_tools.tools import TOOLS
 
 DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
-PAIRS = "tickets_preferences.jsonl"
 SCHEMA = "ticket_schema.json"
 POLL_SECONDS = 1.0
 TRAINING = {
@@ -41,12 +40,6 @@ TRAINING = {
     "gradient_accumulation_steps": 1,
     "max_length": 256,
     "eval_steps": 14,
-}
-DPO_TRAINING = {
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 4,
-    "gradient_accumulation_steps": 2,
-    "max_length": 256,
 }
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
 
@@ -162,10 +155,8 @@ async def _steps(job: Job) -> dict[str, Any]:
         found["sft"] = await _sft(job, found)
     with job.step("Is a prompt or a simple classifier enough?"):
         found["evaluation"] = await _evaluate(job, found["sft"]["run_id"])
-    with job.step("DPO on the result"):
-        found["dpo"] = await _dpo(job, found["sft"]["run_id"])
-    with job.step("Merge, quantize, and chat with the result"):
-        found["ship"] = await _ship(job, found["dpo"]["run_id"])
+    with job.step("Ship the chosen system, and ask what was shipped"):
+        found["ship"] = await _ship(job, found)
     return found
 
 
@@ -178,7 +169,6 @@ async def _approach(job: Job) -> dict[str, Any]:
         target_met=False,
         schema_enforced=True,
         num_demonstrations=300,
-        num_preference_pairs=50,
         has_eval_set=True,
         data_source="human",
         checkpoint="instruct",
@@ -260,7 +250,7 @@ async def _evaluate(job: Job, run_id: str) -> dict[str, Any]:
                 "examples": learned | {"num": 5, "choose": "nearest"},
                 "decoding": {"json_schema": SCHEMA},
             },
-            {"name": "tuned", "model": run_id},
+            {"name": "tuned", "model": run_id, "decoding": {"json_schema": SCHEMA}},
         ],
         target=TARGET,
         dataset=DATA[2],
@@ -277,22 +267,14 @@ async def _evaluate(job: Job, run_id: str) -> dict[str, Any]:
     return run
 
 
-async def _dpo(job: Job, run_id: str) -> dict[str, Any]:
-    run = await job.launch(
-        "launch_dpo",
-        sft_run=run_id,
-        dataset=PAIRS,
-        training=DPO_TRAINING,
-        name="preferred",
-    )
-    console.print(f"  {_numbers(run['metrics'], 'rewards/accuracies', 'rewards/margins')}")
-    return run
-
-
-async def _ship(job: Job, run_id: str) -> dict[str, Any]:
+async def _ship(job: Job, found: dict[str, Any]) -> dict[str, Any]:
+    """Ship what was trained if the evaluation chose it; else say what to use instead of it."""
+    chosen = found["evaluation"]["result"]["next_steps"][0]
+    if chosen["tool"] != "merge_and_quantize":
+        console.print(f"  {escape(chosen['why'])} The files below show how it would be shipped.")
     run = await job.launch(
         "merge_and_quantize",
-        source=run_id,
+        source=found["sft"]["run_id"],
         formats=FORMATS,
         held_out="clean/validation.jsonl",
         chat=MESSAGE,
@@ -303,9 +285,11 @@ async def _ship(job: Job, run_id: str) -> dict[str, Any]:
             f"{row['quality']['mean_kl']:.4f}: {row['quality']['verdict']}"
         )
     console.print(f"  {escape(run['result']['answers_as_measured'])}")
+    console.print(f"  recommended: [bold]{run['result']['recommended_format'] or 'none'}[/]")
     chat = run["result"]["chat"]
     console.print(f"  [bold]you[/] {escape(chat['message'])}")
     console.print(f"  [bold]{chat['format']}[/] {escape(chat['answer'])}")
+    console.print(f"  How to run it anywhere: {run['result']['handoff']}")
     return run
 
 
@@ -327,7 +311,7 @@ def main() -> int:
     folder = Path(arguments.output).resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True, mode=0o700)
     os.environ[workspace.VARIABLE] = str(folder)
-    for name in (*DATA, PAIRS, SCHEMA):
+    for name in (*DATA, SCHEMA):
         source = files("ft_tools.demo.data").joinpath(name)
         (folder / name).write_bytes(source.read_bytes())
     began = time.monotonic()

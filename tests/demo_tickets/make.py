@@ -18,7 +18,9 @@ from tests.demo_tickets.phrases import CLOSERS, OPENERS, PRODUCTS, SITUATIONS, U
 SYSTEM = "Turn the message into a JSON ticket with category, priority, product and order."
 FOLDER = Path(ft_tools.demo.data.__file__).parent
 SEED = 20
-NUM_TRAIN, NUM_VALIDATION, NUM_HELDOUT, NUM_PAIRS = 292, 32, 70, 48
+NUM_TRAIN, NUM_VALIDATION, NUM_HELDOUT = 292, 32, 70
+# Drawn last and not written: where defects are planted depends on every number drawn before.
+NUM_SPARE = 48
 # Messages made from one situation differ in product, order and frame, never only in the order.
 MAX_SHARED_WORDS = 0.6
 
@@ -26,20 +28,18 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Write the four files and the list of what was planted."""
+    """Write the three files and the list of what was planted."""
     random_numbers = random.Random(SEED)
-    total = NUM_TRAIN + NUM_VALIDATION + NUM_HELDOUT + NUM_PAIRS
+    total = NUM_TRAIN + NUM_VALIDATION + NUM_HELDOUT + NUM_SPARE
     tickets = make_tickets(random_numbers, total)
     train = [chat(*ticket) for ticket in tickets[:NUM_TRAIN]]
     rest = tickets[NUM_TRAIN:]
     validation = [chat(*ticket) for ticket in rest[:NUM_VALIDATION]]
     heldout = [chat(*ticket) for ticket in rest[NUM_VALIDATION : NUM_VALIDATION + NUM_HELDOUT]]
-    pairs = [preference(*t, at) for at, t in enumerate(rest[NUM_VALIDATION + NUM_HELDOUT :])]
     train, planted = plant(random_numbers, train, validation)
     write(FOLDER / "tickets.jsonl", train)
     write(FOLDER / "tickets_validation.jsonl", validation)
     write(FOLDER / "tickets_heldout.jsonl", heldout)
-    write(FOLDER / "tickets_preferences.jsonl", pairs)
     text = json.dumps(planted, indent=1, sort_keys=True)
     (FOLDER / "planted.json").write_text(text + "\n", encoding="utf-8")
 
@@ -84,23 +84,6 @@ def make_ticket(numbers: random.Random, category: str) -> tuple[str, str]:
 def chat(message: str, ticket: str) -> Row:
     """Return an example as a conversation."""
     return {"messages": [*_asked(message), {"role": "assistant", "content": ticket}]}
-
-
-def preference(message: str, ticket: str, at: int) -> Row:
-    """Return a pair: the ticket against one that a program could not read, in one of five ways."""
-    fields = json.loads(ticket)
-    bad = [
-        f"Sure! Here is the ticket you asked for:\n{ticket}\nLet me know if you need more.",
-        ticket.replace('"', "'"),
-        ticket[1:],
-        f"It is about the {fields['product']} and belongs to {fields['category']}.",
-        "\n".join(f"{name}: {value}" for name, value in fields.items()),
-    ][at % 5]
-    return {
-        "prompt": _asked(message),
-        "chosen": [{"role": "assistant", "content": ticket}],
-        "rejected": [{"role": "assistant", "content": bad}],
-    }
 
 
 def plant(
