@@ -39,18 +39,28 @@ def seconds_of(
 
 
 def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None) -> float | None:
-    """Return about how long one token of one sequence takes; None where the device's speed is not.
-
-    On a GPU a step reads all weights once for the whole batch, and takes at least what starting
-    its kernels takes.
-    """
+    """Return about how long one token of one sequence takes; None: the device is not known."""
     if loading is None or loading.on_cpu:
         return num_bytes * SECONDS_PER_TOKEN_BYTE
+    step = gpu_step_seconds(num_bytes, loading.device)
+    return None if step is None else step / batch_size
+
+
+def gpu_step_seconds(num_bytes: int, device: str) -> float | None:
+    """Return about how long a step of generation takes on a GPU; None: its speed is not known.
+
+    It reads all weights once for the whole batch, and takes at least what starting its kernels
+    takes.
+
+    Args:
+        num_bytes: Of the weights.
+        device: auto, cuda:1 or a UUID.
+    """
     try:
-        flops = facts.gpu(this_machine(loading.device).cards[0].name).bf16_dense_tflops
+        flops = facts.gpu(this_machine(device).cards[0].name).bf16_dense_tflops
     except (UnknownName, IndexError):
         return None
     if flops is None:
         return None
     bytes_per_second = flops * 1e12 / facts.number("evaluation.flops_per_byte")
-    return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second) / batch_size
+    return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second)

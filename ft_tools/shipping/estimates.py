@@ -9,6 +9,7 @@ from pydantic import Field
 from ft_tools import facts
 from ft_tools.contract import Report
 from ft_tools.errors import Refused
+from ft_tools.evaluation.estimates import gpu_step_seconds
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import Dtype, candidates, place, shortage
 from ft_tools.models.size import ModelSize
@@ -27,14 +28,21 @@ KEPT_LOGITS = 4
 LOGITS_BYTES = 2**30
 # Files hold more than the weights: a small model's embeddings stay at a higher precision.
 QUANTIZED_MARGIN = 1.1
-# Seconds per billion parameters, on 2 cores: a rough guess from runs of SmolLM2-135M.
+# Seconds per billion parameters, on 2 cores; from runs of SmolLM2-135M, benchmarks/quantize.json.
+# `read` is what checking the merge and reading the held-out text takes without a GPU.
 SECONDS_A_BILLION = {
-    "merge": 150.0,
-    "convert": 90.0,
-    "format": 150.0,
+    "merge": 10.0,
+    "read": 150.0,
+    "convert": 60.0,
+    "format": 60.0,
     "gptq": 1200.0,
     "awq": 2500.0,
 }
+# Seconds per token of an answer and byte of weights: 61 tokens/s of a GGUF file of 271 MB, and
+# about a third of that through transformers in float32. Source: benchmarks/quantize.json
+GGUF_TOKEN_SECONDS, MODEL_TOKEN_SECONDS = 1e-10, 2e-10
+ANSWER_TOKENS = 32
+SAMPLE_TOKENS = 96
 START_SECONDS = 20.0
 CURE_OF_FORMAT = "make it on a larger machine, or leave it out: safetensors and GGUF types do not"
 CURE_OF_MERGE = (
@@ -242,13 +250,43 @@ def require_possible(
             raise Refused(f"{row.name} loads the whole model: {needs}; {CURE_OF_FORMAT}")
 
 
-def seconds(num_params: int | None, rows: Sequence[Format]) -> float | None:
-    """Return about how long it takes on two cores, without environments; None: size unknown."""
-    if num_params is None:
+def seconds(
+    size: ModelSize | None,
+    rows: Sequence[Format],
+    runs_on: PlannedPlacement | None,
+    max_examples: int,
+    device: str = "auto",
+) -> float | None:
+    """Return about how long it takes, without environments; None: size or GPU is not known.
+
+    Merging, converting, quantizing and GGUF files are the processor's; the merged model and 4-bit
+    weights are run where they are loaded.
+
+    Args:
+        size: Of the base.
+        rows: The formats.
+        runs_on: Where the merged model is run; None: nothing is measured.
+        max_examples: Held-out examples that each format answers.
+        device: As requested.
+    """
+    if size is None:
         return None
-    parts = SECONDS_A_BILLION
+    billions, parts = size.num_params / 1e9, SECONDS_A_BILLION
     each = parts["merge"] + sum(parts.get(row.method, parts["format"]) for row in rows)
     if any(row.family == "gguf" for row in rows):
         # The converter's; what llama.cpp makes of its file is a format's.
         each += parts["convert"]
-    return round(num_params / 1e9 * each + START_SECONDS, 1)
+    if runs_on is None:
+        return round(billions * each + START_SECONDS, 1)
+    tokens = SAMPLE_TOKENS + max_examples * ANSWER_TOKENS
+    if runs_on.device == "cpu":
+        each += parts["read"]
+        a_token: float | None = size.stored_bytes * MODEL_TOKEN_SECONDS
+    else:
+        a_token = gpu_step_seconds(size.stored_bytes, device)
+    if a_token is None:
+        return None
+    loaded = 1 + sum(row.family == "bnb" for row in rows)
+    files = sum(format_bytes(row, size) for row in rows if row.family == "gguf")
+    answers = tokens * (loaded * a_token + files * GGUF_TOKEN_SECONDS)
+    return round(billions * each + answers + START_SECONDS, 1)

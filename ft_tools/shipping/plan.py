@@ -77,7 +77,9 @@ class ShipPlan(Report):
     disk_bytes: int = Field(description="Disk space required, intermediate files included.")
     disks: list[PlannedDisk] = Field(default_factory=list, description="The same, per disk.")
     ram_bytes: int = Field(description="Peak memory (RAM), estimated.")
-    estimated_seconds: float | None = Field(description="Rough estimate for this machine.")
+    estimated_seconds: float | None = Field(
+        description="Rough estimate; null: size or GPU is not known."
+    )
     converter: str = Field(description="Source of llama.cpp's converter; empty: not needed.")
     chat: str = ""
     chat_system: str = ""
@@ -145,7 +147,9 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         disk_bytes=sum(disk.num_bytes for disk in disks),
         disks=disks,
         ram_bytes=estimates.ram_bytes(size, runs_on),
-        estimated_seconds=estimates.seconds(size.num_params if size else None, rows),
+        estimated_seconds=estimates.seconds(
+            size, rows, runs_on, request.max_examples, request.device
+        ),
         converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
         chat=request.chat,
         chat_system=request.chat_system,

@@ -144,3 +144,22 @@ def test_each_disk_is_asked_for_what_it_gets(tmp_path):
     assert by_folder[str(other / "new")].num_bytes == pytest.approx(16.06e9 * 2.1, rel=0.01)
     assert by_folder[str(tmp_path)].uses == ["work", "cache"]
     assert by_folder[str(tmp_path)].num_bytes == pytest.approx(16.06e9 + 2.23e9, rel=0.01)
+
+
+def test_time_is_that_of_the_device_and_grows_with_the_examples(tmp_path, monkeypatch):
+    rows = [formats.find("gguf:Q4_K_M")]
+    on_cpu = estimates.PlannedPlacement(device="cpu", dtype="bfloat16", num_bytes=0)
+    on_gpu = on_cpu.model_copy(update={"device": "cuda:0"})
+
+    def seconds(place, examples=12):
+        return estimates.seconds(sized("8B"), rows, place, examples)
+
+    # 8.03 B parameters: 280 s each, 480 tokens of 3.2 s, and 480 of a file of 4.9 GB.
+    assert seconds(on_cpu) == pytest.approx(8.03 * 280 + 480 * (3.21 + 0.49) + 20, rel=0.02)
+    fake_driver(tmp_path, monkeypatch, "NVIDIA A100-SXM4-80GB, 81920, 8.0")
+    # 30 ms a token; the processor still merges, converts and runs the file.
+    assert seconds(on_gpu) == pytest.approx(8.03 * 130 + 480 * (0.03 + 0.49) + 20, rel=0.02)
+    assert seconds(on_gpu, 100) > seconds(on_gpu)
+    assert seconds(None) < seconds(on_gpu)
+    fake_driver(tmp_path, monkeypatch, "Unheard-of 9000, 81920, 8.0")
+    assert seconds(on_gpu) is None
