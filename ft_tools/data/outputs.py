@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from ft_tools import workspace
 from ft_tools.data.judge import privacy
+from ft_tools.data.prepare.reuse import keep_mapping
 from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick, read_again
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example
@@ -49,6 +51,7 @@ def write_outputs(
                 tick(index)
         for file in files.values():
             file.close()
+        keep_mapping(workspace.existing(request.path), staging)
         last(staging)
 
 

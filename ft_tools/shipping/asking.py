@@ -139,11 +139,17 @@ def context_of(source: str, longest: int, model_context: int | None) -> int:
 
 
 def _prepared(source: str) -> tuple[Path | None, tuple[str, ...]]:
-    """Return the folder of a prepared training file and its prompt's columns."""
-    path = training_file(source) if directory.RUN_ID.fullmatch(source) else None
-    if path is None or not all((path.parent / n).is_file() for n in (FORMAT_INPUT, MAPPING)):
-        return None, ()
-    from ft_tools.data.prepare.mapping import ColumnMapping
+    """Return the folder of a prepared training file, of a run or of those it came from.
 
-    mapping = ColumnMapping.model_validate_json((path.parent / MAPPING).read_bytes())
-    return path.parent, tuple(dict.fromkeys(mapping.prompt_columns))
+    Also the columns that its prompts are made of.
+    """
+    from ft_tools.data.prepare.reuse import mapping_beside
+
+    run = source
+    while directory.RUN_ID.fullmatch(run):
+        path = training_file(run)
+        mapping = mapping_beside(path) if path is not None else None
+        if path is not None and mapping is not None:
+            return path.parent, tuple(dict.fromkeys(mapping.prompt_columns))
+        run = directory.read_info(directory.find(run)).lineage.get("parent_run", "")
+    return None, ()

@@ -7,10 +7,12 @@ import sqlite3
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 
 from ft_tools.data.prepare.mapping import ColumnMapping, format_input
 from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.reuse import mapping_beside
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
@@ -326,6 +328,34 @@ def test_another_encoding_than_was_named_is_refused(workspace):
     write_csv(workspace / "t.csv", rows, encoding="cp1252")
     with pytest.raises(BadData, match="pass encoding"):
         prepare(path="t.csv", encoding="utf-8")
+
+
+def test_an_empty_cell_of_a_nullable_column_is_the_answer_null(workspace):
+    rows = tickets(90)
+    for at, row in enumerate(rows):
+        row["priority"] = ("", "low", "high")[at % 3]
+    write_csv(workspace / "t.csv", rows)
+    shown = prepare(path="t.csv")
+    assert shown.counts["no_answer"] == 30
+    assert any("priority is empty in 33%" in note for note in shown.assumptions)
+    changes = {"nullable": ["priority"], "answer_schema": None}
+    report = confirmed(path="t.csv", mapping=changes)
+    assert "no_answer" not in report.counts
+    answers = [json.loads(row["messages"][-1]["content"]) for row in read(workspace, "train")]
+    assert {answer["priority"] for answer in answers} == {None, "low", "high"}
+    for answer in answers:
+        jsonschema.validate(answer, report.mapping.answer_schema)
+    with pytest.raises(BadInput, match="nullable needs answer_format"):
+        prepare(path="t.csv", mapping=shown.mapping.model_copy(
+            update={"answer_columns": ["priority"], "answer_format": "text",
+                    "nullable": ["priority"]}))  # fmt: skip
+
+
+def test_the_mapping_stays_with_files_that_the_audit_cleans(workspace):
+    write_csv(workspace / "t.csv", tickets(90))
+    made = confirmed(path="t.csv")
+    audit_dataset(AuditRequest(path=made.outputs.train, output_dir="cleaned"))
+    assert mapping_beside(workspace / "cleaned" / "train.jsonl") == made.mapping
 
 
 def test_values_that_nobody_knows_are_not_decided_by_the_proposal(workspace):

@@ -143,6 +143,11 @@ def test_a_prepared_file_ships_the_code_that_asks_about_a_row(workspace):
     write_files(how, out)
     ast.parse((out / "format_input.py").read_text())
     assert json.loads((out / "mapping.json").read_text())["prompt"] == "{subject}: {body}"
+    tuned = workspace / "runs" / "dpo-0123456789abcdef"
+    tuned.mkdir()
+    info = RunInfo(run_id=tuned.name, kind="dpo", created_at=0.0, lineage={"parent_run": RUN})
+    (tuned / "run.json").write_text(info.model_dump_json())
+    assert asking_of(tuned.name, None, None).columns == ("subject", "body")
 
 
 def test_the_generation_config_and_the_modelfile_stop_and_decode_as_measured():

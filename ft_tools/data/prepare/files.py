@@ -11,8 +11,9 @@ from typing import IO, Any
 from ft_tools.data.judge import privacy
 from ft_tools.data.outputs import mask_example
 from ft_tools.data.prepare.build import TICK_ROWS, Decided, Part, make
-from ft_tools.data.prepare.mapping import SNIPPET, ColumnMapping
+from ft_tools.data.prepare.mapping import ColumnMapping
 from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.reuse import write_mapping
 from ft_tools.errors import BadData
 from ft_tools.examples.example import Example
 from ft_tools.examples.loss import without_mark
@@ -26,7 +27,7 @@ NAMES = {
     Part.REMOVED: "removed.jsonl",
 }
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
-MAPPING, SNIPPET_NAME, REPORT = "mapping.json", "format_input.py", "report.json"
+REPORT = "report.json"
 
 
 @dataclass
@@ -82,10 +83,7 @@ def write_files(
                 tick(at)
         if at + 1 != len(decided.ledger):
             raise changed
-    mapping_text = mapping.model_dump_json(indent=1)
-    (staging / MAPPING).write_text(mapping_text + "\n", encoding="utf-8")
-    if not mapping.is_as_it_is:
-        (staging / SNIPPET_NAME).write_text(SNIPPET, encoding="utf-8")
+    write_mapping(mapping, staging)
     return written
 
 

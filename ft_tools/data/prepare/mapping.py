@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -43,6 +43,11 @@ class ColumnMapping(Request):
         default_factory=list, max_length=50, description="Columns with the answer."
     )
     answer_format: Literal["text", "json"] = Field("text", description="json for several columns.")
+    nullable: list[str] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Answer columns of which an empty cell is the answer null, not a missing one.",
+    )
     answer_schema: dict[str, Any] | None = Field(None, description="Derived from the values.")
     system: str = Field("", max_length=8000, description="System text.")
     turns: Turns | None = Field(None, description="For tables with one row per turn.")
@@ -135,12 +140,16 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
     ('{"a": "x", "b": "2"}', None)
     """
     values = {name: row.get(name) for name in mapping.answer_columns}
-    if not values or any(is_empty(value) for value in values.values()):
+    empty = {name for name, value in values.items() if is_empty(value)}
+    if not values or not empty <= set(mapping.nullable):
         return None
     if mapping.answer_format == "text":
         return "\n\n".join(map(text_of_cell, values.values()))
     properties = (mapping.answer_schema or {}).get("properties", {})
-    typed = {name: _typed(value, properties.get(name, {})) for name, value in values.items()}
+    typed = {
+        name: None if name in empty else _typed(value, properties.get(name, {}))
+        for name, value in values.items()
+    }
     return _ENCODE(typed)
 
 
@@ -167,14 +176,23 @@ PLAIN_CLASS = re.compile(r"[\w.+/&-]{1,30}(?: [\w.+/&-]{1,20}){0,2}")
 """What a class may look like in a schema: longer values could speak to whoever reads it."""
 
 
-def schema_of(columns: Iterable[str], values: Mapping[str, Mapping[Any, int]]) -> dict[str, Any]:
+def schema_of(
+    columns: Iterable[str],
+    values: Mapping[str, Mapping[Any, int]],
+    nullable: Container[str] = (),
+) -> dict[str, Any]:
     """Derive a JSON Schema from the values of some columns: numbers, booleans, classes or texts.
 
     Args:
         columns: Of the answer, in order.
         values: Per column, how often which value was seen; none if there are too many different.
+        nullable: Columns that may be null.
     """
     properties = {name: _property(values.get(name, {})) for name in columns}
+    for name, about in properties.items():
+        if name in nullable:
+            null = {"type": "null"}
+            properties[name] = {"anyOf": [about, null]}
     return {
         "type": "object",
         "properties": properties,
@@ -211,7 +229,7 @@ def _is_number(value: Any) -> bool:
 
 def _typed(value: Any, about: Mapping[str, Any]) -> Any:
     """Return a value in the type that the schema gives its column."""
-    kind = about.get("type")
+    kind = about.get("anyOf", [about])[0].get("type")
     if kind in {"integer", "number"} and _is_number(value):
         number = float(value)
         return int(number) if kind == "integer" else number

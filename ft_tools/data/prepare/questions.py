@@ -12,7 +12,7 @@ from ft_tools.examples.verdicts import Column, says_verdict
 def completed(mapping: ColumnMapping, seen: Seen) -> ColumnMapping:
     """Add what the values decide: the schema of a JSON answer."""
     if mapping.answer_format == "json" and mapping.answer_schema is None:
-        schema = schema_of(mapping.answer_columns, seen.values)
+        schema = schema_of(mapping.answer_columns, seen.values, mapping.nullable)
         return mapping.model_copy(update={"answer_schema": schema})
     return mapping
 
@@ -28,6 +28,7 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         *mapping.prompt_columns,
         *mapping.answer_columns,
         *mapping.group_by,
+        *mapping.nullable,
         *([mapping.time_column] if mapping.time_column else []),
         *([turns.conversation, turns.role, turns.text] if turns else []),
     ]
@@ -44,6 +45,8 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         raise BadInput("mapping.prompt names no {COLUMN}; every row would ask the same")
     if bool(mapping.prompt) != bool(mapping.answer_columns):
         raise BadInput("mapping needs both prompt and answer_columns, or neither")
+    if mapping.nullable and mapping.answer_format == "text":
+        raise BadInput("nullable needs answer_format='json': a text has no null")
     if len(mapping.answer_columns) > 1 and mapping.answer_format == "text":
         raise BadInput("several answer_columns need answer_format='json'")
 

@@ -19,6 +19,8 @@ from ft_tools.examples.verdicts import mark_of, values_at
 NUM_QUOTED = 3
 QUOTED_CHARS = 200
 OUTPUT = "prepared"
+OFTEN_EMPTY = 0.8
+"""Share of filled cells below which an answer may be optional. Ours."""
 MARKING = {"filter", "pair", "marks"}
 
 
@@ -64,6 +66,18 @@ def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[s
         notes.append("rows are turns, joined to conversations, which the counts count")
     if seen.formulas:
         notes.append(f"{seen.formulas} cells begin like a formula: export values, not formulas")
+    parts = mapping.answer_columns if mapping.answer_format == "json" else []
+    for name in parts:
+        filled = seen.filled[name] / max(1, seen.num_rows)
+        if (
+            filled < OFTEN_EMPTY
+            and name not in mapping.nullable
+            and len(mapping.answer_columns) > 1
+        ):
+            notes.append(
+                f"answer column {name} is empty in {1 - filled:.0%} of the rows, which are set "
+                "aside; list it in mapping.nullable if empty is an answer (null)"
+            )
     times = [name for name in unused if seen.is_time(name)]
     if times and mapping.time_column is None:
         notes.append(
