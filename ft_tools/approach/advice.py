@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from ft_tools.approach.decision import blocks_of, decide, holds
+from ft_tools.approach.decision import blocks_of, decide, holds, others
 from ft_tools.approach.path import Rung
 from ft_tools.approach.report import Block, ClassicRule, Measurement, Mistake, Option
 from ft_tools.approach.request import Approach, ApproachRequest
@@ -23,7 +23,7 @@ def alternatives(request: ApproachRequest, row: Decision, now: Situation) -> lis
 
     Retrieval is always among the answers while knowledge is missing, whatever decided.
     """
-    options = [Option(approach=other.approach, when=other.when) for other in row.alternatives]
+    options = [Option(approach=other.approach, when=other.when) for other in others(row, now)]
     if row.approach == "build_eval_first":
         later = decide(request.model_copy(update={"has_eval_set": True})).approach
         if later not in ("build_eval_first", "do_nothing"):

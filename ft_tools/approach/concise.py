@@ -127,6 +127,11 @@ def _with_data_of_the_first_step(report: ApproachReport) -> ApproachReport:
     return report.model_copy(update={"path": [*report.path[:1], *later]})
 
 
+def _with_effort_of_the_first_step(report: ApproachReport) -> ApproachReport:
+    later = [step.model_copy(update={"effort": ""}) for step in report.path[1:]]
+    return report.model_copy(update={"path": [*report.path[:1], *later]})
+
+
 def _without_reasons_of_calls(report: ApproachReport) -> ApproachReport:
     calls = [step.model_copy(update={"why": ""}) for step in report.next_steps]
     return report.model_copy(update={"next_steps": calls})
@@ -151,6 +156,7 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], ApproachReport]] = (
     _with_what_verdicts_leave_open,
     _with_two_questions,
     _with_three_verdict_sources,
+    _with_effort_of_the_first_step,
     _with_four_steps,
     _with_three_steps,
 )

@@ -3,6 +3,7 @@
 from ft_tools.approach.gpu_time import gpu_time
 from ft_tools.approach.report import CostBracket
 from ft_tools.approach.request import Approach, ApproachRequest
+from ft_tools.approach.situation import number_of
 from ft_tools.approach.table import table
 from ft_tools.contract import Reason
 
@@ -36,7 +37,8 @@ def shortening(request: ApproachRequest) -> Reason | None:
     >>> shortening(request).threshold
     'pays off after 3,333,333 calls (333 days)'
     """
-    if "cost" not in request.symptoms or not request.prompt_tokens or not request.calls_per_day:
+    calls_per_day = number_of(request.calls_per_day)
+    if "cost" not in request.symptoms or not request.prompt_tokens or not calls_per_day:
         return None
     given = {name: row.value for name, row in table().prices.items()}
     cached = request.prompt_tokens >= table().thresholds["cacheable_prefix"].value
@@ -45,12 +47,12 @@ def shortening(request: ApproachRequest) -> Reason | None:
     repaid = "never pays off"
     if saving > 0:
         calls = given["run_usd"] / saving
-        repaid = f"pays off after {calls:,.0f} calls ({calls / request.calls_per_day:,.0f} days)"
+        repaid = f"pays off after {calls:,.0f} calls ({calls / calls_per_day:,.0f} days)"
     return Reason(
         rule=f"Training to shorten the {'cached ' if cached else ''}prompt, at "
         f"{given['input_usd_per_million']:g} USD per million tokens and {given['run_usd']:,g} USD "
         "per run; a smaller model saves more.",
-        observed=f"{request.prompt_tokens:,} tokens, {request.calls_per_day:,} calls per day",
+        observed=f"{request.prompt_tokens:,} tokens, {calls_per_day:,} calls per day",
         threshold=repaid,
         source="ft_tools/facts/approaches.toml#prices",
     )

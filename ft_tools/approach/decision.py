@@ -1,10 +1,10 @@
 """Which row of the decision table holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
-from ft_tools.approach.table import BlockRow, Condition, Decision, Range, table
+from ft_tools.approach.table import Alternative, BlockRow, Condition, Decision, Range, table
 from ft_tools.approach.vocabulary import CONSIDERS
 
 
@@ -24,6 +24,17 @@ def first_row(now: Situation) -> Decision:
     if now.assumes_prompt and row.assumed:
         return row.model_copy(update={"why": row.assumed})
     return row
+
+
+def others(row: Decision, now: Situation) -> list[Alternative]:
+    """Return the alternatives of a row that what is known does not rule out."""
+    return [other for other in row.alternatives if not (other.unless and holds(other.unless, now))]
+
+
+def stages(approach: Approach, now: Situation) -> tuple[Sequence[Approach], Sequence[Approach]]:
+    """Return the approaches that an approach contains here: its first stage, and what follows."""
+    parts = table().approaches[approach].parts
+    return ((), ()) if now.needs & set(parts.unless) else (parts.now, parts.later)
 
 
 def _holds(field: str, condition: Condition, now: Situation) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.approach.report import DailyCost, DocumentsCost
 from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.situation import number_of
 from ft_tools.approach.table import table
 from ft_tools.data.understand.lengths import METHOD, estimate_tokens
 from ft_tools.errors import BadInput
@@ -34,7 +35,7 @@ def documents_cost(request: ApproachRequest) -> DocumentsCost | None:
         num_files=num_files,
         corpus_tokens=tokens,
         counted=METHOD.split(";")[0],
-        costs=daily_costs(tokens, request.calls_per_day),
+        costs=daily_costs(tokens, number_of(request.calls_per_day)),
         source="ft_tools/facts/approaches.toml#prices",
     )
 

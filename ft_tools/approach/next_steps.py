@@ -23,7 +23,7 @@ _GOALS = {
 
 def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> list[NextStep]:
     """Return the calls of an approach, filled in from the request."""
-    given = request.model_dump(exclude_none=True, exclude_unset=True)
+    given = request.model_dump(exclude={"problem"}, exclude_none=True, exclude_unset=True)
     fillings = {
         "dataset": request.dataset or "data.jsonl",
         "model": request.model or stand_in(approach, request),

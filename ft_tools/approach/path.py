@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ft_tools.approach.decision import blocks_of, first_row, holds
+from ft_tools.approach.decision import blocks_of, first_row, holds, stages
 from ft_tools.approach.report import PathStep
 from ft_tools.approach.request import TRAINING, Approach
 from ft_tools.approach.situation import Situation
@@ -65,9 +65,8 @@ def cost_of(approach: Approach) -> str:
 
 def _taken(rungs: Iterable[Rung]) -> set[Approach]:
     """Return the approaches of the rungs, their stages included."""
-    parts = [table().approaches[rung.approach].parts for rung in rungs]
-    stages = {stage for part in parts for stage in (*part.now, *part.later)}
-    return stages | {rung.approach for rung in rungs}
+    parts = {part for rung in rungs for some in stages(rung.approach, rung.now) for part in some}
+    return parts | {rung.approach for rung in rungs}
 
 
 def _following(rungs: Sequence[Rung], named: Sequence[Later], now: Situation) -> Iterator[Rung]:

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from ft_tools.approach.decision import decide
+from ft_tools.approach.presumed import presumed
 from ft_tools.approach.report import Question
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.table import Decision, Range, table
@@ -15,17 +16,20 @@ MOST_ASKED = 3
 def questions(request: ApproachRequest, row: Decision) -> list[Question]:
     """Ask for what is missing if some value of it leads to another approach: each is tried.
 
-    The order is the table's: what most often settles the answer comes first.
+    The order is the table's: what most often settles the answer comes first; before it, how much
+    there is of what is taken for granted.
     """
     asked = []
-    for field, ask in table().questions.items():
+    order = table().questions
+    taken = [field for field in presumed(request).asked if field in order]
+    for field in dict.fromkeys([*sorted(taken), *order]):
         if getattr(request, field) not in (None, [], "unknown") or not _makes_sense(request, field):
             continue
         leads = {
             decide(request.model_copy(update={field: value})).approach for value in _values(field)
         } - {row.approach}
         if leads:
-            asked.append(Question(field=field, ask=ask, would_lead_to=sorted(leads)))
+            asked.append(Question(field=field, ask=order[field], would_lead_to=sorted(leads)))
         if len(asked) == MOST_ASKED:
             break
     return asked

@@ -69,8 +69,11 @@ TRAINING: frozenset[Approach] = frozenset(
 )
 """The approaches that change weights."""
 
-Rough = Literal["none", "tens", "hundreds", "thousands", "more"]
+Rough = Literal["none", "tens", "hundreds", "thousands", "more", "millions"]
 """A count that is only known roughly; `more` is tens of thousands and above."""
+
+Share = Literal["none", "few", "half", "most", "all"]
+"""A fraction that is only known roughly."""
 
 
 def _count(value: object) -> object:
@@ -86,14 +89,28 @@ def _count(value: object) -> object:
     return value
 
 
-Count = Annotated[Annotated[int, Field(ge=0)] | Rough, BeforeValidator(_count)]
+def _fraction(value: object) -> object:
+    """Accept a number from 0 to 1, also as text, or a rough word."""
+    if value in get_args(Share):
+        return value
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        words = ", ".join(get_args(Share))
+        raise ValueError(f"must be a number from 0 to 1, or roughly: {words}")
+    return number
 
-ROUGH = "A number, or roughly: none, tens, hundreds, thousands, more."
+
+Count = Annotated[Annotated[int, Field(ge=0)] | Rough, BeforeValidator(_count)]
+Fraction = Annotated[Annotated[float, Field(ge=0, le=1)] | Share, BeforeValidator(_fraction)]
 
 Teacher = Literal[
     "openai",
     "anthropic",
     "gemini",
+    "gemma",
     "llama_2_or_3",
     "llama_3_1_or_later",
     "deepseek",
@@ -107,26 +124,28 @@ class ApproachRequest(Request):
 
     Answers first what is considered (now, later or no), then returns the path: two to five steps,
     each with the measurement at which to stop. Also returns the questions whose answers would
-    change it, what not to do, and what the user's data is good for.
+    change it, what not to do, and what the user's data is good for. Leave out what is not known.
     """
 
     problem: str = Field(
         "",
         max_length=4000,
-        description="The problem in words. Kept for the record; it does not affect the answer.",
+        description="In words; it does not affect the answer.",
     )
     considering: list[Approach] = Field(
         default_factory=list,
         max_length=6,
-        description="Approaches that the user proposes or asks about. The report answers each "
-        "first: now, later or no.",
+        description="What the user proposes or asks about. long_context includes prompt caching; "
+        "small_model_fine_tuning, classifiers and encoders; sft_then_dpo, the "
+        "question whether SFT comes before DPO.",
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
         max_length=21,
-        description="How the current answers fail. `classification`, `extraction`, `reasoning` and "
-        "`tool_use` mean that the answers to this task are wrong; `latency`, `cost` and `privacy` "
-        "alone mean that the answers are good.",
+        description="How the answers fail. `classification`, `extraction`, `reasoning`, "
+        "`tool_use`: they are wrong; leave out if no failure is stated. `latency`, "
+        "`cost`, `privacy` alone: they are good. `new_language`: of people; a private "
+        "programming language is domain_jargon.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
@@ -135,58 +154,56 @@ class ApproachRequest(Request):
     )
     target_met: bool | None = Field(
         None,
-        description="Does the best prompt reach the target on held-out examples, within the limits "
-        "for cost and latency?",
+        description="Are the best prompt's answers good enough? Too dear or slow are symptoms.",
     )
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
-        description="Run ids of finished evaluations. What they measured fills in "
-        "prompting_tried, target_met and has_eval_set, and contradictions are reported.",
+        description="Run ids of finished evaluations; they fill in prompting_tried, target_met "
+        "and has_eval_set.",
     )
     prompt_tokens: int | None = Field(
         None, ge=0, description="Number of prompt tokens that are the same in every call."
     )
-    calls_per_day: int | None = Field(None, ge=0, description="Calls per day in production.")
-    batch_calls: int | None = Field(
-        None, ge=0, description="Calls in total, if the work is done once instead of every day."
+    calls_per_day: Count | None = Field(None, description="Calls per day in production.")
+    batch_calls: Count | None = Field(
+        None, description="Calls in total, if the work is done once instead of every day."
     )
     num_demonstrations: Count | None = Field(
-        None, description=f"Examples of an input with the right answer. {ROUGH}"
+        None, description="Examples of an input with the right answer."
     )
     num_classes: int | None = Field(
         None, ge=2, description="Number of classes, if the task is to choose one of them."
     )
     num_preference_pairs: Count | None = Field(
-        None, description=f"Prompts with a better and a worse answer. {ROUGH}"
+        None, description="Prompts with a better and a worse answer."
     )
     num_marks: Count | None = Field(
-        None, description=f"Answers with a good or bad verdict, without pairs. {ROUGH}"
+        None, description="Answers with a good or bad verdict, without pairs."
     )
     has_documents: bool | None = Field(
         None, description="Is the missing knowledge written down in text that can be searched?"
     )
     corpus_tokens: int | None = Field(
-        None, ge=0, description="Number of tokens of all that text; counted if `documents` is set."
+        None,
+        ge=0,
+        description="Tokens of that text, or of raw text to pretrain on; `documents` counts them.",
     )
     documents: str | None = Field(
         None,
-        description="File or folder with that text. Its tokens are counted and the cost per day of "
-        "long context, retrieval and a lookup is computed.",
+        description="File or folder with that text. Its tokens are counted, and long context, "
+        "retrieval and a lookup are priced per day.",
     )
     has_retrieval: bool | None = Field(None, description="Is retrieval already running?")
-    retrieval_recall: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Fraction of questions for which it finds the right passage, 0 to 1.",
+    retrieval_recall: Fraction | None = Field(
+        None, description="Fraction of questions for which it finds the right passage."
     )
     knowledge_changes: (
         Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily"] | None
     ) = Field(None, description="How often the facts, labels or rules change.")
     wrong_with_passage: bool | None = Field(
         None,
-        description="Is it still wrong when the right passage is put into the prompt by hand?",
+        description="Is it still wrong with the right passage put into the prompt by hand?",
     )
     schema_enforced: bool | None = Field(
         None, description="Is constrained decoding (a JSON schema or grammar) already on?"
@@ -194,11 +211,8 @@ class ApproachRequest(Request):
     has_verifiable_reward: bool | None = Field(
         None, description="Can a program tell a right answer from a wrong one?"
     )
-    success_fraction: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Fraction of 8 to 16 samples per prompt that pass this check today, 0 to 1.",
+    success_fraction: Fraction | None = Field(
+        None, description="Fraction of 8 to 16 samples per prompt that pass this check today."
     )
     small_model_score: float | None = Field(
         None, ge=0, le=1, description="Score of the smaller or local model with its best prompt."
@@ -206,14 +220,21 @@ class ApproachRequest(Request):
     large_model_score: float | None = Field(
         None, ge=0, le=1, description="Score of the large model in use, on the same test."
     )
+    small_model: Literal["as_good", "worse"] | None = Field(
+        None, description="The same comparison without numbers."
+    )
     has_eval_set: bool | None = Field(
         None, description="Do held-out examples with a metric and a target exist?"
     )
     data_source: Literal[
         "human", "production_logs", "stronger_model", "same_model_family", "unknown"
-    ] = Field("unknown", description="Who wrote the answers of the demonstrations.")
+    ] = Field(
+        "unknown",
+        description="Who wrote the answers (the better ones of pairs). Set: such data exists.",
+    )
     teacher: Teacher | None = Field(
-        None, description="Whose model wrote them. Its terms depend on `product_use`."
+        None,
+        description="Whose model wrote them. gemini: any Google API. open_licence: Apache or MIT.",
     )
     teacher_terms: Literal["allowed", "forbidden"] | None = Field(
         None, description="Do the terms of the model that wrote them allow training on them?"
@@ -228,13 +249,13 @@ class ApproachRequest(Request):
         None, description="Does the model reason before it answers, and must it keep doing so?"
     )
     examples_have_reasoning: bool | None = Field(
-        None, description="Do the demonstrations contain that reasoning, not only the answers?"
+        None, description="Do the demonstrations contain that reasoning?"
     )
     budget: Literal["low", "medium", "high"] | None = Field(
         None,
-        description="One-off budget: low is under 100 USD, medium up to 5,000 USD, high above.",
+        description="One-off: low is under 100 USD, medium up to 5,000, high above.",
     )
-    budget_usd: float | None = Field(None, ge=0, description="One-off budget in US dollars.")
+    budget_usd: float | None = Field(None, ge=0, description="One-off, in US dollars.")
     checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
         None, description="What would be trained: a raw base model, a chat model, or a run's model."
     )
@@ -242,11 +263,11 @@ class ApproachRequest(Request):
     model: str | None = Field(None, description="Model to train, if already chosen.")
     dataset: str | None = Field(
         None,
-        description="File or folder with the demonstrations, pairs or verdicts. Small files are "
-        "audited, and the counts fill in what is missing here.",
+        description="File or folder with the demonstrations, pairs or verdicts; small ones are "
+        "counted.",
     )
     response_format: ResponseFormat = Field(
         "concise",
-        description="detailed adds alternatives, measurements, common mistakes, rules of thumb, "
-        "GPU time and all evidence.",
+        description="detailed adds alternatives, measurements, mistakes, rules of thumb, GPU time "
+        "and evidence.",
     )

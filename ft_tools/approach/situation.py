@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Count, Symptom
+from ft_tools.approach.presumed import DEMONSTRATIONS, Presumed, presumed
+from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Count, Share, Symptom
 from ft_tools.approach.table import table
 from ft_tools.approach.vocabulary import CHOICES, NUMBERS, PROMPTS, UNKNOWN
 
@@ -19,42 +20,46 @@ class Situation:
     considers: frozenset[Approach] = frozenset()
     assumes_prompt: bool = False
     """The question is about training, there is data for it, and no prompt is mentioned."""
+    presumed: Mapping[str, float] = field(default_factory=dict)
+    """Arguments that were not given, and the number that is taken for them."""
 
     def after(self, leaves: Mapping[str, str | float]) -> "Situation":
         """Return the situation once a step was done and the target is still missed."""
         choices = {**self.choices, "target_met": "no"}
         numbers = dict(self.numbers)
-        for field, value in leaves.items():
+        for name, value in leaves.items():
             if isinstance(value, str):
-                choices[field] = _further(field, choices[field], value)
+                choices[name] = _further(name, choices[name], value)
             else:
-                numbers[field] = max(value, numbers[field] or 0) if value else 0
+                numbers[name] = max(value, numbers[name] or 0) if value else 0
         return replace(self, choices=choices, numbers=numbers)
 
 
 def situation(request: ApproachRequest) -> Situation:
     """Put a request into the table's words.
 
-    Derived: the needs, from the symptoms or else from what is asked about; `demonstrations`, which
-    counts only what may and should be trained on (none if a model wrote them under terms that
-    forbid it, or if the same model family wrote them and nothing checks them);
-    `context_tokens_per_day`, the whole corpus in every call; the terms of a teacher, from its name
-    and the use; and the prompt, which counts as worked on where the question is about training on
-    data that exists and no prompt is mentioned (`assumes_prompt`).
+    Derived: the needs, from the symptoms and the classes, or else from what is asked about; numbers
+    of what is named without one (`presumed`); `demonstrations`, which counts only what may and
+    should be trained on (none if a model wrote them under terms that forbid it, or if the same
+    model family wrote them and nothing checks them); `context_tokens_per_day`, the whole corpus in
+    every call; the terms of a teacher, from its name and the use; and the prompt, which counts as
+    worked on where the question is about training on data that exists and no prompt is mentioned
+    (`assumes_prompt`).
     """
     symptoms = _symptoms(request)
     terms = _terms(request)
-    numbers = _numbers(request, terms)
+    taken = presumed(request)
+    numbers = _numbers(request, terms, taken.numbers)
     choices = {
         name: _choice(getattr(request, name))
         for name in CHOICES
         if name in ApproachRequest.model_fields
     }
     needs = _needs(request, symptoms, numbers)
-    is_assumed = request.prompting_tried is None and _asks_to_train(request, needs, numbers)
+    is_assumed = _assumes_prompt(request, needs, numbers, taken)
     if is_assumed:
         choices["prompting_tried"] = PROMPTS[-1]
-    if request.teacher and request.data_source == UNKNOWN:
+    if request.teacher and request.data_source in (UNKNOWN, "production_logs"):
         choices["data_source"] = "stronger_model"
     choices |= {
         "named": "yes" if symptoms else "no",
@@ -74,6 +79,7 @@ def situation(request: ApproachRequest) -> Situation:
         numbers,
         frozenset(request.considering),
         is_assumed,
+        taken.numbers,
     )
 
 
@@ -82,27 +88,40 @@ def number_of(count: Count | None) -> int | None:
     return int(table().rough[count].value) if isinstance(count, str) else count
 
 
-def _further(field: str, before: str, after: str) -> str:
+def share_of(share: float | Share | None) -> float | None:
+    """Return a fraction as a number."""
+    return table().shares[share].value if isinstance(share, str) else share
+
+
+def _further(name: str, before: str, after: str) -> str:
     """Keep the better prompt: a step back to instructions does not undo an optimized prompt."""
-    if field == "prompting_tried" and before in PROMPTS:
+    if name == "prompting_tried" and before in PROMPTS:
         return max(before, after, key=PROMPTS.index)
     return after
 
 
 def _symptoms(request: ApproachRequest) -> set[Symptom]:
-    """Return the symptoms, or what the question and the data imply where none is named."""
-    if request.symptoms or request.target_met is not None:
+    """Return the symptoms, or what the question, the classes and the data imply without any."""
+    if request.symptoms:
         return set(request.symptoms)
     implied = {table().implied[approach] for approach in request.considering}
+    if request.num_classes is not None:
+        implied.add("classification")
+    if request.has_documents or request.has_retrieval or request.retrieval_recall is not None:
+        implied.add("knowledge_gap")
     if not implied and (request.num_preference_pairs or request.num_marks):
         implied.add("preference")
-    return {symptom for symptom in implied if symptom}
+    return implied
 
 
 def _needs(
     request: ApproachRequest, symptoms: set[Symptom], numbers: Mapping[str, float | None]
 ) -> frozenset[str]:
-    """Return the needs. Jargon is missing knowledge where documents explain it, else a manner."""
+    """Return the needs. Jargon is missing knowledge where documents explain it, else a manner.
+
+    What is asked about says what the task is, too: reinforcement learning is for steps that can be
+    checked, preference training for taste, a small model for labels where nothing else is wrong.
+    """
     found = {name for name, of_it in table().needs.items() if set(of_it) & symptoms}
     if request.num_classes is not None:
         found.add("labels")
@@ -111,33 +130,50 @@ def _needs(
         has_examples = bool(numbers["num_demonstrations"]) or "labels" in found
         is_manner = request.has_documents is False or (has_examples and not explained)
         found.add("manner" if is_manner else "knowledge")
+    is_good = "quality" not in found
+    for approach in request.considering:
+        asked = table().asks_for.get(approach)
+        if asked is not None and (is_good or asked.also_if_wrong):
+            found |= set(asked.needs)
     return frozenset(found)
 
 
-def _numbers(request: ApproachRequest, terms: str) -> dict[str, float | None]:
-    numbers: dict[str, float | None] = {
+def _numbers(
+    request: ApproachRequest, terms: str, taken: Mapping[str, float]
+) -> dict[str, float | None]:
+    given = {
         name: getattr(request, name) for name in NUMBERS if name in ApproachRequest.model_fields
     }
+    numbers: dict[str, float | None] = given | {
+        name: number_of(getattr(request, name)) for name in COUNTS
+    }
+    numbers["success_fraction"] = share_of(request.success_fraction)
+    numbers |= taken
     forbidden = terms == "forbidden" and request.data_source != "human"
     unchecked = (
         request.data_source == "same_model_family" and request.has_verifiable_reward is not True
     )
-    given = number_of(request.num_demonstrations)
-    numbers["num_demonstrations"] = given
-    numbers["demonstrations"] = 0 if forbidden or unchecked else given
-    numbers["preference_pairs"] = 0 if forbidden else number_of(request.num_preference_pairs)
-    numbers["num_marks"] = number_of(request.num_marks)
+    if forbidden:
+        numbers |= dict.fromkeys(taken.keys() - {DEMONSTRATIONS}, 0)
+    numbers["demonstrations"] = 0 if forbidden or unchecked else numbers["num_demonstrations"]
+    pairs = numbers.pop("num_preference_pairs")
+    numbers["preference_pairs"] = 0 if forbidden else pairs
     usable = numbers["demonstrations"]
     numbers["examples_per_class"] = (
         None if usable is None or request.num_classes is None else usable / request.num_classes
     )
-    if request.calls_per_day is None and request.batch_calls is not None:
-        numbers["calls_per_day"] = request.batch_calls / table().derived["days_of_a_batch"].value
+    batch = number_of(request.batch_calls)
+    if request.calls_per_day is None and batch is not None:
+        numbers["calls_per_day"] = batch / table().derived["days_of_a_batch"].value
     numbers["context_tokens_per_day"] = _product(request.corpus_tokens, numbers["calls_per_day"])
     return numbers
 
 
+COUNTS = ("num_demonstrations", "num_preference_pairs", "num_marks", "calls_per_day")
+"""Arguments that take a rough count and are numbers of the table."""
+
 _PREFERENCES = {"preference_pairs": "preference_pairs", "num_marks": "marks"}
+_CONDUCT = {"num_demonstrations": "sft_minimum"}
 _DATA = _PREFERENCES | {
     "num_demonstrations": "sft_minimum",
     "corpus_tokens": "pretraining_tokens",
@@ -146,17 +182,36 @@ _DATA = _PREFERENCES | {
 """What training needs: a number, and the threshold from which there is enough of it."""
 
 
-def _asks_to_train(
-    request: ApproachRequest, needs: AbstractSet[str], numbers: Mapping[str, float | None]
+def _assumes_prompt(
+    request: ApproachRequest,
+    needs: AbstractSet[str],
+    numbers: Mapping[str, float | None],
+    taken: Presumed,
 ) -> bool:
     """Tell whether the question is about training and there is something to train on.
 
-    Collected preferences are such a question: prompts rarely settle a matter of taste.
+    Collected preferences and examples of safe conduct are such a question, too: prompts rarely
+    settle a matter of taste, and can be talked around. No prompt may be mentioned, except where
+    training on preferences is asked about. Where answers are wrong, demonstrations that have an
+    author and no number are not enough.
     """
-    is_asked = bool(TRAINING & set(request.considering))
-    data = _DATA if is_asked else _PREFERENCES if "taste" in needs else {}
+    tried = request.prompting_tried
     lines = table().thresholds
-    return any((numbers[name] or 0) >= lines[line].value for name, line in data.items())
+
+    def enough(data: Mapping[str, str]) -> bool:
+        return any((numbers[name] or 0) >= lines[line].value for name, line in data.items())
+
+    is_asked = bool(TRAINING & set(request.considering))
+    if "taste" in needs and enough(_PREFERENCES) and (is_asked or tried is None):
+        return tried not in ("none", PROMPTS[-1])
+    if tried is not None:
+        return False
+    data = dict(_DATA if is_asked else {})
+    data |= _CONDUCT if "conduct" in needs else {}
+    if "quality" in needs:
+        for name in taken.numbers.keys() - taken.asked:
+            data.pop(name, None)
+    return enough(data)
 
 
 def _terms(request: ApproachRequest) -> str:
@@ -185,14 +240,14 @@ def _budget(request: ApproachRequest) -> str:
 def _small_model(request: ApproachRequest) -> str:
     small, large = request.small_model_score, request.large_model_score
     if small is None or large is None:
-        return UNKNOWN
+        return request.small_model or UNKNOWN
     return "as_good" if small >= large - table().derived["same_score"].value else "worse"
 
 
 def _retrieval(request: ApproachRequest) -> str:
-    if request.retrieval_recall is not None:
-        enough = table().derived["retrieval_recall"].value
-        return "finds" if request.retrieval_recall >= enough else "misses"
+    recall = share_of(request.retrieval_recall)
+    if recall is not None:
+        return "finds" if recall >= table().derived["retrieval_recall"].value else "misses"
     return {True: "unmeasured", False: "none", None: UNKNOWN}[request.has_retrieval]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ft_tools.approach.request import Approach, Rough, Symptom, Teacher
+from ft_tools.approach.request import Approach, ApproachRequest, Rough, Share, Symptom, Teacher
 from ft_tools.approach.vocabulary import APPROACHES, CHOICES, CONSIDERS, NUMBERS, SETS
 from ft_tools.rules import rule
 
@@ -50,6 +50,8 @@ class Alternative(_Row):
 
     approach: Approach
     when: str
+    unless: dict[str, Condition] = Field(default_factory=dict)
+    """It is no alternative where this is known."""
 
 
 class Later(_Row):
@@ -111,11 +113,21 @@ class TeacherTerms(_Row):
     source: str
 
 
+class Asked(_Row):
+    """Needs that a question about an approach states, whatever the symptoms are."""
+
+    needs: list[str]
+    also_if_wrong: bool = True
+    """Also where a symptom says that answers are wrong?"""
+
+
 class Parts(_Row):
     """Other approaches that an approach contains: its first stage, and what comes after."""
 
     now: list[Approach] = Field(default_factory=list)
     later: list[Approach] = Field(default_factory=list)
+    unless: list[str] = Field(default_factory=list)
+    """Needs with which they are not part of it: SFT of a small model is no classifier."""
 
 
 class ClassicRow(_Row):
@@ -186,7 +198,10 @@ class Table(_Row):
     questions: dict[str, str]
     derived: dict[str, Threshold]
     rough: dict[Rough, Threshold]
+    shares: dict[Share, Threshold]
     implied: dict[Approach, Symptom]
+    asks_for: dict[Approach, Asked]
+    presumes: dict[Approach, str]
     teachers: dict[Teacher, TeacherTerms]
     rows: list[Decision]
     assets: list[AssetRow]
@@ -223,6 +238,15 @@ class Table(_Row):
             raise ValueError(f"approaches without facts: {sorted(missing_approaches)}")
         return self
 
+    @model_validator(mode="after")
+    def _questions_name_what_exists(self) -> "Table":
+        named = {need for each in self.asks_for.values() for need in each.needs}
+        if unknown := named - self.needs.keys():
+            raise ValueError(f"asks for {sorted(unknown)}, which no need is")
+        if unknown := set(self.presumes.values()) - ApproachRequest.model_fields.keys():
+            raise ValueError(f"presumes {sorted(unknown)}, which no argument is")
+        return self
+
     def _conditions(self) -> list[dict[str, Condition]]:
         later = [step for row in self.rows for step in row.then]
         later += [step for facts in self.approaches.values() for step in facts.then]
@@ -235,7 +259,8 @@ class Table(_Row):
             self.assets,
             later,
         )
-        return [row.when for part in rows for row in part]
+        excluded = [other.unless for row in self.rows for other in row.alternatives]
+        return [*excluded, *(row.when for part in rows for row in part)]
 
     def _check(self, field: str, condition: Condition) -> None:
         if isinstance(condition, Range):

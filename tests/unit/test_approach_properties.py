@@ -54,6 +54,7 @@ requests = st.builds(
     checkpoint=st.none() | st.sampled_from(["base", "instruct", "sft_run"]),
     considering=st.lists(st.sampled_from(get_args(Approach)), unique=True, max_size=3),
     num_classes=st.none() | st.sampled_from([2, 30, 200]),
+    small_model=st.none() | st.sampled_from(["as_good", "worse"]),
     batch_calls=st.none() | st.sampled_from([10, 10**7]),
     has_retrieval=flags,
     retrieval_recall=st.none() | st.sampled_from([0.0, 0.9]),
@@ -159,8 +160,9 @@ def test_a_concise_report_of_any_request_stays_under_nine_hundred_tokens(request
 
 @many
 @given(requests)
-def test_proof_that_the_prompt_is_enough_never_leads_to_training(request):
-    proven = changed(request, target_met=True, has_eval_set=True)
+def test_proof_that_a_prompt_is_enough_and_neither_dear_nor_slow_never_leads_to_training(request):
+    wrong = [each for each in request.symptoms if each not in ("latency", "cost", "privacy")]
+    proven = changed(request, target_met=True, has_eval_set=True, symptoms=wrong)
 
     assert decide(proven).approach not in TRAINING
 

@@ -1,6 +1,10 @@
 """Eighty situations of public threads: first step, path, verdicts, questions and size.
 
-`python -m tests.unit.test_approach_threads` prints what is not acceptable, by half.
+Each is asked twice: with the arguments of the author of the cases, and with those of a second
+person who had only the situation's words and the request's schema (`blind`).
+
+`python -m tests.unit.test_approach_threads` prints the shares by half, and what is not
+acceptable of the half that may be tuned on.
 """
 
 import json
@@ -18,6 +22,8 @@ from ft_tools.contract import without_empty
 CASES = tomllib.loads(Path(__file__).with_name("scenarios_threads.toml").read_text())["cases"]
 IDS = [case["id"] for case in CASES]
 ACCEPTABLE = 0.92
+LEAST_BLIND = 0.9
+"""Of the check half with the second person's arguments: what it reaches, below the target."""
 CHARACTERS_PER_TOKEN = 4
 MOST_TOKENS = 900
 MOST_QUESTIONS = 2
@@ -37,17 +43,19 @@ def answer(arguments):
     return _answer(json.dumps(arguments, sort_keys=True))
 
 
-def is_first_acceptable(case):
-    return answer(case["request"]).approach in case["first"]
+def is_first_acceptable(case, arguments="request"):
+    return answer(case[arguments]).approach in case["first"]
 
 
-def are_verdicts_acceptable(case):
-    given = {each.approach: each.verdict for each in answer(case["request"]).verdicts}
-    return all(given[asked] in wanted for asked, wanted in case["verdicts"].items())
+def are_verdicts_acceptable(case, arguments="request"):
+    """Judge each verdict on what the case asks about, as far as the arguments ask about it."""
+    given = {each.approach: each.verdict for each in answer(case[arguments]).verdicts}
+    asked = case["verdicts"].keys() if arguments == "request" else case["verdicts"].keys() & given
+    return all(given[each] in case["verdicts"][each] for each in asked)
 
 
-def is_path_acceptable(case):
-    taken = iter([step.approach for step in answer(case["request"]).path])
+def is_path_acceptable(case, arguments="request"):
+    taken = iter([step.approach for step in answer(case[arguments]).path])
     return all(any(step in wanted for step in taken) for wanted in case["path"])
 
 
@@ -69,33 +77,56 @@ def questions_needed(case):
     return len(asked)
 
 
+def after_two_answers(case):
+    """Return the first step for the blind arguments after two questions, answered by the source."""
+    source = case["request"] | case["answers"]
+    known = dict(case["blind"])
+    asked = set()
+    for _ in range(MOST_QUESTIONS):
+        question = next((q.field for q in answer(known).questions if q.field not in asked), None)
+        if question is None:
+            break
+        asked.add(question)
+        known |= {question: source[question]} if question in source else {}
+    return answer(known).approach
+
+
 def tokens(report):
     text = json.dumps(without_empty(report.model_dump(mode="json")))
     return len(text) / CHARACTERS_PER_TOKEN
 
 
-def share(name, judge):
-    return sum(map(judge, half(name))) / len(half(name))
+def share(name, judge, arguments="request"):
+    return sum(judge(case, arguments) for case in half(name)) / len(half(name))
 
 
-@pytest.mark.parametrize("name", ["tune", "check"])
-def test_first_steps_of_public_threads_are_acceptable(name):
-    assert share(name, is_first_acceptable) >= ACCEPTABLE
+halves = pytest.mark.parametrize("name", ["tune", "check"])
+translations = pytest.mark.parametrize("arguments", ["request", "blind"])
 
 
-@pytest.mark.parametrize("name", ["tune", "check"])
-def test_verdicts_on_what_the_threads_ask_are_acceptable(name):
-    assert share(name, are_verdicts_acceptable) >= ACCEPTABLE
+@translations
+@halves
+def test_first_steps_of_public_threads_are_acceptable(name, arguments):
+    least = LEAST_BLIND if (name, arguments) == ("check", "blind") else ACCEPTABLE
+    assert share(name, is_first_acceptable, arguments) >= least
 
 
-@pytest.mark.parametrize("name", ["tune", "check"])
-def test_paths_of_public_threads_are_acceptable(name):
-    assert share(name, is_path_acceptable) >= ACCEPTABLE
+@translations
+@halves
+def test_verdicts_on_what_the_threads_ask_are_acceptable(name, arguments):
+    assert share(name, are_verdicts_acceptable, arguments) >= ACCEPTABLE
 
 
+@translations
+@halves
+def test_paths_of_public_threads_are_acceptable(name, arguments):
+    assert share(name, is_path_acceptable, arguments) >= ACCEPTABLE
+
+
+@translations
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_no_first_step_does_damage(case):
-    assert answer(case["request"]).approach not in case["harmful"]
+def test_no_first_step_does_damage(case, arguments):
+    assert answer(case[arguments]).approach not in case["harmful"]
 
 
 def test_two_questions_settle_nine_of_ten_situations():
@@ -105,9 +136,17 @@ def test_two_questions_settle_nine_of_ten_situations():
     assert len(settled) / len(CASES) >= SETTLED_BY_TWO
 
 
+def test_after_two_answers_nine_of_ten_blind_first_steps_are_acceptable_and_none_does_damage():
+    reached = [(after_two_answers(case), case) for case in CASES]
+
+    assert sum(step in case["first"] for step, case in reached) / len(CASES) >= SETTLED_BY_TWO
+    assert not [case["id"] for step, case in reached if step in case["harmful"]]
+
+
+@translations
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_a_concise_report_stays_under_nine_hundred_tokens(case):
-    assert tokens(answer(case["request"])) <= MOST_TOKENS
+def test_a_concise_report_stays_under_nine_hundred_tokens(case, arguments):
+    assert tokens(answer(case[arguments])) <= MOST_TOKENS
 
 
 def test_there_are_eighty_cases_in_two_halves_each_from_an_address_of_its_own():
@@ -117,33 +156,31 @@ def test_there_are_eighty_cases_in_two_halves_each_from_an_address_of_its_own():
     assert all(case["source"].startswith("https://") for case in CASES)
 
 
-def _print_misses():
+def _print_misses(arguments):
+    judges = {
+        "first": is_first_acceptable,
+        "verdicts": are_verdicts_acceptable,
+        "path": is_path_acceptable,
+    }
     for name in ("tune", "check"):
-        for judge in (is_first_acceptable, are_verdicts_acceptable, is_path_acceptable):
-            sys.stdout.write(f"{name} {judge.__name__} {share(name, judge):.0%}\n")
-        for case in half(name):
-            report = answer(case["request"])
-            missed = [
-                word
-                for word, judge in (
-                    ("first", is_first_acceptable),
-                    ("verdicts", are_verdicts_acceptable),
-                    ("path", is_path_acceptable),
-                )
-                if not judge(case)
-            ]
-            if report.approach in case["harmful"]:
-                missed.append("HARMFUL")
-            if missed:
-                path = [step.approach for step in report.path]
-                given = {each.approach: each.verdict for each in report.verdicts}
-                sys.stdout.write(f"  {case['id']} {missed} {report.row} {path} {given}\n")
-    needed = {case["id"]: questions_needed(case) for case in CASES}
-    late = {key: value for key, value in needed.items() if value is None or value > 2}
-    sys.stdout.write(f"questions {1 - len(late) / len(CASES):.0%} settled by two; others {late}\n")
-    longest = sorted((tokens(answer(case["request"])), case["id"]) for case in CASES)
-    sys.stdout.write(f"tokens median {longest[40][0]:.0f}, longest {longest[-5:]}\n")
+        for word, judge in judges.items():
+            sys.stdout.write(f"{arguments} {name} {word} {share(name, judge, arguments):.1%}\n")
+    for case in half("tune"):
+        report = answer(case[arguments])
+        missed = [word for word, judge in judges.items() if not judge(case, arguments)]
+        missed += ["HARMFUL"] if report.approach in case["harmful"] else []
+        if missed:
+            path = [step.approach for step in report.path]
+            given = {each.approach: each.verdict for each in report.verdicts}
+            sys.stdout.write(f"  {case['id']} {missed} {report.row} {path} {given}\n")
+    longest = sorted((tokens(answer(case[arguments])), case["id"]) for case in CASES)
+    sys.stdout.write(f"tokens median {longest[40][0]:.0f}, longest {longest[-3:]}\n")
 
 
 if __name__ == "__main__":
-    _print_misses()
+    for translation in ("request", "blind"):
+        _print_misses(translation)
+    settled = [n for n in map(questions_needed, CASES) if n is not None and n <= MOST_QUESTIONS]
+    reached = [after_two_answers(case) in case["first"] for case in CASES]
+    sys.stdout.write(f"settled by two questions {len(settled) / len(CASES):.1%}; ")
+    sys.stdout.write(f"blind, acceptable after two answers {sum(reached) / len(CASES):.1%}\n")
