@@ -122,9 +122,9 @@ Teacher = Literal[
 class ApproachRequest(Request):
     """Recommend the cheapest approach likely to fix the model's answers, training or not.
 
-    Answers first what is considered (now, later or no), then returns the path: two to five steps,
-    each with the measurement at which to stop. Also returns the questions whose answers would
-    change it, what not to do, and what the user's data is good for. Leave out what is not known.
+    Answers what is considered (now, later or no), then gives the path: two to five steps, each with
+    the measurement at which to stop; also the questions whose answers would change it, what not to
+    do, and what the user's data is good for. Leave out what is not known.
     """
 
     problem: str = Field(
@@ -159,16 +159,13 @@ class ApproachRequest(Request):
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
-        description="Run ids of finished evaluations; they fill in prompting_tried, target_met "
-        "and has_eval_set.",
+        description="Run ids of finished evaluations, read instead of claims.",
     )
     prompt_tokens: int | None = Field(
-        None, ge=0, description="Number of prompt tokens that are the same in every call."
+        None, ge=0, description="Prompt tokens that are the same in every call."
     )
     calls_per_day: Count | None = Field(None, description="Calls per day in production.")
-    batch_calls: Count | None = Field(
-        None, description="Calls in total, if the work is done once instead of every day."
-    )
+    batch_calls: Count | None = Field(None, description="Calls in total, if the work is done once.")
     num_demonstrations: Count | None = Field(
         None, description="Examples of an input with the right answer."
     )
@@ -187,12 +184,12 @@ class ApproachRequest(Request):
     corpus_tokens: int | None = Field(
         None,
         ge=0,
-        description="Tokens of that text, or of raw text to pretrain on; `documents` counts them.",
+        description="Tokens of that text, or of raw text to pretrain on.",
     )
     documents: str | None = Field(
         None,
-        description="File or folder with that text. Its tokens are counted, and long context, "
-        "retrieval and a lookup are priced per day.",
+        description="File or folder with that text, to count it and to price long context, "
+        "retrieval and a lookup.",
     )
     has_retrieval: bool | None = Field(None, description="Is retrieval already running?")
     retrieval_recall: Fraction | None = Field(
@@ -212,7 +209,7 @@ class ApproachRequest(Request):
         None, description="Can a program tell a right answer from a wrong one?"
     )
     success_fraction: Fraction | None = Field(
-        None, description="Fraction of 8 to 16 samples per prompt that pass this check today."
+        None, description="Fraction of samples that pass this check today."
     )
     small_model_score: float | None = Field(
         None, ge=0, le=1, description="Score of the smaller or local model with its best prompt."
@@ -237,7 +234,7 @@ class ApproachRequest(Request):
         description="Whose model wrote them. gemini: any Google API. open_licence: Apache or MIT.",
     )
     teacher_terms: Literal["allowed", "forbidden"] | None = Field(
-        None, description="Do the terms of the model that wrote them allow training on them?"
+        None, description="Do its terms allow training on them?"
     )
     product_use: Literal["internal", "sold"] | None = Field(
         None, description="Is the result used only internally, or sold or given to others?"
@@ -246,7 +243,7 @@ class ApproachRequest(Request):
         None, description="Is the model to improve available only over an API?"
     )
     must_keep_thinking: bool | None = Field(
-        None, description="Does the model reason before it answers, and must it keep doing so?"
+        None, description="Is it a reasoning model that must stay one?"
     )
     examples_have_reasoning: bool | None = Field(
         None, description="Do the demonstrations contain that reasoning?"
