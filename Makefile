@@ -18,8 +18,9 @@ install: .venv/.installed  ## make .venv with everything in it
 demo: install  ## the whole job on a small real model, with one HTML report at the end
 	$(BIN)/fine-tuning-llm demo
 
-test: install  ## the test suite
-	$(BIN)/python -m pytest -q
+JOBS ?= 2
+test: install  ## the test suite, in JOBS (2) processes
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 check: install  ## style, types, spelling, who imports whom
 	$(BIN)/ruff check .

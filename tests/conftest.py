@@ -12,6 +12,10 @@ from ft_tools import workspace as workspace_module
 # No test asks the Hub: those of the Hub start one of their own.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Two test processes must not wait for one another's device, nor see one another's files.
+if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["XDG_CACHE_HOME"] = str(workspace_module.cache_dir() / "tests" / _worker)
+
 settings.register_profile("plain", derandomize=True, max_examples=100, deadline=None)
 settings.register_profile("explore", max_examples=500, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("FINE_TUNING_LLM_HYPOTHESIS", "plain"))

@@ -6,8 +6,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from ft_tools.tools import TOOLS
 
 ROOT = Path(__file__).parent.parent
@@ -83,19 +81,21 @@ def room_of(module: str) -> str:
     return rest[0] if first == "ft_tools" and rest else first
 
 
-@pytest.mark.parametrize("path", OUTSIDE_WORKERS, ids=name_of)
-def test_only_workers_import_a_heavy_library(path):
-    assert not {name.split(".")[0] for name in imports_of(path)} & HEAVY
+def packages_of(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports_of(path)}
 
 
-@pytest.mark.parametrize("path", OUTSIDE_WORKERS, ids=name_of)
-def test_nothing_imports_a_worker_but_a_worker(path):
-    assert not [name for name in imports_of(path) if "worker" in name.split(".")]
+def test_only_workers_import_a_heavy_library():
+    assert [path for path in OUTSIDE_WORKERS if packages_of(path) & HEAVY] == []
 
 
-@pytest.mark.parametrize("path", DOMAIN, ids=name_of)
-def test_the_domain_knows_nothing_of_the_protocol(path):
-    assert not {name.split(".")[0] for name in imports_of(path)} & {"mcp", "mcp_server"}
+def test_nothing_imports_a_worker_but_a_worker():
+    for path in OUTSIDE_WORKERS:
+        assert [name for name in imports_of(path) if "worker" in name.split(".")] == [], path
+
+
+def test_the_domain_knows_nothing_of_the_protocol():
+    assert [path for path in DOMAIN if packages_of(path) & {"mcp", "mcp_server"}] == []
 
 
 def test_facts_and_errors_import_nothing_of_ours():
@@ -121,16 +121,15 @@ def test_no_file_imports_itself_however_far_around():
         visit(module, ())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_import_runs_back_up(path):
-    own = room_of(name_of(path))
-    for module in imported(path):
-        assert LEVELS[room_of(module)] <= LEVELS[own], module
+def test_no_import_runs_back_up():
+    for path in MODULES:
+        own = room_of(name_of(path))
+        for module in imported(path):
+            assert LEVELS[room_of(module)] <= LEVELS[own], f"{path}: {module}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_module_is_a_catch_all(path):
-    assert path.stem not in FORBIDDEN_NAMES
+def test_no_module_is_a_catch_all():
+    assert [path for path in MODULES if path.stem in FORBIDDEN_NAMES] == []
 
 
 def test_the_server_lists_its_tools_without_a_heavy_module():

@@ -75,7 +75,8 @@ def show_error(error: FineTuningError, wanted: Format) -> int:
     """Print an error on stderr and return its exit code."""
     message = redact(str(error))
     if chosen(wanted) == "human":
-        Console(stderr=True).print(f"[bold red]error[/] {escape(message)}", highlight=False)
+        said = f"[bold red]error[/] {escape(message)}"
+        Console(stderr=True, highlight=False).print(said, soft_wrap=True)
     else:
         sys.stderr.write(json.dumps({"error": {"code": error.code, "message": message}}) + "\n")
     return error.exit_code
