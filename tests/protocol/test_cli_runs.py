@@ -73,7 +73,7 @@ def test_a_pipe_gets_a_followed_line_while_the_run_goes_on(living):
         assert reader.stdout.readline() == "loading\n"
         assert reader.poll() is None
         end(run_dir, lock)
-        assert reader.wait(timeout=30) == 0
+        assert reader.wait(timeout=120) == 0
 
 
 def test_a_person_sees_when_a_run_was_made_and_its_whole_id_in_any_window(
@@ -101,7 +101,7 @@ def test_whoever_stops_waiting_is_told_that_the_run_goes_on_and_how_it_is_ended(
     with started("wait", RUN_ID, stderr=PIPE) as waiting:
         assert "training" in waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(timeout=30) == 130
+        assert waiting.wait(timeout=120) == 130
         said = waiting.stderr.read()
     assert said == f"{RUN_ID} is still running; stop it with `fine-tuning-llm cancel {RUN_ID}`\n"
     end(run_dir, lock)

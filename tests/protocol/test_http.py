@@ -232,12 +232,12 @@ async def test_a_disconnected_call_stops_its_work(served, mode):
     async with connected(served, ALICE, mode) as alice:
         async with anyio.create_task_group() as calling:
             calling.start_soon(alice.call_tool, "audit_dataset", {"path": "big.jsonl"})
-            with anyio.fail_after(30):
+            with anyio.fail_after(120):
                 while served.cpu_seconds() < before + 0.4:
                     await anyio.sleep(0.02)
             calling.cancel_scope.cancel()
         stopped = served.cpu_seconds()
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             while True:
                 now = served.cpu_seconds()
                 await anyio.sleep(0.4)

@@ -15,7 +15,7 @@ import subprocess, sys, time
 from pathlib import Path
 from ft_tools.runs import signs
 from ft_tools.runs.session import Session
-signs.LOOK_SECONDS, signs.WORK_SECONDS = 0.5, 0.1
+signs.LOOK_SECONDS, signs.WORK_SECONDS = 0.5, 0.03
 session = Session(Path(sys.argv[1]))
 {before}
 signs.watch(session.works)
