@@ -35,11 +35,11 @@ DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 SCHEMA = "ticket_schema.json"
 POLL_SECONDS = 1.0
 TRAINING = {
-    "num_train_epochs": 1,
+    "num_train_epochs": 2,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
     "max_length": 256,
-    "eval_steps": 14,
+    "eval_steps": 35,
 }
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
 

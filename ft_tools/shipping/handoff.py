@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ft_tools.shipping.asking import FORMAT_INPUT, SCHEMA, Asking
+from ft_tools.shipping.asking import FORMAT_INPUT, MIN_CONTEXT, SCHEMA, Asking
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import FormatResult
@@ -38,6 +38,8 @@ class Asked:
     recommended: str
     proofs: Mapping[str, str]
     """For each program, whether the prompts it builds are those of training."""
+    num_ctx: int = MIN_CONTEXT
+    """Context that training and measuring fit into, in tokens."""
 
 
 def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merged: str) -> str:
@@ -59,7 +61,7 @@ def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merge
     for result in made:
         method = result.format.partition(":")[0]
         if method == "gguf":
-            parts.append(_gguf(plan, result, asked.how))
+            parts.append(_gguf(plan, result, asked))
         elif method in NEEDS:
             option = " --quantization bitsandbytes" if method == "bnb" else ""
             folder = Path(result.path).name
@@ -126,13 +128,14 @@ def _how_to_ask(asked: Asked) -> str:
     for text, count in how.trained.others[:MAX_OTHERS]:
         first = text.splitlines()[0][:200] if text.strip() else ""
         lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}"]
-    lines += ["Settings:", "", *settings_of(how, asked.stops), ""]
+    context = f"- context: {asked.num_ctx} tokens hold every example of training and measuring"
+    lines += ["Settings:", "", *settings_of(how, asked.stops), context, ""]
     lines += ["Prompts compared with those of training:", ""]
     return "\n".join(lines) + "".join(f"- {who}: {said}\n" for who, said in asked.proofs.items())
 
 
-def _gguf(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
-    path = Path(result.path)
+def _gguf(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
+    how, path = asked.how, Path(result.path)
     file = f"{path.parent.name}/{path.name}"
     name = f"{plan.name}-{result.format.partition(':')[2]}".lower()
     return f"""## {result.format}
@@ -152,8 +155,8 @@ LM Studio (it leaves the file where it is; without --copy it would be moved):
 
 llama.cpp:
 
-    llama-server -m {file} --jinja --port 8080
-    llama-cli -m {file} --jinja -cnv --temp 0
+    llama-server -m {file} --jinja -c {asked.num_ctx} --port 8080
+    llama-cli -m {file} --jinja -c {asked.num_ctx} -cnv --temp 0
 
 LM Studio and llama-server send no system text by themselves; each request must bring it:
 

@@ -526,6 +526,6 @@ def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
     assert '[{"role": "system", "content": "Sort it\'s mail."}, {"role": "user"' in guide
     file = "gguf-Q8_0/x-Q8_0.gguf"
     assert f"lms import --copy {file}" in guide
-    assert f"llama-server -m {file} --jinja" in guide
+    assert f"llama-server -m {file} --jinja -c 2048" in guide
     assert "vllm serve ./merged" in guide
     assert "names no licence" in card

@@ -79,11 +79,11 @@ def test_a_system_text_of_the_request_goes_before_the_measured_one(evaluated):
     assert "the system text of the request" in how.sentence()
 
 
-def guide_of(how, proofs=None):
+def guide_of(how):
     plan = ShipPlan.model_construct(name="mail", base_model="org/base", adapter=None)
     plan = plan.model_copy(update={"base_config_sha256": ""})
     made = FormatResult(format="gguf:Q8_0", state="made", path="/o/gguf-Q8_0/x.gguf", sha256="0")
-    asked = handoff.Asked(how, ["<|im_end|>"], "As measured.", "gguf:Q8_0", proofs or {})
+    asked = handoff.Asked(how, ["<|im_end|>"], "As measured.", "gguf:Q8_0", {}, 4096)
     guide = handoff.handoff(plan, [made], asked, "merged")
     return guide, model_card(plan, None, "mit", {}, how, ["<|im_end|>"])
 
@@ -113,6 +113,7 @@ def test_the_guide_and_the_card_carry_everything_that_answers_depend_on(evaluate
         assert "longest answer: 48 tokens" in text
         assert "temperature: 0" in text
     assert json.dumps(SCHEMA) in card
+    assert "llama-server -m gguf-Q8_0/x.gguf --jinja -c 4096" in guide
     assert str(evaluated) not in guide + card
 
 

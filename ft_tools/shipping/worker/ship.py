@@ -35,7 +35,7 @@ from ft_tools.shipping.worker.merged_model import (
     vocabulary_of,
 )
 from ft_tools.shipping.worker.proving import Proof, Reference
-from ft_tools.shipping.worker.shipped_formats import ship_format
+from ft_tools.shipping.worker.shipped_formats import limits_of, ship_format
 
 CHAT_TOKENS = 128
 
@@ -168,7 +168,8 @@ def finish(
     proofs = prompt_proof(shipment, results, findings.proof)
     said, recommended = shipped_answers(results, findings.task)
     stops = stop_texts(findings.proof.tokenizer, shipment.merged)
-    about = handoff.Asked(shipment.asking, stops, said, recommended, proofs)
+    num_ctx = limits_of(shipment, findings.proof)["num_ctx"]
+    about = handoff.Asked(shipment.asking, stops, said, recommended, proofs, num_ctx)
     text = handoff.handoff(shipment.plan, results, about, MERGED)
     guide = shipment.out / "HANDOFF.md"
     write_file(guide, text)
