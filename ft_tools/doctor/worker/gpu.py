@@ -41,6 +41,7 @@ from ft_tools.training.tool import launch_sft
 
 GIB = 2**30
 RUN_SECONDS = 300.0
+RESUMED_STEPS = 120
 POLL_SECONDS = 0.5
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 # About 160 M parameters, with the vocabulary of a Llama 3, whose logits are what memory ends by.
@@ -208,19 +209,25 @@ def halved(test: SelfTest) -> Tried | str:
     return f"micro-batch 64 -> {micro}"
 
 
-def resumed(test: SelfTest) -> str:
+def resumed(test: SelfTest) -> Tried | str:
     """Cancel a run on its way and resume it."""
-    arguments = TRAINING | {"max_steps": 60, "save_steps": 10, "eval_steps": 10}
+    arguments = TRAINING | {"max_steps": RESUMED_STEPS, "save_steps": 10, "eval_steps": 10}
     request = SftRequest(**_training(test, "lora", arguments))
     run_id = started(launch_sft, request)[0]
-    wait(run_id, lambda run: (run["progress"] or {}).get("step", 0) >= 11)
-    cancel_run(CancelRequest(run_id=run_id))
-    stopped = wait(run_id)
-    if stopped["state"] == "succeeded":
-        return "it was over before it could be cancelled"
+    seen = wait(run_id, lambda run: (run["progress"] or {}).get("step", 0) >= 11)
+    if seen["state"] not in ENDED:
+        cancel_run(CancelRequest(run_id=run_id))
+        seen = wait(run_id)
+    if seen["state"] == "succeeded":
+        return Tried(name="", state="skipped", detail="it was over before it could be cancelled")
+    if seen["state"] != "cancelled":
+        _require_success(seen)
+    at = (seen["progress"] or {}).get("step", 0)
     resume_run(ResumeRequest(run_id=run_id))
     done = _require_success(wait(run_id, attempts=2))
-    return f"{done['state']} in {done['attempts']} attempts"
+    if done["progress"]["step"] != RESUMED_STEPS:
+        raise FineTuningError(f"cancelled at step {at}, ended at {done['progress']}")
+    return f"cancelled at step {at}, resumed to {RESUMED_STEPS}"
 
 
 def shipped(test: SelfTest) -> str:
