@@ -124,13 +124,18 @@ def self_test(folder: Path, *, use_gpu: bool = True) -> SelfTestReport:
     test.check("merge, quantize and load again", lambda: shipped(test))
     test.check("evaluate", lambda: evaluated(test))
     device = torch.cuda.get_device_name(0) if on_gpu else f"{os.cpu_count()} cores"
+    return report_of(test, device)
+
+
+def report_of(test: SelfTest, device: str) -> SelfTestReport:
+    """Return what was found."""
     return SelfTestReport(
         device=device,
-        on_gpu=on_gpu,
+        on_gpu=test.on_gpu,
         versions=versions(),
         checks=test.checks,
         passed=all(check.state != "failed" for check in test.checks),
-        summary=summarise(device, on_gpu=on_gpu, checks=test.checks),
+        summary=summarise(device, on_gpu=test.on_gpu, checks=test.checks),
     )
 
 
