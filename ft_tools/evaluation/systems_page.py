@@ -40,7 +40,8 @@ def _picture(report: EvaluationReport) -> Html:
         for one in sorted(report.systems, key=cost)
         if (score := one.scores[metric]).ci_low is not None
     ]
-    return interval_chart(rows, title=f"{metric} by system, the cheapest first", x_label=metric)
+    title = f"{metric} by system, the cheapest first"
+    return interval_chart(rows, title=title, x_label=metric, differences=False)
 
 
 def _row(one: SystemResult, metric: str, *, has_target: bool) -> list[Cell]:

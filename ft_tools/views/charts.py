@@ -63,23 +63,28 @@ def interval_chart(
     *,
     title: str,
     x_label: str,
+    differences: bool = True,
 ) -> Html:
-    """Draw points with their intervals, given as (label, low, mid, high), and a line at zero."""
+    """Draw points with their intervals, given as (label, low, mid, high).
+
+    Differences have signs and a line at zero, and those whose interval includes it are hollow.
+    """
     whole = [row for row in rows if all(_finite(value) for value in row[1:])]
     if not whole:
         return _empty(title)
     ends = [value for _, low, _, high in whole for value in (low, high) if value is not None]
-    desc = "; ".join(f"{label}: {_interval(low, mid, high)}" for label, low, mid, high in rows)
+    words = [_interval(low, mid, high, signed=differences) for _, low, mid, high in rows]
+    desc = "; ".join(f"{row[0]}: {said}" for row, said in zip(rows, words, strict=True))
 
     def draw(width: int) -> tuple[int, str]:
         x, axis = _x_axis([*ends, 0.0], width, len(rows), x_label)
-        zero = _across("zero", x(0), len(rows))
-        marks = [_interval_row(i, row, x, width) for i, row in enumerate(rows)]
+        zero = _across("zero", x(0), len(rows)) if differences else ""
+        marks = [_interval_row(i, row, words[i], x, width) for i, row in enumerate(rows)]
         return len(rows) * 44 + 44, axis + zero + "".join(marks)
 
-    legend = "Filled: the interval excludes zero. Hollow: it includes zero."
+    legend = note("Filled: the interval excludes zero. Hollow: it includes zero.")
     cells = table([x_label, "low", "estimate", "high"], [list(row) for row in rows])
-    return _figure(title, _both(draw, title, desc) + note(legend), cells)
+    return _figure(title, _both(draw, title, desc) + (legend if differences else ""), cells)
 
 
 def bar_chart(rows: Sequence[tuple[str, float | None]], *, title: str, x_label: str) -> Html:
@@ -297,12 +302,13 @@ def _across(kind: str, x: float, num_rows: int) -> str:
 def _interval_row(
     index: int,
     row: tuple[str, float | None, float | None, float | None],
+    said: str,
     x: _Scale,
     width: int,
 ) -> str:
     label, low, mid, high = row
     top = index * 44
-    words = _row_text(label, _interval(low, mid, high), top, width)
+    words = _row_text(label, said, top, width)
     if not (_finite(low) and _finite(mid) and _finite(high)):
         return words
     y = top + 32
@@ -326,10 +332,10 @@ def _row_text(label: str, value: str, top: int, width: int) -> str:
     )
 
 
-def _interval(low: float | None, mid: float | None, high: float | None) -> str:
+def _interval(low: float | None, mid: float | None, high: float | None, *, signed: bool) -> str:
     if not (_finite(low) and _finite(mid) and _finite(high)):
         return "no value"
-    sign = "+" if mid is not None and mid > 0 else ""
+    sign = "+" if signed and mid is not None and mid > 0 else ""
     return f"{sign}{number(mid, 3)} [{number(low, 3)}, {number(high, 3)}]"
 
 

@@ -134,6 +134,17 @@ def test_an_interval_that_excludes_zero_is_filled_and_one_that_includes_it_is_ho
     assert 'class="point"' in filled
 
 
+def test_values_that_are_no_differences_have_no_sign_and_no_line_at_zero():
+    rows = [("a", 0.1, 0.5, 0.9)]
+    value = interval_chart(rows, title="t", x_label="x", differences=False)
+    change = interval_chart(rows, title="t", x_label="x")
+    assert "+0.5 [0.1, 0.9]" in change
+    assert "+0.5" not in value
+    assert 'class="zero"' in change
+    assert 'class="zero"' not in value
+    assert "includes zero" not in value
+
+
 def test_no_line_runs_through_the_labels_of_intervals_and_bars():
     rows = [("a", -1.0, 0.0, 1.0), ("b", -0.2, 0.1, 0.3)]
     charts = [
