@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from ft_tools.contract import NextStep
 from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult, change_of
 
-TRIED = {"prompting_tried": "few_shot"}
+PROMPTED = {"model", "endpoint"}
+# The file with the classifier, in the run's folder.
+CLASSIFIER = "classifier.py"
 SAID = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
 
 
@@ -66,9 +68,10 @@ def next_steps_of(report: EvaluationReport) -> list[NextStep]:
             source = {"source": chosen.model}
             return [NextStep(tool="merge_and_quantize", arguments=source, why=why)]
         why = f"{chosen.name} meets the target without training: use it, do not train."
-        return [
-            NextStep(tool="recommend_approach", arguments={"prompting_tried": "few_shot"}, why=why)
-        ]
+        if chosen.kind == "tf_idf":
+            why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
+        tried = _prompting_tried(report) | {"target_met": True}
+        return [NextStep(tool="recommend_approach", arguments=tried, why=why)]
     if not report.target:
         why = "Set target, so that the report says which system is good enough."
         return [NextStep(tool="evaluate", arguments={"target": {report.main_metric: 0.9}}, why=why)]
@@ -82,7 +85,17 @@ def next_steps_of(report: EvaluationReport) -> list[NextStep]:
         why = "Few-shot examples are cheaper than training: try the nearest five with a schema."
         return [NextStep(tool="evaluate", arguments={"target": report.target}, why=why)]
     why = "Prompting with examples misses the target: check whether training would reach it."
-    return [NextStep(tool="recommend_approach", arguments=TRIED, why=why)]
+    arguments = _prompting_tried(report)
+    return [NextStep(tool="recommend_approach", arguments=arguments, why=why)]
+
+
+def _prompting_tried(report: EvaluationReport) -> dict[str, object]:
+    """Return how far prompting an untrained model was measured, as recommend_approach takes it."""
+    prompted = [one for one in report.systems if one.kind in PROMPTED and not one.is_trained]
+    if not prompted:
+        return {}
+    has_examples = any(one.has_examples for one in prompted)
+    return {"prompting_tried": "few_shot" if has_examples else "zero_shot"}
 
 
 def notes_on_systems(systems: Sequence[SystemResult]) -> list[str]:

@@ -59,10 +59,16 @@ class Asking:
         own = [] if not self.system else [{"role": "system", "content": self.system}]
         return [*own, {"role": "user", "content": self.turn(question)}]
 
-    def sentence(self) -> str:
-        """Say which system text is shipped."""
+    def sentence(self, *, has_default: bool = False) -> str:
+        """Say which system text is shipped.
+
+        Args:
+            has_default: The chat template adds one where there is none.
+        """
         if not self.system_from:
-            return self.trained.sentence()
+            said = self.trained.sentence()
+            is_default = self.system is None and has_default and self.trained.num_examples > 0
+            return f"{said} but the chat template's own" if is_default else said
         return f"shipped: {self.system_from}; training: {self.trained.sentence()}"
 
 

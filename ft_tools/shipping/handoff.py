@@ -40,6 +40,8 @@ class Asked:
     """For each program, whether the prompts it builds are those of training."""
     num_ctx: int = MIN_CONTEXT
     """Context that training and measuring fit into, in tokens."""
+    default_system: str = ""
+    """What the chat template puts before a conversation without a system text."""
 
 
 def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merged: str) -> str:
@@ -118,6 +120,8 @@ def _table(results: Sequence[FormatResult]) -> str:
 def _how_to_ask(asked: Asked) -> str:
     how = asked.how
     lines = ["## How to ask", "", asked.answers, ""]
+    if how.measured is not None and how.measured.sentence():
+        lines += [f"The tuned model: {how.measured.sentence()}", ""]
     if asked.recommended:
         lines += [f"Recommended format: {asked.recommended}.", ""]
     lines += [f"System text: {how.sentence()}.", ""]
@@ -125,6 +129,9 @@ def _how_to_ask(asked: Asked) -> str:
         lines += [*(f"    {line}" for line in how.system.splitlines()), ""]
         if not can_be_shipped(how.system):
             lines += ["The Modelfile cannot hold this text: send it with each request.", ""]
+    elif asked.default_system:
+        lines += ["The chat template then adds its own, as in training; so does the Modelfile:", ""]
+        lines += [*(f"    {line}" for line in asked.default_system.splitlines()), ""]
     for text, count in how.trained.others[:MAX_OTHERS]:
         first = text.splitlines()[0][:200] if text.strip() else ""
         lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}"]

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.evaluation.intervals.paired import TargetVerdict
 from ft_tools.evaluation.metrics.measures import METRICS
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.spec import SystemSpec
@@ -33,6 +34,26 @@ class MeasuredAs(Report):
     json_schema: str | None = Field(None, description="JSON Schema file of its answers.")
     json_schema_sha256: str | None = None
     num_shots: int = Field(0, description="Few-shot examples in each prompt; not shipped.")
+    metric: str = Field("", description="The evaluation's main metric.")
+    value: float | None = Field(None, description="What the model scored there.")
+    ci_low: float | None = None
+    ci_high: float | None = None
+    num_examples: int = 0
+    target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
+    verdict: TargetVerdict | None = Field(None, description="Of the target; null: there was none.")
+
+    def sentence(self) -> str:
+        """Say what the tuned model scored, and whether that met the target; empty if unknown."""
+        if self.value is None:
+            return ""
+        interval = f" [{self.ci_low:.3g}, {self.ci_high:.3g}]" if self.ci_low is not None else ""
+        said = f"{self.evaluation} measured {self.metric} {self.value:.3g}{interval} on "
+        said += f"{self.num_examples} held-out examples"
+        if self.verdict is None:
+            return f"{said}."
+        wanted = ", ".join(f"{name} {value:g}" for name, value in self.target.items())
+        verdict = {"met": "is met", "not_met": "is NOT met", "not_shown": "is not shown to be met"}
+        return f"{said}; the target ({wanted}) {verdict[self.verdict]}."
 
 
 def measured_as(source: ModelSource, evaluation: str | None) -> MeasuredAs | None:
@@ -72,10 +93,13 @@ def _systems(run_dir: Path, source: ModelSource) -> Iterator[MeasuredAs]:
     """Give the systems of an evaluation that are this model, the best one first."""
     plan = directory.read_json(run_dir / "plan.json") or {}
     report = directory.read_json(run_dir / "report.json") or {}
+    count = int(plan.get("num_examples") or 0)
     own = [system for system in plan.get("systems") or () if _is_source(system, source)]
     for system in sorted(own, key=lambda one: -_score(report, str(one.get("name")))):
         try:
-            yield _described(run_dir.name, system)
+            yield _described(run_dir.name, system).model_copy(
+                update=_scored(report, str(system["name"])) | {"num_examples": count}
+            )
         except (FineTuningError, OSError, ValidationError, StopIteration):
             # A run of an older version, or its schema is not what it was.
             continue
@@ -96,6 +120,18 @@ def _score(report: dict[str, Any], name: str) -> float:
             sign = 1.0 if metric not in METRICS or METRICS[metric].higher_is_better else -1.0
             return sign * float(system["scores"][metric]["value"])
     return 0.0
+
+
+def _scored(report: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what a report says of a system: its main metric, and the target's verdict."""
+    metric = str(report.get("main_metric") or "")
+    for system in report.get("systems") or ():
+        score = (system.get("scores") or {}).get(metric)
+        if system.get("name") == name and isinstance(score, dict):
+            found = {key: score.get(key) for key in ("value", "ci_low", "ci_high")}
+            target = {"target": report.get("target") or {}, "verdict": system.get("target")}
+            return {"metric": metric, **found, **target}
+    return {}
 
 
 def _described(evaluation: str, system: dict[str, Any]) -> MeasuredAs:

@@ -41,6 +41,8 @@ def model_card(
     if how.system:
         lines += [*(f"    {line}" for line in how.system.splitlines()), ""]
     lines += settings_of(how, stops)
+    if how.measured is not None and how.measured.sentence():
+        lines += ["", how.measured.sentence()]
     if how.schema is not None:
         lines += ["", "```json", json.dumps(how.schema, ensure_ascii=False), "```"]
     lines += ["", "## Where it comes from", "", f"- base: {base}"]

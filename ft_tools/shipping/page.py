@@ -47,6 +47,8 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
 def _result(report: ShipReport) -> Html:
     """Say first whether the shipped files answer as measured, and which to use."""
     said = text(report.answers_as_measured)
+    if report.measured:
+        said = Html(said + text(f"The tuned model: {report.measured}"))
     if report.recommended_format:
         said = Html(said + text(f"Recommended format: {report.recommended_format}."))
     return Html(said + text(f"System text: {report.system_text}."))

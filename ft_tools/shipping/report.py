@@ -115,6 +115,7 @@ class ShipReport(Report):
     answers_as_measured: str = Field(
         "", description="Whether the shipped defaults answer as the tuned model was measured."
     )
+    measured: str = Field("", description="What an evaluation measured of the tuned model.")
     recommended_format: str = Field("", description="The smallest one that answers as measured.")
     system_text: str = Field("", description="Which system text is shipped, in a sentence.")
     name: str

@@ -9,11 +9,9 @@ from ft_tools.evaluation.page import document
 from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
 
 
-def system(name, value, verdict, low=None, high=None, **more):
+def system(name, value, verdict, low=None, high=None, kind="model", **more):
     score = Score(value=value, ci_low=low or value - 0.05, ci_high=high or value + 0.05)
-    return SystemResult(
-        name=name, kind="model", scores={"exact_match": score}, target=verdict, **more
-    )
+    return SystemResult(name=name, kind=kind, scores={"exact_match": score}, target=verdict, **more)
 
 
 def report(systems, ranking, target=0.9):
@@ -33,7 +31,8 @@ def report(systems, ranking, target=0.9):
 
 def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_one_gains():
     made = report(
-        [system("most", 0.3, "not_met"), system("tfidf", 0.95, "met", usd_per_1000_calls=0.0),
+        [system("most", 0.3, "not_met", kind="majority"),
+         system("tfidf", 0.95, "met", usd_per_1000_calls=0.0, kind="tf_idf"),
          system("tuned", 1.0, "met", usd_per_1000_calls=1.0, is_trained=True)],
         [Ranked(name="tfidf", versus_best="not_distinguishable", difference=-0.05, ci_low=-0.14,
                 ci_high=0.01), Ranked(name="tuned", versus_best="best")],
@@ -46,7 +45,21 @@ def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_o
         "Use tfidf: the cheapest that meets the target; it cannot be distinguished from the best, "
         "tuned (-0.05, 95% interval [-0.14, +0.01]). Training is not needed."
     )
+    # No model was asked: nothing is claimed of prompting.
     assert made.next_steps[0].tool == "recommend_approach"
+    assert made.next_steps[0].arguments == {"target_met": True}
+    assert "classifier.py, in the run's folder" in made.next_steps[0].why
+
+
+@pytest.mark.parametrize(
+    ("more", "tried"), [({}, "zero_shot"), ({"has_examples": True}, "few_shot")]
+)
+def test_only_the_prompts_that_were_measured_count_as_tried(more, tried):
+    made = report(
+        [system("most", 0.3, "not_met", kind="majority"), system("prompt", 0.95, "met", **more)],
+        [Ranked(name="prompt", versus_best="best")],
+    )
+    assert made.next_steps[0].arguments == {"prompting_tried": tried, "target_met": True}
 
 
 def test_an_improvement_below_the_target_is_no_success():

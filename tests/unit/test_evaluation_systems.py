@@ -2,6 +2,9 @@
 
 import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -16,10 +19,11 @@ from ft_tools.evaluation.metrics.scoring import Settings
 from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_pool
+from ft_tools.evaluation.systems import classifier
+from ft_tools.evaluation.systems.asking import asked_as, choose_shots, question_of, read_pool
 from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.ranking import rank
-from ft_tools.evaluation.systems.simple import assembled, columns_of, majority_answer
+from ft_tools.evaluation.systems.simple import columns_of, majority_answer
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
 from ft_tools.evaluation.worker.simple_systems import SimpleSystem
 
@@ -187,7 +191,6 @@ def test_the_nearest_example_is_shown_last_and_random_ones_follow_their_seed():
 def test_json_answers_are_columns_and_labels_are_one():
     columns = columns_of(['{"a": 1, "b": "x"}', '{"a": 2}'])
     assert [(c.key, c.values) for c in columns] == [("a", ["1", "2"]), ("b", ['"x"', ""])]
-    assert assembled(columns, ["2", ""]) == '{"a": 2}'
     (column,) = columns_of(["Yes", "no", "yes.", "no"])
     assert column.values == ["Yes", "no", "Yes", "no"]
     assert column.has_classes
@@ -207,6 +210,27 @@ def test_tf_idf_learns_each_field_and_the_majority_does_not(files):
     texts, references = answers_of("majority", files)
     assert len(set(texts)) == 1
     assert field_scores(texts, references)["team"] == pytest.approx(1 / 3)
+
+
+def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_of_ours(
+    files, tmp_path
+):
+    script = tmp_path / "classifier.py"
+    script.write_text(Path(classifier.__file__).read_text())
+    held = read_held_out(files / "held.jsonl")
+    done = subprocess.run(
+        [sys.executable, "-P", "-I", str(script), str(files / "train.jsonl")],
+        input="\n".join(question_of(one) for one in held), text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == answers_of("tf_idf", files)[0]
+    assert "ft_tools" not in script.read_text()
+
+
+def test_a_classifier_learns_labels_that_differ_in_case_as_one():
+    predict = classifier.learn(
+        ["good", "good film", "bad", "bad film"], ["Yes", "yes.", "no", "No"]
+    )
+    assert predict(["good", "bad"]) == ["Yes", "no"]
 
 
 def test_the_majority_answer_is_counted_without_case_and_punctuation():

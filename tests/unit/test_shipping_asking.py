@@ -17,6 +17,7 @@ from ft_tools.shipping.measured_as import measured_as
 from ft_tools.shipping.model_card import model_card
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import FormatResult
+from ft_tools.shipping.trained_system import TrainedSystem
 
 RUN = "sft-0123456789abcdef"
 ADAPTER = "/work/adapter"
@@ -49,7 +50,7 @@ def write_evaluation(workspace, run_id, scores):
     results = [{"name": n, "scores": {"exact_match": {"value": v}}} for n, v in scores.items()]
     info = RunInfo(run_id=run_id, kind="evaluate", created_at=0.0)
     report = {"main_metric": "exact_match", "systems": results}
-    files = {"request": request, "plan": {"systems": plans}, "report": report}
+    files = {"request": request, "plan": {"systems": plans, "num_examples": 100}, "report": report}
     for name, value in files.items():
         (run / f"{name}.json").write_text(json.dumps(value))
     (run / "run.json").write_text(info.model_dump_json())
@@ -79,11 +80,11 @@ def test_a_system_text_of_the_request_goes_before_the_measured_one(evaluated):
     assert "the system text of the request" in how.sentence()
 
 
-def guide_of(how):
+def guide_of(how, default=""):
     plan = ShipPlan.model_construct(name="mail", base_model="org/base", adapter=None)
     plan = plan.model_copy(update={"base_config_sha256": ""})
     made = FormatResult(format="gguf:Q8_0", state="made", path="/o/gguf-Q8_0/x.gguf", sha256="0")
-    asked = handoff.Asked(how, ["<|im_end|>"], "As measured.", "gguf:Q8_0", {}, 4096)
+    asked = handoff.Asked(how, ["<|im_end|>"], "As measured.", "gguf:Q8_0", {}, 4096, default)
     guide = handoff.handoff(plan, [made], asked, "merged")
     return guide, model_card(plan, None, "mit", {}, how, ["<|im_end|>"])
 
@@ -115,6 +116,34 @@ def test_the_guide_and_the_card_carry_everything_that_answers_depend_on(evaluate
     assert json.dumps(SCHEMA) in card
     assert "llama-server -m gguf-Q8_0/x.gguf --jinja -c 4096" in guide
     assert str(evaluated) not in guide + card
+
+
+@pytest.mark.parametrize("verdict", ["met", "not_met", None])
+def test_the_guide_says_what_the_tuned_model_scored_and_whether_that_met_the_target(
+    evaluated, verdict
+):
+    path = evaluated / "runs" / "evaluate-00000000000000aa" / "report.json"
+    report = json.loads(path.read_text())
+    report["systems"][1] |= {"target": verdict}
+    report["systems"][1]["scores"]["exact_match"] |= {"ci_low": 0.82, "ci_high": 0.95}
+    path.write_text(json.dumps(report | ({"target": {"exact_match": 0.92}} if verdict else {})))
+    said = measured_as(SOURCE, None).sentence()
+    assert said.startswith(
+        "evaluate-00000000000000aa measured exact_match 0.9 [0.82, 0.95] on 100 held-out examples"
+    )
+    assert ("the target (exact_match 0.92) is NOT met" in said) == (verdict == "not_met")
+    assert ("is met" in said) == (verdict == "met")
+    for text in guide_of(asking_of("an/adapter", measured_as(SOURCE, None), None)):
+        assert said in text
+
+
+def test_a_template_that_adds_its_own_system_text_is_said_to():
+    how = Asking(TrainedSystem(None, 3, 0))
+    guide, _ = guide_of(how, "You are a helpful AI assistant named SmolLM")
+    assert "    You are a helpful AI assistant named SmolLM\n" in guide
+    assert "The chat template then adds its own, as in training; so does the Modelfile" in guide
+    assert how.sentence(has_default=True).endswith("none is shipped but the chat template's own")
+    assert "adds its own" not in guide_of(how)[0]
 
 
 def test_what_was_not_measured_is_not_in_the_guide():

@@ -4,14 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.metrics.measures import label, parse_json
-
-# Above this, a column of answers is text, not a class.
-MAX_CLASSES = 100
-MIN_EXAMPLES_PER_CLASS = 2
+from ft_tools.evaluation.systems.classifier import MAX_CLASSES, MIN_EXAMPLES_PER_CLASS
 
 
 @dataclass(frozen=True)
@@ -21,11 +17,6 @@ class Column:
     key: str | None
     values: list[str]
     """One per example; of a JSON key its value as JSON, empty where it is missing."""
-
-    @property
-    def most_frequent(self) -> str:
-        """Return the most frequent value; of equally frequent ones, the first in the file."""
-        return Counter(self.values).most_common(1)[0][0]
 
     @property
     def has_classes(self) -> bool:
@@ -50,18 +41,6 @@ def columns_of(references: Sequence[str]) -> list[Column]:
         Column(key, [json.dumps(v[key], ensure_ascii=False) if key in v else "" for v in parsed])
         for key in keys
     ]
-
-
-def assembled(columns: Sequence[Column], values: Sequence[str]) -> str:
-    """Return an answer from a value for each column."""
-    if columns[0].key is None:
-        return values[0]
-    answer: dict[str, Any] = {
-        str(column.key): json.loads(value)
-        for column, value in zip(columns, values, strict=True)
-        if value
-    }
-    return json.dumps(answer, ensure_ascii=False)
 
 
 def majority_answer(references: Sequence[str]) -> str:

@@ -53,17 +53,20 @@ def answer(
         Stopped: It was asked to; what was under way is saved.
     """
     missing = [q for q in questions if (name, side, q.line) not in state.saved]
-    done, total = len(questions) - len(missing), len(questions)
-    before, began = done, time.monotonic()
+    begun, total = state.num_answered, state.num_to_answer
+    # Said at once: what the system before it reported is not this one's progress.
+    state.session.progress(begun, total)
+    began = time.monotonic()
     batches = system.answer(missing, lambda: state.session.should_stop) if missing else ()
     for batch in batches:
         for i, answered in batch:
             row = {"set": name, "side": side, "line": missing[i].line, **answered.__dict__}
             append_line(state.session.run_dir / "outputs.jsonl", json.dumps(row))
             state.saved[name, side, missing[i].line] = row
-        done += len(batch)
-        eta = (time.monotonic() - began) / (done - before) * (total - done)
-        state.session.progress(done, total, eta)
+        done = state.num_answered
+        if done > begun:
+            eta = (time.monotonic() - began) / (done - begun) * (total - done)
+            state.session.progress(done, total, eta)
     state.check_stop()
     return [answered_of(state.saved[name, side, q.line]) for q in questions]
 

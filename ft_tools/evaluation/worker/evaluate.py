@@ -27,8 +27,10 @@ from ft_tools.evaluation.metrics.scoring import (
 )
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
+from ft_tools.evaluation.recommend import CLASSIFIER
 from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.ranking import (
     Measured,
     best_challenger,
@@ -47,6 +49,7 @@ from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
 
 MAX_GRAMS = 2_000_000
+ARTIFACTS = {"samples": "samples.jsonl", "model_card": "model_card.md", "classifier": CLASSIFIER}
 IF_OUT_OF_MEMORY = (
     "close other programs, then resume_run: outputs so far are kept; if it happens again, evaluate "
     "with a smaller batch_size or max_new_tokens, or with device='cpu'"
@@ -152,7 +155,9 @@ def write_report(
     write_file(run_dir / "model_card.md", conclude.model_card(report))
     page = document(report, samples, labels if has_classes else (), fields)
     write_file(run_dir / "report.html", page)
-    for kind, name in (("samples", "samples.jsonl"), ("model_card", "model_card.md")):
+    if any(one.kind == "tf_idf" for one in report.systems):
+        write_file(run_dir / CLASSIFIER, Path(classifier.__file__).read_text(encoding="utf-8"))
+    for kind, name in ARTIFACTS.items():
         if (run_dir / name).is_file():
             state.session.artifact(kind, run_dir / name)
     for row in compared.comparisons:

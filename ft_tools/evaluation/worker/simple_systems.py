@@ -1,27 +1,19 @@
 """Simple baselines: the majority answer, TF-IDF with logistic regression, the nearest example."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
 
 from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.errors import MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import question_of
-from ft_tools.evaluation.systems.simple import Column, assembled, columns_of, majority_answer
+from ft_tools.evaluation.systems.classifier import learn
+from ft_tools.evaluation.systems.simple import majority_answer
 from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.systems.system import Answered, Stop
-
-# Terms that occur once in a large file are mostly typing errors.
-RARE_FROM = 1000
-MAX_CHARACTER_TERMS = 200_000
 
 
 class SimpleSystem:
@@ -58,32 +50,7 @@ class SimpleSystem:
 
     def _tf_idf(self, questions: Sequence[str]) -> list[str]:
         asked = [question_of(example) for example in self._pool]
-        columns = columns_of([example.reference for example in self._pool])
-        predicted = [_predict(column, asked, questions) for column in columns]
-        return [assembled(columns, row) for row in zip(*predicted, strict=True)]
-
-
-def _predict(column: Column, asked: Sequence[str], questions: Sequence[str]) -> list[str]:
-    """Predict one column by logistic regression; its most frequent value if it has no classes."""
-    if not column.has_classes:
-        return [column.most_frequent] * len(questions)
-    min_df = 2 if len(asked) >= RARE_FROM else 1
-    # Words for languages with spaces; parts of words for all others, and for typing errors.
-    terms = make_union(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=min_df, sublinear_tf=True),
-        TfidfVectorizer(
-            analyzer="char_wb",
-            ngram_range=(2, 4),
-            min_df=min_df,
-            sublinear_tf=True,
-            max_features=MAX_CHARACTER_TERMS,
-        ),
-    )
-    model = make_pipeline(terms, LogisticRegression(C=10, max_iter=300, class_weight="balanced"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(list(asked), column.values)
-    return [str(value) for value in model.predict(list(questions))]
+        return learn(asked, [example.reference for example in self._pool])(list(questions))
 
 
 def nearest(questions: Sequence[str], pool: Sequence[str], count: int) -> list[list[int]]:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
@@ -12,6 +12,7 @@ from ft_tools.evaluation.metrics.scoring import Settings
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.plan import SystemPlan, answered_rows
+from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.worker.generation import Pair
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.publish import append_line, sha256
@@ -43,6 +44,25 @@ class State:
     def references(self) -> list[str]:
         """Return the expected answers."""
         return [example.reference for example in self.examples]
+
+    @property
+    def num_to_answer(self) -> int:
+        """Return the questions of all models and endpoints; simple baselines take no time."""
+        general = self.plan.num_general_prompts * (1 if self.plan.alone else len(SIDES))
+        return len(self._asked) * len(self.examples) + general
+
+    @property
+    def num_answered(self) -> int:
+        """Return how many of them have an answer."""
+        names = self._asked
+        return sum(name == "general" or side in names for name, side, _ in self.saved)
+
+    @property
+    def _asked(self) -> set[str]:
+        """Return the models and endpoints; one that is measured alone is asked once."""
+        simple = get_args(SimpleKind)
+        names = {one.name for one in self.plan.systems if one.kind not in simple}
+        return names - {"tuned"} if self.plan.alone else names
 
     @property
     def held_out_path(self) -> Path:

@@ -169,7 +169,9 @@ def finish(
     said, recommended = shipped_answers(results, findings.task)
     stops = stop_texts(findings.proof.tokenizer, shipment.merged)
     num_ctx = limits_of(shipment, findings.proof)["num_ctx"]
-    about = handoff.Asked(shipment.asking, stops, said, recommended, proofs, num_ctx)
+    parts = findings.proof.parts
+    default = parts.default_system if parts is not None else ""
+    about = handoff.Asked(shipment.asking, stops, said, recommended, proofs, num_ctx, default)
     text = handoff.handoff(shipment.plan, results, about, MERGED)
     guide = shipment.out / "HANDOFF.md"
     write_file(guide, text)
@@ -177,7 +179,8 @@ def finish(
     report = ShipReport(
         answers_as_measured=said,
         recommended_format=recommended,
-        system_text=shipment.asking.sentence(),
+        system_text=shipment.asking.sentence(has_default=bool(default)),
+        measured=measured.sentence() if (measured := shipment.plan.measured_as) else "",
         name=shipment.plan.name,
         base_model=shipment.plan.base_model,
         output_dir=str(shipment.out),
