@@ -218,10 +218,9 @@ def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_
     script = tmp_path / "classifier.py"
     script.write_text(Path(classifier.__file__).read_text())
     held = read_held_out(files / "held.jsonl")
-    done = subprocess.run(
-        [sys.executable, "-P", "-I", str(script), str(files / "train.jsonl")],
-        input="\n".join(question_of(one) for one in held), text=True, capture_output=True, check=True,
-    )  # fmt: skip
+    asked = "\n".join(question_of(one) for one in held)
+    argv = [sys.executable, "-P", "-I", str(script), str(files / "train.jsonl")]
+    done = subprocess.run(argv, input=asked, text=True, capture_output=True, check=True)
     assert done.stdout.splitlines() == answers_of("tf_idf", files)[0]
     assert "ft_tools" not in script.read_text()
 
