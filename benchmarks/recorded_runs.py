@@ -76,7 +76,7 @@ def cases() -> Iterator[Case]:
             "rows": 120 + 20 * i,
             "training": {"num_train_epochs": (1, 1.5)[i % 2], "learning_rate": RATE * 0.7},
         },
-        "rate_too_high": lambda i: {"training": {"learning_rate": RATE * (12, 20, 40, 80)[i % 4]}},
+        "rate_too_high": lambda i: {"training": {"learning_rate": RATE * (12, 20, 30, 38)[i % 4]}},
         "rate_too_low": lambda i: {"training": {"learning_rate": RATE / (30, 60, 120)[i % 3]}},
         "memorising": lambda i: {
             "rows": 40 + 4 * i,
@@ -175,8 +175,8 @@ def make_base(folder: Path) -> None:
 
 def train(
     root: Path, case: Case, model: str, training: dict[str, Any]
-) -> tuple[Any, Path, list[dict[str, float]]]:
-    """Run the worker here; the plan, a copy of the adapter's folder and the metrics."""
+) -> tuple[dict[str, Any], Path]:
+    """Run the worker here; what is kept of the run, and a copy of the adapter's folder."""
     from ft_tools import workspace
     from ft_tools.publish import private_folder
     from ft_tools.runs import directory
@@ -201,7 +201,26 @@ def train(
     info = RunInfo(run_id=run_dir.name, kind="sft", created_at=time.time(), name=case.name)
     for file, one in {"run": info, "request": request, "plan": plan}.items():
         (run_dir / f"{file}.json").write_text(one.model_dump_json(), encoding="utf-8")
-    sft.work(Session(run_dir))
+
+    class Watched(Session):
+        """A session that remembers the first range of the time left."""
+
+        first: tuple[float, float, float] | None = None
+        last = 0.0
+
+        def progress(self, *arguments: Any, **named: Any) -> None:
+            super().progress(*arguments, **named)
+            self.last, shown = time.monotonic(), self._status.progress
+            if self.first is None and shown and shown.eta_low_seconds is not None:
+                low, high = shown.eta_low_seconds, shown.eta_high_seconds or 0.0
+                self.first = (self.last, low, high)
+
+    session = Watched(run_dir)
+    report = sft.work(session)
+    shown = None
+    if session.first is not None and not report.stopped_early:
+        at, low, high = session.first
+        shown = [round(low, 1), round(session.last - at, 1), round(high, 1)]
     metrics = [
         {name: float(f"{line[name]:.4g}") for name in KEPT if name in line}
         for line in directory.read_metrics(run_dir)
@@ -209,7 +228,16 @@ def train(
     kept = root / f"adapter-{run_dir.name}"
     shutil.copytree(run_dir / "artifacts" / "adapter", kept)
     shutil.rmtree(run_dir)
-    return plan, kept, metrics
+    training = plan.training
+    return {
+        "training": {
+            key: training.get(key) for key in ("learning_rate", "num_train_epochs", "eval_steps")
+        },
+        "steps": plan.estimate.steps,
+        "chosen_for": plan.chosen_for,
+        "low_true_high_seconds": shown,
+        "metrics": metrics,
+    }, kept
 
 
 def record(case: Case, root: Path, base: str) -> dict[str, Any]:
@@ -227,25 +255,11 @@ def record(case: Case, root: Path, base: str) -> dict[str, Any]:
     model = base
     if case.is_easy:
         model = f"{case.name}-easy"
-        taught = train(root, case, base, {})[1]
-        shutil.copytree(taught, root / model)
+        shutil.copytree(train(root, case, base, {})[1], root / model)
     began = time.monotonic()
-    plan, _, metrics = train(root, case, model, case.training)
-    seconds = time.monotonic() - began
-    return {
-        "name": case.name,
-        "label": case.label,
-        "task": case.task,
-        "rows": case.rows,
-        "seconds": round(seconds, 1),
-        "training": {
-            key: plan.training.get(key)
-            for key in ("learning_rate", "num_train_epochs", "lr_scheduler_type", "eval_steps")
-        },
-        "steps": plan.estimate.steps,
-        "chosen_for": plan.chosen_for,
-        "metrics": metrics,
-    }
+    kept, _ = train(root, case, model, case.training)
+    about = {"name": case.name, "label": case.label, "task": case.task, "rows": case.rows}
+    return about | {"seconds": round(time.monotonic() - began, 1)} | kept
 
 
 def main() -> None:

@@ -17,6 +17,11 @@ GROUPS = 8
 WIDTH = 2.365
 LEAST_FRACTION = 0.08
 """A range is at least so wide to either side: a machine does other work at times."""
+EARLY = 0.25
+"""Fraction of the steps until which a range is wider: what has not come yet is in no bucket."""
+EARLY_LOW, EARLY_HIGH = 0.12, 0.62
+"""Added at the first step, falling to nothing. Ours: 92% of 50 recorded runs ended inside the range
+that ten steps gave, 36% without it (tests/unit/test_runs_eta.py)."""
 
 
 class Left(NamedTuple):
@@ -25,6 +30,10 @@ class Left(NamedTuple):
     low: float
     likely: float
     high: float
+
+    def plus(self, ahead: "Left") -> "Left":
+        """Add what is to come beside steps."""
+        return Left(self.low + ahead.low, self.likely + ahead.likely, self.high + ahead.high)
 
 
 class Pace:
@@ -67,7 +76,10 @@ class Pace:
         likely = self.seconds / self.num_steps * steps
         widest = max(self._half_width(steps, 1), self._half_width(steps, self._group()))
         half = max(widest, LEAST_FRACTION * likely)
-        return Left(max(0.0, likely - half), likely, likely + half)
+        done = self.num_steps / (self.num_steps + steps)
+        early = likely * max(0.0, 1 - done / EARLY)
+        low, high = likely - half - EARLY_LOW * early, likely + half + EARLY_HIGH * early
+        return Left(max(0.0, low), likely, high)
 
     def _group(self) -> int:
         return max(1, len(self._buckets) // GROUPS)

@@ -1,6 +1,10 @@
 """list_runs, get_run, cancel_run and resume_run."""
 
+import contextlib
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
@@ -71,7 +75,10 @@ def get_run(request: RunRequest) -> RunReport:
         resumable=state in {"interrupted", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
         and not ends.is_final(status),
-        next_steps=_next_steps(run_dir, info.kind, state, final=ends.is_final(status)),
+        next_steps=[
+            *(_proposed(result) if info.kind == "sft" else []),
+            *_next_steps(run_dir, info.kind, state, final=ends.is_final(status)),
+        ],
     )
 
 
@@ -126,6 +133,14 @@ def _line(run_dir: Path) -> RunLine:
         return RunLine.model_validate(about)
     about |= {"kind": info.kind, "name": info.name, "created_at": info.created_at}
     return RunLine.model_validate(about)
+
+
+def _proposed(result: dict[str, Any] | None) -> list[NextStep]:
+    """Return the calls that a finished run's report proposes."""
+    found = (result or {}).get("next_steps")
+    with contextlib.suppress(ValidationError):
+        return [NextStep.model_validate(step) for step in found or ()]
+    return []
 
 
 def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list[NextStep]:

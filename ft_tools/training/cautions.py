@@ -61,6 +61,17 @@ def about_held_out(
     ]
 
 
+def about_continued(source: ModelSource, training: dict[str, Any]) -> list[str]:
+    """Say what starts anew where a run's result is trained further."""
+    if source.run_id is None:
+        return []
+    return [
+        f"trains the result of {source.run_id} further: the optimizer starts anew and the learning "
+        f"rate is warmed up again, to {training['learning_rate']:g}; compare both runs' validation "
+        "loss before you use the new one"
+    ]
+
+
 def about_hardware(device: Device, place: Place) -> list[str]:
     """Say what of this hardware was never run by this project, and what it does not use."""
     found = []

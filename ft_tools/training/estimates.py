@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadData, UnknownName
@@ -26,6 +27,9 @@ GPU_UTILISATION = (0.15, 0.46)
 # What each of several processes keeps of its speed alone: a lower bound for cards that talk over
 # PCIe, and none lost. Source: arXiv 2006.15704 (PyTorch DDP), figure 9.
 SHARED_SPEED = (0.7, 1.0)
+FORWARD_FLOPS = 2
+BUSY = 0.5
+"""Other programs per core from which on they are reckoned with."""
 MEASURED_MARGIN = 1.25
 """What an earlier run's rate may be off by: other lengths, other neighbours."""
 LOOKED_AT = 50
@@ -53,6 +57,19 @@ class Work:
     config_sha256: str
     device: Device
     num_processes: int = 1
+    evaluated_tokens: int = 0
+    """Tokens of all evaluations, which need a forward pass alone."""
+    load: float = 0.0
+    """Other programs that wait for a core, per core."""
+
+
+def present_load(device: Device) -> float:
+    """Return how many other programs want each core of this machine now; 0 for a GPU's run."""
+    if device.name != "cpu":
+        return 0.0
+    with contextlib.suppress(OSError):
+        return float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
+    return 0.0
 
 
 class Duration(BaseModel):
@@ -62,7 +79,10 @@ class Duration(BaseModel):
 
     low_seconds: float
     high_seconds: float
-    source: str = Field(description="An earlier run on this device, or the table of rates.")
+    source: str = Field(
+        description="An earlier run on this device, or the table of rates; get_run knows better "
+        "after the first steps."
+    )
     low_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     high_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
 
@@ -129,6 +149,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
     else:
         flops = FLOPS_PER_PARAM_TOKEN[work.method]
         flops += EXTRA_FLOPS[work.task]
+        tokens += round(work.evaluated_tokens * FORWARD_FLOPS / flops)
         speeds = _flops_per_second(work.device)
         if work.num_params is None or speeds is None:
             return None
@@ -137,6 +158,10 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
             for speed, share in zip(speeds, _shares(work.num_processes), strict=True)
         )
         source = "the table of rates; the first run here makes it narrower"
+    if work.load >= BUSY:
+        # Whatever else runs may end soon, or not at all: only the longer time grows.
+        slow /= 1 + work.load
+        source += f"; the machine is busy ({work.load:.1f} programs per core)"
     low, high = (float(f"{tokens / rate:.2g}") for rate in (fast, slow))
     hours = None if price is None else price / 3600
     return Duration(

@@ -105,16 +105,27 @@ def _first_loss(rows: Rows) -> str | None:
     return f"first loss {losses[0]:.3g} is outside {low:g} to {high:g}"
 
 
-def _gap(rows: Rows) -> str | None:
-    evaluated, trained = _values(rows, "eval_loss"), _values(rows, "loss")
-    if len(evaluated) < 3 or len(trained) < 3:
+def _gets_worse(rows: Rows) -> str | None:
+    """Find a validation loss that rose twice above its best while answers got no better."""
+    evaluated = _finite(rows, "eval_loss")
+    if len(evaluated) < 3 or not evaluated[-1] > evaluated[-2] > evaluated[-3]:
         return None
-    rising = evaluated[-1] > evaluated[-2] > evaluated[-3]
-    gap = evaluated[-1] / max(statistics.fmean(trained[-3:]), 1e-9)
-    if not rising and gap < number("training.gap_ratio"):
+    best = min(evaluated)
+    rise = evaluated[-1] - best
+    if evaluated[-1] <= number("diagnosis.worse_ratio") * best or rise <= number("diagnosis.worse"):
         return None
-    shape = "validation loss has risen twice in a row" if rising else "a wide gap"
-    return f"{shape}: validation {evaluated[-1]:.3g}, training {trained[-1]:.3g}"
+    right = _values(rows, "eval_mean_token_accuracy")
+    if len(right) == len(evaluated):
+        before = right[evaluated.index(best)]
+        if right[-1] > before + number("diagnosis.better_accuracy"):
+            return None
+    return f"validation loss has risen twice in a row, to {evaluated[-1]:.3g} from {best:.3g}"
+
+
+def _sure_and_wrong(rows: Rows) -> str | None:
+    """Find an entropy that fell while held-out answers got worse; alone it is what learning is."""
+    fell, worse = _fall("entropy", "training.entropy_fraction")(rows), _gets_worse(rows)
+    return None if fell is None or worse is None else f"{fell}; {worse}"
 
 
 def _gradient(rows: Rows) -> str | None:
@@ -229,13 +240,13 @@ WATCHED: tuple[Watch, ...] = (
     ),
     Watch(
         "overfitting",
-        _gap,
-        "the best checkpoint is kept; use fewer epochs, more examples or a lower rank",
+        _gets_worse,
+        "the best checkpoint is kept; more examples help most, then fewer epochs",
     ),
     Watch("gradient_norm", _gradient, "lower learning_rate, or raise the warm-up to 0.1"),
     Watch(
         "entropy_collapse",
-        _fall("entropy", "training.entropy_fraction"),
+        _sure_and_wrong,
         "the model becomes overconfident: check its answers for repetition, stop earlier",
     ),
     Watch(

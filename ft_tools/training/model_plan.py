@@ -22,6 +22,7 @@ class ModelPlan(BaseModel):
     num_params: int | None = Field(
         None, description="Parameters of the base model, read from its files' headers."
     )
+    hidden_size: int | None = Field(None, description="Width of the text model.")
     config_sha256: str = Field("", description="Hash of config.json; empty if not downloaded yet.")
     revision: str = Field("", description="Commit on the Hub that is trained; empty: local files.")
     template_sha256: str = Field("", description="Hash of the chat template; empty without one.")
@@ -57,6 +58,7 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         adapter=source.adapter,
         base_model=base,
         num_params=weights.num_params(folder) if folder else None,
+        hidden_size=weights.hidden_size(folder) if folder else None,
         config_sha256=weights.config_hash(folder) if folder else "",
         revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder else "",

@@ -107,7 +107,7 @@ def plan_sft(request: SftRequest) -> SftPlan:
     Raises:
         FineTuningError: As `launch_sft`.
     """
-    source = source_of(request.model)
+    source = source_of(request.model or "")
     dataset, validation = _files("sft", request)
     loss_on = _loss_on(request, dataset)
     parts = _plan_parts("sft", request, source, (dataset, validation), loss_on)
@@ -202,6 +202,7 @@ def _plan_parts(
         *cautions.about_hardware(settings.device, settings.place),
         *memory.about_unchecked(settings.device, vram),
         *cautions.about_held_out(asked, files),
+        *cautions.about_continued(source, training),
         *cautions.about_run(source, training, validation, steps),
         *cautions.about_unread(dataset),
         *cautions.about_form(source, dataset, training.get("chat_template_path")),
@@ -324,6 +325,8 @@ def _estimate(
         model.config_sha256,
         parts["device"],
         place.num_processes,
+        _evaluated_tokens(parts, steps),
+        estimates.present_load(parts["device"]) if request.backend == "local" else 0.0,
     )
     return Estimate(
         steps=steps,
@@ -331,3 +334,13 @@ def _estimate(
         duration=estimates.duration(work, tokens, request.price_per_hour),
         disk_bytes=disk,
     )
+
+
+def _evaluated_tokens(parts: dict[str, Any], steps: int) -> int:
+    """Return the tokens of all evaluations of a run."""
+    validation, counted = parts["validation"], parts["counts"]
+    if validation is None:
+        return 0
+    one = counted.validation.num_tokens if counted else validation.estimated_tokens
+    every = parts["training"].get("eval_steps") or math.ceil(steps / defaults.EVALUATIONS)
+    return int(one * steps / every)

@@ -1,10 +1,10 @@
 """What a finished training run reports, and the page that people look at meanwhile."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from ft_tools.contract import Report
+from ft_tools.contract import NextStep, Report
 from ft_tools.runs.records import Health
 from ft_tools.training import samples
 from ft_tools.training.counts import DataReport
@@ -13,6 +13,21 @@ from ft_tools.views.page import Section, key_values, line_chart, note, page, tab
 
 Row = dict[str, float]
 REFRESH_SECONDS = 15
+
+
+class Diagnosis(Report):
+    """What a run's curves show about its settings or data."""
+
+    id: Literal[
+        "masked_wrongly", "nothing_to_learn", "rate_too_high", "rate_too_low", "noise",
+        "memorising", "still_learning", "too_few_steps",
+    ]  # fmt: skip
+    observed: str = Field(description="The evidence.")
+    advice: str
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments to change; null: leave it out."
+    )
+    continues: bool = Field(False, description="Whether the run's result is trained further.")
 
 
 class TrainingRunReport(Report):
@@ -43,6 +58,10 @@ class TrainingRunReport(Report):
         None, description="Peak of the GPU; on CPU, of the process."
     )
     health: list[Health] = Field(default_factory=list)
+    diagnosis: list[Diagnosis] = Field(
+        default_factory=list, description="What to change; empty: nothing."
+    )
+    next_steps: list[NextStep] = Field(default_factory=list)
     lock_file: str = Field(description="Everything needed to repeat the run.")
 
 

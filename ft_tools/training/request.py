@@ -80,7 +80,21 @@ class TrainingRequest(LaunchRequest):
 class SftRequest(TrainingRequest):
     """Plan a supervised fine-tuning run; start it when `confirm` names the plan that was shown."""
 
-    model: str = Field(description="Hub id, folder in the workspace, or id of a finished run.")
+    model: str | None = Field(
+        None, description="Hub id, folder in the workspace, or id of a finished run."
+    )
+    from_run: str | None = Field(
+        None, description="Finished SFT run to train further; its files and arguments hold."
+    )
+    dataset: str = Field("", description="JSONL file of training examples, in the workspace.")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "SftRequest":
+        if (self.model is None) == (self.from_run is None):
+            raise ValueError("pass either `model` and `dataset`, or `from_run`")
+        if self.model is not None and not self.dataset:
+            raise ValueError("dataset is missing: name the JSONL file to train on")
+        return self
 
 
 class DpoRequest(TrainingRequest):

@@ -9,6 +9,7 @@ from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.training.checks import arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.limits import CHOICES
+from ft_tools.training.continuing import continued
 from ft_tools.training.exports import script
 from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
@@ -23,8 +24,9 @@ def launch_sft(request: SftRequest) -> Launch:
     arguments.require_packages()
     arguments.require_known("lora", request.peft)
     arguments.require_known("sft", request.training)
+    request = continued(request)
     advised = require_advised("sft", request)
-    return _launch("sft", request, plan_sft(request), request.model, advised)
+    return _launch("sft", request, plan_sft(request), request.model or "", advised)
 
 
 def launch_dpo(request: DpoRequest) -> Launch:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.runs.eta import MAX_BUCKETS, Pace
+from ft_tools.runs import eta
+from ft_tools.runs.eta import MAX_BUCKETS, Left, Pace
 
 # Step times of real runs of a tiny model, recorded by tests/tiny/recording.py.
 TRACES = json.loads((Path(__file__).parent / "eta_traces.json").read_text(encoding="utf-8"))
@@ -37,6 +38,30 @@ def test_recorded_runs_end_in_the_range_that_was_shown_at_a_quarter(record_prope
     assert error <= 0.1
     # A range that is wide enough for everything says nothing.
     assert width <= 0.6
+
+
+def at_the_start(seconds, steps=10):
+    """Return the estimate after some steps, and the true time left."""
+    pace = Pace()
+    for before, after in pairwise(seconds[: steps + 1]):
+        pace.add(after - before)
+    return pace.left(len(seconds) - steps - 1), seconds[-1] - seconds[steps]
+
+
+def test_recorded_runs_end_in_the_range_that_was_shown_after_ten_steps():
+    judged = [at_the_start(trace["seconds"]) for trace in TRACES]
+    inside = statistics.fmean(left.low <= true <= left.high for left, true in judged)
+    width = statistics.median((left.high - left.low) / left.likely for left, _ in judged)
+    assert inside >= 0.9
+    assert width <= 0.8
+
+
+def test_the_range_of_a_quarter_would_not_do_at_the_start(monkeypatch):
+    """The negative control: what has not come yet is in no bucket."""
+    monkeypatch.setattr(eta, "EARLY_HIGH", 0.0)
+    monkeypatch.setattr(eta, "EARLY_LOW", 0.0)
+    judged = [at_the_start(trace["seconds"]) for trace in TRACES]
+    assert statistics.fmean(left.low <= true <= left.high for left, true in judged) < 0.6
 
 
 def test_the_median_step_would_not_pass_with_a_range_as_wide():
@@ -82,3 +107,7 @@ def test_a_long_run_is_remembered_in_few_buckets_and_forgets_no_second():
     assert len(pace._buckets) < MAX_BUCKETS
     assert pace.left(2).likely == 1.0
     assert sum(pace._buckets) + pace._open == pytest.approx(50_000)
+
+
+def test_what_is_to_come_beside_steps_is_added():
+    assert Left(1.0, 2.0, 3.0).plus(Left(0.5, 1.0, 2.0)) == (1.5, 3.0, 5.0)

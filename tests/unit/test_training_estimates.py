@@ -1,9 +1,16 @@
 """How long runs take and how much disk: by card, number of processes, and way of sharing."""
 
+from dataclasses import replace
+
 import pytest
 
 from ft_tools.runs.hardware import Device
 from ft_tools.training.estimates import Work, disk_bytes, duration
+from ft_tools.training.patience import evaluations_ahead
+from ft_tools.training.plan import plan_sft
+from tests.unit.test_training_launch import files, sft
+
+__all__ = ["files"]
 
 
 def work(model="NVIDIA A100-SXM4-80GB", processes=1):
@@ -25,6 +32,29 @@ def test_cards_without_bfloat16_have_a_duration_from_their_rate_of_float16(works
     assert known.low_seconds == pytest.approx(slower * fast.low_seconds, rel=0.05)
     # The control: a card that no table lists has none.
     assert duration(work("NVIDIA Unheard-of 9000"), 10**8, None) is None
+
+
+def test_a_busy_machine_may_take_longer_and_evaluations_take_a_forward_pass(workspace):
+    cpu = Device(name="cpu", model="2 cores", memory_gib=8.0, precision="float32")
+    idle = Work("sft", "lora", 135_000_000, "", cpu)
+    base = duration(idle, 100_000, None)
+    busy = duration(replace(idle, load=3.0), 100_000, None)
+    assert busy.low_seconds == base.low_seconds
+    assert busy.high_seconds == pytest.approx(4 * base.high_seconds, rel=0.05)
+    assert "3.0 programs per core" in busy.source
+    evaluating = duration(replace(idle, evaluated_tokens=100_000), 100_000, None)
+    # A forward pass costs half of what training an adapter does.
+    assert evaluating.high_seconds == pytest.approx(1.5 * base.high_seconds, rel=0.05)
+
+
+def test_the_evaluations_that_are_to_come_are_reckoned_with_before_the_first(files):
+    asked = sft(validation="held_out.jsonl", training={"num_train_epochs": 2})
+    found = plan_sft(asked)
+    times = found.estimate.steps / found.training["eval_steps"]
+    ahead = evaluations_ahead(found, found.estimate.steps, 2.0)
+    assert ahead.likely == pytest.approx(0.4 * times * 10 / found.effective_batch * 2.0)
+    assert evaluations_ahead(found, found.estimate.steps, None) is None
+    assert evaluations_ahead(plan_sft(sft()), 8, 2.0) is None
 
 
 def test_a_sharded_run_writes_more_to_the_disk():

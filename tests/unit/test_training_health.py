@@ -67,11 +67,19 @@ def test_the_first_loss_can_be_too_high_or_too_low():
     assert "first_loss" not in signals(loss=[6.0])
 
 
-def test_a_rising_validation_loss_and_a_wide_gap_are_overfitting():
+WORSE = [1.0, 1.05, 1.1]
+
+
+def test_overfitting_is_a_validation_loss_that_rises_twice_without_better_answers():
     trained = [2.0, 1.5, 1.2, 1.0]
-    assert "overfitting" in signals(loss=trained, eval_loss=[1.5, 1.51, 1.52])
-    assert "overfitting" not in signals(loss=trained, eval_loss=[1.5, 1.49, 1.5])
-    assert "overfitting" in signals(loss=[0.5] * 4, eval_loss=[1.0, 0.9, 0.8])
+    assert "overfitting" in signals(loss=trained, eval_loss=WORSE)
+    assert "overfitting" not in signals(loss=trained, eval_loss=[1.0, 1.01, 1.02])
+    assert "overfitting" not in signals(loss=trained, eval_loss=[1.0, 1.2, 1.1])
+    better = {"eval_mean_token_accuracy": [0.9, 0.92, 0.95]}
+    assert "overfitting" not in signals(loss=trained, eval_loss=WORSE, **better)
+    # A wide gap alone changes no answer, and near zero ratios say nothing.
+    assert "overfitting" not in signals(loss=[7e-5] * 4, eval_loss=[0.187, 0.02, 2e-4])
+    assert "overfitting" not in signals(loss=[1e-5] * 4, eval_loss=[1e-4, 2e-4, 4e-4])
 
 
 def test_a_high_gradient_counts_when_it_stays():
@@ -79,9 +87,13 @@ def test_a_high_gradient_counts_when_it_stays():
     assert "gradient_norm" not in signals(grad_norm=[1.0, 101.0, 101.0])
 
 
-def test_an_entropy_that_collapses_is_seen():
-    assert "entropy_collapse" in signals(entropy=[1.0] * 10 + [0.19] * 10)
-    assert "entropy_collapse" not in signals(entropy=[1.0] * 10 + [0.2] * 10)
+def test_an_entropy_that_collapses_is_seen_where_answers_get_worse():
+    fallen, kept = [1.0] * 10 + [0.19] * 10, [1.0] * 10 + [0.2] * 10
+    assert "entropy_collapse" in signals(entropy=fallen, eval_loss=WORSE)
+    assert "entropy_collapse" not in signals(entropy=kept, eval_loss=WORSE)
+    # Falling entropy is what learning looks like.
+    assert "entropy_collapse" not in signals(entropy=fallen, eval_loss=[0.2, 0.1, 0.0002])
+    assert "entropy_collapse" not in signals(entropy=fallen)
 
 
 def test_preference_rewards_are_watched():
@@ -121,7 +133,7 @@ def test_every_signal_has_a_name_of_its_own_and_an_advice():
     ("loss", "task", "seen", "signal"),
     [
         ("dft", "sft", {"loss": [0.05]}, "first_loss"),
-        ("dft", "sft", {"loss": [0.05] * 3, "eval_loss": [0.04, 0.05, 0.06]}, "overfitting"),
+        ("dft", "sft", {"loss": [0.05] * 3, "eval_loss": [0.04, 0.08, 0.12]}, "overfitting"),
         (["apo_down"], "dpo", {"rewards/chosen": [-2.0] * 10}, "chosen_reward_falls"),
     ],
 )

@@ -18,6 +18,7 @@ from ft_tools import publish
 from ft_tools.publish import new_folder
 from ft_tools.runs.session import Session
 from ft_tools.runs.start import WORKERS
+from ft_tools.training import diagnosis
 from ft_tools.training.counts import DataReport
 from ft_tools.training.exports import script
 from ft_tools.training.micro_batches import MicroBatch
@@ -123,6 +124,8 @@ def report_parts(
     counts = [(p.numel(), p.requires_grad) for name, p in named if ".ref." not in name]
     best = outcome.callback.best_step if plan.patience is not None else None
     tokens = outcome.callback.tokens_seen
+    found = diagnosis.diagnose(rows, diagnosis.setup_of(plan)) if plan.task == "sft" else []
+    asked = json.loads(session.request_json())
     return {
         "artifact": str(artifact),
         "steps": state.global_step,
@@ -143,6 +146,8 @@ def report_parts(
         "accumulation": outcome.batch.accumulation,
         "peak_memory_gib": _peak_memory_gib(plan),
         "health": outcome.callback.signals,
+        "diagnosis": found,
+        "next_steps": diagnosis.next_calls(found, plan, asked, session.run_dir.name),
         "lock_file": str(session.run_dir / LOCK_FILE),
     }
 

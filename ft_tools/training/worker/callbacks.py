@@ -12,10 +12,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ft_tools.publish import write_file
 from ft_tools.runs import directory, memory
 from ft_tools.runs.hardware import heat
+from ft_tools.runs.records import Health
 from ft_tools.runs.session import Session
 from ft_tools.training import checkpoints, samples
+from ft_tools.training.diagnosis import diagnose, health_of, setup_of
 from ft_tools.training.health import health_signals, is_diverged
-from ft_tools.training.patience import Patience
+from ft_tools.training.patience import Patience, evaluations_ahead
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import run_page, without_repeats
 from ft_tools.training.worker import together
@@ -51,6 +53,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._heat_read = -math.inf
         self._began = time.monotonic()
         self._evaluation_seconds = 0.0
+        self._setup = setup_of(plan) if plan.task == "sft" else None
+        self._found: list[Health] = []
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -138,6 +142,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.session.metrics(row)
         losses = self.plan.training.get("loss_type")
         signals = health_signals(self.rows, self.plan.task, losses)
+        if self._setup is not None and "eval_loss" in row:
+            self._found = health_of(diagnose(self.rows, self._setup))
+        signals += self._found
         if signals != self.signals:
             self.signals = signals
             self.session.health(signals)
@@ -207,7 +214,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.session.heartbeat(self._patience.for_a_step())
 
     def _progress(self, state: TrainerState) -> None:
-        self.session.progress(state.global_step, state.max_steps)
+        ahead = None
+        if not self._evaluation_seconds and self.plan.validation is not None:
+            ahead = evaluations_ahead(self.plan, state.max_steps, self._patience.median)
+        self.session.progress(state.global_step, state.max_steps, ahead=ahead)
 
     def _about_the_machine(self) -> dict[str, float]:
         """Return the usual step since the last log, the free memory and, now and then, the heat."""

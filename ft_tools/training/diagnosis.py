@@ -1,0 +1,307 @@
+"""What a supervised run's curves say about its settings and data, and what to change.
+
+A list of findings, each with its evidence and the arguments to change. None is said of a run whose
+held-out answers are right already. benchmarks/diagnosis.py measures how often they are right.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from ft_tools.contract import NextStep
+from ft_tools.facts import number
+from ft_tools.lora.rules import choose_learning_rate
+from ft_tools.runs.records import Health
+from ft_tools.training.plan import SftPlan, TrainingPlan
+from ft_tools.training.report import Diagnosis
+
+Row = Mapping[str, float]
+LEAST_EVALUATIONS = 4
+LIVE = {"masked_wrongly", "nothing_to_learn", "rate_too_high", "memorising"}
+"""What need not wait for the end of a run."""
+WINDOW = 0.1
+"""Share of the logged losses that is averaged."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What of a plan the curves are read with."""
+
+    learning_rate: float
+    usual_rate: float
+    """What the rules give for this model and method."""
+    epochs: float
+    steps: int
+    """Planned."""
+    is_masked: bool = True
+    """Whether prompts are left out of the loss, or there are none."""
+    has_labels: bool = False
+    """Whether the answers are a few labels, of which each prompt should have one."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A run's logged values, oldest first."""
+
+    train: list[float]
+    evals: list[tuple[float, float]]
+    """(step, validation loss)."""
+    accuracies: list[float]
+    """Of next tokens of held-out answers, at the same steps; empty where it is not logged."""
+
+    @property
+    def best(self) -> int:
+        """Return the place of the lowest validation loss."""
+        return min(range(len(self.evals)), key=lambda i: self.evals[i][1])
+
+    @property
+    def is_learnt(self) -> bool:
+        """Tell whether the held-out answers are right already."""
+        if not self.evals:
+            return False
+        accuracy = self.accuracies[self.best] if self.accuracies else 0.0
+        right = accuracy >= number("diagnosis.learnt_accuracy")
+        return right or self.evals[self.best][1] <= number("diagnosis.learnt_loss")
+
+    def smoothed(self) -> list[float]:
+        """Return running means of the training loss, over a tenth of the run."""
+        width = max(3, math.ceil(WINDOW * len(self.train)))
+        return [fmean(self.train[max(0, i - width + 1) : i + 1]) for i in range(len(self.train))]
+
+    def train_around(self, place: int) -> float:
+        """Return the mean training loss of the tenth of the run before an evaluation."""
+        share = (place + 1) / len(self.evals)
+        end = max(3, round(share * len(self.train)))
+        width = max(3, math.ceil(WINDOW * len(self.train)))
+        return fmean(self.train[max(0, end - width) : end])
+
+
+def setup_of(plan: TrainingPlan) -> Setup:
+    """Return what a plan's curves are read with."""
+    training, steps = plan.training, plan.estimate.steps
+    usual = choose_learning_rate(plan.task, plan.method, plan.model.hidden_size).value
+    batches = math.ceil(plan.dataset.num_examples / plan.effective_batch)
+    epochs = steps / max(1, batches)
+    is_text = plan.dataset.format == "text"
+    loss_on = plan.loss_on if isinstance(plan, SftPlan) else "answers"
+    return Setup(
+        float(training["learning_rate"]),
+        usual,
+        epochs,
+        steps,
+        is_masked=is_text or loss_on == "answers",
+        has_labels=plan.dataset.num_labels is not None,
+    )
+
+
+def curves_of(rows: Sequence[Row]) -> Curves:
+    """Read the curves of metrics.jsonl."""
+    evaluated = [row for row in rows if "eval_loss" in row]
+    name = "eval_mean_token_accuracy"
+    has_accuracy = all(name in row for row in evaluated)
+    return Curves(
+        [row["loss"] for row in rows if math.isfinite(row.get("loss", math.nan))],
+        [(row["step"], row["eval_loss"]) for row in evaluated],
+        [row[name] for row in evaluated] if has_accuracy else [],
+    )
+
+
+def diagnose(rows: Sequence[Row], setup: Setup) -> list[Diagnosis]:
+    """Return what the curves show; empty for a run that needs no change."""
+    curves = curves_of(rows)
+    found = [] if setup.is_masked else [_unmasked()]
+    if len(curves.train) < 2 * 3:
+        return found
+    looks: list[Callable[[Curves, Setup], Diagnosis | None]] = [_nothing_to_learn, _too_high]
+    if len(curves.evals) >= LEAST_EVALUATIONS and not curves.is_learnt:
+        looks += [_too_low, _noise, _memorising, _still_learning]
+    for look in looks:
+        if (one := look(curves, setup)) is not None:
+            return [*found, one]
+    return found
+
+
+def health_of(found: Sequence[Diagnosis]) -> list[Health]:
+    """Return the findings that are worth knowing while a run goes on."""
+    return [
+        Health(signal=one.id, severity="warning", observed=one.observed, advice=one.advice)
+        for one in found
+        if one.id in LIVE
+    ]
+
+
+def next_calls(
+    found: Sequence[Diagnosis], plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
+) -> list[NextStep]:
+    """Return the calls that follow from the findings, with their changed arguments.
+
+    Args:
+        found: The findings.
+        plan: Of the run.
+        asked: The run's request.
+        run_id: The run.
+    """
+    return [_next_call(one, plan, asked, run_id) for one in found]
+
+
+def _next_call(
+    one: Diagnosis, plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
+) -> NextStep:
+    files = {"dataset": plan.dataset.path}
+    if plan.validation is not None:
+        files["validation"] = plan.validation.path
+    why = f"{one.id}: {one.advice}"
+    if one.continues:
+        arguments: dict[str, Any] = {"from_run": run_id, "training": one.training}
+        return NextStep(tool="launch_sft", arguments=arguments, why=why)
+    if one.id == "noise":
+        return NextStep(tool="audit_dataset", arguments={"path": plan.dataset.path}, why=why)
+    if one.id == "nothing_to_learn":
+        measured = {"model": plan.model.base_model, "dataset": files.get("validation", "")}
+        return NextStep(tool="evaluate", arguments=measured, why=why)
+    changed = {**asked.get("training", {}), **one.training}
+    kept = ("model", "method", "peft", "backend", "backend_options", "accept_findings",
+            "accept_reason")  # fmt: skip
+    arguments = {name: asked[name] for name in kept if asked.get(name)} | files
+    arguments["training"] = {name: value for name, value in changed.items() if value is not None}
+    return NextStep(tool="launch_sft", arguments=arguments, why=why)
+
+
+def _unmasked() -> Diagnosis:
+    return Diagnosis(
+        id="masked_wrongly",
+        observed="prompts are in the loss, so training and validation loss measure mostly prompts",
+        advice="train on answers only, unless the prompts' text is what you want to teach",
+        training={"completion_only_loss": None},
+    )
+
+
+def _nothing_to_learn(curves: Curves, setup: Setup) -> Diagnosis | None:
+    first = fmean(curves.train[:3])
+    if first > number("diagnosis.known_loss"):
+        return None
+    return Diagnosis(
+        id="nothing_to_learn",
+        observed=f"the training loss was {first:.3g} in the first steps, before anything was "
+        "learned",
+        advice="the model gives these answers already: measure it with evaluate, and collect "
+        "examples that it gets wrong",
+    )
+
+
+def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
+    """Find a training loss that rose, or stays where a much lower rate would not leave it."""
+    smooth = curves.smoothed()
+    start, end, least = fmean(curves.train[:3]), smooth[-1], min(smooth)
+    rose = end > number("diagnosis.rise_ratio") * least and end - least > number("diagnosis.rise")
+    stuck = end > number("diagnosis.stuck_fraction") * start
+    is_high = setup.learning_rate >= number("diagnosis.rate_factor") * setup.usual_rate
+    if curves.is_learnt or not (rose or (stuck and is_high)):
+        return None
+    lower = min(setup.usual_rate, setup.learning_rate / 3)
+    return Diagnosis(
+        id="rate_too_high",
+        observed=f"training loss {start:.3g} at the start, {least:.3g} at its lowest, {end:.3g} at "
+        f"the end, at a learning rate of {setup.learning_rate:.2g} where "
+        f"{setup.usual_rate:.2g} is usual",
+        advice="start again from the base model at the lower rate",
+        training={"learning_rate": float(f"{lower:.2g}")},
+    )
+
+
+def _too_low(curves: Curves, setup: Setup) -> Diagnosis | None:
+    is_low = setup.learning_rate * number("diagnosis.rate_factor") <= setup.usual_rate
+    if not is_low or curves.best < len(curves.evals) - 2:
+        return None
+    return Diagnosis(
+        id="rate_too_low",
+        observed=f"{_fall(curves)}, at a learning rate of {setup.learning_rate:.2g} where "
+        f"{setup.usual_rate:.2g} is usual",
+        advice="start again from the base model at the usual rate",
+        training={"learning_rate": setup.usual_rate},
+    )
+
+
+def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
+    """Find labels whose validation loss stops high and early, while training rows fared no better.
+
+    Of free text this is what health looks like: much of it cannot be foreseen.
+    """
+    if not setup.has_labels:
+        return None
+    best, low = curves.best, curves.evals[curves.best][1]
+    reached = next(
+        i for i, (_, v) in enumerate(curves.evals) if v <= low * number("diagnosis.plateau_ratio")
+    )
+    is_early = reached + 1 <= number("diagnosis.plateau_at") * len(curves.evals)
+    gap = curves.train_around(best) / low
+    if not is_early or gap < number("diagnosis.noise_gap"):
+        return None
+    accuracy = (
+        f", {curves.accuracies[best]:.1%} of answer tokens right" if curves.accuracies else ""
+    )
+    return Diagnosis(
+        id="noise",
+        observed=f"validation loss {low:.3g} since step {curves.evals[reached][0]:.0f}{accuracy}, "
+        f"and training loss {curves.train_around(best):.3g} then: repeating rows no longer helps "
+        "new ones",
+        advice="the answers do not follow from the prompts everywhere: look for wrong labels and "
+        "missing information with audit_dataset, and check the rows that the best checkpoint gets "
+        "wrong",
+    )
+
+
+def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
+    """Find a validation loss that rose after its best, without better answers."""
+    best, last = curves.best, len(curves.evals) - 1
+    low, end = curves.evals[best][1], curves.evals[last][1]
+    rose = end > number("diagnosis.worse_ratio") * low and end - low > number("diagnosis.worse")
+    if last - best < 2 or not rose or _answers_improved(curves, best):
+        return None
+    epochs = setup.epochs * curves.evals[best][0] / max(1, setup.steps)
+    return Diagnosis(
+        id="memorising",
+        observed=f"validation loss rose from {low:.3g} at step {curves.evals[best][0]:.0f} to "
+        f"{end:.3g}, training loss fell to {curves.smoothed()[-1]:.3g}",
+        advice="the best checkpoint was kept; more or more varied examples help most, then fewer "
+        "epochs and half the learning rate",
+        training={"num_train_epochs": max(1.0, round(epochs, 1))},
+    )
+
+
+def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
+    """Find a validation loss that was still falling when the run ended."""
+    values = [value for _, value in curves.evals]
+    before = values[round(number("diagnosis.slope_from") * (len(values) - 1))]
+    fell = before - values[-1]
+    is_falling = fell > max(
+        number("diagnosis.fall"), number("diagnosis.fall_fraction") * values[-1]
+    )
+    if curves.best < len(values) - 2 or not is_falling:
+        return None
+    few = setup.steps < number("train.min_steps")
+    return Diagnosis(
+        id="too_few_steps" if few else "still_learning",
+        observed=f"{_fall(curves)}; it fell by {fell:.3g} in the last part of {setup.steps} steps, "
+        "and the best checkpoint is the last",
+        advice="train the result further; twice the epochs from the start would do too",
+        training={"num_train_epochs": max(1.0, math.ceil(setup.epochs))},
+        continues=True,
+    )
+
+
+def _answers_improved(curves: Curves, since: int) -> bool:
+    if not curves.accuracies:
+        return False
+    later = median(curves.accuracies[since + 1 :])
+    return later > curves.accuracies[since] + number("diagnosis.better_accuracy")
+
+
+def _fall(curves: Curves) -> str:
+    (_, first), (_, last) = curves.evals[0], curves.evals[-1]
+    accuracy = ""
+    if curves.accuracies:
+        accuracy = f" with {curves.accuracies[-1]:.1%} of answer tokens right"
+    return f"validation loss {first:.3g} at the first evaluation, {last:.3g} at the last{accuracy}"
