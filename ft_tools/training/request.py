@@ -16,24 +16,21 @@ class TrainingRequest(LaunchRequest):
 
     dataset: str = Field(description="JSONL file of training examples, in the workspace.")
     validation: str | None = Field(
-        None, description="JSONL file of held-out examples; enables early stopping."
+        None, description="JSONL of held-out examples; without it some are held out."
     )
     method: Method = Field("lora", description="lora, qlora (4-bit base) or full.")
     peft: dict[str, Any] = Field(
         default_factory=dict,
-        description="Keyword arguments of peft.LoraConfig, by its own names: r, lora_alpha, ...",
+        description="Arguments of peft.LoraConfig: r, lora_alpha, ...",
     )
     training: dict[str, Any] = Field(
         default_factory=dict,
-        description="Keyword arguments of trl.SFTConfig or DPOConfig, by their own names: "
-        "learning_rate, num_train_epochs, max_length, ...",
+        description="Arguments of trl.SFTConfig or DPOConfig; others fit model and data.",
     )
     engine: Literal["auto", "torch", "mlx"] = Field(
-        "auto", description="What computes: auto takes MLX on Apple silicon and torch elsewhere."
+        "auto", description="auto: MLX on Apple silicon, torch elsewhere."
     )
-    backend: Backend = Field(
-        "local", description="Where it runs: on this machine or as a scheduler's job."
-    )
+    backend: Backend = Field("local", description="This machine, or a scheduler's job.")
     backend_options: dict[str, Any] = Field(
         default_factory=dict,
         description='Options of the backend; for local {"device": "cpu", "processes": 2}; '
@@ -43,12 +40,12 @@ class TrainingRequest(LaunchRequest):
         3,
         ge=0,
         le=5,
-        description="Held-out prompts answered at each evaluation and shown in report.html.",
+        description="Held-out prompts answered at evaluations, for report.html.",
     )
     price_per_hour: float | None = Field(
         None,
         gt=0,
-        description="Price of this machine per hour, in any currency; adds a cost to the plan.",
+        description="Price of this machine per hour; adds a cost to the plan.",
     )
     accept_findings: list[str] = Field(
         default_factory=list,
@@ -64,8 +61,8 @@ class TrainingRequest(LaunchRequest):
     )
     export_dir: str | None = Field(
         None,
-        description="New folder for the plan as a TRL script and as TRL, Axolotl and LLaMA-Factory "
-        "YAML, for training elsewhere; written when the plan is shown, not when it is confirmed.",
+        description="New folder for the plan as TRL script and as TRL, Axolotl and LLaMA-Factory "
+        "YAML.",
     )
 
     @model_validator(mode="after")
@@ -84,7 +81,7 @@ class SftRequest(TrainingRequest):
         None, description="Hub id, folder in the workspace, or id of a finished run."
     )
     from_run: str | None = Field(
-        None, description="Finished SFT run to train further; its files and arguments hold."
+        None, description="Finished SFT run to train further, with its arguments."
     )
     dataset: str = Field("", description="JSONL file of training examples, in the workspace.")
 
