@@ -3,6 +3,7 @@
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,6 +37,8 @@ LOOKED_AT = 50
 KEPT_RATES = 5
 LEAST = 5.0
 """Seconds of training from which on a rate says something."""
+LEAST_UNFINISHED = 60.0
+"""The same for a run that did not finish, whose seconds have the loading in them."""
 # AdamW keeps two float32 numbers for each trained weight, beside the weight.
 STATE_BYTES_PER_PARAM = 12
 # Bytes a trained weight that a sharded run writes beside these: FSDP a file of its own to resume
@@ -178,7 +181,7 @@ def _shares(num_processes: int) -> tuple[float, float]:
 
 
 def measured_rates(work: Work) -> list[float]:
-    """Return the tokens a second of finished runs of this workspace that are like this one."""
+    """Return the tokens a second of runs of this workspace that are like this one."""
     device = work.device
     wanted = (
         (work.config_sha256, work.method, work.task, device.model, device.precision),
@@ -188,17 +191,27 @@ def measured_rates(work: Work) -> list[float]:
     runs = [run for run in directory.all_runs() if run.name.startswith(f"{work.task}-")]
     for run_dir in runs[:LOOKED_AT]:
         with contextlib.suppress(BadData, OSError, KeyError, TypeError):
-            report = directory.read_json(run_dir / "report.json")
             plan = directory.read_json(run_dir / "plan.json")
-            if report is None or plan is None:
+            if plan is None:
                 continue
             at, place = plan["device"], plan["place"]
             seen = (plan["model"]["config_sha256"], plan["method"], plan["task"], at["model"])
             found_at = ((*seen, at["precision"]), place["nodes"] * place["processes"])
-            rate = float(report["tokens_per_second"])
-            if found_at == wanted and rate > 0 and report["seconds"] > LEAST:
+            rate = _rate_of(run_dir) if found_at == wanted else None
+            if rate:
                 found.append(rate)
     return found[:KEPT_RATES]
+
+
+def _rate_of(run_dir: Path) -> float | None:
+    """Return the tokens a second of a run; of one that did not finish, as far as it came."""
+    report = directory.read_json(run_dir / "report.json")
+    if report is not None:
+        return float(report["tokens_per_second"]) if report["seconds"] > LEAST else None
+    status = directory.read_status(run_dir)
+    seconds = status.progress.elapsed_seconds if status.progress else 0.0
+    tokens = status.metrics.get("num_tokens", 0.0)
+    return tokens / seconds if seconds > LEAST_UNFINISHED else None
 
 
 def _flops_per_second(device: Device) -> tuple[float, float] | None:

@@ -17,6 +17,7 @@ READY = {
     "data_source": "human",
 }
 TASTE = READY | {"symptoms": ["preference"], "checkpoint": "instruct"}
+TOOLS = READY | {"symptoms": ["tool_use"]}
 AGAINST = [
     ({"symptoms": ["knowledge_gap"]}, ["knowledge_injection"]),
     ({"has_eval_set": False}, ["no_eval_set"]),
@@ -65,8 +66,8 @@ def test_training_that_is_advised_against_needs_each_rule_accepted_with_a_reason
 
 def test_advice_that_no_rule_is_behind_is_accepted_by_its_own_name():
     with pytest.raises(Refused, match=r"^advised_against: kto: no .*\['advised_against'\]"):
-        require_advised("kto", dpo(READY))
-    accepted = dpo(READY, accept_findings=["advised_against"], accept_reason="a pilot")
+        require_advised("kto", dpo(TOOLS))
+    accepted = dpo(TOOLS, accept_findings=["advised_against"], accept_reason="a pilot")
     assert require_advised("kto", accepted).first_step == "sft"
 
 
