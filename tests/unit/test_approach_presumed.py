@@ -58,6 +58,13 @@ def test_raw_text_is_presumed_for_a_language_and_not_for_a_subject():
     assert first(symptoms=["domain_jargon"], **asked) == "rag"
 
 
+def test_a_language_is_taught_before_sft_even_where_facts_are_missing_too():
+    said = {"symptoms": ["new_language", "knowledge_gap"], "corpus_tokens": 10**9}
+    path = recommend_approach(ApproachRequest(**said)).path
+
+    assert [step.approach for step in path] == ["continued_pretraining", "sft"]
+
+
 @pytest.mark.parametrize("source", [{"data_source": "stronger_model"}, {}])
 @pytest.mark.parametrize("prompt", ["zero_shot", None])
 def test_terms_come_first_where_answers_of_a_closed_model_are_sold_counted_or_not(source, prompt):
