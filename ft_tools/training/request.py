@@ -56,8 +56,8 @@ class TrainingRequest(LaunchRequest):
     )
     advice: ApproachRequest | None = Field(
         None,
-        description="The situation, as given to recommend_approach. The plan shows its verdict; "
-        "training that it advises against needs accept_findings.",
+        description="As given to recommend_approach; what it advises against needs "
+        "accept_findings.",
     )
     export_dir: str | None = Field(
         None,
