@@ -35,7 +35,7 @@ class AuditRequest(Request):
     path: str = Field(
         description="File or folder: JSONL, JSON, CSV or Parquet, also gzipped. Never modified."
     )
-    task: Task = Field("auto", description="What the data is for; auto detects it.")
+    task: Task = Field("auto", description="auto detects it.")
     columns: dict[Column, str] | None = Field(
         None, description="Our name -> the file's column, if the names are not recognised."
     )
@@ -46,8 +46,7 @@ class AuditRequest(Request):
     )
     contradictions: Contradictions = Field(
         "keep",
-        description="Different answers to one prompt: keep all, the most frequent, the latest "
-        "or none.",
+        description="Different answers to one prompt: which to keep.",
     )
     purpose: Literal["train", "validation", "test"] = Field(
         "train",
@@ -55,18 +54,16 @@ class AuditRequest(Request):
     )
     validation_path: str | None = Field(
         None,
-        description="Your validation file. It is checked for leaks, and no other part is "
-        "split off.",
+        description="Your validation file, checked for leaks; no other is split off.",
     )
     benchmark_paths: list[str] = Field(
         default_factory=list,
         max_length=20,
-        description="Benchmark files whose questions must not be in the training data.",
+        description="Benchmarks that must not be in the training data.",
     )
     model: str | None = Field(
         None,
-        description="Counts tokens with this model's tokenizer and chat template; runs in the "
-        "background.",
+        description="Count tokens with its tokenizer, in the background.",
     )
     max_length: int = Field(
         1024,
@@ -76,14 +73,11 @@ class AuditRequest(Request):
     )
     near_duplicates: Literal["auto", "lexical", "semantic", "off"] = Field(
         "auto",
-        description="lexical compares words and answers at once; semantic compares "
-        "all-MiniLM-L6-v2 "
-        "embeddings in the background. auto: lexical for small files, semantic for large ones.",
+        description="lexical compares words; semantic, embeddings in the background. auto chooses.",
     )
     semantic_mode: Literal["auto", "exact", "fast"] = Field(
         "auto",
-        description="exact encodes every row with MiniLM; fast only rows that a cheaper embedding "
-        "puts near another one. auto: fast above 20,000 rows.",
+        description="exact encodes every row; fast, only rows near another by a cheaper embedding.",
     )
     near_duplicate_threshold: float = Field(
         0.95, gt=0, le=1, description="Cosine above which two examples are near-duplicates."
@@ -93,18 +87,14 @@ class AuditRequest(Request):
     )
     personal_data: Literal["remove", "mask", "keep"] = Field(
         "remove",
-        description="Personal data in answers: remove the example, mask it, or keep it. In "
-        "prompts it "
-        "is masked unless keep.",
+        description="Personal data in answers. In prompts it is masked unless keep.",
     )
-    validation_fraction: float = Field(
-        0.1, ge=0, lt=1, description="Share split off for validation."
-    )
+    validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share split off.")
     max_removed_fraction: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="If more would be removed, nothing is written and the options are returned.",
+        description="If more would be removed, nothing is written.",
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
     output_dir: str | None = Field(

@@ -15,10 +15,8 @@ Encoding = Literal[
 class PrepareRequest(Request):
     """Turn a table or file of rows into train, validation and test files.
 
-    Without `mapping` one is proposed from the data; without `confirm` nothing is written and three
-    quoted examples are returned. With `confirm` (the mapping_hash) and `output_dir` the files are
-    written: rows are split without leaks, rows without an answer are set aside, and every row is
-    accounted for. Large files are written in the background.
+    Proposes a `mapping` with three quoted examples; `confirm` (its mapping_hash) writes the files
+    to `output_dir`: split without leaks, rows without an answer set aside, every row accounted for.
     """
 
     path: str = Field(
