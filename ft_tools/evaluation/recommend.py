@@ -36,7 +36,7 @@ def comparison_sentence(report: EvaluationReport) -> str:
 def choice_sentence(report: EvaluationReport) -> str:
     """Return which system to use, and what a cheaper or a better one would change."""
     if not report.ranking:
-        return f"No system is shown to meet the target: {_what_to_try(report)}."
+        return f"No system is shown to meet the target. {_what_to_try(report)}."
     cheapest = _choice(report)
     best = next(one.name for one in report.ranking if one.versus_best == "best")
     by = "cheapest" if _has_prices(report) else "fastest (set price to rank by cost)"
