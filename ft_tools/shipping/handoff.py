@@ -124,7 +124,8 @@ def _how_to_ask(asked: Asked) -> str:
         lines += [f"The tuned model: {how.measured.sentence()}", ""]
     if asked.recommended:
         lines += [f"Recommended format: {asked.recommended}.", ""]
-    lines += [f"System text: {how.sentence()}.", ""]
+    said = how.sentence(has_default=bool(asked.default_system))
+    lines += [f"System text: {said}.", ""]
     if how.system is not None:
         lines += [*(f"    {line}" for line in how.system.splitlines()), ""]
         if not can_be_shipped(how.system):
@@ -134,11 +135,21 @@ def _how_to_ask(asked: Asked) -> str:
         lines += [*(f"    {line}" for line in asked.default_system.splitlines()), ""]
     for text, count in how.trained.others[:MAX_OTHERS]:
         first = text.splitlines()[0][:200] if text.strip() else ""
-        lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}"]
+        lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}", ""]
     context = f"- context: {asked.num_ctx} tokens hold every example of training and measuring"
     lines += ["Settings:", "", *settings_of(how, asked.stops), context, ""]
-    lines += ["Prompts compared with those of training:", ""]
-    return "\n".join(lines) + "".join(f"- {who}: {said}\n" for who, said in asked.proofs.items())
+    brings = ", which send no system text by themselves" if how.system else ""
+    lines += [
+        f"The request for llama-server, LM Studio and vLLM{brings}:",
+        "",
+        "    curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
+        f"      -d {_shell(_openai_request(how))}",
+        "",
+        "Prompts compared with those of training:",
+        "",
+        *(f"- {who}: {said}" for who, said in asked.proofs.items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _gguf(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
@@ -154,7 +165,7 @@ Ollama:
     curl http://127.0.0.1:11434/api/chat -d {_shell(_ollama_request(name, how))}
 
 The Modelfile sets system text, template, stops, temperature and context, and is used by /api/chat.
-Ollama's OpenAI route (/v1) ignores its temperature: send "temperature": 0 there.
+Ollama's OpenAI route (/v1) ignores its temperature: send the request above there.
 
 LM Studio (it leaves the file where it is; without --copy it would be moved):
 
@@ -164,11 +175,6 @@ llama.cpp:
 
     llama-server -m {file} --jinja -c {asked.num_ctx} --port 8080
     llama-cli -m {file} --jinja -c {asked.num_ctx} -cnv --temp 0
-
-LM Studio and llama-server send no system text by themselves; each request must bring it:
-
-    curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
-      -d {_shell(_openai_request(how))}
 
 Check the file first: `sha256sum {file}` gives {result.sha256}
 """

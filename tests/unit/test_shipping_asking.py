@@ -99,7 +99,7 @@ def requests_in(guide):
 def test_the_guide_and_the_card_carry_everything_that_answers_depend_on(evaluated):
     how = asking_of("an/adapter", measured_as(SOURCE, None), None)
     guide, card = guide_of(how)
-    ollama, openai = requests_in(guide)
+    openai, ollama = requests_in(guide)
     turn = "Mail:\nHello\nTeam as JSON:"
     assert ollama["format"] == SCHEMA
     assert ollama["messages"] == [{"role": "user", "content": turn}]
