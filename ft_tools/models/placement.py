@@ -106,7 +106,7 @@ def candidates(
         room = sum(max(0, _room(card.num_bytes) - layer) for card in machine.cards)
         if len(machine.cards) > 1 and needed <= room:
             found.append(Placement(SEVERAL, dtype, needed, four_bit))
-    reserve = facts.number("loading.process_gib") * 2**30
+    reserve = _beside(size, four_bit=four_bit)
     for dtype, needed in needs.items():
         if needed + reserve <= machine.ram_bytes:
             found.append(Placement(CPU, dtype, needed, four_bit))
@@ -129,11 +129,22 @@ def place(
 def shortage(size: ModelSize, machine: Machine, *, four_bit: bool = False) -> str:
     """Say what a model needs at least and what there is."""
     least = needed_bytes(size, "bfloat16", four_bit=four_bit) / 2**30
+    if not machine.cards:
+        least += _beside(size, four_bit=four_bit) / 2**30
     cards = " + ".join(f"{card.num_bytes / 2**30:.0f}" for card in machine.cards)
     has = f"{machine.ram_bytes / 2**30:.1f} GiB of memory" + (
         f" and {cards} GiB of card" if cards else " and no card"
     )
     return f"at least {least:.1f} GiB, and this machine has {has}"
+
+
+def _beside(size: ModelSize, *, four_bit: bool) -> float:
+    """Return what loading into memory takes beside a model: libraries, and NF4's packing."""
+    taken = facts.number("loading.process_gib") * 2**30
+    if four_bit:
+        more = facts.number("loading.margin_4bit_cpu") - facts.number("loading.margin")
+        taken += more * weight_bytes(size, "bfloat16", four_bit=True)
+    return taken
 
 
 def _room(card_bytes: int) -> float:

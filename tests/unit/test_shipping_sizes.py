@@ -119,9 +119,9 @@ def test_what_needs_the_whole_model_is_refused_in_the_plan_with_advice_that_help
 
 
 @pytest.mark.parametrize(
-    ("ram", "cards", "is_made"), [(6, [], False), (8, [], True), (2, [24], True), (2, [4], False)]
+    ("ram", "cards", "is_made"), [(8, [], False), (9, [], True), (2, [24], True), (2, [4], False)]
 )
-def test_nf4_of_8b_is_made_where_5_8_gib_fit(ram, cards, is_made):
+def test_nf4_of_8b_is_made_where_5_8_gib_fit_on_a_card_or_8_4_in_memory(ram, cards, is_made):
     machine = Machine(tuple(Card("card", gib * GIB) for gib in cards), ram * GIB)
     rows = [formats.find("bnb:nf4")]
     if is_made:
