@@ -271,6 +271,15 @@ ANTI_PATTERNS = (
         "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks",
     ),
     AntiPattern(
+        "memory_unchecked",
+        "Do not start a run whose memory could not be estimated.",
+        ("launch_sft", "launch_dpo"),
+        "blocks",
+        '`accept_findings=["memory_unchecked"]`; kept in the plan with `accept_reason`.',
+        "About 9% of the training jobs on two large GPU clusters failed out of memory.",
+        "https://arxiv.org/abs/2504.03887",
+    ),
+    AntiPattern(
         "unrepeatable_start",
         "Do not start an adapter from a random decomposition that is not stored.",
         ("launch_sft", "launch_dpo", "merge_and_quantize"),

@@ -48,6 +48,12 @@ class Gpu(Named):
         False, description="Whether error-correcting codes take a sixteenth of the memory."
     )
     has_bf16: bool = Field(True, description="Whether it computes in bf16 (Ampere and later).")
+    is_apple: bool = Field(
+        False, description="A Mac, whose GPU shares the machine's memory; it trains with MLX."
+    )
+    bandwidth_gb_per_second: float | None = Field(
+        None, gt=0, description="Peak rate of the memory, for an Apple chip."
+    )
 
     def spellings(self, name: str) -> set[str]:
         """Return them also without `RTX`, and with the card's own memory behind the name."""
@@ -56,6 +62,13 @@ class Gpu(Named):
         memory = f"{self.memory_gib:g}"
         with_memory = {f"{known}{memory}{unit}" for known in names for unit in ("gb", "gib", "g")}
         return names | with_memory | {known.removesuffix("gb") for known in names}
+
+
+class AppleChip(Fact):
+    """An Apple chip, and the sizes of memory that it is sold with."""
+
+    memory_gib: tuple[float, ...] = Field(min_length=1, description="Sizes of unified memory.")
+    bandwidth_gb_per_second: float = Field(gt=0, description="Peak rate of the memory.")
 
 
 class ModelFacts(Named):
@@ -95,6 +108,35 @@ def gpus() -> Mapping[str, Gpu]:
 
 
 @cache
+def apple_chips() -> Mapping[str, AppleChip]:
+    """Return every known Apple chip, keyed by name."""
+    rows = {name: AppleChip.model_validate(row) for name, row in _table("apple.toml").items()}
+    return MappingProxyType(rows)
+
+
+@cache
+def macs() -> Mapping[str, Gpu]:
+    """Return every Apple chip with every size of its memory, keyed as `M4 Max 64GB`.
+
+    `usable_gib` is the share that the system lets a process wire; `iogpu.wired_limit_mb` raises it.
+    """
+    found: dict[str, Gpu] = {}
+    for name, chip in apple_chips().items():
+        for memory in chip.memory_gib:
+            is_small = memory <= number("apple.small_memory_gib")
+            share = threshold("apple.wired_fraction_small" if is_small else "apple.wired_fraction")
+            found[f"{name} {memory:g}GB"] = Gpu(
+                memory_gib=memory,
+                usable_gib=round(memory * share.number, 2),
+                usable_source=share.source,
+                is_apple=True,
+                bandwidth_gb_per_second=chip.bandwidth_gb_per_second,
+                source=chip.source,
+            )
+    return MappingProxyType(found)
+
+
+@cache
 def models() -> Mapping[str, ModelFacts]:
     """Return every model of the catalog, keyed by its Hub id."""
     return _rows("models.toml", ModelFacts)
@@ -111,13 +153,24 @@ def thresholds() -> Mapping[str, Threshold]:
 def gpu(name: str) -> Gpu:
     """Look a GPU up by name or alias; case, spaces, dashes and the vendor's name don't matter.
 
+    A Mac is named by its chip and the size of its memory.
+
     Raises:
         UnknownName: No row has that name; the message lists the nearest ones first.
 
-    >>> gpu("nvidia a100 80gb").memory_gib
-    80.0
+    >>> gpu("nvidia a100 80gb").memory_gib, gpu("Apple M4 Max 64 GB").usable_gib
+    (80.0, 48.0)
     """
-    return _find("GPU", name, gpus(), "pass gpu_memory_gib, the GPU's memory in GiB")
+    cure = "pass gpu_memory_gib, the GPU's memory in GiB"
+    chip = next((chip for chip in apple_chips() if _plain(chip) == _plain(name)), None)
+    if chip is not None:
+        cure = f"name its memory too, as in {_sizes_of(chip)[0]!r}, or pass gpu_memory_gib"
+        raise UnknownName("GPU", name, _sizes_of(chip), cure)
+    return _find("GPU", name, {**gpus(), **macs()}, cure)
+
+
+def _sizes_of(chip: str) -> list[str]:
+    return [name for name in macs() if name.rpartition(" ")[0] == chip]
 
 
 def model(name: str) -> ModelFacts:
@@ -186,7 +239,7 @@ def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict
 
 def _plain(name: str) -> str:
     kept = "".join(c for c in name.lower() if c.isalnum())
-    for word in ("nvidia", "geforce", "tesla", "amd", "instinct"):
+    for word in ("nvidia", "geforce", "tesla", "amd", "instinct", "apple"):
         kept = kept.removeprefix(word)
     return kept
 

@@ -23,6 +23,7 @@ HEAT_QUERY = (
     "index,uuid,temperature.gpu,clocks_event_reasons.hw_thermal_slowdown,"
     "clocks_event_reasons.sw_thermal_slowdown"
 )
+DISPLAY_QUERY = "uuid,display_active"
 DRIVER_SECONDS = 10.0
 """nvidia-smi may take this long: without a persistence daemon it wakes every card."""
 # A part of a divided card, as nvidia-smi -L lists it: `MIG 3g.20gb  Device  0: (UUID: MIG-...)`.
@@ -177,6 +178,13 @@ def used_by_others_gib(device: Device, is_ours: set[str]) -> float:
         if card.uuid in device.cards
     ]
     return min(used, default=0.0)
+
+
+def drives_display(device: Device) -> bool:
+    """Tell whether a desktop is drawn by one of the cards that a run may take."""
+    rows = _ask(f"--query-gpu={DISPLAY_QUERY}", "--format=csv,noheader,nounits") or []
+    shown = {row[0] for row in rows if len(row) == 2 and row[1] == "Enabled"}
+    return any(card in shown for card in device.cards)
 
 
 def heat(device: str) -> dict[str, float]:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.errors import HubUnavailable
+from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
 from ft_tools.models import weights
+from ft_tools.models.catalog import shape_of
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.runs import directory
 
@@ -20,7 +21,7 @@ class ModelPlan(BaseModel):
     adapter: str | None = Field(None, description="Adapter that training continues from.")
     base_model: str = Field(description="Model argument that names the base; kept as lineage.")
     num_params: int | None = Field(
-        None, description="Parameters of the base model, read from its files' headers."
+        None, description="Parameters of the base model, by its files' headers or its config.json."
     )
     hidden_size: int | None = Field(None, description="Width of the text model.")
     config_sha256: str = Field("", description="Hash of config.json; empty if not downloaded yet.")
@@ -57,12 +58,23 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         load_from=source.load_from,
         adapter=source.adapter,
         base_model=base,
-        num_params=weights.num_params(folder) if folder else None,
+        num_params=_num_params(source, folder),
         hidden_size=weights.hidden_size(folder) if folder else None,
         config_sha256=weights.config_hash(folder) if folder else "",
         revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder else "",
     )
+
+
+def _num_params(source: ModelSource, folder: Path | None) -> int | None:
+    """Count the parameters in the weights' headers, or by config.json; None if neither is there."""
+    stored = weights.num_params(folder) if folder else None
+    if stored is not None:
+        return stored
+    try:
+        return shape_of(source.load_from).total_params
+    except (BadInput, NotFound, MissingExtra):
+        return None
 
 
 def _template_hash(source: ModelSource, template_path: str | None) -> str:

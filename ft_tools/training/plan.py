@@ -175,6 +175,7 @@ def _plan_parts(
     num_rows = counted.num_rows if counted else dataset.num_examples
     steps, epochs = _set_steps(request, settings, num_rows)
     parts = {
+        "task": task,
         "model": model_plan(source, training.get("chat_template_path")),
         "dataset": dataset,
         "validation": validation,
@@ -194,7 +195,7 @@ def _plan_parts(
         "accept_reason": request.accept_reason,
         "missing": installation.missing(settings.device) if request.backend == "local" else [],
     }
-    vram, used_gib = _require_memory(task, request, source, parts)
+    vram, used_gib = _require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
     estimate = _estimate(task, request, parts, steps, tokens)
     in_use = {"vram": vram, "used_by_others_gib": used_gib}
@@ -253,28 +254,32 @@ def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> t
 
 
 def _require_memory(
-    task: Task, request: TrainingRequest, source: ModelSource, parts: dict[str, Any]
+    request: TrainingRequest, source: ModelSource, parts: dict[str, Any], settings: Settings
 ) -> tuple[dict[str, Any] | None, float]:
     """Return the estimate of GPU memory, and what other programs use of it.
 
+    Takes smaller micro-batches where those that nobody asked for might not fit.
+
     Raises:
-        Refused: It does not fit.
+        Refused: It does not fit, or could not be checked.
     """
-    device: Device = parts["device"]
+    device = settings.device
     used_gib = devices.used_by_others_gib(device) if request.backend == "local" else 0.0
-    vram = memory.require_fit(
-        source.load_from,
-        task,
-        request.method,
-        parts["peft"],
-        parts["training"],
-        device,
-        parts["weights_dtype"],
-        parts["accepted"],
-        parts["place"],
-        used_gib,
+    planned = memory.Planned(
+        model=source.load_from,
+        task=parts["task"],
+        method=request.method,
+        peft=settings.peft,
+        training=settings.training,
+        device=device,
+        dtype=parts["weights_dtype"],
+        place=settings.place,
+        used_gib=used_gib,
     )
-    return vram, used_gib
+    smaller, notes = memory.fitting_batch(planned, settings.given)
+    settings.training |= smaller
+    settings.notes += notes
+    return memory.require_fit(planned, parts["accepted"]), used_gib
 
 
 def _count(

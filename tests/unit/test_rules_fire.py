@@ -293,6 +293,24 @@ def test_a_run_that_does_not_fit_is_refused_until_its_reason_is_kept(small_card,
     assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
 
 
+UNKNOWN = {("memory_unchecked", "launch_sft"): sft, ("memory_unchecked", "launch_dpo"): dpo}
+
+
+@pytest.mark.parametrize(("rule_id", "tool"), UNKNOWN)
+def test_a_run_that_cannot_be_checked_is_refused_until_its_reason_is_kept(
+    small_card, files, rule_id, tool
+):
+    call = UNKNOWN[rule_id, tool]
+    config = files / "instruct" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": None}))
+    with pytest.raises(Refused, match=f"^{rule_id}: .*no 'hidden_size'.*accept_findings"):
+        call()
+
+    plan = call(accept_findings=[rule_id], accept_reason=REASON).plan
+
+    assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
+
+
 @pytest.mark.parametrize(("rule_id", "tool"), NO_WAY_AROUND)
 def test_what_would_give_a_wrong_model_has_no_way_around(files, rule_id, tool):
     call, arguments = NO_WAY_AROUND[rule_id, tool]
@@ -343,6 +361,7 @@ FIRED_HERE = {
     *((rule_id, "recommend_approach") for rule_id in ADVICE),
     *REFUSALS,
     *NO_ROOM,
+    *UNKNOWN,
     *NO_WAY_AROUND,
     ("quantize_unmerged", "merge_and_quantize"),
     ("unpaired_comparison", "evaluate"),

@@ -14,7 +14,13 @@ from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training.checks.demands import require_layers
-from ft_tools.training.checks.memory import about_unchecked, require_fit, require_ram
+from ft_tools.training.checks.memory import (
+    Planned,
+    about_unchecked,
+    fitting_batch,
+    require_fit,
+    require_ram,
+)
 from ft_tools.training.checks.preconditions import require_reference
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -23,14 +29,24 @@ from ft_tools.training.tool import launch_dpo, launch_sft
 CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 
 
+CONFIG = {
+    "model_type": "llama",
+    "max_position_embeddings": 256,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "vocab_size": 512,
+}
+
+
 @pytest.fixture
 def files(workspace, monkeypatch):
     """Write a model's small files, a data set and pairs."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     for name in ("instruct", "base"):
         (workspace / name).mkdir()
-        config = {"model_type": "llama", "max_position_embeddings": 256}
-        (workspace / name / "config.json").write_text(json.dumps(config))
+        (workspace / name / "config.json").write_text(json.dumps(CONFIG))
         header = json.dumps({"w": {"dtype": "F32", "shape": [100, 50], "data_offsets": [0, 20000]}})
         data = struct.pack("<Q", len(header)) + header.encode() + bytes(20000)
         (workspace / name / "model.safetensors").write_bytes(data)
@@ -351,28 +367,71 @@ def test_preferences_start_from_one_model(given):
         DpoRequest(dataset="pairs.jsonl", **given)
 
 
-def test_a_plan_that_does_not_fit_the_card_is_refused_with_what_to_change():
-    card = Device(name="cuda", model="NVIDIA T4", memory_gib=15.0, precision="float16")
+T4 = Device(name="cuda", model="NVIDIA T4", memory_gib=15.0, precision="float16", cards=["GPU-1a"])
+LLAMA = "meta-llama/Llama-3.1-8B"
+
+
+def planned(method="qlora", device=T4, **changed):
     training = {"optim": "adamw_torch", "max_length": 2048, "gradient_checkpointing": True}
     training |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
-    model = "meta-llama/Llama-3.1-8B"
+    adapter = None if method == "full" else {"r": 16, "target_modules": "all-linear"}
+    parts = {"model": LLAMA, "task": "sft", "method": method, "peft": adapter, "device": device}
+    parts |= {"training": training, "dtype": device.precision, "place": Place()}
+    return Planned(**parts | changed)
 
-    def fit(method, accepted, device=card, model=model):
-        shape = None if method == "full" else {"r": 16, "target_modules": "all-linear"}
-        asked = (model, "sft", method, shape, training, device, device.precision, accepted)
-        return require_fit(*asked, Place())
 
+def test_a_plan_that_does_not_fit_the_card_is_refused_with_what_to_change():
     with pytest.raises(Refused, match=r"does_not_fit: about .* GiB are needed"):
-        fit("full", [])
-    assert fit("full", ["does_not_fit"])["fits"] == "no"
-    large = card.model_copy(update={"memory_gib": 80.0})
-    assert fit("qlora", [], large)["fits"] == "yes"
-    assert fit("full", [], Device(**card.model_dump() | {"name": "cpu"})) is None
-    unknown = fit("full", [], model="nobody/knows-this-one")
-    assert unknown is None
-    assert about_unchecked(card, unknown)[0].startswith("memory_unchecked: ")
-    assert about_unchecked(card, fit("qlora", [], large)) == []
-    assert about_unchecked(card.model_copy(update={"name": "cpu"}), None) == []
+        require_fit(planned("full"), [])
+    assert require_fit(planned("full"), ["does_not_fit"])["fits"] == "no"
+    large = T4.model_copy(update={"memory_gib": 80.0})
+    assert require_fit(planned(device=large), [])["fits"] == "yes"
+    assert about_unchecked(T4, require_fit(planned(device=large), [])) == []
+    cpu = T4.model_copy(update={"name": "cpu"})
+    assert require_fit(planned("full", cpu), []) is None
+    assert about_unchecked(cpu, None) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"model": "nobody/knows-this-one"}, {"peft": {"r": 16, "target_modules": ["lm_head"]}}],
+)
+def test_a_run_whose_memory_cannot_be_estimated_is_refused_until_that_is_accepted(changed):
+    unknown = planned(**changed)
+    with pytest.raises(Refused, match=r"memory_unchecked: whether .* could not be estimated: "):
+        require_fit(unknown, ["does_not_fit"])
+    assert require_fit(unknown, ["memory_unchecked"]) is None
+    assert about_unchecked(T4, None)[0].startswith("memory_unchecked: ")
+
+
+def test_micro_batches_shrink_until_the_upper_bound_fits_and_a_step_stays_the_same():
+    smaller, (note,) = fitting_batch(planned(used_gib=5.0), {})
+    micro = smaller["per_device_train_batch_size"]
+    assert micro < 4
+    assert micro * smaller["gradient_accumulation_steps"] == 16
+    assert note.startswith(f"micro-batches of {micro} instead of 4")
+    # The control: what was asked for, and what fits as it is, stay.
+    assert fitting_batch(planned(used_gib=5.0), {"per_device_train_batch_size"}) == ({}, [])
+    large = T4.model_copy(update={"memory_gib": 80.0})
+    assert fitting_batch(planned(device=large), {}) == ({}, [])
+
+
+def test_a_card_that_draws_a_desktop_keeps_a_margin_free(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    def chosen(display, memory_gib):
+        program.write_text(f"#!/bin/sh\necho 'GPU-1a, {display}'\n")
+        program.chmod(0o700)
+        card = T4.model_copy(update={"memory_gib": memory_gib})
+        return fitting_batch(planned(device=card), {})[0].get("per_device_train_batch_size", 4)
+
+    sizes = [memory / 4 for memory in range(32, 80)]
+    without = [chosen("Disabled", memory) for memory in sizes]
+    with_desktop = [chosen("Enabled", memory) for memory in sizes]
+    assert 4 in without
+    # A gibibyte is four of these steps.
+    assert with_desktop[4:] == without[:-4]
 
 
 def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():
@@ -382,7 +441,9 @@ def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():
     with pytest.raises(Refused, match=r"does_not_fit.* take 16.1 GiB"):
         require_ram(4 * billion, billion // 100, machine, "float32", [])
     require_ram(4 * billion, billion, machine, "bfloat16", ["does_not_fit"])
-    require_ram(None, None, machine, "float32", [])
+    with pytest.raises(Refused, match=r"memory_unchecked: whether this run fits this machine"):
+        require_ram(None, None, machine, "float32", [])
+    require_ram(None, None, machine, "float32", ["memory_unchecked"])
     require_ram(400 * billion, 0, machine.model_copy(update={"name": "cuda"}), "float32", [])
 
 

@@ -1,10 +1,14 @@
 """Whether a plan fits: estimate_vram for a GPU, the weights and their states for a CPU."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
-from ft_tools import rules
-from ft_tools.errors import BadInput, NotFound
-from ft_tools.runs.hardware import Device
+from pydantic import ValidationError
+
+from ft_tools import facts, rules
+from ft_tools.errors import BadInput, FineTuningError, MissingExtra, NotFound
+from ft_tools.runs.hardware import Device, drives_display
 from ft_tools.runs.launchers.place import Place
 from ft_tools.vram.report import VramReport
 from ft_tools.vram.request import VramRequest
@@ -12,38 +16,85 @@ from ft_tools.vram.setup import Optimizer
 from ft_tools.vram.tool import estimate_vram
 
 FINDING = "does_not_fit"
+UNCHECKED = "memory_unchecked"
 STATE_BYTES = 12
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "mlx 4-bit": 0.5625}
 SHOWN = ("fits", "peak_allocated_gib", "peak_allocated_low_gib", "peak_allocated_high_gib",
          "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
+MICRO, STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
 
 
-def require_fit(
-    model: str,
-    task: str,
-    method: str,
-    peft: dict[str, Any] | None,
-    training: dict[str, Any],
-    device: Device,
-    dtype: str,
-    accepted: list[str],
-    place: Place,
-    used_gib: float = 0.0,
-) -> dict[str, Any] | None:
-    """Refuse a plan that does not fit the card, unless that was accepted.
+@dataclass(frozen=True)
+class Planned:
+    """The run whose memory is checked."""
+
+    model: str
+    """Folder or Hub id of the base."""
+    task: str
+    method: str
+    peft: Mapping[str, Any] | None
+    training: Mapping[str, Any]
+    device: Device
+    dtype: str
+    place: Place
+    used_gib: float = 0.0
+    """What other programs use of the emptiest card."""
+
+
+def fitting_batch(planned: Planned, given: Collection[str]) -> tuple[dict[str, int], list[str]]:
+    """Choose a smaller micro-batch where the planned one might not fit; a step stays the same step.
+
+    The upper bound of the estimate has to fit, beside what other programs use and a margin on a
+    card that draws a desktop. A micro-batch that the caller named is left alone.
+
+    Args:
+        planned: The run, with the micro-batch that it would have.
+        given: Arguments of the trainer that the caller named.
 
     Returns:
-        The main figures of the estimate; None on a CPU, or where the model's shape is not known.
+        Arguments to replace, and what was changed, in words; both empty where nothing was.
+    """
+    if planned.device.name == "cpu" or {MICRO, STEPS} & set(given):
+        return {}, []
+    micro = planned.training[MICRO]
+    effective = micro * planned.training[STEPS]
+    margin = facts.number("vram.desktop_margin_gib") if drives_display(planned.device) else 0.0
+    least = 2 if planned.task == "kto" else 1
+    while True:
+        batch = {MICRO: micro, STEPS: effective // micro}
+        try:
+            report = _estimate(planned, batch, margin)
+        except (BadInput, NotFound, MissingExtra):
+            return {}, []
+        high_fits = report.peak_allocated_high_gib <= (report.usable_gib or 0.0)
+        if high_fits or micro % 2 or micro // 2 < least:
+            break
+        micro //= 2
+    if micro == planned.training[MICRO]:
+        return {}, []
+    note = (
+        f"micro-batches of {micro} instead of {planned.training[MICRO]}, so that the upper bound "
+        f"of the memory estimate fits; a step still sees {effective} examples per process"
+    )
+    return batch, [note]
+
+
+def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] | None:
+    """Refuse a plan that does not fit the card, or that cannot be checked, unless accepted.
+
+    Returns:
+        The main figures of the estimate; None on a CPU, or where it was accepted unchecked.
 
     Raises:
-        Refused: By the rule `does_not_fit`; the message says what to change.
+        Refused: By the rule `does_not_fit`, with what to change, or `memory_unchecked`.
     """
+    device = planned.device
     if device.name == "cpu":
         return None
     try:
-        free = device.model_copy(update={"memory_gib": max(0.1, device.memory_gib - used_gib)})
-        report = _estimate(model, task, method, peft, training, free, dtype, place)
-    except (BadInput, NotFound):
+        report = _estimate(planned)
+    except (BadInput, NotFound, MissingExtra) as error:
+        _require_accepted(f"whether this run fits {device.model}", error, accepted)
         return None
     if report.fits == "no" and FINDING not in accepted:
         changes = "; ".join(change.change for change in report.changes_to_fit)
@@ -51,25 +102,34 @@ def require_fit(
             f"about {report.peak_allocated_gib:.1f} GiB are needed and "
             f"{report.usable_gib or 0:.1f} GiB usable on {device.model}"
         )
-        if used_gib:
-            observed += f", where other programs use {used_gib:.1f} GiB"
+        if planned.used_gib:
+            observed += f", where other programs use {planned.used_gib:.1f} GiB"
         cure = f"In this order: {changes}." if changes else "Take a smaller model or a larger card."
         raise rules.refusal(FINDING, observed, cure)
     return report.model_dump(mode="json", include=set(SHOWN))
 
 
+def _require_accepted(what: str, error: FineTuningError, accepted: Collection[str]) -> None:
+    if UNCHECKED not in accepted:
+        cure = (
+            "Correct that, or pass the sizes to estimate_vram as shapes and see whether they fit."
+        )
+        raise rules.refusal(UNCHECKED, f"{what} could not be estimated: {error}", cure)
+
+
 def about_unchecked(device: Device, vram: dict[str, Any] | None) -> list[str]:
-    """Warn of a run on a GPU whose memory could not be estimated."""
+    """Warn of a run on a GPU whose memory could not be estimated, which was accepted."""
     if device.name == "cpu" or vram is not None:
         return []
-    return [
-        "memory_unchecked: whether this run fits the GPU could not be estimated; ask estimate_vram "
-        "why, and confirm the plan only if you know that it fits"
-    ]
+    return [f"{UNCHECKED}: whether this run fits the GPU could not be estimated"]
 
 
 def require_ram(
-    num_params: int | None, trained: int | None, device: Device, dtype: str, accepted: list[str]
+    num_params: int | None,
+    trained: int | None,
+    device: Device,
+    dtype: str,
+    accepted: Collection[str],
 ) -> None:
     """Refuse a model that this machine's memory cannot hold with what training adds to it.
 
@@ -84,11 +144,15 @@ def require_ram(
         accepted: Findings taken as they are.
 
     Raises:
-        Refused: By the rule `does_not_fit`.
+        Refused: By the rule `does_not_fit`, or `memory_unchecked` where N is not known.
 
     Source: https://arxiv.org/abs/1910.02054 (ZeRO), section 3: states of Adam.
     """
-    if device.name != "cpu" or not device.memory_gib or num_params is None:
+    if device.name != "cpu" or not device.memory_gib:
+        return
+    if num_params is None:
+        error = BadInput("the size of the model is not known")
+        _require_accepted("whether this run fits this machine's memory", error, accepted)
         return
     needed = (num_params * BYTES.get(dtype, 4) + STATE_BYTES * (trained or 0)) / 2**30
     if needed > device.memory_gib and FINDING not in accepted:
@@ -101,37 +165,37 @@ def require_ram(
 
 
 def _estimate(
-    model: str,
-    task: str,
-    method: str,
-    peft: dict[str, Any] | None,
-    training: dict[str, Any],
-    device: Device,
-    dtype: str,
-    place: Place,
+    planned: Planned, batch: Mapping[str, int] | None = None, margin_gib: float = 0.0
 ) -> VramReport:
-    adapter = {}
-    if method != "full":
-        shape = peft or {"r": 16, "target_modules": "all-linear"}
+    """Estimate the run, on what other programs leave of the card."""
+    training = {**planned.training, **(batch or {})}
+    device, place = planned.device, planned.place
+    adapter: dict[str, Any] = {}
+    if planned.method != "full":
+        shape = planned.peft or {"r": 16, "target_modules": "all-linear"}
         adapter = {"lora_rank": shape["r"], "target_modules": shape["target_modules"]}
         adapter["lora_dropout"] = shape.get("lora_dropout", 0.0)
     optimizer = training["optim"]
     asked = {
-        "model": model,
+        "model": planned.model,
         # An answer with its partner of KTO is about a pair of half as many prompts.
-        "task": "sft" if task == "sft" else "dpo",
-        "method": method,
+        "task": "sft" if planned.task == "sft" else "dpo",
+        "method": planned.method,
         "seq_len": training.get("max_length") or 2048,
-        "micro_batch": -(-training["per_device_train_batch_size"] // (2 if task == "kto" else 1)),
-        "gradient_accumulation_steps": training["gradient_accumulation_steps"],
+        "micro_batch": -(-training[MICRO] // (2 if planned.task == "kto" else 1)),
+        "gradient_accumulation_steps": training[STEPS],
         "gradient_checkpointing": bool(training.get("gradient_checkpointing")),
         "optimizer": optimizer if optimizer in get_args(Optimizer) else "adamw_torch",
-        "dtype": dtype,
+        "dtype": planned.dtype,
         "mixed_precision": device.precision != "float32",
         "padded_batches": not training.get("packing"),
         "precompute_ref_log_probs": bool(training.get("precompute_ref_log_probs")),
-        "gpu_memory_gib": device.memory_gib,
+        "gpu_memory_gib": max(0.1, device.memory_gib - planned.used_gib - margin_gib),
         "num_gpus": place.num_processes,
         "sharding": place.sharding if place.num_processes > 1 else "none",
     }
-    return estimate_vram(VramRequest.model_validate(asked | adapter))
+    try:
+        request = VramRequest.model_validate(asked | adapter)
+    except ValidationError as error:
+        raise BadInput("; ".join(problem["msg"] for problem in error.errors())) from error
+    return estimate_vram(request)

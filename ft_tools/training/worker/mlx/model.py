@@ -23,6 +23,8 @@ GROUP_SIZE = 64
 BLOCK = 512
 """Logits that are summed in one go, see `logsumexp`."""
 NOTHING = -1e30
+CHUNK = 2**22
+"""Logits that are turned into float32 at a time."""
 
 Arrays = list[mx.array]
 
@@ -221,22 +223,25 @@ class MlxModel:
         self._adapted[path].put(factors, arrays, self._seed * len(self._places) + place)
 
     def scores(self, ids: mx.array, labels: mx.array) -> Scores:
-        """Score every next token. Padding on the right needs no mask: attention looks back only."""
-        logits = self.model(ids[:, :-1]).astype(mx.float32)
+        """Score every next token. Padding on the right needs no mask: attention looks back only.
+
+        Logits are turned into float32 some rows at a time, and again in the backward pass: all of
+        them at once take 20 bytes per logit, which is most of a small model's memory.
+        """
+        logits = self.model(ids[:, :-1])
         wanted = labels[:, 1:]
         is_counted = wanted != -100
-        wanted = mx.where(is_counted, wanted, 0)
-        total = logsumexp(logits)
-        chosen = mx.take_along_axis(logits, wanted[..., None], axis=-1)[..., 0]
-        fixed = mx.stop_gradient(logits)
-        logs = fixed - mx.stop_gradient(total)[..., None]
-        found = (
-            chosen - total,
-            -(mx.exp(logs) * logs).sum(axis=-1),
-            logsumexp(2 * logs),
-            fixed.mean(axis=-1),
-            mx.argmax(fixed, axis=-1) == wanted,
-        )
+        shape = wanted.shape
+        targets = mx.where(is_counted, wanted, 0).reshape(-1)
+        rows = max(1, CHUNK // logits.shape[-1])
+        cuts = list(range(rows, targets.size, rows)) or 1
+        flat = logits.reshape(-1, logits.shape[-1])
+        parts: list[Arrays] = []
+        for part, target in zip(mx.split(flat, cuts), mx.split(targets, cuts), strict=True):
+            # One after the other, or MLX has the float32 copies of all of them at the same time.
+            rows_now = mx.depends([part], parts[-1])[0] if parts else part
+            parts.append([_log_probs(rows_now, target), *_about(rows_now, target)])
+        found = [mx.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)]
         return Scores(*(mx.where(is_counted, one, mx.zeros_like(one)) for one in found))
 
     def gradients(
@@ -266,7 +271,10 @@ class MlxModel:
         places = list(range(len(flat)))
         (_, *found), gradients = mx.value_and_grad(weighted, argnums=places)(*flat)
         scores = Scores(*found)
-        mx.eval(gradients, scores.arrays)
+        mx.eval(scores.arrays)
+        # The last block's first, as the backward pass goes: else what every block's gradients need
+        # is kept until the first block is done.
+        mx.eval(*reversed(gradients))
         return scores, list(gradients)
 
     def generate(
@@ -295,6 +303,30 @@ class MlxModel:
         """Return the logits of a batch, (batch, length, vocabulary), in float32."""
         logits: mx.array = self.model(ids).astype(mx.float32)
         return logits
+
+
+def _log_probs(logits: mx.array, targets: mx.array) -> mx.array:
+    """Return the log-probability of each row's target, with nothing kept for the backward pass."""
+
+    def score(part: mx.array) -> mx.array:
+        part = part.astype(mx.float32)
+        chosen = mx.take_along_axis(part, targets[:, None], axis=-1)[:, 0]
+        return chosen - logsumexp(part)
+
+    scored: mx.array = mx.checkpoint(score)(logits)
+    return scored
+
+
+def _about(logits: mx.array, targets: mx.array) -> Arrays:
+    """Return entropy, log of the summed squares, mean logit and whether the target is the top."""
+    fixed = mx.stop_gradient(logits).astype(mx.float32)
+    logs = fixed - logsumexp(fixed)[:, None]
+    return [
+        -(mx.exp(logs) * logs).sum(axis=-1),
+        logsumexp(2 * logs),
+        fixed.mean(axis=-1),
+        mx.argmax(fixed, axis=-1) == targets,
+    ]
 
 
 def logsumexp(x: mx.array) -> mx.array:
