@@ -241,7 +241,7 @@ class MlxModel:
             # One after the other, or MLX has the float32 copies of all of them at the same time.
             rows_now = mx.depends([part], parts[-1])[0] if parts else part
             parts.append([_log_probs(rows_now, target), *_about(rows_now, target)])
-        found = [mx.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)]
+        found = [mx.concatenate(list(column)).reshape(shape) for column in zip(*parts, strict=True)]
         return Scores(*(mx.where(is_counted, one, mx.zeros_like(one)) for one in found))
 
     def gradients(
