@@ -105,7 +105,7 @@ def format_bytes(row: Format, size: ModelSize) -> int:
     """
     if row.family == "safetensors":
         return size.stored_bytes
-    if row.family == "gguf":
+    if row.family in {"gguf", "mlx"}:
         return int(size.num_params * row.bits_per_weight / 8)
     return _with_rest(row, size, size.linear_params)
 
@@ -241,7 +241,7 @@ def require_possible(
             found = candidates(size, machine.without_cards(), ["bfloat16"])
         elif row.family == "bnb":
             found = candidates(size, machine, ["bfloat16"], four_bit=True)
-        elif calibrated and row.is_calibrated:
+        elif row.family == "mlx" or (calibrated and row.is_calibrated):
             found = candidates(size, machine)
         else:
             continue

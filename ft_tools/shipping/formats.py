@@ -8,7 +8,7 @@ from typing import Literal
 
 from ft_tools.errors import UnknownName
 
-Family = Literal["safetensors", "gguf", "bnb", "environment"]
+Family = Literal["safetensors", "gguf", "bnb", "mlx", "environment"]
 
 QUANTIZE_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/quantize/README.md"
 LOSS_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md"
@@ -91,6 +91,10 @@ FORMATS = (
     Format("gguf:IQ1_S", "gguf", 2.0042, needs_text=True),
     # 4-bit values in blocks of 64, scales quantized again: https://arxiv.org/abs/2305.14314
     Format("bnb:nf4", "bnb", 4.127),
+    # 4 or 8 bits, a 16-bit scale and bias for 64 weights, embedding and head included.
+    # Source: https://ml-explore.github.io/mlx/build/html/python/_autosummary/mlx.core.quantize.html
+    Format("mlx:8bit", "mlx", 8.5),
+    Format("mlx:4bit", "mlx", 4.5),
     # 4 bits and a 16-bit scale (AWQ: a 4-bit zero too) for 128 weights.
     # Source: https://arxiv.org/abs/2210.17323, https://arxiv.org/abs/2306.00978
     Format("gptq:4", "environment", 4.125, needs_text=True),

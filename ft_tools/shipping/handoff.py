@@ -4,6 +4,7 @@ No path of this machine is in it: everything is relative to the file.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merge
         method = result.format.partition(":")[0]
         if method == "gguf":
             parts.append(_gguf(plan, result, asked))
+        elif method == "mlx":
+            parts.append(_mlx(plan, result, asked.how))
         elif method in NEEDS:
             option = " --quantization bitsandbytes" if method == "bnb" else ""
             folder = Path(result.path).name
@@ -232,6 +235,23 @@ def _ollama_request(name: str, how: Asking) -> dict[str, Any]:
         "stream": False,
     }
     return request | ({"format": how.schema} if how.schema is not None else {})
+
+
+def _mlx(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
+    """Return the commands of mlx-lm and LM Studio, which take a folder."""
+    folder = Path(result.path).name
+    name = shlex.quote(f"{plan.name}-{folder}")
+    system = f" --system-prompt {shlex.quote(how.system)}" if how.system else ""
+    return f"""## {result.format}: mlx-lm and LM Studio, on a Mac
+
+    pip install mlx-lm
+    mlx_lm.generate --model ./{folder}{system} --temp 0 --prompt "Hello"
+    mlx_lm.server --model ./{folder}
+
+For LM Studio, copy the folder:
+
+    mkdir -p ~/.lmstudio/models/local && cp -R ./{folder} ~/.lmstudio/models/local/{name}
+"""
 
 
 def _openai_request(how: Asking) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class ShipRequest(LaunchRequest):
         min_length=1,
         max_length=16,
         description="safetensors, gguf:TYPE (F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, IQ4_XS, "
-        "Q3_K_M, Q2_K, IQ2_M ...), bnb:nf4; gptq:4, awq:4 and fp8 (for vLLM) are made in a "
-        "separate environment, which is built at first use.",
+        "Q3_K_M, Q2_K, IQ2_M ...), mlx:8bit, mlx:4bit, bnb:nf4; gptq:4, awq:4 and fp8 (for vLLM) "
+        "are made in a separate environment, which is built at first use.",
     )
     merge_base: MergeBase = Field(
         "original",

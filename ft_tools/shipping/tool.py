@@ -3,7 +3,9 @@
 import importlib.util
 from pathlib import Path
 
-from ft_tools.errors import MissingExtra
+from ft_tools.errors import MissingExtra, Refused
+from ft_tools.models.mlx import model_types
+from ft_tools.models.weights import model_type
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, memory
 from ft_tools.runs.devices import slots_for
@@ -41,6 +43,7 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
     plan = plan_of(request, rows)
     for disk in plan.disks:
         require_space(Path(disk.folder), disk.num_bytes, f"shipping this model ({_uses(disk)})")
+    _require_mlx_type(rows, Path(plan.load_from))
     if request.confirm is not None:
         _require_modules(rows)
     device, slots = slots_of(plan)
@@ -72,9 +75,27 @@ def _require_modules(rows: list[Format]) -> None:
     needed = MODULES | (GGUF_MODULES if any(row.family == "gguf" for row in rows) else {})
     if any(row.family == "bnb" for row in rows):
         needed = needed | {"bitsandbytes": "train"}
+    if any(row.family == "mlx" for row in rows):
+        needed = needed | {"mlx_lm": "mlx"}
     for module, extra in needed.items():
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(extra, module)
+
+
+def _require_mlx_type(rows: list[Format], base: Path) -> None:
+    """Refuse an MLX format of a model that mlx-lm does not build.
+
+    Raises:
+        Refused: The installed mlx-lm has no such model type.
+    """
+    wanted = [row.name for row in rows if row.family == "mlx"]
+    kind = model_type(base) if base.is_dir() else None
+    known = model_types()
+    if wanted and kind and known and kind not in known:
+        raise Refused(
+            f"{', '.join(wanted)}: mlx-lm has no model type {kind!r}; take gguf:Q4_K_M, or "
+            "upgrade mlx-lm if a later version has it"
+        )
 
 
 def _uses(disk: PlannedDisk) -> str:

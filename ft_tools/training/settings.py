@@ -11,6 +11,7 @@ from ft_tools.lora.data_shape import DataShape
 from ft_tools.models import weights
 from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row
+from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.packing import may_be_packed
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape import ModelShape
@@ -48,7 +49,7 @@ class Settings:
         asked = (self.training.get("model_init_kwargs") or {}).get("dtype")
         if asked is not None:
             return str(asked)
-        if self.engine == "mlx" and engines.is_apple_silicon():
+        if self.engine == "mlx" and is_apple_silicon():
             return "bfloat16"
         is_exact = method == "full" or self.device.name == "cpu"
         return "float32" if is_exact else self.device.precision
@@ -112,7 +113,7 @@ def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSo
     if settings.engine != "mlx":
         return
     settings.device = find_device("cpu").model_copy(update={"precision": "float32"})
-    if "gradient_checkpointing" not in settings.given and engines.is_apple_silicon():
+    if "gradient_checkpointing" not in settings.given and is_apple_silicon():
         training["gradient_checkpointing"] = True
 
 

@@ -64,7 +64,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
 ):
     run_id = confirmed(
         source=adapter_in,
-        formats=["gguf:Q8_0", "safetensors", "bnb:nf4"],
+        formats=["gguf:Q8_0", "safetensors", "bnb:nf4", "mlx:8bit", "mlx:4bit"],
         output_dir="out",
         held_out="held_out.jsonl",
         name="my model",
@@ -84,7 +84,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert report["merge_check"]["passed"]
     assert report["merge_check"]["mean_kl"] < 1e-6
     assert report["held_out"] == "given"
-    gguf, safetensors, nf4 = report["formats"]
+    gguf, safetensors, nf4, *mlx = report["formats"]
     assert gguf["state"] == "failed"
     assert "pre-tokenizer" in gguf["error"]
     assert safetensors["state"] == nf4["state"] == "made"
@@ -93,6 +93,11 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert nf4["quality"]["mean_kl"] < 0.01, nf4
     assert nf4["size_bytes"] < 0.6 * safetensors["size_bytes"]
     assert nf4["tokens_per_second"] > 0
+    eight, four = mlx
+    assert eight["state"] == four["state"] == "made", mlx
+    assert 0 < eight["quality"]["mean_kl"] < four["quality"]["mean_kl"] < 0.1, mlx
+    assert four["size_bytes"] < eight["size_bytes"] < 0.7 * safetensors["size_bytes"]
+    assert set(four["task"]) == set(report["task"])
     assert set(nf4["task"]) == set(report["task"]) == {"exact_match", "json_valid", "json_fields"}
     assert report["num_task_examples"] == 3
     assert "8 of 8" in report["prompt_proof"]["transformers and vLLM"]

@@ -23,7 +23,7 @@ from ft_tools.shipping.plan import NF4
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
-from ft_tools.shipping.worker.endings import stop_texts
+from ft_tools.shipping.worker.endings import ends_of, stop_texts
 from ft_tools.shipping.worker.merged_model import (
     DTYPES,
     Shipment,
@@ -293,6 +293,40 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
     return result, proof.samples(answers)
 
 
+def ship_mlx(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+    """Save the merged model as mlx-lm and LM Studio load it, and measure it with MLX."""
+    # mlx is an extra: imported only where such a folder was asked for.
+    from ft_tools.shipping.worker import mlx_folder
+
+    folder = shipment.out / slug(row)
+    if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
+        shipment.session.phase(f"making {row.name}")
+        with new_folder(folder) as staging, disk_full_of_libraries(staging):
+            mlx_folder.write(shipment.merged, staging, int(row.type_name.removesuffix("bit")))
+    size = shipment.require_planned_size(row, folder)
+    shipment.stop_if_asked()
+    shipment.session.phase(f"measuring {row.name}")
+    model = mlx_folder.opened(folder)
+    found = quality.summarise(
+        proof.reference.measure(lambda ids: mlx_folder.logits(model, ids)), True
+    )
+    ends = ends_of(proof.tokenizer, folder)
+    answers, speed = mlx_folder.greedy(model, proof.prompts, ends, proof.max_new_tokens)
+    shipment.session.artifact("model", folder)
+    result = FormatResult(
+        format=row.name,
+        state="made",
+        path=str(folder),
+        size_bytes=size,
+        sha256=sha256(folder / MANIFEST),
+        quality=found,
+        task=task_metric.means_of_proof(proof, answers),
+        tokens_per_second=round(speed, 1),
+        reasons=[quality.verdict_reason(found)],
+    )
+    return result, proof.samples(answers)
+
+
 def plain_again(model: Any, folder: Path, places: Sequence[Placement]) -> Any:
     """Return a 4-bit model in plain layers where memory holds that, else as it is.
 
@@ -318,5 +352,6 @@ MAKERS = {
     "safetensors": ship_safetensors,
     "gguf": ship_gguf,
     "bnb": ship_bnb,
+    "mlx": ship_mlx,
     "environment": ship_compressed,
 }

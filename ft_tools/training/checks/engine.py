@@ -1,31 +1,22 @@
 """Which engine trains: torch, or MLX on Apple silicon; and what MLX cannot do here."""
 
-import ast
-import importlib.util
-import platform
-import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.models import weights
+from ft_tools.models.mlx import GROUP_SIZE, is_apple_silicon, is_installed, model_types
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.request import TrainingRequest
 
 Engine = Literal["torch", "mlx"]
 BITS = 4
-QUANTIZATION = {"bits": BITS, "group_size": 64, "mode": "affine"}
+QUANTIZATION = {"bits": BITS, "group_size": GROUP_SIZE, "mode": "affine"}
 """Of mlx.nn.quantize, for qlora."""
 STARTS = ("true", "gaussian", "none")
 """Starts of an adapter that need no weight of the base."""
 NOT_PLAIN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication")
-
-
-def is_apple_silicon() -> bool:
-    """Tell whether this machine is a Mac with an Apple chip."""
-    return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
 def choose(
@@ -42,14 +33,13 @@ def choose(
     """
     if request.engine == "torch" or (request.engine == "auto" and not is_apple_silicon()):
         return "torch", []
-    is_installed = importlib.util.find_spec("mlx_lm") is not None
     problem = _against_mlx(request, source, peft, training)
     if request.engine == "mlx":
-        if not is_installed:
+        if not is_installed():
             raise MissingExtra("mlx", "mlx_lm")
         if problem:
             raise BadInput(f'engine="mlx": {problem}; change it, or use engine="torch"')
-    if not is_installed:
+    if not is_installed():
         problem = str(MissingExtra("mlx", "mlx_lm"))
     if problem:
         return "torch", [f"trains on the CPU with torch, not on the GPU with MLX: {problem}"]
@@ -81,18 +71,3 @@ def _against_mlx(
         f"mlx-lm has no model type {kind!r}": bool(kind and known and kind not in known),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
-
-
-@cache
-def model_types() -> frozenset[str]:
-    """Return the model types that the installed mlx-lm builds, without importing it."""
-    found = importlib.util.find_spec("mlx_lm")
-    folders = list(found.submodule_search_locations or []) if found else []
-    if not folders:
-        return frozenset()
-    models = {file.stem for file in (Path(folders[0]) / "models").glob("*.py")}
-    tree = ast.parse((Path(folders[0]) / "utils.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_REMAPPING":
-            models |= set(ast.literal_eval(node.value))
-    return frozenset(models)

@@ -19,7 +19,6 @@ from mlx_lm.utils import load_model, quantize_model
 
 from ft_tools.errors import Missing
 
-GROUP_SIZE = 64
 BLOCK = 512
 """Logits that are summed in one go, see `logsumexp`."""
 NOTHING = -1e30

@@ -1,0 +1,36 @@
+"""What MLX can do with a model here, found without importing it."""
+
+import ast
+import importlib.util
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+
+GROUP_SIZE = 64
+"""Weights that share a scale and a bias."""
+
+
+def is_apple_silicon() -> bool:
+    """Tell whether this machine is a Mac with an Apple chip."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def is_installed() -> bool:
+    """Tell whether mlx-lm is installed."""
+    return importlib.util.find_spec("mlx_lm") is not None
+
+
+@cache
+def model_types() -> frozenset[str]:
+    """Return the model types that the installed mlx-lm builds, without importing it."""
+    found = importlib.util.find_spec("mlx_lm")
+    folders = list(found.submodule_search_locations or []) if found else []
+    if not folders:
+        return frozenset()
+    models = {file.stem for file in (Path(folders[0]) / "models").glob("*.py")}
+    tree = ast.parse((Path(folders[0]) / "utils.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_REMAPPING":
+            models |= set(ast.literal_eval(node.value))
+    return frozenset(models)
