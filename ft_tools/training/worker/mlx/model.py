@@ -18,6 +18,7 @@ from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model, quantize_model
 
 from ft_tools.errors import Missing
+from ft_tools.models.mlx import GROUP_SIZE
 
 BLOCK = 512
 """Logits that are summed in one go, see `logsumexp`."""
