@@ -10,6 +10,7 @@ from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts, Task, survey
 from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import weights
+from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
 from ft_tools.runs import devices
@@ -275,6 +276,7 @@ def _require_memory(
         dtype=parts["weights_dtype"],
         place=settings.place,
         used_gib=used_gib,
+        mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
     )
     smaller, notes = memory.fitting_batch(planned, settings.given)
     settings.training |= smaller

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.models import inspector
 from ft_tools.models.catalog import config_of, shape_of_config
@@ -113,8 +114,34 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         sharding=sharding,
         offload=request.offload,
         workspace_bytes=round(workspace_mib(request.gpu) * MIB),
+        engine="mlx" if on_apple(request.gpu) else "torch",
     )
+    if setup.engine == "mlx":
+        _require_mlx(setup)
+        return setup
     return replace(setup, profile=profiles.profile_of(setup)) if shape.blocks else setup
+
+
+def on_apple(gpu: str | None) -> bool:
+    """Tell whether a GPU's name is that of a Mac."""
+    return gpu is not None and facts.gpu(gpu).is_apple
+
+
+def _require_mlx(setup: Setup) -> None:
+    """Refuse what is not trained on a Mac.
+
+    Raises:
+        BadInput: All weights are trained, or several Macs are to share a run.
+    """
+    if setup.method == "full":
+        raise BadInput("method 'full': MLX trains adapters only on a Mac; use 'lora' or 'qlora'")
+    if setup.num_gpus > 1:
+        raise BadInput(f"num_gpus={setup.num_gpus}: a run uses one Mac; pass num_gpus=1")
+    if setup.shape.quantized:
+        raise BadInput(
+            f"{setup.shape.name} is quantized already ({setup.shape.quantized}), which MLX does "
+            "not load; use the model that it was made from with method 'qlora'"
+        )
 
 
 def _quantization(request: VramRequest, shape: ModelShape) -> Quantization | None:

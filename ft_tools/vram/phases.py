@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ft_tools.vram import activations, states, working
+from ft_tools.vram import activations, apple, states, working
 from ft_tools.vram.heads import head_bytes
 from ft_tools.vram.setup import Profile, Setup
 
@@ -36,6 +36,8 @@ def phases(setup: Setup) -> Phases:
     backward_bottom: the first block's working set beside all gradients;
     optimizer: gradients, and the optimizer's temporaries.
     """
+    if setup.engine == "mlx":
+        return _nonzero(apple.phases(setup))
     if setup.profile is not None:
         return _traced(setup, setup.profile)
     resident = states.resident_bytes(setup)

@@ -104,6 +104,8 @@ class Setup:
     sharding: Sharding
     offload: Offload
     workspace_bytes: int
+    engine: Literal["torch", "mlx"] = "torch"
+    """mlx on a Mac: the machine's memory holds everything."""
     profile: Profile | None = None
     """What activations take, traced; None where the family's formulas say it."""
 

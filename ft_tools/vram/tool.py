@@ -108,6 +108,8 @@ def _summary(
 
 
 def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
+    if setup.engine == "mlx":
+        return _assumptions_of_mlx(request, setup)
     trl = f"TRL {request.trl_version}" if request.trl_version else "a plain Trainer"
     notes = [
         f"transformers {request.transformers_version}, {trl}, loss head {setup.head}",
@@ -142,6 +144,20 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
         )
     if setup.shape.blocks:
         notes.append(_traced_note(setup))
+    return [*notes, *setup.shape.notes]
+
+
+def _assumptions_of_mlx(request: VramRequest, setup: Setup) -> list[str]:
+    dtype = "4-bit weights, embedding and head too" if setup.quantization else setup.dtype
+    notes = [
+        "MLX 0.32.4 or later (attention linear in the length), adapters in float32; never run on a "
+        "Mac by this project",
+        f"{setup.tokens} tokens per forward pass; every sequence is seq_len long; {dtype}",
+        f"usable: the share of {request.gpu}'s memory that macOS lets a process wire by default; "
+        "`sudo sysctl iogpu.wired_limit_mb=N` raises it",
+    ]
+    if setup.shape.blocks:
+        notes.append("stand-in: a dense model of these sizes; check that mlx-lm has this family")
     return [*notes, *setup.shape.notes]
 
 

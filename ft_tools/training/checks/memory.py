@@ -39,6 +39,13 @@ class Planned:
     place: Place
     used_gib: float = 0.0
     """What other programs use of the emptiest card."""
+    mac: str = ""
+    """The Mac that MLX trains on, as the catalog names it; empty: no Mac."""
+
+    @property
+    def is_estimated(self) -> bool:
+        """Say whether a GPU is used, whose memory is estimated."""
+        return self.device.name != "cpu" or bool(self.mac)
 
 
 def fitting_batch(planned: Planned, given: Collection[str]) -> tuple[dict[str, int], list[str]]:
@@ -54,7 +61,7 @@ def fitting_batch(planned: Planned, given: Collection[str]) -> tuple[dict[str, i
     Returns:
         Arguments to replace, and what was changed, in words; both empty where nothing was.
     """
-    if planned.device.name == "cpu" or {MICRO, STEPS} & set(given):
+    if not planned.is_estimated or {MICRO, STEPS} & set(given):
         return {}, []
     micro = planned.training[MICRO]
     effective = micro * planned.training[STEPS]
@@ -88,19 +95,19 @@ def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] |
     Raises:
         Refused: By the rule `does_not_fit`, with what to change, or `memory_unchecked`.
     """
-    device = planned.device
-    if device.name == "cpu":
+    if not planned.is_estimated:
         return None
+    where = planned.mac or planned.device.model
     try:
         report = _estimate(planned)
     except (BadInput, NotFound, MissingExtra) as error:
-        _require_accepted(f"whether this run fits {device.model}", error, accepted)
+        _require_accepted(f"whether this run fits {where}", error, accepted)
         return None
     if report.fits == "no" and FINDING not in accepted:
         changes = "; ".join(change.change for change in report.changes_to_fit)
         observed = (
             f"about {report.peak_allocated_gib:.1f} GiB are needed and "
-            f"{report.usable_gib or 0:.1f} GiB usable on {device.model}"
+            f"{report.usable_gib or 0:.1f} GiB usable on {where}"
         )
         if planned.used_gib:
             observed += f", where other programs use {planned.used_gib:.1f} GiB"
@@ -190,7 +197,7 @@ def _estimate(
         "mixed_precision": device.precision != "float32",
         "padded_batches": not training.get("packing"),
         "precompute_ref_log_probs": bool(training.get("precompute_ref_log_probs")),
-        "gpu_memory_gib": max(0.1, device.memory_gib - planned.used_gib - margin_gib),
+        **_memory_of(planned, margin_gib),
         "num_gpus": place.num_processes,
         "sharding": place.sharding if place.num_processes > 1 else "none",
     }
@@ -199,3 +206,11 @@ def _estimate(
     except ValidationError as error:
         raise BadInput("; ".join(problem["msg"] for problem in error.errors())) from error
     return estimate_vram(request)
+
+
+def _memory_of(planned: Planned, margin_gib: float) -> dict[str, Any]:
+    """Return what holds the run, as arguments of estimate_vram."""
+    if planned.mac:
+        return {"gpu": planned.mac}
+    free = planned.device.memory_gib - planned.used_gib - margin_gib
+    return {"gpu_memory_gib": max(0.1, free)}

@@ -1,0 +1,81 @@
+"""Memory on a Mac: which Macs are known, what MLX needs, and how far off that is."""
+
+import pytest
+
+from benchmarks import apple as benchmark
+from ft_tools import facts
+from ft_tools.errors import BadInput, UnknownName
+from ft_tools.vram.request import VramRequest
+from ft_tools.vram.tool import estimate_vram
+
+GIB = 2**30
+
+
+def estimate(gpu="M4 Max 64GB", **changed):
+    asked = {"model": "Qwen/Qwen3-8B", "method": "qlora", "seq_len": 2048, "gpu": gpu}
+    return estimate_vram(VramRequest.model_validate(asked | changed))
+
+
+@pytest.mark.parametrize(
+    ("said", "memory", "usable"),
+    [("M4 Max 64GB", 64, 48.0), ("Apple M1 16 GB", 16, 10.67), ("m3-ultra 512gb", 512, 384.0)],
+)
+def test_a_mac_is_known_by_its_chip_and_memory(said, memory, usable):
+    mac = facts.gpu(said)
+    assert (mac.memory_gib, mac.usable_gib, mac.is_apple) == (memory, usable, True)
+
+
+def test_a_chip_without_its_memory_is_told_the_sizes_that_it_is_sold_with():
+    with pytest.raises(UnknownName, match="name its memory too, as in 'M4 Max 36GB'"):
+        facts.gpu("M4 Max")
+
+
+def test_an_estimate_for_a_mac_is_in_its_shared_memory_and_says_that_it_was_never_run_there():
+    report = estimate()
+    assert report.usable_gib == 48.0
+    assert report.fits == "yes"
+    # 4 bits and two 16-bit numbers for 64 weights, of all 8.19 billion.
+    assert report.components["base_weights"] == pytest.approx(8.1907e9 * 0.5625 / GIB, rel=1e-3)
+    assert any("never run on a Mac" in line for line in report.assumptions)
+    assert report.interval_basis == "measured_family"
+    assert report.max_micro_batch > 1
+    # The control: the same run on a GPU keeps embedding and head in 16 bits.
+    card = estimate("A100-80GB")
+    assert card.components["base_weights"] != report.components["base_weights"]
+
+
+def test_a_run_that_is_too_large_for_a_mac_is_told_what_makes_it_fit():
+    report = estimate("M4 16GB", method="lora", micro_batch=4, gradient_checkpointing=False)
+    assert report.fits == "no"
+    changes = [change.change for change in report.changes_to_fit]
+    assert changes[0].startswith("recompute blocks")
+    assert any("QLoRA" in change for change in changes)
+    assert report.changes_to_fit[-1].fits == "yes"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"method": "full"}, "MLX trains adapters only"),
+        ({"num_gpus": 2, "sharding": "ddp"}, "a run uses one Mac"),
+        ({"model": "unsloth/Llama-3.1-8B-Instruct-bnb-4bit"}, "quantized already"),
+    ],
+)
+def test_what_is_not_trained_on_a_mac_is_refused(changed, told):
+    with pytest.raises(BadInput, match=told):
+        estimate(**changed)
+
+
+def test_published_peaks_that_were_not_looked_at_are_within_15_percent_on_average():
+    held_out = [row for row in benchmark.published() if not row["fitted"]]
+    found = benchmark.about(held_out)
+    assert found["rows"] == 5
+    assert found["mean_error"] < 0.15
+    assert abs(found["worst"]) < facts.number("vram.interval_apple")
+
+
+def test_our_own_steps_on_the_cpu_are_within_15_percent_on_average():
+    found = benchmark.about(benchmark.own(benchmark.stored()["own_rows"]))
+    assert found["rows"] >= 20
+    assert found["mean_error"] < 0.15
+    assert abs(found["bias"]) < 0.15
