@@ -45,7 +45,7 @@ OWN = (
     {"h": 192, "i": 768},
     {"i": 640, "heads": 3},
     {"kv": 2, "length": 192},
-    {"vocab": 16000, "length": 512, "layers": 4},
+    {"vocab": 16000, "length": 384, "layers": 4},
 )
 
 
@@ -139,6 +139,7 @@ def measure() -> list[dict[str, Any]]:
                     )
                 marginal, cached, peak = json.loads(answer.stdout)
                 about = {"sizes": sizes, "checkpointing": checkpointing, "targets": targets}
+                print(json.dumps(about | {"marginal": marginal}), flush=True)
                 found.append(about | {"marginal": marginal, "cached": cached, "peak": peak})
     return found
 

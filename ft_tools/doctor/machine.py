@@ -17,6 +17,7 @@ import psutil
 from ft_tools import workspace
 from ft_tools.doctor.report import Check
 from ft_tools.errors import FineTuningError, Missing
+from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.runs import locks
 from ft_tools.runs.hardware import find_cards, find_device
 from ft_tools.shipping import converter
@@ -49,8 +50,9 @@ def _interpreter() -> Check:
 
 
 def _gpu() -> Iterator[Check]:
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        yield Check(name="GPU", state="note", found="Apple GPU; no CUDA here")
+    if is_apple_silicon():
+        found = f"{mac_name() or 'Apple GPU'}: adapters train with MLX; evaluations and merges run "
+        yield Check(name="GPU", state="note", found=f"{found}on the CPU")
         return
     try:
         number = len(find_cards())

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.answer_kinds import AnswerKind, AnswerKinds, answer_of
+from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.test_rows import known_test_rows
 from ft_tools.examples.verdicts import UnreadColumns
@@ -72,6 +73,7 @@ class DatasetFacts(BaseModel):
         description="Fields that say something of prompt or loss and are not read -> examples.",
     )
     num_test_rows: int = Field(0, description="Examples that a test set of the workspace holds.")
+    num_thoughts: int = Field(0, description="Examples whose answer has a thought beside it.")
     verdict_columns: list[str] = Field(
         default_factory=list, description="Fields that may mark rows as good or bad and are unread."
     )
@@ -89,7 +91,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
         BadInput: It is not a regular file.
     """
-    num_examples = num_characters = longest = num_good = 0
+    num_examples = num_characters = longest = num_good = num_thoughts = 0
     seen: Format | None = None
     unread: Counter[str] = Counter()
     columns = UnreadColumns()
@@ -108,6 +110,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         num_test_rows += bool(test_rows) and normalise(line, example) in test_rows
         num_good += task == "kto" and bool(example["label"])
         answers.add(answer_of(example))
+        num_thoughts += has_thought(example)
         num_examples += 1
         num_characters += characters
         longest = max(longest, characters)
@@ -125,8 +128,35 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         num_good=num_good if task == "kto" else None,
         unread=dict(unread),
         num_test_rows=num_test_rows,
+        num_thoughts=num_thoughts,
         verdict_columns=[column.shown_name for column in columns.asked()],
     )
+
+
+def has_thought(example: Example) -> bool:
+    """Say whether an answer of an example was thought out: in a field of its own, or in its text.
+
+    >>> has_thought({"messages": [{"role": "assistant", "content": "4", "reasoning": "2 and 2"}]})
+    True
+    >>> has_thought({"prompt": "2+2?", "completion": "<think>2 and 2</think>4"})
+    True
+    """
+    answers: list[Any] = [example.get("completion"), example.get("chosen")]
+    answers += [
+        turn for turn in _objects(example.get("messages")) if turn.get("role") == "assistant"
+    ]
+    for answer in answers:
+        turns = [answer] if isinstance(answer, dict) else _objects(answer)
+        if any(turn.get(name) for turn in turns for name in THOUGHTS):
+            return True
+        texts = [answer, *(turn.get("content") for turn in turns)]
+        if any(isinstance(text, str) and "<think>" in text for text in texts):
+            return True
+    return False
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
 
 
 def read_examples(path: Path) -> Iterator[tuple[int, Example]]:

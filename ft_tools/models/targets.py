@@ -1,6 +1,8 @@
 """What an adapter is put on: the same modules in a suggestion, a plan, a worker and an export."""
 
+import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +71,20 @@ def adaptable_arguments(model: str, peft: dict[str, Any]) -> dict[str, Any]:
     except FineTuningError:
         return peft
     return peft | peft_arguments(shape)
+
+
+def named_targets(model: str, peft: Mapping[str, Any]) -> str | list[str]:
+    """Return what is adapted in a form for programs that cannot exclude modules.
+
+    Returns:
+        Names, or one regular expression; as given where nothing is excluded, or the model's shape
+        cannot be found out.
+    """
+    targets = peft["target_modules"]
+    if targets == ALL_LINEAR and "exclude_modules" in peft:
+        with contextlib.suppress(FineTuningError):
+            targets = default_targets(shape_of(model)).modules
+    return targets if isinstance(targets, str) else list(targets)
 
 
 def peft_arguments(

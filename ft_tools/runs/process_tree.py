@@ -9,6 +9,8 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,6 +31,23 @@ def become_subreaper() -> None:
     """Have orphaned descendants handed to this process; elsewhere than on Linux, do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def keep_awake(worker_pid: int) -> None:
+    """Keep a Mac from sleeping while a worker lives; elsewhere, do nothing.
+
+    Source: caffeinate(8): -i prevents idle sleep, -w ends it with the process.
+    """
+    program = shutil.which("caffeinate")
+    if sys.platform != "darwin" or program is None:
+        return
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            [program, "-i", "-w", str(worker_pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def remember(run_dir: Path, worker_pid: int) -> None:

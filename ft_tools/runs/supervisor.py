@@ -223,6 +223,7 @@ def _start_worker(
         pass_fds=run_locks,
         env=os.environ | QUIET | devices.environment(info, taken) | own,
     )
+    process_tree.keep_awake(worker.pid)
     with contextlib.suppress(DiskFull):
         process_tree.remember(run_dir, worker.pid)
     directory.note(run_dir, "worker started")

@@ -28,6 +28,7 @@ from ft_tools.training.model_plan import ModelPlan, model_plan, source_of
 from ft_tools.training.preferences import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
+from ft_tools.training.thinking import about_thoughts
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 """The training file and the validation file."""
@@ -207,6 +208,7 @@ def _plan_parts(
         *cautions.about_continued(source, training),
         *cautions.about_run(source, training, validation, steps),
         *cautions.about_unread(dataset),
+        *about_thoughts(source, dataset, training.get("chat_template_path")),
         *cautions.about_form(source, dataset, training.get("chat_template_path")),
         *settings.notes,
         *cautions.about_tokens(dataset, counted, why_not, training.get("max_length")),

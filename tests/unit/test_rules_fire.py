@@ -278,7 +278,7 @@ def small_card(files, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
 
-TOO_LARGE = {"model": "meta-llama/Llama-3.1-8B-Instruct", "method": "full"}
+TOO_LARGE = {"model": "meta-llama/Llama-3.1-8B-Instruct", "method": "lora"}
 NO_ROOM = {("does_not_fit", "launch_sft"): sft, ("does_not_fit", "launch_dpo"): dpo}
 
 

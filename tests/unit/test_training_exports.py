@@ -173,3 +173,20 @@ def test_a_plan_is_exported_when_it_is_shown_and_its_hash_stays(files):
     assert (files / "elsewhere" / "manifest.json").is_file()
     assert shown.plan_hash == launch_sft(sft()).plan_hash
     assert "export_dir" not in shown.next_steps[0].arguments
+
+
+def test_the_planned_commit_and_what_is_left_out_of_all_linear_are_exported_everywhere(plan):
+    model = plan.model.model_copy(update={"load_from": "Qwen/Qwen3-8B", "revision": "a" * 40})
+    adapter = plan.peft | {"target_modules": "all-linear", "exclude_modules": ".*visual.*"}
+    there = plan.model_copy(update={"model": model, "peft": adapter})
+    names = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    trl, factory = script.trl_arguments(there), llama_factory.arguments(there)
+    axolotls = axolotl.arguments(there, script.ENGINE)
+    assert set(trl["lora_target_modules"]) == names
+    assert (axolotls["lora_target_linear"], set(axolotls["lora_target_modules"])) == (False, names)
+    assert set(factory["lora_target"].split(",")) == names
+    assert trl["model_revision"] == factory["model_revision"] == "a" * 40
+    assert axolotls["revision_of_model"] == "a" * 40
+    text = script.script(there)
+    assert "'exclude_modules': '.*visual.*'" in text
+    assert "'revision': 'aaaa" in text

@@ -9,7 +9,6 @@ import pytest
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
-from ft_tools.models.mlx import mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
@@ -414,23 +413,6 @@ def test_a_run_on_a_mac_is_checked_against_the_memory_that_it_may_wire():
     assert require_fit(large, [])["fits"] == "yes"
     with pytest.raises(Refused, match="memory_unchecked: whether this run fits M9 Max 64GB"):
         require_fit(planned("lora", cpu, mac="M9 Max 64GB"), [])
-
-
-@pytest.mark.parametrize(
-    ("said", "name"),
-    [
-        ("Apple M4 Max\n68719476736", "M4 Max 64GB"),
-        ("Apple M1\n8589934592", "M1 8GB"),
-        ("Intel(R) Core(TM) i7\n17179869184", ""),
-        ("", ""),
-    ],
-)
-def test_a_mac_says_what_it_is(tmp_path, monkeypatch, said, name):
-    program = tmp_path / "sysctl"
-    program.write_text(f"#!/bin/sh\nprintf '{said}'\n")
-    program.chmod(0o700)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert mac_name() == name
 
 
 def test_micro_batches_shrink_until_the_upper_bound_fits_and_a_step_stays_the_same():

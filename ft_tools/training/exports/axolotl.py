@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ft_tools.models.targets import named_targets
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 
 # Names that are the same there. Source: Axolotl 0.19.0, utils/schemas/config.py.
@@ -48,6 +49,7 @@ def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
     steps = training.get("max_steps")
     found: dict[str, Any] = {
         "base_model": plan.model.load_from,
+        "revision_of_model": plan.model.revision or None,
         "datasets": [_data(plan, plan.dataset.path)],
         "val_set_size": 0,
         **{name: training[name] for name in SAME if name in training},
@@ -103,7 +105,7 @@ def _data(plan: TrainingPlan, path: str) -> dict[str, Any]:
 def _adapter(plan: TrainingPlan) -> dict[str, Any]:
     if plan.peft is None:
         return {}
-    targets = plan.peft["target_modules"]
+    targets = named_targets(plan.model.load_from, plan.peft)
     everywhere = targets == "all-linear"
     listed = [targets] if isinstance(targets, str) else list(targets)
     return {

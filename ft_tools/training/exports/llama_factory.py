@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ft_tools.models.targets import named_targets
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 
 # Losses that it has under the same name. Source: LLaMA-Factory 0.9.5, hparams/finetuning_args.py.
@@ -79,6 +80,7 @@ def arguments(plan: TrainingPlan) -> dict[str, Any]:
     training = plan.training
     found: dict[str, Any] = {
         "model_name_or_path": plan.model.load_from,
+        "model_revision": plan.model.revision or None,
         "stage": plan.task,
         "do_train": True,
         "finetuning_type": "full" if plan.method == "full" else "lora",
@@ -129,7 +131,7 @@ def _described(plan: TrainingPlan, path: str) -> dict[str, Any]:
 def _adapter(plan: TrainingPlan) -> dict[str, Any]:
     if plan.peft is None:
         return {}
-    targets = plan.peft["target_modules"]
+    targets = named_targets(plan.model.load_from, plan.peft)
     listed = [targets] if isinstance(targets, str) else list(targets)
     found = {
         "lora_rank": plan.peft["r"],

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ft_tools.models.targets import named_targets
 from ft_tools.models.weights import tokenizer_folder
 from ft_tools.publish import write_file
 from ft_tools.training.exports import axolotl, llama_factory
@@ -65,6 +66,9 @@ def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     said = {*said} - ({"loss_type"} if others else set())
     training = {*plan.training, *_init(plan)} - said - ELSEWHERE
     peft = {name for name, value in (plan.peft or {}).items() if value not in (None, False, "none")}
+    if plan.peft and named_targets(plan.model.load_from, plan.peft) != plan.peft["target_modules"]:
+        # Said by the names that remain.
+        peft.discard("exclude_modules")
     return sorted(training | (peft - PEFT_SAID))
 
 
@@ -85,6 +89,7 @@ def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
     data = {"path": "json", "data_files": {"train": plan.dataset.path}, "split": "train"}
     arguments: dict[str, Any] = {
         "model_name_or_path": plan.model.load_from,
+        "model_revision": plan.model.revision or None,
         "dtype": plan.weights_dtype,
         "datasets": [data],
         "output_dir": "trl-output",
@@ -102,7 +107,7 @@ def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
             "lora_r": plan.peft["r"],
             "lora_alpha": plan.peft["lora_alpha"],
             "lora_dropout": plan.peft["lora_dropout"],
-            "lora_target_modules": _as_list(plan.peft["target_modules"]),
+            "lora_target_modules": _as_list(named_targets(plan.model.load_from, plan.peft)),
             "lora_modules_to_save": plan.peft.get("modules_to_save"),
             "use_rslora": plan.peft.get("use_rslora", False),
             "use_dora": plan.peft.get("use_dora", False),
@@ -121,7 +126,7 @@ def script(plan: TrainingPlan) -> str:
         "DATASET": plan.dataset.path,
         "VALIDATION": plan.validation.path if plan.validation else None,
         "DTYPE": plan.weights_dtype,
-        "INIT": _init(plan),
+        "INIT": _init(plan) | ({"revision": plan.model.revision} if plan.model.revision else {}),
         "PEFT": plan.peft,
         "QUANTIZATION": plan.quantization,
         "COMPUTE_DTYPE": plan.device.precision,
