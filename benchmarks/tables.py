@@ -211,9 +211,27 @@ def _rate(rate: float) -> str:
     return f"{rate:.1e}".replace("e-0", "e-").replace(".0e", "e")
 
 
+def apple() -> str:
+    """Compare the formulas for Macs with measured peaks."""
+    names = {
+        "published_fitted": "published, used to choose how mlx-lm's loss is counted",
+        "published_held_out": "published, not looked at before",
+        "own": "this engine's own steps, MLX on a CPU, other widths than those fitted to",
+    }
+    rows = [
+        (names[key], one["rows"], *(f"{one[each]:+.1%}" for each in ("bias", "worst")))
+        for key, one in result("apple").items()
+        if key in names
+    ]
+    means = [f"{one['mean_error']:.1%}" for key, one in result("apple").items() if key in names]
+    rows = [(*row[:2], mean, *row[2:]) for row, mean in zip(rows, means, strict=True)]
+    return rendered(("peaks", "rows", "mean error", "bias", "worst"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
+        apple,
         audit_searches,
         audit_sizes,
         vram_errors,
