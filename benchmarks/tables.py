@@ -219,7 +219,7 @@ def apple() -> str:
         "own": "this engine's own steps, MLX on a CPU, other widths than those fitted to",
     }
     rows = [
-        (names[key], one["rows"], *(f"{one[each]:+.1%}" for each in ("bias", "worst")))
+        (names[key], str(one["rows"]), *(f"{one[each]:+.1%}" for each in ("bias", "worst")))
         for key, one in result("apple").items()
         if key in names
     ]
