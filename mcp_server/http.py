@@ -1,6 +1,7 @@
 """Serve over streamable HTTP: `python -m mcp_server.http`; without a token, this machine only."""
 
 import argparse
+import asyncio
 import errno
 import logging
 import os
@@ -20,6 +21,7 @@ import uvicorn
 from anyio.abc import TaskStatus
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ft_tools.errors import AddressInUse, BadInput, FineTuningError
 from mcp_server import calls
@@ -29,6 +31,8 @@ from mcp_server.server import greeting, server
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of the usual client pools (5 to 60 s), so that the client closes
 first: a request sent on a connection that the server just closed is lost."""
+HEADERS_SECONDS = 20.0
+"""From a request's first byte, or a connection's beginning, to the end of its headers."""
 MAX_BODY_BYTES = 4 * 2**20
 MAX_SESSIONS = 1000
 SESSION_IDLE_SECONDS = 600.0
@@ -81,6 +85,7 @@ def serve_http(
             Access(app, clients, hosts=(host, *hosts), origins=origins),
             log_config=None,
             access_log=False,
+            http=Punctual,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=1,
             limit_concurrency=MAX_CONNECTIONS,
@@ -91,6 +96,38 @@ def serve_http(
         address = f"http://{shown}:{listener.getsockname()[1]}/mcp"
         how = f"at {address} ({'token required' if clients else 'no token'})"
         anyio.run(_serve, _Server(config, greeting(how)), listener)
+
+
+class Punctual(H11Protocol):
+    """Closes a connection whose headers take too long: it would keep its place for ever."""
+
+    _limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._keep_time()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; the headers of a request are complete once it has a cycle."""
+        super().data_received(data)
+        self._keep_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _keep_time(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._limit is None:
+            self._limit = self.loop.call_later(HEADERS_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = None
 
 
 class _Server(uvicorn.Server):

@@ -1,5 +1,6 @@
 """The HTTP server: who may call it, what each client sees, and what it answers to the others."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -9,11 +10,13 @@ from contextlib import asynccontextmanager
 import anyio
 import httpx2
 import pytest
+import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.tools import TOOLS
+from mcp_server import http
 from mcp_server.access import Access, read_clients
 from tests.protocol.calls import GOOD, RUN_ID, prepare
 from tests.protocol.serving import serving
@@ -204,6 +207,37 @@ async def test_a_body_that_does_not_come_is_given_up(monkeypatch):
     scope = {"type": "http", "path": "/mcp", "headers": [(b"host", b"127.0.0.1")], "method": "POST"}
     await Access(app, [])(scope, receive, send)
     assert sent[0]["status"] == 408
+
+
+async def test_a_client_that_sends_its_headers_slowly_is_cut_off_and_a_patient_reader_is_not(
+    monkeypatch,
+):
+    async def app(scope, receive, send):
+        await anyio.sleep(0.6)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr(http, "HEADERS_SECONDS", 0.3)
+    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    state = uvicorn.Server(config).server_state
+    loop = asyncio.get_running_loop()
+    made = await loop.create_server(
+        lambda: http.Punctual(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    host, port = made.sockets[0].getsockname()
+    whole = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+    async with made:
+        answers = {}
+        for name, first in (("a letter", b"G"), ("slow", whole[:-4]), ("whole", whole)):
+            async with await anyio.connect_tcp(host, port) as client:
+                await client.send(first)
+                with anyio.fail_after(30):
+                    try:
+                        answers[name] = await client.receive()
+                    except anyio.EndOfStream:
+                        answers[name] = b"closed"
+    assert answers["a letter"] == answers["slow"] == b"closed"
+    assert answers["whole"].startswith(b"HTTP/1.1 204")
 
 
 async def test_a_client_that_calls_without_end_is_slowed_down(monkeypatch):
