@@ -32,8 +32,20 @@ def input_schema(request: type[BaseModel], known: Mapping[str, str]) -> dict[str
         definition.pop("description", None)
         definition.pop("additionalProperties", None)
     for name in known.keys() & definitions.keys():
-        definitions[name] = {"type": "object", "description": f"Arguments of {known[name]}."}
+        argument = {"type": "object", "description": f"Arguments of {known[name]}."}
+        schema = _with_argument(schema, f"#/$defs/{name}", argument)
     return _without_unused(schema)
+
+
+def _with_argument(schema: Any, reference: str, argument: Mapping[str, Any]) -> Any:
+    """Put an argument in place of every reference to what it is; its own description stays."""
+    if isinstance(schema, list):
+        return [_with_argument(part, reference, argument) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("$ref") == reference:
+        return {**argument, **{key: value for key, value in schema.items() if key != "$ref"}}
+    return {key: _with_argument(value, reference, argument) for key, value in schema.items()}
 
 
 def _short(schema: Any) -> Any:

@@ -29,7 +29,8 @@ from ft_tools.tools import TOOLS, Effect
 from mcp_server import calls, schemas, skill
 
 HINTS: dict[Effect, dict[str, bool]] = {
-    "reads": {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True},
+    # The protocol: whether a tool is idempotent only matters if it changes something.
+    "reads": {"read_only_hint": True, "destructive_hint": False},
     "starts": {"read_only_hint": False, "destructive_hint": False},
     "stops": {"read_only_hint": False, "destructive_hint": True, "idempotent_hint": True},
 }

@@ -149,7 +149,7 @@ class ApproachRequest(Request):
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
-        description="The best prompt measured so far: instructions only (zero_shot), with examples "
+        description="Best prompt measured: instructions only (zero_shot), with examples "
         "(few_shot), or improved by an optimizer or long manual work (optimized).",
     )
     target_met: bool | None = Field(
