@@ -20,6 +20,8 @@ def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parame
     typed, how = _typed(field.annotation)
     option = f"--{key.replace('_', '-')}"
     extra = f" As JSON, or {option}.NAME VALUE." if how is _object else ""
+    if keys := _keys(field.annotation):
+        extra += f" Names: {keys}."
     about = Parameter(
         help=f"{field.description}{extra}",
         show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
@@ -53,6 +55,12 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
         return (list[Any], _values) if how else (list[inner], None)  # type: ignore[valid-type]
     simple = annotation in (str, int, float, bool) or origin is Literal
     return (annotation if simple else str), None
+
+
+def _keys(annotation: Any) -> str:
+    """Return the arguments of a nested request, as they are typed."""
+    models = [part for part in (annotation, *get_args(annotation)) if _is_model(part)]
+    return ", ".join(key.replace("_", "-") for key in models[0].model_fields) if models else ""
 
 
 def _is_model(annotation: Any) -> bool:

@@ -39,10 +39,11 @@ class AuditRequest(Request):
     columns: dict[Column, str] | None = Field(
         None, description="Our name -> the file's column, if the names are not recognised."
     )
-    verdicts: dict[str, list[str] | Literal["filter", "ignore"]] = Field(
+    verdicts: dict[str, list[str] | Literal["filter", "drop_bad", "ignore"]] = Field(
         default_factory=dict,
         max_length=50,
-        description="Column that marks rows -> 'filter' (keep good), the good values, or 'ignore'.",
+        description="Column that marks rows -> 'filter' (keep good), 'drop_bad', the good values, "
+        "'ignore'.",
     )
     contradictions: Contradictions = Field(
         "keep",
@@ -126,4 +127,6 @@ class ShowRequest(Request):
     field: str | None = Field(
         None, max_length=60, description="Column to quote; null quotes the whole row."
     )
-    max_chars: int = Field(200, ge=1, le=200, description="Maximum characters per value.")
+    max_chars: int = Field(
+        200, ge=1, le=200, description="Maximum characters per value, up to 200."
+    )

@@ -42,9 +42,9 @@ def require_verdicts(request: AuditRequest, scanned: Scan) -> None:
                 "verdict_column lists the names"
             )
         unclear = sum(n for value, n in column.values.items() if mark_of(value) is None)
-        if use == "filter" and unclear + column.num_other:
+        if use in ("filter", "drop_bad") and unclear + column.num_other:
             raise BadInput(
-                f"verdicts={{{name!r}: 'filter'}}: {unclear + column.num_other} of its values are "
+                f"verdicts={{{name!r}: {use!r}}}: {unclear + column.num_other} of its values are "
                 "not known as good or bad; pass the list of good values, such as ['4', '5'], which "
                 "show_examples quotes"
             )

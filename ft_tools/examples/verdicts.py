@@ -340,8 +340,10 @@ def is_wanted(row: Any, column: str, use: "list[str] | str") -> bool:
     if use == "ignore":
         return True
     values = values_at(row, column)
+    if use == "drop_bad":
+        return not any(mark_of(value) is Mark.BAD for value in values)
     if not values:
-        return False
+        return use != "filter" and "" in use
     if use == "filter":
         return all(mark_of(value) is Mark.GOOD for value in values)
     good = {_spelling(value) for value in use}

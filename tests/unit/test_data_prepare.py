@@ -330,6 +330,62 @@ def test_another_encoding_than_was_named_is_refused(workspace):
         prepare(path="t.csv", encoding="utf-8")
 
 
+def rated(workspace):
+    rows = tickets(90)
+    for at, row in enumerate(rows):
+        row["rating"] = ("up", "down", "")[at % 3]
+    write_csv(workspace / "t.csv", rows)
+
+
+@pytest.mark.parametrize(
+    ("decision", "counts"),
+    [
+        ({"verdicts": {"rating": "filter"}}, {"marked_bad": 30, "not_marked_good": 30}),
+        ({"verdicts": {"rating": "drop_bad"}}, {"marked_bad": 30}),
+        ({"verdicts": {"rating": "filter"}, "good_values": ["up", ""]}, {"marked_bad": 30}),
+        ({"verdicts": {"rating": "drop_bad"}, "good_values": ["down"]}, {"marked_bad": 30}),
+    ],
+)
+def test_unmarked_rows_stay_if_that_is_decided(workspace, decision, counts):
+    rated(workspace)
+    made = confirmed(path="t.csv", mapping=decision)
+    assert {name: made.counts.get(name, 0) for name in counts} == counts
+    kept = sum(made.counts[part] for part in ("train", "validation", "test"))
+    assert kept == 90 - sum(counts.values())
+
+
+def test_a_decision_alone_is_put_over_the_proposal(workspace):
+    rated(workspace)
+    shown = prepare(path="t.csv")
+    decided = prepare(path="t.csv", mapping={"verdicts": {"rating": "drop_bad"}})
+    assert decided.questions == []
+    assert decided.mapping == shown.mapping.model_copy(update={"verdicts": {"rating": "drop_bad"}})
+    assert decided.mapping_hash == shown.mapping_hash
+    alone = prepare(path="t.csv", mapping={"prompt": "{body}", "answer_columns": ["team"]})
+    assert alone.mapping.group_by == []
+
+
+def test_a_scale_is_proposed_with_its_good_values_and_refused_without(workspace):
+    rows = tickets(90)
+    for at, row in enumerate(rows):
+        row["stars"] = 1 + at % 5
+    write_csv(workspace / "t.csv", rows)
+    shown = prepare(path="t.csv")
+    offered = shown.next_steps[0].arguments["mapping"]
+    assert (offered["verdicts"], offered["good_values"]) == ({"stars": "filter"}, ["4", "5"])
+    undecided = prepare(path="t.csv", mapping={"verdicts": {"stars": "filter"}})
+    assert "set mapping.good_values" in undecided.questions[0]
+
+
+def test_the_audit_of_a_table_leads_to_its_preparation(workspace):
+    write_csv(workspace / "t.csv", tickets(60))
+    report = audit_dataset(AuditRequest(path="t.csv"))
+    assert (report.next_steps[0].tool, report.next_steps[0].arguments) == (
+        "prepare_dataset",
+        {"path": "t.csv"},
+    )
+
+
 def test_an_empty_cell_of_a_nullable_column_is_the_answer_null(workspace):
     rows = tickets(90)
     for at, row in enumerate(rows):

@@ -187,4 +187,8 @@ def test_good_bad_and_unclear_marks_are_told_apart():
     assert mark_of("unclear") is Mark.NEUTRAL
     assert mark_of("3 stars") is None
     assert not is_wanted({}, "rating", "filter")
+    assert is_wanted({}, "rating", "drop_bad")
+    assert is_wanted({}, "rating", ["up", ""])
+    assert not is_wanted({}, "rating", ["up"])
+    assert not is_wanted({"rating": "down"}, "rating", "drop_bad")
     assert not says_verdict("question")

@@ -9,6 +9,8 @@ from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.source import recognise
 
+TABLES = {"csv", "tsv", "sheet", "sqlite"}
+
 
 def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[NextStep]:
     """Say which calls make sense now."""
@@ -30,6 +32,10 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     if summary.too_much_removed(report.reasons):
         steps += _instead_of_removing(report, again)
     steps += _for_reasons(report, again)
+    if report.outputs is None and any(source.kind in TABLES for source, _ in scan.files):
+        why = "turns a table into training files: proposes which columns are asked and answered"
+        arguments = {"path": request.path}
+        steps.insert(0, NextStep(tool="prepare_dataset", arguments=arguments, why=why))
     launch = _launch(request, scan, report)
     if report.verdict != "not_ready" and report.outputs is None and launch is None:
         why = "writes cleaned, split files to train on; the input is not modified"

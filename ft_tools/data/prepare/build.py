@@ -92,6 +92,8 @@ def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> 
     uses = set(mapping.verdicts.values())
     if "filter" in uses and mark != 1:
         return Made(None, mark, "marked_bad" if mark == 0 else "not_marked_good")
+    if "drop_bad" in uses and _is_bad(mapping, row):
+        return Made(None, 0, "marked_bad")
     if mark < 0 and {"pair", "marks"} & uses:
         return Made(None, mark, "not_marked")
     if mapping.is_as_it_is:
@@ -131,15 +133,25 @@ def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
     """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
     columns = [n for n, use in mapping.verdicts.items() if use in {"filter", "pair", "marks"}]
     found = [value for name in columns for value in values_at(row, name)]
+    good = {_folded(value) for value in mapping.good_values}
     if not found:
-        return -1
-    if mapping.good_values:
-        good = {_folded(value) for value in mapping.good_values}
+        return 1 if "" in good and columns else -1
+    if good:
         return int(all(_folded(value) in good for value in found))
     marks = {mark_of(value) for value in found}
     if marks == {Mark.GOOD}:
         return 1
     return 0 if Mark.BAD in marks else -1
+
+
+def _is_bad(mapping: ColumnMapping, row: Mapping[str, Any]) -> bool:
+    """Tell whether a column of which bad rows are dropped marks this one as bad."""
+    columns = [name for name, use in mapping.verdicts.items() if use == "drop_bad"]
+    found = [value for name in columns for value in values_at(row, name)]
+    if not mapping.good_values:
+        return any(mark_of(value) is Mark.BAD for value in found)
+    good = {_folded(value) for value in mapping.good_values}
+    return any(_folded(value) not in good for value in found)
 
 
 def _folded(value: Any) -> str:

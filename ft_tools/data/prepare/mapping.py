@@ -12,7 +12,7 @@ from pydantic import Field
 from ft_tools.contract import Request
 from ft_tools.examples.verdicts import number_of
 
-VerdictUse = Literal["filter", "pair", "marks", "class", "ignore"]
+VerdictUse = Literal["filter", "drop_bad", "pair", "marks", "class", "ignore"]
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 # What tables write for "nothing here". "none" and "unknown" may be real classes.
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
@@ -62,13 +62,13 @@ class ColumnMapping(Request):
     verdicts: dict[str, VerdictUse] = Field(
         default_factory=dict,
         max_length=20,
-        description="Columns that mark rows -> filter (keep good), pair (DPO), marks (KTO), class, "
-        "ignore.",
+        description="Columns that mark rows -> filter (keep good), drop_bad (keep unmarked, too), "
+        "pair (DPO), marks (KTO), class, ignore.",
     )
     good_values: list[str] = Field(
         default_factory=list,
         max_length=50,
-        description="Verdict values that mean good.",
+        description="Verdict values that mean good; '' for unmarked.",
     )
 
     @property
@@ -88,6 +88,13 @@ class ColumnMapping(Request):
     def is_as_it_is(self) -> bool:
         """Tell whether rows are examples of a known format, or turns that are joined to some."""
         return not self.prompt and not self.answer_columns
+
+    def over(self, proposed: "ColumnMapping") -> "ColumnMapping":
+        """Return the mapping with what was proposed where no question or answer is given."""
+        if {"prompt", "answer_columns", "turns"} & self.model_fields_set:
+            return self
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return proposed.model_copy(update=given)
 
     @property
     def digest(self) -> str:

@@ -6,7 +6,10 @@ from ft_tools.data.prepare.mapping import ColumnMapping, schema_of
 from ft_tools.data.prepare.propose import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput
-from ft_tools.examples.verdicts import Column, says_verdict
+from ft_tools.examples.verdicts import Column, mark_of, says_verdict
+
+MARKING = {"filter", "drop_bad", "pair", "marks"}
+"""Uses of a column that need to know which values are good."""
 
 
 def completed(mapping: ColumnMapping, seen: Seen) -> ColumnMapping:
@@ -62,6 +65,11 @@ def undecided(mapping: ColumnMapping, seen: Seen) -> list[Column]:
     return found
 
 
+def is_clear(column: Column) -> bool:
+    """Tell whether each value of a column says by itself whether it is good or bad."""
+    return not column.num_other and all(mark_of(value) is not None for value in column.values)
+
+
 def name_of(column: Column) -> str:
     """Return a column's name if it is a plain one, as `unused_columns` lists it."""
     return column.name if PLAIN_NAME.fullmatch(column.name) else column.shown_name
@@ -71,10 +79,19 @@ def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
     """Ask what only a person can decide; names only where they are plain."""
     asked = [
         f"column {name_of(column)} may mark rows as good or bad: set mapping.verdicts for it "
-        "to filter, pair, marks, class or ignore"
+        "to filter, drop_bad, pair, marks, class or ignore"
         for column in undecided(mapping, seen)
     ]
     for name, use in mapping.verdicts.items():
+        column = seen.unread.column(name)
+        if (
+            use in MARKING
+            and column is not None
+            and not mapping.good_values
+            and not is_clear(column)
+        ):
+            asked.append(f"some values of {name_of(column)} are not known as good or bad: set "
+                         "mapping.good_values, such as ['4', '5']")  # fmt: skip
         if use == "class" and name not in mapping.answer_columns:
             asked.append(f"verdicts[{name!r}]='class': put the column into answer_columns")
     if mapping.turns is not None:

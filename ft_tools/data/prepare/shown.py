@@ -6,22 +6,21 @@ from itertools import islice
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.build import MAX_COMPARED, Decided, decide, make
-from ft_tools.data.prepare.mapping import ColumnMapping
+from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.propose import PLAIN_NAME, SAMPLE_ROWS, Seen
-from ft_tools.data.prepare.questions import questions_of, undecided
+from ft_tools.data.prepare.questions import MARKING, is_clear, questions_of, undecided
 from ft_tools.data.prepare.read import Reader, Rows, rows_of
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.quote import quote
 from ft_tools.examples.example import content_of
-from ft_tools.examples.verdicts import mark_of, values_at
+from ft_tools.examples.verdicts import Mark, mark_of, marks_in, values_at
 
 NUM_QUOTED = 3
 QUOTED_CHARS = 200
 OUTPUT = "prepared"
 OFTEN_EMPTY = 0.8
 """Share of filled cells below which an answer may be optional. Ours."""
-MARKING = {"filter", "pair", "marks"}
 
 
 def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
@@ -113,10 +112,15 @@ def _next_steps(request: PrepareRequest, mapping: ColumnMapping, seen: Seen) -> 
     why = "writes the files, once the user agrees with the mapping and its examples"
     if columns:
         uses = {**mapping.verdicts, **{column.name: "filter" for column in columns}}
-        mapping = mapping.model_copy(update={"verdicts": uses})
+        scales = [column for column in columns if not is_clear(column)]
+        if scales and (len(columns) > 1 or scales[0].num_other):
+            return []
+        marks = marks_in(scales[0].values) if scales else {}
+        good = [text_of_cell(value) for value, mark in marks.items() if mark is Mark.GOOD]
+        mapping = mapping.model_copy(update={"verdicts": uses, "good_values": sorted(good)})
         why = (
-            "keeps only rows marked good; ask the user first: pair (DPO), marks (KTO), class and "
-            "ignore are the other choices, good_values lists what is good on a scale"
+            "keeps only rows marked good; ask the user first: drop_bad keeps the unmarked, too; "
+            "pair (DPO), marks (KTO), class and ignore are the other choices"
         )
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}

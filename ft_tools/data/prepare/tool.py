@@ -11,7 +11,7 @@ from ft_tools.data.prepare.after import audited, outputs_of
 from ft_tools.data.prepare.build import Part, decide
 from ft_tools.data.prepare.files import NAMES, REPORT, write_files
 from ft_tools.data.prepare.mapping import ColumnMapping
-from ft_tools.data.prepare.propose import look, propose
+from ft_tools.data.prepare.propose import Seen, look, propose
 from ft_tools.data.prepare.questions import completed, questions_of, require_columns
 from ft_tools.data.prepare.read import Reader, rows_of, source_of
 from ft_tools.data.prepare.report import PrepareReport
@@ -51,7 +51,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     seen = look(row for _, row in rows_of(source) if row is not None)
     if not seen.num_rows:
         raise BadData(source.path, "holds no row that can be read", "check its type and encoding")
-    mapping = completed(request.mapping or propose(seen), seen)
+    mapping = completed(_mapping(request, seen), seen)
     require_columns(mapping, seen)
     questions = questions_of(mapping, seen)
     if request.confirm is None:
@@ -86,6 +86,13 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
             mapping=mapping, mapping_hash=mapping.digest, run_id=run_id, next_steps=[step]
         )
     return perform(request, mapping)
+
+
+def _mapping(request: PrepareRequest, seen: Seen) -> ColumnMapping:
+    """Return the mapping that is given, over the proposal if it says nothing of the examples."""
+    if request.mapping is None or {"prompt", "turns"} & request.mapping.model_fields_set:
+        return request.mapping or propose(seen)
+    return request.mapping.over(propose(seen))
 
 
 def perform(
