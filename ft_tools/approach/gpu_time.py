@@ -73,20 +73,21 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
     hours = tokens * parameters * FLOPs / (peak rate * utilisation), over all stages. Parameters
     are those a token uses; the utilisation is the range of the published runs like this one.
 
-    Raises:
-        UnknownName: The request names a GPU that no table lists.
+    A GPU that no table lists does not stop the advice: the usual cards are reckoned with, and a
+    note says so.
 
     Source: facts/throughput.toml for the rates, facts/approaches.toml, gpu_time, for the rest; the
     fit is that of suggest_lora_config, and over several cards that of estimate_vram.
     """
-    if request.gpu is not None:
-        facts.gpu(request.gpu)
     work = WORK.get(approach)
     if work is None:
         return None
     model, is_known = _model(request, work)
-    fit = _fit(model, work.stages[-1][0], work.method, request.gpu)
+    card = _card(request)
+    fit = _fit(model, work.stages[-1][0], work.method, card)
     work_flops, tokens, notes = 0.0, 0.0, []
+    if card != request.gpu:
+        notes.append(f"GPU {request.gpu!r} is not listed: pass gpu_memory_gib to estimate_vram")
     for task, sequences, field in work.stages:
         stage_tokens, note = _tokens(request, model, task, sequences, field)
         tokens += stage_tokens
@@ -140,6 +141,15 @@ def _model(request: ApproachRequest, work: Work) -> tuple[str, bool]:
     except FineTuningError:  # advice does not need the model: launch_sft will say what is wrong
         return work.stand_in, False
     return request.model, True
+
+
+def _card(request: ApproachRequest) -> str | None:
+    """Return the card that is reckoned with: the named one if it is listed."""
+    try:
+        facts.gpu(request.gpu or CARDS[0])
+    except FineTuningError:
+        return None
+    return request.gpu
 
 
 def _tokens(

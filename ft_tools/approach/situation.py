@@ -122,7 +122,11 @@ def _needs(
     What is asked about says what the task is, too: reinforcement learning is for steps that can be
     checked, preference training for taste, a small model for labels where nothing else is wrong.
     """
-    found = {name for name, of_it in table().needs.items() if set(of_it) & symptoms}
+    found = {
+        name
+        for name, of_it in table().needs.items()
+        if set(of_it) & (symptoms if name == "quality" else _causes(symptoms))
+    }
     if request.num_classes is not None:
         found.add("labels")
     if "jargon" in found:
@@ -136,6 +140,11 @@ def _needs(
         if asked is not None and (is_good or asked.also_if_wrong):
             found |= set(asked.needs)
     return frozenset(found)
+
+
+def _causes(symptoms: set[Symptom]) -> set[Symptom]:
+    """Leave out invented content where the text is in the prompt: no fact is missing there."""
+    return symptoms - {"hallucination"} if "extraction" in symptoms else symptoms
 
 
 def _numbers(

@@ -7,10 +7,10 @@ import pytest
 
 from ft_tools.approach.cost import shortening
 from ft_tools.approach.decision import decide
+from ft_tools.approach.gpu_time import gpu_time
 from ft_tools.approach.request import TRAINING, ApproachRequest
 from ft_tools.approach.table import Table, table
 from ft_tools.approach.tool import recommend_approach
-from ft_tools.errors import UnknownName
 from ft_tools.rules import ANTI_PATTERNS
 
 SCENARIOS = tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text())["scenario"]
@@ -283,9 +283,19 @@ def test_the_decision_is_the_first_row_that_holds():
     assert decide(request).id == "eval_first"
 
 
-def test_an_unknown_gpu_is_refused_with_those_that_are_known():
-    with pytest.raises(UnknownName, match="A100-80GB"):
-        ask(symptoms=["style"], gpu="A1000000")
+def test_an_unknown_gpu_does_not_stop_the_advice_and_is_said():
+    given = {"symptoms": ["style"], "num_demonstrations": 3000}
+
+    assert ask(**given, gpu="A1000000").approach == ask(**given).approach
+    time = gpu_time("sft", ApproachRequest(**given, gpu="A1000000"))
+    assert "'A1000000' is not listed" in time.assumptions[0]
+
+
+def test_invented_content_is_no_missing_fact_where_the_text_is_in_the_prompt():
+    invented = {"symptoms": ["hallucination", "extraction"], "prompting_tried": "none"}
+
+    assert ask(**invented).approach == "prompting"
+    assert ask(symptoms=["hallucination"], prompting_tried="none").approach == "rag"
 
 
 @pytest.mark.parametrize(
