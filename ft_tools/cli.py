@@ -35,7 +35,12 @@ from ft_tools.tools import TOOLS, Tool
 from ft_tools.views.terminal import Format, chosen, follow, is_over, show, show_checks, show_error
 
 POLL_SECONDS = 0.5
-OPTIONAL_BY_POSITION = {"evaluate": ["model"]}
+OPTIONAL_BY_POSITION = {
+    "suggest_lora_config": ["model"],
+    "estimate_vram": ["model"],
+    "launch_sft": ["model", "dataset"],
+    "evaluate": ["model"],
+}
 GATES: dict[str, Callable[[Any], bool]] = {
     "audit_dataset": lambda report: report.verdict == "not_ready",
     "estimate_vram": lambda report: report.fits == "no",

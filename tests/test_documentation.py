@@ -1,6 +1,7 @@
 """What is written must be what is there."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_every_file_of_the_guide_for_contributors_is_there():
 def test_every_command_shown_exists(page):
     shown = set(re.findall(r"fine-tuning-llm ([a-z][a-z-]+)", read(page)))
     assert shown <= set(cli.app)
+
+
+PAGES_WITH_COMMANDS = ["README.md", "SKILL.md", *(f"references/{path.name}" for path in REFERENCES)]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
+def test_every_command_shown_is_read_as_it_stands(page):
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", read(page), re.DOTALL):
+        for line in re.findall(r"^fine-tuning-llm (.+)$", block, re.MULTILINE):
+            words = shlex.split(line, comments=True)
+            if "..." not in words and words[0] in cli.app:
+                cli.app.parse_args(words, exit_on_error=False, print_error=False)
 
 
 # Words of our own, and phrases that a native reader reads twice: see AGENTS.md, Errors and text.
