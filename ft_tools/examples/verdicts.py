@@ -39,7 +39,8 @@ STARS = re.compile(r"([0-9.]{1,4})\s*(?:stars?|sterne?|étoiles?|estrellas?|stel
 IGNORED = re.compile("[\\s_\\-.!,;:'\"()\\[\\]{}\ufe0f\U0001f3fb-\U0001f3ff]+")
 """What makes no difference, the colours of skin of a thumb among it."""
 NAME_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
-PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,40}")
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,40}|[^\W\d_]{1,12}")
+"""A name that may be repeated; in scripts without spaces a longer one could be a sentence."""
 
 Kind = Literal["verdict", "few_values"]
 

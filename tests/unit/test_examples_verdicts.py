@@ -1,11 +1,14 @@
 """Columns that mark rows as good or bad are recognised, asked about, and never trained past."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
@@ -81,6 +84,30 @@ def test_no_spelling_of_a_verdict_is_trained_without_a_decision(good, bad, name,
     for at, row in enumerate(rows(lambda at: {name: change(bad if at % 3 == 0 else good)}), 1):
         columns.add(row, {"question", "answer"}, at)
     assert [column.name for column in columns.asked()] == [name]
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), SPELLINGS)
+def test_no_table_is_prepared_and_no_file_launched_before_a_decision(workspace, name, good, bad):
+    made = rows(lambda at: {name: bad if at % 4 == 0 else good}, 80)
+    write(workspace / "d.jsonl", made)
+    names = {"question": "prompt", "answer": "completion"}
+    write(workspace / "l.jsonl", [{names.get(k, k): v for k, v in row.items()} for row in made])
+    assert survey(workspace / "l.jsonl", "sft").verdict_columns == [name]
+    shown = prepare_dataset(PrepareRequest(path="d.jsonl"))
+    assert [name in question for question in shown.questions] == [True]
+    undecided = {"mapping": shown.mapping, "confirm": shown.mapping_hash, "output_dir": "out"}
+    with pytest.raises(BadInput, match="decide first"):
+        prepare_dataset(PrepareRequest(path="d.jsonl", **undecided))
+    assert not (workspace / "out").exists()
+    for step in shown.next_steps:
+        report = prepare_dataset(PrepareRequest(**step.arguments))
+        marked = {row["answer"]: mark_of(row[name]) for row in made}
+        for part in ("train", "validation", "test"):
+            lines = Path(getattr(report.outputs, part)).read_text(encoding="utf-8").splitlines()
+            answers = [json.loads(line)["messages"][-1]["content"] for line in lines]
+            assert Mark.BAD not in [marked[answer] for answer in answers]
+        assert report.mapping.verdicts == {name: "filter"}
+        assert report.counts["train"] + report.counts["validation"] + report.counts["test"] <= 60
 
 
 def test_verdicts_inside_objects_lists_and_turns_are_found(workspace):

@@ -16,10 +16,12 @@ PAIRS: dict[str, tuple[int, int, str]] = {
     "preference": (1_000, 10_000, "https://arxiv.org/abs/2312.15685 (Deita: 10k pairs)"),
 }
 NEWER = {
+    "one_preference": "OpenPipe asks for at least 500 rows before a DPO run",
     "style": "OpenAI sees gains from 50 to 100 examples and asks for at least 10",
     "instruction": "Deita: 6,000 selected examples beat 200,000 unselected ones",
 }
 NEWER_SOURCE = {
+    "one_preference": "https://docs.openpipe.ai/features/dpo/quick-start",
     "style": OPENAI,
     "instruction": "https://arxiv.org/abs/2312.15685",
 }
@@ -44,9 +46,11 @@ def judge_size(num_usable: int, task: str) -> SizeVerdict:
     return SizeVerdict(num_usable=num_usable, goals=goals, reasons=reasons)
 
 
-def fewest_examples(task: str) -> int:
-    """Return how many examples the most modest goal needs."""
-    return min(low for low, *_ in (BANDS if task == "sft" else PAIRS).values())
+def fewest_examples(task: str) -> tuple[int, str]:
+    """Return how many examples the most modest goal needs, and who says so."""
+    bands = (BANDS if task == "sft" else PAIRS).values()
+    low, _, source = min(bands, key=lambda band: band[0])
+    return low, source
 
 
 def _place(count: int, low: int, high: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ft_tools.contract import Reason
 from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
-from ft_tools.data.judge.sizes import OPENAI, fewest_examples
+from ft_tools.data.judge.sizes import fewest_examples
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Tokens, Verdict
@@ -294,14 +294,15 @@ def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -
     ledger = scan.ledger
     kept = ledger.kept(validation=False)
     reasons = []
+    fewest, source = fewest_examples(task)
     if all(verdict == "too_few" for verdict in size.goals.values()):
         reasons.append(
             Reason(
                 id="too_few_for_any_goal",
                 rule="usable examples for any goal; collect more, or put these into the prompt",
                 observed=len(kept),
-                threshold=fewest_examples(task),
-                source=OPENAI,
+                threshold=fewest,
+                source=source,
             )
         )
     is_given = request.validation_path is not None
