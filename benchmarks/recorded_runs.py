@@ -1,9 +1,10 @@
 """Record many small runs, healthy and sick, for the rules of ft_tools/training/diagnosis.py.
 
-`python -m benchmarks.recorded_runs [SECONDS]` trains until the time is over or all runs are there,
-and continues where it stopped. Each run is the worker of this package on a Llama of about a million
-parameters, which was trained for a minute to continue the tasks' prompts. What is wrong with a sick
-run is done to it on purpose; what the diagnosis says is not looked at here. A line of
+`python -m benchmarks.recorded_runs [SECONDS [LABEL...]]` trains until the time is over or all runs
+(with these labels) are there, and continues where it stopped. Each run is the worker of this
+package on a Llama of about a million parameters, which was trained for a minute to continue the
+tasks' prompts. What is wrong with a sick run is done to it on purpose; what the diagnosis says is
+not looked at here. A line of
 `benchmarks/recorded_runs.jsonl` is a run: its label, the part of its plan that a diagnosis reads,
 and its metrics. Runs with an even number choose the thresholds, runs with an odd one check them.
 """
@@ -90,21 +91,21 @@ def cases() -> Iterator[Case]:
         },
         "nothing_to_learn": lambda i: {"is_easy": True},
     }
-    for number in range(max(NUM_HEALTHY, PER_KIND)):
+    for number in range(NUM_HEALTHY):
         task = TASKS[number % len(TASKS)]
-        if number < NUM_HEALTHY:
-            yield Case(
-                "healthy",
-                number,
-                task,
-                number,
-                rows=(300, 500, 800)[number % 3],
-                training={"learning_rate": RATE * (0.7, 1.0, 1.5)[number // 6 % 3]},
-            )
-        if number < PER_KIND:
-            for label, change in sick.items():
-                asked = {"task": task} | change(number)
-                yield Case(label, number, seed=1000 + number, **asked)
+        yield Case(
+            "healthy",
+            number,
+            task,
+            number,
+            rows=(300, 500, 800)[number % 3],
+            training={"learning_rate": RATE * (0.7, 1.0, 1.5)[number // 6 % 3]},
+        )
+        # As many sick runs as healthy ones at any time.
+        label, change = list(sick.items())[number % len(sick)]
+        at = number // len(sick)
+        asked: dict[str, Any] = {"task": TASKS[at % len(TASKS)]} | change(at)
+        yield Case(label, at, seed=1000 + at, **asked)
 
 
 def make_base(folder: Path) -> None:
@@ -174,7 +175,11 @@ def make_base(folder: Path) -> None:
 
 
 def train(
-    root: Path, case: Case, model: str, training: dict[str, Any]
+    root: Path,
+    case: Case,
+    model: str,
+    training: dict[str, Any],
+    peft: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run the worker here; what is kept of the run, and a copy of the adapter's folder."""
     from ft_tools import workspace
@@ -191,6 +196,7 @@ def train(
         dataset=f"{case.name}-train.jsonl",
         validation=f"{case.name}-held.jsonl",
         training=training,
+        peft=peft or {},
         samples=0,
         accept_findings=["no_quality_filter"],
         accept_reason="recorded on purpose",
@@ -275,7 +281,8 @@ def main() -> None:
         os.chdir(root)
         make_base(root / "base")
         for case in cases():
-            if case.name in known or time.monotonic() > until:
+            is_wanted = not sys.argv[2:] or case.label in sys.argv[2:]
+            if not is_wanted or case.name in known or time.monotonic() > until:
                 continue
             line = record(case, root, "base")
             with FILE.open("a", encoding="utf-8") as stream:

@@ -233,5 +233,8 @@ def _next_steps(
         "peft": {key: value for key, value in peft.items() if key != "task_type"},
         "training": {k: v for k, v in training.items() if k not in CHOSEN_AT_LAUNCH},
     }
-    why = "show the plan of this run; pass the file that audit_dataset wrote. Nothing starts yet"
+    why = (
+        "show the plan of this run; the launch sets precision and dtype by the device it finds. "
+        "Nothing starts yet"
+    )
     return [NextStep(tool=f"launch_{task}", arguments=arguments, why=why)]

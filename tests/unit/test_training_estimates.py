@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from ft_tools.runs import directory
 from ft_tools.runs.hardware import Device
-from ft_tools.training.estimates import Work, disk_bytes, duration
+from ft_tools.runs.records import Progress, RunInfo, Status
+from ft_tools.training.estimates import Work, disk_bytes, duration, measured_rates
 from ft_tools.training.patience import evaluations_ahead
 from ft_tools.training.plan import plan_sft
+from ft_tools.workspace import runs_dir
 from tests.unit.test_training_launch import files, sft
 
 __all__ = ["files"]
@@ -55,6 +58,24 @@ def test_the_evaluations_that_are_to_come_are_reckoned_with_before_the_first(fil
     assert ahead.likely == pytest.approx(0.4 * times * 10 / found.effective_batch * 2.0)
     assert evaluations_ahead(found, found.estimate.steps, None) is None
     assert evaluations_ahead(plan_sft(sft()), 8, 2.0) is None
+
+
+def test_a_run_that_was_stopped_gives_a_rate_as_well(files):
+    asked = sft()
+    plan = plan_sft(asked)
+    cpu = plan.device
+    like = Work("sft", "lora", 5000, plan.model.config_sha256, cpu)
+    assert measured_rates(like) == []
+    run_dir = runs_dir() / "sft-0123456789abcdef"
+    run_dir.mkdir(parents=True)
+    info = RunInfo(run_id=run_dir.name, kind="sft", created_at=1.0)
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    (run_dir / "plan.json").write_text(plan.model_dump_json())
+    for seconds, rates in ((59.0, []), (61.0, [10.0])):
+        progress = Progress(step=5, total_steps=100, fraction=0.05, elapsed_seconds=seconds)
+        status = Status(state="cancelled", progress=progress, metrics={"num_tokens": 10 * seconds})
+        directory.write_status(run_dir, status)
+        assert measured_rates(like) == rates
 
 
 def test_a_sharded_run_writes_more_to_the_disk():
