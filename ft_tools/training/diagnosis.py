@@ -65,6 +65,11 @@ class Curves:
         right = accuracy >= number("diagnosis.learnt_accuracy")
         return right or self.evals[self.best][1] <= number("diagnosis.learnt_loss")
 
+    def late(self) -> float:
+        """Return the validation loss where the run's last part begins."""
+        at = round(number("diagnosis.slope_from") * (len(self.evals) - 1))
+        return self.evals[at][1]
+
     def smoothed(self) -> list[float]:
         """Return running means of the training loss, over a tenth of the run."""
         width = max(3, math.ceil(WINDOW * len(self.train)))
@@ -254,17 +259,21 @@ def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
 
 
 def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
-    """Find a validation loss that rose after its best, without better answers."""
+    """Find rows that get better alone: the validation loss rose, or stays far above training's."""
     best, last = curves.best, len(curves.evals) - 1
     low, end = curves.evals[best][1], curves.evals[last][1]
     rose = end > number("diagnosis.worse_ratio") * low and end - low > number("diagnosis.worse")
-    if last - best < 2 or not rose or _answers_improved(curves, best):
+    rose = rose and last - best >= 2 and not _answers_improved(curves, best)
+    trained = curves.smoothed()[-1]
+    is_flat = end > (1 - number("diagnosis.flat")) * curves.late()
+    apart = is_flat and trained < number("diagnosis.apart") * low
+    if not rose and not apart:
         return None
     epochs = setup.epochs * curves.evals[best][0] / max(1, setup.steps)
     return Diagnosis(
         id="memorising",
-        observed=f"validation loss rose from {low:.3g} at step {curves.evals[best][0]:.0f} to "
-        f"{end:.3g}, training loss fell to {curves.smoothed()[-1]:.3g}",
+        observed=f"validation loss {low:.3g} at step {curves.evals[best][0]:.0f} and {end:.3g} at "
+        f"the end, while training loss fell to {trained:.3g}",
         advice="the best checkpoint was kept; more or more varied examples help most, then fewer "
         "epochs and half the learning rate",
         training={"num_train_epochs": max(1.0, round(epochs, 1))},
@@ -274,8 +283,7 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
 def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
     """Find a validation loss that was still falling when the run ended."""
     values = [value for _, value in curves.evals]
-    before = values[round(number("diagnosis.slope_from") * (len(values) - 1))]
-    fell = before - values[-1]
+    fell = curves.late() - values[-1]
     is_falling = fell > max(
         number("diagnosis.fall"), number("diagnosis.fall_fraction") * values[-1]
     )
