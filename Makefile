@@ -35,7 +35,7 @@ fuzz: install  ## explore at random for SECONDS (600), print the seed and what w
 
 bench: install  ## every measurement that a document quotes, then the documents' tables
 	for script in $(filter-out benchmarks/tables.py benchmarks/choosing.py,$(wildcard benchmarks/*.py)); do \
-		$(BIN)/python $$script || exit 1; done
+		$(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 	$(BIN)/python -m benchmarks.tables
 
 test-faults: install  ## fault injection at full size, some minutes

@@ -126,7 +126,7 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Train what is missing."""
-    until = time.monotonic() + (float(sys.argv[1]) if len(sys.argv) > 1 else 36_000.0)
+    until = time.monotonic() + (float(sys.argv[1]) if len(sys.argv) > 1 else 3600.0)
     asked = Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else None
     lines = json.loads(OUT.read_text())["runs"] if OUT.exists() else []
     known = {(line["pair"], line["setting"]) for line in lines}

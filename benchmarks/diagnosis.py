@@ -61,11 +61,10 @@ def rates(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "num_healthy": len(healthy),
         "num_sick": len(sick),
-        "false_alarms": round(alarms / max(1, len(healthy)), 4),
+        "false_alarms": round(alarms / len(healthy), 4) if healthy else None,
         "false_alarms_95": interval(alarms, len(healthy)),
-        "found": round(hits / max(1, len(sick)), 4),
+        "found": round(hits / len(sick), 4) if sick else None,
         "found_95": interval(hits, len(sick)),
-        "any_finding": round(sum(found_in(s) != "healthy" for s in sick) / max(1, len(sick)), 4),
         "seen": dict(sorted(seen.items())),
     }
 
@@ -76,7 +75,7 @@ def ranges(lines: list[dict[str, Any]]) -> dict[str, Any]:
     inside = sum(low <= true <= high for low, true, high in shown)
     return {
         "num_runs": len(shown),
-        "inside": round(inside / max(1, len(shown)), 4),
+        "inside": round(inside / len(shown), 4) if shown else None,
         "inside_95": interval(inside, len(shown)),
     }
 
