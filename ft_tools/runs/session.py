@@ -26,7 +26,7 @@ from ft_tools.errors import DiskFull, FineTuningError, RunBusy
 from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
 from ft_tools.runs import directory, locks, ranks, signs
-from ft_tools.runs.eta import Left, Pace
+from ft_tools.runs.eta import Left, Pace, is_busy
 from ft_tools.runs.out_of_memory import is_out_of_memory
 from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunError, State, Why
 from ft_tools.runs.start import LOCKS_VARIABLE
@@ -241,7 +241,7 @@ class Session:
         num_steps, spent = self._pace.num_steps, self._pace.seconds
         if num_steps < ETA_STEPS and (num_steps < 1 or spent < ETA_SECONDS):
             return None
-        return self._pace.left(max(0, total_steps - step))
+        return self._pace.left(max(0, total_steps - step), is_busy=is_busy())
 
 
 def main(work: Callable[[Session], BaseModel]) -> None:
