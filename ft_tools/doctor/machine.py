@@ -18,6 +18,7 @@ from ft_tools import workspace
 from ft_tools.doctor.report import Check
 from ft_tools.errors import FineTuningError, Missing
 from ft_tools.models.mlx import is_apple_silicon, mac_name
+from ft_tools.models.resolve import hub_home
 from ft_tools.runs import locks
 from ft_tools.runs.hardware import find_cards, find_device
 from ft_tools.shipping import converter
@@ -145,10 +146,9 @@ def _memory() -> Check:
 
 
 def _disks() -> Iterator[Check]:
-    models = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     places = (
         ("workspace", workspace.roots()[0], workspace.VARIABLE),
-        ("model cache", models, "HF_HOME"),
+        ("model cache", hub_home(), "HF_HOME"),
     )
     for name, folder, variable in places:
         there = next(place for place in [folder, *folder.parents] if place.exists())

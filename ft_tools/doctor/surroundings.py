@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.doctor.report import Check
+from ft_tools.models.resolve import hub_home
 from ft_tools.runs.start import command, environment
 
 HUB = "https://huggingface.co"
@@ -25,8 +26,7 @@ def hub() -> Iterator[Check]:
         yield Check(name="Hub", state="note", found=found, fix="unset HF_HUB_OFFLINE")
     else:
         yield _answers(endpoint)
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    file = Path(os.environ.get("HF_TOKEN_PATH") or home / "token")
+    file = Path(os.environ.get("HF_TOKEN_PATH") or hub_home() / "token")
     if os.environ.get("HF_TOKEN"):
         yield Check(name="Hub login", state="ok", found="HF_TOKEN is set")
     elif file.is_file():

@@ -169,10 +169,18 @@ def _recorded_base(name: str, folder: Path) -> ModelSource:
         ) from error
 
 
+def hub_home() -> Path:
+    """Return the folder of the Hub's own library.
+
+    Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("HF_HOME") or f"{caches}/huggingface").expanduser()
+
+
 def hub_cache() -> Path:
     """Return where the Hub's own library keeps what it fetched."""
-    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    return Path(os.environ.get("HF_HUB_CACHE") or hub_home() / "hub").expanduser()
 
 
 def _cached(hub_id: str) -> str | None:

@@ -2,6 +2,9 @@
 
 import json
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +12,7 @@ from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailabl
 from ft_tools.models import hub
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.download import OFFLINE_VARIABLES
-from ft_tools.models.resolve import pinned, resolve_model, tokenizer_files
+from ft_tools.models.resolve import hub_home, pinned, resolve_model, tokenizer_files
 from ft_tools.training.model_plan import source_of
 from tests.hub import COMMIT, CONFIG, LATER, serving
 
@@ -31,6 +34,25 @@ def standin(workspace, monkeypatch):
 def later(monkeypatch, seconds=2 * hub.FRESH_SECONDS):
     now = hub.time.time()
     monkeypatch.setattr(hub.time, "time", lambda: now + seconds)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "~/.cache/huggingface"),
+        ({"XDG_CACHE_HOME": "/caches"}, "/caches/huggingface"),
+        ({"XDG_CACHE_HOME": "/caches", "HF_HOME": "~/hub"}, "~/hub"),
+    ],
+)
+def test_the_hubs_own_folder_is_where_its_library_looks(monkeypatch, given, expected):
+    for name in ("HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    home = Path(expected).expanduser()
+    probe = "import huggingface_hub.constants as c; print(c.HF_HOME)"
+    theirs = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert Path(theirs.stdout.strip()) == home == hub_home()
 
 
 def test_one_small_file_answers_for_a_model_that_no_table_has(standin):
