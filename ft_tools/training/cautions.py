@@ -83,6 +83,11 @@ def about_hardware(device: Device, place: Place) -> list[str]:
         "documentation and was never run by it; start with a short run (max_steps=20). On a GPU a "
         "resumed run is not equal bit for bit"
     )
+    if place.exported_for:
+        found.append(
+            f"this plan is for {place.exported_for} elsewhere, and is not started here; export_dir "
+            "writes it, and the exported script trains there"
+        )
     if place.sharding != "ddp":
         found.append(f"sharding={place.sharding!r} was never run by this project")
     return found

@@ -28,7 +28,9 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     require_programs(request.backend, options)
     _require_engine(request, options)
     place = place_of(request.backend, options)
-    if isinstance(options, LocalOptions):
+    if place.exported_for:
+        device = _device_there(options)
+    elif isinstance(options, LocalOptions):
         device = find_device(options.device, options.processes)
         if device.name == "cpu" and options.sharding != "ddp":
             raise BadInput(f"backend_options.sharding={options.sharding!r} needs GPUs; remove it")
@@ -88,7 +90,7 @@ def _require_engine(request: TrainingRequest, options: Options) -> None:
             "zero2, or method='lora'"
         )
     is_zero = options.sharding in {"zero2", "zero3"}
-    is_here = request.backend in {"local", "slurm", "ray"} and not options.python
+    is_here = (request.is_here or request.backend in {"slurm", "ray"}) and not options.python
     if is_zero and is_here and importlib.util.find_spec("deepspeed") is None:
         raise Missing(
             f"backend_options.sharding={options.sharding!r} needs deepspeed, which is not "
@@ -102,6 +104,11 @@ def _device_there(options: Options) -> Device:
     if not options.gpu:
         return Device(name="cpu", model=REMOTE_CPU, memory_gib=0.0, precision="float32")
     card = facts.gpu(options.gpu)
+    if card.is_apple:
+        raise BadInput(
+            f"backend_options.gpu={options.gpu!r} is a Mac, which trains with MLX on itself; run "
+            "launch_sft there"
+        )
     precision: Any = "bfloat16" if card.has_bf16 else "float16"
     memory = card.usable_gib or card.memory_gib
     return Device(name="cuda", model=options.gpu, memory_gib=memory, precision=precision)

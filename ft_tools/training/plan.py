@@ -195,7 +195,7 @@ def _plan_parts(
         "samples": request.samples if validation is not None else 0,
         "accepted": sorted(set(request.accept_findings)),
         "accept_reason": request.accept_reason,
-        "missing": installation.missing(settings.device) if request.backend == "local" else [],
+        "missing": installation.missing(settings.device) if request.is_here else [],
     }
     vram, used_gib = _require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
@@ -267,7 +267,7 @@ def _require_memory(
         Refused: It does not fit, or could not be checked.
     """
     device = settings.device
-    used_gib = devices.used_by_others_gib(device) if request.backend == "local" else 0.0
+    used_gib = devices.used_by_others_gib(device) if request.is_here else 0.0
     planned = memory.Planned(
         model=source.load_from,
         task=parts["task"],
@@ -323,7 +323,8 @@ def _estimate(
     trained = estimates.trained_params(model.num_params, request.method, adapter)
     place: Place = parts["place"]
     disk = estimates.disk_bytes(trained, place.sharding)
-    require_space(workspace.runs_dir(), disk, "the run")
+    if not place.exported_for:
+        require_space(workspace.runs_dir(), disk, "the run")
     is_mlx_4bit = parts["engine"] == "mlx" and parts["quantization"]
     held_as = "mlx 4-bit" if is_mlx_4bit else parts["weights_dtype"]
     memory.require_ram(model.num_params, trained, parts["device"], held_as, parts["accepted"])
@@ -335,7 +336,7 @@ def _estimate(
         parts["device"],
         place.num_processes,
         _evaluated_tokens(parts, steps),
-        estimates.present_load(parts["device"]) if request.backend == "local" else 0.0,
+        estimates.present_load(parts["device"]) if request.is_here else 0.0,
     )
     return Estimate(
         steps=steps,

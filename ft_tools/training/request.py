@@ -33,8 +33,8 @@ class TrainingRequest(LaunchRequest):
     backend: Backend = Field("local", description="This machine, or a scheduler's job.")
     backend_options: dict[str, Any] = Field(
         default_factory=dict,
-        description='Options of the backend; for local {"device": "cpu", "processes": 2}; '
-        "references/scaling.md lists them.",
+        description='Options of the backend; local: {"device": "cpu"}, or {"gpu": "RTX 4090"} '
+        "to export for that card; references/scaling.md.",
     )
     samples: int = Field(
         3,
@@ -64,6 +64,11 @@ class TrainingRequest(LaunchRequest):
         description="New folder for the plan as TRL script and as TRL, Axolotl and LLaMA-Factory "
         "YAML.",
     )
+
+    @property
+    def is_here(self) -> bool:
+        """Tell whether this machine would train: no scheduler, and no GPU elsewhere is named."""
+        return self.backend == "local" and not self.backend_options.get("gpu")
 
     @model_validator(mode="after")
     def _reason_for_what_is_accepted(self) -> "TrainingRequest":

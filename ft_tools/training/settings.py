@@ -93,8 +93,7 @@ def settle(
     preconditions.require_arguments(task, request.method, settings.peft or {}, training)
     _choose_engine(settings, request, source)
     demands.require_packages(request, training)
-    is_here = request.backend == "local"
-    installation.require_attention(settings.device, training, is_here=is_here)
+    installation.require_attention(settings.device, training, is_here=request.is_here)
     preconditions.require_number_format(request.method, settings.device, training)
     if source.path:
         settings.notes += demands.require_layers(Path(source.path), settings.peft or {})

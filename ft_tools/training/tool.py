@@ -1,6 +1,7 @@
 """launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
 
 from ft_tools import workspace
+from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
 from ft_tools.examples.training_rows import Task, has_marks
 from ft_tools.publish import new_folder
@@ -80,6 +81,12 @@ def _launch(
 ) -> Launch:
     warnings = plan.warnings if advised else [*plan.warnings, NO_ADVICE]
     plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
+    elsewhere = plan.place.exported_for
+    if request.confirm is not None and elsewhere:
+        raise BadInput(
+            f"this plan is for {elsewhere}; run the exported script there (export_dir writes it). "
+            "To train on this machine, leave backend_options.gpu out and plan again"
+        )
     if request.confirm is not None and plan.missing:
         require_same(request.confirm, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")
@@ -91,16 +98,40 @@ def _launch(
         kind,
         request,
         plan,
-        warnings=[*plan.missing, *plan.warnings],
+        warnings=[*plan.missing, *plan.warnings, *_about_export(request, plan)],
         device=plan.device.name,
         slots=_slots(plan),
         backend=(request.backend, request.backend_options),
         lineage=lineage,
     )
+    if elsewhere:
+        found = found.model_copy(update={"next_steps": _export_step(found, elsewhere, request)})
     if found.started or request.export_dir is None:
         return found
     exported = _exported(request.export_dir, plan)
     return found.model_copy(update={"plan": {**found.plan, "export": exported}})
+
+
+def _about_export(request: TrainingRequest, plan: TrainingPlan) -> list[str]:
+    """Say what an export of this plan is for, where that is hardly meant."""
+    if request.export_dir is None or plan.device.name != "cpu" or not request.is_here:
+        return []
+    return [
+        "the exported files train on a CPU, as this machine has no GPU that can be used; to export "
+        'for a GPU elsewhere name it: backend_options={"gpu": "RTX 4090"}, with "processes" for '
+        "several"
+    ]
+
+
+def _export_step(found: Launch, elsewhere: str, request: TrainingRequest) -> list[NextStep]:
+    """Return the call that exports a plan which nothing here can start, unless it was made."""
+    if request.export_dir is not None:
+        return []
+    (confirming,) = found.next_steps
+    given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}
+    given["export_dir"] = f"export-{found.plan_hash}"
+    why = f"writes what trains this plan on {elsewhere}"
+    return [confirming.model_copy(update={"arguments": given, "why": why})]
 
 
 def _slots(plan: TrainingPlan) -> tuple[list[str], int]:

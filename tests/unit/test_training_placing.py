@@ -1,11 +1,12 @@
 """Where a run executes: what a plan shows of it, what is refused, and that a step stays a step."""
 
+import json
 import os
 
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.errors import BadInput, Missing
+from ft_tools.errors import BadInput, Missing, Refused
 from ft_tools.runs import directory, ranks
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK
 from ft_tools.runs.records import RunInfo, Status
@@ -16,7 +17,7 @@ from ft_tools.training import placing
 from ft_tools.training.placing import share_batch
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import files, sft
+from tests.unit.test_training_launch import CONFIG, files, sft
 
 __all__ = ["files"]
 RUN = "sft-0123456789abcdef"
@@ -60,6 +61,69 @@ def test_a_scheduler_that_is_not_here_is_refused_before_anything_starts(files, m
     with pytest.raises(Missing, match="nothing was started"):
         launch_sft(sft(backend="skypilot", backend_options={"storage": "s3://mine/runs"}))
     assert not workspace_module.runs_dir().exists()
+
+
+@pytest.mark.parametrize(
+    ("card", "precision", "gib"), [("RTX 4090", "bfloat16", 23.05), ("T4", "float16", 14.2)]
+)
+def test_a_plan_for_a_named_card_follows_the_card_and_not_this_machine(
+    files, monkeypatch, card, precision, gib
+):
+    monkeypatch.setenv("PATH", "/nowhere")
+    shown = launch_sft(sft(method="qlora", backend_options={"gpu": card}, export_dir="there"))
+    plan = shown.plan
+    assert (plan["device"]["name"], plan["device"]["precision"]) == ("cuda", precision)
+    assert plan["weights_dtype"] == precision
+    assert plan["training"]["gradient_checkpointing"] is True
+    assert plan["missing"] == []
+    assert plan["estimate"]["vram"]["usable_gib"] == pytest.approx(gib, abs=0.1)
+    assert plan["estimate"]["duration"]["low_seconds"] > 0
+    assert shown.next_steps == []
+    script = (files / "there" / "train.py").read_text()
+    assert f"DTYPE = '{precision}'" in script
+    assert "'use_cpu': False" in script
+    assert "'activation_checkpointing': True" in script
+    assert "gradient_checkpointing: true" in (files / "there" / "axolotl.yaml").read_text()
+
+
+def test_a_plan_for_a_card_elsewhere_is_exported_and_never_started_here(files):
+    request = sft(backend_options={"gpu": "RTX 4090", "processes": 2})
+    shown = launch_sft(request)
+    assert shown.plan["place"]["exported_for"] == "2x RTX 4090"
+    (step,) = shown.next_steps
+    assert "confirm" not in step.arguments
+    assert launch_sft(request.model_validate(step.arguments)).plan_hash == shown.plan_hash
+    with pytest.raises(BadInput, match=r"for 2x RTX 4090; run the exported script there"):
+        launch_sft(request.model_copy(update={"confirm": shown.plan_hash}))
+    assert not workspace_module.runs_dir().exists()
+
+
+def test_a_card_elsewhere_that_the_run_does_not_fit_is_refused(files):
+    shapes = CONFIG | {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80}
+    (files / "instruct" / "config.json").write_text(json.dumps(shapes))
+    with pytest.raises(Refused, match="usable on RTX 4090"):
+        launch_sft(sft(backend_options={"gpu": "RTX 4090"}))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"gpu": "RTX 4090", "device": "cuda"}, "leave one of them out"),
+        ({"gpu": "M4 Max 64GB"}, "trains with MLX on itself"),
+        ({"gpu": "RTX 5095"}, "RTX"),
+    ],
+)
+def test_a_card_that_cannot_be_planned_for_is_refused(files, options, told):
+    with pytest.raises(BadInput, match=told):
+        launch_sft(sft(backend_options=options))
+
+
+def test_an_export_for_this_cpu_says_so_and_how_to_name_a_card(files):
+    assert any(
+        'backend_options={"gpu"' in warning
+        for warning in launch_sft(sft(export_dir="here")).warnings
+    )
+    assert not any('backend_options={"gpu"' in warning for warning in launch_sft(sft()).warnings)
 
 
 def test_the_plan_changes_with_its_place(files, slurm_here):

@@ -63,7 +63,7 @@ class Options(BaseModel):
 
 
 class LocalOptions(Options):
-    """This machine."""
+    """This machine; with `gpu` one elsewhere, which is planned and exported for."""
 
     device: str = Field("auto", pattern=WANTED, description=DEVICE)
 
@@ -73,8 +73,13 @@ class LocalOptions(Options):
 
     @model_validator(mode="after")
     def _found_here(self) -> "LocalOptions":
-        if self.gpu or self.python:
-            raise ValueError("gpu and python are found by themselves on this machine; leave out")
+        if self.python:
+            raise ValueError("the interpreter here is the server's own; leave python out")
+        if self.gpu and self.device != "auto":
+            raise ValueError(
+                f"gpu={self.gpu!r} plans for a machine elsewhere and device={self.device!r} for "
+                "this one; leave one of them out"
+            )
         return self
 
 

@@ -45,6 +45,9 @@ class Place(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backend: Backend = "local"
+    exported_for: str = Field(
+        "", description="GPUs of a machine elsewhere: it is planned and exported, never started."
+    )
     nodes: int = Field(1, description="Machines.")
     processes: int = Field(1, description="Processes a machine.")
     sharding: Sharding = Field("ddp", description="How processes share a model.")
@@ -67,8 +70,10 @@ class Place(BaseModel):
 def place_of(backend: Backend, options: Options) -> Place:
     """Return the place without its files and commands."""
     several = options.num_processes > 1
+    is_export = backend == "local" and options.gpu
     return Place(
         backend=backend,
+        exported_for=f"{options.processes}x {options.gpu}" if is_export else "",
         nodes=options.nodes,
         processes=options.processes,
         sharding=options.sharding,

@@ -73,7 +73,7 @@ def require_packages(request: TrainingRequest, training: Mapping[str, Any]) -> N
         if optimizer.startswith(beginning):
             wanted[f"training.optim={optimizer!r}"] = needed
     for what, (module, package) in wanted.items():
-        if request.backend == "local" and importlib.util.find_spec(module) is None:
+        if request.is_here and importlib.util.find_spec(module) is None:
             raise BadInput(f"{what} needs {package}: pip install {package}, or remove it")
 
 

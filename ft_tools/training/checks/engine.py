@@ -31,7 +31,8 @@ def choose(
         BadInput: MLX was asked for and cannot train this.
         MissingExtra: MLX was asked for and is not installed.
     """
-    if request.engine == "torch" or (request.engine == "auto" and not is_apple_silicon()):
+    on_mac = is_apple_silicon() and request.is_here
+    if request.engine == "torch" or (request.engine == "auto" and not on_mac):
         return "torch", []
     problem = _against_mlx(request, source, peft, training)
     if request.engine == "mlx":
@@ -54,7 +55,7 @@ def _against_mlx(
     kind = weights.model_type(Path(source.path)) if source.path else None
     known = model_types()
     reasons = {
-        "it runs on this machine only, and `backend` is another": request.backend != "local",
+        "it runs on this machine only, and the plan is for another": not request.is_here,
         "it trains adapters; use method lora or qlora": request.method == "full",
         "packed examples would see each other; remove training.packing and padding_free": bool(
             training.get("packing") or training.get("padding_free")
