@@ -1,5 +1,6 @@
 """audit_dataset: at once, or as a run."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,7 +51,42 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     lineage = {"dataset": request.path}
     run_id = start("audit", request, plan, request_id=request.request_id, lineage=lineage)
     step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="returns progress and report")
-    return AuditReport(verdict="pending", run_id=run_id, reasons=[why], next_steps=[step])
+    return AuditReport(
+        verdict="pending",
+        run_id=run_id,
+        reasons=[why],
+        assumptions=[expected_time(request, size_bytes)],
+        next_steps=[step],
+    )
+
+
+def expected_time(request: AuditRequest, size_bytes: int) -> str:
+    """Say how long the audit may take, and which search for near-duplicates it does.
+
+    Source: benchmarks/audit.json: by meaning 2 to 5 s per MB on two idle cores, by what the rows
+    are like; the slower end is stretched by what else the machine does now.
+    """
+    semantic = request.near_duplicates in {"auto", "semantic"} and find_minilm() is not None
+    start, least, most = (5, 1.5, 8.0) if semantic else (2, 0.8, 3.0)
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    low = start + least * size_bytes / 1e6
+    high = busy * (2 * start + most * size_bytes / 1e6)
+    how = {
+        "off": "near-duplicates are not searched",
+        "lexical": "near-duplicates are searched by words",
+    }.get(request.near_duplicates, "near-duplicates are searched by meaning")
+    if not semantic and request.near_duplicates == "auto":
+        how = "near-duplicates are searched by words, since all-MiniLM-L6-v2 is not here"
+    return f"takes about {_span(low)} to {_span(high)}: {how}"
+
+
+def _span(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> _span(40), _span(1500)
+    ('40 s', '25 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _of_documents(request: AuditRequest, path: Path) -> AuditReport:

@@ -1,5 +1,6 @@
 """Find held-out examples that the model was trained on."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ MIN_PLAIN_WORDS = 4
 MAX_LINES = 5
 # Word sequences that more than this part of the held-out examples have are left out.
 COMMON = 0.2
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+MIN_SENTENCE_WORDS = 6
 
 
 class Contamination(BaseModel):
@@ -35,6 +38,11 @@ class Contamination(BaseModel):
     num_twins: int = Field(
         0,
         description="Others whose question equals a training question except for digits and names.",
+    )
+    num_sentence_twins: int = Field(
+        0,
+        description="Others whose longest sentence, digits and names aside, is in a training "
+        "question.",
     )
     lines: list[int] = Field(description="The first held-out lines concerned.")
 
@@ -83,23 +91,31 @@ def find_contamination(
 ) -> Contamination:
     """Compare held-out examples with training files, word for word and nearly so."""
     masked: set[str] = set()
+    sentences: set[str] = set()
 
     def pairs() -> Iterator[tuple[str, str]]:
         for path in files:
             for _, row in read_examples(path):
                 for question, answer in asked_and_answered(row):
                     masked.add(mask(question))
+                    sentences.update(_sentences(question))
                     yield question, answer
 
     exact, near = overlaps(held_out, pairs())
     twins = {one.line for one in held_out if mask(one.asked) in masked - {""}} - exact
+    longest = {one.line: max(_sentences(one.asked), key=len, default="") for one in held_out}
+    # What many questions share is the wording of the task.
+    common = {s for s, n in Counter(longest.values()).items() if n > max(1, COMMON * len(longest))}
+    partly = {line for line, one in longest.items() if one in sentences - common}
+    partly -= exact | near | twins
     return Contamination(
         checked_against=[str(path) for path in files],
         not_checked=list(not_checked),
         num_exact=len(exact),
         num_near=len(near - exact - twins),
         num_twins=len(twins),
-        lines=sorted(exact | near | twins)[:MAX_LINES],
+        num_sentence_twins=len(partly),
+        lines=sorted(exact | near | twins | partly)[:MAX_LINES],
     )
 
 
@@ -124,6 +140,20 @@ def mask(question: str) -> str:
         begins = word.endswith((".", "!", "?", ":"))
     plain = sum(word not in {"#", "@"} for word in found)
     return " ".join(found) if plain >= MIN_PLAIN_WORDS and plain < len(found) else ""
+
+
+def _sentences(question: str) -> set[str]:
+    """Return the sentences of a question that are long enough to know it by, masked as by `mask`.
+
+    >>> sorted(_sentences("Hi. The lid of order 7 does not close any more. Thanks!"))
+    ['the lid of order # does not close any more.']
+    """
+    found = set()
+    for sentence in SENTENCE_END.split(question):
+        plain = mask(sentence) or normalise(sentence)
+        if len(plain.split()) >= MIN_SENTENCE_WORDS:
+            found.add(plain)
+    return found
 
 
 def overlaps(

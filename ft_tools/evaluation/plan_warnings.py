@@ -108,6 +108,12 @@ def _about_overlap(overlap: Contamination, num_examples: int) -> list[str]:
             f"{overlap.num_twins} of {num_examples} held-out questions equal a training question "
             "except for digits, names and ids: the score on them measures a memorised template"
         )
+    if overlap.num_sentence_twins:
+        found.append(
+            f"the longest sentence of {overlap.num_sentence_twins} of {num_examples} held-out "
+            "questions, digits and names aside, is in a training question: new wordings may score "
+            "lower"
+        )
     if overlap.not_checked:
         found.append(
             "some training files are missing or outside the workspace: contamination is not "

@@ -1,11 +1,12 @@
 """What the verdict of an audit promises: enough rows, a held-out part, answers that agree."""
 
 import json
+import re
 
 import pytest
 
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.tool import audit_dataset
+from ft_tools.data.tool import audit_dataset, expected_time
 
 
 def write(path, rows):
@@ -91,3 +92,14 @@ def test_a_validation_file_leads_to_a_training_that_is_watched_with_it(workspace
     assert report.verdict == "ready"
     (step,) = report.next_steps
     assert (step.tool, step.arguments) == ("launch_sft", {"validation": "v.jsonl"})
+
+
+def test_a_long_audit_says_at_once_how_long_it_takes_and_which_search_it_does():
+    def said(megabytes, **asked):
+        return expected_time(AuditRequest(path="d.jsonl", **asked), megabytes * 1_000_000)
+
+    assert "searched by words" in said(9, near_duplicates="lexical")
+    assert "not searched" in said(9, near_duplicates="off")
+    assert "by words, since" in said(9) or "by meaning" in said(9)
+    assert re.match(r"takes about \d+ s to \d+ (s|min): ", said(9, near_duplicates="off"))
+    assert re.match(r"takes about \d+ min to \d+ min: ", said(900, near_duplicates="off"))

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
-from ft_tools.evaluation.contamination import overlaps
+from ft_tools.evaluation.contamination import find_contamination, overlaps
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered, read_held_out
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
@@ -142,6 +142,21 @@ def test_questions_that_differ_only_in_digits_and_names_are_twins(workspace, bas
     assert (found["num_exact"], found["num_near"], found["num_twins"]) == (0, 0, 1)
     assert found["lines"] == [1]
     assert any("1 of 10 held-out questions equal a training" in line for line in launch.warnings)
+
+
+def test_questions_that_share_their_longest_sentence_are_counted_but_not_the_task(workspace):
+    task = "Turn the message below into a ticket with a category. "
+    parts = ["The lid of the kettle does not close", "My lamp flickers when I turn it on"]
+    write(
+        workspace / "t.jsonl",
+        [chat(f"{task}Hello! {part} since day {i}.", "ok") for i, part in enumerate(parts)],
+    )
+    asked = [f"Good day. {part} since day 77. Best, Ann" for part in parts]
+    asked += [f"Where can I find the manual of article number {i} in print?" for i in range(9)]
+    held = [HeldOut(line=i, prompt=task + said, reference="x") for i, said in enumerate(asked, 1)]
+    found = find_contamination(held, [workspace / "t.jsonl"])
+    assert (found.num_exact, found.num_near, found.num_twins) == (0, 0, 0)
+    assert (found.num_sentence_twins, found.lines) == (2, [1, 2])
 
 
 def test_near_copies_are_found_and_the_wording_of_the_task_is_not():
