@@ -20,10 +20,7 @@ def holds(when: Mapping[str, Condition], now: Situation) -> bool:
 
 def first_row(now: Situation) -> Decision:
     """Return the first row whose conditions all hold; the last row has none."""
-    row = next(row for row in table().rows if holds(row.when, now))
-    if now.assumes_prompt and row.assumed:
-        return row.model_copy(update={"why": row.assumed})
-    return row
+    return next(row for row in table().rows if holds(row.when, now))
 
 
 def others(row: Decision, now: Situation) -> list[Alternative]:

@@ -105,9 +105,11 @@ def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     facts = table().approaches[rung.approach]
     first = []
     if trains_first and start.assumes_prompt:
-        first.append("the best prompt on held-out examples: it may be enough")
+        first.append("the best prompt (instructions, then few_shot) on held-out examples")
     if trains_first and start.choices["has_eval_set"] == UNKNOWN and rung.now is start:
         first.append("the current model on 50 held-out examples")
+    if trains_first and start.presumed and rung.now is start:
+        first.append("how many examples are there and right: no number was given")
     return PathStep(
         approach=rung.approach,
         why=rung.why,

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.table import table
 from ft_tools.approach.vocabulary import UNKNOWN
 
 DEMONSTRATIONS = "num_demonstrations"
-CORPUS = "corpus_tokens"
 _EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}
 """Preferences come as pairs or as marks: where one is there, the other is not presumed."""
+_OF_PREFERENCES: frozenset[Approach] = frozenset({"dpo", "kto", "sft_then_dpo", "rlhf"})
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Presumed:
 def presumed(request: ApproachRequest) -> Presumed:
     """Return what a question about an approach presumes, and what a named author has written.
 
-    Only for arguments that are not given. Raw text is presumed for a language alone, of which there
-    is some everywhere, and not before a prompt was tried; how much text a firm has about its
-    subject is not known.
+    Only for arguments that are not given. Raw text is never presumed: how much there is of it
+    decides. Nor are pairs where a prompt was measured and DPO is one of several ways that are asked
+    about: that they are compared does not mean that there are pairs.
     """
-    asked = {table().presumes.get(approach, "") for approach in request.considering} - {""}
-    if "new_language" not in request.symptoms or request.prompting_tried == "none":
-        asked.discard(CORPUS)
+    asked = {
+        table().presumes.get(approach, "")
+        for approach in request.considering
+        if not (approach in _OF_PREFERENCES and _is_one_of_several(request))
+    } - {""}
     asked = {
         field
         for field in asked
@@ -38,10 +40,12 @@ def presumed(request: ApproachRequest) -> Presumed:
     }
     named = asked | ({DEMONSTRATIONS} if _has_author(request) else set())
     amount = table().derived["presumed"].value
-    text = table().thresholds["pretraining_tokens"].value
-    return Presumed(
-        {field: text if field == CORPUS else amount for field in named}, frozenset(asked)
-    )
+    return Presumed(dict.fromkeys(named, amount), frozenset(asked))
+
+
+def _is_one_of_several(request: ApproachRequest) -> bool:
+    is_measured = request.prompting_tried not in (None, "none")
+    return is_measured and bool(set(request.considering) - _OF_PREFERENCES)
 
 
 def _has(request: ApproachRequest, field: str) -> bool:

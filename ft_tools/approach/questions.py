@@ -107,5 +107,5 @@ _CHOICE_VALUES: dict[str, Sequence[Any]] = {
     "weights_access": ("api_only", "open_weights"),
     "examples_have_reasoning": (True, False),
     "budget": ("low", "medium", "high"),
-    "checkpoint": ("base", "instruct", "sft_run"),
+    "checkpoint": ("base", "instruct", "sft_run", "dpo_run"),
 }

@@ -253,8 +253,10 @@ class ApproachRequest(Request):
         description="One-off: low is under 100 USD, medium up to 5,000, high above.",
     )
     budget_usd: float | None = Field(None, ge=0, description="One-off, in US dollars.")
-    checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
-        None, description="What would be trained: a raw base model, a chat model, or a run's model."
+    checkpoint: Literal["base", "instruct", "sft_run", "dpo_run"] | None = Field(
+        None,
+        description="What would be trained: a raw base model, a chat model, or the model of a run "
+        "(dpo_run: preference training had no effect).",
     )
     gpu: str | None = Field(None, description="GPU for training, as in `estimate_vram`.")
     model: str | None = Field(None, description="Model to train, if already chosen.")

@@ -125,7 +125,7 @@ def _needs(
     found = {
         name
         for name, of_it in table().needs.items()
-        if set(of_it) & (symptoms if name == "quality" else _causes(symptoms))
+        if set(of_it) & (symptoms if name in _AS_SEEN else _causes(symptoms))
     }
     if request.num_classes is not None:
         found.add("labels")
@@ -140,6 +140,10 @@ def _needs(
         if asked is not None and (is_good or asked.also_if_wrong):
             found |= set(asked.needs)
     return frozenset(found)
+
+
+_AS_SEEN = ("quality", "invention")
+"""Needs that a symptom states whatever causes it."""
 
 
 def _causes(symptoms: set[Symptom]) -> set[Symptom]:
@@ -234,7 +238,7 @@ def _terms(request: ApproachRequest) -> str:
     if request.product_use == "internal":
         return terms.internal_classifier if is_classifier else terms.internal
     uses = {terms.sold, terms.internal, terms.internal_classifier}
-    return uses.pop() if len(uses) == 1 else UNKNOWN
+    return "allowed" if uses == {"allowed"} else UNKNOWN
 
 
 def _budget(request: ApproachRequest) -> str:

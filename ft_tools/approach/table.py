@@ -69,8 +69,6 @@ class Decision(_Row):
     when: dict[str, Condition] = Field(default_factory=dict)
     approach: Approach
     why: str
-    assumed: str = ""
-    """`why` where no prompt was mentioned and one is assumed: it claims no measurement."""
     evidence: list[str] = Field(min_length=1)
     alternatives: list[Alternative] = Field(default_factory=list)
     leaves: dict[str, str | float] = Field(default_factory=dict)
@@ -88,6 +86,8 @@ class BlockRow(_Row):
     why: str
     until: str = ""
     """What lifts it; empty: nothing does."""
+    is_firm: bool = False
+    """Is the answer no until it is lifted, although the path comes to it later?"""
 
     @property
     def evidence_source(self) -> str:

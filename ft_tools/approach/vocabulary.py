@@ -42,8 +42,9 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "product_use": ("internal", "sold", UNKNOWN),
     "weights_access": ("api_only", "open_weights", UNKNOWN),
     "thinking_at_risk": ("yes", "no"),
+    "examples_have_reasoning": _YES_NO,
     "budget": ("low", "medium", "high", UNKNOWN),
-    "checkpoint": ("base", "instruct", "sft_run", UNKNOWN),
+    "checkpoint": ("base", "instruct", "sft_run", "dpo_run", UNKNOWN),
 }
 NUMBERS = (
     "demonstrations",

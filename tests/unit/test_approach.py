@@ -294,7 +294,8 @@ def test_an_unknown_gpu_does_not_stop_the_advice_and_is_said():
 def test_invented_content_is_no_missing_fact_where_the_text_is_in_the_prompt():
     invented = {"symptoms": ["hallucination", "extraction"], "prompting_tried": "none"}
 
-    assert ask(**invented).approach == "prompting"
+    assert ask(**invented).approach == "constrained_decoding"
+    assert ask(schema_enforced=True, **invented).approach == "prompting"
     assert ask(symptoms=["hallucination"], prompting_tried="none").approach == "rag"
 
 

@@ -51,10 +51,16 @@ def test_what_is_presumed_is_said_and_asked_first():
     assert questions(request, decide(request))[0].field == "num_marks"
 
 
-def test_raw_text_is_presumed_for_a_language_and_not_for_a_subject():
+def test_raw_text_is_never_presumed_and_its_amount_is_asked():
     asked = {"considering": ["continued_pretraining"], "checkpoint": "base"}
+    of_language = recommend_approach(ApproachRequest(symptoms=["new_language"], **asked))
 
-    assert first(symptoms=["new_language"], **asked) == "continued_pretraining"
+    assert [step.approach for step in of_language.path][:2] == [
+        "prompting",
+        "continued_pretraining",
+    ]
+    assert "corpus_tokens" in {question.field for question in of_language.questions}
+    assert first(symptoms=["new_language"], corpus_tokens=10**9, **asked) == "continued_pretraining"
     assert first(symptoms=["domain_jargon"], **asked) == "rag"
 
 
@@ -168,3 +174,70 @@ def test_rough_words_stand_for_numbers_of_calls_and_fractions():
 def test_a_fraction_that_is_none_is_refused_with_the_words_that_are(value):
     with pytest.raises(ValueError, match="from 0 to 1, or roughly: none, few, half, most, all"):
         ApproachRequest(retrieval_recall=value)
+
+
+@pytest.mark.parametrize(
+    ("examples", "words"), [(2_000, "contrast (SetFit)"), (800_000, "without contrastive pairs")]
+)
+def test_how_a_classifier_is_trained_depends_on_the_examples_per_class(examples, words):
+    report = recommend_approach(
+        ApproachRequest(num_classes=130, num_demonstrations=examples, prompting_tried="few_shot")
+    )
+
+    assert report.approach == "small_model_fine_tuning"
+    assert words in report.path[0].why
+
+
+def test_pairs_are_not_presumed_where_dpo_is_compared_with_a_prompt_that_was_measured():
+    asked = {"considering": ["few_shot", "sft", "dpo"], "symptoms": ["style"]}
+    report = recommend_approach(ApproachRequest(prompting_tried="few_shot", **asked))
+
+    assert report.approach == "prompt_optimization"
+    assert [each.verdict for each in report.verdicts] == ["now", "later", "later"]
+    assert first(**asked) == "sft_then_dpo"
+
+
+def test_a_number_that_was_not_given_is_to_be_counted_before_training():
+    said = {"symptoms": ["style"], "prompting_tried": "few_shot", "considering": ["sft"]}
+    uncounted = recommend_approach(ApproachRequest(data_source="human", **said)).path[0]
+    counted = recommend_approach(ApproachRequest(num_demonstrations=900, **said)).path[0]
+
+    assert any("no number was given" in each for each in uncounted.measure_first)
+    assert not any("no number was given" in each for each in counted.measure_first)
+
+
+def test_sft_of_a_thinking_model_is_refused_until_the_examples_contain_reasoning():
+    thinks = {"must_keep_thinking": True, "symptoms": ["reasoning"]}
+    without = verdict("sft", examples_have_reasoning=False, **thinks)
+
+    assert (without.verdict, without.condition.split()[0]) == ("no", "until")
+    assert verdict("sft", **thinks).verdict == "later"
+
+
+def test_a_closed_teacher_of_unknown_use_is_asked_about_and_stops_nothing():
+    said = {"symptoms": ["cost"], "num_demonstrations": "more", "data_source": "stronger_model"}
+    report = recommend_approach(ApproachRequest(teacher="anthropic", **said, num_classes=5))
+
+    assert report.approach == "distillation"
+    assert {"product_use", "teacher_terms"} <= {question.field for question in report.questions}
+
+
+def test_text_that_is_known_to_be_little_is_read_whole_where_that_is_asked_about():
+    asked = {"considering": ["long_context", "rag"], "has_documents": True}
+
+    assert first(num_demonstrations=25, symptoms=["knowledge_gap", "latency"], **asked) == (
+        "long_context"
+    )
+    assert first(symptoms=["knowledge_gap"], **asked) == "rag"
+
+
+def test_pretraining_that_broke_a_chat_model_is_undone():
+    report = recommend_approach(
+        ApproachRequest(
+            considering=["continued_pretraining"],
+            symptoms=["instruction_following", "knowledge_gap"],
+            checkpoint="instruct",
+        )
+    )
+
+    assert (report.row, report.approach) == ("training_broke_it", "prompting")
