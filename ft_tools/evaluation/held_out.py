@@ -44,19 +44,36 @@ def read_held_out(
 ) -> list[HeldOut]:
     """Read a JSONL file of conversations, or of prompts with completions.
 
-    Of a file with more than `max_examples` the first ones are taken.
+    Of a file with more than `max_examples` the first ones are taken. An answer that is marked bad
+    is no reference: its row is left out.
 
     Raises:
         BadData: A line is no example, or has no wanted answer; file and line are named.
     """
     found = []
     for line, example in read_examples(path):
+        if is_marked_bad(example):
+            continue
         found.append(_held_out(path, line, example, cluster_field))
         if len(found) == max_examples:
             break
     if not found:
         raise BadData(path, "has no examples", f"pass a JSONL file, one object per line; {CONVERT}")
     return found
+
+
+def is_marked_bad(example: dict[str, Any]) -> bool:
+    """Tell whether a row of marks (KTO) says that its answer is bad.
+
+    >>> is_marked_bad({"prompt": "a", "completion": "b", "label": False})
+    True
+    """
+    return "completion" in example and example.get("label") is False
+
+
+def num_marked_bad(path: Path) -> int:
+    """Count the rows that `read_held_out` leaves out."""
+    return sum(is_marked_bad(example) for _, example in read_examples(path))
 
 
 def messages_of(example: HeldOut) -> list[Message]:

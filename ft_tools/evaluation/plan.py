@@ -17,13 +17,14 @@ from ft_tools.evaluation.contamination import (
     training_files,
 )
 from ft_tools.evaluation.estimates import seconds_of
-from ft_tools.evaluation.held_out import HeldOut, read_held_out
+from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
 from ft_tools.evaluation.intervals.proportions import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose import MEASURES, choose_metrics
 from ft_tools.evaluation.metrics.free_answers import require_patterns
 from ft_tools.evaluation.metrics.general import general_prompts
 from ft_tools.evaluation.plan_warnings import (
     about_loading,
+    about_marks,
     about_request,
     about_schema,
     about_size,
@@ -172,6 +173,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *unchecked,
             *([CHOSEN] if any(chose_the_checkpoint(source, path) for source in sources) else []),
             *(about_schema(schema, references) if schema else []),
+            *(about_marks(num_marked_bad(path)) if path is not None else []),
             *about_request(request, references, list(metrics), overlap, models),
             *about_systems(systems),
             *about_loading(loading, models),

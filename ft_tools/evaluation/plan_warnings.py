@@ -38,6 +38,13 @@ def about_loading(loading: LoadPlan | None, models: Models) -> list[str]:
     return found
 
 
+def about_marks(num_bad: int) -> list[str]:
+    """Say how many rows are left out because their answer is marked bad."""
+    if not num_bad:
+        return []
+    return [f"{num_bad} rows are left out: their answer is marked bad and is no reference"]
+
+
 def about_request(
     request: EvaluateRequest,
     references: Sequence[str],

@@ -39,9 +39,12 @@ STARS = re.compile(r"([0-9.]{1,4})\s*(?:stars?|sterne?|étoiles?|estrellas?|stel
 IGNORED = re.compile("[\\s_\\-.!,;:'\"()\\[\\]{}\ufe0f\U0001f3fb-\U0001f3ff]+")
 """What makes no difference, the colours of skin of a thumb among it."""
 NAME_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
-PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,40}|[^\W\d_]{1,12}")
+PLAIN_NAME = re.compile(
+    r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,40}(?: [A-Za-z0-9_.()-]{1,16}){0,2}|[^\W\d_]{1,12}"
+)
 """A name that may be repeated; in scripts without spaces a longer one could be a sentence."""
 
+UNUSUAL_NAME = "(a column with an unusual name)"
 Kind = Literal["verdict", "few_values"]
 
 
@@ -211,7 +214,7 @@ class Column:
     @property
     def shown_name(self) -> str:
         """Return the name if it is a plain one; a name may be text that an agent must not read."""
-        return self.name if PLAIN_NAME.fullmatch(self.name) else "(a column with an unusual name)"
+        return self.name if PLAIN_NAME.fullmatch(self.name) else UNUSUAL_NAME
 
 
 def _is_telling(value: str) -> bool:

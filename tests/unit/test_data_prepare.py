@@ -354,6 +354,33 @@ def test_unmarked_rows_stay_if_that_is_decided(workspace, decision, counts):
     assert kept == 90 - sum(counts.values())
 
 
+def test_what_a_bot_said_is_the_answer_and_a_remark_beside_it_is_not(workspace):
+    rows = [
+        {
+            "customer wrote": f"{row['subject']}: {row['body']}",
+            "our bot said": f"We look into {row['subject']} for you today, promised.",
+            "agent thumbs": ("up", "down")[at % 2],
+            "agent comment": ("wrong", "ok", "")[at % 3],
+        }
+        for at, row in enumerate(tickets(90))
+    ]
+    write_csv(workspace / "t.csv", rows)
+    shown = prepare(path="t.csv")
+    assert shown.mapping.prompt == "{customer wrote}"
+    assert shown.mapping.answer_columns == ["our bot said"]
+    assert any(q.startswith("column agent thumbs may mark") for q in shown.questions)
+    write_csv(workspace / "a.csv", [
+        {"prompt": r["customer wrote"], "completion": r["our bot said"],
+         "agent thumbs": r["agent thumbs"]} for r in rows
+    ])  # fmt: skip
+    step = next(
+        step
+        for step in audit_dataset(AuditRequest(path="a.csv")).next_steps
+        if step.tool == "audit_dataset"
+    )
+    assert step.arguments["verdicts"] == {"agent thumbs": "filter"}
+
+
 def test_a_decision_alone_is_put_over_the_proposal(workspace):
     rated(workspace)
     shown = prepare(path="t.csv")

@@ -159,6 +159,17 @@ def test_questions_that_share_their_longest_sentence_are_counted_but_not_the_tas
     assert (found.num_sentence_twins, found.lines) == (2, [1, 2])
 
 
+def test_an_answer_that_is_marked_bad_is_no_reference(workspace, base):
+    rows = [
+        {"prompt": f"Where is {i}?", "completion": f"In house {i}.", "label": i % 3 > 0}
+        for i in range(9)
+    ]
+    write(workspace / "marks.jsonl", rows)
+    launch = evaluate(EvaluateRequest(model="base", dataset="marks.jsonl"))
+    assert launch.plan["num_examples"] == 6
+    assert any(line.startswith("3 rows are left out: their answer") for line in launch.warnings)
+
+
 def test_near_copies_are_found_and_the_wording_of_the_task_is_not():
     task = "Turn the customer's message below into a ticket with a category and an order number: "
     stories = [

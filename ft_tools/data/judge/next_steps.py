@@ -8,6 +8,7 @@ from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.source import recognise
+from ft_tools.examples.verdicts import UNUSUAL_NAME
 
 TABLES = {"csv", "tsv", "sheet", "sqlite"}
 
@@ -71,7 +72,7 @@ def _for_reasons(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
         arguments = again | {"contradictions": "majority"}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
     undecided = [f.columns[0] for f in report.findings if f.id == "verdict_column"]
-    if undecided:
+    if undecided and UNUSUAL_NAME not in undecided:
         uses = again.get("verdicts", {}) | dict.fromkeys(undecided, "filter")
         why = "keeps only rows marked as good; ask the user first, the finding lists all choices"
         step = NextStep(tool="audit_dataset", arguments=again | {"verdicts": uses}, why=why)

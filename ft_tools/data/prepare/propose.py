@@ -23,7 +23,8 @@ SAMPLE_ROWS = 5_000
 TEXT_CHARS = 20
 """Mean length from which a column is a text and no code or number. Ours."""
 ASKED = {
-    *PROMPTS, "text", "message", "body", "email", "mail", "ticket", "description", "subject",
+    *PROMPTS, "asked", "said", "wrote",
+    "text", "message", "body", "email", "mail", "ticket", "description", "subject",
     "title", "content", "comment", "request", "complaint", "utterance", "sentence", "document",
     "frage", "anfrage", "nachricht", "betreff", "beschreibung", "inhalt", "pregunta",
     "mensaje", "texto", "asunto", "texte", "sujet", "demande", "domanda", "messaggio", "testo",
@@ -31,7 +32,8 @@ ASKED = {
     "内容", "質問", "本文", "질문",
 }  # fmt: skip
 ANSWERED = {
-    *ANSWERS, "reply", "label", "labels", "class", "category", "intent", "team", "priority",
+    *ANSWERS, "bot", "chatbot", "assistant", "gpt", "llm",
+    "reply", "label", "labels", "class", "category", "intent", "team", "priority",
     "queue", "department", "sentiment", "topic", "summary", "translation", "resolution",
     "assignee", "severity", "urgency", "route", "action", "tag", "tags", "antwort",
     "kategorie", "klasse", "priorität", "abteilung", "zusammenfassung", "respuesta",
@@ -40,6 +42,11 @@ ANSWERED = {
     "分类",
     "答え", "カテゴリ", "답변", "분류",
 }  # fmt: skip
+REMARKS = {
+    "comment", "comments", "note", "notes", "remark", "remarks", "kommentar", "bemerkung", "notiz",
+    "comentario", "commentaire", "nota",
+}  # fmt: skip
+"""What people write beside a row: neither asked nor answered."""
 GROUPS = {
     "customer", "user", "account", "client", "thread", "conversation", "session", "patient",
     "author", "kunde", "kundennummer", "cliente", "klant", "case", "dialog", "dialogue",
@@ -140,7 +147,7 @@ def propose(seen: Seen) -> ColumnMapping:
     verdicts = {name for name in names if seen.is_verdict(name) and not _is_named(name, ANSWERED)}
     verdicts |= {name for name in names if seen.is_verdict(name) and says_verdict(name)} - {"label"}
     free = [name for name in names if name not in verdicts and not seen.is_time(name)]
-    answers = _answers(seen, free)
+    answers = _answers(seen, [name for name in free if not _is_named(name, REMARKS)] or free)
     asked = [n for n in free if n not in answers and seen.filled[n] and _asks(seen, n)]
     if not asked:
         texts = [n for n in free if n not in answers and seen.is_text(n)]
