@@ -9,6 +9,9 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
+    FineGrainedFP8Config,
+    Mxfp4Config,
+    PretrainedConfig,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -17,6 +20,7 @@ from transformers import (
 from ft_tools import publish
 from ft_tools.errors import Missing, NotFound, Refused
 from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.models.quantized import DEQUANTIZED, prequantized
 from ft_tools.models.weights import template_hash, tokenizer_folder
 from ft_tools.models.worker.loading import model_class
 from ft_tools.publish import sha256
@@ -117,6 +121,7 @@ def load_model(plan: TrainingPlan) -> Any:
     dtype = getattr(torch, plan.weights_dtype)
     extra |= _revision(plan)
     config = AutoConfig.from_pretrained(plan.model.load_from, **_revision(plan))
+    extra |= in_16_bits(config)
     loads = model_class(config)
     model = loads.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
     model.config.use_cache = False
@@ -130,6 +135,21 @@ def load_model(plan: TrainingPlan) -> Any:
             model, plan.model.adapter, is_trainable=True, autocast_adapter_dtype=is_cast
         )
     return model
+
+
+def in_16_bits(config: PretrainedConfig) -> dict[str, Any]:
+    """Return what makes transformers load FP8 and MXFP4 weights in 16 bits, as its arguments.
+
+    Left to itself it keeps them packed where the GPU has kernels for them, and packed MXFP4 weights
+    take no gradient. bitsandbytes, GPTQ and AWQ weights stay as they are.
+
+    Source: https://huggingface.co/docs/transformers/quantization/mxfp4, .../finegrained_fp8
+    """
+    found = prequantized({"quantization_config": getattr(config, "quantization_config", None)})
+    if found is None or found.kind not in DEQUANTIZED:
+        return {}
+    kinds = {"mxfp4": Mxfp4Config, "fp8": FineGrainedFP8Config}
+    return {"quantization_config": kinds[found.kind](dequantize=True)}
 
 
 def placement(plan: TrainingPlan) -> dict[str, Any]:
