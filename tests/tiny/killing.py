@@ -21,7 +21,7 @@ from ft_tools.runs.session import main
 from ft_tools.training.worker import dpo, sft
 
 WORK = {"sft": sft.work, "dpo": dpo.work}
-ATTEMPT_SECONDS = 120.0
+ATTEMPT_SECONDS = 600.0
 
 
 def attempt(run_dir, prepare=lambda: None):
