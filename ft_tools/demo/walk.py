@@ -35,7 +35,7 @@ DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 SCHEMA = "ticket_schema.json"
 POLL_SECONDS = 1.0
 TRAINING = {
-    "num_train_epochs": 1,
+    "num_train_epochs": 2,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
     "max_length": 256,
@@ -43,6 +43,18 @@ TRAINING = {
 }
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
 
+# What recommend_approach is told, and the launch again: its plan shows the verdict.
+ADVICE: dict[str, Any] = {
+    "problem": "Customer messages must become JSON tickets with our keys, on a small local model.",
+    "symptoms": ["output_format", "structure", "style"],
+    "prompting_tried": "optimized",
+    "target_met": False,
+    "schema_enforced": True,
+    "num_demonstrations": 300,
+    "has_eval_set": True,
+    "data_source": "human",
+    "checkpoint": "instruct",
+}
 TARGET = {"exact_match": 0.8}
 MESSAGE = "Hello, the left speaker of my headset is silent since Monday. Order K4711. It is urgent."
 
@@ -161,18 +173,7 @@ async def _steps(job: Job) -> dict[str, Any]:
 
 
 async def _approach(job: Job) -> dict[str, Any]:
-    report = await job.call(
-        "recommend_approach",
-        problem="Customer messages must become JSON tickets with our keys, on a small local model.",
-        symptoms=["output_format", "structure", "style"],
-        prompting_tried="optimized",
-        target_met=False,
-        schema_enforced=True,
-        num_demonstrations=300,
-        has_eval_set=True,
-        data_source="human",
-        checkpoint="instruct",
-    )
+    report = await job.call("recommend_approach", **ADVICE)
     console.print(f"  approach: [bold]{report['approach']}[/]")
     return report
 
@@ -230,6 +231,7 @@ async def _sft(job: Job, found: dict[str, Any]) -> dict[str, Any]:
         validation="clean/validation.jsonl",
         peft=found["lora"]["peft"],
         training={"learning_rate": found["lora"]["training"]["learning_rate"]} | TRAINING,
+        advice=ADVICE,
         name="tickets",
     )
     console.print(f"  {_numbers(run['metrics'], 'loss', 'eval_loss')}")
