@@ -23,6 +23,7 @@ FineTuningError              1   a request that cannot be met
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ft_tools import installation
 
 MOST_LISTED = 8
 NUM_NEAREST = 3
+LONG_NUMBER = re.compile(r"\d{3,}")
 
 
 class FineTuningError(Exception):
@@ -162,11 +164,18 @@ class Abandoned(FineTuningError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """List the known names, or the three nearest ones where they are many; empty without any.
 
+    Names with the same long number come first: a 4090 Ti is meant to be a 4090, not a 4070 Ti.
+
     >>> nearest("gptq:4bit", ["fp8", "gptq:4"])
     'known: fp8, gptq:4'
     """
     spellings = {one.casefold(): one for one in sorted(known)}
     if len(spellings) <= MOST_LISTED:
         return f"known: {', '.join(spellings.values())}" if spellings else ""
-    close = difflib.get_close_matches(name.casefold(), spellings, NUM_NEAREST, cutoff=0.0)
+    wanted = name.casefold()
+    numbers = set(LONG_NUMBER.findall(wanted))
+    same = [one for one in spellings if numbers & set(LONG_NUMBER.findall(one))]
+    groups = (same, [one for one in spellings if one not in same])
+    found = (difflib.get_close_matches(wanted, group, NUM_NEAREST, cutoff=0.0) for group in groups)
+    close = [one for group in found for one in group][:NUM_NEAREST]
     return f"nearest: {', '.join(spellings[one] for one in close)}"

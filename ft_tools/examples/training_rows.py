@@ -49,6 +49,11 @@ READ: dict[Format, frozenset[str]] = {
     "marks_text": frozenset({"prompt", "completion", "label"}),
 }
 """What a trainer reads of each format."""
+ARRAY = "is a JSON array, and training takes JSON Lines: one object a line"
+CALL = (
+    "call audit_dataset with this path and output_dir, and pass the train.jsonl that it writes "
+    "there"
+)
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4
@@ -336,10 +341,14 @@ def _object(path: Path, line: int, raw: bytes) -> Example:
     except UnicodeDecodeError:
         raise BadData(path, "is not UTF-8 text", f"convert it; {CONVERT}", line) from None
     except ValueError as error:
+        if line == 1 and raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+            raise BadData(path, ARRAY, CALL) from None
         detail = getattr(error, "msg", "not JSON")
         raise BadData(path, f"is not JSON ({detail})", f"mend the line; {CONVERT}", line) from None
     except RecursionError:
         raise BadData(path, "is nested too deeply", f"remove it; {CONVERT}", line) from None
+    if isinstance(value, list) and line == 1:
+        raise BadData(path, ARRAY, CALL)
     if not isinstance(value, dict):
         raise BadData(path, f"is a JSON {type(value).__name__}, not an object", CONVERT, line)
     return value

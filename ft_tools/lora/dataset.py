@@ -8,7 +8,14 @@ from ft_tools import workspace
 from ft_tools.contract import Reason
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.examples.answer_kinds import AnswerKind
-from ft_tools.examples.training_rows import DatasetFacts, Task, has_marks, survey, trains_pairs
+from ft_tools.examples.training_rows import (
+    CHARACTERS_PER_TOKEN,
+    DatasetFacts,
+    Task,
+    has_marks,
+    survey,
+    trains_pairs,
+)
 from ft_tools.lora.data_shape import DataShape, Goal, held_out_rows, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import weights
@@ -84,13 +91,15 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
     data = data.model_copy(update={"goal": goal})
     most = request.seq_len or int(thresholds.number("train.max_length"))
     longest = rounded_length(data.longest_tokens, most) if data.longest_tokens else most
-    how = "counted with its tokenizer and chat template"
+    lengths = (
+        f"longest {data.longest_tokens} tokens, {data.answer_tokens} trained tokens per row "
+        "(counted with its tokenizer and chat template)"
+    )
     if counted is None:
-        how = f"a quarter of the characters: {why_not}"
-    observed = (
-        f"{facts.num_examples} rows, {held_out} of them held out; longest {data.longest_tokens} "
-        f"tokens, {data.answer_tokens or '?'} trained tokens per row ({how}); answers: "
-        + (f"{facts.num_labels} labels" if facts.num_labels else facts.answers)
+        about = facts.longest_characters // CHARACTERS_PER_TOKEN
+        lengths = f"longest about {about} tokens, a quarter of its characters: {why_not}"
+    observed = f"{facts.num_examples} rows, {held_out} of them held out; {lengths}; answers: " + (
+        f"{facts.num_labels} labels" if facts.num_labels else facts.answers
     )
     reason = Reason(
         id="dataset_read",

@@ -112,7 +112,7 @@ def _ask(model: str, url: str, limit: int) -> Answer:
         if "Timeout" in kind:
             problem = f"{endpoint()} did not answer within {READ_SECONDS:g} seconds"
         cure = "check the network, the proxy variables and HF_ENDPOINT, then try again"
-        raise HubUnavailable(model, problem, cure) from error
+        raise HubUnavailable(model, problem, cure, facts.models()) from error
 
 
 def _read(model: str, url: str, response: Any, headers: dict[str, str], limit: int) -> bytes:

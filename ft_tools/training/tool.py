@@ -12,6 +12,8 @@ from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.limits import CHOICES
 from ft_tools.training.continuing import continued
 from ft_tools.training.exports import script
+from ft_tools.training.exports.fused_loss import about_memory
+from ft_tools.training.exports.portable import portable
 from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 
@@ -108,8 +110,13 @@ def _launch(
         found = found.model_copy(update={"next_steps": _export_step(found, elsewhere, request)})
     if found.started or request.export_dir is None:
         return found
-    exported = _exported(request.export_dir, plan)
-    return found.model_copy(update={"plan": {**found.plan, "export": exported}})
+    exported, notes = _exported(request.export_dir, plan)
+    return found.model_copy(
+        update={
+            "plan": {**found.plan, "export": exported},
+            "warnings": [*found.warnings, *notes],
+        }
+    )
 
 
 def _about_export(request: TrainingRequest, plan: TrainingPlan) -> list[str]:
@@ -142,8 +149,13 @@ def _slots(plan: TrainingPlan) -> tuple[list[str], int]:
     return names, plan.place.processes if plan.device.cards else 1
 
 
-def _exported(export_dir: str, plan: TrainingPlan) -> list[str]:
+def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]]:
+    """Write the export with its data; return its files, and what its user has to know."""
     final = workspace.new_folder(export_dir)
+    there, moved = portable(plan)
     with new_folder(final) as staging:
-        written = script.write_exports(staging, plan)
-    return [str(final / path.name) for path in written]
+        written = script.write_exports(staging, there, moved)
+        written += moved.copy(staging)
+    names = [path.name for path in written]
+    notes = [*moved.to_bring(), *about_memory(plan, names)]
+    return [str(final / name) for name in names], notes

@@ -75,6 +75,12 @@ def test_an_unknown_gpu_is_told_the_nearest_ones_and_the_field_to_pass():
     assert text.index("gpu_memory_gib") < text.index("nearest")
 
 
+def test_a_card_with_another_suffix_is_told_the_one_of_its_number_first():
+    with pytest.raises(UnknownName) as raised:
+        facts.gpu("4090 Ti")
+    assert str(raised.value).split("nearest: ")[1].startswith("RTX 4090")
+
+
 def test_an_unknown_model_is_told_the_nearest_ones_and_the_shapes_to_pass():
     with pytest.raises(UnknownName) as error:
         facts.model("meta-llama/Llama-3.1-9B")

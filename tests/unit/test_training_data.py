@@ -85,3 +85,10 @@ def test_an_empty_or_binary_file_is_no_data(workspace, content):
 def test_a_folder_is_not_a_file_of_examples(workspace):
     with pytest.raises(BadInput, match="is a folder"):
         survey(workspace, "sft")
+
+
+@pytest.mark.parametrize("text", ['[{"text": "a"}]', '[\n {"text": "a"},\n {"text": "b"}\n]'])
+def test_a_json_array_is_told_which_call_makes_lines_of_it(workspace, text):
+    (workspace / "array.json").write_text(text)
+    with pytest.raises(BadData, match=r"is a JSON array.*call audit_dataset with this path"):
+        survey(workspace / "array.json", "sft")

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import pytest
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
 from ft_tools.training.exports import axolotl, llama_factory, script
-from ft_tools.training.tool import launch_sft, plan_dpo, plan_sft
+from ft_tools.training.exports.portable import portable
+from ft_tools.training.tool import launch_dpo, launch_sft, plan_dpo, plan_sft
 from tests.unit.test_training_launch import dpo, files, sft
 
 __all__ = ["files"]
@@ -173,6 +175,50 @@ def test_a_plan_is_exported_when_it_is_shown_and_its_hash_stays(files):
     assert (files / "elsewhere" / "manifest.json").is_file()
     assert shown.plan_hash == launch_sft(sft()).plan_hash
     assert "export_dir" not in shown.next_steps[0].arguments
+
+
+def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(files):
+    (files / "own.jinja").write_text((files / "instruct" / "chat_template.jinja").read_text())
+    training = {"chat_template_path": "own.jinja", "num_train_epochs": 1}
+    shown = launch_sft(sft(validation="held_out.jsonl", training=training, export_dir="there"))
+    folder = files / "there"
+    for name in ("train.py", "trl.yaml", "axolotl.yaml"):
+        assert str(files) not in (folder / name).read_text()
+    assert (folder / "train_data.jsonl").read_bytes() == (files / "train.jsonl").read_bytes()
+    assert (folder / "validation_data.jsonl").is_file()
+    assert "TEMPLATE = 'chat_template.jinja'" in (folder / "train.py").read_text()
+    assert any(f"copy {files / 'instruct'} to ./model" in one for one in shown.warnings)
+    launch_dpo(dpo(export_dir="pairs"))
+    assert not any(str(files) in one.read_text() for one in (files / "pairs").iterdir())
+    subprocess.run([sys.executable, llama_factory.DATA_SCRIPT], cwd=files / "pairs", check=True)
+
+
+def test_a_model_of_the_cache_is_exported_by_its_id_and_commit(plan, tmp_path):
+    cached = f"/home/me/hub/models--Qwen--Qwen3-8B/snapshots/{'b' * 40}"
+    model = plan.model.model_copy(update={"load_from": cached})
+    there, moved = portable(plan.model_copy(update={"model": model}))
+    assert (there.model.load_from, there.model.revision) == ("Qwen/Qwen3-8B", "b" * 40)
+    assert moved.to_bring() == []
+
+
+def test_the_loss_is_fused_elsewhere_too_or_the_memory_without_it_is_said(files):
+    card = {"backend_options": {"gpu": "RTX 4090"}}
+    shown = launch_sft(sft(export_dir="there", **card))
+    there = parsed((files / "there" / "axolotl.yaml").read_text())
+    assert there["plugins"] == ["axolotl.integrations.liger.LigerPlugin"]
+    assert there["liger_fused_linear_cross_entropy"] is True
+    factory = parsed((files / "there" / "llama_factory.yaml").read_text())
+    assert factory["enable_liger_kernel"] is True
+    assert any("without it: about" in warning for warning in shown.warnings)
+    shown = launch_dpo(dpo(export_dir="pairs", **card))
+    assert "plugins" not in parsed((files / "pairs" / "axolotl.yaml").read_text())
+    assert any("compute the loss over whole logits" in warning for warning in shown.warnings)
+
+
+def test_the_script_names_the_versions_that_the_plan_was_made_for(plan):
+    text = script.script(plan)
+    assert re.search(r"pip install torch accelerate .*'trl<1\.17,>=1\.16'", text)
+    assert "bitsandbytes" not in text.partition("import json")[0]
 
 
 def test_the_planned_commit_and_what_is_left_out_of_all_linear_are_exported_everywhere(plan):

@@ -41,6 +41,8 @@ class Planned:
     """What other programs use of the emptiest card."""
     mac: str = ""
     """The Mac that MLX trains on, as the catalog names it; empty: no Mac."""
+    loss_head: str = "auto"
+    """As estimate_vram names it; auto: TRL's own."""
 
     @property
     def is_estimated(self) -> bool:
@@ -171,6 +173,14 @@ def require_ram(
         raise rules.refusal(FINDING, observed, cure)
 
 
+def estimated(planned: Planned) -> VramReport | None:
+    """Estimate a run on a GPU; None on a CPU, or where it cannot be estimated."""
+    try:
+        return _estimate(planned) if planned.is_estimated else None
+    except (BadInput, NotFound, MissingExtra):
+        return None
+
+
 def _estimate(
     planned: Planned, batch: Mapping[str, int] | None = None, margin_gib: float = 0.0
 ) -> VramReport:
@@ -198,6 +208,7 @@ def _estimate(
         "padded_batches": not training.get("packing"),
         "precompute_ref_log_probs": bool(training.get("precompute_ref_log_probs")),
         **_memory_of(planned, margin_gib),
+        "loss_head": planned.loss_head,
         "num_gpus": place.num_processes,
         "sharding": place.sharding if place.num_processes > 1 else "none",
     }

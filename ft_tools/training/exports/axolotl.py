@@ -3,6 +3,7 @@
 from typing import Any
 
 from ft_tools.models.targets import named_targets
+from ft_tools.training.exports.fused_loss import is_fused
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 
 # Names that are the same there. Source: Axolotl 0.19.0, utils/schemas/config.py.
@@ -78,6 +79,9 @@ def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
         found.pop(OTHERS["loss_type"], None)
     if isinstance(plan, SftPlan) and plan.loss_on == "everything":
         found["train_on_inputs"] = True
+    if is_fused(plan):
+        found["plugins"] = ["axolotl.integrations.liger.LigerPlugin"]
+        found["liger_fused_linear_cross_entropy"] = True
     return found | _adapter(plan) | _several(plan, engine_file)
 
 

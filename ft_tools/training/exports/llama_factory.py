@@ -3,6 +3,8 @@
 from typing import Any
 
 from ft_tools.models.targets import named_targets
+from ft_tools.training.exports.fused_loss import is_fused
+from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 
 # Losses that it has under the same name. Source: LLaMA-Factory 0.9.5, hparams/finetuning_args.py.
@@ -94,6 +96,7 @@ def arguments(plan: TrainingPlan) -> dict[str, Any]:
         "bf16": plan.device.precision == "bfloat16",
         "fp16": plan.device.precision == "float16",
         "use_cpu": plan.device.name == "cpu" or None,
+        "enable_liger_kernel": is_fused(plan) or None,
     }
     if isinstance(plan, DpoPlan):
         found |= {"pref_beta": training["beta"], "pref_loss": training["loss_type"][0]}
@@ -108,9 +111,10 @@ def datasets(plan: TrainingPlan) -> dict[str, Any]:
     return {name: _described(plan, path) for name, path in _files(plan).items()}
 
 
-def data_script(plan: TrainingPlan) -> str:
+def data_script(plan: TrainingPlan, moved: Moved) -> str:
     """Return the script that makes the files of pairs which `datasets` names."""
-    return SCRIPT.format(files={f"{name}.jsonl": path for name, path in _files(plan).items()})
+    files = {f"{name}.jsonl": path for name, path in _files(plan).items()}
+    return SCRIPT.format(files=moved.in_folder(files))
 
 
 def _files(plan: TrainingPlan) -> dict[str, str]:

@@ -3,16 +3,20 @@
 YAML is written a key a line with JSON values, which every YAML parser reads.
 """
 
+import importlib.metadata
 import json
 from collections.abc import Collection, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from ft_tools.models.targets import named_targets
 from ft_tools.models.weights import tokenizer_folder
 from ft_tools.publish import write_file
 from ft_tools.training.exports import axolotl, llama_factory
+from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import SftPlan, TrainingPlan
 
 FOLDER = "exports"
@@ -24,37 +28,46 @@ PEFT_SAID = {"r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_sa
              "use_dora"}  # fmt: skip
 
 
-def write_exports(folder: Path, plan: TrainingPlan) -> list[Path]:
+def write_exports(folder: Path, plan: TrainingPlan, moved: Moved | None = None) -> list[Path]:
     """Write the plan for other trainers into a folder that exists.
+
+    Args:
+        folder: Where to.
+        plan: The plan.
+        moved: Paths of this machine that have a name in the folder, which is taken elsewhere.
 
     Returns:
         The files written; none for Axolotl or LLaMA-Factory where it has no words for the plan.
     """
+    moved = moved or Moved()
+    trl = moved.in_folder(trl_arguments(plan))
     texts = {
-        "train.py": script(plan),
-        "trl.yaml": yaml(trl_arguments(plan), _trl_heading(plan), _left_out(plan, plan.training)),
+        "train.py": script(plan, moved),
+        "trl.yaml": yaml(trl, _trl_heading(plan, moved), _left_out(plan, plan.training)),
     }
     if plan.place.sharding in {"zero2", "zero3"}:
         texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
     if axolotl.can_say(plan):
         heading, left_out = "axolotl train axolotl.yaml", _left_out(plan, axolotl.SAID)
-        texts["axolotl.yaml"] = yaml(axolotl.arguments(plan, ENGINE), heading, left_out)
+        said = moved.in_folder(axolotl.arguments(plan, ENGINE))
+        texts["axolotl.yaml"] = yaml(said, heading, left_out)
     if llama_factory.can_say(plan):
-        texts |= _llama_factory(plan)
+        texts |= _llama_factory(plan, moved)
     for name, text in texts.items():
         write_file(folder / name, text)
     return [folder / name for name in texts]
 
 
-def _llama_factory(plan: TrainingPlan) -> dict[str, str]:
+def _llama_factory(plan: TrainingPlan, moved: Moved) -> dict[str, str]:
     heading = "llamafactory-cli train llama_factory.yaml"
     if plan.place.num_processes > 1:
         heading = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={plan.place.processes} {heading}"
-    texts = {"dataset_info.json": json.dumps(llama_factory.datasets(plan), indent=1)}
+    about = moved.in_folder(llama_factory.datasets(plan))
+    texts = {"dataset_info.json": json.dumps(about, indent=1)}
     if plan.task == "dpo":
-        texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan)
+        texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan, moved)
         heading = f"python {llama_factory.DATA_SCRIPT} && {heading}"
-    arguments = llama_factory.arguments(plan) | _several(plan)
+    arguments = moved.in_folder(llama_factory.arguments(plan) | _several(plan))
     left_out = _left_out(plan, llama_factory.SAID)
     return texts | {"llama_factory.yaml": yaml(arguments, heading, left_out)}
 
@@ -117,7 +130,7 @@ def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
     return arguments
 
 
-def script(plan: TrainingPlan) -> str:
+def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
     """Return a Python script with TRL alone that trains the same plan."""
     values = {
         "MODEL": plan.model.load_from,
@@ -134,10 +147,23 @@ def script(plan: TrainingPlan) -> str:
         "PATIENCE": plan.patience,
         "TEMPLATE": plan.training.get("chat_template_path"),
     }
+    values = (moved or Moved()).in_folder(values)
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     kind = plan.task.upper()
     template = files("ft_tools.training.exports").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return template.replace("KIND", kind).replace("# CONSTANTS\n", constants)
+    template = template.replace("KIND", kind).replace("REQUIREMENTS", _requirements(plan))
+    return template.replace("# CONSTANTS\n", constants)
+
+
+def _requirements(plan: TrainingPlan) -> str:
+    """Return what the script imports, in the versions that this package trains with."""
+    names = ["transformers", "trl", "peft", "datasets"]
+    names += ["bitsandbytes"] if plan.quantization is not None else []
+    ranges: dict[str, str] = {}
+    for line in importlib.metadata.requires("fine-tuning-llm") or []:
+        needed = Requirement(line)
+        ranges.setdefault(needed.name, f"{needed.name}{needed.specifier}")
+    return " ".join(f"'{ranges.get(name, name)}'" for name in names)
 
 
 def _several(plan: TrainingPlan) -> dict[str, Any]:
@@ -187,12 +213,12 @@ def _counts_everything(plan: TrainingPlan) -> bool:
     return isinstance(plan, SftPlan) and plan.loss_on == "everything"
 
 
-def _trl_heading(plan: TrainingPlan) -> str:
+def _trl_heading(plan: TrainingPlan, moved: Moved) -> str:
     heading = f"trl {plan.task} --config trl.yaml"
     if plan.place.num_processes > 1:
         heading += f" --num_processes {plan.place.num_processes}"
     if plan.model.adapter:
-        heading += f" (first merge the adapter {plan.model.adapter} into the base)"
+        heading += f" (first merge the adapter {moved.in_folder(plan.model.adapter)} into the base)"
     return heading
 
 
