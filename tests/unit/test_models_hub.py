@@ -124,7 +124,7 @@ def test_a_hub_that_nobody_serves_is_unreachable(standin, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
-        with pytest.raises(HubUnavailable, match="cannot be reached.*nearest: "):
+        with pytest.raises(HubUnavailable, match=r"cannot be reached.*nearest: "):
             shape_of("someone/new-model")
 
 
