@@ -52,6 +52,7 @@ def request_of(workspace, model, options, **training):
             **QUICK,
             "per_device_train_batch_size": 2,
             "gradient_accumulation_steps": 4,
+            "num_train_epochs": 1,
             "logging_steps": 1,
             **training,
         },
