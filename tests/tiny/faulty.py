@@ -66,8 +66,8 @@ def at_step(action):
     """Do something once, when the run has made so many steps."""
     usual, done = Session.progress, []
 
-    def progress(self, step, *rest):
-        usual(self, step, *rest)
+    def progress(self, step, *arguments, **named):
+        usual(self, step, *arguments, **named)
         if step == AT_STEP and not done:
             done.append(True)
             action()
