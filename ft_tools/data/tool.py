@@ -13,10 +13,10 @@ from ft_tools.data.judge import summary
 from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.errors import MissingExtra, NotFound
+from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
 from ft_tools.examples.documents import count_documents, is_documents
 from ft_tools.examples.source import decoded_size, find_sources, has_data
-from ft_tools.models.resolve import resolve_model
+from ft_tools.models.resolve import tokenizer_files
 from ft_tools.runs.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
@@ -135,6 +135,18 @@ def audit_if_small(request: AuditRequest) -> AuditReport | None:
     return perform(request.model_copy(update=every)) if _why_a_run(request)[1] is None else None
 
 
+def _require_tokenizer(model: str) -> None:
+    """Refuse a model whose tokenizer cannot be had, before a run finds out.
+
+    Raises:
+        FineTuningError: As `tokenizer_files`.
+    """
+    try:
+        tokenizer_files(model)
+    except HubUnavailable as error:
+        raise BadInput(f"{error}; or leave `model` out: tokens are estimated then") from error
+
+
 def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
     """Check every path, and tell whether the audit is too much for one call."""
     paths = [request.path, *filter(None, [request.validation_path]), *request.benchmark_paths]
@@ -172,4 +184,4 @@ def _require_packages(request: AuditRequest) -> None:
     if request.model is not None and find_spec("transformers") is None:
         raise MissingExtra("train", "transformers")
     if request.model is not None:
-        resolve_model(request.model)
+        _require_tokenizer(request.model)

@@ -106,6 +106,7 @@ def test_a_table_becomes_training_files_and_a_plan_in_three_calls(workspace):
     assert (report.num_rows, sum(report.counts.values())) == (300, 300)
     assert (report.counts["no_answer"], report.counts["exact_duplicate"]) == (2, 1)
     plan = next(step for step in report.next_steps if step.tool == "launch_sft")
+    assert "add `model`" in plan.why
     assert survey(workspace / "prepared" / "train.jsonl", "sft").num_examples == (
         report.outputs.num_train
     )

@@ -7,6 +7,7 @@ import pytest
 
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, expected_time
+from ft_tools.errors import BadInput
 
 
 def write(path, rows):
@@ -103,3 +104,22 @@ def test_a_long_audit_says_at_once_how_long_it_takes_and_which_search_it_does():
     assert "by words, since" in said(9) or "by meaning" in said(9)
     assert re.match(r"takes about \d+ s to \d+ (s|min): ", said(9, near_duplicates="off"))
     assert re.match(r"takes about \d+ min to \d+ min: ", said(900, near_duplicates="off"))
+
+
+def test_a_model_whose_tokenizer_cannot_be_had_is_refused_before_a_run_starts(
+    workspace, monkeypatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(workspace / "hub"))
+    (workspace / "rows.jsonl").write_text('{"text": "a parcel"}\n')
+    with pytest.raises(BadInput, match="leave `model` out"):
+        audit_dataset(AuditRequest(path="rows.jsonl", model="Qwen/Qwen3-8B"))
+    assert not (workspace / "runs").exists()
+
+
+def test_the_launch_after_an_audit_says_what_it_lacks(workspace):
+    write(workspace / "d.jsonl", map(row, range(80)))
+    report = audit_dataset(AuditRequest(path="d.jsonl", output_dir="clean"))
+    launch = next(step for step in report.next_steps if step.tool == "launch_sft")
+    assert "model" not in launch.arguments
+    assert launch.why.endswith("add `model`")

@@ -121,7 +121,10 @@ def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep 
     else:
         return None
     tool = "launch_sft" if report.task == "sft" else "launch_dpo"
-    return NextStep(tool=tool, arguments=arguments, why="plans the training; nothing starts yet")
+    why = "plans the training; nothing starts yet"
+    if request.model is None:
+        return NextStep(tool=tool, arguments=arguments, why=f"{why}; add `model`")
+    return NextStep(tool=tool, arguments={"model": request.model, **arguments}, why=why)
 
 
 def _is_trained_on_as_it_is(scan: Scan) -> bool:

@@ -31,7 +31,7 @@ def audited(report: PrepareReport) -> PrepareReport:
     if found is not None and found.verdict == "not_ready":
         steps = found.next_steps or steps
     elif found is not None and not any(f.severity == "error" for f in found.findings):
-        why = "plans the training; nothing starts yet"
+        why = "plans the training; nothing starts yet; add `model`"
         arguments = {"dataset": made.train, **parts}
         steps.insert(0, NextStep(tool=LAUNCHES[report.task], arguments=arguments, why=why))
     if made.num_test:
