@@ -38,7 +38,9 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
     found: dict[str, Any] = {}
     notes: list[str] = []
     for run_id in request.evaluations:
-        _keep_best(found, _evaluated(run_id))
+        report = _evaluation(run_id)
+        _keep_best(found, evaluated(report))
+        notes += [f"{name} of {run_id} meets the target: use it" for name in _met(report)[:1]]
     if request.documents is not None:
         found |= {"corpus_tokens": count_tokens(request.documents)[1], "has_documents": True}
     if request.dataset is not None:
@@ -62,8 +64,11 @@ def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the report of an evaluation says of prompts, of the target and of two models.
 
     Only systems that ask a model as it is count as prompts: no trained ones, no simple baselines.
+    A target that one of those meets is met, too.
     """
     found: dict[str, Any] = {"has_eval_set": True}
+    if _met(report):
+        found["target_met"] = True
     prompted = [
         each
         for each in report.get("systems") or []
@@ -73,12 +78,16 @@ def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
         return found
     shown = any(each.get("has_examples") for each in prompted)
     found["prompting_tried"] = "few_shot" if shown else "zero_shot"
-    verdicts = {each.get("target") for each in prompted}
-    if "met" in verdicts:
-        found["target_met"] = True
-    elif verdicts == {"not_met"}:
-        found["target_met"] = False
+    if {each.get("target") for each in prompted} == {"not_met"}:
+        found.setdefault("target_met", False)
     return found | _two_scores(prompted, report.get("main_metric", ""))
+
+
+def _met(report: Mapping[str, Any]) -> list[str]:
+    """Return the names of the systems that meet the target, the cheapest first."""
+    met = {each["name"] for each in report.get("systems") or [] if each.get("target") == "met"}
+    ranked = [each["name"] for each in report.get("ranking") or []]
+    return [name for name in ranked if name in met] or sorted(met)
 
 
 def _two_scores(prompted: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
@@ -94,7 +103,8 @@ def _two_scores(prompted: Sequence[Mapping[str, Any]], metric: str) -> dict[str,
     return scores if is_usable else {}
 
 
-def _evaluated(run_id: str) -> dict[str, Any]:
+def _evaluation(run_id: str) -> dict[str, Any]:
+    """Return the report of a finished evaluation."""
     run_dir = directory.find(run_id)
     info = RunInfo.model_validate(directory.read_json(run_dir / "run.json"))
     if info.kind != "evaluate":
@@ -104,7 +114,7 @@ def _evaluated(run_id: str) -> dict[str, Any]:
     path = run_dir / "report.json"
     if not path.is_file():
         raise BadInput(f"evaluation {run_id} has no report yet; wait until get_run says succeeded")
-    return evaluated(directory.read_json(path) or {})
+    return directory.read_json(path) or {}
 
 
 def _keep_best(found: dict[str, Any], new: Mapping[str, Any]) -> None:

@@ -161,7 +161,9 @@ class Measured(Report):
     contradictions: list[str] = Field(
         default_factory=list, description="Claims that a measurement contradicts. It is used."
     )
-    notes: list[str] = Field(default_factory=list, description="What could not be read, and why.")
+    notes: list[str] = Field(
+        default_factory=list, description="What meets the target, and what could not be read."
+    )
 
 
 class ApproachReport(Report):

@@ -64,10 +64,21 @@ def test_an_undecided_interval_is_no_answer():
     assert "target_met" not in evaluated({"systems": [prompted("plain", False, "undecided")]})
 
 
-def test_a_trained_system_is_no_prompt():
+def test_a_trained_system_is_no_prompt_and_meets_the_target():
     found = evaluated({"systems": [prompted("tuned", True, "met", trained=True)]})
 
-    assert found == {"has_eval_set": True}
+    assert found == {"has_eval_set": True, "target_met": True}
+
+
+def test_a_simple_classifier_that_meets_the_target_is_what_to_use(workspace):
+    simple = prompted("tf_idf", False, "met") | {"kind": "tf_idf"}
+    systems = [prompted("plain", False, "not_met"), simple]
+    write_run(workspace, {"systems": systems, "ranking": [{"name": "tf_idf"}]})
+    report = ask(symptoms=["classification"], evaluations=[RUN])
+
+    assert report.approach == "do_nothing"
+    assert report.measured.notes == [f"tf_idf of {RUN} meets the target: use it"]
+    assert report.measured.filled_in["prompting_tried"] == "zero_shot"
 
 
 def test_the_scores_of_the_cheapest_and_the_most_expensive_system_are_compared():
