@@ -111,7 +111,7 @@ def test_a_disk_of_any_size_holds_a_whole_artifact_or_none(source, tmp_path, siz
     largest = 7 * 1024
     sizes = [16 + largest * i // (size - 1) // 4 * 4 for i in range(size)]
     found = steps("disk", source, place, *sizes)
-    record_property("disks", {name: Counter(row["ends"]) for name, row in found.items()})
+    record_property("disks", {name: dict(Counter(row["ends"])) for name, row in found.items()})
     naive = found.pop("merge_naively")
     for name, row in found.items():
         assert row["bad"] == [], (name, row)
