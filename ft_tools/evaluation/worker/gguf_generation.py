@@ -25,6 +25,7 @@ from ft_tools.examples.worker.today import strftime_now
 from ft_tools.models.worker import gguf
 
 GGUF_CONTEXT = 4096
+CONTEXT_STEP = 256
 
 
 class GgufWriter:
@@ -97,7 +98,8 @@ class GgufWriter:
         Opening anew costs little: the file stays mapped. A context as long as the model allows
         would take its keys and values from memory for every text.
         """
-        wanted = min(num_tokens, self._longest)
+        # llama.cpp rounds a context up and says so, llama-cpp-python keeps room for what was asked.
+        wanted = min(-(-num_tokens // CONTEXT_STEP) * CONTEXT_STEP, self._longest)
         if wanted > self._llama.n_ctx():
             self._llama.close()
             self.__dict__.pop("_grammar_tokens", None)
