@@ -35,7 +35,7 @@ DATA = ("tickets.jsonl", "tickets_validation.jsonl", "tickets_heldout.jsonl")
 SCHEMA = "ticket_schema.json"
 POLL_SECONDS = 1.0
 TRAINING = {
-    "num_train_epochs": 2,
+    "num_train_epochs": 1,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
     "max_length": 256,
