@@ -191,7 +191,7 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
         for step in steps:
             line = command_line(step["tool"], step.get("arguments", {}))
             console.print(f"  {escape(line)}", soft_wrap=True)
-            console.print(f"    [dim]{escape(step['why'])}[/]")
+            console.print(f"    [dim]{escape(step.get('why', ''))}[/]")
 
 
 def _ladder(console: Console, path: list[dict[str, Any]]) -> None:
@@ -200,11 +200,11 @@ def _ladder(console: Console, path: list[dict[str, Any]]) -> None:
     for place, step in enumerate(path, 1):
         takes = ", ".join(step[name] for name in ("effort", "cost") if step.get(name))
         console.print(f"  {place}. [bold]{escape(step['approach'])}[/] [dim]{escape(takes)}[/]")
-        lines = [step["why"], *(f"first measure {each}" for each in step.get("measure_first", []))]
-        for line in lines:
+        measured = [f"first measure {each}" for each in step.get("measure_first", [])]
+        for line in [*filter(None, [step.get("why")]), *measured]:
             console.print(f"  │  {escape(line)}", soft_wrap=True)
         console.print(f"  │  [dim]do[/] {escape(step.get('next_step', ''))}", soft_wrap=True)
-        console.print(f"  ╰─ [green]stop if[/] {escape(step['stop_if'])}", soft_wrap=True)
+        console.print(f"  ╰─ [green]stop if[/] {escape(step.get('stop_if', ''))}", soft_wrap=True)
     console.print()
 
 

@@ -10,6 +10,7 @@ import sys
 import jsonschema
 import pytest
 
+from ft_tools.data.prepare.after import SIMPLE
 from ft_tools.data.prepare.mapping import ColumnMapping, format_input
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.reuse import mapping_beside
@@ -17,6 +18,8 @@ from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput, OutputExists
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
 from ft_tools.examples.training_rows import survey
 
 TEAMS = ("billing", "shipping", "tech")
@@ -167,6 +170,16 @@ def test_test_rows_are_refused_as_training_data(workspace):
     rows = read(workspace, "test") + read(workspace, "train")
     (workspace / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert survey(workspace / "all.jsonl", "sft").num_test_rows == len(read(workspace, "test"))
+
+
+def test_what_is_offered_to_measure_simple_classifiers_is_a_plan(workspace):
+    write_csv(workspace / "t.csv", tickets())
+    report = confirmed(path="t.csv")
+    step = next(step for step in report.next_steps if step.tool == "evaluate")
+    plan = evaluate(EvaluateRequest(**step.arguments))
+
+    assert [each["baseline"] for each in step.arguments["systems"]] == list(SIMPLE)
+    assert plan.plan_hash
 
 
 def test_calling_twice_writes_once_and_another_mapping_needs_another_folder(workspace):

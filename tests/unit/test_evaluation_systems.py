@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -218,10 +219,14 @@ def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_
     script = tmp_path / "classifier.py"
     script.write_text(Path(classifier.__file__).read_text())
     held = read_held_out(files / "held.jsonl")
-    asked = "\n".join(question_of(one) for one in held)
+    asked = [question_of(one) for one in held]
+    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)))
     argv = [sys.executable, "-P", "-I", str(script), str(files / "train.jsonl")]
-    done = subprocess.run(argv, input=asked, text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines() == answers_of("tf_idf", files)[0]
+    run = partial(subprocess.run, text=True, capture_output=True, check=True)
+    done = run([*argv, str(tmp_path / "asked.jsonl")])
+    wanted = answers_of("tf_idf", files)[0]
+    assert done.stdout.splitlines() == wanted
+    assert run(argv, input=asked[0] + "\n\n").stdout.splitlines() == wanted[:1]
     assert "ft_tools" not in script.read_text()
 
 

@@ -11,6 +11,9 @@ from ft_tools.data.prepare.reuse import MAPPING
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 
+SIMPLE = ("majority", "tf_idf", "nearest_example")
+"""Systems of `evaluate` that learn labels without a model."""
+
 LAUNCHES = {"sft": "launch_sft", "dpo": "launch_dpo", "kto": "launch_dpo"}
 
 
@@ -35,8 +38,7 @@ def audited(report: PrepareReport) -> PrepareReport:
         arguments = {"dataset": made.train, **parts}
         steps.insert(0, NextStep(tool=LAUNCHES[report.task], arguments=arguments, why=why))
     if made.num_test:
-        why = "measures a model on the rows that were set aside"
-        steps.append(NextStep(tool="evaluate", arguments={"dataset": made.test}, why=why))
+        steps.append(_measuring(report, made))
     return report.model_copy(
         update={
             "findings": found.findings[:10] if found else [],
@@ -45,6 +47,19 @@ def audited(report: PrepareReport) -> PrepareReport:
             "next_steps": steps,
         }
     )
+
+
+def _measuring(report: PrepareReport, made: PreparedFiles) -> NextStep:
+    """Return the call that measures on the rows that were set aside; labels cost nothing first."""
+    arguments: dict[str, Any] = {"dataset": made.test}
+    if not report.labels:
+        why = "measures on the rows that were set aside; add `model` or `systems`"
+        return NextStep(tool="evaluate", arguments=arguments, why=why)
+    arguments["systems"] = [
+        {"name": kind, "baseline": kind, "examples": {"path": made.train}} for kind in SIMPLE
+    ]
+    why = "measures simple classifiers on the rows that were set aside; add a system with a model"
+    return NextStep(tool="evaluate", arguments=arguments, why=why)
 
 
 def outputs_of(folder: Path, counts: dict[str, int]) -> PreparedFiles:

@@ -1,7 +1,8 @@
 """Classify texts by TF-IDF with logistic regression, as `evaluate` measured it.
 
     pip install scikit-learn
-    python classifier.py train.jsonl < questions.txt     # one question and one answer per line
+    python classifier.py train.jsonl < mail.txt           # one question
+    python classifier.py train.jsonl questions.jsonl      # one JSON string per line
 
 It learns from the conversations of the training file in seconds, and needs no model and no GPU.
 To serve it, keep what `train(path)` returns and call that. The evaluation left out of the file what
@@ -113,8 +114,14 @@ def _label(text: str) -> str:
     return plain.strip(" .,:;!?\"'`*")
 
 
+def _questions(paths: list[str]) -> list[str]:
+    """Return the text on the standard input, or the JSON strings of a file."""
+    if not paths:
+        return [sys.stdin.read().strip()]
+    with open(paths[0], encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
 if __name__ == "__main__":
-    answer = train(sys.argv[1])
-    for question in sys.stdin:
-        sys.stdout.write(answer([question.strip()])[0] + "\n")
-        sys.stdout.flush()
+    for found in train(sys.argv[1])(_questions(sys.argv[2:])):
+        sys.stdout.write(found + "\n")
