@@ -1,6 +1,7 @@
 """Fixtures that several test folders use."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,11 @@ from ft_tools import workspace as workspace_module
 # `make fuzz` explores at random, and what it finds becomes a plain test.
 # No test asks the Hub: those of the Hub start one of their own.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A shell that runs the suite in the background has it ignore Ctrl-C, and every program that a test
+# starts would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two test processes must not wait for one another's device, nor see one another's files.
 if _worker := os.environ.get("PYTEST_XDIST_WORKER"):

@@ -52,7 +52,8 @@ def test_json_counts_only_when_a_program_could_use_it(output, valid, fields):
 
 
 def test_json_as_deep_as_can_be_parsed_is_compared_too():
-    deep = "[" * 950 + "1" + "]" * 950
+    # The interpreter's limit is 1,000 calls, those of the test runner included.
+    deep = "[" * 800 + "1" + "]" * 800
     assert json_fields(deep, deep) == 1.0
     assert json_fields(deep.replace("1", "2"), deep) == 0.0
 
