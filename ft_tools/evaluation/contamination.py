@@ -46,16 +46,6 @@ class Contamination(BaseModel):
     )
     lines: list[int] = Field(description="The first held-out lines concerned.")
 
-    def joined(self, shown: "Contamination") -> "Contamination":
-        """Return this with what is alike in files that systems learn from; the larger counts."""
-        alike = {
-            name: max(getattr(self, name), getattr(shown, name))
-            for name in ("num_near", "num_twins", "num_sentence_twins")
-        }
-        files = [*self.checked_against, *shown.checked_against]
-        lines = self.lines or ([] if shown.num_exact else shown.lines)
-        return self.model_copy(update=alike | {"checked_against": files, "lines": lines})
-
 
 def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
     """Return the files that a model's run and the runs before it were trained on.

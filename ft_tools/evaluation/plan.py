@@ -132,7 +132,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     task_paths = [_folder(name) for name in request.task_paths]
     if request.lm_eval_tasks:
         require_tasks(request.lm_eval_tasks, task_paths, sources)
-    overlap = _contamination(request, examples, sources)
+    overlap = _contamination(examples, sources)
     accepted = _accept(request, overlap)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
@@ -199,22 +199,14 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
 
 
 def _contamination(
-    request: EvaluateRequest, examples: Sequence[HeldOut], sources: Sequence[ModelSource]
+    examples: Sequence[HeldOut], sources: Sequence[ModelSource]
 ) -> Contamination | None:
-    """Compare with what models were trained on, and with what systems learn from or are shown.
-
-    Of the latter, held-out questions themselves are left out: they are no leak.
-    """
     if not examples:
         return None
     found = [training_files(source) for source in sources if source.run_id]
     files = list(dict.fromkeys(file for there, _ in found for file in there))
     gone = list(dict.fromkeys(name for _, missing in found for name in missing))
-    trained = find_contamination(examples, files, gone)
-    pools = dict.fromkeys(
-        workspace.existing(spec.examples.path) for spec in request.all_systems() if spec.examples
-    )
-    return trained.joined(find_contamination(examples, [p for p in pools if p not in files], []))
+    return find_contamination(examples, files, gone)
 
 
 def _systems(

@@ -230,16 +230,6 @@ def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_
     assert "ft_tools" not in script.read_text()
 
 
-def test_held_out_questions_that_a_classifier_nearly_learned_are_counted(files):
-    rows = [chat(f"Parcel {i} for Ada did not arrive at the depot.", "late") for i in range(40)]
-    write(files / "train.jsonl", [*rows[:30], chat("The lamp is broken and smells of smoke.", "x")])
-    write(files / "held.jsonl", rows[30:])
-    found = plan_of(asked(simple("majority"), simple("nearest_example"))).contamination
-
-    assert found.checked_against == [str(files / "train.jsonl")]
-    assert (found.num_exact, found.num_twins) == (0, 10)
-
-
 def test_a_classifier_learns_labels_that_differ_in_case_as_one():
     predict = classifier.learn(
         ["good", "good film", "bad", "bad film"], ["Yes", "yes.", "no", "No"]
