@@ -33,7 +33,7 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
         seconds: How long each step took, by its title.
     """
     sections = [
-        Section("Which system to use", _before_and_after(found["evaluation"]["result"])),
+        Section("Which system to use", _before_and_after(folder, found["evaluation"]["run_id"])),
         Section("Samples side by side", _samples(folder, found["evaluation"]["run_id"])),
         Section("Training", _curves(folder, found)),
         Section("What was shipped", _shipped(found["ship"]["result"])),
@@ -48,8 +48,11 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
     )
 
 
-def _before_and_after(result: dict[str, Any]) -> Html:
-    report = EvaluationReport.model_validate(result)
+def _before_and_after(folder: Path, run_id: str) -> Html:
+    # What a call returns leaves empty values out; the file has them all.
+    report = EvaluationReport.model_validate_json(
+        (folder / "runs" / run_id / "report.json").read_text("utf-8")
+    )
     rows = report.comparisons
     chart = interval_chart(
         [(row.system, row.ci_low, row.difference, row.ci_high) for row in rows],
