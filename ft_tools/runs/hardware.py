@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,7 +38,6 @@ BF16_CAPABILITY = 8.0
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 # Device files that an NVIDIA driver makes: Linux, WSL, Jetson.
 NVIDIA_FILES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu/*")
-AMD_FILES = ("/dev/kfd",)
 FILES_VARIABLE = "FINE_TUNING_LLM_DEVICE_FILES"
 """Folder in place of / where device files are looked for, for tests of this."""
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -133,7 +132,7 @@ def find_cards() -> list[Card]:
         Missing: There are device files of a GPU, and neither of the two answers.
     """
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if _hides_all(shown):
+    if hides_all(shown):
         return []
     found = _from_nvidia_smi()
     if found is not None:
@@ -149,65 +148,6 @@ def find_cards() -> list[Card]:
             'NVIDIA_DRIVER_CAPABILITIES=compute,utility, or choose the CPU with device="cpu"'
         )
     return []
-
-
-def unused_gpu() -> str:
-    """Return a warning when this machine has a GPU that nothing here can use; empty without.
-
-    AMD's and Intel's are named and sized by their makers' programs, where these are installed.
-    """
-    if _hides_all(os.environ.get("CUDA_VISIBLE_DEVICES")):
-        return ""
-    files = device_files(AMD_FILES)
-    if files:
-        names = _amd_cards() or ["an AMD GPU"]
-        return f"{files[0]} shows {', '.join(names)}; ROCm is not supported, so the CPU is used"
-    names = _intel_cards()
-    if names:
-        return f"xpu-smi shows {', '.join(names)}; Intel GPUs are not supported, so the CPU is used"
-    return ""
-
-
-def _amd_cards() -> list[str]:
-    """Return AMD's GPUs by name and memory; empty where rocm-smi does not answer.
-
-    Source: `rocm-smi --showproductname --showmeminfo vram --json`, ROCm 5 to 7.
-    """
-    answer = _json_of("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
-    found = []
-    for card, about in sorted(answer.items()):
-        if not card.startswith("card") or not isinstance(about, dict):
-            continue
-        plain = {str(key).casefold(): str(value) for key, value in about.items()}
-        size = _number(plain.get("vram total memory (b)", "")) / 2**30
-        name = plain.get("card series") or plain.get("card model") or "an AMD GPU"
-        found.append(f"{name} ({size:.0f} GiB)" if size else name)
-    return found
-
-
-def _intel_cards() -> list[str]:
-    """Return Intel's GPUs by name; empty where xpu-smi does not answer.
-
-    Source: `xpu-smi discovery -j`, XPU Manager 1.2.
-    """
-    listed = _json_of("xpu-smi", "discovery", "-j").get("device_list")
-    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    return [str(row.get("device_name", "an Intel GPU")) for row in rows]
-
-
-def _json_of(program: str, *arguments: str) -> dict[str, Any]:
-    """Return what a program prints as a JSON object; empty where it is missing or fails."""
-    path = shutil.which(program)
-    if path is None:
-        return {}
-    try:
-        answer = subprocess.run(
-            [path, *arguments], capture_output=True, timeout=DRIVER_SECONDS, check=True
-        )
-        value = json.loads(answer.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def device_files(patterns: tuple[str, ...]) -> list[str]:
@@ -407,7 +347,8 @@ def _visible(cards: list[Card], shown: str | None) -> list[Card]:
     return found
 
 
-def _hides_all(shown: str | None) -> bool:
+def hides_all(shown: str | None) -> bool:
+    """Tell whether a value of CUDA_VISIBLE_DEVICES shows no card."""
     return shown is not None and not shown.strip(" ,")
 
 

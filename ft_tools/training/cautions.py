@@ -6,8 +6,9 @@ from typing import Any
 from ft_tools.examples.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import weights
 from ft_tools.models.resolve import ModelSource
-from ft_tools.runs.hardware import Device, unused_gpu
+from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
+from ft_tools.runs.other_gpus import unused_gpu
 from ft_tools.training import defaults
 from ft_tools.training.counts import Counts
 from ft_tools.training.request import TrainingRequest

@@ -5,11 +5,10 @@ series differ in dashes, intervals that exclude zero are filled. The same data g
 """
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeGuard
 
+from ft_tools.views.axes import Scale, margin, tick_label, ticks
 from ft_tools.views.markup import Html, details, escape, note, number, table
 
 Point = tuple[float, float | None]
@@ -19,23 +18,6 @@ DASHES = ("", "7 4", "2 4", "10 4 2 4", "14 5", "4 3 1 3")
 TABLE_ROWS = 60
 BUCKETS = 240
 WIDE, NARROW = 704, 340
-LARGEST = sys.float_info.max
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Maps values to pixels; halves keep the range of two huge numbers finite."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        half = self.high / 2 - self.low / 2
-        # The half of the least number there is, is zero.
-        share = (value / 2 - self.low / 2) / half if half else 0.5
-        return round(self.start + share * (self.end - self.start), 1)
 
 
 def line_chart(
@@ -126,9 +108,9 @@ def histogram(
 
     def draw(width: int) -> tuple[int, str]:
         y_ticks = ticks(0.0, tallest[1], 4)
-        left = _margin(y_ticks)
-        y = _Scale(y_ticks[0], y_ticks[-1], 174, 24)
-        x = _Scale(low, high, left + 4, width - 12)
+        left = margin(y_ticks)
+        y = Scale(y_ticks[0], y_ticks[-1], 174, 24)
+        x = Scale(low, high, left + 4, width - 12)
         parts = [
             f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
             f'<text class="tick" text-anchor="end" x="{left - 6}" y="{round(y(t) + 4, 1)}">'
@@ -158,43 +140,6 @@ def histogram(
     return _figure(title, _both(draw, title, desc), cells)
 
 
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """Return round numbers (1, 2 or 5 times a power of ten) that span low to high, both inside.
-
-    >>> ticks(0, 1, 5)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    if high <= low:
-        room = abs(low) * 0.1 or 0.5
-        low, high = max(low - room, -LARGEST), min(high + room, LARGEST)
-    span = high - low
-    if not math.isfinite(span) or span <= abs(high) * 1e-12:
-        return [low, high]
-    rough = span / max(1, count)
-    power = 10.0 ** math.floor(math.log10(rough)) if rough > 1e-300 else 0.0
-    if power == 0.0:
-        return [low, high]
-    step = power * next(m for m in (1, 2, 5, 10) if rough <= m * power * (1 + 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    marks = [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, last + 1)]
-    return [max(-LARGEST, min(LARGEST, mark)) for mark in marks]
-
-
-def tick_label(value: float) -> str:
-    """Write a tick shortly.
-
-    >>> tick_label(1500), tick_label(2_000_000), tick_label(0.25), tick_label(1.5e-4)
-    ('1.5k', '2M', '0.25', '1.5e-4')
-    """
-    if 0 < abs(value) < 1e-3:
-        mantissa, _, exponent = f"{value:.3e}".partition("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if size <= abs(value) < size * 1000:
-            return f"{value / size:.4g}{unit}"
-    return f"{value:.4g}"
-
-
 def thin(points: Sequence[Point], buckets: int = BUCKETS) -> list[Point]:
     """Keep the ends and, of each bucket, its lowest and highest point and one gap."""
     if len(points) <= 2 * buckets:
@@ -216,12 +161,12 @@ def _lines(
     points = [p for some in series.values() for p in some]
     xs = [x for x, _ in points]
     y_ticks = ticks(*_ends([y for _, y in points if _finite(y)]), 5)
-    left = _margin(y_ticks)
+    left = margin(y_ticks)
     x_ticks = ticks(min(xs), max(xs), width // 90)
     low, high = min(xs), max(xs)
     if low == high:
         low, high = x_ticks[0], x_ticks[-1]
-    x, y = _Scale(low, high, left + 8, width - 12), _Scale(y_ticks[0], y_ticks[-1], bottom, top)
+    x, y = Scale(low, high, left + 8, width - 12), Scale(y_ticks[0], y_ticks[-1], bottom, top)
     parts = [
         f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
         f'<text class="tick" text-anchor="end" x="{left - 6}" y="{round(y(t) + 4, 1)}">'
@@ -246,12 +191,7 @@ def _lines(
     return height, "".join(parts)
 
 
-def _margin(marks: Sequence[float]) -> int:
-    """Return the pixels left of the y axis: about 7 a character of its longest label."""
-    return max(46, 12 + 7 * max(len(tick_label(mark)) for mark in marks))
-
-
-def _line(index: int, points: Sequence[Point], x: _Scale, y: _Scale) -> str:
+def _line(index: int, points: Sequence[Point], x: Scale, y: Scale) -> str:
     path, dots, pen_down = [], [], False
     few = len(points) <= 24
     thinned = thin(points)
@@ -274,9 +214,9 @@ def _line(index: int, points: Sequence[Point], x: _Scale, y: _Scale) -> str:
     )
 
 
-def _x_axis(values: Sequence[float], width: int, num_rows: int, label: str) -> tuple[_Scale, str]:
+def _x_axis(values: Sequence[float], width: int, num_rows: int, label: str) -> tuple[Scale, str]:
     marks = ticks(*_ends(values), width // 110)
-    x = _Scale(marks[0], marks[-1], 14, width - 18)
+    x = Scale(marks[0], marks[-1], 14, width - 18)
     bottom = num_rows * 44 + 4
     drawn = [
         f"{_across('grid', x(t), num_rows)}"
@@ -303,7 +243,7 @@ def _interval_row(
     index: int,
     row: tuple[str, float | None, float | None, float | None],
     said: str,
-    x: _Scale,
+    x: Scale,
     width: int,
 ) -> str:
     label, low, mid, high = row

@@ -8,7 +8,8 @@ import pytest
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs import devices, hardware, memory
-from ft_tools.runs.hardware import find_cards, find_device, heat, unused_gpu
+from ft_tools.runs.hardware import find_cards, find_device, heat
+from ft_tools.runs.other_gpus import unused_gpu
 from ft_tools.runs.records import RunInfo
 
 T4 = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.runs import hardware
+from ft_tools.runs import hardware, other_gpus
 
 AMD = {
     "card0": {"Card Series": "AMD Instinct MI300X", "VRAM Total Memory (B)": "206141652992"},
@@ -37,7 +37,7 @@ def amd_files(tmp_path):
 def test_amd_gpus_are_named_and_sized(machine, tmp_path):
     amd_files(tmp_path)
     machine("rocm-smi", json.dumps(AMD))
-    said = hardware.unused_gpu()
+    said = other_gpus.unused_gpu()
     assert said.count("AMD Instinct MI300X (192 GiB)") == 2
     assert said.endswith("ROCm is not supported, so the CPU is used")
 
@@ -49,18 +49,18 @@ def test_an_amd_gpu_without_a_program_that_names_it_is_found_all_the_same(
     amd_files(tmp_path)
     if answer is not None:
         machine("rocm-smi", answer)
-    assert "shows an AMD GPU; ROCm is not supported" in hardware.unused_gpu()
+    assert "shows an AMD GPU; ROCm is not supported" in other_gpus.unused_gpu()
 
 
 def test_intel_gpus_are_named(machine):
     machine("xpu-smi", json.dumps(INTEL))
-    said = hardware.unused_gpu()
+    said = other_gpus.unused_gpu()
     assert said.startswith("xpu-smi shows Intel(R) Data Center GPU Max 1550; Intel GPUs are not")
 
 
 def test_a_machine_without_any_is_said_nothing_of(machine, monkeypatch, tmp_path):
-    assert hardware.unused_gpu() == ""
+    assert other_gpus.unused_gpu() == ""
     amd_files(tmp_path)
     # Who hides every GPU asked for the CPU.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert hardware.unused_gpu() == ""
+    assert other_gpus.unused_gpu() == ""

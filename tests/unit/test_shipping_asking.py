@@ -20,7 +20,7 @@ from ft_tools.shipping.report import FormatResult
 from ft_tools.shipping.trained_system import TrainedSystem
 
 RUN = "sft-0123456789abcdef"
-ADAPTER = "/work/adapter"
+ADAPTER = "/runs/adapter"
 SCHEMA = {"type": "object", "properties": {"team": {"enum": ["a", "b"]}}, "required": ["team"]}
 SOURCE = ModelSource(name=RUN, kind="adapter", path="/base", adapter=ADAPTER, run_id=RUN)
 TEMPLATE = "Mail:\n{question}\nTeam as JSON:"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ft_tools.views.charts import histogram, thin, ticks
+from ft_tools.views.axes import ticks
+from ft_tools.views.charts import histogram, thin
 from ft_tools.views.page import (
     STYLE,
     Html,
