@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +176,12 @@ def own(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             gradient_checkpointing=row["checkpointing"],
             dtype="float32",
         )
-        kept = 1 if row["checkpointing"] else sizes["layers"]
-        scores = CPU_SCORE * kept * sizes["heads"] * sizes["length"] ** 2
+        scores = CPU_SCORE * sizes["layers"] * sizes["heads"] * sizes["length"] ** 2
+        if row["checkpointing"]:
+            scores = 0.0
         phases = apple.phases(setup)
         for parts in phases.values():
             del parts["base_weights"], parts["adapter_states"]
-        if row["checkpointing"]:
-            scores = 0.0
         # MLX's gradients of the adapters.
         peak = max(sum(p.values()) for p in phases.values()) + scores + 4 * setup.trainable_params
         name = f"{sizes} {'checkpointed' if row['checkpointing'] else 'kept'} {row['targets']}"
@@ -209,8 +209,10 @@ def main() -> None:
     """Compare, print and store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", action="store_true")
-    rows = measure() if parser.parse_args().measure else stored().get("own_rows", [])
-    result: dict[str, Any] = {"mlx": "0.32.4", "own_rows": rows}
+    result = {key: stored().get(key) for key in ("mlx", "own_rows")}
+    if parser.parse_args().measure:
+        result = {"mlx": version("mlx"), "own_rows": measure()}
+    rows = result["own_rows"] or []
     all_published = published()
     groups = {
         "published_fitted": [row for row in all_published if row["fitted"]],

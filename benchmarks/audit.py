@@ -1,6 +1,6 @@
 """Near-duplicates: the plain definition, ours and other tools, on the same rows, in one go.
 
-    python benchmarks/audit.py NAME DATA [DATA ...] [--rows N] [--parts plain,exact,fast,...]
+    python -m benchmarks.audit NAME DATA [DATA ...] [--rows N] [--parts plain,exact,fast,...]
 
 Plain is the classic definition: encode every row with all-MiniLM-L6-v2 (batch 256), then the O(n^2)
 NumPy loop that keeps a row if no kept row before it has a cosine above 0.95, on prompt and answer.
@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from audit_rows import grown, real_rows
+
+from benchmarks.audit_rows import grown, real_rows
 
 THRESHOLD = 0.95
 STRIDE = 25
@@ -98,7 +99,7 @@ def write_rows(path: Path, arguments: argparse.Namespace) -> tuple[int, int]:
 
 def in_process(path: Path, part: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run one part in a process of its own; the last line that it prints is its result."""
-    ours = [sys.executable, __file__, part, str(path), "--part", part]
+    ours = [sys.executable, "-m", "benchmarks.audit", part, str(path), "--part", part]
     command = [*ours, "--plain-rows", str(arguments.plain_rows)]
     if part in PEER_PARTS:
         command = [str(arguments.peers_python), str(PEERS), str(path), part, str(vectors_of(path))]

@@ -1,6 +1,6 @@
 """Real OpenAI-compatible servers that are killed, refuse and stall while `evaluate` asks them.
 
-    python benchmarks/endpoints.py --questions 200
+    python -m benchmarks.endpoints --questions 200
 
 Each server (llama_cpp.server and `transformers serve`, both on loopback) first answers without
 trouble; that run is the reference. Then a proxy in front of it injects 429s, 503s, requests that

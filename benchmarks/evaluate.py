@@ -1,6 +1,6 @@
 """Batched generation against the commonly copied loop, one prompt at a time, on SmolLM2.
 
-    python benchmarks/evaluate.py --prompts 200 --tokens 32
+    python -m benchmarks.evaluate --prompts 200 --tokens 32
 
 Claims: at least 4 times faster on 2 cores, the same text for at least 99% of the prompts, every
 other one told from it by a near-tie of logits, and time that grows linearly with the prompts; and

@@ -1,6 +1,6 @@
 """Size, loss and speed of each format of the demo model, beside PEFT's and llama.cpp's own ways.
 
-`python benchmarks/quantize.py` writes quantize.json beside this file. Formats are made and measured
+`python -m benchmarks.quantize` writes quantize.json beside this file. Formats are made and measured
 by merge_and_quantize itself, on the demo model as it is; the merges run in processes of their own,
 so that the peak of one is not that of the other. The quantizers take turns in one process: the step
 of a run with its publishing, and llama.cpp's function alone.

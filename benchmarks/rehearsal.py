@@ -5,7 +5,7 @@ container limits that are made up: where training, merging, quantizing and evalu
 loaded, what they take, and what is refused. Nothing is loaded. Prints a table and writes
 rehearsal.json.
 
-    python benchmarks/rehearsal.py
+    python -m benchmarks.rehearsal
 """
 
 import json

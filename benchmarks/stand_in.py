@@ -1,6 +1,6 @@
 """Compare a dense stand-in's formulas with traces of classes that have no formula.
 
-    python benchmarks/stand_in.py [--output benchmarks/stand_in.json] [--model-type TYPE ...]
+    python -m benchmarks.stand_in [--output benchmarks/stand_in.json] [--model-type TYPE ...]
 
 Each type is sized as its configuration class's defaults say. It tells how wide the interval has to
 be where shapes are given without a family, or a class cannot be traced. Some seconds a row.

@@ -3,7 +3,7 @@
 Both sides run by turns, alone and beside processes that keep every core busy, and write
 threads.json.
 
-    python benchmarks/threads.py
+    python -m benchmarks.threads
 """
 
 import json

@@ -1,6 +1,6 @@
 """Compare estimate_vram's formulas with traces of the real model classes.
 
-    python benchmarks/trace.py [--output benchmarks/trace.json] [--model NAME ...]
+    python -m benchmarks.trace [--output benchmarks/trace.json] [--model NAME ...]
 
 Twelve architectures, each trained in full, with LoRA and with QLoRA, with and without gradient
 checkpointing, on fake tensors: no GPU, no weights, no measured constant. Each is traced in three

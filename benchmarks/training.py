@@ -1,6 +1,6 @@
 """Measure an SFT run of this package against plain TRL, and against a recipe that is often copied.
 
-`python benchmarks/training.py DATASET [MODEL] [STEPS]`: DATASET is a file of short texts that
+`python -m benchmarks.training DATASET [MODEL] [STEPS]`: DATASET is a file of short texts that
 audit_dataset reads, MODEL a Hub id that is in the cache or a folder. Four ways train the same model
 with the same adapter, rate and precision:
 
@@ -154,7 +154,7 @@ def main() -> None:
     """Measure in a folder of its own."""
     dataset = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
     if dataset is None:
-        print("left out: name a file of short texts, python benchmarks/training.py DATASET")
+        print("left out: name a file of short texts, python -m benchmarks.training DATASET")
         return
     with tempfile.TemporaryDirectory() as folder:
         os.environ[workspace.VARIABLE] = folder

@@ -1,6 +1,6 @@
 """Compare estimate_vram and its peers with published measurements.
 
-    python benchmarks/vram.py ../shared/vram/measurements.csv [--output benchmarks/vram.json]
+    python -m benchmarks.vram MEASUREMENTS.csv [--output benchmarks/vram.json]
 
 Per source, method and part it prints: rows, mean absolute percentage error, bias, worst row, share
 of true values inside the interval, share of process memory inside its band, and whether runs that
@@ -19,9 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vram_peers import PEERS
-from vram_rows import CALIBRATION, Case, read
-
+from benchmarks.vram_peers import PEERS
+from benchmarks.vram_rows import CALIBRATION, Case, read
 from ft_tools.vram.band import interval, process_band
 from ft_tools.vram.largest_fit import verdict
 from ft_tools.vram.phases import phases

@@ -9,6 +9,7 @@ from pathlib import Path
 from ft_tools.tools import TOOLS
 
 ROOT = Path(__file__).parent.parent
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 MODULES = sorted([*(ROOT / "ft_tools").rglob("*.py"), *(ROOT / "mcp_server").rglob("*.py")])
 OUTSIDE_WORKERS = [path for path in MODULES if "worker" not in path.parts]
 # The demo is a client of the server, and speaks the protocol like it.
@@ -126,6 +127,13 @@ def test_no_import_runs_back_up():
         own = room_of(name_of(path))
         for module in imported(path):
             assert LEVELS[room_of(module)] <= LEVELS[own], f"{path}: {module}"
+
+
+def test_a_benchmark_imports_its_neighbours_as_make_bench_runs_it():
+    """`python -m benchmarks.NAME` does not find them under their bare names."""
+    neighbours = {path.stem for path in BENCHMARKS}
+    bare = [(path.name, packages_of(path) & neighbours) for path in BENCHMARKS]
+    assert [(name, found) for name, found in bare if found] == []
 
 
 def test_no_module_is_a_catch_all():
