@@ -33,7 +33,7 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
         seconds: How long each step took, by its title.
     """
     sections = [
-        Section("Which system to use", _before_and_after(folder, found["evaluation"]["run_id"])),
+        Section("Which system to use", _before_and_after(found["evaluation"]["result"])),
         Section("Samples side by side", _samples(folder, found["evaluation"]["run_id"])),
         Section("Training", _curves(folder, found)),
         Section("What was shipped", _shipped(found["ship"]["result"])),
@@ -48,11 +48,8 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
     )
 
 
-def _before_and_after(folder: Path, run_id: str) -> Html:
-    # What a call returns leaves empty values out; the file has them all.
-    report = EvaluationReport.model_validate_json(
-        (folder / "runs" / run_id / "report.json").read_text("utf-8")
-    )
+def _before_and_after(result: dict[str, Any]) -> Html:
+    report = EvaluationReport.model_validate(result)
     rows = report.comparisons
     chart = interval_chart(
         [(row.system, row.ci_low, row.difference, row.ci_high) for row in rows],
@@ -95,7 +92,7 @@ def _shipped(result: dict[str, Any]) -> Html:
     if result["recommended_format"]:
         said = Html(said + text(f"Recommended format: {result['recommended_format']}."))
     said = Html(said + text(f"System text: {result['system_text']}."))
-    return Html(said + _sizes(result) + _chat(result))
+    return Html(said + _sizes(result) + (_chat(result["chat"]) if result["chat"] else Html("")))
 
 
 def _sizes(result: dict[str, Any]) -> Html:
@@ -111,7 +108,7 @@ def _sizes(result: dict[str, Any]) -> Html:
             [
                 *(row["format"], row["size_bytes"] / MIB),
                 *(
-                    (row.get("quality") or {}).get(key)
+                    (row["quality"] or {}).get(key)
                     for key in ("mean_kl", "top1_agreement", "perplexity_ratio", "verdict")
                 ),
             ]
@@ -121,8 +118,7 @@ def _sizes(result: dict[str, Any]) -> Html:
     return Html(bars + quality + note("Compared with the merged model on held-out text."))
 
 
-def _chat(result: dict[str, Any]) -> Html:
-    chat = result["chat"]
+def _chat(chat: dict[str, Any]) -> Html:
     about = note(f"{chat['format']}, {chat['num_tokens']} tokens in {chat['seconds']:.1f} seconds.")
     return Html(side_by_side(["message", "answer"], [[chat["message"], chat["answer"]]]) + about)
 

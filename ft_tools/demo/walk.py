@@ -28,6 +28,8 @@ from ft_tools import workspace
 from ft_tools.demo import page as demo_page
 from ft_tools.errors import FineTuningError
 from ft_tools.models import demo
+from ft_tools.runs import directory
+from ft_tools.runs.observe import read_result
 from ft_tools.runs.records import ENDED
 from ft_tools.tools import TOOLS
 
@@ -90,7 +92,7 @@ class Job:
         return await self.follow(started["run_id"])
 
     async def follow(self, run_id: str) -> dict[str, Any]:
-        """Show a run's progress until it has ended.
+        """Show a run's progress until it has ended; returns it with its whole report.
 
         Raises:
             FineTuningError: It did not succeed.
@@ -120,7 +122,9 @@ class Job:
                 f"run {run_id} {run['state']}: {error.get('message', '')}; its log is "
                 f"{self.folder / 'runs' / run_id / 'log.txt'}"
             )
-        return run
+        # What a call returns leaves empty values out; the run's own file has them all.
+        result, _ = read_result(directory.find(run_id))
+        return run | {"result": result}
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -186,8 +190,7 @@ async def _audit(job: Job) -> dict[str, Any]:
         output_dir="clean",
     )
     if report.get("run_id"):
-        result = (await job.follow(report["run_id"]))["result"]
-        report = TOOLS["audit_dataset"].report.model_validate(result).model_dump(mode="json")
+        report = (await job.follow(report["run_id"]))["result"]
     for finding in report["findings"]:
         lines = ", ".join(map(str, finding["lines"]))
         console.print(
@@ -282,15 +285,16 @@ async def _ship(job: Job, found: dict[str, Any]) -> dict[str, Any]:
         chat=MESSAGE,
     )
     for row in run["result"]["formats"]:
-        console.print(
-            f"  {row['format']:<12} {row['size_bytes'] / 2**20:.0f} MiB, mean KL "
-            f"{row['quality']['mean_kl']:.4f}: {row['quality']['verdict']}"
-        )
+        said = row["error"] or "not measured"
+        if quality := row["quality"]:
+            said = f"mean KL {quality['mean_kl']:.4f}: {quality['verdict']}"
+        size = row["size_bytes"] / 2**20
+        console.print(f"  {row['format']:<12} {size:.0f} MiB, {escape(said)}")
     console.print(f"  {escape(run['result']['answers_as_measured'])}")
     console.print(f"  recommended: [bold]{run['result']['recommended_format'] or 'none'}[/]")
-    chat = run["result"]["chat"]
-    console.print(f"  [bold]you[/] {escape(chat['message'])}")
-    console.print(f"  [bold]{chat['format']}[/] {escape(chat['answer'])}")
+    if chat := run["result"]["chat"]:
+        console.print(f"  [bold]you[/] {escape(chat['message'])}")
+        console.print(f"  [bold]{chat['format']}[/] {escape(chat['answer'])}")
     console.print(f"  How to run it anywhere: {run['result']['handoff']}")
     return run
 
