@@ -10,14 +10,15 @@ import numpy as np
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models.placement import Placement
-from ft_tools.publish import MANIFEST, new_folder, sha256, verify
+from ft_tools.publish import new_folder, verify
 from ft_tools.shipping import calibration, environment, quality
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.processes import watched
 from ft_tools.shipping.report import FormatResult
-from ft_tools.shipping.worker import merging, proving, task_metric
+from ft_tools.shipping.worker import merging, proving
 from ft_tools.shipping.worker.merged_model import Shipment, disk_full_of_libraries, slug
 from ft_tools.shipping.worker.proving import Proof
+from ft_tools.shipping.worker.results import made_folder, measures
 
 SCRIPT = Path(__file__).with_name("quantizing.py")
 
@@ -67,18 +68,9 @@ def ship_compressed(
     )
     answers = answer["answers"]
     session.artifact("model", folder)
-    result = FormatResult(
-        format=row.name,
-        state="made",
-        path=str(folder),
-        size_bytes=size,
-        sha256=sha256(folder / MANIFEST),
-        quality=found,
-        task=task_metric.means_of_proof(proof, answers),
-        tokens_per_second=round(answer["tokens_per_second"], 1),
-        reasons=[quality.verdict_reason(found)],
-    )
-    return result, proof.samples(answers)
+    result = made_folder(row, folder, size)
+    measured = measures(proof, found, answers, answer["tokens_per_second"])
+    return result.model_copy(update=measured), proof.samples(answers)
 
 
 def texts_for(shipment: Shipment, row: Format, tokenizer: Any) -> list[list[int]]:

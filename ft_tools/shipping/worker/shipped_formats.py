@@ -14,7 +14,7 @@ from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.worker.loading import free_memory, load
-from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify, write_file
+from ft_tools.publish import link_or_copy, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import modelfile, quality
 from ft_tools.shipping.asking import context_of
@@ -33,6 +33,7 @@ from ft_tools.shipping.worker.merged_model import (
     slug,
 )
 from ft_tools.shipping.worker.proving import Proof
+from ft_tools.shipping.worker.results import made_folder, measures
 
 MIN_CONTEXT = 8
 ROOM_TOKENS = 8
@@ -79,14 +80,7 @@ def ship_safetensors(
 ) -> tuple[FormatResult, list[str]]:
     """Report the merged folder itself."""
     size = sum(file.stat().st_size for file in shipment.merged.glob("*.safetensors"))
-    result = FormatResult(
-        format=row.name,
-        state="made",
-        path=str(shipment.merged),
-        size_bytes=size,
-        sha256=sha256(shipment.merged / MANIFEST),
-    )
-    return result, []
+    return made_folder(row, shipment.merged, size), []
 
 
 def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
@@ -139,7 +133,7 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
     longest = max(map(len, proof.reference.text.ids + proof.prompts + shipped))
     with gguf.opened(file, longest + proof.max_new_tokens + ROOM_TOKENS) as model:
         parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
-        measured = proof.reference.measure(lambda ids: gguf.logits_of(model, ids))
+        rows = proof.reference.measure(lambda ids: gguf.logits_of(model, ids))
         answers, speed = gguf_files.gguf_answers(
             model, proof.tokenizer, proof.prompts, proof.max_new_tokens
         )
@@ -150,17 +144,11 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
         )
     for i, ids in zip(differing, rest, strict=True):
         task[i] = ids
-    found = quality.summarise(measured, parity)
-    measures: dict[str, Any] = {
-        "quality": found,
-        "tokenizer_parity": parity,
-        "task": task_metric.means_of_proof(proof, answers),
-        "tokens_per_second": round(speed, 1),
-        "reasons": [quality.verdict_reason(found)],
-    }
+    found = quality.summarise(rows, parity)
+    measured = measures(proof, found, answers, speed) | {"tokenizer_parity": parity}
     if shipped:
-        measures["shipped"] = as_shipped(proof, task, len(shipped) - len(differing))
-    return result.model_copy(update=measures), proof.samples(answers)
+        measured["shipped"] = as_shipped(proof, task, len(shipped) - len(differing))
+    return result.model_copy(update=measured), proof.samples(answers)
 
 
 def limits_of(shipment: Shipment, proof: Proof) -> dict[str, int]:
@@ -279,18 +267,8 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
 
     found = quality.summarise(proof.reference.measure(run), True)
     shipment.session.artifact("model", folder)
-    result = FormatResult(
-        format=row.name,
-        state="made",
-        path=str(folder),
-        size_bytes=size,
-        sha256=sha256(folder / MANIFEST),
-        quality=found,
-        task=task_metric.means_of_proof(proof, answers),
-        tokens_per_second=round(speed, 1),
-        reasons=[quality.verdict_reason(found)],
-    )
-    return result, proof.samples(answers)
+    result = made_folder(row, folder, size)
+    return result.model_copy(update=measures(proof, found, answers, speed)), proof.samples(answers)
 
 
 def ship_mlx(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
@@ -313,18 +291,8 @@ def ship_mlx(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
     ends = ends_of(proof.tokenizer, folder)
     answers, speed = mlx_folder.greedy(model, proof.prompts, ends, proof.max_new_tokens)
     shipment.session.artifact("model", folder)
-    result = FormatResult(
-        format=row.name,
-        state="made",
-        path=str(folder),
-        size_bytes=size,
-        sha256=sha256(folder / MANIFEST),
-        quality=found,
-        task=task_metric.means_of_proof(proof, answers),
-        tokens_per_second=round(speed, 1),
-        reasons=[quality.verdict_reason(found)],
-    )
-    return result, proof.samples(answers)
+    result = made_folder(row, folder, size)
+    return result.model_copy(update=measures(proof, found, answers, speed)), proof.samples(answers)
 
 
 def plain_again(model: Any, folder: Path, places: Sequence[Placement]) -> Any:
