@@ -1,9 +1,14 @@
 """What an evaluation of systems concludes: the target, the cheapest that meets it, what to try."""
 
+import contextlib
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from ft_tools.contract import NextStep
+from ft_tools.errors import FineTuningError
 from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult, change_of
+from ft_tools.runs.directory import RUN_ID, find, read_json
 
 PROMPTED = {"model", "endpoint"}
 # The file with the classifier, in the run's folder.
@@ -78,7 +83,12 @@ def next_steps_of(report: EvaluationReport) -> list[NextStep]:
     if any(one.target == "not_shown" for one in report.systems):
         why = "More held-out examples narrow the intervals that include the target."
         return [NextStep(tool="evaluate", arguments={"target": report.target}, why=why)]
-    if any(one.is_trained for one in report.systems):
+    trained = [one for one in report.systems if one.is_trained]
+    if trained:
+        # What its curves show goes first: the data may be good, and the training too short.
+        if step := _proposed_by_run(trained[-1].model):
+            why = f"The trained model misses the target, and its run says: {step.why}"
+            return [step.model_copy(update={"why": why})]
         why = "The trained model misses the target: check its training data."
         return [NextStep(tool="audit_dataset", arguments={}, why=why)]
     if not any(one.has_examples for one in report.systems):
@@ -87,6 +97,17 @@ def next_steps_of(report: EvaluationReport) -> list[NextStep]:
     why = "Prompting with examples misses the target: check whether training would reach it."
     arguments = _prompting_tried(report)
     return [NextStep(tool="recommend_approach", arguments=arguments, why=why)]
+
+
+def _proposed_by_run(run_id: str) -> NextStep | None:
+    """Return the call that a training run's diagnosis proposes; None if it proposes none."""
+    if not RUN_ID.fullmatch(run_id):
+        return None
+    with contextlib.suppress(FineTuningError, ValidationError):
+        report = read_json(find(run_id) / "report.json") or {}
+        steps = [NextStep.model_validate(step) for step in report.get("next_steps") or ()]
+        return steps[0] if report.get("diagnosis") and steps else None
+    return None
 
 
 def _prompting_tried(report: EvaluationReport) -> dict[str, object]:

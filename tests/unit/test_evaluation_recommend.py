@@ -1,5 +1,7 @@
 """What a comparison of systems concludes: target first, the cheapest that meets it, what to try."""
 
+import json
+
 import pytest
 
 from ft_tools.evaluation.conclude import concluded, without_details
@@ -87,6 +89,26 @@ def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, why):
     made = report([system("most", 0.3, "not_met"), system("prompt", 0.8, verdict, **more)], [])
     assert made.next_steps[0].tool == tool
     assert made.next_steps[0].why.startswith(why)
+
+
+def test_a_trained_model_that_was_still_learning_is_trained_further_before_its_data_is_doubted(
+    workspace,
+):
+    run = workspace / "runs" / "sft-0123456789abcdef"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    systems = [
+        system("base", 0.1, "not_met"),
+        system("tuned", 0.5, "not_met", is_trained=True, model=run.name),
+    ]
+    assert report(systems, []).next_steps[0].tool == "audit_dataset"
+    found = {"id": "still_learning", "observed": "it fell", "advice": "train the result further"}
+    arguments = {"from_run": run.name, "training": {"num_train_epochs": 1}}
+    step = {"tool": "launch_sft", "arguments": arguments, "why": "still_learning: train further"}
+    (run / "report.json").write_text(json.dumps({"diagnosis": [found], "next_steps": [step]}))
+    (made,) = report(systems, []).next_steps
+    assert (made.tool, made.arguments) == ("launch_sft", arguments)
+    assert made.why.endswith("its run says: still_learning: train further")
 
 
 def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target_asked_for():
