@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,10 @@ def is_marked_bad(example: dict[str, Any]) -> bool:
     return "completion" in example and example.get("label") is False
 
 
-def num_marked_bad(path: Path) -> int:
-    """Count the rows that `read_held_out` leaves out."""
-    return sum(is_marked_bad(example) for _, example in read_examples(path))
+def num_marked_bad(path: Path, last_line: int) -> int:
+    """Count the rows up to a line that `read_held_out` leaves out."""
+    rows = takewhile(lambda row: row[0] <= last_line, read_examples(path))
+    return sum(is_marked_bad(example) for _, example in rows)
 
 
 def messages_of(example: HeldOut) -> list[Message]:

@@ -173,7 +173,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *unchecked,
             *([CHOSEN] if any(chose_the_checkpoint(source, path) for source in sources) else []),
             *(about_schema(schema, references) if schema else []),
-            *(about_marks(num_marked_bad(path)) if path is not None else []),
+            *(about_marks(num_marked_bad(path, examples[-1].line)) if path is not None else []),
             *about_request(request, references, list(metrics), overlap, models),
             *about_systems(systems),
             *about_loading(loading, models),

@@ -168,6 +168,8 @@ def test_an_answer_that_is_marked_bad_is_no_reference(workspace, base):
     launch = evaluate(EvaluateRequest(model="base", dataset="marks.jsonl"))
     assert launch.plan["num_examples"] == 6
     assert any(line.startswith("3 rows are left out: their answer") for line in launch.warnings)
+    first = evaluate(EvaluateRequest(model="base", dataset="marks.jsonl", max_examples=2))
+    assert any(line.startswith("1 rows are left out: their answer") for line in first.warnings)
 
 
 def test_near_copies_are_found_and_the_wording_of_the_task_is_not():

@@ -22,9 +22,10 @@ from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, question_of, read_pool
+from ft_tools.evaluation.systems.classifier import columns_of, has_classes
 from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.ranking import rank
-from ft_tools.evaluation.systems.simple import columns_of, majority_answer
+from ft_tools.evaluation.systems.simple import majority_answer
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
 from ft_tools.evaluation.worker.simple_systems import SimpleSystem
 
@@ -191,10 +192,10 @@ def test_the_nearest_example_is_shown_last_and_random_ones_follow_their_seed():
 
 def test_json_answers_are_columns_and_labels_are_one():
     columns = columns_of(['{"a": 1, "b": "x"}', '{"a": 2}'])
-    assert [(c.key, c.values) for c in columns] == [("a", ["1", "2"]), ("b", ['"x"', ""])]
-    (column,) = columns_of(["Yes", "no", "yes.", "no"])
-    assert column.values == ["Yes", "no", "Yes", "no"]
-    assert column.has_classes
+    assert columns == {"a": ["1", "2"], "b": ['"x"', ""]}
+    labels = columns_of(["Yes", "no", "yes.", "no"])
+    assert labels == {None: ["Yes", "no", "Yes", "no"]}
+    assert has_classes(labels[None])
 
 
 def answers_of(kind, workspace):
@@ -235,6 +236,14 @@ def test_a_classifier_learns_labels_that_differ_in_case_as_one():
         ["good", "good film", "bad", "bad film"], ["Yes", "yes.", "no", "No"]
     )
     assert predict(["good", "bad"]) == ["Yes", "no"]
+
+
+def test_the_script_learns_nothing_from_an_answer_that_is_marked_bad(tmp_path):
+    marks = [("good", "yes", True), ("good film", "no", False), ("bad", "no", True)]
+    rows = [{"prompt": p, "completion": c, "label": mark} for p, c, mark in marks * 2]
+    (tmp_path / "marks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predict = classifier.train(str(tmp_path / "marks.jsonl"))
+    assert predict(["good film", "bad film"]) == ["yes", "no"]
 
 
 def test_the_majority_answer_is_counted_without_case_and_punctuation():

@@ -6,7 +6,7 @@
 
 It learns from the conversations of the training file in seconds, and needs no model and no GPU.
 To serve it, keep what `train(path)` returns and call that. The evaluation left out of the file what
-is a held-out question; this learns from all of it.
+is a held-out question; this learns from all of it but answers that are marked bad.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # Terms that occur once in a large file are mostly typing errors.
@@ -28,29 +28,23 @@ Predict = Callable[[list[str]], list[str]]
 def train(path: str) -> Predict:
     """Learn from a JSONL file; returns what answers questions."""
     with open(path, encoding="utf-8") as lines:
-        pairs = [_pair(json.loads(line)) for line in lines if line.strip()]
+        rows = [json.loads(line) for line in lines if line.strip()]
+    # Marks of the KTO format.
+    pairs = [_pair(row) for row in rows if "completion" not in row or row.get("label") is not False]
     return learn([asked for asked, _ in pairs], [answer for _, answer in pairs])
 
 
 def learn(asked: list[str], answers: list[str]) -> Predict:
     """Learn each key of JSON answers, or the whole answer; returns what answers questions."""
-    parsed = [_object(answer) for answer in answers]
-    if not all(parsed):
-        names: dict[str, str] = {}
-        # Answers that differ only in case or punctuation are one class, written as first seen.
-        classes = [names.setdefault(_label(answer), answer) for answer in answers]
-        return _column(asked, classes)
-    keys = list(dict.fromkeys(key for value in parsed for key in value))
-    columns = [
-        [json.dumps(v[key], ensure_ascii=False) if key in v else "" for v in parsed] for key in keys
-    ]
-    predictors = [_column(asked, column) for column in columns]
+    predictors = {key: _column(asked, values) for key, values in columns_of(answers).items()}
+    if None in predictors:
+        return predictors[None]
 
     def predict(questions: list[str]) -> list[str]:
-        rows = zip(*(one(questions) for one in predictors), strict=True)
+        rows = zip(*(one(questions) for one in predictors.values()), strict=True)
         return [
             json.dumps(
-                {key: json.loads(v) for key, v in zip(keys, row, strict=True) if v},
+                {key: json.loads(v) for key, v in zip(predictors, row, strict=True) if v},
                 ensure_ascii=False,
             )
             for row in rows
@@ -59,10 +53,32 @@ def learn(asked: list[str], answers: list[str]) -> Predict:
     return predict
 
 
+def columns_of(answers: Sequence[str]) -> dict[str | None, list[str]]:
+    """Return what there is to predict: each key of JSON objects, else the whole answer under None.
+
+    Of a JSON key the values are JSON, empty where it is missing.
+    """
+    parsed = [_object(answer) for answer in answers]
+    if not all(parsed):
+        names: dict[str, str] = {}
+        # Answers that differ only in case or punctuation are one class, written as first seen.
+        return {None: [names.setdefault(_label(answer), answer) for answer in answers]}
+    keys = dict.fromkeys(key for value in parsed for key in value)
+    return {
+        key: [json.dumps(v[key], ensure_ascii=False) if key in v else "" for v in parsed]
+        for key in keys
+    }
+
+
+def has_classes(values: Sequence[str]) -> bool:
+    """Tell whether the values are few enough to be classes."""
+    few = min(MAX_CLASSES, len(values) // MIN_EXAMPLES_PER_CLASS)
+    return 1 < len(set(values)) <= max(2, few)
+
+
 def _column(asked: list[str], values: list[str]) -> Predict:
     """Learn one column; its most frequent value is the answer if it has no classes."""
-    few = min(MAX_CLASSES, len(values) // MIN_EXAMPLES_PER_CLASS)
-    if not 1 < len(set(values)) <= max(2, few):
+    if not has_classes(values):
         usual = Counter(values).most_common(1)[0][0]
         return lambda questions: [usual] * len(questions)
     from sklearn.exceptions import ConvergenceWarning

@@ -1,46 +1,11 @@
 """What simple baselines learn from: the classes in the reference answers."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.metrics.measures import label, parse_json
-from ft_tools.evaluation.systems.classifier import MAX_CLASSES, MIN_EXAMPLES_PER_CLASS
-
-
-@dataclass(frozen=True)
-class Column:
-    """One thing to predict: a key of JSON answers, or the whole answer (key None)."""
-
-    key: str | None
-    values: list[str]
-    """One per example; of a JSON key its value as JSON, empty where it is missing."""
-
-    @property
-    def has_classes(self) -> bool:
-        """Tell whether the values are few enough to be classes."""
-        few = min(MAX_CLASSES, len(self.values) // MIN_EXAMPLES_PER_CLASS)
-        return 1 < len(set(self.values)) <= max(2, few)
-
-
-def columns_of(references: Sequence[str]) -> list[Column]:
-    """Return what there is to predict: each key of JSON objects, else the whole answer.
-
-    >>> [c.key for c in columns_of(['{"team": "a", "urgent": true}', '{"team": "b"}'])]
-    ['team', 'urgent']
-    """
-    parsed = [parse_json(reference) for reference in references]
-    if not all(isinstance(value, dict) and value for value in parsed):
-        names: dict[str, str] = {}
-        # Answers that differ only in case or punctuation are one class, written as first seen.
-        return [Column(None, [names.setdefault(label(r), r) for r in references])]
-    keys = dict.fromkeys(key for value in parsed for key in value)
-    return [
-        Column(key, [json.dumps(v[key], ensure_ascii=False) if key in v else "" for v in parsed])
-        for key in keys
-    ]
+from ft_tools.evaluation.metrics.measures import label
+from ft_tools.evaluation.systems.classifier import MAX_CLASSES, columns_of, has_classes
 
 
 def majority_answer(references: Sequence[str]) -> str:
@@ -61,9 +26,9 @@ def require_classes(references: Sequence[str], path: str) -> None:
     Raises:
         BadInput: No part of the answers has few enough different values.
     """
-    columns = columns_of(references)
-    if not any(column.has_classes for column in columns):
-        counts = ", ".join(str(len(set(column.values))) for column in columns)
+    columns = columns_of(references).values()
+    if not any(map(has_classes, columns)):
+        counts = ", ".join(str(len(set(values))) for values in columns)
         raise BadInput(
             f"tf_idf predicts classes, and the {len(references)} answers of {path!r} have {counts} "
             f"different values (2 to {MAX_CLASSES} are needed); use baseline nearest_example"
