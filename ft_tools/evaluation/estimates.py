@@ -30,12 +30,13 @@ def seconds_of(
     for plan in systems:
         if plan.name in tokens:
             tokens[plan.name] += plan.num_questions * plan.max_new_tokens
-    each = {name: seconds_per_token(size or 0, batch_size, loading) for name, size in sizes.items()}
-    costs = [each[name] for name in sizes]
-    if any(cost is None for cost in costs):
-        return None
-    total = sum(tokens[name] * (each[name] or 0.0) for name in sizes)
-    return round(LOAD_SECONDS * len(sizes) + total)
+    total = LOAD_SECONDS * len(sizes)
+    for name, size in sizes.items():
+        a_token = seconds_per_token(size or 0, batch_size, loading)
+        if a_token is None:
+            return None
+        total += tokens[name] * a_token
+    return round(total)
 
 
 def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None) -> float | None:

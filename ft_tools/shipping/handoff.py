@@ -265,9 +265,5 @@ def _openai_request(how: Asking) -> dict[str, Any]:
 
 
 def _shell(request: Mapping[str, Any]) -> str:
-    r"""Quote a request for a shell.
-
-    >>> print(_shell({"content": "it's"}))
-    '{"content": "it'\''s"}'
-    """
-    return "'" + json.dumps(request, ensure_ascii=False).replace("'", "'\\''") + "'"
+    """Quote a request for a shell."""
+    return shlex.quote(json.dumps(request, ensure_ascii=False))

@@ -114,12 +114,10 @@ def _is_source(system: Any, source: ModelSource) -> bool:
 
 def _score(report: dict[str, Any], name: str) -> float:
     """Return a system's main metric, larger for better; 0 where there is none."""
-    metric = str(report.get("main_metric") or "")
-    for system in report.get("systems") or ():
-        if system.get("name") == name and metric in (system.get("scores") or {}):
-            sign = 1.0 if metric not in METRICS or METRICS[metric].higher_is_better else -1.0
-            return sign * float(system["scores"][metric]["value"])
-    return 0.0
+    found = _scored(report, name)
+    metric = found.get("metric")
+    sign = 1.0 if metric not in METRICS or METRICS[metric].higher_is_better else -1.0
+    return sign * float(found.get("value") or 0.0)
 
 
 def _scored(report: dict[str, Any], name: str) -> dict[str, Any]:

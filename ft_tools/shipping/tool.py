@@ -89,9 +89,10 @@ def _require_mlx_type(rows: list[Format], base: Path) -> None:
         Refused: The installed mlx-lm has no such model type.
     """
     wanted = [row.name for row in rows if row.family == "mlx"]
-    kind = model_type(base) if base.is_dir() else None
-    known = model_types()
-    if wanted and kind and known and kind not in known:
+    if not wanted or not base.is_dir():
+        return
+    kind, known = model_type(base), model_types()
+    if kind and known and kind not in known:
         raise Refused(
             f"{', '.join(wanted)}: mlx-lm has no model type {kind!r}; take gguf:Q4_K_M, or "
             "upgrade mlx-lm if a later version has it"

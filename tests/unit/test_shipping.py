@@ -522,7 +522,7 @@ def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):
     assert "bnb:nf4: no such kernel" in guide
     assert "- Ollama: 8 of 8" in guide
     assert "    Sort it's mail.\n" in guide
-    assert """{"role": "system", "content": "Sort it'\\''s mail."}""" in guide
+    assert """{"role": "system", "content": "Sort it'"'"'s mail."}""" in guide
     assert '[{"role": "system", "content": "Sort it\'s mail."}, {"role": "user"' in guide
     file = "gguf-Q8_0/x-Q8_0.gguf"
     assert f"lms import --copy {file}" in guide
