@@ -30,10 +30,11 @@ def climb(row: Decision, now: Situation) -> list[Rung]:
     """Return the rungs from the row that decided: the table's answers, each after the one before.
 
     The table is asked again after each step, with what that step leaves. It ends where the table
-    repeats itself; what the last row or approach names as following is appended.
+    repeats itself, or where nothing is to be done; what the last row or approach names as following
+    is appended.
     """
     rungs = [Rung(row.approach, row.why, now, None)]
-    while len(rungs) < LONGEST:
+    while len(rungs) < LONGEST and row.approach != END:
         now = now.after(table().approaches[row.approach].leaves | row.leaves)
         if row.then:
             break

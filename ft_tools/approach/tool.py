@@ -26,7 +26,6 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     Raises:
         NotFound: An evaluation, the documents or the dataset is not there.
         OutsideWorkspace: A path leaves the workspace.
-        UnknownName: The GPU is not in the catalog.
     """
     request, measured = with_measurements(request)
     now = situation(request)

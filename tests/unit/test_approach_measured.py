@@ -77,6 +77,8 @@ def test_a_simple_classifier_that_meets_the_target_is_what_to_use(workspace):
     report = ask(symptoms=["classification"], evaluations=[RUN])
 
     assert report.approach == "do_nothing"
+    assert [step.approach for step in report.path] == ["do_nothing", "prompting"]
+    assert report.path[1].why.startswith("If a change misses the target")
     assert report.measured.notes == [f"tf_idf of {RUN} meets the target: use it"]
     assert report.measured.filled_in["prompting_tried"] == "zero_shot"
 
