@@ -1,7 +1,6 @@
 """How the shipped model has to be asked: what every text and file beside it is written from."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from ft_tools.shipping.measured_as import MeasuredAs, spec_of
 from ft_tools.shipping.trained_system import TrainedSystem, trained_system
 
 SCHEMA = "answer_schema.json"
-FORMAT_INPUT, MAPPING = "format_input.py", "mapping.json"
+FORMAT_INPUT = "format_input.py"
 MIN_CONTEXT = 2048
 """Below this a longer context costs next to nothing."""
 
@@ -100,8 +99,9 @@ def write_files(asking: Asking, into: Path) -> None:
         text = json.dumps(asking.schema, indent=1, ensure_ascii=False) + "\n"
         (into / SCHEMA).write_text(text, encoding="utf-8")
     if asking.prepared is not None:
-        for name in (FORMAT_INPUT, MAPPING):
-            shutil.copyfile(asking.prepared / name, into / name)
+        from ft_tools.data.prepare.reuse import keep_mapping
+
+        keep_mapping(asking.prepared, into)
 
 
 def greedy_settings(

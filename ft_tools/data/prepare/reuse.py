@@ -1,6 +1,5 @@
 """The mapping beside training files, so that production asks exactly what was trained."""
 
-import shutil
 from pathlib import Path
 
 from ft_tools.data.prepare.mapping import SNIPPET, ColumnMapping
@@ -27,11 +26,11 @@ def mapping_beside(data: Path) -> ColumnMapping | None:
         return None
 
 
-def keep_mapping(data: Path, folder: Path) -> ColumnMapping | None:
-    """Copy the mapping beside a training file, and its code, to another folder."""
+def keep_mapping(data: Path, folder: Path) -> None:
+    """Write the mapping beside a training file to another folder, with our code for it.
+
+    The code beside the file is not copied: it may be anything, and is run in production.
+    """
     mapping = mapping_beside(data)
     if mapping is not None:
-        source = data if data.is_dir() else data.parent
-        for name in (MAPPING, SNIPPET_NAME):
-            shutil.copyfile(source / name, folder / name)
-    return mapping
+        write_mapping(mapping, folder)
