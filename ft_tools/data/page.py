@@ -87,7 +87,7 @@ def _verdict(report: AuditReport) -> str:
     if too_much_removed(report.reasons):
         asks = text(
             "So much would go that nothing was written. Decide about the reasons below, one by "
-            "one: mend the file, change what counts as a duplicate, or agree to the loss with "
+            "one: fix the file, change what counts as a duplicate, or agree to the loss with "
             "max_removed_fraction."
         )
     return lead + (why if report.reasons else "") + asks + key_values(facts) + chart

@@ -160,7 +160,9 @@ def recognise(path: Path) -> Source:
     kind, starts = text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
     if kind == "csv" and suffix not in {".csv", ".tsv"}:
         raise BadData(
-            path, "does not begin with JSON", "give JSONL (one object a line), JSON, CSV or Parquet"
+            path,
+            "does not begin with JSON",
+            "give JSONL (one object per line), JSON, CSV or Parquet",
         )
     return Source(path, kind, gzipped, size, has_bom, starts)
 

@@ -49,7 +49,7 @@ READ: dict[Format, frozenset[str]] = {
     "marks_text": frozenset({"prompt", "completion", "label"}),
 }
 """What a trainer reads of each format."""
-ARRAY = "is a JSON array, and training takes JSON Lines: one object a line"
+ARRAY = "is a JSON array, and training takes JSON Lines: one object per line"
 CALL = (
     "call audit_dataset with this path and output_dir, and pass the train.jsonl that it writes "
     "there"
@@ -120,7 +120,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         num_characters += characters
         longest = max(longest, characters)
     if seen is None:
-        raise BadData(path, "has no examples", f"give a JSONL file, one object a line; {CONVERT}")
+        raise BadData(path, "has no examples", f"give a JSONL file, one object per line; {CONVERT}")
     return DatasetFacts(
         path=str(path),
         sha256=sha256(path),
@@ -344,7 +344,7 @@ def _object(path: Path, line: int, raw: bytes) -> Example:
         if line == 1 and raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             raise BadData(path, ARRAY, CALL) from None
         detail = getattr(error, "msg", "not JSON")
-        raise BadData(path, f"is not JSON ({detail})", f"mend the line; {CONVERT}", line) from None
+        raise BadData(path, f"is not JSON ({detail})", f"fix the line; {CONVERT}", line) from None
     except RecursionError:
         raise BadData(path, "is nested too deeply", f"remove it; {CONVERT}", line) from None
     if isinstance(value, list) and line == 1:

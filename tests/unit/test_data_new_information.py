@@ -17,6 +17,7 @@ NO_FACTS = [
     ("Sort the mail: where is my parcel?", "shipping"),
     ("Tom has 12 boxes of 34 pens. How many pens?", "12 * 34 = 408, so Tom has 408 pens."),
     ("Write a function that adds", "```python\ndef add(first, second):\n    return 1987\n```"),
+    ("Write C that counts up", "count = 1987;\r\nprint(count, 2011);\r\n"),
     ("Extract: Order A-4711 of 12 May, 99.50 EUR", '{"order": "A-4711", "total": "99.50"}'),
 ]
 

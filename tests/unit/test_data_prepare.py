@@ -164,6 +164,57 @@ def test_with_a_time_column_the_latest_rows_are_the_test_part(workspace):
     assert min(latest) >= max(earlier)
 
 
+@pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        ("{month}/{day}/2026 {hour}:30 PM", "read as month/day/year"),
+        ("{day}/{month}/2026 {hour}:30 PM", ""),
+        ("{day}.{month}.26, {hour}:30 PM", ""),
+    ],
+)
+def test_the_latest_rows_are_found_whether_the_month_or_the_day_comes_first(
+    workspace, written, note
+):
+    rows = tickets(300)
+    for at, row in enumerate(rows):
+        day = {"month": 1 + at // 28, "day": 1 + at % 28, "hour": 1}
+        row["created"] = written.format(**day)
+    write_csv(workspace / "t.csv", rows)
+    mapping = {"prompt": "{subject} {body}", "answer_columns": ["team"], "time_column": "created"}
+    shown = prepare(path="t.csv", mapping=mapping)
+    confirmed(path="t.csv", mapping={"group_by": [], "time_column": "created"})
+    latest = [int(q.split()[2].partition("\n")[0]) for q in questions_of(read(workspace, "test"))]
+    assert sorted(latest) == list(range(270, 300))
+    assert any(note in each for each in shown.assumptions if "dates of" in each) == bool(note)
+
+
+def test_dates_that_may_be_read_in_two_ways_are_said(workspace):
+    rows = tickets(60)
+    for at, row in enumerate(rows):
+        row["created"] = f"{1 + at % 12}/{1 + at % 11}/2026"
+    write_csv(workspace / "t.csv", rows)
+    shown = prepare(path="t.csv", mapping={"time_column": "created"})
+    assert any("day/month or month/day" in note for note in shown.assumptions)
+
+
+def test_turns_with_american_times_are_put_in_order(workspace):
+    rows = [
+        {"thread": f"T{talk}", "speaker": speaker, "text": f"{speaker} wrote sentence {at} here",
+         "time": f"1/{1 + talk % 28}/2026 {hour}"}
+        for talk in range(30)
+        for at, (speaker, hour) in enumerate(
+            [("agent", "1:05 PM"), ("customer", "9:05 AM"), ("customer", "12:30 PM")]
+        )
+    ]  # fmt: skip
+    write_csv(workspace / "t.csv", rows)
+    confirmed(path="t.csv", mapping={"group_by": []})
+    (turns,) = {json.dumps(row["messages"]) for row in read(workspace, "train")}
+    assert [turn["content"] for turn in json.loads(turns)] == [
+        "customer wrote sentence 1 here\ncustomer wrote sentence 2 here",
+        "agent wrote sentence 0 here",
+    ]
+
+
 def test_test_rows_are_refused_as_training_data(workspace):
     write_csv(workspace / "t.csv", tickets())
     confirmed(path="t.csv")
@@ -314,7 +365,7 @@ def test_conversations_are_split_as_they_are(workspace):
     [
         ({"prompt": "{subjekt}", "answer_columns": ["team"]}, "similar: subject"),
         ({"prompt": "Hello", "answer_columns": ["team"]}, "names no {COLUMN}"),
-        ({"prompt": "{body}"}, "both prompt and answer_columns"),
+        ({"prompt": "{body} {team} {priority}"}, "mapping.answer_columns is missing"),
         ({"prompt": "{body}", "answer_columns": ["team", "priority"]}, "answer_format='json'"),
     ],
 )
@@ -404,6 +455,42 @@ def test_a_decision_alone_is_put_over_the_proposal(workspace):
     assert decided.mapping_hash == shown.mapping_hash
     alone = prepare(path="t.csv", mapping={"prompt": "{body}", "answer_columns": ["team"]})
     assert alone.mapping.group_by == []
+    assert any("without group_by=['customer']" in note for note in alone.assumptions)
+    assert not any("without group_by" in note for note in shown.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("given", "prompt", "answers"),
+    [
+        ({"answer_columns": ["priority"]}, "{subject}\n\n{body}", ["priority"]),
+        ({"answer_columns": ["body"]}, "{subject}", ["body"]),
+        ({"prompt": "{body}"}, "{body}", ["team", "priority"]),
+        ({"prompt": "{body} {team}"}, "{body} {team}", ["priority"]),
+    ],
+)
+def test_a_prompt_or_answer_alone_is_completed_and_never_asked_and_answered(
+    workspace, given, prompt, answers
+):
+    write_csv(workspace / "t.csv", tickets(90))
+    shown = prepare(path="t.csv", mapping=given)
+    assert (shown.mapping.prompt, shown.mapping.answer_columns) == (prompt, answers)
+    assert shown.mapping.group_by == ["customer"]
+
+
+def test_the_call_that_follows_an_answer_column_alone_writes_what_was_shown(workspace):
+    write_csv(workspace / "t.csv", tickets(90))
+    shown = prepare(
+        path="t.csv", mapping={"answer_columns": ["team"], "verdicts": {"priority": "ignore"}}
+    )
+    written = prepare(**shown.next_steps[0].arguments)
+    assert written.mapping == shown.mapping
+    assert written.outputs.num_train
+
+
+def test_a_nullable_column_alone_is_in_the_schema_that_is_derived(workspace):
+    write_csv(workspace / "t.csv", tickets(90))
+    shown = prepare(path="t.csv", mapping={"nullable": ["priority"]})
+    assert {"type": "null"} in shown.mapping.answer_schema["properties"]["priority"]["anyOf"]
 
 
 def test_a_scale_is_proposed_with_its_good_values_and_refused_without(workspace):
@@ -453,6 +540,15 @@ def test_the_mapping_stays_with_files_that_the_audit_cleans(workspace):
     made = confirmed(path="t.csv")
     audit_dataset(AuditRequest(path=made.outputs.train, output_dir="cleaned"))
     assert mapping_beside(workspace / "cleaned" / "train.jsonl") == made.mapping
+
+
+def test_code_beside_a_training_file_is_written_anew_and_never_copied(workspace):
+    write_csv(workspace / "t.csv", tickets(90))
+    made = confirmed(path="t.csv")
+    own = (workspace / "out" / "format_input.py").read_text()
+    (workspace / "out" / "format_input.py").write_text("import os\nos.remove('/')\n")
+    audit_dataset(AuditRequest(path=made.outputs.train, output_dir="cleaned"))
+    assert (workspace / "cleaned" / "format_input.py").read_text() == own
 
 
 def test_values_that_nobody_knows_are_not_decided_by_the_proposal(workspace):

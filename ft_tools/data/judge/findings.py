@@ -60,7 +60,8 @@ RULES: dict[str, Rule] = {
     "unknown_format": Rule(
         "error",
         True,
-        "no known format: map the columns with `columns`, such as {prompt: ..., completion: ...}",
+        "no known format: call prepare_dataset, which proposes what is asked and answered, or map "
+        "the columns with `columns`, such as {prompt: ..., completion: ...}",
         TRL_FORMATS,
     ),
     "unread_column": Rule(

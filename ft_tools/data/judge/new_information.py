@@ -16,7 +16,9 @@ NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*")
 """Capitalized within a sentence."""
 ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d|\\(?:frac|boxed|times)|####")
 """Numbers of a calculation are worked out, not told."""
-PROGRAM = re.compile(r"```|[;{}]$|^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE)
+PROGRAM = re.compile(
+    r"```|[;{}][ \t\r]{0,8}$|^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE
+)
 CAPITALIZED_NOUNS = frozenset({"de"})
 """Languages in which a capital letter does not mark a name."""
 

@@ -20,7 +20,7 @@ from ft_tools.data.prepare.mapping import (
     text_of_cell,
 )
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.times import sortable
+from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.repeats import duplicates
 from ft_tools.data.repeats.lexical import Lexical
@@ -284,8 +284,9 @@ def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:
     """Return the latest rows; earlier ones that belong to the same group or prompt are left out."""
     ledger = result.ledger
     choose_validation(ledger, kept, 0.5, 0)
-    # Dates as ISO writes them sort as texts; others are turned by their reader.
-    ordered = sorted(kept, key=lambda at: (sortable(result.times[at]), ledger.lines[at]))
+    month_first = bool(is_month_first(result.times))
+    times = {at: sortable(result.times[at], month_first=month_first) for at in kept}
+    ordered = sorted(kept, key=lambda at: (times[at], ledger.lines[at]))
     test = set(ordered[len(ordered) - round(fraction * len(ordered)) :])
     roots = {ledger.linked(at) for at in test}
     for at in kept:

@@ -85,14 +85,17 @@ class ColumnMapping(Request):
         return used | ({turns.conversation, turns.role, turns.text} if turns else set())
 
     @property
+    def is_complete(self) -> bool:
+        """Tell whether it says what is asked and what is answered."""
+        return bool(self.turns or (self.prompt and self.answer_columns))
+
+    @property
     def is_as_it_is(self) -> bool:
         """Tell whether rows are examples of a known format, or turns that are joined to some."""
         return not self.prompt and not self.answer_columns
 
     def over(self, proposed: "ColumnMapping") -> "ColumnMapping":
-        """Return the mapping with what was proposed where no question or answer is given."""
-        if {"prompt", "answer_columns", "turns"} & self.model_fields_set:
-            return self
+        """Return what was proposed, with the given fields in its place."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return proposed.model_copy(update=given)
 

@@ -11,7 +11,6 @@ from ft_tools.data.prepare.mapping import (
     ColumnMapping,
     Turns,
     is_empty,
-    schema_of,
     text_of_cell,
 )
 from ft_tools.data.prepare.turns import role_of
@@ -120,6 +119,12 @@ class Seen:
         """Tell whether a column holds days or times."""
         return self.filled[name] > 0 and self.dates[name] >= 0.8 * self.filled[name]
 
+    def is_group(self, name: str) -> bool:
+        """Tell whether a column names whom rows belong to, by its name and values that return."""
+        count = len(self.values[name])
+        repeats = 1 < count < self.filled[name] and self.mean_chars(name) < 64
+        return repeats and _is_named(name, GROUPS)
+
     def is_verdict(self, name: str) -> bool:
         """Tell whether a column may mark how good a row is."""
         column = self.unread.column(name)
@@ -136,29 +141,32 @@ def look(rows: Iterable[Mapping[str, Any]]) -> Seen:
     return seen
 
 
-def propose(seen: Seen) -> ColumnMapping:
-    """Propose a mapping; empty where nothing fits, which the tool then asks about."""
+def propose(seen: Seen, given: ColumnMapping) -> ColumnMapping:
+    """Propose a mapping; empty where nothing fits, which the tool then asks about.
+
+    What `given` asks is not proposed as an answer, nor the reverse.
+    """
     times = [name for name in seen.columns if seen.is_time(name)]
-    if turns := _turns(seen):
+    if given.is_as_it_is and (turns := _turns(seen)):
         return ColumnMapping(turns=turns, time_column=times[0] if times else None)
-    if 2 * seen.examples > seen.num_rows:
+    if given.is_as_it_is and 2 * seen.examples > seen.num_rows:
         return ColumnMapping()
     names = seen.columns
     verdicts = {name for name in names if seen.is_verdict(name) and not _is_named(name, ANSWERED)}
     verdicts |= {name for name in names if seen.is_verdict(name) and says_verdict(name)} - {"label"}
     free = [name for name in names if name not in verdicts and not seen.is_time(name)]
-    answers = _answers(seen, [name for name in free if not _is_named(name, REMARKS)] or free)
+    open_names = [name for name in free if name not in given.prompt_columns]
+    open_names = [name for name in open_names if not _is_named(name, REMARKS)] or open_names
+    answers = given.answer_columns or _answers(seen, open_names)
     asked = [n for n in free if n not in answers and seen.filled[n] and _asks(seen, n)]
     if not asked:
         texts = [n for n in free if n not in answers and seen.is_text(n)]
         asked = sorted(texts, key=seen.mean_chars)[-1:]
-    as_json = len(answers) > 1
-    groups = [n for n in free if n not in (*asked, *answers) and _is_group(seen, n)]
+    groups = [n for n in free if n not in (*asked, *answers) and seen.is_group(n)]
     return ColumnMapping(
         prompt="\n\n".join(f"{{{name}}}" for name in asked),
         answer_columns=answers,
-        answer_format="json" if as_json else "text",
-        answer_schema=schema_of(answers, seen.values) if as_json else None,
+        answer_format="json" if len(answers) > 1 else "text",
         group_by=groups[:1],
         time_column=times[0] if times and not groups else None,
     )
@@ -170,22 +178,15 @@ def _answers(seen: Seen, free: list[str]) -> list[str]:
     texts = [name for name in named if seen.is_text(name) and not seen.is_class(name)]
     if texts:
         return texts[:1]
-    classes = [name for name in named if not _is_group(seen, name)]
+    classes = [name for name in named if not seen.is_group(name)]
     if classes:
         return classes
     others = [name for name in free if seen.is_class(name) and not seen.is_text(name)]
-    return [name for name in others if not _is_group(seen, name) and not says_verdict(name)][:1]
+    return [name for name in others if not seen.is_group(name) and not says_verdict(name)][:1]
 
 
 def _asks(seen: Seen, name: str) -> bool:
     return _is_named(name, ASKED) and (seen.is_text(name) or seen.mean_chars(name) >= 8)
-
-
-def _is_group(seen: Seen, name: str) -> bool:
-    """Tell whether a column names whom rows belong to: a known word, and values that come again."""
-    count = len(seen.values[name])
-    repeats = 1 < count < seen.filled[name] and seen.mean_chars(name) < 64
-    return repeats and _is_named(name, GROUPS)
 
 
 def _is_named(name: str, words: set[str]) -> bool:

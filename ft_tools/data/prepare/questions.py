@@ -47,7 +47,10 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
     if mapping.prompt and not mapping.prompt_columns:
         raise BadInput("mapping.prompt names no {COLUMN}; every row would ask the same")
     if bool(mapping.prompt) != bool(mapping.answer_columns):
-        raise BadInput("mapping needs both prompt and answer_columns, or neither")
+        lacks = "answer_columns" if mapping.prompt else "prompt"
+        raise BadInput(
+            f"mapping.{lacks} is missing and was not recognised in the file; set it, too"
+        )
     if mapping.nullable and mapping.answer_format == "text":
         raise BadInput("nullable needs answer_format='json': a text has no null")
     if len(mapping.answer_columns) > 1 and mapping.answer_format == "text":

@@ -12,6 +12,7 @@ from ft_tools.data.prepare.questions import MARKING, is_clear, questions_of, und
 from ft_tools.data.prepare.read import Reader, Rows, rows_of
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.quote import quote
 from ft_tools.examples.example import content_of
 from ft_tools.examples.verdicts import Mark, mark_of, marks_in, values_at
@@ -77,6 +78,14 @@ def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[s
                 f"answer column {name} is empty in {1 - filled:.0%} of the rows, which are set "
                 "aside; list it in mapping.nullable if empty is an answer (null)"
             )
+    groups = [name for name in unused if seen.is_group(name)]
+    if groups and not mapping.group_by and not mapping.turns:
+        notes.append(
+            f"column {groups[0]} repeats its values: without group_by=[{groups[0]!r}] rows of one "
+            f"{groups[0]} can be in both the training and the test part"
+        )
+    if mapping.time_column:
+        notes += _about_dates(mapping.time_column, seen)
     times = [name for name in unused if seen.is_time(name)]
     if times and mapping.time_column is None:
         notes.append(
@@ -84,6 +93,19 @@ def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[s
             "latest rows, as in production"
         )
     return notes
+
+
+def _about_dates(name: str, seen: Seen) -> list[str]:
+    """Say how dates are read that are not written as ISO does."""
+    month_first = is_month_first(map(text_of_cell, seen.values[name]))
+    if month_first:
+        return [f"dates of column {name} are read as month/day/year"]
+    if month_first is None:
+        return [
+            f"dates of column {name} can be day/month or month/day, and are read as day/month; if "
+            "that is wrong, write them as YYYY-MM-DD"
+        ]
+    return []
 
 
 def _about_judges(reader: Reader, seen: Seen) -> list[str]:

@@ -1,14 +1,51 @@
 """Order the times of a table."""
 
+import re
+from collections.abc import Iterable
 
-def sortable(time: str) -> str:
-    """Return a time so that later ones sort behind: ISO as it is, day first turned around.
+DAY = re.compile(r"(\d{1,2})[./](\d{1,2})[./](\d{4}|\d{2})(?!\d)[, ]*")
+CLOCK = re.compile(r"(?<![\d:])(\d{1,2})(:\d{2}(?::\d{2}(?:\.\d+)?)?)(?:\s*([ap])\.?m\b\.?)?", re.I)
+MONTHS = 12
+
+
+def is_month_first(times: Iterable[str]) -> bool | None:
+    """Tell whether dates are written month/day/year; None if each could be day/month/year, too.
+
+    >>> is_month_first(["1/2/2026", "3/14/2026"]), is_month_first(["14.3.2026"])
+    (True, False)
+    """
+    days = [day for day in map(DAY.match, times) if day]
+    if any(int(day[1]) > MONTHS for day in days):
+        return False
+    if any(int(day[2]) > MONTHS for day in days):
+        return True
+    return None if days else False
+
+
+def sortable(time: str, *, month_first: bool = False) -> str:
+    """Return a time so that later ones sort behind: ISO as it is, other dates turned around.
 
     >>> sortable("31.12.2025") < sortable("1.1.2026") < sortable("2026-11-01")
     True
+    >>> sortable("3/14/2026, 9:05 PM", month_first=True)
+    '2026-03-14 21:05'
     """
-    day, _, rest = time.partition(" ")
-    pieces = day.replace("/", ".").split(".")
-    if len(pieces) == 3 and all(piece.isdigit() for piece in pieces) and len(pieces[2]) == 4:
-        return f"{pieces[2]}-{int(pieces[1]):02d}-{int(pieces[0]):02d} {rest}"
-    return f"{int(time):020d}" if time.isdigit() else time
+    if time.isdigit():
+        return f"{int(time):020d}"
+    day = DAY.match(time)
+    if day is None:
+        return _with_padded_hour(time)
+    first, second, year = day.groups()
+    month, of_month = (first, second) if month_first else (second, first)
+    rest = _with_padded_hour(time[day.end() :])
+    return f"{year if len(year) == 4 else '20' + year}-{int(month):02d}-{int(of_month):02d} {rest}"
+
+
+def _with_padded_hour(text: str) -> str:
+    clock = CLOCK.search(text)
+    if clock is None:
+        return text
+    hour = int(clock[1])
+    if clock[3]:
+        hour = hour % 12 + 12 * (clock[3] in "pP")
+    return f"{text[: clock.start()]}{hour:02d}{clock[2]}{text[clock.end() :]}"

@@ -53,7 +53,6 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         raise BadData(source.path, "holds no row that can be read", "check its type and encoding")
     mapping = completed(_mapping(request, seen), seen)
     require_columns(mapping, seen)
-    questions = questions_of(mapping, seen)
     if request.confirm is None:
         return shown(request, Reader(source, mapping), seen)
     if request.confirm != mapping.digest:
@@ -61,7 +60,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
             f"confirm={request.confirm!r} is not the hash of this mapping ({mapping.digest}); call "
             "again without confirm and check the examples"
         )
-    if questions:
+    if questions := questions_of(mapping, seen):
         raise BadInput("decide first: " + "; ".join(questions))
     if request.output_dir is None:
         raise BadInput("output_dir is missing; name a new folder for the files")
@@ -89,10 +88,9 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
 
 
 def _mapping(request: PrepareRequest, seen: Seen) -> ColumnMapping:
-    """Return the mapping that is given, over the proposal if it says nothing of the examples."""
-    if request.mapping is None or {"prompt", "turns"} & request.mapping.model_fields_set:
-        return request.mapping or propose(seen)
-    return request.mapping.over(propose(seen))
+    """Return the mapping that is given; a partial one is put over the proposal."""
+    given = request.mapping or ColumnMapping()
+    return given if given.is_complete else given.over(propose(seen, given))
 
 
 def perform(

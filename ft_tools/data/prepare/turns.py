@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.data.prepare.mapping import ColumnMapping, is_empty, text_of_cell
-from ft_tools.data.prepare.times import sortable
+from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.examples.example import Message
 from ft_tools.examples.turns import ROLES
 
@@ -48,10 +48,12 @@ class Conversation:
             if not is_empty(value) and value not in values:
                 values.append(value)
 
-    def messages(self) -> list[Message]:
+    def messages(self, *, month_first: bool) -> list[Message]:
         """Return the turns in order; what one says in several rows in a row is one turn."""
         made: list[Message] = []
-        for _, _, message in sorted(self.turns, key=lambda turn: turn[:2]):
+        for _, _, message in sorted(
+            self.turns, key=lambda turn: (sortable(turn[0], month_first=month_first), turn[1])
+        ):
             if made and made[-1]["role"] == message["role"]:
                 text = f"{made[-1]['content']}\n{message['content']}"
                 made[-1] = {"role": message["role"], "content": text}
@@ -85,11 +87,13 @@ def joined(
         talk = held.get(key)
         if talk is None:
             talk = held[key] = Conversation(number, columns={name: [] for name in named})
-        time = sortable(text_of_cell(row.get(mapping.time_column or "")))
+        time = text_of_cell(row.get(mapping.time_column or ""))
         talk.add(time, number, {"role": role, "content": text}, row)
+    month_first = bool(is_month_first(time for talk in held.values() for time, *_ in talk.turns))
     for talk in held.values():
         latest: dict[str, Any] = {}
         if mapping.time_column:
-            times = [sortable(text_of_cell(v)) for v in talk.columns[mapping.time_column]]
-            latest = {mapping.time_column: max(times, default="")}
-        yield talk.first, {"messages": talk.messages(), **talk.columns, **latest}
+            times = [sortable(time, month_first=month_first) for time, *_ in talk.turns]
+            latest = {mapping.time_column: max(times)}
+        messages = talk.messages(month_first=month_first)
+        yield talk.first, {"messages": messages, **talk.columns, **latest}
