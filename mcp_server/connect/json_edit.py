@@ -1,7 +1,7 @@
 """Change one member of a JSON file that a person wrote: comments, order and layout stay.
 
-Reads JSON with `//` and `/* */` comments and trailing commas, as VS Code, Gemini CLI, Zed and
-OpenClaw allow it.
+Reads JSON with `//` and `/* */` comments and trailing commas, as VS Code, Gemini CLI and Zed allow
+it, and of JSON5 the names without quotes and the single quotes of OpenClaw's own examples.
 """
 
 import json
@@ -13,6 +13,8 @@ BLANK = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 REST_OF_LINE = re.compile(r"[ \t]*(?://[^\n\r]*|/\*[^\n\r]*?\*/)?[ \t]*(?=\r?\n)")
 SCALAR = re.compile(r"true|false|null|-?\d[\d.eE+-]*")
 STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
+SINGLE_QUOTED = re.compile(r"'((?:[^'\\\x00-\x1f]|\\.)*)'")
+BARE_NAME = re.compile(r"[^\W\d][\w$]*|[$][\w$]*")
 BOM = "\ufeff"
 
 
@@ -180,11 +182,27 @@ def _value(text: str, at: int) -> Node:
         return _object(text, at)
     if text.startswith("[", at):
         return _array(text, at)
-    found = STRING.match(text, at) or SCALAR.match(text, at)
-    if found is None:
+    if scalar := SCALAR.match(text, at):
+        return Node(_loaded(text, at, scalar[0]), at, scalar.end())
+    string = _string(text, at)
+    if string is None:
         raise NotJson(f"line {text.count(chr(10), 0, at) + 1}: a value was expected")
+    return string
+
+
+def _string(text: str, at: int) -> Node | None:
+    if double := STRING.match(text, at):
+        return Node(_loaded(text, at, double[0]), at, double.end())
+    if single := SINGLE_QUOTED.match(text, at):
+        other = {"\\'": "'", '"': '\\"'}
+        inner = re.sub(r'\\.|"', lambda part: other.get(part[0], part[0]), single[1])
+        return Node(_loaded(text, at, f'"{inner}"'), at, single.end())
+    return None
+
+
+def _loaded(text: str, at: int, part: str) -> Any:
     try:
-        return Node(json.loads(found[0]), at, found.end())
+        return json.loads(part)
     except ValueError as error:
         raise NotJson(f"line {text.count(chr(10), 0, at) + 1}: {error}") from error
 
@@ -198,16 +216,16 @@ def _object(text: str, start: int) -> Node:
     node = Node({}, start, start)
     at = _skip(text, start + 1)
     while not text.startswith("}", at):
-        key = STRING.match(text, at)
-        colon = _skip(text, key.end()) if key else at
+        bare = BARE_NAME.match(text, at)
+        key = Node(bare[0], at, bare.end()) if bare else _string(text, at)
+        colon = _skip(text, key.end) if key else at
         if key is None or not text.startswith(":", colon):
-            raise NotJson(f"line {text.count(chr(10), 0, at) + 1}: a name in quotes was expected")
+            raise NotJson(f"line {text.count(chr(10), 0, at) + 1}: a name and a colon was expected")
         value = _value(text, _skip(text, colon + 1))
         after = _skip(text, value.end)
         comma = after if text.startswith(",", after) else None
-        name = json.loads(key[0])
-        node.value[name] = value.value
-        node.members[name] = Member(at, value, comma)
+        node.value[key.value] = value.value
+        node.members[key.value] = Member(at, value, comma)
         at = after if comma is None else _skip(text, comma + 1)
         if comma is None and not text.startswith("}", at):
             raise NotJson(f"line {text.count(chr(10), 0, at) + 1}: a comma was expected")

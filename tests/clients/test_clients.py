@@ -79,9 +79,50 @@ def test_an_agent_turn_of_codex_calls_a_tool_and_gets_its_report(machine):
     assert "has_more" in said
 
 
+def test_an_agent_turn_of_gemini_calls_a_tool_and_gets_its_report(machine):
+    settings = machine.home / ".gemini" / "settings.json"
+    before = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
+    settings.write_text(before)
+    machine.run(NAME, "connect", "gemini", "--workspace", str(machine.home / "data"))
+    with serving_model("list_runs") as address:
+        said = machine.run(
+            *("gemini", "--prompt", "Which runs are there?", "--model", "gemini-2.5-flash"),
+            *("--skip-trust", "--approval-mode", "yolo"),
+            GOOGLE_GEMINI_BASE_URL=address,
+            GEMINI_API_KEY="none",
+        )
+    machine.run(NAME, "disconnect", "gemini")
+    assert SAYS in said
+    assert "has_more" in said
+    assert json.loads(settings.read_text()) == json.loads(before)
+    settings.unlink()
+
+
+def test_an_agent_turn_of_openclaw_calls_a_tool_and_gets_its_report(machine):
+    file = machine.home / ".openclaw" / "openclaw.json"
+    file.parent.mkdir(exist_ok=True)
+    with serving_model("list_runs") as address:
+        # As its own documentation writes it: JSON5, names without quotes.
+        before = (
+            "{\n  models: { providers: { stub: {\n"
+            f"    baseUrl: '{address}', apiKey: 'none', api: 'anthropic-messages',\n"
+            "    models: [{ id: 'stub', name: 'stub' }],\n  } } },\n"
+            "  agents: { defaults: { model: { primary: 'stub/stub' } } },\n}\n"
+        )
+        file.write_text(before)
+        machine.run(NAME, "connect", "openclaw", "--workspace", str(machine.home / "data"))
+        words = ("--local", "--session-id", "turn", "--message", "Which runs are there?")
+        said = machine.run("openclaw", "agent", *words)
+    machine.run(NAME, "disconnect", "openclaw")
+    assert SAYS in said
+    assert "has_more" in said
+    assert file.read_text() == before
+    file.unlink()
+
+
 def test_openclaw_probes_the_server_and_keeps_the_comments_of_its_file(machine):
     folder = machine.home / ".openclaw"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     before = '// mine\n{\n  "mcp": {\n    "servers": {} // none yet\n  }\n}\n'
     (folder / "openclaw.json").write_text(before)
     machine.run(NAME, "connect", "openclaw", "--workspace", str(machine.home / "data"))

@@ -24,6 +24,10 @@ FILES = {
     ),
     "trailing commas": '{\n  "mcpServers": {\n    "other": {"x": "y",},\n  },\n  "a": 1,\n}\n',
     "empty servers": '{\n  "mcpServers": {},\n  "a": 1\n}\n',
+    "json5": (
+        "{\n  agents: { $b: 'it\\'s \"x\"' }, // mine\n  mcpServers: {\n"
+        "    'other': { command: 'x' },\n  },\n}\n"
+    ),
     "odd strings": '{\n  "mcpServers": {\n    "a\\"}{": {"command": "// no, \\\\"}\n  }\n}\n',
 }
 
@@ -39,7 +43,7 @@ def test_an_entry_is_added_and_nothing_else_changes(name):
     assert name == "odd strings" or comments.findall(after) == comments.findall(before)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if '"mcpServers"' in FILES[name]])
+@pytest.mark.parametrize("name", [name for name in FILES if "mcpServers" in FILES[name]])
 def test_what_was_added_is_removed_to_the_byte(name):
     before = FILES[name]
     assert json_edit.remove(json_edit.put(before, PATH, ENTRY), PATH) == before
@@ -50,6 +54,11 @@ def test_a_changed_entry_is_replaced_in_its_place(name):
     once = json_edit.put(FILES[name], PATH, ENTRY)
     twice = json_edit.put(once, PATH, ENTRY | {"args": ["serve", "--http"]})
     assert json_edit.put(twice, PATH, ENTRY) == once
+
+
+def test_names_and_strings_of_json5_are_read():
+    found = json_edit.read(FILES["json5"])
+    assert found == {"agents": {"$b": 'it\'s "x"'}, "mcpServers": {"other": {"command": "x"}}}
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -69,7 +78,9 @@ def test_an_entry_between_others_is_removed_with_its_comma(at):
         '{"a": 1',
         "[1]",
         '{"a" 1}',
-        "{a: 1}",
+        "{a-b: 1}",
+        "{a: '1}",
+        "{1a: 2}",
         '{"mcpServers": 3}',
         '{"a": 1} x',
         "",
