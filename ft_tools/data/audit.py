@@ -13,7 +13,7 @@ from ft_tools.data.judge.sizes import judge_size
 from ft_tools.data.notes import assumptions_of, shape_of, short_split
 from ft_tools.data.page import audit_page
 from ft_tools.data.read.scan import Measure, Scan, Tick, lengths_of, scan
-from ft_tools.data.repeats import duplicates
+from ft_tools.data.repeats import conflicts, duplicates
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, find_lexical
 from ft_tools.data.report import AuditReport, Duplicates, Kind, Outputs
@@ -24,8 +24,8 @@ from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.understand.trainers import survival
 from ft_tools.examples.example import Example
-from ft_tools.examples.masks import Masked, no_masks
 from ft_tools.examples.test_rows import remember
+from ft_tools.examples.trained_pieces import Masked, no_masks
 from ft_tools.publish import write_file
 
 MOST_GROUPS, MOST_IN_GROUP = 5, 5
@@ -71,16 +71,16 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     caller.doing(f"comparing {len(ledger)} examples")
     near = methods.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
-    conflicts = duplicates.find_conflicts(ledger, scanned.note)
-    duplicates.resolve_conflicts(ledger, conflicts, request.contradictions)
+    groups = conflicts.find(ledger, scanned.note)
+    conflicts.resolve(ledger, groups, request.contradictions)
     summary.mark_lengths(scanned, request.max_length)
     found = Duplicates(
         num_exact=num_exact,
         num_near=near.num_near,
-        num_conflicting=sum(map(len, conflicts)),
-        num_conflicting_groups=len(conflicts),
+        num_conflicting=sum(map(len, groups)),
+        num_conflicting_groups=len(groups),
         conflicting_groups=[
-            [ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in conflicts[:MOST_GROUPS]
+            [ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in groups[:MOST_GROUPS]
         ],
         method=near.method,
     )

@@ -15,7 +15,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example, content_of
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.json_stream import Row
-from ft_tools.examples.masks import Masked
+from ft_tools.examples.trained_pieces import Masked
 
 MOST = 60
 EACH = 3

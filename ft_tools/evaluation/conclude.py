@@ -4,7 +4,7 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation import recommend
 from ft_tools.evaluation.intervals.paired import ALPHA
-from ft_tools.evaluation.intervals.proportions import examples_needed
+from ft_tools.evaluation.intervals.sample_size import examples_needed
 from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities
 
 MILLER = "https://arxiv.org/abs/2411.00640"

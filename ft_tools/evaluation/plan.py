@@ -18,7 +18,7 @@ from ft_tools.evaluation.contamination import (
 )
 from ft_tools.evaluation.estimates import seconds_of
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
-from ft_tools.evaluation.intervals.proportions import detectable_effect, examples_needed
+from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose import MEASURES, choose_metrics
 from ft_tools.evaluation.metrics.free_answers import require_patterns
 from ft_tools.evaluation.metrics.general import general_prompts

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ft_tools import facts
 from ft_tools.evaluation.contamination import Contamination
-from ft_tools.evaluation.intervals.proportions import detectable_effect, examples_needed
+from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose import is_latin
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import (

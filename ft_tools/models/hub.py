@@ -2,7 +2,7 @@
 
 They are kept by commit below the cache folder, so that a confirmed plan trains the revision that
 was planned. Weights are never fetched here, and the Hub is asked only about a model that a request
-names (`download` asks).
+names (`hub_requests` asks).
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 from ft_tools import facts, workspace
 from ft_tools.errors import BadInput, HubUnavailable
-from ft_tools.models.download import (
+from ft_tools.models.hub_requests import (
     CONFIG,
     HUB_ID,
     Answer,

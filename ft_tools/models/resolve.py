@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, names
-from ft_tools.models.download import HUB_ID
+from ft_tools.models.hub_requests import HUB_ID
 from ft_tools.runs import directory
 
 NAME_THE_BASE = (

@@ -131,33 +131,6 @@ def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
     return found | batch_arguments(given, task, effective)
 
 
-def mark_weights(given: Mapping[str, Any], num_good: int, num_bad: int) -> tuple[Arguments, str]:
-    """Return the weights that balance good and bad marks, and why; none where they are balanced.
-
-    Good answers times their weight should be 1 to 4/3 of bad ones times theirs; the middle is
-    taken.
-
-    Source: KTO, arXiv 2402.01306, equation 8; TRL 1.16, kto_trainer.py.
-
-    >>> mark_weights({}, 4, 12)[0], mark_weights({}, 90, 30)[0], mark_weights({}, 11, 10)[0]
-    ({'desirable_weight': 3.5}, {'undesirable_weight': 2.57}, {})
-    """
-    if {"desirable_weight", "undesirable_weight"} & set(given):
-        return {}, ""
-    if num_bad <= num_good <= num_bad * 4 / 3:
-        return {}, ""
-    middle = 7 / 6
-    if num_good < num_bad:
-        found = {"desirable_weight": round(middle * num_bad / num_good, 2)}
-    else:
-        found = {"undesirable_weight": round(num_good / (middle * num_bad), 2)}
-    ((name, value),) = found.items()
-    return found, (
-        f"{num_good} good and {num_bad} bad answers: {name}={value:g} balances them; with weights "
-        "the loss is scaled, so compare runs by margins, not by loss"
-    )
-
-
 def patience(arguments: Mapping[str, Any]) -> int | None:
     """Return how many evaluations without a better one end a run; None: the last model is kept.
 

@@ -8,7 +8,6 @@ from ft_tools.errors import BadInput
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
-from ft_tools.training import defaults
 from ft_tools.training.checks import preconditions
 from ft_tools.training.request import DpoRequest
 
@@ -83,6 +82,35 @@ def balance_marks(
     """
     preconditions.require_marks(training, dataset)
     good = dataset.num_good or 0
-    balanced, why = defaults.mark_weights(given, good, dataset.num_examples - good)
+    balanced, why = mark_weights(given, good, dataset.num_examples - good)
     training |= balanced
     return [why] if why else []
+
+
+def mark_weights(
+    given: Mapping[str, Any], num_good: int, num_bad: int
+) -> tuple[dict[str, Any], str]:
+    """Return the weights that balance good and bad marks, and why; none where they are balanced.
+
+    Good answers times their weight should be 1 to 4/3 of bad ones times theirs; the middle is
+    taken.
+
+    Source: KTO, arXiv 2402.01306, equation 8; TRL 1.16, kto_trainer.py.
+
+    >>> mark_weights({}, 4, 12)[0], mark_weights({}, 90, 30)[0], mark_weights({}, 11, 10)[0]
+    ({'desirable_weight': 3.5}, {'undesirable_weight': 2.57}, {})
+    """
+    if {"desirable_weight", "undesirable_weight"} & set(given):
+        return {}, ""
+    if num_bad <= num_good <= num_bad * 4 / 3:
+        return {}, ""
+    middle = 7 / 6
+    if num_good < num_bad:
+        found = {"desirable_weight": round(middle * num_bad / num_good, 2)}
+    else:
+        found = {"undesirable_weight": round(num_good / (middle * num_bad), 2)}
+    ((name, value),) = found.items()
+    return found, (
+        f"{num_good} good and {num_bad} bad answers: {name}={value:g} balances them; with weights "
+        "the loss is scaled, so compare runs by margins, not by loss"
+    )

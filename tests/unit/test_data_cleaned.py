@@ -13,7 +13,7 @@ from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData
-from ft_tools.examples.masks import Measured
+from ft_tools.examples.trained_pieces import Measured
 from ft_tools.examples.training_rows import has_marks, survey
 
 FIRST = ("Ada", "Bo", "Cy", "Dee", "Ed", "Flo", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou")

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from ft_tools import cli, installation
-from ft_tools.doctor import machine, packages, surroundings
+from ft_tools.doctor import cuda, machine, packages, surroundings
 from ft_tools.doctor.report import Check, DoctorRequest
 from ft_tools.doctor.tool import _works, doctor
 
@@ -109,11 +109,11 @@ def test_cards_that_a_variable_hides_are_told_with_the_variable(driver, monkeypa
     [("", "broken", "the CPU only"), ("12.8", "broken", "12.8"), ("11.8", "ok", "11.8")],
 )
 def test_a_torch_that_the_driver_cannot_serve_is_broken(driver, monkeypatch, build, state, said):
-    monkeypatch.setattr(machine, "_torch_cuda", lambda: build)
-    card, cuda = machine._gpu()
+    monkeypatch.setattr(cuda, "_torch_cuda", lambda: build)
+    card, found = machine._gpu()
     assert "RTX 4090" in card.found
-    assert cuda.state == state
-    assert said in cuda.found
+    assert found.state == state
+    assert said in found.found
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_torch_that_the_driver_cannot_serve_is_broken(driver, monkeypatch, bui
     ],
 )
 def test_the_cuda_of_a_torch_build_is_read_and_not_imported(text, version):
-    found = machine.CUDA_BUILD.search(text)
+    found = cuda.CUDA_BUILD.search(text)
     assert (found[1] if found else None) == version
 
 

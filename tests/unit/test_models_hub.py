@@ -11,7 +11,7 @@ import pytest
 from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
 from ft_tools.models import hub
 from ft_tools.models.catalog import shape_of
-from ft_tools.models.download import OFFLINE_VARIABLES
+from ft_tools.models.hub_requests import OFFLINE_VARIABLES
 from ft_tools.models.resolve import hub_home, pinned, resolve_model, tokenizer_files
 from ft_tools.training.model_plan import source_of
 from tests.hub import COMMIT, CONFIG, LATER, serving

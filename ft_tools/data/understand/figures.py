@@ -12,7 +12,7 @@ from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.variety import Topic
 from ft_tools.data.understand.wording import Marker
 from ft_tools.examples.example import Example
-from ft_tools.examples.masks import Masked
+from ft_tools.examples.trained_pieces import Masked
 
 NUM_BINS = 24
 NUM_SCORES = 5

@@ -13,7 +13,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.example import Example
-from ft_tools.examples.masks import Masked, no_masks
+from ft_tools.examples.trained_pieces import Masked, no_masks
 from ft_tools.runs.session import Session, Stopped, main
 
 

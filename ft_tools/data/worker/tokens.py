@@ -7,7 +7,7 @@ from typing import Any
 from ft_tools.data.read.scan import lengths_of
 from ft_tools.errors import BadInput
 from ft_tools.examples.example import Example, content_of, thoughts_of
-from ft_tools.examples.masks import Masked, Measured
+from ft_tools.examples.trained_pieces import Masked, Measured
 from ft_tools.models.resolve import tokenizer_files
 from ft_tools.runs.json_process import JsonProcess, NoAnswer
 

@@ -28,7 +28,7 @@ from ft_tools.examples.masking import (
     tokenize_chat,
     tokenize_text,
 )
-from ft_tools.examples.masks import Measured, pieces_of
+from ft_tools.examples.trained_pieces import Measured, pieces_of
 
 GENERATION = re.compile(r"\{%-?\s*generation")
 # A rendered example that is far longer than what it says comes from a hostile template.
