@@ -1,5 +1,7 @@
 """What an evaluation concludes: sentences, next steps, and a model-card section."""
 
+from typing import Any
+
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation import recommend
@@ -7,19 +9,20 @@ from ft_tools.evaluation.intervals.paired import ALPHA
 from ft_tools.evaluation.intervals.sample_size import examples_needed
 from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities
 
+# What a short report leaves out of a comparison.
+NOT_SHOWN = dict.fromkeys(("unit", "method"), "") | dict.fromkeys(
+    ("standard_error", "num_better", "num_worse")
+)
 MILLER = "https://arxiv.org/abs/2411.00640"
 
 
 def summarise(report: EvaluationReport) -> list[str]:
     """Return the verdict on the target, if there is one, then what was shown and what to do."""
+    first = [recommend.target_sentence(report), recommend.fresh_sentence(report)]
+    rest = _of_pair(report)
     if report.compares_systems:
-        return [
-            *filter(None, [recommend.target_sentence(report)]),
-            recommend.comparison_sentence(report),
-            recommend.choice_sentence(report),
-        ]
-    target = recommend.target_sentence(report)
-    return [*([target] if target else []), *_of_pair(report)]
+        rest = [recommend.comparison_sentence(report), recommend.choice_sentence(report)]
+    return [*filter(None, first), *rest]
 
 
 def _of_pair(report: EvaluationReport) -> list[str]:
@@ -80,16 +83,41 @@ def concluded(
 
 
 def without_details(report: EvaluationReport) -> EvaluationReport:
-    """Return a report of systems with the main metric's comparisons only; the page has all."""
+    """Return a short report of systems: the metrics that decide, in three digits.
+
+    The page and samples.jsonl, which the run names, have the rest.
+    """
     if not report.compares_systems:
         return report
     shown = {report.main_metric, *report.target}
     rows = [row for row in report.comparisons if row.metric in shown]
     kept = {row.metric for row in rows}
     names = [one for one in report.reasons if one.id in kept]
-    return report.model_copy(
-        update={"comparisons": rows, "reasons": names[:1], "samples": [], "outputs": {}}
+    systems = [
+        one.model_copy(update={"scores": {k: v for k, v in one.scores.items() if k in shown}})
+        for one in report.systems
+    ]
+    short = report.model_copy(
+        update={
+            "systems": systems,
+            "comparisons": [row.model_copy(update=NOT_SHOWN) for row in rows],
+            "reasons": names[:1],
+            "samples": [],
+            "outputs": {},
+            "confusion": {},
+            "report_html": "",
+            "samples_jsonl": "",
+        }
     )
+    return EvaluationReport.model_validate(_rounded(short.model_dump()))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def notes(report: EvaluationReport, size_warning: str) -> list[str]:

@@ -1,9 +1,12 @@
-"""Find held-out examples that the model was trained on."""
+"""Find held-out examples that a model was trained on, or that another system learned or saw."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +14,8 @@ from ft_tools import facts, workspace
 from ft_tools.errors import FineTuningError, NotFound
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered
 from ft_tools.evaluation.metrics.measures import normalise, words
+from ft_tools.evaluation.systems.asking import read_pool
+from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.examples.training_rows import read_examples
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
@@ -25,13 +30,35 @@ COMMON = 0.2
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 MIN_SENTENCE_WORDS = 6
 
+Pools = dict[Path, list[HeldOut]]
+"""File of examples -> its rows that systems learn from or are shown."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Lines of held-out examples that resemble a learned one, each under one kind."""
+
+    exact: set[int]
+    near: set[int]
+    twins: set[int]
+    sentences: set[int]
+
+    @property
+    def lines(self) -> set[int]:
+        """Return all of them."""
+        return self.exact | self.near | self.twins | self.sentences
+
 
 class Contamination(BaseModel):
-    """Held-out examples that are in the training data."""
+    """Held-out examples that are in the training data, or in what other systems learn from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     checked_against: list[str] = Field(description="Training files that were read.")
+    learned_from: list[str] = Field(
+        default_factory=list,
+        description="Other files that simple classifiers learn from or few-shot examples are of.",
+    )
     not_checked: list[str] = Field(description="Files named by the runs that are not there.")
     num_exact: int = Field(description="Held-out questions that were trained on, word for word.")
     num_near: int = Field(description="Others of which most word sequences were trained on.")
@@ -45,6 +72,11 @@ class Contamination(BaseModel):
         "question.",
     )
     lines: list[int] = Field(description="The first held-out lines concerned.")
+
+    @property
+    def num_alike(self) -> int:
+        """Return how many held-out questions resemble a learned one in any way."""
+        return self.num_exact + self.num_near + self.num_twins + self.num_sentence_twins
 
 
 def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
@@ -86,20 +118,57 @@ def chose_the_checkpoint(source: ModelSource, held_out: Path | None) -> bool:
     return isinstance(validation, dict) and validation.get("path") == str(held_out)
 
 
+def pools_of(
+    systems: Sequence[SystemSpec], held_out_path: Path, held_out: Sequence[HeldOut]
+) -> Pools:
+    """Read what systems learn from or are shown, without the held-out questions themselves.
+
+    Raises:
+        BadData: A row is no example; file and line are named.
+        BadInput: The file is the held-out file, or nothing is left of it.
+    """
+    named = [spec.examples for spec in systems if spec.examples]
+    return {
+        workspace.existing(shots.path): read_pool(shots, held_out_path, held_out).examples
+        for shots in {shots.path: shots for shots in named}.values()
+    }
+
+
 def find_contamination(
-    held_out: Sequence[HeldOut], files: Sequence[Path], not_checked: Sequence[str] = ()
+    held_out: Sequence[HeldOut],
+    files: Sequence[Path],
+    not_checked: Sequence[str] = (),
+    pools: Mapping[Path, Sequence[HeldOut]] | None = None,
 ) -> Contamination:
-    """Compare held-out examples with training files, word for word and nearly so."""
+    """Compare held-out examples with training files and pools, word for word and nearly so."""
+    others = {path: pool for path, pool in (pools or {}).items() if path not in files}
+    alike = find_alike(held_out, files, others.values())
+    return Contamination(
+        checked_against=[str(path) for path in files],
+        learned_from=[str(path) for path in others],
+        not_checked=list(not_checked),
+        num_exact=len(alike.exact),
+        num_near=len(alike.near),
+        num_twins=len(alike.twins),
+        num_sentence_twins=len(alike.sentences),
+        lines=sorted(alike.lines)[:MAX_LINES],
+    )
+
+
+def find_alike(
+    held_out: Sequence[HeldOut], files: Iterable[Path], pools: Iterable[Sequence[HeldOut]]
+) -> Alike:
+    """Return which held-out examples resemble one of some files or pools."""
     masked: set[str] = set()
     sentences: set[str] = set()
 
     def pairs() -> Iterator[tuple[str, str]]:
-        for path in files:
-            for _, row in read_examples(path):
-                for question, answer in asked_and_answered(row):
-                    masked.add(mask(question))
-                    sentences.update(_sentences(question))
-                    yield question, answer
+        shown = (one.row for pool in pools for one in pool)
+        for row in chain(shown, *map(_rows, files)):
+            for question, answer in asked_and_answered(row):
+                masked.add(mask(question))
+                sentences.update(_sentences(question))
+                yield question, answer
 
     exact, near = overlaps(held_out, pairs())
     twins = {one.line for one in held_out if mask(one.asked) in masked - {""}} - exact
@@ -107,16 +176,11 @@ def find_contamination(
     # What many questions share is the wording of the task.
     common = {s for s, n in Counter(longest.values()).items() if n > max(1, COMMON * len(longest))}
     partly = {line for line, one in longest.items() if one in sentences - common}
-    partly -= exact | near | twins
-    return Contamination(
-        checked_against=[str(path) for path in files],
-        not_checked=list(not_checked),
-        num_exact=len(exact),
-        num_near=len(near - exact - twins),
-        num_twins=len(twins),
-        num_sentence_twins=len(partly),
-        lines=sorted(exact | near | twins | partly)[:MAX_LINES],
-    )
+    return Alike(exact, near - exact - twins, twins, partly - exact - near - twins)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    return (row for _, row in read_examples(path))
 
 
 def mask(question: str) -> str:

@@ -122,9 +122,10 @@ def _summary(report: EvaluationReport) -> Html:
     if not report.alone:
         facts = {"reference": report.baseline, "compared": report.tuned}
     if overlap is not None:
-        checked = len(overlap.checked_against)
+        checked = [*overlap.checked_against, *overlap.learned_from]
         facts["held-out questions in the training data"] = (
-            f"{overlap.num_exact} exact, {overlap.num_near} near copies"
+            f"{overlap.num_exact} exact, {overlap.num_near} near copies, {overlap.num_twins} equal "
+            "but for digits and names"
             if checked
             else "not checked: the training data is unknown"
         )

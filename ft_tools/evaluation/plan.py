@@ -14,6 +14,7 @@ from ft_tools.evaluation.contamination import (
     Contamination,
     chose_the_checkpoint,
     find_contamination,
+    pools_of,
     training_files,
 )
 from ft_tools.evaluation.estimates import seconds_of
@@ -132,7 +133,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     task_paths = [_folder(name) for name in request.task_paths]
     if request.lm_eval_tasks:
         require_tasks(request.lm_eval_tasks, task_paths, sources)
-    overlap = _contamination(examples, sources)
+    overlap = _contamination(request, path, examples, sources)
     accepted = _accept(request, overlap)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
@@ -199,14 +200,18 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
 
 
 def _contamination(
-    examples: Sequence[HeldOut], sources: Sequence[ModelSource]
+    request: EvaluateRequest,
+    path: Path | None,
+    examples: Sequence[HeldOut],
+    sources: Sequence[ModelSource],
 ) -> Contamination | None:
-    if not examples:
+    if path is None:
         return None
     found = [training_files(source) for source in sources if source.run_id]
     files = list(dict.fromkeys(file for there, _ in found for file in there))
     gone = list(dict.fromkeys(name for _, missing in found for name in missing))
-    return find_contamination(examples, files, gone)
+    pools = pools_of(request.all_systems(), path, examples)
+    return find_contamination(examples, files, gone, pools)
 
 
 def _systems(

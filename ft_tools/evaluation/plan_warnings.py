@@ -56,8 +56,10 @@ def about_request(
     found = []
     if models.tuned is not None and models.baseline is not None:
         found += _about_models(models.tuned, models.baseline, alone=request.baseline is None)
-    if overlap is not None and models.by_name:
+    if overlap is not None:
         found += _about_overlap(overlap, len(references))
+        if models.by_name:
+            found += _about_unchecked(overlap)
     if "rouge" in metrics and not is_latin(references):
         found.append("ROUGE counts words and characters of every script here, not only Latin")
     if "judge" in metrics:
@@ -121,14 +123,18 @@ def _about_overlap(overlap: Contamination, num_examples: int) -> list[str]:
             "questions, digits and names aside, is in a training question: new wordings may score "
             "lower"
         )
+    return found
+
+
+def _about_unchecked(overlap: Contamination) -> list[str]:
     if overlap.not_checked:
-        found.append(
+        return [
             "some training files are missing or outside the workspace: contamination is not "
             "checked against them"
-        )
-    elif not overlap.checked_against:
-        found.append("the training data of this model is unknown: contamination is not checked")
-    return found
+        ]
+    if not overlap.checked_against:
+        return ["the training data of this model is unknown: contamination is not checked"]
+    return []
 
 
 def about_schema(path: Path, references: Sequence[str]) -> list[str]:

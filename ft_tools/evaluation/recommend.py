@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import FineTuningError
-from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult, change_of
+from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult
 from ft_tools.runs.directory import RUN_ID, find, read_json
 
 PROMPTED = {"model", "endpoint"}
@@ -31,11 +31,35 @@ def target_sentence(report: EvaluationReport) -> str:
     return f"Target {wanted}: {'; '.join(parts)}."
 
 
+def fresh_sentence(report: EvaluationReport) -> str:
+    """Say what the scores are without questions that resemble learned ones; empty without such."""
+    if report.num_fresh is None or report.contamination is None:
+        return ""
+    num_alike = report.contamination.num_alike
+    seen = f"{num_alike} of {num_alike + report.num_fresh} held-out questions resemble a "
+    seen += "training row"
+    if not report.num_fresh:
+        return f"{seen}: no score here says how new questions are answered."
+    scores = [
+        f"{one.name} {one.fresh.value:.3g} [{one.fresh.ci_low:.3g}, {one.fresh.ci_high:.3g}]"
+        for one in report.systems
+        if one.fresh is not None
+    ]
+    rest = f"on the other {report.num_fresh}, {report.main_metric} is"
+    return f"{seen}; {rest} {', '.join(scores)}."
+
+
 def comparison_sentence(report: EvaluationReport) -> str:
     """Return what the main metric says of each system compared with the reference."""
     rows = [row for row in report.comparisons if row.metric == report.main_metric]
-    parts = [f"{row.system} {_said(row)} ({change_of(row)})" for row in rows]
-    return f"{report.main_metric} compared with {report.baseline}: {'; '.join(parts)}."
+    parts = [
+        f"{row.system} {_said(row)} ({row.baseline:.3g} -> {row.tuned:.3g}, {row.difference:+.3g} "
+        f"[{row.ci_low:+.3g}, {row.ci_high:+.3g}])"
+        for row in rows
+    ]
+    num = rows[0].num_examples if rows else 0
+    about = f"{report.main_metric} compared with {report.baseline} on {num} examples, with 95%"
+    return f"{about} intervals: {'; '.join(parts)}."
 
 
 def choice_sentence(report: EvaluationReport) -> str:

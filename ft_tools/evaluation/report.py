@@ -1,8 +1,8 @@
 """What a finished evaluation returns."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.evaluation.contamination import Contamination
@@ -18,7 +18,7 @@ class Comparison(Report):
     system: str = Field("tuned", description="The system that is compared with the reference.")
 
     metric: str
-    unit: str
+    unit: str = ""
     higher_is_better: bool
     baseline: float
     tuned: float
@@ -27,15 +27,17 @@ class Comparison(Report):
     ci_high: float
     p_value: float = Field(description="Two-sided, of this measure alone.")
     p_adjusted: float = Field(description="Holm-corrected over all measures of its group.")
-    standard_error: float
+    standard_error: float | None = None
     num_examples: int
-    num_better: int = Field(description="Examples on which the tuned model has a better value.")
-    num_worse: int
+    num_better: int | None = Field(
+        None, description="Examples on which the tuned model has a better value."
+    )
+    num_worse: int | None = None
     minimum_detectable_effect: float = Field(
         description="True change that this evaluation would detect in 4 of 5 repetitions."
     )
     verdict: Verdict
-    method: str
+    method: str = ""
 
 
 def change_of(row: Comparison) -> str:
@@ -90,6 +92,9 @@ class SystemResult(Report):
     is_trained: bool = Field(False, description="A run's model or an adapter.")
     has_examples: bool = Field(False, description="It was shown few-shot examples.")
     scores: dict[str, Score] = Field(default_factory=dict)
+    fresh: Score | None = Field(
+        None, description="Main metric on the questions counted by the report's num_fresh."
+    )
     target: TargetVerdict | None = Field(
         None, description="met: the whole 95% interval meets the target; not_met: none of it does."
     )
@@ -107,6 +112,12 @@ class SystemResult(Report):
     served_by: list[str] = Field(
         default_factory=list, description="Models that an endpoint says answered."
     )
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not so or 0: eight systems fit into a short report."""
+        known = type(self).model_fields
+        return {key: value for key, value in handler(self).items() if value != known[key].default}
 
 
 class Ranked(Report):
@@ -154,6 +165,10 @@ class EvaluationReport(Report):
         default_factory=list, description="The worst regressions, then the best gains."
     )
     contamination: Contamination | None = None
+    num_fresh: int | None = Field(
+        None,
+        description="Held-out questions that resemble no learned or shown one; null: all of them.",
+    )
     accepted: list[str] = Field(default_factory=list, description="Findings the user accepted.")
     notes: list[str] = Field(default_factory=list, description="Limitations of the comparison.")
     reasons: list[Reason] = Field(default_factory=list)

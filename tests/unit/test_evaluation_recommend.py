@@ -5,10 +5,12 @@ import json
 import pytest
 
 from ft_tools.evaluation.conclude import concluded, without_details
+from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.page import document
 from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
+from ft_tools.evaluation.systems.ranking import with_fresh
 
 
 def system(name, value, verdict, low=None, high=None, kind="model", **more):
@@ -62,6 +64,41 @@ def test_only_the_prompts_that_were_measured_count_as_tried(more, tried):
         [Ranked(name="prompt", versus_best="best")],
     )
     assert made.next_steps[0].arguments == {"prompting_tried": tried, "target_met": True}
+
+
+def seen(num_twins, num_fresh, systems):
+    found = Contamination(
+        checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0, num_near=0,
+        num_twins=num_twins, lines=[1],
+    )  # fmt: skip
+    made = report(systems, [Ranked(name="tfidf", versus_best="best")])
+    made = made.model_copy(update={"contamination": found, "num_fresh": num_fresh})
+    return concluded(made, "", 0.1)
+
+
+def test_scores_are_repeated_without_questions_that_were_nearly_learned():
+    """52 of 54 test questions were templates that the classifier knew, and nothing said so."""
+    values = {"tfidf": [1.0] * 52 + [0.0] * 8, "prompt": [0.0] * 52 + [1.0] * 8}
+    systems = [system("tfidf", 0.87, "not_shown"), system("prompt", 0.13, "not_met")]
+    settings = Settings(0, 0.1)
+    systems = with_fresh(systems, "exact_match", values, range(52, 60), settings)
+    assert seen(52, 8, systems).summary[1] == (
+        "52 of 60 held-out questions resemble a training row; on the other 8, exact_match is tfidf "
+        "0 [0, 0.324], prompt 1 [0.676, 1]."
+    )
+    assert with_fresh(systems, "exact_match", values, [], settings) == systems
+    nothing = seen(60, 0, systems).summary[1]
+    assert nothing.endswith("training row: no score here says how new questions are answered.")
+
+
+def test_a_few_questions_keep_their_groups():
+    values = {"tfidf": [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]}
+    grouped = Settings(0, 0.1, clusters=["a", "a", "b", "b", "c", "c"])
+    one = [system("tfidf", 0.6, "not_met")]
+    (alone,) = with_fresh(one, "exact_match", values, range(2, 6), Settings(0, 0.1))
+    (held_together,) = with_fresh(one, "exact_match", values, range(2, 6), grouped)
+    assert alone.fresh.value == held_together.fresh.value == 0.5
+    assert held_together.fresh.ci_low < alone.fresh.ci_low
 
 
 def test_an_improvement_below_the_target_is_no_success():

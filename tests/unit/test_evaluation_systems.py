@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.intervals.comparing import compare
-from ft_tools.evaluation.intervals.paired import ALPHA, holm, target_verdict
+from ft_tools.evaluation.intervals.paired import ALPHA, target_verdict
 from ft_tools.evaluation.intervals.single import mean_interval, wilson_interval
 from ft_tools.evaluation.metrics.measures import field_scores
-from ft_tools.evaluation.metrics.scoring import Settings
+from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
@@ -231,6 +231,27 @@ def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_
     assert "ft_tools" not in script.read_text()
 
 
+def test_held_out_questions_that_a_classifier_nearly_learned_are_counted_and_said(files):
+    rows = [chat(f"Parcel {i} for Ada did not arrive at the depot.", "late") for i in range(40)]
+    write(files / "train.jsonl", [*rows[:30], chat("The lamp is broken and smells of smoke.", "x")])
+    write(files / "held.jsonl", [*rows[29:], chat("My password is not accepted any more.", "y")])
+    plan = plan_of(asked(simple("majority"), simple("nearest_example")))
+    found = plan.contamination
+
+    assert (found.checked_against, found.learned_from) == ([], [str(files / "train.jsonl")])
+    # The first is in the training file word for word: nobody learns from that row.
+    assert plan.systems[0].num_examples_removed == 1
+    assert (found.num_exact, found.num_twins, found.num_alike) == (0, 11, 11)
+    assert any("11 of 12 held-out questions equal a training" in line for line in plan.warnings)
+    assert not any("training data of this model" in line for line in plan.warnings)
+
+
+def test_a_row_that_no_classifier_can_read_is_refused_with_its_line(files):
+    write(files / "train.jsonl", [*mails(9), {"messages": ["Where?", {"content": 3}]}])
+    with pytest.raises(BadData, match=r"train\.jsonl:10"):
+        plan_of(asked(simple("majority"), simple("tf_idf")))
+
+
 def test_a_classifier_learns_labels_that_differ_in_case_as_one():
     predict = classifier.learn(
         ["good", "good film", "bad", "bad film"], ["Yes", "yes.", "no", "No"]
@@ -336,15 +357,14 @@ def test_of_seven_systems_that_are_as_good_as_the_reference_none_is_called_impro
     trials = 2000
     for _ in range(trials):
         before = [float(chance.random() < 0.8) for _ in range(110)]
-        found = []
-        for _ in range(7):
+        found = {}
+        for name in "abcdefg":
             after = [
                 value if chance.random() < 0.6 else float(chance.random() < 0.8) for value in before
             ]
-            found.append(compare(before, after))
-        better = [p.low > 0 for p in found]
-        adjusted = holm([p.p_value for p in found])
-        false_claims += any(p < ALPHA and up for p, up in zip(adjusted, better, strict=True))
-        uncorrected += any(p.p_value < ALPHA and p.low > 0 for p in found)
+            found[name, "exact_match"] = compare(before, after)
+        rows = assemble(found, dict.fromkeys(found, (0.8, 0.8)), Settings(0, 0.1))
+        false_claims += any(row.verdict == "improved" for row in rows)
+        uncorrected += any(p.p_value < ALPHA and p.low > 0 for p in found.values())
     assert false_claims / trials <= 0.05
     assert uncorrected > 1.5 * false_claims

@@ -1,7 +1,7 @@
 """What each system scored and costs, which meet the target, and which of those is cheapest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 
 from ft_tools.evaluation.intervals.comparing import compare
@@ -78,6 +78,26 @@ def result_of(
         num_reused=one.plan.num_reused,
         served_by=sorted({answer.served_by for answer in one.answers if answer.served_by}),
     )
+
+
+def with_fresh(
+    results: Sequence[SystemResult],
+    metric: str,
+    values: Mapping[str, Sequence[float]],
+    places: Sequence[int],
+    settings: Settings,
+) -> list[SystemResult]:
+    """Add the score of each system on some of the questions; without any, there is none."""
+    if not places:
+        return list(results)
+    clusters = settings.clusters
+    kept = replace(settings, clusters=[clusters[i] for i in places] if clusters else None)
+    return [
+        one.model_copy(
+            update={"fresh": _score(metric, [values[one.name][i] for i in places], kept)}
+        )
+        for one in results
+    ]
 
 
 def rank(

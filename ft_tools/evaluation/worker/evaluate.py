@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
-from ft_tools.evaluation.contamination import answer_grams
+from ft_tools.evaluation.contamination import answer_grams, find_alike, pools_of
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.metrics import measures
 from ft_tools.evaluation.metrics.judge import JudgeUnavailable
@@ -37,6 +37,7 @@ from ft_tools.evaluation.systems.ranking import (
     main_metric,
     rank,
     result_of,
+    with_fresh,
 )
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.evaluation.worker.answering import answer_held_out
@@ -152,7 +153,8 @@ def write_report(
         name: measures.field_scores([answer.text for answer in said], state.references)
         for name, said in answers.items()
     }
-    write_file(run_dir / "model_card.md", conclude.model_card(report))
+    if not report.compares_systems:
+        write_file(run_dir / "model_card.md", conclude.model_card(report))
     page = document(report, samples, labels if has_classes else (), fields)
     write_file(run_dir / "report.html", page)
     if any(one.kind == "tf_idf" for one in report.systems):
@@ -160,9 +162,9 @@ def write_report(
     for kind, name in ARTIFACTS.items():
         if (run_dir / name).is_file():
             state.session.artifact(kind, run_dir / name)
-    for row in compared.comparisons:
-        system = f"{row.system}_" if state.request.systems else ""
-        state.session.metrics({f"{system}{row.metric}_difference": row.difference})
+    if not report.compares_systems:
+        for row in compared.comparisons:
+            state.session.metrics({f"{row.metric}_difference": row.difference})
     return conclude.without_details(report)
 
 
@@ -172,8 +174,9 @@ def _measured(
     """Return the report with everything that was measured of the systems."""
     plan, references = state.plan, state.references
     overlap = plan.contamination
-    files = [Path(path) for path in overlap.checked_against] if overlap else []
-    known = answer_grams([f for f in files if f.is_file()], copied_words(), MAX_GRAMS)
+    named = [Path(path) for path in overlap.checked_against] if overlap else []
+    files = [path for path in named if path.is_file()]
+    known = answer_grams(files, copied_words(), MAX_GRAMS)
     specs = {spec.name: spec for spec in state.request.all_systems()}
     kept = [one for one in plan.systems if one.name in answers]
     systems = [
@@ -186,9 +189,13 @@ def _measured(
     results = [result_of(one, references, plan.target, state.settings) for one in systems]
     metric = main_metric(list(systems[0].scores), plan.target) if systems else None
     ranking = []
+    num_fresh = None
     if metric is not None:
         values = {one.spec.name: one.scores[metric] for one in systems}
         ranking = rank(results, metric, values, state.settings, has_target=bool(plan.target))
+        if (fresh := _fresh(state, files)) is not None:
+            num_fresh = len(fresh)
+            results = with_fresh(results, metric, values, fresh, state.settings)
     names = list(answers)
     return EvaluationReport(
         tuned=plan.tuned.name if plan.tuned else ", ".join(names[1:]),
@@ -204,11 +211,21 @@ def _measured(
         outputs={name: health(answers[name], references, known) for name in answers},
         samples=changed_lines(compared.scores, names, metric, state.examples),
         contamination=overlap,
+        num_fresh=num_fresh,
         accepted=plan.accepted,
         notes=state.notes,
         report_html=str(state.session.run_dir / "report.html"),
         samples_jsonl=str(state.session.run_dir / "samples.jsonl") if answers else "",
     )
+
+
+def _fresh(state: State, files: Sequence[Path]) -> list[int] | None:
+    """Return the places of the questions that resemble no learned one; None if no question does."""
+    pools = pools_of(state.request.all_systems(), state.held_out_path, state.examples)
+    others = [pool for path, pool in pools.items() if path not in files]
+    seen = find_alike(state.examples, files, others).lines
+    fresh = [i for i, example in enumerate(state.examples) if example.line not in seen]
+    return fresh if seen else None
 
 
 def _samples(

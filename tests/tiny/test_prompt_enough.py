@@ -1,0 +1,116 @@
+"""Is a prompt enough? Two calls and one short report, through a client, with real processes."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import anyio
+import pytest
+from mcp import Client
+
+from ft_tools.data.understand.lengths import estimate_tokens
+from ft_tools.runs.records import ENDED
+from mcp_server.server import server as ours
+
+pytestmark = [pytest.mark.tiny, pytest.mark.anyio]
+
+MOST_TOKENS = 2000
+# What get_run says of every finished run: events, artifacts with their hashes, lineage.
+RUN_TOKENS = 800
+TEAMS = {"refund": "billing", "login": "accounts", "crash": "engineering"}
+PLACES = ["the garden", "my office", "a hotel in Oslo", "the train", "our kitchen", "the shop"]
+SCHEMA = {"type": "object", "properties": {"team": {"enum": list(TEAMS.values())}}}
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class AlwaysBilling(BaseHTTPRequestHandler):
+    """An endpoint that knows one answer, and is right only with examples that say how."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = "billing" if len(body["messages"]) < 5 else '{"team": "billing"}'
+        answer = {
+            "model": "m",
+            "choices": [{"message": {"content": said}}],
+            "usage": {"prompt_tokens": 20, "completion_tokens": 6},
+        }
+        data = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def url():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AlwaysBilling)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def mails(start, count):
+    rows = []
+    for i in range(start, start + count):
+        word, place = list(TEAMS)[i % 3], PLACES[i // 3 % 6]
+        text = f"Since I was in {place} the {word} number {i} fails, and nobody has answered me."
+        answer = json.dumps({"team": TEAMS[word]})
+        turns = [("system", "Sort the mail."), ("user", text), ("assistant", answer)]
+        rows.append({"messages": [{"role": role, "content": said} for role, said in turns]})
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+async def called(client, tool, **arguments):
+    result = await client.call_tool(tool, arguments)
+    text = "".join(part.text for part in result.content)
+    assert not result.is_error, text
+    return text, result.structured_content
+
+
+async def test_two_calls_and_a_short_report_say_that_a_classifier_would_do(workspace, url):
+    (workspace / "train.jsonl").write_text(mails(0, 120))
+    (workspace / "held_out.jsonl").write_text(mails(200, 110))
+    (workspace / "schema.json").write_text(json.dumps(SCHEMA))
+    learned = {"path": "train.jsonl"}
+    endpoint = {"url": url, "model": "m"}
+    schema = {"json_schema": "schema.json"}
+    arguments = {
+        "dataset": "held_out.jsonl",
+        "target": {"exact_match": 0.9},
+        "systems": [
+            {"name": "most", "baseline": "majority", "examples": learned},
+            {"name": "tfidf", "baseline": "tf_idf", "examples": learned},
+            {"name": "nearest", "baseline": "nearest_example", "examples": learned},
+            {"name": "prompt", "endpoint": endpoint, "system": "Sort the mail."},
+            {"name": "shots", "endpoint": endpoint, "examples": learned, "decoding": schema},
+        ],
+    }
+    async with Client(ours) as client:
+        _, plan = await called(client, "evaluate", **arguments)
+        _, started = await called(client, "evaluate", **arguments, confirm=plan["plan_hash"])
+        with anyio.fail_after(300):
+            while True:
+                text, run = await called(client, "get_run", run_id=started["run_id"])
+                if run["state"] in ENDED:
+                    break
+                await anyio.sleep(0.5)
+    assert run["state"] == "succeeded", run
+    first, second, *_, last = run["result"]["summary"]
+    assert first.startswith("Target exact_match >= 0.9: met by tfidf (1 [")
+    assert "not met by most" in first
+    # Digits aside, each mail is a training mail: the score says nothing of new wordings.
+    assert second.startswith("110 of 110 held-out questions resemble a training row: no score")
+    assert last.startswith("Use tfidf")
+    assert last.endswith("There is no need to train.")
+    assert estimate_tokens(json.dumps(run["result"])) < MOST_TOKENS
+    assert estimate_tokens(text) < MOST_TOKENS + RUN_TOKENS
