@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from ft_tools.data.judge.findings import RULES, SEVERITIES
 from ft_tools.data.outputs import mask_example
+from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scan import Scan, read_again
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example, content_of
-from ft_tools.examples.formats import normalise
 from ft_tools.examples.json_stream import Row
 from ft_tools.examples.trained_pieces import Masked
 
@@ -62,7 +62,7 @@ def gallery(
     left = MOST_MASKS
     shown = []
     for index, row in _read(scanned, wanted):
-        example = normalise(scanned.ledger.lines[index], row.value, request.named_columns)
+        example = example_of(request, scanned.ledger.lines[index], row.value)
         mask_example(example)
         made: tuple[Masked, ...] = ()
         if left and row.problem is None and not TEMPLATE.intersection(wanted[index]):

@@ -9,10 +9,10 @@ from typing import IO, Any
 from ft_tools import workspace
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.reuse import keep_mapping
+from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick, read_again
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example
-from ft_tools.examples.formats import normalise
 from ft_tools.examples.loss import as_prompt, up_to_the_answer
 from ft_tools.publish import new_folder, require_space
 
@@ -76,7 +76,7 @@ def _write(
     if reason is not None:
         _put(files[REMOVED], _removed(scan, index, value, reason))
         return
-    example = normalise(scan.ledger.lines[index], value, request.named_columns)
+    example = example_of(request, scan.ledger.lines[index], value)
     if example.task == "sft":
         example.messages = up_to_the_answer(example.messages)
     if index in to_mask:

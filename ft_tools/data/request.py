@@ -39,11 +39,11 @@ class AuditRequest(Request):
     columns: dict[Column, str] | None = Field(
         None, description="Our name -> the file's column, if the names are not recognised."
     )
-    verdicts: dict[str, list[str] | Literal["filter", "drop_bad", "ignore"]] = Field(
+    verdicts: dict[str, list[str | bool | float] | Literal["filter", "drop_bad", "ignore"]] = Field(
         default_factory=dict,
         max_length=50,
-        description="Column that marks rows -> 'filter' (keep good), 'drop_bad', the good values, "
-        "'ignore'.",
+        description="Column that marks rows -> 'filter' (keep good), 'drop_bad', the good values "
+        "or a condition such as ['>=4'], 'ignore'.",
     )
     contradictions: Contradictions = Field(
         "keep",
@@ -112,6 +112,11 @@ class AuditRequest(Request):
     def named_columns(self) -> dict[str, str] | None:
         """Return `columns` as plain text."""
         return None if self.columns is None else {str(k): v for k, v in self.columns.items()}
+
+    @property
+    def label_column(self) -> str | None:
+        """Return the column that is mapped to the label of marked answers."""
+        return (self.named_columns or {}).get("label")
 
 
 class ShowRequest(Request):

@@ -1,10 +1,10 @@
 """What an audit refuses after reading: a file without examples, a decision about no column."""
 
 from ft_tools.data.judge import summary
+from ft_tools.data.read.examples import good_labels
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.verdicts import mark_of
 
 
 def require_examples(request: AuditRequest, scanned: Scan) -> None:
@@ -34,20 +34,35 @@ def require_verdicts(request: AuditRequest, scanned: Scan) -> None:
     Raises:
         BadInput: With what to pass instead.
     """
+    label = scanned.labels
+    if label is not None and label.is_scale and not good_labels(request):
+        raise BadInput(
+            f"columns={{'label': {label.name!r}}}: the column has {label.about}, and nobody said "
+            f"which are good; pass verdicts={{{label.name!r}: [{label.threshold!r}]}}, too, or "
+            "'<=' where low is good"
+        )
     for name, use in request.verdicts.items():
+        if name == request.label_column:
+            continue
         column = scanned.unread.column(name)
         if column is None:
             raise BadInput(
                 f"verdicts={{{name!r}: ...}}: no row has an unused column of this name; finding "
                 "verdict_column lists the names"
             )
-        unclear = sum(n for value, n in column.values.items() if mark_of(value) is None)
-        if use in ("filter", "drop_bad") and unclear + column.num_other:
+        if use not in ("filter", "drop_bad") or column.is_clear:
+            continue
+        given = f"verdicts={{{name!r}: {use!r}}}"
+        if column.is_scale:
             raise BadInput(
-                f"verdicts={{{name!r}: {use!r}}}: {unclear + column.num_other} of its values are "
-                "not known as good or bad; pass the list of good values, such as ['4', '5'], which "
-                "show_examples quotes"
+                f"{given}: the column has {column.about}, and nobody said which are good; pass a "
+                f"condition, such as {{{name!r}: [{column.threshold!r}]}}, or '<=' where low is "
+                "good"
             )
+        raise BadInput(
+            f"{given}: some of its values are not known as good or bad; pass the list of good "
+            "values, which show_examples quotes"
+        )
 
 
 def _require_validation(request: AuditRequest, scanned: Scan) -> None:

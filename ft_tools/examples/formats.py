@@ -3,9 +3,10 @@
 Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/README.md
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ft_tools.examples.columns import cell_at
 from ft_tools.examples.detect import (
     ABOUT,
     ALPACA_ANSWERS,
@@ -35,20 +36,34 @@ from ft_tools.examples.turns import (
     with_system,
 )
 from ft_tools.examples.unread_fields import has_python_turns, unread_in
-from ft_tools.examples.verdicts import Mark, mark_of
+from ft_tools.examples.verdicts import Mark, judged
 
+NOT_THERE = object()
 JUDGED = {Mark.GOOD, Mark.BAD}
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 
 
-def normalise(line: int, row: Any, columns: Mapping[str, str] | None = None) -> Example:
-    """Turn a row into an example; what is wrong with it is in `problems`, never raised."""
+def normalise(
+    line: int,
+    row: Any,
+    columns: Mapping[str, str] | None = None,
+    good: Sequence[Any] = (),
+) -> Example:
+    """Turn a row into an example; what is wrong with it is in `problems`, never raised.
+
+    Args:
+        line: Of the file.
+        row: As it stands there.
+        columns: Our name -> the file's, dotted inside objects.
+        good: Values of the label that mean good; none: they say so by themselves.
+    """
     if is_conversation(row):
         row = {"messages": row}
     if columns and isinstance(row, Mapping):
-        row = {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
-        if mark_of(row.get("label")) in JUDGED:
-            row["label"] = mark_of(row["label"]) is Mark.GOOD
+        found = {ours: cell_at(row, theirs, NOT_THERE) for ours, theirs in columns.items()}
+        row = {ours: value for ours, value in found.items() if value is not NOT_THERE}
+        if (mark := judged(row.get("label"), good if "label" in row else ())) in JUDGED:
+            row["label"] = mark is Mark.GOOD
     name, row = _without_nulls(row)
     example = Example(line, name, _TASKS.get(name, "sft"))
     if name == "unknown":

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.answer_kinds import AnswerKind, AnswerKinds, answer_of
+from ft_tools.examples.detect import detect
 from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.test_rows import known_test_rows
@@ -55,6 +56,7 @@ CALL = (
     "there"
 )
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
+PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4
 
@@ -206,7 +208,7 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
         _check_text(path, line, "text", example["text"])
         return "text"
     wanted = "`messages`, `prompt` and `completion`, or `text`"
-    raise BadData(path, f"has the fields {_names(keys)}, not {wanted}", CONVERT, line)
+    raise BadData(path, f"has the fields {_names(keys)}, not {wanted}", _cure(example), line)
 
 
 def tools_of(example: Example) -> list[dict[str, Any]] | None:
@@ -263,7 +265,7 @@ def trains_pairs(path: Path) -> bool:
 def _mark_format(path: Path, line: int, example: Example) -> Format:
     if not {"prompt", "completion", "label"} <= set(example):
         problem = f"has the fields {_names(set(example))}, not `prompt`, `completion` and `label`"
-        raise BadData(path, problem, CONVERT, line)
+        raise BadData(path, problem, _cure(example), line)
     # TRL takes any number above 0 for good, 0.2 as well.
     if example["label"] not in (True, False):
         problem = "`label` is neither true nor false"
@@ -280,7 +282,7 @@ def _mark_format(path: Path, line: int, example: Example) -> Format:
 def _pair_format(path: Path, line: int, example: Example) -> Format:
     if not {"chosen", "rejected"} <= set(example):
         problem = f"has the fields {_names(set(example))}, not `prompt`, `chosen` and `rejected`"
-        raise BadData(path, problem, CONVERT, line)
+        raise BadData(path, problem, _cure(example), line)
     if isinstance(example["chosen"], str):
         for name in ("prompt", "chosen", "rejected"):
             _check_text(path, line, name, example.get(name))
@@ -295,6 +297,11 @@ def _pair_format(path: Path, line: int, example: Example) -> Format:
         cure = "remove it: it teaches nothing"
         raise BadData(path, "has the same answer as chosen and as rejected", cure, line)
     return form
+
+
+def _cure(example: Example) -> str:
+    """Say which tool reads a row: one that is an example of some format, or of none."""
+    return PREPARE if detect(example) == "unknown" else CONVERT
 
 
 def _check_messages(

@@ -7,16 +7,24 @@ and that no format reads is asked about, not dropped.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Literal
 
 from ft_tools.examples import verdict_words
+from ft_tools.examples.scales import (
+    BAD_PLACE,
+    GOOD_PLACE,
+    MAX_CHARS,
+    ends_of,
+    is_scale,
+    meets,
+    number_of,
+    threshold_of,
+)
 
-MAX_CHARS = 40
-"""Longer texts are comments, not marks."""
 MAX_DISTINCT = 64
 MAX_COLUMNS = 100
 MAX_PARTS = 200
@@ -32,10 +40,7 @@ TURN_KEYS = frozenset(
     | {"function_call", "weight", "train", "training", "reasoning_content", "thinking", "reasoning"}
     | {"type", "id"}
 )
-NUMBER = re.compile(r"[+-]?\d{1,9}(?:[.,]\d{1,6})?")
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}:\d{2}")
-OF_FIVE = re.compile(r"([0-9.]{1,5})\s*(?:/|of|von|sur|de|out of)\s*([0-9]{1,3})(?:\s*stars?)?")
-STARS = re.compile(r"([0-9.]{1,4})\s*(?:stars?|sterne?|étoiles?|estrellas?|stelle|points?|pts?)")
 IGNORED = re.compile("[\\s_\\-.!,;:'\"()\\[\\]{}\ufe0f\U0001f3fb-\U0001f3ff]+")
 """What makes no difference, the colours of skin of a thumb among it."""
 NAME_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
@@ -107,20 +112,22 @@ def _mark_of_text(value: str) -> Mark | None:
     return Mark.NEUTRAL if word in _NEUTRAL else None
 
 
-def number_of(value: Any) -> float | None:
-    """Return the number that a value is or spells, such as `4`, `4/5` and `4 stars`."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return float(value) if value == value and abs(value) < 1e9 else None
-    if not isinstance(value, str) or len(value) > MAX_CHARS:
-        return None
-    text = value.strip().casefold()
-    found = OF_FIVE.fullmatch(text) or STARS.fullmatch(text)
-    text = found.group(1) if found else text
-    if not NUMBER.fullmatch(text):
-        return None
-    return float(text.replace(",", "."))
+def judged(value: Any, good: Sequence[Any]) -> Mark | None:
+    """Return what a value says, by the values or the condition that mean good, if they are given.
+
+    >>> judged(4, [">=4"]), judged("4 stars", ["4", 5]), judged("Up!", ["up"]), judged("up", [])
+    (<Mark.GOOD: 'good'>, <Mark.GOOD: 'good'>, <Mark.GOOD: 'good'>, <Mark.GOOD: 'good'>)
+    >>> judged(1, [">=4"])
+    <Mark.BAD: 'bad'>
+    """
+    if not good:
+        return mark_of(value)
+    return Mark.GOOD if any(_is_one_of(value, one) for one in good) else Mark.BAD
+
+
+def _is_one_of(value: Any, good: Any) -> bool:
+    met = meets(number_of(value), good) if isinstance(good, str) else None
+    return _spelling(value) == _spelling(good) if met is None else met
 
 
 def says_verdict(name: str) -> bool:
@@ -154,7 +161,12 @@ class Column:
     first_rows: dict[Any, list[int]] = field(default_factory=dict)
     num_rows: int = 0
     num_other: int = 0
-    """Values that are no mark: long texts, dates, and what is beyond `MAX_DISTINCT`."""
+    """Values that are no mark: long texts, dates, and words beyond `MAX_DISTINCT`."""
+    num_more: int = 0
+    """Numbers beyond `MAX_DISTINCT`, as scores have them."""
+    low: float = float("inf")
+    high: float = float("-inf")
+    whole: bool = True
     last_row: int = 0
 
     def add(self, value: Any, row: int) -> None:
@@ -165,8 +177,13 @@ class Column:
         if isinstance(key, str) and (len(key) > MAX_CHARS or DATE.match(key)):
             self.num_other += 1
             return
+        number = number_of(key)
+        if number is not None:
+            self.low, self.high = min(self.low, number), max(self.high, number)
+            self.whole = self.whole and number.is_integer()
         if key not in self.values and len(self.values) >= MAX_DISTINCT:
-            self.num_other += 1
+            self.num_more += number is not None
+            self.num_other += number is None
             return
         self.values[key] += 1
         rows = self.first_rows.setdefault(key, [])
@@ -176,7 +193,7 @@ class Column:
     @property
     def kind(self) -> Kind | None:
         """Return why it is asked about; None if it needs no decision."""
-        total = sum(self.values.values()) + self.num_other
+        total = sum(self.values.values()) + self.num_other + self.num_more
         if not total or not self.values:
             return None
         marks = marks_in(self.values)
@@ -198,6 +215,31 @@ class Column:
         if sure == total:
             return "verdict"
         return "few_values" if total >= ROWS_A_VALUE * len(self.values) else None
+
+    @property
+    def is_scale(self) -> bool:
+        """Tell whether its numbers need a threshold."""
+        numbers = {number for v in self.values if (number := number_of(v)) is not None}
+        return 2 * len(numbers) > len(self.values) and is_scale(numbers)
+
+    @property
+    def is_clear(self) -> bool:
+        """Tell whether each value says by itself whether it is good or bad."""
+        return (
+            not self.num_other
+            and not self.is_scale
+            and all(mark_of(value) is not None for value in self.values)
+        )
+
+    @property
+    def threshold(self) -> str:
+        """Propose the condition that good values of a scale meet."""
+        return threshold_of(self.low, self.high, whole=self.whole)
+
+    @property
+    def about(self) -> str:
+        """Describe the numbers of a scale; no word of the data is repeated."""
+        return f"numbers from {self.low:g} to {self.high:g}"
 
     def bad_rows(self) -> list[int]:
         """Return the first rows that are marked bad, else the first that are marked at all."""
@@ -234,18 +276,11 @@ def marks_in(values: Mapping[Any, int]) -> dict[Any, Mark]:
     made = {v: mark for v in values if v not in numbers and (mark := mark_of(v)) is not None}
     if not numbers:
         return made
-    low, high = min(numbers.values()), max(numbers.values())
-    if low >= 1 and high <= 5:
-        low, high = 1.0, 5.0
-    elif low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= -1 and high <= 1:
-        low, high = -1.0, 1.0
-    elif low >= 0 and high <= 10:
-        low, high = (1.0 if low >= 1 else 0.0), 10.0
+    low, high = ends_of(min(numbers.values()), max(numbers.values()))
     for value, number in numbers.items():
         place = (number - low) / (high - low) if high > low else 1.0
-        made[value] = Mark.GOOD if place > 0.6 else Mark.BAD if place < 0.4 else Mark.NEUTRAL
+        is_good, is_bad = place > GOOD_PLACE, place < BAD_PLACE
+        made[value] = Mark.GOOD if is_good else Mark.BAD if is_bad else Mark.NEUTRAL
     return made
 
 
@@ -273,6 +308,8 @@ class UnreadColumns:
         for at, (name, value) in enumerate(_values_of(row, read)):
             if at >= MAX_PARTS:
                 break
+            if name in read:
+                continue
             column = self._columns.get(name)
             if column is None:
                 if len(self._columns) >= MAX_COLUMNS:
@@ -335,23 +372,20 @@ def values_at(row: Any, path: str) -> list[Any]:
     return [v for name, v in _inside(head, row.get(head), 1) if name == path]
 
 
-def is_wanted(row: Any, column: str, use: "list[str] | str") -> bool:
+def is_wanted(row: Any, column: str, use: "Sequence[Any] | str") -> bool:
     """Tell whether a row stays, by what was decided about a column.
 
-    >>> is_wanted({"rating": "Up"}, "rating", "filter"), is_wanted({"stars": 4.0}, "stars", ["5"])
+    >>> is_wanted({"rating": "Up"}, "rating", "filter"), is_wanted({"stars": 4.0}, "stars", [">4"])
     (True, False)
     """
     if use == "ignore":
         return True
     values = values_at(row, column)
+    good = () if isinstance(use, str) else use
+    marks = {judged(value, good) for value in values}
     if use == "drop_bad":
-        return not any(mark_of(value) is Mark.BAD for value in values)
-    if not values:
-        return use != "filter" and "" in use
-    if use == "filter":
-        return all(mark_of(value) is Mark.GOOD for value in values)
-    good = {_spelling(value) for value in use}
-    return all(_spelling(value) in good for value in values)
+        return Mark.BAD not in marks
+    return marks == {Mark.GOOD} if values else "" in good
 
 
 def _spelling(value: Any) -> str | float:

@@ -500,7 +500,10 @@ def test_a_scale_is_proposed_with_its_good_values_and_refused_without(workspace)
     write_csv(workspace / "t.csv", rows)
     shown = prepare(path="t.csv")
     offered = shown.next_steps[0].arguments["mapping"]
-    assert (offered["verdicts"], offered["good_values"]) == ({"stars": "filter"}, ["4", "5"])
+    assert (offered["verdicts"], offered["good_values"]) == (
+        {"stars": "filter"},
+        {"stars": [">=4"]},
+    )
     undecided = prepare(path="t.csv", mapping={"verdicts": {"stars": "filter"}})
     assert "set mapping.good_values" in undecided.questions[0]
 

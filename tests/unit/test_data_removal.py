@@ -53,7 +53,7 @@ def test_nobody_is_asked_to_agree_to_lose_everything(workspace):
     (workspace / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = audit_dataset(AuditRequest(path="data.jsonl", output_dir="out"))
     assert report.removed_by == {"unknown_format": 20}
-    assert [step.tool for step in report.next_steps] == ["show_examples"]
+    assert [step.tool for step in report.next_steps] == ["prepare_dataset", "show_examples"]
 
 
 def test_a_row_that_goes_for_another_reason_is_not_said_to_be_kept(workspace):

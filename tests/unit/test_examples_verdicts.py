@@ -13,6 +13,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
 from ft_tools.examples import verdict_words
+from ft_tools.examples.scales import number_of
 from ft_tools.examples.training_rows import survey
 from ft_tools.examples.verdicts import Mark, UnreadColumns, is_wanted, mark_of, says_verdict
 
@@ -180,8 +181,11 @@ def test_each_decision_is_a_call_that_writes_what_was_decided(workspace):
 
 def test_a_decision_that_cannot_be_carried_out_is_refused_with_what_to_pass(workspace):
     write(workspace / "s.jsonl", rows(lambda at: {"stars": 1 + at % 5}))
-    with pytest.raises(BadInput, match="pass the list of good values"):
+    with pytest.raises(BadInput, match=r"numbers from 1 to 5.*'stars': \['>=4'\]"):
         audit_dataset(AuditRequest(path="s.jsonl", verdicts={"stars": "filter"}))
+    write(workspace / "w.jsonl", rows(lambda at: {"rating": ("up", "zorp")[at % 2]}))
+    with pytest.raises(BadInput, match="pass the list of good values"):
+        audit_dataset(AuditRequest(path="w.jsonl", verdicts={"rating": "filter"}))
     with pytest.raises(BadInput, match="no row has an unused column"):
         audit_dataset(AuditRequest(path="s.jsonl", verdicts={"starz": "ignore"}))
 
@@ -213,6 +217,7 @@ def test_a_name_that_could_say_something_to_an_agent_is_not_repeated(workspace):
 def test_good_bad_and_unclear_marks_are_told_apart():
     assert mark_of("unclear") is Mark.NEUTRAL
     assert mark_of("3 stars") is None
+    assert number_of("85 %") == 85
     assert not is_wanted({}, "rating", "filter")
     assert is_wanted({}, "rating", "drop_bad")
     assert is_wanted({}, "rating", ["up", ""])

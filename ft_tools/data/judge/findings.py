@@ -74,8 +74,9 @@ RULES: dict[str, Rule] = {
         "error",
         False,
         "a column marks rows (good or bad, stars, scores, classes) and no example uses it; ask the "
-        "user what it means, then: filter (verdicts={COLUMN: 'filter'} or the list of good values: "
-        "only good rows are kept), marks (columns={prompt, completion, label: COLUMN}: KTO), class "
+        "user what it means, then: filter (verdicts={COLUMN: 'filter'}, the list of good values, "
+        "or of a scale a condition such as ['>=4']: only good rows are kept), marks "
+        "(columns={prompt, completion, label: COLUMN}: KTO), class "
         "(columns={prompt: TEXT, completion: COLUMN}), pair (prepare_dataset: DPO pairs of good "
         "and bad answers), or ignore (verdicts={COLUMN: 'ignore'})",
     ),

@@ -8,7 +8,7 @@ from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.source import recognise
-from ft_tools.examples.verdicts import UNUSUAL_NAME
+from ft_tools.examples.verdicts import Column
 
 TABLES = {"csv", "tsv", "sheet", "sqlite"}
 
@@ -32,9 +32,10 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
         )
     if summary.too_much_removed(report.reasons):
         steps += _instead_of_removing(report, again)
-    steps += _for_reasons(report, again)
-    if report.outputs is None and any(source.kind in TABLES for source, _ in scan.files):
-        why = "turns a table into training files: proposes which columns are asked and answered"
+    steps += _for_reasons(request, scan, report, again)
+    is_table = any(source.kind in TABLES for source, _ in scan.files)
+    if report.outputs is None and (is_table or _is_unknown(report)):
+        why = "turns rows into training files: proposes which columns are asked and answered"
         arguments = {"path": request.path}
         steps.insert(0, NextStep(tool="prepare_dataset", arguments=arguments, why=why))
     launch = _launch(request, scan, report)
@@ -63,7 +64,19 @@ def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
     return [NextStep(tool=tool, arguments={"validation": request.path}, why=why)]
 
 
-def _for_reasons(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
+def _is_unknown(report: AuditReport) -> bool:
+    """Tell whether the rows are no examples, so that what they hold has to be mapped first."""
+    return report.detected_format in summary.NO_EXAMPLE
+
+
+def _is_answerable(column: Column) -> bool:
+    """Tell whether a call can be offered that decides about a column."""
+    return column.shown_name == column.name and (column.is_clear or column.is_scale)
+
+
+def _for_reasons(
+    request: AuditRequest, scan: Scan, report: AuditReport, again: dict[str, Any]
+) -> list[NextStep]:
     """Return the calls that remove a reason why the data is not ready."""
     ids = {reason.id for reason in report.reasons}
     steps = []
@@ -71,9 +84,10 @@ def _for_reasons(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
         why = "keeps the most frequent answer per prompt; 'latest' and 'drop' are the other rules"
         arguments = again | {"contradictions": "majority"}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    undecided = [f.columns[0] for f in report.findings if f.id == "verdict_column"]
-    if undecided and UNUSUAL_NAME not in undecided:
-        uses = again.get("verdicts", {}) | dict.fromkeys(undecided, "filter")
+    undecided = [] if _is_unknown(report) else summary.undecided(scan, request)
+    if undecided and all(map(_is_answerable, undecided)):
+        uses = {c.name: [c.threshold] if c.is_scale else "filter" for c in undecided}
+        uses = again.get("verdicts", {}) | uses
         why = "keeps only rows marked as good; ask the user first, the finding lists all choices"
         step = NextStep(tool="audit_dataset", arguments=again | {"verdicts": uses}, why=why)
         steps.append(step)

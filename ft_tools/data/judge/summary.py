@@ -132,7 +132,7 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
     names, rare = scan.fields.imbalanced()
     if names:
         findings.append(_of_fields(scan, names, rare))
-    findings += [_about_column(scan, column) for column in scan.unread.asked(request.verdicts)]
+    findings += [_about_column(scan, column) for column in undecided(scan, request)]
     for name, count in [
         *scan.pairs.findings(),
         *scan.variety.findings(),
@@ -168,6 +168,17 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
     )
+
+
+def undecided(scan: Scan, request: AuditRequest) -> list[Column]:
+    """Return the columns that somebody has to decide about.
+
+    Where no format is known, any column may be what is asked or answered: only those that look like
+    verdicts are.
+    """
+    columns = scan.unread.asked(request.verdicts)
+    is_known = main_format(scan) not in NO_EXAMPLE
+    return [column for column in columns if is_known or column.kind == "verdict"]
 
 
 def _of_fields(scan: Scan, names: list[str], count: int) -> Finding:
@@ -261,7 +272,9 @@ def judge(
     ledger = scan.ledger
     total = len(ledger) - ledger.num_validation
     usable = len(ledger.kept(validation=False))
-    removed = 1 - usable / total if total else 1.0
+    # What a person decided to leave out is no surprise.
+    expected = total - removed_by(ledger).get("marked_bad", 0)
+    removed = 1 - usable / expected if expected else 1.0
     reasons = _missing(scan, request, size, task) if request.purpose == "train" else []
     if removed > request.max_removed_fraction:
         reasons.append(

@@ -25,10 +25,11 @@ from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.repeats import duplicates
 from ft_tools.data.repeats.lexical import Lexical
 from ft_tools.data.split import choose_validation
+from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.turns import with_system
-from ft_tools.examples.verdicts import Mark, mark_of, values_at
+from ft_tools.examples.verdicts import Mark, judged, values_at
 
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
@@ -132,13 +133,9 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any], mark:
 def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
     """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
     columns = [n for n, use in mapping.verdicts.items() if use in {"filter", "pair", "marks"}]
-    found = [value for name in columns for value in values_at(row, name)]
-    good = {_folded(value) for value in mapping.good_values}
-    if not found:
-        return 1 if "" in good and columns else -1
-    if good:
-        return int(all(_folded(value) in good for value in found))
-    marks = {mark_of(value) for value in found}
+    marks = _marks(mapping, row, columns)
+    if not marks:
+        return 1 if any("" in mapping.good_of(name) for name in columns) else -1
     if marks == {Mark.GOOD}:
         return 1
     return 0 if Mark.BAD in marks else -1
@@ -147,15 +144,16 @@ def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
 def _is_bad(mapping: ColumnMapping, row: Mapping[str, Any]) -> bool:
     """Tell whether a column of which bad rows are dropped marks this one as bad."""
     columns = [name for name, use in mapping.verdicts.items() if use == "drop_bad"]
-    found = [value for name in columns for value in values_at(row, name)]
-    if not mapping.good_values:
-        return any(mark_of(value) is Mark.BAD for value in found)
-    good = {_folded(value) for value in mapping.good_values}
-    return any(_folded(value) not in good for value in found)
+    return Mark.BAD in _marks(mapping, row, columns)
 
 
-def _folded(value: Any) -> str:
-    return text_of_cell(value).casefold()
+def _marks(
+    mapping: ColumnMapping, row: Mapping[str, Any], columns: Iterable[str]
+) -> set[Mark | None]:
+    """Return what the values of some columns say of a row."""
+    return {
+        judged(value, mapping.good_of(name)) for name in columns for value in values_at(row, name)
+    }
 
 
 def decide(
@@ -213,9 +211,9 @@ def _take(
         ledger.add_pairs("\n".join(said), answer, "")
     result.outcomes.append("")
     result.parts.append(Part.TRAIN)
-    result.times.append(text_of_cell(row.get(mapping.time_column or "")))
+    result.times.append(text_of_cell(cell_at(row, mapping.time_column or "")))
     if mapping.group_by:
-        key = hash_of("\x1f".join(text_of_cell(row.get(name)) for name in mapping.group_by))
+        key = hash_of("\x1f".join(text_of_cell(cell_at(row, n)) for n in mapping.group_by))
         ledger.link(at, first_in.setdefault(key, at))
 
 
@@ -225,7 +223,7 @@ def _stratum(
     """Name what the parts hold in proportion: the classes, or else the length of the answer."""
     if result.task == "kto":
         return f"kto {mark}"
-    fields = {name: text_of_cell(row.get(name)) for name in mapping.answer_columns}
+    fields = {name: text_of_cell(cell_at(row, name)) for name in mapping.answer_columns}
     for name, value in fields.items():
         counts = result.labels.setdefault(name, Counter())
         if value in counts or len(counts) < MAX_LABELS:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ft_tools.contract import Request
-from ft_tools.examples.verdicts import number_of
+from ft_tools.examples.columns import cell_at
+from ft_tools.examples.scales import number_of
 
 VerdictUse = Literal["filter", "drop_bad", "pair", "marks", "class", "ignore"]
+GoodValues = list[str | bool | float]
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 # What tables write for "nothing here". "none" and "unknown" may be real classes.
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
@@ -65,10 +67,11 @@ class ColumnMapping(Request):
         description="Columns that mark rows -> filter (keep good), drop_bad (keep unmarked, too), "
         "pair (DPO), marks (KTO), class, ignore.",
     )
-    good_values: list[str] = Field(
+    good_values: GoodValues | dict[str, GoodValues] = Field(
         default_factory=list,
         max_length=50,
-        description="Verdict values that mean good; '' for unmarked.",
+        description="What means good, for all these columns or by column: values, a condition such "
+        "as '>=4', '' for unmarked.",
     )
 
     @property
@@ -83,6 +86,11 @@ class ColumnMapping(Request):
         used = {*self.prompt_columns, *self.answer_columns, *self.group_by}
         used |= {self.time_column} if self.time_column else set()
         return used | ({turns.conversation, turns.role, turns.text} if turns else set())
+
+    def good_of(self, column: str) -> GoodValues:
+        """Return what means good in a column; empty: its values say so by themselves."""
+        good = self.good_values
+        return good if isinstance(good, list) else good.get(column, [])
 
     @property
     def is_complete(self) -> bool:
@@ -127,10 +135,10 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
     >>> filled("{a} {b}", {"a": 1, "b": None})
     '1'
     """
-    made = [
-        text_of_cell(row[name]) if name is not None and name in row else text
+    made = (
+        text if name is None else text_of_cell(cell_at(row, name, text))
         for text, name in _pieces(template)
-    ]
+    )
     return "".join(made).strip()
 
 
@@ -149,7 +157,7 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
     >>> answer_of(both, {"a": "x", "b": "2"}), answer_of(both, {"a": "x", "b": "N/A"})
     ('{"a": "x", "b": "2"}', None)
     """
-    values = {name: row.get(name) for name in mapping.answer_columns}
+    values = {name: cell_at(row, name) for name in mapping.answer_columns}
     empty = {name for name, value in values.items() if is_empty(value)}
     if not values or not empty <= set(mapping.nullable):
         return None
@@ -266,8 +274,18 @@ def cell(value):
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
 
 
+def find(row, name, other):
+    """Return the value of a column; `a.b` is the column b of the object a."""
+    if name in row:
+        return row[name]
+    for at in (i for i, char in enumerate(name) if char == "."):
+        if isinstance(row.get(name[:at]), dict):
+            return find(row[name[:at]], name[at + 1 :], other)
+    return other
+
+
 def format_input(row):
-    put = lambda m: cell(row[m[1]]) if m[1] in row else m[0]
+    put = lambda m: cell(find(row, m[1], m[0]))
     asked = re.sub(r"\\\\{([^{}\\\\n]{1,100})\\\\}", put, MAPPING["prompt"]).strip()
     system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
     return [*system, {"role": "user", "content": asked}]

@@ -14,6 +14,7 @@ from ft_tools.data.prepare.mapping import (
     text_of_cell,
 )
 from ft_tools.data.prepare.turns import role_of
+from ft_tools.examples.columns import cells_of
 from ft_tools.examples.detect import ANSWERS, PREFERENCES, PROMPTS, detect
 from ft_tools.examples.verdicts import DATE, UnreadColumns, says_verdict
 
@@ -55,6 +56,10 @@ PLAIN_NAME = re.compile(r"[^\W\d][\w./#&()-]{0,39}(?:[ _][\w./#&()-]{1,20}){0,3}
 """A column's name that may be repeated; a longer one may be a sentence to an agent."""
 AS_THEY_ARE = {"openai_messages", "sharegpt", *PREFERENCES}
 SPEAKERS = {"role", "from", "speaker", "author", "sender"}
+PERSONAL = {"name", "id", "email", "phone", "username", "login", "initials", "uuid"}
+"""What is said of a person, never the answer to a question that was not asked for."""
+INSIDE = {"text", "content", "body", "value", "message", "id", "name"}
+"""Columns of an object that are named by the object: `answer.text` is an answer."""
 MAX_SPEAKERS = 8
 TIMES = {
     "date", "time", "timestamp", "created", "datum", "fecha", "data", "zeit", "day",
@@ -83,7 +88,7 @@ class Seen:
         self.num_rows += 1
         self.unread.add(row, (), self.num_rows)
         self.examples += detect(row) in AS_THEY_ARE
-        for name, value in row.items():
+        for name, value in cells_of(row):
             counts = self.values.setdefault(name, Counter())
             if is_empty(value):
                 continue
@@ -174,24 +179,51 @@ def propose(seen: Seen, given: ColumnMapping) -> ColumnMapping:
 
 def _answers(seen: Seen, free: list[str]) -> list[str]:
     """Choose the answer: a text that is named so, else every column of classes that is."""
-    named = [name for name in free if _is_named(name, ANSWERED) and seen.filled[name]]
-    texts = [name for name in named if seen.is_text(name) and not seen.is_class(name)]
+    free = [name for name in free if seen.filled[name] and _speaker(name) != "user"]
+    named = [name for name in free if _is_named(name, ANSWERED)]
+    spoken = [name for name in free if _speaker(name) == "assistant"]
+    texts = [n for n in (*named, *spoken) if seen.is_text(n) and not seen.is_class(n)]
     if texts:
         return texts[:1]
     classes = [name for name in named if not seen.is_group(name)]
     if classes:
         return classes
     others = [name for name in free if seen.is_class(name) and not seen.is_text(name)]
+    others = [name for name in others if _words_of(name).isdisjoint(PERSONAL)]
     return [name for name in others if not seen.is_group(name) and not says_verdict(name)][:1]
 
 
 def _asks(seen: Seen, name: str) -> bool:
+    speaker = _speaker(name)
+    if speaker is not None:
+        return speaker == "user" and seen.is_text(name)
     return _is_named(name, ASKED) and (seen.is_text(name) or seen.mean_chars(name) >= 8)
 
 
+def _speaker(name: str) -> str | None:
+    """Return the role of who is speaking in a column, if its name says so.
+
+    >>> _speaker("talk.customer"), _speaker("agent_reply"), _speaker("agent_name")
+    ('user', 'assistant', None)
+    """
+    words = _words_of(name)
+    if not words.isdisjoint(PERSONAL):
+        return None
+    roles = {role_of(word) for word in words} & {"user", "assistant"}
+    return roles.pop() if len(roles) == 1 else None
+
+
 def _is_named(name: str, words: set[str]) -> bool:
-    parts = name.casefold().replace("-", "_").replace(" ", "_").split("_")
-    return name.casefold() in words or not words.isdisjoint(parts)
+    """Tell whether a column is named so, or is the text of an object that is."""
+    pieces = name.casefold().split(".")
+    while len(pieces) > 1 and pieces[-1] in INSIDE:
+        pieces.pop()
+    return pieces[-1] in words or not words.isdisjoint(_words_of(pieces[-1]))
+
+
+def _words_of(name: str) -> set[str]:
+    """Return the words of a column's name, an object's among them."""
+    return set(re.split(r"[-_ .]", name.casefold()))
 
 
 def _turns(seen: Seen) -> Turns | None:

@@ -6,7 +6,7 @@ from ft_tools.data.prepare.mapping import ColumnMapping, schema_of
 from ft_tools.data.prepare.propose import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput
-from ft_tools.examples.verdicts import Column, mark_of, says_verdict
+from ft_tools.examples.verdicts import Column, says_verdict
 
 MARKING = {"filter", "drop_bad", "pair", "marks"}
 """Uses of a column that need to know which values are good."""
@@ -35,7 +35,7 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         *([mapping.time_column] if mapping.time_column else []),
         *([turns.conversation, turns.role, turns.text] if turns else []),
     ]
-    missing = [name for name in named if name not in seen.values]
+    missing = [name for name in named if name not in seen.values and not _is_object(name, seen)]
     missing += [n for n in mapping.verdicts if seen.unread.column(n) is None]
     if missing:
         close = difflib.get_close_matches(missing[0], seen.columns, 3, 0.4)
@@ -57,20 +57,23 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         raise BadInput("several answer_columns need answer_format='json'")
 
 
+def _is_object(name: str, seen: Seen) -> bool:
+    """Tell whether a name is that of an object, whose columns have names of their own."""
+    return any(column.startswith(f"{name}.") for column in seen.values)
+
+
 def undecided(mapping: ColumnMapping, seen: Seen) -> list[Column]:
     """Return the columns that may say which rows are bad, and that no decision was made about."""
     found = []
+    used = tuple(f"{name}." for name in mapping.used_columns)
     for column in seen.unread.asked(mapping.used_columns | mapping.verdicts.keys()):
+        if column.name.startswith(used):
+            continue
         top = column.name.partition("[")[0].partition(".")[0]
         # What turns say over and over is no mark of a row.
         if not mapping.is_as_it_is or top not in seen.nested or says_verdict(column.name):
             found.append(column)
     return found
-
-
-def is_clear(column: Column) -> bool:
-    """Tell whether each value of a column says by itself whether it is good or bad."""
-    return not column.num_other and all(mark_of(value) is not None for value in column.values)
 
 
 def name_of(column: Column) -> str:
@@ -81,20 +84,22 @@ def name_of(column: Column) -> str:
 def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
     """Ask what only a person can decide; names only where they are plain."""
     asked = [
-        f"column {name_of(column)} may mark rows as good or bad: set mapping.verdicts for it "
-        "to filter, drop_bad, pair, marks, class or ignore"
+        f"column {name_of(column)} may mark rows as good or bad{_scale_of(column)}: set "
+        "mapping.verdicts for it to filter, drop_bad, pair, marks, class or ignore"
         for column in undecided(mapping, seen)
     ]
+    for column in without_good_values(mapping, seen):
+        name = name_of(column)
+        if column.is_scale:
+            asked.append(
+                f"column {name} has {column.about}: set mapping.good_values, such as "
+                f"{{{name!r}: [{column.threshold!r}]}}, or '<=' where low is good; the counts "
+                "assume this condition"
+            )
+        else:
+            asked.append(f"some values of {name} are not known as good or bad: set "
+                         "mapping.good_values to those that mean good")  # fmt: skip
     for name, use in mapping.verdicts.items():
-        column = seen.unread.column(name)
-        if (
-            use in MARKING
-            and column is not None
-            and not mapping.good_values
-            and not is_clear(column)
-        ):
-            asked.append(f"some values of {name_of(column)} are not known as good or bad: set "
-                         "mapping.good_values, such as ['4', '5']")  # fmt: skip
         if use == "class" and name not in mapping.answer_columns:
             asked.append(f"verdicts[{name!r}]='class': put the column into answer_columns")
     if mapping.turns is not None:
@@ -103,6 +108,29 @@ def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
         asked.append("no question and answer were recognised: set mapping.prompt and "
                      "mapping.answer_columns")  # fmt: skip
     return asked
+
+
+def without_good_values(mapping: ColumnMapping, seen: Seen) -> list[Column]:
+    """Return the columns in use of which somebody has to say which values are good."""
+    columns = [
+        seen.unread.column(name)
+        for name, use in mapping.verdicts.items()
+        if use in MARKING and not mapping.good_of(name)
+    ]
+    return [column for column in columns if column is not None and not column.is_clear]
+
+
+def with_thresholds(mapping: ColumnMapping, columns: list[Column]) -> ColumnMapping:
+    """Return a mapping in which scales have the condition that is proposed for them."""
+    proposed = {column.name: [column.threshold] for column in columns if column.is_scale}
+    given = mapping.good_values
+    if isinstance(given, list):
+        return mapping if given else mapping.model_copy(update={"good_values": proposed})
+    return mapping.model_copy(update={"good_values": {**proposed, **given}})
+
+
+def _scale_of(column: Column) -> str:
+    return f" ({column.about})" if column.is_scale else ""
 
 
 def _about_speakers(mapping: ColumnMapping, seen: Seen) -> list[str]:

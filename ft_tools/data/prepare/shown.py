@@ -8,14 +8,20 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.build import MAX_COMPARED, Decided, decide, make
 from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.propose import PLAIN_NAME, SAMPLE_ROWS, Seen
-from ft_tools.data.prepare.questions import MARKING, is_clear, questions_of, undecided
+from ft_tools.data.prepare.questions import (
+    MARKING,
+    questions_of,
+    undecided,
+    with_thresholds,
+    without_good_values,
+)
 from ft_tools.data.prepare.read import Reader, Rows, rows_of
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.quote import quote
 from ft_tools.examples.example import content_of
-from ft_tools.examples.verdicts import Mark, mark_of, marks_in, values_at
+from ft_tools.examples.verdicts import judged, values_at
 
 NUM_QUOTED = 3
 QUOTED_CHARS = 200
@@ -28,7 +34,8 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     """Return the mapping with three examples and the counts of the first rows; write nothing."""
     mapping = reader.mapping
     compare = request.near_duplicates == "lexical"
-    decided = decide(mapping, request, islice(reader.rows(), SAMPLE_ROWS), compare=compare)
+    counted = with_thresholds(mapping, without_good_values(mapping, seen))
+    decided = decide(counted, request, islice(reader.rows(), SAMPLE_ROWS), compare=compare)
     used = mapping.used_columns | mapping.verdicts.keys()
     unused = [name for name in seen.columns if name not in used]
     guessed = reader.source.encoding if request.encoding is None else "utf-8"
@@ -40,9 +47,9 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         )
     if len(decided.ledger) == SAMPLE_ROWS:
         notes.append(f"counted on the first {SAMPLE_ROWS:,} rows; confirming counts all")
-    examples = list(islice(_quoted(mapping, reader.rows()), NUM_QUOTED))
+    examples = list(islice(_quoted(counted, reader.rows()), NUM_QUOTED))
     if guessed != "utf-8":
-        special = _quoted(mapping, islice(reader.rows(), SAMPLE_ROWS), only_special=True)
+        special = _quoted(counted, islice(reader.rows(), SAMPLE_ROWS), only_special=True)
         examples = list(islice(special, NUM_QUOTED)) or examples
     return PrepareReport(
         mapping=mapping,
@@ -114,36 +121,40 @@ def _about_judges(reader: Reader, seen: Seen) -> list[str]:
     names = [*open_columns, *(n for n, use in reader.mapping.verdicts.items() if use in MARKING)]
     if len(names) < 2:
         return []
-    judged = agreed = 0
+    num_judged = num_agreed = 0
+    good = with_thresholds(reader.mapping, [c for c in map(seen.unread.column, names) if c])
     for _, row in islice(rows_of(reader.source), SAMPLE_ROWS):
-        marks = [mark_of(value) for name in names for value in values_at(row, name)]
+        marks = [judged(v, good.good_of(name)) for name in names for v in values_at(row, name)]
         known = [mark for mark in marks if mark is not None]
-        judged += len(known) > 1
-        agreed += len(known) > 1 and len(set(known)) == 1
-    if not judged:
+        num_judged += len(known) > 1
+        num_agreed += len(known) > 1 and len(set(known)) == 1
+    if not num_judged:
         return []
-    return [f"{judged} rows are marked in several columns, which agree on {agreed / judged:.0%}"]
+    share = num_agreed / num_judged
+    return [f"{num_judged} rows are marked in several columns, which agree on {share:.0%}"]
 
 
 def _next_steps(request: PrepareRequest, mapping: ColumnMapping, seen: Seen) -> list[NextStep]:
     """Return the call that writes the files; of columns that mark rows it takes the good ones."""
     columns = undecided(mapping, seen)
     is_known = all(c.kind == "verdict" and PLAIN_NAME.fullmatch(c.name) for c in columns)
-    if not is_known or len(questions_of(mapping, seen)) > len(columns):
+    num_answered = len(columns) + len(without_good_values(mapping, seen))
+    if not is_known or len(questions_of(mapping, seen)) > num_answered:
         return []
     why = "writes the files, once the user agrees with the mapping and its examples"
     if columns:
         uses = {**mapping.verdicts, **{column.name: "filter" for column in columns}}
-        scales = [column for column in columns if not is_clear(column)]
-        if scales and (len(columns) > 1 or scales[0].num_other):
-            return []
-        marks = marks_in(scales[0].values) if scales else {}
-        good = [text_of_cell(value) for value, mark in marks.items() if mark is Mark.GOOD]
-        mapping = mapping.model_copy(update={"verdicts": uses, "good_values": sorted(good)})
+        mapping = mapping.model_copy(update={"verdicts": uses})
         why = (
             "keeps only rows marked good; ask the user first: drop_bad keeps the unmarked, too; "
             "pair (DPO), marks (KTO), class and ignore are the other choices"
         )
+    unclear = without_good_values(mapping, seen)
+    if not all(column.is_scale for column in unclear):
+        return []
+    if unclear:
+        mapping = with_thresholds(mapping, unclear)
+        why += "; from which number on an answer is good is a guess"
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
     again |= {"confirm": mapping.digest, "output_dir": request.output_dir or OUTPUT}

@@ -6,6 +6,7 @@ from typing import Any
 
 from ft_tools.data.prepare.mapping import ColumnMapping, is_empty, text_of_cell
 from ft_tools.data.prepare.times import is_month_first, sortable
+from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Message
 from ft_tools.examples.turns import ROLES
 
@@ -44,7 +45,7 @@ class Conversation:
         """Add a row."""
         self.turns.append((time, number, message))
         for name, values in self.columns.items():
-            value = row.get(name)
+            value = cell_at(row, name)
             if not is_empty(value) and value not in values:
                 values.append(value)
 
@@ -77,17 +78,17 @@ def joined(
     named += [mapping.time_column] if mapping.time_column else []
     held: dict[str, Conversation] = {}
     for number, row in rows:
-        key = text_of_cell(row.get(turns.conversation)) if row is not None else ""
+        key = text_of_cell(cell_at(row, turns.conversation)) if row is not None else ""
         if row is None or not key:
             yield number, None
             continue
-        said = text_of_cell(row.get(turns.role))
+        said = text_of_cell(cell_at(row, turns.role))
         role = roles.get(said.casefold()) or role_of(said) or said
-        text = text_of_cell(row.get(turns.text))
+        text = text_of_cell(cell_at(row, turns.text))
         talk = held.get(key)
         if talk is None:
             talk = held[key] = Conversation(number, columns={name: [] for name in named})
-        time = text_of_cell(row.get(mapping.time_column or ""))
+        time = text_of_cell(cell_at(row, mapping.time_column or ""))
         talk.add(time, number, {"role": role, "content": text}, row)
     month_first = bool(is_month_first(time for talk in held.values() for time, *_ in talk.turns))
     for talk in held.values():

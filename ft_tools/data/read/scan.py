@@ -10,6 +10,7 @@ from typing import Any
 from ft_tools.data.judge import checks, privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.new_information import AddedFacts
+from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
@@ -22,13 +23,13 @@ from ft_tools.data.understand.variety import Variety
 from ft_tools.errors import BadData
 from ft_tools.examples.detect import columns_read
 from ft_tools.examples.example import Example, Message, content_of, thoughts_of
-from ft_tools.examples.formats import is_as_trained, normalise
+from ft_tools.examples.formats import is_as_trained
 from ft_tools.examples.json_stream import Row
 from ft_tools.examples.loss import Trained, has_marked_answer, trained_answers
 from ft_tools.examples.source import Source, find_sources, read
 from ft_tools.examples.test_rows import TestRows, keys_of, known_test_rows
 from ft_tools.examples.trained_pieces import Measured
-from ft_tools.examples.verdicts import UnreadColumns, is_wanted
+from ft_tools.examples.verdicts import Column, UnreadColumns, is_wanted, values_at
 
 MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.
@@ -86,6 +87,8 @@ class Scan:
     test_keys: list[tuple[int, int]] = field(default_factory=list)
     """Of the rows of a test file: what they are known by."""
     unread: UnreadColumns = field(default_factory=UnreadColumns)
+    labels: Column | None = None
+    """The column that is mapped to the label of marked answers."""
     in_validation: bool = False
     """Whether the validation file is being read; its rows are not counted as training data."""
     script_of: "array[int]" = field(default_factory=lambda: array("B"))
@@ -196,10 +199,9 @@ def _take(
         index = result.ledger.add_unread(number, row.problem)
         _finish(result, index, "unreadable", "latin", [row.problem])
         return
-    example = normalise(number, row.value, request.named_columns)
+    example = example_of(request, number, row.value)
     if example.format == "unknown":
-        index = result.ledger.add_unread(number, example.problems[0])
-        _finish(result, index, "unknown", "latin", example.problems)
+        _take_unknown(result, example, row.value)
         return
     asked, answered = example.prompt_and_answer()
     prompt = text_of(asked)
@@ -248,6 +250,14 @@ def _take(
         result.traits[traits] += 1
 
 
+def _take_unknown(result: Scan, example: Example, row: Any) -> None:
+    """Remember a row that is no example; its columns may mark it all the same."""
+    if not result.in_validation:
+        result.unread.add(row, (), example.line)
+    index = result.ledger.add_unread(example.line, example.problems[0])
+    _finish(result, index, "unknown", "latin", example.problems)
+
+
 def _verdicts(result: Scan, request: AuditRequest, example: Example, row: Any) -> list[str]:
     """Note what a row's unread columns say of it, and whether it belongs to a test set."""
     read: Set[str] = frozenset()
@@ -257,7 +267,13 @@ def _verdicts(result: Scan, request: AuditRequest, example: Example, row: Any) -
         read = columns_read(row, example.format)
     result.unread.add(row, read, example.line)
     found = []
-    if not all(is_wanted(row, name, use) for name, use in request.verdicts.items()):
+    label = request.label_column
+    if label is not None:
+        result.labels = result.labels or Column(label)
+        for value in values_at(row, label):
+            result.labels.add(value, example.line)
+    uses = request.verdicts.items()
+    if not all(name == label or is_wanted(row, name, use) for name, use in uses):
         found.append("marked_bad")
     if request.purpose == "test":
         result.test_keys.append(keys_of(example))

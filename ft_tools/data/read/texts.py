@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scan import Scan, read_again, text_of
 from ft_tools.data.repeats.word_pairs import JACCARD, WordPairs, jaccard, most_of_one
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import content_of
-from ft_tools.examples.formats import normalise
 
 MIN_LINE_CHARS = 12
 SAMPLE_ROWS = 20_000
@@ -39,7 +39,7 @@ def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[Texts]:
     for index, row in read_again(scanned):
         if scanned.ledger.removal[index] != KEPT:
             continue
-        example = normalise(scanned.ledger.lines[index], row.value, request.named_columns)
+        example = example_of(request, scanned.ledger.lines[index], row.value)
         asked, answered = example.prompt_and_answer()
         questions = tuple(content_of(turn) for turn in asked if turn["role"] == "user")
         several = questions if len(questions) > 1 else ()
