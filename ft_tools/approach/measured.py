@@ -7,10 +7,11 @@ from ft_tools.approach.documents import count_tokens
 from ft_tools.approach.report import Measured
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.vocabulary import PROMPTS
+from ft_tools.contract import NextStep
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
-from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo
 
@@ -29,9 +30,9 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
     A measurement wins over a claim; where they differ, the record says so.
 
     Raises:
-        NotFound: An evaluation or the documents are not there.
+        NotFound: An evaluation, the documents or the dataset are not there.
         BadInput: A run is no finished evaluation.
-        OutsideWorkspace: The documents leave the workspace.
+        OutsideWorkspace: The documents or the dataset leave the workspace.
     """
     if not (request.evaluations or request.documents or request.dataset):
         return request, None
@@ -43,8 +44,9 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         notes += [f"{name} of {run_id} meets the target: use it" for name in _met(report)[:1]]
     if request.documents is not None:
         found |= {"corpus_tokens": count_tokens(request.documents)[1], "has_documents": True}
+    steps: list[NextStep] = []
     if request.dataset is not None:
-        counted, note = _audited(request.dataset)
+        counted, note, steps = _audited(request)
         found |= counted
         notes += [note] if note else []
     said = request.model_dump()
@@ -56,7 +58,9 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
     filled = {field: value for field, value in found.items() if said[field] != value}
     if not (filled or notes):
         return request, None
-    record = Measured(filled_in=filled, contradictions=contradictions, notes=notes)
+    record = Measured(
+        filled_in=filled, contradictions=contradictions, notes=notes, next_steps=steps
+    )
     return ApproachRequest.model_validate(said | found), record
 
 
@@ -128,20 +132,32 @@ def _keep_best(found: dict[str, Any], new: Mapping[str, Any]) -> None:
             found[field] = value
 
 
-def _audited(path: str) -> tuple[dict[str, Any], str]:
-    """Return the counts of a dataset, and why there are none."""
+def _audited(request: ApproachRequest) -> tuple[dict[str, Any], str, list[NextStep]]:
+    """Return the counts of a dataset, or why there are none, and the call that helps then.
+
+    Raises:
+        NotFound: It is not there.
+        OutsideWorkspace: It leaves the workspace.
+    """
+    assert request.dataset is not None
+    audit = AuditRequest(path=request.dataset, near_duplicates="off")
     try:
-        report = audit_if_small(AuditRequest(path=path, near_duplicates="off"))
+        report = audit_if_small(audit)
+    except (NotFound, OutsideWorkspace):
+        raise
     except FineTuningError as error:
-        return {}, f"dataset was not read: {error}"
+        return {}, f"dataset was not read: {error}", []
     if report is None:
-        return {}, "dataset is too large to audit here; run audit_dataset and pass its counts"
-    return _counts(report), _warning(report)
-
-
-def _counts(report: AuditReport) -> dict[str, Any]:
+        note = "dataset is too large to audit here; run audit_dataset and pass its counts"
+        why = "counts the dataset in the background"
+        return {}, note, [NextStep(tool="audit_dataset", arguments={"path": audit.path}, why=why)]
     field = COUNTS.get(report.task)
-    return {field: report.num_usable or report.num_examples} if field else {}
+    if field is None or report.num_usable:
+        return ({field: report.num_usable} if field else {}), _warning(report), []
+    # A claim is not refuted by rows that nobody mapped.
+    counted = {field: 0} if getattr(request, field) is None else {}
+    note = f"none of the {report.num_examples} rows of the dataset is an example as it is"
+    return counted, note, report.next_steps[:1]
 
 
 def _warning(report: AuditReport) -> str:

@@ -21,11 +21,16 @@ _GOALS = {
 """Need -> `goal` of suggest_lora_config; the first that is there wins."""
 
 
+STAND_IN_DATA = "data.jsonl"
+STAND_INS = {STAND_IN_DATA, "held_out.jsonl"}
+"""Names in the calls for files that were not named; the table has the second one."""
+
+
 def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> list[NextStep]:
     """Return the calls of an approach, filled in from the request."""
     given = request.model_dump(exclude={"problem"}, exclude_none=True, exclude_unset=True)
     fillings = {
-        "dataset": request.dataset or "data.jsonl",
+        "dataset": request.dataset or STAND_IN_DATA,
         "model": request.model or stand_in(approach, request),
         "gpu": request.gpu,
         "num_demonstrations": number_of(request.num_demonstrations),
@@ -37,7 +42,9 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
         arguments = {name: value for name, value in arguments.items() if value is not None}
         if step.tool == "recommend_approach":
             arguments = given | arguments
-        steps.append(NextStep(tool=step.tool, arguments=arguments, why=step.why))
+        stands_in = STAND_INS.intersection(map(str, arguments.values()))
+        why = f"{step.why} {stands_in.pop()} stands for your file." if stands_in else step.why
+        steps.append(NextStep(tool=step.tool, arguments=arguments, why=why))
     return steps
 
 

@@ -164,6 +164,9 @@ class Measured(Report):
     notes: list[str] = Field(
         default_factory=list, description="What meets the target, and what could not be read."
     )
+    next_steps: list[NextStep] = Field(
+        default_factory=list, description="The call after which a dataset can be counted."
+    )
 
 
 class ApproachReport(Report):

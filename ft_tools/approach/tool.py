@@ -46,7 +46,10 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         documents=documents_cost(request),
         cost_bracket=bracket(row.approach, request),
         reasons=[*reasons(row, now), *filter(None, [shortening(request)])],
-        next_steps=next_steps(row.approach, request, now),
+        next_steps=[
+            *(measured.next_steps if measured else []),
+            *next_steps(row.approach, request, now),
+        ],
         actions=table().approaches[row.approach].actions,
         alternatives=advice.alternatives(request, row, now),
         classic_rules=advice.classics(now),

@@ -19,6 +19,7 @@ from ft_tools.vram.setup import Task
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
 DTYPE_SOURCE = "https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/sft_config.py"
+STAND_IN = "train.jsonl"
 # What launch_sft and launch_dpo choose themselves, by the device they find.
 CHOSEN_AT_LAUNCH = {"bf16", "fp16", "model_init_kwargs"}
 
@@ -61,6 +62,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         reasons += _target_reasons(shape, targets)
     reasons += [*rate.reasons, *schedule.reasons, _dtype_reason(plan)]
     reasons += [] if may_pack else [_packing_reason(shape)]
+    reasons += [] if request.seq_len else [_length_reason(seq_len)]
     training = _training(task, plan, schedule, rate.value)
     trainable = plan.vram.trainable_params
     whole = shape.total_params + (trainable if plan.method != "full" else 0)
@@ -208,6 +210,16 @@ def _dtype_reason(plan: Plan) -> Reason:
     )
 
 
+def _length_reason(seq_len: int) -> Reason:
+    return Reason(
+        id="assumed_length",
+        rule="max_length is assumed: no example was measured; pass dataset, or seq_len",
+        observed=seq_len,
+        threshold=None,
+        source="ft_tools/lora/card.py",
+    )
+
+
 def _summary(plan: Plan, rank: int, rate: float, schedule: rules.Schedule) -> str:
     adapter = "" if plan.method == "full" else f", rank {rank} on all linear layers"
     epochs = "epoch" if schedule.epochs == 1 else "epochs"
@@ -228,7 +240,7 @@ def _next_steps(
         return list(plan.vram.next_steps)
     arguments: dict[str, Any] = {
         "model": request.model,
-        "dataset": request.dataset or ("pairs.jsonl" if task == "dpo" else "train.jsonl"),
+        "dataset": request.dataset or STAND_IN,
         "method": plan.method,
         "peft": {key: value for key, value in peft.items() if key != "task_type"},
         "training": {k: v for k, v in training.items() if k not in CHOSEN_AT_LAUNCH},
@@ -237,4 +249,6 @@ def _next_steps(
         "show the plan of this run; the launch sets precision and dtype by the device it finds. "
         "Nothing starts yet"
     )
+    if request.dataset is None:
+        why += f"; {STAND_IN} stands for your training file"
     return [NextStep(tool=f"launch_{task}", arguments=arguments, why=why)]

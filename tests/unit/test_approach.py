@@ -1,5 +1,6 @@
 """What is recommended, in cases of the public record and at the edges of the table."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -197,7 +198,9 @@ def test_terms_of_a_provider_do_not_bind_what_people_wrote():
     assert "teacher_terms" not in rules_against(report)
 
 
-def test_next_steps_carry_what_was_said():
+def test_next_steps_carry_what_was_said(workspace):
+    rows = [{"prompt": f"Say {n} in words", "completion": f"It is {n}"} for n in range(900)]
+    (workspace / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = ask(
         symptoms=["style"],
         prompting_tried="optimized",

@@ -151,11 +151,44 @@ def test_the_number_of_examples_of_a_dataset_is_counted(workspace):
     assert report.approach == "sft"
 
 
-def test_a_dataset_that_is_not_there_yet_is_noted_and_does_not_stop_the_advice(workspace):
-    report = ask(symptoms=["style"], prompting_tried="none", dataset="later.jsonl")
+def test_a_dataset_that_is_not_there_is_refused(workspace):
+    with pytest.raises(NotFound, match=r"later\.jsonl"):
+        ask(symptoms=["style"], prompting_tried="none", dataset="later.jsonl")
 
-    assert report.approach == "prompting"
-    assert "was not read" in report.measured.notes[0]
+
+@pytest.mark.parametrize(("said", "verdict"), [({}, "later"), ({"num_demonstrations": 900}, "now")])
+def test_rows_that_are_no_examples_are_not_counted_and_lead_to_their_preparation(
+    workspace, said, verdict
+):
+    rows = [{"talk": {"customer": f"Where is {n}?", "agent": f"Here is {n}."}} for n in range(900)]
+    (workspace / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = ask(
+        symptoms=["style"],
+        prompting_tried="optimized",
+        considering=["sft"],
+        dataset="data.jsonl",
+        **said,
+    )
+
+    assert report.verdicts[0].verdict == verdict
+    assert "none of the 900 rows" in report.measured.notes[0]
+    step = report.next_steps[0]
+    assert (step.tool, step.arguments) == ("prepare_dataset", {"path": "data.jsonl"})
+
+
+def test_files_that_nobody_named_are_called_stand_ins():
+    report = ask(symptoms=["style"], prompting_tried="optimized", num_demonstrations=900)
+
+    (step,) = [step for step in report.next_steps if step.tool == "audit_dataset"]
+    assert step.why.endswith("data.jsonl stands for your file.")
+
+
+def test_too_few_marks_are_not_called_unknown():
+    report = ask(symptoms=["preference"], considering=["kto", "dpo"], num_marks=210)
+    said = {verdict.approach: verdict.why for verdict in report.verdicts}
+
+    assert "fewer than the 1,000" in said["kto"]
+    assert "not known to exist" in said["dpo"]
 
 
 @pytest.mark.parametrize("count", ["hundreds", "300", 300, 300.0])

@@ -410,3 +410,14 @@ def test_what_was_suggested_is_what_a_launch_takes_by_itself(workspace):
     assert {name: own[name] for name in same} == {name: report.training[name] for name in same}
     assert own["per_device_train_batch_size"] * own["gradient_accumulation_steps"] == 8
     assert report.effective_batch == 8
+
+
+def test_a_length_that_nobody_measured_is_called_assumed_and_a_file_a_stand_in(workspace):
+    report = suggest(gpu="A100-80GB")
+    assumed = [reason for reason in report.reasons if reason.id == "assumed_length"]
+    assert [reason.observed for reason in assumed] == [report.training["max_length"]]
+    assert "train.jsonl stands for your training file" in report.next_steps[0].why
+    chats(workspace / "train.jsonl", [f"It is answer {i}." for i in range(300)])
+    measured = suggest(dataset="train.jsonl", gpu="A100-80GB")
+    assert not any(reason.id == "assumed_length" for reason in measured.reasons)
+    assert "stands for" not in measured.next_steps[0].why
