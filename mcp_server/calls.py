@@ -55,10 +55,7 @@ async def run(
         if grant is not None:
             beside.start_soon(_abandon_when_gone, grant, call)
         try:
-            work = partial(_work, function, request, call, grant.folders if grant else ())
-            outcome.append(
-                await to_thread.run_sync(work, abandon_on_cancel=True, limiter=_limiter())
-            )
+            outcome.append(await _in_thread(function, request, call, folders(context)))
         finally:
             call.abandon()
             _running.discard(call)
@@ -66,6 +63,26 @@ async def run(
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
+
+
+async def look(
+    function: Callable[[Any], BaseModel], request: BaseModel, folders: Sequence[Path]
+) -> BaseModel:
+    """Run a tool that answers at once in a thread, in the workspace of somebody who watches.
+
+    Raises:
+        Exception: What the tool raised.
+    """
+    outcome = await _in_thread(function, request, caller.Call(), folders)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def folders(context: ServerRequestContext[Any]) -> Sequence[Path]:
+    """Return the workspace of who sent a request; empty: the one of the server."""
+    grant = _grant(context)
+    return grant.folders if grant else ()
 
 
 async def leave(code: int) -> NoReturn:
@@ -93,6 +110,16 @@ def end(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+async def _in_thread(
+    function: Callable[[Any], BaseModel],
+    request: BaseModel,
+    call: caller.Call,
+    folders: Sequence[Path],
+) -> BaseModel | Exception:
+    work = partial(_work, function, request, call, folders)
+    return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=_limiter())
 
 
 def _work(

@@ -1,4 +1,4 @@
-"""SKILL.md and references/ over MCP: resources, prompts, and the skills extension (SEP-2640).
+"""SKILL.md and references/ over MCP: files, prompts, and the skills extension (SEP-2640).
 
 Source: https://github.com/modelcontextprotocol/ext-skills specification/stable/skills.mdx.
 """
@@ -21,13 +21,10 @@ from mcp.types import (
     GetPromptResult,
     ListPromptsResult,
     ListResourcesResult,
-    ListResourceTemplatesResult,
     PaginatedRequestParams,
     Prompt,
     PromptArgument,
     PromptMessage,
-    ReadResourceRequestParams,
-    ReadResourceResult,
     RequestParams,
     Resource,
     ResourceTemplate,
@@ -155,32 +152,28 @@ def list_resources() -> ListResourcesResult:
     return ListResourcesResult(resources=resources, ttl_ms=TTL_MS, cache_scope="public")
 
 
-def list_templates() -> ListResourceTemplatesResult:
-    """Return the one pattern of addresses: a reference by its topic."""
+def reference_template() -> ResourceTemplate:
+    """Return the pattern of addresses of the references: one by its topic."""
     topics = [path.split("/")[1].removesuffix(".md") for path in skill_files() if "/" in path]
-    template = ResourceTemplate(
+    return ResourceTemplate(
         uri_template=_uri("references/{topic}.md"),
         name="reference",
         title="Reference by topic",
         description=f"One topic in detail: {', '.join(topics)}.",
         mime_type=MARKDOWN,
     )
-    return ListResourceTemplatesResult(
-        resource_templates=[template], ttl_ms=TTL_MS, cache_scope="public"
-    )
 
 
-def read_resource(uri: str) -> ReadResourceResult:
-    """Return one file of the skill, byte for byte.
+def read_text(uri: str) -> str:
+    """Return one file of the skill.
 
     Raises:
         MCPError: No file has that URI.
     """
-    known = {_uri(path): path for path in skill_files()}
+    known = {_uri(path): content for path, content in skill_files().items()}
     if uri not in known:
         raise MCPError(INVALID_PARAMS, f"unknown resource {uri!r}; known: {', '.join(known)}")
-    contents: list[Any] = [_contents(known[uri])]
-    return ReadResourceResult(contents=contents, ttl_ms=TTL_MS, cache_scope="public")
+    return known[uri].decode("utf-8")
 
 
 def list_prompts() -> ListPromptsResult:
@@ -234,10 +227,7 @@ def skills_get(uri: str) -> dict[str, Any]:
 
 
 def install(server: Server[Any]) -> None:
-    """Add the resources, the prompts and the skills extension to a server."""
-    _add(server, "resources/list", PaginatedRequestParams, lambda _: list_resources())
-    _add(server, "resources/templates/list", PaginatedRequestParams, lambda _: list_templates())
-    _add(server, "resources/read", ReadResourceRequestParams, lambda p: read_resource(str(p.uri)))
+    """Add the prompts and the skills extension to a server."""
     _add(server, "prompts/list", PaginatedRequestParams, lambda _: list_prompts())
     _add(server, "prompts/get", GetPromptRequestParams, lambda p: get_prompt(p.name, p.arguments))
     _add(server, "skills/list", PaginatedRequestParams, lambda _: skills_list())

@@ -15,7 +15,7 @@ from skills_ref import validate
 
 from ft_tools.rules import ANTI_PATTERNS
 from ft_tools.tools import TOOLS
-from mcp_server import skill
+from mcp_server import resources, skill
 
 ROOT = Path(__file__).parent.parent
 SKILL = ROOT / "SKILL.md"
@@ -216,8 +216,9 @@ def test_every_rule_that_the_skill_names_exists():
 
 @pytest.fixture
 def server():
-    made = Server("skill-test", version="1")
+    made = Server("skill-test", version="1", lifespan=resources.lifespan)
     skill.install(made)
+    resources.install(made)
     return made
 
 
@@ -250,7 +251,7 @@ async def test_the_skills_resource_carries_its_name_and_description(client):
 
 @pytest.mark.anyio
 async def test_a_reference_is_found_by_the_template_of_its_address(client):
-    (template,) = (await client.list_resource_templates()).resource_templates
+    template = (await client.list_resource_templates()).resource_templates[0]
     uri = template.uri_template.replace("{topic}", "lora")
 
     assert (await client.read_resource(uri)).contents[0].text == body(ROOT / "references/lora.md")

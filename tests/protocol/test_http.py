@@ -55,11 +55,11 @@ def served(tmp_path_factory):
 
 
 @asynccontextmanager
-async def connected(served, token, mode="auto"):
+async def connected(served, token, mode="auto", **more):
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=30) as http,
-        Client(streamable_http_client(served.url, http_client=http), mode=mode) as client,
+        Client(streamable_http_client(served.url, http_client=http), mode=mode, **more) as client,
     ):
         yield client
 
