@@ -119,7 +119,7 @@ async def list_templates(
         uri_template=RUN + "{run_id}",
         name="run",
         title="Run by id",
-        description=f"A run as {TOOL} reports it. Subscribe to it to be told when it changes.",
+        description=f"A run as {TOOL} reports it. Subscribe to be notified when it changes.",
         mime_type=JSON,
     )
     return ListResourceTemplatesResult(
@@ -253,7 +253,8 @@ async def _required(uri: str, folders: Sequence[Path]) -> str:
         request = TOOLS[TOOL].request.model_validate({"run_id": uri.removeprefix(RUN)})
         report = await calls.look(TOOLS[TOOL].call, request, folders)
     except FineTuningError as error:
-        raise MCPError(INVALID_PARAMS, redact(f"{error.code}: {error}")) from error
+        message = redact(f"{error.code}: {error}")
+        raise MCPError(INVALID_PARAMS, message, {"uri": uri}) from error
     except Exception as error:
         logger.exception("resource %s failed", uri)
         raise MCPError(INTERNAL_ERROR, "internal error; see the server's log") from error

@@ -172,7 +172,8 @@ def read_text(uri: str) -> str:
     """
     known = {_uri(path): content for path, content in skill_files().items()}
     if uri not in known:
-        raise MCPError(INVALID_PARAMS, f"unknown resource {uri!r}; known: {', '.join(known)}")
+        message = f"unknown resource {uri!r}; known: {', '.join(known)}"
+        raise MCPError(INVALID_PARAMS, message, {"uri": uri})
     return known[uri].decode("utf-8")
 
 

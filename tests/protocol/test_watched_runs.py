@@ -110,6 +110,7 @@ async def test_what_is_no_resource_cannot_be_read_or_watched(run, uri):
             with pytest.raises(MCPError) as refused:
                 await ask(uri)
             assert refused.value.error.code == -32602
+            assert refused.value.error.data == {"uri": uri}
     async with (
         Client(server) as client,
         client.listen(resource_subscriptions=[uri, URI]) as events,
