@@ -47,6 +47,17 @@ def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None)
     return None if step is None else step / batch_size
 
 
+def seconds_per_read_token(num_bytes: int, loading: LoadPlan | None) -> float | None:
+    """Return about how long a token of a text takes that is only read; None: as above.
+
+    Two operations for each weight, and a 16-bit weight has two bytes.
+    """
+    if loading is None or loading.on_cpu:
+        return num_bytes * SECONDS_PER_TOKEN_BYTE
+    flops = _gpu_flops(loading.device)
+    return None if flops is None else num_bytes / (flops * facts.number("evaluation.read_fraction"))
+
+
 def gpu_step_seconds(num_bytes: int, device: str) -> float | None:
     """Return about how long a step of generation takes on a GPU; None: its speed is not known.
 
@@ -57,11 +68,18 @@ def gpu_step_seconds(num_bytes: int, device: str) -> float | None:
         num_bytes: Of the weights.
         device: auto, cuda:1 or a UUID.
     """
-    try:
-        flops = facts.gpu(this_machine(device).cards[0].name).bf16_dense_tflops
-    except (UnknownName, IndexError):
-        return None
+    flops = _gpu_flops(device)
     if flops is None:
         return None
-    bytes_per_second = flops * 1e12 / facts.number("evaluation.flops_per_byte")
+    bytes_per_second = flops / facts.number("evaluation.flops_per_byte")
     return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second)
+
+
+def _gpu_flops(device: str) -> float | None:
+    """Return the dense 16-bit operations per second of a GPU; None: it is not known."""
+    try:
+        card = facts.gpu(this_machine(device).cards[0].name)
+    except (UnknownName, IndexError):
+        return None
+    flops = card.bf16_dense_tflops or card.fp16_dense_tflops
+    return None if flops is None else flops * 1e12

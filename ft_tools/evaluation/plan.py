@@ -10,6 +10,7 @@ from pydantic import Field
 from ft_tools import facts, rules, workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.contamination import (
     Contamination,
     chose_the_checkpoint,
@@ -30,6 +31,7 @@ from ft_tools.evaluation.plan_warnings import (
     about_schema,
     about_size,
     about_systems,
+    about_tasks,
 )
 from ft_tools.evaluation.report import GENERAL_LOSS
 from ft_tools.evaluation.request import EvaluateRequest
@@ -42,6 +44,7 @@ from ft_tools.evaluation.systems.models import (
     choose_rendering,
     load_plan,
     model_files,
+    weight_bytes,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
 from ft_tools.evaluation.systems.presence import require_tasks, require_there
@@ -106,7 +109,7 @@ class EvaluatePlan(Report):
     )
     estimated_seconds: float | None = Field(
         description="On the device of `loading`, with outputs of full length; null if unknown. "
-        "lm-eval tasks are not included."
+        "Warnings name lm-eval tasks that are not included."
     )
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
@@ -166,7 +169,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4) if size else None,
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         loading=loading,
-        estimated_seconds=seconds_of(models, systems, num_prompts, request.batch_size, loading),
+        estimated_seconds=_seconds(request, models, systems, num_prompts, loading),
         accepted=accepted,
         accept_reason=request.accept_reason,
         size_warning=about_size(request, size) if size else "",
@@ -178,8 +181,26 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *about_request(request, references, list(metrics), overlap, models),
             *about_systems(systems),
             *about_loading(loading, models),
+            *about_tasks(request),
         ],
     )
+
+
+def _seconds(
+    request: EvaluateRequest,
+    models: Models,
+    systems: list[SystemPlan],
+    num_prompts: int,
+    loading: LoadPlan | None,
+) -> float | None:
+    """Return about how long all answers and lm-eval tasks take; None: not known."""
+    batch = request.batch_size
+    parts = [seconds_of(models, systems, num_prompts, batch, loading)]
+    if request.lm_eval_tasks:
+        sizes = [weight_bytes(source) or 0 for source in models.by_name.values()]
+        tasks, limit = request.lm_eval_tasks, request.lm_eval_limit
+        parts += [benchmark_time.seconds(tasks, limit, size, batch, loading) for size in sizes]
+    return None if None in parts else round(sum(filter(None, parts)))
 
 
 def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools import facts
+from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose import is_latin
@@ -70,6 +71,17 @@ def about_request(
     if request.lm_eval_tasks and not request.task_paths:
         found.append("lm-eval tasks without task_paths are downloaded from the Hub")
     return found
+
+
+def about_tasks(request: EvaluateRequest) -> list[str]:
+    """Name the lm-eval tasks whose time the plan does not know."""
+    unknown = benchmark_time.uncounted(request.lm_eval_tasks, request.lm_eval_limit)
+    if not unknown:
+        return []
+    return [
+        f"the estimated time leaves out {', '.join(unknown)}: how many documents they have is not "
+        "known before they are loaded; lm_eval_limit bounds them"
+    ]
 
 
 def about_systems(systems: Sequence[SystemPlan]) -> list[str]:

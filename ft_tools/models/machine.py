@@ -13,6 +13,8 @@ class Card:
     name: str
     num_bytes: int
     """Memory that a model may take on it."""
+    has_bfloat16: bool = True
+    """Without it, as on a T4 or V100, bfloat16 is emulated and slow."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ def this_machine(device: str = "auto") -> Machine:
         cards = [card for card in cards if card.uuid in named]
     usable = facts.number("vram.usable_fraction") * 2**30
     return Machine(
-        tuple(Card(card.model, int(card.memory_gib * usable)) for card in cards),
+        tuple(
+            Card(card.model, int(card.memory_gib * usable), hardware.has_bfloat16(card.capability))
+            for card in cards
+        ),
         memory.total_bytes(),
     )

@@ -110,7 +110,8 @@ def find_device(wanted: str = "auto", processes: int = 1) -> Device:
     least = min(chosen, key=lambda card: card.memory_gib)
     capabilities = [card.capability for card in chosen if card.capability is not None]
     capability = min(capabilities) if capabilities else None
-    is_new = capability is not None and capability >= BF16_CAPABILITY
+    # Training in bfloat16 has to be known to work; float16 works on every GPU.
+    is_new = capability is not None and has_bfloat16(capability)
     return Device(
         name="cuda",
         model=least.model,
@@ -120,6 +121,15 @@ def find_device(wanted: str = "auto", processes: int = 1) -> Device:
         driver=least.driver,
         cards=[card.uuid for card in chosen],
     )
+
+
+def has_bfloat16(capability: float | None) -> bool:
+    """Tell whether a GPU computes in bfloat16; taken for granted where nothing is known of it.
+
+    >>> has_bfloat16(7.5), has_bfloat16(8.0), has_bfloat16(None)
+    (False, True, True)
+    """
+    return capability is None or capability >= BF16_CAPABILITY
 
 
 def find_cards() -> list[Card]:

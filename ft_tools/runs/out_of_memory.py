@@ -3,6 +3,8 @@
 import re
 
 CAUSES = 20
+TYPE = "OutOfMemoryError"
+"""PyTorch's, by name: what says how a run ended does not import it."""
 # Source: PyTorch (OutOfMemoryError, AcceleratorError, DefaultCPUAllocator), cuBLAS and cuDNN status
 # names, CUDA error names, bitsandbytes (`Error out of memory at line`), NCCL, Python.
 WORDS = re.compile(
@@ -28,7 +30,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     for _ in range(CAUSES):
         if cause is None:
             return False
-        if isinstance(cause, MemoryError) or WORDS.search(str(cause)):
+        is_named = any(kind.__name__ == TYPE for kind in type(cause).__mro__)
+        if is_named or isinstance(cause, MemoryError) or WORDS.search(str(cause)):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

@@ -12,7 +12,7 @@ from ft_tools.errors import Refused
 from ft_tools.evaluation.worker import measuring, weights
 from ft_tools.evaluation.worker.generation import load_pair
 from ft_tools.evaluation.worker.token_losses import token_losses
-from ft_tools.evaluation.worker.writer import Likelihood
+from ft_tools.evaluation.worker.writer import Likelihood, Output, generate_all
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import needed_bytes
 from ft_tools.models.size import size_of_files
@@ -55,14 +55,22 @@ def peak(way):
     return json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def test_a_batch_is_halved_for_good_when_memory_runs_out():
+FULL = torch.OutOfMemoryError("full")
+# cuBLAS and the CPU's allocator have words of their own and no type.
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")
+IN_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 GB")
+OTHER = RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize("error", [FULL, CUBLAS, IN_MEMORY])
+def test_a_batch_is_halved_for_good_when_memory_runs_out(error):
     asked = []
 
     class Narrow:
         def likelihoods(self, texts):
             asked.append(len(texts))
             if len(texts) > 3:
-                raise torch.OutOfMemoryError("full")
+                raise error
             return [Likelihood(float(len(whole)), 1, 1) for _, whole in texts]
 
     class Nobody:
@@ -79,6 +87,30 @@ def test_a_batch_is_halved_for_good_when_memory_runs_out():
     found = measuring.measure(State(), Narrow(), texts)
     assert [one.nats for one in found] == [float(n) for n in range(1, 12)]
     assert asked == [8, 4, 2, 2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "sizes"),
+    [(FULL, [4, 2, 2]), (CUBLAS, [4, 2, 2]), (IN_MEMORY, [4, 2, 2]), (OTHER, [4])],
+)
+def test_answers_are_written_in_halves_when_memory_runs_out_and_for_no_other_error(error, sizes):
+    asked = []
+
+    class Narrow:
+        def generate(self, prompts, max_new_tokens, grammar=None):
+            asked.append(len(prompts))
+            if len(prompts) > 2:
+                raise error
+            return [Output(prompt, 1, True) for prompt in prompts]
+
+    prompts = ["dddd", "ccc", "bb", "a"]
+    if error is OTHER:
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            list(generate_all(Narrow(), prompts, 5, 4))
+    else:
+        ((_, outputs, _),) = generate_all(Narrow(), prompts, 5, 4)
+        assert [output.text for output in outputs] == prompts
+    assert asked == sizes
 
 
 def test_two_sides_that_do_not_fit_together_are_asked_one_after_the_other(

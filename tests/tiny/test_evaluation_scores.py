@@ -153,8 +153,15 @@ def test_a_task_is_cancelled_between_batches_halved_for_memory_and_not_run_twice
         worker.work(session)
     assert asked == []
     (towns_task / "cancel").unlink()
-    report = worker.work(Session(towns_task))
+    session = Session(towns_task)
+    seen = []
+    monkeypatch.setattr(session, "progress", lambda *said: seen.append(said))
+    report = worker.work(session)
     assert by_metric(report.benchmarks)["our_towns.acc"].num_examples == 8
+    # Two models and one task of 32 texts: told between batches, of the whole, up to the end.
+    assert seen[-1] == (200, 200)
+    told = [step for step, total in seen if total == 200]
+    assert len(set(told)) > 10
     assert max(asked) == 4
     assert asked.count(4) == 2
     assert {size for size in asked if size != 4} == {2}

@@ -71,15 +71,22 @@ def test_a_card_that_filled_up_meanwhile_is_passed_over():
 
     def load_at(where):
         tried.append(where.device)
-        if where.device != "cpu":
+        if where.device == "cuda:0":
             raise torch.OutOfMemoryError("full")
+        if where.device == "auto":
+            raise RuntimeError("CUDA error: out of memory")
         return "loaded"
 
     places = [Placement(name, "bfloat16", 1) for name in ("cuda:0", "auto", "cpu")]
     assert loading.load_first(places, load_at) == "loaded"
     assert tried == ["cuda:0", "auto", "cpu"]
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError, match="out of memory"):
         loading.load_first(places[:2], load_at)
+    # The control: what is not memory is not tried elsewhere.
+    tried.clear()
+    with pytest.raises(ZeroDivisionError):
+        loading.load_first(places, lambda where: tried.append(where.device) or 1 / 0)
+    assert tried == ["cuda:0"]
 
 
 def test_a_model_that_fits_nowhere_is_refused_before_it_is_loaded(tiny_model, monkeypatch):

@@ -1,15 +1,19 @@
 """Where an evaluation loads its models, and how long it would take, on machines made up."""
 
+import importlib.util
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from ft_tools.errors import Refused
+from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.estimates import seconds_per_token
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.systems.models import LoadPlan, decide, quantization_of
 from ft_tools.evaluation.tool import slots_of
-from ft_tools.models.machine import Card, Machine
+from ft_tools.models.machine import Card, Machine, this_machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
 from ft_tools.runs import hardware
@@ -49,6 +53,30 @@ def test_models_are_loaded_in_16_bits_where_that_fits_else_as_trained(
     assert (plan.quantization == NF4) is plan.four_bit
 
 
+@pytest.mark.parametrize(
+    ("name", "trained", "expected"),
+    [
+        # 1.2 B: 5.1 GiB in float32, in which no model overflows.
+        ("meta-llama/Llama-3.2-1B", None, ("float32", False)),
+        # 4.0 B: 16.5 GiB in float32, 8.2 in 16 bits.
+        ("Qwen/Qwen3-4B", None, ("float16", False)),
+        ("meta-llama/Llama-3.1-8B", NF4, ("float16", True)),
+    ],
+)
+def test_a_card_without_bfloat16_evaluates_in_numbers_that_it_computes_in(name, trained, expected):
+    old = Machine((Card("Tesla T4", 14 * GIB, has_bfloat16=False),), 12 * GIB)
+    plan = decide(sized(name), old, trained)
+    assert (plan.place, (plan.dtype, plan.four_bit)) == ("cuda:0", expected)
+    # The control: the same memory on a newer card.
+    new = decide(sized(name), Machine((Card("A2", 14 * GIB),), 12 * GIB), trained)
+    assert (new.place, new.dtype) == ("cuda:0", "bfloat16")
+
+
+def test_what_a_card_computes_in_is_read_from_its_driver(tmp_path, monkeypatch):
+    fake_driver(tmp_path, monkeypatch, "Tesla T4, 15360, 7.5", "NVIDIA L4, 23034, 8.9")
+    assert [card.has_bfloat16 for card in this_machine().cards] == [False, True]
+
+
 def test_a_model_that_fits_nowhere_is_refused_with_what_it_takes():
     with pytest.raises(Refused, match=r"evaluating takes at least 144\.\d GiB"):
         decide(sized("meta-llama/Llama-3.1-70B"), machine(24), None)
@@ -78,6 +106,50 @@ def test_time_is_that_of_the_device(tmp_path, monkeypatch):
     fake_driver(tmp_path, monkeypatch, "Unheard-of 9000, 81920, 8.0")
     assert seconds_per_token(weights, 32, on_gpu) is None
     assert len(hardware.find_cards()) == 1
+    # 65 TFLOPS of float16 over the same 200: 325 GB/s.
+    fake_driver(tmp_path, monkeypatch, "Tesla T4, 15360, 7.5")
+    assert seconds_per_token(weights, 1, on_gpu) == pytest.approx(16e9 / 0.325e12)
+
+
+def test_lm_eval_tasks_take_what_their_documents_take(tmp_path, monkeypatch):
+    on_cpu = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
+    on_gpu = LoadPlan(place="cuda:0", dtype="bfloat16", num_bytes=0)
+    small, large = 269 * 10**6, 16 * 10**9
+
+    def taken(tasks, limit=None, size=small, where=on_cpu):
+        return benchmark_time.seconds(tasks, limit, size, 32, where)
+
+    # 10,042 documents of four texts of 90 tokens, 9.4 ms a token: 9.5 hours of two cores.
+    assert taken(["hellaswag"]) == pytest.approx(10042 * 360 * 269e6 * 3.5e-11)
+    assert taken(["hellaswag"], 100) == pytest.approx(taken(["hellaswag"]) / 100.42)
+    # A limit holds for each of the 57 subjects, some of which have fewer documents.
+    assert taken(["mmlu"], 10) == pytest.approx(570 * 130 * 269e6 * 3.5e-11)
+    assert taken(["mmlu"], 10**6) == taken(["mmlu"])
+    assert taken(["gsm8k", "arc_easy"]) == pytest.approx(taken(["gsm8k"]) + taken(["arc_easy"]))
+    # A task that nobody knows counts by its limit alone.
+    assert benchmark_time.uncounted(["mine", "piqa"], None) == ["mine"]
+    assert benchmark_time.uncounted(["mine", "piqa"], 5) == []
+    assert (taken(["mine"]), taken(["mine"], 5)) == (0.0, pytest.approx(5 * 400 * 269e6 * 3.5e-11))
+    # 312 TFLOPS at 30%: 0.17 ms for a token of an 8B that is read.
+    fake_driver(tmp_path, monkeypatch, "NVIDIA A100-SXM4-80GB, 81920, 8.0")
+    expected = 10042 * 360 * 16e9 / (0.3 * 312e12)
+    assert taken(["hellaswag"], None, large, on_gpu) == pytest.approx(expected)
+    fake_driver(tmp_path, monkeypatch, "Unheard-of 9000, 81920, 8.0")
+    assert taken(["hellaswag"], None, large, on_gpu) is None
+
+
+def test_every_known_task_is_one_of_the_harness():
+    tasks = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks"
+    names = set()
+    for where in ("arc", "gsm8k", "hellaswag", "ifeval", "lambada", "mmlu/default", "openbookqa",
+                  "piqa", "super_glue/boolq", "truthfulqa", "winogrande"):  # fmt: skip
+        for file in (tasks / where).glob("*.y*ml"):
+            text = file.read_text("utf-8")
+            names |= set(re.findall(r"^ *(?:task|group|-): *\"?(\w+)", text, re.MULTILINE))
+            names |= set(re.findall(r"^ +- (\w+)$", text, re.MULTILINE))
+    assert benchmark_time.known_tasks().keys() <= names
+    for task in benchmark_time.known_tasks().values():
+        assert task.source.startswith("https://huggingface.co/datasets/")
 
 
 def test_an_evaluation_over_several_cards_takes_a_slot_of_each(tmp_path, monkeypatch):

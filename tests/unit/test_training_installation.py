@@ -131,6 +131,7 @@ def test_memory_that_others_use_is_in_the_plan_and_not_in_its_hash(on_a_gpu, tmp
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("Error out of memory at line 380 in file ops.cu"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 GB"), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("full"), True),
         (MemoryError(), True),
         (OSError(12, "Cannot allocate memory"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),

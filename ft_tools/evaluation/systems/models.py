@@ -123,8 +123,15 @@ def decide(
 
 
 def _place(size: ModelSize, machine: Machine, *, four_bit: bool) -> Placement | None:
-    """Return the best placement: 16 bits on GPUs, in memory 32 where that fits."""
-    cards = candidates(size, machine, ["bfloat16"], four_bit=four_bit)
+    """Return the best placement: 16 bits on GPUs, in memory 32 where that fits.
+
+    GPUs without bfloat16 emulate it; there it is float32, which no model overflows, else float16,
+    in which 4-bit bases are trained there.
+    """
+    dtypes: list[Dtype] = ["bfloat16"]
+    if not all(card.has_bfloat16 for card in machine.cards):
+        dtypes = ["float16"] if four_bit else ["float32", "float16"]
+    cards = candidates(size, machine, dtypes, four_bit=four_bit)
     on_cards = [found for found in cards if found.device != CPU]
     in_memory = candidates(size, machine.without_cards(), four_bit=four_bit)
     return next(iter([*on_cards, *in_memory]), None)
@@ -170,9 +177,10 @@ def model_files(source: ModelSource) -> ModelFiles:
 
 
 def weight_bytes(source: ModelSource) -> int | None:
-    """Return the size of the weights on disk; None for a model that is not here."""
+    """Return the size of the weights: on disk, else as config.json tells; None: not known."""
     if source.path is None:
-        return None
+        size = size_of(source)
+        return size.stored_bytes if size else None
     path = Path(source.path)
     found = [path] if path.is_file() else list(path.glob("*.safetensors"))
     return sum(file.stat().st_size for file in found) or None

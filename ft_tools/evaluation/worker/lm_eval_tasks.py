@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import lm_eval
-import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -16,24 +16,46 @@ from ft_tools.evaluation.worker.generation import TransformersWriter
 from ft_tools.evaluation.worker.state import SIDES, State
 from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import write_file
+from ft_tools.runs.out_of_memory import is_out_of_memory
 
 NO_FILTER = "none"
+PER_TASK = 100
+"""Steps that a task counts as, for each model."""
 
 
 class Watched(HFLM):  # type: ignore[misc]
-    """The harness's model; a cancel is seen between its batches."""
+    """The harness's model, which says how far it is between its batches.
 
-    def __init__(self, *arguments: Any, check: Callable[[], None], **named: Any) -> None:
-        self._check = check
+    Args:
+        tell: Takes the fraction of the requests that are answered; raises to end early.
+    """
+
+    def __init__(self, *arguments: Any, tell: Callable[[float], None], **named: Any) -> None:
+        self._tell = tell
+        self._asked = self._done = 0
         super().__init__(*arguments, **named)
 
-    def _model_call(self, *arguments: Any, **named: Any) -> Any:
-        self._check()
-        return super()._model_call(*arguments, **named)
+    def generate_until(self, requests: list[Any], *more: Any, **named: Any) -> Any:
+        """Continue texts, which are counted first."""
+        self._asked += len(requests)
+        return super().generate_until(requests, *more, **named)
 
-    def _model_generate(self, *arguments: Any, **named: Any) -> Any:
-        self._check()
-        return super()._model_generate(*arguments, **named)
+    def _loglikelihood_tokens(self, requests: list[Any], *more: Any, **named: Any) -> Any:
+        self._asked += len(requests)
+        return super()._loglikelihood_tokens(requests, *more, **named)
+
+    def _model_call(self, batch: Any, *more: Any, **named: Any) -> Any:
+        self._say(len(batch))
+        return super()._model_call(batch, *more, **named)
+
+    def _model_generate(self, batch: Any, *more: Any, **named: Any) -> Any:
+        self._say(len(batch))
+        return super()._model_generate(batch, *more, **named)
+
+    def _say(self, size: int) -> None:
+        """Count a batch that begins; a long text is cut into several, so there may be more."""
+        self._tell(min(1.0, self._done / max(1, self._asked)))
+        self._done += size
 
 
 def compare_benchmarks(state: State, settings: Settings) -> list[Comparison]:
@@ -67,21 +89,37 @@ def _all_tasks(state: State, side: str, manager: TaskManager, number: int) -> di
     """Run the tasks on one model, one after the other; each is kept when it is done."""
     found: dict[str, Any] = {"samples": {}, "higher_is_better": {}}
     tasks = list(state.plan.lm_eval_tasks)
+    parts = len(SIDES) * len(tasks)
+
+    def tell_of(place: int, fraction: float) -> None:
+        state.check_stop()
+        state.session.progress(int(PER_TASK * (place + fraction)), PER_TASK * parts)
+
     for i, task in enumerate(tasks):
+        tell = partial(tell_of, number * len(tasks) + i)
         kept = state.session.run_dir / f"lm_eval-{side}-{i}.json"
         if not kept.is_file():
-            state.session.phase(f"running {task}, {side}")
-            write_file(kept, json.dumps(run_task(state, side, task, manager)))
+            state.session.event(f"running {task}, {side}")
+            write_file(kept, json.dumps(run_task(state, side, task, manager, tell)))
         one = json.loads(kept.read_bytes())
         for key in found:
             found[key] |= one[key]
-        state.session.progress(number * len(tasks) + i + 1, len(SIDES) * len(tasks))
-        state.check_stop()
+        tell(1.0)
     return found
 
 
-def run_task(state: State, side: str, task: str, manager: TaskManager) -> dict[str, Any]:
-    """Run a task on one model; returns its documents' scores. Batches are halved for memory."""
+def run_task(
+    state: State, side: str, task: str, manager: TaskManager, tell: Callable[[float], None]
+) -> dict[str, Any]:
+    """Run a task on one model; returns its documents' scores. Batches are halved for memory.
+
+    Args:
+        state: Of the evaluation.
+        side: Whose turn it is.
+        task: Its name.
+        manager: Knows the tasks.
+        tell: Takes the fraction that is done; raises to end early.
+    """
     writer, plan = state.writer(side), state.plan
     if not isinstance(writer, TransformersWriter):
         raise BadInput("lm_eval_tasks need transformers models; a GGUF file has no log-likelihoods")
@@ -92,7 +130,7 @@ def run_task(state: State, side: str, task: str, manager: TaskManager) -> dict[s
             tokenizer=writer.tokenizer,
             batch_size=size,
             softmax_dtype="float32",
-            check=state.check_stop,
+            tell=tell,
         )
         try:
             with writer.side():
@@ -110,8 +148,8 @@ def run_task(state: State, side: str, task: str, manager: TaskManager) -> dict[s
                     fewshot_random_seed=plan.seed,
                 )
             break
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except Exception as error:
+            if size == 1 or not is_out_of_memory(error):
                 raise
             size //= 2
         free_memory()

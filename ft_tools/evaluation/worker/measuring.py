@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import torch
-
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.general import NEW_TOKENS, general_prompts, general_texts
 from ft_tools.evaluation.metrics.scoring import Scores, Settings, compare_scores
@@ -15,6 +13,7 @@ from ft_tools.evaluation.worker.model_system import ModelSystem
 from ft_tools.evaluation.worker.state import SIDES, State
 from ft_tools.evaluation.worker.writer import Likelihood, Writer, whole_text
 from ft_tools.models.worker.loading import free_memory
+from ft_tools.runs.out_of_memory import is_out_of_memory
 
 LIKELIHOOD_BATCH = 8
 
@@ -51,12 +50,14 @@ def measure(state: State, writer: Writer, texts: Sequence[tuple[str, str]]) -> l
     size = LIKELIHOOD_BATCH
     while len(found) < len(order):
         batch = order[len(found) : len(found) + size]
+        values = None
         try:
             values = writer.likelihoods([texts[i] for i in batch])
-        except torch.OutOfMemoryError:
-            # Longest first: what fits now fits to the end.
-            if len(batch) == 1:
+        except Exception as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
+        if values is None:
+            # Longest first: what fits now fits to the end.
             size = len(batch) // 2
             free_memory()
             continue

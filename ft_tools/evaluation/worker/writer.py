@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.models.worker.loading import free_memory
+from ft_tools.runs.out_of_memory import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,13 @@ def generate_all(
 def _generate(
     writer: Writer, prompts: Sequence[str], max_new_tokens: int, grammar: str | None
 ) -> list[Output]:
-    """Generate a batch; where a GPU's memory does not suffice, in halves."""
+    """Generate a batch; where memory does not suffice, in halves."""
     try:
         return writer.generate(prompts, max_new_tokens, grammar)
-    except torch.OutOfMemoryError:
-        if len(prompts) == 1:
+    except Exception as error:
+        if len(prompts) == 1 or not is_out_of_memory(error):
             raise
-    torch.cuda.empty_cache()
+    free_memory()
     half = len(prompts) // 2
     return [
         *_generate(writer, prompts[:half], max_new_tokens, grammar),

@@ -23,7 +23,8 @@ from ft_tools.errors import NotFound, Refused
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Dtype, Placement, candidates, shortage
 from ft_tools.models.size import ModelSize
-from ft_tools.runs import memory
+from ft_tools.runs import hardware, memory
+from ft_tools.runs.out_of_memory import is_out_of_memory
 
 # Prefetching reads ahead of the merging of experts and holds up to 1.4 times the model.
 # Source: transformers 5.24, core_model_loading.py, convert_and_load_state_dict_in_model
@@ -43,7 +44,9 @@ def free_machine(device: str = "auto") -> Machine:
             free, _ = torch.cuda.mem_get_info(i)
             # What this process has cached and not in use is free to it.
             cached = torch.cuda.memory_reserved(i) - torch.cuda.memory_allocated(i)
-            cards.append(Card(torch.cuda.get_device_name(i), free + cached))
+            major, minor = torch.cuda.get_device_capability(i)
+            is_new = hardware.has_bfloat16(float(f"{major}.{minor}"))
+            cards.append(Card(torch.cuda.get_device_name(i), free + cached, is_new))
     return Machine(tuple(cards), memory.free_bytes())
 
 
@@ -103,15 +106,15 @@ def load_first(places: Sequence[Placement], load_at: Callable[[Placement], Any])
     What was free when the placements were chosen may have gone to another program since.
 
     Raises:
-        torch.OutOfMemoryError: No card had it, and memory was no choice.
+        Exception: That memory ran out: no card had it, and memory was no choice.
     """
     for i, place in enumerate(places):
         try:
             return load_at(place)
-        except torch.OutOfMemoryError:
-            if i + 1 == len(places):
+        except Exception as error:
+            if i + 1 == len(places) or not is_out_of_memory(error):
                 raise
-            torch.cuda.empty_cache()
+        free_memory()
     raise AssertionError("no placement")
 
 
