@@ -106,10 +106,10 @@ def candidates(
         room = sum(max(0, _room(card.num_bytes) - layer) for card in machine.cards)
         if len(machine.cards) > 1 and needed <= room:
             found.append(Placement(SEVERAL, dtype, needed, four_bit))
-    reserve = _beside(size, four_bit=four_bit)
+    packing = _packing_bytes(size) if four_bit else 0
     for dtype, needed in needs.items():
-        if needed + reserve <= machine.ram_bytes:
-            found.append(Placement(CPU, dtype, needed, four_bit))
+        if needed + packing + _process_bytes() <= machine.ram_bytes:
+            found.append(Placement(CPU, dtype, needed + packing, four_bit))
     return found
 
 
@@ -130,7 +130,7 @@ def shortage(size: ModelSize, machine: Machine, *, four_bit: bool = False) -> st
     """Say what a model needs at least and what there is."""
     least = needed_bytes(size, "bfloat16", four_bit=four_bit) / 2**30
     if not machine.cards:
-        least += _beside(size, four_bit=four_bit) / 2**30
+        least += (_process_bytes() + (_packing_bytes(size) if four_bit else 0)) / 2**30
     cards = " + ".join(f"{card.num_bytes / 2**30:.0f}" for card in machine.cards)
     has = f"{machine.ram_bytes / 2**30:.1f} GiB of memory" + (
         f" and {cards} GiB of card" if cards else " and no card"
@@ -138,13 +138,15 @@ def shortage(size: ModelSize, machine: Machine, *, four_bit: bool = False) -> st
     return f"at least {least:.1f} GiB, and this machine has {has}"
 
 
-def _beside(size: ModelSize, *, four_bit: bool) -> float:
-    """Return what loading into memory takes beside a model: libraries, and NF4's packing."""
-    taken = facts.number("loading.process_gib") * 2**30
-    if four_bit:
-        more = facts.number("loading.margin_4bit_cpu") - facts.number("loading.margin")
-        taken += more * weight_bytes(size, "bfloat16", four_bit=True)
-    return taken
+def _packing_bytes(size: ModelSize) -> int:
+    """Return what NF4 takes beside its weights in memory: they are packed when they first run."""
+    more = facts.number("loading.margin_4bit_cpu") - facts.number("loading.margin")
+    return int(more * weight_bytes(size, "bfloat16", four_bit=True))
+
+
+def _process_bytes() -> int:
+    """Return what the libraries of a process take, whatever it loads."""
+    return int(facts.number("loading.process_gib") * 2**30)
 
 
 def _room(card_bytes: int) -> float:

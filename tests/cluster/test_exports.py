@@ -11,22 +11,31 @@ from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
 from ft_tools.training.exports import script
 from ft_tools.training.plan import plan_dpo, plan_sft
+from ft_tools.training.tool import launch_sft
 from tests.cluster.conftest import environment_with
 from tests.tiny.trainings import DpoRequest, SftRequest, conversations, pairs, write_jsonl
 
 # Only what their schemas import; torch, transformers and TRL are those of this package.
 AXOLOTL = ("axolotl==0.19.0", "pillow", "colorama", "addict", "python-dotenv", "posthog",
            "backoff", "distro", "art", "fastcore", "einops")  # fmt: skip
-LLAMA_FACTORY = ("llamafactory==0.9.5", "omegaconf", "antlr4-python3-runtime==4.9.3")
+LLAMA_FACTORY = ("llamafactory==0.9.5", "omegaconf", "antlr4-python3-runtime==4.9.3",
+                 "liger-kernel==0.8.0")  # fmt: skip
 READ_AXOLOTL = """
 import json, sys, yaml
+from axolotl.integrations.liger.args import LigerArgs
 from axolotl.utils.schemas.config import AxolotlInputConfig
 given = yaml.safe_load(open("axolotl.yaml"))
-read = AxolotlInputConfig(**given)
-unknown = sorted(set(given) - set(AxolotlInputConfig.model_fields))
+kind = AxolotlInputConfig
+if given.get("plugins") == ["axolotl.integrations.liger.LigerPlugin"]:
+    # Axolotl joins the arguments of a plugin to its own in the same way.
+    kind = type("WithLiger", (LigerArgs, AxolotlInputConfig), {})
+read = kind(**given)
+unknown = sorted(set(given) - set(kind.model_fields))
 print(json.dumps({"unknown": unknown, "rate": read.learning_rate, "r": read.lora_r,
                   "rl": read.rl and read.rl.value, "losses": read.dpo_loss_type,
-                  "fsdp": bool(read.fsdp_config), "deepspeed": read.deepspeed}))
+                  "fsdp": bool(read.fsdp_config), "deepspeed": read.deepspeed,
+                  "bf16": read.bf16, "fp16": read.fp16, "four_bit": read.load_in_4bit,
+                  "data": read.datasets[0].path}))
 """
 # Examples as Axolotl's own strategies make tokens of them: all of the text, and what is trained.
 READ_EXAMPLES = """
@@ -52,6 +61,13 @@ else:
                    for k in ("input_ids", "labels"))
     print(json.dumps([tokenizer.decode(ids), tokenizer.decode([x for x in labels if x != -100])]))
 """
+# The parser refuses half precision where torch sees no GPU; nothing is computed on this one.
+ON_A_CARD = """
+import bitsandbytes, torch
+torch.cuda.is_available = lambda: True
+torch.cuda.is_bf16_supported = lambda *_, **__: True
+torch.cuda.set_device = lambda *_: None
+"""
 READ_LLAMA_FACTORY = """
 import json, sys
 from llamafactory.hparams import get_train_args
@@ -59,7 +75,9 @@ model, data, training, tuning, _ = get_train_args()
 print(json.dumps({"rate": training.learning_rate, "r": tuning.lora_rank, "stage": tuning.stage,
                   "batch": training.per_device_train_batch_size
                            * training.gradient_accumulation_steps,
-                  "loss": tuning.pref_loss, "cutoff": data.cutoff_len}))
+                  "loss": tuning.pref_loss, "cutoff": data.cutoff_len, "cpu": training.use_cpu,
+                  "bf16": training.bf16, "fp16": training.fp16,
+                  "four_bit": model.quantization_bit == 4, "liger": model.enable_liger_kernel}))
 """
 # The package's own start would load torchaudio and the like; the reader of data needs none of it.
 READ_PAIRS = """
@@ -141,7 +159,7 @@ def test_axolotl_knows_every_key_and_reads_the_same_numbers(
     script.write_exports(tmp_path, on_four_gpus(supervised, sharding))
     said = read(READ_AXOLOTL, axolotl, tmp_path)
     assert said["unknown"] == []
-    assert (said["rate"], said["r"]) == (2e-4, 64)
+    assert (said["rate"], said["r"]) == (supervised.training["learning_rate"], 64)
     assert said["fsdp"] is (sharding == "fsdp")
     assert said["deepspeed"] == (script.ENGINE if sharding == "zero3" else None)
 
@@ -199,7 +217,8 @@ def test_axolotl_makes_the_same_texts_of_examples_and_trains_on_the_same(
 def test_llama_factory_reads_the_same_numbers(llama_factory, supervised, tmp_path):
     script.write_exports(tmp_path, supervised)
     said = read(READ_LLAMA_FACTORY, llama_factory, tmp_path, "llama_factory.yaml")
-    assert (said["stage"], said["rate"], said["r"], said["batch"]) == ("sft", 2e-4, 64, 16)
+    planned = (supervised.training["learning_rate"], 64, supervised.effective_batch)
+    assert (said["stage"], said["rate"], said["r"], said["batch"]) == ("sft", *planned)
 
 
 def test_llama_factory_reads_preferences_and_their_pairs(llama_factory, preferred, tmp_path):
@@ -212,3 +231,55 @@ def test_llama_factory_reads_preferences_and_their_pairs(llama_factory, preferre
         "The parcel is late.",
         "I do not know.",
     ]
+
+
+@pytest.fixture
+def for_a_card(workspace, tiny_model_in):
+    """Give what exports a plan for a named GPU, with its data; returns the plan and the folder."""
+    write_jsonl(workspace / "train.jsonl", conversations(32))
+
+    def export(card):
+        request = SftRequest(
+            model=tiny_model_in,
+            dataset="train.jsonl",
+            method="qlora",
+            backend_options={"gpu": card},
+            export_dir=f"for-{card}",
+        )
+        return launch_sft(request).plan, workspace / f"for-{card}"
+
+    return export
+
+
+CARDS = [("RTX 4090", "bfloat16"), ("T4", "float16")]
+
+
+@pytest.mark.parametrize(("card", "precision"), CARDS)
+def test_axolotl_reads_a_folder_that_is_exported_for_a_named_card(
+    axolotl, for_a_card, card, precision
+):
+    plan, folder = for_a_card(card)
+    said = read(READ_AXOLOTL, axolotl, folder)
+    assert said["unknown"] == []
+    assert (said["rate"], said["four_bit"]) == (plan["training"]["learning_rate"], True)
+    assert (bool(said["bf16"]), bool(said["fp16"])) == (
+        precision == "bfloat16",
+        precision == "float16",
+    )
+    assert (folder / said["data"]).is_file()
+
+
+@pytest.mark.parametrize(("card", "precision"), CARDS)
+def test_llama_factory_reads_a_folder_that_is_exported_for_a_named_card(
+    llama_factory, for_a_card, card, precision
+):
+    plan, folder = for_a_card(card)
+    said = read(ON_A_CARD + READ_LLAMA_FACTORY, llama_factory, folder, "llama_factory.yaml")
+    training = plan["training"]
+    batch = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"]
+    assert (said["rate"], said["batch"]) == (training["learning_rate"], batch)
+    assert (said["bf16"], said["fp16"]) == (precision == "bfloat16", precision == "float16")
+    assert (said["four_bit"], said["liger"], said["cpu"]) == (True, True, False)
+    assert (
+        folder / json.loads((folder / "dataset_info.json").read_text())["train"]["file_name"]
+    ).is_file()
