@@ -45,10 +45,12 @@ def record(run_dir: Path, return_code: int | None, kills_before: int | None = No
         error = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
         write(run_dir, "interrupted", "out_of_memory", error)
     else:
-        hint = "see the last log lines with get_run and log_lines; resume_run continues it"
-        message = _how_it_ended(return_code)
-        error = RunError(code="worker_died", message=message, hint=hint, retryable=True)
-        write(run_dir, "interrupted", "crash", error)
+        write(run_dir, "interrupted", "crash", _death(return_code))
+
+
+def unrecorded(state: State) -> RunError | None:
+    """Return the error of a run whose end nobody was left to write."""
+    return _death(None) if state == "interrupted" else None
 
 
 def record_full_disk(run_dir: Path, message: str) -> None:
@@ -100,9 +102,15 @@ def _memory_ended(run_dir: Path, return_code: int | None, kills_before: int | No
     return (memory.oom_kills() or 0) > kills_before
 
 
+def _death(return_code: int | None) -> RunError:
+    hint = "see the last log lines with get_run and log_lines; resume_run continues it"
+    message = _how_it_ended(return_code)
+    return RunError(code="worker_died", message=message, hint=hint, retryable=True)
+
+
 def _how_it_ended(return_code: int | None) -> str:
     if return_code is None:
-        return "the worker and its supervisor were killed"
+        return "the worker and its supervisor were killed, or the machine restarted"
     if return_code < 0:
         return f"the worker was ended by signal {-return_code}"
     return f"the worker exited with {return_code} without reporting a reason"

@@ -27,6 +27,7 @@ LAUNCH_TOOLS: dict[Kind, str] = {
 }
 NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
 """Of a request: they belong to the one plan and run that were made from it."""
+TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto"})
 DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"}
 
 
@@ -60,6 +61,7 @@ def get_run(request: RunRequest) -> RunReport:
         | {
             "state": state,
             "reason": status.reason or DERIVED_REASONS.get(state),
+            "error": status.error or ends.unrecorded(state),
             "health": [*status.health, *damage],
         }
         | (with_place(made, place, str(run_dir)) if place else made),
@@ -151,9 +153,11 @@ def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list
         why = "the scheduler still has its job and may restart it"
         return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
     if state in {"interrupted", "failed", "cancelled"}:
-        why = "continues from the last valid checkpoint once the cause is fixed"
+        why = _resumed_from(run_dir, kind)
+        if state != "cancelled":
+            why += ", once the cause is fixed"
         return [NextStep(tool="resume_run", arguments={"run_id": run_id}, why=why)]
-    if state == "succeeded" and kind in {"sft", "dpo", "kto"}:
+    if state == "succeeded" and kind in TRAINED:
         why = "compares it with its base model on held-out examples; add `dataset`"
         return [NextStep(tool="evaluate", arguments={"model": run_id}, why=why)]
     if state == "stalled":
@@ -161,8 +165,19 @@ def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list
         return [NextStep(tool="cancel_run", arguments={"run_id": run_id}, why=why)]
     if state not in ENDED:
         why = "shows the progress; poll at most once a minute"
+        if state == "cancelling":
+            why = "shows when it has stopped; resume_run can continue it then"
         return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
     return []
+
+
+def _resumed_from(run_dir: Path, kind: Kind) -> str:
+    """Say where another attempt begins."""
+    if kind not in TRAINED:
+        return "continues with what is already done"
+    if any(path.is_dir() for path in (run_dir / "checkpoints").glob("*")):
+        return "continues from the last valid checkpoint"
+    return "starts again at step 0, because no checkpoint was saved"
 
 
 def _plan_again(run_dir: Path, kind: Kind) -> list[NextStep]:

@@ -191,6 +191,11 @@ class VramRequest(ModelRequest, StepRequest):
 
     @model_validator(mode="after")
     def _the_gpus_fit(self) -> "VramRequest":
+        if self.offload != "none" and self.num_gpus == 1:
+            raise ValueError(
+                f"offload {self.offload!r} is not estimated for one GPU: remove offload, use "
+                "method 'qlora', or num_gpus >= 2 with sharding 'zero3' or 'fsdp'"
+            )
         if self.sharding in SHARDED | {"ddp"} and self.num_gpus == 1:
             raise ValueError(
                 f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU"

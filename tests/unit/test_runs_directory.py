@@ -221,6 +221,31 @@ def test_a_failure_that_resuming_cannot_cure_leads_to_a_new_plan(run_dir, code, 
         assert again == request.model_copy(update=changed)
 
 
+@pytest.mark.parametrize(
+    ("state", "saved", "said"),
+    [
+        ("interrupted", False, "starts again at step 0, because no checkpoint was saved, once"),
+        ("interrupted", True, "continues from the last valid checkpoint, once the cause is fixed"),
+        ("cancelled", True, "continues from the last valid checkpoint"),
+    ],
+)
+def test_resuming_says_where_it_begins(run_dir, state, saved, said):
+    (run_dir / "checkpoints").mkdir()
+    if saved:
+        (run_dir / "checkpoints" / "checkpoint-9").mkdir()
+    directory.write_status(run_dir, Status(state=state))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.why.startswith(said)
+    assert ("cause" in step.why) == (state == "interrupted")
+
+
+def test_an_end_that_nobody_was_left_to_write_has_a_cause(run_dir):
+    directory.write_status(run_dir, Status(state="running"))
+    report = get_run(RunRequest(run_id=RUN_ID))
+    assert (report.state, report.error.code) == ("interrupted", "worker_died")
+    assert "killed, or the machine restarted" in report.error.message
+
+
 def test_a_clock_that_is_set_makes_no_run_stall(run_dir, monkeypatch):
     directory.write_status(run_dir, Status(state="running"))
     lock = locks.take(run_dir / locks.OWNER)
