@@ -1,19 +1,27 @@
 """The written tasks are well formed, and the checker tells right calls from wrong ones."""
 
+import hashlib
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ft_tools.tools import TOOLS
-from tests.skill.checker import check, evals, fits, score
+from tests.skill.checker import call_of, check, evals, fits, recorded, score
+from tests.skill.lay import RECORDER, STEPS, write_rows
 
 HERE = Path(__file__).parent
 TASKS = evals()
 
 
 def calls_of(task, part):
-    return task["tool_calls"][part]
+    """Return every call that a task describes; each of those of which one is enough."""
+    described = task["tool_calls"][part]
+    return [call for each in described for call in (each if isinstance(each, list) else [each])]
 
 
 def example(wanted):
@@ -26,18 +34,20 @@ def example(wanted):
         "any_of": argument[0] if isinstance(argument, list) else None,
         "contains": [argument],
         "contains_match": [argument],
+        "overlaps": argument,
         "ends_with": f"some/{argument}",
-        "matches": f"a {argument} b",
+        "matches": f"a {str(argument).removeprefix('(?i)')} b",
     }[matcher]
 
 
 def good_calls(task):
+    first = (each[0] if isinstance(each, list) else each for each in task["tool_calls"]["required"])
     return [
         {
             "tool": call["tool"],
             "arguments": {name: example(value) for name, value in call["arguments"].items()},
         }
-        for call in calls_of(task, "required")
+        for call in first
     ]
 
 
@@ -94,6 +104,70 @@ def test_a_missing_transcript_is_a_failure():
 
     assert result[TASKS[0]["id"]] == []
     assert result[TASKS[1]["id"]] == ["no transcript"]
+
+
+def test_one_of_several_calls_is_enough():
+    task = next(task for task in TASKS if task["id"] == "does-not-fit")
+    call = {"tool": "suggest_lora_config", "arguments": {"method": "full", "gpu": "A100-80GB"}}
+
+    assert check([call], task["tool_calls"]) == []
+    assert check([{**call, "arguments": {"method": "lora"}}], task["tool_calls"])
+
+
+@pytest.mark.parametrize("task", [each for each in TASKS if "run" in each], ids=lambda t: t["id"])
+def test_a_task_names_the_run_that_is_laid_out_for_it(task):
+    run_id = f"sft-{hashlib.sha256(task['id'].encode()).hexdigest()[:16]}"
+
+    assert task["run"] in STEPS
+    assert set(re.findall(r"sft-[0-9a-f]{16}", json.dumps(task))) <= {run_id}
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("status", ("list_runs", {})),
+        ("status sft-00", ("get_run", {"run_id": "sft-00"})),
+        ("cancel sft-00", ("cancel_run", {"run_id": "sft-00"})),
+        (
+            "--format json recommend-approach --symptoms cost --calls-per-day 200000",
+            ("recommend_approach", {"symptoms": ["cost"], "calls_per_day": 200_000}),
+        ),
+        (
+            "launch-sft m a.jsonl --yes --detach",
+            ("launch_sft", {"model": "m", "dataset": "a.jsonl", "confirm": "--yes"}),
+        ),
+    ],
+)
+def test_a_command_line_is_the_call_of_its_tool(line, call):
+    assert call_of(line.split()) == {"tool": call[0], "arguments": call[1]}
+
+
+@pytest.mark.parametrize("line", ["audit-dataset --help", "doctor", "", "--version"])
+def test_help_is_no_call(line):
+    assert call_of(line.split()) is None
+
+
+def test_the_command_of_a_task_records_what_was_asked_and_how_it_ended(tmp_path):
+    record = tmp_path / "calls.jsonl"
+    command = Path(sys.executable).with_name("fine-tuning-llm")
+    given = {"python": sys.executable, "command": str(command), "record": str(record)}
+    text = RECORDER.format(**given, environment={"FINE_TUNING_LLM_WORKSPACE": str(tmp_path)})
+    (tmp_path / "shim").write_text(text, encoding="utf-8")
+    write_rows(tmp_path / "pairs.jsonl", 3)
+
+    def call(*argv):
+        argv = [sys.executable, tmp_path / "shim", *argv]
+        return subprocess.run(argv, capture_output=True, text=True, env=os.environ, check=False)
+
+    shown = call("show-examples", "pairs.jsonl", "2", "--format", "json")
+    refused = call("show-examples", "pairs.jsonl", "--wrong")
+    calls, counts = recorded(record)
+
+    assert json.loads(shown.stdout)["examples"]
+    assert refused.returncode == 2
+    assert calls == [{"tool": "show_examples", "arguments": {"path": "pairs.jsonl", "lines": [2]}}]
+    assert (counts["calls"], counts["errors"]) == (2, 1)
+    assert counts["tokens"] == len(shown.stdout) // 4
 
 
 def test_there_are_twenty_trigger_queries_of_both_kinds():
