@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Alternative, BlockRow, Condition, Decision, Range, table
-from ft_tools.approach.vocabulary import CONSIDERS
+from ft_tools.approach.vocabulary import CONSIDERS, TRIED
 
 
 def decide(request: ApproachRequest) -> Decision:
@@ -19,8 +19,12 @@ def holds(when: Mapping[str, Condition], now: Situation) -> bool:
 
 
 def first_row(now: Situation) -> Decision:
-    """Return the first row whose conditions all hold; the last row has none."""
-    return next(row for row in table().rows if holds(row.when, now))
+    """Return the first row whose conditions all hold; the last row has none.
+
+    Training that was done and missed is not what comes next.
+    """
+    rows = (row for row in table().rows if row.approach not in now.tried)
+    return next(row for row in rows if holds(row.when, now))
 
 
 def others(row: Decision, now: Situation) -> list[Alternative]:
@@ -39,6 +43,8 @@ def _holds(field: str, condition: Condition, now: Situation) -> bool:
         return _within(condition, now.numbers[field])
     if field == CONSIDERS:
         return not now.considers.isdisjoint(condition)
+    if field == TRIED:
+        return not now.tried.isdisjoint(condition)
     if field == "all":
         return now.needs.issuperset(condition)
     if field == "any":

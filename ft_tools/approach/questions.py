@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from ft_tools.approach.decision import decide
 from ft_tools.approach.presumed import presumed
 from ft_tools.approach.report import Question
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.request import ApproachRequest, Trained
 from ft_tools.approach.table import Decision, Range, table
 
 MOST_ASKED = 3
@@ -92,6 +92,7 @@ _COMPARED: Mapping[str, Sequence[str]] = {
 """Argument -> the numbers of the table that are made from it, where the names differ."""
 
 _CHOICE_VALUES: dict[str, Sequence[Any]] = {
+    "tried_training": [[each] for each in get_args(Trained)],
     "prompting_tried": ("none", "zero_shot", "few_shot", "optimized"),
     "target_met": (True, False),
     "has_documents": (True, False),
@@ -107,5 +108,5 @@ _CHOICE_VALUES: dict[str, Sequence[Any]] = {
     "weights_access": ("api_only", "open_weights"),
     "examples_have_reasoning": (True, False),
     "budget": ("low", "medium", "high"),
-    "checkpoint": ("base", "instruct", "sft_run", "dpo_run"),
+    "checkpoint": ("base", "instruct", "sft_run"),
 }

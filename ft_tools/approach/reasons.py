@@ -2,7 +2,7 @@
 
 from ft_tools.approach.situation import Situation
 from ft_tools.approach.table import Condition, Decision, Range, table
-from ft_tools.approach.vocabulary import CONSIDERS, SETS, UNKNOWN
+from ft_tools.approach.vocabulary import CONSIDERS, SETS, TRIED, UNKNOWN
 from ft_tools.contract import Reason
 
 
@@ -33,6 +33,8 @@ def _seen(field: str, now: Situation) -> str:
         return "needs: " + ", ".join(sorted(now.needs)) if now.needs else ""
     if field == CONSIDERS:
         return "considering: " + ", ".join(sorted(now.considers))
+    if field == TRIED:
+        return "tried: " + ", ".join(sorted(now.tried))
     if field in SETS:
         return ""
     if field in now.choices:

@@ -10,6 +10,8 @@ Symptom = Literal[
     "knowledge_gap",
     "stale_knowledge",
     "hallucination",
+    "later_turns",
+    "forgetting",
     "new_language",
     "output_format",
     "style",
@@ -27,6 +29,7 @@ Symptom = Literal[
     "refusals",
     "latency",
     "cost",
+    "long_thinking",
     "privacy",
 ]
 
@@ -68,6 +71,16 @@ TRAINING: frozenset[Approach] = frozenset(
     }
 )
 """The approaches that change weights."""
+
+Trained = Literal[
+    "sft",
+    "small_model_fine_tuning",
+    "distillation",
+    "dpo",
+    "kto",
+    "rl_verifiable_reward",
+    "continued_pretraining",
+]
 
 Rough = Literal["none", "tens", "hundreds", "thousands", "more", "millions"]
 """A count that is only known roughly; `more` is tens of thousands and above."""
@@ -141,11 +154,12 @@ class ApproachRequest(Request):
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
-        max_length=21,
+        max_length=24,
         description="How the answers fail. `classification`, `extraction`, `reasoning`, "
         "`tool_use`: they are wrong; leave out if no failure is stated. `latency`, "
-        "`cost`, `privacy` alone: they are good. `new_language`: of people; a private "
-        "programming language is domain_jargon.",
+        "`cost`, `long_thinking` (most tokens are reasoning), `privacy` alone: they are good. "
+        "`later_turns`: right without the earlier turns. `forgetting`: training took an ability. "
+        "`new_language`: of people; a private programming language is domain_jargon.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
@@ -253,10 +267,14 @@ class ApproachRequest(Request):
         description="One-off: low is under 100 USD, medium up to 5,000, high above.",
     )
     budget_usd: float | None = Field(None, ge=0, description="One-off, in US dollars.")
-    checkpoint: Literal["base", "instruct", "sft_run", "dpo_run"] | None = Field(
+    checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
         None,
-        description="What would be trained: a raw base model, a chat model, or the model of a run "
-        "(dpo_run: preference training had no effect).",
+        description="What would be trained: a raw base model, a chat model, or the model of a run.",
+    )
+    tried_training: list[Trained] = Field(
+        default_factory=list,
+        max_length=7,
+        description="Training that was done and did not reach the goal.",
     )
     gpu: str | None = Field(None, description="GPU for training, as in `estimate_vram`.")
     model: str | None = Field(None, description="Model to train, if already chosen.")

@@ -18,6 +18,8 @@ class Situation:
     choices: Mapping[str, str]
     numbers: Mapping[str, float | None]
     considers: frozenset[Approach] = frozenset()
+    tried: frozenset[Approach] = frozenset()
+    """Training that was done and missed; other data make it worth another try."""
     assumes_prompt: bool = False
     """The question is about training, there is data for it, and no prompt is mentioned."""
     presumed: Mapping[str, float] = field(default_factory=dict)
@@ -25,6 +27,7 @@ class Situation:
 
     def after(self, leaves: Mapping[str, str | float]) -> "Situation":
         """Return the situation once a step was done and the target is still missed."""
+        tried = frozenset[Approach]() if DEMONSTRATIONS in leaves else self.tried
         choices = {**self.choices, "target_met": "no"}
         numbers = dict(self.numbers)
         for name, value in leaves.items():
@@ -32,7 +35,7 @@ class Situation:
                 choices[name] = _further(name, choices[name], value)
             else:
                 numbers[name] = max(value, numbers[name] or 0) if value else 0
-        return replace(self, choices=choices, numbers=numbers)
+        return replace(self, choices=choices, numbers=numbers, tried=tried)
 
 
 def situation(request: ApproachRequest) -> Situation:
@@ -78,6 +81,7 @@ def situation(request: ApproachRequest) -> Situation:
         choices,
         numbers,
         frozenset(request.considering),
+        frozenset[Approach](request.tried_training),
         is_assumed,
         taken.numbers,
     )
@@ -219,6 +223,10 @@ def _assumes_prompt(
         return tried not in ("none", PROMPTS[-1])
     if tried is not None:
         return False
+    if request.tried_training or (
+        "rl_verifiable_reward" in request.considering and request.has_verifiable_reward
+    ):
+        return True
     data = dict(_DATA if is_asked else {})
     data |= _CONDUCT if "conduct" in needs else {}
     if "quality" in needs:

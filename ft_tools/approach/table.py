@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ft_tools.approach.request import Approach, ApproachRequest, Rough, Share, Symptom, Teacher
-from ft_tools.approach.vocabulary import APPROACHES, CHOICES, CONSIDERS, NUMBERS, SETS
+from ft_tools.approach.vocabulary import APPROACHES, CHOICES, CONSIDERS, NUMBERS, SETS, TRIED
 from ft_tools.rules import rule
 
 
@@ -267,7 +267,7 @@ class Table(_Row):
             bounds = {condition.at_least, condition.below} - {None}
             if field not in NUMBERS or not bounds or bounds - self.thresholds.keys():
                 raise ValueError(f"condition on {field}: {condition} names no number or threshold")
-        elif field == CONSIDERS:
+        elif field in (CONSIDERS, TRIED):
             if set(condition) - set(APPROACHES):
                 raise ValueError(f"condition on {field}: {condition} names no approach")
         elif field in SETS:

@@ -14,6 +14,9 @@ SETS = ("all", "any", "none")
 CONSIDERS = "considers"
 """Condition on what is asked about: any of these approaches."""
 
+TRIED = "tried"
+"""Condition on training that was done and missed: any of these approaches."""
+
 PROMPTS = ("none", "zero_shot", "few_shot", "optimized")
 """From no prompt measured to the best one."""
 
@@ -44,7 +47,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "thinking_at_risk": ("yes", "no"),
     "examples_have_reasoning": _YES_NO,
     "budget": ("low", "medium", "high", UNKNOWN),
-    "checkpoint": ("base", "instruct", "sft_run", "dpo_run", UNKNOWN),
+    "checkpoint": ("base", "instruct", "sft_run", UNKNOWN),
 }
 NUMBERS = (
     "demonstrations",

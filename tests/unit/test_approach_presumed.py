@@ -190,7 +190,8 @@ def test_how_a_classifier_is_trained_depends_on_the_examples_per_class(examples,
 
 def test_pairs_are_not_presumed_where_dpo_is_compared_with_a_prompt_that_was_measured():
     asked = {"considering": ["few_shot", "sft", "dpo"], "symptoms": ["style"]}
-    report = recommend_approach(ApproachRequest(prompting_tried="few_shot", **asked))
+    missed = {"prompting_tried": "few_shot", "target_met": False}
+    report = recommend_approach(ApproachRequest(**missed, **asked))
 
     assert report.approach == "prompt_optimization"
     assert [each.verdict for each in report.verdicts] == ["now", "later", "later"]

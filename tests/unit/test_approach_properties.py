@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ft_tools.approach.concise import MOST_TOKENS, tokens
 from ft_tools.approach.decision import decide, holds
-from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Symptom, Teacher
+from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Symptom, Teacher, Trained
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import table
 from ft_tools.approach.tool import recommend_approach
@@ -51,7 +51,8 @@ requests = st.builds(
     ),
     teacher_terms=st.none() | st.sampled_from(["allowed", "forbidden"]),
     budget=st.none() | st.sampled_from(["low", "medium", "high"]),
-    checkpoint=st.none() | st.sampled_from(["base", "instruct", "sft_run", "dpo_run"]),
+    checkpoint=st.none() | st.sampled_from(["base", "instruct", "sft_run"]),
+    tried_training=st.lists(st.sampled_from(get_args(Trained)), unique=True, max_size=2),
     considering=st.lists(st.sampled_from(get_args(Approach)), unique=True, max_size=3),
     num_classes=st.none() | st.sampled_from([2, 30, 200]),
     small_model=st.none() | st.sampled_from(["as_good", "worse"]),
@@ -67,6 +68,9 @@ requests = st.builds(
     examples_have_reasoning=flags,
     budget_usd=st.none() | st.sampled_from([50.0, 500.0, 50_000.0]),
 )
+GOOD = ("latency", "cost", "long_thinking", "privacy")
+"""Symptoms of answers that are right."""
+
 many = settings(max_examples=60, deadline=None)
 
 
@@ -162,10 +166,16 @@ def test_a_concise_report_of_any_request_stays_under_nine_hundred_tokens(request
 @many
 @given(requests)
 def test_proof_that_a_prompt_is_enough_and_neither_dear_nor_slow_never_leads_to_training(request):
-    wrong = [each for each in request.symptoms if each not in ("latency", "cost", "privacy")]
+    wrong = [each for each in request.symptoms if each not in GOOD]
     proven = changed(request, target_met=True, has_eval_set=True, symptoms=wrong)
 
     assert decide(proven).approach not in TRAINING
+
+
+@many
+@given(requests)
+def test_training_that_was_done_and_missed_is_not_the_first_step(request):
+    assert decide(request).approach not in request.tried_training
 
 
 @many
@@ -341,6 +351,7 @@ RETRIEVAL = {
     "unknown": {},
 }
 DERIVED = {
+    "tried": lambda values: {"tried_training": values[:1]},
     "retrieval": lambda values: RETRIEVAL[values[0]],
     "small_model": lambda values: {
         "small_model_score": 0.9 if "as_good" in values else 0.5,

@@ -3,8 +3,7 @@
 Each is asked twice: with the arguments of the author of the cases, and with those of a second
 person who had only the situation's words and the request's schema (`blind`).
 
-`python -m tests.unit.test_approach_threads` prints the shares by half, and what is not
-acceptable of the half that may be tuned on.
+`python -m tests.unit.test_approach_threads` prints the shares by half, and what is not acceptable.
 """
 
 import json
@@ -22,8 +21,6 @@ from ft_tools.contract import without_empty
 CASES = tomllib.loads(Path(__file__).with_name("scenarios_threads.toml").read_text())["cases"]
 IDS = [case["id"] for case in CASES]
 ACCEPTABLE = 0.92
-LEAST_BLIND = 0.9
-"""Of the check half with the second person's arguments: what it reaches, below the target."""
 CHARACTERS_PER_TOKEN = 4
 MOST_TOKENS = 900
 MOST_QUESTIONS = 2
@@ -107,8 +104,7 @@ translations = pytest.mark.parametrize("arguments", ["request", "blind"])
 @translations
 @halves
 def test_first_steps_of_public_threads_are_acceptable(name, arguments):
-    least = LEAST_BLIND if (name, arguments) == ("check", "blind") else ACCEPTABLE
-    assert share(name, is_first_acceptable, arguments) >= least
+    assert share(name, is_first_acceptable, arguments) >= ACCEPTABLE
 
 
 @translations
@@ -165,7 +161,7 @@ def _print_misses(arguments):
     for name in ("tune", "check"):
         for word, judge in judges.items():
             sys.stdout.write(f"{arguments} {name} {word} {share(name, judge, arguments):.1%}\n")
-    for case in half("tune"):
+    for case in CASES:
         report = answer(case[arguments])
         missed = [word for word, judge in judges.items() if not judge(case, arguments)]
         missed += ["HARMFUL"] if report.approach in case["harmful"] else []
