@@ -136,25 +136,24 @@ class ApproachRequest(Request):
     """Recommend the cheapest approach likely to fix the model's answers, training or not.
 
     Answers what is considered (now, later or no), then gives the path: two to five steps, each with
-    the measurement at which to stop; also the questions whose answers would change it, what not to
-    do, and what the user's data is good for. Leave out what is not known.
+    the measurement at which to stop; also the questions whose answers would change it, and what not
+    to do. Leave out what is not known.
     """
 
     problem: str = Field(
         "",
         max_length=4000,
-        description="In words; it does not affect the answer.",
+        description="In words, for the record.",
     )
     considering: list[Approach] = Field(
         default_factory=list,
         max_length=6,
         description="What the user proposes or asks about. long_context includes prompt caching; "
-        "small_model_fine_tuning, classifiers and encoders; sft_then_dpo, the "
-        "question whether SFT comes before DPO.",
+        "small_model_fine_tuning, classifiers and encoders; sft_then_dpo, whether SFT "
+        "comes before DPO.",
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
-        max_length=24,
         description="How the answers fail. `classification`, `extraction`, `reasoning`, "
         "`tool_use`: they are wrong; leave out if no failure is stated. `latency`, "
         "`cost`, `long_thinking` (most tokens are reasoning), `privacy` alone: they are good. "
@@ -163,8 +162,8 @@ class ApproachRequest(Request):
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
-        description="Best prompt measured: instructions only (zero_shot), with examples "
-        "(few_shot), or improved by an optimizer or long manual work (optimized).",
+        description="Best prompt measured: instructions (zero_shot), examples (few_shot), an "
+        "optimizer or long manual work (optimized).",
     )
     target_met: bool | None = Field(
         None,
@@ -184,7 +183,7 @@ class ApproachRequest(Request):
         None, description="Examples of an input with the right answer."
     )
     num_classes: int | None = Field(
-        None, ge=2, description="Number of classes, if the task is to choose one of them."
+        None, ge=2, description="Number of classes, if the task is to choose one."
     )
     num_preference_pairs: Count | None = Field(
         None, description="Prompts with a better and a worse answer."
@@ -193,7 +192,7 @@ class ApproachRequest(Request):
         None, description="Answers with a good or bad verdict, without pairs."
     )
     has_documents: bool | None = Field(
-        None, description="Is the missing knowledge written down in text that can be searched?"
+        None, description="Is the missing knowledge written down in searchable text?"
     )
     corpus_tokens: int | None = Field(
         None,
@@ -202,8 +201,7 @@ class ApproachRequest(Request):
     )
     documents: str | None = Field(
         None,
-        description="File or folder with that text, to count it and to price long context, "
-        "retrieval and a lookup.",
+        description="File or folder with that text, to count it and price its use.",
     )
     has_retrieval: bool | None = Field(None, description="Is retrieval already running?")
     retrieval_recall: Fraction | None = Field(
@@ -214,10 +212,10 @@ class ApproachRequest(Request):
     ) = Field(None, description="How often the facts, labels or rules change.")
     wrong_with_passage: bool | None = Field(
         None,
-        description="Is it still wrong with the right passage put into the prompt by hand?",
+        description="Is it still wrong with the right passage in the prompt?",
     )
     schema_enforced: bool | None = Field(
-        None, description="Is constrained decoding (a JSON schema or grammar) already on?"
+        None, description="Is constrained decoding (schema, grammar) already on?"
     )
     has_verifiable_reward: bool | None = Field(
         None, description="Can a program tell a right answer from a wrong one?"
@@ -251,7 +249,7 @@ class ApproachRequest(Request):
         None, description="Do its terms allow training on them?"
     )
     product_use: Literal["internal", "sold"] | None = Field(
-        None, description="Is the result used only internally, or sold or given to others?"
+        None, description="Is the result only for internal use, or sold or given away?"
     )
     weights_access: Literal["api_only", "open_weights"] | None = Field(
         None, description="Is the model to improve available only over an API?"
@@ -269,11 +267,10 @@ class ApproachRequest(Request):
     budget_usd: float | None = Field(None, ge=0, description="One-off, in US dollars.")
     checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
         None,
-        description="What would be trained: a raw base model, a chat model, or the model of a run.",
+        description="What would be trained: a raw base model, a chat model, or a run's model.",
     )
     tried_training: list[Trained] = Field(
         default_factory=list,
-        max_length=7,
         description="Training that was done and did not reach the goal.",
     )
     gpu: str | None = Field(None, description="GPU for training, as in `estimate_vram`.")
@@ -285,6 +282,5 @@ class ApproachRequest(Request):
     )
     response_format: ResponseFormat = Field(
         "concise",
-        description="detailed adds alternatives, measurements, mistakes, rules of thumb, GPU time "
-        "and evidence.",
+        description="detailed adds alternatives, mistakes, GPU time and evidence.",
     )
