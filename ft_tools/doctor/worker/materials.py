@@ -7,7 +7,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-CONSTS
+LONG = 20
+"""Times that a long answer repeats a short one of about 13 tokens."""
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def make_model(folder: Path, shape: dict[str, int]) -> None:
@@ -52,5 +58,3 @@ def make_data(folder: Path) -> None:
             for question, answer in rows(count, start)
         ]  # fmt: skip
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-

@@ -48,7 +48,7 @@ class Peak:
             self.gib = round((self._most - self._before) / GIB, 3)
 
     def _sample(self) -> None:
-        while not self._over.wait(0.005):
+        while not self._over.wait(SAMPLE_SECONDS):
             self._most = max(self._most, anonymous_bytes())
 
 
@@ -70,7 +70,7 @@ def little_memory(on_gpu: bool) -> Iterator[None]:
     """
     if on_gpu:
         free = free_machine().cards[0].num_bytes
-        ballast = torch.empty(max(0, free - LEFT_BYTES["cuda"]), dtype=torch.uint8, device="cuda:0")
+        ballast = torch.empty(max(0, free - LEFT_BYTES), dtype=torch.uint8, device="cuda:0")
         try:
             yield
         finally:
@@ -78,7 +78,7 @@ def little_memory(on_gpu: bool) -> Iterator[None]:
             torch.cuda.empty_cache()
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (worker_bytes() + LEFT_BYTES["cpu"], hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (worker_bytes() + LEFT_BYTES, hard))
     try:
         yield
     finally:
@@ -92,5 +92,3 @@ def worker_bytes() -> int:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment())
     found = re.search(r"^VmData:\s+(\d+) kB", done.stdout, re.MULTILINE)
     return int(found[1]) * 1024 if found else 2 * GIB
-
-
