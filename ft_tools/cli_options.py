@@ -52,7 +52,9 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
         return dict[str, Any], _object
     if origin in (list, tuple):
         inner, how = _typed(get_args(annotation)[0])
-        return (list[Any], _values) if how else (list[inner], None)  # type: ignore[valid-type]
+        if how:
+            return list[Any], _values
+        return list[inner], None if inner is str else _separated  # type: ignore[valid-type]
     simple = annotation in (str, int, float, bool) or origin is Literal
     return (annotation if simple else str), None
 
@@ -93,6 +95,17 @@ def _values(_: Any, tokens: Sequence[Token]) -> list[Any]:
     """Read a list: a text or JSON for each value, or one JSON list for all of them."""
     read = [_json(token.value) for token in tokens]
     return read[0] if len(read) == 1 and isinstance(read[0], list) else read
+
+
+def _separated(_: Any, tokens: Sequence[Token]) -> list[Any]:
+    """Read numbers or names: several values, one text with commas, or a JSON list."""
+    found: list[Any] = []
+    for token in tokens:
+        read = _json(token.value)
+        if isinstance(read, str):
+            read = [_json(part.strip()) for part in read.split(",")]
+        found += read if isinstance(read, list) else [read]
+    return found
 
 
 def takes_one_or_many(annotation: Any) -> bool:

@@ -102,10 +102,13 @@ def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
         meant = f"did you mean {near[0]!r}? " if near else ""
         return f"{where}: no such argument; {meant}known: {', '.join(known)}"
     if detail["type"] == "missing":
-        field = request.model_fields.get(str(detail["loc"][0]))
+        field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f" ({field.description})" if field and field.description else ""
         return f"{where}: required and missing{about}"
     if detail["type"] == "value_error":
         return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+    said = detail["msg"]
+    if detail["type"] == "model_type":
+        said = f"must be an object of {', '.join(_model_at(request, detail['loc']).model_fields)}"
     given = repr(detail.get("input"))
-    return f"{where}: {detail['msg']}, got {given if len(given) <= 80 else given[:77] + '...'}"
+    return f"{where}: {said}, got {given if len(given) <= 80 else given[:77] + '...'}"

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from ft_tools import __version__, workspace
 from ft_tools.contract import compact, complaints
-from ft_tools.errors import FineTuningError
+from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.tools import TOOLS, Effect
 from mcp_server import calls, resources, schemas, skill
@@ -77,7 +77,8 @@ async def call_tool(
         request = spec.request.model_validate(params.arguments or {})
         report = await calls.run(context, spec.call, request)
     except ValidationError as error:
-        return refusal("\n".join(complaints(spec.request, error)))
+        said = "\n".join(complaints(spec.request, error))
+        return refusal(f"{BadInput.code}: {said}")
     except FineTuningError as error:
         return refusal(f"{error.code}: {error}")
     except Exception as error:

@@ -64,7 +64,7 @@ def _summary(row: Decision, answers: Sequence[ApproachVerdict]) -> str:
     said = [
         f"{answer.approach}: {answer.verdict}"
         + (f", {answer.condition}" if answer.condition else "")
-        + (f" ({answer.why.rstrip('.')})" if answer.verdict == "no" else "")
+        + (f" ({answer.why.rstrip('.')})" if answer.verdict == "no" and answer.why else "")
         + "."
         for answer in answers
     ]

@@ -72,6 +72,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     near = methods.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
     groups = conflicts.find(ledger, scanned.note)
+    num_clear = conflicts.num_with_majority(ledger, groups)
     conflicts.resolve(ledger, groups, request.contradictions)
     summary.mark_lengths(scanned, request.max_length)
     found = Duplicates(
@@ -79,6 +80,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         num_near=near.num_near,
         num_conflicting=sum(map(len, groups)),
         num_conflicting_groups=len(groups),
+        num_with_majority=num_clear,
         conflicting_groups=[
             [ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in groups[:MOST_GROUPS]
         ],

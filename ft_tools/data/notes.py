@@ -6,6 +6,7 @@ from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import num_wanted, will_split
 from ft_tools.examples.source import is_held_out
+from ft_tools.examples.test_rows import FOLDER, name_of
 
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5
@@ -61,6 +62,11 @@ def assumptions_of(benchmarks: Benchmarks, scanned: Scan, num_alike: int, near: 
         notes.append(
             f"{benchmarks.num_without} benchmark rows have no recognised question; name the "
             "column with the questions `question`"
+        )
+    for file, count in scanned.test_sets.most_common():
+        notes.append(
+            f"{count} rows are among those of {name_of(file)}, which {FOLDER / file} remembers as "
+            "a test set; if it is none any more, delete that file"
         )
     num_parts = sum(is_held_out(source) for source, _ in scanned.files)
     if 0 < num_parts < len(scanned.files):

@@ -10,7 +10,9 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.read.scan import rows_of
 from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
+from ft_tools.examples.columns import cell_at
 
+NOT_THERE = object()
 # Everything but plain ASCII that could hide, turn around or restyle what is shown: control, format,
 # private-use, surrogate and unassigned characters, tags, variation selectors, odd spaces.
 UNSEEN = re.compile(
@@ -66,12 +68,13 @@ def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted
     value: Any = found.get(line)
     there = line in found
     if there and request.field is not None:
-        there = isinstance(value, Mapping) and request.field in value
-        value = value[request.field] if there else None
+        value = cell_at(value, request.field, NOT_THERE) if isinstance(value, Mapping) else None
+        there = isinstance(found[line], Mapping) and value is not NOT_THERE
     if not there:
         return Quoted(line=line, field=request.field, value=None, truncated=False, original_chars=0)
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
-    shown, is_whole = quote(_as_text(privacy.mask_all(value)), request.max_chars)
+    masked = _as_text(privacy.mask_all(value))
+    shown, is_whole = quote(masked[request.offset :], request.max_chars)
     return Quoted(
         line=line,
         field=request.field,

@@ -37,8 +37,13 @@ class Duplicates(Report):
 
     num_exact: int = Field(description="Copies of an earlier example.")
     num_near: int = Field(description="Near-duplicates of an earlier, kept example.")
-    num_conflicting: int = Field(description="Examples whose prompt has different answers.")
+    num_conflicting: int = Field(
+        description="Examples whose prompt has different answers, before `contradictions` decides."
+    )
     num_conflicting_groups: int = Field(0, description="Prompts with different answers.")
+    num_with_majority: int = Field(
+        0, description="Of these, prompts of which one answer is the most frequent."
+    )
     conflicting_groups: list[list[int]] = Field(
         default_factory=list, description="Lines of the first groups, at most five each."
     )

@@ -60,7 +60,7 @@ class AuditRequest(Request):
     benchmark_paths: list[str] = Field(
         default_factory=list,
         max_length=20,
-        description="Benchmarks that must not be in the training data.",
+        description="Benchmarks to keep out of the training data.",
     )
     model: str | None = Field(
         None,
@@ -78,7 +78,7 @@ class AuditRequest(Request):
     )
     semantic_mode: Literal["auto", "exact", "fast"] = Field(
         "auto",
-        description="exact encodes every row; fast, only rows near another by a cheaper embedding.",
+        description="exact encodes every row; fast, only those near another.",
     )
     near_duplicate_threshold: float = Field(
         0.95, gt=0, le=1, description="Cosine above which two examples are near-duplicates."
@@ -130,8 +130,7 @@ class ShowRequest(Request):
         min_length=1, max_length=5, description="Line or row numbers, as listed in findings."
     )
     field: str | None = Field(
-        None, max_length=60, description="Column to quote; null quotes the whole row."
+        None, max_length=100, description="Column to quote; null quotes the whole row."
     )
-    max_chars: int = Field(
-        200, ge=1, le=200, description="Maximum characters per value, up to 200."
-    )
+    max_chars: int = Field(200, ge=1, le=200, description="Characters per value, at most 200.")
+    offset: int = Field(0, ge=0, description="Characters to skip.")

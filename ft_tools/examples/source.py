@@ -36,6 +36,8 @@ HEAD_BYTES = 65536
 MAX_FILES = 10_000
 # What the library datasets and the Hub write beside the data.
 ABOUT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+PARTS = ("train.jsonl", "removed.jsonl")
+"""What every folder holds that this package wrote for training."""
 HELD_OUT = re.compile(r"(?<![a-z])(?:test|validation|valid|val|dev|eval)(?![a-z])")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
@@ -74,13 +76,16 @@ def find_sources(path: Path) -> list[Source]:
     """
     if not path.is_dir():
         return [recognise(path)]
+    if all((path / name).is_file() for name in PARTS):
+        cure = f"name one of its files, such as {path.name}/{PARTS[0]}"
+        raise BadData(path, "holds the parts that prepare_dataset or audit_dataset wrote", cure)
     files: list[Path] = []
     for file in sorted(path.rglob("*")):
         if len(files) > MAX_FILES:
             raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
         is_data = _suffix(file)[0] in SUFFIXES and file.name not in ABOUT_DATA
-        if not hidden and is_data and file.is_file():
+        if not hidden and is_data and file.is_file() and file.stat().st_size:
             files.append(file)
     if not files and any(path.rglob("*.arrow")):
         cure = "save it as JSONL: datasets.load_from_disk(FOLDER), and .to_json(FILE) of each split"

@@ -6,10 +6,11 @@ answer. Only hashes are kept, in a hidden folder of the workspace, one file per 
 
 import hashlib
 import json
+import re
 from array import array
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ft_tools.examples.example import Example, content_of
 from ft_tools.publish import write_file
 
 FOLDER = Path(".fine-tuning-llm") / "test-rows"
+PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
 MAX_SAME = 3
 """Rows with one question above which the question says too little to know a row by."""
 
@@ -58,35 +60,51 @@ class TestRows:
 
     __test__ = False
 
-    def __init__(self, known: frozenset[int]) -> None:
+    def __init__(self, known: Mapping[int, str]) -> None:
         self._known = known
 
     def __bool__(self) -> bool:
         return bool(self._known)
 
     def __contains__(self, example: Example) -> bool:
-        return bool(self._known) and not self._known.isdisjoint(keys_of(example))
+        return self.set_of(example) is not None
+
+    def set_of(self, example: Example) -> str | None:
+        """Return the name of the file that remembers an example's test set; None if none does."""
+        if not self._known:
+            return None
+        return next((self._known[key] for key in keys_of(example) if key in self._known), None)
+
+
+def name_of(file: str) -> str:
+    """Return what a remembered test set is called, if that is a plain name."""
+    try:
+        name = json.loads((workspace.roots()[0] / FOLDER / file).read_text("utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a test set"
+    return name if isinstance(name, str) and PLAIN_NAME.fullmatch(name) else "a test set"
 
 
 def known_test_rows() -> TestRows:
     """Return what the workspace remembers; files that cannot be read are left out."""
     folder = workspace.roots()[0] / FOLDER
     if not folder.is_dir():
-        return TestRows(frozenset())
+        return TestRows({})
     files = sorted(folder.glob("*.json"))
     return _loaded(tuple((str(path), path.stat().st_mtime_ns) for path in files))
 
 
 @lru_cache(maxsize=2)
 def _loaded(files: tuple[tuple[str, int], ...]) -> TestRows:
-    known: set[int] = set()
+    known: dict[int, str] = {}
     for path, _ in files:
         try:
             packed = b64decode(json.loads(Path(path).read_text(encoding="utf-8"))["hashes"])
-            known.update(array("Q", packed[: len(packed) // 8 * 8]))
+            known |= dict.fromkeys(array("Q", packed[: len(packed) // 8 * 8]), Path(path).name)
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return TestRows(frozenset(known - {0}))
+    known.pop(0, None)
+    return TestRows(known)
 
 
 def _hash(text: str) -> int:

@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from ft_tools.examples.answer_kinds import AnswerKind, AnswerKinds, answer_of
 from ft_tools.examples.detect import detect
 from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
+from ft_tools.examples.source import PARTS, read, recognise
 from ft_tools.examples.test_rows import known_test_rows
 from ft_tools.examples.verdicts import UnreadColumns
 from ft_tools.publish import sha256
@@ -50,11 +52,6 @@ READ: dict[Format, frozenset[str]] = {
     "marks_text": frozenset({"prompt", "completion", "label"}),
 }
 """What a trainer reads of each format."""
-ARRAY = "is a JSON array, and training takes JSON Lines: one object per line"
-CALL = (
-    "call audit_dataset with this path and output_dir, and pass the train.jsonl that it writes "
-    "there"
-)
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
@@ -174,12 +171,39 @@ def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
         BadInput: It is not a regular file, or not one inside the workspace.
     """
     if path.is_dir():
-        raise BadInput(f"{path} is a folder; name a JSONL file in it")
+        named = f", such as {path.name}/{PARTS[0]}" if (path / PARTS[0]).is_file() else ""
+        raise BadInput(f"{path} is a folder; name a JSONL file in it{named}")
     with workspace.open_file(path) as stream:
-        for line, raw in enumerate(stream, 1):
-            if not raw.strip():
-                continue
-            yield line, _object(path, line, raw)
+        lines = ((line, raw) for line, raw in enumerate(stream, 1) if raw.strip())
+        first = next(lines, None)
+        if first is None or not _begins_array(first[1]):
+            for line, raw in chain([first] if first else (), lines):
+                yield line, _object(path, line, raw)
+            return
+    yield from _array(path, first[0])
+
+
+def _begins_array(raw: bytes) -> bool:
+    """Tell whether a line begins a JSON array, which no example is."""
+    return raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _array(path: Path, line: int) -> Iterator[tuple[int, Example]]:
+    """Give the objects of a JSON array, each with its number.
+
+    Raises:
+        BadData: A value is damaged, or no object.
+    """
+    source = recognise(path)
+    if source.kind != "json_values" or source.gzipped:
+        raise BadData(path, "is a JSON list, not an object", CONVERT, line)
+    for row in read(source):
+        if row.problem is not None:
+            raise BadData(path, f"cannot be read ({row.problem})", CONVERT, row.number)
+        if not isinstance(row.value, dict):
+            kind = type(row.value).__name__
+            raise BadData(path, f"is a JSON {kind}, not an object", CONVERT, row.number)
+        yield row.number, row.value
 
 
 def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
@@ -348,14 +372,10 @@ def _object(path: Path, line: int, raw: bytes) -> Example:
     except UnicodeDecodeError:
         raise BadData(path, "is not UTF-8 text", f"convert it; {CONVERT}", line) from None
     except ValueError as error:
-        if line == 1 and raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            raise BadData(path, ARRAY, CALL) from None
         detail = getattr(error, "msg", "not JSON")
         raise BadData(path, f"is not JSON ({detail})", f"fix the line; {CONVERT}", line) from None
     except RecursionError:
         raise BadData(path, "is nested too deeply", f"remove it; {CONVERT}", line) from None
-    if isinstance(value, list) and line == 1:
-        raise BadData(path, ARRAY, CALL)
     if not isinstance(value, dict):
         raise BadData(path, f"is a JSON {type(value).__name__}, not an object", CONVERT, line)
     return value

@@ -98,6 +98,7 @@ class Threshold(Fact):
         return float(self.value)
 
 
+NO_GPU = {"cpu", "none", "no", "nogpu", "null"}
 Row = TypeVar("Row", bound=Named)
 
 
@@ -166,6 +167,8 @@ def gpu(name: str) -> Gpu:
     if chip is not None:
         cure = f"name its memory too, as in {_sizes_of(chip)[0]!r}, or pass gpu_memory_gib"
         raise UnknownName("GPU", name, _sizes_of(chip), cure)
+    if _plain(name) in NO_GPU:
+        raise UnknownName("GPU", name, (), "leave it out where there is no GPU")
     return _find("GPU", name, {**gpus(), **macs()}, cure)
 
 

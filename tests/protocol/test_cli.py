@@ -95,12 +95,35 @@ def test_what_should_be_an_object_and_is_not_is_refused_with_both_forms(capsys):
 
 @pytest.mark.parametrize(
     "lines",
-    [["1", "2"], ["--lines", "1", "2"], ["--lines", "1", "--lines", "2"], ["--lines", "[1, 2]"]],
+    [
+        ["1", "2"],
+        ["--lines", "1", "2"],
+        ["--lines", "1", "--lines", "2"],
+        ["--lines", "[1, 2]"],
+        ["--lines", "1,2"],
+        ["--lines", "1, 2"],
+    ],
 )
 def test_several_values_follow_one_flag(capsys, lines):
     assert cli.run(["show-examples", "data.jsonl", *lines, "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert {each["line"] for each in shown["examples"]} == {1, 2}
+
+
+def test_names_with_commas_are_several_values(capsys):
+    given = ["--symptoms", "style,tone", "--considering", "sft"]
+    assert cli.run(["recommend-approach", *given, "--format", "json"]) == 0
+    assert cli.run(["recommend-approach", "--symptoms", "style,tome"]) == 2
+    assert "'tome'" in capsys.readouterr().err
+
+
+def test_what_an_object_inside_an_object_lacks_is_said(capsys):
+    for turns, said in (
+        ('{"conversation": "id"}', "mapping.turns.role: required and missing (Column with the sp"),
+        ("true", "mapping.turns: must be an object of conversation, role, text, roles, got True"),
+    ):
+        assert cli.run(["prepare-dataset", "data.jsonl", "--mapping.turns", turns]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_wrong_value_is_refused_with_the_nearest(capsys):

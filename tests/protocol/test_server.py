@@ -77,6 +77,7 @@ async def test_a_good_call_returns_a_report_that_parses_back(client, name):
 async def test_a_misspelt_argument_is_refused_by_name(client, name):
     result = await client.call_tool(name, GOOD[name] | {"lerning_rate": 8})
     assert result.is_error
+    assert result.content[0].text.startswith("bad_input: ")
     assert "lerning_rate: no such argument" in result.content[0].text
 
 

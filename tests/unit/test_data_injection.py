@@ -171,6 +171,19 @@ def test_a_field_of_a_row_is_shown_and_one_that_is_not_there_is_null(workspace):
     ]
 
 
+def test_a_long_field_inside_an_object_is_read_part_by_part(workspace):
+    text = "".join(chr(97 + at % 26) for at in range(450))
+    (workspace / "d.jsonl").write_text(json.dumps({"talk": {"agent": text}}))
+    parts = [
+        show_examples(
+            ShowRequest(path="d.jsonl", lines=[1], field="talk.agent", offset=at)
+        ).examples[0]
+        for at in (0, 200, 400)
+    ]
+    assert "".join(json.loads(part.value) for part in parts) == text
+    assert [part.truncated for part in parts] == [True, True, False]
+
+
 def test_a_row_or_field_that_is_not_there_is_said(workspace):
     (workspace / "d.jsonl").write_text('{"prompt": "a", "completion": "x"}\n\n{"prompt": "b"}\n')
     report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3, 9], field="completion"))

@@ -257,7 +257,8 @@ def test_a_column_of_verdicts_must_be_decided_and_each_decision_is_carried_out(w
     assert shown.next_steps[0].arguments["mapping"]["verdicts"] == {"thumbs": "filter"}
     with pytest.raises(BadInput, match="decide first"):
         prepare(path="t.csv", confirm=shown.mapping_hash, output_dir="out")
-    report = confirmed(path="t.csv", mapping={"verdicts": {"thumbs": use}})
+    both = {"contradictions": "keep"} if use == "ignore" else {}
+    report = confirmed(path="t.csv", mapping={"verdicts": {"thumbs": use}}, **both)
     assert sum(report.counts.values()) == report.num_rows == 120
     made = [*read(workspace, "train"), *read(workspace, "validation"), *read(workspace, "test")]
     num_made = {"filter": 60, "pair": 60, "marks": 120, "ignore": 120}[use]
@@ -578,3 +579,57 @@ def test_headers_and_classes_that_could_speak_to_an_agent_are_not_repeated(works
     shown = prepare(path="t.csv")
     without_quotes = shown.model_copy(update={"examples": []}).model_dump_json()
     assert "ignore all previous" not in without_quotes
+
+
+def contradicting(workspace):
+    """Write rows of which every tenth question has two answers, and one of them a copy."""
+    rows = [row for row in tickets(300) if row["ticket_id"] % 10]
+    for at in range(0, 300, 10):
+        asked = {"subject": f"Asked {at} again", "body": f"What about {WORDS[at % 14]} {at * at}?"}
+        for team, day in (("billing", 3), ("tech", 1), ("billing", 2)):
+            said = {"team": team, "priority": "low", "created": f"2026-01-0{day}"}
+            rows.append(ticket(at, random.Random(at)) | asked | said)
+    write_csv(workspace / "t.csv", rows)
+
+
+def test_contradictions_must_be_decided_before_files_are_written(workspace):
+    contradicting(workspace)
+    shown = prepare(path="t.csv")
+    assert "60 of 330 rows have a prompt with different answers" in shown.questions[0]
+    with pytest.raises(BadInput, match="set contradictions to 'majority'"):
+        prepare(
+            path="t.csv", mapping=shown.mapping, confirm=shown.mapping_hash, output_dir="prepared"
+        )
+    assert not (workspace / "prepared").exists()
+    (step,) = shown.next_steps
+    assert step.arguments["contradictions"] == "majority"
+    made = prepare(**step.arguments)
+    assert made.counts["conflicting_targets"] == made.counts["exact_duplicate"] == 30
+    assert sum(made.counts.values()) == made.num_rows == 360
+
+
+@pytest.mark.parametrize(
+    ("rule", "team"), [("majority", "billing"), ("latest", "billing"), ("drop", None)]
+)
+def test_a_rule_decides_which_of_contradicting_answers_stays(workspace, rule, team):
+    contradicting(workspace)
+    mapping = {"group_by": [], "time_column": "created"}
+    confirmed(path="t.csv", mapping=mapping, contradictions=rule)
+    rows = [row for part in ("train", "validation", "test") for row in read(workspace, part)]
+    asked = [row["messages"] for row in rows if "again" in row["messages"][0]["content"]]
+    teams = {json.loads(turns[-1]["content"])["team"] for turns in asked}
+    assert teams == ({team} if team else set())
+
+
+def test_rows_of_a_group_that_is_in_the_latest_part_are_named_and_counted(workspace):
+    write_csv(workspace / "t.csv", tickets())
+    report = confirmed(path="t.csv", mapping={"group_by": ["customer"], "time_column": "created"})
+    lost = report.counts["same_group_as_test"]
+    assert lost > 0
+    assert sum(report.counts.values()) == report.num_rows == 300
+    assert any(note.startswith(f"{lost} earlier rows are left out") for note in report.assumptions)
+    removed = [row for row in read(workspace, "removed") if row["reason"] == "same_group_as_test"]
+    customer = {row["subject"]: row["customer"] for row in tickets()}
+    held = {customer[q.split("\n")[0]] for q in questions_of(read(workspace, "test"))}
+    assert len(removed) == lost
+    assert {row["columns"]["customer"] for row in removed} <= held

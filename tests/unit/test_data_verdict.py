@@ -8,6 +8,7 @@ import pytest
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, expected_time
 from ft_tools.errors import BadInput
+from ft_tools.examples.test_rows import FOLDER
 
 
 def write(path, rows):
@@ -60,6 +61,31 @@ def test_contradicting_answers_are_grouped_and_removed_by_a_rule(workspace, rule
     if rule == "keep":
         (step,) = [s for s in report.next_steps if s.tool == "audit_dataset"]
         assert step.arguments["contradictions"] == "majority"
+        share = next(r.observed for r in report.reasons if r.id == "contradictions")
+        assert share == next(f.fraction for f in report.findings if f.id == "conflicting_targets")
+    else:
+        (finding,) = [f for f in report.findings if f.id == "conflicting_targets"]
+        assert (finding.removed, finding.count) == (True, report.removed_by[finding.id])
+
+
+def test_a_majority_is_not_offered_where_no_answer_has_one(workspace):
+    write(workspace / "d.jsonl", [*GROUPS[:2], *GROUPS[3:], *map(row, range(10, 90))])
+    report = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off"))
+    (step,) = [s for s in report.next_steps if s.tool == "audit_dataset"]
+    assert step.arguments["contradictions"] == "latest"
+    assert audit_dataset(AuditRequest(**step.arguments)).num_usable == 82
+
+
+def test_a_test_set_that_its_rows_are_of_is_named_and_can_be_forgotten(workspace):
+    write(workspace / "test.jsonl", map(row, range(60)))
+    audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
+    write(workspace / "d.jsonl", map(row, range(58, 130)))
+    (note,) = [n for n in audit_dataset(AuditRequest(path="d.jsonl")).assumptions if "test" in n]
+    (entry,) = (workspace / FOLDER).iterdir()
+    assert note.startswith("2 rows are among those of test.jsonl, which ")
+    assert str(FOLDER / entry.name) in note
+    entry.unlink()
+    assert audit_dataset(AuditRequest(path="d.jsonl")).removed_by == {}
 
 
 def test_rows_of_a_test_file_are_refused_as_training_data_by_content(workspace):

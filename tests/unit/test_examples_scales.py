@@ -57,7 +57,9 @@ def test_a_scale_is_asked_about_and_its_threshold_means_the_same_for_every_use(
 ):
     values, condition = SCALES[name]
     scores = write(workspace / "d.jsonl", values)
-    undecided = prepared(path="d.jsonl", mapping={"verdicts": {"score": use}})
+    undecided = prepared(
+        path="d.jsonl", mapping={"verdicts": {"score": use}}, contradictions="keep"
+    )
     assert condition in undecided.questions[0]
     (step,) = undecided.next_steps
     assert step.arguments["mapping"]["good_values"] == {"score": [condition]}

@@ -135,3 +135,10 @@ def test_no_two_cards_answer_to_one_name():
     for name, card in facts.gpus().items():
         for spelling in card.spellings(name):
             assert seen.setdefault(spelling, name) == name
+
+
+@pytest.mark.parametrize("name", ["cpu", "CPU", "none"])
+def test_a_processor_is_no_gpu_and_has_no_nearest(name):
+    with pytest.raises(UnknownName) as error:
+        facts.gpu(name)
+    assert str(error.value) == f"unknown GPU {name!r}; leave it out where there is no GPU"

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.training_rows import survey
+from ft_tools.examples.training_rows import read_examples, survey
 
 USER, BOT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 
@@ -88,7 +90,30 @@ def test_a_folder_is_not_a_file_of_examples(workspace):
 
 
 @pytest.mark.parametrize("text", ['[{"text": "a"}]', '[\n {"text": "a"},\n {"text": "b"}\n]'])
-def test_a_json_array_is_told_which_call_makes_lines_of_it(workspace, text):
+def test_a_json_array_is_read_like_lines(workspace, text):
     (workspace / "array.json").write_text(text)
-    with pytest.raises(BadData, match=r"is a JSON array.*call audit_dataset with this path"):
+    values = json.loads(text)
+    found = list(read_examples(workspace / "array.json"))
+    assert found == list(enumerate(values, 1))
+    assert survey(workspace / "array.json", "sft").num_examples == len(values)
+
+
+@pytest.mark.parametrize("text", ['[{"text": "a"}, 3]', "[1]\n[2]\n"])
+def test_an_array_of_anything_else_is_refused(workspace, text):
+    (workspace / "array.json").write_text(text)
+    with pytest.raises(BadData, match=r"not an object|cannot be read"):
         survey(workspace / "array.json", "sft")
+
+
+def test_a_folder_of_prepared_parts_is_refused_with_the_file_to_name(workspace):
+    folder = workspace / "prepared"
+    folder.mkdir()
+    for name in ("train", "validation", "removed", "unlabelled"):
+        text = '{"text": "a parcel"}\n' if name == "train" else ""
+        (folder / f"{name}.jsonl").write_text(text)
+    with pytest.raises(BadInput, match=r"such as prepared/train\.jsonl"):
+        survey(folder, "sft")
+    with pytest.raises(BadData, match=r"such as prepared/train\.jsonl"):
+        audit_dataset(AuditRequest(path="prepared"))
+    (folder / "removed.jsonl").unlink()
+    assert audit_dataset(AuditRequest(path="prepared")).num_examples == 1

@@ -469,3 +469,15 @@ def test_a_plan_shows_the_verdict_of_the_advice_or_says_that_there_was_none(file
     assert not any("without advice" in warning for warning in advised.warnings)
     assert advised.next_steps[0].arguments["advice"] == advice
     assert advised.plan_hash != alone.plan_hash
+
+
+def test_answers_that_contradict_each_other_are_refused_until_they_are_accepted(files):
+    rows = (files / "train.jsonl").read_text().splitlines()
+    other = rows[0].replace('"assistant", "content": "', '"assistant", "content": "No, ')
+    assert other != rows[0]
+    (files / "train.jsonl").write_text("".join(f"{row}\n" for row in [*rows, other]))
+    asked = {"model": "instruct", "dataset": "train.jsonl", "validation": "held_out.jsonl"}
+    with pytest.raises(Refused, match=r"6\.5% of the examples .*contradictions='latest'"):
+        launch_sft(SftRequest(**asked))
+    accepted = {"accept_findings": ["contradictions"], "accept_reason": "Both are right."}
+    assert launch_sft(SftRequest(**asked, **accepted)).plan_hash

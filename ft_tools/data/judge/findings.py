@@ -271,8 +271,9 @@ RULES: dict[str, Rule] = {
     "test_row": Rule(
         "error",
         True,
-        "a row of a test set of this workspace (audit_dataset with purpose='test'): removed, since "
-        "a model must not be trained on what measures it",
+        "rows of a test set of this workspace (written by prepare_dataset, or audited with "
+        "purpose='test'): removed, since a model must not be trained on what measures it; "
+        "assumptions name the test set and how to forget it",
     ),
     "benchmark_ngram": Rule("error", True, "contains a benchmark question, word by word: removed"),
     "benchmark_semantic": Rule("error", True, "paraphrases a benchmark question: removed"),

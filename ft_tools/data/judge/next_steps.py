@@ -6,7 +6,7 @@ from ft_tools.contract import NextStep
 from ft_tools.data.judge import summary
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.examples.source import recognise
 from ft_tools.examples.verdicts import Column
 
@@ -64,6 +64,15 @@ def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
     return [NextStep(tool=tool, arguments={"validation": request.path}, why=why)]
 
 
+def rule_for(num_with_majority: int) -> tuple[Contradictions, str]:
+    """Return the rule to offer for contradictions, and why: a majority needs copies that vote."""
+    if num_with_majority:
+        why = "keeps the most frequent answer per prompt, and none where there is no such answer; "
+        return "majority", f"{why}'latest' and 'drop' are the other rules"
+    why = "keeps the last answer per prompt, since none is more frequent than the others; "
+    return "latest", f"{why}'drop' keeps none of them"
+
+
 def _is_unknown(report: AuditReport) -> bool:
     """Tell whether the rows are no examples, so that what they hold has to be mapped first."""
     return report.detected_format in summary.NO_EXAMPLE
@@ -81,8 +90,8 @@ def _for_reasons(
     ids = {reason.id for reason in report.reasons}
     steps = []
     if "contradictions" in ids:
-        why = "keeps the most frequent answer per prompt; 'latest' and 'drop' are the other rules"
-        arguments = again | {"contradictions": "majority"}
+        rule, why = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
+        arguments = again | {"contradictions": rule}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
     undecided = [] if _is_unknown(report) else summary.undecided(scan, request)
     if undecided and all(map(_is_answerable, undecided)):

@@ -219,6 +219,11 @@ def _finding(
     rule = RULES[name]
     total = scan.ledger.num_validation
     total = total if in_validation else len(scan.ledger) - total
+    if name == "conflicting_targets":
+        # As the verdict counts: of what stays. A rule that was chosen leaves only what it removed.
+        is_open = request.contradictions == "keep"
+        total = len(scan.ledger.kept(validation=False)) if is_open else total
+        indices = [at for at in indices if is_open or scan.ledger.removal[at]]
     fraction = len(indices) / total
     limit, mild = MILDER_BELOW.get(name, (0.0, rule.severity))
     detailed = request.response_format == "detailed"

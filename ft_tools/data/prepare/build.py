@@ -22,7 +22,7 @@ from ft_tools.data.prepare.mapping import (
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.data.read.ledger import Ledger, hash_of
-from ft_tools.data.repeats import duplicates
+from ft_tools.data.repeats import conflicts, duplicates
 from ft_tools.data.repeats.lexical import Lexical
 from ft_tools.data.split import choose_validation
 from ft_tools.examples.columns import cell_at
@@ -34,6 +34,7 @@ from ft_tools.examples.verdicts import Mark, judged, values_at
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
 MAX_LABELS = 1_000
+SAME_GROUP = "same_group_as_test"
 TICK_ROWS = 2_000
 
 
@@ -59,10 +60,17 @@ class Decided:
     marks: "array[int]" = field(default_factory=lambda: array("b"))
     """1 for good, 0 for bad, -1 for neither."""
     groups: "array[int]" = field(default_factory=lambda: array("Q"))
+    """Hash of the values of `group_by`; 0 without."""
     times: list[str] = field(default_factory=list)
     labels: dict[str, "Counter[str]"] = field(default_factory=dict)
     partner: dict[int, int] = field(default_factory=dict)
     """Of a pair: the index of the later row -> that of the earlier one."""
+    num_conflicting: int = 0
+    """Rows whose prompt has different answers, before a rule decides."""
+    num_with_majority: int = 0
+    """Prompts of which one answer is the most frequent."""
+    num_kept: int = 0
+    """Rows beside which these are counted: no copies, and none that is left out."""
     compared: bool = True
 
     def counts(self) -> dict[str, int]:
@@ -177,6 +185,7 @@ def decide(
     if task == "dpo":
         _pair(result)
     duplicates.mark_exact(result.ledger, lambda name, at: _lose(result, at, name))
+    _resolve_conflicts(result, mapping, request)
     result.compared = (
         compare
         and len(result.ledger) <= MAX_COMPARED
@@ -202,6 +211,7 @@ def _take(
         result.outcomes.append("" if waits else made.problem)
         result.parts.append(Part.UNLABELLED if waits else Part.REMOVED)
         result.times.append("")
+        result.groups.append(0)
         return
     asked, answered = made.example.prompt_and_answer()
     answer = " ".join(map(content_of, answered))
@@ -212,9 +222,11 @@ def _take(
     result.outcomes.append("")
     result.parts.append(Part.TRAIN)
     result.times.append(text_of_cell(cell_at(row, mapping.time_column or "")))
+    key = 0
     if mapping.group_by:
         key = hash_of("\x1f".join(text_of_cell(cell_at(row, n)) for n in mapping.group_by))
         ledger.link(at, first_in.setdefault(key, at))
+    result.groups.append(key)
 
 
 def _stratum(
@@ -237,6 +249,22 @@ def _lose(result: Decided, at: int, why: str) -> None:
     """Leave a row out."""
     result.outcomes[at] = why
     result.parts[at] = Part.REMOVED
+
+
+def _resolve_conflicts(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> None:
+    """Count the rows that contradict each other, and leave out what a rule does not keep."""
+    ledger = result.ledger
+    groups = conflicts.find(ledger, lambda _, __: None)
+    result.num_kept = len(ledger.kept(validation=False))
+    result.num_conflicting = sum(map(len, groups))
+    result.num_with_majority = conflicts.num_with_majority(ledger, groups)
+    month_first = bool(is_month_first(result.times))
+
+    def time_of(at: int) -> str:
+        return sortable(result.times[at], month_first=month_first) if mapping.time_column else ""
+
+    for at in conflicts.resolve(ledger, groups, request.contradictions or "keep", time_of):
+        _lose(result, at, "conflicting_targets")
 
 
 def _pair(result: Decided) -> None:
@@ -287,7 +315,9 @@ def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:
     ordered = sorted(kept, key=lambda at: (times[at], ledger.lines[at]))
     test = set(ordered[len(ordered) - round(fraction * len(ordered)) :])
     roots = {ledger.linked(at) for at in test}
+    groups = {result.groups[at] for at in test} - {0}
     for at in kept:
         if at not in test and ledger.linked(at) in roots:
-            _drop(result, at, "asked_again_in_test")
+            is_of_group = result.groups[at] in groups
+            _drop(result, at, SAME_GROUP if is_of_group else "asked_again_in_test")
     return test

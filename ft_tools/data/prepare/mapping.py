@@ -48,7 +48,7 @@ class ColumnMapping(Request):
     nullable: list[str] = Field(
         default_factory=list,
         max_length=50,
-        description="Answer columns of which an empty cell is the answer null, not a missing one.",
+        description="Answer columns where an empty cell means null.",
     )
     answer_schema: dict[str, Any] | None = Field(None, description="Derived from the values.")
     system: str = Field("", max_length=8000, description="System text.")

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ft_tools.contract import Request
 from ft_tools.data.prepare.mapping import ColumnMapping
+from ft_tools.data.request import Contradictions
 
 Encoding = Literal[
     "utf-8", "utf-16", "cp1252", "cp1250", "cp1251", "latin-1", "shift_jis", "gb18030"
@@ -43,6 +44,9 @@ class PrepareRequest(Request):
     near_duplicates: Literal["lexical", "off"] = Field(
         "lexical",
         description="lexical keeps similar prompts in one part (up to 50,000 rows).",
+    )
+    contradictions: Contradictions | None = Field(
+        None, description="Which of different answers to one prompt stay."
     )
     confirm: str | None = Field(
         None,

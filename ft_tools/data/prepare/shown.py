@@ -5,7 +5,8 @@ from itertools import islice
 
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
-from ft_tools.data.prepare.build import MAX_COMPARED, Decided, decide, make
+from ft_tools.data.prepare.agreement import question_of, rule_to_offer
+from ft_tools.data.prepare.build import MAX_COMPARED, SAME_GROUP, Decided, decide, make
 from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.propose import PLAIN_NAME, SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.questions import (
@@ -51,18 +52,21 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     if guessed != "utf-8":
         special = _quoted(counted, islice(reader.rows(), SAMPLE_ROWS), only_special=True)
         examples = list(islice(special, NUM_QUOTED)) or examples
+    # Which answers contradict each other is open until it is decided which of them are good.
+    open_columns = undecided(mapping, seen)
+    about_answers = question_of(request, decided)
     return PrepareReport(
         mapping=mapping,
         mapping_hash=mapping.digest,
         examples=examples,
-        questions=questions_of(mapping, seen),
+        questions=[*questions_of(mapping, seen), *([] if open_columns else about_answers)],
         unused_columns=[name for name in unused if PLAIN_NAME.fullmatch(name)],
         num_rows=len(decided.ledger),
         counts=decided.counts(),
         labels=labels_of(decided),
         task=decided.task,
         assumptions=notes,
-        next_steps=_next_steps(request, mapping, seen),
+        next_steps=_next_steps(request, mapping, seen, decided),
     )
 
 
@@ -134,7 +138,9 @@ def _about_judges(reader: Reader, seen: Seen) -> list[str]:
     return [f"{num_judged} rows are marked in several columns, which agree on {share:.0%}"]
 
 
-def _next_steps(request: PrepareRequest, mapping: ColumnMapping, seen: Seen) -> list[NextStep]:
+def _next_steps(
+    request: PrepareRequest, mapping: ColumnMapping, seen: Seen, decided: Decided
+) -> list[NextStep]:
     """Return the call that writes the files; of columns that mark rows it takes the good ones."""
     columns = undecided(mapping, seen)
     is_known = all(c.kind == "verdict" and PLAIN_NAME.fullmatch(c.name) for c in columns)
@@ -158,6 +164,10 @@ def _next_steps(request: PrepareRequest, mapping: ColumnMapping, seen: Seen) -> 
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
     again |= {"confirm": mapping.digest, "output_dir": request.output_dir or OUTPUT}
+    offer = None if columns else rule_to_offer(request, decided)
+    if offer:
+        again["contradictions"] = offer[0]
+        why += f"; of contradictions it {offer[1]}"
     return [NextStep(tool="prepare_dataset", arguments=again, why=why)]
 
 
@@ -189,10 +199,17 @@ def labels_of(decided: Decided) -> dict[str, dict[str, int]]:
 
 
 def notes_of(decided: Decided) -> list[str]:
-    """Say how far similar prompts were looked for."""
-    if decided.compared:
-        return []
-    return [
-        f"similar prompts were not compared (up to {MAX_COMPARED:,} rows are): only equal prompts "
-        "are kept in one part"
-    ]
+    """Say how far similar prompts were looked for, and what groups and times cost together."""
+    notes = []
+    if not decided.compared:
+        notes.append(
+            f"similar prompts were not compared (up to {MAX_COMPARED:,} rows are): only equal "
+            "prompts are kept in one part"
+        )
+    if lost := decided.counts().get(SAME_GROUP, 0):
+        notes.append(
+            f"{lost} earlier rows are left out ({SAME_GROUP}): their group has rows among the "
+            "latest ones, which are the test part; without time_column whole groups are set aside "
+            "and none is lost"
+        )
+    return notes

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.prepare.after import audited, outputs_of
+from ft_tools.data.prepare.agreement import require_agreement
 from ft_tools.data.prepare.build import Part, decide
 from ft_tools.data.prepare.files import NAMES, REPORT, write_files
 from ft_tools.data.prepare.mapping import ColumnMapping
@@ -105,6 +106,7 @@ def perform(
     size = decoded_size(reader.source, COMPARED_BYTES)
     compare = request.near_duplicates == "lexical" and size <= COMPARED_BYTES
     decided = decide(mapping, request, reader.rows(), tick, compare=compare)
+    require_agreement(request, decided)
     folder = workspace.new_folder(request.output_dir)
     require_space(folder.parent, 4 * reader.source.size_bytes, "the prepared files")
     counts = decided.counts()

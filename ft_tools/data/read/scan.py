@@ -84,6 +84,8 @@ class Scan:
     fields: JsonFields = field(default_factory=JsonFields)
     test_rows: TestRows = field(default_factory=known_test_rows)
     """What must not be trained on, by content."""
+    test_sets: "Counter[str]" = field(default_factory=Counter)
+    """File that remembers a test set -> training examples that are among its rows."""
     test_keys: list[tuple[int, int]] = field(default_factory=list)
     """Of the rows of a test file: what they are known by."""
     unread: UnreadColumns = field(default_factory=UnreadColumns)
@@ -277,7 +279,8 @@ def _verdicts(result: Scan, request: AuditRequest, example: Example, row: Any) -
         found.append("marked_bad")
     if request.purpose == "test":
         result.test_keys.append(keys_of(example))
-    elif example in result.test_rows:
+    elif (test_set := result.test_rows.set_of(example)) is not None:
+        result.test_sets[test_set] += 1
         found.append("test_row")
     return found
 

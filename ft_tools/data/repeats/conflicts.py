@@ -1,6 +1,7 @@
 """Find answers that contradict each other, and decide which of them stays."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.repeats.duplicates import Note
@@ -24,24 +25,53 @@ def find(ledger: Ledger, note: Note) -> list[list[int]]:
     return several
 
 
-def resolve(ledger: Ledger, groups: list[list[int]], rule: Contradictions) -> None:
+def resolve(
+    ledger: Ledger,
+    groups: list[list[int]],
+    rule: Contradictions,
+    time_of: Callable[[int], str] = lambda _: "",
+) -> list[int]:
     """Remove contradicting examples: by majority, all but the latest answer, or all (drop).
 
     A copy that was removed before still votes for its answer.
+
+    Args:
+        ledger: The examples.
+        groups: As `find` returned them.
+        rule: Which answer stays.
+        time_of: Of an example, for the latest one; without it the order of the file decides.
+
+    Returns:
+        What was removed.
     """
+    removed: list[int] = []
     if rule == "keep":
-        return
-    votes: dict[tuple[int, ...], list[int]] = {}
+        return removed
+    for group, votes in zip(groups, _votes(ledger, groups), strict=True):
+        ordered = [_claim(ledger, at)[1] for at in sorted(votes, key=time_of)]
+        kept = _chosen(ordered, rule)
+        removed += [at for at in group if _claim(ledger, at)[1] != kept]
+    for at in removed:
+        ledger.remove(at, "conflicting_targets")
+    return removed
+
+
+def num_with_majority(ledger: Ledger, groups: list[list[int]]) -> int:
+    """Count the groups with a most frequent answer; where no row has a copy, none has one."""
+    votes = ([_claim(ledger, at)[1] for at in group] for group in _votes(ledger, groups))
+    return sum(_chosen(answers, "majority") is not None for answers in votes)
+
+
+def _votes(ledger: Ledger, groups: list[list[int]]) -> list[list[int]]:
+    """Return the examples of each group, copies that were removed before among them."""
+    places = {_claim(ledger, group[0])[0]: place for place, group in enumerate(groups)}
+    votes: list[list[int]] = [[] for _ in groups]
     for at in range(ledger.num_validation, len(ledger)):
-        if ledger.prompt[at] and ledger.reason_of(at) in {None, "exact_duplicate"}:
-            about, answer = _claim(ledger, at)
-            votes.setdefault(about, []).append(answer)
-    for group in groups:
-        answers = {at: _claim(ledger, at)[1] for at in group}
-        kept = _chosen(votes[_claim(ledger, group[0])[0]], rule)
-        for at in group:
-            if answers[at] != kept:
-                ledger.remove(at, "conflicting_targets")
+        if places and ledger.prompt[at] and ledger.reason_of(at) in {None, "exact_duplicate"}:
+            place = places.get(_claim(ledger, at)[0])
+            if place is not None:
+                votes[place].append(at)
+    return votes
 
 
 def _chosen(votes: list[int], rule: Contradictions) -> int | None:

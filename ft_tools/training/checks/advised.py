@@ -79,7 +79,8 @@ def _require_accepted(advised: Advised, accepted: list[str]) -> None:
         return
     ids = advised.rules or [RULE]
     what = ", ".join(filter(None, [advised.verdict, advised.condition]))
-    observed = f"{advised.approach}: {what} ({advised.why.rstrip('.')})"
+    why = advised.why.rstrip(".")
+    observed = f"{advised.approach}: {what}" + (f" ({why})" if why else "")
     cure = (
         f"First: {advised.first_step}; recommend_approach lays out the path. If the user goes on "
         f"all the same: accept_findings={ids!r} with accept_reason."

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import rules
-from ft_tools.data.report import Finding
+from ft_tools.data.judge.next_steps import rule_for
+from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput, MissingExtra, Refused
+from ft_tools.examples import test_rows
 from ft_tools.examples.training_rows import DatasetFacts, Task
 from ft_tools.lora import starts
 from ft_tools.models import weights
@@ -21,6 +23,7 @@ from ft_tools.training.checks import demands
 from ft_tools.training.checks.limits import CHOICES
 from ft_tools.training.request import TrainingRequest
 
+CONTRADICTIONS = "contradictions"
 TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 # Names of packages of the trackers that send data elsewhere; the operator has to allow each.
@@ -193,8 +196,8 @@ def require_audited(
     """
     _require_decision(request, dataset)
     hashes = (dataset.sha256, validation.sha256 if validation else "")
-    findings, is_pending = _audit(request.dataset, request.validation, task, hashes)
-    if is_pending:
+    report = _audit(request.dataset, request.validation, task, hashes)
+    if report is None:
         return [
             "the dataset is too large to be audited in this call; run audit_dataset and check its "
             "errors before you confirm"
@@ -202,6 +205,8 @@ def require_audited(
     accepted = set(request.accept_findings)
     if "train_validation_leak" in accepted:
         accepted.add("validation_leak")
+    _require_agreement(report, accepted)
+    findings = report.findings
     errors = [finding for finding in findings if finding.severity == "error"]
     open_errors = [finding for finding in errors if finding.id not in accepted]
     if open_errors and "no_quality_filter" not in accepted:
@@ -222,6 +227,25 @@ def require_audited(
     ]
 
 
+def _require_agreement(report: AuditReport, accepted: set[str]) -> None:
+    """Refuse answers that contradict each other.
+
+    Raises:
+        Refused: By the rule `no_quality_filter`.
+    """
+    found = next((reason for reason in report.reasons if reason.id == CONTRADICTIONS), None)
+    if found is None or accepted & {CONTRADICTIONS, "conflicting_targets", "no_quality_filter"}:
+        return
+    share = f"{float(found.observed or 0):.1%}"
+    observed = f"{share} of the examples have a prompt with different answers"
+    rule, _ = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
+    cure = (
+        f"audit_dataset with contradictions={rule!r} and output_dir writes a file without them; or "
+        f"the user accepts them: accept_findings=[{CONTRADICTIONS!r}] with accept_reason."
+    )
+    raise rules.refusal("no_quality_filter", observed, cure)
+
+
 def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
     """Refuse a file of any size that holds test rows, or a column that may mark bad rows.
 
@@ -230,7 +254,10 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
     """
     if dataset.num_test_rows and "test_row" not in request.accept_findings:
         observed = f"{dataset.num_test_rows} of {dataset.num_examples} examples are test rows"
-        cure = "audit_dataset with output_dir writes a file without them."
+        cure = (
+            "audit_dataset with output_dir writes a file without them. Test sets are remembered "
+            f"in {test_rows.FOLDER}; delete the file of one that is no test set any more."
+        )
         raise rules.refusal("test_row", observed, cure)
     if not dataset.verdict_columns or "verdict_column" in request.accept_findings:
         return
@@ -245,9 +272,9 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
 @lru_cache(maxsize=8)
 def _audit(
     dataset: str, validation: str | None, task: Task, hashes: tuple[str, str]
-) -> tuple[list[Finding], bool]:
+) -> AuditReport | None:
     """Audit the files with these hashes, which keep an answer from outliving its files."""
-    report = audit_if_small(
+    return audit_if_small(
         AuditRequest(
             path=dataset,
             validation_path=validation,
@@ -255,7 +282,6 @@ def _audit(
             near_duplicates="off",
         )
     )
-    return (report.findings, False) if report else ([], True)
 
 
 def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
