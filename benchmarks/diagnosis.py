@@ -29,7 +29,7 @@ def setup_of_line(line: dict[str, Any]) -> Setup:
         RATE,
         training["num_train_epochs"],
         line["steps"],
-        has_labels=line["chosen_for"].startswith("classification"),
+        num_labels=line["num_labels"],
     )
 
 

@@ -240,6 +240,7 @@ def train(
         },
         "steps": plan.estimate.steps,
         "chosen_for": plan.chosen_for,
+        "num_labels": plan.dataset.num_labels,
         "low_true_high_seconds": shown,
         "metrics": metrics,
     }, kept

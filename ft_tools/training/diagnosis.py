@@ -37,8 +37,8 @@ class Setup:
     """Planned."""
     is_masked: bool = True
     """Whether prompts are left out of the loss, or there are none."""
-    has_labels: bool = False
-    """Whether the answers are a few labels, of which each prompt should have one."""
+    num_labels: int | None = None
+    """Different answers, where they are labels, of which each prompt should have one."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def setup_of(plan: TrainingPlan) -> Setup:
         epochs,
         steps,
         is_masked=is_text or loss_on == "answers",
-        has_labels=plan.dataset.num_labels is not None,
+        num_labels=plan.dataset.num_labels,
     )
 
 
@@ -232,11 +232,12 @@ def _too_low(curves: Curves, setup: Setup) -> Diagnosis | None:
 def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
     """Find labels whose validation loss stops high and early, while training rows fared no better.
 
-    Of free text this is what health looks like: much of it cannot be foreseen.
+    Of free text this is what health looks like: much of it cannot be foreseen. A loss above that
+    of guessing a label says that the labels are not learned yet.
     """
-    if not setup.has_labels:
-        return None
     best, low = curves.best, curves.evals[curves.best][1]
+    if setup.num_labels is None or low > math.log(setup.num_labels):
+        return None
     reached = next(
         i for i, (_, v) in enumerate(curves.evals) if v <= low * number("diagnosis.plateau_ratio")
     )
@@ -249,7 +250,8 @@ def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
     )
     return Diagnosis(
         id="noise",
-        observed=f"validation loss {low:.3g} since step {curves.evals[reached][0]:.0f}{accuracy}, "
+        observed=f"validation loss within {number('diagnosis.plateau_ratio') - 1:.0%} of its best, "
+        f"{low:.3g}, since step {curves.evals[reached][0]:.0f}{accuracy}, "
         f"and training loss {curves.train_around(best):.3g} then: repeating rows no longer helps "
         "new ones",
         advice="the answers do not follow from the prompts everywhere: look for wrong labels and "
@@ -269,14 +271,18 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
     apart = is_flat and trained < number("diagnosis.apart") * low
     if not rose and not apart:
         return None
-    epochs = setup.epochs * curves.evals[best][0] / max(1, setup.steps)
+    share = curves.evals[best][0] / max(1, setup.steps) if rose else 0.5
     return Diagnosis(
         id="memorising",
         observed=f"validation loss {low:.3g} at step {curves.evals[best][0]:.0f} and {end:.3g} at "
         f"the end, while training loss fell to {trained:.3g}",
         advice="the best checkpoint was kept; more or more varied examples help most, then fewer "
         "epochs and half the learning rate",
-        training={"num_train_epochs": max(1.0, round(epochs, 1))},
+        training={
+            "num_train_epochs": max(1.0, round(setup.epochs * share, 1)),
+            "max_steps": None,
+            "learning_rate": float(f"{setup.learning_rate / 2:.2g}"),
+        },
     )
 
 

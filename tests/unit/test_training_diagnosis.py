@@ -1,6 +1,7 @@
 """Each finding on the curves that call for it, and silence on those that do not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ __all__ = ["files"]
 USUAL = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=3, steps=120)
 HIGH = Setup(learning_rate=1e-2, usual_rate=1e-3, epochs=3, steps=120)
 LOW = Setup(learning_rate=1e-4, usual_rate=1e-3, epochs=3, steps=120)
-LABELS = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=3, steps=120, has_labels=True)
+LABELS = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=3, steps=120, num_labels=6)
 FEW = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=1, steps=40)
 
 
@@ -84,6 +85,24 @@ def test_a_sick_run_is_named_and_its_evidence_has_numbers(name, rows, setup):
 )
 def test_a_run_whose_answers_are_right_or_whose_curves_ended_is_left_alone(rows, setup):
     assert diagnose(rows, setup) == []
+
+
+def test_a_loss_above_that_of_guessing_is_no_noise_in_the_labels():
+    rows = curves([7, 4.7, 4.7, 4.7], [6.0, 5.2, 4.9] + [4.75] * 7)
+    assert [one.id for one in diagnose(rows, replace(LABELS, num_labels=36))] == []
+    (found,) = diagnose(rows, replace(LABELS, num_labels=200))
+    assert (found.id, "within 5% of its best, 4.75" in found.observed) == ("noise", True)
+
+
+def test_what_memorises_is_trained_for_less_at_half_the_rate(files):
+    plan = plan_sft(asked := sft(validation="held_out.jsonl", training={"max_steps": 60}))
+    rows = curves([3, 0.5, 0.1], [2, 1, 0.9] + [0.8] * 7)
+    setup = replace(setup_of(plan), epochs=30)
+    (step,) = next_calls(diagnose(rows, setup), plan, asked.model_dump(), "sft-0123456789abcdef")
+    assert "max_steps" not in step.arguments["training"]
+    assert step.arguments["training"]["num_train_epochs"] == 15
+    rate = step.arguments["training"]["learning_rate"]
+    assert rate == pytest.approx(setup.learning_rate / 2, rel=0.05)
 
 
 def test_prompts_in_the_loss_are_named_whatever_the_curves_say():
