@@ -1,9 +1,11 @@
 """merge_and_quantize: say what would be done and what it takes, and start it when confirmed."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 from ft_tools.errors import MissingExtra, Refused
+from ft_tools.facts import number
 from ft_tools.models.mlx import model_types
 from ft_tools.models.weights import model_type
 from ft_tools.publish import require_space
@@ -137,6 +139,17 @@ def _warnings(plan: ShipPlan) -> list[str]:
         for e in plan.environments
         if not e.is_built
     ]
+    if plan.adapter is not None and plan.measured_as is None:
+        found.append(
+            "no evaluation of this model is on record: run evaluate against its base before you "
+            "use what is shipped"
+        )
+    small = (plan.num_params or math.inf) < number("ship.small_model_billion") * 1e9
+    if small and any(p.format.startswith("gguf:Q4") for p in plan.formats):
+        found.append(
+            "models below 1B parameters lose several times more in 4 bits than the published "
+            "figures, which are of an 8B model: gguf:Q8_0 is small enough"
+        )
     weak = [p.format for p in plan.formats if p.expected in {"warn", "fail"}]
     if weak:
         found.append(f"{', '.join(weak)}: published losses are high; Q4_K_M is the usual choice")

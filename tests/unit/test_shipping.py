@@ -102,6 +102,13 @@ def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
     assert sorted(pair.rglob("*")) == before
 
 
+def test_a_small_model_in_four_bits_that_nobody_measured_is_warned_of(pair):
+    small = ask(formats=["gguf:Q4_K_M"]).warnings
+    assert any("below 1B parameters" in warning for warning in small)
+    assert any("no evaluation of this model is on record" in warning for warning in small)
+    assert not any("1B" in warning for warning in ask(formats=["gguf:Q8_0"]).warnings)
+
+
 def test_the_same_request_has_the_same_plan(pair):
     assert ask().plan_hash == ask().plan_hash
     assert ask().plan_hash != ask(formats=["gguf:Q8_0"]).plan_hash
