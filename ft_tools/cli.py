@@ -136,10 +136,11 @@ def connect(
     scope: Literal["user", "project"] = "user",
     workspace: str | None = None,
     http: str | None = None,
+    skill: bool = True,
     print: bool = False,
     dry_run: bool = False,
 ) -> None:  # pragma: no cover - replaces the process
-    """Register this server in a coding agent; shows the change, changes nothing else.
+    """Register this server and its skill in a coding agent; shows the change, changes nothing else.
 
     Args:
         client: claude-code, codex, cursor, vscode, gemini, openclaw, claude-desktop, lm-studio,
@@ -147,6 +148,7 @@ def connect(
         scope: Whose configuration: yours, or that of the project in the working folder.
         workspace: Folder that the tools may read and write. The default is the working folder.
         http: Register a server at this address instead, such as http://127.0.0.1:8765/mcp.
+        skill: Also put the skill where the client looks for skills.
         print: Print the entry for any client, and write nothing.
         dry_run: Show the change, and write nothing.
     """
@@ -154,6 +156,7 @@ def connect(
     options += ["--scope", scope]
     options += ["--workspace", workspace] if workspace else []
     options += ["--http", http] if http else []
+    options += [] if skill else ["--no-skill"]
     options += ["--print"] if print else []
     options += ["--dry-run"] if dry_run else []
     _become("mcp_server.connect", "connect", *options)
@@ -163,7 +166,7 @@ def connect(
 def disconnect(
     client: str, *, scope: Literal["user", "project"] = "user", dry_run: bool = False
 ) -> None:  # pragma: no cover - replaces the process
-    """Undo `connect`: remove this server from a coding agent.
+    """Undo `connect`: remove this server and its skill from a coding agent.
 
     Args:
         client: As for connect.

@@ -1,4 +1,4 @@
-"""Register this server in a coding agent: `fine-tuning-llm connect CLIENT`, and `disconnect`."""
+"""Register this server in a coding agent, and give it the skill: `connect`, and `disconnect`."""
 
 import argparse
 import json
@@ -10,7 +10,8 @@ from typing import Any
 from ft_tools import __version__, installation
 from ft_tools.errors import BadInput, FineTuningError, Missing
 from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
-from mcp_server.connect import probe, registry, toml_edit
+from mcp_server import skill
+from mcp_server.connect import probe, registry, skill_folder, toml_edit
 from mcp_server.connect.clients import CLIENTS, NAME, Client, Scope, Server
 
 PASSED = (
@@ -62,18 +63,20 @@ def connect(given: argparse.Namespace) -> int:
             f"{client.file(scope)}:\n{_snippet(client, entry)}"
         )
     change = registry.plan(client, scope, entry)
-    if change.is_empty:
+    folder = _skill_to_place(client, scope) if given.skill else None
+    if change.is_empty and folder is None:
         _print(f"{client.title} has this entry already; nothing to do ({change.path})")
         return 0
     _show(client, change)
+    if folder is not None:
+        _print(f"+ {folder}: the skill, {len(skill.skill_files())} files")
     if given.dry_run:
         return 0
-    if not server.url:
-        version, tools = probe.list_tools(
-            [server.command, *server.arguments], dict(server.environment)
-        )
-        _print(f"the command works: version {version}, {len(tools)} tools")
-    registry.apply(client, scope, change)
+    if not change.is_empty:
+        _try(server)
+        registry.apply(client, scope, change)
+    if folder is not None:
+        skill_folder.place(folder)
     _print(f"{client.title} is connected. {client.left}")
     return 0
 
@@ -87,14 +90,63 @@ def disconnect(given: argparse.Namespace) -> int:
     client = _client(given.client)
     scope = _scope(client, given)
     change = registry.plan(client, scope, None)
-    if change.is_empty:
+    folder = _skill_to_remove(client, scope)
+    if change.is_empty and folder is None:
         _print(f"{client.title} has no entry {NAME!r}; nothing to do ({change.path})")
         return 0
     _show(client, change)
+    if folder is not None:
+        _print(f"- {folder}: the skill")
     if not given.dry_run:
-        registry.apply(client, scope, change)
+        if not change.is_empty:
+            registry.apply(client, scope, change)
+        if folder is not None:
+            skill_folder.remove(folder)
         _print(f"{client.title} is disconnected; open sessions keep it until they end")
     return 0
+
+
+def _try(server: Server) -> None:
+    """Start the server as a client would.
+
+    Raises:
+        FineTuningError: It does not start.
+    """
+    if server.url:
+        return
+    version, tools = probe.list_tools([server.command, *server.arguments], dict(server.environment))
+    _print(f"the command works: version {version}, {len(tools)} tools")
+
+
+def _skill_to_place(client: Client, scope: Scope) -> Path | None:
+    """Return where the skill has to be written; None if it is there, or cannot be."""
+    folder = client.skill(scope)
+    if folder is None:
+        return None
+    found = skill_folder.state(folder)
+    if found == "not_ours":
+        _print(f"{folder} was written by somebody else and stays as it is")
+    return folder if found in {"absent", "older"} else None
+
+
+def _skill_to_remove(client: Client, scope: Scope) -> Path | None:
+    """Return where the skill is, if `connect` put it there and no other client uses it."""
+    folder = client.skill(scope)
+    if folder is None or skill_folder.state(folder) not in {"current", "older"}:
+        return None
+    for other in CLIENTS.values():
+        if other is not client and other.skill(scope) == folder and _is_connected(other, scope):
+            _print(f"{folder} stays for {other.title}")
+            return None
+    return folder
+
+
+def _is_connected(client: Client, scope: Scope) -> bool:
+    try:
+        entry = registry.entry_of(client, scope)
+    except FineTuningError:
+        return True
+    return entry is not None and registry.is_ours(entry)
 
 
 def status(_: argparse.Namespace) -> int:
@@ -145,6 +197,12 @@ def _parser() -> argparse.ArgumentParser:
     connecting = actions.choices["connect"]
     connecting.add_argument("--workspace", help="folder the tools may read and write")
     connecting.add_argument("--http", metavar="URL", default="", help="register an HTTP server")
+    connecting.add_argument(
+        "--skill",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also put the skill where the client looks for skills; default yes",
+    )
     connecting.add_argument("--print", action="store_true", help="print the entry, write nothing")
     actions.add_parser("status")
     return parser
@@ -214,6 +272,8 @@ def _snippet(client: Client, entry: dict[str, Any]) -> str:
 
 def _show(client: Client, change: registry.Change) -> None:
     """Print the change: the entry that goes, and the one that comes."""
+    if change.is_empty:
+        return
     _print(f"{change.path}:")
     for sign, entry in (("-", _without_values(change.old)), ("+", change.new)):
         if entry is not None:

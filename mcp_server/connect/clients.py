@@ -43,6 +43,9 @@ class Client:
     programs: tuple[str, ...] = ()
     """Its commands: one of them on PATH, or the folder of its file, shows that it is installed."""
     speaks_http: bool = True
+    user_skills: Callable[[], Path] | None = None
+    """Folder in which it looks for skills; None: it has none."""
+    project_skills: str = ""
     left: str = "Restart it to load the server."
     """What is left for the person to do."""
 
@@ -54,6 +57,12 @@ class Client:
     def file(self, scope: Scope) -> Path:
         """Return the file of a scope."""
         return self.user_file() if scope == "user" else Path.cwd() / self.project_file
+
+    def skill(self, scope: Scope) -> Path | None:
+        """Return the folder of this skill in a scope; None if the client has no skills there."""
+        if scope == "project":
+            return Path.cwd() / self.project_skills / NAME if self.project_skills else None
+        return self.user_skills() / NAME if self.user_skills else None
 
     def is_installed(self) -> bool:
         """Tell whether the client is on this machine."""
@@ -88,6 +97,10 @@ def _below(variable: str, folder: str, name: str) -> Callable[[], Path]:
 
 def _claude_code() -> Path:
     return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home()) / ".claude.json"
+
+
+def _claude_skills() -> Path:
+    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "skills"
 
 
 def _lm_studio() -> Path:
@@ -166,6 +179,8 @@ def _opencode_entry(server: Server) -> dict[str, Any]:
 
 
 MILLISECONDS = TIMEOUT_SECONDS * 1000
+AGENTS = ".agents/skills"
+"""Read by several clients, in the home and in a project."""
 CLIENTS = {
     "claude-code": Client(
         "Claude Code",
@@ -177,6 +192,8 @@ CLIENTS = {
         project_file=".mcp.json",
         programs=("claude",),
         left="Start a new session; in a project, Claude Code asks once for approval.",
+        user_skills=_claude_skills,
+        project_skills=".claude/skills",
     ),
     "codex": Client(
         "Codex",
@@ -186,6 +203,8 @@ CLIENTS = {
         project_file=".codex/config.toml",
         programs=("codex",),
         left="Start a new session. A project's file counts only where Codex trusts the project.",
+        user_skills=_home(AGENTS),
+        project_skills=AGENTS,
     ),
     "cursor": Client(
         "Cursor",
@@ -194,6 +213,8 @@ CLIENTS = {
         project_file=".cursor/mcp.json",
         programs=("cursor", "cursor-agent"),
         left="Switch the server on in Cursor's settings, under MCP.",
+        user_skills=_home(".cursor", "skills"),
+        project_skills=AGENTS,
     ),
     "vscode": Client(
         "VS Code",
@@ -203,6 +224,8 @@ CLIENTS = {
         project_file=".vscode/mcp.json",
         programs=("code",),
         left="Start the server from the MCP view; VS Code asks once whether you trust it.",
+        user_skills=_home(".copilot", "skills"),
+        project_skills=AGENTS,
     ),
     "gemini": Client(
         "Gemini CLI",
@@ -211,6 +234,8 @@ CLIENTS = {
         project_file=".gemini/settings.json",
         programs=("gemini",),
         left="Start a new session. In a folder that Gemini does not trust, all servers are off.",
+        user_skills=_home(AGENTS),
+        project_skills=AGENTS,
     ),
     "openclaw": Client(
         "OpenClaw",
@@ -219,6 +244,7 @@ CLIENTS = {
         key=("mcp", "servers"),
         programs=("openclaw",),
         left="Reload a running gateway: openclaw mcp reload.",
+        user_skills=_home(AGENTS),
     ),
     "claude-desktop": Client(
         "Claude Desktop",
@@ -235,12 +261,15 @@ CLIENTS = {
         key=("mcp",),
         project_file="opencode.json",
         programs=("opencode",),
+        user_skills=_home(AGENTS),
+        project_skills=AGENTS,
     ),
     "windsurf": Client(
         "Windsurf",
         _home(".codeium", "windsurf", "mcp_config.json"),
         _usual("${env:{}}", url="serverUrl"),
         left="Press refresh in Windsurf's list of MCP servers.",
+        user_skills=_home(".codeium", "windsurf", "skills"),
     ),
     "kiro": Client(
         "Kiro",
@@ -248,5 +277,7 @@ CLIENTS = {
         _usual("${{}}", timeout=MILLISECONDS),
         project_file=".kiro/settings/mcp.json",
         programs=("kiro", "kiro-cli"),
+        user_skills=_home(".kiro", "skills"),
+        project_skills=".kiro/skills",
     ),
 }

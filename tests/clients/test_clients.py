@@ -47,7 +47,9 @@ def test_gemini_connects_in_a_folder_that_it_trusts(machine):
     (machine.home / ".gemini" / "trustedFolders.json").write_text(json.dumps(trusted))
     machine.run(NAME, "connect", "gemini", "--workspace", str(machine.home / "data"))
     assert "Connected" in machine.run("gemini", "mcp", "list")
+    assert NAME in machine.run("gemini", "skills", "list")
     machine.run(NAME, "disconnect", "gemini")
+    assert NAME not in machine.run("gemini", "skills", "list")
 
 
 def test_an_agent_turn_of_claude_code_calls_a_tool_and_gets_its_report(machine):
@@ -128,6 +130,7 @@ def test_openclaw_probes_the_server_and_keeps_the_comments_of_its_file(machine):
     (folder / "openclaw.json").write_text(before)
     machine.run(NAME, "connect", "openclaw", "--workspace", str(machine.home / "data"))
     assert f"{NAME}: ok" in machine.run("openclaw", "mcp", "doctor", NAME, "--probe")
+    assert '"modelVisible": true' in machine.run("openclaw", "skills", "info", NAME, "--json")
     machine.run(NAME, "disconnect", "openclaw")
     assert (folder / "openclaw.json").read_text() == before
 

@@ -37,10 +37,41 @@ def test_a_client_is_connected_and_starts_the_server_from_anywhere(run, tmp_path
     entry = json.loads((tmp_path / ".cursor/mcp.json").read_text())["mcpServers"]["fine-tuning-llm"]
     assert os.path.isabs(entry["command"])
     assert entry["env"]["FINE_TUNING_LLM_WORKSPACE"] == str(tmp_path / "data")
+    assert (tmp_path / ".cursor/skills/fine-tuning-llm/SKILL.md").is_file()
     assert "nothing to do" in run("connect", "cursor").stdout
     undone = run("disconnect", "cursor")
     assert undone.returncode == 0
     assert list((tmp_path / ".cursor").iterdir()) == []
+
+
+def test_a_skill_that_two_clients_read_stays_until_both_are_disconnected(run, tmp_path):
+    for name in (".codex", ".gemini"):
+        (tmp_path / name).mkdir()
+    shared = tmp_path / ".agents/skills/fine-tuning-llm/SKILL.md"
+    shown = run("connect", "codex")
+    assert str(shared.parent) in shown.stdout
+    assert run("connect", "gemini").returncode == 0
+    assert "stays for Gemini CLI" in run("disconnect", "codex").stdout
+    assert shared.is_file()
+    assert run("disconnect", "gemini").returncode == 0
+    assert not (tmp_path / ".agents").exists()
+
+
+def test_a_skill_of_somebody_else_is_left_as_it_is(run, tmp_path):
+    own = tmp_path / ".cursor/skills/fine-tuning-llm/SKILL.md"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    said = run("connect", "cursor")
+    assert said.returncode == 0
+    assert "stays as it is" in said.stdout
+    assert run("disconnect", "cursor").returncode == 0
+    assert own.read_text() == "mine"
+
+
+def test_without_the_skill_only_the_entry_is_written(run, tmp_path):
+    (tmp_path / ".codex").mkdir()
+    assert run("connect", "codex", "--no-skill").returncode == 0
+    assert not (tmp_path / ".agents").exists()
 
 
 def test_a_dry_run_shows_the_change_and_writes_nothing(run, tmp_path):
@@ -49,6 +80,7 @@ def test_a_dry_run_shows_the_change_and_writes_nothing(run, tmp_path):
     assert shown.returncode == 0
     assert "+ [mcp_servers.fine-tuning-llm]" in shown.stdout
     assert list((tmp_path / ".codex").iterdir()) == []
+    assert not (tmp_path / ".agents").exists()
 
 
 @pytest.mark.parametrize(
