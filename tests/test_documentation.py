@@ -1,5 +1,6 @@
 """What is written must be what is there."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from docs import session
 from ft_tools import cli, errors
 from ft_tools.tools import TOOLS
 from ft_tools.views.terminal import END_CODES
@@ -99,6 +101,19 @@ def test_every_command_shown_is_read_as_it_stands(page):
             words = shlex.split(line, comments=True)
             if "..." not in words and words[0] in cli.app:
                 cli.app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_the_session_that_is_shown_was_recorded_with_commands_that_exist():
+    rows = (ROOT / "docs" / "session.cast").read_text(encoding="utf-8").splitlines()
+    events = [(at, shown) for at, _, shown in map(json.loads, rows[1:])]
+    said = "".join(shown for _, shown in events)
+    for command in session.COMMANDS:
+        assert f"{command}\r\n" in said, "record it again: python docs/session.py"
+        words = shlex.split(command.partition(" --format human |")[0])
+        cli.app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    drawn = (ROOT / "docs" / "session.svg").read_text(encoding="utf-8")
+    assert drawn == session.drawn(events)
+    assert "docs/session.svg" in read("README.md")
 
 
 # Words of our own, and phrases that a native reader reads twice: see AGENTS.md, Errors and text.
