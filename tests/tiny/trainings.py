@@ -121,7 +121,7 @@ def launch(request):
     return started.run_id
 
 
-def wait_until(condition, run_id, seconds=90.0):
+def wait_until(condition, run_id, seconds=300.0):
     """Poll a run until a condition on its report holds; the report."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -133,7 +133,7 @@ def wait_until(condition, run_id, seconds=90.0):
     raise AssertionError(f"{run_id} is {report.state} after {seconds} s\n{log[-3000:]}")
 
 
-def finished(run_id, seconds=90.0):
+def finished(run_id, seconds=300.0):
     """Wait for a run's end; the report."""
     return wait_until(lambda report: report.state in ENDED, run_id, seconds)
 
