@@ -95,12 +95,16 @@ INSTRUCTION_LIKE = re.compile(
     r"|\b(?:reveal|print|repeat|show)\b[^.\n]{0,30}\bsystem prompt\b"
     r"|\byou are now (?:in )?(?:dan|developer mode|jailbroken|unrestricted)\b"
     r"|\brm -rf? [/~*.]|\b(?:curl|wget)\b[^\n|]{1,200}\|\s?(?:sudo )?(?:ba)?sh\b"
-    r"|<(?:system|instructions?|important)>",
+    r"|<(?:system|instructions?|important)>"
+    r"|\bnote to (?:the |any )?(?:ai|assistant|agent|model|llm)\b[^.\n]{0,30}:"
+    r"|\b(?:call|run|use|invoke|execute)\b[^.\n]{0,20}\b(?:launch_(?:sft|dpo)|merge_and_quantize"
+    r"|(?:audit|prepare)_dataset|(?:resume|cancel)_run)\b",
     re.IGNORECASE,
 )
 QUICK_INSTRUCTION = (
     "nstruction", "NSTRUCTION", "rompt", "PROMPT", "previous", "rm -r", "| sh", "|sh", "| bash",
     "|bash", "| sudo", "guideline", " rules", "ou are now", "<system>", "<important>",
+    "ote to ", "OTE TO ", "launch_", "and_quantize", "_dataset", "_run",
 )  # fmt: skip
 UNSEEN = re.compile(
     r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
