@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,7 +20,7 @@ def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parame
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     typed, how = _typed(field.annotation)
     option = f"--{key.replace('_', '-')}"
-    extra = f" As JSON, or {option}.NAME VALUE." if how is _object else ""
+    extra = f" As JSON, or {option}.NAME VALUE." if isinstance(how, partial) else ""
     if keys := _keys(field.annotation):
         extra += f" Names: {keys}."
     about = Parameter(
@@ -49,7 +50,7 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
             return _typed(parts[0])
         return (list[Any], _values) if takes_one_or_many(annotation) else (str, None)
     if origin is dict or _is_model(annotation):
-        return dict[str, Any], _object
+        return dict[str, Any], partial(_object, _lists(annotation))
     if origin in (list, tuple):
         inner, how = _typed(get_args(annotation)[0])
         if how:
@@ -69,10 +70,24 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _object(_: Any, tokens: Sequence[Token] | dict[str, Any]) -> dict[str, Any]:
-    """Read an object: one JSON text, or a value for each dotted name; hyphens are underscores."""
+def _lists(annotation: Any) -> frozenset[str]:
+    """Return the fields of a nested request that take several values."""
+    fields = annotation.model_fields if _is_model(annotation) else {}
+    return frozenset(key for key, field in fields.items() if get_origin(field.annotation) is list)
+
+
+def _object(
+    lists: frozenset[str], _: Any, tokens: Sequence[Token] | dict[str, Any]
+) -> dict[str, Any]:
+    """Read an object: one JSON text, or a value for each dotted name; hyphens are underscores.
+
+    A name in `lists` takes one value, or a JSON list of them.
+    """
     if isinstance(tokens, dict):
-        return {key.replace("-", "_"): _part(part) for key, part in tokens.items()}
+        named = {key.replace("-", "_"): part for key, part in tokens.items()}
+        return {
+            key: _values(None, part) if key in lists else _part(part) for key, part in named.items()
+        }
     given: dict[str, Any] = {}
     for token in tokens:
         read = _json(token.value)

@@ -1,14 +1,86 @@
-"""What stands beside the answer: what not to do, rules of thumb, measurements, mistakes."""
+"""What stands beside the answer: what decided, what not to do, what the asker has, mistakes."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from ft_tools.approach.decision import blocks_of, decide, holds, others
 from ft_tools.approach.path import Rung
-from ft_tools.approach.report import Block, ClassicRule, Measurement, Mistake, Option
+from ft_tools.approach.report import Asset, Block, ClassicRule, Measurement, Mistake, Option
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import Decision, table
+from ft_tools.approach.table import (
+    CONSIDERS,
+    SETS,
+    TRIED,
+    UNKNOWN,
+    Condition,
+    Decision,
+    Range,
+    table,
+)
+from ft_tools.contract import Reason
+
+
+def reasons(row: Decision, now: Situation) -> list[Reason]:
+    """Return the row that decided, then its evidence."""
+    facts = table()
+    seen = [text for field in row.when if (text := _seen(field, now))]
+    lines = [text for field, condition in row.when.items() if (text := _line(field, condition))]
+    first = facts.evidence[row.evidence[0]]
+    decided = Reason(
+        rule=row.why,
+        observed="; ".join(seen) or "no row above applies",
+        threshold="; ".join(lines) or None,
+        source=first.source,
+    )
+    cited = (facts.evidence[key] for key in row.evidence)
+    return [
+        decided,
+        *(
+            Reason(rule=each.claim, observed=f"evidence, {each.grade}", source=each.source)
+            for each in cited
+        ),
+    ]
+
+
+def _seen(field: str, now: Situation) -> str:
+    if field in ("all", "any"):
+        return "needs: " + ", ".join(sorted(now.needs)) if now.needs else ""
+    if field == CONSIDERS:
+        return "considering: " + ", ".join(sorted(now.considers))
+    if field == TRIED:
+        return "tried: " + ", ".join(sorted(now.tried))
+    if field in SETS:
+        return ""
+    if field in now.choices:
+        return f"{field} = {now.choices[field]}"
+    value = now.numbers[field]
+    return f"{field} = {UNKNOWN if value is None else f'{value:g}'}"
+
+
+def _line(field: str, condition: Condition) -> str:
+    if not isinstance(condition, Range):
+        return ""
+    thresholds = table().thresholds
+    bounds = {"at least": condition.at_least, "below": condition.below}
+    parts = [f"{word} {thresholds[name].value:g}" for word, name in bounds.items() if name]
+    return f"{field} {' and '.join(parts)}"
+
+
+NOTHING: tuple[object, ...] = (None, [], False, "none", 0)
+PRESUMED = "Not counted, taken as about {:,.0f}: count it first. "
+
+
+def assets(request: ApproachRequest, now: Situation) -> list[Asset]:
+    """Return one line for each asset that is named; the first row of it that holds."""
+    found: dict[str, Asset] = {}
+    for row in table().assets:
+        taken = now.presumed.get(row.asset)
+        if (taken or getattr(request, row.asset) not in NOTHING) and holds(row.when, now):
+            use = PRESUMED.format(taken) + row.use if taken else row.use
+            found.setdefault(row.asset, Asset(asset=row.asset, use=use))
+    return list(found.values())
+
 
 RAG_ELSEWHERE = "a fact is missing that is written down in a text: retrieval comes before training"
 

@@ -37,7 +37,7 @@ def concise(report: ApproachReport) -> ApproachReport:
     for shorten in SHORTENINGS:
         if tokens(short) <= MOST_TOKENS:
             break
-        short = shorten(short)
+        short = short.model_copy(update=shorten(short))
     return short
 
 
@@ -77,86 +77,52 @@ def _verdicts(report: ApproachReport) -> list[object]:
     ]
 
 
-def _without_options(report: ApproachReport) -> ApproachReport:
-    return report.model_copy(update={"alternatives": []})
+def _later(report: ApproachReport, **update: str) -> dict[str, object]:
+    """Change every step of the path but the first."""
+    later = [step.model_copy(update=update) for step in report.path[1:]]
+    return {"path": [*report.path[:1], *later]}
 
 
-def _with_one_block(report: ApproachReport) -> ApproachReport:
-    return report.model_copy(update={"blocked": report.blocked[:1]})
-
-
-def _with_two_assets(report: ApproachReport) -> ApproachReport:
-    return report.model_copy(update={"assets": report.assets[:2]})
-
-
-def _with_one_next_step(report: ApproachReport) -> ApproachReport:
-    return report.model_copy(update={"next_steps": report.next_steps[:1]})
-
-
-def _with_short_questions(report: ApproachReport) -> ApproachReport:
+def _first_lead(report: ApproachReport) -> dict[str, object]:
     """Keep of each question the first approach that an answer would lead to."""
-    short = [
+    questions = [
         each.model_copy(update={"would_lead_to": each.would_lead_to[:1]})
         for each in report.questions
     ]
-    return report.model_copy(update={"questions": short})
+    return {"questions": questions}
 
 
-def _with_two_questions(report: ApproachReport) -> ApproachReport:
-    return report.model_copy(update={"questions": report.questions[:2]})
+def _reasonless_calls(report: ApproachReport) -> dict[str, object]:
+    return {"next_steps": [step.model_copy(update={"why": ""}) for step in report.next_steps]}
 
 
-def _with_what_verdicts_leave_open(report: ApproachReport) -> ApproachReport:
+def _what_verdicts_leave_open(report: ApproachReport) -> dict[str, object]:
     """Drop blocks and assets where verdicts answer what was asked."""
-    if not report.verdicts:
-        return report
-    return report.model_copy(update={"blocked": [], "assets": report.assets[:1]})
+    return {"blocked": [], "assets": report.assets[:1]} if report.verdicts else {}
 
 
-def _with_three_verdict_sources(report: ApproachReport) -> ApproachReport:
+def _sources_of_first_verdicts(report: ApproachReport) -> dict[str, object]:
     """Keep the evidence of the first verdicts; all of it is in detailed reports."""
-    short = [
-        each if place < MOST_BLOCKS else each.model_copy(update={"source": "", "rules": []})
-        for place, each in enumerate(report.verdicts)
+    unsourced = [
+        each.model_copy(update={"source": "", "rules": []})
+        for each in report.verdicts[MOST_BLOCKS:]
     ]
-    return report.model_copy(update={"verdicts": short})
+    return {"verdicts": [*report.verdicts[:MOST_BLOCKS], *unsourced]}
 
 
-def _with_data_of_the_first_step(report: ApproachReport) -> ApproachReport:
-    later = [step.model_copy(update={"data": ""}) for step in report.path[1:]]
-    return report.model_copy(update={"path": [*report.path[:1], *later]})
-
-
-def _with_effort_of_the_first_step(report: ApproachReport) -> ApproachReport:
-    later = [step.model_copy(update={"effort": ""}) for step in report.path[1:]]
-    return report.model_copy(update={"path": [*report.path[:1], *later]})
-
-
-def _without_reasons_of_calls(report: ApproachReport) -> ApproachReport:
-    calls = [step.model_copy(update={"why": ""}) for step in report.next_steps]
-    return report.model_copy(update={"next_steps": calls})
-
-
-def _with_four_steps(report: ApproachReport) -> ApproachReport:
-    return report.model_copy(update={"path": report.path[:4]})
-
-
-def _with_three_steps(report: ApproachReport) -> ApproachReport:
-    return report.model_copy(update={"path": report.path[:3]})
-
-
-SHORTENINGS: Sequence[Callable[[ApproachReport], ApproachReport]] = (
-    _without_options,
-    _with_one_block,
-    _with_short_questions,
-    _with_two_assets,
-    _with_one_next_step,
-    _with_data_of_the_first_step,
-    _without_reasons_of_calls,
-    _with_what_verdicts_leave_open,
-    _with_two_questions,
-    _with_three_verdict_sources,
-    _with_effort_of_the_first_step,
-    _with_four_steps,
-    _with_three_steps,
+SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
+    lambda report: {"alternatives": []},
+    lambda report: {"blocked": report.blocked[:1]},
+    _first_lead,
+    lambda report: {"assets": report.assets[:2]},
+    lambda report: {"next_steps": report.next_steps[:1]},
+    lambda report: _later(report, data=""),
+    _reasonless_calls,
+    _what_verdicts_leave_open,
+    lambda report: {"questions": report.questions[:2]},
+    _sources_of_first_verdicts,
+    lambda report: _later(report, effort=""),
+    lambda report: {"path": report.path[:4]},
+    lambda report: {"path": report.path[:3]},
 )
+"""What is dropped, in this order, until the report is short enough."""

@@ -4,8 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
-from ft_tools.approach.table import Alternative, BlockRow, Condition, Decision, Range, table
-from ft_tools.approach.vocabulary import CONSIDERS, TRIED
+from ft_tools.approach.table import (
+    CONSIDERS,
+    TRIED,
+    Alternative,
+    BlockRow,
+    Condition,
+    Decision,
+    Range,
+    table,
+)
 
 
 def decide(request: ApproachRequest) -> Decision:

@@ -135,9 +135,9 @@ Teacher = Literal[
 class ApproachRequest(Request):
     """Recommend the cheapest approach likely to fix the model's answers, training or not.
 
-    Answers what is considered (now, later or no), then gives the path: two to five steps, each with
-    the measurement at which to stop; also the questions whose answers would change it, and what not
-    to do. Leave out what is not known.
+    Answers what is considered (now, later or no), then gives the path: steps, each with the
+    measurement at which to stop, and the questions whose answers would change it. Leave out what is
+    not known.
     """
 
     problem: str = Field(
@@ -224,7 +224,7 @@ class ApproachRequest(Request):
         None, description="Fraction of samples that pass this check today."
     )
     small_model_score: float | None = Field(
-        None, ge=0, le=1, description="Score of the smaller or local model with its best prompt."
+        None, ge=0, le=1, description="Score of the smaller or local model, best prompt."
     )
     large_model_score: float | None = Field(
         None, ge=0, le=1, description="Score of the large model in use, on the same test."
@@ -243,7 +243,7 @@ class ApproachRequest(Request):
     )
     teacher: Teacher | None = Field(
         None,
-        description="Whose model wrote them. gemini: any Google API. open_licence: Apache or MIT.",
+        description="Whose model wrote them (open_licence: Apache, MIT).",
     )
     teacher_terms: Literal["allowed", "forbidden"] | None = Field(
         None, description="Do its terms allow training on them?"
@@ -262,7 +262,7 @@ class ApproachRequest(Request):
     )
     budget: Literal["low", "medium", "high"] | None = Field(
         None,
-        description="One-off: low is under 100 USD, medium up to 5,000, high above.",
+        description="One-off: under 100 USD, up to 5,000, above.",
     )
     budget_usd: float | None = Field(None, ge=0, description="One-off, in US dollars.")
     checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from ft_tools.approach import advice
-from ft_tools.approach.assets import assets
+from ft_tools.approach.advice import assets, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
 from ft_tools.approach.decision import first_row
 from ft_tools.approach.documents import documents_cost
 from ft_tools.approach.measured import with_measurements
-from ft_tools.approach.next_steps import next_steps
-from ft_tools.approach.path import climb, steps
+from ft_tools.approach.path import climb, next_steps, steps
 from ft_tools.approach.questions import questions
-from ft_tools.approach.reasons import reasons
 from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.situation import situation

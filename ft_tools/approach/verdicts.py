@@ -7,8 +7,7 @@ from ft_tools.approach.path import Rung
 from ft_tools.approach.report import ApproachVerdict
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import BlockRow, Decision, table
-from ft_tools.approach.vocabulary import UNKNOWN
+from ft_tools.approach.table import UNKNOWN, BlockRow, Decision, table
 
 NOT_CALLED_FOR = "nothing that was said calls for it"
 BASELINES: Mapping[Approach, str] = {"prompting": "zero_shot", "few_shot": "few_shot"}

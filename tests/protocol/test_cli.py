@@ -86,6 +86,15 @@ def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, option
     assert sorted(plan["peft"]["target_modules"]) == ["q_proj", "v_proj"]
 
 
+@pytest.mark.parametrize("symptoms", ["style", '["style", "tone"]'])
+def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, symptoms):
+    options = ["--advice.symptoms", symptoms, "--advice.prompting-tried", "optimized"]
+    options += ["--advice.has-eval-set", "true", "--advice.num-demonstrations", "800"]
+    assert cli.run([*SFT, *options]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["advice"]["verdict"] == "now"
+
+
 def test_what_should_be_an_object_and_is_not_is_refused_with_both_forms(capsys):
     assert cli.run([*SFT, "--peft", "4"]) == 2
     said = capsys.readouterr().err

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.approach.cost import shortening
+from ft_tools.approach.cost import gpu_time, shortening
 from ft_tools.approach.decision import decide
-from ft_tools.approach.gpu_time import gpu_time
 from ft_tools.approach.request import TRAINING, ApproachRequest
 from ft_tools.approach.table import Table, table
 from ft_tools.approach.tool import recommend_approach

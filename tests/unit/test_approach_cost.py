@@ -2,9 +2,8 @@
 
 import pytest
 
-from ft_tools.approach.gpu_time import WORK, gpu_time
+from ft_tools.approach.cost import WORK, PublishedRun, flops, gpu_time, reached, utilisation
 from ft_tools.approach.request import TRAINING, ApproachRequest
-from ft_tools.approach.throughput import PublishedRun, flops, reached, utilisation
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config

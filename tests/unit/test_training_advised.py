@@ -43,6 +43,11 @@ def test_training_that_is_advised_goes_on_with_the_verdict():
     assert require_advised("sft", sft(classes)).approach == "small_model_fine_tuning"
 
 
+def test_a_refusal_gives_the_reason_where_the_training_comes_later_in_the_path():
+    with pytest.raises(Refused, match=r"sft: later, after .* \(\w.*\)"):
+        require_advised("sft", sft(READY | {"prompting_tried": "none", "considering": ["sft"]}))
+
+
 def test_without_advice_nothing_is_refused():
     assert require_advised("sft", sft(None)) is None
 

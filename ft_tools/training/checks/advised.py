@@ -52,7 +52,10 @@ def require_advised(task: Task, request: TrainingRequest) -> Advised | None:
         return None
     launched = LAUNCHED[task]
     considered = [each for each in request.advice.considering if each in launched]
-    known: dict[str, Any] = {"considering": considered or [launched[0]]}
+    known: dict[str, Any] = {
+        "considering": considered or [launched[0]],
+        "response_format": "detailed",  # A concise verdict leaves out a reason that the path has.
+    }
     if isinstance(request, DpoRequest) and request.sft_run and request.advice.checkpoint is None:
         known |= {"checkpoint": "sft_run"}
     report = recommend_approach(request.advice.model_copy(update=known))
@@ -82,7 +85,7 @@ def _require_accepted(advised: Advised, accepted: list[str]) -> None:
     why = advised.why.rstrip(".")
     observed = f"{advised.approach}: {what}" + (f" ({why})" if why else "")
     cure = (
-        f"First: {advised.first_step}; recommend_approach lays out the path. If the user goes on "
-        f"all the same: accept_findings={ids!r} with accept_reason."
+        f"First: {advised.first_step}; recommend_approach lays out the path. To train "
+        f"nevertheless, the user accepts: accept_findings={ids!r} with accept_reason."
     )
     raise rules.refusal(RULE, observed, cure)
