@@ -1,10 +1,15 @@
 """A GGUF file predicts what its model predicts, for each architecture; importance matrices."""
 
+import json
 import shutil
 import struct
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import gguf
+import llama_cpp
 import numpy as np
 import pytest
 import sentencepiece
@@ -31,8 +36,19 @@ from transformers import (
 )
 
 from ft_tools.errors import BadInput, Refused
+from ft_tools.models.machine import Machine
+from ft_tools.models.worker import gguf as ours
 from ft_tools.shipping import formats, held_out
-from ft_tools.shipping.worker import gguf_files, importance
+from ft_tools.shipping.estimates import PlannedFormat
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.worker import (
+    gguf_files,
+    importance,
+    merged_model,
+    proving,
+    shipped_formats,
+)
+from ft_tools.shipping.worker.merged_model import Shipment
 from tests.tiny.measuring_gguf import measure, reference_of
 
 pytestmark = pytest.mark.tiny
@@ -263,3 +279,71 @@ def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):
     types = gguf_files.tensor_types(tmp_path / "with.gguf")
     assert any(name.startswith("IQ2") for name in types)
     assert gguf_files.fallbacks(types, row) == {}
+
+
+class Quiet:
+    """A session that nobody listens to."""
+
+    attempt = 1
+    should_stop = False
+
+    def phase(self, *_):
+        pass
+
+    event = artifact = phase
+
+
+@pytest.mark.parametrize(("trained_with", "parity"), [("qwen3", True), ("mistral", False)])
+def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
+    tmp_path, converted, monkeypatch, trained_with, parity
+):
+    folder, source, _ = converted["qwen3"]
+    tokenizer = converted[trained_with][2]
+    shutil.copytree(folder, tmp_path / "out" / "merged")
+    (tmp_path / "scratch").mkdir()
+    shutil.copy(source, tmp_path / "scratch" / "source-f16.gguf")
+    row = formats.find("gguf:F16")
+    planned = PlannedFormat(
+        format=row.name, estimated_bytes=2**24, published_kl=None, expected="unknown", source=""
+    )
+    plan = ShipPlan.model_construct(name="m", source="m", adapter=None, formats=[planned])
+    shipment = Shipment(Quiet(), plan, folder, tmp_path / "out", tmp_path / "scratch")
+    # Room for libraries and not for the model, however small it is.
+    monkeypatch.setattr(merged_model, "free_machine", lambda device: Machine((), 2**30))
+    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
+    reference = proving.Reference(tmp_path / "rows.f32", text, len(tokenizer))
+    proof = proving.Proof(tokenizer, reference, None)
+    result, samples = shipped_formats.ship_gguf(shipment, row, proof)
+    assert (result.state, result.quality, samples) == ("made", None, [])
+    assert result.tokenizer_parity is parity
+    assert len(result.reasons) == (1 if parity else 2)
+    assert "memory is too short to run it" in result.reasons[0].observed
+    # Its weights were left on the disk: it cannot be asked for anything else.
+    with ours.opened(Path(result.path), 8, vocab_only=True) as model:
+        assert ours.tokenize(model, "one two")
+        with pytest.raises((RuntimeError, ValueError)):
+            model.eval([1])
+
+
+def test_the_logits_of_a_text_are_kept_for_a_batch_at_a_time():
+    argv = [sys.executable, "-m", "tests.tiny.logits_peak"]
+    done = [subprocess.run([*argv, way], check=True, stdout=subprocess.PIPE) for way in WAYS]
+    ours_bytes, whole_bytes = (json.loads(one.stdout) for one in done)
+    # A batch of 32 tokens over 49,152 words takes 6.3 MB, the other 288 take 57 MB.
+    assert ours_bytes < 30e6, (ours_bytes, whole_bytes)
+    assert whole_bytes > 40e6, (ours_bytes, whole_bytes)
+
+
+WAYS = ("ours", "logits_all")
+
+
+@pytest.mark.parametrize(("built_for_a_gpu", "layers"), [(True, -1), (False, 0)])
+def test_a_gguf_file_is_put_on_the_gpu_where_llama_cpp_was_built_for_one(
+    monkeypatch, built_for_a_gpu, layers
+):
+    asked = []
+    monkeypatch.setattr(llama_cpp, "llama_supports_gpu_offload", lambda: built_for_a_gpu)
+    monkeypatch.setattr(llama_cpp, "Llama", lambda *_, **options: asked.append(options))
+    ours.open_file("m.gguf", 64)
+    ours.open_file("m.gguf", 64, vocab_only=True)
+    assert [options["n_gpu_layers"] for options in asked] == [layers, 0]

@@ -6,7 +6,7 @@ peak. Without a GPU the same is done with a smaller model on the CPU, and the re
 """
 
 import argparse
-import json
+import math
 import os
 import platform
 import sys
@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ft_tools import workspace
 from ft_tools.doctor.self_test import SelfTestReport, Tried, as_text, summarise
+from ft_tools.doctor.worker.materials import make_data, make_model
+from ft_tools.doctor.worker.peaks import GIB, Peak, little_memory
 from ft_tools.errors import FineTuningError, Missing
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.models.placement import Placement, needed_bytes
+from ft_tools.models.machine import Card, Machine
+from ft_tools.models.placement import Placement, candidates
 from ft_tools.models.size import size_of_files
-from ft_tools.models.worker.loading import free_machine, load
+from ft_tools.models.worker.loading import load
 from ft_tools.runs import hardware
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
@@ -39,7 +40,6 @@ from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
 
-GIB = 2**30
 RUN_SECONDS = 300.0
 RESUMED_STEPS = 120
 POLL_SECONDS = 0.5
@@ -47,8 +47,8 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes
 # About 160 M parameters, with the vocabulary of a Llama 3, whose logits are what memory ends by.
 ON_GPU = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
           "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 128_256}  # fmt: skip
-ON_CPU = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2,
-          "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}  # fmt: skip
+ON_CPU = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2,
+          "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 32_768}  # fmt: skip
 TRAINING: dict[str, Any] = {
     "max_steps": 3,
     "per_device_train_batch_size": 4,
@@ -57,11 +57,9 @@ TRAINING: dict[str, Any] = {
     "logging_steps": 1,
     "eval_steps": 3,
 }
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+# What a micro-batch that has to be halved is made of: logits of 64 x 256 tokens take 8.4 GB in
+# float32 over a vocabulary of 128,256, and 2.1 GB over one of 32,768.
+LARGE: dict[str, Any] = {"per_device_train_batch_size": 64, "max_length": 256, "max_steps": 1}
 ACCEPTED = ["no_quality_filter", "too_few_examples", "no_eval_set"]
 
 
@@ -143,28 +141,33 @@ NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_
 
 
 def loaded(test: SelfTest, quantization: dict[str, Any] | None) -> Tried:
-    """Load the model and run it once; predicted and measured memory are compared on a GPU."""
+    """Load the model and run it once, and put the peak of memory beside the predicted one."""
     size = size_of_files(test.folder / "model")
-    predicted = needed_bytes(size, "bfloat16", four_bit=quantization is not None)
-    if test.on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+    huge = 2**40
+    alone = Machine((Card("this", huge),) if test.on_gpu else (), huge)
+    planned = candidates(size, alone, ["bfloat16"], four_bit=quantization is not None)[0]
+    # What libraries keep from their first use on is not the model's.
+    run_once(test, quantization)
+    with Peak(test.on_gpu) as peak:
+        device, is_finite = run_once(test, quantization)
+    if not is_finite:
+        return Tried(name="", state="failed", detail="logits are not finite")
+    return Tried(
+        name="",
+        state="passed",
+        detail=f"on {device}",
+        predicted_gib=round(planned.num_bytes / GIB, 3),
+        measured_gib=peak.gib,
+    )
+
+
+def run_once(test: SelfTest, quantization: dict[str, Any] | None) -> tuple[str, bool]:
+    """Load the model and read a text; returns where, and whether its logits are finite."""
     model = load(test.folder / "model", test.place, quantization=quantization)
     tokens = torch.arange(32, device=model.device)[None]
     with torch.inference_mode():
         logits = model(tokens).logits
-    if not torch.isfinite(logits).all():
-        return Tried(name="", state="failed", detail="logits are not finite")
-    measured = torch.cuda.max_memory_allocated() / GIB if test.on_gpu else None
-    detail = f"on {model.device}"
-    if measured is not None and measured > predicted / GIB:
-        detail += "; more memory than predicted"
-    return Tried(
-        name="",
-        state="passed",
-        detail=detail,
-        predicted_gib=round(predicted / GIB, 3) if test.on_gpu else None,
-        measured_gib=None if measured is None else round(measured, 3),
-    )
+    return str(model.device), bool(torch.isfinite(logits).all())
 
 
 def generated(test: SelfTest) -> str:
@@ -176,48 +179,45 @@ def generated(test: SelfTest) -> str:
     return f"{made.shape[1] - start.shape[1]} tokens"
 
 
-def trained(test: SelfTest, method: str, *, packing: bool = False, **training: Any) -> Tried:
+def trained(test: SelfTest, method: str, *, packing: bool = False) -> Tried:
     """Train three steps, with an evaluation after them."""
-    arguments = TRAINING | {"packing": packing} | training
+    arguments = TRAINING | {"packing": packing}
     run, plan = launched(test, launch_sft, SftRequest(**_training(test, method, arguments)))
     test.runs[method] = run["run_id"]
     vram = plan.get("vram") or {}
     result = run["result"]
+    losses = [result.get(name) for name in ("first_loss", "train_loss", "validation_loss")]
+    if not all(isinstance(loss, float) and math.isfinite(loss) for loss in losses):
+        raise FineTuningError(f"loss at first, after three steps, of validation: {losses}")
     return Tried(
         name="",
         state="passed",
-        detail=f"loss {result.get('first_loss')} -> {result.get('train_loss')}, "
-        f"validation {result.get('validation_loss')}",
+        detail="loss {:.3f} -> {:.3f}, validation {:.3f}".format(*losses),
         predicted_gib=vram.get("peak_allocated_gib"),
-        measured_gib=result.get("peak_memory_gib") if test.on_gpu else None,
+        measured_gib=result.get("peak_memory_gib"),
     )
 
 
 def halved(test: SelfTest) -> Tried | str:
-    """Fill the card but for a little, so that a large micro-batch has to be halved."""
-    if not test.on_gpu:
-        return Tried(name="", state="skipped", detail="no GPU: memory cannot be filled safely")
-    left = 3 * GIB
-    free = free_machine().cards[0].num_bytes
-    ballast = torch.empty(max(0, free - left), dtype=torch.uint8, device="cuda:0")
-    try:
-        arguments = TRAINING | {"per_device_train_batch_size": 64, "max_length": 512}
-        accepted = [*ACCEPTED, "does_not_fit"]
-        request = _training(test, "lora", arguments) | {"accept_findings": accepted}
-        run, _ = launched(test, launch_sft, SftRequest(**request))
-    finally:
-        del ballast
-        torch.cuda.empty_cache()
+    """Leave so little memory that a large micro-batch has to be halved."""
+    accepted = [*ACCEPTED, "does_not_fit"]
+    request = _training(test, "lora", TRAINING | LARGE) | {"accept_findings": accepted}
+    request |= {"dataset": "long.jsonl"}
+    with little_memory(test.on_gpu):
+        run_id, _ = started(launch_sft, SftRequest(**request))
+        run = wait(run_id) if test.on_gpu else {}
+    run = _require_success(run or wait(run_id))
     micro = run["result"]["micro_batch"]
-    if micro >= 64:
+    if micro >= LARGE["per_device_train_batch_size"]:
         return Tried(name="", state="skipped", detail="memory did not run out")
-    return f"micro-batch 64 -> {micro}"
+    return f"micro-batch {LARGE['per_device_train_batch_size']} -> {micro}"
 
 
 def resumed(test: SelfTest) -> Tried | str:
     """Cancel a run on its way and resume it."""
-    arguments = TRAINING | {"max_steps": RESUMED_STEPS, "save_steps": 10, "eval_steps": 10}
-    request = SftRequest(**_training(test, "lora", arguments))
+    # Without evaluations, which might end it early.
+    arguments = TRAINING | {"max_steps": RESUMED_STEPS, "save_steps": 10, "eval_strategy": "no"}
+    request = SftRequest(**_training(test, "lora", arguments) | {"validation": None})
     run_id = started(launch_sft, request)[0]
     seen = wait(run_id, lambda run: (run["progress"] or {}).get("step", 0) >= 11)
     if seen["state"] not in ENDED:
@@ -230,9 +230,10 @@ def resumed(test: SelfTest) -> Tried | str:
     at = (seen["progress"] or {}).get("step", 0)
     resume_run(ResumeRequest(run_id=run_id))
     done = _require_success(wait(run_id, attempts=2))
-    if done["progress"]["step"] != RESUMED_STEPS:
-        raise FineTuningError(f"cancelled at step {at}, ended at {done['progress']}")
-    return f"cancelled at step {at}, resumed to {RESUMED_STEPS}"
+    steps = done["result"]["steps"]
+    if steps != RESUMED_STEPS:
+        raise FineTuningError(f"cancelled at step {at}, ended at {steps} of {RESUMED_STEPS}")
+    return f"cancelled at step {at}, resumed to {steps}"
 
 
 def shipped(test: SelfTest) -> str:
@@ -312,48 +313,6 @@ def _require_success(run: dict[str, Any]) -> dict[str, Any]:
         error = run["error"] or {}
         raise FineTuningError(f"{run['state']}: {error.get('message', '')}")
     return run
-
-
-def make_model(folder: Path, shape: dict[str, int]) -> None:
-    """Save a random Llama and a small tokenizer."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator([answer for pair in rows(64) for answer in pair], trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=SPECIAL[1], eos_token=SPECIAL[2], pad_token=SPECIAL[2]
-    )
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        **shape, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2, pad_token_id=2
-    )
-    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
-
-
-def rows(count: int, start: int = 0) -> list[tuple[str, str]]:
-    """Return questions and answers of our own."""
-    towns = ("Oslo", "Bergen", "Narvik", "Molde", "Tromso")
-    return [
-        (f"Where is parcel number {i}?", f"Parcel {i} is in {towns[i % 5]}.")
-        for i in range(start, start + count)
-    ]
-
-
-def make_data(folder: Path) -> None:
-    """Write the three files."""
-    for name, count, start in (("train", 96, 0), ("validation", 16, 1000), ("held_out", 8, 2000)):
-        lines = [
-            json.dumps({"messages": [{"role": "user", "content": question},
-                                     {"role": "assistant", "content": answer}]})
-            for question, answer in rows(count, start)
-        ]  # fmt: skip
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
