@@ -14,6 +14,7 @@ from sklearn import metrics as sklearn_metrics
 
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import evaluate as worker
+from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
@@ -152,6 +153,9 @@ def test_a_task_is_cancelled_between_batches_halved_for_memory_and_not_run_twice
     with pytest.raises(Stopped):
         worker.work(session)
     assert asked == []
+    hint = directory.read_status(towns_task).if_out_of_memory
+    # Not that of a training, which has micro-batches.
+    assert "a smaller batch_size or max_new_tokens, or with device='cpu'" in hint
     (towns_task / "cancel").unlink()
     session = Session(towns_task)
     seen = []

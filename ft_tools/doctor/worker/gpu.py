@@ -295,6 +295,8 @@ def wait(
 ) -> dict[str, Any]:
     """Follow a run until an attempt has ended or a condition holds.
 
+    While other runs of this user hold the device, it waits for them.
+
     Raises:
         FineTuningError: It took too long.
     """
@@ -303,6 +305,8 @@ def wait(
         run = get_run(RunRequest(run_id=run_id, log_lines=20)).model_dump(mode="json")
         if until(run) or (run["state"] in ENDED and run["attempts"] >= attempts):
             return run
+        if run["state"] == "queued":
+            deadline = time.monotonic() + RUN_SECONDS
         if time.monotonic() > deadline:
             raise FineTuningError(f"run {run_id} is still {run['state']} after {RUN_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
