@@ -18,7 +18,7 @@ from cyclopts import App, Parameter
 from pydantic import ValidationError
 
 from ft_tools import __version__
-from ft_tools.cli_options import launch_options, option_of, takes_one_or_many
+from ft_tools.cli_options import as_flags, launch_options, option_of, takes_one_or_many
 from ft_tools.contract import complaints
 from ft_tools.doctor.report import DoctorRequest, Purpose
 from ft_tools.errors import BadInput, FineTuningError, NotFound
@@ -97,7 +97,9 @@ def _with_options(
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False,
 ) -> Any:
     _options.update(format=format, debug=debug)
-    return app(tokens, result_action="return_value", exit_on_error=False)
+    spec = TOOLS.get(tokens[0].replace("-", "_")) if tokens else None
+    words = as_flags(tokens, spec.request.model_fields) if spec else tokens
+    return app(words, result_action="return_value", exit_on_error=False)
 
 
 @app.command

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -37,6 +37,22 @@ def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parame
     if key in required:
         return kind(key, kind.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
     return kind(key, kind.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def as_flags(words: Sequence[str], fields: Mapping[str, FieldInfo]) -> list[str]:
+    """Read `--flag true` as `--flag`, and `--flag false` as `--no-flag`: as JSON would say it."""
+    flags = {
+        f"--{key.replace('_', '-')}"
+        for key, field in fields.items()
+        if _typed(field.annotation)[0] is bool
+    }
+    read: list[str] = []
+    for word in words:
+        if word not in ("true", "false") or not read or read[-1] not in flags:
+            read.append(word)
+        elif word == "false":
+            read[-1] = f"--no-{read[-1].removeprefix('--')}"
+    return read
 
 
 def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:

@@ -86,6 +86,20 @@ def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, option
     assert sorted(plan["peft"]["target_modules"]) == ["q_proj", "v_proj"]
 
 
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["--has-eval-set", "true"], "prompting"),
+        (["--has-eval-set"], "prompting"),
+        (["--has-eval-set", "false"], "build_eval_first"),
+        (["--no-has-eval-set"], "build_eval_first"),
+    ],
+)
+def test_a_yes_or_no_may_be_said_as_a_flag_or_as_in_json(capsys, words, first):
+    assert cli.run(["recommend-approach", "--symptoms", "style", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["approach"] == first
+
+
 @pytest.mark.parametrize("symptoms", ["style", '["style", "tone"]'])
 def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, symptoms):
     options = ["--advice.symptoms", symptoms, "--advice.prompting-tried", "optimized"]

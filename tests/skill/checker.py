@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.cli import app
+from ft_tools.cli_options import as_flags
 from ft_tools.tools import TOOLS
 
 HERE = Path(__file__).parent
@@ -98,6 +99,7 @@ def call_of(argv: list[str]) -> dict[str, Any] | None:
         return {"tool": tool, "arguments": {"run_id": run_id} if run_id else {}}
     if name not in TOOLS:
         return None
+    words = as_flags(words, TOOLS[name].request.model_fields)
     _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     given = {key: value for key, value in bound.arguments.items() if value is not None}
     given = {key: given[key] for key in given.keys() - {"yes", "detach", "require"}} | (
