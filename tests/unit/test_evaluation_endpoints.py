@@ -243,6 +243,21 @@ def test_a_schema_is_sent_as_the_server_takes_it(tmp_path, server, kind):
     assert (body["temperature"], body["max_tokens"], body["model"]) == (0.5, 16, "m")
 
 
+def test_further_fields_are_sent_and_replace_none_of_the_others(tmp_path, server):
+    system, _ = asking(tmp_path, server, sampling={"repeat_penalty": 1, "max_tokens": 9})
+    collected(system, questions(1))
+    (body,) = server.bodies
+    assert (body["repeat_penalty"], body["max_tokens"]) == (1, 16)
+
+
+def test_answers_that_were_sampled_otherwise_are_not_reused(workspace):
+    keys = [
+        planned(workspace, **more)[1].systems[1].answers_key
+        for more in ({}, {"sampling": {"repeat_penalty": 1}}, {"sampling": {"top_k": 1}})
+    ]
+    assert len(set(keys)) == 3
+
+
 def planned(workspace, **endpoint):
     rows = [{"prompt": f"Where is parcel {i}?", "completion": "Oslo"} for i in range(20)]
     for name in ("held.jsonl", "train.jsonl"):

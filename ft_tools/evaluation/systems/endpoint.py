@@ -82,6 +82,7 @@ class Client:
             BudgetUsedUp: The next attempt could exceed the budget.
         """
         body = {
+            **self._endpoint.sampling,
             "model": self._endpoint.model,
             "messages": list(messages),
             "max_tokens": max_tokens,

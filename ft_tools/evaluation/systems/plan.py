@@ -199,11 +199,14 @@ def _key(
     """Hash what the answers depend on: not the name, the price or how fast it may be asked."""
     said = spec.model_dump(mode="json", exclude={"name", "model", "price", "endpoint"})
     endpoint = spec.endpoint
+    asked = [endpoint.url, endpoint.model, endpoint.response_format] if endpoint else []
+    if endpoint is not None and endpoint.sampling:
+        asked.append(json.dumps(endpoint.sampling, sort_keys=True))
     parts = {
         "version": __version__,
         "spec": said,
         "model": files.model_dump(mode="json", exclude={"name"}) if files else None,
-        "endpoint": [endpoint.url, endpoint.model, endpoint.response_format] if endpoint else None,
+        "endpoint": asked or None,
         "files": sorted(hashes.values()),
         "settings": dict(settings),
     }

@@ -29,6 +29,11 @@ class Endpoint(Request):
     response_format: Literal["json_schema", "json_object"] = Field(
         "json_schema", description="json_object: for llama_cpp.server."
     )
+    sampling: dict[str, float] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="More request fields; llama_cpp.server is greedy with repeat_penalty 1.",
+    )
 
     @field_validator("url")
     @classmethod
