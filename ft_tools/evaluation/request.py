@@ -43,9 +43,7 @@ class EvaluateRequest(LaunchRequest):
         None,
         description="Tuned model: run id, folder, GGUF file or Hub id.",
     )
-    baseline: str | None = Field(
-        None, description="Model to compare with; default: the base model that `model` came from."
-    )
+    baseline: str | None = Field(None, description="Default: the base model of `model`.")
     systems: list[SystemSpec] = Field(
         default_factory=list,
         max_length=8,
@@ -58,13 +56,13 @@ class EvaluateRequest(LaunchRequest):
     device: str = Field(
         "auto",
         pattern=WANTED,
-        description="auto: a GPU if the models fit there; cpu; cuda:1 or a UUID: a certain GPU.",
+        description="auto (a GPU if the models fit), cpu, cuda:1 or a UUID.",
     )
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
     dataset: str | None = Field(
         None,
         description="Held-out JSONL: `messages` ending with the expected answer, or `prompt` and "
-        "`completion`. Optional when lm_eval_tasks are set.",
+        "`completion`. Optional with lm_eval_tasks.",
     )
     metrics: list[MetricName] = Field(
         ["auto"], min_length=1, description="auto: chosen from the references, with the reason."
@@ -74,15 +72,14 @@ class EvaluateRequest(LaunchRequest):
     )
     number_tolerance: float = Field(0, ge=0, le=1, description="Relative, for metric number.")
     json_schema: str | None = Field(
-        None, description="File with the JSON Schema that a correct output conforms to."
+        None, description="JSON Schema file that a correct output conforms to."
     )
     cluster_field: str | None = Field(
-        None, description="Dataset field that groups examples from the same source."
+        None, description="Dataset field that groups related examples."
     )
     rendering: Rendering = Field(
         "auto",
-        description="Prompt format: the chat template, or plain text. auto: as the model was "
-        "trained, otherwise the chat template if there is one.",
+        description="Prompt format. auto: as trained, else the chat template if there is one.",
     )
     max_new_tokens: int = Field(256, ge=1, le=8192, description="Maximum output length in tokens.")
     max_examples: int | None = Field(None, ge=1, description="Use only the first N examples.")
@@ -108,7 +105,7 @@ class EvaluateRequest(LaunchRequest):
     judge_key_variable: str | None = Field(
         None,
         pattern=r"^[A-Z][A-Z0-9_]*$",
-        description="Name of the environment variable with the judge's API key.",
+        description="Environment variable with the judge's API key.",
     )
     judge_max_calls: int = Field(200, ge=2, description="Call budget: two calls per example.")
     judge_criterion: str = Field(
@@ -116,8 +113,8 @@ class EvaluateRequest(LaunchRequest):
     )
     accept_findings: list[str] = Field(
         default_factory=list,
-        description="Findings that the user accepts: train_validation_leak; general_ability_loss, "
-        "for a model with a single purpose.",
+        description="Accepted by the user: train_validation_leak, general_ability_loss (for a "
+        "model with a single purpose).",
     )
     accept_reason: str = Field(
         "", max_length=500, description="Why the user accepts them; kept in the plan."

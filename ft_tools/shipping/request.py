@@ -37,17 +37,17 @@ class ShipRequest(LaunchRequest):
     )
     calibration: str | None = Field(
         None,
-        description="JSONL file of examples like those it was trained on, not those it is tested "
-        "on. GGUF types below Q8_0 then keep most precisely what such text uses (an importance "
-        "matrix). Default: the run's training file, for formats that require calibration.",
+        description="JSONL of examples like those it was trained on, not the test's. GGUF types "
+        "below Q8_0 then get an importance matrix. Default: the run's training file, for formats "
+        "that require calibration.",
     )
     imatrix: str | None = Field(
         None, description="Importance matrix made with llama-imatrix, for GGUF types."
     )
     held_out: str | None = Field(
         None,
-        description="JSONL file to measure quality on; default: the run's validation file, else a "
-        "small built-in text.",
+        description="JSONL to measure on; default: the run's validation file, else a built-in "
+        "text.",
     )
     max_examples: int = Field(
         12,
@@ -69,9 +69,7 @@ class ShipRequest(LaunchRequest):
     output_dir: str | None = Field(
         None, description="New folder for the files; default: the run's own folder."
     )
-    device: Literal["auto", "cpu"] = Field(
-        "auto", description="auto: a GPU where the model fits on it; cpu: leave GPUs alone."
-    )
+    device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where the model fits.")
     chat: str = Field(
         "",
         max_length=2000,
@@ -86,5 +84,5 @@ class ShipRequest(LaunchRequest):
         "",
         max_length=80,
         pattern=r"^[A-Za-z0-9]?[A-Za-z0-9 ._-]*$",
-        description="Name of the shipped model, used in file names.",
+        description="Used in file names.",
     )
