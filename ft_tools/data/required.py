@@ -35,11 +35,10 @@ def require_verdicts(request: AuditRequest, scanned: Scan) -> None:
         BadInput: With what to pass instead.
     """
     label = scanned.labels
-    if label is not None and label.is_scale and not good_labels(request):
+    if label is not None and label.good_values and not good_labels(request):
         raise BadInput(
             f"columns={{'label': {label.name!r}}}: the column has {label.about}, and nobody said "
-            f"which are good; pass verdicts={{{label.name!r}: [{label.threshold!r}]}}, too, or "
-            "'<=' where low is good"
+            f"which are good; pass verdicts={{{label.name!r}: {label.good_values!r}}}, too"
         )
     for name, use in request.verdicts.items():
         if name == request.label_column:
@@ -53,11 +52,10 @@ def require_verdicts(request: AuditRequest, scanned: Scan) -> None:
         if use not in ("filter", "drop_bad") or column.is_clear:
             continue
         given = f"verdicts={{{name!r}: {use!r}}}"
-        if column.is_scale:
+        if column.good_values:
             raise BadInput(
-                f"{given}: the column has {column.about}, and nobody said which are good; pass a "
-                f"condition, such as {{{name!r}: [{column.threshold!r}]}}, or '<=' where low is "
-                "good"
+                f"{given}: the column has {column.about}, and nobody said which values are good; "
+                f"pass them, such as {{{name!r}: {column.good_values!r}}}"
             )
         raise BadInput(
             f"{given}: some of its values are not known as good or bad; pass the list of good "

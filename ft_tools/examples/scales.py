@@ -63,16 +63,20 @@ def ends_of(low: float, high: float) -> tuple[float, float]:
     )
 
 
-def threshold_of(low: float, high: float, *, whole: bool) -> str:
-    """Propose from which number on an answer is good; only a person knows.
+def threshold_of(low: float, high: float, *, whole: bool, high_is_bad: bool = False) -> str:
+    """Propose which numbers are good; only a person knows.
 
     >>> threshold_of(1, 5, whole=True), threshold_of(0, 10, whole=True), threshold_of(0, 1, \
 whole=False)
     ('>=4', '>=7', '>=0.6')
+    >>> threshold_of(1, 5, whole=True, high_is_bad=True)
+    '<=2'
     """
     first, last = ends_of(low, high)
-    bound = first + GOOD_PLACE * (last - first)
     is_short = whole and last - first <= WHOLE_UP_TO
+    bound = first + (BAD_PLACE if high_is_bad else GOOD_PLACE) * (last - first)
+    if high_is_bad:
+        return f"<={math.ceil(bound - 1e-9) - 1 if is_short else round(bound, 2):g}"
     return f">={math.floor(bound + 1e-9) + 1 if is_short else round(bound, 2):g}"
 
 

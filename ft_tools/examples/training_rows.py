@@ -23,7 +23,7 @@ from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.source import PARTS, read, recognise
 from ft_tools.examples.test_rows import known_test_rows
-from ft_tools.examples.verdicts import UnreadColumns
+from ft_tools.examples.verdict_columns import UnreadColumns
 from ft_tools.publish import sha256
 
 Task = Literal["sft", "dpo", "kto"]

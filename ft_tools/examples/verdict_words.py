@@ -131,6 +131,13 @@ değerlendirme puan oy yıldız geribildirim kalite értékelés csillag evaluar
 đánhgiá điểm phảnhồi chấtlượng penilaian nilai ulasan คะแนน รีวิว דירוג ציון משוב
 """
 
+REVERSED = """
+reject rejected bad dislike disliked dislikes downvote downvotes incorrect incorrectness fail failed flag flagged
+toxic toxicity harmful harm hallucination hallucinated unsafe spam error errors wrong abgelehnt falsch
+rejeté rechazado rifiutato rejeitado afgewezen odrzucono отклонено 拒绝 却下 거부
+"""
+"""Of these names and some more, what says how bad something is: yes, 1 and high numbers mean bad."""
+
 BENIGN = """
 id ids idx index uuid guid hash key row line number num count turn turns round version year month day
 date time timestamp created updated source sources dataset subset split fold language lang locale

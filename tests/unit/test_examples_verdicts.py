@@ -15,7 +15,8 @@ from ft_tools.errors import BadInput
 from ft_tools.examples import verdict_words
 from ft_tools.examples.scales import number_of
 from ft_tools.examples.training_rows import survey
-from ft_tools.examples.verdicts import Mark, UnreadColumns, is_wanted, mark_of, says_verdict
+from ft_tools.examples.verdict_columns import UnreadColumns
+from ft_tools.examples.verdicts import Mark, is_wanted, mark_of, says_verdict
 
 SPELLINGS = [
     ("rating", "up", "down"),
@@ -40,8 +41,9 @@ SPELLINGS = [
     ("x1", "accepted", "rejected"),
     ("spalte", "Angenommen", "Abgelehnt"),
     ("q", "GOOD", "BAD"),
-    ("col", "-1", "1"),
-    ("flagged", "true", "false"),
+    ("col", "1", "-1"),
+    ("flagged", "false", "true"),
+    ("toxic", 0, 1),
 ]
 
 
@@ -102,11 +104,11 @@ def test_no_table_is_prepared_and_no_file_launched_before_a_decision(workspace, 
     assert not (workspace / "out").exists()
     for step in shown.next_steps:
         report = prepare_dataset(PrepareRequest(**step.arguments))
-        marked = {row["answer"]: mark_of(row[name]) for row in made}
+        bad_answers = {row["answer"] for row in made if row[name] == bad}
         for part in ("train", "validation", "test"):
             lines = Path(getattr(report.outputs, part)).read_text(encoding="utf-8").splitlines()
             answers = [json.loads(line)["messages"][-1]["content"] for line in lines]
-            assert Mark.BAD not in [marked[answer] for answer in answers]
+            assert bad_answers.isdisjoint(answers)
         assert report.mapping.verdicts == {name: "filter"}
         assert report.counts["train"] + report.counts["validation"] + report.counts["test"] <= 60
 

@@ -8,7 +8,7 @@ from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.examples.source import recognise
-from ft_tools.examples.verdicts import Column
+from ft_tools.examples.verdict_columns import Column
 
 TABLES = {"csv", "tsv", "sheet", "sqlite"}
 
@@ -80,7 +80,7 @@ def _is_unknown(report: AuditReport) -> bool:
 
 def _is_answerable(column: Column) -> bool:
     """Tell whether a call can be offered that decides about a column."""
-    return column.shown_name == column.name and (column.is_clear or column.is_scale)
+    return column.shown_name == column.name and (column.is_clear or bool(column.good_values))
 
 
 def _for_reasons(
@@ -95,7 +95,7 @@ def _for_reasons(
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
     undecided = [] if _is_unknown(report) else summary.undecided(scan, request)
     if undecided and all(map(_is_answerable, undecided)):
-        uses = {c.name: [c.threshold] if c.is_scale else "filter" for c in undecided}
+        uses = {column.name: column.good_values or "filter" for column in undecided}
         uses = again.get("verdicts", {}) | uses
         why = "keeps only rows marked as good; ask the user first, the finding lists all choices"
         step = NextStep(tool="audit_dataset", arguments=again | {"verdicts": uses}, why=why)

@@ -15,7 +15,7 @@ from ft_tools.data.split import choose_validation
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.lengths import quantile
 from ft_tools.examples.detect import PREFERENCES
-from ft_tools.examples.verdicts import Column
+from ft_tools.examples.verdict_columns import Column
 
 MAX_CONCISE_FINDINGS = 12
 SPLIT_FRACTION = 0.1

@@ -16,7 +16,8 @@ from ft_tools.data.prepare.mapping import (
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.examples.columns import cells_of
 from ft_tools.examples.detect import ANSWERS, PREFERENCES, PROMPTS, detect
-from ft_tools.examples.verdicts import DATE, UnreadColumns, says_verdict
+from ft_tools.examples.verdict_columns import DATE, UnreadColumns
+from ft_tools.examples.verdicts import says_verdict
 
 FORMULA = re.compile(r"[=+@][A-Z]{2,20}\(|=[A-Z]{1,3}[0-9]{1,7}\b")
 SAMPLE_ROWS = 5_000
@@ -52,7 +53,9 @@ GROUPS = {
     "author", "kunde", "kundennummer", "cliente", "klant", "case", "dialog", "dialogue",
     "company",
 }  # fmt: skip
-PLAIN_NAME = re.compile(r"[^\W\d][\w./#&()-]{0,39}(?:[ _][\w./#&()-]{1,20}){0,3}")
+NAME_CHARS = r"[\w\u0900-\u0d7f\u0e30-\u0e4e./#&()-]"
+"""What a name is written with; the vowel signs of some scripts are no word characters."""
+PLAIN_NAME = re.compile(rf"[^\W\d]{NAME_CHARS}{{0,39}}(?:[ _]{NAME_CHARS}{{1,20}}){{0,3}}")
 """A column's name that may be repeated; a longer one may be a sentence to an agent."""
 AS_THEY_ARE = {"openai_messages", "sharegpt", *PREFERENCES}
 SPEAKERS = {"role", "from", "speaker", "author", "sender"}

@@ -6,7 +6,8 @@ from ft_tools.data.prepare.mapping import ColumnMapping, schema_of
 from ft_tools.data.prepare.propose import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput
-from ft_tools.examples.verdicts import Column, says_verdict
+from ft_tools.examples.verdict_columns import Column
+from ft_tools.examples.verdicts import says_verdict
 
 MARKING = {"filter", "drop_bad", "pair", "marks"}
 """Uses of a column that need to know which values are good."""
@@ -90,11 +91,10 @@ def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
     ]
     for column in without_good_values(mapping, seen):
         name = name_of(column)
-        if column.is_scale:
+        if column.good_values:
             asked.append(
                 f"column {name} has {column.about}: set mapping.good_values, such as "
-                f"{{{name!r}: [{column.threshold!r}]}}, or '<=' where low is good; the counts "
-                "assume this condition"
+                f"{{{name!r}: {column.good_values!r}}}, which the counts assume"
             )
         else:
             asked.append(f"some values of {name} are not known as good or bad: set "
@@ -121,8 +121,8 @@ def without_good_values(mapping: ColumnMapping, seen: Seen) -> list[Column]:
 
 
 def with_thresholds(mapping: ColumnMapping, columns: list[Column]) -> ColumnMapping:
-    """Return a mapping in which scales have the condition that is proposed for them."""
-    proposed = {column.name: [column.threshold] for column in columns if column.is_scale}
+    """Return a mapping in which columns have the good values that are proposed for them."""
+    proposed = {column.name: column.good_values for column in columns if column.good_values}
     given = mapping.good_values
     if isinstance(given, list):
         return mapping if given else mapping.model_copy(update={"good_values": proposed})
@@ -130,7 +130,7 @@ def with_thresholds(mapping: ColumnMapping, columns: list[Column]) -> ColumnMapp
 
 
 def _scale_of(column: Column) -> str:
-    return f" ({column.about})" if column.is_scale else ""
+    return f" ({column.about})" if column.good_values else ""
 
 
 def _about_speakers(mapping: ColumnMapping, seen: Seen) -> list[str]:

@@ -156,11 +156,11 @@ def _next_steps(
             "pair (DPO), marks (KTO), class and ignore are the other choices"
         )
     unclear = without_good_values(mapping, seen)
-    if not all(column.is_scale for column in unclear):
+    if not all(column.good_values for column in unclear):
         return []
     if unclear:
         mapping = with_thresholds(mapping, unclear)
-        why += "; from which number on an answer is good is a guess"
+        why += "; which values are good is a guess"
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
     again |= {"confirm": mapping.digest, "output_dir": request.output_dir or OUTPUT}

@@ -29,7 +29,8 @@ from ft_tools.examples.loss import Trained, has_marked_answer, trained_answers
 from ft_tools.examples.source import Source, find_sources, read
 from ft_tools.examples.test_rows import TestRows, keys_of, known_test_rows
 from ft_tools.examples.trained_pieces import Measured
-from ft_tools.examples.verdicts import Column, UnreadColumns, is_wanted, values_at
+from ft_tools.examples.verdict_columns import Column, UnreadColumns
+from ft_tools.examples.verdicts import is_wanted, values_at
 
 MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.data.prepare.mapping import is_empty
-from ft_tools.examples.verdicts import PLAIN_NAME
+from ft_tools.examples.verdict_columns import PLAIN_NAME
 
 MAX_FIELDS = 50
 MAX_CLASSES = 50
