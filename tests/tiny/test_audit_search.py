@@ -242,3 +242,41 @@ def test_a_paraphrase_is_found_wherever_in_a_conversation_and_stays_in_validatio
     report = perform(request, Methods(find_near=found_by.find, with_pairs=False))
     found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
     assert found == {None: ([1, 2], True), True: ([1], False)}
+
+
+def test_a_program_in_another_language_and_a_question_without_its_passage_are_found(workspace):
+    passage = "The keeper of the harbour wrote down what every winter did to its walls. " * 4
+    task = (
+        'def long_words(sentence, least):\n    """ Return the words of a sentence that have at '
+        "least a given number of letters.\n    >>> long_words('the harbour wall', 5)\n    "
+        '[\'harbour\']\n    """\n'
+    )
+    solution = "    return [word for word in sentence.split() if len(word) >= least]\n"
+    benchmarks = [
+        {"prompt": task, "entry_point": "long_words", "canonical_solution": solution},
+        {"question": f"{passage}\nWhich storm destroyed the northern wall?", "choices": ["a", "b"]},
+    ]
+    script = (
+        "```javascript\n/* Gives back those words in a sentence whose number of letters is not "
+        "below a given one.\n   example: filterWords('the harbour wall', 5) is ['harbour'] */\n"
+        "function filterWords(text, minimum) {\n  const kept = [];\n  for (const word of "
+        "text.split(' ')) {\n    if (word.length >= minimum) kept.push(word);\n  }\n"
+        "  return kept;\n}\n```"
+    )
+    other = "```javascript\n// Draws a red circle on the page\nfunction draw(p) {\n  p.c();\n}\n```"
+    rows = [
+        {"prompt": "Help me in JavaScript.", "completion": script},
+        {"prompt": "What storm was it that broke the northern wall?", "completion": "The first."},
+        {"prompt": "Draw something.", "completion": other},
+        {"prompt": "What does the keeper write?", "completion": "A book."},
+    ]
+    for name, part in (("b", benchmarks), ("data", rows)):
+        lines = "".join(json.dumps(row) + "\n" for row in part)
+        (workspace / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    found_by = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    request = AuditRequest(path="data.jsonl", benchmark_paths=["b.jsonl"])
+    report = perform(request, Methods(find_near=found_by.find, with_pairs=False))
+    assert {f.id: f.lines for f in report.findings}["benchmark_semantic"] == [1, 2]
+    assert "1 a question without its passage or choices, 1 a program" in " ".join(
+        report.assumptions
+    )

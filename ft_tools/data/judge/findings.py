@@ -275,8 +275,8 @@ RULES: dict[str, Rule] = {
         "purpose='test'): removed, since a model must not be trained on what measures it; "
         "assumptions name the test set and how to forget it",
     ),
-    "benchmark_ngram": Rule("error", True, "contains a benchmark question, word by word: removed"),
-    "benchmark_semantic": Rule("error", True, "paraphrases a benchmark question: removed"),
+    "benchmark_ngram": Rule("error", True, "contains words or code of a benchmark: removed"),
+    "benchmark_semantic": Rule("error", True, "paraphrases a part of a benchmark: removed"),
     # Preferences
     "identical_pair": Rule(
         "error", True, "chosen and rejected are identical: a pair needs two different answers"

@@ -214,7 +214,7 @@ def _take(
     found += checks.contents(example)
     found += _privacy(result, example)
     questions = [content_of(turn) for turn in asked if turn["role"] == "user"]
-    found += benchmarks.matches(prompt if example.text is None else answer, questions)
+    found += benchmarks.matches(prompt, questions, answer)
     # What is broken anyway is not put to a template, which would only refuse it.
     tokens = lengths_of(example) if broken else measure(example)
     found += tokens.findings

@@ -1,5 +1,6 @@
-"""Find what paraphrases a benchmark question, in any question of an example, by meaning."""
+"""Find what paraphrases a part of a benchmark, in any part of an example, by meaning."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,20 +8,30 @@ from numpy.typing import NDArray
 
 from ft_tools import workspace
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.read.texts import in_chunks, texts_of, without
+from ft_tools.data.read.texts import Texts, in_chunks, texts_of, without
 from ft_tools.data.read.token_store import Column, TokenStore
-from ft_tools.data.repeats.benchmarks import MIN_WORDS, questions_of
+from ft_tools.data.repeats.benchmark_forms import Item, is_telling, items_of, last_part
+from ft_tools.data.repeats.benchmarks import MIN_WORDS, NGRAM_WORDS
+from ft_tools.data.repeats.code_parts import is_program
 from ft_tools.data.repeats.neighbours import Rows, best_match
 from ft_tools.data.repeats.word_pairs import WORDS
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker.minilm import MiniLM, torch_product
 from ft_tools.data.worker.prefilter import Tick
+from ft_tools.data.worker.programs import MIN_PROGRAM_SCORE, Programs
 from ft_tools.data.worker.static_vectors import StaticVectors
 
 # Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
 # the numbers are in references/data.md.
 BENCHMARK_COSINE = 0.83
+# For a question without its choices or the passage before it, and for what a program does said in
+# a prompt. Source: benchmarks/contamination.json
+ASKED_COSINE = 0.78
+TASK_COSINE = 0.85
 BENCHMARK_PREFILTER_BELOW = 0.15
+
+Compared = tuple[Column, NDArray[np.int64]]
+"""Texts, and the example of each."""
 
 
 @dataclass(frozen=True)
@@ -35,67 +46,130 @@ class Paraphrases:
     tick: Tick
 
     def remove(
-        self, scanned: Scan, request: AuditRequest, indices: NDArray[np.int64], asked: Column
+        self,
+        scanned: Scan,
+        request: AuditRequest,
+        indices: NDArray[np.int64],
+        asked: Column,
+        answered: Column | None,
     ) -> str:
-        """Remove the examples whose prompt, or one question of it, is near; say how many.
+        """Remove the examples that are near a part of a benchmark; say how many.
 
         Args:
             scanned: The data.
             request: Names the benchmark files.
-            indices: Of the examples, one for each text of `asked`.
-            asked: Their prompts.
+            indices: Of the examples, one for each text of `asked` and of `answered`.
+            asked: Their prompts, or their texts.
+            answered: Their answers, if they have prompts.
         """
         ledger = scanned.ledger
         paths = [workspace.existing(name) for name in request.benchmark_paths]
-        store, numbers = self.model.store(
-            question for path in paths for question in questions_of(path) if question
-        )
-        found: set[int] = set()
-        for column, owners in ((asked, indices), self._questions(scanned, request)):
-            if len(owners):
-                texts = self._near(column, store)
-                found.update(owners[np.isin(column.numbers, texts)].tolist())
-        kept = [index for index in sorted(found) if not ledger.removal[index]]
+        items = [item for path in paths for item in items_of(path) if item.question]
+        questions, lasts, programs = self._read(scanned, request, items)
+        prompts: list[Compared] = [(asked, indices), questions]
+        answers: list[Compared] = [] if answered is None else [(answered, indices)]
+        # An answer that tells what a short question asks is no copy of the question.
+        long = (i.question for i in items if len(WORDS.findall(i.question)) >= NGRAM_WORDS)
+        alone = (i.asked for i in items if is_telling(i.asked))
+        found = {
+            "a question": self._near(prompts, (i.question for i in items), BENCHMARK_COSINE)
+            | self._near(answers, long, BENCHMARK_COSINE),
+            "a question without its passage or choices": self._near(
+                [*prompts, lasts], alone, ASKED_COSINE
+            ),
+            "a program": self._near(prompts, (i.comment for i in items if i.comment), TASK_COSINE)
+            | programs.near(),
+        }
+        kept = [at for at in sorted(set().union(*found.values())) if not ledger.removal[at]]
         for index in kept:
             scanned.note("benchmark_semantic", index)
             if index >= ledger.num_validation:
                 ledger.remove(index, "benchmark_semantic")
+        said = ", ".join(f"{len(part)} {name}" for name, part in found.items() if part)
         return (
-            f"{len(kept)} examples are within cosine {BENCHMARK_COSINE} of one of "
-            f"{len(numbers)} benchmark questions"
+            f"{len(kept)} examples paraphrase a part of one of {len(items)} benchmark questions"
+            f"{f' ({said})' if said else ''}: cosines {BENCHMARK_COSINE} for a question, "
+            f"{ASKED_COSINE} without its passage or choices, {TASK_COSINE} for what a program "
+            f"does; a program with comments by a score of {MIN_PROGRAM_SCORE}. Translations into "
+            "other natural languages are not found"
         )
 
-    def _questions(self, scanned: Scan, request: AuditRequest) -> tuple[Column, NDArray[np.int64]]:
-        """Return the questions of conversations that ask several, and the index of each one's."""
-        store = TokenStore()
-        numbers: list[int] = []
-        owners: list[int] = []
+    def _read(
+        self, scanned: Scan, request: AuditRequest, items: list[Item]
+    ) -> tuple[Compared, Compared, Programs]:
+        """Read the texts again for their parts.
+
+        Returns:
+            The questions of conversations that ask several, what prompts ask without a passage or
+            choices, and the programs.
+        """
+        questions, lasts = _Owned(self), _Owned(self)
+        programs = Programs(self.model, items)
         for chunk in in_chunks(texts_of(scanned, request)):
-            asked = [
+            questions.add(
                 (texts.index, question)
                 for texts in chunk
                 for question in texts.questions
                 if len(WORDS.findall(question)) >= MIN_WORDS
-            ]
-            owners += [index for index, _ in asked]
-            cleared = [without(question, self.shared) for _, question in asked]
-            numbers += [store.add(ids) for ids in self.model.tokens(cleared)]
+            )
+            lasts.add((texts.index, last) for texts in chunk for last in _last_parts(texts))
+            programs.add((t.index, text) for t in chunk for text in (t.prompt, t.answer))
             self.tick(chunk[-1].index, len(scanned.ledger))
-        return Column(store, np.array(numbers, dtype=np.int64)), np.array(owners, dtype=np.int64)
+        return questions.column(), lasts.column(), programs
 
-    def _near(self, asked: Column, benchmark: TokenStore) -> Rows:
-        """Return the numbers of the texts that are near a question of a benchmark."""
+    def _near(
+        self, compared: Iterable[Compared], benchmark: Iterable[str], cosine: float
+    ) -> set[int]:
+        """Return the examples with a text that is near one of a benchmark."""
+        store, _ = self.model.store(benchmark)
+        found: set[int] = set()
+        for column, owners in compared:
+            if len(owners) and len(store):
+                texts = self._near_texts(column, store, cosine)
+                found.update(owners[np.isin(column.numbers, texts)].tolist())
+        return found
+
+    def _near_texts(self, asked: Column, benchmark: TokenStore, cosine: float) -> Rows:
+        """Return the numbers of the texts that are near one of a benchmark."""
         every = np.arange(len(benchmark))
         texts: Rows = np.unique(asked.numbers)
         if self.static is not None:
             close = best_match(
                 self.static.of(asked.store, texts), self.static.of(benchmark, every), torch_product
             )
-            texts = texts[close >= BENCHMARK_COSINE - BENCHMARK_PREFILTER_BELOW]
+            texts = texts[close >= cosine - BENCHMARK_PREFILTER_BELOW]
         questions = self.model.encode(benchmark, every, exactly=True)
         for exactly, line in ((False, self.model.margin), (True, 0.0)):
             best = best_match(
                 self.model.encode(asked.store, texts, exactly=exactly), questions, torch_product
             )
-            texts = texts[best >= BENCHMARK_COSINE - line]
+            texts = texts[best >= cosine - line]
         return texts
+
+
+class _Owned:
+    """Texts that are no column of the data, and the example of each."""
+
+    def __init__(self, search: Paraphrases) -> None:
+        self._search = search
+        self._store = TokenStore()
+        self._numbers: list[int] = []
+        self._owners: list[int] = []
+
+    def add(self, texts: Iterable[tuple[int, str]]) -> None:
+        """Add (example, text)."""
+        pairs = list(texts)
+        self._owners += [index for index, _ in pairs]
+        cleared = [without(text, self._search.shared) for _, text in pairs]
+        self._numbers += [self._store.add(ids) for ids in self._search.model.tokens(cleared)]
+
+    def column(self) -> Compared:
+        """Return what was added."""
+        numbers = np.array(self._numbers, dtype=np.int64)
+        return Column(self._store, numbers), np.array(self._owners, dtype=np.int64)
+
+
+def _last_parts(texts: Texts) -> Iterable[str]:
+    """Yield what each prompt asks without its passage or choices, where it has any."""
+    prompts = texts.questions or (texts.prompt or texts.answer,)
+    return filter(None, (last_part(text) for text in prompts if not is_program(text)))

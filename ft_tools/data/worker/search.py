@@ -78,9 +78,10 @@ class Semantic:
             self._link_prompts(scanned, request, indices, prompts, static)
         if request.benchmark_paths:
             asked = parts["answer"] if prompts.is_empty else prompts
+            answered = None if prompts.is_empty else parts["answer"]
             self._phase("looking for benchmark questions")
             search = Paraphrases(self.model, static, self._shared, self._tick)
-            self._notes.append(search.remove(scanned, request, indices, asked))
+            self._notes.append(search.remove(scanned, request, indices, asked, answered))
         name = (
             "fast: static prefilter, then MiniLM" if is_fast else "exact: MiniLM on every example"
         )

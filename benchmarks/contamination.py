@@ -1,0 +1,242 @@
+"""How many rows made of benchmarks an audit finds, by kind, and how many clean rows it flags.
+
+    python -m benchmarks.contamination REPHRASED HUMANEVAL CLEAN [CLEAN ...]
+
+REPHRASED is the folder `data/rephrase` of https://github.com/lm-sys/llm-decontaminator
+(Apache-2.0): questions of three subjects of MMLU, of GSM8K and of HumanEval, paraphrased and
+translated. HUMANEVAL is
+HumanEval.jsonl of https://github.com/openai/human-eval (MIT). CLEAN are files of other rows, and
+gsm8k_test.jsonl among them is the benchmark. The thresholds were chosen on the even rows of
+HumanEval and on `TUNED_ROWS` rows of codegen-instruct; `check` is what was not looked at. Every row
+is searched exactly; near-duplicates are not removed before.
+"""
+
+import ast
+import csv
+import json
+import os
+import platform
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.audit_rows import real_rows
+
+RESULTS = Path(__file__).with_suffix(".json")
+SUBJECTS = ("abstract_algebra", "sociology", "high_school_us_history")
+CODE = "codegen-instruct"
+TUNED_ROWS = 1000
+CLEAN_ROWS = {CODE: 2500, "gsm8k_train": 3500, "toolformer-similarity-0.9": 2500}
+NUM_CLEAN = 10_000
+Row = dict[str, str]
+
+
+def main() -> None:
+    """Build the rows, search each kind, and write the shares."""
+    if len(sys.argv) < 4:
+        print("name the folders and files: no benchmark is shipped with this project")
+        return
+    rephrased, human_eval, *clean = map(Path, sys.argv[1:])
+    drawn = clean_rows(clean)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["FINE_TUNING_LLM_WORKSPACE"] = name
+        benchmarks = write_benchmarks(folder, rephrased, human_eval, clean)
+        find = finder(folder, benchmarks)
+        kinds = {kind: shares(kind, rows, find) for kind, rows in made(rephrased, human_eval)}
+        flagged = {kind: false_alarms(rows, find) for kind, rows in drawn.items()}
+    total = sum(one["rows"] for one in flagged.values())
+    alarms = sum(one["flagged"] for one in flagged.values())
+    result = {
+        "kinds": kinds,
+        "clean": flagged,
+        "clean_rows": total,
+        "false_alarms_fraction": round(alarms / total, 5),
+        "machine": platform.machine(),
+        "torch": version("torch"),
+        "sentence_transformers": version("sentence-transformers"),
+    }
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+def lines(path: Path) -> list[Any]:
+    """Return the values of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def write_benchmarks(
+    folder: Path, rephrased: Path, human_eval: Path, clean: list[Path]
+) -> list[str]:
+    """Copy the benchmarks as they are published; return their names."""
+    sources = [human_eval, *(rephrased / f"{name}_test.csv" for name in SUBJECTS)]
+    sources += [path for path in clean if path.stem == "gsm8k_test"]
+    for source in sources:
+        (folder / source.name).write_bytes(source.read_bytes())
+    return [source.name for source in sources]
+
+
+def made(rephrased: Path, human_eval: Path) -> Iterable[tuple[str, list[Row]]]:
+    """Yield each kind of contaminated rows."""
+    problems = lines(human_eval)
+    for language in ("python", "js", "c"):
+        texts = [row["text"] for row in lines(rephrased / f"humaneval_{language}.jsonl")]
+        yield f"HumanEval paraphrased, as {language}", [{"text": text} for text in texts]
+        yield f"HumanEval paraphrased, as {language}, task in the prompt", told(texts)
+    yield (
+        "HumanEval solutions, other names, no comments",
+        [
+            {
+                "prompt": "Write the program.",
+                "completion": renamed(p["prompt"] + p["canonical_solution"]),
+            }
+            for p in problems
+        ],
+    )
+    yield (
+        "HumanEval copied into answers",
+        [{"prompt": "Write a task for a test.", "completion": p["prompt"]} for p in problems],
+    )
+    questions = [
+        row["text"].split("\nAnswer:")[0] for row in lines(rephrased / "rephrase_gsm8k.jsonl")
+    ]
+    asked = [question.removeprefix("Question: ") for question in questions]
+    yield "GSM8K paraphrased", [{"prompt": q, "completion": "It is so."} for q in asked]
+    yield (
+        "GSM8K paraphrased, in answers",
+        [{"prompt": "Write a task for a test.", "completion": q} for q in asked],
+    )
+    for name in SUBJECTS:
+        texts = [
+            row["text"].strip()
+            for row in lines(rephrased / f"{name}_test_rephrase_english_filtered_question.jsonl")
+        ]
+        yield (
+            f"MMLU {name} paraphrased, the question alone",
+            [{"prompt": text, "completion": "It is so."} for text in texts],
+        )
+    with (rephrased / "high_school_us_history_test.csv").open(encoding="utf-8", newline="") as file:
+        alone = [row[0].strip().split("\n")[-1] for row in csv.reader(file)]
+    yield (
+        "MMLU high_school_us_history copied without the passage",
+        [{"prompt": text, "completion": "It is so."} for text in alone],
+    )
+
+
+def told(texts: list[str]) -> list[Row]:
+    """Put what the comments say into a prompt, and the program without them into the answer."""
+    from ft_tools.data.repeats.code_parts import comments_of, without_comments
+
+    return [
+        {"prompt": f"Write a function. {comments[0]}", "completion": without_comments(text)}
+        for text in texts
+        if (comments := comments_of(text))
+    ]
+
+
+def renamed(program: str) -> str:
+    """Give all that a program names itself other names, and take its docstrings out."""
+    tree = ast.parse(program)
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            names.setdefault(node.name, f"work{len(names)}")
+            if ast.get_docstring(node):
+                node.body = node.body[1:]
+        elif isinstance(node, ast.arg):
+            names.setdefault(node.arg, f"item{len(names)}")
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.setdefault(node.id, f"value{len(names)}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.name = names[node.name]
+        elif isinstance(node, ast.arg):
+            node.arg = names[node.arg]
+        elif isinstance(node, ast.Name):
+            node.id = names.get(node.id, node.id)
+    return ast.unparse(tree)
+
+
+def clean_rows(paths: list[Path]) -> dict[str, list[Row]]:
+    """Draw the rows that are no benchmark's, by file; those of codegen that were not tuned on."""
+    found: dict[str, list[Row]] = {}
+    left = NUM_CLEAN
+    for path in paths:
+        if path.stem == "gsm8k_test":
+            continue
+        rows = [{"prompt": asked, "completion": said} for asked, said in real_rows(path.resolve())]
+        if path.stem == CODE:
+            drawn = random.Random(0).sample(range(len(rows)), 2 * TUNED_ROWS)
+            rows = [row for at, row in enumerate(rows) if at not in set(drawn[:TUNED_ROWS])]
+        wanted = min(left, CLEAN_ROWS.get(path.stem, left), len(rows))
+        found[path.stem] = random.Random(7).sample(rows, wanted)
+        left -= wanted
+    return found
+
+
+Find = Callable[[list[Row]], tuple[set[int], set[int]]]
+"""Rows -> (found by words, found by meaning), each row found in one of them only."""
+
+
+def finder(folder: Path, benchmarks: list[str]) -> Find:
+    """Return the search for benchmarks that an audit with embeddings does."""
+    from ft_tools.data.read.scan import lengths_of, scan
+    from ft_tools.data.repeats.benchmarks import Benchmarks
+    from ft_tools.data.repeats.minilm import find_minilm
+    from ft_tools.data.request import AuditRequest
+    from ft_tools.data.worker.benchmarks import Paraphrases
+    from ft_tools.data.worker.search import semantic
+
+    model = find_minilm()
+    assert model is not None
+    search = semantic(model, lambda _: None, lambda *_: None)
+    known = Benchmarks([folder / name for name in benchmarks])
+
+    def find(rows: list[Row]) -> tuple[set[int], set[int]]:
+        path = folder / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        request = AuditRequest(path=path.name, benchmark_paths=benchmarks)
+        scanned = scan(request, (path, None), known, lambda _: None, lengths_of, with_pairs=False)
+        indices, parts = search._read(scanned, request)
+        is_text = parts["prompt"].is_empty
+        asked = parts["answer"] if is_text else parts["prompt"]
+        paraphrases = Paraphrases(search.model, None, search._shared, lambda *_: None)
+        paraphrases.remove(scanned, request, indices, asked, None if is_text else parts["answer"])
+        found = {name: set(scanned.found.get(name, ())) for name in FOUND}
+        return found["benchmark_ngram"], found["benchmark_semantic"]
+
+    return find
+
+
+FOUND = ("benchmark_ngram", "benchmark_semantic")
+
+
+def shares(kind: str, rows: list[Row], find: Find) -> dict[str, Any]:
+    """Return how many rows of a kind are found; rows that the paraphraser left empty are none."""
+    said = [at for at, row in enumerate(rows) if len(next(iter(row.values())).split()) > 3]
+    words, meaning = find([rows[at] for at in said])
+    odd = {place for place, at in enumerate(said) if at % 2}
+    result = {
+        "rows": len(said),
+        "by_words_fraction": round(len(words) / len(said), 3),
+        "found_fraction": round(len(words | meaning) / len(said), 3),
+        "found_of_odd_rows_fraction": round(len((words | meaning) & odd) / len(odd), 3),
+    }
+    print(kind, result, file=sys.stderr, flush=True)
+    return result
+
+
+def false_alarms(rows: list[Row], find: Find) -> dict[str, Any]:
+    """Return how many clean rows are flagged."""
+    words, meaning = find(rows)
+    result = {"rows": len(rows), "flagged": len(words | meaning), "by_words": len(words)}
+    print(result, file=sys.stderr, flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    main()
