@@ -12,6 +12,7 @@ Symptom = Literal[
     "hallucination",
     "later_turns",
     "forgetting",
+    "training_fault",
     "new_language",
     "output_format",
     "style",
@@ -52,6 +53,7 @@ Approach = Literal[
     "continued_pretraining",
     "distillation",
     "collect_data_first",
+    "check_setup",
     "build_eval_first",
     "do_nothing",
 ]
@@ -156,9 +158,10 @@ class ApproachRequest(Request):
         default_factory=list,
         description="How the answers fail. `classification`, `extraction`, `reasoning`, "
         "`tool_use`: they are wrong; leave out if no failure is stated. `latency`, "
-        "`cost`, `long_thinking` (most tokens are reasoning), `privacy` alone: they are good. "
+        "`cost`, `long_thinking` (mostly reasoning), `privacy` alone: they are good. "
         "`later_turns`: right without the earlier turns. `forgetting`: training took an ability. "
-        "`new_language`: of people; a private programming language is domain_jargon.",
+        "`training_fault`: a run or server misbehaves (loss, template, no stop). "
+        "`new_language`: of people, not of programming.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,

@@ -116,6 +116,7 @@ def situation(request: ApproachRequest) -> Situation:
     choices |= {
         "named": "yes" if symptoms else "no",
         "teacher_terms": terms,
+        "terms_open": _choice(_is_about_terms(request, terms)),
         "budget": _budget(request),
         "small_model": _small_model(request),
         "retrieval": (found := _retrieval(request)),
@@ -270,11 +271,11 @@ def _assumes_prompt(
     is_asked = bool(TRAINING & set(request.considering))
     if "taste" in needs and enough(_PREFERENCES) and (is_asked or tried is None):
         return tried not in ("none", PROMPTS[-1])
+    if request.tried_training and tried not in ("none", PROMPTS[-1]):
+        return True
     if tried is not None:
         return False
-    if request.tried_training or (
-        "rl_verifiable_reward" in request.considering and request.has_verifiable_reward
-    ):
+    if "rl_verifiable_reward" in request.considering and request.has_verifiable_reward:
         return True
     data = dict(_DATA if is_asked else {})
     data |= _CONDUCT if "conduct" in needs else {}
@@ -296,6 +297,14 @@ def _terms(request: ApproachRequest) -> str:
         return terms.internal_classifier if is_classifier else terms.internal
     uses = {terms.sold, terms.internal, terms.internal_classifier}
     return "allowed" if uses == {"allowed"} else UNKNOWN
+
+
+def _is_about_terms(request: ApproachRequest, terms: str) -> bool:
+    """Tell whether a teacher is all that is named: its terms are then what is asked about."""
+    is_named = request.teacher is not None and terms != "allowed"
+    data = (request.num_demonstrations, request.num_preference_pairs, request.num_marks)
+    is_said = bool(request.symptoms or request.teacher_terms or request.product_use)
+    return is_named and not is_said and set(data) == {None}
 
 
 def _budget(request: ApproachRequest) -> str:

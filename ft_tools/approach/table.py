@@ -28,6 +28,7 @@ PROMPTS = ("none", "zero_shot", "few_shot", "optimized")
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "named": ("yes", "no"),
+    "terms_open": ("yes", "no"),
     "target_met": _YES_NO,
     "has_eval_set": _YES_NO,
     "prompting_tried": (*PROMPTS, UNKNOWN),
@@ -145,6 +146,8 @@ class BlockRow(_Row):
     why: str
     until: str = ""
     """What lifts it; empty: nothing does."""
+    aside: str = ""
+    """When it is good for something else than what is asked: later, and still not in the path."""
     is_firm: bool = False
     """Is the answer no until it is lifted, although the path comes to it later?"""
 
@@ -240,6 +243,8 @@ class ApproachFacts(_Row):
     running: str
     source: str
     start: str
+    useful_when: str
+    """What it is good for and when, where an asker proposes it and no row or block speaks of it."""
     stop_if: str
     leaves: dict[str, str | float] = Field(default_factory=dict)
     then: list[Later] = Field(min_length=1)

@@ -7,14 +7,26 @@ from ft_tools.approach.path import Rung
 from ft_tools.approach.report import ApproachVerdict
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import UNKNOWN, BlockRow, Decision, table
+from ft_tools.approach.table import UNKNOWN, Alternative, BlockRow, Decision, table
 
-NOT_CALLED_FOR = "nothing that was said calls for it"
 BASELINES: Mapping[Approach, str] = {"prompting": "zero_shot", "few_shot": "few_shot"}
 """Approach -> the best prompt where it is what is used today."""
 
 BEYOND_PROMPTS = TRAINING | {"prompt_optimization"}
+TESTED = "as what the test measures first, with what can be written by hand"
 BASELINE = "as the baseline, measured before anything is trained"
+
+BESIDE: frozenset[Approach] = frozenset({"prompting", "build_eval_first"})
+"""What is never put off: it goes on beside any step."""
+
+RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
+    "few_shot": ("prompting_tried", ("few_shot", "optimized")),
+    "constrained_decoding": ("schema_enforced", ("yes",)),
+    "rag": ("retrieval", ("misses", "unmeasured", "finds")),
+}
+"""Approach -> the choice whose value says that it is in use."""
+KEEP = "keep it: it is in use, and the next steps build on it"
+DONE = "It was done and did not reach the goal: the same again will not"
 
 
 def verdicts(
@@ -57,24 +69,54 @@ def _verdict(
         return ApproachVerdict(
             approach=asked, verdict="now", condition=BASELINE, why=row.why, source=evidence
         )
-    named = any(each.approach == asked for each in row.alternatives)
+    if first == "build_eval_first" and asked in BASELINES:
+        return ApproachVerdict(
+            approach=asked, verdict="now", condition=TESTED, why=row.why, source=evidence
+        )
+    kept = _kept(asked, now)
+    if place is None and kept:
+        return ApproachVerdict(
+            approach=asked, verdict="now", condition=kept, why=row.why, source=evidence
+        )
+    if place is None and asked in now.tried:
+        return ApproachVerdict(
+            approach=asked, verdict="no", why=DONE, instead=first, source=evidence
+        )
     own = _own_row(asked, now)
-    condition = ""
-    if other is not None:
-        condition = f"if {other.when}"
-    elif place is not None:
-        condition = f"after {rungs[place - 1].approach}, if the target is still missed"
-    elif own is not None and not named:
-        condition = f"after {first}, if the target is still missed"
     return ApproachVerdict(
         approach=asked,
-        verdict="later" if condition else "no",
-        condition=condition,
-        why=_why(rungs, place) or (row.why if named else own.why if own else NOT_CALLED_FOR),
+        verdict="later",
+        condition=_condition(asked, other, place, own, rungs),
+        why=row.why if place is None else rungs[place].why,
         rules=rules,
         instead=first,
         source=against[0].evidence_source if against else evidence,
     )
+
+
+def _kept(asked: Approach, now: Situation) -> str:
+    """Say why an approach goes on beside the path: it is in use, or nothing puts it off."""
+    field, values = RUNNING.get(asked, ("", ()))
+    if field and now.choices[field] in values and not (now.assumes_prompt and asked == "few_shot"):
+        return KEEP
+    is_missed = "quality" in now.needs
+    return table().approaches[asked].useful_when if asked in BESIDE and is_missed else ""
+
+
+def _condition(
+    asked: Approach,
+    other: Alternative | None,
+    place: int | None,
+    own: Decision | None,
+    rungs: Sequence[Rung],
+) -> str:
+    """Say when it is its turn: what its row says, its place in the path, or what it is good for."""
+    if other is not None:
+        return f"if {other.when}"
+    before = rungs[0 if place is None else place - 1].approach
+    if place is not None or own is not None:
+        return f"after {before}, if the target is still missed"
+    return table().approaches[asked].useful_when
 
 
 def _own_row(asked: Approach, now: Situation) -> Decision | None:
@@ -84,10 +126,6 @@ def _own_row(asked: Approach, now: Situation) -> Decision | None:
     """
     rows = (row for row in table().rows if row.approach == asked and asked not in TRAINING)
     return next((row for row in rows if holds(row.when, now)), None)
-
-
-def _why(rungs: Sequence[Rung], place: int | None) -> str:
-    return "" if place is None else rungs[place].why
 
 
 def _has(rung: Rung, asked: Approach) -> bool:
@@ -105,10 +143,11 @@ def _against(asked: Approach, against: Sequence[BlockRow], first: Approach) -> A
     """Refuse for good if anything speaks against it for good; else name what would lift it."""
     worst = min(against, key=lambda block: (bool(block.until), not block.is_firm))
     condition = f"{'until' if worst.is_firm else 'when'} {worst.until}" if worst.until else ""
+    is_later = bool(worst.aside or worst.until) and not worst.is_firm
     return ApproachVerdict(
         approach=asked,
-        verdict="later" if worst.until and not worst.is_firm else "no",
-        condition=condition,
+        verdict="later" if is_later else "no",
+        condition=worst.aside or condition,
         why=worst.why,
         rules=[block.rule for block in against],
         instead=first,

@@ -115,8 +115,9 @@ def test_a_question_about_sft_before_dpo_gets_a_verdict_that_depends_on_the_chec
 
     assert verdict("sft_then_dpo", checkpoint="base", **asked).verdict == "now"
     for_chat = verdict("sft_then_dpo", checkpoint="instruct", response_format="detailed", **asked)
-    assert (for_chat.verdict, for_chat.instead) == ("no", "dpo")
+    assert (for_chat.verdict, for_chat.instead) == ("later", "dpo")
     assert "already answers" in for_chat.why
+    assert "does not replace both" in for_chat.condition
 
 
 def test_pairs_that_a_stronger_model_wrote_begin_with_sft_even_for_a_chat_model():
@@ -153,7 +154,7 @@ def test_sft_is_part_of_training_a_small_model_unless_it_chooses_a_label():
     dear = {"symptoms": ["cost"], "num_demonstrations": 9000, "data_source": "human"}
 
     assert verdict("sft", **dear).verdict == "now"
-    assert verdict("sft", num_classes=40, num_demonstrations=9000).verdict == "no"
+    assert verdict("sft", num_classes=40, num_demonstrations=9000).verdict == "later"
 
 
 def test_a_local_model_that_is_worse_is_taught_where_data_must_stay():
