@@ -8,11 +8,12 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import math
 import stat
 import time
 import tomllib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ class Access:
             # The SDK lets a session be used only by the credential that opened it.
             token = AccessToken(token=client.token_sha256.hex(), client_id=client.name, scopes=[])
             scope["user"] = AuthenticatedUser(token)
-        await _pass_on(self._app, scope, _watched(receive, grant), send)
+        await _pass_on(self._app, scope, receive, send, grant)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> JSONResponse | None:
         """Refuse what no token makes right: a foreign host or origin, or another path."""
@@ -192,8 +193,8 @@ class Access:
     def _knows_origin(self, origin: str, host: str) -> bool:
         if not origin or origin.lower() in self._origins:
             return True
-        parts = urlsplit(origin.lower())
-        own = parts.scheme in ("http", "https") and parts.netloc == host.lower()
+        scheme, _, address = origin.lower().partition("://")
+        own = scheme in ("http", "https") and address == host.lower()
         return own or is_loopback(_name_of(origin))
 
 
@@ -216,42 +217,40 @@ class _Buckets:
         return taken
 
 
-async def _pass_on(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    started = False
-
-    async def sending(message: Message) -> None:
-        nonlocal started
-        started = True
-        await send(message)
-
-    try:
-        await app(scope, receive, sending)
-    except ClientDisconnect:
-        logger.debug("a client left before its request was complete")
-    except TimeoutError:
-        if not started:
-            late = _answer(408, "timeout", f"the body took more than {BODY_SECONDS:.0f} s")
-            await late(scope, receive, send)
-
-
-def _watched(receive: Receive, grant: Grant) -> Callable[[], Awaitable[Message]]:
-    """Limit how long a body takes, and notice when the client goes."""
+async def _pass_on(app: ASGIApp, scope: Scope, receive: Receive, send: Send, grant: Grant) -> None:
+    """Run the app; limit how long a body takes, and notice when the client goes."""
     deadline = time.monotonic() + BODY_SECONDS
-    complete = False
+    complete = late = started = False
 
-    async def watching() -> Message:
-        nonlocal complete
-        if complete:
+    async def receiving() -> Message:
+        nonlocal complete, late
+        message: Message = {"type": "http.disconnect"}
+        seconds = math.inf if complete else max(0.0, deadline - time.monotonic())
+        with anyio.move_on_after(seconds) as limit:
             message = await receive()
-        else:
-            with anyio.fail_after(max(0.0, deadline - time.monotonic())):
-                message = await receive()
+        late = late or limit.cancelled_caught
         complete = complete or not message.get("more_body", False)
         if message["type"] == "http.disconnect":
             grant.gone.set()
         return message
 
-    return watching
+    async def sending(message: Message) -> None:
+        nonlocal started
+        if late and not started:
+            # To the app the client is gone; what it says of that is not what happened.
+            return
+        started = True
+        await send(message)
+
+    try:
+        await app(scope, receiving, sending)
+    except ClientDisconnect:
+        logger.debug("a client left before its request was complete")
+    if late and not started:
+        took = f"the body took more than {BODY_SECONDS:.0f} s"
+        # Without it, the connection would be kept for the rest of the body.
+        answer = _answer(408, "timeout", took, connection="close")
+        await answer(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:

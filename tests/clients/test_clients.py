@@ -147,11 +147,15 @@ def test_the_inspector_lists_tools_resources_templates_and_prompts(machine):
     assert len(command_output(machine, "--method", "tools/list")["tools"]) == len(TOOLS)
 
 
+PATIENT = ("--connect-timeout", "60000")
+"""Its 15 seconds are too few where Node and the server share a busy processor."""
+
+
 def command_output(machine, *words):
     """Run the Inspector against the installed server; its stdout alone is JSON."""
     inspector = next(f for f in machine.path if (f / "mcp-inspector").exists()) / "mcp-inspector"
     done = subprocess.run(
-        [inspector, "--cli", machine.home / ".local/bin" / NAME, "serve", *words],
+        [inspector, "--cli", machine.home / ".local/bin" / NAME, "serve", *words, *PATIENT],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -13,11 +13,13 @@ import pytest
 import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.transport_security import TransportSecuritySettings
 
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.tools import TOOLS
 from mcp_server import http
 from mcp_server.access import Access, read_clients
+from mcp_server.server import server
 from tests.protocol.calls import GOOD, RUN_ID, prepare
 from tests.protocol.serving import serving
 from tests.protocol.test_serve import big_dataset
@@ -162,6 +164,8 @@ async def test_there_is_no_oauth_and_nothing_else_behind_other_paths(served, pat
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "https://localhost.evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::ffff:evil]"}, 403),
+        ({"Host": "[::ffff:evil]"}, 421),
         ({"Origin": "file://"}, 403),
     ],
 )
@@ -191,22 +195,32 @@ async def test_a_body_beyond_the_limit_is_refused(served):
     assert answer.status_code == 413
 
 
-async def test_a_body_that_does_not_come_is_given_up(monkeypatch):
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_a_body_that_does_not_come_is_given_up(monkeypatch, revision):
     monkeypatch.setattr("mcp_server.access.BODY_SECONDS", 0.1)
     sent = []
-
-    async def app(scope, receive, send):
-        await receive()
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive():
-        await anyio.sleep(30)
+        if not parts:
+            await anyio.sleep(30)
+        return parts.pop()
 
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "path": "/mcp", "headers": [(b"host", b"127.0.0.1")], "method": "POST"}
-    await Access(app, [])(scope, receive, send)
-    assert sent[0]["status"] == 408
+    names = {"Host": "127.0.0.1", "MCP-Protocol-Version": revision} | MCP
+    headers = [(key.lower().encode(), value.encode()) for key, value in names.items()]
+    scope = {"type": "http", "path": "/mcp", "headers": headers, "method": "POST"}
+    scope |= {"query_string": b"", "root_path": "", "http_version": "1.1", "client": None}
+    app = server.streamable_http_app(
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    )
+    async with app.router.lifespan_context(app):
+        await Access(app, [])(scope, receive, send)
+    starts = [message for message in sent if message["type"] == "http.response.start"]
+    assert [start["status"] for start in starts] == [408]
+    assert dict(starts[0]["headers"])[b"connection"] == b"close"
 
 
 async def test_a_client_that_sends_its_headers_slowly_is_cut_off_and_a_patient_reader_is_not(

@@ -1,10 +1,17 @@
 """How a server starts, says what it serves, and ends; how a call is watched and stopped."""
 
+import fcntl
 import json
+import os
+import pty
 import signal
 import socket
+import subprocess
+import sys
+import termios
 import threading
 import time
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -179,3 +186,28 @@ async def test_a_caller_with_a_workspace_of_its_own_sees_nothing_else(tmp_path):
 
 def test_the_listing_is_made_once():
     assert server.get_tool_input_schema("list_runs") is server.get_tool_input_schema("list_runs")
+
+
+def test_one_ctrl_c_ends_a_server_in_a_terminal(workspace):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ft_tools", "serve"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while b"Ctrl-C" not in said:
+            said += os.read(ours, 4096)
+        os.write(ours, b"\x03")
+        assert process.wait(10) == 130
+        with suppress(OSError):
+            said += os.read(ours, 4096)
+    finally:
+        process.kill()
+        os.close(ours)
+    assert b"Traceback" not in said
