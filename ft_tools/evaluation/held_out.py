@@ -84,14 +84,17 @@ def messages_of(example: HeldOut) -> list[Message]:
 
 
 def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give each question of a training example with its answer, as texts."""
+    """Give each question of a training example with its answer, as texts.
+
+    The file may have changed since it was trained on: what is no turn is passed over.
+    """
     turns = example.get("messages")
     prompt, completion = example.get("prompt"), example.get("completion", example.get("chosen"))
     if turns is None and isinstance(completion, list):
         turns = [*(prompt if isinstance(prompt, list) else []), *completion]
     if isinstance(turns, list):
         before: list[str] = []
-        for turn in turns:
+        for turn in (turn for turn in turns if isinstance(turn, dict)):
             content = str(turn.get("content") or "")
             if turn.get("role") == "assistant":
                 yield "\n".join(before), content

@@ -144,6 +144,15 @@ def test_questions_that_differ_only_in_digits_and_names_are_twins(workspace, bas
     assert any("1 of 10 held-out questions equal a training" in line for line in launch.warnings)
 
 
+def test_a_training_file_that_is_no_longer_one_is_compared_as_far_as_it_goes(workspace, base):
+    asked = questions(8)
+    run = trained_run(workspace, [{"messages": ["Where?", {"content": 3}]}, asked[0]])
+    write(workspace / "held.jsonl", asked[1:])
+    plan = evaluate(EvaluateRequest(model=run, dataset="held.jsonl")).plan
+    assert plan["contamination"]["num_exact"] == 0
+    assert plan["contamination"]["num_twins"] == 7
+
+
 def test_questions_that_share_their_longest_sentence_are_counted_but_not_the_task(workspace):
     task = "Turn the message below into a ticket with a category. "
     parts = ["The lid of the kettle does not close", "My lamp flickers when I turn it on"]
