@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.resources import files
 from pathlib import Path
 
 import llama_cpp
@@ -34,6 +33,7 @@ from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import gguf_files, merging
+from tests.demo_tickets.make import prepared
 
 FORMATS = [
     "gguf:F16", "gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:IQ4_XS",
@@ -91,11 +91,9 @@ def wait(run_id):
 
 def ship(names):
     """Make and measure formats of the demo model; what needs text is calibrated on the demo's."""
-    data = Path(os.environ[workspace.VARIABLE]) / "tickets.jsonl"
-    data.write_bytes(files("ft_tools.demo.data").joinpath("tickets.jsonl").read_bytes())
     request = {"source": demo.HUB_ID, "formats": names}
     if any(formats.find(name).family == "environment" for name in names):
-        request |= {"calibration": data.name}
+        request |= {"calibration": prepared(Path(os.environ[workspace.VARIABLE])).train}
     agreed = merge_and_quantize(ShipRequest(**request)).plan_hash
     return wait(merge_and_quantize(ShipRequest(**request, confirm=agreed)).run_id)
 

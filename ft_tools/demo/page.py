@@ -29,7 +29,7 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
 
     Args:
         folder: The demo's workspace, with the runs in it.
-        found: Reports by step: approach, audit, lora, vram, sft, evaluation, ship.
+        found: Reports by step: approach, prepare, audit, lora, vram, sft, evaluation, ship.
         seconds: How long each step took, by its title.
     """
     sections = [
@@ -37,7 +37,7 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
         Section("Samples side by side", _samples(folder, found["evaluation"]["run_id"])),
         Section("Training", _curves(folder, found)),
         Section("What was shipped", _shipped(found["ship"]["result"])),
-        Section("The data", _data(found["audit"])),
+        Section("The data", _data(found["prepare"], found["audit"])),
         Section("Decisions", _decisions(found)),
         Section("Time", _time(seconds)),
     ]
@@ -123,7 +123,9 @@ def _chat(chat: dict[str, Any]) -> Html:
     return Html(side_by_side(["message", "answer"], [[chat["message"], chat["answer"]]]) + about)
 
 
-def _data(audit: dict[str, Any]) -> Html:
+def _data(prepared: dict[str, Any], audit: dict[str, Any]) -> Html:
+    parts = table(["rows of the table", "count"], [*map(list, prepared["counts"].items())])
+    masked = ", ".join(f"{kind} in {count}" for kind, count in prepared["masked"].items())
     rows = [
         [
             finding["id"],
@@ -134,7 +136,9 @@ def _data(audit: dict[str, Any]) -> Html:
         for finding in audit["findings"]
     ]
     found = table(["finding", "severity", "examples", "first lines"], rows)
-    return Html(text(f"Verdict: {audit['verdict']}, {audit['num_examples']} examples.") + found)
+    said = text(f"Masked before training: {masked or 'nothing'}.")
+    verdict = text(f"Verdict on {audit['num_examples']} training examples: {audit['verdict']}.")
+    return Html(parts + said + verdict + found)
 
 
 def _decisions(found: dict[str, Any]) -> Html:

@@ -1,13 +1,10 @@
 """Evaluation on the demo's own model and data: damaged, unchanged, and with too few examples."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-from ft_tools.demo import data
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models.demo import HUB_ID
+from tests.demo_tickets.make import prepared
 from tests.tiny.evaluating import by_metric, damage, run_here
 
 pytestmark = [
@@ -18,15 +15,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-HELD_OUT = Path(data.__file__).with_name("tickets_heldout.jsonl")
 
 
 def evaluated(workspace, smollm2, model, count):
     """Compare a model with SmolLM2 on the demo's held-out tickets."""
     assert smollm2.is_dir()
-    shutil.copy(HELD_OUT, workspace / "held.jsonl")
+    held_out = prepared(workspace).test
     request = EvaluateRequest(
-        model=model, baseline=HUB_ID, dataset="held.jsonl", max_examples=count, max_new_tokens=12,
+        model=model, baseline=HUB_ID, dataset=held_out, max_examples=count, max_new_tokens=12,
         metrics=["exact_match", "token_f1", "perplexity"], general_ability=False,
     )  # fmt: skip
     return run_here(workspace, request)[1]

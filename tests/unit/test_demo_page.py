@@ -91,6 +91,7 @@ async def test_the_page_is_built_from_reports_whose_empty_values_a_call_leaves_o
         assert "recommended_format" not in returned["result"]
         found = {step: await job.follow(run_id) for step, run_id in runs.items()}
         found["approach"] = await job.call("recommend_approach", symptoms=["style"])
+        found["prepare"] = await job.call("prepare_dataset", path="rows.jsonl")
         found["audit"] = await job.call("audit_dataset", path="rows.jsonl")
         found["lora"] = await job.call(
             "suggest_lora_config", model="HuggingFaceTB/SmolLM2-135M-Instruct", goal="style"
