@@ -20,6 +20,8 @@ from ft_tools.evaluation.systems.spec import Endpoint, Price
 
 CANARY = "sk-canary-5d1f0c"
 OPENED = []
+# Long enough that a busy machine answers within it.
+STALL_SECONDS = 2.0
 PRICE = Price(usd_per_million_input_tokens=1000, usd_per_million_output_tokens=2000)
 
 
@@ -42,7 +44,7 @@ class Server(BaseHTTPRequestHandler):
         try:
             trouble = server.trouble(number, question)
             if trouble == "stall":
-                time.sleep(0.6)
+                time.sleep(STALL_SECONDS + 0.3)
             if trouble in {"stall", "hang up"}:
                 self.close_connection = True
                 return
@@ -95,7 +97,7 @@ def server(monkeypatch):
 
 def spec_of(server, **more):
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    return Endpoint(url=url, model="m", **{"max_calls": 500, "timeout_seconds": 0.3} | more)
+    return Endpoint(url=url, model="m", **{"max_calls": 500, "timeout_seconds": 30} | more)
 
 
 def asking(tmp_path, server, price=None, **more):
@@ -128,7 +130,7 @@ def test_refusals_timeouts_and_broken_answers_are_retried_and_each_answer_is_kep
 ):
     troubles = {3: 429, 7: 503, 11: "stall", 15: "hang up", 19: 429, 20: 500}
     server.trouble = lambda number, question: troubles.get(number)
-    system, budget = asking(tmp_path, server)
+    system, budget = asking(tmp_path, server, timeout_seconds=STALL_SECONDS)
     found = collected(system, questions(40))
     assert {i: one.text for i, one in found.items()} == {i: f"echo question {i}" for i in range(40)}
     assert set(server.answered.values()) == {1}
@@ -165,7 +167,8 @@ def test_the_dollar_budget_counts_the_highest_possible_price_of_what_is_under_wa
 
 def test_a_call_whose_outcome_is_unknown_keeps_its_highest_price(tmp_path, server):
     server.trouble = lambda number, question: "stall" if number == 1 else None
-    system, budget = asking(tmp_path, server, price=PRICE, max_usd=10.0)
+    more = {"max_usd": 10.0, "timeout_seconds": STALL_SECONDS}
+    system, budget = asking(tmp_path, server, price=PRICE, **more)
     collected(system, questions(1))
     assert budget.num_calls == 2
     assert budget.usd > 0.02 + 0.1
