@@ -95,7 +95,8 @@ def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[Base
 
 
 def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
-    where = ".".join(map(str, detail["loc"])) or "request"
+    # Of alternatives, pydantic adds the type that was tried.
+    where = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)) or "request"
     if detail["type"] == "extra_forbidden":
         known = list(_model_at(request, detail["loc"][:-1]).model_fields)
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.6)

@@ -1,10 +1,11 @@
 """What the data tools take."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ft_tools.contract import Request, ResponseFormat
+from ft_tools.examples.scales import is_condition
 
 Task = Literal["auto", "sft", "dpo"]
 Contradictions = Literal["keep", "majority", "latest", "drop"]
@@ -107,6 +108,14 @@ class AuditRequest(Request):
     )
     limit: int = Field(20, ge=1, le=200, description="Lines per finding, when detailed.")
     offset: int = Field(0, ge=0, description="Lines to skip, when detailed.")
+
+    @field_validator("verdicts", mode="before")
+    @classmethod
+    def _conditions_alone(cls, value: Any) -> Any:
+        """Take a condition as the list of it."""
+        if not isinstance(value, dict):
+            return value
+        return {name: [use] if is_condition(use) else use for name, use in value.items()}
 
     @property
     def named_columns(self) -> dict[str, str] | None:

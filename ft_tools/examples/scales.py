@@ -6,7 +6,7 @@ needs a threshold, which a person declares once as a condition: `>=4`, or `<=2` 
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 MAX_CHARS = 40
@@ -100,6 +100,6 @@ def meets(number: float | None, condition: str) -> bool | None:
     }[found[1]]
 
 
-def has_condition(values: Sequence[Any]) -> bool:
-    """Tell whether one of the values that mean good is a condition."""
-    return any(isinstance(v, str) and meets(None, v) is not None for v in values)
+def is_condition(value: Any) -> bool:
+    """Tell whether a value is a condition such as `>=4`, and no value of a column."""
+    return isinstance(value, str) and meets(None, value) is not None

@@ -183,6 +183,12 @@ def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
     yield from _array(path, first[0])
 
 
+def is_array(path: Path) -> bool:
+    """Tell whether a file of examples is a JSON array."""
+    with workspace.open_file(path) as stream:
+        return _begins_array(next((raw for raw in stream if raw.strip()), b""))
+
+
 def _begins_array(raw: bytes) -> bool:
     """Tell whether a line begins a JSON array, which no example is."""
     return raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import BadData
-from ft_tools.examples.training_rows import DatasetFacts, Task, survey
+from ft_tools.examples.training_rows import DatasetFacts, Task, read_examples, survey
 from ft_tools.lora.data_shape import held_out_rows
 from ft_tools.publish import new_folder, verify, write_file
 
@@ -51,11 +51,9 @@ def hold_out(
 
 def _write(source: Path, folder: Path, number: int) -> None:
     lines: dict[str, list[bytes]] = {}
-    with workspace.open_file(source) as stream:
-        for raw in stream:
-            if raw.strip():
-                text = raw.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-                lines.setdefault(_group(json.loads(text)), []).append(text)
+    for _, example in read_examples(source):
+        text = json.dumps(example).encode()
+        lines.setdefault(_group(example), []).append(text)
     held: set[str] = set()
     count = 0
     for group in sorted(lines):

@@ -633,3 +633,21 @@ def test_rows_of_a_group_that_is_in_the_latest_part_are_named_and_counted(worksp
     held = {customer[q.split("\n")[0]] for q in questions_of(read(workspace, "test"))}
     assert len(removed) == lost
     assert {row["columns"]["customer"] for row in removed} <= held
+
+
+@pytest.mark.parametrize("change", [{"verdicts": {"rating": "drop_bad"}}, {"system": "Be brief."}])
+def test_rows_of_an_earlier_test_part_stay_in_the_test_part(workspace, change):
+    rated(workspace)
+    decided = {"verdicts": {"rating": "ignore"}}
+    confirmed(path="t.csv", mapping=decided)
+    before = set(questions_of(read(workspace, "test")))
+    (workspace / "out").rename(workspace / "old")
+    again = confirmed(path="t.csv", mapping=decided | change, seed=7)
+    trained = {
+        *questions_of(read(workspace, "train")),
+        *questions_of(read(workspace, "validation")),
+    }
+    assert trained.isdisjoint(before)
+    assert before & set(questions_of(read(workspace, "test")))
+    assert any("stay in the test part" in note for note in again.assumptions)
+    assert not any(finding.id == "test_row" for finding in again.findings)

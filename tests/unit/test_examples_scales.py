@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from ft_tools.contract import complaints
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
@@ -106,6 +108,7 @@ def test_the_step_that_an_audit_offers_for_a_scale_is_carried_out(workspace, nam
         (["4", "5"], 48),
         ([4.0, "5 stars"], 48),
         ([">=4"], 48),
+        (">= 4", 48),
         (["<=2"], 48),
         ([5], 24),
     ],
@@ -117,6 +120,14 @@ def test_good_values_are_numbers_texts_or_a_condition(workspace, good, kept):
     shown = prepared(path="d.jsonl", mapping={"verdicts": {"score": "filter"}, "good_values": good})
     assert shown.questions == []
     assert shown.counts["marked_bad"] == 120 - kept
+
+
+def test_a_decision_of_another_kind_is_refused_without_names_of_types(workspace):
+    with pytest.raises(ValidationError) as refused:
+        AuditRequest(path="d.jsonl", verdicts={"score": "fliter"})
+    lines = complaints(AuditRequest, refused.value)
+    assert all(line.startswith("verdicts.score: Input should be ") for line in lines)
+    assert "'filter'" in lines[-1]
 
 
 def test_one_star_is_no_good_mark_where_a_scale_is_mapped_to_the_label(workspace):

@@ -236,3 +236,23 @@ def test_the_planned_commit_and_what_is_left_out_of_all_linear_are_exported_ever
     text = script.script(there)
     assert "'exclude_modules': '.*visual.*'" in text
     assert "'revision': 'aaaa" in text
+
+
+def test_a_json_array_is_held_out_of_and_exported_like_lines(files):
+    rows = [json.loads(line) for line in (files / "pairs.jsonl").read_text().splitlines()]
+    (files / "pairs.json").write_text(json.dumps(rows, indent=1))
+    (files / "more.json").write_text(
+        json.dumps([{"prompt": f"Parcel {at}?", "completion": f"Hall {at}."} for at in range(200)])
+    )
+    plan = plan_sft(sft(dataset="more.json"))
+    assert plan.dataset.num_examples + plan.validation.num_examples == 200
+    for kind in ("jsonl", "json"):
+        launch_dpo(dpo(dataset=f"pairs.{kind}", export_dir=f"of-{kind}"))
+        program = [sys.executable, llama_factory.DATA_SCRIPT]
+        subprocess.run(program, cwd=files / f"of-{kind}", check=True)
+    (about,) = json.loads((files / "of-json" / "dataset_info.json").read_text()).values()
+    for name in ("train_data.jsonl", about["file_name"]):
+        lines, array = ((files / f"of-{kind}" / name).read_text() for kind in ("jsonl", "json"))
+        assert [json.loads(line) for line in array.splitlines()] == [
+            json.loads(line) for line in lines.splitlines()
+        ]

@@ -28,6 +28,7 @@ from ft_tools.data.split import choose_validation
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import normalise
+from ft_tools.examples.test_rows import TestRows, known_test_rows
 from ft_tools.examples.turns import with_system
 from ft_tools.examples.verdicts import Mark, judged, values_at
 
@@ -56,6 +57,7 @@ class Decided:
     task: str
     outcomes: list[str]
     """Per example, why it is left out; empty if it stays."""
+    test_rows: TestRows = field(default_factory=known_test_rows)
     parts: bytearray = field(default_factory=bytearray)
     marks: "array[int]" = field(default_factory=lambda: array("b"))
     """1 for good, 0 for bad, -1 for neither."""
@@ -65,6 +67,8 @@ class Decided:
     labels: dict[str, "Counter[str]"] = field(default_factory=dict)
     partner: dict[int, int] = field(default_factory=dict)
     """Of a pair: the index of the later row -> that of the earlier one."""
+    tested: set[int] = field(default_factory=set)
+    """Rows of a test set of this workspace, as an earlier preparation wrote one."""
     num_conflicting: int = 0
     """Rows whose prompt has different answers, before a rule decides."""
     num_with_majority: int = 0
@@ -213,6 +217,8 @@ def _take(
         result.times.append("")
         result.groups.append(0)
         return
+    if made.example in result.test_rows:
+        result.tested.add(len(ledger))
     asked, answered = made.example.prompt_and_answer()
     answer = " ".join(map(content_of, answered))
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
@@ -296,14 +302,28 @@ def _split(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> 
     kept = ledger.kept(validation=False)
     if mapping.time_column:
         test = _latest(result, kept, request.test_fraction)
+        test |= {at for at in result.tested if not result.outcomes[at]}
     else:
-        test = choose_validation(ledger, kept, request.test_fraction, request.seed)
+        test = _tested_before(result, kept)
+        rest = [at for at in kept if at not in test]
+        wanted = max(0.0, request.test_fraction * len(kept) - len(test)) / max(1, len(rest))
+        test |= choose_validation(ledger, rest, wanted, request.seed)
     for at in test:
         result.parts[at] = Part.TEST
     rest = [at for at in kept if at not in test and not result.outcomes[at]]
     share = request.validation_fraction / max(1e-9, 1 - request.test_fraction)
     for at in choose_validation(ledger, rest, min(share, 0.9), request.seed):
         result.parts[at] = Part.VALIDATION
+
+
+def _tested_before(result: Decided, kept: list[int]) -> set[int]:
+    """Return what belongs to an earlier test set, and what must be in one part with that."""
+    if not result.tested:
+        return set()
+    ledger = result.ledger
+    choose_validation(ledger, kept, 0.5, 0)
+    roots = {ledger.linked(at) for at in result.tested}
+    return {at for at in kept if ledger.linked(at) in roots}
 
 
 def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ft_tools.contract import Request
 from ft_tools.examples.columns import cell_at
@@ -74,6 +74,14 @@ class ColumnMapping(Request):
         "as '>=4', '' for unmarked.",
     )
 
+    @field_validator("good_values", mode="before")
+    @classmethod
+    def _one_value_alone(cls, value: Any) -> Any:
+        """Take one value as the list of it."""
+        if isinstance(value, dict):
+            return {name: _listed(good) for name, good in value.items()}
+        return _listed(value)
+
     @property
     def prompt_columns(self) -> list[str]:
         """Return the columns that the question is made of."""
@@ -116,6 +124,10 @@ class ColumnMapping(Request):
         decisions = {"verdicts", "good_values"}
         text = self.model_dump_json(exclude_defaults=True, exclude=decisions)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | bool | int | float) else value
 
 
 def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:

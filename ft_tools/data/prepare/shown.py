@@ -6,7 +6,7 @@ from itertools import islice
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.agreement import question_of, rule_to_offer
-from ft_tools.data.prepare.build import MAX_COMPARED, SAME_GROUP, Decided, decide, make
+from ft_tools.data.prepare.build import MAX_COMPARED, SAME_GROUP, Decided, Part, decide, make
 from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.propose import PLAIN_NAME, SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.questions import (
@@ -22,6 +22,7 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.quote import quote
 from ft_tools.examples.example import content_of
+from ft_tools.examples.test_rows import FOLDER
 from ft_tools.examples.verdicts import judged, values_at
 
 NUM_QUOTED = 3
@@ -199,12 +200,17 @@ def labels_of(decided: Decided) -> dict[str, dict[str, int]]:
 
 
 def notes_of(decided: Decided) -> list[str]:
-    """Say how far similar prompts were looked for, and what groups and times cost together."""
+    """Say how far similar prompts were looked for, and why rows are in a part or in none."""
     notes = []
     if not decided.compared:
         notes.append(
             f"similar prompts were not compared (up to {MAX_COMPARED:,} rows are): only equal "
             "prompts are kept in one part"
+        )
+    if again := sum(decided.parts[at] == Part.TEST for at in decided.tested):
+        notes.append(
+            f"{again} rows are of a test set of this workspace, such as an earlier preparation "
+            f"writes, and stay in the test part; {FOLDER} remembers them, one file a test set"
         )
     if lost := decided.counts().get(SAME_GROUP, 0):
         notes.append(

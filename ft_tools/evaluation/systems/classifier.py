@@ -26,9 +26,11 @@ Predict = Callable[[list[str]], list[str]]
 
 
 def train(path: str) -> Predict:
-    """Learn from a JSONL file; returns what answers questions."""
-    with open(path, encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines if line.strip()]
+    """Learn from a file of JSON lines or a JSON array; returns what answers questions."""
+    with open(path, encoding="utf-8-sig") as file:
+        text = file.read()
+    is_array = text.lstrip().startswith("[")
+    rows = json.loads(text) if is_array else [json.loads(t) for t in text.split("\n") if t.strip()]
     # Marks of the KTO format.
     pairs = [_pair(row) for row in rows if "completion" not in row or row.get("label") is not False]
     return learn([asked for asked, _ in pairs], [answer for _, answer in pairs])

@@ -60,9 +60,11 @@ def pair(row):
 
 for name, path in FILES.items():
     with open(path, encoding="utf-8-sig") as source, open(name, "w", encoding="utf-8") as made:
-        for line in source:
-            if line.strip():
-                made.write(json.dumps(pair(json.loads(line)), ensure_ascii=False) + "\\n")
+        text = source.read()
+        lines = [line for line in text.split("\\n") if line.strip()]
+        rows = json.loads(text) if text.lstrip().startswith("[") else map(json.loads, lines)
+        for row in rows:
+            made.write(json.dumps(pair(row), ensure_ascii=False) + "\\n")
 '''
 
 

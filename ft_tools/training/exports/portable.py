@@ -1,11 +1,13 @@
 """What an exported folder brings along, so that it names no path of the machine that planned it."""
 
+import json
 import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ft_tools.examples.training_rows import is_array, read_examples
 from ft_tools.training.plan import TrainingPlan
 
 # Source: huggingface_hub, file_download.py: how a model lies in the cache.
@@ -34,7 +36,11 @@ class Moved:
     def copy(self, folder: Path) -> list[Path]:
         """Copy the files into the folder."""
         for path, name in self.files.items():
-            shutil.copyfile(path, folder / name)
+            if name.endswith(".jsonl") and is_array(Path(path)):
+                lines = (json.dumps(example) for _, example in read_examples(Path(path)))
+                (folder / name).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            else:
+                shutil.copyfile(path, folder / name)
         return [folder / name for name in self.files.values()]
 
     def to_bring(self) -> list[str]:
