@@ -214,9 +214,16 @@ def _doctor(
 
 
 @app.command
-def demo(*, output: str = "demo-output") -> None:  # pragma: no cover - replaces the process
-    """Do the whole job on a small real model; ends with one HTML report, below --output."""
-    _become("ft_tools.demo.walk", "--output", output)
+def demo(  # pragma: no cover - replaces the process
+    *, output: str = "demo-output", engine: Literal["auto", "torch", "mlx"] = "auto"
+) -> None:
+    """Do the whole job on a small real model; ends with one HTML report, below --output.
+
+    Args:
+        output: Folder for the demo's runs.
+        engine: What trains, as in launch-sft.
+    """
+    _become("ft_tools.demo.walk", "--output", output, "--engine", engine)
 
 
 def _as_json() -> list[str]:

@@ -27,8 +27,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ft_tools import workspace
 from ft_tools.demo import page as demo_page
-from ft_tools.errors import FineTuningError
-from ft_tools.models import demo
+from ft_tools.errors import FineTuningError, MissingExtra
+from ft_tools.models import demo, mlx
 from ft_tools.runs import directory
 from ft_tools.runs.observe import read_result
 from ft_tools.runs.records import ENDED
@@ -59,6 +59,7 @@ TRAINING = {
 }
 ADVISED = ("learning_rate", "max_length")
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
+ENGINES = ("auto", "torch", "mlx")
 
 # What recommend_approach is told, and the launch again: its plan shows the verdict.
 ADVICE: dict[str, Any] = {
@@ -81,9 +82,10 @@ console = Console(stderr=True, highlight=False)
 class Job:
     """The calls of the demo, their reports and how long each took."""
 
-    def __init__(self, client: Client, folder: Path) -> None:
+    def __init__(self, client: Client, folder: Path, engine: str = "auto") -> None:
         self.client = client
         self.folder = folder
+        self.engine = engine
         self.seconds: dict[str, float] = {}
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -151,7 +153,7 @@ class Job:
         console.print(f"  [dim]{self.seconds[title]:.0f} s[/]")
 
 
-async def job(folder: Path) -> Path:
+async def job(folder: Path, engine: str) -> Path:
     """Run the whole workflow in a folder and return the path of the report."""
     server = StdioServerParameters(
         command=sys.executable,
@@ -162,7 +164,7 @@ async def job(folder: Path) -> Path:
     # What the server says of itself is for its log, not for somebody who watches the demo.
     with (folder / "server.log").open("w", encoding="utf-8") as log:
         async with Client(stdio_client(server, errlog=log)) as client:
-            done = Job(client, folder)
+            done = Job(client, folder, engine)
             found = await _steps(done)
     written = folder / "report.html"
     written.write_text(demo_page.build(folder, found, done.seconds), encoding="utf-8")
@@ -261,6 +263,7 @@ async def _sft(job: Job, found: dict[str, Any]) -> dict[str, Any]:
         training={name: found["lora"]["training"][name] for name in ADVISED} | TRAINING,
         advice=ADVICE,
         name="tickets",
+        engine=job.engine,
     )
     console.print(f"  {_numbers(run['metrics'], 'loss', 'eval_loss')}")
     return run
@@ -338,14 +341,19 @@ def main() -> int:
     """Run the demo and print the path of its report to stdout."""
     parser = argparse.ArgumentParser(prog="fine-tuning-llm demo", description=__doc__)
     parser.add_argument("--output", default="demo-output", help="folder for the demo's runs")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what trains")
     arguments = parser.parse_args()
+    if arguments.engine == "mlx" and not mlx.is_installed():
+        missing = MissingExtra("mlx", "mlx_lm")
+        console.print(f"[bold red]error[/] {escape(str(missing))}")
+        return missing.exit_code
     folder = Path(arguments.output).resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True, mode=0o700)
     os.environ[workspace.VARIABLE] = str(folder)
     (folder / TABLE).write_bytes(files("ft_tools.demo.data").joinpath(TABLE).read_bytes())
     began = time.monotonic()
     try:
-        page = anyio.run(job, folder)
+        page = anyio.run(job, folder, arguments.engine)
     except* FineTuningError as errors:
         for error in errors.exceptions:
             console.print(f"[bold red]error[/] {escape(str(_innermost(error)))}")

@@ -1,5 +1,6 @@
 """The MLX engine trains what the torch engine trains: same losses, same adapter, same resume."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from ft_tools.errors import BadInput, Refused
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
@@ -37,7 +41,8 @@ from ft_tools.training.worker.mlx.bridge import (
     rope_overrides,
 )
 from ft_tools.training.worker.mlx.model import MlxModel, logsumexp
-from tests.tiny.trainings import QUICK, conversations, run_here, write_jsonl
+from tests.tiny.evaluating import run_here as evaluated_here
+from tests.tiny.trainings import QUICK, conversations, finished, run_here, write_jsonl
 from tests.tiny.trainings import pairs as pairs_of
 
 # PEFT reads names that transformers renames; in a worker they are printed to its log.
@@ -296,6 +301,38 @@ def test_a_run_of_either_engine_reports_the_same(data, task):
     if task == "sft":
         assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-3)
         assert ours.train_loss < ours.first_loss
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_adapter_of_either_engine_is_evaluated_and_shipped_alike(data, workspace):
+    training = QUICK | {"num_train_epochs": 4}
+    models = {"base": data["model"]}
+    for engine in ("torch", "mlx"):
+        asked = SftRequest(
+            dataset="train.jsonl", validation="held_out.jsonl", engine=engine, training=training,
+            **data, **ACCEPTED,
+        )  # fmt: skip
+        models[engine] = run_here(sft.work, asked, engine).artifact
+    systems = [{"name": name, "model": model} for name, model in models.items()]
+    asked = EvaluateRequest(
+        systems=systems, dataset="held_out.jsonl", target={"exact_match": 0.5}, max_new_tokens=16
+    )
+    run_dir, report = evaluated_here(workspace, asked)
+    _, theirs, ours = report.systems
+    assert (ours.target, ours.scores) == (theirs.target, theirs.scores)
+    samples = (run_dir / "samples.jsonl").read_text().splitlines()
+    answers = [json.loads(sample)["answers"] for sample in samples]
+    assert all(row["mlx"] == row["torch"] for row in answers), answers
+    # The control: what is trained answers otherwise than the base.
+    assert any(row["mlx"] != row["base"] for row in answers), answers
+    asked = ShipRequest(
+        source=models["mlx"], formats=["safetensors"], held_out="held_out.jsonl", max_examples=1
+    )
+    agreed = merge_and_quantize(asked).plan_hash
+    started = merge_and_quantize(asked.model_copy(update={"confirm": agreed}))
+    run = finished(started.run_id)
+    assert run.state == "succeeded", run
+    assert run.result["merge_check"]["passed"]
 
 
 def test_what_mlx_cannot_train_is_refused_in_the_plan_and_auto_takes_torch(data):
