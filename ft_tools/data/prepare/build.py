@@ -264,6 +264,8 @@ def _resolve_conflicts(result: Decided, mapping: ColumnMapping, request: Prepare
     result.num_kept = len(ledger.kept(validation=False))
     result.num_conflicting = sum(map(len, groups))
     result.num_with_majority = conflicts.num_with_majority(ledger, groups)
+    if not groups:
+        return
     month_first = bool(is_month_first(result.times))
 
     def time_of(at: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.repeats.duplicates import Note
@@ -13,9 +14,12 @@ def find(ledger: Ledger, note: Note) -> list[list[int]]:
 
     Two answers to one prompt; an answer marked good and bad; a pair and the same pair reversed.
     """
+    # Of a million rows few ask what others ask: only these are grouped.
+    asked = sorted(ledger.prompt)
+    repeated = {one for one, other in pairwise(asked) if one == other} - {0}
     groups: dict[tuple[int, ...], list[int]] = {}
-    for at in ledger.kept(validation=False):
-        if ledger.prompt[at]:
+    for at in ledger.kept(validation=False) if repeated else ():
+        if ledger.prompt[at] in repeated:
             groups.setdefault(_claim(ledger, at)[0], []).append(at)
     several = [
         group for group in groups.values() if len({_claim(ledger, at)[1] for at in group}) > 1
@@ -66,8 +70,9 @@ def _votes(ledger: Ledger, groups: list[list[int]]) -> list[list[int]]:
     """Return the examples of each group, copies that were removed before among them."""
     places = {_claim(ledger, group[0])[0]: place for place, group in enumerate(groups)}
     votes: list[list[int]] = [[] for _ in groups]
-    for at in range(ledger.num_validation, len(ledger)):
-        if places and ledger.prompt[at] and ledger.reason_of(at) in {None, "exact_duplicate"}:
+    asked = {ledger.prompt[group[0]] for group in groups}
+    for at in range(ledger.num_validation, len(ledger)) if groups else ():
+        if ledger.prompt[at] in asked and ledger.reason_of(at) in {None, "exact_duplicate"}:
             place = places.get(_claim(ledger, at)[0])
             if place is not None:
                 votes[place].append(at)
