@@ -10,7 +10,7 @@ from ft_tools import installation, workspace
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data.audit import perform
 from ft_tools.data.judge import summary
-from ft_tools.data.repeats.minilm import find_minilm
+from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
@@ -66,7 +66,7 @@ def expected_time(request: AuditRequest, size_bytes: int) -> str:
     Source: benchmarks/audit.json: by meaning 2 to 5 s per MB on two idle cores, by what the rows
     are like; the slower end is stretched by what else the machine does now.
     """
-    semantic = request.near_duplicates in {"auto", "semantic"} and find_minilm() is not None
+    semantic = minilm_for(request.near_duplicates, size_bytes) is not None
     start, least, most = (5, 1.5, 8.0) if semantic else (2, 0.8, 3.0)
     busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     low = start + least * size_bytes / 1e6
@@ -76,7 +76,7 @@ def expected_time(request: AuditRequest, size_bytes: int) -> str:
         "lexical": "near-duplicates are searched by words",
     }.get(request.near_duplicates, "near-duplicates are searched by meaning")
     if not semantic and request.near_duplicates == "auto":
-        how = "near-duplicates are searched by words, since all-MiniLM-L6-v2 is not here"
+        how = f"near-duplicates are searched by words: {why_by_words(size_bytes)}"
     return f"takes about {_span(low)} to {_span(high)}: {how}"
 
 

@@ -8,7 +8,7 @@ import pytest
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, PROMPT, Ledger
-from ft_tools.data.repeats import word_pairs
+from ft_tools.data.repeats import minilm, word_pairs
 from ft_tools.data.repeats.lexical import MAX_WORK, Lexical
 from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.request import AuditRequest
@@ -159,6 +159,7 @@ def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_wo
 
 def test_a_worker_without_minilm_says_that_and_what_the_search_left_out(audit, monkeypatch):
     monkeypatch.setattr(worker, "MAX_WORK_OF_A_RUN", 2_000)
+    monkeypatch.setattr(minilm, "find_minilm", lambda: None)
     report = audit(alike(40), means=Methods(find_near=worker._lexical))
     assert said(report, "all-MiniLM-L6-v2 is not on this machine")
     assert said(report, "stopped after 2,000 word pairs")

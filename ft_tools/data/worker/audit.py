@@ -6,15 +6,17 @@ from pathlib import Path
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.scan import Measure, Scan, lengths_of
 from ft_tools.data.repeats.lexical import MAX_WORK_OF_A_RUN
-from ft_tools.data.repeats.minilm import find_minilm
+from ft_tools.data.repeats.minilm import minilm_for, why_by_words
 from ft_tools.data.repeats.near import BY_WORDS, Near, find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.example import Example
+from ft_tools.examples.source import find_sources
 from ft_tools.examples.trained_pieces import Masked, no_masks
 from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.workspace import existing
 
 
 class Progress:
@@ -57,12 +59,11 @@ def work(session: Session) -> AuditReport:
         tokens = TemplateTokens(request.model, request.max_length)
         measure, method, notes = tokens.measure, tokens.method, tokens.notes
         masks = tokens.masks
-    minilm = find_minilm()
-    semantic = request.near_duplicates in {"auto", "semantic"} and minilm is not None
+    minilm = minilm_for(request.near_duplicates, _size_bytes(request))
 
     def find_near(scanned: Scan, asked: AuditRequest) -> Near:
         session.phase("looking for near-duplicates")
-        if not semantic or minilm is None:
+        if minilm is None:
             return _lexical(scanned, asked)
         # A search by words needs no torch.
         from ft_tools.data.worker.search import semantic as search
@@ -74,7 +75,7 @@ def work(session: Session) -> AuditReport:
     session.phase("reading")
     methods = Methods(
         find_near=find_near,
-        with_pairs=not semantic,
+        with_pairs=minilm is None,
         measure=measure,
         token_method=method,
         masks=masks,
@@ -92,10 +93,14 @@ def work(session: Session) -> AuditReport:
     return report
 
 
+def _size_bytes(request: AuditRequest) -> int:
+    return sum(source.size_bytes for source in find_sources(existing(request.path)))
+
+
 def _lexical(scanned: Scan, request: AuditRequest) -> Near:
     why = BY_WORDS
     if request.near_duplicates == "auto":
-        why = "all-MiniLM-L6-v2 is not on this machine, so near-duplicates were compared by words"
+        why = f"near-duplicates were compared by words: {why_by_words(_size_bytes(request))}"
     return find_lexical(scanned, request, why, MAX_WORK_OF_A_RUN)
 
 
