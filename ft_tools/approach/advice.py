@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from ft_tools.approach.decision import blocks_of, decide, holds, others
+from ft_tools.approach.decision import blocks_of, decide, holds, others, stages
 from ft_tools.approach.path import Rung
 from ft_tools.approach.report import Asset, Block, ClassicRule, Measurement, Mistake, Option
 from ft_tools.approach.request import Approach, ApproachRequest
@@ -43,6 +43,15 @@ def reasons(row: Decision, now: Situation) -> list[Reason]:
     ]
 
 
+def terms(request: ApproachRequest) -> list[Reason]:
+    """Return what the terms of a named teacher say, as they were read; not legal advice."""
+    if request.teacher is None or request.teacher_terms is not None:
+        return []
+    facts = table().teachers[request.teacher]
+    seen = f"teacher = {request.teacher}, product_use = {request.product_use or UNKNOWN}"
+    return [Reason(rule=f"Its terms: {facts.note}", observed=seen, source=facts.source)]
+
+
 def _seen(field: str, now: Situation) -> str:
     if field in ("all", "any"):
         return "needs: " + ", ".join(sorted(now.needs)) if now.needs else ""
@@ -52,9 +61,13 @@ def _seen(field: str, now: Situation) -> str:
         return "tried: " + ", ".join(sorted(now.tried))
     if field in SETS:
         return ""
+    if field == "prompting_tried" and now.assumes_prompt:
+        return "prompting_tried = not said: the question is about training"
     if field in now.choices:
         return f"{field} = {now.choices[field]}"
     value = now.numbers[field]
+    if field == "demonstrations" and value == 0 and now.numbers["num_demonstrations"]:
+        return f"usable demonstrations = 0 of {now.numbers['num_demonstrations']:g}"
     return f"{field} = {UNKNOWN if value is None else f'{value:g}'}"
 
 
@@ -108,7 +121,7 @@ def alternatives(request: ApproachRequest, row: Decision, now: Situation) -> lis
 
 def blocked(rungs: Sequence[Rung], now: Situation) -> list[Block]:
     """Return the approaches that would be a mistake here and are not in the path."""
-    in_path = {rung.approach for rung in rungs}
+    in_path = {rung.approach for rung in rungs} | set(stages(rungs[0].approach, now)[0])
     return [
         Block(approach=approach, rule=block.rule, why=block.why, source=block.evidence_source)
         for approach in dict.fromkeys(block.approach for block in table().blocks)

@@ -68,6 +68,9 @@ def count_tokens(path: str) -> tuple[int, int]:
     return len(files), sum(_tokens_of(each, each.stat().st_mtime_ns) for each in files)
 
 
+CACHING = {True: "read from the cache", False: "written anew: the cache expires in between"}
+
+
 def daily_costs(corpus_tokens: int, calls_per_day: int | None) -> list[DailyCost]:
     """Return the cost of long context with caching, of retrieval and of a lookup.
 
@@ -82,15 +85,16 @@ def daily_costs(corpus_tokens: int, calls_per_day: int | None) -> list[DailyCost
     calls = calls_per_day or 1000
     windows = MINUTES_PER_DAY / given["cache_minutes"]
     writes = 1 if calls >= windows else calls
+    is_cached = corpus_tokens >= table().thresholds["cacheable_prefix"].value
     cached = (calls - writes) * given["cached_fraction"] + writes * given["cache_write_fraction"]
     tokens_per_day = {
-        "long_context": corpus_tokens * cached,
+        "long_context": corpus_tokens * (cached if is_cached else calls),
         "rag": calls * given["retrieved_tokens"],
         "tool_lookup": calls * given["lookup_tokens"],
     }
     said = {
         "long_context": f"{corpus_tokens:,} tokens per call, "
-        + ("read from the cache" if writes == 1 else "written anew: the cache expires in between"),
+        + (CACHING[writes == 1] if is_cached else "too few to be cached"),
         "rag": f"{given['retrieved_tokens']:,.0f} retrieved tokens per call, without the index",
         "tool_lookup": f"{given['lookup_tokens']:,.0f} tokens per call for the tool and its result",
     }

@@ -160,9 +160,18 @@ def _audited(request: ApproachRequest) -> tuple[dict[str, Any], str, list[NextSt
     return counted, note, report.next_steps[:1]
 
 
+MOST_FINDINGS = 3
+
+
 def _warning(report: AuditReport) -> str:
-    adds = any(finding.id == ADDS_FACTS for finding in report.findings)
-    return f"{ADDS_FACTS}: most of the answers is new information; use retrieval" if adds else ""
+    """Return what the audit holds against training on all of it, the gravest first."""
+    found = [each for each in report.findings if each.severity != "info" and not each.removed]
+    if any(each.id == ADDS_FACTS for each in found):
+        return f"{ADDS_FACTS}: most of the answers is new information; use retrieval"
+    said = ", ".join(f"{each.id} ({each.count:,})" for each in found[:MOST_FINDINGS])
+    return (
+        f"the audit finds {said} in {report.num_examples:,} rows: settle it first" if said else ""
+    )
 
 
 def _differ(said: object, value: object) -> bool:

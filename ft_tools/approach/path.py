@@ -26,6 +26,8 @@ class Rung:
     now: Situation
     depends_on: Approach | None
     """The earlier step whose result leads here; None: it would be right without any."""
+    stop_if: str = ""
+    """Where it is not that of the approach."""
 
 
 def climb(row: Decision, now: Situation) -> list[Rung]:
@@ -35,7 +37,7 @@ def climb(row: Decision, now: Situation) -> list[Rung]:
     repeats itself, or where nothing is to be done; what the last row or approach names as following
     is appended.
     """
-    rungs = [Rung(row.approach, row.why, now, None)]
+    rungs = [Rung(row.approach, row.why, now, None, row.stop_if)]
     while len(rungs) < LONGEST and row.approach != END:
         now = now.after(table().approaches[row.approach].leaves | row.leaves)
         if row.then:
@@ -45,7 +47,7 @@ def climb(row: Decision, now: Situation) -> list[Rung]:
             break
         if _lasting_block(row.approach, now):
             break
-        rungs.append(Rung(row.approach, row.why, now, _dependence(row, rungs)))
+        rungs.append(Rung(row.approach, row.why, now, _dependence(row, rungs), row.stop_if))
     return [*rungs, *_following(rungs, row.then, now)][:LONGEST]
 
 
@@ -104,11 +106,26 @@ def _dependence(row: Decision, rungs: Sequence[Rung]) -> Approach | None:
     return rungs[-1].approach
 
 
+HOSTED = (
+    "audit_dataset, then the provider's training service if it takes this model; else an open one."
+)
+"""How training starts where the weights are behind an API."""
+
+SMALL_FIRST: frozenset[Approach] = frozenset({"distillation", "small_model_fine_tuning"})
+
+
+def is_hosted(approach: Approach, now: Situation) -> bool:
+    """Tell whether the model to train is only reached over an API."""
+    return approach in TRAINING - SMALL_FIRST and now.choices["weights_access"] == "api_only"
+
+
 def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     facts = table().approaches[rung.approach]
     first = []
     if trains_first and start.assumes_prompt:
         first.append("the best prompt (instructions, then few_shot) on held-out examples")
+    if trains_first and rung.approach in SMALL_FIRST and start.choices["small_model"] == UNKNOWN:
+        first.append("the small model with its best prompt, on the same test")
     if trains_first and start.choices["has_eval_set"] == UNKNOWN and rung.now is start:
         first.append("the current model on 50 held-out examples")
     if trains_first and start.presumed and rung.now is start:
@@ -117,11 +134,11 @@ def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
         approach=rung.approach,
         why=rung.why,
         measure_first=first,
-        stop_if=facts.stop_if,
+        stop_if=rung.stop_if or facts.stop_if,
         effort=facts.time,
         cost=cost_of(rung.approach),
         data=facts.data,
-        next_step=facts.start,
+        next_step=HOSTED if is_hosted(rung.approach, start) else facts.start,
         depends_on=rung.depends_on,
         rules=[block.rule for block in blocks_of(rung.approach, start)],
     )
@@ -139,8 +156,10 @@ _GOALS = {
 """Need -> `goal` of suggest_lora_config; the first that is there wins."""
 
 
-STAND_IN_DATA = "data.jsonl"
-STAND_INS = {STAND_IN_DATA, "held_out.jsonl"}
+STAND_IN_DATA = "your_data.jsonl"
+NEEDS_WEIGHTS = ("suggest_lora_config", "estimate_vram", "launch_sft", "launch_dpo")
+STAND_IN_RUN = "your_sft_run"
+STAND_INS = {STAND_IN_RUN, STAND_IN_DATA, "held_out.jsonl"}
 """Names in the calls for files that were not named; the table has the second one."""
 
 
@@ -156,14 +175,29 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
     }
     steps = []
     for step in table().approaches[approach].next:
+        if is_hosted(approach, now) and step.tool in NEEDS_WEIGHTS:
+            continue
         arguments = {name: _filled(value, fillings) for name, value in step.arguments.items()}
         arguments = {name: value for name, value in arguments.items() if value is not None}
         if step.tool == "recommend_approach":
-            arguments = given | arguments
-        stands_in = STAND_INS.intersection(map(str, arguments.values()))
-        why = f"{step.why} {stands_in.pop()} stands for your file." if stands_in else step.why
+            arguments = _asked_again(given, arguments)
+        if step.tool == "launch_dpo" and request.checkpoint == "sft_run" and not request.model:
+            arguments["sft_run"] = STAND_IN_RUN
+            del arguments["model"]
+        named = [arguments["model"]] if "model" in arguments and not request.model else []
+        named += sorted(STAND_INS.intersection(map(str, arguments.values())))
+        why = f"{step.why} Put your own for {', '.join(named)}." if named else step.why
         steps.append(NextStep(tool=step.tool, arguments=arguments, why=why))
     return steps
+
+
+def _asked_again(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request with what the step leaves; examples of people have no teacher."""
+    by_people = known.get("data_source") == "human"
+    return {k: v for k, v in given.items() if not (by_people and k in OF_A_TEACHER)} | dict(known)
+
+
+OF_A_TEACHER = ("teacher", "teacher_terms")
 
 
 def _filled(value: Any, fillings: Mapping[str, Any]) -> Any:

@@ -133,6 +133,8 @@ class Decision(_Row):
     alternatives: list[Alternative] = Field(default_factory=list)
     leaves: dict[str, str | float] = Field(default_factory=dict)
     """What is known once this was done and missed the target, beyond what the approach leaves."""
+    stop_if: str = ""
+    """Where it is not that of the approach."""
     then: list[Later] = Field(default_factory=list)
     """Steps that follow this row whatever the table says next."""
 

@@ -43,7 +43,11 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         measured=measured,
         documents=documents_cost(request),
         cost_bracket=bracket(row.approach, request),
-        reasons=[*reasons(row, now), *filter(None, [shortening(request)])],
+        reasons=[
+            *reasons(row, now),
+            *advice.terms(request),
+            *filter(None, [shortening(request)]),
+        ],
         next_steps=[
             *(measured.next_steps if measured else []),
             *next_steps(row.approach, request, now),

@@ -46,6 +46,9 @@ def _verdict(
     at_once, afterwards = stages(first, now)
     if asked == first or asked in at_once:
         what = "" if asked == first else f"as part of {first}"
+        is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
+        if is_open and now.choices["data_source"] == "stronger_model":
+            what = f"{what}, if its teacher's terms allow it".removeprefix(", ")
         return ApproachVerdict(
             approach=asked, verdict="now", condition=what, why=row.why, rules=rules, source=evidence
         )

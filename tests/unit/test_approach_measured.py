@@ -180,7 +180,60 @@ def test_files_that_nobody_named_are_called_stand_ins():
     report = ask(symptoms=["style"], prompting_tried="optimized", num_demonstrations=900)
 
     (step,) = [step for step in report.next_steps if step.tool == "audit_dataset"]
-    assert step.why.endswith("data.jsonl stands for your file.")
+    assert step.why.endswith("Put your own for your_data.jsonl.")
+
+
+def test_a_model_or_run_that_nobody_named_is_called_a_stand_in():
+    pairs = {"symptoms": ["preference"], "num_preference_pairs": 4000}
+    report = ask(considering=["dpo"], checkpoint="sft_run", response_format="detailed", **pairs)
+
+    launch = next(step for step in report.next_steps if step.tool == "launch_dpo")
+    assert launch.arguments["sft_run"] == "your_sft_run"
+    assert "model" not in launch.arguments
+    assert "your_sft_run" in launch.why
+
+
+def test_a_model_behind_an_api_is_not_launched_here():
+    said = {"symptoms": ["style"], "prompting_tried": "optimized", "num_demonstrations": 900}
+    hosted = ask(weights_access="api_only", **said)
+
+    assert hosted.approach == "sft"
+    assert "provider's training service" in hosted.path[0].next_step
+    assert {step.tool for step in hosted.next_steps} == {"audit_dataset"}
+    assert "launch_sft" in {step.tool for step in ask(**said).next_steps}
+
+
+def test_the_next_call_for_answers_of_people_names_no_teacher():
+    report = ask(considering=["distillation"], teacher="openai", product_use="sold")
+    again = next(step for step in report.next_steps if step.tool == "recommend_approach")
+
+    assert "teacher" not in again.arguments
+    assert again.arguments["data_source"] == "human"
+    assert "terms allow this use" in report.path[0].stop_if
+    assert any("compete with its services" in str(reason.rule) for reason in report.reasons)
+
+
+def test_what_the_audit_finds_in_pairs_is_said_beside_their_number(workspace):
+    rows = [
+        {
+            "prompt": f"Question {i}?",
+            "chosen": f"A long and good answer, number {i}. " * 9,
+            "rejected": "No.",
+        }
+        for i in range(300)
+    ]
+    (workspace / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = ask(considering=["dpo"], checkpoint="instruct", dataset="pairs.jsonl")
+
+    assert report.measured.filled_in["num_preference_pairs"] == 300
+    assert any("length_bias (300)" in note for note in report.measured.notes)
+
+
+def test_a_text_too_short_to_be_cached_has_the_full_price():
+    costs = {each.approach: each for each in daily_costs(100, 10_000)}
+
+    assert costs["long_context"].usd_per_1000_calls == 0.3
+    assert "too few to be cached" in costs["long_context"].assumptions
 
 
 def test_too_few_marks_are_not_called_unknown():

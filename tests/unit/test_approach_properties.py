@@ -156,6 +156,8 @@ def test_each_approach_that_is_considered_gets_one_verdict_that_agrees_with_the_
             assert is_tested or each.verdict == "later" or each.condition.startswith("until ")
         if each.verdict == "later":
             assert each.condition
+        if each.verdict == "no":
+            assert each.rules or each.approach in request.tried_training
 
 
 @many
