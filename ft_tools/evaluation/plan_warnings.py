@@ -17,11 +17,12 @@ from ft_tools.evaluation.systems.models import (
     trained_over_quantized,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
 
 
 def about_loading(loading: LoadPlan | None, models: Models) -> list[str]:
-    """Warn about 4-bit loading, and about what was never run."""
+    """Warn about 4-bit loading, a GPU that is not used, and what was never run."""
     if loading is None:
         unknown = [source.name for source in models.by_name.values() if source.kind != "gguf"]
         return [f"memory is checked after the download of {unknown[0]}"] if unknown else []
@@ -30,6 +31,10 @@ def about_loading(loading: LoadPlan | None, models: Models) -> list[str]:
         found.append(
             "16-bit weights do not fit on this machine: all models are measured in 4 bits, as the "
             "adapter was trained; merge_and_quantize ships it over the 16-bit ones"
+        )
+    if is_apple_silicon():
+        found.append(
+            "evaluations run on the CPU with torch: the Mac's GPU, which MLX uses to train, is idle"
         )
     if not loading.on_cpu:
         found.append(

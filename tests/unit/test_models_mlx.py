@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from ft_tools.doctor.machine import _gpu
+from ft_tools.evaluation.plan_warnings import about_loading
+from ft_tools.evaluation.systems.models import LoadPlan, Models
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import process_tree
@@ -68,6 +70,14 @@ def test_the_doctor_of_a_mac_says_what_runs_where(on_a_mac):
     put(on_a_mac, "sysctl", "printf 'Apple M2\\n25769803776'")
     (check,) = _gpu()
     assert check.found.startswith("M2 24GB: adapters train with MLX; evaluations and merges run on")
+
+
+def test_the_plan_of_an_evaluation_says_that_the_gpu_of_a_mac_is_idle(monkeypatch, on_a_mac):
+    loading = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
+    (said,) = about_loading(loading, Models({}))
+    assert "evaluations run on the CPU with torch" in said
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert about_loading(loading, Models({})) == []
 
 
 def test_a_mac_is_kept_awake_while_a_worker_lives(on_a_mac, monkeypatch):
