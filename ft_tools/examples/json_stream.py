@@ -88,10 +88,13 @@ def read_values(stream: BinaryIO, *, wrapped: bool = False) -> Iterator[Row]:
     """
     buffer = _Buffer(stream)
     decoder = _Decoder()
-    number, in_array, beside = 0, False, False
+    number, in_array, beside, is_read = 0, False, False, True
     while not buffer.lost:
         buffer.skip(BETWEEN if in_array else IN_OBJECT if beside else SPACE)
         if buffer.at_end():
+            if in_array and is_read:
+                # The file was cut off between two values, as a download may be.
+                yield Row(number + 1, None, "unreadable_line")
             return
         char = buffer.peek()
         if in_array and char == "]":
@@ -105,6 +108,7 @@ def read_values(stream: BinaryIO, *, wrapped: bool = False) -> Iterator[Row]:
             buffer.advance(1)
         else:
             row = _value(decoder, buffer, number + 1)
+            is_read = row.problem is None
             if not beside:
                 number += 1
                 yield row

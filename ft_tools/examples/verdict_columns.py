@@ -216,7 +216,8 @@ class UnreadColumns:
             column.add(value, number)
             if says_verdict(name) and (said := number_of(value) or mark_of(value)) is not None:
                 seen.append(said)
-        if len(seen) > 1:
+        # Stars and thumbs of one row cannot be compared without a threshold.
+        if len(seen) > 1 and len(set(map(type, seen))) == 1:
             self.num_judged_twice += 1
             self.num_agreed += len(set(seen)) == 1
 

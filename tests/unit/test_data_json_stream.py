@@ -25,3 +25,11 @@ def test_a_stray_bracket_between_values_is_one_unreadable_value(text):
 def test_the_values_around_a_stray_bracket_are_read():
     rows = list(read_values(io.BytesIO(b'{"a": 1} ] } {"a": 2}')))
     assert [row.value for row in rows if row.problem is None] == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("text", [b'[{"a": 1}', b'[{"a": 1},', b'[{"a": 1},\n', b'[{"a": 1}, {"a"'])
+def test_an_array_that_is_cut_off_has_one_row_that_is_missing(text):
+    rows = list(read_values(io.BytesIO(text)))
+    assert [(row.number, row.problem) for row in rows] == [(1, None), (2, "unreadable_line")]
+    whole = list(read_values(io.BytesIO(b'[{"a": 1}] ')))
+    assert [row.problem for row in whole] == [None]

@@ -98,7 +98,7 @@ def test_a_json_array_is_read_like_lines(workspace, text):
     assert survey(workspace / "array.json", "sft").num_examples == len(values)
 
 
-@pytest.mark.parametrize("text", ['[{"text": "a"}, 3]', "[1]\n[2]\n"])
+@pytest.mark.parametrize("text", ['[{"text": "a"}, 3]', '[{"text": "a"},', "[1]\n[2]\n"])
 def test_an_array_of_anything_else_is_refused(workspace, text):
     (workspace / "array.json").write_text(text)
     with pytest.raises(BadData, match=r"not an object|cannot be read"):

@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
     "unreadable_line": Rule(
         "error",
         True,
-        "these lines are not valid JSON, or a second list beside the rows: fix or delete them",
+        "not valid JSON, a second list beside the rows, or a file that is cut off: fix or delete",
     ),
     "row_too_long": Rule("error", True, "a row is larger than 4 MiB: split or delete it"),
     "not_utf8": Rule(
