@@ -100,4 +100,7 @@ def _client(row: dict[str, Any]) -> Check:
     found = f"starts version {row['version']} ({row['command']}), {row['num_tools']} tools"
     if not row["current"]:
         return Check(name=name, state="broken", found=f"{found}: not this version", fix=connect)
+    if row.get("skill") == "older":
+        found = f"{found}; its skill is of an older version"
+        return Check(name=name, state="note", found=found, fix=connect)
     return Check(name=name, state="ok", found=found)

@@ -170,6 +170,8 @@ def _row(name: str, client: Client, scope: Scope) -> dict[str, Any] | None:
     if entry is None:
         return row if scope == "user" and client.is_installed() else None
     row |= {"registered": True, "ours": registry.is_ours(entry)}
+    folder = client.skill(scope)
+    row["skill"] = skill_folder.state(folder) if folder else None
     command = entry.get("command")
     if not command:
         return row | {"url": entry.get("url") or entry.get("serverUrl")}

@@ -8,6 +8,7 @@ import pytest
 
 from ft_tools.tools import TOOLS
 from tests.clients.model import SAYS, serving_model
+from tests.clients.registry import serving_skill
 from tests.protocol.calls import GOOD, RUN_ID, prepare
 from tests.protocol.serving import serving
 
@@ -217,6 +218,32 @@ def test_every_bundle_passes_its_own_validator(machine, channels):
         machine.run("claude", "plugin", "validate", str(folder), "--strict")
     machine.run("gemini", "extensions", "validate", str(channels / "gemini" / NAME))
     machine.run("mcpb", "validate", str(channels / "mcpb" / "manifest.json"))
+
+
+def test_the_registrys_own_client_would_publish_the_skill_folder(machine, channels):
+    folder = channels / "clawhub" / NAME
+    with serving_skill(folder) as registry:
+        words = ("--no-input", "skill", "publish", str(folder), "--dry-run", "--json")
+        said = json.loads(machine.run("clawhub", *words, CLAWHUB_REGISTRY=registry))
+    assert (said["status"], said["slug"]) == ("would-publish", NAME)
+
+
+def test_codex_installs_the_plugin_of_the_same_marketplace(machine, channels):
+    market = channels / "claude-marketplace"
+    machine.run("codex", "plugin", "marketplace", "add", str(market))
+    assert "Added plugin" in machine.run("codex", "plugin", "add", f"{NAME}@{NAME}")
+    machine.run("codex", "plugin", "remove", f"{NAME}@{NAME}")
+    machine.run("codex", "plugin", "marketplace", "remove", NAME)
+
+
+def test_openclaw_installs_the_vendor_neutral_bundle_with_skill_and_server(machine, channels):
+    bundle = channels / "agent-plugins" / NAME
+    words = ("install", str(bundle), "--force", "--accept-capabilities")
+    machine.run("openclaw", "plugins", *words)
+    said = machine.run("openclaw", "plugins", "inspect", NAME)
+    assert "Status: loaded" in said
+    assert "Bundle capabilities: skills, mcpServers" in said
+    machine.run("openclaw", "plugins", "uninstall", NAME, "--force")
 
 
 def test_claude_code_installs_the_plugin_and_starts_its_server(machine, channels):

@@ -147,6 +147,10 @@ def test_a_hub_that_does_not_answer_is_named_and_prevents_nothing(monkeypatch):
     assert "hf_secret" not in login.found
 
 
+STARTS = {"registered": True, "ours": True, "command": "/x", "version": "0.0.1", "num_tools": 3}
+STARTS |= {"current": True}
+
+
 @pytest.mark.parametrize(
     ("row", "state", "fix"),
     [
@@ -154,18 +158,13 @@ def test_a_hub_that_does_not_answer_is_named_and_prevents_nothing(monkeypatch):
         ({"error": "x"}, "broken", "fine-tuning-llm connect cursor"),
         ({"registered": True, "ours": False}, "broken", "rename or remove that entry"),
         (
-            {
-                "registered": True,
-                "ours": True,
-                "command": "/x",
-                "version": "0.0.1",
-                "num_tools": 3,
-                "current": False,
-            },
+            STARTS | {"current": False},
             "broken",
             "fine-tuning-llm connect cursor",
         ),
         ({"registered": True, "ours": True, "url": "http://x/mcp"}, "ok", ""),
+        (STARTS | {"skill": "older"}, "note", "fine-tuning-llm connect cursor"),
+        (STARTS | {"skill": "not_ours"}, "ok", ""),
     ],
 )
 def test_a_client_is_told_with_the_command_that_repairs_it(row, state, fix):
