@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench fuzz test-faults test-environments test-browser test-cluster test-clients dist clean
+.PHONY: help install demo test check bench fuzz test-faults test-environments test-gpu test-browser test-cluster test-clients dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ - /'

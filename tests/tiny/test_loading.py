@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import MixtralConfig, MixtralForCausalLM
+from transformers import BitsAndBytesConfig, MixtralConfig, MixtralForCausalLM
+from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from ft_tools.errors import Refused
 from ft_tools.models.machine import Card, Machine
@@ -64,6 +65,17 @@ def test_a_load_names_its_device_and_the_inputs_follow(tiny_model):
     assert there(torch.tensor([[1, 2, 3]], device=there.device)).logits.shape == (1, 3, 1024)
     with pytest.raises((RuntimeError, NotImplementedError)):
         there(torch.tensor([[1, 2, 3]])).logits.tolist()
+
+
+def test_bitsandbytes_takes_a_card_only_where_no_device_is_named(monkeypatch):
+    quantizer = Bnb4BitHfQuantizer(BitsAndBytesConfig(load_in_4bit=True))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    # The negative control: the weights go to a card, and inputs stay in memory.
+    assert quantizer.update_device_map(None) == {"": 0}
+    for device in ("cpu", "cuda:1"):
+        named = Placement(device, "bfloat16", 0, four_bit=True).device_map
+        assert quantizer.update_device_map(named) == {"": device}
 
 
 def test_a_card_that_filled_up_meanwhile_is_passed_over():
