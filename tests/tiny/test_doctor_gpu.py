@@ -3,10 +3,9 @@
 import json
 
 import pytest
-import torch
 
 from ft_tools.doctor.self_test import SelfTestReport, Tried, as_text
-from ft_tools.doctor.worker import gpu, materials, peaks
+from ft_tools.doctor.worker import gpu, materials
 from ft_tools.errors import Missing
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore")]
@@ -22,9 +21,6 @@ def test_the_self_test_loads_in_16_and_4_bits_generates_and_reports_what_fails(w
     assert [(one.state, one.detail) for one in test.checks] == [
         ("passed", "on cpu"), ("passed", "on cpu"), ("passed", "16 tokens"),
     ]  # fmt: skip
-    # 8,782,464 parameters: 17.6 MB in bfloat16, 17.0 with 393,216 of them in NF4; x 1.1 and x 1.4.
-    assert [one.predicted_gib for one in test.checks[:2]] == [0.018, 0.022]
-    assert all(one.measured_gib is not None for one in test.checks[:2])
 
     def broken():
         raise ValueError("no such kernel")
@@ -41,17 +37,6 @@ def test_the_self_test_loads_in_16_and_4_bits_generates_and_reports_what_fails(w
     assert gpu.report_of(
         gpu.SelfTest(workspace, False, [Tried(name="x", state="passed")]), "c"
     ).passed
-
-
-def test_the_peak_of_a_block_is_what_it_holds_at_once():
-    with peaks.Peak(on_gpu=False) as peak:
-        for _ in range(2):
-            held = torch.ones(2**28, dtype=torch.uint8)
-            del held
-    assert peak.gib == pytest.approx(0.25, abs=0.03)
-    with peaks.Peak(on_gpu=False) as nothing:
-        pass
-    assert nothing.gib == pytest.approx(0.0, abs=0.03)
 
 
 @pytest.mark.faults

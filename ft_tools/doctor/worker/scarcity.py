@@ -1,0 +1,48 @@
+"""How the self-test leaves a run too little memory."""
+
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ft_tools.models.worker.loading import free_machine
+from ft_tools.runs.start import environment
+
+GIB = 2**30
+LEFT_BYTES = {"cuda": 3 * GIB, "cpu": 3 * GIB // 2}
+
+
+@contextmanager
+def little_memory(on_gpu: bool) -> Iterator[None]:
+    """Leave a little of the GPU's memory free; without one, let new processes have only a little.
+
+    On the CPU it is a limit of their private memory, which systems but Linux do not enforce.
+    """
+    if on_gpu:
+        free = free_machine().cards[0].num_bytes
+        ballast = torch.empty(max(0, free - LEFT_BYTES["cuda"]), dtype=torch.uint8, device="cuda:0")
+        try:
+            yield
+        finally:
+            del ballast
+            torch.cuda.empty_cache()
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (worker_bytes() + LEFT_BYTES["cpu"], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def worker_bytes() -> int:
+    """Return the private memory that a training worker reserves before it has a model."""
+    code = "import ft_tools.training.worker.sft; print(open('/proc/self/status').read())"
+    argv = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment())
+    found = re.search(r"^VmData:\s+(\d+) kB", done.stdout, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 2 * GIB
