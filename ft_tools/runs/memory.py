@@ -10,13 +10,14 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 HOST_COUNTERS = Path("/proc/vmstat")
 # Of a control group: limit, usage, and file pages that can be dropped; version 2, version 1.
 GROUP_MEMORY = (
-    (("memory.max", ""), ("memory.current", ""), ("memory.stat", "inactive_file ")),
+    ("memory.max", "memory.current", ("inactive_file ", "active_file ")),
     (
-        ("memory.limit_in_bytes", ""),
-        ("memory.usage_in_bytes", ""),
-        ("memory.stat", "total_inactive_file "),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file ", "total_active_file "),
     ),
 )
+STATISTICS = "memory.stat"
 COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 # Each step of a Slurm job has a group in the job's, which counts for all of them and has the limit.
 # Source: https://slurm.schedmd.com/cgroup_v2.html, hierarchy overview.
@@ -80,14 +81,15 @@ def _limits(machine: int) -> list[tuple[int, int]]:
         # A limit of any group around this one holds, too.
         folders = [counters.parent, *counters.parent.parents]
         for folder in folders[: folders.index(CGROUPS) + 1 if CGROUPS in folders else 1]:
-            for names in GROUP_MEMORY:
-                limit, used, droppable = (_number(folder / n, key) for n, key in names)
+            for limit_file, used_file, keys in GROUP_MEMORY:
+                limit, used = (_number(folder / name) for name in (limit_file, used_file))
                 if limit and used is not None and limit < machine:
-                    found.append((limit, max(0, used - (droppable or 0))))
+                    droppable = sum(_number(folder / STATISTICS, key) or 0 for key in keys)
+                    found.append((limit, max(0, used - droppable)))
     return found
 
 
-def _number(file: Path, key: str) -> int | None:
+def _number(file: Path, key: str = "") -> int | None:
     """Read a number from a file of numbers, or of `key number` lines; None if it has none."""
     try:
         text = file.read_text(encoding="ascii", errors="replace")

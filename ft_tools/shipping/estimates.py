@@ -44,6 +44,9 @@ GGUF_TOKEN_SECONDS, MODEL_TOKEN_SECONDS = 1e-10, 2e-10
 ANSWER_TOKENS = 32
 SAMPLE_TOKENS = 96
 START_SECONDS = 20.0
+# Bytes per parameter of the largest layer: merged in float32; llama.cpp's converter, a process of
+# its own, and its quantizer hold it twice. Source: benchmarks/small_memory.json, 3.6 GiB
+MERGED_BYTES, CONVERTED_BYTES = 4, 8
 CURE_OF_FORMAT = "make it on a larger machine, or leave it out: safetensors and GGUF types do not"
 CURE_OF_MERGE = (
     "merge on a larger machine; every format needs this merge, so leaving formats out does not help"
@@ -197,14 +200,18 @@ def placement_of(
     return PlannedPlacement(device=found.device, dtype=found.dtype, num_bytes=found.num_bytes)
 
 
-def ram_bytes(size: ModelSize | None, runs_on: PlannedPlacement | None) -> int:
+def ram_bytes(
+    size: ModelSize | None, runs_on: PlannedPlacement | None, rows: Sequence[Format] = ()
+) -> int:
     """Return the memory of the worst moment; a model on a card passes through it by tensors."""
     process = int(facts.number("loading.process_gib") * 2**30)
     if size is None:
         return process
+    has_gguf = any(row.family == "gguf" for row in rows)
+    by_tensors = (CONVERTED_BYTES if has_gguf else MERGED_BYTES) * size.layer_params
     if runs_on is not None and runs_on.device == "cpu":
-        return process + runs_on.num_bytes
-    return process + 4 * size.layer_params
+        return process + max(runs_on.num_bytes, by_tensors)
+    return process + by_tensors
 
 
 def require_possible(
@@ -234,6 +241,12 @@ def require_possible(
                 f"this merge loads the whole model ({adapter.why_whole}): "
                 f"{shortage(size, machine)}; {CURE_OF_MERGE}"
             )
+    least = ram_bytes(size, None, rows)
+    if (adapter or any(row.family == "gguf" for row in rows)) and least > machine.ram_bytes:
+        raise Refused(
+            f"weight by weight this takes {least / 2**30:.1f} GiB of memory for the largest layer, "
+            f"and this machine has {machine.ram_bytes / 2**30:.1f}; use a larger machine"
+        )
     for row in rows:
         require_quantizable(row, size)
         if row.family == "environment":

@@ -146,7 +146,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         output_dir=str(output) if output else None,
         disk_bytes=sum(disk.num_bytes for disk in disks),
         disks=disks,
-        ram_bytes=estimates.ram_bytes(size, runs_on),
+        ram_bytes=estimates.ram_bytes(size, runs_on, rows),
         estimated_seconds=estimates.seconds(
             size, rows, runs_on, request.max_examples, request.device
         ),

@@ -1,5 +1,6 @@
 """Disk and memory of shipping, where the base is here and where it is only a name of the Hub."""
 
+import json
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.unit.test_models_placement import fake_driver
 from tests.unit.test_shipping import make_adapter
 
 GIB = 2**30
+ROOT = Path(__file__).parents[2]
 MODELS = {
     "8B": "meta-llama/Llama-3.1-8B",
     "70B": "meta-llama/Llama-3.1-70B",
@@ -129,6 +131,28 @@ def test_nf4_of_8b_is_made_where_5_8_gib_fit_on_a_card_or_8_4_in_memory(ram, car
     else:
         with pytest.raises(Refused, match="bnb:nf4 loads the whole model"):
             estimates.require_possible(rows, sized("8B"), machine, None, calibrated=False)
+
+
+@pytest.mark.parametrize(("ram", "is_made"), [(8, False), (9, True)])
+def test_a_gguf_file_of_70b_is_made_where_its_largest_layer_fits_and_refused_elsewhere(
+    ram, is_made
+):
+    # 1,050,673,152 parameters x 8 bytes are 7.8 GiB, and 1 GiB is the process.
+    machine, rows = Machine((), ram * GIB), [formats.find("gguf:Q4_K_M")]
+    if is_made:
+        estimates.require_possible(rows, sized("70B"), machine, None, calibrated=False)
+    else:
+        with pytest.raises(Refused, match=r"takes 8\.8 GiB of memory for the largest layer"):
+            estimates.require_possible(rows, sized("70B"), machine, None, calibrated=False)
+
+
+def test_the_memory_that_shipping_3b_took_in_a_group_of_6_gib_is_what_is_planned():
+    measured = json.loads((ROOT / "benchmarks" / "small_memory.json").read_bytes())
+    assert measured["killed_for_memory"] == 0
+    size = size_of(ModelSource(name="meta-llama/Llama-3.2-3B", kind="hub"))
+    assert measured["params"] == size.num_params
+    planned = estimates.ram_bytes(size, None, [formats.find("gguf:Q4_K_M")]) / GIB
+    assert 0.7 * planned < measured["peak_gib"] < planned < measured["limit_gib"]
 
 
 def test_each_disk_is_asked_for_what_it_gets(tmp_path):
