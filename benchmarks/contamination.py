@@ -7,8 +7,9 @@ REPHRASED is the folder `data/rephrase` of https://github.com/lm-sys/llm-deconta
 translated. HUMANEVAL is
 HumanEval.jsonl of https://github.com/openai/human-eval (MIT). CLEAN are files of other rows, and
 gsm8k_test.jsonl among them is the benchmark. The thresholds were chosen on the even rows of
-HumanEval and on `TUNED_ROWS` rows of codegen-instruct; `check` is what was not looked at. Every row
-is searched exactly; near-duplicates are not removed before.
+HumanEval and on `TUNED_ROWS` rows of codegen-instruct, which are no clean rows here; of each kind
+the odd rows are counted on their own. Rows with a prompt are searched in `fast` mode;
+near-duplicates are not removed before.
 """
 
 import ast
@@ -19,7 +20,7 @@ import platform
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,29 +33,32 @@ CODE = "codegen-instruct"
 TUNED_ROWS = 1000
 CLEAN_ROWS = {CODE: 2500, "gsm8k_train": 3500, "toolformer-similarity-0.9": 2500}
 NUM_CLEAN = 10_000
+GSM8K_STEP = 4
 Row = dict[str, str]
 
 
 def main() -> None:
-    """Build the rows, search each kind, and write the shares."""
+    """Build the rows, search them, and write the shares."""
     if len(sys.argv) < 4:
         print("name the folders and files: no benchmark is shipped with this project")
         return
     rephrased, human_eval, *clean = map(Path, sys.argv[1:])
+    kinds = {name: list(filter(_says, rows)) for name, rows in made(rephrased, human_eval)}
+    texts = {name: rows for name, rows in kinds.items() if "text" in rows[0]}
+    chats = {name: rows for name, rows in kinds.items() if name not in texts}
     drawn = clean_rows(clean)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         os.environ["FINE_TUNING_LLM_WORKSPACE"] = name
-        benchmarks = write_benchmarks(folder, rephrased, human_eval, clean)
-        find = finder(folder, benchmarks)
-        kinds = {kind: shares(kind, rows, find) for kind, rows in made(rephrased, human_eval)}
-        flagged = {kind: false_alarms(rows, find) for kind, rows in drawn.items()}
-    total = sum(one["rows"] for one in flagged.values())
-    alarms = sum(one["flagged"] for one in flagged.values())
+        benchmarks = write_benchmarks(Path(name), rephrased, human_eval, clean)
+        results = searched(Path(name), benchmarks, texts)
+        results |= searched(Path(name), benchmarks, chats | drawn)
+    flagged = {name: results[name] for name in drawn}
+    total, alarms = (sum(one[key] for one in flagged.values()) for key in ("rows", "found"))
     result = {
-        "kinds": kinds,
+        "kinds": {name: results[name] for name in kinds},
         "clean": flagged,
         "clean_rows": total,
+        "false_alarms": alarms,
         "false_alarms_fraction": round(alarms / total, 5),
         "machine": platform.machine(),
         "torch": version("torch"),
@@ -62,6 +66,11 @@ def main() -> None:
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
+
+
+def _says(row: Row) -> bool:
+    """Tell whether the paraphraser made anything of a row."""
+    return all(len(text.split()) > 2 for text in row.values())
 
 
 def lines(path: Path) -> list[Any]:
@@ -104,8 +113,8 @@ def made(rephrased: Path, human_eval: Path) -> Iterable[tuple[str, list[Row]]]:
     questions = [
         row["text"].split("\nAnswer:")[0] for row in lines(rephrased / "rephrase_gsm8k.jsonl")
     ]
-    asked = [question.removeprefix("Question: ") for question in questions]
-    yield "GSM8K paraphrased", [{"prompt": q, "completion": "It is so."} for q in asked]
+    asked = [question.removeprefix("Question: ") for question in questions][::GSM8K_STEP]
+    yield "GSM8K paraphrased", [{"prompt": q, "completion": "It is just so."} for q in asked]
     yield (
         "GSM8K paraphrased, in answers",
         [{"prompt": "Write a task for a test.", "completion": q} for q in asked],
@@ -117,13 +126,13 @@ def made(rephrased: Path, human_eval: Path) -> Iterable[tuple[str, list[Row]]]:
         ]
         yield (
             f"MMLU {name} paraphrased, the question alone",
-            [{"prompt": text, "completion": "It is so."} for text in texts],
+            [{"prompt": text, "completion": "It is just so."} for text in texts],
         )
     with (rephrased / "high_school_us_history_test.csv").open(encoding="utf-8", newline="") as file:
         alone = [row[0].strip().split("\n")[-1] for row in csv.reader(file)]
     yield (
         "MMLU high_school_us_history copied without the passage",
-        [{"prompt": text, "completion": "It is so."} for text in alone],
+        [{"prompt": text, "completion": "It is just so."} for text in alone],
     )
 
 
@@ -178,64 +187,57 @@ def clean_rows(paths: list[Path]) -> dict[str, list[Row]]:
     return found
 
 
-Find = Callable[[list[Row]], tuple[set[int], set[int]]]
-"""Rows -> (found by words, found by meaning), each row found in one of them only."""
-
-
-def finder(folder: Path, benchmarks: list[str]) -> Find:
-    """Return the search for benchmarks that an audit with embeddings does."""
+def found_in(folder: Path, benchmarks: list[str], rows: list[Row]) -> dict[str, set[int]]:
+    """Return which rows are found, by finding: each row has one of them at most."""
     from ft_tools.data.read.scan import lengths_of, scan
     from ft_tools.data.repeats.benchmarks import Benchmarks
     from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.request import AuditRequest
     from ft_tools.data.worker.benchmarks import Paraphrases
     from ft_tools.data.worker.search import semantic
+    from ft_tools.data.worker.static_vectors import StaticVectors
 
     model = find_minilm()
     assert model is not None
     search = semantic(model, lambda _: None, lambda *_: None)
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    request = AuditRequest(path=path.name, benchmark_paths=benchmarks)
     known = Benchmarks([folder / name for name in benchmarks])
-
-    def find(rows: list[Row]) -> tuple[set[int], set[int]]:
-        path = folder / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        request = AuditRequest(path=path.name, benchmark_paths=benchmarks)
-        scanned = scan(request, (path, None), known, lambda _: None, lengths_of, with_pairs=False)
-        indices, parts = search._read(scanned, request)
-        is_text = parts["prompt"].is_empty
-        asked = parts["answer"] if is_text else parts["prompt"]
-        paraphrases = Paraphrases(search.model, None, search._shared, lambda *_: None)
-        paraphrases.remove(scanned, request, indices, asked, None if is_text else parts["answer"])
-        found = {name: set(scanned.found.get(name, ())) for name in FOUND}
-        return found["benchmark_ngram"], found["benchmark_semantic"]
-
-    return find
+    scanned = scan(request, (path, None), known, lambda _: None, lengths_of, with_pairs=False)
+    indices, parts = search._read(scanned, request)
+    is_text = parts["prompt"].is_empty
+    columns = [parts["answer"]] if is_text else [parts["prompt"], parts["answer"]]
+    static = None if is_text else StaticVectors(search.model, columns, request.seed)
+    paraphrases = Paraphrases(search.model, static, search._shared, lambda *_: None)
+    answered = None if is_text else parts["answer"]
+    print(paraphrases.remove(scanned, request, indices, columns[0], answered), file=sys.stderr)
+    return {name: set(scanned.found.get(name, ())) for name in FOUND}
 
 
 FOUND = ("benchmark_ngram", "benchmark_semantic")
 
 
-def shares(kind: str, rows: list[Row], find: Find) -> dict[str, Any]:
-    """Return how many rows of a kind are found; rows that the paraphraser left empty are none."""
-    said = [at for at, row in enumerate(rows) if len(next(iter(row.values())).split()) > 3]
-    words, meaning = find([rows[at] for at in said])
-    odd = {place for place, at in enumerate(said) if at % 2}
-    result = {
-        "rows": len(said),
-        "by_words_fraction": round(len(words) / len(said), 3),
-        "found_fraction": round(len(words | meaning) / len(said), 3),
-        "found_of_odd_rows_fraction": round(len((words | meaning) & odd) / len(odd), 3),
-    }
-    print(kind, result, file=sys.stderr, flush=True)
-    return result
-
-
-def false_alarms(rows: list[Row], find: Find) -> dict[str, Any]:
-    """Return how many clean rows are flagged."""
-    words, meaning = find(rows)
-    result = {"rows": len(rows), "flagged": len(words | meaning), "by_words": len(words)}
-    print(result, file=sys.stderr, flush=True)
-    return result
+def searched(
+    folder: Path, benchmarks: list[str], groups: dict[str, list[Row]]
+) -> dict[str, dict[str, Any]]:
+    """Search all groups of rows at once, and count what is found in each."""
+    rows = [row for group in groups.values() for row in group]
+    found = found_in(folder, benchmarks, rows)
+    words, every = found["benchmark_ngram"], set().union(*found.values())
+    results, start = {}, 0
+    for name, group in groups.items():
+        own = range(start, start + len(group))
+        odd = own[1::2]
+        start += len(group)
+        results[name] = {
+            "rows": len(group),
+            "found": len(every.intersection(own)),
+            "found_by_words": len(words.intersection(own)),
+            "found_fraction": round(len(every.intersection(own)) / len(group), 4),
+            "found_of_odd_rows_fraction": round(len(every.intersection(odd)) / len(odd), 4),
+        }
+    return results
 
 
 if __name__ == "__main__":

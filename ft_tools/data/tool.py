@@ -75,6 +75,8 @@ def expected_time(request: AuditRequest, size_bytes: int) -> str:
         "off": "near-duplicates are not searched",
         "lexical": "near-duplicates are searched by words",
     }.get(request.near_duplicates, "near-duplicates are searched by meaning")
+    if semantic and request.near_duplicates == "auto":
+        how = f"unless this machine proves too slow for that, {how}"
     if not semantic and request.near_duplicates == "auto":
         how = f"near-duplicates are searched by words: {why_by_words(size_bytes)}"
     return f"takes about {_span(low)} to {_span(high)}: {how}"

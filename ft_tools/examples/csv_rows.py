@@ -47,7 +47,7 @@ def _csv_rows(reader: Iterator[list[str]]) -> Iterator[Row]:
             number -= 1
         elif len(cells) != len(header):
             yield Row(number, None, "csv_columns")
-        elif any(map(_undecoded, cells)):
+        elif not all(map(str.isascii, cells)) and any(map(_undecoded, cells)):
             yield Row(number, None, "not_utf8")
         else:
             yield Row(number, dict(zip(header, cells, strict=True)), None, notes)
@@ -60,4 +60,4 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _undecoded(cell: str) -> bool:
-    return not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell)
+    return any("\udc80" <= char <= "\udcff" for char in cell)

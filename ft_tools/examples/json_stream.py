@@ -8,8 +8,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 # Ours: a row of text is far shorter.
 ROW_BYTES = 4 * 2**20
@@ -25,8 +24,7 @@ UNDECODED = re.compile(r"[\udc80-\udcff]")
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of a file: a value, or the finding that stands for it."""
 
     number: int

@@ -157,10 +157,15 @@ def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_wo
     assert all("near_duplicates='semantic'" in note for note in notes)
 
 
-def test_a_worker_without_minilm_says_that_and_what_the_search_left_out(audit, monkeypatch):
+def test_a_worker_without_minilm_says_that_and_what_the_search_left_out(
+    audit, monkeypatch, workspace
+):
     monkeypatch.setattr(worker, "MAX_WORK_OF_A_RUN", 2_000)
     monkeypatch.setattr(minilm, "find_minilm", lambda: None)
-    report = audit(alike(40), means=Methods(find_near=worker._lexical))
+    write(workspace / "d.jsonl", alike(40))
+    find, by_meaning = worker._search(None, AuditRequest(path="d.jsonl"), None)
+    assert not by_meaning
+    report = audit(alike(40), means=Methods(find_near=find))
     assert said(report, "all-MiniLM-L6-v2 is not on this machine")
     assert said(report, "stopped after 2,000 word pairs")
     assert not said(report, "semantic ones need")

@@ -46,10 +46,11 @@ GENERATED = re.compile(
     r"|as an ai language model|as of my last (?:knowledge )?update"
     r"|i hope this helps|is there anything else i can help"
     r"|^(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)"
-    r"|oaicite|contentreference\[|turn\d+(?:search|view|news)\d+|utm_source=(?:chatgpt|openai)"
+    r"|oaicite|contentreference\[|utm_source=(?:chatgpt|openai)"
     r"|\u3010\d+[:\u2020]|</?think(?:ing)?>|\bregenerate response\b|\bcopy code\n",
     re.IGNORECASE,
 )
+SEARCH_MARK = re.compile(r"turn\d+(?:search|view|news)\d+", re.IGNORECASE)
 # (finding, pattern, words of which one must be there): plain search is many times faster.
 ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
     (
@@ -77,7 +78,6 @@ ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
             "of course!",
             "oaicite",
             "reference[",
-            "turn",
             "\u3010",
             "think>",
             "thinking>",
@@ -85,6 +85,8 @@ ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
             "copy code",
         ),
     ),
+    # Most answers that have its word are about something else, so it is searched alone.
+    ("model_generated", SEARCH_MARK, ("turn",)),
 ]
 QUICK_MARKERS = ("<|", "INST]", "SYS>>", "_of_turn>", "### ")
 # Text that speaks to an assistant or a shell instead of being an example of the task.
@@ -113,6 +115,10 @@ UNSEEN = re.compile(
     r"|<(?:image|video|audio)>|!\[[^\]]{0,200}+\]\(",
     re.IGNORECASE,
 )
+QUICK_UNSEEN = (
+    "image", "picture", "photo", "video", "audio", "screenshot", "figure", "diagram", "chart",
+    "link", "url", "pdf", "website", "web page", "attachment", "![",
+)  # fmt: skip
 # An address that the answer is to be read from. The model gets its letters only.
 OPEN_LINK = re.compile(
     r"\b(?:summari[sz]e|read|open|visit|browse|analy[sz]e|translate|review|according to|based on"
@@ -132,6 +138,9 @@ WANTS_HEADINGS = re.compile(
 )
 REPEATED_CHARS = re.compile(r"([^\s\-=_*#.~])\1{24,}")
 REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
+# Of 25 characters in a row every sixth one is there four times, of 12 digits every third one.
+EVERY_SIXTH = re.compile(r"([^\s\-=_*#.~])\1{3}")
+EVERY_THIRD = re.compile(r"(\d)\1{3}")
 SENTENCE_ENDS = (
     *".!?:;)]}\"'`*>|",
     *"\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u2026\u201d\u2019",
@@ -263,7 +272,9 @@ def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
     found += _manner(stripped)
     if is_merged(prompt, answer):
         found.append("merged_instruction")
-    if UNSEEN.search(prompt) or ("http" in prompt and OPEN_LINK.search(prompt)):
+    folded = prompt.casefold()
+    seen = any(word in folded for word in QUICK_UNSEEN)
+    if (seen and UNSEEN.search(prompt)) or ("http" in prompt and OPEN_LINK.search(prompt)):
         found.append("unseen_reference")
     return found
 
@@ -347,7 +358,9 @@ def repeats(text: str) -> bool:
     >>> repeats("I like it very much. " * 6), repeats("one two three four five six")
     (True, False)
     """
-    if REPEATED_CHARS.search(text) or REPEATED_DIGITS.search(text):
+    if EVERY_SIXTH.search(text[::6]) and REPEATED_CHARS.search(text):
+        return True
+    if EVERY_THIRD.search(text[::3]) and REPEATED_DIGITS.search(text):
         return True
     words = text.split()[:2000]
     if len(words) < 24:
@@ -355,6 +368,9 @@ def repeats(text: str) -> bool:
     lines = [line for line in text.split("\n") if len(line.split()) >= 5]
     if len(lines) >= 5 and len(set(lines)) <= len(lines) / 2:
         return True
+    # Each different word begins a run of five of its own.
+    if len(set(words[:-4])) >= 0.4 * (len(words) - 4):
+        return False
     fives = [tuple(words[at : at + 5]) for at in range(len(words) - 4)]
     return len(set(fives)) < 0.4 * len(fives)
 

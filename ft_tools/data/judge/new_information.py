@@ -10,6 +10,7 @@ from dataclasses import dataclass
 MOST_CHARACTERS = 4000
 """Read of a prompt's end and of an answer's beginning."""
 
+DIGIT = re.compile(r"\d")
 NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")
 WORD = re.compile(r"(?<![A-Za-z\d-])[A-Za-z\d-]{3,40}(?![A-Za-z\d-])")
 NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*")
@@ -54,8 +55,11 @@ def new_information(prompt: str, answer: str, language: str = "") -> NewInformat
     answer = answer[:MOST_CHARACTERS]
     if PROGRAM.search(answer):
         return NewInformation(0, 0)
-    facts = {word for word in WORD.findall(answer) if _is_code(word)}
-    if not ARITHMETIC.search(answer):
+    facts: set[str] = set()
+    has_digits = DIGIT.search(answer) is not None
+    if has_digits:
+        facts = {word for word in WORD.findall(answer) if not word.isalpha() and _is_code(word)}
+    if has_digits and not ARITHMETIC.search(answer):
         facts |= {*NUMBER.findall(answer)}
     if language not in CAPITALIZED_NOUNS:
         facts |= {*NAME.findall(answer)}

@@ -55,26 +55,23 @@ IMPERSONAL = {
 }
 # Nobody's: reserved for examples and tests. Source: RFC 2606 and RFC 6761.
 RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
-# One of these is in every secret that a pattern knows; plain search is many times faster.
-HINTS: tuple[str, ...] = (
-    "hf_",
-    "sk-",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "AKIA",
-    "ASIA",
-    "AIza",
-    "xox",
-    "glpat-",
-    "k_live_",
-    "npm_",
-    "eyJ",
-)
-HINTS += ("PRIVATE KEY", "://")
+# One of these is in every secret that a pattern knows, those with a rarer sign under it: plain
+# search is many times faster.
+HINTS: dict[str, tuple[str, ...]] = {
+    "_": (
+        "hf_",
+        "ghp_",
+        "gho_",
+        "ghu_",
+        "ghs_",
+        "ghr_",
+        "github_pat_",
+        "k_live_",
+        "npm_",
+    ),
+    "-": ("sk-", "glpat-"),
+    "": ("AKIA", "ASIA", "AIza", "xox", "eyJ", "PRIVATE KEY", "://"),
+}
 # What documents write for a password of an address: a word for it, or a place to put one.
 STAND_IN = re.compile(
     r"[^:]*:(?:(?:(?:your|my|the|db|user)[_-]?)?(?:pass|password|passwd|pwd|secret)"
@@ -94,9 +91,14 @@ def secrets_in(text: str) -> list[str]:
     >>> secrets_in("key: hf_" + "a" * 30)
     ['hugging_face_token']
     """
-    if not any(hint in text for hint in HINTS):
+    if not has_hint(text):
         return []
     return [name for name, pattern in PATTERNS.items() if _holds_secret(name, pattern, text)]
+
+
+def has_hint(text: str) -> bool:
+    """Tell quickly whether a text could hold a secret; never false if it does."""
+    return any(sign in text and any(map(text.__contains__, hints)) for sign, hints in HINTS.items())
 
 
 def personal_data_in(text: str) -> list[str]:
@@ -127,14 +129,14 @@ def may_hold(text: str) -> bool:
     >>> may_hold("a plain sentence of 2026"), may_hold("to ada@mail.internal")
     (False, True)
     """
-    if "@" in text or any(hint in text for hint in HINTS):
+    if "@" in text or has_hint(text):
         return True
     return LONG_NUMBER.search(text) is not None or IBAN_START.search(text) is not None
 
 
 def mask(text: str) -> str:
     """Replace secrets and personal data by what kind they are of."""
-    if any(hint in text for hint in HINTS):
+    if has_hint(text):
         for name, pattern in PATTERNS.items():
             text = pattern.sub(_if(partial(_is_secret, name), MASKED_SECRET), text)
     if "@" in text:

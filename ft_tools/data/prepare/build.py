@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools.data.judge.checks import structure
 from ft_tools.data.judge.findings import RULES
@@ -87,8 +87,7 @@ class Decided:
         return dict(made.most_common())
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """A row as an example."""
 
     example: Example | None

@@ -98,8 +98,9 @@ class Ledger:
         if len(self.pairs) >= MAX_PAIRS:
             return
         for part, text in enumerate((prompt, answer, rejected)):
-            found = self.words.of(text)
-            self.pairs.extend(found if part == PROMPT else (pair | ANSWER_BIT for pair in found))
+            found = self.words.of(text) if text else set()
+            marked = found if part == PROMPT else set(map(ANSWER_BIT.__or__, found))
+            self.pairs.extend(marked)
             self._pair_ends[self._part_at(len(self) - 1, part)] = len(self.pairs)
         self.num_paired = len(self)
 

@@ -8,7 +8,7 @@ near too; marked answers need the same mark. A copy in the validation file needs
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -141,12 +141,10 @@ class _PrefixIndex:
     def row(self, at: int) -> _Row:
         """Prepare an example."""
         sets = {part: self._set(at, part) for part in self._compared}
-        pairs = [pair for part in self._indexed for pair in sets[part]]
+        pairs = set[int]().union(*(sets[part] for part in self._indexed))
         self._left -= len(pairs)
-        held_by = self._counts.of
-        rare = sorted((held_by(pair), pair) for pair in pairs)
-        prefix = rare[: len(rare) - _ceil(JACCARD * len(rare)) + 1] if rare else []
-        return _Row(at, [pair for count, pair in prefix if count > 1], sets)
+        size = len(pairs) - _ceil(JACCARD * len(pairs)) + 1 if pairs else 0
+        return _Row(at, self._counts.rarest(pairs, size), sets)
 
     def near(self, row: _Row) -> Iterator[tuple[int, float]]:
         """Yield (earlier example, Jaccard) of those that are near, in order, while there is time.
@@ -206,7 +204,7 @@ class _PrefixIndex:
             return set(self._ledger.pairs_at(at, part, part))
         whole = self._ledger.pairs_at(at, PROMPT, PROMPT)
         # Where nothing is its own, the template is what the example says.
-        return {pair for pair in whole if pair not in self._shared} or set(whole)
+        return set(whole) - self._shared or set(whole)
 
 
 class _Counts:
@@ -226,18 +224,29 @@ class _Counts:
             for pair in ledger.pairs_at(at, PROMPT, ANSWER):
                 table[(pair * MIX >> 40) & mask] += 1
 
-    def of(self, pair: int) -> int:
-        """Return how many examples have a pair, or a few more."""
-        return self._table[(pair * MIX >> 40) & self._mask]
+    def of(self, pairs: Iterable[int]) -> list[int]:
+        """Return for each pair how many examples have it, or a few more."""
+        table, mask = self._table, self._mask
+        return [table[(pair * MIX >> 40) & mask] for pair in pairs]
+
+    def rarest(self, pairs: set[int], size: int) -> list[int]:
+        """Return the `size` rarest pairs, without those that no other example has."""
+        counts = self.of(pairs)
+        left = size - counts.count(1)
+        if left <= 0:
+            return []
+        common = sorted(pair for pair in zip(counts, pairs, strict=True) if pair[0] > 1)
+        return [pair for _, pair in common[:left]]
 
     def prompt_pairs_of_more_than(self, limit: float) -> frozenset[int]:
         """Return the pairs that more prompts than this have, counted one by one."""
-        if not any(count > limit for count in self._table):
+        if max(self._table) <= limit:
             return frozenset()
         counts: Counter[int] = Counter()
         for at in self._kept:
             pairs = self._ledger.pairs_at(at, PROMPT, PROMPT)
-            counts.update(pair for pair in pairs if self.of(pair) > limit)
+            held = zip(pairs, self.of(pairs), strict=True)
+            counts.update(pair for pair, count in held if count > limit)
         return frozenset(pair for pair, count in counts.items() if count > limit)
 
 

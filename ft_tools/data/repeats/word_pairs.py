@@ -5,7 +5,7 @@ Similarity of two sets A and B is Jaccard = |A and B| / |A or B|.
 
 import re
 from collections import defaultdict
-from itertools import pairwise
+from operator import or_
 
 # A word, or one character of a script without spaces.
 WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
@@ -39,10 +39,10 @@ class WordPairs:
         """
         found = TOKENS.findall(text.casefold())
         self.num_cut += len(found) > MAX_WORDS
-        words = [self._numbers[word] for word in found[:MAX_WORDS]]
+        words = list(map(self._numbers.__getitem__, found[:MAX_WORDS]))
         if len(words) == 1:
             return {words[0]}
-        return {(a << 31) | b for a, b in pairwise(words)}
+        return set(map(or_, [word << 31 for word in words], words[1:]))
 
 
 def jaccard(one: set[int], other: set[int]) -> float:

@@ -6,6 +6,7 @@ here, and a script that one language owns; others of the same script are "und" o
 """
 
 import re
+from functools import lru_cache
 
 WORD = re.compile(r"[^\W\d_]+")
 LATIN = re.compile(r"[A-Za-z]")
@@ -196,6 +197,14 @@ _LANGUAGES_OF: dict[str, tuple[str, ...]] = {
 }
 
 
+@lru_cache(maxsize=16)
+def _words_of(among: tuple[str, ...]) -> dict[str, tuple[float, list[str]]]:
+    """Return, for some languages, each word that one of them has, its weight, and which have it."""
+    found = {word: [n for n in names if n in among] for word, names in _LANGUAGES_OF.items()}
+    # A word of many languages tells little.
+    return {word: (1 / len(_LANGUAGES_OF[word]), names) for word, names in found.items() if names}
+
+
 def script_of(text: str) -> str:
     r"""Name the writing system that most of the first letters have; latin when there are none.
 
@@ -226,12 +235,10 @@ def language_of(text: str) -> str:
         return OWNED[script]
     among = OF_SCRIPT.get(script, _LATIN if script == "latin" else ())
     hits: dict[str, float] = {}
-    known = filter(None, map(_LANGUAGES_OF.get, WORD.findall(head.lower())))
-    for languages in known:
+    known = filter(None, map(_words_of(among).get, WORD.findall(head.lower())))
+    for weight, languages in known:
         for language in languages:
-            if language in among:
-                # A word of many languages tells little.
-                hits[language] = hits.get(language, 0) + 1 / len(languages)
+            hits[language] = hits.get(language, 0) + weight
     if not hits:
         return UNKNOWN
     best, *others = sorted(hits, key=lambda name: (-hits[name], name))

@@ -1,22 +1,24 @@
 """Audit a dataset as a run: semantic near-duplicates with MiniLM, real tokens with a model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from ft_tools import workspace
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.scan import Measure, Scan, lengths_of
 from ft_tools.data.repeats.lexical import MAX_WORK_OF_A_RUN
 from ft_tools.data.repeats.minilm import minilm_for, why_by_words
-from ft_tools.data.repeats.near import BY_WORDS, Near, find_lexical
+from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
+from ft_tools.data.worker.choice import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.example import Example
 from ft_tools.examples.source import find_sources
 from ft_tools.examples.trained_pieces import Masked, no_masks
 from ft_tools.runs.session import Session, Stopped, main
-from ft_tools.workspace import existing
 
 
 class Progress:
@@ -59,23 +61,18 @@ def work(session: Session) -> AuditReport:
         tokens = TemplateTokens(request.model, request.max_length)
         measure, method, notes = tokens.measure, tokens.method, tokens.notes
         masks = tokens.masks
-    minilm = minilm_for(request.near_duplicates, _size_bytes(request))
+    find, by_meaning = _search(session, request, progress)
 
     def find_near(scanned: Scan, asked: AuditRequest) -> Near:
         session.phase("looking for near-duplicates")
-        if minilm is None:
-            return _lexical(scanned, asked)
-        # A search by words needs no torch.
-        from ft_tools.data.worker.search import semantic as search
-
-        near = search(minilm, session.phase, progress.of).find(scanned, asked)
+        near = find(scanned, asked)
         session.phase("writing")
         return near
 
     session.phase("reading")
     methods = Methods(
         find_near=find_near,
-        with_pairs=minilm is None,
+        with_pairs=not by_meaning,
         measure=measure,
         token_method=method,
         masks=masks,
@@ -93,15 +90,39 @@ def work(session: Session) -> AuditReport:
     return report
 
 
-def _size_bytes(request: AuditRequest) -> int:
-    return sum(source.size_bytes for source in find_sources(existing(request.path)))
+def _search(session: Session, request: AuditRequest, progress: Progress) -> tuple[FindNear, bool]:
+    """Return how near-duplicates are searched, and whether that is by meaning."""
+    if request.near_duplicates not in {"auto", "semantic"}:
+        return _lexical(BY_WORDS), False
+    sources = find_sources(workspace.existing(request.path))
+    size_bytes = sum(source.size_bytes for source in sources)
+    minilm = minilm_for(request.near_duplicates, size_bytes)
+    if minilm is None:
+        why = f"near-duplicates were compared by words: {why_by_words(size_bytes)}"
+        return _lexical(why), False
+    session.phase("loading MiniLM")
+    # A search by words needs no torch.
+    from ft_tools.data.worker.search import semantic
+
+    search = semantic(minilm, session.phase, progress.of)
+    if request.near_duplicates == "semantic":
+        return search.find, True
+    speed = search.model.tokens_per_second()
+    seconds = encoding_seconds(size_bytes, speed, request.semantic_mode)
+    why = reason_for(seconds, speed)
+    if not is_quick_enough(seconds):
+        return _lexical(why), False
+
+    def find(scanned: Scan, asked: AuditRequest) -> Near:
+        near = search.find(scanned, asked)
+        return replace(near, assumptions=(why, *near.assumptions))
+
+    return find, True
 
 
-def _lexical(scanned: Scan, request: AuditRequest) -> Near:
-    why = BY_WORDS
-    if request.near_duplicates == "auto":
-        why = f"near-duplicates were compared by words: {why_by_words(_size_bytes(request))}"
-    return find_lexical(scanned, request, why, MAX_WORK_OF_A_RUN)
+def _lexical(why: str) -> FindNear:
+    """Return the search by words, which says why it is done."""
+    return lambda scanned, asked: find_lexical(scanned, asked, why, MAX_WORK_OF_A_RUN)
 
 
 if __name__ == "__main__":

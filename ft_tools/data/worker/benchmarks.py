@@ -1,7 +1,8 @@
 """Find what paraphrases a part of a benchmark, in any part of an example, by meaning."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from ft_tools.data.read.token_store import Column, TokenStore
 from ft_tools.data.repeats.benchmark_forms import Item, is_telling, items_of, last_part
 from ft_tools.data.repeats.benchmarks import MIN_WORDS, NGRAM_WORDS
 from ft_tools.data.repeats.code_parts import is_program
-from ft_tools.data.repeats.neighbours import Rows, best_match
+from ft_tools.data.repeats.neighbours import Rows, Vectors, best_match
 from ft_tools.data.repeats.word_pairs import WORDS
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker.minilm import MiniLM, torch_product
@@ -68,17 +69,18 @@ class Paraphrases:
         questions, lasts, programs = self._read(scanned, request, items)
         prompts: list[Compared] = [(asked, indices), questions]
         answers: list[Compared] = [] if answered is None else [(answered, indices)]
+        whole = self._known([item.question for item in items])
         # An answer that tells what a short question asks is no copy of the question.
-        long = (i.question for i in items if len(WORDS.findall(i.question)) >= NGRAM_WORDS)
-        alone = (i.asked for i in items if is_telling(i.asked))
+        long = whole.only([len(WORDS.findall(i.question)) >= NGRAM_WORDS for i in items])
+        alone = self._known([item.asked for item in items if is_telling(item.asked)])
+        tasks = self._known([item.comment for item in items if item.comment])
         found = {
-            "a question": self._near(prompts, (i.question for i in items), BENCHMARK_COSINE)
+            "a question": self._near(prompts, whole, BENCHMARK_COSINE)
             | self._near(answers, long, BENCHMARK_COSINE),
             "a question without its passage or choices": self._near(
                 [*prompts, lasts], alone, ASKED_COSINE
             ),
-            "a program": self._near(prompts, (i.comment for i in items if i.comment), TASK_COSINE)
-            | programs.near(),
+            "a program": self._near(prompts, tasks, TASK_COSINE) | programs.near(),
         }
         kept = [at for at in sorted(set().union(*found.values())) if not ledger.removal[at]]
         for index in kept:
@@ -117,34 +119,45 @@ class Paraphrases:
             self.tick(chunk[-1].index, len(scanned.ledger))
         return questions.column(), lasts.column(), programs
 
-    def _near(
-        self, compared: Iterable[Compared], benchmark: Iterable[str], cosine: float
-    ) -> set[int]:
+    def _known(self, texts: Sequence[str]) -> "_Known":
+        """Return the vectors of texts of the benchmarks."""
+        store, numbers = self.model.store(texts)
+        every = np.arange(len(store))
+        cheap = None if self.static is None else self.static.of(store, every)[numbers]
+        return _Known(self.model.encode(store, every, exactly=True)[numbers], cheap)
+
+    def _near(self, compared: Iterable[Compared], known: "_Known", cosine: float) -> set[int]:
         """Return the examples with a text that is near one of a benchmark."""
-        store, _ = self.model.store(benchmark)
         found: set[int] = set()
         for column, owners in compared:
-            if len(owners) and len(store):
-                texts = self._near_texts(column, store, cosine)
+            if len(owners) and len(known.vectors):
+                texts = self._near_texts(column, known, cosine)
                 found.update(owners[np.isin(column.numbers, texts)].tolist())
         return found
 
-    def _near_texts(self, asked: Column, benchmark: TokenStore, cosine: float) -> Rows:
+    def _near_texts(self, asked: Column, known: "_Known", cosine: float) -> Rows:
         """Return the numbers of the texts that are near one of a benchmark."""
-        every = np.arange(len(benchmark))
         texts: Rows = np.unique(asked.numbers)
-        if self.static is not None:
-            close = best_match(
-                self.static.of(asked.store, texts), self.static.of(benchmark, every), torch_product
-            )
+        if self.static is not None and known.cheap is not None:
+            close = best_match(self.static.of(asked.store, texts), known.cheap, torch_product)
             texts = texts[close >= cosine - BENCHMARK_PREFILTER_BELOW]
-        questions = self.model.encode(benchmark, every, exactly=True)
         for exactly, line in ((False, self.model.margin), (True, 0.0)):
-            best = best_match(
-                self.model.encode(asked.store, texts, exactly=exactly), questions, torch_product
-            )
+            vectors = self.model.encode(asked.store, texts, exactly=exactly)
+            best = best_match(vectors, known.vectors, torch_product)
             texts = texts[best >= cosine - line]
         return texts
+
+
+class _Known(NamedTuple):
+    """Texts of the benchmarks, as vectors."""
+
+    vectors: Vectors
+    cheap: Vectors | None
+
+    def only(self, wanted: Sequence[bool]) -> "_Known":
+        """Return some of them."""
+        rows = np.flatnonzero(wanted)
+        return _Known(self.vectors[rows], None if self.cheap is None else self.cheap[rows])
 
 
 class _Owned:

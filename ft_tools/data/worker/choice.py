@@ -1,0 +1,53 @@
+"""Choose how `auto` searches for near-duplicates: by meaning where this machine is fast enough."""
+
+from typing import Literal
+
+MOST_SECONDS = 1800
+"""Of encoding. Ours: half an hour of waiting for duplicates that words do not show."""
+BYTES_PER_TOKEN = 4
+# Only the shorter field is encoded for every row; of many rows, those near another by cheap
+# vectors. Source: benchmarks/audit.json
+ENCODED_FRACTION = 0.5
+ENCODED_FRACTION_FAST = 0.15
+FAST_BYTES = 10_000_000
+"""About `FAST_ROWS` rows."""
+
+
+def encoding_seconds(
+    size_bytes: int, tokens_per_second: float, mode: Literal["auto", "exact", "fast"]
+) -> float:
+    """Return how long MiniLM takes for a file, about.
+
+    >>> round(encoding_seconds(4_200_000, 26_000, "auto")), encoding_seconds(10**9, 25e3, "exact")
+    (20, 5000.0)
+    """
+    is_fast = mode == "fast" or (mode == "auto" and size_bytes > FAST_BYTES)
+    fraction = ENCODED_FRACTION_FAST if is_fast else ENCODED_FRACTION
+    return size_bytes / BYTES_PER_TOKEN * fraction / tokens_per_second
+
+
+def is_quick_enough(seconds: float) -> bool:
+    """Tell whether a search by meaning is worth its time.
+
+    >>> is_quick_enough(1800), is_quick_enough(1801)
+    (True, False)
+    """
+    return seconds <= MOST_SECONDS
+
+
+def reason_for(seconds: float, tokens_per_second: float) -> str:
+    """Say which search was chosen, and why.
+
+    >>> reason_for(90, 20_000)
+    'near-duplicates are searched by meaning: MiniLM reads 20,000 tokens per second here, which \
+takes about 2 min (at most 30 min)'
+    """
+    here = f"MiniLM reads {tokens_per_second:,.0f} tokens per second here"
+    minutes = f"about {max(1, round(seconds / 60))} min"
+    if is_quick_enough(seconds):
+        limit = f"at most {MOST_SECONDS // 60} min"
+        return f"near-duplicates are searched by meaning: {here}, which takes {minutes} ({limit})"
+    return (
+        f"near-duplicates are searched by words: {here}, so by meaning it would take {minutes}, "
+        f"more than {MOST_SECONDS // 60}; near_duplicates='semantic' does it all the same"
+    )
