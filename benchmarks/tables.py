@@ -133,6 +133,27 @@ def quantized_formats() -> str:
     return rendered(headers, rows)
 
 
+def mlx_formats() -> str:
+    """Give what MLX's formats keep of the demo's adapter."""
+    rows = [
+        (
+            f"`{one['format']}`",
+            f"{one['size_bytes'] / MB:.1f}",
+            f"{one['mean_kl']:.2g}",
+            f"{one['kl_standard_error']:.1g}",
+            f"{one['top1_agreement']:.0%}",
+            f"{one['effect_kept_fraction']:.1%}",
+            one["verdict"],
+        )
+        for one in result("mlx_formats")["formats"]
+    ]
+    headers = (
+        *("format", "MB", "mean KL", "standard error"),
+        *("same first choice", "effect kept", "verdict"),
+    )
+    return rendered(headers, rows)
+
+
 def merges() -> str:
     """Give time and memory of a merge of one weight at a time, and of PEFT's."""
     one = result("quantize")["merge"]
@@ -239,6 +260,7 @@ TABLES: dict[str, Callable[[], str]] = {
         vram_peers,
         trace_views,
         quantized_formats,
+        mlx_formats,
         merges,
         training_cost,
         lora_ranks,
