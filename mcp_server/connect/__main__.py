@@ -72,11 +72,7 @@ def connect(given: argparse.Namespace) -> int:
         _print(f"+ {folder}: the skill, {len(skill.skill_files())} files")
     if given.dry_run:
         return 0
-    if not change.is_empty:
-        _try(server)
-        registry.apply(client, scope, change)
-    if folder is not None:
-        skill_folder.place(folder)
+    _carry_out(client, scope, change, server, folder)
     _print(f"{client.title} is connected. {client.left}")
     return 0
 
@@ -106,16 +102,45 @@ def disconnect(given: argparse.Namespace) -> int:
     return 0
 
 
+def _carry_out(
+    client: Client, scope: Scope, change: registry.Change, server: Server, folder: Path | None
+) -> None:
+    """Try the server, put the skill in its folder, then write the entry: what may fail is first.
+
+    Raises:
+        FineTuningError: One of them failed, and no later one was begun.
+    """
+    if not change.is_empty and not server.url:
+        _try(server)
+    if folder is not None:
+        _place(folder)
+    if not change.is_empty:
+        registry.apply(client, scope, change)
+
+
 def _try(server: Server) -> None:
     """Start the server as a client would.
 
     Raises:
         FineTuningError: It does not start.
     """
-    if server.url:
-        return
     version, tools = probe.list_tools([server.command, *server.arguments], dict(server.environment))
     _print(f"the command works: version {version}, {len(tools)} tools")
+
+
+def _place(folder: Path) -> None:
+    """Put the skill in its place.
+
+    Raises:
+        BadInput: It cannot be written there.
+    """
+    try:
+        skill_folder.place(folder)
+    except (FineTuningError, OSError) as error:
+        raise BadInput(
+            f"the skill cannot be written to {folder} ({error}); nothing was changed. Repair that "
+            "folder, or register the server alone with --no-skill"
+        ) from error
 
 
 def _skill_to_place(client: Client, scope: Scope) -> Path | None:

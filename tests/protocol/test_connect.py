@@ -68,6 +68,15 @@ def test_a_skill_of_somebody_else_is_left_as_it_is(run, tmp_path):
     assert own.read_text() == "mine"
 
 
+def test_where_the_skill_cannot_be_written_nothing_is_changed(run, tmp_path):
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".agents").write_text("a file")
+    refused = run("connect", "codex")
+    assert refused.returncode == 2
+    assert "--no-skill" in refused.stderr
+    assert list((tmp_path / ".codex").iterdir()) == []
+
+
 def test_without_the_skill_only_the_entry_is_written(run, tmp_path):
     (tmp_path / ".codex").mkdir()
     assert run("connect", "codex", "--no-skill").returncode == 0
