@@ -54,7 +54,11 @@ def called(name, **arguments):
     return [{"role": "assistant", "content": "", "tool_calls": [call]}]
 
 
-ASKED = [{"role": "user", "content": "Where is the parcel?"}]
+def asked(number):
+    """Return a question of its own: different answers to one would contradict each other."""
+    return [{"role": "user", "content": f"Where is parcel {number}?"}]
+
+
 TOOLS = [
     [tool("track", number={"type": "integer", "default": 1})],
     json.dumps([tool("refund", order={"type": "string", "default": "none"})]),
@@ -70,11 +74,11 @@ TOOL_CALLS = [
 ]
 TOOL_FILES = {
     "messages": [
-        {"messages": ASKED + answer, "tools": tools}
-        for answer, tools in zip(TOOL_CALLS, TOOLS, strict=True)
+        {"messages": asked(i) + answer, "tools": tools}
+        for i, (answer, tools) in enumerate(zip(TOOL_CALLS, TOOLS, strict=True))
     ],
     "pairs": [
-        {"prompt": ASKED, "chosen": answer, "rejected": called("no", i=i), "tools": tools}
+        {"prompt": asked(i), "chosen": answer, "rejected": called("no", i=i), "tools": tools}
         for i, (answer, tools) in enumerate(zip(TOOL_CALLS, TOOLS, strict=True))
     ],
 }
