@@ -3,7 +3,7 @@
 from ft_tools.evaluation.plan import EvaluatePlan, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import find_models
-from ft_tools.runs.devices import CPU, slots_for
+from ft_tools.runs.device_slots import CPU, slots_for
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launch import Launch, launch
 

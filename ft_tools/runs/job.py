@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from ft_tools.runs import bundle, devices, directory, ends, memory, ranks
+from ft_tools.runs import bundle, directory, ends, gpu_environment, memory, ranks
 from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.session import RUN_FAILED
@@ -95,7 +95,7 @@ def _begin(run_dir: Path) -> bool:
 
 def _run(run_dir: Path, command: list[str], stopped: list[float], kept: bundle.Kept | None) -> int:
     """Run the processes to their end; a TERM becomes a sign that every rank sees."""
-    seen = devices.environment(directory.read_info(run_dir), [])
+    seen = gpu_environment.environment(directory.read_info(run_dir), [])
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | seen)
     kept_at = time.monotonic()
     while worker.poll() is None:

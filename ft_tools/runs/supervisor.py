@@ -15,7 +15,17 @@ from pathlib import Path
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs import devices, directory, ends, locks, memory, process_tree, ranks, remote
+from ft_tools.runs import (
+    device_slots,
+    directory,
+    ends,
+    gpu_environment,
+    locks,
+    memory,
+    process_tree,
+    ranks,
+    remote,
+)
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.records import ENDED, RunError, RunInfo
@@ -178,12 +188,12 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> dict[str, in
         Terminated: A TERM arrived first.
         Missing: GPUs of the plan are not visible now.
     """
-    names = devices.candidates(info)
+    names = device_slots.candidates(info)
     if not names:
         return {}
     launched_at = directory.read_status(run_dir).updated_at
     place = f"{launched_at:.6f}-{run_dir.name}"
-    line = devices.Line(devices.folder(), names, info.num_slots, place)
+    line = device_slots.Line(device_slots.folder(), names, info.num_slots, place)
     waited = False
     try:
         while not (run_dir / "cancel").exists():
@@ -221,7 +231,7 @@ def _start_worker(
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=run_locks,
-        env=os.environ | QUIET | devices.environment(info, taken) | own,
+        env=os.environ | QUIET | gpu_environment.environment(info, taken) | own,
     )
     process_tree.keep_awake(worker.pid)
     with contextlib.suppress(DiskFull):

@@ -15,7 +15,6 @@ from ft_tools.shipping.trained_system import TrainedSystem, trained_system
 
 SCHEMA = "answer_schema.json"
 FORMAT_INPUT = "format_input.py"
-MIN_CONTEXT = 2048
 """Below this a longer context costs next to nothing."""
 
 
@@ -124,24 +123,6 @@ SAMPLING = {
     *("repetition_penalty", "no_repeat_ngram_size", "encoder_repetition_penalty", "penalty_alpha"),
     *("num_beams", "length_penalty", "max_length"),
 }
-
-
-def context_of(source: str, longest: int, model_context: int | None) -> int:
-    """Return the context that is needed: a power of two that training and measuring fit into.
-
-    Args:
-        source: What is shipped, as in the request.
-        longest: Of the measured prompts with their answers, in tokens.
-        model_context: Longest that the model was made for; None: unknown.
-    """
-    trained = 0
-    if directory.RUN_ID.fullmatch(source):
-        plan = directory.read_json(directory.find(source) / "plan.json") or {}
-        training = plan.get("training")
-        trained = int(training.get("max_length") or 0) if isinstance(training, dict) else 0
-    wanted = max(MIN_CONTEXT, longest, trained)
-    rounded = 1 << (wanted - 1).bit_length()
-    return min(rounded, model_context) if model_context else rounded
 
 
 def _prepared(source: str) -> tuple[Path | None, tuple[str, ...]]:

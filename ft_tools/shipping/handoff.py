@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ft_tools.shipping.asking import FORMAT_INPUT, MIN_CONTEXT, SCHEMA, Asking
+from ft_tools.shipping.asking import FORMAT_INPUT, SCHEMA, Asking
+from ft_tools.shipping.context_length import MIN_CONTEXT
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import FormatResult

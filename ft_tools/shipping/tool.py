@@ -10,7 +10,7 @@ from ft_tools.models.mlx import model_types
 from ft_tools.models.weights import model_type
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, memory
-from ft_tools.runs.devices import slots_for
+from ft_tools.runs.device_slots import slots_for
 from ft_tools.runs.hardware import find_device
 from ft_tools.runs.launch import Launch, launch
 from ft_tools.shipping import converter

@@ -13,7 +13,7 @@ from ft_tools.models import weights
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
-from ft_tools.runs import devices
+from ft_tools.runs import device_slots
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training import cautions, counts, defaults, estimates, preferences
@@ -267,7 +267,7 @@ def _require_memory(
         Refused: It does not fit, or could not be checked.
     """
     device = settings.device
-    used_gib = devices.used_by_others_gib(device) if request.is_here else 0.0
+    used_gib = device_slots.used_by_others_gib(device) if request.is_here else 0.0
     planned = memory.Planned(
         model=source.load_from,
         task=parts["task"],

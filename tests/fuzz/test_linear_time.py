@@ -11,7 +11,7 @@ import pytest
 
 import ft_tools
 from ft_tools import redaction
-from ft_tools.data.judge import checks, privacy
+from ft_tools.data.judge import example_faults, privacy
 from ft_tools.data.quote import quote
 from ft_tools.data.understand.languages import language_of
 from ft_tools.data.understand.lengths import estimate_tokens
@@ -186,15 +186,15 @@ def pieces_of(pattern):
 
 
 def test_the_patterns_are_found():
-    assert {checks.HEADING, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
+    assert {example_faults.HEADING, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
         p for _, p, _ in PATTERNS
     }
     assert (True, True) in {(p.pattern == r"\n\s*\n", searched) for _, p, searched in PATTERNS}
     assert len(PATTERNS) > 60
     known = {pattern: searched for _, pattern, searched in PATTERNS}
     assert not known[json_stream.IN_STRING]
-    assert not known[checks.REFUSAL]
-    assert known[checks.GENERATED]
+    assert not known[example_faults.REFUSAL]
+    assert known[example_faults.GENERATED]
 
 
 @sizes
@@ -217,18 +217,18 @@ def pair(text):
     row = {"prompt": "Why?", "chosen": f"x{text}", "rejected": f"y{text}"}
     example = normalise(1, row)
     PairStatistics().add(example)
-    checks.structure(example)
-    checks.contents(example)
+    example_faults.structure(example)
+    example_faults.contents(example)
 
 
 def merged(text):
-    checks.content("Why?", f"{text}:\nTask: a", is_text=False)
+    example_faults.content("Why?", f"{text}:\nTask: a", is_text=False)
 
 
 CHECKS = {
-    "a prompt": lambda text: checks.content(text, "Because it is so.", is_text=False),
+    "a prompt": lambda text: example_faults.content(text, "Because it is so.", is_text=False),
     "an answer": merged,
-    "a text": lambda text: checks.content("", text, is_text=True),
+    "a text": lambda text: example_faults.content("", text, is_text=True),
     "a pair": pair,
     "secrets": privacy.secrets_in,
     "secrets, with hints": lambda text: privacy.secrets_in(f"{text} eyJ://"),
@@ -259,8 +259,8 @@ def test_a_conversation_of_many_turns_takes_time_linear_in_their_number():
         example = normalise(1, {"messages": turns})
 
         def check(_):
-            checks.structure(example)
-            checks.contents(example)
+            example_faults.structure(example)
+            example_faults.contents(example)
 
         return min(cpu_seconds(check, "") for _ in range(2))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.judge.checks import content, structure
+from ft_tools.data.judge.example_faults import content, structure
 from ft_tools.data.judge.findings import RULES
 from ft_tools.examples.detect import detect
 from ft_tools.examples.formats import normalise

@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 from ft_tools.errors import BadInput, Missing
-from ft_tools.runs import devices, hardware, memory
+from ft_tools.runs import device_slots, hardware, memory
+from ft_tools.runs.gpu_environment import environment
 from ft_tools.runs.hardware import find_cards, find_device, heat
 from ft_tools.runs.other_gpus import unused_gpu
 from ft_tools.runs.records import RunInfo
@@ -224,20 +225,20 @@ def info_of(device, slots=None, num_slots=1):
 
 def test_a_worker_sees_the_gpus_that_it_holds_and_one_for_the_cpu_sees_none(smi):
     smi(A100, SECOND)
-    held = devices.environment(info_of("cuda", ["GPU-2bc"]), ["GPU-2bc"], {})
+    held = environment(info_of("cuda", ["GPU-2bc"]), ["GPU-2bc"], {})
     assert held["CUDA_VISIBLE_DEVICES"] == "GPU-2bc"
     assert held["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
     own = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}
-    assert "PYTORCH_ALLOC_CONF" not in devices.environment(info_of("cuda"), ["GPU-2bc"], own)
-    alone = devices.environment(info_of("cpu"), [], {})
+    assert "PYTORCH_ALLOC_CONF" not in environment(info_of("cuda"), ["GPU-2bc"], own)
+    alone = environment(info_of("cpu"), [], {})
     assert alone == dict.fromkeys(alone, "")
     assert "CUDA_VISIBLE_DEVICES" in alone
-    assert devices.environment(info_of(None), [], {}) == {}
+    assert environment(info_of(None), [], {}) == {}
 
 
 def test_a_scheduler_that_shows_too_many_cards_is_held_to_what_was_asked():
     shown = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
-    two = devices.environment(info_of("cuda", [], 2), [], shown)
+    two = environment(info_of("cuda", [], 2), [], shown)
     assert two["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
@@ -245,18 +246,18 @@ def test_cards_that_cannot_reach_each_other_are_told_so_with_an_old_driver(smi):
     rows = [f"{i}, GPU-{i}, NVIDIA GeForce RTX 4090, 24564, 0, 8.9, DRIVER, [N/A]" for i in "01"]
     for driver, told in (("535.54.03", True), ("550.54.14", False)):
         smi(*(row.replace("DRIVER", driver) for row in rows))
-        found = devices.environment(info_of("cuda", ["GPU-0", "GPU-1"], 2), ["GPU-0", "GPU-1"], {})
+        found = environment(info_of("cuda", ["GPU-0", "GPU-1"], 2), ["GPU-0", "GPU-1"], {})
         assert ("NCCL_P2P_DISABLE" in found) == told
-    alone = devices.environment(info_of("cuda", ["GPU-0"]), ["GPU-0"], {})
+    alone = environment(info_of("cuda", ["GPU-0"]), ["GPU-0"], {})
     assert "NCCL_P2P_DISABLE" not in alone
 
 
 def test_a_run_may_take_the_emptiest_of_its_cards_and_not_one_that_is_gone(smi):
     smi(SECOND, A100)
-    assert devices.candidates(info_of("cuda", ["GPU-2bc", "GPU-3d"])) == ["GPU-2bc", "GPU-3d"]
-    assert devices.candidates(info_of("cuda:0")) == ["GPU-2bc", "GPU-3d"]
+    assert device_slots.candidates(info_of("cuda", ["GPU-2bc", "GPU-3d"])) == ["GPU-2bc", "GPU-3d"]
+    assert device_slots.candidates(info_of("cuda:0")) == ["GPU-2bc", "GPU-3d"]
     smi(T4)
     with pytest.raises(Missing, match="0 of them are visible now"):
-        devices.candidates(info_of("cuda", ["GPU-3d"]))
-    assert devices.candidates(info_of("cpu")) == ["cpu"]
-    assert devices.candidates(info_of("cpu", [])) == []
+        device_slots.candidates(info_of("cuda", ["GPU-3d"]))
+    assert device_slots.candidates(info_of("cpu")) == ["cpu"]
+    assert device_slots.candidates(info_of("cpu", [])) == []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from ft_tools.data.judge.checks import structure
+from ft_tools.data.judge.example_faults import structure
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.prepare.mapping import (
     MAX_CLASSES,

@@ -22,7 +22,7 @@ from ft_tools.evaluation.metrics.scoring import (
 from ft_tools.evaluation.report import Comparison
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.evaluation.worker.judging import judge_answers
-from ft_tools.evaluation.worker.measuring import add_likelihoods
+from ft_tools.evaluation.worker.likelihoods import add_likelihoods
 from ft_tools.evaluation.worker.state import State
 
 

@@ -43,7 +43,7 @@ from ft_tools.evaluation.systems.system import Answered
 from ft_tools.evaluation.worker.answering import answer_held_out
 from ft_tools.evaluation.worker.comparing import Compared, compare_systems
 from ft_tools.evaluation.worker.generation import load_pair
-from ft_tools.evaluation.worker.measuring import evaluate_general
+from ft_tools.evaluation.worker.likelihoods import evaluate_general
 from ft_tools.evaluation.worker.state import State, read_outputs
 from ft_tools.examples.worker import today
 from ft_tools.publish import sha256, write_file

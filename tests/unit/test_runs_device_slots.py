@@ -3,7 +3,7 @@
 import os
 
 from ft_tools.runs import locks
-from ft_tools.runs.devices import Line
+from ft_tools.runs.device_slots import Line
 
 
 def released(taken):
