@@ -1,6 +1,6 @@
 """Find what paraphrases a part of a benchmark, in any part of an example, by meaning."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from ft_tools.data.read.token_store import Column, TokenStore
 from ft_tools.data.repeats.benchmark_forms import Item, is_telling, items_of, last_part
 from ft_tools.data.repeats.benchmarks import MIN_WORDS, NGRAM_WORDS
 from ft_tools.data.repeats.code_parts import is_program
-from ft_tools.data.repeats.neighbours import Rows, Vectors, best_match
+from ft_tools.data.repeats.neighbours import Mask, Rows, Vectors, best_match
 from ft_tools.data.repeats.word_pairs import WORDS
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker.minilm import MiniLM, torch_product
@@ -69,18 +69,18 @@ class Paraphrases:
         questions, lasts, programs = self._read(scanned, request, items)
         prompts: list[Compared] = [(asked, indices), questions]
         answers: list[Compared] = [] if answered is None else [(answered, indices)]
-        whole = self._known([item.question for item in items])
+        whole = self._known([item.question for item in items], BENCHMARK_COSINE)
         # An answer that tells what a short question asks is no copy of the question.
         long = whole.only([len(WORDS.findall(i.question)) >= NGRAM_WORDS for i in items])
-        alone = self._known([item.asked for item in items if is_telling(item.asked)])
-        tasks = self._known([item.comment for item in items if item.comment])
+        told = [item.asked for item in items if is_telling(item.asked)]
+        alone = self._known(told, ASKED_COSINE)
+        tasks = self._known([item.comment for item in items if item.comment], TASK_COSINE)
+        in_prompts = self._near(prompts, [whole, alone, tasks])
         found = {
-            "a question": self._near(prompts, whole, BENCHMARK_COSINE)
-            | self._near(answers, long, BENCHMARK_COSINE),
-            "a question without its passage or choices": self._near(
-                [*prompts, lasts], alone, ASKED_COSINE
-            ),
-            "a program": self._near(prompts, tasks, TASK_COSINE) | programs.near(),
+            "a question": in_prompts[0] | self._near(answers, [long])[0],
+            "a question without its passage or choices": in_prompts[1]
+            | self._near([lasts], [alone])[0],
+            "a program": in_prompts[2] | programs.near(),
         }
         kept = [at for at in sorted(set().union(*found.values())) if not ledger.removal[at]]
         for index in kept:
@@ -119,45 +119,59 @@ class Paraphrases:
             self.tick(chunk[-1].index, len(scanned.ledger))
         return questions.column(), lasts.column(), programs
 
-    def _known(self, texts: Sequence[str]) -> "_Known":
+    def _known(self, texts: Sequence[str], cosine: float) -> "_Known":
         """Return the vectors of texts of the benchmarks."""
         store, numbers = self.model.store(texts)
         every = np.arange(len(store))
         cheap = None if self.static is None else self.static.of(store, every)[numbers]
-        return _Known(self.model.encode(store, every, exactly=True)[numbers], cheap)
+        return _Known(self.model.encode(store, every, exactly=True)[numbers], cheap, cosine)
 
-    def _near(self, compared: Iterable[Compared], known: "_Known", cosine: float) -> set[int]:
-        """Return the examples with a text that is near one of a benchmark."""
-        found: set[int] = set()
+    def _near(self, compared: Iterable[Compared], known: "Sequence[_Known]") -> list[set[int]]:
+        """Return for each group of the benchmarks' texts the examples that are near one of it."""
+        found: list[set[int]] = [set() for _ in known]
         for column, owners in compared:
-            if len(owners) and len(known.vectors):
-                texts = self._near_texts(column, known, cosine)
-                found.update(owners[np.isin(column.numbers, texts)].tolist())
+            if len(owners):
+                for group, texts in zip(found, self._near_texts(column, known), strict=True):
+                    group.update(owners[np.isin(column.numbers, texts)].tolist())
         return found
 
-    def _near_texts(self, asked: Column, known: "_Known", cosine: float) -> Rows:
-        """Return the numbers of the texts that are near one of a benchmark."""
+    def _near_texts(self, asked: Column, known: "Sequence[_Known]") -> Iterator[Rows]:
+        """Yield for each group the numbers of the texts near one of it; each is encoded once."""
         texts: Rows = np.unique(asked.numbers)
-        if self.static is not None and known.cheap is not None:
-            close = best_match(self.static.of(asked.store, texts), known.cheap, torch_product)
-            texts = texts[close >= cosine - BENCHMARK_PREFILTER_BELOW]
-        for exactly, line in ((False, self.model.margin), (True, 0.0)):
-            vectors = self.model.encode(asked.store, texts, exactly=exactly)
-            best = best_match(vectors, known.vectors, torch_product)
-            texts = texts[best >= cosine - line]
-        return texts
+        if self.static is not None:
+            cheap = self.static.of(asked.store, texts)
+            passes = [group.may_hold(cheap) for group in known]
+            texts = texts[np.any(passes, axis=0)]
+        vectors = self.model.encode(asked.store, texts)
+        for group in known:
+            close = texts[group.best(vectors) >= group.cosine - self.model.margin]
+            exact = self.model.encode(asked.store, close, exactly=True)
+            yield close[group.best(exact) >= group.cosine]
 
 
 class _Known(NamedTuple):
-    """Texts of the benchmarks, as vectors."""
+    """Texts of the benchmarks, as vectors, and how near to one a copy is."""
 
     vectors: Vectors
     cheap: Vectors | None
+    cosine: float
+
+    def best(self, rows: Vectors) -> Vectors:
+        """Return each row's highest cosine with any of the texts."""
+        return best_match(rows, self.vectors, torch_product)
+
+    def may_hold(self, rows: Vectors) -> Mask:
+        """Tell which rows cheap vectors put near one of the texts."""
+        assert self.cheap is not None
+        best = best_match(rows, self.cheap, torch_product)
+        near: Mask = best >= self.cosine - BENCHMARK_PREFILTER_BELOW
+        return near
 
     def only(self, wanted: Sequence[bool]) -> "_Known":
         """Return some of them."""
         rows = np.flatnonzero(wanted)
-        return _Known(self.vectors[rows], None if self.cheap is None else self.cheap[rows])
+        cheap = None if self.cheap is None else self.cheap[rows]
+        return _Known(self.vectors[rows], cheap, self.cosine)
 
 
 class _Owned:
