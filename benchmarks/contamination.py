@@ -1,6 +1,6 @@
 """How many rows made of benchmarks an audit finds, by kind, and how many clean rows it flags.
 
-    python -m benchmarks.contamination REPHRASED HUMANEVAL CLEAN [CLEAN ...]
+    python -m benchmarks.contamination [--meaning] REPHRASED HUMANEVAL CLEAN [CLEAN ...]
 
 REPHRASED is the folder `data/rephrase` of https://github.com/lm-sys/llm-decontaminator
 (Apache-2.0): questions of three subjects of MMLU, of GSM8K and of HumanEval, paraphrased and
@@ -9,7 +9,8 @@ HumanEval.jsonl of https://github.com/openai/human-eval (MIT). CLEAN are files o
 gsm8k_test.jsonl among them is the benchmark. The thresholds were chosen on the even rows of
 HumanEval and on `TUNED_ROWS` rows of codegen-instruct, which are no clean rows here; of each kind
 the odd rows are counted on their own. Rows with a prompt are searched in `fast` mode;
-near-duplicates are not removed before.
+near-duplicates are not removed before. Without `--meaning` only the search by words is measured,
+which needs no model.
 """
 
 import ast
@@ -39,10 +40,12 @@ Row = dict[str, str]
 
 def main() -> None:
     """Build the rows, search them, and write the shares."""
-    if len(sys.argv) < 4:
+    by_meaning = "--meaning" in sys.argv
+    given = [argument for argument in sys.argv[1:] if argument != "--meaning"]
+    if len(given) < 3:
         print("name the folders and files: no benchmark is shipped with this project")
         return
-    rephrased, human_eval, *clean = map(Path, sys.argv[1:])
+    rephrased, human_eval, *clean = map(Path, given)
     kinds = {name: list(filter(_says, rows)) for name, rows in made(rephrased, human_eval)}
     texts = {name: rows for name, rows in kinds.items() if "text" in rows[0]}
     chats = {name: rows for name, rows in kinds.items() if name not in texts}
@@ -50,8 +53,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         os.environ["FINE_TUNING_LLM_WORKSPACE"] = name
         benchmarks = write_benchmarks(Path(name), rephrased, human_eval, clean)
-        results = searched(Path(name), benchmarks, texts)
-        results |= searched(Path(name), benchmarks, chats | drawn)
+        results = searched(Path(name), benchmarks, texts, by_meaning=by_meaning)
+        results |= searched(Path(name), benchmarks, chats | drawn, by_meaning=by_meaning)
     flagged = {name: results[name] for name in drawn}
     total, alarms = (sum(one[key] for one in flagged.values()) for key in ("rows", "found"))
     result = {
@@ -60,6 +63,7 @@ def main() -> None:
         "clean_rows": total,
         "false_alarms": alarms,
         "false_alarms_fraction": round(alarms / total, 5),
+        "by_meaning": by_meaning,
         "machine": platform.machine(),
         "torch": version("torch"),
         "sentence_transformers": version("sentence-transformers"),
@@ -187,12 +191,27 @@ def clean_rows(paths: list[Path]) -> dict[str, list[Row]]:
     return found
 
 
-def found_in(folder: Path, benchmarks: list[str], rows: list[Row]) -> dict[str, set[int]]:
+def found_in(
+    folder: Path, benchmarks: list[str], rows: list[Row], *, by_meaning: bool
+) -> dict[str, set[int]]:
     """Return which rows are found, by finding: each row has one of them at most."""
     from ft_tools.data.read.scan import lengths_of, scan
     from ft_tools.data.repeats.benchmarks import Benchmarks
-    from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.request import AuditRequest
+
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    request = AuditRequest(path=path.name, benchmark_paths=benchmarks)
+    known = Benchmarks([folder / name for name in benchmarks])
+    scanned = scan(request, (path, None), known, lambda _: None, lengths_of, with_pairs=False)
+    if by_meaning:
+        search_by_meaning(scanned, request)
+    return {name: set(scanned.found.get(name, ())) for name in FOUND}
+
+
+def search_by_meaning(scanned: Any, request: Any) -> None:
+    """Look for paraphrases as an audit with embeddings does."""
+    from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.worker.benchmarks import Paraphrases
     from ft_tools.data.worker.search import semantic
     from ft_tools.data.worker.static_vectors import StaticVectors
@@ -200,11 +219,6 @@ def found_in(folder: Path, benchmarks: list[str], rows: list[Row]) -> dict[str, 
     model = find_minilm()
     assert model is not None
     search = semantic(model, lambda _: None, lambda *_: None)
-    path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    request = AuditRequest(path=path.name, benchmark_paths=benchmarks)
-    known = Benchmarks([folder / name for name in benchmarks])
-    scanned = scan(request, (path, None), known, lambda _: None, lengths_of, with_pairs=False)
     indices, parts = search._read(scanned, request)
     is_text = parts["prompt"].is_empty
     columns = [parts["answer"]] if is_text else [parts["prompt"], parts["answer"]]
@@ -212,18 +226,17 @@ def found_in(folder: Path, benchmarks: list[str], rows: list[Row]) -> dict[str, 
     paraphrases = Paraphrases(search.model, static, search._shared, lambda *_: None)
     answered = None if is_text else parts["answer"]
     print(paraphrases.remove(scanned, request, indices, columns[0], answered), file=sys.stderr)
-    return {name: set(scanned.found.get(name, ())) for name in FOUND}
 
 
 FOUND = ("benchmark_ngram", "benchmark_semantic")
 
 
 def searched(
-    folder: Path, benchmarks: list[str], groups: dict[str, list[Row]]
+    folder: Path, benchmarks: list[str], groups: dict[str, list[Row]], *, by_meaning: bool
 ) -> dict[str, dict[str, Any]]:
     """Search all groups of rows at once, and count what is found in each."""
     rows = [row for group in groups.values() for row in group]
-    found = found_in(folder, benchmarks, rows)
+    found = found_in(folder, benchmarks, rows, by_meaning=by_meaning)
     words, every = found["benchmark_ngram"], set().union(*found.values())
     results, start = {}, 0
     for name, group in groups.items():

@@ -63,6 +63,26 @@ def audit_sizes() -> str:
     return rendered(("rows", "time", "peak memory"), rows)
 
 
+def contamination() -> str:
+    """Give the share of rows made of benchmarks that are found, and of clean rows."""
+    made = result("contamination")
+    columns = {"found_by_words": "found by words", "found": "found by words or meaning"}
+    if not made["by_meaning"]:
+        del columns["found"]
+    kinds = {name: one for name, one in made["kinds"].items() if one["found"]}
+    clean = made["clean"].values()
+    total = {key: sum(one[key] for one in clean) for key in ("rows", *columns)}
+    kinds |= {
+        "clean rows": total,
+        "clean rows of codegen-instruct": made["clean"]["codegen-instruct"],
+    }
+    rows = [
+        (name, f"{one['rows']:,}", *(f"{one[key] / one['rows']:.1%}" for key in columns))
+        for name, one in kinds.items()
+    ]
+    return rendered(("rows", "number", *columns.values()), rows)
+
+
 def vram_errors() -> str:
     """Give the estimate's error on rows that set a constant, and on those that set none."""
     names = {
@@ -255,6 +275,7 @@ TABLES: dict[str, Callable[[], str]] = {
         apple,
         audit_searches,
         audit_sizes,
+        contamination,
         vram_errors,
         vram_fits,
         vram_peers,

@@ -26,7 +26,7 @@ from ft_tools.data.worker.static_vectors import StaticVectors
 # the numbers are in references/data.md.
 BENCHMARK_COSINE = 0.83
 # For a question without its choices or the passage before it, and for what a program does said in
-# a prompt. Source: benchmarks/contamination.json
+# a prompt. Source: benchmarks/contamination.py
 ASKED_COSINE = 0.78
 TASK_COSINE = 0.85
 BENCHMARK_PREFILTER_BELOW = 0.15

@@ -3,7 +3,7 @@
 Three things are added up: the cosine of what the comments say, that of the whole programs, and
 the values that both show in examples. None of them tells a paraphrase alone.
 
-Source: benchmarks/contamination.json, fitted on the even problems of HumanEval
+Source: benchmarks/contamination.py, fitted on the even problems of HumanEval
 """
 
 from collections import Counter, defaultdict
