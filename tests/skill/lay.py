@@ -97,8 +97,8 @@ def write_rows(path: Path, count: int) -> None:
     path.parent.mkdir(exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for i in range(count):
-            mail, ticket = make_ticket(numbers, categories[i % len(categories)])
-            product = json.loads(ticket)["product"]
+            ticket = make_ticket(numbers, categories[i % len(categories)])
+            mail, product = ticket["message"], ticket["product"]
             good = f"Dear customer, about your {product}: we are on it. Yours, the shop."
             bad = f"Noted: {product}."
             row = {

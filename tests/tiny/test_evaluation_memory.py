@@ -9,7 +9,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from ft_tools.errors import Refused
-from ft_tools.evaluation.worker import measuring, weights
+from ft_tools.evaluation.worker import likelihoods, weights
 from ft_tools.evaluation.worker.generation import load_pair
 from ft_tools.evaluation.worker.token_losses import token_losses
 from ft_tools.evaluation.worker.writer import Likelihood, Output, generate_all
@@ -84,7 +84,7 @@ def test_a_batch_is_halved_for_good_when_memory_runs_out(error):
             pass
 
     texts = [("", "a" * n) for n in range(1, 12)]
-    found = measuring.measure(State(), Narrow(), texts)
+    found = likelihoods.measure(State(), Narrow(), texts)
     assert [one.nats for one in found] == [float(n) for n in range(1, 12)]
     assert asked == [8, 4, 2, 2, 2, 2, 2, 1]
 
