@@ -86,6 +86,12 @@ RUNS = [" ", "\n", "1", "a", "-"]
 SEARCHES = {"search", "sub", "subn", "split", "findall", "finditer"}
 USES = SEARCHES | {"match", "fullmatch"}
 SOURCES = {path: path.read_text("utf-8") for path in Path(ft_tools.__path__[0]).rglob("*.py")}
+WHERE_USED: dict[str, set[str]] = {}
+"""What is done with a name anywhere in the package: EMAIL.sub, EMAIL.match."""
+for _name, _use in re.findall(
+    rf"\b(\w+)\.({'|'.join(sorted(USES))})\b", "\n".join(SOURCES.values())
+):
+    WHERE_USED.setdefault(_name, set()).add(_use)
 
 
 def modules():
@@ -120,8 +126,8 @@ def inline(code):
 
 def is_searched(name):
     """Tell whether a pattern of this name is looked for, or must match from where it begins."""
-    uses = {use for code in SOURCES.values() for use in re.findall(rf"\b{name}\.(\w+)", code)}
-    return not uses & USES or bool(uses & SEARCHES)
+    uses = WHERE_USED.get(name, set())
+    return not uses or bool(uses & SEARCHES)
 
 
 def patterns():
