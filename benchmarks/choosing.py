@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from ft_tools.anti_patterns import ANTI_PATTERNS
 from ft_tools.approach.table import Condition, Range, table
-from ft_tools.rules import ANTI_PATTERNS
 
 
 def rendered(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

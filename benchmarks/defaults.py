@@ -135,7 +135,7 @@ def main() -> None:
         os.environ |= {"FINE_TUNING_LLM_WORKSPACE": name, "HF_HUB_OFFLINE": "1"}
         os.chdir(root)
         from benchmarks.recorded_runs import make_base
-        from ft_tools.lora.rules import choose_learning_rate
+        from ft_tools.lora.choices import choose_learning_rate
         from ft_tools.models import weights
 
         if asked is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from benchmarks import choosing
 from benchmarks.choosing import rendered
 from ft_tools import facts
-from ft_tools.lora.rules import choose_learning_rate
+from ft_tools.lora.choices import choose_learning_rate
 
 ROOT = Path(__file__).parent.parent
 TABLE = re.compile(r"(<!-- table (\w+), from [\w./]+ -->\n).*?(<!-- end of \2 -->)", re.DOTALL)

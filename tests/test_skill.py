@@ -13,7 +13,7 @@ from mcp.server import Server
 from pydantic import BaseModel, ConfigDict
 from skills_ref import validate
 
-from ft_tools.rules import ANTI_PATTERNS
+from ft_tools.anti_patterns import ANTI_PATTERNS
 from ft_tools.tools import TOOLS
 from mcp_server import resources, skill
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ft_tools.anti_patterns import rule
 from ft_tools.approach.request import Approach, ApproachRequest, Rough, Share, Symptom, Teacher
-from ft_tools.rules import rule
 
 UNKNOWN = "unknown"
 _YES_NO = ("yes", "no", UNKNOWN)

@@ -24,7 +24,7 @@ from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.understand.trainers import survival
 from ft_tools.examples.example import Example
-from ft_tools.examples.test_rows import remember
+from ft_tools.examples.remembered_test_sets import remember
 from ft_tools.examples.trained_pieces import Masked, no_masks
 from ft_tools.publish import write_file
 

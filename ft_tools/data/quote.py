@@ -1,4 +1,4 @@
-"""show_examples: the only tool that returns text of a dataset, quoted and length-limited."""
+"""show_examples: text of a dataset, quoted and length-limited."""
 
 import json
 import re

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from ft_tools.doctor import machine, packages, surroundings
+from ft_tools.doctor import hub_and_clients, machine, packages
 from ft_tools.doctor.report import Check, DoctorReport, DoctorRequest, Purpose
 
 NEEDS: dict[Purpose, tuple[Purpose, ...]] = {
@@ -26,8 +26,8 @@ def doctor(request: DoctorRequest) -> DoctorReport:
         The report; a purpose works if nothing that it needs is missing or broken.
     """
     checks = [*machine.checks(), *packages.checks()]
-    checks += surroundings.hub() if request.hub else ()
-    checks += surroundings.clients() if request.clients else ()
+    checks += hub_and_clients.hub() if request.hub else ()
+    checks += hub_and_clients.clients() if request.clients else ()
     purposes: tuple[Purpose, ...] = get_args(Purpose)
     works = [purpose for purpose in purposes if _works(purpose, checks)]
     return DoctorReport(

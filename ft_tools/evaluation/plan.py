@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ft_tools import facts, rules, workspace
+from ft_tools import anti_patterns, facts, workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation import benchmark_time
@@ -36,6 +36,7 @@ from ft_tools.evaluation.plan_warnings import (
 from ft_tools.evaluation.report import GENERAL_LOSS
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.requirements import NAMES
+from ft_tools.evaluation.systems.files_present import require_tasks, require_there
 from ft_tools.evaluation.systems.models import (
     LoadPlan,
     ModelFiles,
@@ -47,7 +48,6 @@ from ft_tools.evaluation.systems.models import (
     weight_bytes,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
-from ft_tools.evaluation.systems.presence import require_tasks, require_there
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 
@@ -294,7 +294,7 @@ def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str
         return general
     if LEAK not in request.accept_findings:
         lines = ", ".join(map(str, overlap.lines))
-        raise rules.refusal(
+        raise anti_patterns.refusal(
             LEAK,
             f"{overlap.num_exact} held-out questions are in the training data (lines {lines})",
             "Remove them from the held-out file, or split again with audit_dataset.",

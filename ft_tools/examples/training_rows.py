@@ -21,8 +21,8 @@ from ft_tools.examples.answer_kinds import AnswerKind, AnswerKinds, answer_of
 from ft_tools.examples.detect import detect
 from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
+from ft_tools.examples.remembered_test_sets import known_test_rows
 from ft_tools.examples.source import PARTS, read, recognise
-from ft_tools.examples.test_rows import known_test_rows
 from ft_tools.examples.verdict_columns import UnreadColumns
 from ft_tools.publish import sha256
 

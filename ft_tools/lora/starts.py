@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ft_tools import rules
+from ft_tools import anti_patterns
 from ft_tools.errors import BadInput
 
 # Source: PEFT 0.21, tuners/lora/config.py and tuners/lora/layer.py.
@@ -52,7 +52,7 @@ def require_repeatable(start: Any, observed: str, cure: str) -> None:
     """
     if str(start).lower().startswith(NOT_REPEATABLE):
         observed += " is a random decomposition that is not stored, so it cannot be repeated"
-        raise rules.refusal("unrepeatable_start", observed, cure)
+        raise anti_patterns.refusal("unrepeatable_start", observed, cure)
 
 
 def require_base_unchanged(start: Any, cure: str) -> None:

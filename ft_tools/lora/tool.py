@@ -5,7 +5,7 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.lora import rules
+from ft_tools.lora import choices
 from ft_tools.lora.card import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.lora.dataset import read_data
 from ft_tools.lora.report import LoraReport
@@ -39,10 +39,10 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     request, data, about_data = read_data(request)
     task: Task = "dpo" if data.goal == "preference" else "sft"
     targets = default_targets(shape)
-    rank = rules.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
+    rank = choices.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
     seq_len = wanted_seq_len(request, shape.max_positions)
     may_pack = may_be_packed(shape)
-    schedule = rules.choose_schedule(data, task, max_length=seq_len, may_pack=may_pack)
+    schedule = choices.choose_schedule(data, task, max_length=seq_len, may_pack=may_pack)
     wish = Wish(
         request,
         task,
@@ -53,7 +53,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         shape.quantized,
     )
     plan = plan_for_card(wish)
-    rate = rules.choose_learning_rate(task, plan.method, shape.hidden_size)
+    rate = choices.choose_learning_rate(task, plan.method, shape.hidden_size)
     reasons = [*about_data, *plan.reasons, *_quantized_reasons(shape)]
     peft: dict[str, Any] = {}
     if plan.method != "full":
@@ -86,7 +86,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
 
 
 def _peft(rank: int, targets: Targets) -> tuple[dict[str, Any], Reason]:
-    alpha, rslora, reason = rules.choose_alpha(rank)
+    alpha, rslora, reason = choices.choose_alpha(rank)
     arguments = {
         "r": rank,
         "lora_alpha": alpha,
@@ -176,7 +176,7 @@ def _quantization(plan: Plan, shape: ModelShape) -> dict[str, Any] | None:
 
 
 def _training(
-    task: Task, plan: Plan, schedule: rules.Schedule, learning_rate: float
+    task: Task, plan: Plan, schedule: choices.Schedule, learning_rate: float
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "learning_rate": learning_rate,
@@ -220,7 +220,7 @@ def _length_reason(seq_len: int) -> Reason:
     )
 
 
-def _summary(plan: Plan, rank: int, rate: float, schedule: rules.Schedule) -> str:
+def _summary(plan: Plan, rank: int, rate: float, schedule: choices.Schedule) -> str:
     adapter = "" if plan.method == "full" else f", rank {rank} on all linear layers"
     epochs = "epoch" if schedule.epochs == 1 else "epochs"
     return (

@@ -22,8 +22,8 @@ from ft_tools.models.hub_requests import (
     Answer,
     NoSuchFile,
     endpoint,
+    forbidden_by,
     get,
-    is_offline,
 )
 from ft_tools.publish import private_folder, write_file
 
@@ -78,7 +78,7 @@ def describe(model: str, commit: str | None = None) -> Snapshot:
     before = kept(model, commit)
     asked_at = _recorded(_folder(model)).get("asked_at", 0.0)
     is_fresh = commit is not None or 0 <= time.time() - asked_at < FRESH_SECONDS
-    if before is not None and (is_fresh or is_offline()):
+    if before is not None and (is_fresh or forbidden_by()):
         return before
     try:
         answer = _within(CONFIG_SECONDS, model, lambda: get(model, CONFIG, commit or "main"))
@@ -104,7 +104,7 @@ def with_tokenizer(snapshot: Snapshot) -> Snapshot:
 def _with(snapshot: Snapshot, names: tuple[str, ...]) -> Snapshot:
     """Fetch further files of a commit; one that it does not have is noted, and not asked again."""
     wanted = [n for n in names if not any((snapshot.folder / f).exists() for f in (n, f".no-{n}"))]
-    if not wanted or is_offline():
+    if not wanted or forbidden_by():
         return snapshot
 
     def fetch() -> None:

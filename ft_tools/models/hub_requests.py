@@ -27,6 +27,8 @@ MAX_REDIRECTS = 4
 REDIRECTS = {301, 302, 303, 307, 308}
 CHUNK = 1 << 16
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# What huggingface_hub takes for yes.
+# Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
 TRUE = {"1", "ON", "YES", "TRUE"}
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -45,9 +47,9 @@ class Answer:
     url: str
 
 
-def is_offline() -> bool:
-    """Say whether the environment forbids asking the Hub."""
-    return any(os.environ.get(name, "").upper() in TRUE for name in OFFLINE_VARIABLES)
+def forbidden_by() -> str | None:
+    """Return the environment variable that forbids asking the Hub; None: it may be asked."""
+    return next((v for v in OFFLINE_VARIABLES if os.environ.get(v, "").upper() in TRUE), None)
 
 
 def endpoint() -> str:
@@ -65,8 +67,7 @@ def get(model: str, name: str, revision: str) -> Answer:
     Raises:
         FineTuningError: As `describe`; NoSuchFile where the model does not have the file.
     """
-    if is_offline():
-        variable = next(v for v in OFFLINE_VARIABLES if os.environ.get(v, "").upper() in TRUE)
+    if variable := forbidden_by():
         cure = f"unset it, or run `hf download {model} {CONFIG}` where the Hub can be reached"
         raise HubUnavailable(model, f"{variable} forbids asking the Hub", cure, facts.models())
     url = f"{endpoint()}/{model}/resolve/{quote(revision, safe='')}/{name}"

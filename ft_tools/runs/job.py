@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from ft_tools.runs import bundle, directory, ends, gpu_environment, memory, ranks
+from ft_tools.runs import bundle, directory, gpu_environment, memory, ranks, run_end
 from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.session import RUN_FAILED
@@ -49,8 +49,8 @@ def main() -> int:
         is_over = False
         while not is_over:
             return_code = _run(run_dir, command, stopped, kept)
-            is_over = bool(stopped) or not ends.starts_again(run_dir)
-        ends.record(run_dir, return_code, kills_before)
+            is_over = bool(stopped) or not run_end.starts_again(run_dir)
+        run_end.record(run_dir, return_code, kills_before)
         if stopped:
             _queue_again(run_dir)
     # Also of a run that had ended before: an earlier start may have failed to copy it.
@@ -72,7 +72,7 @@ def _begin(run_dir: Path) -> bool:
         False when there is nothing left to do.
     """
     status = directory.read_status(run_dir)
-    if ends.is_final(status):
+    if run_end.is_final(status):
         directory.note(
             run_dir,
             "restarted by the scheduler, but this plan cannot succeed: change it and launch again",

@@ -15,7 +15,7 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import Missing
 from ft_tools.publish import write_file
-from ft_tools.runs import bundle, directory, ends, programs
+from ft_tools.runs import bundle, directory, programs, run_end
 from ft_tools.runs.launchers.job import Job, Launcher
 from ft_tools.runs.launchers.options import Options, parse
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
@@ -76,9 +76,9 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
         record = _submit(run_dir, info, launcher, options, is_called)
     if record is None:
         if terms():
-            ends.write(run_dir, "interrupted", "preempted")
+            run_end.write(run_dir, "interrupted", "preempted")
         else:
-            ends.write(run_dir, "cancelled", "user")
+            run_end.write(run_dir, "cancelled", "user")
         return
     watch = Watch(run_dir, launcher, options, record, is_called)
     cancelled_at: float | None = None

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from ft_tools.errors import DiskFull, FineTuningError, RunBusy
 from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
-from ft_tools.runs import directory, locks, ranks, signs
+from ft_tools.runs import directory, locks, ranks, signs_of_life
 from ft_tools.runs.eta import Left, Pace, is_busy
 from ft_tools.runs.out_of_memory import is_out_of_memory
 from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunError, State, Why
@@ -254,7 +254,7 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     session = Session(run_dir)
     signal.signal(signal.SIGTERM, lambda *_: setattr(session, "terminated", True))
     if session.leads:
-        signs.watch(session.works)
+        signs_of_life.watch(session.works)
     sys.exit(_run(session, work))
 
 

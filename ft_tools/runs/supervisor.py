@@ -18,13 +18,13 @@ from ft_tools.redaction import redact
 from ft_tools.runs import (
     device_slots,
     directory,
-    ends,
     gpu_environment,
     locks,
     memory,
     process_tree,
     ranks,
     remote,
+    run_end,
 )
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
@@ -100,7 +100,7 @@ def main() -> int:
         else:
             _supervise(run_dir, int(lock), terms)
     except DiskFull as error:
-        ends.record_full_disk(run_dir, str(error))
+        run_end.record_full_disk(run_dir, str(error))
     directory.free_reserve(run_dir)
     return 0
 
@@ -117,16 +117,16 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     try:
         taken = _wait_for_device(run_dir, info, terms)
     except Terminated:
-        ends.write(run_dir, "interrupted", "preempted")
+        run_end.write(run_dir, "interrupted", "preempted")
         return
     except DiskFull:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="no_device_slot", message=str(error))
-        ends.write(run_dir, "failed", "crash", failure)
+        run_end.write(run_dir, "failed", "crash", failure)
         return
     if (run_dir / "cancel").exists():
-        ends.write(run_dir, "cancelled", "user")
+        run_end.write(run_dir, "cancelled", "user")
         return
     run_locks += taken.values()
     status = directory.read_status(run_dir)
@@ -139,12 +139,12 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
             worker = _start_worker(run_dir, info, run_locks, list(taken))
         except (FineTuningError, OSError) as error:
             failure = RunError(code="worker_not_started", message=str(error))
-            ends.write(run_dir, "failed", "crash", failure)
+            run_end.write(run_dir, "failed", "crash", failure)
             return
         return_code = _watch(run_dir, worker, terms, several=several)
         _end_family(run_dir)
-        is_over = bool(terms.count) or not ends.starts_again(run_dir)
-    ends.record(run_dir, return_code, kills_before)
+        is_over = bool(terms.count) or not run_end.starts_again(run_dir)
+    run_end.record(run_dir, return_code, kills_before)
 
 
 def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
@@ -155,7 +155,7 @@ def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="not_submitted", message=redact(str(error)))
-        ends.write(run_dir, "failed", "crash", failure)
+        run_end.write(run_dir, "failed", "crash", failure)
 
 
 def _adopt(run_dir: Path, terms: Terms) -> None:
@@ -170,7 +170,7 @@ def _adopt(run_dir: Path, terms: Terms) -> None:
         time.sleep(POLL_SECONDS)
     # Both locks are held from here to the end of this process.
     _end_family(run_dir)
-    ends.record(run_dir, None)
+    run_end.record(run_dir, None)
 
 
 def _end_family(run_dir: Path) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
-from ft_tools.runs import directory, ends, process_tree, ranks
+from ft_tools.runs import directory, process_tree, ranks, run_end
 from ft_tools.runs.log import log_tail
 from ft_tools.runs.observe import moved_from, read_result, settled, shown_events, with_place
 from ft_tools.runs.records import ENDED, Kind, State, Status, Why
@@ -61,7 +61,7 @@ def get_run(request: RunRequest) -> RunReport:
         | {
             "state": state,
             "reason": status.reason or DERIVED_REASONS.get(state),
-            "error": status.error or ends.unrecorded(state),
+            "error": status.error or run_end.unrecorded(state),
             "health": [*status.health, *damage],
         }
         | (with_place(made, place, str(run_dir)) if place else made),
@@ -76,10 +76,10 @@ def get_run(request: RunRequest) -> RunReport:
         created_at=info.created_at,
         resumable=state in {"interrupted", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
-        and not ends.is_final(status),
+        and not run_end.is_final(status),
         next_steps=[
             *(_proposed(result) if info.kind == "sft" else []),
-            *_next_steps(run_dir, info.kind, state, final=ends.is_final(status)),
+            *_next_steps(run_dir, info.kind, state, final=run_end.is_final(status)),
         ],
     )
 

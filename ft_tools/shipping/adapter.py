@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools import rules
+from ft_tools import anti_patterns
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.lora.starts import require_repeatable
 from ft_tools.models import tensors
@@ -115,7 +115,7 @@ def require_unquantized(base_config: dict[str, Any]) -> None:
         method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "?"
         observed = f"the base's weights are quantized ({method})"
         cure = "Name the original 16-bit model as `base_model`."
-        raise rules.refusal("merge_into_quantized", observed, cure)
+        raise anti_patterns.refusal("merge_into_quantized", observed, cure)
 
 
 def why_whole(held: dict[str, Tensor], base: dict[str, Tensor], base_config: dict[str, Any]) -> str:

@@ -9,13 +9,12 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.runs import directory
+from ft_tools.shipping.evaluated_prompt import MeasuredAs, spec_of
 from ft_tools.shipping.held_out import training_file
-from ft_tools.shipping.measured_as import MeasuredAs, spec_of
 from ft_tools.shipping.trained_system import TrainedSystem, trained_system
 
 SCHEMA = "answer_schema.json"
 FORMAT_INPUT = "format_input.py"
-"""Below this a longer context costs next to nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from ft_tools.runs import directory
 
 MIN_CONTEXT = 2048
+"""Below this a longer context costs next to nothing."""
 
 
 def context_of(source: str, longest: int, model_context: int | None) -> int:

@@ -19,8 +19,8 @@ from ft_tools.runs import directory
 from ft_tools.shipping import adapter, converter, environment, estimates, formats, held_out
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlacement
+from ft_tools.shipping.evaluated_prompt import MeasuredAs, measured_as
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.measured_as import MeasuredAs, measured_as
 from ft_tools.shipping.request import MergeBase, ShipRequest
 
 # QLoRA's own setting: https://arxiv.org/abs/2305.14314

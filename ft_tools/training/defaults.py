@@ -1,6 +1,6 @@
 """The arguments of a run that the caller left open, and where each default comes from.
 
-What depends on model and data comes from `ft_tools.lora.rules`, which suggest_lora_config asks too.
+What depends on model and data comes from `ft_tools.lora.choices`, as for suggest_lora_config.
 """
 
 import math
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools import facts
-from ft_tools.lora import rules
+from ft_tools.lora import choices
+from ft_tools.lora.choices import Task, choose_alpha
 from ft_tools.lora.data_shape import DataShape, rounded_length
-from ft_tools.lora.rules import Task, choose_alpha
 from ft_tools.runs.hardware import Device
 from ft_tools.training.request import Method
 
@@ -73,7 +73,7 @@ def lora_arguments(given: Mapping[str, Any], basis: Basis | None = None) -> Argu
     """
     resolved: Arguments = {**LORA}
     if basis is not None:
-        resolved["r"] = int(rules.choose_rank(basis.data, basis.capacity).value)
+        resolved["r"] = int(choices.choose_rank(basis.data, basis.capacity).value)
     resolved |= given
     alpha, use_rslora, _ = choose_alpha(resolved["r"])
     if "lora_alpha" not in given:
@@ -88,7 +88,7 @@ def training_arguments(
     """Return the resolved arguments of trl.SFTConfig or DPOConfig that don't depend on steps."""
     task = basis.task
     resolved: Arguments = {
-        "learning_rate": rules.choose_learning_rate(task, basis.method, basis.hidden_size).value,
+        "learning_rate": choices.choose_learning_rate(task, basis.method, basis.hidden_size).value,
         "lr_scheduler_type": "cosine",
         "warmup_steps": facts.number("train.warmup_fraction"),
         "seed": 42,
@@ -123,7 +123,7 @@ def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
     micro, accumulated = (given.get(name) for name in BATCH)
     batch = micro * accumulated if micro and accumulated else None
     may_pack = basis.may_pack and not set(given) & {"packing", "padding_free", *BATCH}
-    chosen = rules.choose_schedule(data, task, max_length=length, batch=batch, may_pack=may_pack)
+    chosen = choices.choose_schedule(data, task, max_length=length, batch=batch, may_pack=may_pack)
     found: Arguments = {"max_length": length, "num_train_epochs": float(chosen.epochs)}
     found |= {"packing": True} if chosen.packing else {}
     # Each process takes an equal part of a step.

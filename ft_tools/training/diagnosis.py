@@ -12,7 +12,7 @@ from typing import Any
 
 from ft_tools.contract import NextStep
 from ft_tools.facts import number
-from ft_tools.lora.rules import choose_learning_rate
+from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.runs.records import Health
 from ft_tools.training.plan import SftPlan, TrainingPlan
 from ft_tools.training.report import Diagnosis

@@ -16,7 +16,7 @@ from ft_tools.publish import require_space
 from ft_tools.runs import device_slots
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
-from ft_tools.training import cautions, counts, defaults, estimates, preferences
+from ft_tools.training import counts, defaults, estimates, plan_warnings, preferences
 from ft_tools.training.checks import installation, memory, preconditions
 from ft_tools.training.checks.advised import Advised
 from ft_tools.training.checks.engine import Engine
@@ -202,17 +202,17 @@ def _plan_parts(
     estimate = _estimate(task, request, parts, steps, tokens)
     in_use = {"vram": vram, "used_by_others_gib": used_gib}
     warnings = [
-        *cautions.about_hardware(settings.device, settings.place),
+        *plan_warnings.about_hardware(settings.device, settings.place),
         *memory.about_unchecked(settings.device, vram),
-        *cautions.about_held_out(asked, files),
-        *cautions.about_continued(source, training),
-        *cautions.about_run(source, training, validation, steps),
-        *cautions.about_unread(dataset),
+        *plan_warnings.about_held_out(asked, files),
+        *plan_warnings.about_continued(source, training),
+        *plan_warnings.about_run(source, training, validation, steps),
+        *plan_warnings.about_unread(dataset),
         *about_thoughts(source, dataset, training.get("chat_template_path")),
-        *cautions.about_form(source, dataset, training.get("chat_template_path")),
+        *plan_warnings.about_form(source, dataset, training.get("chat_template_path")),
         *settings.notes,
-        *cautions.about_tokens(dataset, counted, why_not, training.get("max_length")),
-        *cautions.about_decided(request, settings.device),
+        *plan_warnings.about_tokens(dataset, counted, why_not, training.get("max_length")),
+        *plan_warnings.about_decided(request, settings.device),
         *audited,
     ]
     return parts | {"estimate": estimate.model_copy(update=in_use), "warnings": warnings}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ft_tools import rules
+from ft_tools import anti_patterns
 from ft_tools.errors import BadInput
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
@@ -47,7 +47,7 @@ def require_rate(request: DpoRequest) -> None:
     rate = request.training.get("learning_rate", 0.0)
     if rate > RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
         observed = f"training.learning_rate={rate:g} is above {RATE_REFUSED:g}"
-        raise rules.refusal("dpo_learning_rate", observed, "Use 5e-6 with an adapter.")
+        raise anti_patterns.refusal("dpo_learning_rate", observed, "Use 5e-6 with an adapter.")
 
 
 def warnings(request: DpoRequest) -> list[str]:

@@ -18,7 +18,7 @@ from ft_tools.models.shape import ModelShape
 from ft_tools.models.targets import adaptable_arguments
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.place import Place
-from ft_tools.training import defaults, placing, preferences
+from ft_tools.training import defaults, preferences, run_place
 from ft_tools.training.checks import arguments, demands, installation, preconditions
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
@@ -76,7 +76,7 @@ def settle(
         FineTuningError: An argument, package or layer cannot be used.
     """
     task = basis.task
-    device, place = placing.find_place(request, task)
+    device, place = run_place.find_place(request, task)
     given = resolved_arguments(request)
     validated = basis.data.is_watched
     # On a CPU packing gains little, and its speed was never measured there.
@@ -86,7 +86,7 @@ def settle(
     if training["eval_strategy"] != "no" and not validated:
         raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
     settings = Settings(given, device, place, training)
-    settings.notes += placing.share_batch(training, place.num_processes)
+    settings.notes += run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(arguments.without_decided(request.peft), basis)
         settings.peft = adaptable_arguments(source.load_from, peft)

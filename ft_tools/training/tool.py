@@ -9,7 +9,7 @@ from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.training.checks import arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
-from ft_tools.training.checks.limits import CHOICES
+from ft_tools.training.checks.trl_arguments import CHOICES
 from ft_tools.training.continuing import continued
 from ft_tools.training.exports import script
 from ft_tools.training.exports.fused_loss import about_memory

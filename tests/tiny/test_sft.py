@@ -17,8 +17,8 @@ from ft_tools.errors import NotFound, Refused
 from ft_tools.examples.masking import IGNORED
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
-from ft_tools.runs import directory, ends
-from ft_tools.runs.ends import FINAL
+from ft_tools.runs import directory, run_end
+from ft_tools.runs.run_end import FINAL
 from ft_tools.runs.session import Again, Session
 from ft_tools.training import micro_batches
 from ft_tools.training.exports import script
@@ -248,7 +248,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_effective_bat
         with pytest.raises(Again):
             sft.work(session)
         # What the supervisor does: a fresh process over the same run.
-        assert ends.starts_again(session.run_dir)
+        assert run_end.starts_again(session.run_dir)
         report = sft.work(Session(session.run_dir))
     assert failed == [4]
     events = [event.message for event in directory.read_events(session.run_dir)]

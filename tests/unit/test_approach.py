@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ft_tools.anti_patterns import ANTI_PATTERNS
 from ft_tools.approach.cost import gpu_time, shortening
 from ft_tools.approach.decision import decide
 from ft_tools.approach.request import TRAINING, ApproachRequest
 from ft_tools.approach.table import Table, table
 from ft_tools.approach.tool import recommend_approach
-from ft_tools.rules import ANTI_PATTERNS
 
 SCENARIOS = tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text())["scenario"]
 

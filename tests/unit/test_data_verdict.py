@@ -9,9 +9,9 @@ import pytest
 from ft_tools.data.repeats import minilm
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, expected_time
-from ft_tools.data.worker.choice import encoding_seconds, is_quick_enough, reason_for
+from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.errors import BadInput
-from ft_tools.examples.test_rows import FOLDER
+from ft_tools.examples.remembered_test_sets import FOLDER
 
 
 def write(path, rows):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from ft_tools import cli, installation
-from ft_tools.doctor import cuda, machine, packages, surroundings
+from ft_tools.doctor import cuda, hub_and_clients, machine, packages
 from ft_tools.doctor.report import Check, DoctorRequest
 from ft_tools.doctor.tool import _works, doctor
 
@@ -132,7 +132,7 @@ def test_the_cuda_of_a_torch_build_is_read_and_not_imported(text, version):
 def test_an_offline_hub_is_no_error_and_is_not_asked(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    first, login = surroundings.hub()
+    first, login = hub_and_clients.hub()
     assert (first.state, login.name) == ("note", "Hub login")
     assert "127.0.0.1" not in first.found
 
@@ -141,7 +141,7 @@ def test_a_hub_that_does_not_answer_is_named_and_prevents_nothing(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    first, login = surroundings.hub()
+    first, login = hub_and_clients.hub()
     assert first.state == "note"
     assert "http://127.0.0.1:1" in first.found
     assert "hf_secret" not in login.found
@@ -169,7 +169,7 @@ STARTS |= {"current": True}
 )
 def test_a_client_is_told_with_the_command_that_repairs_it(row, state, fix):
     base = {"client": "cursor", "title": "Cursor", "scope": "user", "path": "/p"}
-    check = surroundings._client(base | row)
+    check = hub_and_clients._client(base | row)
     assert (check.state, check.fix) == (state, fix)
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
-from ft_tools.lora import rules
+from ft_tools.lora import choices
 from ft_tools.lora.card import dtype_of
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.lora.request import LoraRequest
@@ -77,12 +77,12 @@ def test_style_needs_no_room_for_each_token():
     ("rank", "alpha", "rslora"), [(8, 16, False), (32, 64, False), (64, 64, True), (128, 128, True)]
 )
 def test_alpha_is_twice_the_rank_and_the_rank_itself_when_stabilised(rank, alpha, rslora):
-    assert rules.choose_alpha(rank)[:2] == (alpha, rslora)
+    assert choices.choose_alpha(rank)[:2] == (alpha, rslora)
 
 
 def test_scaling_never_exceeds_that_of_the_run_that_showed_its_gain():
     # PEFT's rank 64, alpha 64, rsLoRA: 64 / sqrt(64) = 8.
-    alpha, rslora, _ = rules.choose_alpha(64)
+    alpha, rslora, _ = choices.choose_alpha(64)
     assert rslora
     assert alpha / 64**0.5 == 8
 
@@ -111,16 +111,16 @@ SWEEP = {2048: 1e-3, 3072: 1e-3, 4096: 3e-4, 8192: 3e-4}
 
 @pytest.mark.parametrize(("hidden", "best"), SWEEP.items())
 def test_the_rate_is_within_one_grid_step_of_the_best_of_the_sweep(hidden, best):
-    rate = rules.choose_learning_rate("sft", "lora", hidden).value
+    rate = choices.choose_learning_rate("sft", "lora", hidden).value
     assert best / 3 < rate < best * 3
 
 
 def test_small_models_learn_at_higher_rates_and_full_training_at_a_tenth_up_to_a_limit():
-    rates = [rules.choose_learning_rate("sft", "lora", h).value for h in (576, 2048, 8192)]
+    rates = [choices.choose_learning_rate("sft", "lora", h).value for h in (576, 2048, 8192)]
     assert rates == sorted(rates, reverse=True)
-    full = rules.choose_learning_rate("sft", "full", 2048).value
+    full = choices.choose_learning_rate("sft", "full", 2048).value
     assert full == pytest.approx(rates[1] / 10)
-    assert rules.choose_learning_rate("sft", "full", 576).value == facts.number("lr.full_highest")
+    assert choices.choose_learning_rate("sft", "full", 576).value == facts.number("lr.full_highest")
 
 
 def test_no_preference_rate_is_near_the_one_that_collapses():
@@ -156,7 +156,7 @@ def test_batch_and_epochs_follow_rows_and_answers(num_examples, tokens, epochs, 
 
 def test_rows_that_nothing_is_held_out_of_are_seen_once():
     data = DataShape(num_examples=300, answer_tokens=4, is_watched=False)
-    assert rules.choose_epochs(data, "sft", 8)[0] == 1
+    assert choices.choose_epochs(data, "sft", 8)[0] == 1
 
 
 def test_preferences_are_seen_once():
@@ -177,7 +177,7 @@ PADDED = DataShape(num_examples=5000, answer_tokens=40, tokens=256, padding=0.41
 )
 def test_rows_are_packed_where_their_real_lengths_make_it_pay(change, packs):
     data = PADDED.model_copy(update=change)
-    assert rules.choose_schedule(data, "sft", max_length=2048).packing is packs
+    assert choices.choose_schedule(data, "sft", max_length=2048).packing is packs
 
 
 def test_rows_of_which_only_a_mean_is_known_are_not_packed():
@@ -186,7 +186,7 @@ def test_rows_of_which_only_a_mean_is_known_are_not_packed():
 
 
 def test_packed_batches_hold_as_many_examples_as_unpacked_ones():
-    schedule = rules.choose_schedule(PADDED, "sft", max_length=2048)
+    schedule = choices.choose_schedule(PADDED, "sft", max_length=2048)
     assert schedule.effective_batch * 2048 / 256 == 16
 
 
@@ -277,7 +277,7 @@ def test_two_cards_are_a_contradiction():
     st.fixed_dictionaries(
         {
             "model": st.sampled_from(WITH_ROWS),
-            "goal": st.sampled_from(sorted(rules.RANK_OF_GOAL)),
+            "goal": st.sampled_from(sorted(choices.RANK_OF_GOAL)),
             "method": st.sampled_from(["auto", "lora", "qlora", "full"]),
         },
         optional={
@@ -352,7 +352,9 @@ def test_examples_are_packed_only_where_they_do_not_see_one_another(model_type, 
     shape = shape_of(LLAMA).model_copy(update={"blocks": (block,), "model_type": model_type})
     assert may_be_packed(shape) is packs
     assert may_be_packed(shape_of(LLAMA))
-    schedule = rules.choose_schedule(PADDED, "sft", max_length=2048, may_pack=may_be_packed(shape))
+    schedule = choices.choose_schedule(
+        PADDED, "sft", max_length=2048, may_pack=may_be_packed(shape)
+    )
     assert schedule.packing is packs
 
 

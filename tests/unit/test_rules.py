@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ft_tools.anti_patterns import ANTI_PATTERNS, refusal, rule
 from ft_tools.errors import Refused, UnknownName
-from ft_tools.rules import ANTI_PATTERNS, refusal, rule
 from ft_tools.tools import TOOLS
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ft_tools
+from ft_tools.anti_patterns import ANTI_PATTERNS, rule
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.data.request import AuditRequest
@@ -18,7 +19,6 @@ from ft_tools.evaluation.metrics.scoring import Settings, compare_scores
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.rules import ANTI_PATTERNS, rule
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

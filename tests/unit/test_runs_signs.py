@@ -13,12 +13,12 @@ from ft_tools.runs.records import RunInfo, Status
 PROGRAM = """
 import subprocess, sys, time
 from pathlib import Path
-from ft_tools.runs import signs
+from ft_tools.runs import signs_of_life
 from ft_tools.runs.session import Session
-signs.LOOK_SECONDS, signs.WORK_SECONDS = 0.5, 0.03
+signs_of_life.LOOK_SECONDS, signs_of_life.WORK_SECONDS = 0.5, 0.03
 session = Session(Path(sys.argv[1]))
 {before}
-signs.watch(session.works)
+signs_of_life.watch(session.works)
 print("watching", flush=True)
 {work}
 """

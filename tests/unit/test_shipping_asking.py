@@ -14,7 +14,7 @@ from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import handoff, modelfile
 from ft_tools.shipping.asking import Asking, asking_of, greedy_settings, write_files
 from ft_tools.shipping.context_length import context_of
-from ft_tools.shipping.measured_as import measured_as
+from ft_tools.shipping.evaluated_prompt import measured_as
 from ft_tools.shipping.model_card import model_card
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import FormatResult

@@ -8,7 +8,7 @@ from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
 from ft_tools.training.checks import preconditions
 from ft_tools.training.checks.arguments import known_arguments, require_known
-from ft_tools.training.checks.limits import LIMITS, OURS, RENAMED
+from ft_tools.training.checks.trl_arguments import LIMITS, OURS, RENAMED
 from ft_tools.training.defaults import Basis
 
 SFT = Basis("sft", "lora")

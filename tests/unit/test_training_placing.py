@@ -13,9 +13,9 @@ from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Session
 from ft_tools.runs.tool import get_run
-from ft_tools.training import placing
-from ft_tools.training.placing import share_batch
+from ft_tools.training import run_place
 from ft_tools.training.plan import plan_sft
+from ft_tools.training.run_place import share_batch
 from ft_tools.training.tool import launch_sft
 from tests.unit.test_training_launch import CONFIG, files, sft
 
@@ -162,11 +162,11 @@ def test_a_step_that_cannot_be_divided_is_refused(files):
 def test_an_engine_that_would_fail_there_is_refused_here(
     files, slurm_here, monkeypatch, method, sharding, error, told
 ):
-    monkeypatch.setattr(placing.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(run_place.importlib.util, "find_spec", lambda name: None)
     options = {"processes": 2, "gpu": "A100-80GB", "sharding": sharding}
     request = sft(method=method, backend="slurm", backend_options=options)
     with pytest.raises(error, match=told):
-        placing.find_place(request, "sft")
+        run_place.find_place(request, "sft")
 
 
 def test_a_second_rank_writes_nothing(run_dir, monkeypatch):

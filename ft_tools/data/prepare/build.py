@@ -28,7 +28,7 @@ from ft_tools.data.split import choose_validation
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import normalise
-from ft_tools.examples.test_rows import TestRows, known_test_rows
+from ft_tools.examples.remembered_test_sets import TestRows, known_test_rows
 from ft_tools.examples.turns import with_system
 from ft_tools.examples.verdicts import Mark, judged, values_at
 

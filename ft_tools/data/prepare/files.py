@@ -17,7 +17,7 @@ from ft_tools.data.prepare.reuse import write_mapping
 from ft_tools.errors import BadData
 from ft_tools.examples.example import Example
 from ft_tools.examples.loss import without_mark
-from ft_tools.examples.test_rows import keys_of
+from ft_tools.examples.remembered_test_sets import keys_of
 
 NAMES = {
     Part.TRAIN: "train.jsonl",

@@ -22,7 +22,7 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.quote import quote
 from ft_tools.examples.example import content_of
-from ft_tools.examples.test_rows import FOLDER
+from ft_tools.examples.remembered_test_sets import FOLDER
 from ft_tools.examples.verdicts import judged, values_at
 
 NUM_QUOTED = 3

@@ -19,8 +19,8 @@ from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.shown import labels_of, notes_of, shown
 from ft_tools.errors import BadData, BadInput, OutputExists
+from ft_tools.examples.remembered_test_sets import remember
 from ft_tools.examples.source import Source, decoded_size
-from ft_tools.examples.test_rows import remember
 from ft_tools.publish import new_folder, require_space, sha256, write_file
 from ft_tools.runs.start import start
 

@@ -26,8 +26,8 @@ from ft_tools.examples.example import Example, Message, content_of, thoughts_of
 from ft_tools.examples.formats import is_as_trained
 from ft_tools.examples.json_stream import Row
 from ft_tools.examples.loss import Trained, has_marked_answer, trained_answers
+from ft_tools.examples.remembered_test_sets import TestRows, keys_of, known_test_rows
 from ft_tools.examples.source import Source, find_sources, read
-from ft_tools.examples.test_rows import TestRows, keys_of, known_test_rows
 from ft_tools.examples.trained_pieces import Measured
 from ft_tools.examples.verdict_columns import Column, UnreadColumns
 from ft_tools.examples.verdicts import is_wanted, values_at

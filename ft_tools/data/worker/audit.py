@@ -13,7 +13,7 @@ from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
-from ft_tools.data.worker.choice import encoding_seconds, is_quick_enough, reason_for
+from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.example import Example
 from ft_tools.examples.source import find_sources

@@ -14,7 +14,7 @@ import httpx2
 from ft_tools.errors import FineTuningError
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
 from ft_tools.evaluation.systems.budget import Budget, BudgetUsedUp
-from ft_tools.evaluation.systems.presence import require_key
+from ft_tools.evaluation.systems.files_present import require_key
 from ft_tools.evaluation.systems.spec import Endpoint, Price
 from ft_tools.evaluation.systems.system import Answered, Stop
 

@@ -139,7 +139,7 @@ def _open(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Current) -> S
         options = (plan.max_new_tokens, spec.decoding.temperature, schema)
         return EndpointSystem(client, endpoint, *options)
     if spec.baseline is not None:
-        from ft_tools.evaluation.worker.simple_systems import SimpleSystem
+        from ft_tools.evaluation.worker.baselines import SimpleSystem
 
         return SimpleSystem(spec.baseline, _pool(state, plan, spec))
     assert plan.model is not None
@@ -166,7 +166,7 @@ def _questions(state: State, spec: SystemSpec) -> list[HeldOut]:
     plan = next(plan for plan in state.plan.systems if plan.name == spec.name)
     shots: list[list[HeldOut]] = [[]] * len(state.examples)
     if spec.examples is not None:
-        from ft_tools.evaluation.worker.simple_systems import nearest
+        from ft_tools.evaluation.worker.baselines import nearest
 
         shots = choose_shots(spec.examples, _pool(state, plan, spec), state.examples, nearest)
     document = ""

@@ -32,7 +32,7 @@ from ft_tools.evaluation.worker.writer import (
     plain_prompt,
 )
 from ft_tools.models.weights import tokenizer_folder
-from ft_tools.models.worker.ends import end_tokens
+from ft_tools.models.worker.end_tokens import end_tokens
 
 
 class TransformersWriter:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from transformers import AutoConfig
 
-from ft_tools import facts, rules
+from ft_tools import anti_patterns, facts
 from ft_tools.errors import DiskFull, Refused
 from ft_tools.models import placement, tensors
 from ft_tools.models.placement import Dtype, Placement, candidates, shortage
@@ -33,7 +33,7 @@ from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import NF4, ShipPlan
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, proving
-from ft_tools.shipping.worker.endings import stop_texts, write_greedy
+from ft_tools.shipping.worker.shipped_end_tokens import stop_texts, write_greedy
 
 MERGED = "merged"
 DTYPES: dict[str, Dtype] = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
@@ -251,7 +251,7 @@ def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightChe
             "the adapter's effect; nothing was shipped"
         )
         cure = "Check that base_model is exactly the one it was trained on."
-        raise rules.refusal("unproven_merge", observed, cure)
+        raise anti_patterns.refusal("unproven_merge", observed, cure)
     return found
 
 
@@ -297,7 +297,7 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
             "Check that base_model is exactly the one it was trained on. An adapter that changes "
             "less than the base's precision holds needs more training, or a float32 base."
         )
-        raise rules.refusal("unproven_merge", observed, cure)
+        raise anti_patterns.refusal("unproven_merge", observed, cure)
     return check
 
 

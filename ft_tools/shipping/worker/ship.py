@@ -26,7 +26,6 @@ from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
 from ft_tools.shipping.worker import merging, prompt_proofs, proving, task_metric
-from ft_tools.shipping.worker.endings import stop_texts
 from ft_tools.shipping.worker.merged_model import (
     MERGED,
     MergeRecord,
@@ -35,6 +34,7 @@ from ft_tools.shipping.worker.merged_model import (
     vocabulary_of,
 )
 from ft_tools.shipping.worker.proving import Proof, Reference
+from ft_tools.shipping.worker.shipped_end_tokens import stop_texts
 from ft_tools.shipping.worker.shipped_formats import limits_of, ship_format
 
 CHAT_TOKENS = 128

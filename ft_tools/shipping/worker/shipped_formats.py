@@ -23,7 +23,6 @@ from ft_tools.shipping.plan import NF4
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
-from ft_tools.shipping.worker.endings import ends_of, stop_texts
 from ft_tools.shipping.worker.merged_model import (
     DTYPES,
     Shipment,
@@ -34,6 +33,7 @@ from ft_tools.shipping.worker.merged_model import (
 )
 from ft_tools.shipping.worker.proving import Proof
 from ft_tools.shipping.worker.results import made_folder, measures
+from ft_tools.shipping.worker.shipped_end_tokens import ends_of, stop_texts
 
 MIN_CONTEXT = 8
 ROOM_TOKENS = 8

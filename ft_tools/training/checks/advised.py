@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools import rules
+from ft_tools import anti_patterns
 from ft_tools.approach.request import Approach
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.examples.training_rows import Task
@@ -88,4 +88,4 @@ def _require_accepted(advised: Advised, accepted: list[str]) -> None:
         f"First: {advised.first_step}; recommend_approach lays out the path. To train "
         f"nevertheless, the user accepts: accept_findings={ids!r} with accept_reason."
     )
-    raise rules.refusal(RULE, observed, cure)
+    raise anti_patterns.refusal(RULE, observed, cure)

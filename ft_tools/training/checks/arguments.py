@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.training.checks.limits import DECIDED, FIXED, LIMITS, OURS, RENAMED
+from ft_tools.training.checks.trl_arguments import DECIDED, FIXED, LIMITS, OURS, RENAMED
 
 Config = Literal["sft", "dpo", "kto", "lora"]
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ft_tools import facts, rules
+from ft_tools import anti_patterns, facts
 from ft_tools.errors import BadInput, FineTuningError, MissingExtra, NotFound
 from ft_tools.runs.hardware import Device, drives_display
 from ft_tools.runs.launchers.place import Place
@@ -114,7 +114,7 @@ def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] |
         if planned.used_gib:
             observed += f", where other programs use {planned.used_gib:.1f} GiB"
         cure = f"In this order: {changes}." if changes else "Take a smaller model or a larger card."
-        raise rules.refusal(FINDING, observed, cure)
+        raise anti_patterns.refusal(FINDING, observed, cure)
     return report.model_dump(mode="json", include=set(SHOWN))
 
 
@@ -123,7 +123,7 @@ def _require_accepted(what: str, error: FineTuningError, accepted: Collection[st
         cure = (
             "Correct that, or pass the sizes to estimate_vram as shapes and see whether they fit."
         )
-        raise rules.refusal(UNCHECKED, f"{what} could not be estimated: {error}", cure)
+        raise anti_patterns.refusal(UNCHECKED, f"{what} could not be estimated: {error}", cure)
 
 
 def about_unchecked(device: Device, vram: dict[str, Any] | None) -> list[str]:
@@ -170,7 +170,7 @@ def require_ram(
             f"{device.memory_gib:.1f} GiB of memory and no GPU"
         )
         cure = "Take a smaller model or method='lora', or a machine with a GPU (backend)."
-        raise rules.refusal(FINDING, observed, cure)
+        raise anti_patterns.refusal(FINDING, observed, cure)
 
 
 def estimated(planned: Planned) -> VramReport | None:

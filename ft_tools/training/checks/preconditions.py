@@ -7,20 +7,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ft_tools import rules
+from ft_tools import anti_patterns
 from ft_tools.data.judge.next_steps import rule_for
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput, MissingExtra, Refused
-from ft_tools.examples import test_rows
+from ft_tools.examples import remembered_test_sets
 from ft_tools.examples.training_rows import DatasetFacts, Task
 from ft_tools.lora import starts
 from ft_tools.models import weights
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.training.checks import demands
-from ft_tools.training.checks.limits import CHOICES
+from ft_tools.training.checks.trl_arguments import CHOICES
 from ft_tools.training.request import TrainingRequest
 
 CONTRADICTIONS = "contradictions"
@@ -161,7 +161,7 @@ def require_held_out(
     if same and "train_validation_leak" not in request.accept_findings:
         observed = "dataset and validation are the same file"
         cure = "audit_dataset with output_dir splits off a part that is not trained on."
-        raise rules.refusal("train_validation_leak", observed, cure)
+        raise anti_patterns.refusal("train_validation_leak", observed, cure)
 
 
 def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None:
@@ -174,13 +174,15 @@ def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool)
     if not evaluates and epochs > 1 and not is_accepted:
         if request.validation is not None:
             observed = f"{epochs:g} epochs and eval_strategy='no'"
-            raise rules.refusal("validation_unwatched", observed, "Leave eval_strategy out.")
+            raise anti_patterns.refusal(
+                "validation_unwatched", observed, "Leave eval_strategy out."
+            )
         observed = f"{epochs:g} epochs and no validation file"
         cure = (
             "Pass `validation` (audit_dataset with output_dir splits one off), or train for one "
             "epoch."
         )
-        raise rules.refusal("validation_unwatched", observed, cure)
+        raise anti_patterns.refusal("validation_unwatched", observed, cure)
 
 
 def require_audited(
@@ -219,7 +221,7 @@ def require_audited(
             "audit_dataset with output_dir writes files without these examples; or the user "
             f"accepts them: accept_findings={ids!r} with accept_reason."
         )
-        raise rules.refusal("no_quality_filter", observed, cure)
+        raise anti_patterns.refusal("no_quality_filter", observed, cure)
     return [
         f"audit: {finding.count} examples with {finding.id}; {finding.cure}"
         for finding in findings
@@ -243,7 +245,7 @@ def _require_agreement(report: AuditReport, accepted: set[str]) -> None:
         f"audit_dataset with contradictions={rule!r} and output_dir writes a file without them; or "
         f"the user accepts them: accept_findings=[{CONTRADICTIONS!r}] with accept_reason."
     )
-    raise rules.refusal("no_quality_filter", observed, cure)
+    raise anti_patterns.refusal("no_quality_filter", observed, cure)
 
 
 def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
@@ -256,9 +258,9 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
         observed = f"{dataset.num_test_rows} of {dataset.num_examples} examples are test rows"
         cure = (
             "audit_dataset with output_dir writes a file without them. Test sets are remembered "
-            f"in {test_rows.FOLDER}; delete the file of one that is no test set any more."
+            f"in {remembered_test_sets.FOLDER}; delete the file of what is no test set any more."
         )
-        raise rules.refusal("test_row", observed, cure)
+        raise anti_patterns.refusal("test_row", observed, cure)
     if not dataset.verdict_columns or "verdict_column" in request.accept_findings:
         return
     names = ", ".join(dataset.verdict_columns)
@@ -266,7 +268,9 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
         "audit_dataset with `verdicts` and output_dir writes a file without the bad rows; it lists "
         "the other choices."
     )
-    raise rules.refusal("verdict_column", f"unread columns that may mark rows: {names}", cure)
+    raise anti_patterns.refusal(
+        "verdict_column", f"unread columns that may mark rows: {names}", cure
+    )
 
 
 @lru_cache(maxsize=8)
@@ -329,7 +333,7 @@ def require_template(
     if task != "sft" and not source.adapter and "dpo_before_sft" not in request.accept_findings:
         observed = f"{source.name} has no chat template, so it is not instruction-tuned"
         cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
-        raise rules.refusal("dpo_before_sft", observed, cure)
+        raise anti_patterns.refusal("dpo_before_sft", observed, cure)
     given = request.training.get("chat_template_path")
     if "messages" in dataset.format and not given:
         raise BadInput(

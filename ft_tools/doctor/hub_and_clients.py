@@ -10,22 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.doctor.report import Check
+from ft_tools.models import hub_requests
 from ft_tools.models.resolve import hub_home
 from ft_tools.runs.start import command, environment
 
-HUB = "https://huggingface.co"
 HUB_SECONDS = 5.0
 CLIENTS_SECONDS = 300.0
 
 
 def hub() -> Iterator[Check]:
     """Yield whether the Hub answers, and whether somebody is logged in there."""
-    endpoint = os.environ.get("HF_ENDPOINT") or HUB
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
-        found = "HF_HUB_OFFLINE is set: only models on this machine are used"
-        yield Check(name="Hub", state="note", found=found, fix="unset HF_HUB_OFFLINE")
+    if variable := hub_requests.forbidden_by():
+        found = f"{variable} is set: only models on this machine are used"
+        yield Check(name="Hub", state="note", found=found, fix=f"unset {variable}")
     else:
-        yield _answers(endpoint)
+        yield _answers(hub_requests.endpoint())
     file = Path(os.environ.get("HF_TOKEN_PATH") or hub_home() / "token")
     if os.environ.get("HF_TOKEN"):
         yield Check(name="Hub login", state="ok", found="HF_TOKEN is set")

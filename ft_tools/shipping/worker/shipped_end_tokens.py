@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ft_tools.models.worker.ends import end_tokens
+from ft_tools.models.worker.end_tokens import end_tokens
 from ft_tools.shipping.asking import greedy_settings
 
 NAME = "generation_config.json"

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools.errors import BadInput, NotFound, UnknownName
+from ft_tools.models import hub_requests
 from ft_tools.models.resolve import ModelSource
 
 TIMEOUT_SECONDS = 5.0
-HUB = "https://huggingface.co"
-# What huggingface_hub takes for yes.
-# Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
-TRUE = {"1", "ON", "YES", "TRUE"}
 NO_SUCH_MODEL = {401, 403, 404}
 # How a task or group of lm-evaluation-harness names itself in its YAML file.
 _NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
@@ -83,15 +80,14 @@ def require_key(variable: str | None) -> str | None:
 
 def _ask_the_hub(hub_id: str) -> list[str]:
     here = f"{hub_id} is not on this machine"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE:
+    if variable := hub_requests.forbidden_by():
         raise NotFound(
-            f"{here} and HF_HUB_OFFLINE forbids downloading it; pass a folder with the model, or "
+            f"{here} and {variable} forbids downloading it; pass a folder with the model, or "
             "download it on a machine with network access"
         )
-    endpoint = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
     token = os.environ.get("HF_TOKEN")
     request = urllib.request.Request(
-        f"{endpoint}/{hub_id}/resolve/main/config.json",
+        f"{hub_requests.endpoint()}/{hub_id}/resolve/main/config.json",
         method="HEAD",
         headers={"Authorization": f"Bearer {token}"} if token else {},
     )
