@@ -7,6 +7,7 @@ Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/READ
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ft_tools.examples.turns import (
@@ -91,6 +92,18 @@ def columns_read(row: Mapping[str, Any], format_name: str) -> frozenset[str]:
     asked = next((name for name in PROMPTS if name in row and name != answer), None)
     instruction = next((n for n in ("instruction", "question", "query") if n in row), asked)
     answered = next((name for name in ALPACA_ANSWERS if name in row), answer)
+    return _columns_of(format_name, listed, asked, answer, instruction, answered)
+
+
+@lru_cache(maxsize=256)
+def _columns_of(
+    format_name: str,
+    listed: str | None,
+    asked: str | None,
+    answer: str | None,
+    instruction: str | None,
+    answered: str | None,
+) -> frozenset[str]:
     asks_and_answers = () if listed else (asked, answer, *ABOUT)
     read: dict[str, tuple[str | None, ...]] = {
         "openai_messages": (listed,),

@@ -79,8 +79,13 @@ def is_as_trained(example: Example, row: Any) -> bool:
     """Tell whether launch_sft or launch_dpo reads a row of JSON lines just as its example says."""
     if example.task == "kto" or not isinstance(row, Mapping) or None in row.values():
         return False
-    if example.task == "sft" and example.text is None and not _is_trained_alike(example, row):
+    if not _says_what_is_trained(example, row):
         return False
+    return example.task != "sft" or example.text is not None or _is_trained_alike(example, row)
+
+
+def _says_what_is_trained(example: Example, row: Mapping[str, Any]) -> bool:
+    """Tell whether a row has the columns that the launch tools read, with what its example says."""
     if all(row.get(name) == value for name, value in example.row().items()):
         return True
     answers = ("completion",) if example.task == "sft" else ("chosen", "rejected")

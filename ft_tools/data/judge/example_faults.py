@@ -272,8 +272,7 @@ def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
     found += _manner(stripped)
     if is_merged(prompt, answer):
         found.append("merged_instruction")
-    folded = prompt.casefold()
-    seen = any(word in folded for word in QUICK_UNSEEN)
+    seen = any(map(prompt.casefold().__contains__, QUICK_UNSEEN))
     if (seen and UNSEEN.search(prompt)) or ("http" in prompt and OPEN_LINK.search(prompt)):
         found.append("unseen_reference")
     return found
@@ -283,15 +282,23 @@ def _marks(prompt: str, answer: str) -> list[str]:
     """Look for characters and marks that belong in no text."""
     found = []
     both = f"{prompt}\n{answer}"
-    if CONTROL.search(both):
+    if _has_control(both):
         found.append("control_characters")
     if has_placeholder(prompt, answer):
         found.append("unfilled_placeholder")
-    if any(word in both for word in QUICK_INSTRUCTION) and INSTRUCTION_LIKE.search(both):
+    if any(map(both.__contains__, QUICK_INSTRUCTION)) and INSTRUCTION_LIKE.search(both):
         found.append("instruction_like")
-    if any(mark in both for mark in QUICK_MARKERS) and MARKERS.search(both):
+    if any(map(both.__contains__, QUICK_MARKERS)) and MARKERS.search(both):
         found.append("template_markers")
     return found
+
+
+def _has_control(text: str) -> bool:
+    """Tell whether a control character stands in a text; few texts need the pattern to say so."""
+    plain = text.replace("\n", " ").replace("\t", " ").replace("\r", " ")
+    if plain.isprintable() and "\ufffd" not in plain:
+        return False
+    return CONTROL.search(text) is not None
 
 
 def _manner(answer: str) -> list[str]:
@@ -301,7 +308,7 @@ def _manner(answer: str) -> list[str]:
     found += [
         name
         for name, pattern, words in ANSWER_PATTERNS
-        if any(word in lowered for word in words) and pattern.search(answer)
+        if any(map(lowered.__contains__, words)) and pattern.search(answer)
     ]
     return [*found, "truncated_answer"] if is_cut_off(answer) else found
 
@@ -316,7 +323,7 @@ def is_merged(prompt: str, answer: str) -> bool:
     >>> is_merged("Write a quiz.", "Question: 1+1?\nAnswer: 2"), is_merged("Why?", "Answer: so.")
     (False, False)
     """
-    if ":" not in answer:
+    if ":" not in answer or not any(map(answer.lower().__contains__, ASKING)):
         return False
     heads = [head.lower() for head in HEADING.findall(answer)]
     asking = [head for head in heads if head in ASKING]
@@ -365,7 +372,8 @@ def repeats(text: str) -> bool:
     words = text.split()[:2000]
     if len(words) < 24:
         return False
-    lines = [line for line in text.split("\n") if len(line.split()) >= 5]
+    lines = text.split("\n")
+    lines = [line for line in lines if len(line.split()) >= 5] if len(lines) >= 5 else []
     if len(lines) >= 5 and len(set(lines)) <= len(lines) / 2:
         return True
     # Each different word begins a run of five of its own.

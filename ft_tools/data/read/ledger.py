@@ -78,7 +78,7 @@ class Ledger:
         asked, answered = example.prompt_and_answer()
         first = next((content_of(m) for m in asked if m["role"] == "user"), "")
         hashes = [
-            hash_of(_ENCODE(example.row())),
+            hash_of(_whole(example)),
             hash_of(_joined(asked) + _tools(example)) if asked else 0,
             hash_of(_joined(answered)),
             hash_of(_joined(example.rejected)) if example.rejected else 0,
@@ -98,9 +98,8 @@ class Ledger:
         if len(self.pairs) >= MAX_PAIRS:
             return
         for part, text in enumerate((prompt, answer, rejected)):
-            found = self.words.of(text) if text else set()
-            marked = found if part == PROMPT else set(map(ANSWER_BIT.__or__, found))
-            self.pairs.extend(marked)
+            if text:
+                self.pairs.extend(self.words.of(text, 0 if part == PROMPT else ANSWER_BIT))
             self._pair_ends[self._part_at(len(self) - 1, part)] = len(self.pairs)
         self.num_paired = len(self)
 
@@ -225,6 +224,15 @@ def hash_of(text: str) -> int:
     (True, False)
     """
     return _number(_hasher(text))
+
+
+def _whole(example: Example) -> str:
+    """Return a text that two examples share only if they are the same."""
+    turns = example.messages
+    if example.task != "sft" or example.tools or not turns or any(len(m) != 2 for m in turns):
+        return _ENCODE(example.row())
+    # Turns of a role and a text: the lengths say where each ends.
+    return "".join(f"{m['role']}\x1f{len(m['content'])}\x1f{m['content']}" for m in turns)
 
 
 def _joined(messages: list[Message]) -> str:

@@ -249,8 +249,9 @@ def _take(
     traits = traits_of(
         example, row.value, broken=broken, tokens=lengths, max_length=request.max_length
     )
-    if traits in result.traits or len(result.traits) < MAX_TRAITS:
-        result.traits[traits] += 1
+    num_seen = result.traits.get(traits, 0)
+    if num_seen or len(result.traits) < MAX_TRAITS:
+        result.traits[traits] = num_seen + 1
 
 
 def _take_unknown(result: Scan, example: Example, row: Any) -> None:

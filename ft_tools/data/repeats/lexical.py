@@ -8,7 +8,7 @@ near too; marked answers need the same mark. A copy in the validation file needs
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,8 +24,8 @@ MAX_WORK = 100_000_000
 MAX_WORK_OF_A_RUN = 20 * MAX_WORK
 # Of the table of counts.
 MIN_BITS, MAX_BITS = 10, 24
-MIX = 0x9E3779B97F4A7C15
-"""Fibonacci hashing: 2^64 divided by the golden ratio."""
+GOLDEN = 0.6180339887
+"""The inverse of the golden ratio."""
 Parts = tuple[int, ...]
 
 
@@ -97,7 +97,8 @@ class _Row(NamedTuple):
     prefix: list[int]
     """Its rarest word pairs, without those that no other example has."""
     sets: dict[int, set[int]]
-    """Its word pairs by part; under `OWN`, its prompt's without those of a template."""
+    """Its word pairs by part, once they were needed; under `OWN`, its prompt's without those of a
+    template."""
 
 
 OWN = -1
@@ -140,8 +141,13 @@ class _PrefixIndex:
 
     def row(self, at: int) -> _Row:
         """Prepare an example."""
-        sets = {part: self._set(at, part) for part in self._compared}
-        pairs = set[int]().union(*(sets[part] for part in self._indexed))
+        sets: dict[int, set[int]] = {}
+        if OWN in self._indexed:
+            sets = {part: self._set(at, part) for part in self._indexed}
+            pairs: Collection[int] = set[int]().union(*sets.values())
+        else:
+            # Pairs of prompts and answers differ in a bit, so that none is there twice.
+            pairs = self._ledger.pairs_at(at, self._indexed[0], self._indexed[-1])
         self._left -= len(pairs)
         size = len(pairs) - _ceil(JACCARD * len(pairs)) + 1 if pairs else 0
         return _Row(at, self._counts.rarest(pairs, size), sets)
@@ -178,11 +184,13 @@ class _PrefixIndex:
         parts = self._in_a_leak if leak else self._compared
         for part in parts:
             if part != OWN:
-                sizes = len(row.sets[part]), ledger.num_pairs_at(other, part)
+                sizes = ledger.num_pairs_at(row.at, part), ledger.num_pairs_at(other, part)
                 if min(sizes) < JACCARD * max(sizes):
                     return 0.0
         lowest = 1.0
         for part in parts:
+            if part not in row.sets:
+                row.sets[part] = self._set(row.at, part)
             mine, there = row.sets[part], self._set(other, part)
             self._left -= len(mine) + len(there)
             if mine or there:
@@ -218,18 +226,19 @@ class _Counts:
         self._ledger = ledger
         self._kept = kept
         bits = min(MAX_BITS, max(MIN_BITS, (2 * len(ledger.pairs)).bit_length()))
-        self._mask = mask = (1 << bits) - 1
-        self._table = table = array("I", bytes(array("I").itemsize << bits))
+        # Far from a power of two, so that the remainder depends on all bits of both words.
+        self._size = size = int(GOLDEN * (1 << bits)) | 1
+        self._table = table = array("I", bytes(array("I").itemsize * size))
         for at in kept:
             for pair in ledger.pairs_at(at, PROMPT, ANSWER):
-                table[(pair * MIX >> 40) & mask] += 1
+                table[pair % size] += 1
 
     def of(self, pairs: Iterable[int]) -> list[int]:
         """Return for each pair how many examples have it, or a few more."""
-        table, mask = self._table, self._mask
-        return [table[(pair * MIX >> 40) & mask] for pair in pairs]
+        table, size = self._table, self._size
+        return [table[pair % size] for pair in pairs]
 
-    def rarest(self, pairs: set[int], size: int) -> list[int]:
+    def rarest(self, pairs: Collection[int], size: int) -> list[int]:
         """Return the `size` rarest pairs, without those that no other example has."""
         counts = self.of(pairs)
         left = size - counts.count(1)

@@ -15,6 +15,11 @@ PLAIN_MARKS = (
 )
 # A word or a sign: `x = -2` is not `x = 2`, and C is neither C++ nor C#; a comma says little.
 TOKENS = re.compile(rf"{WORDS.pattern}|[^\s\w{PLAIN_MARKS}]")
+# The same for ASCII: what is no word becomes a blank, and a sign stands alone between blanks.
+_CHARS = list(map(chr, range(128)))
+_SIGNS = "".join(c for c in _CHARS if TOKENS.fullmatch(c) and not WORDS.fullmatch(c))
+_BLANKS = {ord(c): c if WORDS.fullmatch(c) or c in _SIGNS else " " for c in _CHARS}
+_NO_SIGNS = bytes(c for c in range(256) if chr(c) not in _SIGNS)
 MAX_WORDS = 4000
 # Source: Lee et al. 2022 keep pairs at Jaccard 0.8, https://arxiv.org/abs/2107.06499
 JACCARD = 0.8
@@ -30,19 +35,37 @@ class WordPairs:
         self.num_cut = 0
         """Texts of which only the first `MAX_WORDS` words were taken."""
 
-    def of(self, text: str) -> set[int]:
+    def of(self, text: str, mark: int = 0) -> set[int]:
         """Return the pairs of a text; one word alone is its own pair.
+
+        Args:
+            text: Of any length; the first `MAX_WORDS` words are taken.
+            mark: Bits above 2^62 that each pair gets.
 
         >>> pairs = WordPairs()
         >>> len(pairs.of("x = -2")), pairs.of("x = 2") <= pairs.of("x = -2"), pairs.of("...")
         (3, False, set())
         """
-        found = TOKENS.findall(text.casefold())
+        found = tokens_of(text)
         self.num_cut += len(found) > MAX_WORDS
         words = list(map(self._numbers.__getitem__, found[:MAX_WORDS]))
         if len(words) == 1:
-            return {words[0]}
-        return set(map(or_, [word << 31 for word in words], words[1:]))
+            return {words[0] | mark}
+        return set(map(or_, [word << 31 | mark for word in words], words[1:]))
+
+
+def tokens_of(text: str) -> list[str]:
+    """Return the words and signs of a text in lower case.
+
+    >>> tokens_of("C++ isn't C, it's x_1!"), tokens_of("Ça, c'est \u4f60\u597d")
+    (['c', '+', '+', 'isn', 't', 'c', 'it', 's', 'x_1'], ['ça', 'c', 'est', '\u4f60', '\u597d'])
+    """
+    if not text.isascii():
+        return TOKENS.findall(text.casefold())
+    plain = text.lower().translate(_BLANKS)
+    for sign in set(plain.encode().translate(None, _NO_SIGNS)):
+        plain = plain.replace(chr(sign), f" {chr(sign)} ")
+    return plain.split()
 
 
 def jaccard(one: set[int], other: set[int]) -> float:

@@ -11,6 +11,7 @@ from functools import lru_cache
 WORD = re.compile(r"[^\W\d_]+")
 LATIN = re.compile(r"[A-Za-z]")
 OTHER = re.compile(r"[\u0370-\U0001ffff]")
+_ONLY_LETTERS = {code: chr(code) if chr(code).isalpha() else " " for code in range(128)}
 LETTERS = 300
 """Characters that are looked at."""
 MIN_HITS = 1.5
@@ -228,14 +229,21 @@ def language_of(text: str) -> str:
     ('zh', 'und')
     """
     head = text[:LETTERS]
+    if head.isascii():
+        return _by_words(head.lower().translate(_ONLY_LETTERS).split(), _LATIN)
     script = script_of(head)
     if script == "cjk":
         return "ja" if _script_counts(head).get("kana", 0) else "zh"
     if script in OWNED:
         return OWNED[script]
     among = OF_SCRIPT.get(script, _LATIN if script == "latin" else ())
+    return _by_words(WORD.findall(head.lower()), among)
+
+
+def _by_words(words: list[str], among: tuple[str, ...]) -> str:
+    """Name the language of which most function words are there."""
     hits: dict[str, float] = {}
-    known = filter(None, map(_words_of(among).get, WORD.findall(head.lower())))
+    known = filter(None, map(_words_of(among).get, words))
     for weight, languages in known:
         for language in languages:
             hits[language] = hits.get(language, 0) + weight

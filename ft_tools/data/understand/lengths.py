@@ -28,7 +28,6 @@ LETTERS, DIGITS = string.ascii_letters.encode(), string.digits.encode()
 ONLY_LETTERS = bytes(byte if byte in LETTERS else 32 for byte in range(256))
 # A word is one token for each eight letters.
 LETTERS_A_PIECE = 8
-PIECES = re.compile(r"[A-Za-z]{1,8}")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -39,24 +38,20 @@ def estimate_tokens(text: str) -> int:
     True
     """
     plain = text.encode("ascii", "ignore")
-    letters, digits = (len(plain) - len(plain.translate(None, kind)) for kind in (LETTERS, DIGITS))
+    # A character that is not ASCII ends a run of letters, as a blank does.
+    whole = plain if len(plain) == len(text) else text.encode("ascii", "replace")
+    runs = list(map(len, whole.translate(ONLY_LETTERS).split()))
+    letters = sum(runs)
+    digits = len(plain) - len(plain.translate(None, DIGITS)) if letters < len(plain) else 0
     marks = len(plain) - letters - digits - plain.count(b" ")
-    tokens = _num_pieces(text, plain) + digits * TOKENS_PER_DIGIT + marks * TOKENS_PER_MARK
-    if len(plain) < len(text):
+    long = [run for run in runs if run > LETTERS_A_PIECE]
+    pieces = len(runs) + sum([(run - 1) // LETTERS_A_PIECE for run in long])
+    tokens = pieces + digits * TOKENS_PER_DIGIT + marks * TOKENS_PER_MARK
+    if whole is not plain:
         cjk = len(CJK.findall(text))
         other = len(text) - len(plain) - cjk
         tokens += cjk * CJK_TOKENS_PER_CHAR + other * NON_LATIN_TOKENS_PER_CHAR
     return round(tokens)
-
-
-def _num_pieces(text: str, plain: bytes) -> int:
-    """Count the runs of letters, each eight letters as one."""
-    if len(plain) < len(text):
-        return len(PIECES.findall(text))
-    runs = plain.translate(ONLY_LETTERS).split()
-    return len(runs) + sum(
-        (len(run) - 1) // LETTERS_A_PIECE for run in runs if len(run) > LETTERS_A_PIECE
-    )
 
 
 def quantile(ordered: Sequence[int], fraction: float) -> int:

@@ -53,7 +53,7 @@ COLUMNS = frozenset(
 
 
 SPOKEN_IN = {*PROMPTS, *ANSWERS, "chosen", "rejected"} - {"context"}
-_SEEN = SPOKEN_IN | COLUMNS
+_SEEN = COLUMNS | SPOKEN_IN
 
 
 def traits_of(
@@ -74,13 +74,15 @@ def traits_of(
         format=example.format,
         task=example.task,
         roles=frozenset(map(_spelling, example.roles)),
-        columns=frozenset(COLUMNS & set(row)) if isinstance(row, Mapping) else frozenset(),
+        columns=COLUMNS.intersection(row) if isinstance(row, Mapping) else frozenset(),
         broken=broken,
         two_keys=len(example.turn_keys) == 2 and set(example.turn_keys) <= KNOWN_KEYS,
         pairs_up=alternates and len(turns) % 2 == int(odd),
-        listed=frozenset(name for name in _SEEN if isinstance(row.get(name), list))
-        if isinstance(row, Mapping)
-        else frozenset(),
+        listed=_SEEN.intersection(
+            [name for name, value in row.items() if isinstance(value, list)]
+            if isinstance(row, Mapping)
+            else ()
+        ),
         spells_from="from" in example.turn_keys,
         single_turns=len(example.chosen) <= 1 and len(example.rejected) <= 1,
         too_long=total > max_length,
