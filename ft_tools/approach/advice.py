@@ -44,12 +44,16 @@ def reasons(row: Decision, now: Situation) -> list[Reason]:
 
 
 def terms(request: ApproachRequest) -> list[Reason]:
-    """Return what the terms of a named teacher say, as they were read; not legal advice."""
-    if request.teacher is None or request.teacher_terms is not None:
-        return []
-    facts = table().teachers[request.teacher]
-    seen = f"teacher = {request.teacher}, product_use = {request.product_use or UNKNOWN}"
-    return [Reason(rule=f"Its terms: {facts.note}", observed=seen, source=facts.source)]
+    """Return what binds the data: a named teacher's terms, the law on people's; no legal advice."""
+    found = []
+    if request.personal_data:
+        duty = table().duties["personal_data"]
+        found.append(Reason(rule=duty.rule, observed="personal_data = yes", source=duty.source))
+    if request.teacher is not None and request.teacher_terms is None:
+        facts = table().teachers[request.teacher]
+        seen = f"teacher = {request.teacher}, product_use = {request.product_use or UNKNOWN}"
+        found.append(Reason(rule=f"Its terms: {facts.note}", observed=seen, source=facts.source))
+    return found
 
 
 def _seen(field: str, now: Situation) -> str:

@@ -110,6 +110,26 @@ def _sources_of_first_verdicts(report: ApproachReport) -> dict[str, object]:
     return {"verdicts": [*report.verdicts[:MOST_BLOCKS], *unsourced]}
 
 
+def _whys_of_conditions(report: ApproachReport) -> dict[str, object]:
+    """Keep the why of what is refused; elsewhere the condition says what to do."""
+    kept = [
+        each.model_copy(update={"why": "" if each.condition else each.why})
+        for each in report.verdicts
+    ]
+    return {"verdicts": kept}
+
+
+def _conditions_of_the_summary(report: ApproachReport) -> dict[str, object]:
+    """Leave out a condition that the summary has."""
+    kept = [
+        each.model_copy(
+            update={"condition": "" if each.condition in report.summary else each.condition}
+        )
+        for each in report.verdicts
+    ]
+    return {"verdicts": kept}
+
+
 SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     lambda report: {"alternatives": []},
     lambda report: {"blocked": report.blocked[:1]},
@@ -120,9 +140,14 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     _reasonless_calls,
     _what_verdicts_leave_open,
     lambda report: {"questions": report.questions[:2]},
+    _whys_of_conditions,
     _sources_of_first_verdicts,
     lambda report: _later(report, effort=""),
+    lambda report: {"reasons": report.reasons[:1]},
+    _conditions_of_the_summary,
     lambda report: {"path": report.path[:4]},
     lambda report: {"path": report.path[:3]},
+    lambda report: {"questions": report.questions[:1]},
+    lambda report: {"path": report.path[:2]},
 )
 """What is dropped, in this order, until the report is short enough."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ft_tools.approach.request import Approach
+from ft_tools.approach.request import Approach, Considered
 from ft_tools.contract import NextStep, Reason, Report
 
 
@@ -113,9 +113,9 @@ class PathStep(Report):
 
 
 class ApproachVerdict(Report):
-    """The answer to an approach that was asked about."""
+    """The answer to what was asked about."""
 
-    approach: Approach
+    approach: Considered
     verdict: Literal["now", "later", "no"]
     condition: str = Field("", description="later: after or if what; now: as part of what.")
     why: str

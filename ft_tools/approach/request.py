@@ -58,6 +58,23 @@ Approach = Literal[
     "do_nothing",
 ]
 
+Aside = Literal[
+    "synthetic_data",
+    "extend_vocabulary",
+    "other_loss",
+    "several_adapters",
+    "merge_models",
+    "other_model",
+    "quantization",
+    "full_training",
+    "hyperparameters",
+    "data_format",
+    "hardware",
+]
+"""What is asked beside an approach; it gets a verdict and is no step of a path."""
+
+Considered = Literal[Approach, Aside]
+
 TRAINING: frozenset[Approach] = frozenset(
     {
         "sft",
@@ -137,65 +154,61 @@ Teacher = Literal[
 class ApproachRequest(Request):
     """Recommend the cheapest approach likely to fix the model's answers, training or not.
 
-    Answers what is considered (now, later or no), then gives the path: steps, each with the
-    measurement at which to stop, and the questions whose answers would change it. Leave out what is
-    not known.
+    Answers what is considered (now, later, no), then gives the steps, and questions that would
+    change them. Leave out what is not said.
     """
 
     problem: str = Field(
         "",
         max_length=4000,
-        description="In words, for the record.",
+        description="For the record.",
     )
-    considering: list[Approach] = Field(
+    considering: list[Considered] = Field(
         default_factory=list,
         max_length=6,
-        description="What the user proposes or asks about. long_context includes prompt caching; "
-        "small_model_fine_tuning, classifiers and encoders; sft_then_dpo, whether SFT "
-        "comes before DPO.",
+        description="All that the user proposes or asks about. long_context: also caching. "
+        "small_model_fine_tuning: classifiers, taggers, embeddings. sft_then_dpo: is SFT needed "
+        "first? other_loss: ORPO, SimPO. other_model: which base or size. full_training: full or "
+        "LoRA. data_format: rows, turns, template. hardware: what fits.",
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
-        description="How the answers fail. `classification`, `extraction`, `reasoning`, "
-        "`tool_use`: they are wrong; leave out if no failure is stated. `latency`, "
-        "`cost`, `long_thinking` (mostly reasoning), `privacy` alone: they are good. "
-        "`later_turns`: right without the earlier turns. `forgetting`: training took an ability. "
-        "`training_fault`: a run or server misbehaves (loss, template, no stop). "
-        "`new_language`: of people, not of programming.",
+        description="What fails, if stated. `training_fault`: a run, export or server misbehaves "
+        "(loss, reward, NaN, memory, gibberish, repetition, no stop, no effect). `forgetting`: "
+        "training took an ability. `classification`, `extraction`, `reasoning`, `tool_use`: "
+        "wrong results, not the kind of task. `latency`, `cost`, `long_thinking` (mostly "
+        "reasoning), `privacy` alone: answers are good. "
+        "`later_turns`: right without the earlier turns. `new_language`: of people.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
-        description="Best prompt measured: instructions (zero_shot), examples (few_shot), an "
-        "optimizer or long manual work (optimized).",
+        description="Best prompt tried: instructions (zero_shot), examples (few_shot), an "
+        "optimizer or long work.",
     )
     target_met: bool | None = Field(
         None,
-        description="Are the best prompt's answers good enough? Too dear or slow are symptoms.",
+        description="Are today's answers good enough? Too dear or slow are symptoms.",
     )
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
-        description="Run ids of finished evaluations, read instead of claims.",
+        description="Run ids of evaluations, read instead of claims.",
     )
     prompt_tokens: int | None = Field(
-        None, ge=0, description="Prompt tokens that are the same in every call."
+        None, ge=0, description="Prompt tokens that every call shares."
     )
-    calls_per_day: Count | None = Field(None, description="Calls per day in production.")
+    calls_per_day: Count | None = Field(None, description="Calls per day.")
     batch_calls: Count | None = Field(None, description="Calls in total, if the work is done once.")
     num_demonstrations: Count | None = Field(
-        None, description="Examples of an input with the right answer."
+        None, description="Inputs with the right answer, there or planned."
     )
-    num_classes: int | None = Field(
-        None, ge=2, description="Number of classes, if the task is to choose one."
-    )
+    num_classes: int | None = Field(None, ge=2, description="Number of classes to choose from.")
     num_preference_pairs: Count | None = Field(
         None, description="Prompts with a better and a worse answer."
     )
-    num_marks: Count | None = Field(
-        None, description="Answers with a good or bad verdict, without pairs."
-    )
+    num_marks: Count | None = Field(None, description="Answers marked good or bad, without pairs.")
     has_documents: bool | None = Field(
-        None, description="Is the missing knowledge written down in searchable text?"
+        None, description="Is the missing knowledge written down as text?"
     )
     corpus_tokens: int | None = Field(
         None,
@@ -204,39 +217,40 @@ class ApproachRequest(Request):
     )
     documents: str | None = Field(
         None,
-        description="File or folder with that text, to count it and price its use.",
+        description="File or folder with that text, to be counted.",
     )
-    has_retrieval: bool | None = Field(None, description="Is retrieval already running?")
+    has_retrieval: bool | None = Field(None, description="Is retrieval running?")
     retrieval_recall: Fraction | None = Field(
-        None, description="Fraction of questions for which it finds the right passage."
+        None, description="Fraction of questions whose passage it finds."
     )
     knowledge_changes: (
         Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily"] | None
     ) = Field(None, description="How often the facts, labels or rules change.")
     wrong_with_passage: bool | None = Field(
         None,
-        description="Is it still wrong with the right passage in the prompt?",
+        description="Still wrong with the right passage in the prompt?",
     )
     schema_enforced: bool | None = Field(
-        None, description="Is constrained decoding (schema, grammar) already on?"
+        None, description="Is constrained decoding (schema, grammar) on?"
     )
     has_verifiable_reward: bool | None = Field(
-        None, description="Can a program tell a right answer from a wrong one?"
+        None, description="Can tests or another program tell right from wrong?"
     )
     success_fraction: Fraction | None = Field(
-        None, description="Fraction of samples that pass this check today."
+        None, description="Fraction of samples that pass it today."
     )
     small_model_score: float | None = Field(
-        None, ge=0, le=1, description="Score of the smaller or local model, best prompt."
+        None, ge=0, le=1, description="Score of the smaller or local model."
     )
     large_model_score: float | None = Field(
-        None, ge=0, le=1, description="Score of the large model in use, on the same test."
+        None, ge=0, le=1, description="Score of the large model, same test."
     )
     small_model: Literal["as_good", "worse"] | None = Field(
         None, description="The same comparison without numbers."
     )
-    has_eval_set: bool | None = Field(
-        None, description="Do held-out examples with a metric and a target exist?"
+    has_eval_set: bool | None = Field(None, description="Do held-out examples with a metric exist?")
+    personal_data: bool | None = Field(
+        None, description="Are the data about people (faces, health, origin)?"
     )
     data_source: Literal[
         "human", "production_logs", "stronger_model", "same_model_family", "unknown"
@@ -252,16 +266,16 @@ class ApproachRequest(Request):
         None, description="Do its terms allow training on them?"
     )
     product_use: Literal["internal", "sold"] | None = Field(
-        None, description="Is the result only for internal use, or sold or given away?"
+        None, description="Is the result internal, or sold or given away?"
     )
     weights_access: Literal["api_only", "open_weights"] | None = Field(
-        None, description="Is the model to improve available only over an API?"
+        None, description="Is the model to improve behind an API?"
     )
     must_keep_thinking: bool | None = Field(
         None, description="Is it a reasoning model that must stay one?"
     )
     examples_have_reasoning: bool | None = Field(
-        None, description="Do the demonstrations contain that reasoning?"
+        None, description="Do the examples contain that reasoning?"
     )
     budget: Literal["low", "medium", "high"] | None = Field(
         None,
@@ -270,20 +284,19 @@ class ApproachRequest(Request):
     budget_usd: float | None = Field(None, ge=0, description="One-off, in US dollars.")
     checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
         None,
-        description="What would be trained: a raw base model, a chat model, or a run's model.",
+        description="What is trained: raw base, chat model, or one the user trained before.",
     )
     tried_training: list[Trained] = Field(
         default_factory=list,
-        description="Training that was done and did not reach the goal.",
+        description="Training that was run, with a result that disappoints.",
     )
-    gpu: str | None = Field(None, description="GPU for training, as in `estimate_vram`.")
-    model: str | None = Field(None, description="Model to train, if already chosen.")
+    gpu: str | None = Field(None, description="GPU for training.")
+    model: str | None = Field(None, description="Model to train, if chosen.")
     dataset: str | None = Field(
         None,
-        description="File or folder with the demonstrations, pairs or verdicts; small ones are "
-        "counted.",
+        description="File or folder of examples; small ones are counted.",
     )
     response_format: ResponseFormat = Field(
         "concise",
-        description="detailed adds alternatives, mistakes, GPU time and evidence.",
+        description="detailed adds alternatives, mistakes and evidence.",
     )

@@ -4,13 +4,31 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Count, Share, Symptom
+from ft_tools.approach.request import (
+    TRAINING,
+    Approach,
+    ApproachRequest,
+    Considered,
+    Count,
+    Share,
+    Symptom,
+)
 from ft_tools.approach.table import CHOICES, NUMBERS, PROMPTS, UNKNOWN, table
 
 DEMONSTRATIONS = "num_demonstrations"
 _EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}
 """Preferences come as pairs or as marks: where one is there, the other is not presumed."""
-_OF_PREFERENCES: frozenset[Approach] = frozenset({"dpo", "kto", "sft_then_dpo", "rlhf"})
+_OF_PREFERENCES: frozenset[Considered] = frozenset(
+    {"dpo", "kto", "sft_then_dpo", "rlhf", "other_loss"}
+)
+_OF_TRAINING = TRAINING | {
+    "full_training",
+    "hyperparameters",
+    "data_format",
+    "several_adapters",
+    "merge_models",
+}
+"""Who asks about one of these trains already, or is about to."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +56,19 @@ def presumed(request: ApproachRequest) -> Presumed:
         for field in asked
         if getattr(request, field) is None and not _has(request, _EITHER.get(field, ""))
     }
+    if _continues(request):
+        asked.add(DEMONSTRATIONS)
     named = asked | ({DEMONSTRATIONS} if _has_author(request) else set())
     amount = table().derived["presumed"].value
     return Presumed(dict.fromkeys(named, amount), frozenset(asked))
+
+
+def _continues(request: ApproachRequest) -> bool:
+    """Tell whether SFT is asked of a trained model, or as the stage before missing preferences."""
+    has_no_preferences = request.num_preference_pairs in (0, "none")
+    is_first_stage = has_no_preferences and not _OF_PREFERENCES.isdisjoint(request.considering)
+    is_asked = "sft" in request.considering and request.num_demonstrations is None
+    return is_asked and (request.checkpoint == "sft_run" or is_first_stage)
 
 
 def _is_one_of_several(request: ApproachRequest) -> bool:
@@ -66,7 +94,7 @@ class Situation:
     needs: frozenset[str]
     choices: Mapping[str, str]
     numbers: Mapping[str, float | None]
-    considers: frozenset[Approach] = frozenset()
+    considers: frozenset[Considered] = frozenset()
     tried: frozenset[Approach] = frozenset()
     """Training that was done and missed; other data make it worth another try."""
     assumes_prompt: bool = False
@@ -115,6 +143,7 @@ def situation(request: ApproachRequest) -> Situation:
         choices["data_source"] = "stronger_model"
     choices |= {
         "named": "yes" if symptoms else "no",
+        "prompt_assumed": _choice(is_assumed),
         "teacher_terms": terms,
         "terms_open": _choice(_is_about_terms(request, terms)),
         "budget": _budget(request),
@@ -201,8 +230,9 @@ _AS_SEEN = ("quality", "invention")
 
 
 def _causes(symptoms: set[Symptom]) -> set[Symptom]:
-    """Leave out invented content where the text is in the prompt: no fact is missing there."""
-    return symptoms - {"hallucination"} if "extraction" in symptoms else symptoms
+    """Leave out invented content that no missing fact causes: the text is given, or it was lost."""
+    is_other = not symptoms.isdisjoint({"extraction", "forgetting"})
+    return symptoms - {"hallucination"} if is_other else symptoms
 
 
 def _numbers(
@@ -268,10 +298,11 @@ def _assumes_prompt(
     def enough(data: Mapping[str, str]) -> bool:
         return any((numbers[name] or 0) >= lines[line].value for name, line in data.items())
 
-    is_asked = bool(TRAINING & set(request.considering))
+    is_asked = not _OF_TRAINING.isdisjoint(request.considering)
     if "taste" in needs and enough(_PREFERENCES) and (is_asked or tried is None):
         return tried not in ("none", PROMPTS[-1])
-    if request.tried_training and tried not in ("none", PROMPTS[-1]):
+    is_trained = request.tried_training or "forgetting" in request.symptoms
+    if is_trained and tried not in ("none", PROMPTS[-1]):
         return True
     if tried is not None:
         return False

@@ -9,7 +9,16 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ft_tools.anti_patterns import rule
-from ft_tools.approach.request import Approach, ApproachRequest, Rough, Share, Symptom, Teacher
+from ft_tools.approach.request import (
+    Approach,
+    ApproachRequest,
+    Aside,
+    Considered,
+    Rough,
+    Share,
+    Symptom,
+    Teacher,
+)
 
 UNKNOWN = "unknown"
 _YES_NO = ("yes", "no", UNKNOWN)
@@ -18,7 +27,7 @@ SETS = ("all", "any", "none")
 """Conditions on the needs: all of these, any of these, none of these."""
 
 CONSIDERS = "considers"
-"""Condition on what is asked about: any of these approaches."""
+"""Condition on what is asked about: any of these."""
 
 TRIED = "tried"
 """Condition on training that was done and missed: any of these approaches."""
@@ -32,6 +41,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "target_met": _YES_NO,
     "has_eval_set": _YES_NO,
     "prompting_tried": (*PROMPTS, UNKNOWN),
+    "prompt_assumed": ("yes", "no"),
     "has_documents": _YES_NO,
     "retrieval": ("none", "misses", "unmeasured", "finds", UNKNOWN),
     "knowledge_changes": (
@@ -159,6 +169,29 @@ class BlockRow(_Row):
         return rule(self.rule).source
 
 
+class Duty(_Row):
+    """What the law asks where the data are about people. Not legal advice."""
+
+    short: str
+    rule: str
+    source: str
+
+
+class AnswerRow(_Row):
+    """The verdict on something that is asked about, where more is known than its place in the path.
+
+    The first row of what is asked whose conditions hold; without one, the path answers.
+    """
+
+    asked: Considered
+    when: dict[str, Condition] = Field(default_factory=dict)
+    verdict: Literal["now", "later", "no"]
+    condition: str = ""
+    """later: after or if what; now: how."""
+    why: str
+    evidence: str
+
+
 class AssetRow(_Row):
     """What something that the asker has is good for here."""
 
@@ -265,12 +298,14 @@ class Table(_Row):
     derived: dict[str, Threshold]
     rough: dict[Rough, Threshold]
     shares: dict[Share, Threshold]
-    implied: dict[Approach, Symptom]
-    asks_for: dict[Approach, Asked]
-    presumes: dict[Approach, str]
+    implied: dict[Considered, Symptom]
+    asks_for: dict[Considered, Asked]
+    presumes: dict[Considered, str]
     teachers: dict[Teacher, TeacherTerms]
     rows: list[Decision]
     assets: list[AssetRow]
+    answers: list[AnswerRow]
+    duties: dict[Literal["personal_data"], Duty]
     blocks: list[BlockRow]
     classics: list[ClassicRow]
     measurements: list[MeasurementRow]
@@ -288,6 +323,7 @@ class Table(_Row):
         cited |= {classic.evidence for classic in self.classics}
         cited |= {mistake.evidence for mistake in self.mistakes}
         cited |= {measurement.evidence for measurement in self.measurements}
+        cited |= {answer.evidence for answer in self.answers}
         if missing := cited - self.evidence.keys():
             raise ValueError(f"evidence that is cited and not there: {sorted(missing)}")
         if self.rows[-1].when:
@@ -302,6 +338,9 @@ class Table(_Row):
                 raise ValueError(f"leaves {field} = {value!r}, which no condition can see")
         if missing_approaches := set(APPROACHES) - (self.implied.keys() & self.approaches.keys()):
             raise ValueError(f"approaches without facts: {sorted(missing_approaches)}")
+        always = {answer.asked for answer in self.answers if not answer.when}
+        if unanswered := set(get_args(Aside)) - (self.implied.keys() & always):
+            raise ValueError(f"asked without an answer that always holds: {sorted(unanswered)}")
         return self
 
     @model_validator(mode="after")
@@ -323,6 +362,7 @@ class Table(_Row):
             self.measurements,
             self.mistakes,
             self.assets,
+            self.answers,
             later,
         )
         excluded = [other.unless for row in self.rows for other in row.alternatives]
@@ -334,8 +374,9 @@ class Table(_Row):
             if field not in NUMBERS or not bounds or bounds - self.thresholds.keys():
                 raise ValueError(f"condition on {field}: {condition} names no number or threshold")
         elif field in (CONSIDERS, TRIED):
-            if set(condition) - set(APPROACHES):
-                raise ValueError(f"condition on {field}: {condition} names no approach")
+            known = get_args(Considered) if field == CONSIDERS else APPROACHES
+            if set(condition) - set(known):
+                raise ValueError(f"condition on {field}: {condition} names nothing that is asked")
         elif field in SETS:
             if set(condition) - self.needs.keys():
                 raise ValueError(f"condition on {field}: {condition} names no need")

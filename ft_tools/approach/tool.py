@@ -32,7 +32,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     answers = verdicts(request, row, rungs, now)
     asked = questions(request, row)
     report = ApproachReport(
-        summary=_summary(row, answers),
+        summary=_summary(row, answers, request),
         approach=row.approach,
         row=row.id,
         verdicts=answers,
@@ -61,8 +61,8 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     return report if request.response_format == "detailed" else concise(report)
 
 
-def _summary(row: Decision, answers: Sequence[ApproachVerdict]) -> str:
-    """Answer what was asked, then name the first step."""
+def _summary(row: Decision, answers: Sequence[ApproachVerdict], request: ApproachRequest) -> str:
+    """Answer what was asked, then name the first step, and what binds the data."""
     said = [
         f"{answer.approach}: {answer.verdict}"
         + (f", {answer.condition}" if answer.condition else "")
@@ -70,4 +70,6 @@ def _summary(row: Decision, answers: Sequence[ApproachVerdict]) -> str:
         + "."
         for answer in answers
     ]
-    return " ".join([*said, f"{table().approaches[row.approach].summary}. {row.why}"])
+    first = f"{table().approaches[row.approach].summary}. {row.why}"
+    duty = [table().duties["personal_data"].short] if request.personal_data else []
+    return " ".join([*said, first, *duty])

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from ft_tools.approach.decision import blocks_of, holds, others, stages
 from ft_tools.approach.path import Rung
 from ft_tools.approach.report import ApproachVerdict
-from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
+from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Considered
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import UNKNOWN, Alternative, BlockRow, Decision, table
+from ft_tools.approach.table import APPROACHES, UNKNOWN, Alternative, BlockRow, Decision, table
 
 BASELINES: Mapping[Approach, str] = {"prompting": "zero_shot", "few_shot": "few_shot"}
 """Approach -> the best prompt where it is what is used today."""
@@ -26,14 +26,42 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 }
 """Approach -> the choice whose value says that it is in use."""
 KEEP = "keep it: it is in use, and the next steps build on it"
-DONE = "It was done and did not reach the goal: the same again will not"
+AGAIN = "with other data or another set-up: the same again will not reach the goal"
 
 
 def verdicts(
     request: ApproachRequest, row: Decision, rungs: Sequence[Rung], now: Situation
 ) -> list[ApproachVerdict]:
-    """Answer each approach that is considered, in the order asked."""
-    return [_verdict(asked, row, rungs, now) for asked in dict.fromkeys(request.considering)]
+    """Answer what is considered, in the order asked: by a row of answers, else by the path."""
+    given: dict[Considered, ApproachVerdict] = {
+        approach: _verdict(approach, row, rungs, now)
+        for approach in APPROACHES
+        if approach in request.considering
+    }
+    said = {asked: _said(asked, rungs[0].approach, now) for asked in request.considering}
+    return [answer or given[asked] for asked, answer in said.items()]
+
+
+def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict | None:
+    """Return the first row of answers that holds.
+
+    Not where the first step is what is asked; nor does it allow what a block speaks against.
+    """
+    if asked == first:
+        return None
+    found = (row for row in table().answers if row.asked == asked and holds(row.when, now))
+    against = any(block.approach == asked and holds(block.when, now) for block in table().blocks)
+    row = next((row for row in found if not (against and row.verdict == "now")), None)
+    if row is None:
+        return None
+    return ApproachVerdict(
+        approach=asked,
+        verdict=row.verdict,
+        condition=row.condition,
+        why=row.why,
+        instead=None if row.verdict == "now" or asked not in APPROACHES else first,
+        source=table().evidence[row.evidence].source,
+    )
 
 
 def _verdict(
@@ -83,7 +111,12 @@ def _verdict(
         )
     if place is None and asked in now.tried:
         return ApproachVerdict(
-            approach=asked, verdict="no", why=DONE, instead=first, source=evidence
+            approach=asked,
+            verdict="later",
+            condition=AGAIN,
+            why=row.why,
+            instead=first,
+            source=evidence,
         )
     own = _own_row(asked, now)
     return ApproachVerdict(

@@ -1,8 +1,10 @@
 """What was asked is answered: questions that the tool once answered with another one."""
 
+from typing import get_args
+
 import pytest
 
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.request import ApproachRequest, Aside
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.views.terminal import show
 
@@ -135,3 +137,77 @@ def test_a_person_sees_a_ladder_with_the_point_to_stop_at_each_step(capsys):
     assert said.index("1. prompting") < said.index("2. few_shot")
     assert said.count("stop if") == len(report.path)
     assert "stop_if" not in said
+
+
+@pytest.mark.parametrize("asked", get_args(Aside))
+def test_what_is_asked_beside_an_approach_gets_a_sourced_verdict_with_its_condition(asked):
+    report = ask(considering=[asked])
+    answer = report.verdicts[0]
+
+    assert answer.approach == asked
+    assert report.summary.startswith(f"{asked}: {answer.verdict}")
+    assert answer.condition
+    assert answer.source.startswith(("https://", "ft_tools/facts/"))
+
+
+SFT_RUN = {"considering": ["sft"], "checkpoint": "sft_run"}
+STYLE_MISSED = {"symptoms": ["style"], "tried_training": ["sft"]}
+NO_PREFERENCES = {"num_preference_pairs": "none", "num_marks": "none"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "verdict"),
+    [
+        (SFT_RUN, "sft", "now"),
+        (
+            SFT_RUN | {"symptoms": ["style"], "tried_training": ["sft"]},
+            "collect_data_first",
+            "later",
+        ),
+        ({"considering": ["sft", "dpo"]} | NO_PREFERENCES, "sft", "now"),
+        ({"considering": ["rl_verifiable_reward"]}, "build_eval_first", "later"),
+        ({"considering": ["build_eval_first"], "checkpoint": "sft_run"}, "build_eval_first", "now"),
+        ({"considering": ["sft"], "symptoms": ["forgetting"]}, "collect_data_first", "now"),
+        (
+            {"considering": ["sft"], "symptoms": ["latency"], "weights_access": "open_weights"},
+            "prompting",
+            "no",
+        ),
+        (
+            {"considering": ["sft"], "symptoms": ["cost"], "calls_per_day": "millions"},
+            "sft",
+            "now",
+        ),
+    ],
+)
+def test_who_trains_already_is_answered_as_such(arguments, first, verdict):
+    report = ask(**arguments)
+
+    assert (report.approach, report.verdicts[0].verdict) == (first, verdict)
+
+
+def test_a_model_that_was_trained_and_fails_is_diagnosed_before_it_is_prompted():
+    for said in ({"checkpoint": "sft_run"}, {"tried_training": ["sft"]}):
+        path = [step.approach for step in ask(symptoms=["instruction_following"], **said).path]
+        assert path[0] == "collect_data_first"
+
+
+def test_no_answer_allows_what_a_block_speaks_against():
+    report = ask(
+        considering=["sft"],
+        symptoms=["forgetting"],
+        data_source="stronger_model",
+        teacher_terms="forbidden",
+    )
+
+    assert report.verdicts[0].verdict != "now"
+
+
+def test_data_about_people_are_bound_by_law_in_the_summary_and_the_reasons():
+    said = {"considering": ["sft"], "symptoms": ["forgetting"], "tried_training": ["sft"]}
+    bound = ask(personal_data=True, **said)
+    free = ask(personal_data=False, **said)
+
+    assert "legal ground" in bound.summary
+    assert any("Article 9" in str(reason.rule) for reason in bound.reasons)
+    assert "legal ground" not in free.summary
