@@ -18,8 +18,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Two test processes must not wait for one another's device, nor see one another's files.
+# Two test processes must not wait for one another's device, nor see one another's files, and share
+# the cores: threads of both that wait for each other on one core take longer than one of each.
 if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    _cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores)))
     os.environ["XDG_CACHE_HOME"] = str(workspace_module.cache_dir() / "tests" / _worker)
 
 settings.register_profile("plain", derandomize=True, max_examples=100, deadline=None)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeGuard
 
 from ft_tools.views.axes import Scale, margin, tick_label, ticks
-from ft_tools.views.markup import Html, details, escape, note, number, table
+from ft_tools.views.html_escape import Html, escape
+from ft_tools.views.markup import details, note, number, table
 
 Point = tuple[float, float | None]
 Drawing = Callable[[int], tuple[int, str]]

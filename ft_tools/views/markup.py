@@ -1,36 +1,14 @@
 """Pieces of HTML: text, tables, texts side by side. Whatever comes from data is escaped here."""
 
-import html
 import math
 import re
 from collections.abc import Mapping, Sequence
 
+from ft_tools.views.html_escape import Html, escape
+
 Cell = str | int | float | bool | None
 
-# Control characters, bidirectional overrides, invisible characters and lone surrogates: they can
-# make a text look like another one, and a surrogate cannot be written as UTF-8 at all.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
 MISSING = "\u2013"
-
-
-class Html(str):
-    """A string that is HTML already; `escape` leaves it as it is."""
-
-    __slots__ = ()
-
-
-def escape(value: object) -> str:
-    r"""Return HTML that shows exactly these characters; what is unsafe is spelt out.
-
-    >>> escape("<b>\u202e")
-    '&lt;b&gt;\\u202e'
-    """
-    if isinstance(value, Html):
-        return str(value)
-    spelt = _UNSAFE.sub(_spell, str(value).replace("\r\n", "\n"))
-    return html.escape(spelt, quote=True)
 
 
 def number(value: Cell, digits: int = 4) -> str:
@@ -148,11 +126,6 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
             share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
             marks.append(chr(0x2581 + min(7, int(share * 8))))
     return "".join(marks)
-
-
-def _spell(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ft_tools.views.charts import bar_chart, histogram, interval_chart, line_chart
+from ft_tools.views.html_escape import Html, escape
 from ft_tools.views.markup import (
-    Html,
     badge,
     details,
-    escape,
     key_values,
     note,
     number,

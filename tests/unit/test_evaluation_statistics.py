@@ -15,7 +15,8 @@ from ft_tools.evaluation.intervals.means import (
     t_interval,
     t_quantile,
 )
-from ft_tools.evaluation.intervals.paired import holm, normal_quantile, verdict
+from ft_tools.evaluation.intervals.multiple_tests import holm
+from ft_tools.evaluation.intervals.paired import normal_quantile, verdict
 from ft_tools.evaluation.intervals.proportions import sign_test, tango_interval
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.measures import macro_f1_of_labels

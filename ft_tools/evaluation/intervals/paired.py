@@ -4,7 +4,7 @@ Everything is paired: what counts is the difference on each example, not two sep
 Source: E. Miller, Adding Error Bars to Evals, https://arxiv.org/abs/2411.00640
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -82,23 +82,6 @@ def target_verdict(
     if low >= target:
         return "met"
     return "not_met" if high < target else "not_shown"
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for there being several, in their order.
-
-    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65-70
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
 
 
 def by_cluster(clusters: Iterable[Hashable]) -> list[list[int]]:

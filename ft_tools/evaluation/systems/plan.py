@@ -16,17 +16,15 @@ from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import asked_as, read_document, read_pool
 from ft_tools.evaluation.systems.baselines import require_classes
+from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.evaluation.systems.files_present import require_key
 from ft_tools.evaluation.systems.models import ModelFiles, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.examples.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
-from ft_tools.runs import directory
 
 Kind = Literal["model", "endpoint", "majority", "tf_idf", "nearest_example"]
-# How many finished evaluations are searched for the same answers, the newest first.
-SEARCHED_RUNS = 50
 
 
 class SystemPlan(Report):
@@ -133,33 +131,6 @@ def _with_budget(spec: SystemSpec, plan: SystemPlan) -> SystemPlan:
     if endpoint.max_usd is not None:
         budget["max_usd"] = endpoint.max_usd
     return plan.model_copy(update={"sent_to": endpoint.host, "budget": budget})
-
-
-def find_answers(key: str) -> tuple[str | None, set[int]]:
-    """Return the run with the most answers of the same system to the same questions."""
-    best: tuple[str | None, set[int]] = (None, set())
-    runs = workspace.runs_dir()
-    found = sorted(runs.glob("evaluate-*/plan.json"), key=lambda p: -p.stat().st_mtime)
-    for plan_path in found[:SEARCHED_RUNS]:
-        for system in (directory.read_json(plan_path) or {}).get("systems") or ():
-            if isinstance(system, dict) and system.get("answers_key") == key:
-                rows = answered_rows(plan_path.parent / "outputs.jsonl", str(system.get("name")))
-                if len(rows) > len(best[1]):
-                    best = (plan_path.parent.name, {row["line"] for row in rows})
-    return best
-
-
-def answered_rows(path: Path, name: str) -> list[dict[str, Any]]:
-    """Return a system's rows of an outputs.jsonl; a torn line is dropped."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-            if row["set"] == "held_out" and row["side"] == name and isinstance(row["text"], str):
-                rows.append(row)
-        except (ValueError, LookupError, TypeError):
-            continue
-    return rows
 
 
 def _require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:

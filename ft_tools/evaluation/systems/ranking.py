@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 
 from ft_tools.evaluation.intervals.comparing import compare
+from ft_tools.evaluation.intervals.multiple_tests import holm
 from ft_tools.evaluation.intervals.paired import (
     ALPHA,
     Paired,
     TargetVerdict,
-    holm,
     target_verdict,
 )
 from ft_tools.evaluation.intervals.single import mean_interval

@@ -11,7 +11,8 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.scoring import Settings
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.plan import SystemPlan, answered_rows
+from ft_tools.evaluation.systems.earlier_answers import answered_rows
+from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.worker.generation import Pair
 from ft_tools.evaluation.worker.writer import Writer

@@ -16,6 +16,7 @@ from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import DpoPlan, KtoPlan
 from ft_tools.training.report import Row, TrainingRunReport
 from ft_tools.training.worker import artifacts, loading, loop
+from ft_tools.training.worker.confirmed_inputs import check_inputs
 
 Plan = DpoPlan | KtoPlan
 SAMPLED = 64
@@ -62,7 +63,7 @@ def work(kind: Preference, session: Session) -> TrainingRunReport:
     plan = kind.plan(session.plan_json())
     session.phase("checking")
     today.hold(session.info.created_at)
-    loading.check_inputs(plan)
+    check_inputs(plan)
     tokenizer = loading.load_tokenizer(plan)
     artifacts.write_lock(session, plan, tokenizer)
     train_set = kind.rows(plan, plan.dataset)

@@ -17,6 +17,7 @@ from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, last_value
 from ft_tools.training.worker import artifacts, loading, loop
+from ft_tools.training.worker.confirmed_inputs import check_inputs
 from ft_tools.training.worker.sampling import split_at_answer
 
 STOP_CHECK = 256
@@ -30,7 +31,7 @@ def work(session: Session) -> SftRunReport:
     plan = SftPlan.model_validate_json(session.plan_json())
     session.phase("checking")
     today.hold(session.info.created_at)
-    loading.check_inputs(plan)
+    check_inputs(plan)
     tokenizer = loading.load_tokenizer(plan)
     artifacts.write_lock(session, plan, tokenizer)
     session.phase("tokenizing")
