@@ -7,6 +7,7 @@ from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation import recommend
 from ft_tools.evaluation.intervals.paired import ALPHA
 from ft_tools.evaluation.intervals.sample_size import examples_needed
+from ft_tools.evaluation.recommend import Asked
 from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities
 
 # What a short report leaves out of a comparison.
@@ -16,12 +17,12 @@ NOT_SHOWN = dict.fromkeys(("unit", "method"), "") | dict.fromkeys(
 MILLER = "https://arxiv.org/abs/2411.00640"
 
 
-def summarise(report: EvaluationReport) -> list[str]:
+def summarise(report: EvaluationReport, asked: Asked) -> list[str]:
     """Return the verdict on the target, if there is one, then what was shown and what to do."""
     first = [recommend.target_sentence(report), recommend.fresh_sentence(report)]
     rest = _of_pair(report)
     if report.compares_systems:
-        rest = [recommend.comparison_sentence(report), recommend.choice_sentence(report)]
+        rest = [recommend.comparison_sentence(report), recommend.choice_sentence(report, asked)]
     return [*filter(None, first), *rest]
 
 
@@ -65,7 +66,7 @@ def _of_pair(report: EvaluationReport) -> list[str]:
 
 
 def concluded(
-    report: EvaluationReport, size_warning: str, smallest_effect: float
+    report: EvaluationReport, size_warning: str, smallest_effect: float, asked: Asked
 ) -> EvaluationReport:
     """Return the report with notes, summary, reasons and next steps."""
     report = report.model_copy(
@@ -75,9 +76,11 @@ def concluded(
     )
     return report.model_copy(
         update={
-            "summary": summarise(report),
+            "summary": summarise(report, asked),
             "reasons": reasons(report, smallest_effect),
-            "next_steps": next_steps(report, smallest_effect),
+            "next_steps": recommend.with_simple_ones(
+                next_steps(report, smallest_effect, asked), report, asked
+            ),
         }
     )
 
@@ -142,14 +145,13 @@ def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
     ]
 
 
-def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextStep]:
+def next_steps(report: EvaluationReport, smallest_effect: float, asked: Asked) -> list[NextStep]:
     """Return the calls that make sense after this evaluation."""
     rows = [*report.comparisons, *report.benchmarks]
     if report.compares_systems or (report.target and not report.alone and not report.ranking):
-        return recommend.next_steps_of(report)
+        return recommend.next_steps_of(report, asked)
     if report.alone:
-        why = "Checks whether training would fix what is missing."
-        return [NextStep(tool="recommend_approach", arguments={}, why=why)]
+        return [asked.advice("Checks whether training would fix what is missing.")]
     verdicts = {str(row.verdict) for row in rows}
     if lost_abilities(report):
         verdicts.add("regressed")
@@ -158,9 +160,8 @@ def next_steps(report: EvaluationReport, smallest_effect: float) -> list[NextSte
             needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
             effect = f"{smallest_effect:g}"
             why = f"Detecting a change of {effect} takes about {needed} held-out examples."
-            return [NextStep(tool="evaluate", arguments={"model": report.tuned}, why=why)]
-        why = "Check the training data before training again."
-        return [NextStep(tool="audit_dataset", arguments={}, why=why)]
+            return [asked.again(report, why)]
+        return [asked.audit("Check the training data before training again.")]
     why = "The model is better than its baseline: merge and quantize it to serve it."
     return [NextStep(tool="merge_and_quantize", arguments={"source": report.tuned}, why=why)]
 

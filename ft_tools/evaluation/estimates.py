@@ -1,6 +1,6 @@
 """How long an evaluation takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ft_tools import facts
 from ft_tools.errors import UnknownName
@@ -12,7 +12,17 @@ from ft_tools.models.machine import this_machine
 # Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
 # 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
 SECONDS_PER_TOKEN_BYTE = 3.5e-11
-LOAD_SECONDS = 15.0
+Range = tuple[float, float]
+"""The shortest and the longest time that is likely, in seconds."""
+# Of a process that starts and of a model that is loaded; on one's own machine and on a busy one.
+START_SECONDS: Range = (3.0, 15.0)
+LOAD_SECONDS: Range = (3.0, 15.0)
+# scikit-learn is imported and learns once, whatever the number of questions.
+SIMPLE_SECONDS: Range = (2.0, 15.0)
+# A hosted API's answer, from a few words to a page.
+CALL_SECONDS: Range = (0.3, 10.0)
+# Answers may end after a quarter of their longest length; machines differ by twice at least.
+SHORTEST_FRACTION, SLOWER = 0.25, 2.0
 
 
 def seconds_of(
@@ -21,22 +31,45 @@ def seconds_of(
     num_prompts: int,
     batch_size: int,
     loading: LoadPlan | None,
-) -> float | None:
-    """Estimate the time of the models; endpoints and simple baselines are not counted."""
+    concurrency: Mapping[str, int],
+) -> Range | None:
+    """Estimate the time of all answers.
+
+    Args:
+        models: Those that are loaded here.
+        systems: All systems; questions that are answered already take no time.
+        num_prompts: Questions of the general suite, asked each model.
+        batch_size: Prompts answered together.
+        loading: Where models are loaded.
+        concurrency: Endpoint -> requests at a time.
+
+    Returns:
+        The range; None if a model's size or its device is not known.
+    """
     sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
-    if any(size is None for size in sizes.values()):
-        return None
-    tokens = dict.fromkeys(sizes, float(num_prompts * NEW_TOKENS))
-    for plan in systems:
-        if plan.name in tokens:
-            tokens[plan.name] += plan.num_questions * plan.max_new_tokens
-    total = LOAD_SECONDS * len(sizes)
+    asked = {plan.name: plan for plan in systems if plan.num_questions}
+    total = [START_SECONDS]
+    if any(plan.kind not in {"model", "endpoint"} for plan in asked.values()):
+        total.append(SIMPLE_SECONDS)
+    for name, at_once in concurrency.items():
+        num_calls = asked[name].num_questions if name in asked else 0
+        total.append(_times(CALL_SECONDS, -(-num_calls // at_once)))
     for name, size in sizes.items():
-        a_token = seconds_per_token(size or 0, batch_size, loading)
-        if a_token is None:
+        if size is None or (a_token := seconds_per_token(size, batch_size, loading)) is None:
             return None
-        total += tokens[name] * a_token
-    return round(total)
+        read = seconds_per_read_token(size, loading) or 0.0
+        plan = asked.get(name)
+        longest = num_prompts * NEW_TOKENS
+        longest += plan.num_questions * plan.max_new_tokens if plan else 0
+        prompts = (plan.estimated_input_tokens if plan else 0) * read
+        if longest:
+            low = SHORTEST_FRACTION * (longest * a_token + prompts)
+            total += [LOAD_SECONDS, (low, SLOWER * (longest * a_token + prompts))]
+    return sum(low for low, _ in total), sum(high for _, high in total)
+
+
+def _times(each: Range, number: int) -> Range:
+    return each[0] * number, each[1] * number
 
 
 def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None) -> float | None:

@@ -18,7 +18,7 @@ from ft_tools.evaluation.contamination import (
     pools_of,
     training_files,
 )
-from ft_tools.evaluation.estimates import seconds_of
+from ft_tools.evaluation.estimates import SLOWER, Range, seconds_of
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose import MEASURES, choose_metrics
@@ -107,9 +107,11 @@ class EvaluatePlan(Report):
     loading: LoadPlan | None = Field(
         None, description="Where models are loaded; null: none is, or no size is known yet."
     )
-    estimated_seconds: float | None = Field(
-        description="On the device of `loading`, with outputs of full length; null if unknown. "
-        "Warnings name lm-eval tasks that are not included."
+    estimated_seconds_low: float | None = Field(
+        None, description="Shortest likely time; null if a size or a device is not known."
+    )
+    estimated_seconds_high: float | None = Field(
+        None, description="Longest. Warnings name lm-eval tasks that are not included."
     )
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
@@ -146,6 +148,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     systems = _systems(request, models, path, examples, rendering) if path else []
     loading = load_plan(sources, request.device)
     size = len(examples)
+    low, high = _seconds(request, models, systems, num_prompts, loading) or (None, None)
     return EvaluatePlan(
         systems=systems,
         target=target,
@@ -169,7 +172,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4) if size else None,
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         loading=loading,
-        estimated_seconds=_seconds(request, models, systems, num_prompts, loading),
+        estimated_seconds_low=low,
+        estimated_seconds_high=high,
         accepted=accepted,
         accept_reason=request.accept_reason,
         size_warning=about_size(request, size) if size else "",
@@ -192,15 +196,21 @@ def _seconds(
     systems: list[SystemPlan],
     num_prompts: int,
     loading: LoadPlan | None,
-) -> float | None:
+) -> Range | None:
     """Return about how long all answers and lm-eval tasks take; None: not known."""
     batch = request.batch_size
-    parts = [seconds_of(models, systems, num_prompts, batch, loading)]
-    if request.lm_eval_tasks:
-        sizes = [weight_bytes(source) or 0 for source in models.by_name.values()]
-        tasks, limit = request.lm_eval_tasks, request.lm_eval_limit
-        parts += [benchmark_time.seconds(tasks, limit, size, batch, loading) for size in sizes]
-    return None if None in parts else round(sum(filter(None, parts)))
+    at_once = {s.name: s.endpoint.max_concurrency for s in request.all_systems() if s.endpoint}
+    found = seconds_of(models, systems, num_prompts, batch, loading, at_once)
+    if found is None:
+        return None
+    low, high = found
+    for source in models.by_name.values() if request.lm_eval_tasks else ():
+        size, limit = weight_bytes(source) or 0, request.lm_eval_limit
+        tasks = benchmark_time.seconds(request.lm_eval_tasks, limit, size, batch, loading)
+        if tasks is None:
+            return None
+        low, high = low + tasks / SLOWER, high + tasks * SLOWER
+    return float(round(low)), float(round(high))
 
 
 def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """What an evaluation of systems concludes: the target, the cheapest that meets it, what to try."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -10,10 +12,39 @@ from ft_tools.errors import FineTuningError
 from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult
 from ft_tools.runs.directory import RUN_ID, find, read_json
 
-PROMPTED = {"model", "endpoint"}
 # The file with the classifier, in the run's folder.
 CLASSIFIER = "classifier.py"
+LEARNED = {"tf_idf", "nearest_example"}
 SAID = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The call that a report answers, for the calls that follow it."""
+
+    run_id: str
+    arguments: Mapping[str, Any]
+    """What was given, but for named systems: those are in request.json of the run."""
+    learned_from: str = ""
+    """A training file that was learned from or shown."""
+    has_classes: bool = False
+    """The expected answers are a few classes."""
+
+    def again(self, report: EvaluationReport, why: str, **changed: Any) -> NextStep:
+        """Return the same call with other arguments."""
+        if report.compares_systems:
+            why += f" Its systems are in request.json of {self.run_id}."
+        return NextStep(tool="evaluate", arguments={**self.arguments, **changed}, why=why)
+
+    def advice(self, why: str) -> NextStep:
+        """Return the call that judges by what was measured."""
+        arguments = {"evaluations": [self.run_id]}
+        return NextStep(tool="recommend_approach", arguments=arguments, why=why)
+
+    def audit(self, why: str) -> NextStep:
+        """Return the audit of what was learned from, where that is known."""
+        arguments = {"path": self.learned_from} if self.learned_from else {}
+        return NextStep(tool="audit_dataset", arguments=arguments, why=why)
 
 
 def target_sentence(report: EvaluationReport) -> str:
@@ -62,10 +93,11 @@ def comparison_sentence(report: EvaluationReport) -> str:
     return f"{about} intervals: {'; '.join(parts)}."
 
 
-def choice_sentence(report: EvaluationReport) -> str:
+def choice_sentence(report: EvaluationReport, asked: Asked) -> str:
     """Return which system to use, and what a cheaper or a better one would change."""
     if not report.ranking:
-        return f"No system is shown to meet the target. {_what_to_try(report)}."
+        what = next_steps_of(report, asked)[0].why
+        return f"No system is shown to meet the target. {what}"
     cheapest = _choice(report)
     best = next(one.name for one in report.ranking if one.versus_best == "best")
     by = "cheapest" if _has_prices(report) else "fastest (set price to rank by cost)"
@@ -88,39 +120,58 @@ def _choice(report: EvaluationReport) -> Ranked:
     return good[0]
 
 
-def next_steps_of(report: EvaluationReport) -> list[NextStep]:
+def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
     """Return the calls that make sense after a comparison of systems."""
     if report.target and report.ranking:
-        chosen = _result(report, _choice(report).name)
-        if chosen.is_trained:
-            why = f"{chosen.name} meets the target: merge and quantize it to serve it."
-            source = {"source": chosen.model}
-            return [NextStep(tool="merge_and_quantize", arguments=source, why=why)]
-        why = f"{chosen.name} meets the target without training: use it, do not train."
-        if chosen.kind == "tf_idf":
-            why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
-        tried = _prompting_tried(report) | {"target_met": True}
-        return [NextStep(tool="recommend_approach", arguments=tried, why=why)]
+        return [_with_what_meets_the_target(report, asked)]
     if not report.target:
         why = "Set target, so that the report says which system is good enough."
-        return [NextStep(tool="evaluate", arguments={"target": {report.main_metric: 0.9}}, why=why)]
+        return [asked.again(report, why, target={report.main_metric: 0.9})]
     if any(one.target == "not_shown" for one in report.systems):
-        why = "More held-out examples narrow the intervals that include the target."
-        return [NextStep(tool="evaluate", arguments={"target": report.target}, why=why)]
+        why = "More held-out examples narrow the intervals that include the target: add them to "
+        return [asked.again(report, f"{why}dataset.")]
     trained = [one for one in report.systems if one.is_trained]
     if trained:
         # What its curves show goes first: the data may be good, and the training too short.
         if step := _proposed_by_run(trained[-1].model):
             why = f"The trained model misses the target, and its run says: {step.why}"
             return [step.model_copy(update={"why": why})]
-        why = "The trained model misses the target: check its training data."
-        return [NextStep(tool="audit_dataset", arguments={}, why=why)]
+        return [asked.audit("The trained model misses the target: check its training data.")]
     if not any(one.has_examples for one in report.systems):
         why = "Few-shot examples are cheaper than training: try the nearest five with a schema."
-        return [NextStep(tool="evaluate", arguments={"target": report.target}, why=why)]
+        return [asked.again(report, why)]
     why = "Prompting with examples misses the target: check whether training would reach it."
-    arguments = _prompting_tried(report)
-    return [NextStep(tool="recommend_approach", arguments=arguments, why=why)]
+    return [asked.advice(why)]
+
+
+def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextStep:
+    chosen = _result(report, _choice(report).name)
+    if chosen.is_trained:
+        why = f"{chosen.name} meets the target: merge and quantize it to serve it."
+        source = {"source": chosen.model}
+        return NextStep(tool="merge_and_quantize", arguments=source, why=why)
+    why = f"{chosen.name} meets the target without training: use it, do not train."
+    if chosen.kind == "tf_idf":
+        why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
+    if chosen.kind in LEARNED:
+        why += " First ask it questions in new wordings, which it may miss."
+    return asked.advice(why)
+
+
+def with_simple_ones(
+    steps: list[NextStep], report: EvaluationReport, asked: Asked
+) -> list[NextStep]:
+    """Add the measurement of a classifier where classes were asked for and none was measured."""
+    is_measured = any(one.kind == "tf_idf" for one in report.systems)
+    if not (asked.has_classes and asked.learned_from) or is_measured:
+        return steps
+    learned = {"path": asked.learned_from}
+    systems = [
+        {"name": kind, "baseline": kind, "examples": learned} for kind in ("majority", "tf_idf")
+    ]
+    kept = {k: v for k, v in asked.arguments.items() if k in {"dataset", "target", "max_examples"}}
+    why = "The answers are classes: a simple classifier may do, and takes seconds to measure."
+    return [*steps, NextStep(tool="evaluate", arguments={**kept, "systems": systems}, why=why)]
 
 
 def _proposed_by_run(run_id: str) -> NextStep | None:
@@ -132,15 +183,6 @@ def _proposed_by_run(run_id: str) -> NextStep | None:
         steps = [NextStep.model_validate(step) for step in report.get("next_steps") or ()]
         return steps[0] if report.get("diagnosis") and steps else None
     return None
-
-
-def _prompting_tried(report: EvaluationReport) -> dict[str, object]:
-    """Return how far prompting an untrained model was measured, as recommend_approach takes it."""
-    prompted = [one for one in report.systems if one.kind in PROMPTED and not one.is_trained]
-    if not prompted:
-        return {}
-    has_examples = any(one.has_examples for one in prompted)
-    return {"prompting_tried": "few_shot" if has_examples else "zero_shot"}
 
 
 def notes_on_systems(systems: Sequence[SystemResult]) -> list[str]:
@@ -189,11 +231,8 @@ def _no_training(report: EvaluationReport) -> str:
     chosen = _result(report, _choice(report).name)
     if not report.target or chosen.is_trained:
         return ""
-    return " Training is not needed." if trained else " There is no need to train."
-
-
-def _what_to_try(report: EvaluationReport) -> str:
-    return next_steps_of(report)[0].why.rstrip(".")
+    said = " Training is not needed" if trained else " There is no need to train"
+    return said + (" for questions like these." if chosen.kind in LEARNED else ".")
 
 
 def _result(report: EvaluationReport, name: str) -> SystemResult:

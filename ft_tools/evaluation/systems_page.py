@@ -9,16 +9,19 @@ TONES = {"met": "good", "not_met": "bad", "not_shown": "warn"}
 
 def systems_section(report: EvaluationReport) -> Html:
     """Return the table of the systems, in the order of the request."""
-    metric = report.main_metric
+    metric, has_target = report.main_metric, bool(report.target)
+    has_prices = any(one.usd_per_1000_calls is not None for one in report.systems)
     headers = [
         "system",
-        *(["target"] if report.target else []),
-        *(metric, "95% interval", "input tokens", "output tokens"),
-        *("seconds, median", "95th percentile", "cut off", "USD per 1,000 calls"),
+        *(["target"] if has_target else []),
+        *(f"{metric} [95% interval]", "tokens in, out", "seconds, 95th percentile", "cut off"),
+        *(["USD per 1,000 calls"] if has_prices else []),
     ]
-    rows = [_row(one, metric, has_target=bool(report.target)) for one in report.systems]
-    said = "Seconds per answer: of a batch, its time divided by its size."
-    return Html(_picture(report) + table(headers, rows) + note(said))
+    rows = [
+        _row(one, metric, has_target=has_target, has_prices=has_prices) for one in report.systems
+    ]
+    said = "Tokens are means. Seconds per answer: the median; of a batch, its time divided by its "
+    return Html(_picture(report) + table(headers, rows) + note(f"{said}size."))
 
 
 def _picture(report: EvaluationReport) -> Html:
@@ -44,14 +47,17 @@ def _picture(report: EvaluationReport) -> Html:
     return interval_chart(rows, title=title, x_label=metric, differences=False)
 
 
-def _row(one: SystemResult, metric: str, *, has_target: bool) -> list[Cell]:
+def _row(one: SystemResult, metric: str, *, has_target: bool, has_prices: bool) -> list[Cell]:
     score = one.scores[metric]
-    interval = "-" if score.ci_low is None else f"{score.ci_low:.3g} to {score.ci_high:.3g}"
     verdict = one.target or "not_shown"
+    usd = one.usd_per_1000_calls
+    interval = "" if score.ci_low is None else f" [{score.ci_low:.3g}, {score.ci_high:.3g}]"
     return [
         one.name,
         *([badge(verdict.replace("_", " "), TONES[verdict])] if has_target else []),
-        *(score.value, interval, one.input_tokens_mean, one.output_tokens_mean),
-        *(one.seconds_median, one.seconds_p95, one.cut_off_fraction),
-        "no price" if one.usd_per_1000_calls is None else one.usd_per_1000_calls,
+        f"{score.value:.3g}{interval}",
+        f"{one.input_tokens_mean:.0f}, {one.output_tokens_mean:.0f}",
+        f"{one.seconds_median:.2g}, {one.seconds_p95:.2g}",
+        one.cut_off_fraction,
+        *(["no price" if usd is None else usd] if has_prices else []),
     ]

@@ -111,6 +111,6 @@ async def test_two_calls_and_a_short_report_say_that_a_classifier_would_do(works
     # Digits aside, each mail is a training mail: the score says nothing of new wordings.
     assert second.startswith("110 of 110 held-out questions resemble a training row: no score")
     assert last.startswith("Use tfidf")
-    assert last.endswith("There is no need to train.")
+    assert last.endswith("There is no need to train for questions like these.")
     assert estimate_tokens(json.dumps(run["result"])) < MOST_TOKENS
     assert estimate_tokens(text) < MOST_TOKENS + RUN_TOKENS

@@ -15,10 +15,12 @@ from ft_tools.evaluation.conclude import (
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.scoring import Settings, changed_lines, compare_scores
 from ft_tools.evaluation.page import Sample, document, marked
+from ft_tools.evaluation.recommend import Asked
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import read_requirement, unmet
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
+ASKED = Asked("evaluate-0", {"model": "sft-1", "dataset": "held_out.jsonl"})
 
 
 def report(before, after, general=None, **more):
@@ -27,7 +29,7 @@ def report(before, after, general=None, **more):
     made = EvaluationReport(
         tuned="sft-1", baseline="base", summary=[], comparisons=rows, general_ability=kept, **more
     )
-    return made.model_copy(update={"summary": summarise(made)})
+    return made.model_copy(update={"summary": summarise(made, ASKED)})
 
 
 @pytest.fixture
@@ -71,10 +73,10 @@ def test_a_loss_that_the_user_accepts_is_said_and_stops_nothing():
         "The gain is significant on these 60 examples; general ability regressed "
         "(general_questions), which was accepted."
     )
-    assert next_steps(one, 0.1)[0].tool == "merge_and_quantize"
+    assert next_steps(one, 0.1, ASKED)[0].tool == "merge_and_quantize"
     assert passes(one, "not_regressed") == []
     assert passes(one, "not_regressed:general_questions") != []
-    assert next_steps(report(*gain, general), 0.1)[0].tool == "audit_dataset"
+    assert next_steps(report(*gain, general), 0.1, ASKED)[0].tool == "audit_dataset"
 
 
 def test_a_small_loss_that_could_be_missed_is_said():
@@ -103,16 +105,17 @@ def test_perplexity_that_falls_is_an_improvement():
 
 
 def test_the_next_step_follows_the_verdict(better, worse, few):
-    assert next_steps(better, 0.1)[0].tool == "merge_and_quantize"
-    assert next_steps(worse, 0.1)[0].tool == "audit_dataset"
-    assert next_steps(few, 0.1)[0].tool == "evaluate"
+    assert next_steps(better, 0.1, ASKED)[0].tool == "merge_and_quantize"
+    assert next_steps(worse, 0.1, ASKED)[0].tool == "audit_dataset"
+    (again,) = next_steps(few, 0.1, ASKED)
+    assert (again.tool, again.arguments) == ("evaluate", ASKED.arguments)
     assert reasons(better, 0.1)[0].source.startswith("https://")
 
 
 def test_a_model_alone_makes_no_claim():
     one = report({"json_valid": [1.0] * 60}, {"json_valid": [1.0] * 60}, alone=True)
     assert "no change can be reported" in one.summary[1]
-    assert next_steps(one, 0.1)[0].tool == "recommend_approach"
+    assert next_steps(one, 0.1, ASKED)[0].tool == "recommend_approach"
 
 
 def both(before, after):

@@ -1,6 +1,7 @@
 """What a comparison of systems concludes: target first, the cheapest that meets it, what to try."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,8 +10,11 @@ from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.page import document
+from ft_tools.evaluation.recommend import Asked
 from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
 from ft_tools.evaluation.systems.ranking import with_fresh
+
+ASKED = Asked("evaluate-0", {"dataset": "held_out.jsonl", "max_new_tokens": 40}, "train.jsonl")
 
 
 def system(name, value, verdict, low=None, high=None, kind="model", **more):
@@ -18,7 +22,7 @@ def system(name, value, verdict, low=None, high=None, kind="model", **more):
     return SystemResult(name=name, kind=kind, scores={"exact_match": score}, target=verdict, **more)
 
 
-def report(systems, ranking, target=0.9):
+def report(systems, ranking, target=0.9, asked=ASKED):
     answers = {one.name: [float(i < one.scores["exact_match"].value * 60) for i in range(60)]
                for one in systems}  # fmt: skip
     reference, *others = answers
@@ -29,7 +33,7 @@ def report(systems, ranking, target=0.9):
             tuned=", ".join(others), baseline=reference, compares_systems=True, summary=[],
             target={"exact_match": target} if target else {}, main_metric="exact_match",
             systems=systems, ranking=ranking, comparisons=assemble(found, means, Settings(0, 0.1)),
-        ), "", 0.1,
+        ), "", 0.1, asked,
     )  # fmt: skip
 
 
@@ -47,23 +51,33 @@ def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_o
     assert "tfidf improved (0.3 -> 0.95" in second
     assert third == (
         "Use tfidf: the cheapest that meets the target; it cannot be distinguished from the best, "
-        "tuned (-0.05, 95% interval [-0.14, +0.01]). Training is not needed."
+        "tuned (-0.05, 95% interval [-0.14, +0.01]). Training is not needed for questions "
+        "like these."
     )
-    # No model was asked: nothing is claimed of prompting.
     assert made.next_steps[0].tool == "recommend_approach"
-    assert made.next_steps[0].arguments == {"target_met": True}
+    # What was measured is read from the run: nobody has to claim it.
+    assert made.next_steps[0].arguments == {"evaluations": ["evaluate-0"]}
     assert "classifier.py, in the run's folder" in made.next_steps[0].why
+    assert "new wordings" in made.next_steps[0].why
 
 
-@pytest.mark.parametrize(
-    ("more", "tried"), [({}, "zero_shot"), ({"has_examples": True}, "few_shot")]
-)
-def test_only_the_prompts_that_were_measured_count_as_tried(more, tried):
-    made = report(
-        [system("most", 0.3, "not_met", kind="majority"), system("prompt", 0.95, "met", **more)],
-        [Ranked(name="prompt", versus_best="best")],
-    )
-    assert made.next_steps[0].arguments == {"prompting_tried": tried, "target_met": True}
+def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_measured():
+    systems = [system("base", 0.3, "not_met"), system("tuned", 0.95, "met", is_trained=True)]
+    ranking = [Ranked(name="tuned", versus_best="best")]
+    classes = replace(ASKED, has_classes=True)
+    shipped, simple = report(systems, ranking, asked=classes).next_steps
+    assert shipped.tool == "merge_and_quantize"
+    learned = {"path": "train.jsonl"}
+    assert simple.arguments == {
+        "dataset": "held_out.jsonl",
+        "systems": [
+            {"name": "majority", "baseline": "majority", "examples": learned},
+            {"name": "tf_idf", "baseline": "tf_idf", "examples": learned},
+        ],
+    }
+    measured = [*systems, system("tf_idf", 0.5, "not_met", kind="tf_idf")]
+    assert len(report(measured, ranking, asked=classes).next_steps) == 1
+    assert len(report(systems, ranking).next_steps) == 1
 
 
 def seen(num_twins, num_fresh, systems):
@@ -73,7 +87,7 @@ def seen(num_twins, num_fresh, systems):
     )  # fmt: skip
     made = report(systems, [Ranked(name="tfidf", versus_best="best")])
     made = made.model_copy(update={"contamination": found, "num_fresh": num_fresh})
-    return concluded(made, "", 0.1)
+    return concluded(made, "", 0.1, ASKED)
 
 
 def test_scores_are_repeated_without_questions_that_were_nearly_learned():
@@ -126,6 +140,8 @@ def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, why):
     made = report([system("most", 0.3, "not_met"), system("prompt", 0.8, verdict, **more)], [])
     assert made.next_steps[0].tool == tool
     assert made.next_steps[0].why.startswith(why)
+    if tool == "evaluate":
+        assert made.next_steps[0].arguments == ASKED.arguments
 
 
 def test_a_trained_model_that_was_still_learning_is_trained_further_before_its_data_is_doubted(
@@ -153,7 +169,8 @@ def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target
     ranking = [worse, Ranked(name="prompt", versus_best="best")]
     made = report([system("most", 0.3, None), system("prompt", 0.8, None)], ranking, target=None)
     assert made.summary[-1].startswith("Use prompt: the fastest (set price to rank by cost) of")
-    assert made.next_steps[0].arguments == {"target": {"exact_match": 0.9}}
+    assert made.next_steps[0].arguments == ASKED.arguments | {"target": {"exact_match": 0.9}}
+    assert "request.json of evaluate-0" in made.next_steps[0].why
 
 
 def test_the_page_shows_the_verdict_first_and_each_system_with_its_cost():

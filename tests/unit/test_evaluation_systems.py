@@ -229,6 +229,10 @@ def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_
     assert done.stdout.splitlines() == wanted
     assert run(argv, input=asked[0] + "\n\n").stdout.splitlines() == wanted[:1]
     assert "ft_tools" not in script.read_text()
+    # -S: without the installed packages.
+    bare = run([*argv[:1], "-S", *argv[1:]], check=False)
+    assert (bare.returncode, len(bare.stderr.splitlines())) == (1, 1)
+    assert bare.stderr.endswith("has no scikit-learn: pip install scikit-learn\n")
 
 
 def test_held_out_questions_that_a_classifier_nearly_learned_are_counted_and_said(files):
@@ -243,6 +247,7 @@ def test_held_out_questions_that_a_classifier_nearly_learned_are_counted_and_sai
     assert plan.systems[0].num_examples_removed == 1
     assert (found.num_exact, found.num_twins, found.num_alike) == (0, 11, 11)
     assert any("11 of 12 held-out questions equal a training" in line for line in plan.warnings)
+    assert 0 < plan.estimated_seconds_low < plan.estimated_seconds_high < 60
     assert not any("training data of this model" in line for line in plan.warnings)
 
 

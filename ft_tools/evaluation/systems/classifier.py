@@ -15,6 +15,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 # Terms that occur once in a large file are mostly typing errors.
@@ -140,6 +141,14 @@ def _questions(paths: list[str]) -> list[str]:
         return [json.loads(line) for line in lines if line.strip()]
 
 
-if __name__ == "__main__":
+def _main() -> None:
+    if find_spec("sklearn") is None:
+        sys.exit(f"{sys.executable} has no scikit-learn: pip install scikit-learn")
+    if len(sys.argv) not in {2, 3}:
+        sys.exit(f"usage: {sys.argv[0]} train.jsonl [questions.jsonl]")
     for found in train(sys.argv[1])(_questions(sys.argv[2:])):
         sys.stdout.write(found + "\n")
+
+
+if __name__ == "__main__":
+    _main()

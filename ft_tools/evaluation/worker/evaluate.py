@@ -27,7 +27,7 @@ from ft_tools.evaluation.metrics.scoring import (
 )
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.recommend import CLASSIFIER
+from ft_tools.evaluation.recommend import CLASSIFIER, Asked
 from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import classifier
@@ -144,7 +144,8 @@ def write_report(
         report = report.model_copy(
             update={"confusion": counts, "majority_fraction": round(most, 4)}
         )
-    report = conclude.concluded(report, plan.size_warning, state.request.smallest_effect_fraction)
+    effect = state.request.smallest_effect_fraction
+    report = conclude.concluded(report, plan.size_warning, effect, _asked(state))
     samples = _samples(state, answers, compared.scores, report)
     lines = [json.dumps(asdict(sample)) for sample in samples]
     if lines:
@@ -166,6 +167,22 @@ def write_report(
         for row in compared.comparisons:
             state.session.metrics({f"{row.metric}_difference": row.difference})
     return conclude.without_details(report)
+
+
+def _asked(state: State) -> Asked:
+    """Return what the next steps repeat of this evaluation."""
+    given = state.request.model_dump(
+        mode="json", exclude_defaults=True, exclude={"systems", "confirm", "name", "request_id"}
+    )
+    overlap = state.plan.contamination
+    learned = [*overlap.checked_against, *overlap.learned_from] if overlap else []
+    columns = classifier.columns_of(state.references)
+    return Asked(
+        run_id=state.session.run_dir.name,
+        arguments=given,
+        learned_from=learned[0] if learned else "",
+        has_classes=bool(columns) and all(map(classifier.has_classes, columns.values())),
+    )
 
 
 def _measured(
