@@ -213,7 +213,12 @@ def _needs(
     if request.num_classes is not None:
         found.add("labels")
     if "jargon" in found:
-        explained = request.has_documents or request.corpus_tokens or request.documents
+        explained = (
+            request.has_documents
+            or request.has_retrieval
+            or request.corpus_tokens
+            or request.documents
+        )
         has_examples = bool(numbers["num_demonstrations"]) or "labels" in found
         is_manner = request.has_documents is False or (has_examples and not explained)
         found.add("manner" if is_manner else "knowledge")
@@ -231,7 +236,7 @@ _AS_SEEN = ("quality", "invention")
 
 def _causes(symptoms: set[Symptom]) -> set[Symptom]:
     """Leave out invented content that no missing fact causes: the text is given, or it was lost."""
-    is_other = not symptoms.isdisjoint({"extraction", "forgetting"})
+    is_other = not symptoms.isdisjoint({"extraction", "forgetting", "training_fault"})
     return symptoms - {"hallucination"} if is_other else symptoms
 
 

@@ -26,6 +26,7 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 }
 """Approach -> the choice whose value says that it is in use."""
 KEEP = "keep it: it is in use, and the next steps build on it"
+FAULTY = "once the fault is found: that run again, from the checkpoint before it"
 AGAIN = "with other data or another set-up: the same again will not reach the goal"
 
 
@@ -94,20 +95,20 @@ def _verdict(
         return _against(asked, against, first)
     other = next((each for each in others(row, now) if each.approach == asked), None)
     place = next((i for i, rung in enumerate(rungs) if _has(rung, asked)), None)
+    if first == "check_setup" and asked in TRAINING:
+        return ApproachVerdict(
+            approach=asked,
+            verdict="later",
+            condition=FAULTY,
+            why=row.why,
+            instead=first,
+            source=evidence,
+        )
     if other is None and place is None and against:
         return _against(asked, against, first)
-    if place is None and first in BEYOND_PROMPTS and _is_baseline(asked, now):
+    if beside := _beside(asked, first, place, now):
         return ApproachVerdict(
-            approach=asked, verdict="now", condition=BASELINE, why=row.why, source=evidence
-        )
-    if first == "build_eval_first" and asked in BASELINES:
-        return ApproachVerdict(
-            approach=asked, verdict="now", condition=TESTED, why=row.why, source=evidence
-        )
-    kept = _kept(asked, now)
-    if place is None and kept:
-        return ApproachVerdict(
-            approach=asked, verdict="now", condition=kept, why=row.why, source=evidence
+            approach=asked, verdict="now", condition=beside, why=row.why, source=evidence
         )
     if place is None and asked in now.tried:
         return ApproachVerdict(
@@ -128,6 +129,16 @@ def _verdict(
         instead=first,
         source=against[0].evidence_source if against else evidence,
     )
+
+
+def _beside(asked: Approach, first: Approach, place: int | None, now: Situation) -> str:
+    """Say how an approach goes on beside the first step: as what it is compared with, or kept."""
+    if first == "build_eval_first" and asked in BASELINES:
+        return TESTED
+    if place is not None:
+        return ""
+    is_compared = first in BEYOND_PROMPTS and _is_baseline(asked, now)
+    return BASELINE if is_compared else _kept(asked, now)
 
 
 def _kept(asked: Approach, now: Situation) -> str:

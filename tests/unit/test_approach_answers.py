@@ -211,3 +211,20 @@ def test_data_about_people_are_bound_by_law_in_the_summary_and_the_reasons():
     assert "legal ground" in bound.summary
     assert any("Article 9" in str(reason.rule) for reason in bound.reasons)
     assert "legal ground" not in free.summary
+
+
+@pytest.mark.parametrize(
+    ("asked", "row", "said"),
+    [
+        ("rl_verifiable_reward", "setup_of_rl", "rewards"),
+        ("dpo", "setup_of_preferences", "margin"),
+        ("sft", "setup_is_wrong", "exported"),
+    ],
+)
+def test_a_fault_of_training_is_looked_for_where_that_training_has_its_faults(asked, row, said):
+    report = ask(considering=[asked], symptoms=["training_fault", "hallucination"])
+
+    assert (report.approach, report.row) == ("check_setup", row)
+    assert said in report.summary
+    assert report.verdicts[0].verdict == "later"
+    assert "once the fault is found" in report.verdicts[0].condition
