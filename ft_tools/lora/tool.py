@@ -12,7 +12,7 @@ from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models.packing import MIXED, may_be_packed
 from ft_tools.models.quantized import DEQUANTIZED
-from ft_tools.models.shape import ModelShape
+from ft_tools.models.shape import ModelShape, last_name
 from ft_tools.models.targets import Targets, default_targets
 from ft_tools.vram.decide import shape_of_request
 from ft_tools.vram.setup import Task
@@ -114,10 +114,24 @@ def _target_reasons(shape: ModelShape, targets: Targets) -> list[Reason]:
     if shape.num_experts:
         reasons.append(
             Reason(
-                rule="router and experts stay frozen: transformers 5 fuses the experts, and PEFT "
-                "adapts fused experts by adding a full-size delta, which takes much memory; "
-                'target_modules="all-linear" would include them',
-                observed=shape.num_experts,
+                id="experts_frozen",
+                rule="router and experts stay frozen: a router trained on little data sends all "
+                "tokens to few experts, and PEFT adapts fused experts by adding a full-size delta, "
+                "which takes much memory; name them in peft.target_parameters to adapt them",
+                observed=", ".join(_fused_experts(shape)) or shape.num_experts,
+                threshold=None,
+                source="https://huggingface.co/docs/peft/package_reference/lora",
+            )
+        )
+    state = {last_name(path) for block in shape.kinds for path in block.unadapted}
+    if state:
+        reasons.append(
+            Reason(
+                id="state_frozen",
+                rule="state-space and linear-attention layers are adapted by their projections: "
+                "PEFT adapts no vector, and their kernels read other weights without calling the "
+                "layer",
+                observed=", ".join(sorted(state)),
                 threshold=None,
                 source="https://huggingface.co/docs/peft/package_reference/lora",
             )
@@ -134,6 +148,10 @@ def _target_reasons(shape: ModelShape, targets: Targets) -> list[Reason]:
             )
         )
     return reasons
+
+
+def _fused_experts(shape: ModelShape) -> list[str]:
+    return sorted({linear.name for block in shape.kinds for linear in block.experts})
 
 
 def _packing_reason(shape: ModelShape) -> Reason:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.families import FAMILIES, Dims, Family
-from ft_tools.models.shape import Linear, ModelShape
+from ft_tools.models.shape import Linear, ModelShape, adapted_of
 
 SHAPE_FIELDS = (
     "num_layers, hidden_size, intermediate_size, num_heads, num_kv_heads, head_dim, vocab_size, "
@@ -58,6 +58,7 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     _refuse_mixed_layers(config, model_type)
     sizes = _Sizes(config, family, model_type)
     dims = sizes.dims()
+    linears = tuple(family.linears(dims))
     vocab = sizes.number("vocab_size")
     num_experts = sizes.number(family.experts_key) if family.experts_key else 0
     tied = dims.flag("tie_word_embeddings", default=family.tied)
@@ -73,11 +74,13 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         vocab_size=vocab,
         tied=tied,
         gated=family.gated,
-        linears=tuple(family.linears(dims)),
+        linears=linears,
         num_norms=family.num_norms(dims),
         normed_width=family.normed_width(dims),
         norm_params=family.norm_params(dims),
         expert_linears=_expert_linears(family, dims, num_experts),
+        fused_experts=_fused_experts(family, dims, num_experts),
+        peft_agrees=family.expert_names is None and adapted_of(linears) == linears,
         num_experts=num_experts,
         experts_per_token=sizes.number("num_experts_per_tok") if family.experts_key else 0,
         shared_width=int(config.get("shared_expert_intermediate_size") or 0),
@@ -114,6 +117,16 @@ def _expert_linears(family: Family, dims: Dims, num_experts: int) -> tuple[Linea
         Linear(gate, 2 * dims.i, dims.h, copies=num_experts),
         Linear(up, 2 * dims.i, dims.h, copies=num_experts),
         Linear(down, dims.h, dims.i, copies=num_experts),
+    )
+
+
+def _fused_experts(family: Family, dims: Dims, num_experts: int) -> tuple[Linear, ...]:
+    if not num_experts:
+        return ()
+    path = family.experts_path
+    return (
+        Linear(f"{path}.gate_up_proj", 2 * dims.i, dims.h, copies=num_experts),
+        Linear(f"{path}.down_proj", dims.h, dims.i, copies=num_experts),
     )
 
 

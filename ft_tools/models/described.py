@@ -1,5 +1,6 @@
 """The shape of a model that has no row among the families, read off its real class."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models import inspector
 from ft_tools.models.config import SHAPE_FIELDS
 from ft_tools.models.families import FAMILIES
-from ft_tools.models.shape import Block, Linear, ModelShape
+from ft_tools.models.shape import Block, Linear, ModelShape, adapted_of, last_name
 
 WORKER = "ft_tools.models.worker.describe"
 SECONDS = 45.0
@@ -53,17 +54,7 @@ def _shape(answer: Mapping[str, Any], name: str, config: dict[str, Any]) -> Mode
     width, vocab = answer["embedding_width"], answer["vocab_size"]
     hidden = sizes.get("hidden_size", width)
     heads = sizes.get("num_heads", 1)
-    blocks = tuple(
-        Block(
-            kind=block["kind"],
-            count=block["count"],
-            params=block["params"],
-            expert_params=block["expert_params"],
-            linears=_linears(block.get("linears", ())),
-            adapted=_linears(block.get("adapted", ())),
-        )
-        for block in answer["blocks"]
-    )
+    blocks = tuple(_block(block, answer) for block in answer["blocks"])
     head = 0 if answer["tied"] else vocab * width
     inside = sum(block.count * block.params for block in blocks)
     experts = any(block.expert_params for block in blocks)
@@ -95,6 +86,7 @@ def _shape(answer: Mapping[str, Any], name: str, config: dict[str, Any]) -> Mode
         blocks=blocks,
         outer_linears=outside,
         outer_adapted=_linears(answer["outside"].get("adapted", ())),
+        peft_agrees=_peft_agrees(blocks, answer),
         loader=answer["loader"],
         class_name=answer["class_name"],
         text_path=answer["text_path"],
@@ -103,6 +95,38 @@ def _shape(answer: Mapping[str, Any], name: str, config: dict[str, Any]) -> Mode
         has_sdpa=answer["has_sdpa"],
         config=config,
     )
+
+
+def _block(block: Mapping[str, Any], answer: Mapping[str, Any]) -> Block:
+    excluded = re.compile(answer["excluded"]) if answer["excluded"] else None
+    stack = answer["stack"]
+    converted = [_linears(b.get("converted", ())) for b in answer["blocks"]]
+    linears = _linears(block.get("linears", ()))
+    return Block(
+        kind=block["kind"],
+        count=block["count"],
+        params=block["params"],
+        expert_params=block["expert_params"],
+        linears=linears,
+        adapted=adapted_of(
+            linears,
+            is_excluded=lambda name: bool(excluded and excluded.fullmatch(f"{stack}.0.{name}")),
+            taken={last_name(m.name) for group in converted for m in group},
+        ),
+        experts=_linears(block.get("experts", ())),
+        unadapted=tuple(block.get("unadapted", ())),
+        converted=_linears(block.get("converted", ())),
+    )
+
+
+def _peft_agrees(blocks: tuple[Block, ...], answer: Mapping[str, Any]) -> bool:
+    """Say whether PEFT's own "all-linear" adapts just what ours does."""
+    alike = all(
+        {m.name for m in block.adapted} == {row[0] for row in theirs.get("adapted", ())}
+        and not block.converted
+        for block, theirs in zip(blocks, answer["blocks"], strict=True)
+    )
+    return alike and not answer["outside"].get("adapted")
 
 
 def _linears(rows: Any) -> tuple[Linear, ...]:

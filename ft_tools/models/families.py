@@ -64,6 +64,8 @@ class Family:
     expert_width_key: str = "intermediate_size"
     expert_names: tuple[str, str, str] | None = None
     """What PEFT calls an expert's gate, up and down projection; None where it finds none."""
+    experts_path: str = "mlp.experts"
+    """Where its fused experts are in a block."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Where this family writes a size under a name of its own."""
     defaults: Mapping[str, int] = field(default_factory=dict)
@@ -286,6 +288,7 @@ FAMILIES: Mapping[str, Family] = {
         lambda dims: _qkvo(dims, dims.flag("attention_bias"), dims.flag("attention_bias")),
         lambda dims: 2 * dims.h,
         experts_key="num_local_experts",
+        experts_path="block_sparse_moe.experts",
     ),
     "qwen3_moe": Family(
         _qwen3_attention,

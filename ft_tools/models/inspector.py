@@ -12,6 +12,7 @@ import json
 import subprocess
 import threading
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
@@ -50,7 +51,7 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
     for name in LIBRARIES:
         if importlib.util.find_spec(name) is None:
             raise MissingExtra("train", name)
-    text = json.dumps([module, question, _versions()], sort_keys=True)
+    text = json.dumps([module, _content(module), question, _versions()], sort_keys=True)
     file = workspace.cache_dir() / "inspected" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
     with contextlib.suppress(OSError, ValueError):
         kept: dict[str, Any] = json.loads(file.read_bytes())
@@ -71,6 +72,15 @@ def prepare(module: str) -> None:
 def _process(module: str) -> "Inspector":
     with _guard:
         return _processes.setdefault(module, Inspector(module))
+
+
+@cache
+def _content(module: str) -> str:
+    """Return the hash of a worker module's file: what another version answered is not kept."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"no module {module}")
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
 @cache

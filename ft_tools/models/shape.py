@@ -1,13 +1,16 @@
 """The shape of a model: the matrices of a block, and the parameters they add up to."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 ALL_LINEAR = "all-linear"
 PLAIN_NAME = re.compile(r"[\w.-]+")
+# They choose experts or gate a shared one; trained on little data, the choice collapses.
+# Source: https://huggingface.co/docs/peft/package_reference/lora, "router" in MoE recipes
+ROUTERS = {"gate", "router", "shared_expert_gate"}
 
 
 class Linear(NamedTuple):
@@ -40,7 +43,14 @@ class Block(BaseModel):
     """Parameters of one such block's fused experts."""
     linears: tuple[Linear, ...] = ()
     adapted: tuple[Linear, ...] = ()
-    """What PEFT adapts by "all-linear"; fused experts count once for each, or twice."""
+    """Those of them that "all-linear" adapts: no router, and nothing that PEFT refuses."""
+    experts: tuple[Linear, ...] = ()
+    """Its fused experts, which PEFT adapts as `target_parameters`."""
+    unadapted: tuple[str, ...] = ()
+    """Parameters of state-space and linear-attention layers, which no adapter can take."""
+    converted: tuple[Linear, ...] = ()
+    """Router and experts under their former names, by which PEFT finds them in some families; a
+    matrix of doubled rank has twice the width."""
 
 
 class ModelShape(BaseModel):
@@ -70,6 +80,8 @@ class ModelShape(BaseModel):
     """The nn.Linear modules of one block; fused experts are none of them."""
     expert_linears: tuple[Linear, ...] = ()
     """Router and experts, fused parameters that PEFT adapts under their former module names."""
+    fused_experts: tuple[Linear, ...] = ()
+    """The same experts under the names of their parameters."""
     num_norms: int
     """Normalisations over the hidden size, in one block."""
     normed_width: int
@@ -105,6 +117,9 @@ class ModelShape(BaseModel):
     outer_linears: tuple[Linear, ...] = ()
     """Linear layers outside the blocks, the head not among them: towers, projections."""
     outer_adapted: tuple[Linear, ...] = ()
+    """Those that PEFT adapts by name."""
+    peft_agrees: bool = True
+    """Whether PEFT's own "all-linear", with `excluded`, is what `targets` returns for it."""
     loader: str = "AutoModelForCausalLM"
     """The auto class of transformers that loads it."""
     class_name: str = ""
@@ -129,7 +144,9 @@ class ModelShape(BaseModel):
             params=self._row_params,
             expert_params=self.expert_params,
             linears=self.linears,
-            adapted=self.linears + self.expert_linears,
+            adapted=adapted_of(self.linears),
+            experts=self.fused_experts,
+            converted=self.expert_linears,
         )
         return (alike,)
 
@@ -212,20 +229,45 @@ class ModelShape(BaseModel):
         idle = self.num_experts - self.experts_per_token
         return self.total_params - self.expert_weights * idle // self.num_experts
 
-    def targets(self, target_modules: str | tuple[str, ...] = ALL_LINEAR) -> tuple[Linear, ...]:
+    def targets(
+        self,
+        target_modules: str | tuple[str, ...] = ALL_LINEAR,
+        target_parameters: tuple[str, ...] = (),
+    ) -> tuple[Linear, ...]:
         """Return the matrices of a block that LoRA would adapt.
 
         Args:
             target_modules: Names, matched as PEFT does (whole or after a dot), or "all-linear",
-                which is every nn.Linear of the block, and router and experts in those families
-                where PEFT finds them; not the output head.
+                which is every nn.Linear of the block but routers and what PEFT refuses.
+            target_parameters: Names of fused experts, matched alike.
 
         Returns:
             Matrices of one block of each kind. Empty when no name matches.
         """
         wanted = self._wanted(target_modules)
-        found = [target for block in self.kinds for target in _targets(block, wanted)]
+        found = [t for _, t in self._targets(wanted, target_parameters)]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def taken_names(self) -> frozenset[str]:
+        """Return the names that PEFT takes for fused experts and routers, in every block."""
+        return frozenset(last_name(m.name) for block in self.kinds for m in block.converted)
+
+    def _targets(
+        self, wanted: Callable[[str], bool] | None, parameters: tuple[str, ...]
+    ) -> Iterator[tuple[int, Linear]]:
+        """Yield what is adapted, and how many blocks have it; by name also a router.
+
+        Where PEFT takes a name for the fused experts, a linear layer of that name is not adapted.
+        """
+        taken = self.taken_names
+        for block in self.kinds:
+            found = list(block.adapted)
+            if wanted is not None:
+                own = [m for m in block.linears if last_name(m.name) not in taken]
+                found = [m for m in [*own, *block.converted] if wanted(m.name)]
+            found += [m for m in block.experts if is_named(m.name, parameters)]
+            yield from ((block.count, m) for m in found)
 
     def _wanted(self, target_modules: str | tuple[str, ...]) -> Callable[[str], bool] | None:
         """Return the test by which PEFT chooses modules, over names inside a block; None for all.
@@ -239,9 +281,14 @@ class ModelShape(BaseModel):
             paths = [f"{self.stack}.0{middle}." for middle in ("", ".self_attn", ".mlp")]
             return lambda name: any(pattern.fullmatch(path + name) for path in paths)
         names = (target_modules,) if isinstance(target_modules, str) else target_modules
-        return lambda name: any(name == n or name.endswith(f".{n}") for n in names)
+        return lambda name: is_named(name, names)
 
-    def lora_params(self, rank: int, target_modules: str | tuple[str, ...] = ALL_LINEAR) -> int:
+    def lora_params(
+        self,
+        rank: int,
+        target_modules: str | tuple[str, ...] = ALL_LINEAR,
+        target_parameters: tuple[str, ...] = (),
+    ) -> int:
         """Count the trainable parameters that LoRA adds.
 
         Each adapted matrix W, shaped (d_out, d_in), gains A, shaped (rank, d_in), and B, shaped
@@ -254,11 +301,10 @@ class ModelShape(BaseModel):
         """
         wanted = self._wanted(target_modules)
         inside = sum(
-            block.count * m.copies * (m.d_out + m.d_in)
-            for block in self.kinds
-            for m in _targets(block, wanted)
+            count * m.copies * (m.d_out + m.d_in)
+            for count, m in self._targets(wanted, target_parameters)
         )
-        outer = [m for m in self.outer_adapted if wanted is None or wanted(m.name)]
+        outer = [m for m in self.outer_adapted if wanted is not None and wanted(m.name)]
         return rank * (inside + sum(m.copies * (m.d_out + m.d_in) for m in outer))
 
 
@@ -266,10 +312,34 @@ def _weights(linears: tuple[Linear, ...]) -> int:
     return sum(linear.d_out * linear.d_in for linear in linears)
 
 
-def _targets(block: Block, wanted: Callable[[str], bool] | None) -> list[Linear]:
-    """Return what of a block is adapted: by name also what "all-linear" leaves out."""
-    if wanted is None:
-        return list(block.adapted)
-    adapted = {linear.name for linear in block.adapted}
-    left_out = [linear for linear in block.linears if linear.name not in adapted]
-    return [linear for linear in [*block.adapted, *left_out] if wanted(linear.name)]
+def last_name(path: str) -> str:
+    """Return the last part of a module's path."""
+    return path.rpartition(".")[2]
+
+
+def is_named(name: str, names: Iterable[str]) -> bool:
+    """Say whether one of some names means this one: it is the whole, or what follows a dot."""
+    return any(name == n or name.endswith(f".{n}") for n in names)
+
+
+def adapted_of(
+    linears: Iterable[Linear],
+    *,
+    is_excluded: Callable[[str], bool] = lambda name: False,
+    taken: Iterable[str] = (),
+) -> tuple[Linear, ...]:
+    """Return those linear layers of a block that "all-linear" adapts.
+
+    Args:
+        linears: All of the block.
+        is_excluded: Says of a name whether PEFT is to leave it alone.
+        taken: Names that PEFT takes for the fused experts.
+    """
+    left = ROUTERS.union(taken)
+    return tuple(
+        linear
+        for linear in linears
+        if not is_excluded(linear.name)
+        and last_name(linear.name) not in left
+        and not linear.name.endswith("router.proj")
+    )

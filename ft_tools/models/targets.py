@@ -6,17 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ft_tools.errors import FineTuningError
+from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.models.catalog import shape_of
-from ft_tools.models.shape import ALL_LINEAR, ModelShape
-
-# PEFT turns a list with one of these names into adapters over all fused experts, in the families
-# whose experts were modules before transformers 5.
-# Source: peft 0.21.2, utils/transformers_weight_conversion.py
-BECOME_EXPERTS = {"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "gate"}
-# They choose experts or gate a shared one; trained on little data, the choice collapses.
-# Source: https://huggingface.co/docs/peft/package_reference/lora, "router" in MoE recipes
-ROUTERS = {"gate", "router", "shared_expert_gate", "router.proj"}
+from ft_tools.models.shape import ALL_LINEAR, ModelShape, is_named, last_name
 
 
 @dataclass(frozen=True)
@@ -37,20 +29,14 @@ def default_targets(shape: ModelShape) -> Targets:
     Fused experts and routers are left alone, and what stands outside the blocks: vision and audio
     towers, which a text never passes.
     """
+    paths = {linear.name for block in shape.kinds for linear in block.linears}
+    kept = {linear.name for block in shape.kinds for linear in block.adapted}
+    shared = {path for path in paths - kept if last_name(path) in shape.taken_names}
     if not shape.blocks:
-        names = tuple(linear.name for linear in shape.linears)
-        return Targets(names, names, ())
-    allowed = re.compile(shape.excluded) if shape.excluded else None
-    paths = {linear.name for block in shape.blocks for linear in block.linears}
-    paths = {p for p in paths if not (allowed and allowed.fullmatch(f"{shape.stack}.0.{p}"))}
-    last = {path: path.rpartition(".")[2] for path in sorted(paths)}
-    routers = {p for p, name in last.items() if name in ROUTERS or p.endswith("router.proj")}
-    converted = any(m.copies > 1 for block in shape.blocks for m in block.adapted)
-    shared = {p for p, name in last.items() if converted and name in BECOME_EXPERTS} - routers
-    kept = paths - routers - shared
-    names = tuple(dict.fromkeys(last[path] for path in sorted(kept)))
-    left = {last[path] for path in paths - kept}
-    left |= {linear.name.rpartition(".")[2] for linear in shape.outer_linears}
+        return Targets(tuple(m.name for m in shape.kinds[0].adapted), tuple(kept), _names(shared))
+    names = tuple(dict.fromkeys(last_name(path) for path in sorted(kept)))
+    left = {last_name(path) for path in paths - kept}
+    left |= {last_name(linear.name) for linear in shape.outer_linears}
     modules: str | tuple[str, ...] = names
     if left & set(names):
         either = "|".join(re.escape(path) for path in sorted(kept))
@@ -59,18 +45,43 @@ def default_targets(shape: ModelShape) -> Targets:
 
 
 def adaptable_arguments(model: str, peft: dict[str, Any]) -> dict[str, Any]:
-    """Add to arguments of peft.LoraConfig what "all-linear" has to leave out of this model.
+    """Put the modules that "all-linear" means in this model into arguments of peft.LoraConfig.
 
     Returns:
         The same arguments where modules are named, or the model's shape cannot be found out.
+
+    Raises:
+        BadInput: The model has no such fused experts as `target_parameters` names.
     """
-    if peft.get("target_modules") != ALL_LINEAR or "exclude_modules" in peft:
+    named = peft.get("target_parameters") or ()
+    parameters = (named,) if isinstance(named, str) else tuple(named)
+    is_open = peft.get("target_modules") == ALL_LINEAR and "exclude_modules" not in peft
+    if not is_open and not parameters:
         return peft
     try:
         shape = shape_of(model)
     except FineTuningError:
         return peft
-    return peft | peft_arguments(shape)
+    require_experts(shape, parameters)
+    return peft | peft_arguments(shape) if is_open else peft
+
+
+def require_experts(shape: ModelShape, parameters: tuple[str, ...]) -> None:
+    """Refuse names of fused experts that a model does not have.
+
+    Raises:
+        BadInput: With those that it has.
+    """
+    there = {linear.name for block in shape.kinds for linear in block.experts}
+    absent = [name for name in parameters if not any(is_named(path, [name]) for path in there)]
+    if not absent:
+        return
+    known = f"it has {', '.join(sorted(there))}" if there else "it has none"
+    cure = "use some of them" if there else "remove target_parameters"
+    raise BadInput(
+        f"target_parameters {', '.join(absent)}: {shape.name} ({shape.model_type}) has no such "
+        f"fused experts; {known}; {cure}"
+    )
 
 
 def named_targets(model: str, peft: Mapping[str, Any]) -> str | list[str]:
@@ -89,15 +100,19 @@ def named_targets(model: str, peft: Mapping[str, Any]) -> str | list[str]:
 
 def peft_arguments(
     shape: ModelShape, target_modules: str | tuple[str, ...] = ALL_LINEAR
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return the arguments of peft.LoraConfig that adapt what was asked for in this model.
 
-    "all-linear" leaves out what this model's class cannot adapt, and its towers.
+    "all-linear" stays where PEFT means the same by it; elsewhere the modules are named: PEFT would
+    add routers and fused experts, or layers outside the blocks.
     """
-    arguments: dict[str, object] = {"target_modules": target_modules}
-    if target_modules == ALL_LINEAR and shape.excluded:
-        arguments["exclude_modules"] = shape.excluded
-    return arguments
+    if target_modules != ALL_LINEAR:
+        return {"target_modules": target_modules}
+    if not shape.peft_agrees:
+        modules = default_targets(shape).modules
+        return {"target_modules": modules if isinstance(modules, str) else list(modules)}
+    excluded = {"exclude_modules": shape.excluded} if shape.excluded else {}
+    return {"target_modules": ALL_LINEAR, **excluded}
 
 
 def _names(paths: set[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.quantized import DEQUANTIZED, unquantized_name
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
+from ft_tools.models.targets import peft_arguments, require_experts
 from ft_tools.vram import profiles
 from ft_tools.vram.request import ModelRequest, VramRequest, has_trl_head, version
 from ft_tools.vram.setup import Head, Quantization, Setup, Sharding
@@ -87,7 +88,8 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         micro_batch=request.micro_batch,
         rank=(request.lora_rank or DEFAULT_RANK) if adapters else 0,
         targets=_targets(request, shape) if adapters else (),
-        target_modules=(request.target_modules or ALL_LINEAR) if adapters else (),
+        target_modules=_modules(request, shape) if adapters else (),
+        target_parameters=request.target_parameters if adapters else (),
         dtype=request.dtype,
         quantization=quantization,
         experts_quantized=quantized and version(request.transformers_version) < (5, 0),
@@ -188,7 +190,8 @@ def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
         re.compile(names if isinstance(names, str) else "")
     except re.error as error:
         raise BadInput(f"target_modules {names!r} is not a valid pattern ({error})") from error
-    found = shape.targets(names)
+    require_experts(shape, request.target_parameters)
+    found = shape.targets(names, request.target_parameters)
     wanted = () if names == ALL_LINEAR else (names,) if isinstance(names, str) else names
     unknown = [name for name in wanted if not shape.targets(name)]
     if unknown or not found:
@@ -198,6 +201,13 @@ def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
             f"module; use some of {known}, or {ALL_LINEAR!r}"
         )
     return found
+
+
+def _modules(request: VramRequest, shape: ModelShape) -> str | tuple[str, ...]:
+    """Return the modules as PEFT is told them, which means more by "all-linear" in some models."""
+    names: str | list[str] | tuple[str, ...]
+    names = peft_arguments(shape, request.target_modules or ALL_LINEAR)["target_modules"]
+    return names if isinstance(names, str) else tuple(names)
 
 
 def _adapter_bytes(request: VramRequest, *, quantized: bool) -> int:

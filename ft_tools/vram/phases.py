@@ -139,6 +139,7 @@ def _saved(setup: Setup, num_layers: int | None = None) -> Components:
         per_token = count * per_block - activations.unsaved_bytes(setup)
         return {
             "saved_activations": per_token * setup.tokens,
+            "saved_expert_deltas": count * _expert_delta_bytes(setup) / 2,
             "attention_mask": activations.mask_bytes(setup),
         }
     per_token = count * activations.checkpoint_bytes(setup)
@@ -190,6 +191,8 @@ def _head(setup: Setup) -> float:
 
 def _expert_delta_bytes(setup: Setup) -> float:
     """PEFT adapts fused experts by adding a whole delta to them, once per block and pass.
+
+    The sum is kept for the backward pass, in every block where nothing is recomputed.
 
     Source: peft/tuners/lora/layer.py, ParamWrapper
     """

@@ -23,6 +23,7 @@ class Options:
     method: str
     rank: int
     target_modules: str | tuple[str, ...]
+    target_parameters: tuple[str, ...]
     excluded: str
     dropout: float
     adapter_bytes: int
@@ -44,6 +45,7 @@ def options_of(setup: Setup) -> Options:
         method=setup.method,
         rank=setup.rank,
         target_modules=setup.target_modules,
+        target_parameters=setup.target_parameters,
         excluded=setup.shape.excluded,
         dropout=0.1 if setup.dropout else 0.0,
         adapter_bytes=setup.adapter_bytes,

@@ -99,9 +99,9 @@ class StepRequest(Request):
     attention: Attention = Field("sdpa", description="Attention implementation.")
     loss_head: Literal["auto", "full_logits", "fused_logits", "fused_linear", "trl_fused"] = Field(
         "auto",
-        description="How the loss is computed. auto: as the named library versions do; "
-        "full_logits: cross-entropy over float32 logits; fused_logits: a fused kernel; "
-        "fused_linear: Liger or CCE; trl_fused: the fused head of TRL 1.15 and later.",
+        description="How the loss is computed. auto: as these library versions do; full_logits: "
+        "in float32; fused_logits: a fused kernel; fused_linear: Liger or CCE; trl_fused: TRL "
+        "1.15 and later.",
     )
 
     @model_validator(mode="after")
@@ -136,11 +136,10 @@ class VramRequest(ModelRequest, StepRequest):
         Both what PyTorch allocates and the range that nvidia-smi shows, which is higher.
     """
 
-    kbit_prepared: bool = Field(
-        False,
-        description="prepare_model_for_kbit_training is called.",
+    target_parameters: tuple[str, ...] = Field(
+        (), description='Fused experts to adapt, as ["experts.down_proj"].'
     )
-
+    kbit_prepared: bool = Field(False, description="prepare_model_for_kbit_training ran.")
     gradient_accumulation_steps: int = Field(
         1, ge=1, description="Forward passes per optimizer step."
     )
@@ -182,6 +181,11 @@ class VramRequest(ModelRequest, StepRequest):
         if self.method != "qlora" and self.kbit_prepared:
             raise ValueError(
                 "kbit_prepared requires method 'qlora': set it, or remove kbit_prepared"
+            )
+        if self.target_parameters and (self.method == "full" or self.lora_dropout):
+            raise ValueError(
+                "target_parameters requires method 'lora' or 'qlora' without lora_dropout, which "
+                "PEFT does not have over fused experts"
             )
         if self.precompute_ref_log_probs and self.task != "dpo":
             raise ValueError(

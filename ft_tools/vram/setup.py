@@ -69,7 +69,9 @@ class Setup:
     targets: tuple[Linear, ...]
     """The adapted matrices of one block of each kind; empty for full fine-tuning."""
     target_modules: str | tuple[str, ...]
-    """How they were named."""
+    """How they are named to PEFT."""
+    target_parameters: tuple[str, ...]
+    """Fused experts that are adapted, by name."""
     dtype: Dtype
     quantization: Quantization | None
     experts_quantized: bool
@@ -129,7 +131,7 @@ class Setup:
         """Return the number of parameters that get a gradient."""
         if self.method == "full":
             return self.shape.total_params
-        return self.shape.lora_params(self.rank, self.target_modules)
+        return self.shape.lora_params(self.rank, self.target_modules, self.target_parameters)
 
     @property
     def adapts_experts(self) -> bool:

@@ -103,6 +103,11 @@ def test_any_architecture_counts_as_its_class_and_peft_count_it(config):
     model = real(config)
     assert shape.total_params == sum(p.numel() for p in model.parameters())
     assert shape.lora_params(8) == trained(model, **peft_arguments(shape))
+    experts = sorted({linear.name for block in shape.blocks for linear in block.experts})
+    if experts:
+        both = peft_arguments(shape) | {"target_parameters": experts}
+        counted = shape.lora_params(8, target_parameters=tuple(experts))
+        assert counted == trained(real(config), **both)
 
 
 ESTIMATED = {"arcee", "bloom", "bamba", "jamba", "phimoe", "deepseek_v2"}

@@ -9,6 +9,7 @@ from ft_tools import facts
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
+from ft_tools.models.targets import peft_arguments
 from ft_tools.models.worker.build import build as build_class
 
 pytestmark = [
@@ -65,13 +66,12 @@ def num_params(model, *, trainable_only=False):
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
 
 
-def counts(config):
+def counts(config, **targets):
     """Total parameters, and those that adapters over all linear layers add."""
     model = build(config)
     total = num_params(model)
-    adapted = get_peft_model(
-        model, LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    )
+    targets = peft_arguments(shape_from_config(config)) | targets
+    adapted = get_peft_model(model, LoraConfig(r=RANK, task_type="CAUSAL_LM", **targets))
     return total, num_params(adapted, trainable_only=True)
 
 
@@ -111,11 +111,20 @@ def test_a_whole_model_counts_as_its_blocks_say(name):
 def test_the_named_modules_are_those_that_peft_can_find(name):
     config = with_layers(dict(facts.model(name).config), 1)
     shape = shape_from_config(config, name)
-    names = [linear.name for linear in shape.linears]
+    names = [linear.name for linear in shape.linears + shape.expert_linears]
     model = get_peft_model(
         build(config), LoraConfig(r=1, target_modules=names, task_type="CAUSAL_LM")
     )
     assert num_params(model, trainable_only=True) == shape.lora_params(1, tuple(names))
+
+
+def test_fused_experts_count_as_peft_adapts_them():
+    config = with_layers(dict(facts.model("Qwen/Qwen1.5-MoE-A2.7B").config), 1)
+    shape = shape_from_config(config)
+    names = tuple(linear.name for linear in shape.fused_experts)
+    assert len(names) == 2
+    ours = shape.lora_params(RANK, target_parameters=names)
+    assert ours == counts(config, target_parameters=list(names))[1]
 
 
 def test_every_family_is_checked_against_its_real_class():

@@ -9,6 +9,7 @@ from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, Unkno
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.resolve import resolve_model
+from ft_tools.models.targets import peft_arguments, require_experts
 
 LLAMA = {
     "model_type": "llama",
@@ -75,7 +76,25 @@ def test_experts_are_named_as_peft_names_them():
     shape = shape_of("mistralai/Mixtral-8x7B-v0.1")
     assert [m.name for m in shape.linears] == ["q_proj", "k_proj", "v_proj", "o_proj"]
     assert [m.name for m in shape.expert_linears] == ["gate", "w1", "w3", "w2"]
-    assert len(shape.targets("all-linear")) == 8
+    assert len(shape.targets(("q_proj", "gate", "w1", "w2", "w3"))) == 5
+
+
+def test_experts_and_routers_are_adapted_only_where_they_are_named():
+    shape = shape_of("Qwen/Qwen3-30B-A3B")
+    attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert [m.name for m in shape.targets()] == attention
+    assert peft_arguments(shape) == {"target_modules": attention}
+    plain = shape.lora_params(16)
+    # Each of 48 blocks has 128 experts of 1,536 x 2,048 and 2,048 x 768.
+    one = 16 * 128 * (1536 + 2048)
+    assert shape.lora_params(16, target_parameters=("gate_up_proj",)) == plain + 48 * one
+    with pytest.raises(BadInput, match=r"experts.w1: .*it has mlp.experts.down_proj, mlp.experts"):
+        require_experts(shape, ("experts.w1",))
+    with pytest.raises(BadInput, match="it has none; remove"):
+        require_experts(shape_of("Qwen/Qwen3-4B"), ("experts.down_proj",))
+    shared = shape_of("Qwen/Qwen1.5-MoE-A2.7B")
+    assert "shared_expert_gate" not in [m.name for m in shared.targets()]
+    assert "shared_expert.up_proj" in [m.name for m in shared.targets()]
 
 
 def test_a_multimodal_config_is_read_through_its_text_part():

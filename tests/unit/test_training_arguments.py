@@ -125,6 +125,12 @@ def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(st
             BadInput,
             "a list of names",
         ),
+        ({"target_parameters": "experts.down_proj"}, BadInput, "give a list"),
+        (
+            {"target_parameters": ["experts.down_proj"], "lora_dropout": 0.1},
+            BadInput,
+            "lora_dropout=0.1 does not work with target_parameters",
+        ),
     ],
 )
 def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):

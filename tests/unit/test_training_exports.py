@@ -238,6 +238,17 @@ def test_the_planned_commit_and_what_is_left_out_of_all_linear_are_exported_ever
     assert "'revision': 'aaaa" in text
 
 
+def test_adapted_experts_are_exported_where_there_is_a_word_for_them(plan, tmp_path):
+    names = ["experts.down_proj"]
+    there = plan.model_copy(update={"peft": plan.peft | {"target_parameters": names}})
+    assert script.trl_arguments(there)["lora_target_parameters"] == names
+    assert axolotl.arguments(there, script.ENGINE)["lora_target_parameters"] == names
+    for file in script.write_exports(tmp_path, there):
+        left_out = [line for line in file.read_text().splitlines() if "not in this file" in line]
+        is_left_out = any("target_parameters" in line for line in left_out)
+        assert is_left_out == (file.name == "llama_factory.yaml"), file.name
+
+
 def test_a_json_array_is_held_out_of_and_exported_like_lines(files):
     rows = [json.loads(line) for line in (files / "pairs.jsonl").read_text().splitlines()]
     (files / "pairs.json").write_text(json.dumps(rows, indent=1))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.utils import transformers_weight_conversion as conversion
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -14,6 +15,8 @@ from ft_tools.models.worker.build import build, stack_of, text_path
 from ft_tools.models.worker.serving import serve
 
 RANK = 16
+# Parameters of state-space and linear-attention layers: decay, time step, skip.
+STATE = {"A_log", "dt_bias", "D"}
 # PEFT refuses these modules in models with Mamba blocks, whose kernels read their weights directly.
 # Source: peft 0.21.2, tuners/tuners_utils.py
 NO_OUT_PROJ = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
@@ -34,7 +37,6 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
     stack, blocks = stack_of(model)
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     groups = kinds_of(blocks)
-    places = _places(stack, groups, blocks)
     linears = {
         name: module
         for name, module in model.named_modules()
@@ -57,6 +59,33 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
         "excluded": excluded,
         "sizes": _sizes(config),
     }
+    parts = [
+        {
+            "kind": "+".join(_kinds(blocks[group["first"]])),
+            "count": group["count"],
+            "params": group["params"],
+            "expert_params": group["experts"],
+        }
+        for group in groups
+    ]
+    found = _matrices(model, linears, groups, blocks, excluded)
+    report["blocks"] = [part | found[index] for index, part in enumerate(parts)]
+    report["outside"] = dict(found[-1])
+    return report
+
+
+def _matrices(
+    model: Any,
+    linears: dict[str, Any],
+    groups: list[dict[str, Any]],
+    blocks: list[nn.Module],
+    excluded: str,
+) -> dict[int, dict[str, list[Any]]]:
+    """Return the matrices of each kind of block, and outside (-1): all, experts, what PEFT adapts.
+
+    PEFT comes last: it puts modules of its own around these.
+    """
+    places = _places(stack_of(model)[0], groups, blocks)
     found: dict[int, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for name, module in linears.items():
         place, short = _place(name, places)
@@ -65,22 +94,59 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
             if isinstance(module, Conv1D):
                 out, width = width, out
             found[place]["linears"].append((short, out, width, module.bias is not None, 1))
+    for index, group in enumerate(groups):
+        block = blocks[group["first"]]
+        found[index]["experts"] = _fused_experts(block)
+        found[index]["unadapted"] = _unadapted(block)
+    former = _former_names(model.config.model_type)
     for name, shape in _adapted(model, excluded):
         place, short = _place(name, places)
-        if place is not None:
+        if place is None:
+            continue
+        if name in linears:
             found[place]["adapted"].append((short, *shape))
-    report["blocks"] = [
-        {
-            "kind": "+".join(_kinds(blocks[group["first"]])),
-            "count": group["count"],
-            "params": group["params"],
-            "expert_params": group["experts"],
-            **found[index],
-        }
-        for index, group in enumerate(groups)
+            continue
+        names = next((names for end, names in former.items() if short.endswith(end)), [])
+        for one in names:
+            *sizes, copies = shape
+            found[place]["converted"].append((one, *sizes, copies // len(names)))
+    return found
+
+
+def _former_names(model_type: str) -> dict[str, list[str]]:
+    """Return what PEFT calls the fused experts and the router: parameter -> former modules."""
+    pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(model_type, "")
+    names: dict[str, list[str]] = defaultdict(list)
+    for old, new in conversion._MOE_TARGET_MODULE_MAPPING.get(pattern, {}).items():
+        names[f".{new}"].append(old)
+    return names
+
+
+def _fused_experts(block: nn.Module) -> list[tuple[str, int, int, bool, int]]:
+    """Return the experts that are one parameter, in which each has a matrix of its own."""
+    found = []
+    for path, module in block.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_stack = parameter.dim() == 3 and "Conv" not in type(module).__name__
+            if is_stack and parameter.shape[1] > 1:
+                count, out, width = parameter.shape
+                if getattr(module, "is_transposed", False):
+                    out, width = width, out
+                found.append((f"{path}.{name}", out, width, False, count))
+    return found
+
+
+def _unadapted(block: nn.Module) -> list[str]:
+    """Return the parameters of state-space and linear-attention layers that no adapter can take.
+
+    They are vectors, and convolutions that the model reads without calling the layer.
+    """
+    return [
+        f"{path}.{name}"
+        for path, module in block.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name in STATE or (isinstance(module, nn.Conv1d) and parameter.dim() == 3)
     ]
-    report["outside"] = dict(found[-1])
-    return report
 
 
 def _num_params(model: nn.Module) -> int:

@@ -32,6 +32,8 @@ OPTIMIZERS = {
     "stable_adamw": ("optimi", "torch-optimi"),
 }
 MOST_NAMES = 20
+# Source: peft 0.21.2, tuners/lora/layer.py, ParamWrapper
+NOT_OVER_EXPERTS = ("lora_dropout", "use_dora", "lora_bias", "fan_in_fan_out")
 
 
 def require_company(peft: Mapping[str, Any], training: Mapping[str, Any]) -> None:
@@ -40,6 +42,7 @@ def require_company(peft: Mapping[str, Any], training: Mapping[str, Any]) -> Non
     Raises:
         BadInput: With the companion to pass, or what to leave out.
     """
+    _experts(peft)
     _optimizer(training)
     _schedule(training)
     if training.get("padding_free") and not training.get("packing") and training.get("max_length"):
@@ -56,6 +59,21 @@ def require_company(peft: Mapping[str, Any], training: Mapping[str, Any]) -> Non
         raise BadInput(
             "peft.layers_to_transform needs target_modules as a list of names, such as "
             '["q_proj", "v_proj"]'
+        )
+
+
+def _experts(peft: Mapping[str, Any]) -> None:
+    """Refuse what PEFT does not have over fused experts."""
+    names = peft.get("target_parameters")
+    if not names:
+        return
+    if not isinstance(names, list | tuple):
+        raise BadInput(f'peft.target_parameters={names!r}: give a list, ["experts.down_proj"]')
+    others = [k for k in NOT_OVER_EXPERTS if peft.get(k)]
+    if others:
+        raise BadInput(
+            f"peft.{others[0]}={peft[others[0]]!r} does not work with target_parameters, whose "
+            "adapters change a whole stack of experts; remove one of the two"
         )
 
 

@@ -192,6 +192,7 @@ def _estimate(
         shape = planned.peft or {"r": 16, "target_modules": "all-linear"}
         adapter = {"lora_rank": shape["r"], "target_modules": shape["target_modules"]}
         adapter["lora_dropout"] = shape.get("lora_dropout", 0.0)
+        adapter["target_parameters"] = tuple(shape.get("target_parameters") or ())
     optimizer = training["optim"]
     asked = {
         "model": planned.model,

@@ -120,6 +120,7 @@ def _adapter(plan: TrainingPlan) -> dict[str, Any]:
         "lora_dropout": plan.peft["lora_dropout"],
         "lora_target_linear": everywhere,
         "lora_target_modules": None if everywhere else listed,
+        "lora_target_parameters": plan.peft.get("target_parameters"),
         "lora_modules_to_save": plan.peft.get("modules_to_save"),
         "peft_use_rslora": plan.peft.get("use_rslora") or None,
         "peft_use_dora": plan.peft.get("use_dora") or None,

@@ -75,6 +75,7 @@ def _llama_factory(plan: TrainingPlan, moved: Moved) -> dict[str, str]:
 def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     """Return the plan's arguments that a file has no key for."""
     others = said is not plan.training and plan.training.get("loss_type") == "dft"
+    experts = set() if said is llama_factory.SAID else {"target_parameters"}
     # Their word for a loss is one of preferences.
     said = {*said} - ({"loss_type"} if others else set())
     training = {*plan.training, *_init(plan)} - said - ELSEWHERE
@@ -82,7 +83,7 @@ def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     if plan.peft and named_targets(plan.model.load_from, plan.peft) != plan.peft["target_modules"]:
         # Said by the names that remain.
         peft.discard("exclude_modules")
-    return sorted(training | (peft - PEFT_SAID))
+    return sorted(training | (peft - PEFT_SAID - experts))
 
 
 def yaml(values: Mapping[str, Any], heading: str, left_out: Collection[str] = ()) -> str:
@@ -121,6 +122,7 @@ def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
             "lora_alpha": plan.peft["lora_alpha"],
             "lora_dropout": plan.peft["lora_dropout"],
             "lora_target_modules": _as_list(named_targets(plan.model.load_from, plan.peft)),
+            "lora_target_parameters": plan.peft.get("target_parameters"),
             "lora_modules_to_save": plan.peft.get("modules_to_save"),
             "use_rslora": plan.peft.get("use_rslora", False),
             "use_dora": plan.peft.get("use_dora", False),

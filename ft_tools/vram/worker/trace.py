@@ -201,6 +201,7 @@ def _adapted(model: Any, options: Options) -> nn.Module:
         r=options.rank,
         lora_dropout=options.dropout,
         target_modules=names if isinstance(names, str) else list(names),
+        target_parameters=list(options.target_parameters) or None,
         exclude_modules=options.excluded or None,
         task_type="CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None,
     )
