@@ -35,7 +35,7 @@ class ModelRequest(Request):
     )
     model_type: str = Field("llama", description="Family of the shapes.")
     num_layers: int | None = Field(None, ge=1, description="Blocks.")
-    hidden_size: int | None = Field(None, ge=1, description="Width of the residual stream.")
+    hidden_size: int | None = Field(None, ge=1, description="Residual width.")
     intermediate_size: int | None = Field(
         None, ge=1, description="MLP width, of one expert in an MoE."
     )
@@ -82,10 +82,8 @@ class StepRequest(Request):
     quantization: Literal["nf4_double", "nf4", "int8"] | None = Field(
         None, description="Quantization of the qlora base; default nf4_double."
     )
-    seq_len: int = Field(
-        2048, ge=1, le=16_777_216, description="Length of the longest sequence in tokens."
-    )
-    micro_batch: int = Field(1, ge=1, le=65_536, description="Examples per GPU and forward pass.")
+    seq_len: int = Field(2048, ge=1, le=16_777_216, description="Longest sequence in tokens.")
+    micro_batch: int = Field(1, ge=1, le=65_536, description="Examples per GPU and pass.")
     gradient_checkpointing: bool = Field(
         True, description="Recompute activations in the backward pass."
     )
