@@ -1,15 +1,17 @@
 """Train a real model on marks (KTO), and measure what it learned on held-out marks.
 
-`python -m benchmarks.kto` takes the demo's tickets and SmolLM2-135M-Instruct. Every ticket
-has one answer with a thumb: the right JSON (up), or one of two bad ones (down): the JSON inside
-polite prose, or the JSON of another category. The table goes through prepare_dataset with
+`python -m benchmarks.kto [--resume]` takes the demo's tickets and SmolLM2-135M-Instruct. Every
+ticket has one answer with a thumb: the right JSON (up), or one of two bad ones (down): the JSON
+inside polite prose, or the JSON of another category. The table goes through prepare_dataset with
 `verdicts={"thumbs": "marks"}` and is trained with launch_dpo, whose defaults decide everything but
-the number of steps and of evaluations. The same plan is then run again, cancelled and resumed.
+the number of steps and of evaluations. With `--resume` the same plan is then run again, cancelled
+and resumed; tests/tiny/test_kto.py does so with a tiny model each time.
 
-Measured on the demo's held-out tickets, each with its good and one bad answer: the reward that KTO
-defines, beta times the log-probability under the trained model minus that under the base, and its
-margin of good over bad. The intervals are 95% of 10,000 bootstrap samples of the tickets. Before
-training every margin is 0. The result is `benchmarks/kto.json`.
+Measured on the demo's held-out tickets, each with its good and one bad answer: by how much the
+log-probability of the good answer is above that of the bad one, before and after; and the reward
+that KTO defines, beta times the log-probability under the trained model minus that under the base,
+with its margin of good over bad, which is 0 before training. The intervals are 95% of 10,000
+bootstrap samples of the tickets. The result is `benchmarks/kto.json`.
 
 Source: https://arxiv.org/abs/2402.01306 (KTO)
 """
@@ -18,6 +20,7 @@ import csv
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -40,28 +43,42 @@ from ft_tools.training.tool import launch_dpo
 OUT = Path(__file__).with_name("kto.json")
 PACKAGES = ("torch", "transformers", "trl", "peft")
 CATEGORIES = ("account", "billing", "delivery", "returns", "technical")
+FIELDS = ("category", "priority", "product", "order")
+SYSTEM = (
+    "Read the customer's message and answer with one JSON object with the fields "
+    '"category", "priority", "product" and "order".'
+)
+HELD_OUT_EACH = 6
+TRAINED = 240
 BETA = 0.1
 """TRL's default, which the plan keeps."""
 SAMPLES = 10_000
-STEPS = 16
+STEPS = 66
 Turns = list[dict[str, str]]
 
 
-def tickets(name: str) -> list[tuple[Turns, str]]:
+def tickets() -> list[tuple[Turns, str]]:
     """Return question and right answer of the demo's tickets, each question once."""
-    path = Path(data.__file__).with_name(name)
-    rows = [json.loads(line)["messages"] for line in path.read_text("utf-8").splitlines()]
-    # Some rows of the demo are faulty on purpose.
-    good = [row for row in rows if is_ticket(row[-1]["content"])]
-    return list({row[-2]["content"]: (row[:-1], row[-1]["content"]) for row in good}.values())
+    path = Path(data.__file__).with_name("tickets.csv")
+    found: dict[str, str] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            # Some rows of the demo are faulty on purpose.
+            if row["category"] in CATEGORIES and row["message"].strip():
+                answer = {name: row[name] or None for name in FIELDS}
+                found.setdefault(row["message"].strip(), json.dumps(answer))
+    asked = [{"role": "system", "content": SYSTEM}]
+    return [([*asked, {"role": "user", "content": said}], found[said]) for said in found]
 
 
-def is_ticket(answer: str) -> bool:
-    """Tell whether an answer is a ticket."""
-    try:
-        return json.loads(answer)["category"] in CATEGORIES
-    except (ValueError, KeyError, TypeError):
-        return False
+def trained_tickets() -> list[tuple[Turns, str]]:
+    """Return the tickets that are trained on."""
+    return [one for at, one in enumerate(tickets()) if at % HELD_OUT_EACH][:TRAINED]
+
+
+def held_out_tickets() -> list[tuple[Turns, str]]:
+    """Return the tickets that are measured on."""
+    return tickets()[::HELD_OUT_EACH]
 
 
 def in_prose(answer: str) -> str:
@@ -83,22 +100,21 @@ def bad_answer(answer: str, at: int) -> tuple[str, str]:
     return of_another_category(answer, at), "another_category"
 
 
-def write_table(path: Path) -> str:
-    """Write the marked answers as a table, every second one good; return the system text."""
+def write_table(path: Path) -> None:
+    """Write the marked answers as a table, every second one good."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["question", "answer", "thumbs"])
-        for at, (asked, answer) in enumerate(tickets("tickets.jsonl")):
+        for at, (asked, answer) in enumerate(trained_tickets()):
             is_good = at % 2 == 0
             said = answer if is_good else bad_answer(answer, at // 2)[0]
             writer.writerow([asked[-1]["content"], said, "up" if is_good else "down"])
-    return asked[0]["content"]
 
 
 def prepared(folder: Path) -> dict[str, Any]:
     """Prepare the table as a user would; return the arguments of the launch that is offered."""
-    system = write_table(folder / "marks.csv")
-    mapping = {"verdicts": {"thumbs": "marks"}, "system": system}
+    write_table(folder / "marks.csv")
+    mapping = {"verdicts": {"thumbs": "marks"}, "system": SYSTEM}
     shown = prepare_dataset(PrepareRequest(path="marks.csv", mapping=mapping, test_fraction=0))
     made = prepare_dataset(PrepareRequest(**shown.next_steps[0].arguments))
     launch = next(step for step in made.next_steps if step.tool == "launch_dpo")
@@ -141,8 +157,8 @@ def adapter_of(run_id: str) -> Path:
     return file.parent
 
 
-def rewards(adapter: Path, folder: Path) -> dict[str, np.ndarray]:
-    """Return kind of bad answer -> reward of the good and of the bad answer, a row per ticket."""
+def log_probabilities(adapter: Path, folder: Path) -> dict[str, np.ndarray]:
+    """Return kind of bad answer -> log-probabilities, shape (tickets, after|before, good|bad)."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -160,40 +176,54 @@ def rewards(adapter: Path, folder: Path) -> dict[str, np.ndarray]:
         chosen = logits.gather(1, ids[0, 1:, None])[first - 1 :]
         return float(chosen.sum())
 
-    found: dict[str, list[tuple[float, float]]] = {}
-    for at, (asked, answer) in enumerate(tickets("tickets_heldout.jsonl")):
+    found: dict[str, list[list[list[float]]]] = {}
+    for at, (asked, answer) in enumerate(held_out_tickets()):
         bad, kind = bad_answer(answer, at)
-        trained = [said(asked, text) for text in (answer, bad)]
+        after = [said(asked, text) for text in (answer, bad)]
         with model.disable_adapter():
             before = [said(asked, text) for text in (answer, bad)]
-        pair = [BETA * (now - then) for now, then in zip(trained, before, strict=True)]
-        found.setdefault(kind, []).append((pair[0], pair[1]))
-    return {kind: np.array(pairs) for kind, pairs in found.items()}
+        found.setdefault(kind, []).append([after, before])
+    return {kind: np.array(rows) for kind, rows in found.items()}
 
 
-def margin(pairs: np.ndarray) -> dict[str, float]:
-    """Return the mean margin of good over bad with its interval."""
-    each = pairs[:, 0] - pairs[:, 1]
-    drawn = np.random.default_rng(0).choice(each, (SAMPLES, len(each))).mean(1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
+def margins(rows: np.ndarray) -> dict[str, Any]:
+    """Return the margins of good over bad: of rewards, and of log-probabilities before and after.
+
+    Args:
+        rows: As `log_probabilities` gives them.
+    """
+    after, before = (rows[:, at, 0] - rows[:, at, 1] for at in (0, 1))
     return {
-        "margin": round(float(each.mean()), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
-        "good_above_bad_fraction": round(float((each > 0).mean()), 4),
-        "num_tickets": len(each),
+        "reward_margin": mean_of(BETA * (after - before)),
+        "log_probability_margin_before": mean_of(before),
+        "log_probability_margin_after": mean_of(after),
+        "num_tickets": len(rows),
     }
 
 
-def measure(model: str, folder: Path, steps: int) -> dict[str, Any]:
-    """Train, measure, repeat with a stop.
+def mean_of(each: np.ndarray) -> dict[str, float]:
+    """Return a mean with its interval, and how many of the values are above 0."""
+    drawn = np.random.default_rng(0).choice(each, (SAMPLES, len(each))).mean(1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {
+        "mean": round(float(each.mean()), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+        "above_zero_fraction": round(float((each > 0).mean()), 4),
+    }
+
+
+def measure(model: str, folder: Path, steps: int, *, resume: bool) -> dict[str, Any]:
+    """Train and measure.
 
     Args:
         model: As launch_dpo takes it.
         folder: Where it is.
         steps: Of the optimizer.
+        resume: Whether to train again, cancelled and resumed, and compare the bits.
     """
     arguments = prepared(workspace.roots()[0])
+    num_marks = len(Path(arguments["dataset"]).read_text("utf-8").splitlines())
     request = DpoRequest(
         model=model,
         **arguments,
@@ -206,27 +236,29 @@ def measure(model: str, folder: Path, steps: int) -> dict[str, Any]:
     report = ended(whole)
     assert report.state == "succeeded", report
     seconds = time.perf_counter() - began
+    of_kinds = log_probabilities(adapter_of(whole), folder)
+    every = np.concatenate(list(of_kinds.values()))
+    rewards = BETA * (every[:, 0] - every[:, 1]).mean(0)
+    result = {
+        "model": model,
+        "num_steps": steps,
+        "num_marks": {
+            "train": num_marks,
+            "held_out_pairs": len(every),
+        },
+        "all": margins(every),
+        **{kind: margins(rows) for kind, rows in of_kinds.items()},
+        "good_reward": round(float(rewards[0]), 4),
+        "bad_reward": round(float(rewards[1]), 4),
+        "train_seconds": round(seconds, 1),
+    }
+    if not resume:
+        return result
     resumed, at = stopped_and_resumed(request, steps // 3)
     bits = [
         (adapter_of(run) / "adapter_model.safetensors").read_bytes() for run in (whole, resumed)
     ]
-    of_kinds = rewards(adapter_of(whole), folder)
-    every = np.concatenate(list(of_kinds.values()))
-    return {
-        "model": model,
-        "num_steps": steps,
-        "num_marks": {
-            "train": sum(1 for _ in Path(arguments["dataset"]).open(encoding="utf-8")),
-            "held_out_pairs": len(every),
-        },
-        "all": margin(every),
-        **{kind: margin(pairs) for kind, pairs in of_kinds.items()},
-        "good_reward": round(float(every[:, 0].mean()), 4),
-        "bad_reward": round(float(every[:, 1].mean()), 4),
-        "resumed_at_step": at,
-        "resume_is_bit_equal": bits[0] == bits[1],
-        "train_seconds": round(seconds, 1),
-    }
+    return result | {"resumed_at_step": at, "resume_is_bit_equal": bits[0] == bits[1]}
 
 
 def main() -> None:
@@ -236,7 +268,8 @@ def main() -> None:
         run_id = demo.ensure()
         if run_id is not None:
             ended(run_id)
-        result = measure(demo.HUB_ID, demo.folder(), STEPS)
+        resume = "--resume" in sys.argv
+        result = measure(demo.HUB_ID, demo.folder(), STEPS, resume=resume)
     result["machine"] = {
         "platform": platform.platform(),
         "processor": platform.machine(),
