@@ -1,12 +1,12 @@
 """Record many small runs, healthy and sick, for the rules of ft_tools/training/diagnosis.py.
 
-`python -m benchmarks.recorded_runs [SECONDS [LABEL...]]` trains until the time is over or all runs
+`python -m benchmarks.recorded_runs [MINUTES [LABEL...]]` trains until the time is over or all runs
 (with these labels) are there, and continues where it stopped. Each run is the worker of this
-package on a Llama of about a million parameters, which was trained for a minute to continue the
-tasks' prompts. What is wrong with a sick run is done to it on purpose; what the diagnosis says is
-not looked at here. A line of
-`benchmarks/recorded_runs.jsonl` is a run: its label, the part of its plan that a diagnosis reads,
-and its metrics. Runs with an even number choose the thresholds, runs with an odd one check them.
+package on the small Llama of benchmarks/small_models.py and takes about 20 s of one core; each core
+makes a run at a time. What is wrong with a sick run is done to it on purpose; what the diagnosis
+says is not looked at here. A line of `benchmarks/recorded_runs.jsonl` is a run: its label, the part
+of its plan that a diagnosis reads, and its metrics. Runs with an even number choose the thresholds,
+runs with an odd one check them.
 """
 
 import json
@@ -21,6 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.side_by_side import finished
+from benchmarks.small_models import random_llama, use_one_thread
+
 FILE = Path(__file__).with_name("recorded_runs.jsonl")
 PER_KIND = 10
 NUM_HEALTHY = 60
@@ -28,11 +31,6 @@ KEPT = ("step", "loss", "eval_loss", "eval_mean_token_accuracy")
 TASKS = ("mails", "mails_json", "intents", "orders", "dates", "notes")
 RATE = 2.6e-3
 """What the rule gives for a hidden size of 128."""
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
 Rows = list[dict[str, Any]]
 
 
@@ -97,7 +95,7 @@ def cases() -> Iterator[Case]:
             number,
             task,
             number,
-            rows=(300, 500, 800)[number % 3],
+            rows=(200, 300, 500)[number % 3],
             training={"learning_rate": RATE * (0.7, 1.0, 1.5)[number // 6 % 3]},
         )
         # As many sick runs as healthy ones at any time.
@@ -105,72 +103,6 @@ def cases() -> Iterator[Case]:
         at = number // len(sick)
         asked: dict[str, Any] = {"task": TASKS[at % len(TASKS)]} | change(at)
         yield Case(label, at, seed=1000 + at, **asked)
-
-
-def make_base(folder: Path) -> None:
-    """Train the small model that all runs start from: it continues prompts of the tasks."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    from benchmarks.small_tasks import TASKS as ALL
-    from benchmarks.small_tasks import pairs
-
-    texts = [
-        f"<|im_start|>user\n{ALL[name].instruction}\n\n{prompt}<|im_end|>\n"
-        for name in TASKS
-        for prompt, _ in pairs(ALL[name], 400, 99)
-    ]
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=1024,
-            special_tokens=special,
-            initial_alphabet=alphabet,
-            show_progress=False,
-        ),
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=special[1],
-        eos_token=special[2],
-        pad_token=special[2],
-        unk_token=special[0],
-    )
-    fast.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=1024,
-            hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=512,
-            tie_word_embeddings=True,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=2,
-        )
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    numbers = random.Random(0)
-    for _ in range(400):
-        chosen = fast(numbers.sample(texts, 16), padding=True, return_tensors="pt")
-        labels = chosen["input_ids"].masked_fill(chosen["attention_mask"] == 0, -100)
-        loss = model(**chosen, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    print(f"base: loss {float(loss):.3f}", flush=True)
-    fast.save_pretrained(folder)
-    model.save_pretrained(folder)
 
 
 def train(
@@ -246,18 +178,20 @@ def train(
     }, kept
 
 
-def record(case: Case, root: Path, base: str) -> dict[str, Any]:
+def record(name: str, root: Path, base: str) -> dict[str, Any]:
     """Train one run and return its line."""
     from benchmarks.small_tasks import TASKS as ALL
     from benchmarks.small_tasks import pairs, row
 
+    use_one_thread()
+    case = next(case for case in cases() if case.name == name)
     task, numbers = ALL[case.task], random.Random(case.seed)
     rows = [row(task, pair) for pair in pairs(task, case.rows + 60, case.seed)]
     if case.damage:
         rows = case.damage(numbers, rows)
-    for name, part in (("train", rows[60:]), ("held", rows[:60])):
+    for file, part in (("train", rows[60:]), ("held", rows[:60])):
         text = "".join(json.dumps(one) + "\n" for one in part)
-        (root / f"{case.name}-{name}.jsonl").write_text(text, encoding="utf-8")
+        (root / f"{case.name}-{file}.jsonl").write_text(text, encoding="utf-8")
     model = base
     if case.is_easy:
         model = f"{case.name}-easy"
@@ -270,27 +204,23 @@ def record(case: Case, root: Path, base: str) -> dict[str, Any]:
 
 def main() -> None:
     """Record what is missing."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600.0
-    until = time.monotonic() + seconds
+    until = time.monotonic() + 60 * (float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
     known = set()
     if FILE.exists():
         known = {json.loads(line)["name"] for line in FILE.read_text().splitlines()}
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        os.environ |= {"FINE_TUNING_LLM_WORKSPACE": name, "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        os.environ |= {"FINE_TUNING_LLM_WORKSPACE": folder, "HF_HUB_OFFLINE": "1"}
         os.chdir(root)
-        make_base(root / "base")
-        for case in cases():
-            is_wanted = not sys.argv[2:] or case.label in sys.argv[2:]
-            if not is_wanted or case.name in known or time.monotonic() > until:
-                continue
-            line = record(case, root, "base")
+        use_one_thread()
+        random_llama(root / "base")
+        wanted = [c for c in cases() if not sys.argv[2:] or c.label in sys.argv[2:]]
+        jobs = {c.name: (c.name, root, "base") for c in wanted if c.name not in known}
+        for name, line in finished(record, jobs, until):
             with FILE.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
             evaluated = [m["eval_loss"] for m in line["metrics"] if "eval_loss" in m]
-            print(
-                case.name, line["seconds"], line["steps"], evaluated[:1], evaluated[-1:], flush=True
-            )
+            print(name, line["seconds"], line["steps"], evaluated[:1], evaluated[-1:], flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""Run many small jobs at a time, one per core, until a time is over."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+
+def finished(
+    work: Callable[..., Any], jobs: Mapping[str, tuple[Any, ...]], until: float
+) -> Iterator[tuple[str, Any]]:
+    """Give the name and the result of each job as it ends; start none after `until`.
+
+    Each job has a process of its own: its memory and its threads end with it.
+
+    Args:
+        work: A function of a module.
+        jobs: Name -> its arguments.
+        until: A time of time.monotonic.
+    """
+    if time.monotonic() > until:
+        return
+    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
+        names = {pool.submit(work, *arguments): name for name, arguments in jobs.items()}
+        for done in as_completed(names):
+            if not done.cancelled():
+                yield names[done], done.result()
+            if time.monotonic() > until:
+                for waiting in names:
+                    waiting.cancel()
