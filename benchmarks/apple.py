@@ -93,7 +93,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.models import llama
-from ft_tools.training.worker.mlx.model import Factors, MlxModel
+from ft_tools.models.worker.mlx.model import Factors, MlxModel
 asked = json.load(sys.stdin)
 config, length, dtype, checkpointing, targets = asked
 folder = Path(tempfile.mkdtemp())

@@ -25,13 +25,17 @@ def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
         done["text_config"] = both_spellings(text)
     rope = done.get("rope_parameters")
     if isinstance(rope, Mapping):
-        for key, value in _older(rope).items():
+        for key, value in older_spelling(rope).items():
             done.setdefault(key, value)
     return done
 
 
-def _older(rope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the older keys for `rope_parameters`, of one kind of layer or of two."""
+def older_spelling(rope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the older keys for `rope_parameters`, of one kind of layer or of two.
+
+    >>> older_spelling({"rope_type": "default", "rope_theta": 1e6})
+    {'rope_theta': 1000000.0}
+    """
     by_layer = {name: part for name, part in rope.items() if isinstance(part, Mapping)}
     full = by_layer.get(FULL) if by_layer else rope
     if full is None or "rope_theta" not in full:

@@ -29,18 +29,16 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from ft_tools.errors import BadInput, Refused
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.models.worker.mlx import reading
+from ft_tools.models.worker.mlx.model import MlxModel, logsumexp
+from ft_tools.models.worker.mlx.peft_adapter import hollow
+from ft_tools.models.worker.mlx.reading import require_same_model, rope_overrides
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
-from ft_tools.training.worker.mlx.bridge import (
-    Bridge,
-    hollow,
-    require_same_model,
-    rope_overrides,
-)
-from ft_tools.training.worker.mlx.model import MlxModel, logsumexp
+from ft_tools.training.worker.mlx.bridge import Bridge
 from tests.tiny.evaluating import run_here as evaluated_here
 from tests.tiny.trainings import QUICK, conversations, finished, run_here, write_jsonl
 from tests.tiny.trainings import pairs as pairs_of
@@ -154,12 +152,10 @@ def test_mlx_computes_the_logits_of_torch_whatever_rope_base_the_config_has(fold
 
 
 def test_a_model_that_is_read_otherwise_is_refused(folders, tmp_path, monkeypatch):
-    import ft_tools.training.worker.mlx.bridge as bridge
-
     # What happens without the bridge between the spellings: a default takes the base's place.
-    monkeypatch.setattr(bridge, "rope_overrides", lambda _: {})
+    monkeypatch.setattr(reading, "rope_overrides", lambda _: {})
     with pytest.raises(Refused, match="other logits than torch"):
-        bridge.require_same_model(folders["llama"])
+        require_same_model(folders["llama"])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +243,7 @@ def test_mlx_lm_loads_the_adapter_that_is_written_for_it(folders, tokenizer, tmp
     plain = fresh(mx.array([[5, 6, 7, 8]]))
     load_adapters(fresh, str(tmp_path / "adapter"))
     fresh.eval()
-    factors, _ = trainer.mlx_bridge.factors()
+    factors, _ = trainer.mlx_bridge.adapter.factors()
     with trainer.mlx_bridge.base.adapted(factors, training=False):
         ours = trainer.mlx_bridge.base.logits(mx.array([[5, 6, 7, 8]]))
     theirs = fresh(mx.array([[5, 6, 7, 8]]))

@@ -133,9 +133,9 @@ def train_in_float32(plan: TrainingPlan, model: Any) -> None:
 
 def _hollow_model(plan: TrainingPlan) -> Any:
     """Return the model that MLX will compute: real names and shapes, no weights of its own."""
-    from ft_tools.training.worker.mlx import bridge
+    from ft_tools.models.worker.mlx.peft_adapter import hollow
 
-    model = bridge.hollow(AutoConfig.from_pretrained(plan.model.load_from), torch.float32)
+    model = hollow(AutoConfig.from_pretrained(plan.model.load_from), torch.float32)
     model.config.use_cache = False
     # A new adapter starts as with the torch engine: from this seed.
     set_seed(plan.training["seed"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ft_tools.training.worker.mlx.model import Factors
+from ft_tools.models.worker.mlx.model import Factors
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"

@@ -25,6 +25,7 @@ BLOCK = 512
 NOTHING = -1e30
 CHUNK = 2**22
 """Logits that are turned into float32 at a time."""
+TORCH_INSTEAD = 'use torch instead: engine="torch" in training, device="cpu" in evaluate'
 
 Arrays = list[mx.array]
 
@@ -154,8 +155,8 @@ class MlxModel:
             self.model, found = load_model(folder, lazy=True, model_config=config, strict=strict)
         except ValueError as error:
             raise Missing(
-                f"mlx-lm cannot build the model in {folder} ({type(error).__name__}); train it "
-                'with engine="torch", or choose a model that mlx-lm supports'
+                f"mlx-lm cannot build the model in {folder} ({type(error).__name__}); "
+                f"{TORCH_INSTEAD}, or choose a model that mlx-lm supports"
             ) from error
         self.model.set_dtype(getattr(mx, dtype))
         if bits is not None:
