@@ -13,8 +13,8 @@ import psutil
 from ft_tools import workspace
 from ft_tools.doctor.cuda import check_cuda
 from ft_tools.doctor.report import Check
-from ft_tools.errors import FineTuningError, Missing
-from ft_tools.models.mlx import is_apple_silicon, mac_name
+from ft_tools.errors import FineTuningError, Missing, MissingExtra
+from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.models.resolve import hub_home
 from ft_tools.runs import locks
 from ft_tools.runs.hardware import find_cards, find_device
@@ -48,8 +48,13 @@ def _interpreter() -> Check:
 
 def _gpu() -> Iterator[Check]:
     if is_apple_silicon():
-        found = f"{mac_name() or 'Apple GPU'}: adapters train with MLX; evaluations and merges run "
-        yield Check(name="GPU", state="note", found=f"{found}on the CPU")
+        found = f"{mac_name() or 'Apple GPU'}: MLX trains adapters and evaluates; merges run on the"
+        if is_installed():
+            yield Check(name="GPU", state="note", found=f"{found} CPU")
+            return
+        found = f"{mac_name() or 'Apple GPU'}, idle without MLX: everything runs on the CPU"
+        fix = str(MissingExtra("mlx", "mlx_lm"))
+        yield Check(name="GPU", state="note", found=found, fix=fix)
         return
     try:
         number = len(find_cards())

@@ -8,10 +8,12 @@ from ft_tools.evaluation.metrics.general import NEW_TOKENS
 from ft_tools.evaluation.systems.models import LoadPlan, Models, weight_bytes
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.models.machine import this_machine
+from ft_tools.models.mlx import is_apple_silicon
 
 # Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
 # 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
 SECONDS_PER_TOKEN_BYTE = 3.5e-11
+MLX_SECONDS_PER_TOKEN_BYTE = 3.5e-10
 Range = tuple[float, float]
 """The shortest and the longest time that is likely, in seconds."""
 # Of a process that starts and of a model that is loaded; on one's own machine and on a busy one.
@@ -76,6 +78,9 @@ def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None)
     """Return about how long one token of one sequence takes; None: the device is not known."""
     if loading is None or loading.on_cpu:
         return num_bytes * SECONDS_PER_TOKEN_BYTE
+    if loading.on_mlx:
+        # No Mac was measured.
+        return None if is_apple_silicon() else num_bytes * MLX_SECONDS_PER_TOKEN_BYTE
     step = gpu_step_seconds(num_bytes, loading.device)
     return None if step is None else step / batch_size
 
@@ -85,6 +90,8 @@ def seconds_per_read_token(num_bytes: int, loading: LoadPlan | None) -> float | 
 
     Two operations for each weight, and a 16-bit weight has two bytes.
     """
+    if loading is not None and loading.on_mlx:
+        return None if is_apple_silicon() else num_bytes * MLX_SECONDS_PER_TOKEN_BYTE
     if loading is None or loading.on_cpu:
         return num_bytes * SECONDS_PER_TOKEN_BYTE
     flops = _gpu_flops(loading.device)

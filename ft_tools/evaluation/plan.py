@@ -36,6 +36,7 @@ from ft_tools.evaluation.plan_warnings import (
 from ft_tools.evaluation.report import GENERAL_LOSS
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.requirements import NAMES
+from ft_tools.evaluation.systems import on_mlx
 from ft_tools.evaluation.systems.files_present import require_tasks, require_there
 from ft_tools.evaluation.systems.models import (
     LoadPlan,
@@ -79,7 +80,7 @@ class EvaluatePlan(Report):
     target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
     tuned: ModelFiles | None = None
     baseline: ModelFiles | None = None
-    device: str = Field("", description="cpu or the GPU's name; empty: no model is loaded here.")
+    device: str = Field("", description="cpu, MLX or the GPU; empty: no model is loaded here.")
     alone: bool = Field(description="Measured without a baseline.")
     dataset: str | None = Field(description="Path of the held-out file.")
     dataset_sha256: str | None = None
@@ -145,8 +146,10 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     has_general = request.general_ability and models.tuned is not None
     num_prompts = len(general_prompts()) if has_general else 0
     rendering = choose_rendering(request.rendering, examples, sources)
-    systems = _systems(request, models, path, examples, rendering) if path else []
-    loading = load_plan(sources, request.device)
+    uses_mlx, idle = on_mlx.choose(request, sources)
+    loading = load_plan(sources, request.device, on_mlx=uses_mlx)
+    engine = on_mlx.MLX if uses_mlx else ""
+    systems = _systems(request, models, path, examples, rendering, engine) if path else []
     size = len(examples)
     low, high = _seconds(request, models, systems, num_prompts, loading) or (None, None)
     return EvaluatePlan(
@@ -184,7 +187,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *(about_marks(num_marked_bad(path, examples[-1].line)) if path is not None else []),
             *about_request(request, references, list(metrics), overlap, models),
             *about_systems(systems),
-            *about_loading(loading, models),
+            *about_loading(loading, models, idle),
             *about_tasks(request),
         ],
     )
@@ -251,6 +254,7 @@ def _systems(
     path: Path,
     examples: Sequence[HeldOut],
     rendering: str,
+    engine: str,
 ) -> list[SystemPlan]:
     settings: dict[str, object] = {
         "dataset": sha256(path),
@@ -258,6 +262,8 @@ def _systems(
         "max_new_tokens": request.max_new_tokens,
         "rendering": rendering,
     }
+    if engine:
+        settings["engine"] = engine
     if models.tuned is not None:
         # Both get prompts in one template.
         settings["template"] = chat_template(models.tuned) or ""

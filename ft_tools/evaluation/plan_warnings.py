@@ -21,8 +21,14 @@ from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
 
 
-def about_loading(loading: LoadPlan | None, models: Models) -> list[str]:
-    """Warn about 4-bit loading, a GPU that is not used, and what was never run."""
+def about_loading(loading: LoadPlan | None, models: Models, idle: str = "") -> list[str]:
+    """Warn about 4-bit loading, a GPU that is not used, and what was never run.
+
+    Args:
+        loading: Where the models are loaded.
+        models: The models.
+        idle: Why a Mac's GPU is not used.
+    """
     if loading is None:
         unknown = [source.name for source in models.by_name.values() if source.kind != "gguf"]
         return [f"memory is checked after the download of {unknown[0]}"] if unknown else []
@@ -32,11 +38,15 @@ def about_loading(loading: LoadPlan | None, models: Models) -> list[str]:
             "16-bit weights do not fit on this machine: all models are measured in 4 bits, as the "
             "adapter was trained; merge_and_quantize ships it over the 16-bit ones"
         )
-    if is_apple_silicon():
+    if idle:
+        found.append(f"runs on the CPU with torch, not on the Mac's GPU with MLX: {idle}")
+    if loading.on_mlx:
         found.append(
-            "evaluations run on the CPU with torch: the Mac's GPU, which MLX uses to train, is idle"
+            "evaluation with MLX was tested on a Linux CPU only, never on a Mac's GPU"
+            if is_apple_silicon()
+            else "MLX runs on this machine's CPU, which is slow"
         )
-    if not loading.on_cpu:
+    if not loading.on_cpu and not loading.on_mlx:
         found.append(
             "evaluation on a GPU has never been run by this project's own tests; `fine-tuning-llm "
             "doctor --gpu` tests it on yours"

@@ -55,8 +55,8 @@ class EvaluateRequest(LaunchRequest):
     )
     device: str = Field(
         "auto",
-        pattern=WANTED,
-        description="auto (a GPU if the models fit), cpu, cuda:1 or a UUID.",
+        pattern=WANTED.replace("cpu", "cpu|mlx"),
+        description="auto (a GPU if the models fit), cpu, mlx, cuda:1 or a UUID.",
     )
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
     dataset: str | None = Field(

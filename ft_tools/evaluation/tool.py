@@ -3,6 +3,8 @@
 from ft_tools.evaluation.plan import EvaluatePlan, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import find_models
+from ft_tools.evaluation.systems.on_mlx import MLX
+from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.runs.device_slots import CPU, slots_for
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launch import Launch, launch
@@ -22,12 +24,11 @@ def evaluate(request: EvaluateRequest) -> Launch:
     """
     models = find_models(request)
     # Before the plan: a GPU that is named and not there is refused first.
-    device = find_device(request.device) if models.by_name else None
+    wanted = CPU if request.device == MLX else request.device
+    device = find_device(wanted) if models.by_name else None
     plan = make_plan(request, models)
     if device is not None:
-        is_cpu = plan.loading.on_cpu if plan.loading else device.name == CPU
-        shown = "cpu" if is_cpu else device.model
-        plan = plan.model_copy(update={"device": shown})
+        plan = plan.model_copy(update={"device": _shown(plan, device)})
     lineage = {"systems": ", ".join(spec.name for spec in request.all_systems())}
     if request.model is not None and models.tuned and models.baseline:
         lineage = {"model": request.model, "baseline": models.baseline.name}
@@ -48,10 +49,18 @@ def evaluate(request: EvaluateRequest) -> Launch:
     )
 
 
+def _shown(plan: EvaluatePlan, device: Device) -> str:
+    """Return what computes the models, in words."""
+    if plan.loading is not None and plan.loading.on_mlx:
+        return f"MLX on {(mac_name() or 'the GPU') if is_apple_silicon() else 'the CPU'}"
+    is_cpu = plan.loading.on_cpu if plan.loading else device.name == CPU
+    return CPU if is_cpu else device.model
+
+
 def slots_of(plan: EvaluatePlan, device: Device | None) -> tuple[str | None, tuple[list[str], int]]:
     """Return what a run waits for: the GPUs that its models are loaded on, or nothing."""
     if device is None:
         return None, ([], 1)
     if plan.loading is None or (device.name != CPU and plan.loading.place.startswith("cuda:")):
         return device.name, (device.cards, 1)
-    return slots_for(plan.loading.place)
+    return slots_for(CPU if plan.loading.on_mlx else plan.loading.place)

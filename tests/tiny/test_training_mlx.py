@@ -311,8 +311,9 @@ def test_an_adapter_of_either_engine_is_evaluated_and_shipped_alike(data, worksp
         models[engine] = run_here(sft.work, asked, engine).artifact
     systems = [{"name": name, "model": model} for name, model in models.items()]
     asked = EvaluateRequest(
-        systems=systems, dataset="held_out.jsonl", target={"exact_match": 0.5}, max_new_tokens=16
-    )
+        systems=systems, dataset="held_out.jsonl", target={"exact_match": 0.5}, max_new_tokens=16,
+        device="mlx",
+    )  # fmt: skip
     run_dir, report = evaluated_here(workspace, asked)
     _, theirs, ours = report.systems
     assert (ours.target, ours.scores) == (theirs.target, theirs.scores)

@@ -1,19 +1,27 @@
 """What a Mac is found to be, with the branches of macOS forced on this machine."""
 
+import json
 import os
 import platform
 import sys
 
 import pytest
 
-from ft_tools.doctor.machine import _gpu
+from ft_tools import facts
+from ft_tools.doctor import machine
+from ft_tools.errors import BadInput, Refused
 from ft_tools.evaluation.plan_warnings import about_loading
-from ft_tools.evaluation.systems.models import LoadPlan, Models
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems import on_mlx
+from ft_tools.evaluation.systems.models import LoadPlan, Models, decide, mlx_machine
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
-from ft_tools.runs import process_tree
+from ft_tools.models.size import ModelSize
+from ft_tools.runs import memory, process_tree
 from ft_tools.training.checks import engine
 from ft_tools.training.request import SftRequest
+
+IN_MEMORY = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
 
 
 def put(folder, name, script):
@@ -68,16 +76,77 @@ def test_elsewhere_torch_trains(monkeypatch):
 
 def test_the_doctor_of_a_mac_says_what_runs_where(on_a_mac):
     put(on_a_mac, "sysctl", "printf 'Apple M2\\n25769803776'")
-    (check,) = _gpu()
-    assert check.found.startswith("M2 24GB: adapters train with MLX; evaluations and merges run on")
+    (check,) = machine._gpu()
+    assert check.found == "M2 24GB: MLX trains adapters and evaluates; merges run on the CPU"
 
 
-def test_the_plan_of_an_evaluation_says_that_the_gpu_of_a_mac_is_idle(monkeypatch, on_a_mac):
-    loading = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
-    (said,) = about_loading(loading, Models({}))
-    assert "evaluations run on the CPU with torch" in said
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert about_loading(loading, Models({})) == []
+def test_the_doctor_of_a_mac_without_mlx_says_how_to_install_it(on_a_mac, monkeypatch):
+    monkeypatch.setattr(machine, "is_installed", lambda: False)
+    (check,) = machine._gpu()
+    assert "everything runs on the CPU" in check.found
+    assert "mlx" in check.fix
+
+
+@pytest.fixture
+def model(tmp_path):
+    def put_model(config, adapter=None):
+        for name, content in (("config.json", config), ("adapter_config.json", adapter or {})):
+            (tmp_path / name).write_text(json.dumps(content))
+        place = str(tmp_path)
+        return ModelSource(kind="folder", name="m", path=place, adapter=place if adapter else None)
+
+    return put_model
+
+
+@pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
+def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
+    request = EvaluateRequest(model="m", dataset="held.jsonl")
+    llama = {"model_type": "llama"}
+    assert on_mlx.choose(request, [model(llama, {"peft_type": "LORA"})]) == (True, "")
+    assert on_mlx.choose(request, []) == (False, "")
+    for config, adapter, reason in (
+        ({"model_type": "ufo"}, None, "no model type 'ufo'"),
+        (llama | {"text_config": {}}, None, "more than text"),
+        (llama | {"quantization_config": {}}, None, "quantized already"),
+        (llama, {"peft_type": "IA3"}, "type IA3"),
+        (llama, {"bias": "all"}, "with bias"),
+        (llama, {"modules_to_save": ["lm_head"]}, "modules_to_save"),
+    ):
+        source = model(config, adapter)
+        uses_mlx, idle = on_mlx.choose(request, [source])
+        assert not uses_mlx
+        assert reason in idle
+        # What was asked for is refused, not replaced in silence.
+        with pytest.raises(BadInput, match=reason):
+            on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source])
+        (said,) = about_loading(IN_MEMORY, Models({}), idle)
+        assert "not on the Mac's GPU with MLX" in said
+
+
+@pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
+def test_elsewhere_mlx_evaluates_only_if_asked(model, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    request = EvaluateRequest(model="m", dataset="held.jsonl")
+    source = model({"model_type": "llama"})
+    assert on_mlx.choose(request, [source]) == (False, "")
+    assert on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source]) == (True, "")
+    assert about_loading(IN_MEMORY, Models({})) == []
+
+
+def test_mlx_takes_16_bits_on_a_mac_and_no_more_memory_than_its_gpu_may(on_a_mac, monkeypatch):
+    put(on_a_mac, "sysctl", "printf 'Apple M2\\n8589934592'")
+    monkeypatch.setattr(memory, "total_bytes", lambda: 8 * 2**30)
+    mac = mlx_machine()
+    assert mac.ram_bytes == int(facts.gpu("M2 8GB").usable_gib * 2**30) < 6 * 2**30
+    size = ModelSize(
+        num_params=10**9, linear_params=10**9, expert_params=0, layer_params=10**7,
+        vocab_size=1000, bytes_per_param=2.0, basis="config",
+    )  # fmt: skip
+    plan = decide(size, mac, None, "auto", on_mlx=True)
+    assert (plan.place, plan.dtype) == ("mlx", "bfloat16")
+    large = size.model_copy(update={"num_params": 4 * 10**9, "linear_params": 4 * 10**9})
+    with pytest.raises(Refused, match="larger machine"):
+        decide(large, mac, None, "auto", on_mlx=True)
 
 
 def test_a_mac_is_kept_awake_while_a_worker_lives(on_a_mac, monkeypatch):

@@ -1,5 +1,6 @@
 """Find the models of a comparison, where they fit, and how prompts are written for them."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -9,11 +10,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from ft_tools import facts
 from ft_tools.contract import Report
-from ft_tools.errors import BadInput, NotFound, Refused
+from ft_tools.errors import BadInput, NotFound, Refused, UnknownName
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest, Rendering
+from ft_tools.evaluation.systems.on_mlx import MLX
 from ft_tools.models.machine import Machine, this_machine
+from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.size import ModelSize, size_of
@@ -37,7 +41,7 @@ class LoadPlan(Report):
     """Where the models of an evaluation are loaded, and in which numbers: all in the same."""
 
     device: str = Field("auto", description="As requested.")
-    place: str = Field(description="cpu, cuda:0, or auto: spread over all GPUs.")
+    place: str = Field(description="cpu, mlx, cuda:0, or auto: spread over all GPUs.")
     dtype: Dtype = Field(description="Data type of weights that are not quantized.")
     four_bit: bool = Field(
         False, description="In 4 bits, as an adapter was trained, because 16 bits do not fit."
@@ -51,6 +55,16 @@ class LoadPlan(Report):
     def on_cpu(self) -> bool:
         """Tell whether no GPU is used."""
         return self.place == CPU
+
+    @property
+    def on_mlx(self) -> bool:
+        """Tell whether MLX computes them, in the machine's memory."""
+        return self.place == MLX
+
+    @property
+    def torch_device(self) -> str:
+        """Return which device's memory counts, as torch is asked for it."""
+        return CPU if self.on_mlx else self.device
 
 
 @dataclass(frozen=True)
@@ -76,8 +90,15 @@ def find_models(request: EvaluateRequest) -> Models:
     return Models({s.name: resolve_model(s.model) for s in request.all_systems() if s.model})
 
 
-def load_plan(sources: Sequence[ModelSource], device: str = "auto") -> LoadPlan | None:
+def load_plan(
+    sources: Sequence[ModelSource], device: str = "auto", *, on_mlx: bool = False
+) -> LoadPlan | None:
     """Decide where the models of an evaluation fit, one at a time.
+
+    Args:
+        sources: The models.
+        device: As requested.
+        on_mlx: MLX computes them.
 
     Returns:
         None where nothing is loaded in transformers, or no size is known before a download.
@@ -89,9 +110,11 @@ def load_plan(sources: Sequence[ModelSource], device: str = "auto") -> LoadPlan 
     if not sizes:
         return None
     largest = max(sizes, key=lambda size: size.num_params)
-    machine = this_machine(device)
-    trained = next((found for s in sources if (found := quantization_of(s))), None)
-    return decide(largest, machine, trained, device)
+    machine = mlx_machine() if on_mlx else this_machine(device)
+    # Each engine has 4 bits of its own, which the other does not read.
+    wanted = (found for s in sources if (found := quantization_of(s)))
+    trained = next((found for found in wanted if ("bits" in found) == on_mlx), None)
+    return decide(largest, machine, trained, device, on_mlx=on_mlx)
 
 
 def decide(
@@ -99,6 +122,8 @@ def decide(
     machine: Machine,
     trained: dict[str, object] | None,
     device: str = "auto",
+    *,
+    on_mlx: bool = False,
 ) -> LoadPlan:
     """Decide where a model is loaded: in 16 bits where that fits, else as it was trained.
 
@@ -106,11 +131,12 @@ def decide(
         Refused: It fits nowhere.
     """
     for quantization in (None, *([trained] if trained else [])):
-        found = _place(size, machine, four_bit=quantization is not None)
+        four_bit = quantization is not None
+        found = _place(size, machine, four_bit=four_bit, on_mlx=on_mlx)
         if found is not None:
             return LoadPlan(
                 device=device,
-                place=found.device,
+                place=MLX if on_mlx else found.device,
                 dtype=found.dtype,
                 four_bit=found.four_bit,
                 quantization=quantization,
@@ -122,7 +148,19 @@ def decide(
     )
 
 
-def _place(size: ModelSize, machine: Machine, *, four_bit: bool) -> Placement | None:
+def mlx_machine() -> Machine:
+    """Describe this machine as MLX sees it: on a Mac, the memory that its GPU may take."""
+    machine = this_machine(CPU)
+    with contextlib.suppress(UnknownName):
+        usable = facts.gpu(mac_name()).usable_gib if is_apple_silicon() else None
+        if usable is not None:
+            return Machine((), min(machine.ram_bytes, int(usable * 2**30)))
+    return machine
+
+
+def _place(
+    size: ModelSize, machine: Machine, *, four_bit: bool, on_mlx: bool = False
+) -> Placement | None:
     """Return the best placement: 16 bits on GPUs, in memory 32 where that fits.
 
     GPUs without bfloat16 emulate it; there it is float32, which no model overflows, else float16,
@@ -133,7 +171,9 @@ def _place(size: ModelSize, machine: Machine, *, four_bit: bool) -> Placement | 
         dtypes = ["float16"] if four_bit else ["float32", "float16"]
     cards = candidates(size, machine, dtypes, four_bit=four_bit)
     on_cards = [found for found in cards if found.device != CPU]
-    in_memory = candidates(size, machine.without_cards(), four_bit=four_bit)
+    on_a_mac = on_mlx and is_apple_silicon()
+    numbers: list[Dtype] = ["bfloat16"] if on_a_mac else ["float32", "bfloat16"]
+    in_memory = candidates(size, machine.without_cards(), numbers, four_bit=four_bit)
     return next(iter([*on_cards, *in_memory]), None)
 
 

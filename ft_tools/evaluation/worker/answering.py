@@ -15,13 +15,10 @@ from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.systems.system import Answered, System
-from ft_tools.evaluation.worker.generation import (
-    TransformersWriter,
-    load,
-    load_tokenizer,
-)
+from ft_tools.evaluation.worker.generation import load, load_tokenizer
 from ft_tools.evaluation.worker.model_system import ModelSystem
 from ft_tools.evaluation.worker.state import State
+from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
 from ft_tools.evaluation.worker.weights import Shelf
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.models.worker.loading import free_memory
@@ -92,10 +89,8 @@ class Current:
             if files.model_copy(update={"name": self._files.name}) == self._files:
                 return self._writer
             below = files.adapter is None and files.load_from == self._files.load_from
-            if below and isinstance(self._writer, TransformersWriter):
-                return TransformersWriter(
-                    self._writer.weights, load_tokenizer(files), adapter_on=False
-                )
+            if below and isinstance(self._writer, TokenizerWriter):
+                return self._writer.below(load_tokenizer(files))
             self.clear()
         self._files = files
         self._writer = load(files, Shelf(self._state.plan.loading))

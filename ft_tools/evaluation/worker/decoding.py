@@ -2,11 +2,13 @@
 
 `generate` of transformers keeps computing rows that have ended until the last one ends, and reads
 the system text of every prompt anew. Both are left out here; what remains is its own arithmetic.
+What a generation_config.json adds to the scores, such as a repetition penalty, is left out too: the
+same model as a GGUF file or behind a server has none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import DynamicCache, GenerationConfig
@@ -18,12 +20,27 @@ from ft_tools.evaluation.worker.constraint import Answers
 MIN_SHARED_TOKENS = 12
 
 
+class Steps(Protocol):
+    """What computes the logits of a batch, token by token."""
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the logits of each row's next token `(rows, vocabulary)`, in float32."""
+
+    def keep(self, kept: torch.Tensor) -> bool:
+        """Go on with these rows only, if that can be."""
+
+
+Begin = Callable[[Sequence[list[int]], int], Steps]
+"""Prompts and the number of tokens that all begin with -> what computes them."""
+
+
 def decode(
     model: Any,
     rows: Sequence[list[int]],
     max_new_tokens: int,
     ends: Sequence[int],
     constrained: Answers | None = None,
+    begin: Begin | None = None,
 ) -> list[list[int]]:
     """Continue each row greedily.
 
@@ -33,6 +50,7 @@ def decode(
         max_new_tokens: Longest continuation.
         ends: Tokens that end a continuation; the first one pads.
         constrained: What the continuations may be; None: anything.
+        begin: Makes what computes the logits; None: the model itself.
 
     Returns:
         The new tokens of each row; what follows the first end token is padding, or nothing to read.
@@ -53,7 +71,8 @@ def decode(
         pad_token_id=pad,
     )
     arguments: dict[str, Any] = {}
-    if known:
+    steps = begin(rows, known) if begin is not None else None
+    if known and steps is None:
         start = tokens[:1, :known].to(device)
         cache = model(input_ids=start, use_cache=True, logits_to_keep=1).cache
         cache.batch_repeat_interleave(len(rows))
@@ -62,7 +81,7 @@ def decode(
         input_ids=tokens.to(device),
         attention_mask=mask.to(device),
         generation_config=config,
-        custom_generate=partial(_greedy, num_known=known, constrained=constrained),
+        custom_generate=partial(_greedy, num_known=known, constrained=constrained, steps=steps),
         **arguments,
     )
     rows_made: list[list[int]] = made.tolist()
@@ -98,6 +117,7 @@ def _greedy(
     generation_config: Any,
     num_known: int,
     constrained: Answers | None,
+    steps: Steps | None,
     **arguments: Any,
 ) -> torch.Tensor:
     """Be the decoding loop of `generate`; returns the new tokens `(rows, longest)`, padded."""
@@ -107,28 +127,20 @@ def _greedy(
     )
     alive = torch.arange(len(input_ids), device=input_ids.device)
     ended = torch.zeros_like(alive, dtype=torch.bool)
-    fresh = start - num_known
+    if steps is None:
+        steps = TorchSteps(model, start, num_known, arguments)
     while not ended.all():
-        if ended.any() and _may_drop(arguments.get("cache")):
+        if ended.any():
             kept = (~ended).nonzero()[:, 0]
-            input_ids, alive, ended = input_ids[kept], alive[kept], ended[kept]
-            _drop(arguments, kept)
-        inputs = model.prepare_inputs_for_generation(
-            input_ids,
-            next_sequence_length=fresh,
-            is_first_iteration=input_ids.shape[1] == start,
-            **arguments,
-        )
-        outputs = model(**inputs, return_dict=True)
-        arguments = model._update_model_kwargs_for_generation(outputs, arguments)
-        scores = logits_processor(input_ids, outputs.logits[:, -1].float())
+            if steps.keep(kept):
+                input_ids, alive, ended = input_ids[kept], alive[kept], ended[kept]
+        scores = steps.logits(input_ids)
         if constrained is not None:
             _mask(scores, constrained, alive, input_ids[:, start:])
         chosen = scores.argmax(dim=-1)
         made[alive, input_ids.shape[1] - start] = chosen
         input_ids = torch.cat([input_ids, chosen[:, None]], dim=-1)
         ended |= stopping_criteria(input_ids, None)
-        fresh = 1
     return made
 
 
@@ -142,15 +154,38 @@ def _mask(
         scores[row].masked_fill_(~allowed, -torch.inf)
 
 
-def _may_drop(cache: Any) -> bool:
-    """Tell whether a cache can give up rows; the running state of linear attention cannot."""
-    return cache is None or all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+class TorchSteps:
+    """The model's own forward pass, as `generate` of transformers calls it."""
 
+    def __init__(self, model: Any, start: int, num_known: int, arguments: dict[str, Any]) -> None:
+        self._model = model
+        self._start = start
+        self._arguments = arguments
+        self._fresh = start - num_known
 
-def _drop(arguments: dict[str, Any], kept: torch.Tensor) -> None:
-    """Take the rows that ended out of everything that goes on."""
-    if arguments.get("cache") is not None:
-        arguments["cache"].batch_select_indices(kept)
-    for name in ("attention_mask", "position_ids"):
-        if arguments.get(name) is not None:
-            arguments[name] = arguments[name][..., kept, :]
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the logits of each row's next token `(rows, vocabulary)`, in float32."""
+        inputs = self._model.prepare_inputs_for_generation(
+            ids,
+            next_sequence_length=self._fresh,
+            is_first_iteration=ids.shape[1] == self._start,
+            **self._arguments,
+        )
+        outputs = self._model(**inputs, return_dict=True)
+        self._arguments = self._model._update_model_kwargs_for_generation(outputs, self._arguments)
+        self._fresh = 1
+        logits: torch.Tensor = outputs.logits[:, -1].float()
+        return logits
+
+    def keep(self, kept: torch.Tensor) -> bool:
+        """Go on with these rows only; the running state of linear attention cannot."""
+        arguments = self._arguments
+        cache = arguments.get("cache")
+        if cache is not None:
+            if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
+                return False
+            cache.batch_select_indices(kept)
+        for name in ("attention_mask", "position_ids"):
+            if arguments.get(name) is not None:
+                arguments[name] = arguments[name][..., kept, :]
+        return True

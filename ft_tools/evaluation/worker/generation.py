@@ -1,90 +1,48 @@
 """Load models, write prompts for them, generate in batches, and measure references.
 
-One interface for transformers models (with or without an adapter) and GGUF files, so that both
-sides of a comparison get the very same text.
+One interface for transformers models (with or without an adapter, by torch or MLX) and GGUF files,
+so that both sides of a comparison get the very same text.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import llguidance.hf
 import torch
-from llguidance import LLTokenizer
 from peft import PeftModel
 from transformers import AutoTokenizer
 
-from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.token_losses import token_losses
+from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
 from ft_tools.evaluation.worker.weights import Shelf, Weights
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
-    Output,
     Writer,
     added_bytes,
     first_counted,
     has_template,
-    plain_prompt,
 )
 from ft_tools.models.weights import tokenizer_folder
-from ft_tools.models.worker.end_tokens import end_tokens
 
 
-class TransformersWriter:
-    """A transformers model; `adapter_on=False` is the base model below its adapter."""
-
-    def __init__(self, weights: Weights, tokenizer: Any, *, adapter_on: bool = True) -> None:
-        self.weights = weights
-        self.tokenizer = tokenizer
-        self.adapter_on = adapter_on
-        self.template: str | None = tokenizer.chat_template
-        self.end_text = str(tokenizer.eos_token or "")
-        self._bos = _bos(tokenizer)
+class TransformersWriter(TokenizerWriter):
+    """A model that torch computes."""
 
     @property
-    def model(self) -> Any:
-        """Return the model, loaded if it is not."""
-        return self.weights.model
+    def described(self) -> Any:
+        """Return the model."""
+        return self.model
 
-    @cached_property
-    def _ends(self) -> list[int]:
-        configs = (self.model.generation_config, self.model.config)
-        configured = [getattr(config, "eos_token_id", None) for config in configs]
-        return end_tokens(self.tokenizer, *configured)
-
-    def render(self, example: HeldOut, rendering: str) -> str:
-        """Write the prompt of an example, up to where the answer begins."""
-        if rendering == "plain":
-            return plain_prompt(example)
-        return self.chat(messages_of(example), example.tools, answer_next=True)
-
-    def chat(
-        self, messages: list[Message], tools: list[dict[str, Any]] | None, *, answer_next: bool
-    ) -> str:
-        """Apply the chat template."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages, tools=tools, tokenize=False, add_generation_prompt=answer_next
-            )
-        )
-
-    @torch.inference_mode()
-    def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
-    ) -> list[Output]:
-        """Continue each prompt greedily, as one batch; with a grammar, only as it allows."""
-        ids = [self.encode(prompt) for prompt in prompts]
-        constrained = None
-        if grammar is not None:
-            constrained = Answers(self._grammar_tokens, grammar, len(ids))
-        with self.side():
-            made = decode(self.model, ids, max_new_tokens, self._ends, constrained)
-        return [self._output(row) for row in made]
+    def decode(
+        self, rows: Sequence[list[int]], max_new_tokens: int, constrained: Answers | None
+    ) -> list[list[int]]:
+        """Continue each row greedily."""
+        return decode(self.model, rows, max_new_tokens, self.ends, constrained)
 
     @torch.inference_mode()
     def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
@@ -109,24 +67,6 @@ class TransformersWriter:
             counted = nats[i, start - first : len(row) - first]
             found.append(Likelihood(float(counted.sum()), len(row) - start, added_bytes(*texts[i])))
         return found
-
-    def encode(self, text: str) -> list[int]:
-        """Tokenize a text that is rendered already; the special tokens in it are special."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
-        # A template may have written the start token already.
-        return ids if ids[:1] == self._bos and ids else [*self._bos, *ids] or [0]
-
-    @cached_property
-    def _grammar_tokens(self) -> LLTokenizer:
-        # As wide as the logits, which may be wider than the vocabulary.
-        width = self.model.get_output_embeddings().weight.shape[0]
-        return llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=width, eos_token=self._ends)
-
-    def _output(self, row: list[int]) -> Output:
-        length = next((i for i, token in enumerate(row) if token in self._ends), None)
-        kept = row if length is None else row[:length]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Output(text.strip(), len(kept), finished=length is not None)
 
     @contextlib.contextmanager
     def side(self) -> Iterator[None]:
@@ -155,9 +95,9 @@ class Pair:
 
     def same_tokens(self) -> bool:
         """Tell whether both count the same tokens, so that perplexities can be compared."""
-        if not isinstance(self.tuned, TransformersWriter):
+        if not isinstance(self.tuned, TokenizerWriter):
             return False
-        if not isinstance(self.baseline, TransformersWriter):
+        if not isinstance(self.baseline, TokenizerWriter):
             return False
         ours, theirs = self.tuned.tokenizer, self.baseline.tokenizer
         return bool(ours.get_vocab() == theirs.get_vocab())
@@ -173,10 +113,8 @@ def load_pair(tuned: ModelFiles, baseline: ModelFiles, plan: LoadPlan | None) ->
         and tuned.kind != "gguf"
     )
     after = load(tuned, shelf)
-    if shared and isinstance(after, TransformersWriter):
-        before: Writer = TransformersWriter(
-            after.weights, load_tokenizer(baseline), adapter_on=False
-        )
+    if shared and isinstance(after, TokenizerWriter):
+        before: Writer = after.below(load_tokenizer(baseline))
     elif tuned.load_from == baseline.load_from and tuned.adapter == baseline.adapter:
         before = after
     else:
@@ -191,6 +129,10 @@ def load(plan: ModelFiles, shelf: Shelf) -> Writer:
         from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 
         return GgufWriter(plan.load_from)
+    if shelf.is_on_mlx:
+        from ft_tools.evaluation.worker.mlx_generation import MlxWeights, MlxWriter
+
+        return MlxWriter(MlxWeights(plan, shelf), load_tokenizer(plan))
     return TransformersWriter(Weights(plan, shelf), load_tokenizer(plan))
 
 
@@ -198,9 +140,3 @@ def load_tokenizer(plan: ModelFiles) -> Any:
     """Load a model's tokenizer; an adapter that brings one was trained with it."""
     folder = tokenizer_folder(plan.adapter, plan.load_from)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-
-
-def _bos(tokenizer: Any) -> list[int]:
-    """Return the start token, if the tokenizer puts it before every text by itself."""
-    start: list[int] = tokenizer("a").input_ids[:1]
-    return start if start == [tokenizer.bos_token_id] else []

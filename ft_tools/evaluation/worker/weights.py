@@ -24,6 +24,11 @@ class Shelf:
         self._plan = plan
         self._held: list[Weights] = []
 
+    @property
+    def is_on_mlx(self) -> bool:
+        """Tell whether MLX computes what is loaded."""
+        return self._plan is not None and self._plan.on_mlx
+
     def take(self, weights: "Weights") -> Any:
         """Load a model; what else is loaded is put down if there is no room beside it.
 
@@ -42,7 +47,7 @@ class Shelf:
             free_memory()
             found = self._places(weights.size, plan)
         if not found:
-            machine = free_machine(plan.device)
+            machine = free_machine(plan.torch_device)
             needs = shortage(weights.size, machine, four_bit=plan.four_bit)
             raise Refused(
                 f"evaluating {weights.files.name} takes {needs} free; close other programs, or use "
@@ -56,8 +61,9 @@ class Shelf:
     @staticmethod
     def _places(size: ModelSize, plan: LoadPlan) -> list[Placement]:
         """Return where a model fits now, in the plan's numbers and on its kind of device."""
-        found = candidates(size, free_machine(plan.device), [plan.dtype], four_bit=plan.four_bit)
-        return [one for one in found if (one.device == CPU) == plan.on_cpu]
+        machine = free_machine(plan.torch_device)
+        found = candidates(size, machine, [plan.dtype], four_bit=plan.four_bit)
+        return [one for one in found if (one.device == CPU) == (plan.on_cpu or plan.on_mlx)]
 
 
 class Weights:

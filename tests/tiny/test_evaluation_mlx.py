@@ -1,0 +1,117 @@
+"""MLX answers what torch answers: same texts, same likelihoods, same grammar, same adapters."""
+
+import copy
+import re
+
+import pytest
+
+pytest.importorskip("mlx_lm")
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
+
+from ft_tools.errors import BadInput
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.grammar import grammar_of_pattern
+from ft_tools.evaluation.systems.models import LoadPlan
+from ft_tools.evaluation.tool import evaluate
+from ft_tools.evaluation.worker.generation import load, load_pair
+from ft_tools.evaluation.worker.mlx_generation import MlxWriter
+from ft_tools.evaluation.worker.weights import Shelf
+from tests.tiny.evaluating import IN_FLOAT32, plan_of, rows, write
+from tests.tiny.test_training_mlx import CONFIGS, full, tokenizer
+
+__all__ = ["tokenizer"]
+
+pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore::FutureWarning")]
+ON_MLX = LoadPlan(device="mlx", place="mlx", dtype="float32", num_bytes=0)
+BEGIN = "abcdefghijklmnopqrst"
+PROMPTS = [f"{BEGIN}{tail}" for tail in ("x", "yz.,", "XYZ!?#%", "0123456789ABCDEFGHIJKLMNOP")]
+TOKENS = 10
+ENDS = [1, 12, 122, 142]
+
+
+@pytest.fixture(scope="module")
+def described(tokenizer, tmp_path_factory):
+    """Save models whose texts depend on the whole prompt, and on their generation config."""
+    found = {}
+    for name, config in CONFIGS.items():
+        set_seed(1)
+        found[name] = tmp_path_factory.mktemp(name)
+        # As transformers starts them, they would repeat the last token.
+        spread = copy.deepcopy(config)
+        spread.initializer_range, spread.tie_word_embeddings = 0.3, False
+        AutoModelForCausalLM.from_config(spread).save_pretrained(found[name])
+        tokenizer.save_pretrained(found[name])
+        penalty = 1.3 if name == "llama" else None
+        config = GenerationConfig(eos_token_id=ENDS, repetition_penalty=penalty)
+        config.save_pretrained(found[name])
+    return found
+
+
+def both(folder, adapter=None):
+    return [load(plan_of(folder, adapter), Shelf(plan)) for plan in (IN_FLOAT32, ON_MLX)]
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", full("qwen3"), full("phi3")])
+def test_texts_and_likelihoods_are_those_of_torch(described, name):
+    theirs, ours = both(described[name])
+    assert isinstance(ours, MlxWriter)
+    wanted = theirs.generate(PROMPTS, TOKENS)
+    assert ours.generate(PROMPTS, TOKENS) == wanted
+    # Rows differ in length and in their end.
+    assert len({output.text for output in wanted}) == len(PROMPTS)
+    assert {output.finished for output in wanted} == {True, False}
+    assert [ours.generate([prompt], TOKENS)[0] for prompt in PROMPTS] == wanted
+    texts = [(BEGIN, prompt) for prompt in PROMPTS] + [("", BEGIN)]
+    for one, other in zip(ours.likelihoods(texts), theirs.likelihoods(texts), strict=True):
+        assert one.nats == pytest.approx(other.nats, rel=1e-5)
+        assert (one.num_tokens, one.num_bytes) == (other.num_tokens, other.num_bytes)
+
+
+def test_a_grammar_constrains_both_alike(tiny_model):
+    theirs, ours = both(tiny_model)
+    grammar = grammar_of_pattern("[ab]{3}[0-9]{2}[.]")
+    wanted = theirs.generate(PROMPTS, TOKENS, grammar)
+    assert ours.generate(PROMPTS, TOKENS, grammar) == wanted
+    assert all(re.fullmatch("[ab]{3}[0-9]{2}[.]", output.text) for output in wanted)
+    assert ours.generate(PROMPTS, TOKENS) != wanted
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_adapter_of_peft_is_loaded_and_the_base_is_below_it(described, tmp_path, dora):
+    folder = described["llama"]
+    set_seed(3)
+    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32}, "use_rslora": True}
+    config = LoraConfig(r=4, target_modules="all-linear", use_dora=dora, **patterns)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.3)
+    model.save_pretrained(tmp_path)
+    tuned, base = plan_of(folder, tmp_path), plan_of(folder)
+    theirs, ours = (load_pair(tuned, base, plan) for plan in (IN_FLOAT32, ON_MLX))
+    assert ours.shares_weights
+    assert ours.same_tokens()
+    wanted = theirs.tuned.generate(PROMPTS, TOKENS)
+    assert ours.tuned.generate(PROMPTS, TOKENS) == wanted
+    below = ours.baseline.generate(PROMPTS, TOKENS)
+    assert below == theirs.baseline.generate(PROMPTS, TOKENS)
+    assert below != wanted
+
+
+def test_a_plan_says_that_mlx_answers_and_refuses_what_it_cannot(workspace, tiny_model_in):
+    write(workspace / "held.jsonl", rows(4))
+    given = {"model": tiny_model_in, "baseline": tiny_model_in, "dataset": "held.jsonl"}
+    launch = evaluate(EvaluateRequest(**given, device="mlx"))
+    assert launch.plan["loading"]["place"] == "mlx"
+    assert launch.plan["device"] == "MLX on the CPU"
+    keys = [one["answers_key"] for one in launch.plan["systems"]]
+    by_torch = evaluate(EvaluateRequest(**given, device="cpu")).plan
+    assert by_torch["device"] == "cpu"
+    # Answers of one engine are not taken for those of the other.
+    assert not set(keys) & {one["answers_key"] for one in by_torch["systems"]}
+    with pytest.raises(BadInput, match="lm_eval_tasks run with torch only"):
+        evaluate(EvaluateRequest(**given, device="mlx", lm_eval_tasks=["x"]))
