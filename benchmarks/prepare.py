@@ -7,6 +7,7 @@ priority.
 import csv
 import json
 import os
+import platform
 import random
 import resource
 import subprocess
@@ -14,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.audit import processor
 
 ROWS = int(os.environ.get("PREPARE_ROWS", "1000000"))
 SEED = 11
@@ -49,15 +52,21 @@ def main() -> None:
         write_table(Path(folder) / "tickets.csv", ROWS)
         began = time.monotonic()
         environment = os.environ | {"FINE_TUNING_LLM_WORKSPACE": folder}
-        subprocess.run([sys.executable, __file__, folder], check=True, env=environment)
+        command = [sys.executable, "-m", "benchmarks.prepare", folder]
+        subprocess.run(command, check=True, env=environment)
         seconds = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_CHILDREN)
     made = {
         "rows": ROWS,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(peak.ru_utime + peak.ru_stime, 1),
-        "peak_gib": round(peak.ru_maxrss / 2**20, 3),
+        "peak_gib_of_a_process": round(peak.ru_maxrss / 2**20, 3),
         "load_average": round(os.getloadavg()[0], 1),
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+        },
     }
     OUT.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(made) + "\n")

@@ -100,7 +100,7 @@ def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> 
     """Apply a mapping to a row."""
     if row is None:
         return Made(None, problem="unreadable")
-    mark = mark_in(mapping, row)
+    mark = mark_in(mapping, row) if mapping.verdicts else -1
     uses = set(mapping.verdicts.values())
     if "filter" in uses and mark != 1:
         return Made(None, mark, "marked_bad" if mark == 0 else "not_marked_good")

@@ -1,17 +1,24 @@
 """Write what was decided: the second pass over the input. Nothing of the input is changed."""
 
 import json
+import multiprocessing
+import os
+import shutil
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.outputs import mask_example
 from ft_tools.data.prepare.build import TICK_ROWS, Decided, Part, make
 from ft_tools.data.prepare.mapping import ColumnMapping
+from ft_tools.data.prepare.read import Reader
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.reuse import write_mapping
 from ft_tools.errors import BadData
@@ -28,6 +35,21 @@ NAMES = {
 }
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 REPORT = "report.json"
+PARTS = tuple(Part)
+
+
+HALVED_ROWS = 100_000
+"""Rows from which a second process pays. Source: benchmarks/prepare.py"""
+EARLIER = 0.53
+
+
+class Fates(NamedTuple):
+    """What becomes of each row, as far as it is written."""
+
+    parts: bytearray
+    outcomes: list[str]
+    lines: "array[int]"
+    partner: dict[int, int]
 
 
 @dataclass
@@ -40,51 +62,139 @@ class Written:
 
 
 def write_files(
-    mapping: ColumnMapping,
+    reader: Reader,
     request: PrepareRequest,
     decided: Decided,
-    rows: Iterable[tuple[int, Mapping[str, Any] | None]],
     staging: Path,
     tick: Callable[[int], None] = lambda _: None,
 ) -> Written:
     """Write the parts, the mapping and the code that applies it.
 
+    Of many rows another process writes the later half.
+
     Raises:
         BadData: The input is not what it was when it was read first.
     """
-    written = Written()
-    wanted = set(decided.partner.values())
+    fates = Fates(decided.parts, decided.outcomes, decided.ledger.lines, decided.partner)
+    num_rows = len(fates.lines)
+    if num_rows < HALVED_ROWS or fates.partner or (os.cpu_count() or 1) < 2:
+        written = write_rows(reader, request, fates, range(num_rows), staging, tick)
+    else:
+        written = _in_halves(reader, request, fates, staging, tick)
+    write_mapping(reader.mapping, staging)
+    return written
+
+
+def _in_halves(
+    reader: Reader,
+    request: PrepareRequest,
+    fates: Fates,
+    staging: Path,
+    tick: Callable[[int], None],
+) -> Written:
+    """Write the later half of the rows in another process, and put it behind the earlier one."""
+    # The other process first reads past the rows of this one.
+    middle = round(EARLIER * len(fates.lines))
+    later = range(middle, len(fates.lines))
+    spawned = multiprocessing.get_context("spawn")
+    with TemporaryDirectory(dir=staging, prefix=".later-") as name:
+        folder = Path(name)
+        answer, told = spawned.Pipe(duplex=False)
+        other = spawned.Process(
+            target=_write_later, args=(told, reader, request, fates, later, folder), daemon=True
+        )
+        other.start()
+        told.close()
+        try:
+            written = write_rows(reader, request, fates, range(middle), staging, tick)
+            end = _answer(answer) or write_rows(reader, request, fates, later, folder, tick)
+        finally:
+            other.kill()
+            other.join()
+        for part in NAMES.values():
+            with (staging / part).open("ab") as file, (folder / part).open("rb") as more:
+                shutil.copyfileobj(more, file, 2**20)
+    return Written(written.test_keys + end.test_keys, written.masked + end.masked)
+
+
+def _answer(answer: "Connection") -> Written | None:
+    """Return what the other process learned; None if it could not do its work."""
+    try:
+        end: Written = answer.recv()
+    except EOFError:
+        return None
+    return end
+
+
+def _write_later(
+    told: "Connection",
+    reader: Reader,
+    request: PrepareRequest,
+    fates: Fates,
+    later: range,
+    folder: Path,
+) -> None:
+    """Write rows in a process of its own; if that fails, the first one does it and says why."""
+    with suppress(Exception):
+        told.send(write_rows(reader, request, fates, later, folder))
+
+
+def write_rows(
+    reader: Reader,
+    request: PrepareRequest,
+    fates: Fates,
+    wanted_rows: range,
+    staging: Path,
+    tick: Callable[[int], None] = lambda _: None,
+) -> Written:
+    """Write some rows of the input into the files of their parts.
+
+    Raises:
+        BadData: The input is not what it was when it was read first.
+    """
+    written, mapping = Written(), reader.mapping
+    wanted = set(fates.partner.values())
     held: dict[int, Example] = {}
-    changed = BadData(Path(request.path), "changed while it was read", "prepare it again")
     with ExitStack() as stack:
         files = {
             part: stack.enter_context((staging / name).open("w", encoding="utf-8", newline="\n"))
             for part, name in NAMES.items()
         }
-        at = -1
-        for at, (number, row) in enumerate(rows):
-            if at >= len(decided.ledger) or decided.ledger.lines[at] != number:
-                raise changed
-            part = Part(decided.parts[at])
+        for at, number, row in _rows(reader, request, fates, wanted_rows):
+            part = PARTS[fates.parts[at]]
             if at in wanted:
                 held[at] = _example(mapping, request, number, row)
             if part in {Part.REMOVED, Part.UNLABELLED}:
-                about = {"row": number, "reason": decided.outcomes[at] or "no_answer"}
+                about = {"row": number, "reason": fates.outcomes[at] or "no_answer"}
                 _put(files[part], about | {"columns": _masked(request, row)})
             else:
                 example = _example(mapping, request, number, row)
-                if at in decided.partner:
-                    example = _pair(example, held.pop(decided.partner[at]))
+                if at in fates.partner:
+                    example = _pair(example, held.pop(fates.partner[at]))
                 text = _text(request, example, written.masked)
                 if part is Part.TEST:
                     written.test_keys.append(keys_of(example))
                 files[part].write(text + "\n")
             if at % TICK_ROWS == 0:
                 tick(at)
-        if at + 1 != len(decided.ledger):
-            raise changed
-    write_mapping(mapping, staging)
     return written
+
+
+def _rows(
+    reader: Reader, request: PrepareRequest, fates: Fates, wanted: range
+) -> Iterator[tuple[int, int, Mapping[str, Any] | None]]:
+    """Yield (index, number, row) of some rows of the input, which must be what it was."""
+    changed = BadData(Path(request.path), "changed while it was read", "prepare it again")
+    at, num_rows = -1, len(fates.lines)
+    for at, (number, row) in enumerate(reader.rows()):
+        if at >= num_rows or fates.lines[at] != number:
+            raise changed
+        if at >= wanted.stop:
+            return
+        if at >= wanted.start:
+            yield at, number, row
+    if at + 1 != num_rows:
+        raise changed
 
 
 def _example(mapping: ColumnMapping, request: PrepareRequest, number: int, row: Any) -> Example:

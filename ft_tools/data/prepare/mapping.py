@@ -18,6 +18,7 @@ GoodValues = list[str | bool | float]
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 # What tables write for "nothing here". "none" and "unknown" may be real classes.
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
+SHORT_CHARS = 40
 EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??", "???", "-", "--"}
 EMPTY |= {"—", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", "<na>", "fixme"}
 
@@ -171,7 +172,7 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
     """
     values = {name: cell_at(row, name) for name in mapping.answer_columns}
     empty = {name for name, value in values.items() if is_empty(value)}
-    if not values or not empty <= set(mapping.nullable):
+    if not values or (empty and not empty <= set(mapping.nullable)):
         return None
     if mapping.answer_format == "text":
         return "\n\n".join(map(text_of_cell, values.values()))
@@ -180,7 +181,15 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
         name: None if name in empty else _typed(value, properties.get(name, {}))
         for name, value in values.items()
     }
+    if all(type(value) is str and len(value) <= SHORT_CHARS for value in typed.values()):
+        return _encoded(tuple(typed.items()))
     return _ENCODE(typed)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(short: tuple[tuple[str, str], ...]) -> str:
+    """Return an answer of classes as JSON: a table has few different ones."""
+    return _ENCODE(dict(short))
 
 
 def is_empty(value: Any) -> bool:

@@ -111,7 +111,7 @@ def perform(
     require_space(folder.parent, 4 * reader.source.size_bytes, "the prepared files")
     counts = decided.counts()
     with new_folder(folder) as staging:
-        written = write_files(mapping, request, decided, reader.rows(), staging, tick)
+        written = write_files(reader, request, decided, staging, tick)
         report = PrepareReport(
             mapping=mapping,
             mapping_hash=mapping.digest,

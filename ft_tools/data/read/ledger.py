@@ -4,10 +4,10 @@ Flat arrays; the texts themselves are not kept: writing the cleaned files reads 
 example takes about 110 bytes and 8 for each of its word pairs.
 """
 
-import hashlib
 import json
 from array import array
 from collections.abc import Iterator
+from hashlib import blake2b
 
 from ft_tools.data.repeats.word_pairs import WordPairs
 from ft_tools.examples.example import Example, Message, content_of
@@ -186,12 +186,12 @@ class Ledger:
         reason: str | None,
     ) -> int:
         self.lines.append(line)
-        for column, value in zip(
-            (self.whole, self.prompt, self.answer, self.rejected, self.first_prompt),
-            hashes,
-            strict=True,
-        ):
-            column.append(value)
+        whole, prompt, answer, rejected, first_prompt = hashes
+        self.whole.append(whole)
+        self.prompt.append(prompt)
+        self.answer.append(answer)
+        self.rejected.append(rejected)
+        self.first_prompt.append(first_prompt)
         self.label.append(-1)
         self.tokens.append(tokens)
         self.answer_tokens.append(answer_tokens)
@@ -223,7 +223,8 @@ def hash_of(text: str) -> int:
     >>> hash_of("a") == hash_of("a"), hash_of("a") == hash_of("b")
     (True, False)
     """
-    return _number(_hasher(text))
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
 
 
 def _whole(example: Example) -> str:
@@ -247,16 +248,9 @@ def _tools(example: Example) -> str:
 def _questions(asked: list[Message]) -> Iterator[int]:
     """Yield a hash of what was said before each answer, the system's turns left out."""
     turns = [m for m in asked if m["role"] != "system"]
-    so_far = _hasher("")
+    so_far = blake2b(digest_size=8)
     for at, turn in enumerate(turns):
-        so_far.update(_hasher(_joined([turn])).digest())
+        said = _joined([turn]).encode("utf-8", "surrogatepass")
+        so_far.update(blake2b(said, digest_size=8).digest())
         if at + 1 == len(turns) or turns[at + 1]["role"] == "assistant":
-            yield _number(so_far)
-
-
-def _hasher(text: str) -> "hashlib.blake2b":
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
-
-
-def _number(hasher: "hashlib.blake2b") -> int:
-    return int.from_bytes(hasher.digest(), "little") or 1
+            yield int.from_bytes(so_far.digest(), "little") or 1
