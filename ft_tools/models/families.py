@@ -297,6 +297,7 @@ FAMILIES: Mapping[str, Family] = {
         experts_key="num_experts",
         expert_width_key="moe_intermediate_size",
         expert_names=("gate_proj", "up_proj", "down_proj"),
+        keys={"num_experts": "num_local_experts"},  # as transformers 5.24 saves it
     ),
     "qwen2_moe": Family(
         _qwen2_moe,

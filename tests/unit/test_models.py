@@ -79,6 +79,12 @@ def test_experts_are_named_as_peft_names_them():
     assert len(shape.targets(("q_proj", "gate", "w1", "w2", "w3"))) == 5
 
 
+def test_a_folder_that_transformers_saved_names_its_experts_in_another_way():
+    config = dict(facts.model("Qwen/Qwen3-30B-A3B").config)
+    config["num_local_experts"] = config.pop("num_experts")
+    assert shape_from_config(config).total_params == 30_532_122_624
+
+
 def test_experts_and_routers_are_adapted_only_where_they_are_named():
     shape = shape_of("Qwen/Qwen3-30B-A3B")
     attention = ["q_proj", "k_proj", "v_proj", "o_proj"]

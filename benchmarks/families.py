@@ -1,0 +1,318 @@
+"""Train, kill, resume, merge, evaluate and convert a small random model of each family of 2026.
+
+    python -m benchmarks.families [--output benchmarks/families.json] [--family NAME ...] [--again]
+
+Each model (`benchmarks/family_rows.py`, hidden size 64) goes through the product's own plans and
+workers: three steps of LoRA, a kill in the third, a resumed run that has to end in the same bits as
+one that was not killed, a merge whose logits are the adapter's, an evaluation of both, and a GGUF
+file in 16 bits where llama.cpp's converter knows the family. Families with fused experts do it once
+more with adapters on the experts. Families that the output has are not run again; 20 to 60 s each.
+
+Workers are forks of this process, so that the libraries load once.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoTokenizer
+
+from benchmarks.family_rows import NAMES, config
+from ft_tools import workspace
+from ft_tools.errors import FineTuningError
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
+from ft_tools.evaluation.worker import evaluate as evaluating
+from ft_tools.models import demo
+from ft_tools.models.catalog import shape_of_config
+from ft_tools.models.worker.build import load_config, loader_of
+from ft_tools.runs import directory
+from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.session import main as work_on
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
+from ft_tools.shipping.worker import ship
+from ft_tools.training.request import SftRequest
+from ft_tools.training.worker import sft
+from tests.tiny.trainings import QUICK, conversations, prepared, same_bits, weights_of, write_jsonl
+
+STEPS = 3
+CONVERTED = "gguf:F16"
+MOST_LOGIT_DIFFERENCE = 1e-5
+MOST_KL = 1e-4
+SECONDS = 300.0
+LIBRARIES = ("torch", "transformers", "peft", "trl", "gguf", "llama-cpp-python")
+WORK = {"sft": sft.work, "ship": ship.work, "evaluate": evaluating.work}
+
+
+class Failed(Exception):
+    """A step of a family's way did not do what it promises."""
+
+
+def make_model(name: str, folder: Path) -> dict[str, Any]:
+    """Save a random model of a family with the demo's tokenizer; its config.json."""
+    tokenizer = AutoTokenizer.from_pretrained(demo.folder())
+    wanted = config(name, vocabulary=len(tokenizer))
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ids |= {"pad_token_id": tokenizer.pad_token_id}
+    parts = [wanted] + ([wanted["text_config"]] if "text_config" in wanted else [])
+    for part in parts:
+        part |= ids
+        if "vocab_size_per_layer_input" in part:
+            part["vocab_size_per_layer_input"] = len(tokenizer)
+    real = load_config(wanted)
+    torch.manual_seed(0)
+    model = getattr(transformers, loader_of(real)).from_config(real, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return found
+
+
+def run(run_dir: Path, kill_at: int | None = None) -> None:
+    """Fork a worker over a run directory, and wait for it.
+
+    Args:
+        run_dir: With request and plan.
+        kill_at: The training step in which it kills itself, as an outside signal would.
+
+    Raises:
+        Failed: It did not succeed, or was to be killed and was not.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sys.argv = ["worker", str(run_dir)]
+            log = os.open(run_dir / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            torch.set_num_threads(1)
+            if kill_at is not None:
+                _kill_in_step(kill_at)
+            work_on(WORK[directory.read_info(run_dir).kind])
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
+        finally:
+            os._exit(99)
+    signal.alarm(int(SECONDS))
+    _, status = os.waitpid(pid, 0)
+    signal.alarm(0)
+    if kill_at is not None:
+        if not os.WIFSIGNALED(status):
+            raise Failed(f"was not killed in step {kill_at}: {_end_of(run_dir)}")
+    elif status:
+        raise Failed(_end_of(run_dir))
+
+
+def _kill_in_step(number: int) -> None:
+    """Have the trainer end this process in a step, without any clean-up."""
+    step, seen = transformers.Trainer.training_step, [0]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen[0] += 1
+        if seen[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*args, **kwargs)
+
+    transformers.Trainer.training_step = counted
+
+
+def _end_of(run_dir: Path) -> str:
+    error = directory.read_status(run_dir).error
+    lines = (run_dir / "log.txt").read_text(errors="replace").strip().splitlines()[-3:]
+    return f"{error.code}: {error.message}" if error else " / ".join(lines)
+
+
+def train(model: str, peft: dict[str, Any]) -> str:
+    """Train three steps twice, once with a kill, and compare the weights; the whole run's id.
+
+    Raises:
+        Failed: The bits differ.
+    """
+    request = SftRequest(
+        model=model,
+        dataset="train.jsonl",
+        peft={"r": 4, **peft},
+        training={**QUICK, "max_steps": STEPS, "logging_steps": 1, "save_steps": 1},
+        accept_findings=["validation_unwatched", "no_eval_set", "too_few_examples"],
+        accept_reason="a benchmark",
+    )
+    mark = "e" if peft else "l"
+    whole, killed = (prepared(request, mark + end).run_dir for end in "wk")
+    run(whole)
+    run(killed, kill_at=STEPS)
+    run(killed)
+    first, second = (weights_of(d / "artifacts" / "adapter") for d in (whole, killed))
+    if not same_bits(first, second):
+        raise Failed("the resumed run ended in other bits than the whole one")
+    return whole.name
+
+
+def ship_run(run_id: str, formats: list[str]) -> dict[str, Any]:
+    """Merge a run's adapter and convert it; what was measured."""
+    request = ShipRequest(
+        source=run_id, formats=formats, output_dir=f"out-{run_id}", device="cpu",
+        held_out="held.jsonl", max_examples=1,
+    )  # fmt: skip
+    run_dir = planned("ship", request, merge_and_quantize(request).plan)
+    run(run_dir)
+    report: dict[str, Any] = json.loads((run_dir / "report.json").read_text())
+    return report
+
+
+def evaluate_run(run_id: str) -> dict[str, Any]:
+    """Compare a run with its base on a few examples."""
+    request = EvaluateRequest(
+        model=run_id, dataset="held.jsonl", metrics=["rouge"], max_new_tokens=8,
+        general_ability=False, device="cpu",
+    )  # fmt: skip
+    run_dir = planned("evaluate", request, evaluate(request).plan)
+    run(run_dir)
+    report: dict[str, Any] = json.loads((run_dir / "report.json").read_text())
+    return report
+
+
+def planned(kind: str, request: Any, plan: Any) -> Path:
+    """Write a run directory as a launch would, without starting anything."""
+    run_dir = workspace.runs_dir() / f"{kind}-{time.time_ns():016x}"[:40]
+    run_dir.mkdir(parents=True, mode=0o700)
+    info = RunInfo(run_id=run_dir.name, kind=kind, created_at=time.time())
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    (run_dir / "request.json").write_text(request.model_dump_json())
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    directory.write_status(run_dir, Status(state="running"))
+    return run_dir
+
+
+def check(name: str, model: str, peft: dict[str, Any]) -> dict[str, Any]:
+    """Take one family through all steps; each has `passed` and a reason or what was measured."""
+    found: dict[str, Any] = {"family": name, "adapters": "experts" if peft else "all-linear"}
+    began = time.monotonic()
+
+    def step(what: str, work: Any) -> Any:
+        try:
+            answer = work()
+        except (Failed, FineTuningError) as error:
+            found[what] = {"passed": False, "reason": str(error)[:600]}
+            return None
+        found[what] = {"passed": True}
+        return answer
+
+    run_id = step("resume", lambda: train(model, peft))
+    if run_id:
+        if not peft:
+            step("evaluate", lambda: evaluate_run(run_id))
+        # The same architecture is converted once.
+        formats = ["safetensors"] if peft else [CONVERTED]
+        report = step("merge", lambda: ship_run(run_id, formats))
+        if report is None and "gguf" in found["merge"]["reason"].lower():
+            found["gguf"] = {"passed": None, "reason": found["merge"]["reason"]}
+            report = step("merge", lambda: ship_run(run_id, ["safetensors"]))
+        if report:
+            found |= _measured(report)
+    found["seconds"] = round(time.monotonic() - began, 1)
+    return found
+
+
+def _measured(report: dict[str, Any]) -> dict[str, Any]:
+    """Return how exact merge and conversion are."""
+    merge = report["merge_check"] or {}
+    difference = merge.get("max_abs_logit_difference")
+    exact = difference is not None and difference <= MOST_LOGIT_DIFFERENCE
+    found: dict[str, Any] = {
+        "merge": {
+            "passed": exact and bool(merge["passed"]),
+            "max_abs_logit_difference": difference,
+            "mean_kl": merge.get("mean_kl"),
+            "adapter_kl": merge.get("adapter_kl"),
+        }
+    }
+    for made in report["formats"]:
+        if made["format"] != CONVERTED:
+            continue
+        if made["state"] != "made" or not made.get("quality"):
+            found["gguf"] = {"passed": None, "reason": made.get("error", "not measured")[:600]}
+            continue
+        kl = made["quality"]["mean_kl"]
+        found["gguf"] = {"passed": kl < MOST_KL, "mean_kl": kl}
+    return found
+
+
+def ways(name: str, of_class: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the adapters to try: all linear layers, and fused experts beside them."""
+    shape = shape_of_config(of_class, name)
+    experts = sorted({m.name for block in shape.kinds for m in block.experts})
+    return [{}, *([{"target_parameters": experts}] if experts else [])]
+
+
+def family(name: str) -> list[dict[str, Any]]:
+    """Take a family through all ways, in a workspace of its own."""
+    with tempfile.TemporaryDirectory(prefix="families-") as place:
+        os.environ["FINE_TUNING_LLM_WORKSPACE"] = place
+        write_jsonl(Path(place, "train.jsonl"), conversations(12))
+        write_jsonl(Path(place, "held.jsonl"), conversations(6, first=100))
+        try:
+            of_class = make_model(name, Path(place, name))
+            return [check(name, name, peft) for peft in ways(name, of_class)]
+        except (FineTuningError, ImportError, ValueError) as error:
+            return [{"family": name, "model": {"passed": False, "reason": str(error)[:600]}}]
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def main() -> int:
+    """Take every family through, and write what came of it family by family."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", action="append", choices=NAMES, help="default: all of them")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/families.json"))
+    parser.add_argument("--again", action="store_true", help="run what the output has, too")
+    arguments = parser.parse_args()
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    warnings.simplefilter("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    rows = json.loads(arguments.output.read_text())["rows"] if arguments.output.exists() else []
+    for name in arguments.family or NAMES:
+        if not arguments.again and any(row["family"] == name for row in rows):
+            continue
+        rows = [row for row in rows if row["family"] != name] + family(name)
+        rows.sort(key=lambda row: NAMES.index(row["family"]))
+        for row in (row for row in rows if row["family"] == name):
+            print(json.dumps(row), flush=True)
+        written = {
+            "summary": summary(rows),
+            "rows": rows,
+            "versions": {library: version(library) for library in LIBRARIES},
+            "machine": platform.machine(),
+        }
+        arguments.output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(summary(rows), indent=1))
+    return 1 if any(part["failed"] for part in summary(rows).values()) else 0
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Count what passed, failed and was not carried, for each step."""
+    found = {}
+    for what in ("resume", "evaluate", "merge", "gguf"):
+        seen = [(row["family"], row[what]["passed"]) for row in rows if what in row]
+        found[what] = {
+            "passed": sum(passed is True for _, passed in seen),
+            "failed": sorted({name for name, passed in seen if passed is False}),
+            "not_carried": sorted({name for name, passed in seen if passed is None}),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
