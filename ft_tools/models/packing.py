@@ -1,5 +1,8 @@
 """Whether examples that are packed into one row see one another, by family."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from ft_tools.models.shape import ModelShape
 
 # Families without a formula row whose packed logits equal those of each example alone. Checked with
@@ -22,6 +25,16 @@ MIXED = {
     "qwen3_5_text",
     "qwen3_next",
 }
+
+
+def mixes_packed(config: Mapping[str, Any]) -> bool:
+    """Say whether a model of this config.json is known to mix packed examples without kernels."""
+    inner = config.get("text_config")
+    types = {
+        config.get("model_type"),
+        *([inner.get("model_type")] if isinstance(inner, dict) else []),
+    }
+    return bool(types & MIXED)
 
 
 def may_be_packed(shape: ModelShape) -> bool:

@@ -1,5 +1,7 @@
 """The arguments of a run as they are resolved: device, adapter, trainer, engine."""
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from ft_tools.models import weights
 from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row
 from ft_tools.models.mlx import is_apple_silicon
-from ft_tools.models.packing import may_be_packed
+from ft_tools.models.packing import may_be_packed, mixes_packed
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape import ModelShape
 from ft_tools.models.targets import adaptable_arguments
@@ -97,11 +99,25 @@ def settle(
     preconditions.require_number_format(request.method, settings.device, training)
     if source.path:
         settings.notes += demands.require_layers(Path(source.path), settings.peft or {})
+    settings.notes += _packing_notes(source, training)
     if task != "sft":
         preconditions.require_reference(source, settings.peft or {})
     if task == "kto":
         settings.notes += preferences.balance_marks(given, training, dataset)
     return settings
+
+
+def _packing_notes(source: ModelSource, training: Mapping[str, Any]) -> list[str]:
+    """Say before a launch what the worker would refuse before its first step."""
+    if not (training.get("packing") or training.get("padding_free")):
+        return []
+    with contextlib.suppress(FineTuningError):
+        if mixes_packed(config_of(source.load_from)):
+            return [
+                "packing: without the kernels of this model's layers packed examples see one "
+                "another; the worker checks the loaded model and refuses to train if they do"
+            ]
+    return []
 
 
 def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSource) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2Config, Lfm2ForCausalLM
 from trl.scripts.dpo import make_parser as dpo_parser
 from trl.scripts.sft import make_parser as sft_parser
 
@@ -185,9 +185,29 @@ def test_a_packed_batch_has_the_loss_of_its_unpacked_examples(data):
     training = {"num_train_epochs": 1, "logging_steps": 1, "per_device_train_batch_size": 24}
     packed = {"packing": True, "max_length": 512, "per_device_train_batch_size": 4}
     apart = run_here(sft.work, request(data, training=training), "apart")
-    together = run_here(sft.work, request(data, training={**training, **packed}), "packed")
+    session = prepared(request(data, training={**training, **packed}), "packed")
+    together = sft.work(session)
     assert apart.steps == together.steps == 1
     assert together.first_loss == pytest.approx(apart.first_loss, abs=2e-4)
+    assert any(
+        "do not see one another" in e.message for e in directory.read_events(session.run_dir)
+    )
+
+
+def test_a_model_that_mixes_packed_examples_is_refused_before_the_first_step(data, workspace):
+    own = json.loads((workspace / "tiny-llama" / "config.json").read_text())
+    shared = {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]}
+    keys = ("vocab_size", "hidden_size", "bos_token_id", "eos_token_id", "pad_token_id")
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
+    mixing = Lfm2Config(**{key: own[key] for key in keys}, **shared, **heads)
+    Lfm2ForCausalLM(mixing).save_pretrained(workspace / "tiny-llama")
+    training = {"packing": True, "max_length": 64}
+    asked = request(data, method="full", peft={}, training=training)
+    assert any("see one another" in note for note in plan_sft(asked).warnings)
+    with pytest.raises(
+        Refused, match=r"packed examples see one another .* training\.packing=false"
+    ):
+        run_here(sft.work, asked, "mixing")
 
 
 def test_prompts_that_fill_the_length_are_refused_before_the_first_step(data):

@@ -18,6 +18,7 @@ from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, last_value
 from ft_tools.training.worker import artifacts, loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
+from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.sampling import split_at_answer
 
 STOP_CHECK = 256
@@ -40,7 +41,12 @@ def work(session: Session) -> SftRunReport:
     if plan.validation is not None:
         held_out, validation = tokenized_file(session, plan, tokenizer, plan.validation)
     artifacts.compare_counts(session, plan, data)
-    make = partial(make_trainer, plan, tokenizer, train_set, held_out)
+
+    def make(given: dict[str, Any]) -> SFTTrainer:
+        trainer = make_trainer(plan, tokenizer, train_set, held_out, given)
+        require_kept_apart(session, plan, trainer)
+        return trainer
+
     outcome = loop.train(session, plan, make, partial(answered, held_out))
     artifact = artifacts.publish_result(session, plan, outcome.trainer, tokenizer)
     outcome.callback.write_page("succeeded")
