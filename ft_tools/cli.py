@@ -70,6 +70,11 @@ def run(argv: list[str]) -> int:
     """
     try:
         result = app.meta(argv, result_action="return_value", exit_on_error=False)
+    except cyclopts.UnknownOptionError as error:
+        names = sorted(one.name for one in error.argument_collection if one.parse)
+        known = ", ".join(name for name in names if "." not in name)
+        sys.stderr.write(f"options: {known}\n")
+        return 2
     except cyclopts.CycloptsError:
         return 2
     except FineTuningError as error:

@@ -78,7 +78,7 @@ def concluded(
         update={
             "summary": summarise(report, asked),
             "reasons": reasons(report, smallest_effect),
-            "next_steps": recommend.with_simple_ones(
+            "next_steps": recommend.completed(
                 next_steps(report, smallest_effect, asked), report, asked
             ),
         }
@@ -160,7 +160,7 @@ def next_steps(report: EvaluationReport, smallest_effect: float, asked: Asked) -
             needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
             effect = f"{smallest_effect:g}"
             why = f"Detecting a change of {effect} takes about {needed} held-out examples."
-            return [asked.again(report, why)]
+            return [asked.again(why)]
         return [asked.audit("Check the training data before training again.")]
     why = "The model is better than its baseline: merge and quantize it to serve it."
     return [NextStep(tool="merge_and_quantize", arguments={"source": report.tuned}, why=why)]

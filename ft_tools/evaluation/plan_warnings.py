@@ -126,12 +126,13 @@ def about_size(request: EvaluateRequest, num_examples: int) -> str:
     """Say that these may be too few examples; empty if they are enough."""
     effect = request.smallest_effect_fraction
     discordance = facts.number("evaluation.discordance")
-    if detectable_effect(num_examples, discordance) <= effect:
+    shown = detectable_effect(num_examples, discordance)
+    if shown <= effect:
         return ""
     return (
-        f"{num_examples} examples may be too few: detecting a change of {effect:g} takes about "
-        f"{examples_needed(effect, discordance)}; a change that is missed is reported as "
-        "underpowered, not as absent"
+        f"{num_examples} examples may be too few: they show a change of {shown:.2g}, and one of "
+        f"{effect:g} takes about {examples_needed(effect, discordance)}; a change that is missed "
+        "is reported as underpowered, not as absent"
     )
 
 

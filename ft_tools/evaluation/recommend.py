@@ -30,10 +30,8 @@ class Asked:
     has_classes: bool = False
     """The expected answers are a few classes."""
 
-    def again(self, report: EvaluationReport, why: str, **changed: Any) -> NextStep:
-        """Return the same call with other arguments."""
-        if report.compares_systems:
-            why += f" Its systems are in request.json of {self.run_id}."
+    def again(self, why: str, **changed: Any) -> NextStep:
+        """Return the same call with other arguments; of named systems, `completed` says more."""
         return NextStep(tool="evaluate", arguments={**self.arguments, **changed}, why=why)
 
     def advice(self, why: str) -> NextStep:
@@ -126,10 +124,10 @@ def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
         return [_with_what_meets_the_target(report, asked)]
     if not report.target:
         why = "Set target, so that the report says which system is good enough."
-        return [asked.again(report, why, target={report.main_metric: 0.9})]
+        return [asked.again(why, target={report.main_metric: 0.9})]
     if any(one.target == "not_shown" for one in report.systems):
         why = "More held-out examples narrow the intervals that include the target: add them to "
-        return [asked.again(report, f"{why}dataset.")]
+        return [asked.again(f"{why}dataset.")]
     trained = [one for one in report.systems if one.is_trained]
     if trained:
         # What its curves show goes first: the data may be good, and the training too short.
@@ -139,7 +137,7 @@ def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
         return [asked.audit("The trained model misses the target: check its training data.")]
     if not any(one.has_examples for one in report.systems):
         why = "Few-shot examples are cheaper than training: try the nearest five with a schema."
-        return [asked.again(report, why)]
+        return [asked.again(why)]
     why = "Prompting with examples misses the target: check whether training would reach it."
     return [asked.advice(why)]
 
@@ -158,10 +156,16 @@ def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextS
     return asked.advice(why)
 
 
-def with_simple_ones(
-    steps: list[NextStep], report: EvaluationReport, asked: Asked
-) -> list[NextStep]:
-    """Add the measurement of a classifier where classes were asked for and none was measured."""
+def completed(steps: list[NextStep], report: EvaluationReport, asked: Asked) -> list[NextStep]:
+    """Say where the systems of a call are that is repeated, and offer a classifier.
+
+    It is offered where classes were asked for and none was measured.
+    """
+    where = f" Its systems are in request.json of {asked.run_id}." * report.compares_systems
+    steps = [
+        step.model_copy(update={"why": step.why + where}) if step.tool == "evaluate" else step
+        for step in steps
+    ]
     is_measured = any(one.kind == "tf_idf" for one in report.systems)
     if not (asked.has_classes and asked.learned_from) or is_measured:
         return steps

@@ -10,7 +10,8 @@ TONES = {"met": "good", "not_met": "bad", "not_shown": "warn"}
 def systems_section(report: EvaluationReport) -> Html:
     """Return the table of the systems, in the order of the request."""
     metric, has_target = report.main_metric, bool(report.target)
-    has_prices = any(one.usd_per_1000_calls is not None for one in report.systems)
+    # Simple ones cost nothing, which is no price to compare.
+    has_prices = any(one.usd_per_1000_calls for one in report.systems)
     headers = [
         "system",
         *(["target"] if has_target else []),
@@ -57,7 +58,11 @@ def _row(one: SystemResult, metric: str, *, has_target: bool, has_prices: bool) 
         *([badge(verdict.replace("_", " "), TONES[verdict])] if has_target else []),
         f"{score.value:.3g}{interval}",
         f"{one.input_tokens_mean:.0f}, {one.output_tokens_mean:.0f}",
-        f"{one.seconds_median:.2g}, {one.seconds_p95:.2g}",
+        f"{_seconds(one.seconds_median)}, {_seconds(one.seconds_p95)}",
         one.cut_off_fraction,
         *(["no price" if usd is None else usd] if has_prices else []),
     ]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "<0.001"

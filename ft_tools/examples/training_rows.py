@@ -52,6 +52,7 @@ READ: dict[Format, frozenset[str]] = {
     "marks_text": frozenset({"prompt", "completion", "label"}),
 }
 """What a trainer reads of each format."""
+TABLES = {".csv", ".tsv", ".xlsx", ".ods", ".sqlite", ".db"}
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
@@ -173,6 +174,11 @@ def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
     if path.is_dir():
         named = f", such as {path.name}/{PARTS[0]}" if (path / PARTS[0]).is_file() else ""
         raise BadInput(f"{path} is a folder; name a JSONL file in it{named}")
+    if path.suffix.lower() in TABLES:
+        raise BadInput(
+            f"{path} is a table, not JSONL; prepare_dataset makes training, validation and test "
+            "files of its rows"
+        )
     with workspace.open_file(path) as stream:
         lines = ((line, raw) for line, raw in enumerate(stream, 1) if raw.strip())
         first = next(lines, None)

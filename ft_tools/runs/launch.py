@@ -15,6 +15,8 @@ from ft_tools.runs.request import LaunchRequest
 
 NOT_AGREED = {"estimate": {"duration", "vram", "used_by_others_gib"}}
 """Fields that may change between a plan and its confirmation: not part of the hash."""
+SAID_BESIDE = {"warnings", "size_warning"}
+"""Fields of a plan that are among the launch's own warnings."""
 
 
 class Launch(Report):
@@ -50,7 +52,8 @@ def launch(
     Raises:
         PlanChanged: The data, the model or the arguments changed since the plan was shown.
     """
-    found = Launch(plan_hash=plan_hash(plan), plan=plan.model_dump(mode="json"), warnings=warnings)
+    shown = plan.model_dump(mode="json", exclude=SAID_BESIDE)
+    found = Launch(plan_hash=plan_hash(plan), plan=shown, warnings=warnings)
     if request.confirm is None:
         step = NextStep(
             tool=tool,

@@ -154,6 +154,11 @@ def test_a_wrong_value_is_refused_with_the_nearest(capsys):
     assert 'Did you mean "style"?' in " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
+def test_of_a_wrong_option_the_known_ones_are_named(capsys):
+    assert cli.run(["show-examples", "data.jsonl", "--num", "3"]) == 2
+    assert "options: --field, --lines, --max-chars, --offset, --path" in capsys.readouterr().err
+
+
 def test_quiet_prints_only_the_id(capsys):
     assert cli.run(["get-run", RUN_ID, "--format", "quiet"]) == 0
     assert capsys.readouterr().out == f"{RUN_ID}\n"

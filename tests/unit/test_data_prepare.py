@@ -642,7 +642,7 @@ def test_rows_of_an_earlier_test_part_stay_in_the_test_part(workspace, change):
     confirmed(path="t.csv", mapping=decided)
     before = set(questions_of(read(workspace, "test")))
     (workspace / "out").rename(workspace / "old")
-    again = confirmed(path="t.csv", mapping=decided | change, seed=7)
+    again = confirmed(path="t.csv", mapping=decided | change, seed=7, test_fraction=0.5)
     trained = {
         *questions_of(read(workspace, "train")),
         *questions_of(read(workspace, "validation")),
@@ -650,4 +650,5 @@ def test_rows_of_an_earlier_test_part_stay_in_the_test_part(workspace, change):
     assert trained.isdisjoint(before)
     assert before & set(questions_of(read(workspace, "test")))
     assert any("stay in the test part" in note for note in again.assumptions)
+    assert any("launches refuse those" in note for note in again.assumptions)
     assert not any(finding.id == "test_row" for finding in again.findings)

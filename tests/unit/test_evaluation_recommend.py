@@ -124,7 +124,10 @@ def test_an_improvement_below_the_target_is_no_success():
         "Target exact_match >= 0.9: not met by base (0.3 [0.25, 0.35]), tuned (0.61 [0.56, 0.66])."
     )
     assert "tuned improved" in made.summary[1]
-    assert made.summary[2].startswith("No system is shown to meet the target")
+    assert made.summary[2] == (
+        "No system is shown to meet the target. The trained model misses the target: check its "
+        "training data."
+    )
     assert made.next_steps[0].tool == "audit_dataset"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from ft_tools import facts
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.agreement import question_of, rule_to_offer
@@ -21,6 +22,7 @@ from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.quote import quote
+from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.examples.example import content_of
 from ft_tools.examples.remembered_test_sets import FOLDER
 from ft_tools.examples.verdicts import judged, values_at
@@ -28,6 +30,8 @@ from ft_tools.examples.verdicts import judged, values_at
 NUM_QUOTED = 3
 QUOTED_CHARS = 200
 OUTPUT = "prepared"
+WANTED_EFFECT = 0.1
+"""As smallest_effect_fraction of `evaluate`."""
 OFTEN_EMPTY = 0.8
 """Share of filled cells below which an answer may be optional. Ours."""
 
@@ -201,7 +205,9 @@ def labels_of(decided: Decided) -> dict[str, dict[str, int]]:
 
 def notes_of(decided: Decided) -> list[str]:
     """Say how far similar prompts were looked for, and why rows are in a part or in none."""
-    notes = []
+    counts = decided.counts()
+    num_test = counts.get("test", 0)
+    notes = about_test_rows(num_test)
     if not decided.compared:
         notes.append(
             f"similar prompts were not compared (up to {MAX_COMPARED:,} rows are): only equal "
@@ -212,10 +218,31 @@ def notes_of(decided: Decided) -> list[str]:
             f"{again} rows are of a test set of this workspace, such as an earlier preparation "
             f"writes, and stay in the test part; {FOLDER} remembers them, one file a test set"
         )
-    if lost := decided.counts().get(SAME_GROUP, 0):
+        if num_test > again:
+            notes.append(
+                f"{num_test - again} rows become test rows: files that were prepared or cleaned "
+                "before may hold them, and launches refuse those; audit the new training file"
+            )
+    if lost := counts.get(SAME_GROUP, 0):
         notes.append(
             f"{lost} earlier rows are left out ({SAME_GROUP}): their group has rows among the "
             "latest ones, which are the test part; without time_column whole groups are set aside "
             "and none is lost"
         )
     return notes
+
+
+def about_test_rows(num_test: int) -> list[str]:
+    """Say which difference so many test rows show; nothing where they show what usually matters.
+
+    >>> about_test_rows(23)[0][:59], about_test_rows(150)
+    ('23 test rows show only differences of 0.23 or more between ', [])
+    """
+    effect = detectable_effect(num_test, facts.number("evaluation.discordance"))
+    if not num_test or effect <= WANTED_EFFECT:
+        return []
+    needed = examples_needed(WANTED_EFFECT, facts.number("evaluation.discordance"))
+    return [
+        f"{num_test} test rows show only differences of {effect:.2f} or more between two systems; "
+        f"{WANTED_EFFECT:g} takes about {needed}: raise test_fraction, or add rows"
+    ]
