@@ -2,8 +2,7 @@
 
 from typing import Any
 
-# Ends of a turn that a template writes and some configs leave out.
-TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+ANSWER = "ANSWER"
 
 
 def end_tokens(tokenizer: Any, *configured: Any) -> list[int]:
@@ -14,9 +13,26 @@ def end_tokens(tokenizer: Any, *configured: Any) -> list[int]:
         configured: `eos_token_id` of its configs: a token, several, or None.
     """
     found: list[int] = []
-    for value in (tokenizer.eos_token_id, *configured):
+    for value in (tokenizer.eos_token_id, *configured, template_end(tokenizer)):
         found += value if isinstance(value, list) else [] if value is None else [value]
-    vocabulary = tokenizer.get_vocab()
-    template = str(tokenizer.chat_template or "")
-    found += [vocabulary[end] for end in TURN_ENDS if end in vocabulary and end in template]
     return list(dict.fromkeys(found))
+
+
+def template_end(tokenizer: Any) -> int | None:
+    """Return the added token that the chat template writes after an answer; some configs lack it.
+
+    None where it writes none (GLM's next role ends a turn), or does not render a short talk.
+    """
+    if not tokenizer.chat_template:
+        return None
+    talk = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}]
+    try:
+        text = str(tokenizer.apply_chat_template(talk, tokenize=False))
+    except Exception:  # whatever a template refuses, it says nothing about the end then
+        return None
+    _, answer, rest = text.rpartition(ANSWER)
+    if not answer:
+        return None
+    first: list[int] = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]
+    is_added = bool(first) and first[0] in tokenizer.added_tokens_decoder
+    return first[0] if is_added else None
