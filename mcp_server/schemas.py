@@ -34,6 +34,15 @@ def input_schema(request: type[BaseModel], known: Mapping[str, str]) -> dict[str
     for name in known.keys() & definitions.keys():
         argument = {"type": "object", "description": f"Arguments of {known[name]}."}
         schema = _with_argument(schema, f"#/$defs/{name}", argument)
+    return _with_small_parts_inside(_without_unused(schema))
+
+
+def _with_small_parts_inside(schema: dict[str, Any]) -> dict[str, Any]:
+    """Put a definition that is used once where it is used: naming it twice costs more."""
+    for name, definition in dict(schema.get("$defs", {})).items():
+        reference = f"#/$defs/{name}"
+        if str(schema).count(f"'{reference}'") == 1 and name not in _references(definition):
+            schema = _with_argument(schema, reference, definition)
     return _without_unused(schema)
 
 

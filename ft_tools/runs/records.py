@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "trace", "demo_model"]
+Kind = Literal[
+    "sft", "dpo", "kto", "search", "ship", "evaluate", "audit", "prepare", "trace", "demo_model"
+]  # fmt: skip
 State = Literal[
     "validating",
     "queued",
@@ -45,7 +47,8 @@ class RunInfo(Record):
     )
     worker: str = Field("", description="Module that does the work; empty: the kind's own.")
     lineage: dict[str, str] = Field(
-        default_factory=dict, description="Where it comes from: base_model, parent_run, dataset."
+        default_factory=dict,
+        description="Where it comes from: base_model, parent_run, dataset, search.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.runs.launchers.options import Backend
@@ -11,10 +11,25 @@ from ft_tools.runs.request import LaunchRequest
 Method = Literal["lora", "qlora", "full"]
 
 
+class SearchBudget(BaseModel):
+    """What a search of settings may take: minutes, or dollars at price_per_hour."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    minutes: float | None = Field(None, gt=0)
+    dollars: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SearchBudget":
+        if (self.minutes is None) == (self.dollars is None):
+            raise ValueError('pass either {"minutes": 60} or {"dollars": 5}')
+        return self
+
+
 class TrainingRequest(LaunchRequest):
     """The arguments that both launches share."""
 
-    dataset: str = Field(description="JSONL file of training examples, in the workspace.")
+    dataset: str = Field(description="JSONL of training examples.")
     validation: str | None = Field(
         None, description="JSONL of held-out examples; without it some are held out."
     )
@@ -40,20 +55,22 @@ class TrainingRequest(LaunchRequest):
         3,
         ge=0,
         le=5,
-        description="Held-out prompts answered at evaluations, for report.html.",
+        description="Held-out prompts answered for report.html.",
     )
     price_per_hour: float | None = Field(
         None,
         gt=0,
-        description="Price of this machine per hour; adds a cost to the plan.",
+        description="Of this machine; adds a cost to the plan.",
+    )
+    search: SearchBudget | None = Field(
+        None,
+        description="Budget to try several settings in; dollars need price_per_hour.",
     )
     accept_findings: list[str] = Field(
         default_factory=list,
-        description="Ids of audit errors or refusing rules that the user accepts.",
+        description="Ids of audit errors or rules that the user accepts.",
     )
-    accept_reason: str = Field(
-        "", max_length=500, description="Why the user accepts them; kept in the plan."
-    )
+    accept_reason: str = Field("", max_length=500, description="Why; kept in the plan.")
     advice: ApproachRequest | None = Field(
         None,
         description="As given to recommend_approach; what it advises against needs "
@@ -61,8 +78,7 @@ class TrainingRequest(LaunchRequest):
     )
     export_dir: str | None = Field(
         None,
-        description="New folder for the plan as TRL script and as TRL, Axolotl and LLaMA-Factory "
-        "YAML.",
+        description="New folder for it as TRL script, Axolotl and LLaMA-Factory YAML.",
     )
 
     @property
@@ -85,10 +101,8 @@ class SftRequest(TrainingRequest):
     model: str | None = Field(
         None, description="Hub id, folder in the workspace, or id of a finished run."
     )
-    from_run: str | None = Field(
-        None, description="Finished SFT run to train further, with its arguments."
-    )
-    dataset: str = Field("", description="JSONL file of training examples, in the workspace.")
+    from_run: str | None = Field(None, description="Finished SFT run to train further.")
+    dataset: str = Field("", description="JSONL of training examples.")
 
     @model_validator(mode="after")
     def _one_start(self) -> "SftRequest":
@@ -107,10 +121,10 @@ class DpoRequest(TrainingRequest):
     """
 
     model: str | None = Field(
-        None, description="Instruct model to start from; leave out when `sft_run` is given."
+        None, description="Instruct model to start from, unless `sft_run` is given."
     )
     sft_run: str | None = Field(
-        None, description="Id of a finished SFT run to start from; its result is the reference."
+        None, description="Finished SFT run to start from; its result is the reference."
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
 
+from dataclasses import dataclass
+
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
@@ -16,6 +18,8 @@ from ft_tools.training.exports.fused_loss import about_memory
 from ft_tools.training.exports.portable import portable
 from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
+from ft_tools.training.search import plan_search
+from ft_tools.training.trial_rows import SEARCH
 
 
 def launch_sft(request: SftRequest) -> Launch:
@@ -24,12 +28,16 @@ def launch_sft(request: SftRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
+    return _launch_sft(request)
+
+
+def _launch_sft(request: SftRequest, search_run: str = "") -> Launch:
     arguments.require_packages()
     arguments.require_known("lora", request.peft)
     arguments.require_known("sft", request.training)
     request = continued(request)
-    advised = require_advised("sft", request)
-    return _launch("sft", request, plan_sft(request), request.model or "", advised)
+    start = Start(request.model or "", require_advised("sft", request), search_run)
+    return _launch("sft", request, plan_sft(request), start)
 
 
 def launch_dpo(request: DpoRequest) -> Launch:
@@ -38,17 +46,40 @@ def launch_dpo(request: DpoRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
+    return _launch_dpo(request)
+
+
+def _launch_dpo(request: DpoRequest, search_run: str = "") -> Launch:
     arguments.require_packages()
     arguments.require_known("lora", request.peft)
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
         arguments.require_known("kto", request.training)
-        advised = require_advised("kto", request)
-        return _launch("kto", request, plan_kto(request), parent, advised)
+        start = Start(parent, require_advised("kto", request), search_run)
+        return _launch("kto", request, plan_kto(request), start)
     listed = _listed(request)
     arguments.require_known("dpo", listed.training)
-    advised = require_advised("dpo", listed)
-    return _launch("dpo", request, plan_dpo(listed), parent, advised)
+    start = Start(parent, require_advised("dpo", listed), search_run)
+    return _launch("dpo", request, plan_dpo(listed), start)
+
+
+def launch_trial(request: TrainingRequest, search_run: str) -> str:
+    """Start a trial of a search, which the search's own confirmation covers; its run id.
+
+    Raises:
+        FineTuningError: As of the launches.
+    """
+    if isinstance(request, SftRequest):
+        planned = _launch_sft(request, search_run)
+        confirmed = request.model_copy(update={"confirm": planned.plan_hash})
+        started = _launch_sft(confirmed, search_run)
+    else:
+        assert isinstance(request, DpoRequest)
+        planned = _launch_dpo(request, search_run)
+        confirming = request.model_copy(update={"confirm": planned.plan_hash})
+        started = _launch_dpo(confirming, search_run)
+    assert started.run_id is not None
+    return started.run_id
 
 
 def _has_marks(request: DpoRequest) -> bool:
@@ -74,13 +105,19 @@ def _listed(request: DpoRequest) -> DpoRequest:
     return request.model_copy(update={"training": {**request.training, "loss_type": [loss]}})
 
 
-def _launch(
-    kind: Task,
-    request: TrainingRequest,
-    plan: TrainingPlan,
-    parent: str,
-    advised: Advised | None,
-) -> Launch:
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from."""
+
+    parent: str
+    """Model or run."""
+    advised: Advised | None
+    search_run: str = ""
+    """Of a trial: the search that makes it."""
+
+
+def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Start) -> Launch:
+    advised = start.advised
     warnings = plan.warnings if advised else [*plan.warnings, NO_ADVICE]
     plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
     elsewhere = plan.place.exported_for
@@ -90,11 +127,16 @@ def _launch(
             "To train on this machine, leave backend_options.gpu out and plan again"
         )
     if request.confirm is not None and plan.missing:
-        require_same(request.confirm, plan)
+        if request.search is None:
+            require_same(request.confirm, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")
     lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
-    if directory.RUN_ID.fullmatch(parent):
-        lineage["parent_run"] = parent
+    if directory.RUN_ID.fullmatch(start.parent):
+        lineage["parent_run"] = start.parent
+    if request.search is not None:
+        return _launch_search(kind, request, plan, lineage)
+    if start.search_run:
+        lineage[SEARCH] = start.search_run
     found = launch(
         "launch_sft" if kind == "sft" else "launch_dpo",
         kind,
@@ -116,6 +158,27 @@ def _launch(
             "plan": {**found.plan, "export": exported},
             "warnings": [*found.warnings, *notes],
         }
+    )
+
+
+def _launch_search(
+    kind: Task, request: TrainingRequest, plan: TrainingPlan, lineage: dict[str, str]
+) -> Launch:
+    """Plan or start a search; it takes no device itself, its trials do."""
+    searched = plan_search(request, plan)
+    about = (
+        f"tries up to {len(searched.trials)} settings within {searched.budget_seconds / 60:.3g} "
+        f"minutes, the first at {searched.short_fraction:.0%} of a run, then the best and the "
+        "default whole; each trial is a run of its own"
+    )
+    return launch(
+        "launch_sft" if kind == "sft" else "launch_dpo",
+        "search",
+        request,
+        searched,
+        warnings=[about, *plan.missing, *plan.warnings],
+        slots=([], 1),
+        lineage=lineage,
     )
 
 

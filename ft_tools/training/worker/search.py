@@ -1,0 +1,321 @@
+"""Try settings one after the other within a budget, each in a run of its own."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel, Field
+
+from ft_tools.contract import NextStep
+from ft_tools.errors import FineTuningError, RunBusy
+from ft_tools.evaluation.intervals.means import compare_means
+from ft_tools.evaluation.intervals.paired import Paired
+from ft_tools.evaluation.intervals.proportions import compare_proportions
+from ft_tools.publish import write_file
+from ft_tools.runs import directory
+from ft_tools.runs.records import ENDED
+from ft_tools.runs.report import RunReport
+from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
+from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.runs.tool import cancel_run, get_run, resume_run
+from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
+from ft_tools.training.search import (
+    CAUTION,
+    DEFAULT,
+    SearchPlan,
+    SearchReport,
+    Trial,
+    TrialResult,
+    finalists,
+    rank,
+    request_of,
+)
+from ft_tools.training.tool import launch_trial
+from ft_tools.training.trial_rows import RowScores, read_rows
+
+STATE = "search.json"
+POLL_SECONDS = 0.2
+STOP_SECONDS = 60.0
+"""What a trial gets to save and stop."""
+RESAMPLES = 2000
+StartTrial = Callable[[TrainingRequest, str], str]
+"""A trial's request and the id of its search -> the id of the run that was started."""
+
+
+class State(BaseModel):
+    """search.json: what is done; it survives the death of the worker."""
+
+    spent_seconds: float = 0.0
+    done: list[TrialResult] = Field(default_factory=list)
+    ends: bool = Field(False, description="Whether the budget is used up.")
+
+
+class Search:
+    """A search, as its worker goes through it."""
+
+    def __init__(self, session: Session, start: StartTrial) -> None:
+        self.session = session
+        self._start = start
+        self.plan = SearchPlan.model_validate_json(session.plan_json())
+        kind = SftRequest if self.plan.task == "sft" else DpoRequest
+        self.request: SftRequest | DpoRequest = kind.model_validate_json(session.request_json())
+        file = session.run_dir / STATE
+        self.state = State.model_validate_json(file.read_bytes()) if file.exists() else State()
+        self.trials = {trial.name: trial for trial in self.plan.trials}
+
+    @property
+    def left_seconds(self) -> float:
+        """Return what is left of the budget."""
+        return self.plan.budget_seconds - self.state.spent_seconds
+
+    def run(self) -> None:
+        """Make the short trials, then whole runs of the best and of the default."""
+        fraction = self._first_fraction()
+        reserved = 2.0 if fraction < 1 else 0.0
+        for trial in self.plan.trials:
+            is_default = trial.name == DEFAULT
+            if is_default or self._reaches(trial.cost * fraction + reserved):
+                self._try(trial, fraction)
+        if fraction == 1:
+            return
+        for number, name in enumerate(finalists(self._at(fraction), self.plan.metric)):
+            trial = self.trials[name]
+            # The first is made as far as the budget reaches: without it there is no result.
+            if number == 0 or self._reaches(trial.cost):
+                self._try(trial, 1.0)
+
+    def results(self) -> tuple[list[TrialResult], bool]:
+        """Return what was compared, and whether in whole runs."""
+        whole = rank(self._at(1.0), self.plan.metric)
+        if whole:
+            return whole, True
+        return rank(self.state.done, self.plan.metric), False
+
+    def _at(self, fraction: float) -> list[TrialResult]:
+        return [one for one in self.state.done if one.fraction == fraction]
+
+    def _first_fraction(self) -> float:
+        """Return the length of the first trials: whole runs if the budget has room for all."""
+        duration = self.plan.estimate.duration
+        needed = sum(trial.cost for trial in self.plan.trials)
+        if self.state.done:
+            return self.state.done[0].fraction
+        if duration is not None and needed * duration.high_seconds <= self.plan.budget_seconds:
+            return 1.0
+        return self.plan.short_fraction
+
+    def _reaches(self, cost: float) -> bool:
+        """Tell whether the budget is likely to reach for so many whole runs of the default."""
+        known = [
+            (one.seconds, self.trials[one.name].cost * one.fraction) for one in self.state.done
+        ]
+        seconds, cost_done = (sum(part) for part in zip(*known, strict=True)) if known else (0, 0)
+        duration = self.plan.estimate.duration
+        estimated = duration.high_seconds if duration else 0.0
+        whole = seconds / cost_done if cost_done else estimated
+        return not self.state.ends and cost * whole <= self.left_seconds
+
+    def _try(self, trial: Trial, fraction: float) -> None:
+        """Make a trial, or take it as it was made before this worker was started again."""
+        if self.state.ends or any(r.name == trial.name for r in self._at(fraction)):
+            return
+        run_id = self._start(
+            request_of(self.request, self.plan, trial, fraction, self.session.run_dir.name),
+            self.session.run_dir.name,
+        )
+        length = "whole" if fraction == 1 else f"{fraction:.0%} of a run"
+        self.session.event(f"{trial.name}, {length}: {run_id}")
+        seconds = self._follow(run_id)
+        result = self._result(trial, fraction, run_id, seconds)
+        self.state.done.append(result)
+        self._keep()
+        self.session.metrics(_metrics(result, len(self.state.done)))
+
+    def _follow(self, run_id: str) -> float:
+        """Wait for a run's end, within the budget; returns how long it ran.
+
+        Raises:
+            Stopped: The search was asked to stop; so is the trial.
+        """
+        if get_run(RunRequest(run_id=run_id)).resumable:
+            self._resume(run_id)
+        seconds, last = 0.0, time.monotonic()
+        while (state := get_run(RunRequest(run_id=run_id)).state) not in ENDED:
+            time.sleep(POLL_SECONDS)
+            now = time.monotonic()
+            if state not in {"queued", "validating"}:
+                # Waiting for the device is not training.
+                seconds += now - last
+                self.state.spent_seconds += now - last
+            last = now
+            self._keep()
+            self._progress()
+            if self.session.should_stop:
+                self._stop(run_id)
+                raise Stopped
+            if self.left_seconds < 0:
+                self.session.event("the budget is used up; the trial is stopped", "warning")
+                self.state.ends = True
+                self._stop(run_id)
+        unseen = max(0.0, _seconds_of(run_id) - seconds)
+        self.state.spent_seconds += unseen
+        return seconds + unseen
+
+    def _resume(self, run_id: str) -> None:
+        try:
+            resume_run(ResumeRequest(run_id=run_id))
+        except RunBusy:
+            return
+        except FineTuningError as error:
+            self.session.event(f"{run_id} could not be resumed ({error.code})", "warning")
+
+    def _stop(self, run_id: str) -> None:
+        cancel_run(CancelRequest(run_id=run_id))
+        until = time.monotonic() + STOP_SECONDS
+        while get_run(RunRequest(run_id=run_id)).state not in ENDED and time.monotonic() < until:
+            self.session.heartbeat()
+            time.sleep(POLL_SECONDS)
+
+    def _progress(self) -> None:
+        spent, budget = int(self.state.spent_seconds), int(self.plan.budget_seconds)
+        self.session.progress(min(spent, budget), max(1, budget))
+
+    def _keep(self) -> None:
+        write_file(self.session.run_dir / STATE, self.state.model_dump_json())
+
+    def _result(self, trial: Trial, fraction: float, run_id: str, seconds: float) -> TrialResult:
+        run = get_run(RunRequest(run_id=run_id))
+        run_dir = directory.find(run_id)
+        rows = read_rows(run_dir)
+        training = (directory.read_json(run_dir / "plan.json") or {})["training"]
+        peft = (directory.read_json(run_dir / "plan.json") or {})["peft"] or {}
+        return TrialResult(
+            name=trial.name,
+            fraction=fraction,
+            run_id=run_id,
+            state=run.state,
+            learning_rate=training["learning_rate"],
+            num_train_epochs=training.get("num_train_epochs"),
+            rank=peft.get("r"),
+            exact_match=round(_mean(rows.rights), 4) if rows else None,
+            validation_loss=_loss(run, rows),
+            seconds=round(seconds, 1),
+        )
+
+
+def work(session: Session, start: StartTrial = launch_trial) -> SearchReport:
+    """Search, and say what it found.
+
+    Raises:
+        FineTuningError: No trial has a value.
+    """
+    search = Search(session, start)
+    session.phase("trying settings")
+    search.run()
+    compared, is_whole = search.results()
+    if not compared:
+        raise FineTuningError(
+            "no trial ended within the budget with a validation loss; get_run of the trials, which "
+            "list_runs names, says why; raise the budget, or launch without search"
+        )
+    return report_of(search, compared, is_whole)
+
+
+def report_of(search: Search, compared: Sequence[TrialResult], is_whole: bool) -> SearchReport:
+    """Compare the winner with the default, row by row where rows are known."""
+    plan, winner = search.plan, compared[0]
+    same = [r for r in compared if r.name == DEFAULT and r.fraction == winner.fraction]
+    default = same[0] if same else None
+    found = _gain(plan, winner, default)
+    price = plan.price_per_hour
+    spent = search.state.spent_seconds
+    tried = {one.name for one in search.state.done}
+    return SearchReport(
+        winner=winner.run_id,
+        winner_settings=winner.name,
+        is_whole=is_whole,
+        default_run=default.run_id if default else None,
+        metric=plan.metric,
+        winner_value=_value(plan, winner),
+        default_value=_value(plan, default) if default else None,
+        gain=_plain_gain(plan, winner, default),
+        gain_low=round(found.low, 4) if found else None,
+        gain_high=round(found.high, 4) if found else None,
+        num_validation=_num_rows(winner, plan),
+        caution=CAUTION,
+        seconds=round(spent, 1),
+        cost=None if price is None else round(price * spent / 3600, 4),
+        trials=list(search.state.done),
+        not_tried=[name for name in search.trials if name not in tried],
+        next_steps=[
+            NextStep(
+                tool="evaluate",
+                arguments={"model": winner.run_id},
+                why="measures the winner on rows that no trial has seen; add `dataset`",
+            )
+        ],
+    )
+
+
+def _seconds_of(run_id: str) -> float:
+    """Return how long a run's last attempt took, also while nobody looked."""
+    status = directory.read_status(directory.find(run_id))
+    if status.started_at is None or status.ended_at is None:
+        return 0.0
+    return status.ended_at - status.started_at
+
+
+def _value(plan: SearchPlan, one: TrialResult) -> float:
+    value = one.exact_match if plan.metric == "exact_match" else one.validation_loss
+    return float(value if value is not None else "nan")
+
+
+def _plain_gain(plan: SearchPlan, winner: TrialResult, default: TrialResult | None) -> float | None:
+    if default is None:
+        return None
+    gain = _value(plan, winner) - _value(plan, default)
+    return round(gain if plan.metric == "exact_match" else -gain, 4)
+
+
+def _gain(plan: SearchPlan, winner: TrialResult, default: TrialResult | None) -> Paired | None:
+    """Compare the two runs row by row; None where one of them has no rows, or they are one."""
+    if default is None or default.run_id == winner.run_id:
+        return None
+    after, before = (read_rows(directory.find(one.run_id)) for one in (winner, default))
+    if after is None or before is None or len(after.losses) != len(before.losses):
+        return None
+    if plan.metric == "exact_match":
+        pairs = zip(after.rights, before.rights, strict=True)
+        return compare_proportions([a - b for a, b in pairs])
+    differences = [b - a for a, b in zip(after.losses, before.losses, strict=True)]
+    scale = max(1e-9, *(abs(d) for d in differences))
+    return compare_means(differences, None, scale, random.Random(0), RESAMPLES)
+
+
+def _num_rows(winner: TrialResult, plan: SearchPlan) -> int:
+    rows = read_rows(directory.find(winner.run_id))
+    return len(rows.losses) if rows else int(plan.default["validation"]["num_examples"])
+
+
+def _loss(run: RunReport, rows: RowScores | None) -> float | None:
+    """Return the mean loss of the held-out rows; else what the trainer's evaluation said."""
+    if run.state != "succeeded":
+        return None
+    if rows is not None:
+        return round(_mean(rows.losses), 6)
+    value = (run.result or {}).get("validation_loss")
+    return None if value is None else float(value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _metrics(result: TrialResult, number: int) -> dict[str, float]:
+    values = {"exact_match": result.exact_match, "validation_loss": result.validation_loss}
+    found = {name: value for name, value in values.items() if value is not None}
+    return {"step": float(number), "learning_rate": result.learning_rate} | found
+
+
+if __name__ == "__main__":
+    main(work)
