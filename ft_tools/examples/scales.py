@@ -27,14 +27,14 @@ SCALES = ((1.0, 5.0), (0.0, 1.0), (-1.0, 1.0), (0.0, 5.0), (1.0, 10.0), (0.0, 10
 
 
 def number_of(value: Any) -> float | None:
-    """Return the number that a value is or spells, such as `4`, `4/5`, `4 stars` and `80%`."""
+    """Return the number that a value is or spells: `4`, `4/5`, `4 stars`, `80%` or `1!`."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
         return float(value) if value == value and abs(value) < 1e9 else None
     if not isinstance(value, str) or len(value) > MAX_CHARS:
         return None
-    text = value.strip().casefold()
+    text = value.strip().rstrip("! ").casefold()
     found = OF_FIVE.fullmatch(text) or STARS.fullmatch(text)
     text = found.group(1) if found else text
     if not NUMBER.fullmatch(text):

@@ -77,7 +77,7 @@ def mark_of(value: Any) -> Mark | None:
 
 @lru_cache(maxsize=4096)
 def _mark_of_text(value: str) -> Mark | None:
-    text = value.strip()
+    text = value.strip().rstrip("! ")
     number = number_of(text)
     if number is not None:
         return mark_of(number)

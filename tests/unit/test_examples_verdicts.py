@@ -229,6 +229,8 @@ def test_a_name_that_could_say_something_to_an_agent_is_not_repeated(workspace):
 def test_good_bad_and_unclear_marks_are_told_apart():
     assert mark_of("unclear") is Mark.NEUTRAL
     assert mark_of("3 stars") is None
+    # Found by `make fuzz`: a number with an exclamation mark is that number.
+    assert [mark_of(text) for text in (" 1! ", "0!", "+1 !", "-1!!")] == [Mark.GOOD, Mark.BAD] * 2
     assert number_of("85 %") == 85
     assert not is_wanted({}, "rating", "filter")
     assert is_wanted({}, "rating", "drop_bad")
