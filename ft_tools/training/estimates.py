@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadData, UnknownName
 from ft_tools.facts import gpu
+from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.runs import directory
 from ft_tools.runs.hardware import Device
 
@@ -23,6 +24,9 @@ EXTRA_FLOPS = {"sft": 0, "dpo": 2, "kto": 6}
 # Measured: LoRA steps of SmolLM2-135M, 111 tokens a second of one core in float32 (6e10); half of
 # it beside another program, twice with products in bfloat16.
 CPU_FLOPS_PER_CORE = (3.0e10, 1.2e11)
+# MLX on a Linux CPU multiplies with one thread of the reference BLAS, whatever the cores. Measured:
+# LoRA steps of SmolLM2-135M in float32, 6 tokens a second (3.2e9); half of it beside others.
+MLX_CPU_FLOPS = (1.6e9, 3.5e9)
 # Source: arXiv 2204.02311 (PaLM) reports 0.46; a single adapter run on one card reaches less.
 GPU_UTILISATION = (0.15, 0.46)
 # What each of several processes keeps of its speed alone: a lower bound for cards that talk over
@@ -64,6 +68,7 @@ class Work:
     """Tokens of all evaluations, which need a forward pass alone."""
     load: float = 0.0
     """Other programs that wait for a core, per core."""
+    engine: str = "torch"
 
 
 def present_load(device: Device) -> float:
@@ -100,7 +105,9 @@ class Estimate(BaseModel):
         description="Tokens of all epochs: counted where the plan has `counts`, else a quarter of "
         "the characters."
     )
-    duration: Duration | None = Field(None, description="Null where the size is not known.")
+    duration: Duration | None = Field(
+        None, description="Null where the size is not known, or no rate of such a device."
+    )
     disk_bytes: int = Field(description="Checkpoints, the artifact and the logs.")
     used_by_others_gib: float = Field(
         0.0, description="GPU memory that other programs use now; not available to the run."
@@ -135,7 +142,7 @@ def disk_bytes(trained: int | None, sharding: str = "ddp") -> int:
 
 
 def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
-    """Return how long a run takes, as a range; None when the model's size is not known.
+    """Return how long a run takes, as a range; None when the size or such a device is not known.
 
     From finished runs of the same model, method and device, if this workspace has any; else from
     the operations that a token costs and what such a device does in a second.
@@ -153,7 +160,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         flops = FLOPS_PER_PARAM_TOKEN[work.method]
         flops += EXTRA_FLOPS[work.task]
         tokens += round(work.evaluated_tokens * FORWARD_FLOPS / flops)
-        speeds = _flops_per_second(work.device)
+        speeds = _flops_per_second(work.device, work.engine)
         if work.num_params is None or speeds is None:
             return None
         slow, fast = (
@@ -184,7 +191,7 @@ def measured_rates(work: Work) -> list[float]:
     """Return the tokens a second of runs of this workspace that are like this one."""
     device = work.device
     wanted = (
-        (work.config_sha256, work.method, work.task, device.model, device.precision),
+        (work.config_sha256, work.method, work.task, work.engine, device.model, device.precision),
         work.num_processes,
     )
     found: list[float] = []
@@ -195,8 +202,9 @@ def measured_rates(work: Work) -> list[float]:
             if plan is None:
                 continue
             at, place = plan["device"], plan["place"]
-            seen = (plan["model"]["config_sha256"], plan["method"], plan["task"], at["model"])
-            found_at = ((*seen, at["precision"]), place["nodes"] * place["processes"])
+            seen = (plan["model"]["config_sha256"], plan["method"], plan["task"], plan["engine"])
+            on = (at["model"], at["precision"])
+            found_at = ((*seen, *on), place["nodes"] * place["processes"])
             rate = _rate_of(run_dir) if found_at == wanted else None
             if rate:
                 found.append(rate)
@@ -214,8 +222,11 @@ def _rate_of(run_dir: Path) -> float | None:
     return tokens / seconds if seconds > LEAST_UNFINISHED else None
 
 
-def _flops_per_second(device: Device) -> tuple[float, float] | None:
+def _flops_per_second(device: Device, engine: str) -> tuple[float, float] | None:
     """Return the operations a second of a slow and of a fast run on a device."""
+    if engine == "mlx":
+        # No Mac was measured.
+        return None if is_apple_silicon() else MLX_CPU_FLOPS
     if device.name == "cpu":
         cores = os.cpu_count() or 1
         return CPU_FLOPS_PER_CORE[0] * cores, CPU_FLOPS_PER_CORE[1] * cores

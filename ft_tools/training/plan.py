@@ -337,6 +337,7 @@ def _estimate(
         place.num_processes,
         _evaluated_tokens(parts, steps),
         estimates.present_load(parts["device"]) if request.is_here else 0.0,
+        parts["engine"],
     )
     return Estimate(
         steps=steps,

@@ -1,5 +1,7 @@
 """How long runs take and how much disk: by card, number of processes, and way of sharing."""
 
+import platform
+import sys
 from dataclasses import replace
 
 import pytest
@@ -76,6 +78,20 @@ def test_a_run_that_was_stopped_gives_a_rate_as_well(files):
         status = Status(state="cancelled", progress=progress, metrics={"num_tokens": 10 * seconds})
         directory.write_status(run_dir, status)
         assert measured_rates(like) == rates
+        # The other engine has another speed.
+        assert measured_rates(replace(like, engine="mlx")) == []
+
+
+def test_mlx_on_a_cpu_is_reckoned_slow_and_on_a_mac_not_at_all(workspace, monkeypatch):
+    cpu = Device(name="cpu", model="2 cores", memory_gib=8.0, precision="float32")
+    by_mlx = Work("sft", "lora", 134_515_008, "", cpu, engine="mlx")
+    found = duration(by_mlx, 6000, None)
+    # Measured: 6 tokens a second of SmolLM2-135M beside other programs.
+    assert found.low_seconds <= 1000 <= found.high_seconds
+    assert found.low_seconds > duration(replace(by_mlx, engine="torch"), 6000, None).high_seconds
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert duration(by_mlx, 6000, None) is None
 
 
 def test_a_sharded_run_writes_more_to_the_disk():

@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -297,7 +297,8 @@ def _refuse(message: str) -> str:
 
 
 def _today(form: str) -> str:
-    return datetime.now().strftime(form)
+    # As in the run: see examples/worker/today.py.
+    return datetime.now(UTC).strftime(form)
 
 
 def _text(token: Any) -> str:
