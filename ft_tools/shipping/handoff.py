@@ -56,9 +56,10 @@ def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merge
         merged: Folder of the merged model, beside HANDOFF.md.
     """
     made = [r for r in results if r.state == "made"]
+    best = f" Recommended format: {asked.recommended}." if asked.recommended else ""
     parts = [
         f"# How to run {plan.name}\n",
-        "Every command is meant for the folder that this file is in.\n",
+        f"Run every command in the folder that this file is in.{best}\n",
         _table(results),
         _how_to_ask(asked),
     ]
@@ -118,7 +119,9 @@ def _table(results: Sequence[FormatResult]) -> str:
             cells[2:] = [f"{q.mean_kl:.5f}", f"{q.top1_agreement:.1%}"]
             cells += [f"x{q.perplexity_ratio:.4f}", speed, q.verdict]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    about = "Mean KL (0: the same), top-1 and perplexity compare a format with the merged model; "
+    about += "tokens/s were measured on the machine that made it."
+    return "\n".join([*lines, "", about]) + "\n"
 
 
 def _how_to_ask(asked: Asked) -> str:
@@ -126,10 +129,8 @@ def _how_to_ask(asked: Asked) -> str:
     lines = ["## How to ask", "", asked.answers, ""]
     if how.measured is not None and how.measured.sentence():
         lines += [f"The tuned model: {how.measured.sentence()}", ""]
-    if asked.recommended:
-        lines += [f"Recommended format: {asked.recommended}.", ""]
     said = how.sentence(has_default=bool(asked.default_system))
-    lines += [f"System text: {said}.", ""]
+    lines += [f"The system text. {said[:1].upper()}{said[1:]}.", ""]
     if how.system is not None:
         lines += [*(f"    {line}" for line in how.system.splitlines()), ""]
         if not can_be_shipped(how.system):
@@ -144,7 +145,7 @@ def _how_to_ask(asked: Asked) -> str:
     lines += ["Settings:", "", *settings_of(how, asked.stops), context, ""]
     brings = ", which send no system text by themselves" if how.system else ""
     lines += [
-        f"The request for llama-server, LM Studio and vLLM{brings}:",
+        f"The request for llama-server, LM Studio (port 1234) and vLLM (port 8000){brings}:",
         "",
         "    curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
         f"      -d {_shell(_openai_request(how))}",
@@ -160,6 +161,11 @@ def _gguf(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
     how, path = asked.how, Path(result.path)
     file = f"{path.parent.name}/{path.name}"
     name = f"{plan.name}-{result.format.partition(':')[2]}".lower()
+    chat = f"{_option('-n', how.max_new_tokens)}{_option('-sys', how.system)}"
+    enforced = ""
+    if how.schema is not None:
+        chat += f" --json-schema-file {SCHEMA}"
+        enforced = "`ollama run` does not enforce the schema; the request does.\n"
     return f"""## {result.format}
 
 Ollama:
@@ -170,18 +176,23 @@ Ollama:
 
 The Modelfile sets system text, template, stops, temperature and context, and is used by /api/chat.
 Ollama's OpenAI route (/v1) ignores its temperature: send the request above there.
-
-LM Studio (it leaves the file where it is; without --copy it would be moved):
+{enforced}
+LM Studio (--copy leaves the file where it is); then load it and send it the request above:
 
     lms import --copy {file}
 
 llama.cpp:
 
     llama-server -m {file} --jinja -c {asked.num_ctx} --port 8080
-    llama-cli -m {file} --jinja -c {asked.num_ctx} -cnv --temp 0
+    llama-cli -m {file} --jinja -c {asked.num_ctx} -cnv --temp 0{chat}
 
 Check the file first: `sha256sum {file}` gives {result.sha256}
 """
+
+
+def _option(name: str, value: str | int | None) -> str:
+    """Return an option of a command with its value; nothing without one."""
+    return f" {name} {shlex.quote(str(value))}" if value else ""
 
 
 def _transformers(title: str, folder: str, option: str, needs: str, how: Asking) -> str:
@@ -242,7 +253,7 @@ def _mlx(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
     """Return the commands of mlx-lm and LM Studio, which take a folder."""
     folder = Path(result.path).name
     name = shlex.quote(f"{plan.name}-{folder}")
-    system = f" --system-prompt {shlex.quote(how.system)}" if how.system else ""
+    system = _option("--system-prompt", how.system)
     return f"""## {result.format}: mlx-lm and LM Studio, on a Mac
 
     pip install mlx-lm

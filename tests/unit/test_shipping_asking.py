@@ -116,6 +116,10 @@ def test_the_guide_and_the_card_carry_everything_that_answers_depend_on(evaluate
         assert "temperature: 0" in text
     assert json.dumps(SCHEMA) in card
     assert "llama-server -m gguf-Q8_0/x.gguf --jinja -c 4096" in guide
+    (chat,) = [shlex.split(line) for line in guide.splitlines() if "llama-cli" in line]
+    # llama-cli sends no system text by itself, and enforces no schema.
+    assert chat[-6:] == ["-n", "48", "-sys", "Sort the mail.", "--json-schema-file", handoff.SCHEMA]
+    assert "Recommended format: gguf:Q8_0." in guide.split("|")[0]
     assert str(evaluated) not in guide + card
 
 
