@@ -67,6 +67,11 @@ def _gpu() -> Iterator[Check]:
             needed_for=["gpu"],
         )
         return
+    if not number and sys.platform == "darwin":
+        found = "a Mac with an Intel processor: PyTorch has no version for it, so nothing trains"
+        fix = "train elsewhere: backend=slurm, skypilot, hf_jobs"
+        yield Check(name="GPU", state="missing", found=found, fix=fix, needed_for=["gpu"])
+        return
     if not number and shutil.which("nvidia-smi") is None:
         yield Check(
             name="GPU",

@@ -10,6 +10,7 @@ import pytest
 from ft_tools import facts
 from ft_tools.doctor import machine
 from ft_tools.errors import BadInput, Refused
+from ft_tools.evaluation.estimates import seconds_per_token
 from ft_tools.evaluation.plan_warnings import about_loading
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import on_mlx
@@ -19,7 +20,12 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize
 from ft_tools.runs import memory, process_tree
 from ft_tools.training.checks import engine
+from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
+from mcp_server.connect.clients import CLIENTS
+from tests.unit.test_training_launch import files, sft
+
+__all__ = ["files"]
 
 IN_MEMORY = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
 
@@ -80,6 +86,16 @@ def test_the_doctor_of_a_mac_says_what_runs_where(on_a_mac):
     assert check.found == "M2 24GB: MLX trains adapters and evaluates; merges run on the CPU"
 
 
+def test_the_doctor_of_a_mac_with_an_intel_processor_asks_for_no_nvidia_driver(
+    on_a_mac, monkeypatch
+):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(machine, "find_cards", list)
+    (check,) = machine._gpu()
+    assert "PyTorch has no version" in check.found
+    assert "NVIDIA" not in check.fix
+
+
 def test_the_doctor_of_a_mac_without_mlx_says_how_to_install_it(on_a_mac, monkeypatch):
     monkeypatch.setattr(machine, "is_installed", lambda: False)
     (check,) = machine._gpu()
@@ -131,6 +147,8 @@ def test_elsewhere_mlx_evaluates_only_if_asked(model, monkeypatch):
     assert on_mlx.choose(request, [source]) == (False, "")
     assert on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source]) == (True, "")
     assert about_loading(IN_MEMORY, Models({})) == []
+    by_mlx = seconds_per_token(10**9, 32, LoadPlan(place="mlx", dtype="float32", num_bytes=0))
+    assert by_mlx > 5 * seconds_per_token(10**9, 32, IN_MEMORY)
 
 
 def test_mlx_takes_16_bits_on_a_mac_and_no_more_memory_than_its_gpu_may(on_a_mac, monkeypatch):
@@ -144,9 +162,17 @@ def test_mlx_takes_16_bits_on_a_mac_and_no_more_memory_than_its_gpu_may(on_a_mac
     )  # fmt: skip
     plan = decide(size, mac, None, "auto", on_mlx=True)
     assert (plan.place, plan.dtype) == ("mlx", "bfloat16")
+    assert seconds_per_token(2 * 10**9, 32, plan) is None
     large = size.model_copy(update={"num_params": 4 * 10**9, "linear_params": 4 * 10**9})
     with pytest.raises(Refused, match="larger machine"):
         decide(large, mac, None, "auto", on_mlx=True)
+
+
+def test_clients_on_a_mac_have_their_settings_in_its_library(on_a_mac, monkeypatch):
+    monkeypatch.setenv("HOME", str(on_a_mac))
+    settings = on_a_mac / "Library" / "Application Support"
+    assert CLIENTS["claude-desktop"].user_file().is_relative_to(settings)
+    assert CLIENTS["vscode"].user_file().is_relative_to(settings)
 
 
 def test_a_mac_is_kept_awake_while_a_worker_lives(on_a_mac, monkeypatch):
@@ -163,3 +189,12 @@ def test_a_mac_is_kept_awake_while_a_worker_lives(on_a_mac, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     process_tree.keep_awake(os.getpid())
     assert len(started) == 1
+
+
+@pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
+def test_a_launch_on_a_mac_holds_bfloat16_and_recomputes_blocks_by_default(files, on_a_mac):
+    found = plan_sft(sft())
+    assert (found.engine, found.weights_dtype) == ("mlx", "bfloat16")
+    assert found.training["gradient_checkpointing"] is True
+    asked = sft(training={"num_train_epochs": 1, "gradient_checkpointing": False})
+    assert plan_sft(asked).training["gradient_checkpointing"] is False

@@ -42,7 +42,7 @@ def choose(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bo
     if not loaded:
         problem = "no model of this evaluation is loaded by transformers or MLX"
     if problem:
-        raise BadInput(f'device="mlx": {problem}; change it, or use device="cpu"')
+        raise BadInput(f'device="mlx" cannot be used: {problem}; use device="cpu" instead')
     return True, ""
 
 
@@ -56,7 +56,7 @@ def _problem(request: EvaluateRequest, sources: Sequence[ModelSource]) -> str:
 def _against(source: ModelSource) -> str:
     config = _read(source.path, "config.json")
     if config is None:
-        return f"the files of {source.name} are not on this machine yet; download it first"
+        return f"the files of {source.name} are not on this machine yet"
     kind = config.get("model_type")
     if kind not in model_types():
         return f"mlx-lm has no model type {kind!r}"
