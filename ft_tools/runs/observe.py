@@ -13,6 +13,13 @@ STALLED_SECONDS = 300.0
 LOOKS = 3
 EVENTS = 20
 """Events in a report."""
+EVALUATIONS = 20
+EVALUATED = ("step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins")
+TRAINING = (
+    "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "packing",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "beta",
+)  # fmt: skip
+ADAPTER = ("r", "lora_alpha", "target_modules", "use_rslora")
 
 
 def settled(run_dir: Path) -> tuple[Status, State]:
@@ -77,6 +84,33 @@ def shown_events(run_dir: Path, after: int | None) -> list[RunEvent]:
     if after is None:
         return directory.read_events(run_dir)[-EVENTS:]
     return directory.read_events(run_dir, after)[:EVENTS]
+
+
+def evaluations(run_dir: Path) -> list[dict[str, float]]:
+    """Return a training run's values on validation by step, the first and the last among them."""
+    rows = [row for row in directory.read_metrics(run_dir) if "eval_loss" in row]
+    shown = [
+        {name: row[name] for name in EVALUATED if isinstance(row.get(name), int | float)}
+        for row in rows
+    ]
+    if len(shown) <= EVALUATIONS:
+        return shown
+    last = len(shown) - 1
+    return [shown[round(i * last / (EVALUATIONS - 1))] for i in range(EVALUATIONS)]
+
+
+def plan_settings(run_dir: Path) -> dict[str, Any]:
+    """Return the settings of a training run's plan that people ask for first."""
+    try:
+        plan = directory.read_json(run_dir / "plan.json") or {}
+    except BadData:
+        return {}
+    found = {name: plan[name] for name in ("method", "chosen_for") if plan.get(name)}
+    for part, names in (("training", TRAINING), ("peft", ADAPTER)):
+        given = plan.get(part)
+        given = given if isinstance(given, dict) else {}
+        found |= {name: given[name] for name in names if given.get(name) is not None}
+    return found
 
 
 def moved_from(run_dir: Path, status: Status) -> str:

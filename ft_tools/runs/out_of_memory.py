@@ -6,13 +6,15 @@ CAUSES = 20
 TYPE = "OutOfMemoryError"
 """PyTorch's, by name: what says how a run ended does not import it."""
 # Source: PyTorch (OutOfMemoryError, AcceleratorError, DefaultCPUAllocator), cuBLAS and cuDNN status
-# names, CUDA error names, bitsandbytes (`Error out of memory at line`), NCCL, Python.
+# names, CUDA error names, bitsandbytes (`Error out of memory at line`), NCCL, Python; oneDNN, whose
+# kernels on a CPU take memory when they are made.
 WORDS = re.compile(
     r"out of memory"
     r"|CU(BLAS|DNN|SPARSE|SOLVER)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)"
     r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
     r"|DefaultCPUAllocator: (can't|not enough)"
     r"|Cannot allocate memory"
+    r"|could not create a (primitive|memory)"
     r"|Unable to allocate .* for an array",
     re.IGNORECASE,
 )
@@ -22,6 +24,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether memory ran out, in this error or in one that it came from.
 
     >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
+    True
+    >>> is_out_of_memory(RuntimeError("could not create a primitive"))
     True
     >>> is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
     False

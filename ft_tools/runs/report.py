@@ -30,6 +30,12 @@ class RunReport(Report):
     progress: Progress | None = None
     metrics: dict[str, float] = Field(default_factory=dict, description="The latest values.")
     best: Best | None = None
+    evaluations: list[dict[str, float]] = Field(
+        default_factory=list, description="Validation over the steps; at most 20, evenly chosen."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Of a training run's plan; the rest is in plan.json."
+    )
     health: list[Health] = Field(default_factory=list)
     error: RunError | None = None
     artifacts: list[Artifact] = Field(default_factory=list)
@@ -39,7 +45,9 @@ class RunReport(Report):
     attempts: int = 1
     lineage: dict[str, str] = Field(default_factory=dict)
     created_at: float = Field(description="Seconds since 1970.")
-    resumable: bool = Field(False, description="Whether resume_run would continue it.")
+    resumable: bool = Field(
+        False, description="Whether resume_run would continue it, once it has stopped."
+    )
     result: dict[str, Any] | None = Field(None, description="The finished run's own report.")
     next_steps: list[NextStep] = Field(default_factory=list)
 

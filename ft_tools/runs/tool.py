@@ -10,7 +10,15 @@ from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
 from ft_tools.runs import directory, process_tree, ranks, run_end
 from ft_tools.runs.log import log_tail
-from ft_tools.runs.observe import moved_from, read_result, settled, shown_events, with_place
+from ft_tools.runs.observe import (
+    evaluations,
+    moved_from,
+    plan_settings,
+    read_result,
+    settled,
+    shown_events,
+    with_place,
+)
 from ft_tools.runs.records import ENDED, Kind, State, Status, Why
 from ft_tools.runs.report import ListRunsReport, RunLine, RunReport
 from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
@@ -56,6 +64,8 @@ def get_run(request: RunRequest) -> RunReport:
     place = moved_from(run_dir, status)
     made = {"artifacts": [a.model_dump() for a in status.artifacts], "result": result}
     page = run_dir / "report.html"
+    if info.kind in TRAINED:
+        made |= {"evaluations": evaluations(run_dir), "settings": plan_settings(run_dir)}
     return RunReport(
         **status.model_dump(include=set(RunReport.model_fields) & set(Status.model_fields))
         | {
@@ -74,7 +84,7 @@ def get_run(request: RunRequest) -> RunReport:
         attempts=status.attempt,
         lineage=info.lineage,
         created_at=info.created_at,
-        resumable=state in {"interrupted", "cancelled", "failed"}
+        resumable=state in {"interrupted", "cancelling", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
         and not run_end.is_final(status),
         next_steps=[

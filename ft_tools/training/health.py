@@ -8,6 +8,7 @@ from typing import Literal
 
 from ft_tools.facts import number
 from ft_tools.runs.records import Health
+from ft_tools.training.counts import Counts
 
 Row = dict[str, float]
 Rows = Sequence[Row]
@@ -52,6 +53,23 @@ def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None)
         Health(signal=watch.signal, severity=watch.severity, observed=seen, advice=watch.advice)
         for watch, seen in found
         if seen is not None
+    ]
+
+
+def about_cut(counts: Counts | None) -> list[Health]:
+    """Say so where rows are cut at max_length: their answers do not end."""
+    if counts is None or not counts.data.num_truncated:
+        return []
+    cut, all_rows = counts.data.num_truncated, counts.data.num_sequences
+    return [
+        Health(
+            signal="rows_cut",
+            severity="warning",
+            observed=f"{cut} of {all_rows} sequences are cut at max_length, so their answers "
+            "have no end",
+            advice="raise max_length, or shorten or remove these rows; the longest has "
+            f"{counts.lengths.longest_tokens} tokens",
+        )
     ]
 
 

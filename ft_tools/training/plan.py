@@ -253,6 +253,8 @@ def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> t
     preconditions.require_steps(training)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     preconditions.require_watched(request, declared, evaluates=evaluates)
+    if training.get("max_steps", -1) > 0:
+        settings.notes.append(f"max_steps={steps}: {epochs:.3g} epochs of {num_rows} rows")
     return steps, epochs
 
 

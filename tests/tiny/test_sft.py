@@ -21,6 +21,7 @@ from ft_tools.runs import directory, run_end
 from ft_tools.runs.run_end import FINAL
 from ft_tools.runs.session import Again, Session
 from ft_tools.training import micro_batches
+from ft_tools.training.continuing import continued
 from ft_tools.training.exports import script
 from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
 from ft_tools.training.worker import sft
@@ -318,3 +319,24 @@ def test_the_exported_script_trains_the_same_adapter_bit_for_bit(data, tmp_path,
     script = session.run_dir / "exports" / "train.py"
     subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, check=True)
     assert same_bits(weights_of(report.artifact), weights_of(tmp_path / "trl-output" / "final"))
+
+
+def test_a_finished_run_is_trained_further_from_where_it_was_with_a_rate_that_is_lower(data):
+    few = {"num_train_epochs": 2, "eval_steps": 6, "save_steps": 6}
+    first = prepared(request(data, validation="held_out.jsonl", training=few, samples=0), "1")
+    before = sft.work(first)
+    first.end("succeeded")
+    asked = continued(SftRequest(from_run=first.run_dir.name, samples=0))
+    second = prepared(asked, "2")
+    after = sft.work(second)
+    plan = SftPlan.model_validate_json(second.plan_json())
+    assert plan.training["learning_rate"] == QUICK["learning_rate"] / 2
+    assert plan.training["num_train_epochs"] == 2
+    assert after.first_loss < before.first_loss - 0.5
+    assert after.validation_loss < before.validation_loss
+    rates = [
+        row["learning_rate"]
+        for row in directory.read_metrics(second.run_dir)
+        if "learning_rate" in row
+    ]
+    assert rates[0] < max(rates) > rates[-1]

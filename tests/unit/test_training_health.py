@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from ft_tools.training.health import WATCHED, health_signals, is_diverged
+from ft_tools.training.counts import Counts, DataReport, Lengths
+from ft_tools.training.health import WATCHED, about_cut, health_signals, is_diverged
 
 
 def rows(**series):
@@ -161,3 +162,20 @@ def test_steps_that_look_for_the_scale_of_float16_are_no_divergence():
     lost = skipped(halved[:1])
     lost[-1]["loss"] = math.nan
     assert is_diverged(lost)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_rows_that_are_cut_are_a_signal(cut):
+    data = DataReport(
+        num_examples=8,
+        num_sequences=8,
+        num_truncated=cut,
+        num_dropped=0,
+        num_tokens=80,
+        num_trained_tokens=20,
+    )
+    lengths = Lengths(mean_tokens=10, mean_answer_tokens=2, longest_tokens=30, padding=0)
+    counts = Counts(data=data, num_rows=8, num_counted=8, lengths=lengths)
+    found = about_cut(counts)
+    assert [signal.signal for signal in found] == ["rows_cut"] * cut
+    assert all("1 of 8" in signal.observed and "30 tokens" in signal.advice for signal in found)

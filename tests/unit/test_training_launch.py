@@ -481,3 +481,8 @@ def test_answers_that_contradict_each_other_are_refused_until_they_are_accepted(
         launch_sft(SftRequest(**asked))
     accepted = {"accept_findings": ["contradictions"], "accept_reason": "Both are right."}
     assert launch_sft(SftRequest(**asked, **accepted)).plan_hash
+
+
+def test_a_number_of_steps_says_how_many_epochs_it_is(files):
+    launched = launch_sft(sft(validation="held_out.jsonl", training={"max_steps": 20}))
+    assert "max_steps=20: 2.5 epochs of 30 rows" in launched.warnings

@@ -16,7 +16,7 @@ from ft_tools.runs.records import Health
 from ft_tools.runs.session import Session
 from ft_tools.training import checkpoints, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
-from ft_tools.training.health import health_signals, is_diverged
+from ft_tools.training.health import about_cut, health_signals, is_diverged
 from ft_tools.training.patience import Patience, evaluations_ahead
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import run_page, without_repeats
@@ -39,7 +39,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.plan = plan
         self.sampler = sampler
         self.rows: list[dict[str, float]] = directory.read_metrics(session.run_dir)
-        self.signals: list[Any] = []
+        self.signals: list[Health] = []
         self.scaler: Any = None
         self.best_step: int | None = None
         self.tokens_seen = 0.0
@@ -144,7 +144,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         signals = health_signals(self.rows, self.plan.task, losses)
         if self._setup is not None and "eval_loss" in row:
             self._found = health_of(diagnose(self.rows, self._setup))
-        signals += self._found
+        signals += [*self._found, *about_cut(self.plan.counts)]
         if signals != self.signals:
             self.signals = signals
             self.session.health(signals)

@@ -13,6 +13,7 @@ from ft_tools.evaluation.intervals.paired import Paired
 from ft_tools.evaluation.intervals.proportions import compare_proportions
 from ft_tools.publish import write_file
 from ft_tools.runs import directory
+from ft_tools.runs.observe import settled
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.report import RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
@@ -137,10 +138,14 @@ class Search:
         Raises:
             Stopped: The search was asked to stop; so is the trial.
         """
+        run_dir = directory.find(run_id)
+        while settled(run_dir)[1] == "cancelling":
+            self.session.heartbeat()
+            time.sleep(POLL_SECONDS)
         if get_run(RunRequest(run_id=run_id)).resumable:
             self._resume(run_id)
         seconds, last = 0.0, time.monotonic()
-        while (state := get_run(RunRequest(run_id=run_id)).state) not in ENDED:
+        while (state := settled(run_dir)[1]) not in ENDED:
             time.sleep(POLL_SECONDS)
             now = time.monotonic()
             if state not in {"queued", "validating"}:
@@ -172,7 +177,7 @@ class Search:
     def _stop(self, run_id: str) -> None:
         cancel_run(CancelRequest(run_id=run_id))
         until = time.monotonic() + STOP_SECONDS
-        while get_run(RunRequest(run_id=run_id)).state not in ENDED and time.monotonic() < until:
+        while settled(directory.find(run_id))[1] not in ENDED and time.monotonic() < until:
             self.session.heartbeat()
             time.sleep(POLL_SECONDS)
 
@@ -212,6 +217,7 @@ def work(session: Session, start: StartTrial = launch_trial) -> SearchReport:
     search = Search(session, start)
     session.phase("trying settings")
     search.run()
+    session.progress(1, 1)
     compared, is_whole = search.results()
     if not compared:
         raise FineTuningError(
