@@ -10,11 +10,13 @@ from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation
 from ft_tools.approach.table import (
     CONSIDERS,
+    CONSIDERS_NONE,
     SETS,
     TRIED,
     UNKNOWN,
     Condition,
     Decision,
+    Duty,
     Range,
     table,
 )
@@ -43,12 +45,19 @@ def reasons(row: Decision, now: Situation) -> list[Reason]:
     ]
 
 
+def duties(request: ApproachRequest) -> list[Duty]:
+    """Return what binds data about people, and data that may not leave where a model is remote."""
+    known = table().duties
+    is_bound = request.personal_data or "privacy" in request.symptoms
+    is_remote = bool(is_bound) and request.weights_access == "api_only"
+    about_people = [known["personal_data"]] if request.personal_data else []
+    return [*about_people, *([known["external_api"]] if is_remote else [])]
+
+
 def terms(request: ApproachRequest) -> list[Reason]:
     """Return what binds the data: a named teacher's terms, the law on people's; no legal advice."""
-    found = []
-    if request.personal_data:
-        duty = table().duties["personal_data"]
-        found.append(Reason(rule=duty.rule, observed="personal_data = yes", source=duty.source))
+    seen = "personal_data = yes" if request.personal_data else "symptoms: privacy"
+    found = [Reason(rule=d.rule, observed=seen, source=d.source) for d in duties(request)]
     if request.teacher is not None and request.teacher_terms is None:
         facts = table().teachers[request.teacher]
         seen = f"teacher = {request.teacher}, product_use = {request.product_use or UNKNOWN}"
@@ -63,7 +72,7 @@ def _seen(field: str, now: Situation) -> str:
         return "considering: " + ", ".join(sorted(now.considers))
     if field == TRIED:
         return "tried: " + ", ".join(sorted(now.tried))
-    if field in SETS:
+    if field in (*SETS, CONSIDERS_NONE):
         return ""
     if field == "prompting_tried" and now.assumes_prompt:
         return "prompting_tried = not said: the question is about training"

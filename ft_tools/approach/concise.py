@@ -144,10 +144,10 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     _sources_of_first_verdicts,
     lambda report: _later(report, effort=""),
     lambda report: {"reasons": report.reasons[:1]},
-    _conditions_of_the_summary,
     lambda report: {"path": report.path[:4]},
     lambda report: {"path": report.path[:3]},
     lambda report: {"questions": report.questions[:1]},
     lambda report: {"path": report.path[:2]},
+    _conditions_of_the_summary,
 )
 """What is dropped, in this order, until the report is short enough."""

@@ -6,6 +6,7 @@ from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import (
     CONSIDERS,
+    CONSIDERS_NONE,
     TRIED,
     Alternative,
     BlockRow,
@@ -51,6 +52,8 @@ def _holds(field: str, condition: Condition, now: Situation) -> bool:
         return _within(condition, now.numbers[field])
     if field == CONSIDERS:
         return not now.considers.isdisjoint(condition)
+    if field == CONSIDERS_NONE:
+        return now.considers.isdisjoint(condition)
     if field == TRIED:
         return not now.tried.isdisjoint(condition)
     if field == "all":

@@ -200,7 +200,7 @@ class ApproachRequest(Request):
     calls_per_day: Count | None = Field(None, description="Calls per day.")
     batch_calls: Count | None = Field(None, description="Calls in total, if the work is done once.")
     num_demonstrations: Count | None = Field(
-        None, description="Inputs with the right answer, there or planned."
+        None, description="Inputs with their right answer; planned ones: none."
     )
     num_classes: int | None = Field(None, ge=2, description="Number of classes to choose from.")
     num_preference_pairs: Count | None = Field(

@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
+from ft_tools.approach.presumed import (
+    DEMONSTRATIONS,
+    Presumed,
+    asks_for_examples,
+    fault_of,
+    is_failing,
+    presumed,
+)
 from ft_tools.approach.request import (
     TRAINING,
     Approach,
@@ -15,12 +23,6 @@ from ft_tools.approach.request import (
 )
 from ft_tools.approach.table import CHOICES, NUMBERS, PROMPTS, UNKNOWN, table
 
-DEMONSTRATIONS = "num_demonstrations"
-_EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}
-"""Preferences come as pairs or as marks: where one is there, the other is not presumed."""
-_OF_PREFERENCES: frozenset[Considered] = frozenset(
-    {"dpo", "kto", "sft_then_dpo", "rlhf", "other_loss"}
-)
 _OF_TRAINING = TRAINING | {
     "full_training",
     "hyperparameters",
@@ -29,62 +31,6 @@ _OF_TRAINING = TRAINING | {
     "merge_models",
 }
 """Who asks about one of these trains already, or is about to."""
-
-
-@dataclass(frozen=True)
-class Presumed:
-    """Numbers by argument, and which of them the question itself presumes."""
-
-    numbers: Mapping[str, float]
-    asked: frozenset[str]
-
-
-def presumed(request: ApproachRequest) -> Presumed:
-    """Return what a question about an approach presumes, and what a named author has written.
-
-    Only for arguments that are not given. Raw text is never presumed: how much there is of it
-    decides. Nor are pairs where a prompt was measured and DPO is one of several ways that are asked
-    about: that they are compared does not mean that there are pairs.
-    """
-    asked = {
-        table().presumes.get(approach, "")
-        for approach in request.considering
-        if not (approach in _OF_PREFERENCES and _is_one_of_several(request))
-    } - {""}
-    asked = {
-        field
-        for field in asked
-        if getattr(request, field) is None and not _has(request, _EITHER.get(field, ""))
-    }
-    if _continues(request):
-        asked.add(DEMONSTRATIONS)
-    named = asked | ({DEMONSTRATIONS} if _has_author(request) else set())
-    amount = table().derived["presumed"].value
-    return Presumed(dict.fromkeys(named, amount), frozenset(asked))
-
-
-def _continues(request: ApproachRequest) -> bool:
-    """Tell whether SFT is asked of a trained model, or as the stage before missing preferences."""
-    has_no_preferences = request.num_preference_pairs in (0, "none")
-    is_first_stage = has_no_preferences and not _OF_PREFERENCES.isdisjoint(request.considering)
-    is_asked = "sft" in request.considering and request.num_demonstrations is None
-    return is_asked and (request.checkpoint == "sft_run" or is_first_stage)
-
-
-def _is_one_of_several(request: ApproachRequest) -> bool:
-    is_measured = request.prompting_tried not in (None, "none")
-    return is_measured and bool(set(request.considering) - _OF_PREFERENCES)
-
-
-def _has(request: ApproachRequest, field: str) -> bool:
-    return bool(field) and getattr(request, field) not in (None, 0, "none")
-
-
-def _has_author(request: ApproachRequest) -> bool:
-    """Tell whether somebody wrote demonstrations that nobody counted."""
-    is_named = request.data_source != UNKNOWN or request.teacher is not None
-    is_of_preferences = _has(request, "num_preference_pairs") or _has(request, "num_marks")
-    return is_named and request.num_demonstrations is None and not is_of_preferences
 
 
 @dataclass(frozen=True)
@@ -146,6 +92,8 @@ def situation(request: ApproachRequest) -> Situation:
         "prompt_assumed": _choice(is_assumed),
         "teacher_terms": terms,
         "terms_open": _choice(_is_about_terms(request, terms)),
+        "failing": _choice(is_failing(request)),
+        "fault_of": fault_of(request),
         "budget": _budget(request),
         "small_model": _small_model(request),
         "retrieval": (found := _retrieval(request)),
@@ -190,7 +138,9 @@ def _symptoms(request: ApproachRequest) -> set[Symptom]:
     implied = {table().implied[approach] for approach in request.considering}
     if request.num_classes is not None:
         implied.add("classification")
-    if request.has_documents or request.has_retrieval or request.retrieval_recall is not None:
+    is_searched = request.has_retrieval or request.retrieval_recall is not None
+    are_inputs = "small_model_fine_tuning" in request.considering
+    if is_searched or (request.has_documents and not are_inputs):
         implied.add("knowledge_gap")
     if not implied and (request.num_preference_pairs or request.num_marks):
         implied.add("preference")
@@ -210,7 +160,8 @@ def _needs(
         for name, of_it in table().needs.items()
         if set(of_it) & (symptoms if name in _AS_SEEN else _causes(symptoms))
     }
-    if request.num_classes is not None:
+    is_for_labels = "small_model_fine_tuning" in request.considering and not request.has_retrieval
+    if request.num_classes is not None or ("jargon" in found and is_for_labels):
         found.add("labels")
     if "jargon" in found:
         explained = (
@@ -221,6 +172,7 @@ def _needs(
         )
         has_examples = bool(numbers["num_demonstrations"]) or "labels" in found
         is_manner = request.has_documents is False or (has_examples and not explained)
+        is_manner = is_manner or is_for_labels
         found.add("manner" if is_manner else "knowledge")
     is_good = "quality" not in found
     for approach in request.considering:
@@ -258,6 +210,8 @@ def _numbers(
     if forbidden:
         numbers |= dict.fromkeys(taken.keys() - {DEMONSTRATIONS}, 0)
     numbers["demonstrations"] = 0 if forbidden or unchecked else numbers["num_demonstrations"]
+    if asks_for_examples(request):
+        numbers["demonstrations"] = None
     pairs = numbers.pop("num_preference_pairs")
     numbers["preference_pairs"] = 0 if forbidden else pairs
     usable = numbers["demonstrations"]
@@ -314,6 +268,8 @@ def _assumes_prompt(
     if "rl_verifiable_reward" in request.considering and request.has_verifiable_reward:
         return True
     data = dict(_DATA if is_asked else {})
+    if asks_for_examples(request):
+        data.pop(DEMONSTRATIONS, None)
     data |= _CONDUCT if "conduct" in needs else {}
     if "quality" in needs:
         for name in taken.numbers.keys() - taken.asked:

@@ -27,7 +27,8 @@ SETS = ("all", "any", "none")
 """Conditions on the needs: all of these, any of these, none of these."""
 
 CONSIDERS = "considers"
-"""Condition on what is asked about: any of these."""
+CONSIDERS_NONE = "considers_none"
+"""Condition on what is asked about: any of these, or none of these."""
 
 TRIED = "tried"
 """Condition on training that was done and missed: any of these approaches."""
@@ -38,6 +39,9 @@ PROMPTS = ("none", "zero_shot", "few_shot", "optimized")
 CHOICES: Mapping[str, Sequence[str]] = {
     "named": ("yes", "no"),
     "terms_open": ("yes", "no"),
+    "failing": ("yes", "no"),
+    "fault_of": ("none", "encoder", "examples", "preferences", "rewards", UNKNOWN),
+    "personal_data": _YES_NO,
     "target_met": _YES_NO,
     "has_eval_set": _YES_NO,
     "prompting_tried": (*PROMPTS, UNKNOWN),
@@ -140,6 +144,8 @@ class Decision(_Row):
     approach: Approach
     why: str
     evidence: list[str] = Field(min_length=1)
+    how: str = ""
+    """On what condition it is done, where it is what is asked."""
     alternatives: list[Alternative] = Field(default_factory=list)
     leaves: dict[str, str | float] = Field(default_factory=dict)
     """What is known once this was done and missed the target, beyond what the approach leaves."""
@@ -190,6 +196,8 @@ class AnswerRow(_Row):
     """later: after or if what; now: how."""
     why: str
     evidence: str
+    of_training: bool = False
+    """Is it now only where training is the first step, or was done?"""
 
 
 class AssetRow(_Row):
@@ -305,7 +313,7 @@ class Table(_Row):
     rows: list[Decision]
     assets: list[AssetRow]
     answers: list[AnswerRow]
-    duties: dict[Literal["personal_data"], Duty]
+    duties: dict[Literal["personal_data", "external_api"], Duty]
     blocks: list[BlockRow]
     classics: list[ClassicRow]
     measurements: list[MeasurementRow]
@@ -373,8 +381,8 @@ class Table(_Row):
             bounds = {condition.at_least, condition.below} - {None}
             if field not in NUMBERS or not bounds or bounds - self.thresholds.keys():
                 raise ValueError(f"condition on {field}: {condition} names no number or threshold")
-        elif field in (CONSIDERS, TRIED):
-            known = get_args(Considered) if field == CONSIDERS else APPROACHES
+        elif field in (CONSIDERS, CONSIDERS_NONE, TRIED):
+            known = APPROACHES if field == TRIED else get_args(Considered)
             if set(condition) - set(known):
                 raise ValueError(f"condition on {field}: {condition} names nothing that is asked")
         elif field in SETS:

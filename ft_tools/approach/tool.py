@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ft_tools.approach import advice
-from ft_tools.approach.advice import assets, reasons
+from ft_tools.approach.advice import assets, duties, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
 from ft_tools.approach.decision import first_row
@@ -71,5 +71,4 @@ def _summary(row: Decision, answers: Sequence[ApproachVerdict], request: Approac
         for answer in answers
     ]
     first = f"{table().approaches[row.approach].summary}. {row.why}"
-    duty = [table().duties["personal_data"].short] if request.personal_data else []
-    return " ".join([*said, first, *duty])
+    return " ".join([*said, first, *(duty.short for duty in duties(request))])

@@ -25,6 +25,7 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
     "rag": ("retrieval", ("misses", "unmeasured", "finds")),
 }
 """Approach -> the choice whose value says that it is in use."""
+WITH_TRAINING = "with training: {} comes first"
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
 AGAIN = "with other data or another set-up: the same again will not reach the goal"
@@ -46,7 +47,8 @@ def verdicts(
 def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict | None:
     """Return the first row of answers that holds.
 
-    Not where the first step is what is asked; nor does it allow what a block speaks against.
+    Not where the first step is what is asked; nor does it allow what a block speaks against. How
+    one trains is later where training is neither the first step nor was done.
     """
     if asked == first:
         return None
@@ -55,10 +57,12 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
     row = next((row for row in found if not (against and row.verdict == "now")), None)
     if row is None:
         return None
+    trains = first in TRAINING or first == "check_setup" or bool(now.tried)
+    waits = row.of_training and not trains
     return ApproachVerdict(
         approach=asked,
-        verdict=row.verdict,
-        condition=row.condition,
+        verdict="later" if waits else row.verdict,
+        condition=WITH_TRAINING.format(first) if waits else row.condition,
         why=row.why,
         instead=None if row.verdict == "now" or asked not in APPROACHES else first,
         source=table().evidence[row.evidence].source,
@@ -74,7 +78,7 @@ def _verdict(
     first = rungs[0].approach
     at_once, afterwards = stages(first, now)
     if asked == first or asked in at_once:
-        what = "" if asked == first else f"as part of {first}"
+        what = row.how if asked == first else f"as part of {first}"
         is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
         if is_open and now.choices["data_source"] == "stronger_model":
             what = f"{what}, if its teacher's terms allow it".removeprefix(", ")

@@ -348,7 +348,7 @@ def _drawn(row, chance):
     for field, condition in row.when.items():
         if field in DERIVED:
             drawn |= DERIVED[field](condition)
-        elif field not in ("all", "any", "none", "named", "considers", "context_tokens_per_day"):
+        elif field not in NOT_DRAWN:
             values = condition if isinstance(condition, list) else _numbers(condition)
             value = chance.choice(values)
             drawn[names.get(field, field)] = value if field == "data_source" else _value(value)
@@ -362,6 +362,15 @@ RETRIEVAL = {
     "finds": {"retrieval_recall": 1.0},
     "unknown": {},
 }
+NOT_DRAWN = {"all", "any", "none", "named", "considers", "considers_none"} | {
+    "context_tokens_per_day"
+}
+RUNS = {
+    "encoder": ["small_model_fine_tuning"],
+    "examples": ["sft"],
+    "preferences": ["dpo"],
+    "rewards": ["rl_verifiable_reward"],
+}
 DERIVED = {
     "terms_open": lambda _: {"symptoms": [], "teacher": "openai", "num_demonstrations": None},
     "prompt_assumed": lambda _: {},
@@ -371,6 +380,8 @@ DERIVED = {
         "small_model_score": 0.9 if "as_good" in values else 0.5,
         "large_model_score": 0.9,
     },
+    "fault_of": lambda values: {"symptoms": ["training_fault"], "tried_training": RUNS[values[0]]},
+    "failing": lambda _: {"symptoms": [], "target_met": None},
     "thinking_at_risk": lambda values: {"must_keep_thinking": "yes" in values},
     "examples_per_class": lambda _: {"num_demonstrations": 2000, "num_classes": 60},
 }

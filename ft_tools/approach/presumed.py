@@ -1,0 +1,135 @@
+"""What a request presumes without saying it: data that exist, and what a fault is a fault of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ft_tools.approach.request import ApproachRequest, Considered
+from ft_tools.approach.table import UNKNOWN, table
+
+DEMONSTRATIONS = "num_demonstrations"
+_EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}
+"""Preferences come as pairs or as marks: where one is there, the other is not presumed."""
+_OF_PREFERENCES: frozenset[Considered] = frozenset(
+    {"dpo", "kto", "sft_then_dpo", "rlhf", "other_loss"}
+)
+
+
+@dataclass(frozen=True)
+class Presumed:
+    """Numbers by argument, and which of them the question itself presumes."""
+
+    numbers: Mapping[str, float]
+    asked: frozenset[str]
+
+
+def presumed(request: ApproachRequest) -> Presumed:
+    """Return what a question about an approach presumes, and what a named author has written.
+
+    Only for arguments that are not given. Raw text is never presumed: how much there is of it
+    decides. Nor are pairs where a prompt was measured and DPO is one of several ways that are asked
+    about: that they are compared does not mean that there are pairs. Nor answers that nobody is
+    said to have written, where they would have to be recorded, collected or cleaned first.
+    """
+    asked = {
+        table().presumes.get(approach, "")
+        for approach in request.considering
+        if not (approach in _OF_PREFERENCES and _is_one_of_several(request))
+    } - {""}
+    if _is_without_examples(request):
+        asked.discard(DEMONSTRATIONS)
+    asked = {
+        field
+        for field in asked
+        if getattr(request, field) is None and not _has(request, _EITHER.get(field, ""))
+    }
+    if _continues(request):
+        asked.add(DEMONSTRATIONS)
+    named = asked | ({DEMONSTRATIONS} if _has_author(request) else set())
+    amount = table().derived["presumed"].value
+    return Presumed(dict.fromkeys(named, amount), frozenset(asked))
+
+
+def _continues(request: ApproachRequest) -> bool:
+    """Tell whether SFT is asked of a trained model, or as the stage before missing preferences."""
+    has_no_preferences = request.num_preference_pairs in (0, "none")
+    is_first_stage = has_no_preferences and not _OF_PREFERENCES.isdisjoint(request.considering)
+    is_asked = "sft" in request.considering and request.num_demonstrations is None
+    return is_asked and (request.checkpoint == "sft_run" or is_first_stage)
+
+
+def _is_one_of_several(request: ApproachRequest) -> bool:
+    is_measured = request.prompting_tried not in (None, "none")
+    is_other_fault = fault_of(request) in ("encoder", "examples")
+    return is_other_fault or (is_measured and bool(set(request.considering) - _OF_PREFERENCES))
+
+
+def _is_without_examples(request: ApproachRequest) -> bool:
+    """Tell whether a question about training does not say that there is something to train on.
+
+    It does not where answers are good and only too dear or slow, where examples are asked for,
+    where training is for the search that is running, and where only raw logs are named.
+    """
+    is_wrong = not request.symptoms or _is_wrong(request)
+    if request.data_source != UNKNOWN or request.teacher is not None:
+        are_raw = request.data_source == "production_logs" and request.teacher is None
+        are_labels = request.num_classes is not None or "classification" in request.symptoms
+        return is_wrong and are_raw and not are_labels
+    return not is_wrong or asks_for_examples(request) or bool(request.has_retrieval)
+
+
+def asks_for_examples(request: ApproachRequest) -> bool:
+    """Tell whether answers are to be collected: inputs that are counted may have none yet."""
+    is_asked = "collect_data_first" in request.considering
+    has_author = request.data_source != UNKNOWN or request.teacher is not None
+    return is_asked and not has_author and not request.tried_training
+
+
+def is_failing(request: ApproachRequest) -> bool:
+    """Tell whether the request says that answers are wrong, or miss the target."""
+    return _is_wrong(request) or request.target_met is False
+
+
+def _is_wrong(request: ApproachRequest) -> bool:
+    return not set(table().needs["quality"]).isdisjoint(request.symptoms)
+
+
+def fault_of(request: ApproachRequest) -> str:
+    """Return what training that shows a fault learned from: what was run, else what is asked.
+
+    Preferences or rewards that are asked about count beside a supervised run only if they exist.
+    """
+    if "training_fault" not in request.symptoms:
+        return "none"
+    for kind, runs in _FAULTS.items():
+        if not runs.isdisjoint(request.tried_training):
+            return kind
+    has_reward = request.has_verifiable_reward is True
+    has_pairs = _has(request, "num_preference_pairs") or _has(request, "num_marks")
+    is_supervised = bool(request.tried_training)
+    for kind, runs in _FAULTS.items():
+        there = has_reward if kind == "rewards" else has_pairs
+        if not runs.isdisjoint(request.considering) and (there or not is_supervised):
+            return kind
+    if "small_model_fine_tuning" in request.tried_training:
+        return "encoder"
+    return "examples" if is_supervised else UNKNOWN
+
+
+_FAULTS: Mapping[str, frozenset[Considered]] = {
+    "rewards": frozenset({"rl_verifiable_reward", "rlhf"}),
+    "preferences": frozenset({"dpo", "kto", "sft_then_dpo", "other_loss"}),
+}
+"""Kind of training -> the approaches that are it; the first that was run, or is asked about."""
+
+
+def _has(request: ApproachRequest, field: str) -> bool:
+    return bool(field) and getattr(request, field) not in (None, 0, "none")
+
+
+def _has_author(request: ApproachRequest) -> bool:
+    """Tell whether somebody wrote demonstrations that nobody counted."""
+    is_named = request.data_source != UNKNOWN or request.teacher is not None
+    if _is_without_examples(request):
+        return False
+    is_of_preferences = _has(request, "num_preference_pairs") or _has(request, "num_marks")
+    return is_named and request.num_demonstrations is None and not is_of_preferences
