@@ -175,6 +175,8 @@ def ship_run(run_id: str, formats: list[str]) -> dict[str, Any]:
     run_dir = planned("ship", request, merge_and_quantize(request).plan)
     run(run_dir)
     report: dict[str, Any] = json.loads((run_dir / "report.json").read_text())
+    words = (run_dir / "log.txt").read_text(errors="replace").splitlines()
+    report["said"] = [w.strip() for w in words if "Error" in w or "raise " in w or "assert " in w]
     return report
 
 
@@ -221,11 +223,8 @@ def check(name: str, model: str, peft: dict[str, Any]) -> dict[str, Any]:
         if not peft:
             step("evaluate", lambda: evaluate_run(run_id))
         # The same architecture is converted once.
-        formats = ["safetensors"] if peft else [CONVERTED]
+        formats = ["safetensors", *([] if peft else [CONVERTED])]
         report = step("merge", lambda: ship_run(run_id, formats))
-        if report is None and "gguf" in found["merge"]["reason"].lower():
-            found["gguf"] = {"passed": None, "reason": found["merge"]["reason"]}
-            report = step("merge", lambda: ship_run(run_id, ["safetensors"]))
         if report:
             found |= _measured(report)
     found["seconds"] = round(time.monotonic() - began, 1)
@@ -249,7 +248,8 @@ def _measured(report: dict[str, Any]) -> dict[str, Any]:
         if made["format"] != CONVERTED:
             continue
         if made["state"] != "made" or not made.get("quality"):
-            found["gguf"] = {"passed": None, "reason": made.get("error", "not measured")[:600]}
+            why = [made.get("error") or "not measured", *report["said"][-2:]]
+            found["gguf"] = {"passed": None, "reason": " | ".join(why)[:600]}
             continue
         kl = made["quality"]["mean_kl"]
         found["gguf"] = {"passed": kl < MOST_KL, "mean_kl": kl}

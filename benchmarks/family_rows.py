@@ -106,6 +106,8 @@ def _qwen(u: int) -> Mapping[str, dict[str, Any]]:
         "linear_key_head_dim": 16 * u,
         "linear_value_head_dim": 16 * u,
         "layer_types": [LINEAR, FULL, LINEAR, FULL],
+        # llama.cpp splits a head of these families into sections of 32 together.
+        "head_dim": max(32, 16 * u),
     }
     shared = {"shared_expert_intermediate_size": h // 2}
     vision = _tower("qwen3_vl", out_hidden_size=h, deepstack_visual_indexes=[0])

@@ -18,6 +18,7 @@ from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models.worker import gguf
 from ft_tools.shipping import converter
 from ft_tools.shipping.formats import Format
+from ft_tools.shipping.predictors import lacks_predictors
 from ft_tools.shipping.processes import watched
 from ft_tools.shipping.worker import proving
 from ft_tools.shipping.worker.importance import Matrix
@@ -52,18 +53,28 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
     """
     script = converter.script()
     argv = [sys.executable, str(script), str(model), "--outtype", outtype, "--outfile", str(into)]
-    log = into.with_suffix(".log")
-    environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
-    environment |= {"HF_HUB_OFFLINE": "1"}
-    code = watched(argv, log, stop, environment)
-    said = log.read_text(encoding="utf-8", errors="replace")
-    log.unlink()
+    code, said = 1, ""
+    if lacks_predictors(model):
+        code, said = _converted([*argv, "--no-mtp"], into, stop)
+    if code != 0:  # some architectures do not take the argument
+        code, said = _converted(argv, into, stop)
     if code != 0 or not into.is_file():
         sys.stderr.write(said[-20_000:])
         into.unlink(missing_ok=True)
         if NO_SPACE in said:
             raise DiskFull(f"no space left while writing {into}; free some and run it again")
         raise ConversionFailed(_why(said))
+
+
+def _converted(argv: list[str], into: Path, stop: Callable[[], None]) -> tuple[int, str]:
+    """Run the converter; its exit code and its words."""
+    log = into.with_suffix(".log")
+    environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
+    environment |= {"HF_HUB_OFFLINE": "1"}
+    code = watched(argv, log, stop, environment)
+    said = log.read_text(encoding="utf-8", errors="replace")
+    log.unlink()
+    return code, said
 
 
 def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None) -> None:
