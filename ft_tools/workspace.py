@@ -114,6 +114,13 @@ def existing(path: str) -> Path:
     return resolved
 
 
+def unused(name: str) -> str:
+    """Return a name for a new folder: this one, or with the first number that is not there yet."""
+    root = roots()[0]
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    return next((one for one in names if not (root / one).exists()), name)
+
+
 def new_folder(path: str) -> Path:
     """Resolve a folder that will be written: absent, or empty.
 

@@ -154,10 +154,15 @@ def _audited(request: ApproachRequest) -> tuple[dict[str, Any], str, list[NextSt
     field = COUNTS.get(report.task)
     if field is None or report.num_usable:
         return ({field: report.num_usable} if field else {}), _warning(report), []
+    steps = report.next_steps[:1]
+    if steps and steps[0].tool == "prepare_dataset":
+        # Nobody knows yet how many of the rows are examples.
+        note = f"none of the {report.num_examples} rows of the dataset is an example as it is"
+        return {}, f"{note}; prepare_dataset makes examples of them", steps
     # A claim is not refuted by rows that nobody mapped.
     counted = {field: 0} if getattr(request, field) is None else {}
     note = f"none of the {report.num_examples} rows of the dataset is an example as it is"
-    return counted, note, report.next_steps[:1]
+    return counted, note, steps
 
 
 MOST_FINDINGS = 3

@@ -105,7 +105,7 @@ scores scored label labels verdict verdicts quality approved approval accepted a
 rejected good bad helpful helpfulness correct correctness incorrect like liked likes dislike disliked
 star stars grade grades graded reward rewards judgement judgment judged satisfaction satisfied csat nps
 review reviewed reviewer outcome desirable desirability annotation annotator annotations rank preference
-preferred useful usefulness valid validity pass passed fail failed flag flagged toxic toxicity safe
+preferred useful usefulness valid valide valido válido validity pass passed fail failed flag flagged toxic toxicity safe
 harmful kto mark marks marked evaluation eval assessment reaction reactions emoji resolved weight
 truthful faithful hallucination
 

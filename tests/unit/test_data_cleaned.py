@@ -86,7 +86,7 @@ def test_what_stands_behind_the_last_answer_is_cut_and_the_file_can_be_trained_o
     write(workspace, rows_of(lambda name: {"messages": [*chat(name)["messages"], *trailing]}))
     report = audit()
     assert found(report)["ends_with_user"].count == 60
-    assert tools_called(report) == ["launch_sft"]
+    assert tools_called(report) == ["launch_sft", "evaluate"]
     rows = [*written(workspace, "train"), *written(workspace, "validation")]
     assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, rows_of(chat)))
     assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 54
@@ -179,9 +179,10 @@ def test_a_clean_file_in_a_trainers_form_is_launched_as_it_is(workspace, form):
     write(workspace, [READ[form](f"{name}son") for name in NAMES[:3]], "v.jsonl")
     report = audit(output_dir=None, validation_path="v.jsonl")
     assert report.verdict == "ready"
-    assert [(step.tool, step.arguments) for step in report.next_steps] == [
-        (f"launch_{report.task}", {"dataset": "d.jsonl", "validation": "v.jsonl"})
-    ]
+    launch, *before = [(step.tool, step.arguments) for step in report.next_steps]
+    assert launch == (f"launch_{report.task}", {"dataset": "d.jsonl", "validation": "v.jsonl"})
+    # A model is measured before it is trained.
+    assert before == ([("evaluate", {"dataset": "v.jsonl"})] if report.task == "sft" else [])
     assert survey(workspace / "d.jsonl", report.task).num_examples == 60
 
 

@@ -29,13 +29,20 @@ def test_more_than_half_gone_is_asked_about_and_half_is_not(workspace, num_copie
 
 
 def test_the_answer_yes_is_a_call_that_writes(workspace):
-    write(workspace / "data.jsonl", 20, 40)
+    write(workspace / "data.jsonl", 60, 80)
     request = AuditRequest(path="data.jsonl", output_dir="out", near_duplicates="off")
     step = next(s for s in audit_dataset(request).next_steps if s.tool == "audit_dataset")
     assert step.arguments["max_removed_fraction"] == 1.0
     report = audit_dataset(AuditRequest(**step.arguments))
-    assert report.outputs.num_removed == 40
+    assert report.outputs.num_removed == 80
     assert (workspace / "out" / "train.jsonl").exists()
+
+
+def test_agreeing_is_not_offered_where_too_few_rows_are_left_in_any_case(workspace):
+    write(workspace / "data.jsonl", 20, 40)
+    report = audit_dataset(AuditRequest(path="data.jsonl", near_duplicates="off"))
+    assert {"too_many_removed", "too_few_for_any_goal"} <= {one.id for one in report.reasons}
+    assert not any("max_removed_fraction" in step.arguments for step in report.next_steps)
 
 
 def test_the_next_call_is_a_call_of_its_own_and_not_the_one_that_was_made(workspace):

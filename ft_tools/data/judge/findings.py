@@ -232,6 +232,12 @@ RULES: dict[str, Rule] = {
         "or keep examples whose facts are given",
         "https://arxiv.org/abs/2405.05904",
     ),
+    "few_answers": Rule(
+        "warning",
+        False,
+        "few different answers for so many prompts: the model learns these texts by heart; write "
+        "more of them, or predict a label and look the text up",
+    ),
     "one_topic": Rule(
         "info",
         False,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import summary
 from ft_tools.data.read.scan import Scan
@@ -30,7 +31,9 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
                 tool="show_examples", arguments=arguments, why=f"quotes examples with {first.id}"
             )
         )
-    if summary.too_much_removed(report.reasons):
+    # Fewer removed rows help only where enough are left for some goal.
+    is_enough = all(reason.id != "too_few_for_any_goal" for reason in report.reasons)
+    if summary.too_much_removed(report.reasons) and is_enough:
         steps += _instead_of_removing(report, again)
     steps += _for_reasons(request, scan, report, again)
     is_table = any(source.kind in TABLES for source, _ in scan.files)
@@ -41,9 +44,24 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     launch = _launch(request, scan, report)
     if report.verdict != "not_ready" and report.outputs is None and launch is None:
         why = "writes cleaned, split files to train on; the input is not modified"
-        arguments = again | {"output_dir": "cleaned"}
+        arguments = again | {"output_dir": workspace.unused("cleaned")}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    return [*steps, launch] if launch and report.verdict != "not_ready" else steps
+    if launch is None or report.verdict == "not_ready":
+        return steps
+    return [*steps, launch, *_before_training(launch)]
+
+
+def _before_training(launch: NextStep) -> list[NextStep]:
+    """Return the call that measures the model as it is: the score that training has to beat."""
+    held_out = launch.arguments.get("validation")
+    if held_out is None or launch.tool != "launch_sft":
+        return []
+    arguments = {"dataset": held_out}
+    if "model" in launch.arguments:
+        arguments["model"] = launch.arguments["model"]
+    why = "run this before training: it measures the model as it is, which may be enough"
+    why += "" if "model" in arguments else "; add `model`"
+    return [NextStep(tool="evaluate", arguments=arguments, why=why)]
 
 
 def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:

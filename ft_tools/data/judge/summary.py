@@ -29,6 +29,8 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "ai_boilerplate": (0.01, "info"),
     "unread_column": (0.1, "info"),
 }
+# Long answers that each come so often teach texts by heart. Ours.
+MANY_ROWS, ROWS_AN_ANSWER, LONG_ANSWER_TOKENS = 500, 50, 16
 NO_EXAMPLE = {"unreadable", "unknown"}
 # Above this share of contradictions the answers teach chance. Ours.
 MAX_CONFLICTING_FRACTION = 0.02
@@ -137,6 +139,7 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
         *scan.pairs.findings(),
         *scan.variety.findings(),
         *scan.added_facts.findings(),
+        *_few_answers(scan),
     ]:
         findings.append(
             Finding(
@@ -168,6 +171,24 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
     )
+
+
+def _few_answers(scan: Scan) -> list[tuple[str, int]]:
+    """Return `few_answers` with the rows it is about, where long answers come again and again.
+
+    Short ones are labels, and JSON objects have fields of classes.
+    """
+    ledger = scan.ledger
+    kept = ledger.kept(validation=False)
+    num_json = max((sum(counts.values()) for counts in scan.fields.values.values()), default=0)
+    if len(kept) < MANY_ROWS or 2 * num_json > len(kept):
+        return []
+    answers = Counter(ledger.answer[at] for at in kept)
+    lengths = sorted(ledger.answer_tokens[at] for at in kept)
+    is_few = ROWS_AN_ANSWER * len(answers) <= len(kept)
+    if not is_few or quantile(lengths, 0.5) < LONG_ANSWER_TOKENS:
+        return []
+    return [("few_answers", len(kept))]
 
 
 def undecided(scan: Scan, request: AuditRequest) -> list[Column]:

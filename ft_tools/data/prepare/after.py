@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.prepare.build import Part
 from ft_tools.data.prepare.files import NAMES
 from ft_tools.data.prepare.report import PreparedFiles, PrepareReport
 from ft_tools.data.prepare.reuse import MAPPING
+from ft_tools.data.report import Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 
@@ -31,8 +33,18 @@ def audited(report: PrepareReport) -> PrepareReport:
     arguments: dict[str, Any] = audit.model_dump(exclude_defaults=True)
     why = "checks the training file, and counts tokens with `model`"
     steps = [NextStep(tool="audit_dataset", arguments=arguments, why=why)]
+    still_there = [f for f in found.findings if f.removed] if found else []
     if found is not None and found.verdict == "not_ready":
         steps = found.next_steps or steps
+    elif still_there:
+        count = sum(finding.count for finding in still_there if not finding.in_validation)
+        notes.append(
+            f"{NAMES[Part.TRAIN]} holds {count} rows with findings that an audit leaves out: "
+            "train on the files that audit_dataset writes"
+        )
+        arguments |= {"output_dir": workspace.unused("cleaned")}
+        why = f"writes files without rows with {still_there[0].id}"
+        steps = [NextStep(tool="audit_dataset", arguments=arguments, why=why)]
     elif found is not None and not any(f.severity == "error" for f in found.findings):
         why = "plans the training; nothing starts yet; add `model`"
         arguments = {"dataset": made.train, **parts}
@@ -41,12 +53,17 @@ def audited(report: PrepareReport) -> PrepareReport:
         steps.append(_measuring(report, made))
     return report.model_copy(
         update={
-            "findings": found.findings[:10] if found else [],
+            "findings": [_as_written(f) for f in found.findings[:10]] if found else [],
             "reasons": found.reasons if found else [],
             "assumptions": notes,
             "next_steps": steps,
         }
     )
+
+
+def _as_written(finding: Finding) -> Finding:
+    """Return a finding of a file that was written: what an audit would leave out is still in it."""
+    return finding.model_copy(update={"removed": False})
 
 
 def _measuring(report: PrepareReport, made: PreparedFiles) -> NextStep:

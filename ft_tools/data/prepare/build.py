@@ -36,6 +36,7 @@ MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
 MAX_LABELS = 1_000
 SAME_GROUP = "same_group_as_test"
+ASKED_AGAIN = "asked_again_in_test"
 TICK_ROWS = 2_000
 
 
@@ -340,5 +341,5 @@ def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:
     for at in kept:
         if at not in test and ledger.linked(at) in roots:
             is_of_group = result.groups[at] in groups
-            _drop(result, at, SAME_GROUP if is_of_group else "asked_again_in_test")
+            _drop(result, at, SAME_GROUP if is_of_group else ASKED_AGAIN)
     return test

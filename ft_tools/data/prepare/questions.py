@@ -7,10 +7,12 @@ from ft_tools.data.prepare.propose import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput
 from ft_tools.examples.verdict_columns import Column
-from ft_tools.examples.verdicts import says_verdict
+from ft_tools.examples.verdicts import is_telling, says_verdict
 
 MARKING = {"filter", "drop_bad", "pair", "marks"}
 """Uses of a column that need to know which values are good."""
+MOST_ANSWERS = 2
+"""Values of a column of yes and no."""
 
 
 def completed(mapping: ColumnMapping, seen: Seen) -> ColumnMapping:
@@ -77,6 +79,23 @@ def undecided(mapping: ColumnMapping, seen: Seen) -> list[Column]:
     return found
 
 
+def may_be_class(column: Column) -> bool:
+    """Tell whether yes and no of a column may be what a model is to predict.
+
+    Neither its name nor its values speak of quality, as those of a verdict do.
+    """
+    words = [value for value in column.values if isinstance(value, str)]
+    return (
+        column.kind == "verdict"
+        and len(column.values) <= MOST_ANSWERS
+        and not column.good_values
+        and not column.num_other
+        and PLAIN_NAME.fullmatch(column.name) is not None
+        and not says_verdict(column.name)
+        and not any(map(is_telling, words))
+    )
+
+
 def name_of(column: Column) -> str:
     """Return a column's name if it is a plain one, as `unused_columns` lists it."""
     return column.name if PLAIN_NAME.fullmatch(column.name) else column.shown_name
@@ -85,7 +104,11 @@ def name_of(column: Column) -> str:
 def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
     """Ask what only a person can decide; names only where they are plain."""
     asked = [
-        f"column {name_of(column)} may mark rows as good or bad{_scale_of(column)}: set "
+        f"column {name_of(column)} says yes or no and may be a class to predict, or mark rows as "
+        "good or bad: set mapping.verdicts for it to class and add it to answer_columns, or to "
+        "filter, drop_bad, pair, marks or ignore"
+        if may_be_class(column)
+        else f"column {name_of(column)} may mark rows as good or bad{_scale_of(column)}: set "
         "mapping.verdicts for it to filter, drop_bad, pair, marks, class or ignore"
         for column in undecided(mapping, seen)
     ]

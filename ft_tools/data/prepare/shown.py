@@ -3,15 +3,24 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from ft_tools import facts
+from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.agreement import question_of, rule_to_offer
-from ft_tools.data.prepare.build import MAX_COMPARED, SAME_GROUP, Decided, Part, decide, make
+from ft_tools.data.prepare.build import (
+    ASKED_AGAIN,
+    MAX_COMPARED,
+    SAME_GROUP,
+    Decided,
+    Part,
+    decide,
+    make,
+)
 from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.propose import PLAIN_NAME, SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.questions import (
     MARKING,
+    may_be_class,
     questions_of,
     undecided,
     with_thresholds,
@@ -25,6 +34,7 @@ from ft_tools.data.quote import quote
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.examples.example import content_of
 from ft_tools.examples.remembered_test_sets import FOLDER
+from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import judged, values_at
 
 NUM_QUOTED = 3
@@ -96,17 +106,20 @@ def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[s
             )
     groups = [name for name in unused if seen.is_group(name)]
     if groups and not mapping.group_by and not mapping.turns:
+        lost = "; with time_column, too, earlier rows of a group with test rows are left out"
         notes.append(
             f"column {groups[0]} repeats its values: without group_by=[{groups[0]!r}] rows of one "
             f"{groups[0]} can be in both the training and the test part"
+            + (lost if mapping.time_column else "")
         )
     if mapping.time_column:
         notes += _about_dates(mapping.time_column, seen)
     times = [name for name in unused if seen.is_time(name)]
     if times and mapping.time_column is None:
+        lost = "; with group_by, too, earlier rows of a group with test rows are left out"
         notes.append(
             f"column {times[0]} holds times: with time_column={times[0]!r} the test part is the "
-            "latest rows, as in production"
+            "latest rows, as in production" + (lost if mapping.group_by else "")
         )
     return notes
 
@@ -148,6 +161,8 @@ def _next_steps(
 ) -> list[NextStep]:
     """Return the call that writes the files; of columns that mark rows it takes the good ones."""
     columns = undecided(mapping, seen)
+    if classes := [column for column in columns if may_be_class(column)]:
+        return [_with_classes(request, mapping, classes)]
     is_known = all(c.kind == "verdict" and PLAIN_NAME.fullmatch(c.name) for c in columns)
     num_answered = len(columns) + len(without_good_values(mapping, seen))
     if not is_known or len(questions_of(mapping, seen)) > num_answered:
@@ -168,12 +183,35 @@ def _next_steps(
         why += "; which values are good is a guess"
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
-    again |= {"confirm": mapping.digest, "output_dir": request.output_dir or OUTPUT}
+    again |= {"confirm": mapping.digest}
+    again["output_dir"] = request.output_dir or workspace.unused(OUTPUT)
     offer = None if columns else rule_to_offer(request, decided)
     if offer:
         again["contradictions"] = offer[0]
         why += f"; of contradictions it {offer[1]}"
     return [NextStep(tool="prepare_dataset", arguments=again, why=why)]
+
+
+def _with_classes(
+    request: PrepareRequest, mapping: ColumnMapping, columns: list[Column]
+) -> NextStep:
+    """Return the call that shows columns of yes and no as classes to predict."""
+    names = [column.name for column in columns]
+    changes: dict[str, object] = {
+        "answer_columns": [*mapping.answer_columns, *names],
+        "answer_schema": None,
+        "verdicts": {**mapping.verdicts, **dict.fromkeys(names, "class")},
+    }
+    if len(mapping.answer_columns) + len(names) > 1:
+        changes["answer_format"] = "json"
+    changed = mapping.model_copy(update=changes)
+    again = request.model_dump(mode="json", exclude_unset=True)
+    again |= {"mapping": changed.model_dump(mode="json", exclude_defaults=True)}
+    why = (
+        f"predicts {', '.join(names)}, too, and shows it first; ask the user: if it says how good "
+        "a row is, use filter, drop_bad, pair or marks, and ignore if it says neither"
+    )
+    return NextStep(tool="prepare_dataset", arguments=again, why=why)
 
 
 def _quoted(
@@ -227,7 +265,12 @@ def notes_of(decided: Decided) -> list[str]:
         notes.append(
             f"{lost} earlier rows are left out ({SAME_GROUP}): their group has rows among the "
             "latest ones, which are the test part; without time_column whole groups are set aside "
-            "and none is lost"
+            "and none is lost, without group_by groups are in both parts"
+        )
+    if lost := decided.counts().get(ASKED_AGAIN, 0):
+        notes.append(
+            f"{lost} earlier rows are left out ({ASKED_AGAIN}): they ask what one of the latest "
+            "rows, which are the test part, asks in the same or similar words"
         )
     return notes
 
