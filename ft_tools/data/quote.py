@@ -11,8 +11,11 @@ from ft_tools.data.read.scan import rows_of
 from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
 from ft_tools.examples.columns import cell_at
+from ft_tools.examples.source import RAW_CHARS, raw_line
 
 NOT_THERE = object()
+TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)
+"""Lengths to which texts are cut until a row fits."""
 # Everything but plain ASCII that could hide, turn around or restyle what is shown: control, format,
 # private-use, surrogate and unassigned characters, tags, variation selectors, odd spaces.
 UNSEEN = re.compile(
@@ -32,14 +35,32 @@ def show_examples(request: ShowRequest) -> ShowReport:
     path = workspace.existing(request.path)
     wanted = sorted(set(request.lines))
     found: dict[int, Any] = {}
+    warnings = []
     number = 0
-    for _, row, number in rows_of(path):
-        if number in wanted:
-            found[number] = row.value if row.problem is None else f"<{row.problem}>"
+    for source, row, number in rows_of(path):
+        if number in wanted and row.problem is None:
+            found[number] = row.value
+        elif number in wanted:
+            raw = raw_line(source, row.number)
+            found[number] = f"<{row.problem}> {raw}".strip()
+            warnings += _why_unreadable(number, raw)
         if number >= wanted[-1]:
             break
     examples = [_quoted(request, found, line) for line in wanted]
-    return ShowReport(examples=examples, warnings=_not_there(request, found, examples, number))
+    warnings += _not_there(request, found, examples, number)
+    return ShowReport(examples=examples, warnings=warnings)
+
+
+def _why_unreadable(number: int, raw: str) -> list[str]:
+    """Say where a line stops being JSON, in the words of Python's parser, which quote nothing."""
+    try:
+        json.loads(raw)
+    except json.JSONDecodeError as error:
+        if len(raw) < RAW_CHARS:
+            return [f"line {number} is no JSON from character {error.pos + 1} on: {error.msg}"]
+    except RecursionError:
+        pass
+    return []
 
 
 def _not_there(
@@ -75,6 +96,8 @@ def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
     masked = _as_text(privacy.mask_all(value))
     shown, is_whole = quote(masked[request.offset :], request.max_chars)
+    if not is_whole and isinstance(value, Mapping) and not request.offset:
+        shown = _with_every_column(privacy.mask_all(value), request.max_chars) or shown
     return Quoted(
         line=line,
         field=request.field,
@@ -82,6 +105,30 @@ def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted
         truncated=not is_whole,
         original_chars=len(_as_text(value)),
     )
+
+
+def _with_every_column(row: Mapping[str, Any], max_chars: int) -> str | None:
+    """Quote a row with its texts cut to equal lengths, so that each column can be seen.
+
+    Returns:
+        None if there are too many columns for that.
+    """
+    for most in TEXT_CHARS:
+        shown, is_whole = quote(_as_text(_shortened(row, most)), max_chars)
+        if is_whole:
+            return shown
+    return None
+
+
+def _shortened(value: Any, most: int, depth: int = 4) -> Any:
+    """Return a value whose texts have at most so many characters, and one more that says so."""
+    if isinstance(value, str):
+        return value if len(value) <= most else f"{value[:most]}\u2026"
+    if depth and isinstance(value, Mapping):
+        return {name: _shortened(inner, most, depth - 1) for name, inner in value.items()}
+    if depth and isinstance(value, list):
+        return [_shortened(inner, most, depth - 1) for inner in value]
+    return value
 
 
 def _as_text(value: Any) -> str:

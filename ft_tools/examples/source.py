@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from ft_tools import caller, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.examples.csv_rows import read_csv
-from ft_tools.examples.json_stream import ROW_BYTES, Row, read_lines, read_values
+from ft_tools.examples.json_stream import CHUNK, ROW_BYTES, Row, read_lines, read_values
 from ft_tools.examples.spreadsheet import is_workbook, read_sheet
 from ft_tools.examples.sqlite_rows import read_sqlite
 from ft_tools.examples.text_kinds import LINES, refuse_what_is_not_text, text_kind
@@ -233,6 +233,22 @@ def _rows(source: Source) -> Iterator[Row]:
         else:
             separator = "\t" if source.kind == "tsv" else ""
             yield from read_csv(stream, separator, source.encoding)
+
+
+RAW_CHARS = 2_000
+
+
+def raw_line(source: Source, number: int) -> str:
+    """Return the beginning of a line of JSON lines as it stands in the file; else nothing."""
+    if source.kind != "jsonl":
+        return ""
+    with _open_text(source) as stream:
+        at = 0
+        while line := stream.readline(CHUNK):
+            if at + 1 == number:
+                return line[: 4 * RAW_CHARS].decode("utf-8", "replace").strip()[:RAW_CHARS]
+            at += line.endswith(b"\n")
+    return ""
 
 
 def decoded_size(source: Source, most: int) -> int:

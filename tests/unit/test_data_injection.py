@@ -254,3 +254,31 @@ def test_a_detailed_report_pages_the_lines_of_a_finding(workspace):
     found = {finding.id: finding for finding in audit_dataset(request).findings}
     assert found["empty_answer"].count == 50
     assert found["empty_answer"].lines == [46, 47, 48, 49, 50]
+
+
+def test_every_column_of_a_long_row_is_quoted(workspace):
+    row = {"prompt": "p" * 300, "chosen": "c" * 300, "rejected": "r" * 300, "n": 7}
+    (workspace / "d.jsonl").write_text(json.dumps(row) + "\n")
+    (shown,) = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples
+    assert shown.truncated
+    assert len(shown.value) <= 202
+    beginning = json.loads(json.loads(shown.value))
+    assert beginning.keys() == row.keys()
+    assert [beginning[name][:20] for name in ("prompt", "chosen", "rejected")] == [
+        letter * 20 for letter in "pcr"
+    ]
+    # Reading on begins where it says, in the whole row.
+    on = show_examples(ShowRequest(path="d.jsonl", lines=[1], offset=400)).examples[0]
+    assert "ccc" in on.value
+
+
+def test_a_line_that_is_no_json_is_quoted_as_it_stands_with_the_place(workspace):
+    bad = '{"prompt": "Where?", "completion": "Here" "key": "hf_abcdefghijabcdefghijabcdefghij"}'
+    (workspace / "d.jsonl").write_text(f'{{"prompt": "a", "completion": "b"}}\n\n{bad}\n')
+    report = show_examples(ShowRequest(path="d.jsonl", lines=[3]))
+    shown = json.loads(report.examples[0].value)
+    assert shown.startswith('<unreadable_line> {"prompt": "Where?", "completion": "Here" "key"')
+    assert "[secret]" in shown
+    assert report.warnings == [
+        "line 3 is no JSON from character 43 on: Expecting ',' delimiter"
+    ]  # fmt: skip

@@ -203,7 +203,8 @@ def test_an_answer_that_is_marked_not_to_be_trained_is_not_in_the_completion(wor
     rows = [{"messages": [*named(n, **mark), user(n), assistant(f"So {n}.")]} for n in NAMES]
     report = audit(workspace, [*rows[:-1], {"messages": named("Eve")}], output_dir="out")
     assert (report.verdict, found(report)) == ("ready", {"untrained_answer": ("warning", 59)})
-    assert report.next_steps[-1].arguments["dataset"].endswith("train.jsonl")
+    launch = next(step for step in report.next_steps if step.tool == "launch_sft")
+    assert launch.arguments["dataset"].endswith("train.jsonl")
     facts = survey(workspace / "out" / "train.jsonl", "sft")
     assert facts.format == "prompt_completion_messages"
     for row in cleaned(workspace):

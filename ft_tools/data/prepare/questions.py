@@ -6,6 +6,7 @@ from ft_tools.data.prepare.mapping import ColumnMapping, schema_of
 from ft_tools.data.prepare.propose import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput
+from ft_tools.examples.scales import number_of
 from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import is_telling, says_verdict
 
@@ -79,14 +80,19 @@ def undecided(mapping: ColumnMapping, seen: Seen) -> list[Column]:
     return found
 
 
-def may_be_class(column: Column) -> bool:
+def may_be_class(column: Column, mapping: ColumnMapping, seen: Seen) -> bool:
     """Tell whether yes and no of a column may be what a model is to predict.
 
-    Neither its name nor its values speak of quality, as those of a verdict do.
+    What else is answered is a class, too, and neither its name nor its values speak of quality, as
+    those of a verdict do.
     """
     words = [value for value in column.values if isinstance(value, str)]
+    answers = mapping.answer_columns
+    if not answers or not all(name in seen.values and seen.is_class(name) for name in answers):
+        return False
     return (
-        column.kind == "verdict"
+        all(isinstance(value, bool) or number_of(value) is None for value in column.values)
+        and column.kind == "verdict"
         and len(column.values) <= MOST_ANSWERS
         and not column.good_values
         and not column.num_other
@@ -107,7 +113,7 @@ def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
         f"column {name_of(column)} says yes or no and may be a class to predict, or mark rows as "
         "good or bad: set mapping.verdicts for it to class and add it to answer_columns, or to "
         "filter, drop_bad, pair, marks or ignore"
-        if may_be_class(column)
+        if may_be_class(column, mapping, seen)
         else f"column {name_of(column)} may mark rows as good or bad{_scale_of(column)}: set "
         "mapping.verdicts for it to filter, drop_bad, pair, marks, class or ignore"
         for column in undecided(mapping, seen)

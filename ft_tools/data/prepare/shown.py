@@ -161,7 +161,7 @@ def _next_steps(
 ) -> list[NextStep]:
     """Return the call that writes the files; of columns that mark rows it takes the good ones."""
     columns = undecided(mapping, seen)
-    if classes := [column for column in columns if may_be_class(column)]:
+    if classes := [column for column in columns if may_be_class(column, mapping, seen)]:
         return [_with_classes(request, mapping, classes)]
     is_known = all(c.kind == "verdict" and PLAIN_NAME.fullmatch(c.name) for c in columns)
     num_answered = len(columns) + len(without_good_values(mapping, seen))
