@@ -104,7 +104,9 @@ class SearchReport(Report):
     seconds: float = Field(description="Of all trials.")
     cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     trials: list[TrialResult]
-    not_tried: list[str] = Field(default_factory=list, description="For want of budget.")
+    not_tried: list[str] = Field(
+        default_factory=list, description="For want of budget, or refused."
+    )
     next_steps: list[NextStep] = Field(default_factory=list)
 
 

@@ -166,10 +166,15 @@ def _launch_search(
 ) -> Launch:
     """Plan or start a search; it takes no device itself, its trials do."""
     searched = plan_search(request, plan)
+    lengths = "all of them whole runs"
+    if searched.short_fraction < 1:
+        lengths = (
+            f"each for {searched.short_fraction:.0%} of a run first unless the budget has room for "
+            "whole runs, then the best and the default whole"
+        )
     about = (
         f"tries up to {len(searched.trials)} settings within {searched.budget_seconds / 60:.3g} "
-        f"minutes, the first at {searched.short_fraction:.0%} of a run, then the best and the "
-        "default whole; each trial is a run of its own"
+        f"minutes, {lengths}; each trial is a run of its own"
     )
     return launch(
         "launch_sft" if kind == "sft" else "launch_dpo",

@@ -1,12 +1,20 @@
 """What a search tries, refuses and chooses; its runs are in tests/tiny/test_search.py."""
 
+import json
+
 import pytest
 
-from ft_tools.errors import BadInput
+from ft_tools import workspace as workspace_module
+from ft_tools.errors import BadInput, Refused
+from ft_tools.publish import private_folder
+from ft_tools.runs import directory
+from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.session import Session
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SearchBudget
 from ft_tools.training.search import TrialResult, finalists, plan_search, rank, request_of
 from ft_tools.training.tool import launch_sft
+from ft_tools.training.worker import search
 from tests.unit.test_training_launch import files, sft, write
 
 __all__ = ["files"]
@@ -105,3 +113,51 @@ def test_the_default_always_goes_to_the_end():
     trials = [result("default", 0.9, 0.5), result("b", 0.8, 0.4), result("c", 0.7, 0.1)]
     assert finalists(trials, "exact_match") == ["default", "b"]
     assert finalists(trials, "validation_loss") == ["c", "default"]
+
+
+def laid(run_id, kind, **records):
+    run_dir = workspace_module.runs_dir() / run_id
+    private_folder(run_dir)
+    info = RunInfo(run_id=run_id, kind=kind, created_at=1.0)
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    for file, record in records.items():
+        (run_dir / f"{file}.json").write_text(record)
+    return run_dir
+
+
+def test_a_search_goes_on_where_a_trial_is_refused_and_pays_for_no_more_than_its_budget(files):
+    request = searching(search={"minutes": 1})
+    plan = planned(request)
+    unknown = plan.estimate.model_copy(update={"duration": None})
+    plan = plan.model_copy(update={"estimate": unknown, "short_fraction": 1.0})
+    run_dir = laid(
+        "search-00000000000000ff",
+        "search",
+        request=request.model_dump_json(),
+        plan=plan.model_dump_json(),
+    )
+    started = []
+
+    def start(asked, search_run):
+        """Lay what a run of 20 s leaves whose loss is better the higher its rate."""
+        assert search_run == run_dir.name
+        rate = asked.training["learning_rate"]
+        if asked.name.startswith(f"{search_run}: rate /3"):
+            raise Refused("no")
+        started.append(asked.name.split(": ")[1])
+        trial = json.dumps({"training": asked.training, "peft": asked.peft})
+        report = json.dumps({"validation_loss": 1 - rate})
+        made = laid(f"sft-{len(started):016x}", "sft", plan=trial, report=report)
+        status = Status(state="succeeded", started_at=0.0, ended_at=20.0)
+        directory.write_status(made, status)
+        return made.name
+
+    report = search.work(Session(run_dir), start)
+    assert started == ["default, whole", "rate x3, whole", "rate x10, whole"]
+    assert report.winner_settings == "rate x10"
+    assert report.winner == "sft-0000000000000003"
+    assert report.gain == pytest.approx(report.default_value - report.winner_value, abs=1e-4)
+    assert report.gain > 0
+    assert report.gain_low is None
+    assert report.seconds == 60
+    assert {"rate /3", "epochs x2", "rank x4"} <= set(report.not_tried)

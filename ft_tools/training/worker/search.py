@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel, Field
 
 from ft_tools.contract import NextStep
-from ft_tools.errors import FineTuningError, RunBusy
+from ft_tools.errors import BadInput, FineTuningError, Refused, RunBusy
 from ft_tools.evaluation.intervals.means import compare_means
 from ft_tools.evaluation.intervals.paired import Paired
 from ft_tools.evaluation.intervals.proportions import compare_proportions
@@ -120,10 +120,16 @@ class Search:
         """Make a trial, or take it as it was made before this worker was started again."""
         if self.state.ends or any(r.name == trial.name for r in self._at(fraction)):
             return
-        run_id = self._start(
-            request_of(self.request, self.plan, trial, fraction, self.session.run_dir.name),
-            self.session.run_dir.name,
-        )
+        search_run = self.session.run_dir.name
+        asked = request_of(self.request, self.plan, trial, fraction, search_run)
+        try:
+            run_id = self._start(asked, search_run)
+        except (BadInput, Refused) as error:
+            # Such as a rank that does not fit, or a rate at which preference runs collapse.
+            if trial.name == DEFAULT:
+                raise
+            self.session.event(f"{trial.name} is refused ({error.code})", "warning")
+            return
         length = "whole" if fraction == 1 else f"{fraction:.0%} of a run"
         self.session.event(f"{trial.name}, {length}: {run_id}")
         seconds = self._follow(run_id)
