@@ -137,7 +137,7 @@ def _symptoms(request: ApproachRequest) -> set[Symptom]:
         return set(request.symptoms)
     implied = {table().implied[approach] for approach in request.considering}
     if request.num_classes is not None:
-        implied.add("classification")
+        return (implied - {table().implied["rag"]}) | {"classification"}
     is_searched = request.has_retrieval or request.retrieval_recall is not None
     are_inputs = "small_model_fine_tuning" in request.considering
     if is_searched or (request.has_documents and not are_inputs):

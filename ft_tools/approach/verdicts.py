@@ -25,6 +25,7 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
     "rag": ("retrieval", ("misses", "unmeasured", "finds")),
 }
 """Approach -> the choice whose value says that it is in use."""
+PERMITTED = "once who owns the data has permitted in writing to send it to the API"
 WITH_TRAINING = "with training: {} comes first"
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
@@ -79,6 +80,8 @@ def _verdict(
     at_once, afterwards = stages(first, now)
     if asked == first or asked in at_once:
         what = row.how if asked == first else f"as part of {first}"
+        if not row.how and _must_be_permitted(now):
+            what = f"{what}, {PERMITTED}".removeprefix(", ")
         is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
         if is_open and now.choices["data_source"] == "stronger_model":
             what = f"{what}, if its teacher's terms allow it".removeprefix(", ")
@@ -133,6 +136,12 @@ def _verdict(
         instead=first,
         source=against[0].evidence_source if against else evidence,
     )
+
+
+def _must_be_permitted(now: Situation) -> bool:
+    """Tell whether data about people, or that may not leave, would go to a model behind an API."""
+    is_bound = now.choices["personal_data"] == "yes" or "privacy" in now.needs
+    return is_bound and now.choices["weights_access"] == "api_only"
 
 
 def _beside(asked: Approach, first: Approach, place: int | None, now: Situation) -> str:

@@ -228,3 +228,35 @@ def test_a_fault_of_training_is_looked_for_where_that_training_has_its_faults(as
     assert said in report.summary
     assert report.verdicts[0].verdict == "later"
     assert "once the fault is found" in report.verdicts[0].condition
+
+
+def test_data_about_people_go_to_a_model_behind_an_api_only_with_permission():
+    remote = {"considering": ["sft"], "symptoms": ["extraction"], "num_demonstrations": 3_000}
+    report = ask(**remote, personal_data=True, weights_access="api_only")
+
+    assert "permitted in writing" in report.verdicts[0].condition
+    assert "permitted" in report.summary
+    assert ask(**remote, personal_data=True).verdicts[0].condition == ""
+
+
+def test_logs_are_cleaned_before_training_however_many_there_are():
+    logs = {"considering": ["sft"], "symptoms": ["style"], "num_demonstrations": 50_000}
+
+    assert ask(**logs, data_source="production_logs").approach == "collect_data_first"
+    assert ask(**logs, data_source="human").approach == "sft"
+
+
+def test_thousands_of_classes_are_searched():
+    report = ask(
+        considering=["small_model_fine_tuning", "rag"], num_classes=20_000, num_demonstrations=10**6
+    )
+
+    assert report.row == "classes_are_matched"
+    assert "not with one output per class" in report.verdicts[0].condition
+
+
+def test_how_one_trains_waits_until_training_is_due():
+    facts = {"symptoms": ["knowledge_gap"], "has_documents": True}
+    report = ask(**facts, considering=["several_adapters", "hyperparameters", "data_format"])
+
+    assert {each.verdict for each in report.verdicts} == {"later"}
