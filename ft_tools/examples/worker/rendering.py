@@ -13,6 +13,7 @@ import os
 import re
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
@@ -29,6 +30,7 @@ from ft_tools.examples.masking import (
     tokenize_text,
 )
 from ft_tools.examples.trained_pieces import Measured, pieces_of
+from ft_tools.examples.worker import today
 
 GENERATION = re.compile(r"\{%-?\s*generation")
 # A rendered example that is far longer than what it says comes from a hostile template.
@@ -48,6 +50,8 @@ def serve(
     load_from: str, max_length: int, cpu_seconds: int, lines: TextIO, channel: TextIO
 ) -> None:
     """Load the tokenizer, say so, and answer each line until there are no more."""
+    # As a run that is created now: see today.
+    today.hold(time.time())
     try:
         tokenizer = AutoTokenizer.from_pretrained(load_from, trust_remote_code=False)
     except Exception:
