@@ -10,9 +10,17 @@ from ft_tools.publish import private_folder
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.session import Session
+from ft_tools.training.estimates import Duration
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SearchBudget
-from ft_tools.training.search import TrialResult, finalists, plan_search, rank, request_of
+from ft_tools.training.search import (
+    GRID,
+    TrialResult,
+    finalists,
+    plan_search,
+    rank,
+    request_of,
+)
 from ft_tools.training.tool import launch_sft
 from ft_tools.training.worker import search
 from tests.unit.test_training_launch import files, sft, write
@@ -125,34 +133,40 @@ def laid(run_id, kind, **records):
     return run_dir
 
 
-def test_a_search_goes_on_where_a_trial_is_refused_and_pays_for_no_more_than_its_budget(files):
-    request = searching(search={"minutes": 1})
-    plan = planned(request)
-    unknown = plan.estimate.model_copy(update={"duration": None})
-    plan = plan.model_copy(update={"estimate": unknown, "short_fraction": 1.0})
-    run_dir = laid(
-        "search-00000000000000ff",
-        "search",
-        request=request.model_dump_json(),
-        plan=plan.model_dump_json(),
-    )
-    started = []
+class Laying:
+    """Lays what a run leaves that takes 20 s whole, and is better the higher its rate."""
 
-    def start(asked, search_run):
-        """Lay what a run of 20 s leaves whose loss is better the higher its rate."""
-        assert search_run == run_dir.name
-        rate = asked.training["learning_rate"]
-        if asked.name.startswith(f"{search_run}: rate /3"):
+    def __init__(self, epochs, refused=()):
+        self.epochs, self.refused, self.started = epochs, refused, []
+
+    def __call__(self, asked, search_run):
+        name = asked.name.removeprefix(f"{search_run}: ")
+        if name in self.refused:
             raise Refused("no")
-        started.append(asked.name.split(": ")[1])
-        trial = json.dumps({"training": asked.training, "peft": asked.peft})
-        report = json.dumps({"validation_loss": 1 - rate})
-        made = laid(f"sft-{len(started):016x}", "sft", plan=trial, report=report)
-        status = Status(state="succeeded", started_at=0.0, ended_at=20.0)
-        directory.write_status(made, status)
+        self.started.append(name)
+        plan = json.dumps({"training": asked.training, "peft": asked.peft})
+        report = json.dumps({"validation_loss": 1 - asked.training["learning_rate"]})
+        made = laid(f"sft-{len(self.started):016x}", "sft", plan=plan, report=report)
+        took = 20 * asked.training["num_train_epochs"] / self.epochs
+        directory.write_status(made, Status(state="succeeded", started_at=0.0, ended_at=took))
         return made.name
 
-    report = search.work(Session(run_dir), start)
+
+def searched(minutes, fraction, seconds, refused=()):
+    """Search with a plan that takes a whole run for `seconds` long; what it found and started."""
+    request = searching(search={"minutes": minutes})
+    plan = planned(request)
+    duration = seconds and Duration(low_seconds=seconds, high_seconds=seconds, source="a test")
+    estimate = plan.estimate.model_copy(update={"duration": duration})
+    plan = plan.model_copy(update={"estimate": estimate, "short_fraction": fraction})
+    records = {"request": request.model_dump_json(), "plan": plan.model_dump_json()}
+    run_dir = laid("search-00000000000000ff", "search", **records)
+    start = Laying(plan.trials[0].training["num_train_epochs"], refused)
+    return search.work(Session(run_dir), start), start.started
+
+
+def test_a_search_goes_on_where_a_trial_is_refused_and_pays_for_no_more_than_its_budget(files):
+    report, started = searched(1, 1.0, None, refused=["rate /3, whole"])
     assert started == ["default, whole", "rate x3, whole", "rate x10, whole"]
     assert report.winner_settings == "rate x10"
     assert report.winner == "sft-0000000000000003"
@@ -161,3 +175,21 @@ def test_a_search_goes_on_where_a_trial_is_refused_and_pays_for_no_more_than_its
     assert report.gain_low is None
     assert report.seconds == 60
     assert {"rate /3", "epochs x2", "rank x4"} <= set(report.not_tried)
+
+
+def test_trials_are_short_where_the_default_took_longer_than_was_estimated(files):
+    report, started = searched(1.5, 0.25, 1.0)
+    assert started[0] == "default, whole"
+    assert started[1:-1] == [f"{name}, 25%" for name, *_ in GRID[1:]]
+    assert started[-1] == "rate x10, whole"
+    assert report.is_whole
+    assert (report.winner_settings, report.default_run) == ("rate x10", "sft-0000000000000001")
+    assert report.seconds <= 90
+
+
+def test_the_default_is_short_too_where_only_short_trials_fit(files):
+    report, started = searched(1.5, 0.25, 20.0)
+    assert started[0] == "default, 25%"
+    assert started[-2:] == ["rate x10, whole", "default, whole"]
+    assert report.is_whole
+    assert report.seconds <= 90

@@ -48,6 +48,7 @@ class State(BaseModel):
 
     spent_seconds: float = 0.0
     done: list[TrialResult] = Field(default_factory=list)
+    fraction: float | None = Field(None, description="First length of all but the default.")
     ends: bool = Field(False, description="Whether the budget is used up.")
 
 
@@ -71,11 +72,13 @@ class Search:
 
     def run(self) -> None:
         """Make the short trials, then whole runs of the best and of the default."""
-        fraction = self._first_fraction()
-        reserved = 2.0 if fraction < 1 else 0.0
-        for trial in self.plan.trials:
-            is_default = trial.name == DEFAULT
-            if is_default or self._reaches(trial.cost * fraction + reserved):
+        default, *others = self.plan.trials
+        self._try(default, self._first_fraction())
+        fraction = self._fraction_of_others(others)
+        is_default_whole = any(one.name == DEFAULT for one in self._at(1.0))
+        reserved = 0.0 if fraction == 1 else 1.0 if is_default_whole else 2.0
+        for trial in others:
+            if self._reaches(trial.cost * fraction + reserved):
                 self._try(trial, fraction)
         if fraction == 1:
             return
@@ -96,7 +99,7 @@ class Search:
         return [one for one in self.state.done if one.fraction == fraction]
 
     def _first_fraction(self) -> float:
-        """Return the length of the first trials: whole runs if the budget has room for all."""
+        """Return the default's first length: whole if all trials are likely to be."""
         duration = self.plan.estimate.duration
         needed = sum(trial.cost for trial in self.plan.trials)
         if self.state.done:
@@ -104,6 +107,14 @@ class Search:
         if duration is not None and needed * duration.high_seconds <= self.plan.budget_seconds:
             return 1.0
         return self.plan.short_fraction
+
+    def _fraction_of_others(self, others: Sequence[Trial]) -> float:
+        """Return the others' first length, by how long the default took; decided once."""
+        if self.state.fraction is None:
+            is_whole = self._first_fraction() == 1 and self._reaches(sum(t.cost for t in others))
+            self.state.fraction = 1.0 if is_whole else self.plan.short_fraction
+            self._keep()
+        return self.state.fraction
 
     def _reaches(self, cost: float) -> bool:
         """Tell whether the budget is likely to reach for so many whole runs of the default."""
