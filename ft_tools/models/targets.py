@@ -36,9 +36,9 @@ def default_targets(shape: ModelShape) -> Targets:
         return Targets(tuple(m.name for m in shape.kinds[0].adapted), tuple(kept), _names(shared))
     names = tuple(dict.fromkeys(last_name(path) for path in sorted(kept)))
     left = {last_name(path) for path in paths - kept}
-    left |= {last_name(linear.name) for linear in shape.outer_linears}
     modules: str | tuple[str, ...] = names
-    if left & set(names):
+    # A tower's layer of the same name may be of a class that PEFT refuses, as in Gemma 4.
+    if left & set(names) or shape.outer_linears:
         either = "|".join(re.escape(path) for path in sorted(kept))
         modules = rf"{re.escape(shape.stack)}\.\d+\.({either})"
     return Targets(modules, names, _names(shared))

@@ -17,7 +17,7 @@ from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, last_value
 from ft_tools.training.trial_rows import SEARCH
-from ft_tools.training.worker import artifacts, loading, loop
+from ft_tools.training.worker import artifacts, fused_head, loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 from ft_tools.training.worker.held_out import score_rows
 from ft_tools.training.worker.packing_check import require_kept_apart
@@ -82,6 +82,8 @@ def make_trainer(
         processing_class=tokenizer,
     )
     loading.connect_engine(plan, trainer)
+    if plan.engine == "torch":
+        fused_head.fit(trainer.model)
     return trainer
 
 
