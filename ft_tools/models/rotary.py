@@ -10,6 +10,9 @@ from typing import Any
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 PLAIN = "default"
+NEWER = {"proportional"}
+"""Types that came with `rope_parameters`: no program knows the older spelling of them, and
+transformers takes `rope_scaling` in place of the whole (Gemma 4)."""
 
 
 def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def older_spelling(rope: Mapping[str, Any]) -> dict[str, Any]:
     """
     by_layer = {name: part for name, part in rope.items() if isinstance(part, Mapping)}
     full = by_layer.get(FULL) if by_layer else rope
-    if full is None or "rope_theta" not in full:
+    if full is None or "rope_theta" not in full or full.get("rope_type") in NEWER:
         return {}
     found: dict[str, Any] = {"rope_theta": full["rope_theta"]}
     if full.get("partial_rotary_factor") is not None:

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    Gemma4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -350,3 +351,12 @@ def test_a_merged_folder_has_its_rotary_base_in_both_spellings(tmp_path, archite
         assert written["rope_local_base_freq"] == 777.0
     again = load(merged, IN_FLOAT32)
     assert torch.equal(merge_check.logits_of(again, PROMPTS), merge_check.logits_of(made, PROMPTS))
+
+
+def test_a_rotary_type_that_came_with_the_newer_spelling_stays_as_it_is(tmp_path):
+    path = tmp_path / "config.json"
+    made = Gemma4TextConfig(num_hidden_layers=2)
+    path.write_text(made.to_json_string(use_diff=False), encoding="utf-8")
+    merging.for_every_reader(path)
+    again = Gemma4TextConfig.from_dict(json.loads(path.read_bytes()))
+    assert again.rope_parameters == made.rope_parameters
