@@ -98,7 +98,7 @@ def fault_of(request: ApproachRequest) -> str:
 
     Preferences or rewards that are asked about count beside a supervised run only if they exist.
     """
-    if "training_fault" not in request.symptoms:
+    if set(table().needs["setup"]).isdisjoint(request.symptoms):
         return "none"
     for kind, runs in _FAULTS.items():
         if not runs.isdisjoint(request.tried_training):

@@ -13,6 +13,11 @@ Symptom = Literal[
     "later_turns",
     "forgetting",
     "training_fault",
+    "nan_loss",
+    "out_of_memory",
+    "no_effect",
+    "export_fault",
+    "bad_rows",
     "new_language",
     "output_format",
     "style",
@@ -154,7 +159,7 @@ Teacher = Literal[
 class ApproachRequest(Request):
     """Recommend the cheapest approach likely to fix the model's answers, training or not.
 
-    Answers what is considered (now, later, no), then gives the steps, and questions that would
+    Answers what is considered (now, later, no), then the steps, and questions that would
     change them. Leave out what is not said.
     """
 
@@ -173,12 +178,13 @@ class ApproachRequest(Request):
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
-        description="What fails, if stated. `training_fault`: a run, export or server misbehaves "
-        "(loss, reward, NaN, memory, gibberish, repetition, no stop, no effect). `forgetting`: "
+        description="What fails, if stated. `training_fault`: another fault of a run "
+        "(reward, gibberish, repetition, no stop). `no_effect`: as untrained. `export_fault`: "
+        "once merged, quantized or served. `bad_rows`: noise, wrong pairs. `forgetting`: "
         "training took an ability. `classification`, `extraction`, `reasoning`, `tool_use`: "
-        "wrong results, not the kind of task. `latency`, `cost`, `long_thinking` (mostly "
-        "reasoning), `privacy` alone: answers are good. "
-        "`later_turns`: right without the earlier turns. `new_language`: of people.",
+        "wrong results, not the kind of task. `latency`, `cost`, `long_thinking`, "
+        "`privacy` alone: answers are good. "
+        "`later_turns`: right without earlier turns. `new_language`: of people.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
@@ -192,13 +198,13 @@ class ApproachRequest(Request):
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
-        description="Run ids of evaluations, read instead of claims.",
+        description="Run ids of evaluations, instead of claims.",
     )
     prompt_tokens: int | None = Field(
         None, ge=0, description="Prompt tokens that every call shares."
     )
     calls_per_day: Count | None = Field(None, description="Calls per day.")
-    batch_calls: Count | None = Field(None, description="Calls in total, if the work is done once.")
+    batch_calls: Count | None = Field(None, description="Calls in total, if done once.")
     num_demonstrations: Count | None = Field(
         None, description="Inputs with their right answer; planned ones: none."
     )
@@ -206,18 +212,18 @@ class ApproachRequest(Request):
     num_preference_pairs: Count | None = Field(
         None, description="Prompts with a better and a worse answer."
     )
-    num_marks: Count | None = Field(None, description="Answers marked good or bad, without pairs.")
+    num_marks: Count | None = Field(None, description="Answers marked good or bad.")
     has_documents: bool | None = Field(
         None, description="Is the missing knowledge written down as text?"
     )
     corpus_tokens: int | None = Field(
         None,
         ge=0,
-        description="Tokens of that text, or of raw text to pretrain on.",
+        description="Tokens of that text, or of text to pretrain on.",
     )
     documents: str | None = Field(
         None,
-        description="File or folder with that text, to be counted.",
+        description="File or folder with that text.",
     )
     has_retrieval: bool | None = Field(None, description="Is retrieval running?")
     retrieval_recall: Fraction | None = Field(
@@ -225,7 +231,7 @@ class ApproachRequest(Request):
     )
     knowledge_changes: (
         Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily"] | None
-    ) = Field(None, description="How often the facts, labels or rules change.")
+    ) = Field(None, description="How often facts, labels or rules change.")
     wrong_with_passage: bool | None = Field(
         None,
         description="Still wrong with the right passage in the prompt?",
@@ -240,13 +246,13 @@ class ApproachRequest(Request):
         None, description="Fraction of samples that pass it today."
     )
     small_model_score: float | None = Field(
-        None, ge=0, le=1, description="Score of the smaller or local model."
+        None, ge=0, le=1, description="Score of a small or local model."
     )
     large_model_score: float | None = Field(
-        None, ge=0, le=1, description="Score of the large model, same test."
+        None, ge=0, le=1, description="Of the large model, same test."
     )
     small_model: Literal["as_good", "worse"] | None = Field(
-        None, description="The same comparison without numbers."
+        None, description="The same, without numbers."
     )
     has_eval_set: bool | None = Field(None, description="Do held-out examples with a metric exist?")
     personal_data: bool | None = Field(
@@ -288,13 +294,13 @@ class ApproachRequest(Request):
     )
     tried_training: list[Trained] = Field(
         default_factory=list,
-        description="Training that was run, with a result that disappoints.",
+        description="Training that was run and disappoints.",
     )
     gpu: str | None = Field(None, description="GPU for training.")
     model: str | None = Field(None, description="Model to train, if chosen.")
     dataset: str | None = Field(
         None,
-        description="File or folder of examples; small ones are counted.",
+        description="File or folder of examples.",
     )
     response_format: ResponseFormat = Field(
         "concise",

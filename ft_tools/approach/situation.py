@@ -188,7 +188,7 @@ _AS_SEEN = ("quality", "invention")
 
 def _causes(symptoms: set[Symptom]) -> set[Symptom]:
     """Leave out invented content that no missing fact causes: the text is given, or it was lost."""
-    is_other = not symptoms.isdisjoint({"extraction", "forgetting", "training_fault"})
+    is_other = not symptoms.isdisjoint({"extraction", "forgetting", *table().needs["setup"]})
     return symptoms - {"hallucination"} if is_other else symptoms
 
 

@@ -29,6 +29,7 @@ PERMITTED = "once who owns the data has permitted in writing to send it to the A
 WITH_TRAINING = "with training: {} comes first"
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
+UNRUN = "once the fault is found, if the repaired run misses the target"
 AGAIN = "with other data or another set-up: the same again will not reach the goal"
 
 
@@ -106,7 +107,7 @@ def _verdict(
         return ApproachVerdict(
             approach=asked,
             verdict="later",
-            condition=FAULTY,
+            condition=_after_the_fault(asked, other, now),
             why=row.why,
             instead=first,
             source=evidence,
@@ -136,6 +137,13 @@ def _verdict(
         instead=first,
         source=against[0].evidence_source if against else evidence,
     )
+
+
+def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation) -> str:
+    """Say when training follows a check: the run that is at fault again, or what was never run."""
+    if asked in now.tried or not now.tried:
+        return FAULTY
+    return UNRUN if other is None else f"if {other.when}"
 
 
 def _must_be_permitted(now: Situation) -> bool:

@@ -218,7 +218,7 @@ def test_data_about_people_are_bound_by_law_in_the_summary_and_the_reasons():
     [
         ("rl_verifiable_reward", "setup_of_rl", "rewards"),
         ("dpo", "setup_of_preferences", "margin"),
-        ("sft", "setup_is_wrong", "exported"),
+        ("sft", "setup_is_wrong", "quantized"),
     ],
 )
 def test_a_fault_of_training_is_looked_for_where_that_training_has_its_faults(asked, row, said):
@@ -228,6 +228,40 @@ def test_a_fault_of_training_is_looked_for_where_that_training_has_its_faults(as
     assert said in report.summary
     assert report.verdicts[0].verdict == "later"
     assert "once the fault is found" in report.verdicts[0].condition
+
+
+@pytest.mark.parametrize(
+    ("fault", "first", "said"),
+    [
+        ("nan_loss", "check_setup", "bf16"),
+        ("out_of_memory", "check_setup", "accumulation"),
+        ("no_effect", "check_setup", "adapter"),
+        ("export_fault", "check_setup", "Modelfile"),
+        ("bad_rows", "collect_data_first", "no run on them"),
+    ],
+)
+def test_a_fault_that_is_named_is_looked_for_where_it_shows(fault, first, said):
+    report = ask(considering=["sft", "hyperparameters"], symptoms=[fault], tried_training=["sft"])
+    run, settings = report.verdicts
+
+    assert report.approach == first
+    assert said in report.summary
+    assert run.verdict == "later"
+    assert settings.verdict == ("now" if fault == "out_of_memory" else "later")
+
+
+def test_what_was_never_run_is_not_said_to_be_run_again():
+    trained = {"symptoms": ["training_fault"], "tried_training": ["rl_verifiable_reward"]}
+    said = {each.approach: each.condition for each in ask(considering=["sft"], **trained).verdicts}
+
+    assert "again" not in said["sft"]
+
+
+def test_a_teacher_is_tuned_and_plain_sft_is_measured_where_distillation_disappoints():
+    report = ask(considering=["sft"], symptoms=["training_fault"], tried_training=["distillation"])
+
+    assert report.verdicts[0].verdict == "now"
+    assert "of the teacher" in report.verdicts[0].condition
 
 
 def test_data_about_people_go_to_a_model_behind_an_api_only_with_permission():

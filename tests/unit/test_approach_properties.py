@@ -347,7 +347,9 @@ def _drawn(row, chance):
         drawn["considering"] = [chance.choice(row.when["considers"])]
     for field, condition in row.when.items():
         if field in DERIVED:
+            runs = drawn.get("tried_training", [])
             drawn |= DERIVED[field](condition)
+            drawn |= {"tried_training": [*runs, *drawn["tried_training"]]} if runs else {}
         elif field not in NOT_DRAWN:
             values = condition if isinstance(condition, list) else _numbers(condition)
             value = chance.choice(values)
