@@ -37,7 +37,7 @@ def _picture(report: EvaluationReport) -> Html:
     def label(one: SystemResult) -> str:
         if priced:
             return f"{one.name}, {cost(one):.3g} USD per 1,000 calls"
-        return f"{one.name}, {cost(one):.3g} s per answer"
+        return f"{one.name}, {_seconds(cost(one))} s per answer"
 
     rows = [
         (label(one), score.ci_low, score.value, score.ci_high)

@@ -109,8 +109,11 @@ def test_data_that_changes_under_a_queued_run_is_refused_when_its_turn_comes(req
     assert not (workspace_module.runs_dir() / queued / "artifacts").exists()
 
 
-def test_a_cancelled_run_keeps_a_checkpoint_that_can_be_trusted(request_):
-    run_id = launch(request_)
+@pytest.mark.parametrize("engine", ["torch", pytest.param("mlx", marks=pytest.mark.faults)])
+def test_a_cancelled_run_keeps_a_checkpoint_that_can_be_trusted(request_, engine):
+    if engine == "mlx":
+        pytest.importorskip("mlx_lm")
+    run_id = launch(request_.model_copy(update={"engine": engine}))
     wait_until(past(3), run_id)
     assert cancel_run(CancelRequest(run_id=run_id)).state in {"cancelling", "cancelled"}
     report = finished(run_id)
