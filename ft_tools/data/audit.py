@@ -7,9 +7,10 @@ from pathlib import Path
 from ft_tools import caller, workspace
 from ft_tools.data import outputs
 from ft_tools.data.concise import concise
-from ft_tools.data.judge import summary
+from ft_tools.data.judge import row_kinds, summary
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.sizes import judge_size
+from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
 from ft_tools.data.notes import assumptions_of, shape_of, short_split
 from ft_tools.data.page import audit_page
 from ft_tools.data.read.scan import Measure, Scan, Tick, lengths_of, scan
@@ -61,8 +62,8 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     )
     require_examples(request, scanned)
     require_verdicts(request, scanned)
-    task = summary.task_of(scanned, request.task)
-    summary.mark_formats(scanned, task)
+    task = row_kinds.task_of(scanned, request.task)
+    row_kinds.mark_formats(scanned, task)
     ledger = scanned.ledger
     num_exact = duplicates.mark_exact(ledger, scanned.note)
     num_alike = 0
@@ -110,8 +111,8 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
     total = len(ledger) - ledger.num_validation
     num_usable = len(ledger.kept(validation=False))
     size = judge_size(num_usable, task)
-    verdict, reasons = summary.judge(scanned, findings, request, size, task)
-    main = summary.main_format(scanned)
+    verdict, reasons = judge(scanned, findings, request, size, task)
+    main = row_kinds.main_format(scanned)
     return AuditReport(
         verdict=verdict,
         num_examples=total,
@@ -123,7 +124,7 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
         findings=findings,
         num_findings=len(findings),
         tokens=summary.tokens_of(ledger, request.max_length, token_method),
-        trainer_survival=survival(scanned.traits, summary.unread_of(scanned)),
+        trainer_survival=survival(scanned.traits, row_kinds.unread_of(scanned)),
         size_verdict=size,
         reasons=reasons,
     )
@@ -134,9 +135,7 @@ def _written(
 ) -> AuditReport:
     """Write the outputs, if they are wanted and the gate on removals agrees; add the next steps."""
     to_validation: set[int] = set()
-    may_write = not (
-        summary.too_much_removed(report.reasons) or summary.is_undecided(report.reasons)
-    )
+    may_write = not (too_much_removed(report.reasons) or is_undecided(report.reasons))
     if request.output_dir is not None and may_write:
         to_validation = _validation_part(request, scanned)
         made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))

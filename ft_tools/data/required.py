@@ -1,6 +1,6 @@
 """What an audit refuses after reading: a file without examples, a decision about no column."""
 
-from ft_tools.data.judge import summary
+from ft_tools.data.judge import row_kinds
 from ft_tools.data.read.examples import good_labels
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.request import AuditRequest
@@ -68,7 +68,7 @@ def _require_validation(request: AuditRequest, scanned: Scan) -> None:
     path, ledger = scanned.inputs[1], scanned.ledger
     read = range(ledger.num_validation)
     formats = {scanned.format_names[scanned.format_of[at]] for at in read}
-    if path is None or not formats <= summary.NO_EXAMPLE:
+    if path is None or not formats <= row_kinds.NO_EXAMPLE:
         return
     if not formats:
         raise BadData(path, "holds no row", "name a file with examples")

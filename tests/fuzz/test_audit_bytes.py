@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ft_tools import workspace as workspace_module
 from ft_tools.data.audit import perform
-from ft_tools.data.judge import summary
+from ft_tools.data.judge.verdict import is_undecided
 from ft_tools.data.quote import quote, show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.tool import audit_dataset
@@ -62,7 +62,7 @@ def audit_and_check(folder, name, content):
         return None
     if report.outputs is None:
         # A person has to say first what a column of verdicts means.
-        assert summary.is_undecided(report.reasons)
+        assert is_undecided(report.reasons)
         assert not out.exists()
         return report
     parts = {part: rows_of(out / f"{part}.jsonl") for part in ("train", "validation", "removed")}

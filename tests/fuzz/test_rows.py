@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ft_tools import workspace as workspace_module
-from ft_tools.data.judge import summary
+from ft_tools.data.judge.verdict import is_undecided
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.quote import show_examples
@@ -132,7 +132,7 @@ def test_damaged_rows_are_parted_without_loss_and_what_is_kept_is_read_again(
         report = audit_dataset(request)
         if report.outputs is None:
             # A person has to say first what a column of verdicts means.
-            assert summary.is_undecided(report.reasons)
+            assert is_undecided(report.reasons)
             return
         assert report.outputs.num_train + report.outputs.num_removed >= len(rows)
         if report.task in {"sft", "dpo"} and report.outputs.num_train:

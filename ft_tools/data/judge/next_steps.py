@@ -4,7 +4,8 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
-from ft_tools.data.judge import summary
+from ft_tools.data.judge import row_kinds, summary
+from ft_tools.data.judge.verdict import too_much_removed
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest, Contradictions
@@ -33,7 +34,7 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
         )
     # Fewer removed rows help only where enough are left for some goal.
     is_enough = all(reason.id != "too_few_for_any_goal" for reason in report.reasons)
-    if summary.too_much_removed(report.reasons) and is_enough:
+    if too_much_removed(report.reasons) and is_enough:
         steps += _instead_of_removing(report, again)
     steps += _for_reasons(request, scan, report, again)
     is_table = any(source.kind in TABLES for source, _ in scan.files)
@@ -93,7 +94,7 @@ def rule_for(num_with_majority: int) -> tuple[Contradictions, str]:
 
 def _is_unknown(report: AuditReport) -> bool:
     """Tell whether the rows are no examples, so that what they hold has to be mapped first."""
-    return report.detected_format in summary.NO_EXAMPLE
+    return report.detected_format in row_kinds.NO_EXAMPLE
 
 
 def _is_answerable(column: Column) -> bool:

@@ -1,7 +1,7 @@
 """Different answers to one prompt teach chance: somebody decides which stays before files exist."""
 
 from ft_tools.data.judge.next_steps import rule_for
-from ft_tools.data.judge.summary import MAX_CONFLICTING_FRACTION
+from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
 from ft_tools.data.prepare.build import Decided
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.request import Contradictions

@@ -1,0 +1,120 @@
+"""Decide whether data is ready for its purpose, and say why not."""
+
+from collections.abc import Iterable
+
+from ft_tools.contract import Reason
+from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.sizes import fewest_examples
+from ft_tools.data.judge.summary import removed_by
+from ft_tools.data.read.scan import Scan
+from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.split import choose_validation
+
+SPLIT_FRACTION = 0.1
+# Above this share of contradictions the answers teach chance. Ours.
+MAX_CONFLICTING_FRACTION = 0.02
+TOO_MANY_REMOVED = "too_many_removed"
+"""The id of the reason why nothing is written."""
+
+
+def judge(
+    scan: Scan,
+    findings: Iterable[Finding],
+    request: AuditRequest,
+    size: SizeVerdict,
+    task: Kind,
+) -> tuple[Verdict, list[Reason]]:
+    """Decide whether the data is ready for its purpose, and why not."""
+    ledger = scan.ledger
+    total = len(ledger) - ledger.num_validation
+    usable = len(ledger.kept(validation=False))
+    # What a person decided to leave out is no surprise.
+    expected = total - removed_by(ledger).get("marked_bad", 0)
+    removed = 1 - usable / expected if expected else 1.0
+    reasons = _missing(scan, request, size, task) if request.purpose == "train" else []
+    if removed > request.max_removed_fraction:
+        reasons.append(
+            Reason(
+                id=TOO_MANY_REMOVED,
+                rule="more than max_removed_fraction would be removed",
+                observed=round(removed, 4),
+                threshold=request.max_removed_fraction,
+                source="ft_tools/data/request.py",
+            )
+        )
+    reasons += [
+        Reason(
+            id=finding.id,
+            rule=f"{finding.id} needs a person",
+            observed=finding.count,
+            threshold=0,
+            source=finding.source or "ft_tools/data/judge/findings.py",
+        )
+        for finding in findings
+        if finding.severity == "error" and not RULES[finding.id].removes
+    ]
+    if reasons:
+        return "not_ready", reasons
+    return ("ready_after_cleaning" if usable < total else "ready"), []
+
+
+def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -> list[Reason]:
+    """Say what a training needs and this data lacks: examples, a validation part, agreement."""
+    ledger = scan.ledger
+    kept = ledger.kept(validation=False)
+    reasons = []
+    fewest, source = fewest_examples(task)
+    if all(verdict == "too_few" for verdict in size.goals.values()):
+        reasons.append(
+            Reason(
+                id="too_few_for_any_goal",
+                rule="usable examples for any goal; collect more, or put these into the prompt",
+                observed=len(kept),
+                threshold=fewest,
+                source=source,
+            )
+        )
+    is_given = request.validation_path is not None
+    if kept and not is_given and not _can_split(scan, kept, request):
+        reasons.append(
+            Reason(
+                id="no_validation_part",
+                rule="examples that can be held out; all ask the same or nearly so, so give "
+                "examples "
+                "of your own as validation_path",
+                observed=0,
+                threshold=1,
+                source="https://huggingface.co/docs/transformers/main_classes/callback#transformers.EarlyStoppingCallback",
+            )
+        )
+    left = sum(not ledger.removal[at] for at in scan.found.get("conflicting_targets", ()))
+    fraction = left / max(1, len(kept))
+    if request.contradictions == "keep" and fraction > MAX_CONFLICTING_FRACTION:
+        reasons.append(
+            Reason(
+                id="contradictions",
+                rule="share of examples whose prompt has different answers; choose one with "
+                "contradictions='majority', 'latest' or 'drop'",
+                observed=round(fraction, 4),
+                threshold=MAX_CONFLICTING_FRACTION,
+                source="ft_tools/data/judge/verdict.py",
+            )
+        )
+    return reasons
+
+
+def _can_split(scan: Scan, kept: list[int], request: AuditRequest) -> bool:
+    """Tell whether a part can be held out of which nothing, or nothing similar, is trained."""
+    fraction = request.validation_fraction or SPLIT_FRACTION
+    return bool(choose_validation(scan.ledger, kept, fraction, request.seed))
+
+
+def too_much_removed(reasons: Iterable[Reason]) -> bool:
+    """Tell whether more examples would be removed than `max_removed_fraction` allows."""
+    return any(reason.id == TOO_MANY_REMOVED for reason in reasons)
+
+
+def is_undecided(reasons: Iterable[Reason]) -> bool:
+    """Tell whether a column may mark bad rows and nobody said what to do with it."""
+    return any(reason.id == "verdict_column" for reason in reasons)
