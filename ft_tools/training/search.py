@@ -210,11 +210,10 @@ def request_of(
     The files are named, so that the same rows are held out whatever arguments are given.
     """
     training = {**request.training, **trial.training}
-    for name in ("num_train_epochs", "max_steps"):
-        if fraction < 1 and training.get(name):
-            training[name] = training[name] * fraction
-    if training.get("max_steps"):
-        training["max_steps"] = max(1, round(training["max_steps"]))
+    if "max_steps" in trial.training:
+        training["max_steps"] = max(1, round(trial.training["max_steps"] * fraction))
+    else:
+        training["num_train_epochs"] *= fraction
     length = "whole" if fraction == 1 else f"{fraction:.0%}"
     changes = {
         "search": None,

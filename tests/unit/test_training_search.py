@@ -8,8 +8,10 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, Refused
 from ft_tools.publish import private_folder
 from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.records import RunError, RunInfo, Status
+from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Session
+from ft_tools.runs.tool import get_run
 from ft_tools.training.estimates import Duration
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SearchBudget
@@ -110,6 +112,23 @@ def test_a_trial_is_always_the_same_launch_on_the_same_rows(files):
     assert of_trial.training == default.training
 
 
+def test_a_request_that_leaves_its_steps_to_the_epochs_is_tried_by_epochs(files):
+    request = searching(training={"max_steps": -1})
+    plan = planned(request)
+    default = plan_sft(request_of(request, plan, plan.trials[0], 1.0, "search-1"))
+    assert default.training == plan_sft(request).training
+    short = request_of(request, plan, plan.trials[0], 0.5, "search-1")
+    assert plan_sft(short).estimate.steps == pytest.approx(plan.estimate.steps / 2, abs=1)
+
+
+def test_a_short_trial_has_a_part_of_the_steps_that_are_asked_for(files):
+    request = searching(training={"max_steps": 10})
+    plan = planned(request)
+    assert {trial.training["max_steps"] for trial in plan.trials} == {10}
+    short = request_of(request, plan, plan.trials[0], 0.3, "search-1")
+    assert short.training["max_steps"] == 3
+
+
 def test_equal_exact_matches_go_by_the_loss_and_a_trial_without_one_is_last():
     trials = [result("a", 0.9, 0.5), result("b", 0.9, 0.4), result("c", 0.8, 0.1)]
     failed = result("d", None, None)
@@ -136,8 +155,8 @@ def laid(run_id, kind, **records):
 class Laying:
     """Lays what a run leaves that takes 20 s whole, and is better the higher its rate."""
 
-    def __init__(self, epochs, refused=()):
-        self.epochs, self.refused, self.started = epochs, refused, []
+    def __init__(self, epochs, refused=(), failed=()):
+        self.epochs, self.refused, self.failed, self.started = epochs, refused, failed, []
 
     def __call__(self, asked, search_run):
         name = asked.name.removeprefix(f"{search_run}: ")
@@ -148,11 +167,15 @@ class Laying:
         report = json.dumps({"validation_loss": 1 - asked.training["learning_rate"]})
         made = laid(f"sft-{len(self.started):016x}", "sft", plan=plan, report=report)
         took = 20 * asked.training["num_train_epochs"] / self.epochs
-        directory.write_status(made, Status(state="succeeded", started_at=0.0, ended_at=took))
+        status = Status(state="succeeded", started_at=0.0, ended_at=took)
+        if name in self.failed:
+            error = RunError(code="diverged", message="no")
+            status = Status(state="failed", error=error, started_at=0.0, ended_at=0.1)
+        directory.write_status(made, status)
         return made.name
 
 
-def searched(minutes, fraction, seconds, refused=()):
+def searched(minutes, fraction, seconds, before=None, **ends):
     """Search with a plan that takes a whole run for `seconds` long; what it found and started."""
     request = searching(search={"minutes": minutes})
     plan = planned(request)
@@ -160,8 +183,8 @@ def searched(minutes, fraction, seconds, refused=()):
     estimate = plan.estimate.model_copy(update={"duration": duration})
     plan = plan.model_copy(update={"estimate": estimate, "short_fraction": fraction})
     records = {"request": request.model_dump_json(), "plan": plan.model_dump_json()}
-    run_dir = laid("search-00000000000000ff", "search", **records)
-    start = Laying(plan.trials[0].training["num_train_epochs"], refused)
+    run_dir = laid("search-00000000000000ff", "search", **records, **before or {})
+    start = Laying(plan.trials[0].training["num_train_epochs"], **ends)
     return search.work(Session(run_dir), start), start.started
 
 
@@ -193,3 +216,23 @@ def test_the_default_is_short_too_where_only_short_trials_fit(files):
     assert started[-2:] == ["rate x10, whole", "default, whole"]
     assert report.is_whole
     assert report.seconds <= 90
+
+
+def test_a_trial_that_fails_at_once_does_not_make_the_others_look_short(files):
+    others = ["rate x3, 25%", "rate /3, 25%"]
+    report, started = searched(55 / 60, 0.25, 20.0, failed=others)
+    assert started[1:3] == others
+    assert started[3:] == ["rate x10, 25%", "rate x10, whole", "default, whole"]
+    assert report.seconds <= 55
+
+
+def test_seconds_that_were_watched_before_the_worker_died_are_not_counted_again(files):
+    report, _ = searched(1, 1.0, None, before={"search": '{"seconds": 12}'})
+    assert report.trials[0].seconds == 20
+    assert report.seconds == 60
+
+
+def test_a_loss_that_is_no_number_is_not_ranked(files):
+    run_dir = laid("sft-00000000000000aa", "sft", report='{"validation_loss": NaN}')
+    directory.write_status(run_dir, Status(state="succeeded"))
+    assert search._loss(get_run(RunRequest(run_id=run_dir.name)), None) is None

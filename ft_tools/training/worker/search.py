@@ -1,6 +1,6 @@
 """Try settings one after the other within a budget, each in a run of its own."""
 
-import random
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -8,13 +8,12 @@ from pydantic import BaseModel, Field
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, FineTuningError, Refused, RunBusy
-from ft_tools.evaluation.intervals.means import compare_means
+from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.intervals.paired import Paired
-from ft_tools.evaluation.intervals.proportions import compare_proportions
 from ft_tools.publish import write_file
 from ft_tools.runs import directory
 from ft_tools.runs.observe import settled
-from ft_tools.runs.records import ENDED
+from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.report import RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.session import Session, Stopped, main
@@ -35,10 +34,9 @@ from ft_tools.training.tool import launch_trial
 from ft_tools.training.trial_rows import RowScores, read_rows
 
 STATE = "search.json"
-POLL_SECONDS = 0.2
+POLL_SECONDS = 1.0
 STOP_SECONDS = 60.0
 """What a trial gets to save and stop."""
-RESAMPLES = 2000
 StartTrial = Callable[[TrainingRequest, str], str]
 """A trial's request and the id of its search -> the id of the run that was started."""
 
@@ -46,10 +44,14 @@ StartTrial = Callable[[TrainingRequest, str], str]
 class State(BaseModel):
     """search.json: what is done; it survives the death of the worker."""
 
-    spent_seconds: float = 0.0
     done: list[TrialResult] = Field(default_factory=list)
+    seconds: float = Field(0.0, description="Of the trial after these, so far.")
     fraction: float | None = Field(None, description="First length of all but the default.")
-    ends: bool = Field(False, description="Whether the budget is used up.")
+
+    @property
+    def spent_seconds(self) -> float:
+        """Return the seconds of all trials."""
+        return self.seconds + sum(one.seconds for one in self.done)
 
 
 class Search:
@@ -67,7 +69,7 @@ class Search:
 
     @property
     def left_seconds(self) -> float:
-        """Return what is left of the budget."""
+        """Return what is left of the budget; 0 or less: it is used up."""
         return self.plan.budget_seconds - self.state.spent_seconds
 
     def run(self) -> None:
@@ -118,18 +120,21 @@ class Search:
 
     def _reaches(self, cost: float) -> bool:
         """Tell whether the budget is likely to reach for so many whole runs of the default."""
+        # What failed or was stopped took less time than its length takes.
         known = [
-            (one.seconds, self.trials[one.name].cost * one.fraction) for one in self.state.done
+            (one.seconds, self.trials[one.name].cost * one.fraction)
+            for one in self.state.done
+            if one.state == "succeeded"
         ]
         seconds, cost_done = (sum(part) for part in zip(*known, strict=True)) if known else (0, 0)
         duration = self.plan.estimate.duration
         estimated = duration.high_seconds if duration else 0.0
         whole = seconds / cost_done if cost_done else estimated
-        return not self.state.ends and cost * whole <= self.left_seconds
+        return self.left_seconds > 0 and cost * whole <= self.left_seconds
 
     def _try(self, trial: Trial, fraction: float) -> None:
         """Make a trial, or take it as it was made before this worker was started again."""
-        if self.state.ends or any(r.name == trial.name for r in self._at(fraction)):
+        if self.left_seconds <= 0 or any(r.name == trial.name for r in self._at(fraction)):
             return
         search_run = self.session.run_dir.name
         asked = request_of(self.request, self.plan, trial, fraction, search_run)
@@ -143,45 +148,57 @@ class Search:
             return
         length = "whole" if fraction == 1 else f"{fraction:.0%} of a run"
         self.session.event(f"{trial.name}, {length}: {run_id}")
-        seconds = self._follow(run_id)
-        result = self._result(trial, fraction, run_id, seconds)
+        self._follow(run_id)
+        result = self._result(trial, fraction, run_id)
         self.state.done.append(result)
+        self.state.seconds = 0.0
         self._keep()
         self.session.metrics(_metrics(result, len(self.state.done)))
 
-    def _follow(self, run_id: str) -> float:
-        """Wait for a run's end, within the budget; returns how long it ran.
+    def _follow(self, run_id: str) -> None:
+        """Wait for a run's end, within the budget, and count its seconds.
 
         Raises:
             Stopped: The search was asked to stop; so is the trial.
         """
         run_dir = directory.find(run_id)
         while settled(run_dir)[1] == "cancelling":
-            self.session.heartbeat()
-            time.sleep(POLL_SECONDS)
+            if self.session.should_stop:
+                raise Stopped
+            self._wait()
         if get_run(RunRequest(run_id=run_id)).resumable:
             self._resume(run_id)
-        seconds, last = 0.0, time.monotonic()
-        while (state := settled(run_dir)[1]) not in ENDED:
-            time.sleep(POLL_SECONDS)
-            now = time.monotonic()
-            if state not in {"queued", "validating"}:
-                # Waiting for the device is not training.
-                seconds += now - last
-                self.state.spent_seconds += now - last
-            last = now
-            self._keep()
-            self._progress()
+        is_stopped, last = False, time.monotonic()
+        while (found := settled(run_dir))[1] not in ENDED:
             if self.session.should_stop:
                 self._stop(run_id)
                 raise Stopped
-            if self.left_seconds < 0:
+            if self.left_seconds <= 0 and not is_stopped:
                 self.session.event("the budget is used up; the trial is stopped", "warning")
-                self.state.ends = True
                 self._stop(run_id)
-        unseen = max(0.0, _seconds_of(run_id) - seconds)
-        self.state.spent_seconds += unseen
-        return seconds + unseen
+                is_stopped = True
+            self._wait()
+            now = time.monotonic()
+            # Waiting for the device is not training.
+            self._count(0.0 if found[1] == "queued" else now - last, found[0])
+            last = now
+        self._count(0.0, found[0])
+
+    def _wait(self) -> None:
+        self.session.heartbeat()
+        time.sleep(POLL_SECONDS)
+
+    def _count(self, watched: float, status: Status) -> None:
+        """Add seconds of the trial that were watched; at least its present attempt took.
+
+        An attempt that went on while this worker was dead was watched in part, or not at all.
+        """
+        attempt = 0.0
+        if status.started_at is not None:
+            attempt = (status.ended_at or status.updated_at) - status.started_at
+        self.state.seconds = max(self.state.seconds + watched, attempt)
+        self._keep()
+        self._progress()
 
     def _resume(self, run_id: str) -> None:
         try:
@@ -195,8 +212,7 @@ class Search:
         cancel_run(CancelRequest(run_id=run_id))
         until = time.monotonic() + STOP_SECONDS
         while settled(directory.find(run_id))[1] not in ENDED and time.monotonic() < until:
-            self.session.heartbeat()
-            time.sleep(POLL_SECONDS)
+            self._wait()
 
     def _progress(self) -> None:
         spent, budget = int(self.state.spent_seconds), int(self.plan.budget_seconds)
@@ -205,12 +221,12 @@ class Search:
     def _keep(self) -> None:
         write_file(self.session.run_dir / STATE, self.state.model_dump_json())
 
-    def _result(self, trial: Trial, fraction: float, run_id: str, seconds: float) -> TrialResult:
+    def _result(self, trial: Trial, fraction: float, run_id: str) -> TrialResult:
         run = get_run(RunRequest(run_id=run_id))
         run_dir = directory.find(run_id)
         rows = read_rows(run_dir)
-        training = (directory.read_json(run_dir / "plan.json") or {})["training"]
-        peft = (directory.read_json(run_dir / "plan.json") or {})["peft"] or {}
+        plan = directory.read_json(run_dir / "plan.json") or {}
+        training, peft = plan["training"], plan["peft"] or {}
         return TrialResult(
             name=trial.name,
             fraction=fraction,
@@ -221,7 +237,7 @@ class Search:
             rank=peft.get("r"),
             exact_match=round(_mean(rows.rights), 4) if rows else None,
             validation_loss=_loss(run, rows),
-            seconds=round(seconds, 1),
+            seconds=round(self.state.seconds, 1),
         )
 
 
@@ -280,14 +296,6 @@ def report_of(search: Search, compared: Sequence[TrialResult], is_whole: bool) -
     )
 
 
-def _seconds_of(run_id: str) -> float:
-    """Return how long a run's last attempt took, also while nobody looked."""
-    status = directory.read_status(directory.find(run_id))
-    if status.started_at is None or status.ended_at is None:
-        return 0.0
-    return status.ended_at - status.started_at
-
-
 def _value(plan: SearchPlan, one: TrialResult) -> float:
     value = one.exact_match if plan.metric == "exact_match" else one.validation_loss
     return float(value if value is not None else "nan")
@@ -308,11 +316,10 @@ def _gain(plan: SearchPlan, winner: TrialResult, default: TrialResult | None) ->
     if after is None or before is None or len(after.losses) != len(before.losses):
         return None
     if plan.metric == "exact_match":
-        pairs = zip(after.rights, before.rights, strict=True)
-        return compare_proportions([a - b for a, b in pairs])
-    differences = [b - a for a, b in zip(after.losses, before.losses, strict=True)]
-    scale = max(1e-9, *(abs(d) for d in differences))
-    return compare_means(differences, None, scale, random.Random(0), RESAMPLES)
+        return compare(before.rights, after.rights)
+    # A lower loss is better.
+    scale = max(1e-9, *(abs(a - b) for a, b in zip(after.losses, before.losses, strict=True)))
+    return compare(after.losses, before.losses, scale=scale)
 
 
 def _num_rows(winner: TrialResult, plan: SearchPlan) -> int:
@@ -321,13 +328,14 @@ def _num_rows(winner: TrialResult, plan: SearchPlan) -> int:
 
 
 def _loss(run: RunReport, rows: RowScores | None) -> float | None:
-    """Return the mean loss of the held-out rows; else what the trainer's evaluation said."""
+    """Return the mean loss of the held-out rows; else what the trainer's evaluation said.
+
+    None where it did not succeed, or is no number: such a trial must not be ranked.
+    """
     if run.state != "succeeded":
         return None
-    if rows is not None:
-        return round(_mean(rows.losses), 6)
-    value = (run.result or {}).get("validation_loss")
-    return None if value is None else float(value)
+    value = _mean(rows.losses) if rows else (run.result or {}).get("validation_loss")
+    return None if value is None or not math.isfinite(value) else round(float(value), 6)
 
 
 def _mean(values: Sequence[float]) -> float:
