@@ -1,8 +1,8 @@
 """Search of settings: short runs of several, then whole runs of the best and of the default.
 
 The trials are ordinary runs. A short trial is a complete short run, with warm-up and decay over its
-own length; it is never trained further, as its learning rate has fallen already, so a whole run
-always is what launching its settings alone gives.
+own length. It is never trained further, because its learning rate has decayed already, so a whole
+run is always what launching its settings alone gives.
 
 Source: successive halving, arXiv 1603.06560; a run cut in the middle of its schedule ranks high
 learning rates too low, arXiv 2405.18392.
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.errors import BadInput
+from ft_tools.lora.data_shape import HELD_OUT_LEAST
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.request import SearchBudget, TrainingRequest
@@ -36,10 +37,11 @@ GRID: tuple[tuple[str, float, float, int], ...] = (
 )
 SHORT_FRACTION = 0.2
 SHORT_STEPS = 30
-"""Fewer say little of a rate. Source: peft, method_comparison/MetaMathQA: 63 runs, at a tenth of
+"""Fewer say little about a rate. Source: peft, method_comparison/MetaMathQA: 63 runs, at a tenth of
 their steps, have nearly the order of the end (Spearman .94)."""
 WORTH_FRACTION = 0.6
-"""Short trials longer than this cost as much as whole ones."""
+"""Longer ones save little: with the two whole runs after them, the grid costs 8 whole runs of the
+default then, and 10 if all are whole."""
 
 
 class Trial(BaseModel):
@@ -59,20 +61,22 @@ class SearchPlan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: Literal["sft", "dpo", "kto"]
-    budget_seconds: float = Field(description="No trial goes on after it.")
+    budget_seconds: float = Field(description="Trials are stopped when it is used up.")
     budget_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     price_per_hour: float | None = None
-    metric: Metric = Field(description="What chooses, on validation; equals go by the loss.")
+    metric: Metric = Field(
+        description="What chooses, on validation; the loss decides between equals."
+    )
     short_fraction: float = Field(description="Length of the first trials; 1: all are whole runs.")
-    trials: list[Trial] = Field(description="In this order, as far as the budget reaches.")
+    trials: list[Trial] = Field(description="In this order, until the budget is used up.")
     dataset: str
     validation: str
-    default: dict[str, Any] = Field(description="Plan of the run that is launched without search.")
+    default: dict[str, Any] = Field(description="Plan that a launch without search has.")
     estimate: Estimate = Field(description="Of one whole run of the default.")
 
 
 class TrialResult(Report):
-    """What became of a trial."""
+    """The outcome of a trial."""
 
     name: str
     fraction: float = Field(description="1: a whole run.")
@@ -81,7 +85,7 @@ class TrialResult(Report):
     learning_rate: float
     num_train_epochs: float | None = None
     rank: int | None = None
-    exact_match: float | None = Field(None, description="Greedy answers that are the right one.")
+    exact_match: float | None = Field(None, description="Share of greedy answers that are right.")
     validation_loss: float | None = None
     seconds: float
 
@@ -105,7 +109,7 @@ class SearchReport(Report):
     cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     trials: list[TrialResult]
     not_tried: list[str] = Field(
-        default_factory=list, description="For want of budget, or refused."
+        default_factory=list, description="The budget did not suffice, or they were refused."
     )
     next_steps: list[NextStep] = Field(default_factory=list)
 
@@ -120,18 +124,19 @@ def plan_search(request: TrainingRequest, plan: TrainingPlan) -> SearchPlan:
     """Return what a search around a plan would try.
 
     Raises:
-        BadInput: It would run elsewhere, has nothing to choose by, or the budget is too small.
+        BadInput: It would run elsewhere, has no held-out examples, or the budget is too small.
     """
     assert request.search is not None
     if not request.is_here or request.export_dir is not None:
         raise BadInput(
-            "search runs its trials on this machine: leave backend, backend_options.gpu and "
-            "export_dir out"
+            "search runs its trials on this machine: remove backend, backend_options.gpu and "
+            "export_dir"
         )
     if plan.validation is None:
         raise BadInput(
             "search chooses on held-out examples and there are none: pass `validation`, or a "
-            "dataset of at least 100 rows with num_train_epochs left out"
+            f"dataset of at least {HELD_OUT_LEAST} rows without num_train_epochs, max_steps and "
+            "eval_strategy"
         )
     budget = _seconds(request.search, request.price_per_hour)
     price = request.price_per_hour
@@ -167,8 +172,8 @@ def _require_enough(budget: float, estimate: Estimate) -> None:
     one = estimate.duration
     raise BadInput(
         f"search: {budget / 60:.3g} minutes are too few: one run takes {one.low_seconds / 60:.3g} "
-        f"to {one.high_seconds / 60:.3g}, and a search makes at least two; raise the budget, or "
-        "launch without search"
+        f"to {one.high_seconds / 60:.3g} minutes, and a search makes at least two; raise the "
+        "budget, or launch without search"
     )
 
 
@@ -180,7 +185,7 @@ def _has_right_answers(plan: TrainingPlan) -> bool:
 def trials_of(plan: TrainingPlan) -> list[Trial]:
     """Return the settings to try around a plan's, the default first.
 
-    What has no rank, or counts its steps, is not varied in it.
+    The rank is varied only where there is an adapter, the epochs only where max_steps is open.
     """
     rate, rank = float(plan.training["learning_rate"]), (plan.peft or {}).get("r")
     steps = plan.training.get("max_steps")

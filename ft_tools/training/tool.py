@@ -69,15 +69,15 @@ def launch_trial(request: TrainingRequest, search_run: str) -> str:
     Raises:
         FineTuningError: As of the launches.
     """
-    if isinstance(request, SftRequest):
-        planned = _launch_sft(request, search_run)
-        confirmed = request.model_copy(update={"confirm": planned.plan_hash})
-        started = _launch_sft(confirmed, search_run)
-    else:
-        assert isinstance(request, DpoRequest)
-        planned = _launch_dpo(request, search_run)
-        confirming = request.model_copy(update={"confirm": planned.plan_hash})
-        started = _launch_dpo(confirming, search_run)
+
+    def launched(asked: TrainingRequest) -> Launch:
+        if isinstance(asked, SftRequest):
+            return _launch_sft(asked, search_run)
+        assert isinstance(asked, DpoRequest)
+        return _launch_dpo(asked, search_run)
+
+    confirmed = {"confirm": launched(request).plan_hash}
+    started = launched(request.model_copy(update=confirmed))
     assert started.run_id is not None
     return started.run_id
 
@@ -169,8 +169,8 @@ def _launch_search(
     lengths = "all of them whole runs"
     if searched.short_fraction < 1:
         lengths = (
-            f"each for {searched.short_fraction:.0%} of a run first unless the budget has room for "
-            "whole runs, then the best and the default whole"
+            f"each for {searched.short_fraction:.0%} of a run first, then the best and the default "
+            "whole; all are whole if the budget suffices"
         )
     about = (
         f"tries up to {len(searched.trials)} settings within {searched.budget_seconds / 60:.3g} "
