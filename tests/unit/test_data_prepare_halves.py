@@ -1,5 +1,9 @@
 """prepare_dataset writes many rows in two processes, and the same files as in one."""
 
+import multiprocessing
+import os
+import struct
+
 import pytest
 
 from ft_tools.data.prepare import files
@@ -45,3 +49,11 @@ def test_the_first_process_writes_the_rows_of_a_second_one_that_ended(workspace,
     two = confirmed(path="t.csv")
     assert two.counts == one.counts
     assert written(workspace / "out") == written(workspace / "first")
+
+
+@pytest.mark.parametrize("said", [b"", struct.pack("!i", 1000) + b"half of it"])
+def test_a_process_that_ended_before_or_within_its_answer_gave_none(said):
+    answer, told = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    os.write(told.fileno(), said)
+    told.close()
+    assert files._answer(answer) is None

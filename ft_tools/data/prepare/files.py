@@ -36,11 +36,10 @@ NAMES = {
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 REPORT = "report.json"
 PARTS = tuple(Part)
-
-
 HALVED_ROWS = 100_000
 """Rows from which a second process pays. Source: benchmarks/prepare.py"""
 EARLIER = 0.53
+"""Share of the rows that this process writes: the other one has to read past them first. Ours."""
 
 
 class Fates(NamedTuple):
@@ -93,7 +92,6 @@ def _in_halves(
     tick: Callable[[int], None],
 ) -> Written:
     """Write the later half of the rows in another process, and put it behind the earlier one."""
-    # The other process first reads past the rows of this one.
     middle = round(EARLIER * len(fates.lines))
     later = range(middle, len(fates.lines))
     spawned = multiprocessing.get_context("spawn")
@@ -117,17 +115,17 @@ def _in_halves(
     return Written(written.test_keys + end.test_keys, written.masked + end.masked)
 
 
-def _answer(answer: "Connection") -> Written | None:
-    """Return what the other process learned; None if it could not do its work."""
+def _answer(answer: Connection) -> Written | None:
+    """Return what the other process learned; None if it ended before it had said all of it."""
     try:
         end: Written = answer.recv()
-    except EOFError:
+    except (EOFError, OSError):
         return None
     return end
 
 
 def _write_later(
-    told: "Connection",
+    told: Connection,
     reader: Reader,
     request: PrepareRequest,
     fates: Fates,
