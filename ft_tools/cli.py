@@ -75,6 +75,9 @@ def run(argv: list[str]) -> int:
         known = ", ".join(name for name in names if "." not in name)
         sys.stderr.write(f"options: {known}\n")
         return 2
+    except cyclopts.UnusedCliTokensError:
+        sys.stderr.write("too many values; a yes/no option takes none, true or false; see --help\n")
+        return 2
     except cyclopts.CycloptsError:
         return 2
     except FineTuningError as error:

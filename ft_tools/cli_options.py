@@ -1,5 +1,6 @@
 """The options of a command, from the fields of its tool's request."""
 
+import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Parameter, Token
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from ft_tools.errors import BadInput
@@ -88,7 +89,7 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
         inner, how = _typed(get_args(annotation)[0])
         if how:
             return list[Any], _values
-        return list[inner], None if inner is str else _separated  # type: ignore[valid-type]
+        return list[inner], None if inner is str else _separated(inner)  # type: ignore[valid-type]
     simple = annotation in (str, int, float, bool) or origin is Literal
     return (annotation if simple else str), None
 
@@ -145,15 +146,32 @@ def _values(_: Any, tokens: Sequence[Token]) -> list[Any]:
     return read[0] if len(read) == 1 and isinstance(read[0], list) else read
 
 
-def _separated(_: Any, tokens: Sequence[Token]) -> list[Any]:
-    """Read numbers or names: several values, one text with commas, or a JSON list."""
-    found: list[Any] = []
-    for token in tokens:
-        read = _json(token.value)
-        if isinstance(read, str):
-            read = [_json(part.strip()) for part in read.split(",")]
-        found += read if isinstance(read, list) else [read]
-    return found
+def _separated(kind: Any) -> Callable[..., Any]:
+    """Return what reads numbers or names: several values, one text with commas, or a JSON list."""
+
+    def read_all(_: Any, tokens: Sequence[Token]) -> list[Any]:
+        found: list[Any] = []
+        for token in tokens:
+            read = _json(token.value)
+            if isinstance(read, str):
+                read = [_json(part.strip()) for part in read.split(",")]
+            for value in read if isinstance(read, list) else [read]:
+                _require_kind(token.keyword, value, kind)
+                found.append(value)
+        return found
+
+    return read_all
+
+
+def _require_kind(option: str | None, value: Any, kind: Any) -> None:
+    """Refuse a value before the parser does, whose message quotes a library's types."""
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        near = difflib.get_close_matches(str(value), map(str, get_args(kind)), n=1, cutoff=0.6)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        where = f"{option}: " if option else ""
+        raise BadInput(f"{where}{error.errors()[0]['msg']}, got {value!r}{meant}") from error
 
 
 def takes_one_or_many(annotation: Any) -> bool:

@@ -72,7 +72,8 @@ def _not_there(
     blank = [line for line in empty if line not in found and line <= last]
     warnings = []
     if beyond:
-        warnings.append(f"no row {_listed(beyond)}: the last one of this file is {last}")
+        why = f"the last one of this file is {last}" if last else "this file has none"
+        warnings.append(f"no row {_listed(beyond)}: {why}")
     if blank:
         warnings.append(f"no example in line {_listed(blank)}: it is blank or part of another row")
     if lacking := [line for line in empty if line in found]:

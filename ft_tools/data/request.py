@@ -1,6 +1,6 @@
 """What the data tools take."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -135,7 +135,7 @@ class ShowRequest(Request):
     """
 
     path: str = Field(description="The data file or folder.")
-    lines: list[int] = Field(
+    lines: list[Annotated[int, Field(ge=1)]] = Field(
         min_length=1, max_length=5, description="Line or row numbers, as listed in findings."
     )
     field: str | None = Field(

@@ -10,6 +10,8 @@ from ft_tools.examples.detect import detect
 from ft_tools.examples.turns import is_conversation
 
 LINES = {".jsonl", ".ndjson"}
+MOST_CONTROL = 0.05
+"""Share of control characters above which a file is binary. Ours."""
 WRAPPERS = (b"data", b"examples", b"rows", b"train", b"instances", b"items")
 KEY = re.compile(rb'"(?P<name>[^"\\]{1,100})"\s*:\s*')
 ROWS = re.compile(rb"\[\s*[{\[]")
@@ -48,9 +50,10 @@ def refuse_what_is_not_text(path: Path, head: bytes) -> None:
             "download the raw file (on the Hub: resolve/, not blob/)",
         )
     sample = head[:8192]
-    # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse.
+    # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse. Of random
+    # bytes, 27 of 256 are such.
     control = sum(byte < 9 or 13 < byte < 32 for byte in sample)
-    if control > len(sample) * 0.1:
+    if control > len(sample) * MOST_CONTROL:
         raise BadData(path, "is a binary file", "give JSONL, JSON, CSV or Parquet")
     if not sample.strip():
         raise BadData(path, "holds only white space", "name a file with examples")

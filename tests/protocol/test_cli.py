@@ -172,6 +172,10 @@ def test_quiet_prints_only_the_id(capsys):
         (["list-runs", "--limit", "0"], 2, "limit"),
         (["list-runs", "--limitt", "3"], 2, "--limit"),
         (["lst-runs"], 2, "list-runs"),
+        (["recommend-approach", "--symptoms", "tome"], 2, "got 'tome'; did you mean 'tone'?"),
+        (["recommend-approach", "--has-documents", "maybe"], 2, "none, true or false; see --help"),
+        (["show-examples", "data.jsonl", "first"], 2, "a valid integer"),
+        (["show-examples", "data.jsonl", "0"], 2, "greater than or equal to 1, got 0"),
         (["open", RUN_ID], 6, "report.html"),
         (["wait", RUN_ID], 5, ""),
     ],
@@ -182,6 +186,7 @@ def test_what_is_wrong_is_said_on_stderr_and_in_the_exit_code(capsys, argv, code
     assert captured.out == ""
     assert said in captured.err
     assert "Traceback" not in captured.err
+    assert "errors.pydantic.dev" not in captured.err
 
 
 def test_an_error_for_an_agent_is_one_json_line(capsys):

@@ -1,12 +1,14 @@
 """Ten messy tables: from the file to a launch in three calls, with everything planted reported."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
+from ft_tools.errors import BadData
 from ft_tools.examples.encodings import encoding_of
 from ft_tools.examples.training_rows import survey
 from ft_tools.workspace import VARIABLE
@@ -138,3 +140,16 @@ def test_turns_of_a_conversation_are_put_in_order_and_rows_of_none_are_counted(w
 def test_an_encoding_is_recognised_from_the_bytes(text, encoding):
     many = text * 30
     assert many.encode(encoding).decode(encoding_of(many.encode(encoding))) == many
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_bytes_are_no_table_in_some_encoding(workspace, seed):
+    (workspace / "t.csv").write_bytes(random.Random(seed).randbytes(3000))
+    with pytest.raises(BadData, match="is a binary file"):
+        prepare_dataset(PrepareRequest(path="t.csv"))
+
+
+def test_a_table_without_rows_is_refused_with_what_to_name(workspace):
+    (workspace / "t.csv").write_text("text,team\n")
+    with pytest.raises(BadData, match="name a file with rows"):
+        prepare_dataset(PrepareRequest(path="t.csv"))

@@ -8,8 +8,9 @@ from ft_tools.data.prepare.mapping import ColumnMapping
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.turns import joined
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.encodings import text_encoding
+from ft_tools.examples.encodings import HEAD_BYTES, text_encoding
 from ft_tools.examples.source import Source, find_sources, read
+from ft_tools.examples.text_kinds import refuse_what_is_not_text
 
 TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
 MAX_UNDECODED = 0.1
@@ -31,6 +32,9 @@ def source_of(request: PrepareRequest) -> Source:
     kind = TEXT_TABLES.get(path.suffix.lower())
     if path.is_file() and (request.encoding is not None or kind is not None):
         encoding = request.encoding or text_encoding(path)
+        if request.encoding is None and encoding not in ("utf-8", "utf-16"):
+            with workspace.open_file(path) as stream:
+                refuse_what_is_not_text(path, stream.read(HEAD_BYTES))
         if encoding != "utf-8":
             return Source(path, kind or "csv", False, path.stat().st_size, encoding=encoding)
     sources = find_sources(path)

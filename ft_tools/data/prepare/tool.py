@@ -26,6 +26,7 @@ from ft_tools.runs.start import start
 
 AT_ONCE_BYTES = 8 * 2**20
 """More is written by a run."""
+EMPTY = "name a file with rows, or check its type and encoding"
 COMPARED_BYTES = 64 * 2**20
 """Of a file in which similar prompts are looked for."""
 
@@ -51,7 +52,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     source = source_of(request)
     seen = look(row for _, row in rows_of(source) if row is not None)
     if not seen.num_rows:
-        raise BadData(source.path, "holds no row that can be read", "check its type and encoding")
+        raise BadData(source.path, "holds no row that can be read", EMPTY)
     mapping = completed(_mapping(request, seen), seen)
     require_columns(mapping, seen)
     if request.confirm is None:
