@@ -7,6 +7,7 @@ says of itself beside the tool's own description, and a request that another too
 Reports have no schema there: a model reads the report itself, whose names say what they are.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,10 +40,11 @@ def input_schema(request: type[BaseModel], known: Mapping[str, str]) -> dict[str
 
 def _with_small_parts_inside(schema: dict[str, Any]) -> dict[str, Any]:
     """Put a definition that is used once where it is used: naming it twice costs more."""
-    for name, definition in dict(schema.get("$defs", {})).items():
-        reference = f"#/$defs/{name}"
-        if str(schema).count(f"'{reference}'") == 1 and name not in _references(definition):
-            schema = _with_argument(schema, reference, definition)
+    for name, count in Counter(_references(schema)).items():
+        # As it is now: parts of its own may be inside it already.
+        definition = schema["$defs"][name]
+        if count == 1 and name not in _references(definition):
+            schema = _with_argument(schema, f"#/$defs/{name}", definition)
     return _without_unused(schema)
 
 
@@ -98,7 +100,7 @@ def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:
     used: set[str] = set()
     waiting = [{key: value for key, value in schema.items() if key != "$defs"}]
     while waiting:
-        for name in _references(waiting.pop()) - used:
+        for name in set(_references(waiting.pop())) - used:
             used.add(name)
             waiting.append(definitions[name])
     kept = {name: value for name, value in definitions.items() if name in used}
@@ -106,10 +108,11 @@ def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:
     return rest | ({"$defs": kept} if kept else {})
 
 
-def _references(schema: Any) -> set[str]:
+def _references(schema: Any) -> list[str]:
+    """Return the name of the definition that each reference is to."""
     if isinstance(schema, list):
-        return {name for part in schema for name in _references(part)}
+        return [name for part in schema for name in _references(part)]
     if not isinstance(schema, dict):
-        return set()
-    own = {schema["$ref"].rsplit("/", 1)[1]} if isinstance(schema.get("$ref"), str) else set()
-    return own | {name for part in schema.values() for name in _references(part)}
+        return []
+    own = [schema["$ref"].rsplit("/", 1)[1]] if isinstance(schema.get("$ref"), str) else []
+    return own + [name for part in schema.values() for name in _references(part)]

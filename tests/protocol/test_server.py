@@ -7,7 +7,7 @@ from typing import get_type_hints
 import pytest
 from mcp import Client, MCPError
 from mcp.client.stdio import stdio_client
-from pydantic import Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from ft_tools.contract import EMPTY, Report, Request, compact
 from ft_tools.tools import TOOLS
@@ -181,3 +181,19 @@ async def test_the_http_process_answers_as_the_in_memory_server_does(http_url, m
         result = await over_http.call_tool("list_runs", {})
     assert [tool.name for tool in listed] == list(TOOLS)
     assert result.structured_content["total"] == 1
+
+
+def test_a_part_that_is_used_once_is_where_it_is_used_also_inside_another_part():
+    class Part(BaseModel):
+        value: int
+
+    class Between(BaseModel):
+        part: Part
+
+    class Whole(BaseModel):
+        between: Between
+
+    schema = input_schema(Whole, {})
+    assert "$defs" not in schema
+    part = schema["properties"]["between"]["properties"]["part"]
+    assert part["properties"]["value"] == {"type": "integer"}
