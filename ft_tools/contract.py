@@ -112,4 +112,9 @@ def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
     if detail["type"] == "model_type":
         said = f"must be an object of {', '.join(_model_at(request, detail['loc']).model_fields)}"
     given = repr(detail.get("input"))
-    return f"{where}: {said}, got {given if len(given) <= 80 else given[:77] + '...'}"
+    given = given if len(given) <= 80 else given[:77] + "..."
+    if detail["type"] == "string_pattern_mismatch":
+        field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
+        about = f"; expected: {field.description}" if field and field.description else ""
+        return f"{where}: {given} does not match {detail['ctx']['pattern']}{about}"
+    return f"{where}: {said}, got {given}"

@@ -12,6 +12,8 @@ from pathlib import Path
 GROUP_SIZE = 64
 """Weights that share a scale and a bias."""
 SECONDS = 5.0
+NOT_PLAIN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication")
+"""Arguments of an adapter that change more than the linear layers' A and B."""
 
 
 def is_apple_silicon() -> bool:

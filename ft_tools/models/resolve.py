@@ -17,6 +17,9 @@ NAME_THE_BASE = (
     "pass that model as `base_model` if the tool has it, or set base_model_name_or_path in its "
     "adapter_config.json"
 )
+WHAT_A_MODEL_IS = (
+    "a model is a run id (list_runs has them), a folder, a GGUF file or a Hub id such as owner/name"
+)
 
 
 class ModelSource(BaseModel):
@@ -71,6 +74,8 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
         path = Path(model).resolve()
         if not path.is_relative_to(workspace.cache_dir()):
             raise
+    except NotFound as error:
+        raise NotFound(f"{error}: {WHAT_A_MODEL_IS}") from None
     return _from_path(model, path, base)
 
 

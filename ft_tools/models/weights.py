@@ -31,6 +31,24 @@ def layers(folder: Path) -> list[str]:
     return sorted(names - {""})
 
 
+def config(folder: Path) -> dict[str, Any]:
+    """Return config.json; empty where there is none.
+
+    Raises:
+        BadInput: It is not JSON.
+    """
+    return _json(folder / "config.json")
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """Return adapter_config.json; empty where there is none.
+
+    Raises:
+        BadInput: It is not JSON.
+    """
+    return _json(folder / "adapter_config.json")
+
+
 def config_hash(folder: Path) -> str:
     """Return the sha256 of config.json."""
     return sha256(folder / "config.json")
@@ -61,12 +79,12 @@ def template_hash(folder: Path, given: str | None = None) -> str:
 
 def adapter_says(folder: Path, name: str) -> str:
     """Return an argument in an adapter folder's configuration; empty if it doesn't say."""
-    return str(_json(folder / "adapter_config.json").get(name, ""))
+    return str(adapter_config(folder).get(name, ""))
 
 
 def model_type(folder: Path) -> str | None:
     """Return the model type of config.json."""
-    found = _json(folder / "config.json").get("model_type")
+    found = config(folder).get("model_type")
     return found if isinstance(found, str) else None
 
 
@@ -88,9 +106,9 @@ def hidden_size(folder: Path) -> int | None:
 
 
 def _text_size(folder: Path, *names: str) -> int | None:
-    config = _json(folder / "config.json")
-    text = config.get("text_config")
-    said = text if isinstance(text, dict) else config
+    whole = config(folder)
+    text = whole.get("text_config")
+    said = text if isinstance(text, dict) else whole
     value = next((said[name] for name in names if name in said), None)
     return value if isinstance(value, int) else None
 

@@ -250,8 +250,9 @@ def _named(wanted: str, cards: list[Card]) -> list[Card]:
     else:
         found = [card for card in cards if card.uuid.startswith(wanted)]
     if len(found) != 1:
-        known = ", ".join(f"cuda:{place} {card.uuid}" for place, card in enumerate(cards))
-        raise BadInput(f"device={wanted!r} is no visible GPU; known: {known or 'none'}, cpu")
+        known = [f"cuda:{place} {card.uuid}" for place, card in enumerate(cards)]
+        choices = ", ".join([*known, "cpu"])
+        raise BadInput(f"device={wanted!r} is not a visible GPU; use one of: {choices}")
     return found
 
 

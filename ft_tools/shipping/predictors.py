@@ -1,10 +1,9 @@
-"""Layers of a checkpoint that predict further tokens, which training does not load."""
+"""Layers of a checkpoint for multi-token prediction, which transformers does not load."""
 
-import json
 import re
 from pathlib import Path
 
-from ft_tools.models import tensors
+from ft_tools.models import tensors, weights
 
 # Families whose published checkpoints have them, whatever their config.json says.
 # Source: llama.cpp, conversion/qwen.py
@@ -12,12 +11,12 @@ WITH_PREDICTORS = ("qwen3_5", "qwen3_next")
 
 
 def lacks_predictors(folder: Path) -> bool:
-    """Say whether a model's folder has not the layers for further tokens that its family has.
+    """Tell whether a model folder lacks the multi-token prediction layers of its family.
 
-    transformers leaves them out, so a model that it saved has none; llama.cpp's converter looks for
-    them unless it is told.
+    transformers drops them, so a model that it saved has none; llama.cpp's converter requires them
+    unless it gets `--no-mtp`.
     """
-    config = json.loads((folder / "config.json").read_bytes())
+    config = weights.config(folder)
     text = config.get("text_config") or config
     counts = [value for key, value in text.items() if "mtp_num" in key or "nextn" in key]
     if not any(counts) and not str(text.get("model_type", "")).startswith(WITH_PREDICTORS):

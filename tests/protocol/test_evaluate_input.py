@@ -16,7 +16,19 @@ CASES = {
         2,
         ["open.jsonl:2", "no reference", "expected answer"],
     ),
-    "an unknown metric": ({"metrics": ["bleurt"]}, 2, ["bleurt", "exact_match", "rouge"]),
+    "an unknown metric": (
+        {"metrics": ["bleurt"]},
+        2,
+        ["metrics", "Input should be 'auto', 'rouge'", "or 'judge', got 'bleurt'"],
+    ),
+    "an unknown device": ({"device": "tpu"}, 2, ["device: 'tpu'", "expected: auto", "mlx, cuda:1"]),
+    "a GPU that is not there": ({"device": "cuda:7"}, 2, ["not a visible GPU; use one of: cpu"]),
+    "a wrong run id": ({"model": "sft-7"}, 6, ["'sft-7'", "run id (list_runs", "owner/name"]),
+    "a damaged config.json": (
+        {"model": "damaged"},
+        2,
+        ["damaged/config.json is not JSON", "download the model again"],
+    ),
     "a pattern that is none": (
         {"metrics": ["regex"], "regex": "(\\d+"},
         2,
@@ -66,6 +78,8 @@ def wrong(prepared, monkeypatch):
     (workspace / "broken.json").write_text('{"type": "objekt"}')
     (workspace / "pickled").mkdir()
     (workspace / "pickled" / "config.json").write_text(json.dumps(CONFIG))
+    (workspace / "damaged").mkdir()
+    (workspace / "damaged" / "config.json").write_text('{"model_type": ')
     (workspace / "small.gguf").write_bytes(b"GGUF")
     (workspace / "tasks").mkdir()
     (workspace / "tasks" / "towns.yaml").write_text("task: our_towns\n")

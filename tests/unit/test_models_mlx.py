@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +138,16 @@ def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
             on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source])
         (said,) = about_loading(IN_MEMORY, Models({}), idle)
         assert "not on the Mac's GPU with MLX" in said
+
+
+@pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
+def test_a_damaged_config_is_named_and_not_an_internal_error(model, name):
+    request = EvaluateRequest(model="m", dataset="held.jsonl", device="mlx")
+    source = model({"model_type": "llama"}, {"peft_type": "LORA"})
+    (Path(source.path) / name).write_text("{")
+    with pytest.raises(BadInput, match=f"{name} is not JSON; download"):
+        on_mlx.choose(request, [source])
 
 
 @pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")

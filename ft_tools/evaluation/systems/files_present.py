@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools.errors import BadInput, NotFound, UnknownName
-from ft_tools.models import hub_requests
+from ft_tools.models import hub_requests, weights
 from ft_tools.models.resolve import ModelSource
 
 TIMEOUT_SECONDS = 5.0
@@ -24,17 +24,20 @@ def require_there(source: ModelSource) -> list[str]:
         What could not be checked, as a warning; empty when all was.
 
     Raises:
-        BadInput: A folder has no weights that may be loaded.
+        BadInput: A folder has no weights that may be loaded, or its config.json is not JSON.
         NotFound: The Hub does not have the model, or may not be asked and it is not here.
     """
     if source.path is None:
         return _ask_the_hub(source.load_from)
     path = Path(source.path)
-    if path.is_dir() and not any(path.glob("*.safetensors")):
-        raise BadInput(
-            f"{path} has a config.json but no *.safetensors; pass a folder with weights, or "
-            "convert other weights with save_pretrained first"
-        )
+    if path.is_dir():
+        # Refuses a file that is not JSON.
+        weights.config(path)
+        if not any(path.glob("*.safetensors")):
+            raise BadInput(
+                f"{path} has a config.json but no *.safetensors; pass a folder with weights, or "
+                "convert other weights with save_pretrained first"
+            )
     return []
 
 

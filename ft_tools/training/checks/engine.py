@@ -6,7 +6,13 @@ from typing import Any, Literal
 
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.models import weights
-from ft_tools.models.mlx import GROUP_SIZE, is_apple_silicon, is_installed, model_types
+from ft_tools.models.mlx import (
+    GROUP_SIZE,
+    NOT_PLAIN,
+    is_apple_silicon,
+    is_installed,
+    model_types,
+)
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.request import TrainingRequest
 
@@ -16,7 +22,6 @@ QUANTIZATION = {"bits": BITS, "group_size": GROUP_SIZE, "mode": "affine"}
 """Of mlx.nn.quantize, for qlora."""
 STARTS = ("true", "gaussian", "none")
 """Starts of an adapter that need no weight of the base."""
-NOT_PLAIN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication")
 
 
 def choose(
