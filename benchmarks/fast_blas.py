@@ -1,4 +1,4 @@
-"""Have MLX multiply with scipy's OpenBLAS on Linux, eight times as fast as with its own BLAS.
+"""Have MLX multiply with scipy's OpenBLAS on Linux, many times as fast as with its own BLAS.
 
     python -m benchmarks.fast_blas COMMAND...
 

@@ -48,11 +48,12 @@ def _interpreter() -> Check:
 
 def _gpu() -> Iterator[Check]:
     if is_apple_silicon():
-        found = f"{mac_name() or 'Apple GPU'}: MLX trains adapters and evaluates; merges run on the"
+        gpu = mac_name() or "Apple GPU"
         if is_installed():
-            yield Check(name="GPU", state="note", found=f"{found} CPU")
+            found = f"{gpu}: MLX trains adapters and evaluates; merges run on the CPU"
+            yield Check(name="GPU", state="note", found=found)
             return
-        found = f"{mac_name() or 'Apple GPU'}, idle without MLX: everything runs on the CPU"
+        found = f"{gpu}, idle without MLX: everything runs on the CPU"
         fix = str(MissingExtra("mlx", "mlx_lm"))
         yield Check(name="GPU", state="note", found=found, fix=fix)
         return

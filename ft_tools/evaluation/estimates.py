@@ -13,8 +13,9 @@ from ft_tools.models.mlx import is_apple_silicon
 # Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
 # 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
 SECONDS_PER_TOKEN_BYTE = 3.5e-11
-# MLX on a Linux CPU, with the 2.9e9 operations a second of its own BLAS: two for a 16-bit weight.
-MLX_SECONDS_PER_TOKEN_BYTE = 3.5e-10
+# MLX on a Linux CPU: 3.0e9 operations per second (benchmarks/fast_blas.json), two for each 16-bit
+# weight.
+MLX_SECONDS_PER_TOKEN_BYTE = 3.3e-10
 Range = tuple[float, float]
 """The shortest and the longest time that is likely, in seconds."""
 # Of a process that starts and of a model that is loaded; on one's own machine and on a busy one.

@@ -31,7 +31,7 @@ class Asked:
     """The expected answers are a few classes."""
 
     def again(self, why: str, **changed: Any) -> NextStep:
-        """Return the same call with other arguments; of named systems, `completed` says more."""
+        """Return the same call with other arguments; `completed` says where its systems are."""
         return NextStep(tool="evaluate", arguments={**self.arguments, **changed}, why=why)
 
     def advice(self, why: str) -> NextStep:
@@ -126,8 +126,8 @@ def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
         why = "Set target, so that the report says which system is good enough."
         return [asked.again(why, target={report.main_metric: 0.9})]
     if any(one.target == "not_shown" for one in report.systems):
-        why = "More held-out examples narrow the intervals that include the target: add them to "
-        return [asked.again(f"{why}dataset.")]
+        why = "Add held-out examples to dataset: that narrows the intervals around the target."
+        return [asked.again(why)]
     trained = [one for one in report.systems if one.is_trained]
     if trained:
         # What its curves show goes first: the data may be good, and the training too short.
@@ -157,15 +157,13 @@ def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextS
 
 
 def completed(steps: list[NextStep], report: EvaluationReport, asked: Asked) -> list[NextStep]:
-    """Say where the systems of a call are that is repeated, and offer a classifier.
-
-    It is offered where classes were asked for and none was measured.
-    """
-    where = f" Its systems are in request.json of {asked.run_id}." * report.compares_systems
-    steps = [
-        step.model_copy(update={"why": step.why + where}) if step.tool == "evaluate" else step
-        for step in steps
-    ]
+    """Say where a repeated call's systems are; offer a classifier if answers are classes."""
+    if report.compares_systems:
+        where = f" Its systems are in request.json of {asked.run_id}."
+        steps = [
+            step.model_copy(update={"why": step.why + where}) if step.tool == "evaluate" else step
+            for step in steps
+        ]
     is_measured = any(one.kind == "tf_idf" for one in report.systems)
     if not (asked.has_classes and asked.learned_from) or is_measured:
         return steps

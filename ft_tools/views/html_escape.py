@@ -1,4 +1,4 @@
-"""Show texts of others in HTML: what is markup, invisible or unsafe is escaped or spelt out."""
+"""Show untrusted text in HTML: markup is escaped; invisible and unsafe characters are spelt out."""
 
 import html
 import re

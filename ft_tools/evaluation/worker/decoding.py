@@ -1,9 +1,9 @@
 """Decode a batch greedily: rows that ended leave it, and a beginning that all share is read once.
 
 `generate` of transformers keeps computing rows that have ended until the last one ends, and reads
-the system text of every prompt anew. Both are left out here; what remains is its own arithmetic.
-What a generation_config.json adds to the scores, such as a repetition penalty, is left out too: the
-same model as a GGUF file or behind a server has none.
+the system text of every prompt anew. Neither is done here; the arithmetic is the same. What a
+generation_config.json adds to the scores, such as a repetition penalty, is not applied: the same
+model as a GGUF file or behind a server has none.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ft_tools.evaluation.worker.constraint import Answers
 
-# Reading less than this once for all is not worth a forward pass of its own.
+# A shared beginning shorter than this is not worth a forward pass of its own.
 MIN_SHARED_TOKENS = 12
 
 
@@ -27,7 +27,7 @@ class Steps(Protocol):
         """Return the logits of each row's next token `(rows, vocabulary)`, in float32."""
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """Go on with these rows only, if that can be."""
+        """Continue with these rows only, and return True; False where that is not possible."""
 
 
 Begin = Callable[[Sequence[list[int]], int], Steps]
@@ -53,7 +53,7 @@ def decode(
         begin: Makes what computes the logits; None: the model itself.
 
     Returns:
-        The new tokens of each row; what follows the first end token is padding, or nothing to read.
+        The new tokens of each row; ignore what follows the first end token.
     """
     pad = ends[0] if ends else 0
     known = shared_tokens(rows) if _may_share(model, rows) else 0
@@ -89,7 +89,7 @@ def decode(
 
 
 def shared_tokens(rows: Sequence[list[int]]) -> int:
-    """Return how many tokens all rows begin with, one of each being left to go on from.
+    """Return how many tokens all rows begin with; at least one of each row is left to continue.
 
     >>> shared_tokens([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3]])
     2
@@ -178,7 +178,7 @@ class TorchSteps:
         return logits
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """Go on with these rows only; the running state of linear attention cannot."""
+        """Continue with these rows only; the running state of linear attention cannot."""
         arguments = self._arguments
         cache = arguments.get("cache")
         if cache is not None:

@@ -126,7 +126,7 @@ class MlxSteps:
         return to_torch(mx.concatenate(each))
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """Go on with these rows only."""
+        """Continue with these rows only."""
         rows = kept.tolist()
         if self._together:
             self._batches[0].keep(rows)

@@ -53,10 +53,10 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
     """
     script = converter.script()
     argv = [sys.executable, str(script), str(model), "--outtype", outtype, "--outfile", str(into)]
-    code, said = 1, ""
-    if lacks_predictors(model):
-        code, said = _converted([*argv, "--no-mtp"], into, stop)
-    if code != 0:  # some architectures do not take the argument
+    options = ["--no-mtp"] if lacks_predictors(model) else []
+    code, said = _converted([*argv, *options], into, stop)
+    if code != 0 and options and not into.exists():
+        # An architecture that does not take the option is refused before anything is written.
         code, said = _converted(argv, into, stop)
     if code != 0 or not into.is_file():
         sys.stderr.write(said[-20_000:])
@@ -67,7 +67,7 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
 
 
 def _converted(argv: list[str], into: Path, stop: Callable[[], None]) -> tuple[int, str]:
-    """Run the converter; its exit code and its words."""
+    """Run the converter; returns its exit code and its output."""
     log = into.with_suffix(".log")
     environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
     environment |= {"HF_HUB_OFFLINE": "1"}

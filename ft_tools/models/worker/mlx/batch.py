@@ -48,7 +48,7 @@ class Batch:
         return logits
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Go on with these rows only."""
+        """Continue with these rows only."""
         for cache in self._caches:
             cache.filter(mx.array(list(kept)))
 

@@ -13,12 +13,12 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model, quantize_model
 
 from ft_tools.errors import Missing
 from ft_tools.models.mlx import GROUP_SIZE
+from ft_tools.models.worker.mlx.batch import Batch
 
 BLOCK = 512
 """Logits that are summed in one go, see `logsumexp`."""
@@ -289,15 +289,12 @@ class MlxModel:
             max_new_tokens: At most so many.
             until: `time.monotonic()` at which it stops.
         """
-        cache = make_prompt_cache(self.model)
+        batch = Batch(self.model, [list(prompt)])
         made: list[int] = []
-        tokens = mx.array([list(prompt)])
         while len(made) < max_new_tokens and time.monotonic() < until:
-            logits = self.model(tokens, cache=cache)
-            made.append(int(np.argmax(np.array(logits[0, -1].astype(mx.float32)))))
+            made.append(int(np.argmax(np.array(batch.logits(made[-1:] or None)))))
             if made[-1] in ends:
                 break
-            tokens = mx.array([made[-1:]])
         return made
 
     def logits(self, ids: mx.array) -> mx.array:
