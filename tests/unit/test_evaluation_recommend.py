@@ -134,7 +134,7 @@ def test_an_improvement_below_the_target_is_no_success():
 @pytest.mark.parametrize(
     ("verdict", "more", "tool", "why"),
     [
-        ("not_shown", {}, "evaluate", "More held-out examples"),
+        ("not_shown", {}, "evaluate", "Add held-out examples to dataset"),
         ("not_met", {}, "evaluate", "Few-shot examples are cheaper"),
         ("not_met", {"has_examples": True}, "recommend_approach", "Prompting with examples"),
     ],
