@@ -45,19 +45,17 @@ def reasons(row: Decision, now: Situation) -> list[Reason]:
     ]
 
 
-def duties(request: ApproachRequest) -> list[Duty]:
+def duties(now: Situation) -> list[Duty]:
     """Return what binds data about people, and data that may not leave where a model is remote."""
-    known = table().duties
-    is_bound = request.personal_data or "privacy" in request.symptoms
-    is_remote = bool(is_bound) and request.weights_access == "api_only"
-    about_people = [known["personal_data"]] if request.personal_data else []
-    return [*about_people, *([known["external_api"]] if is_remote else [])]
+    about_people = now.choices["personal_data"] == "yes"
+    binding = {"personal_data": about_people, "external_api": now.needs_permission}
+    return [duty for name, duty in table().duties.items() if binding[name]]
 
 
-def terms(request: ApproachRequest) -> list[Reason]:
+def terms(request: ApproachRequest, now: Situation) -> list[Reason]:
     """Return what binds the data: a named teacher's terms, the law on people's; no legal advice."""
     seen = "personal_data = yes" if request.personal_data else "symptoms: privacy"
-    found = [Reason(rule=d.rule, observed=seen, source=d.source) for d in duties(request)]
+    found = [Reason(rule=d.rule, observed=seen, source=d.source) for d in duties(now)]
     if request.teacher is not None and request.teacher_terms is None:
         facts = table().teachers[request.teacher]
         seen = f"teacher = {request.teacher}, product_use = {request.product_use or UNKNOWN}"

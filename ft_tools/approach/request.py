@@ -178,11 +178,11 @@ class ApproachRequest(Request):
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
-        description="What fails, if stated. `training_fault`: another fault of a run "
-        "(reward, gibberish, repetition, no stop). `no_effect`: as untrained. `export_fault`: "
-        "once merged, quantized or served. `bad_rows`: noise, wrong pairs. `forgetting`: "
-        "training took an ability. `classification`, `extraction`, `reasoning`, `tool_use`: "
-        "wrong results, not the kind of task. `latency`, `cost`, `long_thinking`, "
+        description="What fails, if stated. `no_effect`: answers as untrained. `export_fault`: "
+        "wrong only once merged, quantized or served. `bad_rows`: noise, answers of other inputs. "
+        "`forgetting`: training took an ability. `training_fault`: any other fault of a run "
+        "(reward, gibberish, repetition, no stop). `classification`, `extraction`, `reasoning`, "
+        "`tool_use`: wrong results, not the kind of task. `latency`, `cost`, `long_thinking`, "
         "`privacy` alone: answers are good. "
         "`later_turns`: right without earlier turns. `new_language`: of people.",
     )

@@ -48,6 +48,12 @@ class Situation:
     presumed: Mapping[str, float] = field(default_factory=dict)
     """Arguments that were not given, and the number that is taken for them."""
 
+    @property
+    def needs_permission(self) -> bool:
+        """Tell whether data about people, or that may not leave, would go to an API."""
+        is_bound = self.choices["personal_data"] == "yes" or "privacy" in self.needs
+        return is_bound and self.choices["weights_access"] == "api_only"
+
     def after(self, leaves: Mapping[str, str | float]) -> "Situation":
         """Return the situation once a step was done and the target is still missed."""
         tried = frozenset[Approach]() if DEMONSTRATIONS in leaves else self.tried

@@ -104,7 +104,7 @@ class Evidence(_Row):
 
     claim: str
     source: str
-    grade: Literal["read", "abstract", "second_hand", "judgement"]
+    grade: Literal["read", "abstract", "excerpt", "second_hand", "judgement"]
 
 
 class Range(_Row):

@@ -13,7 +13,7 @@ from ft_tools.approach.path import climb, next_steps, steps
 from ft_tools.approach.questions import questions
 from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import ApproachRequest
-from ft_tools.approach.situation import situation
+from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Decision, table
 from ft_tools.approach.verdicts import verdicts
 
@@ -32,7 +32,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     answers = verdicts(request, row, rungs, now)
     asked = questions(request, row)
     report = ApproachReport(
-        summary=_summary(row, answers, request),
+        summary=_summary(row, answers, now),
         approach=row.approach,
         row=row.id,
         verdicts=answers,
@@ -45,7 +45,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         cost_bracket=bracket(row.approach, request),
         reasons=[
             *reasons(row, now),
-            *advice.terms(request),
+            *advice.terms(request, now),
             *filter(None, [shortening(request)]),
         ],
         next_steps=[
@@ -61,7 +61,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     return report if request.response_format == "detailed" else concise(report)
 
 
-def _summary(row: Decision, answers: Sequence[ApproachVerdict], request: ApproachRequest) -> str:
+def _summary(row: Decision, answers: Sequence[ApproachVerdict], now: Situation) -> str:
     """Answer what was asked, then name the first step, and what binds the data."""
     said = [
         f"{answer.approach}: {answer.verdict}"
@@ -71,4 +71,4 @@ def _summary(row: Decision, answers: Sequence[ApproachVerdict], request: Approac
         for answer in answers
     ]
     first = f"{table().approaches[row.approach].summary}. {row.why}"
-    return " ".join([*said, first, *(duty.short for duty in duties(request))])
+    return " ".join([*said, first, *(duty.short for duty in duties(now))])

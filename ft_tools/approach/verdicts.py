@@ -42,8 +42,10 @@ def verdicts(
         for approach in APPROACHES
         if approach in request.considering
     }
-    said = {asked: _said(asked, rungs[0].approach, now) for asked in request.considering}
-    return [answer or given[asked] for asked, answer in said.items()]
+    first = rungs[0].approach
+    return [
+        _said(asked, first, now) or given[asked] for asked in dict.fromkeys(request.considering)
+    ]
 
 
 def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict | None:
@@ -81,7 +83,7 @@ def _verdict(
     at_once, afterwards = stages(first, now)
     if asked == first or asked in at_once:
         what = row.how if asked == first else f"as part of {first}"
-        if not row.how and _must_be_permitted(now):
+        if not row.how and now.needs_permission:
             what = f"{what}, {PERMITTED}".removeprefix(", ")
         is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
         if is_open and now.choices["data_source"] == "stronger_model":
@@ -144,12 +146,6 @@ def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation)
     if asked in now.tried or not now.tried:
         return FAULTY
     return UNRUN if other is None else f"if {other.when}"
-
-
-def _must_be_permitted(now: Situation) -> bool:
-    """Tell whether data about people, or that may not leave, would go to a model behind an API."""
-    is_bound = now.choices["personal_data"] == "yes" or "privacy" in now.needs
-    return is_bound and now.choices["weights_access"] == "api_only"
 
 
 def _beside(asked: Approach, first: Approach, place: int | None, now: Situation) -> str:

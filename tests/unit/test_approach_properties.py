@@ -19,7 +19,7 @@ from ft_tools.approach.request import (
     Trained,
 )
 from ft_tools.approach.situation import situation
-from ft_tools.approach.table import table
+from ft_tools.approach.table import CHOICES, table
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.tools import TOOLS
 
@@ -307,6 +307,25 @@ def test_every_measurement_is_asked_for_in_some_answer(row):
     answers = (detailed(_drawn(row, chance)) for _ in range(300))
 
     assert any(row.measure in {each.measure for each in answer.measurements} for answer in answers)
+
+
+def test_no_condition_of_the_table_always_holds_or_follows_from_another():
+    """A need follows from one of fewer symptoms, unless something else can state that one."""
+    needs = {name: set(of_it) for name, of_it in table().needs.items()}
+    for when in table()._conditions():
+        for field, condition in when.items():
+            assert set(condition) != set(CHOICES.get(field, ())), when
+        asked = set(when.get("all", [])) - STATED
+        for one in asked:
+            assert not [each for each in when["all"] if needs[one] < needs[each]], when
+
+
+STATED = {need for asked in table().asks_for.values() for need in asked.needs} | {
+    "labels",
+    "knowledge",
+    "manner",
+}
+"""Needs that something beside a symptom can state."""
 
 
 def test_the_twenty_four_mistakes_and_eleven_measurements_of_the_record_are_there():
