@@ -27,7 +27,8 @@ from ft_tools.examples.text_kinds import LINES, refuse_what_is_not_text, text_ki
 # comes out: 20 times the file, but at least 256 MiB. Ours.
 MIN_DECODED_BYTES = 256 * 2**20
 EXPANSION = 20
-SUFFIXES = {*LINES, ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
+TABLES = {".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
+SUFFIXES = {*LINES, ".json", *TABLES}
 LFS_POINTER = b"version https://git-lfs"
 ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
 WORKBOOK_EXPANSION = 8

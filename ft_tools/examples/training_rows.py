@@ -22,7 +22,7 @@ from ft_tools.examples.detect import detect
 from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.remembered_test_sets import known_test_rows
-from ft_tools.examples.source import PARTS, read, recognise
+from ft_tools.examples.source import PARTS, TABLES, read, recognise
 from ft_tools.examples.verdict_columns import UnreadColumns
 from ft_tools.publish import sha256
 
@@ -52,7 +52,6 @@ READ: dict[Format, frozenset[str]] = {
     "marks_text": frozenset({"prompt", "completion", "label"}),
 }
 """What a trainer reads of each format."""
-TABLES = {".csv", ".tsv", ".xlsx", ".ods", ".sqlite", ".db"}
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer

@@ -29,6 +29,15 @@ def _quiet_machine():
         yield
 
 
+@pytest.fixture
+def one_thread():
+    """Compute on one thread in this process: threads of small products wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """Give a folder with a Llama of a million random parameters and a byte-level BPE tokenizer.

@@ -25,7 +25,7 @@ from tests.tiny.trainings import (
     write_jsonl,
 )
 
-pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
 PREFERENCE = {**QUICK, "learning_rate": 1e-4, "max_steps": 8, "save_steps": 50}
 # Some in the plain suite: a target, a smoothing, a mixture, a reference that is computed first.
 LOSSES = [
@@ -34,14 +34,6 @@ LOSSES = [
     ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}),
     ({"loss_type": ["apo_zero"], "precompute_ref_log_probs": True}),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import Refused
@@ -57,12 +56,8 @@ def full(kind):
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch, workspace, tiny_model_in):
+def _own_cache(tmp_path, monkeypatch, workspace, tiny_model_in, one_thread):
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(tmp_path / "cache"))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def request_of(kind, workspace, **training):

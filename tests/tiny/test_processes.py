@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, torchrun
@@ -35,12 +34,8 @@ TWO = {"device": "cpu", "processes": 2}
 
 
 @pytest.fixture(autouse=True)
-def _own_device(tmp_path, monkeypatch):
+def _own_device(tmp_path, monkeypatch, one_thread):
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(tmp_path / "cache"))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def request_of(workspace, model, options, **training):

@@ -41,13 +41,9 @@ DROPOUT = {"r": 4, "lora_dropout": 0.1}
 
 
 @pytest.fixture(autouse=True)
-def _own_device(tmp_path, monkeypatch):
+def _own_device(tmp_path, monkeypatch, one_thread):
     """Compute on one thread, and wait for no run of anybody else."""
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(tmp_path / "cache"))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A search of settings: its trials are runs of their own, and a death repeats none."""
 
 import pytest
-import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.publish import private_folder, write_file
@@ -15,16 +14,8 @@ from ft_tools.training.search import plan_search
 from ft_tools.training.worker import search, sft
 from tests.tiny.trainings import LIBRARY_WARNINGS, QUICK, SftRequest, prepared, write_jsonl
 
-pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
 WORDS = ("late", "broken")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

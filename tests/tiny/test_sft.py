@@ -41,15 +41,7 @@ from tests.tiny.trainings import (
     write_jsonl,
 )
 
-pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
 
 
 @pytest.fixture

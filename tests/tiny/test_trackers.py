@@ -5,7 +5,6 @@ import statistics
 import sys
 
 import pytest
-import torch
 
 from ft_tools.runs import directory
 from ft_tools.training.worker import sft, trackers
@@ -20,7 +19,7 @@ from tests.tiny.trainings import (
     write_jsonl,
 )
 
-pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
 # A package in place of trackio, as accelerate uses it; what it does is the fault.
 TRACKIO = """
 import json, os, time
@@ -54,14 +53,6 @@ def init(project, name=None):
     return Run()
 """
 HOW = ("raises", "hangs", "fills", "dies")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def trained(workspace, monkeypatch, how, name):

@@ -236,3 +236,9 @@ def test_a_loss_that_is_no_number_is_not_ranked(files):
     run_dir = laid("sft-00000000000000aa", "sft", report='{"validation_loss": NaN}')
     directory.write_status(run_dir, Status(state="succeeded"))
     assert search._loss(get_run(RunRequest(run_id=run_dir.name)), None) is None
+
+
+def test_a_search_whose_trials_all_fail_is_refused_for_good_and_says_what_to_do(files):
+    failed = [f"{name}, whole" for name, *_ in GRID]
+    with pytest.raises(Refused, match="raise the budget, or launch without search"):
+        searched(1, 1.0, None, failed=failed)

@@ -25,34 +25,39 @@ def require_kept_apart(session: Session, plan: TrainingPlan, trainer: SFTTrainer
     other examples' text. A model that is spread over several devices cannot be asked here.
 
     Raises:
-        Refused: The model mixes them.
+        Refused: The model mixes them, or does not accept them.
     """
     is_spread = plan.place.num_processes > 1 and plan.place.sharding in SHARDED
     if not trainer.padding_free or plan.engine != "torch" or is_spread:
         return
     leaked = leaked_fraction(trainer)
-    if leaked > MOST_LEAKED:
+    if leaked is None or leaked > MOST_LEAKED:
+        found = "this model does not accept packed examples"
+        if leaked is not None:
+            found = (
+                "packed examples see one another in this model: the second of two changes by "
+                f"{min(leaked, 1.0):.0%} of what it would as one text with the first"
+            )
         raise Refused(
-            "packed examples see one another in this model: the second of two changes by "
-            f"{min(leaked, 1.0):.0%} of what it would as one text with the first; launch again "
-            "with training.packing=false and without padding_free, or install the kernels of this "
-            "model's layers (such as flash-linear-attention), with which some keep them apart"
+            f"{found}; launch again with training.packing=false and without padding_free, or "
+            "install the kernels of this model's layers (such as flash-linear-attention), with "
+            "which some keep them apart"
         )
     session.event("packing: a check on the loaded model shows that examples do not see one another")
 
 
-def leaked_fraction(trainer: SFTTrainer) -> float:
+def leaked_fraction(trainer: SFTTrainer) -> float | None:
     """Return how much of one sequence's effect on the next is there in a packed row.
 
-    The inputs are made by the trainer's own collator. Where the model itself refuses packed
-    sequences, everything counts as leaked.
+    The inputs are made by the trainer's own collator. None where the model itself refuses packed
+    sequences.
     """
     ids = list(itertools.islice(itertools.cycle(_tokens(trainer)), 2 * LENGTH))
     second = ids[LENGTH:]
     try:
         packed = _logits(trainer, ids, [LENGTH, LENGTH])
     except ValueError:
-        return 1.0
+        return None
     alone, mixed = _logits(trainer, second, [LENGTH]), _logits(trainer, ids, [2 * LENGTH])
     most = _largest(mixed, alone)
     return _largest(packed, alone) / most if most else 0.0

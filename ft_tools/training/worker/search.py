@@ -245,7 +245,7 @@ def work(session: Session, start: StartTrial = launch_trial) -> SearchReport:
     """Search, and say what it found.
 
     Raises:
-        FineTuningError: No trial has a value.
+        Refused: No trial has a value.
     """
     search = Search(session, start)
     session.phase("trying settings")
@@ -253,9 +253,10 @@ def work(session: Session, start: StartTrial = launch_trial) -> SearchReport:
     session.progress(1, 1)
     compared, is_whole = search.results()
     if not compared:
-        raise FineTuningError(
-            "no trial ended within the budget with a validation loss; get_run of the trials, which "
-            "list_runs names, says why; raise the budget, or launch without search"
+        # Final: finished trials are not repeated, so another attempt would end in the same way.
+        raise Refused(
+            "no trial finished within the budget with a validation loss; list_runs names the "
+            "trials and get_run says why each ended; raise the budget, or launch without search"
         )
     return report_of(search, compared, is_whole)
 
