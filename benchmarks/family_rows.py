@@ -15,7 +15,9 @@ ROWS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 NAMES = tuple(ROWS["families"])
 OWN_VOCABULARY = {name: row["vocabulary"] for name, row in ROWS["families"].items()}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+TOKENIZER = {name: row.get("tokenizer", "bytes") for name, row in ROWS["families"].items()}
 HIDDEN_SIZE = 64
+ABOUT = ("vocabulary", "tokenizer")
 LEAST = "least_"
 # Widths that grow with the hidden size; of a tower only what it hands to the text.
 WIDTHS = {
@@ -38,7 +40,7 @@ def config(name: str, unit: int = 1, vocabulary: int = TINY_VOCABULARY) -> dict[
         unit: The hidden size is 64 times this.
         vocabulary: Tokens.
     """
-    row = {k: v for k, v in ROWS["families"][name].items() if k != "vocabulary"}
+    row = {k: v for k, v in ROWS["families"][name].items() if k not in ABOUT}
     own = _scaled(_whole(row), unit, WIDTHS)
     plain = _scaled(ROWS["plain"], unit, WIDTHS)
     plain |= {"vocab_size": vocabulary, "hidden_size": HIDDEN_SIZE * unit} | IDS

@@ -33,6 +33,7 @@ from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import NF4, ShipPlan
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, proving
+from ft_tools.shipping.worker.expert_layout import publish_layout
 from ft_tools.shipping.worker.shipped_end_tokens import stop_texts, write_greedy
 
 MERGED = "merged"
@@ -159,6 +160,7 @@ def merge_once(shipment: Shipment) -> MergeRecord:
         shipment.session.phase("merging")
         route = merge_into(shipment, staging)
         merging.copy_small_files(shipment.base, shipment.adapter, staging)
+        publish_layout(staging, shipment.stop_if_asked)
         if shipment.is_tuned:
             most = shipment.asking.max_new_tokens
             write_greedy(merging.tokenizer_of(staging), staging, most)
