@@ -83,6 +83,12 @@ def _later(report: ApproachReport, **update: str) -> dict[str, object]:
     return {"path": [*report.path[:1], *later]}
 
 
+def _why_of_the_summary(report: ApproachReport) -> dict[str, object]:
+    """Leave out why the first step is first: the summary says it, too."""
+    first, *later = report.path
+    return {"path": [first.model_copy(update={"why": ""}), *later]}
+
+
 def _first_lead(report: ApproachReport) -> dict[str, object]:
     """Keep of each question the first approach that an answer would lead to."""
     questions = [
@@ -139,13 +145,14 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     lambda report: _later(report, data=""),
     _reasonless_calls,
     _what_verdicts_leave_open,
-    lambda report: {"questions": report.questions[:2]},
-    _whys_of_conditions,
-    _sources_of_first_verdicts,
     lambda report: _later(report, effort=""),
     lambda report: {"reasons": report.reasons[:1]},
+    _why_of_the_summary,
+    lambda report: {"questions": report.questions[:2]},
     lambda report: {"path": report.path[:4]},
+    _sources_of_first_verdicts,
     lambda report: {"path": report.path[:3]},
+    _whys_of_conditions,
     lambda report: {"questions": report.questions[:1]},
     lambda report: {"path": report.path[:2]},
     _conditions_of_the_summary,

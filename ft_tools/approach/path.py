@@ -119,12 +119,18 @@ def is_hosted(approach: Approach, now: Situation) -> bool:
     return approach in TRAINING - SMALL_FIRST and now.choices["weights_access"] == "api_only"
 
 
+PROMPTED = "the best prompt (instructions, then few_shot) on held-out examples"
+SIMPLE = "word counts with a linear model, and a prompted large model, on held-out examples"
+
+
 def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     facts = table().approaches[rung.approach]
     first = []
+    are_labels = "labels" in start.needs
     if trains_first and start.assumes_prompt:
-        first.append("the best prompt (instructions, then few_shot) on held-out examples")
-    if trains_first and rung.approach in SMALL_FIRST and start.choices["small_model"] == UNKNOWN:
+        first.append(SIMPLE if are_labels else PROMPTED)
+    is_small = rung.approach in SMALL_FIRST and not are_labels
+    if trains_first and is_small and start.choices["small_model"] == UNKNOWN:
         first.append("the small model with its best prompt, on the same test")
     if trains_first and start.choices["has_eval_set"] == UNKNOWN and rung.now is start:
         first.append("the current model on 50 held-out examples")

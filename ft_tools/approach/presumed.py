@@ -80,8 +80,7 @@ def _is_without_examples(request: ApproachRequest) -> bool:
 def asks_for_examples(request: ApproachRequest) -> bool:
     """Tell whether answers are to be collected: inputs that are counted may have none yet."""
     is_asked = "collect_data_first" in request.considering
-    has_author = request.data_source != UNKNOWN or request.teacher is not None
-    return is_asked and not has_author and not request.tried_training
+    return is_asked and not request.tried_training
 
 
 def is_failing(request: ApproachRequest) -> bool:

@@ -288,6 +288,7 @@ class ApproachFacts(_Row):
     start: str
     useful_when: str
     """What it is good for and when, where an asker proposes it and no row or block speaks of it."""
+    guide: str  # what decides whether it works, whatever the situation
     stop_if: str
     leaves: dict[str, str | float] = Field(default_factory=dict)
     then: list[Later] = Field(min_length=1)

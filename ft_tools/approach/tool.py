@@ -6,16 +6,19 @@ from ft_tools.approach import advice
 from ft_tools.approach.advice import assets, duties, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
-from ft_tools.approach.decision import first_row
+from ft_tools.approach.decision import first_row, others
 from ft_tools.approach.documents import documents_cost
 from ft_tools.approach.measured import with_measurements
-from ft_tools.approach.path import climb, next_steps, steps
+from ft_tools.approach.path import Rung, climb, next_steps, steps
 from ft_tools.approach.questions import questions
 from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Decision, table
-from ft_tools.approach.verdicts import verdicts
+from ft_tools.approach.verdicts import UNTRAINED, verdicts
+
+MOST_FORKS = 2
+"""Other first steps that a summary names, each with its condition."""
 
 
 def recommend_approach(request: ApproachRequest) -> ApproachReport:
@@ -32,7 +35,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     answers = verdicts(request, row, rungs, now)
     asked = questions(request, row)
     report = ApproachReport(
-        summary=_summary(row, answers, now),
+        summary=_summary(row, answers, rungs, now),
         approach=row.approach,
         row=row.id,
         verdicts=answers,
@@ -61,8 +64,10 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     return report if request.response_format == "detailed" else concise(report)
 
 
-def _summary(row: Decision, answers: Sequence[ApproachVerdict], now: Situation) -> str:
-    """Answer what was asked, then name the first step, and what binds the data."""
+def _summary(
+    row: Decision, answers: Sequence[ApproachVerdict], rungs: Sequence[Rung], now: Situation
+) -> str:
+    """Answer what was asked, then name the first step, what would change it, and what binds."""
     said = [
         f"{answer.approach}: {answer.verdict}"
         + (f", {answer.condition}" if answer.condition else "")
@@ -71,4 +76,24 @@ def _summary(row: Decision, answers: Sequence[ApproachVerdict], now: Situation) 
         for answer in answers
     ]
     first = f"{table().approaches[row.approach].summary}. {row.why}"
-    return " ".join([*said, first, *(duty.short for duty in duties(now))])
+    is_said = any(answer.condition.endswith(UNTRAINED) for answer in answers)
+    before = [] if is_said else steps(rungs)[0].measure_first
+    measured_first = [f"Before it, measure {'; '.join(before)}."] if before else []
+    return " ".join(
+        [
+            *said,
+            first,
+            *measured_first,
+            *_forks(row, answers, rungs, now),
+            *(d.short for d in duties(now)),
+        ]
+    )
+
+
+def _forks(
+    row: Decision, answers: Sequence[ApproachVerdict], rungs: Sequence[Rung], now: Situation
+) -> list[str]:
+    """Say what would make another step the first one, where neither a verdict nor the path does."""
+    answered = {answer.approach for answer in answers} | {rung.approach for rung in rungs[:2]}
+    options = [other for other in others(row, now) if other.approach not in answered]
+    return [f"If {other.when}, then {other.approach}." for other in options[:MOST_FORKS]]

@@ -26,7 +26,9 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 }
 """Approach -> the choice whose value says that it is in use."""
 PERMITTED = "once who owns the data has permitted in writing to send it to the API"
-WITH_TRAINING = "with training: {} comes first"
+WITH_TRAINING = "with training ({} comes first): {}"
+UNTRAINED = "the untrained model with its best prompt is measured on a part held out"
+COUNTED = "the rows are counted and read, and "
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
 UNRUN = "once the fault is found, if the repaired run misses the target"
@@ -66,7 +68,7 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
     return ApproachVerdict(
         approach=asked,
         verdict="later" if waits else row.verdict,
-        condition=WITH_TRAINING.format(first) if waits else row.condition,
+        condition=WITH_TRAINING.format(first, row.condition) if waits else row.condition,
         why=row.why,
         instead=None if row.verdict == "now" or asked not in APPROACHES else first,
         source=table().evidence[row.evidence].source,
@@ -78,25 +80,21 @@ def _verdict(
 ) -> ApproachVerdict:
     against = blocks_of(asked, now)
     rules = [block.rule for block in against]
+    why = table().approaches[asked].guide
     evidence = table().evidence[row.evidence[0]].source
     first = rungs[0].approach
     at_once, afterwards = stages(first, now)
     if asked == first or asked in at_once:
-        what = row.how if asked == first else f"as part of {first}"
-        if not row.how and now.needs_permission:
-            what = f"{what}, {PERMITTED}".removeprefix(", ")
-        is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
-        if is_open and now.choices["data_source"] == "stronger_model":
-            what = f"{what}, if its teacher's terms allow it".removeprefix(", ")
+        what = _at_once(asked, row, first, now)
         return ApproachVerdict(
-            approach=asked, verdict="now", condition=what, why=row.why, rules=rules, source=evidence
+            approach=asked, verdict="now", condition=what, why=why, rules=rules, source=evidence
         )
     if asked in afterwards:
         return ApproachVerdict(
             approach=asked,
             verdict="later",
             condition=f"after the first stage of {first}",
-            why=row.why,
+            why=why,
             rules=rules,
             source=evidence,
         )
@@ -110,7 +108,7 @@ def _verdict(
             approach=asked,
             verdict="later",
             condition=_after_the_fault(asked, other, now),
-            why=row.why,
+            why=why,
             instead=first,
             source=evidence,
         )
@@ -118,14 +116,14 @@ def _verdict(
         return _against(asked, against, first)
     if beside := _beside(asked, first, place, now):
         return ApproachVerdict(
-            approach=asked, verdict="now", condition=beside, why=row.why, source=evidence
+            approach=asked, verdict="now", condition=beside, why=why, source=evidence
         )
     if place is None and asked in now.tried:
         return ApproachVerdict(
             approach=asked,
             verdict="later",
             condition=AGAIN,
-            why=row.why,
+            why=why,
             instead=first,
             source=evidence,
         )
@@ -134,11 +132,30 @@ def _verdict(
         approach=asked,
         verdict="later",
         condition=_condition(asked, other, place, own, rungs),
-        why=row.why if place is None else rungs[place].why,
+        why=why,
         rules=rules,
         instead=first,
         source=against[0].evidence_source if against else evidence,
     )
+
+
+def _at_once(asked: Approach, row: Decision, first: Approach, now: Situation) -> str:
+    """Say on what condition the first step, or a part of it, is taken now."""
+    parts = [row.how if asked == first else f"as part of {first}"]
+    if not row.how:
+        parts.append(PERMITTED if now.needs_permission else "")
+        parts.append(_measured_first(now) if asked in TRAINING else "")
+    is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
+    if is_open and now.choices["data_source"] == "stronger_model":
+        parts.append("if its teacher's terms allow it")
+    return ", ".join(filter(None, parts))
+
+
+def _measured_first(now: Situation) -> str:
+    """Say what is measured before training that starts now, where nothing says that it was."""
+    if not now.assumes_prompt or now.choices["has_eval_set"] == "yes":
+        return ""
+    return f"once {COUNTED if now.presumed else ''}{UNTRAINED}"
 
 
 def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation) -> str:

@@ -29,8 +29,8 @@ def are_verdicts_right(case):
 
 def says_what_does_not_fit(case):
     """Tell whether the right approach is recommended in words that send the asker astray."""
-    why = answer(arguments(case)).path[0].why
-    return any(words in why for words in case.get("not_said", ()))
+    summary = answer(arguments(case)).summary
+    return any(words in summary for words in case.get("not_said", ()))
 
 
 def is_first_acceptable(case):

@@ -204,7 +204,8 @@ def test_a_model_behind_an_api_is_not_launched_here():
 
 
 def test_the_next_call_for_answers_of_people_names_no_teacher():
-    report = ask(considering=["distillation"], teacher="openai", product_use="sold")
+    asked = {"considering": ["distillation"], "teacher": "openai", "product_use": "sold"}
+    report = ask(**asked, response_format="detailed")
     again = next(step for step in report.next_steps if step.tool == "recommend_approach")
 
     assert "teacher" not in again.arguments
