@@ -120,7 +120,7 @@ def is_hosted(approach: Approach, now: Situation) -> bool:
 
 
 PROMPTED = "the best prompt (instructions, then few_shot) on held-out examples"
-SIMPLE = "word counts with a linear model, and a prompted large model, on held-out examples"
+SIMPLE = "a simple classifier and a prompted large model on held-out examples"
 
 
 def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:

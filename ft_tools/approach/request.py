@@ -178,8 +178,9 @@ class ApproachRequest(Request):
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
-        description="What fails, if stated. `no_effect`: answers as untrained. `export_fault`: "
-        "wrong only once merged, quantized or served. `bad_rows`: noise, answers of other inputs. "
+        description="What fails, if stated. `no_effect`: answers equal the untrained "
+        "model's (not: no gain). `export_fault`: wrong only "
+        "once merged, quantized or served. `bad_rows`: noise, answers of other inputs. "
         "`forgetting`: training took an ability. `training_fault`: any other fault of a run "
         "(reward, gibberish, repetition, no stop). `classification`, `extraction`, `reasoning`, "
         "`tool_use`: wrong results, not the kind of task. `latency`, `cost`, `long_thinking`, "
@@ -256,7 +257,7 @@ class ApproachRequest(Request):
     )
     has_eval_set: bool | None = Field(None, description="Do held-out examples with a metric exist?")
     personal_data: bool | None = Field(
-        None, description="Are the data about people (faces, health, origin)?"
+        None, description="Are the data about people (customer messages, faces, health)?"
     )
     data_source: Literal[
         "human", "production_logs", "stronger_model", "same_model_family", "unknown"

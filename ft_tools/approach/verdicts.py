@@ -27,7 +27,7 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 """Approach -> the choice whose value says that it is in use."""
 PERMITTED = "once who owns the data has permitted in writing to send it to the API"
 WITH_TRAINING = "with training ({} comes first): {}"
-UNTRAINED = "the untrained model with its best prompt is measured on a part held out"
+UNTRAINED = "the untrained model (its best prompt, if it takes one) is measured on a part held out"
 COUNTED = "the rows are counted and read, and "
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
