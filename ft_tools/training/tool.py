@@ -18,7 +18,7 @@ from ft_tools.training.exports.fused_loss import about_memory
 from ft_tools.training.exports.portable import portable
 from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
-from ft_tools.training.search import plan_search
+from ft_tools.training.search import START_SECONDS, plan_search
 from ft_tools.training.trial_rows import SEARCH
 
 
@@ -174,7 +174,8 @@ def _launch_search(
         )
     about = (
         f"tries up to {len(searched.trials)} settings within {searched.budget_seconds / 60:.3g} "
-        f"minutes, {lengths}; each trial is a run of its own"
+        f"minutes, {lengths}; each trial is a run of its own, and its start counts, "
+        f"about {START_SECONDS:.0f} s"
     )
     return launch(
         "launch_sft" if kind == "sft" else "launch_dpo",

@@ -26,11 +26,17 @@ WORDS = [
 
 @pytest.fixture
 def found(workspace):
-    def run(sides):
+    def run(sides, *, marked=False):
         rows = [
             {"prompt": f"What is number {at}?", "chosen": chosen, "rejected": rejected}
             for at, (chosen, rejected) in enumerate(sides)
         ]
+        if marked:
+            rows = [
+                {"prompt": f"{row['prompt']} {side}", "completion": row[side], "label": is_good}
+                for side, is_good in (("chosen", True), ("rejected", False))
+                for row in rows
+            ]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (workspace / "d.jsonl").write_text(lines, encoding="utf-8")
         report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
@@ -47,6 +53,19 @@ def answers(count, num_words=20):
 def test_longer_chosen_answers_are_a_bias(found):
     sides = list(zip(answers(60, 40), answers(60), strict=True))
     assert found(sides) == {"length_bias": 60}
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_sign_that_all_good_answers_end_with_is_a_bias(found, marked):
+    sides = list(zip(answers(60), reversed(answers(60)), strict=True))
+    assert found([(f"{good}.", f"{bad}.") for good, bad in sides], marked=marked) == {}
+    signs = found([(f"{good}!", f"{bad}.") for good, bad in sides], marked=marked)
+    assert signs == {"lexical_bias": 60}
+
+
+def test_longer_answers_that_are_marked_as_good_are_a_bias(found):
+    sides = list(zip(answers(60, 40), answers(60), strict=True))
+    assert found(sides, marked=True) == {"length_bias": 60}
 
 
 def test_an_answer_that_is_not_there_is_no_shorter_one(found):

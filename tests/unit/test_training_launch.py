@@ -9,6 +9,7 @@ import pytest
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
+from ft_tools.examples.training_rows import survey
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
@@ -21,7 +22,7 @@ from ft_tools.training.checks.memory import (
     require_fit,
     require_ram,
 )
-from ft_tools.training.checks.preconditions import require_reference
+from ft_tools.training.checks.preconditions import require_reference, require_template
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
@@ -333,6 +334,15 @@ def test_preferences_on_a_base_model_are_refused_unless_accepted(files):
     template = {"chat_template_path": "instruct/chat_template.jinja"}
     plan = plan_dpo(dpo(model="base", training=template, **accepting("dpo_before_sft")))
     assert plan.accepted == ["dpo_before_sft"]
+
+
+def test_the_small_files_of_a_model_elsewhere_say_that_it_is_a_base_model(files):
+    elsewhere = ModelSource(name="owner/base", kind="hub", files=str(files / "base"))
+    asked, pairs = dpo(model="base"), survey(files / "pairs.jsonl", "dpo")
+    require_template(elsewhere, "dpo", pairs, asked)  # its tokenizer is not known yet
+    (files / "base" / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(Refused, match="owner/base has no chat template"):
+        require_template(elsewhere, "dpo", pairs, asked)
 
 
 def test_preferences_at_a_rate_for_sft_are_refused(files):

@@ -155,8 +155,9 @@ def laid(run_id, kind, **records):
 class Laying:
     """Lays what a run leaves that takes 20 s whole, and is better the higher its rate."""
 
-    def __init__(self, epochs, refused=(), failed=()):
+    def __init__(self, epochs, refused=(), failed=(), start=0):
         self.epochs, self.refused, self.failed, self.started = epochs, refused, failed, []
+        self.start = start
 
     def __call__(self, asked, search_run):
         name = asked.name.removeprefix(f"{search_run}: ")
@@ -164,10 +165,11 @@ class Laying:
             raise Refused("no")
         self.started.append(name)
         plan = json.dumps({"training": asked.training, "peft": asked.peft})
-        report = json.dumps({"validation_loss": 1 - asked.training["learning_rate"]})
+        trained = (20 - self.start) * asked.training["num_train_epochs"] / self.epochs
+        loss = 1 - asked.training["learning_rate"]
+        report = json.dumps({"validation_loss": loss, "attempts": 1, "seconds": trained})
         made = laid(f"sft-{len(self.started):016x}", "sft", plan=plan, report=report)
-        took = 20 * asked.training["num_train_epochs"] / self.epochs
-        status = Status(state="succeeded", started_at=0.0, ended_at=took)
+        status = Status(state="succeeded", started_at=0.0, ended_at=self.start + trained)
         if name in self.failed:
             error = RunError(code="diverged", message="no")
             status = Status(state="failed", error=error, started_at=0.0, ended_at=0.1)
@@ -201,12 +203,19 @@ def test_a_search_goes_on_where_a_trial_is_refused_and_pays_for_no_more_than_its
 
 
 def test_trials_are_short_where_the_default_took_longer_than_was_estimated(files):
-    report, started = searched(1.5, 0.25, 1.0)
+    report, started = searched(2.5, 0.25, 1.0)
     assert started[0] == "default, whole"
     assert started[1:-1] == [f"{name}, 25%" for name, *_ in GRID[1:]]
     assert started[-1] == "rate x10, whole"
     assert report.is_whole
     assert (report.winner_settings, report.default_run) == ("rate x10", "sft-0000000000000001")
+    assert report.seconds <= 150
+
+
+def test_the_start_of_each_trial_is_paid_for_too(files):
+    report, started = searched(1.5, 0.25, 20.0, start=15)
+    short = ["default, 25%", "rate x3, 25%", "rate /3, 25%"]
+    assert started == [*short, "rate x3, whole", "default, whole"]
     assert report.seconds <= 90
 
 

@@ -300,8 +300,8 @@ RULES: dict[str, Rule] = {
     "length_bias": Rule(
         "warning",
         False,
-        "chosen and rejected differ in length, and the model may learn only that: balance the "
-        "lengths, or use a length-normalised loss",
+        "preferred and other answers differ in length, and the model may learn only that: balance "
+        "the lengths, or use a length-normalised loss",
         "https://arxiv.org/abs/2403.19159",
     ),
     "format_bias": Rule(
@@ -310,7 +310,8 @@ RULES: dict[str, Rule] = {
     "lexical_bias": Rule(
         "warning",
         False,
-        "a few words tell chosen from rejected: balance them, or the model learns the words",
+        "a few words or signs tell preferred from other answers: balance them, or the model learns "
+        "only these",
         "https://arxiv.org/abs/2310.03716",
     ),
     "label_balance": Rule(

@@ -1,4 +1,4 @@
-"""What the two sides of preference pairs differ in besides quality."""
+"""What preferred answers and the others differ in besides quality, in pairs or by marks."""
 
 import math
 import re
@@ -14,6 +14,8 @@ from ft_tools.examples.example import Example, content_of
 MAX_EFFECT = 0.5
 MAX_AUC_OFF = 0.15
 MIN_PAIRS = 20
+MAX_SINGLE = 2000
+"""Marked answers that wait for a partner: a file may have all good ones first."""
 # TRL's KTO weights are advised when labels are further apart than 1:1 to 4:3.
 # Source: https://huggingface.co/docs/trl/kto_trainer
 MAX_LABEL_RATIO = 4 / 3
@@ -30,7 +32,10 @@ def _counts() -> "array[int]":
 
 @dataclass
 class PairStatistics:
-    """Counts over preference pairs or marked answers; of texts only words of a draw."""
+    """Counts over preference pairs or marked answers; of texts only words of a draw.
+
+    A good answer is compared with a bad one, whatever their prompts.
+    """
 
     chosen: "array[int]" = field(default_factory=_counts)
     """Characters of each answer."""
@@ -41,15 +46,29 @@ class PairStatistics:
     wording: Wording = field(default_factory=Wording)
     liked: int = 0
     disliked: int = 0
+    _waiting: "list[str]" = field(default_factory=list)
+    """Marked answers that have no partner with the other mark yet."""
+    _waiting_are_good: bool = True
 
     def add(self, example: Example) -> None:
         """Count one example."""
-        if example.task == "kto":
-            self.liked += example.label is True
-            self.disliked += example.label is False
-            return
         chosen = "".join(map(content_of, example.chosen))
-        rejected = "".join(map(content_of, example.rejected))
+        if example.task == "kto":
+            self._add_marked(example.label is True, chosen)
+        else:
+            self._add_pair(chosen, "".join(map(content_of, example.rejected)))
+
+    def _add_marked(self, is_good: bool, answer: str) -> None:
+        self.liked += is_good
+        self.disliked += not is_good
+        if self._waiting and self._waiting_are_good != is_good:
+            other = self._waiting.pop()
+            self._add_pair(*((answer, other) if is_good else (other, answer)))
+        elif len(self._waiting) < MAX_SINGLE:
+            self._waiting_are_good = is_good
+            self._waiting.append(answer)
+
+    def _add_pair(self, chosen: str, rejected: str) -> None:
         self.chosen.append(len(chosen))
         self.rejected.append(len(rejected))
         self.chosen_marks.append(len(FORMATTING.findall(chosen)))
@@ -62,14 +81,14 @@ class PairStatistics:
 
     def shape(self) -> dict[str, float]:
         """Return figures for the report."""
-        if self.liked or self.disliked:
-            return {"num_liked": self.liked, "num_disliked": self.disliked}
+        marks: dict[str, float] = {"num_liked": self.liked, "num_disliked": self.disliked}
+        is_marked = any(marks.values())
         if not self.chosen:
-            return {}
+            return marks if is_marked else {}
         pairs = list(zip(self.chosen, self.rejected, strict=True))
         ratios = sorted(c / r for c, r in pairs if r)
         total = len(pairs)
-        shape = {
+        shape: dict[str, float] = {
             "num_chosen_longer": sum(c > r for c, r in pairs),
             "num_rejected_longer": sum(c < r for c, r in pairs),
             "length_ratio_p50": round(ratios[len(ratios) // 2], 3) if ratios else 0.0,
@@ -89,17 +108,17 @@ class PairStatistics:
             gaps = [c - r for c, r in zip(liked, disliked, strict=True)]
             shape["lexical_effect_size"] = round(effect_size(gaps), 3)
             shape["lexical_auc"] = round(auc(liked, disliked), 3)
-        return shape
+        return marks | shape if is_marked else shape
 
     def findings(self) -> list[tuple[str, int]]:
         """Return the ids of what is out of balance, with the number of examples meant."""
         few, many = sorted((self.liked, self.disliked))
-        if few + many >= MIN_PAIRS and many > MAX_LABEL_RATIO * few:
-            return [("label_balance", many - few)]
-        if len(self.chosen) < MIN_PAIRS:
-            return []
-        shape = self.shape()
         found = []
+        if few + many >= MIN_PAIRS and many > MAX_LABEL_RATIO * few:
+            found.append(("label_balance", many - few))
+        if len(self.chosen) < MIN_PAIRS:
+            return found
+        shape = self.shape()
         if _is_biased(shape, "length"):
             longer = max(shape["num_chosen_longer"], shape["num_rejected_longer"])
             found.append(("length_bias", int(longer)))

@@ -19,8 +19,8 @@ FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"
 STATE_BYTES = 12
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "mlx 4-bit": 0.5625}
-SHOWN = ("fits", "peak_allocated_gib", "peak_allocated_low_gib", "peak_allocated_high_gib",
-         "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
+SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
+         "peak_allocated_high_gib", "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
 MICRO, STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
 
 

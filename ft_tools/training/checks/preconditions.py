@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 # Names of packages of the trackers that send data elsewhere; the operator has to allow each.
 NETWORK_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml"}
+TOKENIZER = "tokenizer_config.json"
 MODEL_ARGUMENTS = {"attn_implementation", "use_kernels", "dtype"}
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -321,19 +322,22 @@ def require_template(
 ) -> None:
     """Refuse conversations for a model that has no chat template.
 
+    Of a model that is not on this machine the small files tell it; the run asks once more.
+
     Raises:
         Refused: By the rule `dpo_before_sft`, for preference pairs on a base model.
         BadInput: The examples are messages and nothing renders them.
     """
-    if source.path is None:
+    base = source.path or source.files
+    if base is None:
         return
-    folder = weights.tokenizer_folder(source.adapter, source.path)
-    if weights.chat_template(Path(folder)) is not None:
+    folder = Path(weights.tokenizer_folder(source.adapter, base))
+    if weights.chat_template(folder) is not None:
         return
-    if task != "sft" and not source.adapter and "dpo_before_sft" not in request.accept_findings:
-        observed = f"{source.name} has no chat template, so it is not instruction-tuned"
-        cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
-        raise anti_patterns.refusal("dpo_before_sft", observed, cure)
+    if source.path is None and not (folder / TOKENIZER).is_file():
+        return
+    if not source.adapter:
+        require_instruct(source.name, task, request.accept_findings)
     given = request.training.get("chat_template_path")
     if "messages" in dataset.format and not given:
         raise BadInput(
@@ -341,6 +345,18 @@ def require_template(
             "instruct model, pass training.chat_template_path (a .jinja file in the workspace), or "
             "use `prompt` and `completion` of plain text"
         )
+
+
+def require_instruct(name: str, task: Task, accepted: Collection[str]) -> None:
+    """Refuse preferences for a model without a chat template.
+
+    Raises:
+        Refused: By the rule `dpo_before_sft`.
+    """
+    if task != "sft" and "dpo_before_sft" not in accepted:
+        observed = f"{name} has no chat template, so it is not instruction-tuned"
+        cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
+        raise anti_patterns.refusal("dpo_before_sft", observed, cure)
 
 
 def _targets(peft: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from pydantic import BaseModel, Field
 
@@ -22,6 +23,7 @@ from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.search import (
     CAUTION,
     DEFAULT,
+    START_SECONDS,
     SearchPlan,
     SearchReport,
     Trial,
@@ -47,6 +49,7 @@ class State(BaseModel):
     done: list[TrialResult] = Field(default_factory=list)
     seconds: float = Field(0.0, description="Of the trial after these, so far.")
     fraction: float | None = Field(None, description="First length of all but the default.")
+    starts: list[float] = Field(default_factory=list, description="Seconds besides training.")
 
     @property
     def spent_seconds(self) -> float:
@@ -78,16 +81,16 @@ class Search:
         self._try(default, self._first_fraction())
         fraction = self._fraction_of_others(others)
         is_default_whole = any(one.name == DEFAULT for one in self._at(1.0))
-        reserved = 0.0 if fraction == 1 else 1.0 if is_default_whole else 2.0
+        reserved = [] if fraction == 1 else [1.0] if is_default_whole else [1.0, 1.0]
         for trial in others:
-            if self._reaches(trial.cost * fraction + reserved):
+            if self._reaches([trial.cost * fraction, *reserved]):
                 self._try(trial, fraction)
         if fraction == 1:
             return
         for number, name in enumerate(finalists(self._at(fraction), self.plan.metric)):
             trial = self.trials[name]
             # The first is made as far as the budget reaches: without it there is no result.
-            if number == 0 or self._reaches(trial.cost):
+            if number == 0 or self._reaches([trial.cost]):
                 self._try(trial, 1.0)
 
     def results(self) -> tuple[list[TrialResult], bool]:
@@ -102,27 +105,26 @@ class Search:
 
     def _first_fraction(self) -> float:
         """Return the default's first length: whole if all trials are likely to be."""
-        duration = self.plan.estimate.duration
-        needed = sum(trial.cost for trial in self.plan.trials)
         if self.state.done:
             return self.state.done[0].fraction
-        if duration is not None and needed * duration.high_seconds <= self.plan.budget_seconds:
-            return 1.0
-        return self.plan.short_fraction
+        all_whole = [trial.cost for trial in self.plan.trials]
+        is_known = self.plan.estimate.duration is not None
+        return 1.0 if is_known and self._reaches(all_whole) else self.plan.short_fraction
 
     def _fraction_of_others(self, others: Sequence[Trial]) -> float:
         """Return the others' first length, by how long the default took; decided once."""
         if self.state.fraction is None:
-            is_whole = self._first_fraction() == 1 and self._reaches(sum(t.cost for t in others))
+            is_whole = self._first_fraction() == 1 and self._reaches([t.cost for t in others])
             self.state.fraction = 1.0 if is_whole else self.plan.short_fraction
             self._keep()
         return self.state.fraction
 
-    def _reaches(self, cost: float) -> bool:
-        """Tell whether the budget is likely to reach for so many whole runs of the default."""
+    def _reaches(self, costs: Sequence[float]) -> bool:
+        """Tell whether the budget is likely to reach for runs of these costs."""
+        start = median(self.state.starts) if self.state.starts else START_SECONDS
         # What failed or was stopped took less time than its length takes.
         known = [
-            (one.seconds, self.trials[one.name].cost * one.fraction)
+            (max(0.0, one.seconds - start), self.trials[one.name].cost * one.fraction)
             for one in self.state.done
             if one.state == "succeeded"
         ]
@@ -130,7 +132,8 @@ class Search:
         duration = self.plan.estimate.duration
         estimated = duration.high_seconds if duration else 0.0
         whole = seconds / cost_done if cost_done else estimated
-        return self.left_seconds > 0 and cost * whole <= self.left_seconds
+        needed = sum(costs) * whole + len(costs) * start
+        return self.left_seconds > 0 and needed <= self.left_seconds
 
     def _try(self, trial: Trial, fraction: float) -> None:
         """Make a trial, or take it as it was made before this worker was started again."""
@@ -227,6 +230,9 @@ class Search:
         rows = read_rows(run_dir)
         plan = directory.read_json(run_dir / "plan.json") or {}
         training, peft = plan["training"], plan["peft"] or {}
+        done = run.result or {}
+        if run.state == "succeeded" and done.get("attempts") == 1:
+            self.state.starts.append(max(0.0, self.state.seconds - done["seconds"]))
         return TrialResult(
             name=trial.name,
             fraction=fraction,
