@@ -28,7 +28,7 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 PERMITTED = "once who owns the data has permitted in writing to send it to the API"
 WITH_TRAINING = "with training ({} comes first): {}"
 UNTRAINED = "the untrained model (its best prompt, if it takes one) is measured on a part held out"
-COUNTED = "the rows are counted and read, and "
+COUNTED = "the rows are counted and read"
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
 UNRUN = "once the fault is found, if the repaired run misses the target"
@@ -152,10 +152,11 @@ def _at_once(asked: Approach, row: Decision, first: Approach, now: Situation) ->
 
 
 def _measured_first(now: Situation) -> str:
-    """Say what is measured before training that starts now, where nothing says that it was."""
-    if not now.assumes_prompt or now.choices["has_eval_set"] == "yes":
-        return ""
-    return f"once {COUNTED if now.presumed else ''}{UNTRAINED}"
+    """Say what comes before training that starts now, where nothing says that it was done."""
+    is_open = now.assumes_prompt and now.choices["has_eval_set"] != "yes"
+    parts = [COUNTED if now.presumed else "", UNTRAINED if is_open else ""]
+    said = " and ".join(filter(None, parts))
+    return f"once {said}" if said else ""
 
 
 def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation) -> str:

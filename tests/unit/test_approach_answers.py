@@ -294,3 +294,28 @@ def test_how_one_trains_waits_until_training_is_due():
     report = ask(**facts, considering=["several_adapters", "hyperparameters", "data_format"])
 
     assert {each.verdict for each in report.verdicts} == {"later"}
+
+
+def test_a_run_that_gains_nothing_is_dropped_and_one_that_is_not_loaded_is_named():
+    report = ask(considering=["do_nothing", "sft"], tried_training=["sft"], has_eval_set=True)
+
+    assert report.approach == "do_nothing"
+    assert "then check_setup" in report.summary
+
+
+def test_little_text_is_enough_to_pretrain_an_encoder_but_no_language_model():
+    encoder = ask(considering=["continued_pretraining", "small_model_fine_tuning"])
+    model = ask(considering=["continued_pretraining", "sft"])
+
+    assert {each.approach: each.verdict for each in encoder.verdicts} == {
+        "continued_pretraining": "now",
+        "small_model_fine_tuning": "now",
+    }
+    assert model.verdicts[0].verdict == "later"
+
+
+def test_what_waits_for_training_is_answered_all_the_same():
+    report = ask(considering=["hardware", "sft"], model="tiiuae/falcon-7b")
+
+    assert report.verdicts[0].verdict == "later"
+    assert "QLoRA about 8 to 12" in report.summary

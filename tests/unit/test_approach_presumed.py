@@ -43,6 +43,16 @@ def test_a_named_author_alone_does_not_make_the_prompt_count_as_tried_where_answ
     assert first(symptoms=["cost"], **said) == "small_model_fine_tuning"
 
 
+def test_the_cheapest_way_that_is_proposed_comes_before_training_on_uncounted_rows():
+    said = {"symptoms": ["classification"], "prompting_tried": "zero_shot", "data_source": "human"}
+
+    assert first(considering=["few_shot", "sft"], **said) == "few_shot"
+    assert first(considering=["sft"], **said) == "small_model_fine_tuning"
+    assert first(considering=["small_model_fine_tuning"], data_source="human") != (
+        first(considering=["small_model_fine_tuning", "collect_data_first"], data_source="human")
+    )
+
+
 def test_what_is_presumed_is_said_and_asked_first():
     request = ApproachRequest(considering=["kto"])
     report = recommend_approach(request)

@@ -21,6 +21,7 @@ from ft_tools.approach.request import (
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import CHOICES, table
 from ft_tools.approach.tool import recommend_approach
+from ft_tools.approach.verdicts import COUNTED
 from ft_tools.tools import TOOLS
 
 counts = st.none() | st.sampled_from(
@@ -128,6 +129,15 @@ def test_the_path_has_two_to_five_different_steps_and_begins_with_the_approach(r
     assert taken[0] == recommend_approach(request).approach
     assert 2 <= len(taken) <= 5
     assert len(set(taken)) == len(taken)
+
+
+@many
+@given(requests)
+def test_training_first_on_rows_that_nobody_counted_says_so(request):
+    report = recommend_approach(request)
+    is_first = report.approach in TRAINING and bool(situation(request).presumed)
+
+    assert not is_first or "no number was given" in report.summary or COUNTED in report.summary
 
 
 @many
