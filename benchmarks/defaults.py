@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from benchmarks.side_by_side import finished
+from benchmarks.small_models import small_workspace
 
 OUT = Path(__file__).with_name("defaults.json")
 RATES = (1 / 9, 1 / 3, 1.0, 3.0)
@@ -199,15 +199,10 @@ def main() -> None:
     until = time.monotonic() + 60 * (float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
     lines = json.loads(OUT.read_text())["runs"] if OUT.exists() else []
     known = {(line["pair"], line["setting"]) for line in lines}
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        os.environ |= {"FINE_TUNING_LLM_WORKSPACE": name, "HF_HUB_OFFLINE": "1"}
-        os.chdir(root)
-        from benchmarks.small_models import use_one_thread
+    with small_workspace() as root:
         from ft_tools.lora.choices import choose_learning_rate
         from ft_tools.models import weights
 
-        use_one_thread()
         for pair in PAIRS:
             if time.monotonic() > until:
                 break

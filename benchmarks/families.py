@@ -41,13 +41,13 @@ from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.worker.build import load_config, loader_of
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
-from ft_tools.runs.session import main as work_on
 from ft_tools.shipping import converter, held_out
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import ship
 from ft_tools.training.request import SftRequest
 from ft_tools.training.worker import sft
+from tests.tiny.killing import attempt
 from tests.tiny.trainings import QUICK, conversations, prepared, same_bits, weights_of, write_jsonl
 
 PIECES: dict[str, dict[str, Any]] = {
@@ -151,21 +151,7 @@ def run(run_dir: Path, kill_at: int | None = None) -> None:
     Raises:
         Failed: It did not succeed, or was to be killed and was not.
     """
-    pid = os.fork()
-    if pid == 0:
-        try:
-            sys.argv = ["worker", str(run_dir)]
-            log = os.open(run_dir / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            torch.set_num_threads(1)
-            if kill_at is not None:
-                _kill_in_step(kill_at)
-            work_on(WORK[directory.read_info(run_dir).kind])
-        except SystemExit as end:
-            os._exit(int(end.code or 0))
-        finally:
-            os._exit(99)
+    pid = attempt(run_dir, lambda: _kill_in_step(kill_at), WORK)
     until = time.monotonic() + SECONDS
     ended, status = os.waitpid(pid, os.WNOHANG)
     while not ended:
@@ -182,8 +168,8 @@ def run(run_dir: Path, kill_at: int | None = None) -> None:
         raise Failed(_end_of(run_dir))
 
 
-def _kill_in_step(number: int) -> None:
-    """Have the trainer end this process in a step, without any clean-up."""
+def _kill_in_step(number: int | None) -> None:
+    """Have the trainer end this process in a step, if any, without any clean-up."""
     step, seen = transformers.Trainer.training_step, [0]
 
     def counted(*args: Any, **kwargs: Any) -> Any:

@@ -10,11 +10,9 @@ runs with an odd one check them.
 """
 
 import json
-import os
 import random
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.side_by_side import finished
-from benchmarks.small_models import random_llama, use_one_thread
+from benchmarks.small_models import random_llama, small_workspace, use_one_thread
 
 FILE = Path(__file__).with_name("recorded_runs.jsonl")
 PER_KIND = 10
@@ -217,11 +215,7 @@ def main() -> None:
     known = set()
     if FILE.exists():
         known = {json.loads(line)["name"] for line in FILE.read_text().splitlines()}
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        os.environ |= {"FINE_TUNING_LLM_WORKSPACE": folder, "HF_HUB_OFFLINE": "1"}
-        os.chdir(root)
-        use_one_thread()
+    with small_workspace() as root:
         random_llama(root / "base")
         wanted = [c for c in cases() if not sys.argv[2:] or c.label in sys.argv[2:]]
         jobs = {c.name: (c.name, root, "base") for c in wanted if c.name not in known}

@@ -13,12 +13,12 @@ import json
 import os
 import random
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.side_by_side import finished
+from benchmarks.small_models import random_llama, small_workspace
 
 OUT = Path(__file__).with_name("search.json")
 TASKS = ("mails", "dates", "mails_json", "orders", "intents")
@@ -186,13 +186,7 @@ def main() -> None:
     until = time.monotonic() + 60 * (float(sys.argv[1]) if len(sys.argv) > 1 else 15.0)
     banks = json.loads(OUT.read_text())["runs"] if OUT.exists() else {}
     complete: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        os.environ |= {"FINE_TUNING_LLM_WORKSPACE": folder, "HF_HUB_OFFLINE": "1"}
-        os.chdir(root)
-        from benchmarks.small_models import random_llama, use_one_thread
-
-        use_one_thread()
+    with small_workspace() as root:
         random_llama(root / "llama")
         for task in TASKS:
             bank = banks.setdefault(task, {})

@@ -8,9 +8,12 @@ repeat them: without it neither answers in words. A model is made once and kept 
 """
 
 import json
+import os
 import random
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +52,13 @@ def _copy_kept(name: str, make: Callable[[Path], None], folder: Path) -> None:
 
 
 def _make_llama(folder: Path) -> None:
-    import torch
+    tokenizer = byte_level(_texts())
+    _teach(untrained_llama(), fast(tokenizer), 2e-3, folder, 300)
+
+
+def byte_level(texts: Iterable[str]) -> Any:
+    """Train a tokenizer of 1,024 byte pairs on texts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -62,7 +69,15 @@ def _make_llama(folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def untrained_llama() -> Any:
+    """Make a random Llama of about a million parameters, the same one each time."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=1024,
@@ -77,7 +92,7 @@ def _make_llama(folder: Path) -> None:
         eos_token_id=2,
         pad_token_id=2,
     )
-    _teach(LlamaForCausalLM(config), _fast(tokenizer), 2e-3, folder, 300)
+    return LlamaForCausalLM(config)
 
 
 def _make_smollm2(folder: Path, num_layers: int) -> None:
@@ -110,7 +125,7 @@ def _make_smollm2(folder: Path, num_layers: int) -> None:
     del config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
     torch.manual_seed(0)
-    _teach(model, _fast(Tokenizer.from_str(json.dumps(state))), 5e-4, folder, 50)
+    _teach(model, fast(Tokenizer.from_str(json.dumps(state))), 5e-4, folder, 50)
 
 
 def _texts() -> list[str]:
@@ -125,36 +140,37 @@ def _texts() -> list[str]:
     return found
 
 
-def _fast(tokenizer: Any) -> Any:
+def fast(tokenizer: Any) -> Any:
+    """Give a tokenizer its special tokens and its template, as transformers takes one."""
     from transformers import PreTrainedTokenizerFast
 
     unknown, start, end = SPECIAL
-    fast = PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=start,
         eos_token=end,
         pad_token=end,
         unk_token=unknown,
     )
-    fast.chat_template = TEMPLATE
-    return fast
+    made.chat_template = TEMPLATE
+    return made
 
 
-def _teach(model: Any, fast: Any, rate: float, folder: Path, steps: int = 150) -> None:
+def _teach(model: Any, tokenizer: Any, rate: float, folder: Path, steps: int = 150) -> None:
     """Train all weights to continue the tasks' prompts, then write model and tokenizer."""
     import torch
 
     texts, numbers = _texts(), random.Random(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     for _ in range(steps):
-        chosen = fast(numbers.sample(texts, 16), padding=True, return_tensors="pt")
+        chosen = tokenizer(numbers.sample(texts, 16), padding=True, return_tensors="pt")
         labels = chosen["input_ids"].masked_fill(chosen["attention_mask"] == 0, -100)
         loss = model(**chosen, labels=labels).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     print(f"{folder.name}: loss {loss.item():.3f}", flush=True)
-    fast.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
 
 
@@ -163,3 +179,13 @@ def use_one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@contextmanager
+def small_workspace() -> Iterator[Path]:
+    """Work on one core and without the Hub in a workspace that is deleted afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"FINE_TUNING_LLM_WORKSPACE": folder, "HF_HUB_OFFLINE": "1"}
+        os.chdir(folder)
+        use_one_thread()
+        yield Path(folder)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.small_models import untrained_llama
 from ft_tools import workspace as workspace_module
 from ft_tools.runs import start, watch
-from tests.tiny.conftest import make_llama, make_tokenizer
+from tests.tiny.conftest import make_tokenizer
 
 ASKED = "FINE_TUNING_LLM_TEST_CLUSTER"
 TOOLS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fine-tuning-llm-tests"
@@ -69,7 +70,7 @@ def _own_places(workspace, monkeypatch):
 def tiny_model_in(workspace):
     """Write a tiny model into the test's workspace; its name as a model argument."""
     make_tokenizer().save_pretrained(workspace / "tiny-llama")
-    make_llama().save_pretrained(workspace / "tiny-llama")
+    untrained_llama().save_pretrained(workspace / "tiny-llama")
     return "tiny-llama"
 
 

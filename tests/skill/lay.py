@@ -110,10 +110,11 @@ def write_rows(path: Path, count: int) -> None:
 
 def make_model(folder: Path) -> None:
     """Save a random model of a million parameters."""
-    from tests.tiny.conftest import make_llama, make_tokenizer  # Imports torch.
+    from benchmarks.small_models import untrained_llama  # Imports torch.
+    from tests.tiny.conftest import make_tokenizer
 
     make_tokenizer().save_pretrained(folder)
-    make_llama().save_pretrained(folder)
+    untrained_llama().save_pretrained(folder)
 
 
 def train(place: Path, task_id: str, end: str) -> None:

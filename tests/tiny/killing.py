@@ -24,7 +24,7 @@ WORK = {"sft": sft.work, "dpo": dpo.work}
 ATTEMPT_SECONDS = 600.0
 
 
-def attempt(run_dir, prepare=lambda: None):
+def attempt(run_dir, prepare=lambda: None, work=WORK):
     """Fork a worker over a run directory, prepared in the child; its process id."""
     pid = os.fork()
     if pid == 0:
@@ -35,7 +35,7 @@ def attempt(run_dir, prepare=lambda: None):
             os.dup2(log, 2)
             torch.set_num_threads(1)
             prepare()
-            main(WORK[directory.read_info(run_dir).kind])
+            main(work[directory.read_info(run_dir).kind])
         except SystemExit as end:
             os._exit(int(end.code or 0))
         finally:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.small_models import untrained_llama
 from ft_tools import workspace
 from ft_tools.runs.session import Session
 from ft_tools.training.worker import dpo, sft
-from tests.tiny.conftest import make_llama, make_tokenizer
+from tests.tiny.conftest import make_tokenizer
 from tests.tiny.trainings import (
     QUICK,
     DpoRequest,
@@ -111,7 +112,7 @@ def main(out, number):
         os.environ[workspace.VARIABLE] = folder
         root = Path(folder)
         make_tokenizer().save_pretrained(root / "tiny-llama")
-        make_llama().save_pretrained(root / "tiny-llama")
+        untrained_llama().save_pretrained(root / "tiny-llama")
         write_jsonl(root / "train.jsonl", uneven(conversations(60), dice))
         write_jsonl(root / "held_out.jsonl", conversations(30, first=100))
         write_jsonl(root / "pairs.jsonl", pairs(60))

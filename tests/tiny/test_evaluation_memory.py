@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from benchmarks.small_models import untrained_llama
 from ft_tools.errors import Refused
 from ft_tools.evaluation.worker import likelihoods, weights
 from ft_tools.evaluation.worker.generation import load_pair
@@ -16,7 +17,6 @@ from ft_tools.evaluation.worker.writer import Likelihood, Output, generate_all
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import needed_bytes
 from ft_tools.models.size import size_of_files
-from tests.tiny.conftest import make_llama
 from tests.tiny.evaluating import IN_FLOAT32, LIBRARY_WARNINGS, damage, plan_of
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
@@ -28,7 +28,7 @@ SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vo
 @pytest.mark.parametrize("kind", ["llama", "soft-capped"])
 def test_losses_in_chunks_are_the_losses(kind, monkeypatch):
     torch.manual_seed(0)
-    model = make_llama() if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**SMALL))
+    model = untrained_llama() if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**SMALL))
     monkeypatch.setattr("ft_tools.evaluation.worker.token_losses.CHUNK_BYTES", 4 * 512 * 3 * 2)
     tokens = torch.randint(3, 500, (3, 17))
     mask = torch.ones_like(tokens)

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from rouge_score import rouge_scorer
-
 from ft_tools import workspace
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics import measures
@@ -93,6 +91,9 @@ def score_systems(state: State, answers: Mapping[str, list[Answered]]) -> dict[s
 
 def rouge_function(references: Sequence[str]) -> Rouge:
     """Return rouge-score's F values; its own tokenizer unless the texts are not Latin."""
+    # It loads NLTK and scikit-learn: a second or two that only this metric needs.
+    from rouge_score import rouge_scorer
+
     names = ["rouge1", "rouge2", "rougeL"]
     tokenizer = None if is_latin(references) else _AllScripts()
     scorer = rouge_scorer.RougeScorer(names, use_stemmer=False, tokenizer=tokenizer)
