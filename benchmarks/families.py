@@ -28,15 +28,16 @@ from typing import Any
 import sentencepiece
 import torch
 import transformers
-from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from benchmarks.family_rows import NAMES, TINY_VOCABULARY, TOKENIZER, config
+from benchmarks.small_models import TEMPLATE
 from ft_tools import workspace
 from ft_tools.errors import FineTuningError
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as evaluating
-from ft_tools.models import demo
 from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.worker.build import load_config, loader_of
 from ft_tools.runs import directory
@@ -60,7 +61,7 @@ PIECES: dict[str, dict[str, Any]] = {
         **{f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")},
     },
 }
-NAMED_SPLITTINGS = ("qwen35",)
+SPLITTING = "smollm"
 CONTROLS = ["<mask>", "<|im_start|>", "<|im_end|>"]
 STEPS = 3
 CONVERTED = "gguf:F16"
@@ -76,16 +77,42 @@ class Failed(Exception):
 
 
 def make_tokenizer(kind: str, folder: Path) -> Any:
-    """Put a tokenizer into a folder: the demo's byte pairs, or SentencePiece's as a family has it.
+    """Put a small tokenizer of a kind into a folder: byte pairs, or SentencePiece's pieces.
 
     llama.cpp's converter reads each family's kind and no other.
     """
-    demos = AutoTokenizer.from_pretrained(demo.folder())
-    if kind not in PIECES:
-        demos.save_pretrained(folder)
-        return demos
+    tokenizer = byte_pairs() if kind == "bytes" else pieces(kind, folder)
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def texts() -> list[str]:
+    """Return what the tokenizers are made of: the text that is measured, and what is trained on."""
+    talks = [message for row in conversations(100) for message in row["messages"]]
+    return [*held_out.built_in(), *(f"{m['role']}\n{m['content']}" for m in talks)]
+
+
+def byte_pairs() -> Any:
+    """Return a tokenizer of byte pairs."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=TINY_VOCABULARY,
+        special_tokens=["<|endoftext|>", *CONTROLS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>")
+
+
+def pieces(kind: str, folder: Path) -> Any:
+    """Return SentencePiece's tokenizer, and put its own file into a folder."""
     corpus = folder / "corpus.txt"
-    corpus.write_text("\n".join(held_out.built_in()), encoding="utf-8")
+    corpus.write_text("\n".join(texts()), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.Train(
         input=str(corpus),
         model_prefix=str(folder / "tokenizer"),
@@ -101,23 +128,20 @@ def make_tokenizer(kind: str, folder: Path) -> Any:
     )
     corpus.unlink()
     whole = GemmaTokenizer if kind == "gemma" else LlamaTokenizer
-    tokenizer = whole.from_pretrained(folder, add_prefix_space=False)
-    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
-    tokenizer.chat_template = demos.chat_template
-    tokenizer.save_pretrained(folder)
-    return tokenizer
+    return whole.from_pretrained(folder, add_prefix_space=False)
 
 
-def name_splitting(kind: str, folder: Path) -> None:
-    """Have conversions of this process take a tokenizer's splitting for one that llama.cpp knows.
+def know_splitting(folder: Path) -> None:
+    """Have the converter take the small tokenizers' splitting for one that llama.cpp knows.
 
-    It tells a splitting by what the published vocabulary makes of a text, which no small tokenizer
+    It tells a splitting by what a published vocabulary makes of a text, which no small tokenizer
     has. Weights and metadata are converted as ever.
     """
     shutil.copytree(converter.script().parent, folder)
     source = folder / "conversion" / "base.py"
     known = source.read_text(encoding="utf-8")
-    source.write_text(known.replace("  res = None\n", f"  res = {kind!r}\n", 1), encoding="utf-8")
+    as_known = known.replace("  res = None\n", f"  res = {SPLITTING!r}\n", 1)
+    source.write_text(as_known, encoding="utf-8")
     os.environ[converter.VARIABLE] = str(folder)
 
 
@@ -317,14 +341,11 @@ def family(name: str) -> list[dict[str, Any]]:
         write_jsonl(Path(place, "train.jsonl"), conversations(12))
         write_jsonl(Path(place, "held.jsonl"), conversations(6, first=100))
         try:
-            if TOKENIZER[name] in NAMED_SPLITTINGS:
-                name_splitting(TOKENIZER[name], Path(place, "converter"))
             of_class = make_model(name, Path(place, name))
             return [check(name, name, peft) for peft in ways(name, of_class)]
         except (FineTuningError, ImportError, ValueError) as error:
             return [{"family": name, "model": {"passed": False, "reason": str(error)[:600]}}]
         finally:
-            os.environ.pop(converter.VARIABLE, None)
             shutil.rmtree(place, ignore_errors=True)
 
 
@@ -338,6 +359,13 @@ def main() -> int:
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
+    with tempfile.TemporaryDirectory(prefix="converter-") as folder:
+        know_splitting(Path(folder, "llama.cpp"))
+        return take_through(arguments)
+
+
+def take_through(arguments: argparse.Namespace) -> int:
+    """Take the families through that were asked for; 1 where one failed."""
     rows = json.loads(arguments.output.read_text())["rows"] if arguments.output.exists() else []
     for name in arguments.family or NAMES:
         if not arguments.again and any(row["family"] == name for row in rows):

@@ -121,6 +121,16 @@ def _qwen2_moe(dims: Dims) -> list[Linear]:
     ]
 
 
+def _ernie(dims: Dims) -> list[Linear]:
+    bias = dims.flag("use_bias")
+    return _qkvo(dims, bias, bias) + _gated_mlp(dims, bias=bias)
+
+
+def _glm4(dims: Dims) -> list[Linear]:
+    mlp = [Linear("gate_up_proj", 2 * dims.i, dims.h), Linear("down_proj", dims.h, dims.i)]
+    return _qkvo(dims, qkv_bias=dims.flag("attention_bias", default=True)) + mlp
+
+
 def _phi3(dims: Dims) -> list[Linear]:
     return [
         Linear("qkv_proj", dims.q + 2 * dims.kv, dims.h),
@@ -250,6 +260,21 @@ FAMILIES: Mapping[str, Family] = {
         activation="gelu_new",
         final_norm_factor=2,
         outer=lambda dims, vocab: vocab,  # the head has a bias
+    ),
+    "ministral3": Family(_plain, lambda dims: 2 * dims.h, head_dim=128),
+    "glm4": Family(
+        _glm4, lambda dims: 4 * dims.h, num_norms=lambda dims: 4, post_norms=True, head_dim=128
+    ),
+    "ernie4_5": Family(_ernie, lambda dims: 2 * dims.h, tied=True, head_dim=128),
+    "hunyuan_v1_dense": Family(
+        _llama, lambda dims: 2 * dims.h + 2 * dims.d, normed_width=lambda dims: dims.q + dims.kv
+    ),
+    "exaone4": Family(
+        _plain,
+        lambda dims: 2 * dims.h + 2 * dims.d,
+        pre_norms=False,
+        post_norms=True,
+        normed_width=lambda dims: dims.q + dims.kv,
     ),
     "smollm3": Family(_llama, lambda dims: 2 * dims.h, tied=True),
     "granite": _LLAMA,

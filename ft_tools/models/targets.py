@@ -33,7 +33,8 @@ def default_targets(shape: ModelShape) -> Targets:
     kept = {linear.name for block in shape.kinds for linear in block.adapted}
     shared = {path for path in paths - kept if last_name(path) in shape.taken_names}
     if not shape.blocks:
-        return Targets(tuple(m.name for m in shape.kinds[0].adapted), tuple(kept), _names(shared))
+        names = tuple(linear.name for linear in shape.kinds[0].adapted)
+        return Targets(names, names, _names(shared))
     names = tuple(dict.fromkeys(last_name(path) for path in sorted(kept)))
     left = {last_name(path) for path in paths - kept}
     modules: str | tuple[str, ...] = names

@@ -130,12 +130,21 @@ def test_fused_experts_count_as_peft_adapts_them():
 def test_every_family_is_checked_against_its_real_class():
     checked = {facts.model(name).config["model_type"] for name in WITH_ADAPTERS}
     # These have a test of their own below.
-    assert set(FAMILIES) - checked == {"olmo", "olmo3", "gpt_bigcode", "granitemoe"}
+    small = {"olmo", "olmo3", "gpt_bigcode", "granitemoe", "ministral3", "glm4", "ernie4_5"}
+    assert set(FAMILIES) - checked == small | {"hunyuan_v1_dense", "exaone4"}
+
+
+GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96}
 
 
 @pytest.mark.parametrize(
     "config",
     [
+        {"model_type": "ministral3", "head_dim": 16} | GROUPED,
+        {"model_type": "glm4"} | GROUPED,
+        {"model_type": "ernie4_5", "use_bias": True} | GROUPED,
+        {"model_type": "hunyuan_v1_dense", "head_dim": 32} | GROUPED,
+        {"model_type": "exaone4", "sliding_window_pattern": 2} | GROUPED,
         {"model_type": "olmo", "num_attention_heads": 4, "intermediate_size": 96},
         {
             "model_type": "olmo3",
@@ -177,4 +186,5 @@ def test_small_models_of_the_other_families_count_alike(config, tied):
         sizes = {"vocab_size": 256}
     config = sizes | config | {"tie_word_embeddings": tied, "pad_token_id": None}
     ids = {"bos_token_id": 1, "eos_token_id": 2}
-    assert shape_from_config(config).total_params == num_params(build(config | ids))
+    shape = shape_from_config(config)
+    assert (shape.total_params, shape.lora_params(RANK)) == counts(config | ids)
