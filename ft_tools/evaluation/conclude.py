@@ -78,7 +78,7 @@ def concluded(
         update={
             "summary": summarise(report, asked),
             "reasons": reasons(report, smallest_effect),
-            "next_steps": recommend.completed(
+            "next_steps": recommend.with_classifier(
                 next_steps(report, smallest_effect, asked), report, asked
             ),
         }

@@ -226,8 +226,10 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
     measured = [m for metric in metrics for m in MEASURES[metric] if m not in WHOLE_SET]
     for name in target:
         if name not in measured:
+            is_whole = name in WHOLE_SET
+            said = "compared as a whole, and has no target" if is_whole else "not measured"
             raise BadInput(
-                f"target {name!r} is not measured; measured here: {', '.join(measured)}; add it to "
+                f"target {name!r} is {said}; each example has: {', '.join(measured)}; add it to "
                 "metrics, or set the target for one of these"
             )
     return target

@@ -24,14 +24,14 @@ class Asked:
 
     run_id: str
     arguments: Mapping[str, Any]
-    """What was given, but for named systems: those are in request.json of the run."""
+    """What was given; a run id stands for its systems."""
     learned_from: str = ""
     """A training file that was learned from or shown."""
     has_classes: bool = False
     """The expected answers are a few classes."""
 
     def again(self, why: str, **changed: Any) -> NextStep:
-        """Return the same call with other arguments; `completed` says where its systems are."""
+        """Return the same call with other arguments."""
         return NextStep(tool="evaluate", arguments={**self.arguments, **changed}, why=why)
 
     def advice(self, why: str) -> NextStep:
@@ -96,15 +96,21 @@ def choice_sentence(report: EvaluationReport, asked: Asked) -> str:
     if not report.ranking:
         what = next_steps_of(report, asked)[0].why
         return f"No system is shown to meet the target. {what}"
-    cheapest = _choice(report)
     best = next(one.name for one in report.ranking if one.versus_best == "best")
+    cheapest = _cheapest(report)
     by = "cheapest" if _has_prices(report) else "fastest (set price to rank by cost)"
-    among = " that meets the target" if report.target else " of those that none is shown to beat"
-    first = f"Use {cheapest.name}: the {by}{among}"
+    first = f"Use {cheapest.name}: the {by} that meets the target"
+    if not report.target:
+        first = f"{best} has the best {report.main_metric}{_beside_majority(report, best)}"
+        if cheapest.name != best:
+            first += f"; the {by} that is not shown to be worse is {cheapest.name}"
     if cheapest.versus_best == "best":
-        return f"{first}, and it has the best {report.main_metric}.{_no_training(report)}"
+        also = f", and it has the best {report.main_metric}" if report.target else ""
+        return f"{first}{also}.{_no_training(report)}"
     interval = f"{cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
     interval += f"{cheapest.ci_high:+.3g}]"
+    if not report.target:
+        return f"{first} ({interval})."
     if cheapest.versus_best == "not_distinguishable":
         told = f"it cannot be distinguished from the best, {best} ({interval})"
     else:
@@ -112,10 +118,22 @@ def choice_sentence(report: EvaluationReport, asked: Asked) -> str:
     return f"{first}; {told}.{_no_training(report)}"
 
 
-def _choice(report: EvaluationReport) -> Ranked:
+def _cheapest(report: EvaluationReport) -> Ranked:
     """Return the cheapest system; without a target, of those that are not worse than the best."""
     good = [one for one in report.ranking if report.target or one.versus_best != "worse"]
     return good[0]
+
+
+def _beside_majority(report: EvaluationReport, best: str) -> str:
+    """Say where the best system is not shown to beat a constant answer; empty if it is."""
+    score = _result(report, best).scores.get(report.main_metric)
+    most = report.majority_fraction
+    if most is None or score is None or score.ci_low is None or score.ci_low > most:
+        return ""
+    return (
+        f" ({score.value:.3g} [{score.ci_low:.3g}, {score.ci_high:.3g}]), which is not shown to "
+        f"beat always answering the most frequent class ({most:.3g})"
+    )
 
 
 def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
@@ -143,7 +161,7 @@ def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
 
 
 def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextStep:
-    chosen = _result(report, _choice(report).name)
+    chosen = _result(report, _cheapest(report).name)
     if chosen.is_trained:
         why = f"{chosen.name} meets the target: merge and quantize it to serve it."
         source = {"source": chosen.model}
@@ -156,14 +174,10 @@ def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextS
     return asked.advice(why)
 
 
-def completed(steps: list[NextStep], report: EvaluationReport, asked: Asked) -> list[NextStep]:
-    """Say where a repeated call's systems are; offer a classifier if answers are classes."""
-    if report.compares_systems:
-        where = f" Its systems are in request.json of {asked.run_id}."
-        steps = [
-            step.model_copy(update={"why": step.why + where}) if step.tool == "evaluate" else step
-            for step in steps
-        ]
+def with_classifier(
+    steps: list[NextStep], report: EvaluationReport, asked: Asked
+) -> list[NextStep]:
+    """Offer a classifier beside the same systems if answers are classes and none was measured."""
     is_measured = any(one.kind == "tf_idf" for one in report.systems)
     if not (asked.has_classes and asked.learned_from) or is_measured:
         return steps
@@ -230,7 +244,7 @@ def _has_prices(report: EvaluationReport) -> bool:
 
 def _no_training(report: EvaluationReport) -> str:
     trained = [one for one in report.systems if one.is_trained]
-    chosen = _result(report, _choice(report).name)
+    chosen = _result(report, _cheapest(report).name)
     if not report.target or chosen.is_trained:
         return ""
     said = " Training is not needed" if trained else " There is no need to train"

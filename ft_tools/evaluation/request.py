@@ -1,11 +1,13 @@
 """What evaluate takes."""
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.systems.spec import SystemSpec
+from ft_tools.runs.directory import find, read_json
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
 
@@ -30,6 +32,17 @@ MetricName = Literal[
 Rendering = Literal["auto", "chat", "plain"]
 
 
+def _systems_of(run_id: str) -> list[SystemSpec]:
+    """Return what an evaluation compared."""
+    try:
+        asked = read_json(find(run_id) / "request.json")
+    except (BadInput, NotFound) as error:
+        raise ValueError(str(error)) from error
+    if not run_id.startswith("evaluate-") or asked is None:
+        raise ValueError(f"{run_id!r} is no evaluation; list_runs names them")
+    return EvaluateRequest.model_validate(asked).all_systems()
+
+
 class EvaluateRequest(LaunchRequest):
     """Compare models, prompts, endpoints and simple baselines on held-out examples.
 
@@ -47,7 +60,8 @@ class EvaluateRequest(LaunchRequest):
     systems: list[SystemSpec] = Field(
         default_factory=list,
         max_length=8,
-        description="Two to eight, instead of model and baseline; the first is the reference.",
+        description="Two to eight, instead of model and baseline; the first is the reference. A "
+        "run id: those of that evaluation.",
     )
     target: dict[str, float] = Field(
         default_factory=dict,
@@ -119,6 +133,15 @@ class EvaluateRequest(LaunchRequest):
     accept_reason: str = Field(
         "", max_length=500, description="Why the user accepts them; kept in the plan."
     )
+
+    @field_validator("systems", mode="before", json_schema_input_type=list[SystemSpec | str])
+    @classmethod
+    def _of_runs(cls, value: Any) -> Any:
+        """Put the systems of an evaluation where its run id stands."""
+        if not isinstance(value, list):
+            return value
+        parts = [_systems_of(one) if isinstance(one, str) else [one] for one in value]
+        return [one for part in parts for one in part]
 
     @field_validator("regex")
     @classmethod

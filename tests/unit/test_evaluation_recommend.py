@@ -14,7 +14,8 @@ from ft_tools.evaluation.recommend import Asked
 from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
 from ft_tools.evaluation.systems.ranking import with_fresh
 
-ASKED = Asked("evaluate-0", {"dataset": "held_out.jsonl", "max_new_tokens": 40}, "train.jsonl")
+GIVEN = {"dataset": "held_out.jsonl", "max_new_tokens": 40, "systems": ["evaluate-0"]}
+ASKED = Asked("evaluate-0", GIVEN, "train.jsonl")
 
 
 def system(name, value, verdict, low=None, high=None, kind="model", **more):
@@ -171,9 +172,20 @@ def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target
     worse = Ranked(name="most", versus_best="worse", difference=-0.5, ci_low=-0.6, ci_high=-0.4)
     ranking = [worse, Ranked(name="prompt", versus_best="best")]
     made = report([system("most", 0.3, None), system("prompt", 0.8, None)], ranking, target=None)
-    assert made.summary[-1].startswith("Use prompt: the fastest (set price to rank by cost) of")
-    assert made.next_steps[0].arguments == ASKED.arguments | {"target": {"exact_match": 0.9}}
-    assert "request.json of evaluate-0" in made.next_steps[0].why
+    assert made.summary[-1] == "prompt has the best exact_match."
+    # As it stands the call can be made: the run id stands for its systems.
+    assert made.next_steps[0].arguments == GIVEN | {"target": {"exact_match": 0.9}}
+    # A prompt of 0.2 was recommended once where the best had 0.35, and a constant answer too.
+    near = Ranked(name="most", versus_best="not_distinguishable", difference=-0.1, ci_low=-0.3,
+                  ci_high=0.1)  # fmt: skip
+    made = report([system("most", 0.3, None), system("prompt", 0.4, None)],
+                  [near, ranking[1]], target=None)  # fmt: skip
+    made = concluded(made.model_copy(update={"majority_fraction": 0.36}), "", 0.1, ASKED)
+    assert made.summary[-1] == (
+        "prompt has the best exact_match (0.4 [0.35, 0.45]), which is not shown to beat always "
+        "answering the most frequent class (0.36); the fastest (set price to rank by cost) that is "
+        "not shown to be worse is most (-0.1, 95% interval [-0.3, +0.1])."
+    )
 
 
 def test_the_page_shows_the_verdict_first_and_each_system_with_its_cost():

@@ -118,6 +118,18 @@ def test_a_request_names_its_systems_once(arguments, problem):
         EvaluateRequest(dataset="held.jsonl", **arguments)
 
 
+def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
+    run = workspace / "runs" / "evaluate-0123456789abcdef"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "request.json").write_text(asked(simple("majority"), simple("tf_idf")).model_dump_json())
+    again = asked(run.name, simple("nearest_example"))
+    assert [one.name for one in again.all_systems()] == ["majority", "tf_idf", "nearest_example"]
+    for other in ("evaluate-fedcba9876543210", "sft-0123456789abcdef", "majority"):
+        with pytest.raises(ValidationError, match=f"'{other}'.*list_runs names them"):
+            asked(other)
+
+
 def test_system_text_document_examples_and_template_make_one_conversation():
     spec = SystemSpec(name="a", model="m", system="Sort.", template="Mail: {question}\nTeam:")
     shot = HeldOut(line=1, messages=[{"role": "user", "content": "Q0"}], reference="A0")
@@ -294,7 +306,7 @@ def test_a_plan_of_simple_baselines_needs_no_model(files):
 
 
 def test_a_target_that_is_not_measured_names_what_is(files):
-    with pytest.raises(BadInput, match="'rougeL' is not measured; measured here: exact_match"):
+    with pytest.raises(BadInput, match="'rougeL' is not measured; each example has: exact_match"):
         plan_of(asked(simple("majority"), simple("tf_idf"), target={"rouge": 0.9}))
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 
 from ft_tools.evaluation.intervals.comparing import compare
-from ft_tools.evaluation.intervals.multiple_tests import holm
 from ft_tools.evaluation.intervals.paired import (
-    ALPHA,
     Paired,
     TargetVerdict,
     target_verdict,
@@ -133,16 +131,12 @@ def rank(
         for one in kept
         if one is not best
     }
-    adjusted = dict(zip(against, holm([p.p_value for p in against.values()]), strict=True))
 
     def cost(one: SystemResult) -> tuple[float, float]:
         usd = one.usd_per_1000_calls if priced and one.usd_per_1000_calls is not None else 0.0
         return usd, one.seconds_mean
 
-    return [
-        _ranked(one, against.get(one.name), adjusted.get(one.name, 1.0))
-        for one in sorted(kept, key=cost)
-    ]
+    return [_ranked(one, against.get(one.name)) for one in sorted(kept, key=cost)]
 
 
 def best_challenger(report: EvaluationReport) -> str | None:
@@ -154,10 +148,11 @@ def best_challenger(report: EvaluationReport) -> str | None:
     return best(rows, key=lambda row: row.tuned).system
 
 
-def _ranked(one: SystemResult, paired: Paired | None, adjusted: float) -> Ranked:
+def _ranked(one: SystemResult, paired: Paired | None) -> Ranked:
+    """Compare with the best by the interval that is shown: the cautious side is "worse"."""
     if paired is None:
         return Ranked(name=one.name, versus_best="best")
-    differs = adjusted < ALPHA and (paired.low > 0 or paired.high < 0)
+    differs = paired.low > 0 or paired.high < 0
     return Ranked(
         name=one.name,
         versus_best="worse" if differs else "not_distinguishable",

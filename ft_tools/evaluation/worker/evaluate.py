@@ -174,6 +174,8 @@ def _asked(state: State) -> Asked:
     given = state.request.model_dump(
         mode="json", exclude_defaults=True, exclude={"systems", "confirm", "name", "request_id"}
     )
+    if state.request.systems:
+        given["systems"] = [state.session.run_dir.name]
     overlap = state.plan.contamination
     learned = [*overlap.checked_against, *overlap.learned_from] if overlap else []
     columns = classifier.columns_of(state.references)
