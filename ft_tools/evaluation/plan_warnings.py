@@ -161,7 +161,10 @@ def _about_unchecked(overlap: Contamination) -> list[str]:
             "checked against them"
         ]
     if not overlap.checked_against:
-        return ["the training data of this model is unknown: contamination is not checked"]
+        seen = (
+            "the examples that are shown or learned from here" if overlap.learned_from else "none"
+        )
+        return [f"what the models were trained on is unknown; questions are compared with {seen}"]
     return []
 
 
