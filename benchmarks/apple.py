@@ -24,8 +24,8 @@ from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape import ModelShape
 from ft_tools.vram import apple
-from ft_tools.vram.decide import setup_of
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.request_to_setup import setup_of
 from ft_tools.vram.setup import Setup
 
 HERE = Path(__file__).parent

@@ -224,7 +224,7 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
     from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.request import AuditRequest
     from ft_tools.data.worker.minilm import MiniLM
-    from ft_tools.data.worker.search import Semantic
+    from ft_tools.data.worker.search_by_meaning import Semantic
     from ft_tools.data.worker.static_vectors import _table_of
 
     os.environ["FINE_TUNING_LLM_WORKSPACE"] = str(path.parent)

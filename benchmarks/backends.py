@@ -34,8 +34,8 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import LoadPlan, model_files
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.evaluation.worker.generation import TransformersWriter, load
-from ft_tools.evaluation.worker.weights import Shelf
+from ft_tools.evaluation.worker.loaded_models import Shelf
+from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load
 from ft_tools.models import demo
 from ft_tools.models.resolve import resolve_model
 from ft_tools.runs import directory

@@ -201,13 +201,13 @@ def main() -> None:
     known = {(line["pair"], line["setting"]) for line in lines}
     with small_workspace() as root:
         from ft_tools.lora.choices import choose_learning_rate
-        from ft_tools.models import weights
+        from ft_tools.models import model_folder
 
         for pair in PAIRS:
             if time.monotonic() > until:
                 break
             base = folder_of(root, pair.model)
-            rate = choose_learning_rate("sft", "lora", weights.hidden_size(base)).value
+            rate = choose_learning_rate("sft", "lora", model_folder.hidden_size(base)).value
             jobs = {
                 setting: (root, pair, number, arguments)
                 for number, (setting, arguments) in enumerate(settings(rate).items())

@@ -23,8 +23,8 @@ from ft_tools.evaluation.systems.asking import asked_as
 from ft_tools.evaluation.systems.models import LoadPlan, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker import decoding
-from ft_tools.evaluation.worker.generation import TransformersWriter, load
-from ft_tools.evaluation.worker.weights import Shelf
+from ft_tools.evaluation.worker.loaded_models import Shelf
+from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load
 from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.models.demo import HUB_ID
 from ft_tools.models.resolve import resolve_model

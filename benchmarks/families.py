@@ -42,7 +42,7 @@ from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.worker.build import load_config, loader_of
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
-from ft_tools.shipping import converter, held_out
+from ft_tools.shipping import comparison_text, gguf_converter
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import ship
@@ -91,7 +91,7 @@ def make_tokenizer(kind: str, folder: Path) -> Any:
 def texts() -> list[str]:
     """Return what the tokenizers are made of: the text that is measured, and what is trained on."""
     talks = [message for row in conversations(100) for message in row["messages"]]
-    return [*held_out.built_in(), *(f"{m['role']}\n{m['content']}" for m in talks)]
+    return [*comparison_text.built_in(), *(f"{m['role']}\n{m['content']}" for m in talks)]
 
 
 def byte_pairs() -> Any:
@@ -137,12 +137,12 @@ def know_splitting(folder: Path) -> None:
     It tells a splitting by what a published vocabulary makes of a text, which no small tokenizer
     has. Weights and metadata are converted as ever.
     """
-    shutil.copytree(converter.script().parent, folder)
+    shutil.copytree(gguf_converter.script().parent, folder)
     source = folder / "conversion" / "base.py"
     known = source.read_text(encoding="utf-8")
     as_known = known.replace("  res = None\n", f"  res = {SPLITTING!r}\n", 1)
     source.write_text(as_known, encoding="utf-8")
-    os.environ[converter.VARIABLE] = str(folder)
+    os.environ[gguf_converter.VARIABLE] = str(folder)
 
 
 def make_model(name: str, folder: Path) -> dict[str, Any]:

@@ -32,9 +32,9 @@ from benchmarks.backends import NEAR_TIE, texts_asked
 from benchmarks.evaluate import batched, gap_where_texts_part
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
-from ft_tools.evaluation.worker.generation import TransformersWriter, load
+from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.mlx_generation import MlxWriter
-from ft_tools.evaluation.worker.weights import Shelf
+from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load
 from ft_tools.models import demo
 
 TOKENS = 24

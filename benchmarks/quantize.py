@@ -24,7 +24,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools import publish, workspace
-from ft_tools.models import demo, tensors
+from ft_tools.models import demo, safetensors_headers
 from ft_tools.models.worker import gguf
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
@@ -116,11 +116,11 @@ def measure_merges(where, repeats):
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.002)
     adapted.save_pretrained(where / "adapter")
-    files = tensors.weight_files(where / "base")
+    files = safetensors_headers.weight_files(where / "base")
     found = {
         "num_shards": len(files),
         "largest_shard_mib": max(f.stat().st_size for f in files) / 2**20,
-        "adapter_mib": (where / "adapter" / tensors.ADAPTER).stat().st_size / 2**20,
+        "adapter_mib": (where / "adapter" / safetensors_headers.ADAPTER).stat().st_size / 2**20,
     }
     for way in ("shards", "peft"):
         runs = [in_a_process(way, where) for _ in range(repeats)]

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ft_tools.models.catalog import shape_of_config
-from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.request_to_setup import setup_of
 
 GIB = 2**30
 TYPES = (

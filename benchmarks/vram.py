@@ -24,7 +24,7 @@ from benchmarks.vram_rows import CALIBRATION, Case, read
 from ft_tools.vram.interval import interval
 from ft_tools.vram.largest_fit import verdict
 from ft_tools.vram.phases import phases
-from ft_tools.vram.process import process_band
+from ft_tools.vram.process_overhead import process_band
 
 GIB = 2**30
 

@@ -74,7 +74,7 @@ TOOLS = {
         "starts",
     ),
     "show_examples": Tool(
-        "Quote examples", "ft_tools.data.quote:show_examples", ShowRequest, "reads"
+        "Quote examples", "ft_tools.data.show_examples:show_examples", ShowRequest, "reads"
     ),
     "suggest_lora_config": Tool(
         "Suggest a configuration", "ft_tools.lora.tool:suggest_lora_config", LoraRequest, "reads"

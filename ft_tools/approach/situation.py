@@ -12,6 +12,7 @@ from ft_tools.approach.presumed import (
     is_failing,
     presumed,
 )
+from ft_tools.approach.provider_terms import is_about_terms, terms_of
 from ft_tools.approach.request import (
     TRAINING,
     Approach,
@@ -79,7 +80,7 @@ def situation(request: ApproachRequest) -> Situation:
     (`assumes_prompt`).
     """
     symptoms = _symptoms(request)
-    terms = _terms(request)
+    terms = terms_of(request)
     taken = presumed(request)
     numbers = _numbers(request, terms, taken.numbers)
     choices = {
@@ -97,7 +98,7 @@ def situation(request: ApproachRequest) -> Situation:
         "named": "yes" if symptoms else "no",
         "prompt_assumed": _choice(is_assumed),
         "teacher_terms": terms,
-        "terms_open": _choice(_is_about_terms(request, terms)),
+        "terms_open": _choice(is_about_terms(request, terms)),
         "failing": _choice(is_failing(request)),
         "fault_of": fault_of(request),
         "budget": _budget(request),
@@ -281,28 +282,6 @@ def _assumes_prompt(
         for name in taken.numbers.keys() - taken.asked:
             data.pop(name, None)
     return enough(data)
-
-
-def _terms(request: ApproachRequest) -> str:
-    """Return what the teacher's terms say of this use; what the request says of them wins."""
-    if request.teacher_terms is not None or request.teacher is None:
-        return request.teacher_terms or UNKNOWN
-    terms = table().teachers[request.teacher]
-    if request.product_use == "sold":
-        return terms.sold
-    is_classifier = request.num_classes is not None or "classification" in request.symptoms
-    if request.product_use == "internal":
-        return terms.internal_classifier if is_classifier else terms.internal
-    uses = {terms.sold, terms.internal, terms.internal_classifier}
-    return "allowed" if uses == {"allowed"} else UNKNOWN
-
-
-def _is_about_terms(request: ApproachRequest, terms: str) -> bool:
-    """Tell whether a teacher is all that is named: its terms are then what is asked about."""
-    is_named = request.teacher is not None and terms != "allowed"
-    data = (request.num_demonstrations, request.num_preference_pairs, request.num_marks)
-    is_said = bool(request.symptoms or request.teacher_terms or request.product_use)
-    return is_named and not is_said and set(data) == {None}
 
 
 def _budget(request: ApproachRequest) -> str:

@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools import caller, workspace
-from ft_tools.data import outputs
+from ft_tools.data import cleaned_files
+from ft_tools.data.audit_refusals import require_examples, require_verdicts
 from ft_tools.data.concise import concise
-from ft_tools.data.judge import row_kinds, summary
+from ft_tools.data.judge import count_findings, row_kinds
+from ft_tools.data.judge.enough_examples import judge_size
 from ft_tools.data.judge.next_steps import next_steps
-from ft_tools.data.judge.sizes import judge_size
 from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
-from ft_tools.data.notes import assumptions_of, shape_of, short_split
 from ft_tools.data.page import audit_page
 from ft_tools.data.read.scan import Measure, Scan, Tick, lengths_of, scan
-from ft_tools.data.repeats import conflicts, duplicates
+from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, find_lexical
 from ft_tools.data.report import AuditReport, Duplicates, Kind, Outputs
+from ft_tools.data.report_notes import assumptions_of, shape_of, short_split
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.required import require_examples, require_verdicts
 from ft_tools.data.split import choose_validation
 from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD
@@ -72,10 +72,10 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     caller.doing(f"comparing {len(ledger)} examples")
     near = methods.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
-    groups = conflicts.find(ledger, scanned.note)
-    num_clear = conflicts.num_with_majority(ledger, groups)
-    conflicts.resolve(ledger, groups, request.contradictions)
-    summary.mark_lengths(scanned, request.max_length)
+    groups = contradictions.find(ledger, scanned.note)
+    num_clear = contradictions.num_with_majority(ledger, groups)
+    contradictions.resolve(ledger, groups, request.contradictions)
+    count_findings.mark_lengths(scanned, request.max_length)
     found = Duplicates(
         num_exact=num_exact,
         num_near=near.num_near,
@@ -107,7 +107,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
 
 def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str) -> AuditReport:
     ledger = scanned.ledger
-    findings = summary.findings_of(scanned, request)
+    findings = count_findings.findings_of(scanned, request)
     total = len(ledger) - ledger.num_validation
     num_usable = len(ledger.kept(validation=False))
     size = judge_size(num_usable, task)
@@ -117,13 +117,13 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
         verdict=verdict,
         num_examples=total,
         num_usable=num_usable,
-        removed_by=summary.removed_by(ledger),
+        removed_by=count_findings.removed_by(ledger),
         detected_format=main,
         format_fraction=round(scanned.formats[main] / total, 4) if total else 0.0,
         task=task,
         findings=findings,
         num_findings=len(findings),
-        tokens=summary.tokens_of(ledger, request.max_length, token_method),
+        tokens=count_findings.tokens_of(ledger, request.max_length, token_method),
         trainer_survival=survival(scanned.traits, row_kinds.unread_of(scanned)),
         size_verdict=size,
         reasons=reasons,
@@ -155,7 +155,9 @@ def _written(
             write_file(staging / "report.html", html)
 
         folder = Path(report.outputs.train).parent
-        outputs.write_outputs(request, scanned, to_validation, folder, add_reports, methods.tick)
+        cleaned_files.write_outputs(
+            request, scanned, to_validation, folder, add_reports, methods.tick
+        )
     return report
 
 
@@ -171,9 +173,9 @@ def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:
     num_train = len(ledger.kept(validation=False)) - num_chosen
     num_validation = len(ledger.kept(validation=True)) + num_chosen
     return Outputs(
-        train=str(folder / outputs.TRAIN),
-        validation=str(folder / outputs.VALIDATION),
-        removed=str(folder / outputs.REMOVED),
+        train=str(folder / cleaned_files.TRAIN),
+        validation=str(folder / cleaned_files.VALIDATION),
+        removed=str(folder / cleaned_files.REMOVED),
         report_json=str(folder / "report.json"),
         report_html=str(folder / "report.html"),
         num_train=num_train,

@@ -1,6 +1,6 @@
 """Keep a report small enough for an agent."""
 
-from ft_tools.data.judge import summary
+from ft_tools.data.judge import count_findings
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import estimate_tokens
@@ -14,7 +14,7 @@ def concise(request: AuditRequest, report: AuditReport) -> AuditReport:
     """Leave out findings of the least weight until the report is small."""
     if request.response_format == "detailed":
         return report
-    num_shown = min(summary.MAX_CONCISE_FINDINGS, len(report.findings))
+    num_shown = min(count_findings.MAX_CONCISE_FINDINGS, len(report.findings))
     short = _with_findings(report, num_shown)
     while num_shown > MIN_CONCISE_FINDINGS and _tokens_of(short) > MAX_CONCISE_TOKENS:
         num_shown -= 1

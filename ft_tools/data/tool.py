@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from ft_tools import installation, workspace
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data.audit import perform
-from ft_tools.data.judge import summary
+from ft_tools.data.judge import count_findings
 from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
@@ -133,7 +133,7 @@ def audit_if_small(request: AuditRequest) -> AuditReport | None:
     Raises:
         BadInput: As `audit_dataset`.
     """
-    every = {"response_format": "detailed", "offset": 0, "limit": summary.FIRST_LINES}
+    every = {"response_format": "detailed", "offset": 0, "limit": count_findings.FIRST_LINES}
     return perform(request.model_copy(update=every)) if _why_a_run(request)[1] is None else None
 
 

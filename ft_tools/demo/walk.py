@@ -30,8 +30,8 @@ from ft_tools.demo import page as demo_page
 from ft_tools.errors import FineTuningError, MissingExtra
 from ft_tools.models import demo, mlx
 from ft_tools.runs import directory
-from ft_tools.runs.observe import read_result
 from ft_tools.runs.records import ENDED
+from ft_tools.runs.run_state import read_result
 from ft_tools.tools import TOOLS
 
 TABLE = "tickets.csv"

@@ -18,7 +18,7 @@ from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.models.resolve import hub_home
 from ft_tools.runs import locks
 from ft_tools.runs.hardware import find_cards, find_device
-from ft_tools.shipping import converter
+from ft_tools.shipping import gguf_converter
 
 MIN_PYTHON = (3, 11)
 SMALL_DISK_GIB = 20.0
@@ -159,9 +159,9 @@ def _locks() -> Check:
 
 def _converter() -> Check:
     try:
-        if converter.is_here():
-            return Check(name="GGUF converter", state="ok", found=converter.origin())
-        found = f"will be fetched once: {converter.origin()}"
+        if gguf_converter.is_here():
+            return Check(name="GGUF converter", state="ok", found=gguf_converter.origin())
+        found = f"will be fetched once: {gguf_converter.origin()}"
         return Check(name="GGUF converter", state="note", found=found)
     except FineTuningError:
         pass

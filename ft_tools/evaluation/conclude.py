@@ -4,10 +4,10 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.evaluation import recommend
-from ft_tools.evaluation.intervals.paired import ALPHA
+from ft_tools.evaluation import recommend_system
+from ft_tools.evaluation.intervals.comparison_verdict import ALPHA
 from ft_tools.evaluation.intervals.sample_size import examples_needed
-from ft_tools.evaluation.recommend import Asked
+from ft_tools.evaluation.recommend_system import Asked
 from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities
 
 # What a short report leaves out of a comparison.
@@ -19,10 +19,13 @@ MILLER = "https://arxiv.org/abs/2411.00640"
 
 def summarise(report: EvaluationReport, asked: Asked) -> list[str]:
     """Return the verdict on the target, if there is one, then what was shown and what to do."""
-    first = [recommend.target_sentence(report), recommend.fresh_sentence(report)]
+    first = [recommend_system.target_sentence(report), recommend_system.fresh_sentence(report)]
     rest = _of_pair(report)
     if report.compares_systems:
-        rest = [recommend.comparison_sentence(report), recommend.choice_sentence(report, asked)]
+        rest = [
+            recommend_system.comparison_sentence(report),
+            recommend_system.choice_sentence(report, asked),
+        ]
     return [*filter(None, first), *rest]
 
 
@@ -71,14 +74,17 @@ def concluded(
     """Return the report with notes, summary, reasons and next steps."""
     report = report.model_copy(
         update={
-            "notes": [*notes(report, size_warning), *recommend.notes_on_systems(report.systems)]
+            "notes": [
+                *notes(report, size_warning),
+                *recommend_system.notes_on_systems(report.systems),
+            ]
         }
     )
     return report.model_copy(
         update={
             "summary": summarise(report, asked),
             "reasons": reasons(report, smallest_effect),
-            "next_steps": recommend.with_classifier(
+            "next_steps": recommend_system.with_classifier(
                 next_steps(report, smallest_effect, asked), report, asked
             ),
         }
@@ -149,7 +155,7 @@ def next_steps(report: EvaluationReport, smallest_effect: float, asked: Asked) -
     """Return the calls that make sense after this evaluation."""
     rows = [*report.comparisons, *report.benchmarks]
     if report.compares_systems or (report.target and not report.alone and not report.ranking):
-        return recommend.next_steps_of(report, asked)
+        return recommend_system.next_steps_of(report, asked)
     if report.alone:
         return [asked.advice("Checks whether training would fix what is missing.")]
     verdicts = {str(row.verdict) for row in rows}

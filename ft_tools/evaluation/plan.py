@@ -21,9 +21,9 @@ from ft_tools.evaluation.contamination import (
 from ft_tools.evaluation.estimates import SLOWER, Range, seconds_of
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
-from ft_tools.evaluation.metrics.choose import MEASURES, choose_metrics
+from ft_tools.evaluation.metrics.choose_metrics import MEASURES, choose_metrics
 from ft_tools.evaluation.metrics.free_answers import require_patterns
-from ft_tools.evaluation.metrics.general import general_prompts
+from ft_tools.evaluation.metrics.general_ability import general_prompts
 from ft_tools.evaluation.plan_warnings import (
     about_loading,
     about_marks,

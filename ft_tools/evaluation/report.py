@@ -6,7 +6,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.evaluation.contamination import Contamination
-from ft_tools.evaluation.intervals.paired import TargetVerdict, Verdict
+from ft_tools.evaluation.intervals.comparison_verdict import TargetVerdict, Verdict
 
 # Accepted by users whose model has a single purpose.
 GENERAL_LOSS = "general_ability_loss"

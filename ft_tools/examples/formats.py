@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ft_tools.examples.columns import cell_at
-from ft_tools.examples.detect import (
+from ft_tools.examples.detect_format import (
     ABOUT,
     ALPACA_ANSWERS,
     PREFERENCES,
@@ -19,7 +19,7 @@ from ft_tools.examples.detect import (
     turns_in,
 )
 from ft_tools.examples.example import Example, Message, content_of
-from ft_tools.examples.loss import is_trained, without_mark
+from ft_tools.examples.loss_marks import is_trained, without_mark
 from ft_tools.examples.turns import (
     UNTRAINED,
     add_turns,

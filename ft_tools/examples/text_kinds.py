@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
-from ft_tools.examples.detect import detect
+from ft_tools.examples.detect_format import detect
 from ft_tools.examples.turns import is_conversation
 
 LINES = {".jsonl", ".ndjson"}

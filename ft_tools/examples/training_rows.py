@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.answer_kinds import AnswerKind, AnswerKinds, answer_of
-from ft_tools.examples.detect import detect
+from ft_tools.examples.detect_format import detect
 from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.remembered_test_sets import known_test_rows

@@ -18,9 +18,9 @@ from ft_tools.examples.training_rows import (
 )
 from ft_tools.lora.data_shape import DataShape, Goal, held_out_rows, rounded_length
 from ft_tools.lora.request import LoraRequest
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import resolve_model
-from ft_tools.training.counts import CountRequest, Counts, count
+from ft_tools.training.token_counts import CountRequest, Counts, count
 
 GOALS: Mapping[AnswerKind, Goal] = {
     "labels": "classification",
@@ -125,7 +125,7 @@ def _counted(request: LoraRequest, task: Task, facts: DatasetFacts) -> tuple[Cou
         source = resolve_model(request.model)
         asked = CountRequest(
             task=task,
-            tokenizer=weights.tokenizer_folder(source.adapter, source.load_from),
+            tokenizer=model_folder.tokenizer_folder(source.adapter, source.load_from),
             dataset=facts,
             max_length=None,
             loss_on="everything" if facts.format == "text" else "answers",

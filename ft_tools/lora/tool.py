@@ -6,15 +6,15 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.lora import choices
-from ft_tools.lora.card import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.lora.dataset import read_data
+from ft_tools.lora.fit_gpu import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
+from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.packing import MIXED, may_be_packed
 from ft_tools.models.quantized import DEQUANTIZED
 from ft_tools.models.shape import ModelShape, last_name
-from ft_tools.models.targets import Targets, default_targets
-from ft_tools.vram.decide import shape_of_request
+from ft_tools.vram.request_to_setup import shape_of_request
 from ft_tools.vram.setup import Task
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
@@ -234,7 +234,7 @@ def _length_reason(seq_len: int) -> Reason:
         rule="max_length is assumed: no example was measured; pass dataset, or seq_len",
         observed=seq_len,
         threshold=None,
-        source="ft_tools/lora/card.py",
+        source="ft_tools/lora/fit_gpu.py",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ft_tools import facts, workspace
 from ft_tools.errors import BadData, BadInput, NotFound, UnknownName
-from ft_tools.models import hub, inspector, names
+from ft_tools.models import hub, inspector, other_names
 from ft_tools.models.config import SHAPE_FIELDS, has_row, shape_from_config
 from ft_tools.models.described import described_shape
 from ft_tools.models.families import FAMILIES
@@ -73,9 +73,9 @@ def _config_of_hub_id(hub_id: str) -> dict[str, Any]:
     cached = cached_config(hub_id)
     if cached is not None:
         return _read(cached / "config.json")
-    row = names.row(hub_id)
+    row = other_names.row(hub_id)
     if row is not None:
-        quantized = {"quantization_config": BNB_4BIT} if names.is_four_bit(hub_id) else {}
+        quantized = {"quantization_config": BNB_4BIT} if other_names.is_four_bit(hub_id) else {}
         return row.config | quantized
     return _read(hub.describe(hub_id).folder / "config.json")
 

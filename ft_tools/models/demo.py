@@ -16,7 +16,7 @@ from ft_tools import workspace
 from ft_tools.contract import Report, Request
 from ft_tools.errors import MissingExtra, RunBusy
 from ft_tools.publish import require_space
-from ft_tools.runs import directory, observe, start
+from ft_tools.runs import directory, run_state, start
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.tool import resume_run
@@ -105,7 +105,7 @@ def ensure() -> str | None:
     request = DemoModelRequest()
     plan = DemoModelPlan(model=HUB_ID, needed_bytes=NEEDED_BYTES, licence=LICENCE)
     run_id = start.start("demo_model", request, plan, request_id=REQUEST_ID, name="demo model")
-    state = observe.settled(directory.find(run_id))[1]
+    state = run_state.settled(directory.find(run_id))[1]
     if state == "succeeded" and not is_ready():
         # The cache was emptied since that run.
         return start.start("demo_model", request, plan, name="demo model")

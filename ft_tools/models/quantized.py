@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ft_tools.models import names
+from ft_tools.models import other_names
 
 Kind = Literal["bnb_4bit", "bnb_8bit", "gptq", "awq", "fp8", "mxfp4", "other"]
 # What publishers append to the name of a quantized copy.
@@ -52,4 +52,4 @@ def unquantized_name(model: str) -> str:
     'Qwen/Qwen3-8B'
     """
     plain = SUFFIX.sub("", model)
-    return names.catalog_id(plain) or (plain if plain != model else "")
+    return other_names.catalog_id(plain) or (plain if plain != model else "")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
-from ft_tools.models import hub, names
+from ft_tools.models import hub, other_names
 from ft_tools.models.hub_requests import HUB_ID
 from ft_tools.runs import directory
 
@@ -65,7 +65,7 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
     if directory.RUN_ID.fullmatch(model):
         return _from_run(model, base)
     if not _is_a_path(model):
-        hub_id = model if HUB_ID.fullmatch(model) else names.catalog_id(model)
+        hub_id = model if HUB_ID.fullmatch(model) else other_names.catalog_id(model)
         if hub_id is not None:
             return ModelSource(name=hub_id, kind="hub", path=_cached(hub_id))
     try:

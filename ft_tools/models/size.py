@@ -6,10 +6,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import FineTuningError
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.models.catalog import config_of, shape_of
 from ft_tools.models.resolve import ModelSource
-from ft_tools.models.tensors import DTYPE_BYTES, Tensor
+from ft_tools.models.safetensors_headers import DTYPE_BYTES, Tensor
 
 # The data type that a config.json names, in bytes; models are published in 16 bits.
 CONFIG_BYTES = {"float32": 4.0, "float64": 8.0}
@@ -64,7 +64,7 @@ def size_of_files(folder: Path) -> ModelSize:
         Refused: The weights are pickle files.
         BadInput: A file is damaged.
     """
-    return size_of_tensors(tensors.survey(folder))
+    return size_of_tensors(safetensors_headers.survey(folder))
 
 
 def size_of_tensors(held: dict[str, Tensor]) -> ModelSize:
@@ -94,7 +94,7 @@ def size_of_tensors(held: dict[str, Tensor]) -> ModelSize:
         expert_params=sum(counts[name] for name in experts),
         layer_params=max(layers.values(), default=0),
         vocab_size=max(widest, default=0),
-        bytes_per_param=tensors.num_bytes(held) / total if total else PUBLISHED_BYTES,
+        bytes_per_param=safetensors_headers.num_bytes(held) / total if total else PUBLISHED_BYTES,
         basis="headers",
     )
 

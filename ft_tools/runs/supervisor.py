@@ -23,7 +23,7 @@ from ft_tools.runs import (
     memory,
     process_tree,
     ranks,
-    remote,
+    remote_run,
     run_end,
 )
 from ft_tools.runs.launchers.options import parse
@@ -150,7 +150,7 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
 def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
     """Look after a job of a scheduler; a run whose job cannot be submitted has failed."""
     try:
-        remote.attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
+        remote_run.attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
     except DiskFull:
         raise
     except (FineTuningError, OSError) as error:

@@ -10,7 +10,10 @@ from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
 from ft_tools.runs import directory, process_tree, ranks, run_end
 from ft_tools.runs.log import log_tail
-from ft_tools.runs.observe import (
+from ft_tools.runs.records import ENDED, Kind, State, Status, Why
+from ft_tools.runs.report import ListRunsReport, RunLine, RunReport
+from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
+from ft_tools.runs.run_state import (
     evaluations,
     moved_from,
     plan_settings,
@@ -19,9 +22,6 @@ from ft_tools.runs.observe import (
     shown_events,
     with_place,
 )
-from ft_tools.runs.records import ENDED, Kind, State, Status, Why
-from ft_tools.runs.report import ListRunsReport, RunLine, RunReport
-from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
 from ft_tools.runs.start import adopt, supervise
 
 LAUNCH_TOOLS: dict[Kind, str] = {

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns
 from ft_tools.errors import BadInput, NotFound
-from ft_tools.lora.starts import require_repeatable
-from ft_tools.models import tensors
-from ft_tools.models.tensors import Tensor
+from ft_tools.lora.init_weights import require_repeatable
+from ft_tools.models import safetensors_headers
+from ft_tools.models.safetensors_headers import Tensor
 from ft_tools.publish import MANIFEST, sha256, verify
 
 PREFIX = "base_model.model."
@@ -73,8 +73,8 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
     """
     require_unchanged(folder)
     config = read_config(folder)
-    file = tensors.only_file(folder, tensors.ADAPTER)
-    held = tensors.survey_file(file)
+    file = safetensors_headers.only_file(folder, safetensors_headers.ADAPTER)
+    held = safetensors_headers.survey_file(file)
     require_unquantized(base_config)
     _require_fit(folder, held, base, bool(config.get("fan_in_fan_out")))
     why = why_whole(held, base, base_config)
@@ -86,7 +86,7 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
         variant=_variant(config),
         route="whole" if why else "shards",
         why_whole=why,
-        bytes=tensors.num_bytes(held),
+        bytes=safetensors_headers.num_bytes(held),
     )
 
 

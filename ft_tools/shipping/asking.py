@@ -9,8 +9,8 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.runs import directory
+from ft_tools.shipping.comparison_text import training_file
 from ft_tools.shipping.evaluated_prompt import MeasuredAs, spec_of
-from ft_tools.shipping.held_out import training_file
 from ft_tools.shipping.trained_system import TrainedSystem, trained_system
 
 SCHEMA = "answer_schema.json"
@@ -97,7 +97,7 @@ def write_files(asking: Asking, into: Path) -> None:
         text = json.dumps(asking.schema, indent=1, ensure_ascii=False) + "\n"
         (into / SCHEMA).write_text(text, encoding="utf-8")
     if asking.prepared is not None:
-        from ft_tools.data.prepare.reuse import keep_mapping
+        from ft_tools.data.prepare.mapping_for_inference import keep_mapping
 
         keep_mapping(asking.prepared, into)
 
@@ -129,7 +129,7 @@ def _prepared(source: str) -> tuple[Path | None, tuple[str, ...]]:
 
     Also the columns that its prompts are made of.
     """
-    from ft_tools.data.prepare.reuse import mapping_beside
+    from ft_tools.data.prepare.mapping_for_inference import mapping_beside
 
     run = source
     while directory.RUN_ID.fullmatch(run):

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from ft_tools.examples.training_rows import Example, read_examples
-from ft_tools.shipping import held_out
+from ft_tools.shipping import comparison_text
 
 # Source: https://arxiv.org/abs/2210.17323, section 4: 128 segments.
 NUM_EXAMPLES = 128
@@ -30,7 +30,7 @@ def examples(path: Path, measured_on: Path | None, count: int = NUM_EXAMPLES) ->
     kept: list[Example] = []
     seen = 0
     for _, example in read_examples(path):
-        if held_out.conversation(example) is None or _key(example) in known:
+        if comparison_text.conversation(example) is None or _key(example) in known:
             continue
         # Reservoir sampling, algorithm R: each of `seen` examples is kept with the same chance.
         seen += 1
@@ -42,4 +42,4 @@ def examples(path: Path, measured_on: Path | None, count: int = NUM_EXAMPLES) ->
 
 
 def _key(example: Example) -> str:
-    return json.dumps(held_out.conversation(example), sort_keys=True)
+    return json.dumps(comparison_text.conversation(example), sort_keys=True)

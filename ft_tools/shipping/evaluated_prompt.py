@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.evaluation.intervals.paired import TargetVerdict
+from ft_tools.evaluation.intervals.comparison_verdict import TargetVerdict
 from ft_tools.evaluation.metrics.measures import METRICS
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.spec import SystemSpec

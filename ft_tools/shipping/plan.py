@@ -10,13 +10,20 @@ from pydantic import Field
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra, NotFound
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.models.machine import this_machine
 from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
 from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256
 from ft_tools.runs import directory
-from ft_tools.shipping import adapter, converter, environment, estimates, formats, held_out
+from ft_tools.shipping import (
+    adapter,
+    comparison_text,
+    estimates,
+    formats,
+    gguf_converter,
+    llm_compressor,
+)
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlacement
 from ft_tools.shipping.evaluated_prompt import MeasuredAs, measured_as
@@ -95,7 +102,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     config = _json(folder / "config.json") if folder else {}
     adapter.require_unquantized(config)
     _require_trained_base(request, source, folder)
-    held = tensors.survey(folder) if folder else {}
+    held = safetensors_headers.survey(folder) if folder else {}
     facts = None
     if source.adapter:
         facts = adapter.inspect(Path(source.adapter), held, config)
@@ -150,7 +157,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         estimated_seconds=estimates.seconds(
             size, rows, runs_on, request.max_examples, request.device
         ),
-        converter=converter.origin() if any(r.family == "gguf" for r in rows) else "",
+        converter=gguf_converter.origin() if any(r.family == "gguf" for r in rows) else "",
         chat=request.chat,
         chat_system=request.chat_system,
     )
@@ -236,21 +243,21 @@ def _name(request: ShipRequest, base: ModelSource) -> str:
 def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:
     if request.held_out:
         path = workspace.existing(request.held_out)
-        if not held_out.examples(path):
+        if not comparison_text.examples(path):
             raise BadInput(f"held_out {request.held_out!r} has no examples; name a JSONL file")
         return path
-    return held_out.of_run(source.run_id)
+    return comparison_text.of_run(source.run_id)
 
 
 def _environments(rows: list[Format]) -> list[PlannedEnvironment]:
     names = [row.name for row in rows if row.family == "environment"]
     if not names:
         return []
-    built = environment.is_built()
-    size = 0 if built else environment.disk_bytes()
+    built = llm_compressor.is_built()
+    size = 0 if built else llm_compressor.disk_bytes()
     return [
         PlannedEnvironment(
-            requirement=environment.REQUIREMENT, formats=names, is_built=built, disk_bytes=size
+            requirement=llm_compressor.REQUIREMENT, formats=names, is_built=built, disk_bytes=size
         )
     ]
 
@@ -266,7 +273,7 @@ def _calibration(
             f"calibration {request.calibration!r} is also what is measured on, which would flatter "
             "the result; take training examples for one and held-out examples for the other"
         )
-    if not held_out.examples(path):
+    if not comparison_text.examples(path):
         raise BadInput(f"calibration {request.calibration!r} has no examples; name a JSONL file")
     return path
 
@@ -277,7 +284,7 @@ def _own_calibration(request: ShipRequest, source: ModelSource, rows: list[Forma
     needing = [row.name for row in rows if row.needs_text and row.family not in has_matrix]
     if not needing:
         return None
-    path = held_out.training_file(source.run_id)
+    path = comparison_text.training_file(source.run_id)
     if path is None:
         raise BadInput(
             f"{', '.join(needing)} cannot be made without text like that of training, and "
@@ -311,4 +318,4 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise NotFound(f"{path} does not exist; name a model folder") from None
     except ValueError as error:
-        raise BadInput(f"{path} is damaged; {tensors.AGAIN}") from error
+        raise BadInput(f"{path} is damaged; {safetensors_headers.AGAIN}") from error

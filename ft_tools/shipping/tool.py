@@ -7,13 +7,13 @@ from pathlib import Path
 from ft_tools.errors import MissingExtra, Refused
 from ft_tools.facts import number
 from ft_tools.models.mlx import model_types
-from ft_tools.models.weights import model_type
+from ft_tools.models.model_folder import model_type
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, memory
 from ft_tools.runs.device_slots import slots_for
 from ft_tools.runs.hardware import find_device
 from ft_tools.runs.launch import Launch, launch
-from ft_tools.shipping import converter
+from ft_tools.shipping import gguf_converter
 from ft_tools.shipping.estimates import PlannedDisk
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import ShipPlan, formats_asked, plan_of
@@ -130,8 +130,8 @@ def _warnings(plan: ShipPlan) -> list[str]:
             f"{plan.measured_as.num_shots} few-shot examples in each prompt, which are not shipped"
         )
     found += _about_memory(plan)
-    if plan.converter and not converter.is_here():
-        size = f"{converter.DOWNLOAD_BYTES // 2**20} MiB"
+    if plan.converter and not gguf_converter.is_here():
+        size = f"{gguf_converter.DOWNLOAD_BYTES // 2**20} MiB"
         found.append(f"llama.cpp's converter is downloaded with pip first, once: {size}")
     found += [
         f"{', '.join(e.formats)}: an environment with {e.requirement} is built with pip first, "

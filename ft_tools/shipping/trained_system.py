@@ -8,7 +8,7 @@ from ft_tools.errors import FineTuningError
 from ft_tools.examples.training_rows import Example, read_examples
 from ft_tools.publish import sha256
 from ft_tools.runs import directory
-from ft_tools.shipping.held_out import training_file
+from ft_tools.shipping.comparison_text import training_file
 
 SYSTEM_ROLES = {"system", "developer"}
 MAX_OTHERS = 5

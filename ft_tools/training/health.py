@@ -8,7 +8,7 @@ from typing import Literal
 
 from ft_tools.facts import number
 from ft_tools.runs.records import Health
-from ft_tools.training.counts import Counts
+from ft_tools.training.token_counts import Counts
 
 Row = dict[str, float]
 Rows = Sequence[Row]

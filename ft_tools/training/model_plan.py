@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.runs import directory
@@ -59,8 +59,8 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         adapter=source.adapter,
         base_model=base,
         num_params=_num_params(source, folder),
-        hidden_size=weights.hidden_size(folder) if folder else None,
-        config_sha256=weights.config_hash(folder) if folder else "",
+        hidden_size=model_folder.hidden_size(folder) if folder else None,
+        config_sha256=model_folder.config_hash(folder) if folder else "",
         revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder else "",
     )
@@ -68,7 +68,7 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
 
 def _num_params(source: ModelSource, folder: Path | None) -> int | None:
     """Count the parameters in the weights' headers, or by config.json; None if neither is there."""
-    stored = weights.num_params(folder) if folder else None
+    stored = model_folder.num_params(folder) if folder else None
     if stored is not None:
         return stored
     try:
@@ -78,5 +78,5 @@ def _num_params(source: ModelSource, folder: Path | None) -> int | None:
 
 
 def _template_hash(source: ModelSource, template_path: str | None) -> str:
-    folder = weights.tokenizer_folder(source.adapter, source.load_from)
-    return weights.template_hash(Path(folder), template_path)
+    folder = model_folder.tokenizer_folder(source.adapter, source.load_from)
+    return model_folder.template_hash(Path(folder), template_path)

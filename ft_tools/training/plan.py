@@ -9,26 +9,26 @@ from ft_tools import workspace
 from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts, Task, survey
 from ft_tools.lora.dataset import shape_of_data
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
 from ft_tools.runs import device_slots
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
-from ft_tools.training import counts, defaults, estimates, plan_warnings, preferences
+from ft_tools.training import defaults, estimates, plan_warnings, preference_runs, token_counts
 from ft_tools.training.checks import installation, memory, preconditions
 from ft_tools.training.checks.advised import Advised
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.checks.learnable import packing_of
-from ft_tools.training.counts import CountRequest, Counts
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.model_plan import ModelPlan, model_plan, source_of
-from ft_tools.training.preferences import Reference
+from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
 from ft_tools.training.thinking import about_thoughts
+from ft_tools.training.token_counts import CountRequest, Counts
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 """The training file and the validation file."""
@@ -135,11 +135,11 @@ def plan_kto(request: DpoRequest) -> KtoPlan:
 
 
 def _preference_parts(task: Task, request: DpoRequest) -> dict[str, Any]:
-    source = source_of(preferences.start_of(request))
-    preferences.require_rate(request)
+    source = source_of(preference_runs.start_of(request))
+    preference_runs.require_rate(request)
     parts = _plan_parts(task, request, source, _files(task, request), "answers")
-    parts["warnings"] += preferences.warnings(request)
-    return parts | {"reference": preferences.reference_of(request, source)}
+    parts["warnings"] += preference_runs.warnings(request)
+    return parts | {"reference": preference_runs.reference_of(request, source)}
 
 
 def _files(task: Task, request: TrainingRequest) -> tuple[DatasetFacts, DatasetFacts | None]:
@@ -302,7 +302,7 @@ def _count(
         return before, ""
     request = CountRequest(
         task=task,
-        tokenizer=weights.tokenizer_folder(source.adapter, source.load_from),
+        tokenizer=model_folder.tokenizer_folder(source.adapter, source.load_from),
         template_path=training.get("chat_template_path"),
         dataset=files[0],
         validation=files[1],
@@ -310,7 +310,7 @@ def _count(
         loss_on=loss_on,
         packing=packing,
     )
-    return counts.count(request)
+    return token_counts.count(request)
 
 
 def _estimate(

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.examples.training_rows import UNTRAINED, DatasetFacts
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.runs.other_gpus import unused_gpu
 from ft_tools.training import defaults
-from ft_tools.training.counts import Counts
 from ft_tools.training.request import TrainingRequest
+from ft_tools.training.token_counts import Counts
 
 KEEPS_OUT = "audit_dataset with output_dir keeps them out of the loss"
 
@@ -42,7 +42,7 @@ def about_run(
     if steps < 20:
         found.append(f"only {steps} steps: use smaller batches or more examples")
     length = training.get("max_length")
-    limit = weights.max_positions(Path(source.path)) if source.path else None
+    limit = model_folder.max_positions(Path(source.path)) if source.path else None
     if length and limit and length > limit:
         found.append(f"max_length {length} exceeds the model's {limit} positions")
     return found
@@ -109,8 +109,8 @@ def about_form(source: ModelSource, dataset: DatasetFacts, template: str | None)
     """Say so when questions and answers of plain text are to train a model that is made to chat."""
     if dataset.format not in {"prompt_completion_text", "pairs_text"} or not source.path:
         return []
-    folder = Path(weights.tokenizer_folder(source.adapter, source.path))
-    if template is None and weights.chat_template(folder) is None:
+    folder = Path(model_folder.tokenizer_folder(source.adapter, source.path))
+    if template is None and model_folder.chat_template(folder) is None:
         return []
     return [
         f"{Path(dataset.path).name} is plain text, so the chat template of {source.name} is not "

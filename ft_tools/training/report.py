@@ -7,8 +7,8 @@ from pydantic import Field
 from ft_tools.contract import NextStep, Report
 from ft_tools.runs.records import Health
 from ft_tools.training import samples
-from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.token_counts import DataReport
 from ft_tools.views.page import Section, key_values, line_chart, note, page, table
 
 Row = dict[str, float]

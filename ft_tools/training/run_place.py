@@ -10,7 +10,7 @@ from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.options import LocalOptions, Options, parse
 from ft_tools.runs.launchers.place import Place, place_of
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
-from ft_tools.runs.remote import shown_job, submissions
+from ft_tools.runs.remote_run import shown_job, submissions
 from ft_tools.runs.start import WORKERS
 from ft_tools.training.request import TrainingRequest
 

@@ -10,18 +10,18 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.examples.training_rows import DatasetFacts, Task
 from ft_tools.lora.data_shape import DataShape
-from ft_tools.models import weights
+from ft_tools.models import model_folder
+from ft_tools.models.adapter_targets import adaptable_arguments
 from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.packing import may_be_packed, mixes_packed
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape import ModelShape
-from ft_tools.models.targets import adaptable_arguments
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.place import Place
-from ft_tools.training import defaults, preferences, run_place
-from ft_tools.training.checks import arguments, demands, installation, preconditions
+from ft_tools.training import defaults, preference_runs, run_place
+from ft_tools.training.checks import argument_dependencies, arguments, installation, preconditions
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
@@ -94,16 +94,18 @@ def settle(
         settings.peft = adaptable_arguments(source.load_from, peft)
     preconditions.require_arguments(task, request.method, settings.peft or {}, training)
     _choose_engine(settings, request, source)
-    demands.require_packages(request, training)
+    argument_dependencies.require_packages(request, training)
     installation.require_attention(settings.device, training, is_here=request.is_here)
     preconditions.require_number_format(request.method, settings.device, training)
     if source.path:
-        settings.notes += demands.require_layers(Path(source.path), settings.peft or {})
+        settings.notes += argument_dependencies.require_layers(
+            Path(source.path), settings.peft or {}
+        )
     settings.notes += _packing_notes(source, training)
     if task != "sft":
         preconditions.require_reference(source, settings.peft or {})
     if task == "kto":
-        settings.notes += preferences.balance_marks(given, training, dataset)
+        settings.notes += preference_runs.balance_marks(given, training, dataset)
     return settings
 
 
@@ -140,8 +142,12 @@ def basis_of(task: Task, request: TrainingRequest, source: ModelSource, data: Da
         task,
         request.method,
         data,
-        hidden_size=shape.hidden_size if shape else weights.hidden_size(folder) if folder else None,
-        max_positions=weights.max_positions(folder) if folder else None,
+        hidden_size=shape.hidden_size
+        if shape
+        else model_folder.hidden_size(folder)
+        if folder
+        else None,
+        max_positions=model_folder.max_positions(folder) if folder else None,
         capacity=shape.lora_params if shape else None,
         may_pack=shape is not None and may_be_packed(shape),
     )

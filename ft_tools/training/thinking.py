@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.training_rows import DatasetFacts
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 
 # What templates write around a thought: <think> of Qwen 3, DeepSeek R1, GLM 4.5 and Nemotron, the
@@ -60,4 +60,6 @@ def _template(source: ModelSource, given: str | None) -> str | None:
         return Path(given).read_text(encoding="utf-8")
     if not source.path:
         return None
-    return weights.chat_template(Path(weights.tokenizer_folder(source.adapter, source.path)))
+    return model_folder.chat_template(
+        Path(model_folder.tokenizer_folder(source.adapter, source.path))
+    )

@@ -12,13 +12,13 @@ from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.training.checks import arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.trl_arguments import CHOICES
-from ft_tools.training.continuing import continued
 from ft_tools.training.exports import script
 from ft_tools.training.exports.fused_loss import about_memory
 from ft_tools.training.exports.portable import portable
 from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.search import START_SECONDS, plan_search
+from ft_tools.training.train_further import continued
 from ft_tools.training.trial_rows import SEARCH
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.models.shape import ModelShape
-from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.report import Change, Fits
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.request_to_setup import setup_of
 from ft_tools.vram.setup import Setup
 
 GIB = 2**30

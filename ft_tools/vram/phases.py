@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ft_tools.vram import activations, apple, states, working
-from ft_tools.vram.heads import head_bytes
+from ft_tools.vram import activations, apple, block_temporaries, states
+from ft_tools.vram.loss_head import head_bytes
 from ft_tools.vram.setup import Profile, Setup
 
 Components = dict[str, float]
@@ -166,7 +166,9 @@ def _widest(setup: Setup, gradients: float, blocks_done: int) -> tuple[float, fl
     shape = setup.shape
     expanded = setup.quantization is not None and setup.linears_quantized
     found: list[tuple[float, float]] = []
-    for moment in (working.moments if setup.checkpointing else working.kept_moments)(setup):
+    for moment in (
+        block_temporaries.moments if setup.checkpointing else block_temporaries.kept_moments
+    )(setup):
         widest = moment.per_token * setup.tokens
         if expanded and moment.gradient_params:
             at_product = widest - EXPANDED_NARROWER * shape.intermediate_size * setup.tokens
@@ -186,7 +188,7 @@ def _head(setup: Setup) -> float:
     head = head_bytes(setup)
     if setup.checkpointing:
         return head
-    return max(head, working.forward_bytes(setup) * setup.tokens)
+    return max(head, block_temporaries.forward_bytes(setup) * setup.tokens)
 
 
 def _expert_delta_bytes(setup: Setup) -> float:

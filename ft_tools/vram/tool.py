@@ -3,12 +3,12 @@
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.vram import largest_fit
-from ft_tools.vram.decide import setup_of, shape_of_request
 from ft_tools.vram.interval import Interval, interval
 from ft_tools.vram.phases import Phases, phases
-from ft_tools.vram.process import process_band
+from ft_tools.vram.process_overhead import process_band
 from ft_tools.vram.report import Change, Fits, VramReport
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.request_to_setup import setup_of, shape_of_request
 from ft_tools.vram.setup import Setup
 
 GIB = 2**30

@@ -13,11 +13,11 @@ from pydantic import BaseModel, Field
 from ft_tools.contract import NextStep
 from ft_tools.errors import MissingExtra
 from ft_tools.runs.start import start
-from ft_tools.vram.decide import setup_of, shape_of_request
 from ft_tools.vram.interval import interval
 from ft_tools.vram.phases import Phases, phases
 from ft_tools.vram.report import TraceReport, TraceStarted
 from ft_tools.vram.request import TraceRequest
+from ft_tools.vram.request_to_setup import setup_of, shape_of_request
 from ft_tools.vram.setup import Setup
 
 GIB = 2**30

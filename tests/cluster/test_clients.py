@@ -15,7 +15,7 @@ from ft_tools.runs import bundle, directory, ranks
 from ft_tools.runs.launchers.job import Job
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.table import LAUNCHERS
-from ft_tools.runs.remote import submissions
+from ft_tools.runs.remote_run import submissions
 from tests.cluster.conftest import environment_with, eventually
 from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl
 
@@ -102,7 +102,7 @@ def away(workspace, tiny_model_in):
 def machine(name, packed, kept, workspace, tmp_path):
     """Start the job on a machine that is only another folder with another working folder."""
     there = tmp_path / name / "runs" / packed.parent.name
-    argv = [sys.executable, "-P", "-m", "ft_tools.runs.job", str(there), "t0k3n"]
+    argv = [sys.executable, "-P", "-m", "ft_tools.runs.inside_job", str(there), "t0k3n"]
     argv += ["--bundle", str(packed), "--kept", str(kept), "--"]
     argv += [sys.executable, "-P", "-m", "ft_tools.training.worker.sft", str(there)]
     around = os.environ | {

@@ -6,8 +6,8 @@ import re
 import pytest
 from sizes import sized
 
-from ft_tools.data.quote import show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.request import ListRunsRequest, RunRequest

@@ -12,12 +12,12 @@ import pytest
 import ft_tools
 from ft_tools import redaction
 from ft_tools.data.judge import example_faults, privacy
-from ft_tools.data.quote import quote
+from ft_tools.data.show_examples import quote
 from ft_tools.data.understand.languages import language_of
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.understand.preferences import PairStatistics
+from ft_tools.data.understand.preferred_wording import words_of
 from ft_tools.data.understand.variety import Variety
-from ft_tools.data.understand.wording import words_of
 from ft_tools.evaluation.metrics import measures
 from ft_tools.examples import json_stream
 from ft_tools.examples.formats import normalise

@@ -14,15 +14,15 @@ from ft_tools import workspace as workspace_module
 from ft_tools.data.judge.verdict import is_undecided
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
-from ft_tools.data.quote import show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.examples.training_rows import survey
-from ft_tools.training.counts import CountRequest
 from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.token_counts import CountRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 from ft_tools.training.worker import counting
 from tests.fuzz.rows import KEYS, files, sound_files

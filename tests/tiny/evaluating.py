@@ -12,8 +12,8 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
-from ft_tools.evaluation.worker.generation import load
-from ft_tools.evaluation.worker.weights import Shelf
+from ft_tools.evaluation.worker.loaded_models import Shelf
+from ft_tools.evaluation.worker.transformers_generation import load
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.session import Session

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.shipping.adapter import read_config
 from ft_tools.shipping.worker import merging
 
@@ -22,8 +22,8 @@ def ours(base, adapter, into):
 
 def a_file_at_a_time(base, adapter, into):
     config = read_config(adapter)
-    deltas = merging.group_by_target(load_file(adapter / tensors.ADAPTER))
-    for file in tensors.weight_files(base):
+    deltas = merging.group_by_target(load_file(adapter / safetensors_headers.ADAPTER))
+    for file in safetensors_headers.weight_files(base):
         merged = load_file(file)
         for name in merged.keys() & deltas.keys():
             merged[name] = merging.fold(merged[name], deltas[name], name, config)

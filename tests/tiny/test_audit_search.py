@@ -9,9 +9,9 @@ from sentence_transformers import SentenceTransformer
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.worker import search
+from ft_tools.data.worker import search_by_meaning
 from ft_tools.data.worker.minilm import MiniLM
-from ft_tools.data.worker.search import Semantic, semantic
+from ft_tools.data.worker.search_by_meaning import Semantic, semantic
 from tests.unit.test_data_neighbours import plain_loop
 
 pytestmark = [
@@ -139,7 +139,7 @@ def test_no_validation_prompt_is_near_a_training_prompt(workspace, plain, monkey
     ]
     lines = (json.dumps({"prompt": ask, "completion": answer}) + "\n" for ask, answer in made)
     (workspace / "data.jsonl").write_text("".join(lines), encoding="utf-8")
-    monkeypatch.setattr(search, "FITTED_ROWS", 10 if gated else 2000)
+    monkeypatch.setattr(search_by_meaning, "FITTED_ROWS", 10 if gated else 2000)
     found_by = semantic(find_minilm(), lambda _: None, lambda *_: None)
     request = AuditRequest(
         path="data.jsonl", semantic_mode="exact", output_dir="out", validation_fraction=0.3

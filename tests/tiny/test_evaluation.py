@@ -16,8 +16,8 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.evaluation.worker.generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
+from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.writer import buckets, whole_text
 from ft_tools.models.worker.gguf import logits_of, opened
 from ft_tools.runs.records import ENDED

@@ -10,9 +10,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from benchmarks.small_models import untrained_llama
 from ft_tools.errors import Refused
-from ft_tools.evaluation.worker import likelihoods, weights
-from ft_tools.evaluation.worker.generation import load_pair
+from ft_tools.evaluation.worker import likelihoods, loaded_models
 from ft_tools.evaluation.worker.token_losses import token_losses
+from ft_tools.evaluation.worker.transformers_generation import load_pair
 from ft_tools.evaluation.worker.writer import Likelihood, Output, generate_all
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import needed_bytes
@@ -127,13 +127,13 @@ def test_two_sides_that_do_not_fit_together_are_asked_one_after_the_other(
         held = sum(one.weights._model is not None for one in (pair.tuned, pair.baseline))
         return Machine((), 2**30 + int(needed * (1.5 - held)))
 
-    monkeypatch.setattr(weights, "free_machine", room_for_one)
+    monkeypatch.setattr(loaded_models, "free_machine", room_for_one)
     for _ in range(2):
         for writer, said in zip((pair.tuned, pair.baseline), expected, strict=True):
             assert writer.generate(["Where"], 6) == said
             loaded = [one.weights._model is not None for one in (pair.tuned, pair.baseline)]
             assert sum(loaded) == 1
-    monkeypatch.setattr(weights, "free_machine", lambda device="auto": Machine((), 2**29))
+    monkeypatch.setattr(loaded_models, "free_machine", lambda device="auto": Machine((), 2**29))
     pair.tuned.weights.put_down()
     with pytest.raises(Refused, match="evaluating m takes at least"):
         pair.tuned.generate(["Where"], 6)

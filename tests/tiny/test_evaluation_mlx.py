@@ -16,9 +16,9 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.grammar import grammar_of_pattern
 from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.evaluation.worker.generation import load, load_pair
+from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.mlx_generation import MlxWriter
-from ft_tools.evaluation.worker.weights import Shelf
+from ft_tools.evaluation.worker.transformers_generation import load, load_pair
 from tests.tiny.evaluating import IN_FLOAT32, plan_of, rows, write
 from tests.tiny.test_training_mlx import CONFIGS, full, tokenizer
 

@@ -21,9 +21,9 @@ from ft_tools.runs import directory, run_end
 from ft_tools.runs.run_end import FINAL
 from ft_tools.runs.session import Again, Session
 from ft_tools.training import micro_batches
-from ft_tools.training.continuing import continued
 from ft_tools.training.exports import script
 from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
+from ft_tools.training.train_further import continued
 from ft_tools.training.worker import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,

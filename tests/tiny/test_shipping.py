@@ -19,12 +19,12 @@ from transformers import (
 from benchmarks import family_rows
 from ft_tools import publish
 from ft_tools.errors import NotFound
-from ft_tools.models import demo, tensors
+from ft_tools.models import demo, safetensors_headers
 from ft_tools.models.worker import loading
 from ft_tools.publish import sha256
 from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.tool import resume_run
-from ft_tools.shipping import formats, held_out
+from ft_tools.shipping import comparison_text, formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import gguf_files, importance
@@ -148,18 +148,18 @@ def test_experts_are_shipped_in_the_layout_of_the_published_files(tmp_path):
     model.save_pretrained(tmp_path)
     ids = torch.tensor([[5, 6, 7, 8]])
     expected = model(ids).logits
-    saved = tensors.survey(tmp_path)
+    saved = safetensors_headers.survey(tmp_path)
     publish_layout(tmp_path, stop=lambda: None)
-    published = tensors.survey(tmp_path)
+    published = safetensors_headers.survey(tmp_path)
     path = "model.language_model.layers.0.mlp.experts."
     assert saved[path + "gate_up_proj"].shape == (8, 32, 64)
     assert published[path + "gate_up_proj"].shape == (8, 64, 32)
     assert published[path + "down_proj"].shape == (8, 16, 64)
     again = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
     assert torch.equal(again(ids).logits, expected)
-    before = sha256(tmp_path / tensors.SINGLE)
+    before = sha256(tmp_path / safetensors_headers.SINGLE)
     publish_layout(tmp_path, stop=lambda: None)
-    assert sha256(tmp_path / tensors.SINGLE) == before
+    assert sha256(tmp_path / safetensors_headers.SINGLE) == before
 
 
 def test_an_original_that_cannot_be_fetched_is_named(adapter_in, monkeypatch):
@@ -198,7 +198,7 @@ def test_the_demo_model_keeps_its_mind_as_it_shrinks(
     assert "blk.0-29.attn_q.weight" in formats.fold_layers(stand_ins["Q5_0"])
     assert "token_embd.weight" in formats.fold_layers(stand_ins["Q8_0"])
     # Knowing which weights matter costs no bytes and loses less.
-    examples = [{"text": text} for text in held_out.built_in()[5:8]]
+    examples = [{"text": text} for text in comparison_text.built_in()[5:8]]
     (tmp_path / "calibration.jsonl").write_text("\n".join(map(json.dumps, examples)))
     model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
     rows = importance.texts(tokenizer, tmp_path / "calibration.jsonl", None)

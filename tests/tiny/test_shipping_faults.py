@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools import publish
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import formats
@@ -135,7 +135,7 @@ def test_a_flipped_bit_in_an_adapter_or_an_export_is_found_before_use(
     shutil.copytree(parts / "adapter", workspace / "adapter")
     with publish.new_folder(workspace / "export") as staging:
         merging.copy_whole(parts / "base", staging)
-    held = tensors.survey(workspace / "base")
+    held = safetensors_headers.survey(workspace / "base")
     config = json.loads((workspace / "base" / "config.json").read_bytes())
     victims = [p for f in ("adapter", "export") for p in (workspace / f).iterdir()]
     dice, missed = random.Random(3), []
@@ -191,7 +191,7 @@ def test_nothing_that_a_model_brings_along_is_executed(parts, workspace, monkeyp
     mapping = {"base_model_class": "Model", "parent_library": "evil"}
     change(adapter / "adapter_config.json", {"auto_mapping": mapping})
     monkeypatch.chdir(base)
-    held = tensors.survey(base)
+    held = safetensors_headers.survey(base)
     config = json.loads((base / "config.json").read_bytes())
     assert adapters.inspect(adapter, held, config).route == "shards"
     into.mkdir()
@@ -230,7 +230,7 @@ def test_an_index_cannot_name_a_file_outside_its_folder(parts, workspace, name):
     shutil.copytree(parts / "adapter", workspace / "adapter")
     shutil.copy(workspace / "base" / "model.safetensors", workspace / "outside.safetensors")
     index = {"weight_map": {"model.embed_tokens.weight": name}}
-    (workspace / "base" / tensors.INDEX).write_text(json.dumps(index))
+    (workspace / "base" / safetensors_headers.INDEX).write_text(json.dumps(index))
     with pytest.raises(BadInput, match="outside the folder"):
         merge_and_quantize(ShipRequest(source="adapter"))
 

@@ -38,7 +38,7 @@ from transformers import (
 from ft_tools.errors import BadInput, Refused
 from ft_tools.models.machine import Machine
 from ft_tools.models.worker import gguf as ours
-from ft_tools.shipping import formats, held_out
+from ft_tools.shipping import comparison_text, formats
 from ft_tools.shipping.estimates import PlannedFormat
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.worker import (
@@ -100,7 +100,7 @@ def make_tokenizer(kind, folder, smollm2):
             if (smollm2 / name).exists():
                 shutil.copy(smollm2 / name, folder / name)
         return AutoTokenizer.from_pretrained(folder)
-    (folder / "corpus.txt").write_text("\n".join(held_out.built_in()))
+    (folder / "corpus.txt").write_text("\n".join(comparison_text.built_in()))
     sentencepiece.SentencePieceTrainer.Train(
         input=str(folder / "corpus.txt"),
         model_prefix=str(folder / "tokenizer"),
@@ -230,7 +230,7 @@ def test_a_file_that_is_no_importance_matrix_is_refused(tmp_path, data):
 def test_experts_are_calibrated_each_by_the_tokens_that_reach_it(tmp_path, converted):
     folder, source, tokenizer = converted["mixtral"]
     model = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    rows = [tokenizer(text).input_ids[:24] for text in held_out.built_in()[:2]]
+    rows = [tokenizer(text).input_ids[:24] for text in comparison_text.built_in()[:2]]
     matrix = importance.measure(model, rows, source)
     held = {t.name for t in gguf.GGUFReader(source).tensors if t.name.endswith("_exps.weight")}
     assert held
@@ -273,7 +273,7 @@ def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):
         gguf_files.quantize(source, tmp_path / "without.gguf", row)
     assert not (tmp_path / "without.gguf").exists()
     model = MistralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    rows = [tokenizer(text).input_ids for text in held_out.built_in()[:2]]
+    rows = [tokenizer(text).input_ids for text in comparison_text.built_in()[:2]]
     matrix = importance.measure(model, rows, source)
     gguf_files.quantize(source, tmp_path / "with.gguf", row, matrix)
     types = gguf_files.tensor_types(tmp_path / "with.gguf")

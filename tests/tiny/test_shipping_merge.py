@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from ft_tools import facts
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import load
 from ft_tools.shipping import adapter as adapters
@@ -100,7 +100,7 @@ def merge(base, adapter, into, change=None):
     """Merge the way the plan would; returns that way."""
     into.mkdir()
     config = json.loads((base / "config.json").read_bytes())
-    about = adapters.inspect(adapter, tensors.survey(base), config)
+    about = adapters.inspect(adapter, safetensors_headers.survey(base), config)
     if about.route == "shards":
         merging.merge_by_shards(base, adapter, into, change, lambda: None)
     else:
@@ -142,7 +142,7 @@ def test_a_merge_in_bfloat16_rounds_once(tmp_path, architecture):
     weights = load_file(merged / "model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.bfloat16}
     name = "model.layers.1.self_attn.q_proj.weight"
-    held = load_file(adapter / tensors.ADAPTER)
+    held = load_file(adapter / safetensors_headers.ADAPTER)
     inner = f"base_model.model.{name.removesuffix('.weight')}"
     delta = 2.0 * held[f"{inner}.lora_B.weight"].float() @ held[f"{inner}.lora_A.weight"].float()
     exact = load_file(base / "model.safetensors")[name].float() + delta
@@ -179,7 +179,7 @@ def test_added_tokens_come_along(tmp_path):
         base, adapter, torch.float32, add_tokens=6, modules_to_save=["lm_head", "embed_tokens"]
     )
     assert merge(base, adapter, merged) == "whole"
-    rows = tensors.survey(merged)["model.embed_tokens.weight"].shape[0]
+    rows = safetensors_headers.survey(merged)["model.embed_tokens.weight"].shape[0]
     assert rows == SMALL["vocab_size"] + 6
     assert check(base, adapter, merged).max_abs_logit_difference < 5e-5
 
@@ -196,10 +196,12 @@ def test_tied_embeddings_that_were_trained_are_merged_in_memory(tmp_path):
 def test_shards_give_the_same_weights_as_one_file(tmp_path):
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     make_base(base, "llama", max_shard_size="40KB")
-    assert len(tensors.weight_files(base)) >= 4
+    assert len(safetensors_headers.weight_files(base)) >= 4
     make_adapter(base, adapter)
     merge(base, adapter, tmp_path / "sharded")
-    assert len(tensors.weight_files(tmp_path / "sharded")) == len(tensors.weight_files(base))
+    assert len(safetensors_headers.weight_files(tmp_path / "sharded")) == len(
+        safetensors_headers.weight_files(base)
+    )
     peft = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter
     ).merge_and_unload()
@@ -265,12 +267,12 @@ def test_a_merge_needs_less_memory_than_two_files_and_the_adapter(tmp_path):
         base, max_shard_size="18MB"
     )
     make_adapter(base, adapter)
-    files = tensors.weight_files(base)
+    files = safetensors_headers.weight_files(base)
     assert len(files) == 4
     argv = [sys.executable, "-m", "tests.tiny.merge_peak", str(base), str(adapter), str(tmp_path)]
     peaks = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
     largest = max(file.stat().st_size for file in files)
-    bound = 2 * largest + (adapter / tensors.ADAPTER).stat().st_size
+    bound = 2 * largest + (adapter / safetensors_headers.ADAPTER).stat().st_size
     assert peaks["ours"] < bound, (peaks, bound)
     assert peaks["a file at a time"] > bound, (peaks, bound)
 

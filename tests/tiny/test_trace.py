@@ -14,9 +14,9 @@ from ft_tools.models.config import shape_from_config
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.tool import get_run
-from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.request_to_setup import setup_of
 from ft_tools.vram.trace import (
     DEPTHS,
     TraceRequest,

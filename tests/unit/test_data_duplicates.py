@@ -9,8 +9,8 @@ from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, PROMPT, Ledger
 from ft_tools.data.repeats import minilm, word_pairs
-from ft_tools.data.repeats.lexical import MAX_WORK, Lexical
 from ft_tools.data.repeats.near import find_lexical
+from ft_tools.data.repeats.near_by_words import MAX_WORK, Lexical
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData

@@ -8,7 +8,7 @@ import pytest
 
 from ft_tools.data.judge.example_faults import content, structure
 from ft_tools.data.judge.findings import RULES
-from ft_tools.examples.detect import detect
+from ft_tools.examples.detect_format import detect
 from ft_tools.examples.formats import normalise
 
 

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from ft_tools.data.audit import perform
-from ft_tools.data.quote import show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.examples import source

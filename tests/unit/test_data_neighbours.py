@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ft_tools.data.repeats import neighbours
+from ft_tools.data.repeats import near_by_meaning
 
 
 def unit(vectors):
@@ -38,12 +38,12 @@ def clustered(seed, count=700, size=16):
 def test_the_blocked_search_names_the_same_twins_as_the_plain_loop(
     monkeypatch, num_fields, block_rows
 ):
-    monkeypatch.setattr(neighbours, "BLOCK_ROWS", block_rows)
-    monkeypatch.setattr(neighbours, "COLUMNS", 100)
+    monkeypatch.setattr(near_by_meaning, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(near_by_meaning, "COLUMNS", 100)
     fields = [clustered(seed) for seed in range(num_fields)]
     fields = [fields[0], fields[0][:, ::-1].copy()][:num_fields]
     expected = plain_loop(fields, 0.9)
-    found = neighbours.find_matches(fields, 0.9)
+    found = near_by_meaning.find_matches(fields, 0.9)
     assert {row: kept for row, (kept, _) in found.of.items()} == expected
     assert len(expected) > 50
 
@@ -51,7 +51,7 @@ def test_the_blocked_search_names_the_same_twins_as_the_plain_loop(
 def test_a_row_that_is_near_a_removed_row_only_stays():
     angles = np.radians([0, 15, 30])
     fields = [unit(np.stack([np.cos(angles), np.sin(angles)], axis=1))]
-    found = neighbours.find_matches(fields, np.cos(np.radians(20)))
+    found = near_by_meaning.find_matches(fields, np.cos(np.radians(20)))
     assert set(found.of) == {1}
 
 
@@ -73,9 +73,9 @@ def test_blurred_vectors_remove_the_same_rows_once_close_pairs_are_made_exact(nu
         fields[at][rows] = exact[at][rows]
 
     expected = set(plain_loop(exact, 0.9))
-    naive = set(neighbours.find_matches([f.copy() for f in fields], 0.9).of)
-    blur = neighbours.Rounding(0.02, sharpen)
-    found = set(neighbours.find_matches(fields, 0.9, rounding=blur).of)
+    naive = set(near_by_meaning.find_matches([f.copy() for f in fields], 0.9).of)
+    blur = near_by_meaning.Rounding(0.02, sharpen)
+    found = set(near_by_meaning.find_matches(fields, 0.9, rounding=blur).of)
     assert found == expected
     assert naive != expected, "the blur has to matter"
     assert 0 < len(set(sharpened)) < num_fields * len(exact[0])
@@ -84,5 +84,5 @@ def test_blurred_vectors_remove_the_same_rows_once_close_pairs_are_made_exact(nu
 
 def test_the_best_match_is_the_highest_cosine():
     rows, questions = clustered(5, count=50), clustered(6, count=7)
-    found = neighbours.best_match(rows, questions)
+    found = near_by_meaning.best_match(rows, questions)
     assert np.allclose(found, (rows @ questions.T).max(axis=1), atol=1e-6)

@@ -4,7 +4,7 @@ import json
 import random
 import re
 
-from ft_tools.data import gallery
+from ft_tools.data import page_examples
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.trained_pieces import Masked, pieces_of
@@ -48,7 +48,7 @@ def test_the_page_stays_small_whatever_the_data(workspace):
     rows = [row(at, f"word{at} " * 4000) for at in range(200)]
     rows += [{"messages": [{"role": "user", "content": "x"}] * 500} for _ in range(5)]
     _, html = audited(workspace, rows)
-    assert len(cards(html)) <= gallery.MOST
+    assert len(cards(html)) <= page_examples.MOST
     assert len(html) < 400_000
 
 
@@ -73,7 +73,7 @@ def test_trained_tokens_are_marked_and_what_a_token_says_is_escaped(workspace):
     assert '<span class="c"><i>&lt;|user|&gt;</i></span>' in html
     assert '<span class="t"><i>At depot 0.</i></span>' in html
     assert '<span class="x"><i>&lt;b&gt;</i></span>' in html
-    assert html.count('<div class="mask">') <= gallery.MOST_MASKS
+    assert html.count('<div class="mask">') <= page_examples.MOST_MASKS
 
 
 def test_tokens_that_only_together_make_a_character_stay_together():

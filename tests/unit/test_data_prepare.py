@@ -10,10 +10,10 @@ import sys
 import jsonschema
 import pytest
 
-from ft_tools.data.prepare.after import SIMPLE
 from ft_tools.data.prepare.mapping import ColumnMapping, format_input
+from ft_tools.data.prepare.mapping_for_inference import mapping_beside
+from ft_tools.data.prepare.next_steps import SIMPLE
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.reuse import mapping_beside
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset

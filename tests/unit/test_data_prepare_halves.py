@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from ft_tools.data.prepare import files
+from ft_tools.data.prepare import write_files
 from tests.unit.test_data_prepare import confirmed, tickets, write_csv
 
 
@@ -25,10 +25,12 @@ def test_two_processes_write_what_one_writes(workspace, monkeypatch):
     # The rows of the first test part would be known as such.
     for file in (workspace / ".fine-tuning-llm" / "test-rows").iterdir():
         file.unlink()
-    monkeypatch.setattr(files, "HALVED_ROWS", 10)
-    monkeypatch.setattr(files.os, "cpu_count", lambda: 2)
-    heard, answers = files._answer, []
-    monkeypatch.setattr(files, "_answer", lambda told: answers.append(heard(told)) or answers[-1])
+    monkeypatch.setattr(write_files, "HALVED_ROWS", 10)
+    monkeypatch.setattr(write_files.os, "cpu_count", lambda: 2)
+    heard, answers = write_files._answer, []
+    monkeypatch.setattr(
+        write_files, "_answer", lambda told: answers.append(heard(told)) or answers[-1]
+    )
     two = confirmed(path="t.csv")
     assert answers[0].masked == {"email": 1}
     assert one.masked == two.masked == {"email": 2}
@@ -42,10 +44,10 @@ def test_the_first_process_writes_the_rows_of_a_second_one_that_ended(workspace,
     (workspace / "out").rename(workspace / "first")
     for file in (workspace / ".fine-tuning-llm" / "test-rows").iterdir():
         file.unlink()
-    monkeypatch.setattr(files, "HALVED_ROWS", 10)
-    monkeypatch.setattr(files.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(write_files, "HALVED_ROWS", 10)
+    monkeypatch.setattr(write_files.os, "cpu_count", lambda: 2)
     # The new process cannot be made: it ends before it says anything.
-    monkeypatch.setattr(files, "_write_later", pytest.fail)
+    monkeypatch.setattr(write_files, "_write_later", pytest.fail)
     two = confirmed(path="t.csv")
     assert two.counts == one.counts
     assert written(workspace / "out") == written(workspace / "first")
@@ -56,4 +58,4 @@ def test_a_process_that_ended_before_or_within_its_answer_gave_none(said):
     answer, told = multiprocessing.get_context("spawn").Pipe(duplex=False)
     os.write(told.fileno(), said)
     told.close()
-    assert files._answer(answer) is None
+    assert write_files._answer(answer) is None

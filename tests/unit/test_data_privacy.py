@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.judge import privacy
-from ft_tools.data.quote import show_examples
 from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.show_examples import show_examples
 from ft_tools.examples.example import strings_of
 from ft_tools.examples.formats import normalise
 from ft_tools.redaction import PATTERNS

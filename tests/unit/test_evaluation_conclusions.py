@@ -15,7 +15,7 @@ from ft_tools.evaluation.conclude import (
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.scoring import Settings, changed_lines, compare_scores
 from ft_tools.evaluation.page import Sample, document, marked
-from ft_tools.evaluation.recommend import Asked
+from ft_tools.evaluation.recommend_system import Asked
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import read_requirement, unmet
 

@@ -10,7 +10,7 @@ from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.page import document
-from ft_tools.evaluation.recommend import Asked
+from ft_tools.evaluation.recommend_system import Asked
 from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
 from ft_tools.evaluation.systems.ranking import with_fresh
 

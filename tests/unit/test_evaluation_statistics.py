@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_tools.evaluation.intervals.comparing import compare, compare_statistic
+from ft_tools.evaluation.intervals.comparison_verdict import normal_quantile, verdict
 from ft_tools.evaluation.intervals.means import (
     clustered_error,
     sign_change_test,
@@ -16,7 +17,6 @@ from ft_tools.evaluation.intervals.means import (
     t_quantile,
 )
 from ft_tools.evaluation.intervals.multiple_tests import holm
-from ft_tools.evaluation.intervals.paired import normal_quantile, verdict
 from ft_tools.evaluation.intervals.proportions import sign_test, tango_interval
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.measures import macro_f1_of_labels

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.intervals.comparing import compare
-from ft_tools.evaluation.intervals.paired import ALPHA, target_verdict
-from ft_tools.evaluation.intervals.single import mean_interval, wilson_interval
+from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, target_verdict
+from ft_tools.evaluation.intervals.one_system import mean_interval, wilson_interval
 from ft_tools.evaluation.metrics.measures import field_scores
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.plan import make_plan

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.lora import choices
-from ft_tools.lora.card import dtype_of
 from ft_tools.lora.data_shape import DataShape
+from ft_tools.lora.fit_gpu import dtype_of
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.catalog import shape_of

@@ -6,10 +6,10 @@ import pytest
 
 from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
+from ft_tools.models.adapter_targets import peft_arguments, require_experts
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.resolve import resolve_model
-from ft_tools.models.targets import peft_arguments, require_experts
 
 LLAMA = {
     "model_type": "llama",

@@ -16,7 +16,7 @@ from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import Refused
 from ft_tools.evaluation.conclude import summarise
 from ft_tools.evaluation.metrics.scoring import Settings, compare_scores
-from ft_tools.evaluation.recommend import Asked
+from ft_tools.evaluation.recommend_system import Asked
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate

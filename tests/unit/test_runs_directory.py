@@ -12,9 +12,9 @@ import pytest
 from ft_tools.errors import BadData, BadInput, NotFound
 from ft_tools.runs import directory, locks, memory, ranks
 from ft_tools.runs.log import log_tail
-from ft_tools.runs.observe import settled
 from ft_tools.runs.records import Artifact, RunError, RunEvent, RunInfo, Status
 from ft_tools.runs.request import ListRunsRequest, RunRequest
+from ft_tools.runs.run_state import settled
 from ft_tools.runs.tool import get_run, list_runs
 from ft_tools.training.request import SftRequest
 from ft_tools.workspace import VARIABLE

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ft_tools.errors import DiskFull, RunBusy
-from ft_tools.runs import bundle, directory, job, locks, memory, ranks
+from ft_tools.runs import bundle, directory, inside_job, locks, memory, ranks
 from ft_tools.runs.launchers.torchrun import MARK
 from ft_tools.runs.records import RunError, RunInfo, Status
 from ft_tools.runs.session import RUN_FAILED
@@ -28,7 +28,7 @@ def run_dir(tmp_path):
 
 def started(run_dir, monkeypatch, token, *command):
     monkeypatch.setattr(sys, "argv", ["job", str(run_dir), token, "--", *command])
-    return job.main()
+    return inside_job.main()
 
 
 def test_a_job_that_the_run_was_taken_from_touches_nothing(run_dir, monkeypatch, capsys):
@@ -184,8 +184,8 @@ def there(run_dir, tmp_path, monkeypatch):
     (run_dir / "plan.json").write_text(
         '{"model": {}, "training": {}, "place": {"sharding": "ddp"}}'
     )
-    monkeypatch.setattr(job, "KEEP_SECONDS", 0.0)
-    monkeypatch.setattr(job, "LAST_COPIES", 2)
+    monkeypatch.setattr(inside_job, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(inside_job, "LAST_COPIES", 2)
     return bundle.pack(run_dir), tmp_path / "kept", tmp_path / "there" / RUN
 
 
@@ -193,7 +193,7 @@ def started_there(there, monkeypatch, *command):
     packed, kept, run_dir = there
     places = ["--bundle", str(packed), "--kept", str(kept)]
     monkeypatch.setattr(sys, "argv", ["job", str(run_dir), "mine", *places, "--", *command])
-    return job.main()
+    return inside_job.main()
 
 
 def storage_breaks(there):
@@ -239,7 +239,7 @@ def test_a_run_whose_results_could_not_be_kept_has_not_succeeded_until_they_are(
 @pytest.fixture(autouse=True)
 def _own_signals(monkeypatch):
     """Leave the handlers and the umask of this process as they are."""
-    monkeypatch.setattr(job.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(inside_job.signal, "signal", lambda *_: None)
     before = os.umask(0o077)
     yield
     os.umask(before)

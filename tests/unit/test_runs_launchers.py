@@ -13,7 +13,7 @@ from ft_tools.runs.launchers.job import Job
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.launchers.torchrun import MARK
-from ft_tools.runs.remote import submissions
+from ft_tools.runs.remote_run import submissions
 
 BUCKET = {"storage": "hf://buckets/me/runs"}
 GIVEN = {
@@ -97,7 +97,7 @@ def test_a_slurm_script_is_shell_and_quotes_what_it_is_given(tmp_path):
     assert "#SBATCH --requeue\n" in text
     assert f"export PYTHONPATH={shlex.quote(chr(47) + chr(105) + 't' + chr(39) + 's here')}" in text
     last = shlex.split(text.splitlines()[-1])
-    assert last[:5] == ["exec", "/venv/python", "-P", "-m", "ft_tools.runs.job"]
+    assert last[:5] == ["exec", "/venv/python", "-P", "-m", "ft_tools.runs.inside_job"]
     assert last[5:7] == ["/runs of me/sft-0123456789abcdef", "t0k3n"]
     inside = last[last.index("--") + 1 :]
     assert inside[0] == "srun"

@@ -13,7 +13,7 @@ import pytest
 from ft_tools import publish
 from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
-from ft_tools.runs import directory, locks, programs, ranks, remote, watch
+from ft_tools.runs import directory, job_progress, locks, ranks, remote_run, scheduler_programs
 from ft_tools.runs.records import Artifact, RunInfo, Status
 from ft_tools.runs.request import CancelRequest
 from ft_tools.runs.tool import cancel_run
@@ -108,9 +108,9 @@ def cloud(tmp_path, run_dir, monkeypatch):
     monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
     monkeypatch.setenv("CLOUD", str(folder))
     monkeypatch.setenv("RUN_DIR", str(run_dir))
-    monkeypatch.setenv(watch.LOOK_VARIABLE, "0")
-    monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(programs, "POLL_SECONDS", 0.05)
+    monkeypatch.setenv(job_progress.LOOK_VARIABLE, "0")
+    monkeypatch.setattr(remote_run, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler_programs, "POLL_SECONDS", 0.05)
     return there
 
 
@@ -126,7 +126,7 @@ def attend(run_dir, backend="skypilot", terms=lambda: False):
     )
     info = info.model_copy(update={"backend_options": OPTIONS[backend]})
     (run_dir / "run.json").write_text(info.model_dump_json())
-    remote.attend(run_dir, info, lambda: int(terms() or time.monotonic() > until), 0.0)
+    remote_run.attend(run_dir, info, lambda: int(terms() or time.monotonic() > until), 0.0)
     return directory.read_status(run_dir)
 
 
@@ -149,8 +149,8 @@ def test_a_run_that_succeeded_there_is_here_with_what_it_made(run_dir, cloud):
 
 
 def test_sending_and_fetching_may_take_longer_than_an_answer(run_dir, cloud, monkeypatch):
-    monkeypatch.setattr(programs, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(programs, "TRANSFER_SECONDS", 30.0)
+    monkeypatch.setattr(scheduler_programs, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(scheduler_programs, "TRANSFER_SECONDS", 30.0)
     cloud.has_made()
     cloud.on("aws", "sync", f"sleep 1\n{SYNC}")
     cloud.on("sky", "launch", f"{TAKE}\nsleep 1")
@@ -161,7 +161,7 @@ def test_sending_and_fetching_may_take_longer_than_an_answer(run_dir, cloud, mon
 def test_a_job_whose_submission_never_answered_is_found_by_its_name_and_ended(
     run_dir, cloud, monkeypatch
 ):
-    monkeypatch.setattr(programs, "TRANSFER_SECONDS", 2.0)
+    monkeypatch.setattr(scheduler_programs, "TRANSFER_SECONDS", 2.0)
     cloud.states("RUNNING")
     cloud.on("sky", "launch", f'{TAKE}\ntouch "$RUN_DIR/cancel"\nsleep 60')
     assert attend(run_dir).state == "cancelled"
@@ -236,7 +236,7 @@ def test_a_cancel_gives_up_files_that_cannot_be_fetched(run_dir, cloud):
     cloud.on("aws", "sync", 'echo >> "$CLOUD/syncs"; [ "$(wc -l < "$CLOUD/syncs")" -lt 9 ] || '
              'touch "$RUN_DIR/cancel"; exit 7')  # fmt: skip
     assert attend(run_dir).state == "cancelled"
-    assert len(cloud.calls("aws")) > watch.GONE_LOOKS
+    assert len(cloud.calls("aws")) > job_progress.GONE_LOOKS
     assert cloud.calls("sky jobs cancel") == []
 
 

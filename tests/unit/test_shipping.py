@@ -19,15 +19,15 @@ from ft_tools.errors import (
     Refused,
     UnknownName,
 )
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import (
     calibration,
-    converter,
-    environment,
+    comparison_text,
     formats,
+    gguf_converter,
     handoff,
-    held_out,
+    llm_compressor,
     model_card,
     quality,
     tool,
@@ -150,7 +150,7 @@ def test_the_plan_says_which_environment_will_be_built_and_its_size(pair, monkey
     without = ask(formats=["safetensors"])
     launch = ask(formats=["safetensors", "fp8"])
     planned = launch.plan["environments"][0]
-    assert planned["requirement"] == environment.REQUIREMENT
+    assert planned["requirement"] == llm_compressor.REQUIREMENT
     assert planned["formats"] == ["fp8"]
     assert not planned["is_built"]
     assert launch.plan["disk_bytes"] - without.plan["disk_bytes"] > planned["disk_bytes"]
@@ -160,19 +160,19 @@ def test_the_plan_says_which_environment_will_be_built_and_its_size(pair, monkey
 
 def test_an_environment_that_a_killed_build_left_is_none(pair, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
-    environment.python().parent.mkdir(parents=True)
-    environment.python().touch()
-    assert not environment.is_built()
-    (environment.folder() / environment.MARKER).write_text("{}")
-    assert environment.is_built()
+    llm_compressor.python().parent.mkdir(parents=True)
+    llm_compressor.python().touch()
+    assert not llm_compressor.is_built()
+    (llm_compressor.folder() / llm_compressor.MARKER).write_text("{}")
+    assert llm_compressor.is_built()
 
 
 def test_an_environment_that_cannot_be_built_says_what_to_do(pair, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(Missing, match=r"cannot be built \(venv ended with 1\).*gguf:Q4_K_M"):
-        environment.build(pair / "log", lambda: None)
-    assert not environment.is_built()
+        llm_compressor.build(pair / "log", lambda: None)
+    assert not llm_compressor.is_built()
 
 
 def test_calibration_is_spread_over_the_file_and_never_what_is_measured(workspace):
@@ -286,7 +286,7 @@ def test_weights_that_are_cut_short_are_refused(pair, victim, size):
 
 def test_a_missing_shard_is_named(pair):
     names = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
-    (pair / "base" / tensors.INDEX).write_text(json.dumps({"weight_map": names}))
+    (pair / "base" / safetensors_headers.INDEX).write_text(json.dumps({"weight_map": names}))
     write_safetensors(pair / "base" / "model-1.safetensors", {"a": (2, 2)})
     with pytest.raises(NotFound, match=r"lacks model-2\.safetensors"):
         ask()
@@ -431,7 +431,7 @@ def test_the_converter_is_taken_out_of_an_archive_and_nothing_else_is(tmp_path):
         },
         links={f"{root}/conversion/link.py": "/etc/passwd"},
     )
-    converter.keep(archive, tmp_path / "kept")
+    gguf_converter.keep(archive, tmp_path / "kept")
     kept = {p.relative_to(tmp_path / "kept").as_posix() for p in (tmp_path / "kept").rglob("*.py")}
     assert kept == {"convert_hf_to_gguf.py", "gguf-py/gguf/a.py"}
     assert (tmp_path / "kept" / "convert_hf_to_gguf.py").read_bytes() == b"print()"
@@ -441,27 +441,27 @@ def test_the_converter_is_taken_out_of_an_archive_and_nothing_else_is(tmp_path):
 def test_an_archive_without_a_converter_leaves_nothing_behind(tmp_path):
     archive = make_archive(tmp_path / "sdist.tar.gz", {"x-1/readme": b"hello"})
     with pytest.raises(BadData, match=r"has no convert_hf_to_gguf\.py"):
-        converter.keep(archive, tmp_path / "kept")
+        gguf_converter.keep(archive, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
 def test_a_converter_that_was_changed_in_the_cache_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path))
-    monkeypatch.delenv(converter.VARIABLE, raising=False)
+    monkeypatch.delenv(gguf_converter.VARIABLE, raising=False)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
     root = "llama_cpp_python-1/vendor/llama.cpp"
     files = {f"{root}/convert_hf_to_gguf.py": b"print()"}
-    converter.keep(make_archive(tmp_path / "sdist.tar.gz", files), converter.cached())
-    assert converter.script().is_file()
-    converter.script().write_bytes(b"print(1)")
+    gguf_converter.keep(make_archive(tmp_path / "sdist.tar.gz", files), gguf_converter.cached())
+    assert gguf_converter.script().is_file()
+    gguf_converter.script().write_bytes(b"print(1)")
     with pytest.raises(BadData, match="was changed"):
-        converter.script()
+        gguf_converter.script()
 
 
 def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv(converter.VARIABLE, str(tmp_path))
-    with pytest.raises(NotFound, match=converter.VARIABLE):
-        converter.script()
+    monkeypatch.setenv(gguf_converter.VARIABLE, str(tmp_path))
+    with pytest.raises(NotFound, match=gguf_converter.VARIABLE):
+        gguf_converter.script()
 
 
 @pytest.mark.parametrize(
@@ -501,14 +501,14 @@ def make_archive(path, files, links=None):
 
 def test_a_preference_pair_is_measured_on_its_chosen_answer():
     pair_ = {"prompt": "2+2=", "chosen": "4", "rejected": "5"}
-    assert held_out.conversation(pair_) == "2+2=4"
-    assert held_out.prompt_of(pair_) == "2+2="
+    assert comparison_text.conversation(pair_) == "2+2=4"
+    assert comparison_text.prompt_of(pair_) == "2+2="
 
 
 def test_the_prompt_of_a_conversation_ends_before_its_last_answer():
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    assert held_out.prompt_of({"messages": talk}) == talk[:1]
-    assert held_out.prompt_of({"text": "only"}) is None
+    assert comparison_text.prompt_of({"messages": talk}) == talk[:1]
+    assert comparison_text.prompt_of({"text": "only"}) is None
 
 
 def test_the_guide_and_the_card_name_no_folder_of_this_machine(pair):

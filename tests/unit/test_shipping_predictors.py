@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ft_tools.shipping.predictors import lacks_predictors
+from ft_tools.shipping.multi_token_prediction import lacks_predictors
 
 LAYER = "model.layers.1.mlp.up_proj.weight"
 QWEN = {"model_type": "qwen3_5_text", "num_hidden_layers": 2}

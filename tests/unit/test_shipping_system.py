@@ -4,7 +4,7 @@ import json
 
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import modelfile
-from ft_tools.shipping.answers import shipped_answers
+from ft_tools.shipping.answers_as_measured import shipped_answers
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.trained_system import system_of, trained_system
 

@@ -8,10 +8,10 @@ import pytest
 from ft_tools.errors import BadInput
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
-from ft_tools.training.continuing import continued
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, next_calls, setup_of
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
+from ft_tools.training.train_further import continued
 from ft_tools.workspace import runs_dir
 from tests.unit.test_training_launch import files, sft
 

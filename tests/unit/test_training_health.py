@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from ft_tools.training.counts import Counts, DataReport, Lengths
 from ft_tools.training.health import WATCHED, about_cut, health_signals, is_diverged
+from ft_tools.training.token_counts import Counts, DataReport, Lengths
 
 
 def rows(**series):

@@ -14,7 +14,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
 from ft_tools.runs.launchers.place import Place
-from ft_tools.training.checks.demands import require_layers
+from ft_tools.training.checks.argument_dependencies import require_layers
 from ft_tools.training.checks.memory import (
     Planned,
     about_unchecked,

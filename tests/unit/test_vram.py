@@ -12,9 +12,9 @@ from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.catalog import shape_of
 from ft_tools.vram import largest_fit
-from ft_tools.vram.decide import setup_of
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest
+from ft_tools.vram.request_to_setup import setup_of
 from ft_tools.vram.tool import estimate_vram, usable_gib
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"

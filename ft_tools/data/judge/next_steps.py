@@ -4,7 +4,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
-from ft_tools.data.judge import row_kinds, summary
+from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.verdict import too_much_removed
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport
@@ -26,7 +26,7 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
     if first and report.verdict == "not_ready":
         where = request.validation_path if first.in_validation else request.path
-        arguments = {"path": where, "lines": first.lines[: summary.FIRST_LINES]}
+        arguments = {"path": where, "lines": first.lines[: count_findings.FIRST_LINES]}
         steps.append(
             NextStep(
                 tool="show_examples", arguments=arguments, why=f"quotes examples with {first.id}"
@@ -71,7 +71,7 @@ def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
     if first is not None:
         arguments: dict[str, Any] = {
             "path": request.path,
-            "lines": first.lines[: summary.FIRST_LINES],
+            "lines": first.lines[: count_findings.FIRST_LINES],
         }
         why = f"quotes examples with {first.id}"
         return [NextStep(tool="show_examples", arguments=arguments, why=why)]
@@ -112,7 +112,7 @@ def _for_reasons(
         rule, why = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
         arguments = again | {"contradictions": rule}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    undecided = [] if _is_unknown(report) else summary.undecided(scan, request)
+    undecided = [] if _is_unknown(report) else count_findings.undecided(scan, request)
     if undecided and all(map(_is_answerable, undecided)):
         uses = {column.name: column.good_values or "filter" for column in undecided}
         uses = again.get("verdicts", {}) | uses

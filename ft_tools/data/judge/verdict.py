@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from ft_tools.contract import Reason
+from ft_tools.data.judge.count_findings import removed_by
+from ft_tools.data.judge.enough_examples import fewest_examples
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.judge.sizes import fewest_examples
-from ft_tools.data.judge.summary import removed_by
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest

@@ -21,11 +21,11 @@ from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits, traits_of
 from ft_tools.data.understand.variety import Variety
 from ft_tools.errors import BadData
-from ft_tools.examples.detect import columns_read
+from ft_tools.examples.detect_format import columns_read
 from ft_tools.examples.example import Example, Message, content_of, thoughts_of
 from ft_tools.examples.formats import is_as_trained
 from ft_tools.examples.json_stream import Row
-from ft_tools.examples.loss import Trained, has_marked_answer, trained_answers
+from ft_tools.examples.loss_marks import Trained, has_marked_answer, trained_answers
 from ft_tools.examples.remembered_test_sets import TestRows, keys_of, known_test_rows
 from ft_tools.examples.source import Source, find_sources, read
 from ft_tools.examples.trained_pieces import Measured

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ft_tools.data.repeats.neighbours import Rows
+from ft_tools.data.repeats.near_by_meaning import Rows
 
 MARK_BITS = 1024
 

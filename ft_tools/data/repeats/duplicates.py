@@ -1,7 +1,7 @@
 """Find examples that say the same: copies, leaks, repeated prompts.
 
 Greedy in file order: an example goes if it says what one says that stays, and the report names that
-one. What is near is found by `ft_tools.data.repeats.lexical` or by meaning.
+one. What is near is found by `ft_tools.data.repeats.near_by_words` or by meaning.
 """
 
 from collections import Counter

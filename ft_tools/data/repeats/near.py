@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.repeats.lexical import MAX_WORK, Lexical, NearResult
+from ft_tools.data.repeats.near_by_words import MAX_WORK, Lexical, NearResult
 from ft_tools.data.repeats.word_pairs import JACCARD, MAX_WORDS
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split

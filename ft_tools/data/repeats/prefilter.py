@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ft_tools.data.repeats.neighbours import (
+from ft_tools.data.repeats.near_by_meaning import (
     BLOCK_ROWS,
     COLUMNS,
     DENSE,

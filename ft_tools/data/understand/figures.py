@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ft_tools.data.gallery import Shown, gallery
+from ft_tools.data.page_examples import Shown, gallery
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Tokens
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import UNKNOWN
+from ft_tools.data.understand.preferred_wording import Marker
 from ft_tools.data.understand.variety import Topic
-from ft_tools.data.understand.wording import Marker
 from ft_tools.examples.example import Example
 from ft_tools.examples.trained_pieces import Masked
 

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ft_tools.data.understand.wording import Marker, Wording
+from ft_tools.data.understand.preferred_wording import Marker, Wording
 from ft_tools.examples.example import Example, content_of
 
 # Cohen's "medium" effect. Direction alone is no problem: in real data either side may be longer.

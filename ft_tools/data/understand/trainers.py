@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.data.report import Survival
-from ft_tools.examples.detect import ANSWERS, LISTS, PROMPTS
+from ft_tools.examples.detect_format import ANSWERS, LISTS, PROMPTS
 from ft_tools.examples.example import Example
 from ft_tools.examples.turns import ROLES
 

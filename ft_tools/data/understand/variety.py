@@ -27,7 +27,7 @@ MIN_PROMPTS = 40
 # Ours: one topic in more than half of the prompts makes a model for that topic.
 DOMINANT = 0.5
 # A smaller file is for one task or style, and one topic is what it should have. Source: the style
-# band of ft_tools/data/judge/sizes.py ends here.
+# band of ft_tools/data/judge/enough_examples.py ends here.
 BROAD_EXAMPLES = 2000
 # Asking for something, and counting, whatever the topic.
 GENERIC = (

@@ -7,9 +7,9 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.scan import Measure, Scan, lengths_of
-from ft_tools.data.repeats.lexical import MAX_WORK_OF_A_RUN
 from ft_tools.data.repeats.minilm import minilm_for, why_by_words
 from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
+from ft_tools.data.repeats.near_by_words import MAX_WORK_OF_A_RUN
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
@@ -102,7 +102,7 @@ def _search(session: Session, request: AuditRequest, progress: Progress) -> tupl
         return _lexical(why), False
     session.phase("loading MiniLM")
     # A search by words needs no torch.
-    from ft_tools.data.worker.search import semantic
+    from ft_tools.data.worker.search_by_meaning import semantic
 
     search = semantic(minilm, session.phase, progress.of)
     if request.near_duplicates == "semantic":

@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from ft_tools.data.read.token_store import Column, TokenStore
-from ft_tools.data.repeats.neighbours import DENSE, Rows, Vectors, cosines
+from ft_tools.data.repeats.near_by_meaning import DENSE, Rows, Vectors, cosines
 from ft_tools.data.repeats.prefilter import Cells, Near
 
 Tick = Callable[[int, int], None]

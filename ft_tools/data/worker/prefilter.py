@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ft_tools.data.read.token_store import Column, shared_tokens
-from ft_tools.data.repeats.neighbours import Mask, Rows, Vectors
+from ft_tools.data.repeats.near_by_meaning import Mask, Rows, Vectors
 from ft_tools.data.repeats.prefilter import Drawn, Prefilter, Sample, every_pair, has_neighbour
 from ft_tools.data.worker.minilm import MiniLM, torch_nearest
 from ft_tools.data.worker.static_vectors import STATIC_SIZE, StaticVectors

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ft_tools import workspace
 from ft_tools.data.read.token_store import Column, TokenStore
-from ft_tools.data.repeats.neighbours import Vectors
+from ft_tools.data.repeats.near_by_meaning import Vectors
 from ft_tools.data.worker.minilm import MiniLM
 from ft_tools.publish import private_folder, sha256, write_file
 

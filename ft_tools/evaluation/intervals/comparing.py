@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence, Set
 from itertools import chain
 from typing import TypeVar
 
+from ft_tools.evaluation.intervals.comparison_verdict import (
+    ALPHA,
+    POWER,
+    Paired,
+    by_cluster,
+    normal_quantile,
+)
 from ft_tools.evaluation.intervals.means import (
     FEW_DIFFERENCES,
     compare_means,
     t_interval,
     t_quantile,
     widened_percentiles,
-)
-from ft_tools.evaluation.intervals.paired import (
-    ALPHA,
-    POWER,
-    Paired,
-    by_cluster,
-    normal_quantile,
 )
 from ft_tools.evaluation.intervals.proportions import compare_proportions, tango_interval
 

@@ -16,8 +16,8 @@ import math
 import random
 from collections.abc import Sequence
 
+from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, POWER, Paired, by_cluster
 from ft_tools.evaluation.intervals.means import sign_change_test, t_quantile
-from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired, by_cluster
 
 # With fewer verdicts that are no ties a regression on two numbers says nothing.
 FEWEST_DECISIVE = 10

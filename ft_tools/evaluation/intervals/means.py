@@ -9,7 +9,13 @@ from operator import mul
 
 from scipy.special import stdtrit
 
-from ft_tools.evaluation.intervals.paired import ALPHA, POWER, Paired, by_cluster, normal_cdf
+from ft_tools.evaluation.intervals.comparison_verdict import (
+    ALPHA,
+    POWER,
+    Paired,
+    by_cluster,
+    normal_cdf,
+)
 
 # Up to this many differing examples all sign changes are counted, above it they are drawn.
 EXACT_SIGNS = 12

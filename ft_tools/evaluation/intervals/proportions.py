@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ft_tools.evaluation.intervals.paired import ALPHA, Paired, normal_quantile
+from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, Paired, normal_quantile
 from ft_tools.evaluation.intervals.sample_size import detectable_effect
 
 

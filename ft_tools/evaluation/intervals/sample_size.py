@@ -2,7 +2,7 @@
 
 import math
 
-from ft_tools.evaluation.intervals.paired import ALPHA, POWER, normal_quantile
+from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, POWER, normal_quantile
 
 
 def examples_needed(effect: float, discordance: float) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.intervals.comparing import compare, compare_statistic
+from ft_tools.evaluation.intervals.comparison_verdict import Paired, verdict
 from ft_tools.evaluation.intervals.multiple_tests import holm
-from ft_tools.evaluation.intervals.paired import Paired, verdict
 from ft_tools.evaluation.metrics import measures
-from ft_tools.evaluation.metrics.choose import MEASURES
+from ft_tools.evaluation.metrics.choose_metrics import MEASURES
 from ft_tools.evaluation.metrics.free_answers import (
     abstention,
     contains,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools.errors import BadInput, NotFound, UnknownName
-from ft_tools.models import hub_requests, weights
+from ft_tools.models import hub_requests, model_folder
 from ft_tools.models.resolve import ModelSource
 
 TIMEOUT_SECONDS = 5.0
@@ -32,7 +32,7 @@ def require_there(source: ModelSource) -> list[str]:
     path = Path(source.path)
     if path.is_dir():
         # Refuses a file that is not JSON.
-        weights.config(path)
+        model_folder.config(path)
         if not any(path.glob("*.safetensors")):
             raise BadInput(
                 f"{path} has a config.json but no *.safetensors; pass a folder with weights, or "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.models.mlx import NOT_PLAIN, is_apple_silicon, is_installed, model_types
 from ft_tools.models.resolve import ModelSource
 
@@ -51,7 +51,7 @@ def _problem(request: EvaluateRequest, sources: Sequence[ModelSource]) -> str:
 def _against(source: ModelSource) -> str:
     if source.path is None:
         return f"the files of {source.name} are not on this machine yet"
-    config = weights.config(Path(source.path))
+    config = model_folder.config(Path(source.path))
     kind = config.get("model_type")
     if kind not in model_types():
         return f"mlx-lm has no model type {kind!r}"
@@ -59,7 +59,7 @@ def _against(source: ModelSource) -> str:
         return f"{source.name} takes more than text"
     if "quantization_config" in config:
         return f"the weights of {source.name} are quantized already"
-    adapter = weights.adapter_config(Path(source.adapter)) if source.adapter else {}
+    adapter = model_folder.adapter_config(Path(source.adapter)) if source.adapter else {}
     if adapter.get("peft_type", "LORA") != "LORA":
         return f"an adapter of type {adapter['peft_type']} is not supported, only LORA"
     if str(adapter.get("bias", "none")) != "none":

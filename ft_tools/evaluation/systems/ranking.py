@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 
 from ft_tools.evaluation.intervals.comparing import compare
-from ft_tools.evaluation.intervals.paired import (
+from ft_tools.evaluation.intervals.comparison_verdict import (
     Paired,
     TargetVerdict,
     target_verdict,
 )
-from ft_tools.evaluation.intervals.single import mean_interval
+from ft_tools.evaluation.intervals.one_system import mean_interval
 from ft_tools.evaluation.metrics.measures import METRICS, field_scores
 from ft_tools.evaluation.metrics.scoring import Scores, Settings
 from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult

@@ -15,11 +15,11 @@ from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.systems.system import Answered, System
-from ft_tools.evaluation.worker.generation import load, load_tokenizer
+from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.model_system import ModelSystem
 from ft_tools.evaluation.worker.state import State
 from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-from ft_tools.evaluation.worker.weights import Shelf
+from ft_tools.evaluation.worker.transformers_generation import load, load_tokenizer
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import append_line

@@ -27,7 +27,7 @@ from ft_tools.evaluation.metrics.scoring import (
 )
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.recommend import CLASSIFIER, Asked
+from ft_tools.evaluation.recommend_system import CLASSIFIER, Asked
 from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import classifier
@@ -41,10 +41,10 @@ from ft_tools.evaluation.systems.ranking import (
 )
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.evaluation.worker.answering import answer_held_out
-from ft_tools.evaluation.worker.comparing import Compared, compare_systems
-from ft_tools.evaluation.worker.generation import load_pair
 from ft_tools.evaluation.worker.likelihoods import evaluate_general
+from ft_tools.evaluation.worker.score_systems import Compared, compare_systems
 from ft_tools.evaluation.worker.state import State, read_outputs
+from ft_tools.evaluation.worker.transformers_generation import load_pair
 from ft_tools.examples.worker import today
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main

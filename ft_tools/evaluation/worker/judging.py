@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import fmean
 
 from ft_tools.evaluation.intervals.comparing import compare
+from ft_tools.evaluation.intervals.comparison_verdict import Paired
 from ft_tools.evaluation.intervals.length_control import preference_at_equal_length
-from ft_tools.evaluation.intervals.paired import Paired
 from ft_tools.evaluation.metrics.judge import Judged, JudgeUnavailable, endpoint, judge_all
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.evaluation.worker.state import State

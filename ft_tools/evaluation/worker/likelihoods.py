@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.metrics.general import NEW_TOKENS, general_prompts, general_texts
+from ft_tools.evaluation.metrics.general_ability import NEW_TOKENS, general_prompts, general_texts
 from ft_tools.evaluation.metrics.scoring import Scores, Settings, compare_scores
 from ft_tools.evaluation.report import Comparison
 from ft_tools.evaluation.systems.system import Answered

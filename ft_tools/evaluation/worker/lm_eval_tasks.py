@@ -12,8 +12,8 @@ from lm_eval.tasks import TaskManager
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.metrics.scoring import Scores, Settings, compare_scores
 from ft_tools.evaluation.report import Comparison
-from ft_tools.evaluation.worker.generation import TransformersWriter
 from ft_tools.evaluation.worker.state import SIDES, State
+from ft_tools.evaluation.worker.transformers_generation import TransformersWriter
 from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import write_file
 from ft_tools.runs.out_of_memory import is_out_of_memory

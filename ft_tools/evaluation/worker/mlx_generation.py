@@ -13,8 +13,8 @@ from transformers import AutoConfig, GenerationConfig
 
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
+from ft_tools.evaluation.worker.loaded_models import Weights
 from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-from ft_tools.evaluation.worker.weights import Weights
 from ft_tools.evaluation.worker.writer import Likelihood, added_bytes, first_counted
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.mlx.batch import Batch, takes_several

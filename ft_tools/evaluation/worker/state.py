@@ -14,7 +14,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.earlier_answers import answered_rows
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SimpleKind
-from ft_tools.evaluation.worker.generation import Pair
+from ft_tools.evaluation.worker.transformers_generation import Pair
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.publish import append_line, sha256
 from ft_tools.runs import directory

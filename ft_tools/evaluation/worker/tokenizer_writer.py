@@ -12,7 +12,7 @@ from llguidance import LLTokenizer
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
 from ft_tools.evaluation.worker.constraint import Answers
-from ft_tools.evaluation.worker.weights import Weights
+from ft_tools.evaluation.worker.loaded_models import Weights
 from ft_tools.evaluation.worker.writer import Likelihood, Output, plain_prompt
 from ft_tools.models.worker.end_tokens import end_tokens
 

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from transformers import AutoTokenizer
 
 from ft_tools.examples.example import content_of, thoughts_of
-from ft_tools.examples.loss import first_trained, is_trained
+from ft_tools.examples.loss_marks import first_trained, is_trained
 from ft_tools.examples.masking import (
     Messages,
     Render,

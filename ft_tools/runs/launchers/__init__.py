@@ -6,6 +6,6 @@ from the run directory, which the worker writes. The scheduler only says whether
 there.
 
 To add one: a module with a `LAUNCHER`, its options in `options.py`, a row in `table.py`.
-`ft_tools/runs/remote.py` submits a job and looks after it from here, `ft_tools/runs/job.py` inside
-it.
+`ft_tools/runs/remote_run.py` submits a job and looks after it from here,
+`ft_tools/runs/inside_job.py` inside it.
 """

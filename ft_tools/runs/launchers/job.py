@@ -71,5 +71,5 @@ class Launcher:
 
 def inside(job: Job, command: list[str], *given: str) -> list[str]:
     """Return the argv that runs inside a job: it looks after the worker, as a supervisor does."""
-    python = [job.python, "-P", "-m", "ft_tools.runs.job"]
+    python = [job.python, "-P", "-m", "ft_tools.runs.inside_job"]
     return [*python, job.run_dir, job.token, *given, "--", *command]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ft_tools.models import tensors, weights
+from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.shipping.worker.merging import weight_of
 
 FAMILIES = ("qwen3_vl_moe",)
@@ -31,11 +31,11 @@ def publish_layout(folder: Path, stop: Callable[[], None]) -> None:
         folder: With config.json and safetensors.
         stop: Called between weights; raises to end early.
     """
-    hidden = weights.hidden_size(folder)
-    if weights.model_type(folder) not in FAMILIES or hidden is None:
+    hidden = model_folder.hidden_size(folder)
+    if model_folder.model_type(folder) not in FAMILIES or hidden is None:
         return
-    for file in tensors.weight_files(folder):
-        held = tensors.survey_file(file)
+    for file in safetensors_headers.weight_files(folder):
+        held = safetensors_headers.survey_file(file)
         turned = [name for name, tensor in held.items() if _is_turned(name, tensor.shape, hidden)]
         for name in turned:
             stop()

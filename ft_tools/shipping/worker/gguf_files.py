@@ -16,10 +16,10 @@ from gguf import GGUFReader
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models.worker import gguf
-from ft_tools.shipping import converter
+from ft_tools.shipping import gguf_converter
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.predictors import lacks_predictors
-from ft_tools.shipping.processes import watched
+from ft_tools.shipping.multi_token_prediction import lacks_predictors
+from ft_tools.shipping.watched_program import watched
 from ft_tools.shipping.worker import proving
 from ft_tools.shipping.worker.importance import Matrix
 
@@ -51,7 +51,7 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
         DiskFull: There is no space for it.
         ConversionFailed: The converter does not know the architecture or the tokenizer.
     """
-    script = converter.script()
+    script = gguf_converter.script()
     argv = [sys.executable, str(script), str(model), "--outtype", outtype, "--outfile", str(into)]
     options = ["--no-mtp"] if lacks_predictors(model) else []
     code, said = _converted([*argv, *options], into, stop)
@@ -216,12 +216,12 @@ def _why(said: str) -> str:
         return (
             "llama.cpp's converter does not know this tokenizer's pre-tokenizer, so it cannot say "
             "how text is split; ship safetensors, or use a newer llama.cpp through "
-            f"{converter.VARIABLE}"
+            f"{gguf_converter.VARIABLE}"
         )
     if "is not supported" in said:
         return (
             "llama.cpp's converter does not support this architecture; ship safetensors, or use a "
-            f"newer llama.cpp through {converter.VARIABLE}"
+            f"newer llama.cpp through {gguf_converter.VARIABLE}"
         )
     last = [line for line in said.splitlines() if line.strip()][-1:]
     kind = last[0].partition(":")[0][:60] if last else "no output"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import free_memory
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
@@ -143,8 +143,8 @@ def compare_weights(
     training, never summed up to a weight. Needs memory for one weight. Shape: x (d_in, NUM_INPUTS).
     """
     config = read_config(adapter)
-    files = {name: t.file.name for name, t in tensors.survey(merged).items()}
-    groups = merging.group_by_target(load_file(adapter / tensors.ADAPTER))
+    files = {name: t.file.name for name, t in safetensors_headers.survey(merged).items()}
+    groups = merging.group_by_target(load_file(adapter / safetensors_headers.ADAPTER))
     dice = torch.Generator().manual_seed(0)
     wanted_size = projected = worst = 0.0
     for name, change in groups.items():

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from ft_tools import anti_patterns, facts
 from ft_tools.errors import DiskFull, Refused
-from ft_tools.models import placement, tensors
+from ft_tools.models import placement, safetensors_headers
 from ft_tools.models.placement import Dtype, Placement, candidates, shortage
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import free_machine, free_memory, load
@@ -343,7 +343,9 @@ def run_folder(folder: Path, prompts: list[list[int]], place: Placement) -> merg
 
 def outtype(merged: Path) -> str:
     """Return the GGUF type that holds the merged weights exactly: f32, f16 or bf16."""
-    kinds = {tensor.dtype: tensor.num_bytes for tensor in tensors.survey(merged).values()}
+    kinds = {
+        tensor.dtype: tensor.num_bytes for tensor in safetensors_headers.survey(merged).values()
+    }
     return {"BF16": "bf16", "F16": "f16"}.get(max(kinds, key=lambda k: kinds[k]), "f32")
 
 

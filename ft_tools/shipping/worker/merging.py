@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.errors import BadData, BadInput
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.models.rotary import both_spellings
 from ft_tools.models.worker.loading import load
@@ -66,11 +66,11 @@ def merge_by_shards(
         BadInput: The adapter changes a weight that the base does not have.
     """
     config = read_config(adapter)
-    deltas = group_by_target(load_file(adapter / tensors.ADAPTER))
+    deltas = group_by_target(load_file(adapter / safetensors_headers.ADAPTER))
     copy_whole(base, into)
-    for file in tensors.weight_files(into):
+    for file in safetensors_headers.weight_files(into):
         with file.open("r+b") as stream:
-            for name, held in tensors.survey_file(file).items():
+            for name, held in safetensors_headers.survey_file(file).items():
                 change = deltas.pop(name, None)
                 if change is None and change_base is None:
                     continue
@@ -155,7 +155,7 @@ def load_base(
     base: Path, adapter: Path, place: Placement, quantization: Mapping[str, Any] | None = None
 ) -> Any:
     """Load a base, with room for the tokens that an adapter added."""
-    held = tensors.survey_file(adapter / tensors.ADAPTER)
+    held = safetensors_headers.survey_file(adapter / safetensors_headers.ADAPTER)
     model = load(base, place, quantization=quantization)
     rows = model.get_input_embeddings().weight.shape[0]
     added = [
@@ -190,10 +190,10 @@ def refusals_are_bad_data(adapter: Path) -> Iterator[None]:
 
 def copy_whole(source: Path, into: Path) -> None:
     """Copy a whole model's weights, as they are."""
-    for file in tensors.weight_files(source):
+    for file in safetensors_headers.weight_files(source):
         shutil.copyfile(file, into / file.name)
-    if (source / tensors.INDEX).is_file():
-        shutil.copyfile(source / tensors.INDEX, into / tensors.INDEX)
+    if (source / safetensors_headers.INDEX).is_file():
+        shutil.copyfile(source / safetensors_headers.INDEX, into / safetensors_headers.INDEX)
 
 
 def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ft_tools.shipping import held_out, modelfile
+from ft_tools.shipping import comparison_text, modelfile
 from ft_tools.shipping.quality import Measured
 
 MAX_TOKENS = 1024
@@ -50,13 +50,13 @@ class Text:
 def held_out_text(tokenizer: Any, path: Path | None, origin: str, vocabulary: int) -> Text:
     """Tokenize what is measured on: a file's examples, or the built-in text."""
     budget = max(64, min(MAX_TOKENS, MAX_LOGITS_BYTES // (4 * vocabulary)))
-    examples = held_out.examples(path) if path else []
-    wholes: list[Any] = [w for e in examples if (w := held_out.conversation(e))]
-    starts: list[Any] = [p for e in examples if (p := held_out.prompt_of(e))]
+    examples = comparison_text.examples(path) if path else []
+    wholes: list[Any] = [w for e in examples if (w := comparison_text.conversation(e))]
+    starts: list[Any] = [p for e in examples if (p := comparison_text.prompt_of(e))]
     if not wholes:
-        origin, wholes = "built_in", held_out.built_in()
+        origin, wholes = "built_in", comparison_text.built_in()
     if not starts:
-        starts = [[{"role": "user", "content": text}] for text in held_out.PROMPTS]
+        starts = [[{"role": "user", "content": text}] for text in comparison_text.PROMPTS]
     raw = [render(tokenizer, whole, generation=False) for whole in wholes]
     ids: list[list[int]] = []
     for text in raw:
@@ -72,7 +72,7 @@ def render(tokenizer: Any, whole: Any, *, generation: bool) -> str:
     """Return a conversation as the model reads it; a text stays as it is."""
     if isinstance(whole, str):
         return whole
-    messages = list(held_out.plain(whole))
+    messages = list(comparison_text.plain(whole))
     if not tokenizer.chat_template:
         return "\n".join(message["content"] for message in messages)
     return str(
@@ -89,7 +89,7 @@ def tokens(tokenizer: Any, text: str) -> list[int]:
 
 def ids_of(tokenizer: Any, examples: list[dict[str, Any]], longest: int) -> list[list[int]]:
     """Return the ids of whole examples, as the chat template renders them."""
-    wholes = [w for e in examples if (w := held_out.conversation(e))]
+    wholes = [w for e in examples if (w := comparison_text.conversation(e))]
     rows = [tokens(tokenizer, render(tokenizer, w, generation=False))[:longest] for w in wholes]
     return [ids for ids in rows if len(ids) > 1]
 

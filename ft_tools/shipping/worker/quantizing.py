@@ -1,7 +1,8 @@
 """Quantize a model with llm-compressor, or run what it made: `quantizing.py JOB.json`.
 
-Runs with the python of llm-compressor's own environment (ft_tools/shipping/environment.py), so it
-imports nothing of this package. The job names what to do and every path; the answer is a JSON file.
+Runs with the python of llm-compressor's own environment (ft_tools/shipping/llm_compressor.py), so
+it imports nothing of this package. The job names what to do and every path; the answer is a JSON
+file.
 """
 
 import json

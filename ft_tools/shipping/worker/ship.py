@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.models import tensors
+from ft_tools.models import safetensors_headers
 from ft_tools.models.machine import this_machine
 from ft_tools.models.size import size_of_tensors
 from ft_tools.models.worker.loading import fetched, free_memory, load
@@ -20,7 +20,7 @@ from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.session import Session, main
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import estimates, formats, handoff, quality
-from ft_tools.shipping.answers import shipped_answers
+from ft_tools.shipping.answers_as_measured import shipped_answers
 from ft_tools.shipping.asking import asking_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
@@ -130,7 +130,7 @@ def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
     adapters.require_unchanged(base)
     config = json.loads((base / "config.json").read_bytes())
     adapters.require_unquantized(config)
-    held = tensors.survey(base)
+    held = safetensors_headers.survey(base)
     found = None
     if plan.adapter:
         found = adapters.inspect(Path(plan.adapter.path), held, config)

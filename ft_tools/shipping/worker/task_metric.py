@@ -8,7 +8,7 @@ from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.evaluation.held_out import read_held_out
-from ft_tools.evaluation.metrics.choose import choose_metrics
+from ft_tools.evaluation.metrics.choose_metrics import choose_metrics
 from ft_tools.evaluation.metrics.scoring import Scores, score
 from ft_tools.evaluation.systems.asking import asked_as, read_document
 from ft_tools.evaluation.systems.spec import SystemSpec
@@ -76,7 +76,7 @@ def scores_of(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> Score
     rouge = None
     if "rouge" in task.metrics:
         # Its libraries take a second to import.
-        from ft_tools.evaluation.worker.comparing import rouge_function
+        from ft_tools.evaluation.worker.score_systems import rouge_function
 
         rouge = rouge_function(task.references)
     return score(task.metrics, answered, task.references, rouge=rouge)

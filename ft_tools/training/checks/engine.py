@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.models.mlx import (
     GROUP_SIZE,
     NOT_PLAIN,
@@ -57,7 +57,7 @@ def _against_mlx(
 ) -> str:
     """Say why MLX cannot train this; empty if it can."""
     start = str(peft.get("init_lora_weights", True)).lower()
-    kind = weights.model_type(Path(source.path)) if source.path else None
+    kind = model_folder.model_type(Path(source.path)) if source.path else None
     known = model_types()
     reasons = {
         "it runs on this machine only, and the plan is for another": not request.is_here,

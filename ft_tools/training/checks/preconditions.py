@@ -15,11 +15,11 @@ from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput, MissingExtra, Refused
 from ft_tools.examples import remembered_test_sets
 from ft_tools.examples.training_rows import DatasetFacts, Task
-from ft_tools.lora import starts
-from ft_tools.models import weights
+from ft_tools.lora import init_weights
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
-from ft_tools.training.checks import demands
+from ft_tools.training.checks import argument_dependencies
 from ft_tools.training.checks.trl_arguments import CHOICES
 from ft_tools.training.request import TrainingRequest
 
@@ -48,9 +48,9 @@ def require_arguments(
             if known and one is not None and one not in known:
                 raise BadInput(f"{name}={one!r}; known: {', '.join(map(str, sorted(known)))}")
     if method != "full":
-        starts.require_start(peft.get("init_lora_weights"), method)
+        init_weights.require_start(peft.get("init_lora_weights"), method)
         _targets(peft)
-    demands.require_company(peft, training)
+    argument_dependencies.require_company(peft, training)
     _trackers(training.get("report_to") or [])
     for name, value in (training.get("model_init_kwargs") or {}).items():
         if name not in MODEL_ARGUMENTS:
@@ -77,18 +77,18 @@ def require_reference(source: ModelSource, peft: Mapping[str, Any]) -> None:
     start, cure = peft.get("init_lora_weights"), "remove init_lora_weights"
     bias, bias_cure = str(peft.get("bias", "none")), "remove bias"
     if source.adapter:
-        start = weights.adapter_says(Path(source.adapter), "init_lora_weights")
-        bias = weights.adapter_says(Path(source.adapter), "bias") or "none"
+        start = model_folder.adapter_says(Path(source.adapter), "init_lora_weights")
+        bias = model_folder.adapter_says(Path(source.adapter), "bias") or "none"
         cure = f"merge_and_quantize {source.name} and pass the merged folder as `model`"
         bias_cure = cure
-    starts.require_base_unchanged(start, cure)
+    init_weights.require_base_unchanged(start, cure)
     if bias != "none":
         raise BadInput(
             f"bias={bias!r} trains biases of the base, and DPO needs the base model unchanged as "
             f"its reference; {bias_cure}"
         )
     # Source: TRL 1.16, dpo_trainer.py: the copy leaves out what is named otherwise than layers are.
-    if source.adapter and weights.trains_embeddings(Path(source.adapter)):
+    if source.adapter and model_folder.trains_embeddings(Path(source.adapter)):
         raise BadInput(
             f"{source.name} is an adapter on an embedding, of which DPO's reference would keep no "
             f"copy; {cure}"
@@ -331,8 +331,8 @@ def require_template(
     base = source.path or source.files
     if base is None:
         return
-    folder = Path(weights.tokenizer_folder(source.adapter, base))
-    if weights.chat_template(folder) is not None:
+    folder = Path(model_folder.tokenizer_folder(source.adapter, base))
+    if model_folder.chat_template(folder) is not None:
         return
     if source.path is None and not (folder / TOKENIZER).is_file():
         return

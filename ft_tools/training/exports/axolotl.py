@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ft_tools.models.targets import named_targets
+from ft_tools.models.adapter_targets import named_targets
 from ft_tools.training.exports.fused_loss import is_fused
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from ft_tools.models.targets import named_targets
-from ft_tools.models.weights import tokenizer_folder
+from ft_tools.models.adapter_targets import named_targets
+from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.publish import write_file
 from ft_tools.training.exports import axolotl, llama_factory
 from ft_tools.training.exports.portable import Moved

@@ -19,11 +19,11 @@ from ft_tools.publish import new_folder
 from ft_tools.runs.session import Session
 from ft_tools.runs.start import WORKERS
 from ft_tools.training import diagnosis
-from ft_tools.training.counts import DataReport
 from ft_tools.training.exports import script
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import last_value
+from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker.callbacks import RunCallback
 
 LOCKED_PACKAGES = (

@@ -27,7 +27,7 @@ from ft_tools.errors import FineTuningError, Refused
 from ft_tools.examples.masking import Messages, Render, common_prefix, tokenize_example
 from ft_tools.examples.training_rows import DatasetFacts, Example, read_examples, tools_of
 from ft_tools.lora.data_shape import padding_fraction
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.training.checks.learnable import (
     Tally,
     count_marks,
@@ -37,7 +37,7 @@ from ft_tools.training.checks.learnable import (
     require_pairs,
     template_refuses,
 )
-from ft_tools.training.counts import CountAnswer, CountRequest, Counts, DataReport, Lengths
+from ft_tools.training.token_counts import CountAnswer, CountRequest, Counts, DataReport, Lengths
 
 MAX_BYTES = 8 * 2**20
 """Of a file's examples that are tokenized; a larger file is scaled from its beginning."""
@@ -74,7 +74,7 @@ class TemplateTokens:
         config = json.loads((folder / "tokenizer_config.json").read_bytes())
         named = {name: _text(config.get(name)) for name in SPECIAL}
         self._names = {name: text for name, text in named.items() if text}
-        template = weights.chat_template(folder)
+        template = model_folder.chat_template(folder)
         if template_path is not None:
             template = Path(template_path).read_text(encoding="utf-8")
         self._template = _environment().from_string(template or "")

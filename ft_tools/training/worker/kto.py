@@ -11,9 +11,9 @@ from trl import KTOConfig, KTOTrainer
 from ft_tools.examples.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.runs.session import main
 from ft_tools.training.checks.learnable import count_marks
-from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import KtoPlan
 from ft_tools.training.report import KtoRunReport, Row, last_value
+from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import loading, preference
 from ft_tools.training.worker.preference import Plan, Preference
 

@@ -17,8 +17,8 @@ from transformers import (
     set_seed,
 )
 
+from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.models.quantized import DEQUANTIZED, prequantized
-from ft_tools.models.weights import tokenizer_folder
 from ft_tools.models.worker.loading import model_class
 from ft_tools.runs.session import Session
 from ft_tools.training.micro_batches import MicroBatch

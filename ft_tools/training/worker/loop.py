@@ -17,7 +17,7 @@ from ft_tools.training.worker.artifacts import Outcome
 from ft_tools.training.worker.callbacks import RunCallback
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
 from ft_tools.training.worker.sampling import sampler_for
-from ft_tools.training.worker.trackers import Trackers
+from ft_tools.training.worker.start_tracking import Trackers
 
 
 class Diverged(FineTuningError):

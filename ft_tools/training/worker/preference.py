@@ -13,9 +13,9 @@ from ft_tools.examples.worker import today
 from ft_tools.runs.session import Session
 from ft_tools.training.checks import preconditions
 from ft_tools.training.checks.learnable import require_pairs, template_refuses
-from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import DpoPlan, KtoPlan
 from ft_tools.training.report import Row, TrainingRunReport
+from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import artifacts, loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 

@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, FineTuningError, Refused, RunBusy
 from ft_tools.evaluation.intervals.comparing import compare
-from ft_tools.evaluation.intervals.paired import Paired
+from ft_tools.evaluation.intervals.comparison_verdict import Paired
 from ft_tools.publish import write_file
 from ft_tools.runs import directory
-from ft_tools.runs.observe import settled
 from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.report import RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
+from ft_tools.runs.run_state import settled
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest

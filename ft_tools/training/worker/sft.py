@@ -13,15 +13,15 @@ from ft_tools.examples.training_rows import DatasetFacts, Example, read_examples
 from ft_tools.examples.worker import today
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.training.checks.learnable import Tally, cut_at, packing_of, template_refuses
-from ft_tools.training.counts import DataReport
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, last_value
+from ft_tools.training.token_counts import DataReport
 from ft_tools.training.trial_rows import SEARCH
 from ft_tools.training.worker import artifacts, fused_head, loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
-from ft_tools.training.worker.held_out import score_rows
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.sampling import split_at_answer
+from ft_tools.training.worker.score_held_out import score_rows
 
 STOP_CHECK = 256
 """Examples between two looks at whether to stop."""

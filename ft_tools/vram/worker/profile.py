@@ -1,8 +1,8 @@
 """Measure what a model's activations take by tracing its text model on fake tensors.
 
 Weights, states and gradients are none of it: only what one forward and backward pass adds. The loss
-head is left out; its formula is in `ft_tools/vram/heads.py`. One block of each kind is traced, and
-what it saves counted as often as the model has it; all blocks where the model does not run so.
+head is left out; its formula is in `ft_tools/vram/loss_head.py`. One block of each kind is traced,
+and what it saves counted as often as the model has it; all blocks where the model does not run so.
 """
 
 import gc
@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ft_tools.models.worker.build import stack_of, text_path
 from ft_tools.models.worker.describe import kinds_of
 from ft_tools.models.worker.serving import serve
-from ft_tools.vram.profiles import Options
+from ft_tools.vram.traced_activations import Options
 from ft_tools.vram.worker.kernels import gpu_kernels
 from ft_tools.vram.worker.memory import Live
 from ft_tools.vram.worker.trace import autocast, build_model, give_storage

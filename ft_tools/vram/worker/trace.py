@@ -22,10 +22,9 @@ from trl.trainer.utils import add_fused_lm_head
 from ft_tools.models.catalog import config_of
 from ft_tools.models.worker.build import build, load_config, loader_of, text_path
 from ft_tools.runs.session import Session, Stopped, main
-from ft_tools.vram.decide import setup_of, shape_of_request
-from ft_tools.vram.profiles import Options, options_of
 from ft_tools.vram.report import TraceReport
 from ft_tools.vram.request import TraceRequest
+from ft_tools.vram.request_to_setup import setup_of, shape_of_request
 from ft_tools.vram.states import QUANTIZED_BYTES
 from ft_tools.vram.trace import (
     DEPTHS,
@@ -34,6 +33,7 @@ from ft_tools.vram.trace import (
     compared,
     traced_setup,
 )
+from ft_tools.vram.traced_activations import Options, options_of
 from ft_tools.vram.worker.kernels import ATTENTION, gpu_kernels, quantize
 from ft_tools.vram.worker.memory import Live
 

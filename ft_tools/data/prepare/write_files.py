@@ -14,16 +14,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple
 
+from ft_tools.data.cleaned_files import mask_example
 from ft_tools.data.judge import privacy
-from ft_tools.data.outputs import mask_example
-from ft_tools.data.prepare.build import TICK_ROWS, Decided, Part, make
 from ft_tools.data.prepare.mapping import ColumnMapping
-from ft_tools.data.prepare.read import Reader
+from ft_tools.data.prepare.mapping_for_inference import write_mapping
+from ft_tools.data.prepare.open_table import Reader
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.reuse import write_mapping
+from ft_tools.data.prepare.rows_to_examples import TICK_ROWS, Decided, Part, make
 from ft_tools.errors import BadData
 from ft_tools.examples.example import Example
-from ft_tools.examples.loss import without_mark
+from ft_tools.examples.loss_marks import without_mark
 from ft_tools.examples.remembered_test_sets import keys_of
 
 NAMES = {

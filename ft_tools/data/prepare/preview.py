@@ -6,8 +6,21 @@ from itertools import islice
 from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
-from ft_tools.data.prepare.agreement import question_of, rule_to_offer
-from ft_tools.data.prepare.build import (
+from ft_tools.data.prepare.check_mapping import (
+    MARKING,
+    may_be_class,
+    questions_of,
+    undecided,
+    with_thresholds,
+    without_good_values,
+)
+from ft_tools.data.prepare.contradictions import question_of, rule_to_offer
+from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
+from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
+from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, SAMPLE_ROWS, Seen
+from ft_tools.data.prepare.report import PrepareReport, QuotedExample
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.rows_to_examples import (
     ASKED_AGAIN,
     MAX_COMPARED,
     SAME_GROUP,
@@ -16,21 +29,8 @@ from ft_tools.data.prepare.build import (
     decide,
     make,
 )
-from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
-from ft_tools.data.prepare.propose import PLAIN_NAME, SAMPLE_ROWS, Seen
-from ft_tools.data.prepare.questions import (
-    MARKING,
-    may_be_class,
-    questions_of,
-    undecided,
-    with_thresholds,
-    without_good_values,
-)
-from ft_tools.data.prepare.read import Reader, Rows, rows_of
-from ft_tools.data.prepare.report import PrepareReport, QuotedExample
-from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first
-from ft_tools.data.quote import quote
+from ft_tools.data.show_examples import quote
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.examples.example import content_of
 from ft_tools.examples.remembered_test_sets import FOLDER

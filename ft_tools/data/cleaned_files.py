@@ -8,12 +8,12 @@ from typing import IO, Any
 
 from ft_tools import workspace
 from ft_tools.data.judge import privacy
-from ft_tools.data.prepare.reuse import keep_mapping
+from ft_tools.data.prepare.mapping_for_inference import keep_mapping
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick, read_again
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example
-from ft_tools.examples.loss import as_prompt, up_to_the_answer
+from ft_tools.examples.loss_marks import as_prompt, up_to_the_answer
 from ft_tools.publish import new_folder, require_space
 
 TRAIN, VALIDATION, REMOVED = "train.jsonl", "validation.jsonl", "removed.jsonl"

@@ -17,9 +17,9 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
+from ft_tools.evaluation.worker.loaded_models import Shelf, Weights
 from ft_tools.evaluation.worker.token_losses import token_losses
 from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-from ft_tools.evaluation.worker.weights import Shelf, Weights
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
     Writer,
@@ -27,7 +27,7 @@ from ft_tools.evaluation.worker.writer import (
     first_counted,
     has_template,
 )
-from ft_tools.models.weights import tokenizer_folder
+from ft_tools.models.model_folder import tokenizer_folder
 
 
 class TransformersWriter(TokenizerWriter):

@@ -1,6 +1,6 @@
 """Inside a job: start the worker's processes, pass on a TERM, write the end they could not write.
 
-`python -m ft_tools.runs.job RUN_DIR TOKEN [--bundle DIR --kept DIR] -- COMMAND...`. What a
+`python -m ft_tools.runs.inside_job RUN_DIR TOKEN [--bundle DIR --kept DIR] -- COMMAND...`. What a
 supervisor is on one machine, this is in a scheduler's job: it runs on the first machine of the
 job and may be started again by the scheduler after a preemption. A job whose token is not the run's
 ends at once: the run was given to another one.

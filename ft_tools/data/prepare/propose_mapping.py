@@ -15,7 +15,7 @@ from ft_tools.data.prepare.mapping import (
 )
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.examples.columns import cells_of
-from ft_tools.examples.detect import ANSWERS, PREFERENCES, PROMPTS, detect
+from ft_tools.examples.detect_format import ANSWERS, PREFERENCES, PROMPTS, detect
 from ft_tools.examples.verdict_columns import DATE, UnreadColumns
 from ft_tools.examples.verdicts import says_verdict
 

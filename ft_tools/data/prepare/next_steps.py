@@ -5,10 +5,10 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
-from ft_tools.data.prepare.build import Part
-from ft_tools.data.prepare.files import NAMES
+from ft_tools.data.prepare.mapping_for_inference import MAPPING
 from ft_tools.data.prepare.report import PreparedFiles, PrepareReport
-from ft_tools.data.prepare.reuse import MAPPING
+from ft_tools.data.prepare.rows_to_examples import Part
+from ft_tools.data.prepare.write_files import NAMES
 from ft_tools.data.report import Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small

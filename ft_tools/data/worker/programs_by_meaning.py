@@ -15,7 +15,7 @@ import numpy as np
 from ft_tools.data.read.token_store import TokenStore
 from ft_tools.data.repeats.benchmark_forms import Item
 from ft_tools.data.repeats.code_parts import FENCE, MAX_CHARS, comments_of, is_program, values_of
-from ft_tools.data.repeats.neighbours import Vectors
+from ft_tools.data.repeats.near_by_meaning import Vectors
 from ft_tools.data.worker.minilm import MiniLM, torch_product
 
 WHOLE_WEIGHT = 0.4

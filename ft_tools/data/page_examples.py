@@ -7,8 +7,8 @@ holds quoted data, and never the whole file.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ft_tools.data.cleaned_files import mask_example
 from ft_tools.data.judge.findings import RULES, SEVERITIES
-from ft_tools.data.outputs import mask_example
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scan import Scan, read_again

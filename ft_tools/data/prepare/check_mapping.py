@@ -3,7 +3,7 @@
 import difflib
 
 from ft_tools.data.prepare.mapping import ColumnMapping, schema_of
-from ft_tools.data.prepare.propose import PLAIN_NAME, Seen
+from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput
 from ft_tools.examples.scales import number_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from ft_tools.errors import BadInput
 from ft_tools.examples.training_rows import PLAIN_NAME
-from ft_tools.models import weights
+from ft_tools.models import model_folder
 from ft_tools.training.checks import arguments
 from ft_tools.training.request import TrainingRequest
 
@@ -109,7 +109,7 @@ def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
         BadInput: With the layers that there are.
     """
     targets = peft.get("target_modules")
-    names = weights.layers(folder)
+    names = model_folder.layers(folder)
     if not names or not targets or targets == "all-linear" or peft.get("target_parameters"):
         return []
     one_by_one = [targets] if isinstance(targets, str) else list(targets)

@@ -7,7 +7,7 @@ from statistics import fmean
 from ft_tools import workspace
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics import measures
-from ft_tools.evaluation.metrics.choose import is_latin
+from ft_tools.evaluation.metrics.choose_metrics import is_latin
 from ft_tools.evaluation.metrics.schema import read_schema
 from ft_tools.evaluation.metrics.scoring import (
     Found,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadInput
-from ft_tools.models.tensors import survey_file
+from ft_tools.models.safetensors_headers import survey_file
 from ft_tools.publish import sha256
 
 TEMPLATE = "chat_template.jinja"

@@ -22,8 +22,8 @@ from ft_tools.data.prepare.mapping import (
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.data.read.ledger import Ledger, hash_of
-from ft_tools.data.repeats import conflicts, duplicates
-from ft_tools.data.repeats.lexical import Lexical
+from ft_tools.data.repeats import contradictions, duplicates
+from ft_tools.data.repeats.near_by_words import Lexical
 from ft_tools.data.split import choose_validation
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Example, Message, content_of
@@ -260,10 +260,10 @@ def _lose(result: Decided, at: int, why: str) -> None:
 def _resolve_conflicts(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> None:
     """Count the rows that contradict each other, and leave out what a rule does not keep."""
     ledger = result.ledger
-    groups = conflicts.find(ledger, lambda _, __: None)
+    groups = contradictions.find(ledger, lambda _, __: None)
     result.num_kept = len(ledger.kept(validation=False))
     result.num_conflicting = sum(map(len, groups))
-    result.num_with_majority = conflicts.num_with_majority(ledger, groups)
+    result.num_with_majority = contradictions.num_with_majority(ledger, groups)
     if not groups:
         return
     month_first = bool(is_month_first(result.times))
@@ -271,7 +271,7 @@ def _resolve_conflicts(result: Decided, mapping: ColumnMapping, request: Prepare
     def time_of(at: int) -> str:
         return sortable(result.times[at], month_first=month_first) if mapping.time_column else ""
 
-    for at in conflicts.resolve(ledger, groups, request.contradictions or "keep", time_of):
+    for at in contradictions.resolve(ledger, groups, request.contradictions or "keep", time_of):
         _lose(result, at, "conflicting_targets")
 
 

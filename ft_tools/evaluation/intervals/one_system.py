@@ -4,8 +4,8 @@ import math
 import random
 from collections.abc import Sequence
 
+from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
 from ft_tools.evaluation.intervals.means import compare_means
-from ft_tools.evaluation.intervals.paired import ALPHA, normal_quantile
 
 
 def mean_interval(

@@ -20,11 +20,18 @@ from ft_tools.data.read.texts import in_chunks, shared_lines, texts_of, unlike_i
 from ft_tools.data.read.token_store import Column, TokenStore
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.repeats.near import Near
-from ft_tools.data.repeats.neighbours import Mask, Matches, Rounding, Rows, Vectors, find_matches
+from ft_tools.data.repeats.near_by_meaning import (
+    Mask,
+    Matches,
+    Rounding,
+    Rows,
+    Vectors,
+    find_matches,
+)
 from ft_tools.data.repeats.prefilter import Nearest, Prefilter, has_neighbour, linked, partners
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split
-from ft_tools.data.worker.benchmarks import Paraphrases
+from ft_tools.data.worker.benchmarks_by_meaning import Paraphrases
 from ft_tools.data.worker.minilm import SIZE, MiniLM, Sharpener, torch_nearest, torch_product
 from ft_tools.data.worker.prefilter import PREFILTER_BELOW, Phase, Tick, candidates
 from ft_tools.data.worker.static_vectors import FITTED_ROWS, StaticVectors

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ft_tools.runs import bundle, directory, locks, programs, ranks, run_end
+from ft_tools.runs import bundle, directory, locks, ranks, run_end, scheduler_programs
 from ft_tools.runs.launchers.job import UNKNOWN, Launcher
 from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.ranks import JOB_FILE, read_token
@@ -73,10 +73,10 @@ class Watch:
         if is_first:
             directory.note(self._run_dir, f"ending job {self._record.job_id}")
         argv = self._launcher.stop(self._options, self._record.job_id)
-        code, printed = programs.call(argv, programs.ANSWER_SECONDS)
+        code, printed = scheduler_programs.call(argv, scheduler_programs.ANSWER_SECONDS)
         self._stopped = code == 0
         if code and is_first:
-            said = programs.failure(argv, code, printed)
+            said = scheduler_programs.failure(argv, code, printed)
             message = f"the job could not be ended, trying again: {said}"
             directory.note(self._run_dir, message, "error")
 
@@ -105,7 +105,7 @@ class Watch:
 
     def _look(self) -> None:
         argv = self._launcher.look(self._options, self._record.job_id)
-        code, printed = programs.call(argv, programs.ANSWER_SECONDS)
+        code, printed = scheduler_programs.call(argv, scheduler_programs.ANSWER_SECONDS)
         self._hint = self._launcher.hint(code, printed, self._record.job_id)
         if self._hint.state != "unknown":
             self._sign_waiting()
@@ -132,12 +132,14 @@ class Watch:
         local = self._run_dir / bundle.FETCHED
         local.mkdir(mode=0o700, exist_ok=True)
         argv = fetch(self._options, bundle.storage(self._options, self._run_dir.name), str(local))
-        code, printed = programs.call(argv, programs.TRANSFER_SECONDS, self._has_something_to_do)
+        code, printed = scheduler_programs.call(
+            argv, scheduler_programs.TRANSFER_SECONDS, self._has_something_to_do
+        )
         self._fetched = code == 0
         is_late = self._hint.state != "waiting" and not self._has_something_to_do()
         if code and is_late and not self._fetch_complained:
             self._fetch_complained = True
-            said = programs.failure(argv, code, printed)
+            said = scheduler_programs.failure(argv, code, printed)
             message = f"its files could not be fetched, trying again: {said}"
             directory.note(self._run_dir, message, "warning")
         bundle.take_over(local, self._run_dir)

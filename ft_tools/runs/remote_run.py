@@ -15,7 +15,8 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import Missing
 from ft_tools.publish import write_file
-from ft_tools.runs import bundle, directory, programs, run_end
+from ft_tools.runs import bundle, directory, run_end, scheduler_programs
+from ft_tools.runs.job_progress import Watch
 from ft_tools.runs.launchers.job import Job, Launcher
 from ft_tools.runs.launchers.options import Options, parse
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
@@ -23,7 +24,6 @@ from ft_tools.runs.launchers.torchrun import MARK, SAFE
 from ft_tools.runs.ranks import JOB_FILE
 from ft_tools.runs.records import JobRecord, RunInfo
 from ft_tools.runs.start import WORKERS_VARIABLE, environment
-from ft_tools.runs.watch import Watch
 
 POLL_SECONDS = 0.5
 SHOWN_ID = "0123456789abcdef"
@@ -130,9 +130,11 @@ def _submit(
             (run_dir / bundle.FETCHED / bundle.STATUS).unlink(missing_ok=True)
             bundle.pack(run_dir)
         for argv in sending:
-            code, printed = programs.call(argv, programs.TRANSFER_SECONDS, is_called)
+            code, printed = scheduler_programs.call(
+                argv, scheduler_programs.TRANSFER_SECONDS, is_called
+            )
             if code and not is_called():
-                raise Missing(programs.failure(argv, code, printed))
+                raise Missing(scheduler_programs.failure(argv, code, printed))
         if not is_called():
             return _hand_over(run_dir, launcher, job, record, submitting)
     except BaseException:
@@ -160,15 +162,17 @@ def _hand_over(
     record = record.model_copy(update={"job_id": ours})
     # Also for who looks after the run next, should this process end now.
     write_file(run_dir / JOB_FILE, record.model_dump_json())
-    code, printed = programs.call(argv, programs.TRANSFER_SECONDS)
+    code, printed = scheduler_programs.call(argv, scheduler_programs.TRANSFER_SECONDS)
     if code == 0:
         ours = launcher.job_id(job, printed)
-    elif code != programs.NO_ANSWER and not (ours and _is_there(launcher, job.options, ours)):
-        raise Missing(programs.failure(argv, code, printed))
+    elif code != scheduler_programs.NO_ANSWER and not (
+        ours and _is_there(launcher, job.options, ours)
+    ):
+        raise Missing(scheduler_programs.failure(argv, code, printed))
     if not ours:
         raise Missing(f"{' '.join(argv[:3])} returned no job id; find {job.name} there and stop it")
     if code:
-        said = programs.failure(argv, code, printed)
+        said = scheduler_programs.failure(argv, code, printed)
         directory.note(run_dir, f"checking for job {ours} anyway: {said}", "warning")
     record = record.model_copy(update={"job_id": ours})
     write_file(run_dir / JOB_FILE, record.model_dump_json())
@@ -178,7 +182,7 @@ def _hand_over(
 
 def _is_there(launcher: Launcher, options: Options, job_id: str) -> bool:
     argv = launcher.look(options, job_id)
-    code, printed = programs.call(argv, programs.ANSWER_SECONDS)
+    code, printed = scheduler_programs.call(argv, scheduler_programs.ANSWER_SECONDS)
     return launcher.hint(code, printed, job_id).state in {"waiting", "running"}
 
 
