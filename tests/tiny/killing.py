@@ -18,9 +18,9 @@ import torch
 
 from ft_tools.runs import directory
 from ft_tools.runs.session import main
-from ft_tools.training.worker import dpo, sft
+from ft_tools.training.worker import dpo, kto, sft
 
-WORK = {"sft": sft.work, "dpo": dpo.work}
+WORK = {"sft": sft.work, "dpo": dpo.work, "kto": kto.work}
 ATTEMPT_SECONDS = 600.0
 
 

@@ -18,7 +18,8 @@ from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.session import Again, Session, Stopped
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training import checkpoints
-from ft_tools.training.worker import dpo, sft
+from ft_tools.training.worker import sft
+from tests.tiny.killing import WORK
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -28,8 +29,10 @@ from tests.tiny.trainings import (
     finished,
     launch,
     losses,
+    marks,
     pairs,
     prepared,
+    prepared_kto,
     same_bits,
     wait_until,
     weights_of,
@@ -270,8 +273,8 @@ KINDS = {
     "sft-validated": ({"peft": DROPOUT, "validation": "held_out.jsonl"}, {"eval_steps": 3}),
     "sft-by-epochs": ({"validation": "held_out.jsonl"}, {"eval_strategy": "epoch"}),
     "dpo-lora": ({"peft": DROPOUT}, {"learning_rate": 1e-4}),
+    "kto-validated": ({"peft": DROPOUT, "validation": "held_marks.jsonl"}, {"eval_steps": 3}),
 }
-WORK = {"sft": sft.work, "dpo": dpo.work}
 
 
 def test_a_few_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
@@ -288,8 +291,10 @@ def kill_often(workspace, model, num_kills, seed):
     write_jsonl(workspace / "train.jsonl", conversations(30))
     write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
     write_jsonl(workspace / "pairs.jsonl", pairs(30))
+    write_jsonl(workspace / "marks.jsonl", marks(30))
+    write_jsonl(workspace / "held_marks.jsonl", marks(6, first=100))
     asked = {kind: request_of(kind, model, 11 * num_kills) for kind in KINDS}
-    killed = {kind: prepared(asked[kind], f"k-{i}").run_dir for i, kind in enumerate(KINDS)}
+    killed = {kind: begun(kind, asked[kind], f"k-{i}").run_dir for i, kind in enumerate(KINDS)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.tiny.killing", str(num_kills), str(seed)]
         + [str(run_dir) for run_dir in killed.values()],
@@ -302,7 +307,7 @@ def kill_often(workspace, model, num_kills, seed):
     for number, (kind, run_dir) in enumerate(killed.items()):
         log = (run_dir / "log.txt").read_text(errors="replace")
         assert answers[number]["return_code"] == 0, f"{kind}: {log[-3000:]}"
-        whole = prepared(asked[kind], f"w-{number}")
+        whole = begun(kind, asked[kind], f"w-{number}")
         report = WORK[kind[:3]](whole)
         name = Path(report.artifact).name
         assert same_bits(weights_of(run_dir / "artifacts" / name), weights_of(report.artifact))
@@ -310,6 +315,11 @@ def kill_often(workspace, model, num_kills, seed):
         again = json.loads((run_dir / "report.json").read_bytes())
         assert again["best_step"] == report.best_step
     return sum(answer["kills"] for answer in answers)
+
+
+def begun(kind, request, name):
+    """Write the run directory of a kind of run; its session."""
+    return (prepared_kto if kind.startswith("kto") else prepared)(request, name)
 
 
 def request_of(kind, model, steps):
@@ -322,6 +332,7 @@ def request_of(kind, model, steps):
         "accept_reason": "a test",
         **given,
     }
-    if kind.startswith("dpo"):
-        return DpoRequest(dataset="pairs.jsonl", **parts)
+    if kind[:3] in {"dpo", "kto"}:
+        file = "pairs.jsonl" if kind.startswith("dpo") else "marks.jsonl"
+        return DpoRequest(dataset=file, **parts)
     return SftRequest(dataset="train.jsonl", **parts)

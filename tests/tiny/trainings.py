@@ -109,6 +109,21 @@ def pairs(num_examples):
     ]
 
 
+def marks(num_examples, first=0):
+    """Return questions, every second one answered well, the others badly; sorted by their marks."""
+    rows = [
+        {
+            "prompt": row["messages"][:1],
+            "completion": row["messages"][1:]
+            if i % 2
+            else [{"role": "assistant", "content": "I do not know."}],
+            "label": bool(i % 2),
+        }
+        for i, row in enumerate(conversations(num_examples, first))
+    ]
+    return sorted(rows, key=lambda row: row["label"])
+
+
 def write_jsonl(path, rows):
     """Write rows and return the file's name."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -202,6 +217,7 @@ __all__ = [
     "finished",
     "launch",
     "losses",
+    "marks",
     "pairs",
     "prepared",
     "prepared_kto",
