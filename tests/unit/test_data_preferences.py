@@ -28,8 +28,8 @@ WORDS = [
 def found(workspace):
     def run(sides, *, marked=False):
         rows = [
-            {"prompt": f"What is number {at}?", "chosen": chosen, "rejected": rejected}
-            for at, (chosen, rejected) in enumerate(sides)
+            {"prompt": asked, "chosen": chosen, "rejected": rejected}
+            for asked, (chosen, rejected) in zip(answers(len(sides), 9), sides, strict=True)
         ]
         if marked:
             rows = [

@@ -565,10 +565,13 @@ def test_values_that_nobody_knows_are_not_decided_by_the_proposal(workspace):
     assert shown.next_steps == []
 
 
-def test_another_hash_than_that_of_the_mapping_is_refused(workspace):
+def test_another_hash_than_that_of_the_mapping_and_its_split_is_refused(workspace):
     write_csv(workspace / "t.csv", tickets(40))
-    with pytest.raises(BadInput, match="is not the hash of this mapping"):
-        prepare(path="t.csv", confirm="0" * 16, output_dir="out")
+    shown = prepare(path="t.csv").mapping_hash
+    for confirm, changed in (("0" * 16, {}), (shown, {"test_fraction": 0.3}), (shown, {"seed": 1})):
+        with pytest.raises(BadInput, match="is not the hash of this mapping and split"):
+            prepare(path="t.csv", confirm=confirm, output_dir="out", **changed)
+    assert prepare(path="t.csv", seed=0).mapping_hash == shown
 
 
 def test_headers_and_classes_that_could_speak_to_an_agent_are_not_repeated(workspace):

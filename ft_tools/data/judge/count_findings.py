@@ -60,6 +60,7 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
     for name, count in [
         *scan.pairs.findings(),
         *scan.variety.findings(),
+        *scan.wordings.findings(),
         *scan.added_facts.findings(),
         *_few_answers(scan),
     ]:

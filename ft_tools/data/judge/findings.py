@@ -238,6 +238,12 @@ RULES: dict[str, Rule] = {
         "few different answers for so many prompts: the model learns these texts by heart; write "
         "more of them, or predict a label and look the text up",
     ),
+    "few_wordings": Rule(
+        "warning",
+        False,
+        "most prompts follow a few templates, and so do held-out rows: scores on these are too "
+        "good for questions that people word themselves; add real ones, at least to the test part",
+    ),
     "one_topic": Rule(
         "info",
         False,

@@ -1,6 +1,5 @@
 """The mapping from columns to a training example: declared, small, and the same for inference."""
 
-import hashlib
 import json
 import re
 from collections.abc import Container, Iterable, Mapping
@@ -115,16 +114,6 @@ class ColumnMapping(Request):
         """Return what was proposed, with the given fields in its place."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return proposed.model_copy(update=given)
-
-    @property
-    def digest(self) -> str:
-        """Return a short hash of what a person is shown: all but the decisions about verdicts.
-
-        A request states those itself, so that they can be made in the call that confirms.
-        """
-        decisions = {"verdicts", "good_values"}
-        text = self.model_dump_json(exclude_defaults=True, exclude=decisions)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _listed(value: Any) -> Any:

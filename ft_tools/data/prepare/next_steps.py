@@ -9,7 +9,7 @@ from ft_tools.data.prepare.mapping_for_inference import MAPPING
 from ft_tools.data.prepare.report import PreparedFiles, PrepareReport
 from ft_tools.data.prepare.rows_to_examples import Part
 from ft_tools.data.prepare.write_files import NAMES
-from ft_tools.data.report import Finding
+from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 
@@ -50,7 +50,7 @@ def audited(report: PrepareReport) -> PrepareReport:
         arguments = {"dataset": made.train, **parts}
         steps.insert(0, NextStep(tool=LAUNCHES[report.task], arguments=arguments, why=why))
     if made.num_test:
-        steps.append(_measuring(report, made))
+        steps.append(_measuring(report, made, found))
     return report.model_copy(
         update={
             "findings": [_as_written(f) for f in found.findings[:10]] if found else [],
@@ -66,16 +66,20 @@ def _as_written(finding: Finding) -> Finding:
     return finding.model_copy(update={"removed": False})
 
 
-def _measuring(report: PrepareReport, made: PreparedFiles) -> NextStep:
+def _measuring(report: PrepareReport, made: PreparedFiles, found: AuditReport | None) -> NextStep:
     """Return the call that measures on the rows that were set aside; labels cost nothing first."""
     arguments: dict[str, Any] = {"dataset": made.test}
+    first = ""
+    if found is not None and any(finding.id == "few_wordings" for finding in found.findings):
+        first = "; its prompts follow a few templates: add rows in new wordings first"
     if not report.labels:
-        why = "measures on the rows that were set aside; add `model` or `systems`"
+        why = f"measures on the rows that were set aside; add `model` or `systems`{first}"
         return NextStep(tool="evaluate", arguments=arguments, why=why)
     arguments["systems"] = [
         {"name": kind, "baseline": kind, "examples": {"path": made.train}} for kind in SIMPLE
     ]
     why = "measures simple classifiers on the rows that were set aside; add a system with a model"
+    why += first
     return NextStep(tool="evaluate", arguments=arguments, why=why)
 
 

@@ -74,7 +74,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     about_answers = question_of(request, decided)
     return PrepareReport(
         mapping=mapping,
-        mapping_hash=mapping.digest,
+        mapping_hash=request.digest_of(mapping),
         examples=examples,
         questions=[*questions_of(mapping, seen), *([] if open_columns else about_answers)],
         unused_columns=[name for name in unused if PLAIN_NAME.fullmatch(name)],
@@ -141,7 +141,11 @@ def _about_dates(name: str, seen: Seen) -> list[str]:
 
 def _about_judges(reader: Reader, seen: Seen) -> list[str]:
     """Say how often columns that mark the same rows agree."""
-    open_columns = [c.name for c in undecided(reader.mapping, seen) if c.kind == "verdict"]
+    open_columns = [
+        column.name
+        for column in undecided(reader.mapping, seen)
+        if column.kind == "verdict" and not may_be_class(column, reader.mapping, seen)
+    ]
     names = [*open_columns, *(n for n, use in reader.mapping.verdicts.items() if use in MARKING)]
     if len(names) < 2:
         return []
@@ -185,7 +189,7 @@ def _next_steps(
         why += "; which values are good is a guess"
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
-    again |= {"confirm": mapping.digest}
+    again |= {"confirm": request.digest_of(mapping)}
     again["output_dir"] = request.output_dir or workspace.unused(OUTPUT)
     offer = None if columns else rule_to_offer(request, decided)
     if offer:

@@ -1,5 +1,6 @@
 """What prepare_dataset takes."""
 
+import hashlib
 from typing import Literal
 
 from pydantic import Field
@@ -11,6 +12,18 @@ from ft_tools.data.request import Contradictions
 Encoding = Literal[
     "utf-8", "utf-16", "cp1252", "cp1250", "cp1251", "latin-1", "shift_jis", "gb18030"
 ]
+
+SHOWN = {
+    "sheet",
+    "query",
+    "encoding",
+    "validation_fraction",
+    "test_fraction",
+    "seed",
+    "personal_data",
+    "near_duplicates",
+}
+"""Arguments that change the examples or the counts that are shown."""
 
 
 class PrepareRequest(Request):
@@ -53,3 +66,14 @@ class PrepareRequest(Request):
         description="The mapping_hash that was shown: writes the files.",
     )
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
+
+    def digest_of(self, mapping: ColumnMapping) -> str:
+        """Return a short hash of what a person is shown: a mapping, what is read, and the split.
+
+        Decisions about verdicts and contradictions are left out: a request states them itself, so
+        that they can be made in the call that confirms.
+        """
+        undecided = {"verdicts", "good_values"}
+        text = mapping.model_dump_json(exclude_defaults=True, exclude=undecided)
+        others = self.model_dump_json(exclude_defaults=True, include=SHOWN)
+        return hashlib.sha256((text + others).encode()).hexdigest()[:16]

@@ -57,10 +57,11 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     require_columns(mapping, seen)
     if request.confirm is None:
         return shown(request, Reader(source, mapping), seen)
-    if request.confirm != mapping.digest:
+    digest = request.digest_of(mapping)
+    if request.confirm != digest:
         raise BadInput(
-            f"confirm={request.confirm!r} is not the hash of this mapping ({mapping.digest}); call "
-            "again without confirm and check the examples"
+            f"confirm={request.confirm!r} is not the hash of this mapping and split ({digest}); "
+            "call again without confirm and check the examples and counts"
         )
     if questions := questions_of(mapping, seen):
         raise BadInput("decide first: " + "; ".join(questions))
@@ -70,9 +71,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         return done
     workspace.new_folder(request.output_dir)
     if decoded_size(source, AT_ONCE_BYTES) > AT_ONCE_BYTES:
-        plan = PreparePlan(
-            path=request.path, mapping_hash=mapping.digest, size_bytes=source.size_bytes
-        )
+        plan = PreparePlan(path=request.path, mapping_hash=digest, size_bytes=source.size_bytes)
         run_id = start(
             "prepare",
             request.model_copy(update={"mapping": mapping}),
@@ -83,9 +82,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         step = NextStep(
             tool="get_run", arguments={"run_id": run_id}, why="returns progress and report"
         )
-        return PrepareReport(
-            mapping=mapping, mapping_hash=mapping.digest, run_id=run_id, next_steps=[step]
-        )
+        return PrepareReport(mapping=mapping, mapping_hash=digest, run_id=run_id, next_steps=[step])
     return perform(request, mapping)
 
 
@@ -115,7 +112,7 @@ def perform(
         written = write_files(reader, request, decided, staging, tick)
         report = PrepareReport(
             mapping=mapping,
-            mapping_hash=mapping.digest,
+            mapping_hash=request.digest_of(mapping),
             num_rows=len(decided.ledger),
             counts=counts,
             labels=labels_of(decided),

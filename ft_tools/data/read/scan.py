@@ -31,6 +31,7 @@ from ft_tools.examples.source import Source, find_sources, read
 from ft_tools.examples.trained_pieces import Measured
 from ft_tools.examples.verdict_columns import Column, UnreadColumns
 from ft_tools.examples.verdicts import is_wanted, values_at
+from ft_tools.examples.wordings import Wordings
 
 MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.
@@ -67,6 +68,7 @@ class Scan:
     """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
     variety: Variety = field(default_factory=Variety)
+    wordings: Wordings = field(default_factory=Wordings)
     added_facts: AddedFacts = field(default_factory=AddedFacts)
     trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
     """Per index, tokens in the loss; 0 where they were not counted."""
@@ -223,6 +225,7 @@ def _take(
     if not result.in_validation:
         spoken, language = result.variety.add(prompt or answer, answer or prompt)
         result.added_facts.add(prompt, answer, language)
+        result.wordings.add(prompt)
         if UNKNOWN not in (spoken, language) and spoken != language:
             found.append("answer_in_other_language")
         if result.fields.add(answer.strip()):

@@ -1,0 +1,111 @@
+"""Tell whether prompts follow few templates: the same words around other names and numbers.
+
+Held-out rows of such a file have its wordings, too, so a score on them is too good for questions
+that people word afresh. Words that over half of the prompts share are an instruction, and are set
+aside. Of what is left, a run of `WINDOW` words that several prompts have is of a template, and so
+is a prompt of which such runs make up the larger part and leave short gaps only.
+
+The limits are ours. Counted once: 0 to 5% of the prompts of alpaca_en_demo, alpaca_zh_demo,
+dpo_en_demo, kto_en_demo and gsm8k, 28% of codegen-instruct, 37% of glaive_toolcall_en_demo, 67% of
+toolformer; 99 to 100% of mails that a script had filled into templates.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+")
+WINDOW = 4
+MOST_CHARS = 1500
+SAMPLE = 1000
+INSTRUCTION = 0.5
+"""Of the prompts that share a run of words: more have it by instruction."""
+REPEATED = 0.01
+MIN_REPEATED = 3
+"""Prompts that share a run of words of a template."""
+LONGEST_GAP = 8
+"""Words between two runs: more are somebody's own."""
+MIN_PROMPTS = 40
+MOSTLY = 0.8
+
+
+class Wordings:
+    """A draw of at most `SAMPLE` prompts, spread over the whole file."""
+
+    def __init__(self) -> None:
+        self._prompts: list[str] = []
+        self._stride = 1
+        self._seen = 0
+
+    def add(self, prompt: str) -> None:
+        """Add the prompt of an example; an empty one does not count."""
+        if not prompt:
+            return
+        if self._seen % self._stride == 0:
+            self._prompts.append(prompt[:MOST_CHARS])
+            if len(self._prompts) > SAMPLE:
+                self._prompts = self._prompts[::2]
+                self._stride *= 2
+        self._seen += 1
+
+    def findings(self) -> list[tuple[str, int]]:
+        """Return `few_wordings` with about how many prompts follow templates, if most do."""
+        fraction = templated_fraction(self._prompts)
+        return [("few_wordings", round(fraction * self._seen))] if fraction >= MOSTLY else []
+
+
+def has_few_wordings(prompts: Sequence[str]) -> bool:
+    """Tell whether most of some prompts follow few templates."""
+    drawn = Wordings()
+    for prompt in prompts:
+        drawn.add(prompt)
+    return bool(drawn.findings())
+
+
+def templated_fraction(prompts: Sequence[str]) -> float:
+    """Return which part of some prompts follows templates; 0 of fewer than `MIN_PROMPTS`.
+
+    >>> templated_fraction([f"Where is the parcel number {at}?" for at in range(60)])
+    1.0
+    """
+    if len(prompts) < MIN_PROMPTS:
+        return 0.0
+    texts = [
+        ["0" if word.isdigit() else word for word in WORD.findall(prompt.casefold())]
+        for prompt in prompts
+    ]
+    counts = Counter(run for words in texts for run in set(_runs(words)))
+    least = max(MIN_REPEATED, REPEATED * len(prompts))
+    own = [_own(words, counts, INSTRUCTION * len(prompts), least) for words in texts]
+    whole = Counter(tuple(word for word, _ in words) for words in own)
+    return sum(_is_templated(words, whole, least) for words in own) / len(prompts)
+
+
+def _runs(words: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(words[at : at + WINDOW]) for at in range(len(words) - WINDOW + 1)]
+
+
+def _own(
+    words: list[str], counts: "Counter[tuple[str, ...]]", most: float, least: float
+) -> list[tuple[str, bool]]:
+    """Return the words that belong to no instruction, and whether each is in a repeated run."""
+    shared, repeated = [False] * len(words), [False] * len(words)
+    for at, run in enumerate(_runs(words)):
+        if counts[run] > most:
+            shared[at : at + WINDOW] = [True] * WINDOW
+        elif counts[run] >= least:
+            repeated[at : at + WINDOW] = [True] * WINDOW
+    marked = zip(words, shared, repeated, strict=True)
+    return [(word, again) for word, is_shared, again in marked if not is_shared]
+
+
+def _is_templated(
+    own: list[tuple[str, bool]], whole: "Counter[tuple[str, ...]]", least: float
+) -> bool:
+    if len(own) < WINDOW:
+        return whole[tuple(word for word, _ in own)] >= least
+    gap = longest = 0
+    for _, again in own:
+        gap = 0 if again else gap + 1
+        longest = max(longest, gap)
+    return longest <= LONGEST_GAP and 2 * sum(again for _, again in own) >= len(own)

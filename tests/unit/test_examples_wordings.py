@@ -1,0 +1,45 @@
+"""Prompts that were filled into few templates are told from those that people worded."""
+
+import random
+
+import pytest
+
+from ft_tools.examples.wordings import MIN_PROMPTS, has_few_wordings, templated_fraction
+
+ITEMS = ["kettle", "router", "ladder", "bike helmet", "printer", "headset"]
+TEMPLATES = [
+    "Hello, the {} makes a loud noise after the update. Order {}.",
+    "Why is there an extra fee on the bill for my {}? Order number {}.",
+    "Good morning, the parcel with the {} was left in the rain. Order {}.",
+]
+INSTRUCTION = "Sort the customer message into one of these teams: billing, technical, delivery.\n"
+
+
+def filled(count):
+    return [TEMPLATES[at % 3].format(ITEMS[at % 6], 1000 + at) for at in range(count)]
+
+
+def worded(count):
+    dice = random.Random(5)
+    words = ["".join(dice.choices("abcdefghij", k=5)) for _ in range(400)]
+    return [" ".join(dice.choices(words, k=15)) for _ in range(count)]
+
+
+def test_filled_templates_are_few_wordings_and_own_words_are_not():
+    assert templated_fraction(filled(MIN_PROMPTS)) == 1.0
+    assert templated_fraction(worded(MIN_PROMPTS)) == 0.0
+    assert not has_few_wordings(filled(MIN_PROMPTS - 1))
+
+
+@pytest.mark.parametrize(("made", "few"), [(filled, True), (worded, False)])
+def test_an_instruction_that_all_prompts_share_changes_nothing(made, few):
+    assert has_few_wordings([INSTRUCTION + prompt for prompt in made(60)]) is few
+
+
+@pytest.mark.parametrize(("num_filled", "few"), [(79, False), (80, True)])
+def test_four_in_five_are_most(num_filled, few):
+    assert has_few_wordings(filled(num_filled) + worded(100 - num_filled)) is few
+
+
+def test_short_inputs_of_their_own_below_one_instruction_are_no_templates():
+    assert not has_few_wordings([INSTRUCTION + " ".join(w.split()[:2]) for w in worded(60)])
