@@ -7,7 +7,10 @@ at 95%.
 """
 
 import json
+import os
+import platform
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +87,9 @@ def main() -> None:
     """Write the rates."""
     lines = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
     halves = [[s for s in lines if int(s["name"].split("-")[1]) % 2 == odd] for odd in (0, 1)]
+    versions = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
     found = {
+        "about": {"machine": platform.machine(), "cores": os.cpu_count()} | versions,
         "chosen_on": rates(halves[0]),
         "checked_on": rates(halves[1]),
         "first_range": ranges(lines),

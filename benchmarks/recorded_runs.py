@@ -1,12 +1,12 @@
 """Record many small runs, healthy and sick, for the rules of ft_tools/training/diagnosis.py.
 
 `python -m benchmarks.recorded_runs [MINUTES [LABEL...]]` trains until the time is over or all runs
-(with these labels) are there, and continues where it stopped. Each run is the worker of this
-package on the small Llama of benchmarks/small_models.py and takes about 20 s of one core; each core
-makes a run at a time. What is wrong with a sick run is done to it on purpose; what the diagnosis
-says is not looked at here. A line of `benchmarks/recorded_runs.jsonl` is a run: its label, the part
-of its plan that a diagnosis reads, and its metrics. Runs with an even number choose the thresholds,
-runs with an odd one check them.
+(with these labels or names) are there, and continues where it stopped. Each run is the worker of
+this package on the small Llama of benchmarks/small_models.py and takes about 10 s of one core; each
+core makes a run at a time. What is wrong with a sick run is done to it on purpose; what the
+diagnosis says is not looked at here. A line of `benchmarks/recorded_runs.jsonl` is a run: its
+label, the part of its plan that a diagnosis reads, and its metrics. Runs with an even number choose
+the thresholds, runs with an odd one check them.
 """
 
 import json
@@ -111,6 +111,8 @@ def train(
     model: str,
     training: dict[str, Any],
     peft: dict[str, Any] | None = None,
+    *,
+    names_validation: bool = True,
 ) -> tuple[dict[str, Any], Path]:
     """Run the worker here; what is kept of the run, and a copy of the adapter's folder."""
     from ft_tools import workspace
@@ -125,7 +127,7 @@ def train(
     request = SftRequest(
         model=model,
         dataset=f"{case.name}-train.jsonl",
-        validation=f"{case.name}-held.jsonl",
+        validation=f"{case.name}-held.jsonl" if names_validation else None,
         training=training,
         peft=peft or {},
         samples=0,
@@ -217,7 +219,8 @@ def main() -> None:
         known = {json.loads(line)["name"] for line in FILE.read_text().splitlines()}
     with small_workspace() as root:
         random_llama(root / "base")
-        wanted = [c for c in cases() if not sys.argv[2:] or c.label in sys.argv[2:]]
+        named = set(sys.argv[2:])
+        wanted = [c for c in cases() if not named or named & {c.label, c.name}]
         jobs = {c.name: (c.name, root, "base") for c in wanted if c.name not in known}
         for name, line in finished(record, jobs, until):
             with FILE.open("a", encoding="utf-8") as stream:

@@ -206,6 +206,24 @@ def training_cost() -> str:
     )
 
 
+def diagnosis() -> str:
+    """Give how often the diagnosis of recorded runs is right."""
+    names = {"chosen_on": "chose the thresholds", "checked_on": "only checked"}
+    rows = []
+    for key, name in names.items():
+        one = result("diagnosis")[key]
+        shares = [
+            f"{one[share]:.0%} ({low:.0%} to {high:.0%})"
+            for share in ("false_alarms", "found")
+            for low, high in [one[f"{share}_95"]]
+        ]
+        rows.append((name, str(one["num_healthy"]), shares[0], str(one["num_sick"]), shares[1]))
+    return rendered(
+        ("runs that", "healthy", "false alarms (95% interval)", "sick", "found (95% interval)"),
+        rows,
+    )
+
+
 def lora_ranks() -> str:
     """Give the rank by goal."""
     return rendered(
@@ -284,6 +302,7 @@ TABLES: dict[str, Callable[[], str]] = {
         mlx_formats,
         merges,
         training_cost,
+        diagnosis,
         lora_ranks,
         learning_rates,
         format_verdicts,

@@ -32,6 +32,10 @@ GPU_UTILISATION = (0.15, 0.46)
 # What each of several processes keeps of its speed alone: a lower bound for cards that talk over
 # PCIe, and none lost. Source: arXiv 2006.15704 (PyTorch DDP), figure 9.
 SHARED_SPEED = (0.7, 1.0)
+# Seconds of a micro-batch besides its arithmetic: Python starts each layer's operations. Measured:
+# 0.1 s of one core for a Llama of 4 layers and a million parameters (benchmarks/recorded_runs.py);
+# a deeper model takes longer, a faster core less.
+PASS_SECONDS = (0.03, 0.3)
 FORWARD_FLOPS = 2
 BUSY = 0.5
 """Other programs per core from which on they are reckoned with."""
@@ -69,6 +73,8 @@ class Work:
     load: float = 0.0
     """Other programs that wait for a core, per core."""
     engine: str = "torch"
+    passes: int = 0
+    """Micro-batches of training, one after the other."""
 
 
 def present_load(device: Device) -> float:
@@ -153,6 +159,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         price: Of an hour, in any currency.
     """
     rates = measured_rates(work)
+    starts = (0.0, 0.0)
     if rates:
         fast, slow = max(rates) * MEASURED_MARGIN, min(rates) / MEASURED_MARGIN
         source = f"{len(rates)} earlier runs of this model here"
@@ -167,12 +174,14 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
             speed * work.num_processes * share / (flops * work.num_params)
             for speed, share in zip(speeds, _shares(work.num_processes), strict=True)
         )
+        starts = (work.passes * PASS_SECONDS[0], work.passes * PASS_SECONDS[1])
         source = "the table of rates; the first run here makes it narrower"
+    low, high = tokens / fast + starts[0], tokens / slow + starts[1]
     if work.load >= BUSY:
         # Whatever else runs may end soon, or not at all: only the longer time grows.
-        slow /= 1 + work.load
+        high *= 1 + work.load
         source += f"; the machine is busy ({work.load:.1f} programs per core)"
-    low, high = (float(f"{tokens / rate:.2g}") for rate in (fast, slow))
+    low, high = float(f"{low:.2g}"), float(f"{high:.2g}")
     hours = None if price is None else price / 3600
     return Duration(
         low_seconds=low,

@@ -340,6 +340,7 @@ def _estimate(
         _evaluated_tokens(parts, steps),
         estimates.present_load(parts["device"]) if request.is_here else 0.0,
         parts["engine"],
+        steps * parts["training"]["gradient_accumulation_steps"],
     )
     return Estimate(
         steps=steps,

@@ -50,6 +50,9 @@ def test_a_busy_machine_may_take_longer_and_evaluations_take_a_forward_pass(work
     evaluating = duration(replace(idle, evaluated_tokens=100_000), 100_000, None)
     # A forward pass costs half of what training an adapter does.
     assert evaluating.high_seconds == pytest.approx(1.5 * base.high_seconds, rel=0.05)
+    # However small the model is.
+    short = duration(replace(idle, num_params=1000, passes=100), 100_000, None)
+    assert (short.low_seconds, short.high_seconds) == pytest.approx((3, 30), rel=0.05)
 
 
 def test_the_evaluations_that_are_to_come_are_reckoned_with_before_the_first(files):
