@@ -29,6 +29,9 @@ KEPT = ("step", "loss", "eval_loss", "eval_mean_token_accuracy")
 TASKS = ("mails", "mails_json", "intents", "orders", "dates", "notes")
 EVALUATED = 30
 """Held-out rows in one pass."""
+LONGER = {"dates": "intents"}
+"""Tasks that no healthy run has: with twice the default's epochs token accuracy rose from 0.66 to
+0.77 for dates. Each with the one in its place."""
 RATE = 2.6e-3
 """What the rule gives for a hidden size of 128."""
 Rows = list[dict[str, Any]]
@@ -90,6 +93,7 @@ def cases() -> Iterator[Case]:
     }
     for number in range(NUM_HEALTHY):
         task = TASKS[number % len(TASKS)]
+        task = LONGER.get(task, task)
         yield Case(
             "healthy",
             number,

@@ -50,6 +50,8 @@ class Curves:
     """(step, validation loss)."""
     accuracies: list[float]
     """Of next tokens of held-out answers, at the same steps; empty where it is not logged."""
+    step: float = 0.0
+    """The last one."""
 
     @property
     def best(self) -> int:
@@ -65,10 +67,14 @@ class Curves:
         right = accuracy >= number("diagnosis.learnt_accuracy")
         return right or self.evals[self.best][1] <= number("diagnosis.learnt_loss")
 
+    @property
+    def last_part(self) -> int:
+        """Return the place of the evaluation where the run's last part begins."""
+        return round(number("diagnosis.slope_from") * (len(self.evals) - 1))
+
     def late(self) -> float:
         """Return the validation loss where the run's last part begins."""
-        at = round(number("diagnosis.slope_from") * (len(self.evals) - 1))
-        return self.evals[at][1]
+        return self.evals[self.last_part][1]
 
     def smoothed(self) -> list[float]:
         """Return running means of the training loss, over a tenth of the run."""
@@ -110,6 +116,7 @@ def curves_of(rows: Sequence[Row]) -> Curves:
         [row["loss"] for row in rows if math.isfinite(row.get("loss", math.nan))],
         [(row["step"], row["eval_loss"]) for row in evaluated],
         [row[name] for row in evaluated] if has_accuracy else [],
+        max((row["step"] for row in rows), default=0.0),
     )
 
 
@@ -201,7 +208,9 @@ def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
     smooth = curves.smoothed()
     start, end, least = fmean(curves.train[:3]), smooth[-1], min(smooth)
     rose = end > number("diagnosis.rise_ratio") * least and end - least > number("diagnosis.rise")
-    stuck = end > number("diagnosis.stuck_fraction") * start
+    # Any loss is near its start in the first steps.
+    is_time = curves.step >= number("diagnosis.stuck_from") * setup.steps
+    stuck = is_time and end > number("diagnosis.stuck_fraction") * start
     is_high = setup.learning_rate >= number("diagnosis.rate_factor") * setup.usual_rate
     if curves.is_learnt or not (rose or (stuck and is_high)):
         return None
@@ -230,7 +239,9 @@ def _too_low(curves: Curves, setup: Setup) -> Diagnosis | None:
 
 
 def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
-    """Find labels whose validation loss stops high and early, while training rows fared no better.
+    """Find labels whose validation loss stops high, while training rows fared no better then.
+
+    Early or long before the end: later the rows with wrong labels may be learned by heart.
 
     Of free text this is what health looks like: much of it cannot be foreseen. A loss above that
     of guessing a label says that the labels are not learned yet.
@@ -242,8 +253,9 @@ def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
         i for i, (_, v) in enumerate(curves.evals) if v <= low * number("diagnosis.plateau_ratio")
     )
     is_early = reached + 1 <= number("diagnosis.plateau_at") * len(curves.evals)
+    is_over = len(curves.evals) - 1 - best >= 2
     gap = curves.train_around(best) / low
-    if not is_early or gap < number("diagnosis.noise_gap"):
+    if not (is_early or is_over) or gap < number("diagnosis.noise_gap"):
         return None
     accuracy = (
         f", {curves.accuracies[best]:.1%} of answer tokens right" if curves.accuracies else ""
@@ -287,7 +299,11 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
 
 
 def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
-    """Find a validation loss that was still falling when the run ended."""
+    """Find a validation loss that was still falling when the run ended.
+
+    Under a decaying rate it falls to the end of any run. Of one with enough steps the answers have
+    to get better, too.
+    """
     values = [value for _, value in curves.evals]
     fell = curves.late() - values[-1]
     is_falling = fell > max(
@@ -296,6 +312,10 @@ def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
     if curves.best < len(values) - 2 or not is_falling:
         return None
     few = setup.steps < number("train.min_steps")
+    right = curves.accuracies
+    gain = right[-1] - right[curves.last_part] if right else math.inf
+    if not few and gain < number("diagnosis.gain"):
+        return None
     return Diagnosis(
         id="too_few_steps" if few else "still_learning",
         observed=f"{_fall(curves)}; it fell by {fell:.3g} in the last part of {setup.steps} steps, "

@@ -44,6 +44,8 @@ def curves(train, evals, accuracies=None):
 
 
 FALLING = [2.0, 1.5, 1.1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.42, 0.35]
+BETTER = [0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.83, 0.85, 0.87, 0.9]
+WORSE = [0.8, 0.7, 0.6, 0.55, 0.5, 0.45, 0.43, 0.45, 0.5, 0.52]
 FLAT = [2.0, 1.2, 0.6, 0.4, 0.31, 0.3, 0.3, 0.3, 0.3, 0.3]
 
 
@@ -52,11 +54,15 @@ FLAT = [2.0, 1.2, 0.6, 0.4, 0.31, 0.3, 0.3, 0.3, 0.3, 0.3]
     [
         ("still_learning", curves([3, 1, 0.4], FALLING), USUAL),
         ("too_few_steps", curves([3, 1, 0.4], FALLING), FEW),
+        ("still_learning", curves([3, 1, 0.4], FALLING, BETTER), USUAL),
+        ("too_few_steps", curves([3, 1, 0.4], FALLING, [0.9] * 10), FEW),
         ("rate_too_low", curves([3, 2.5, 2], FALLING), LOW),
         ("rate_too_high", curves([3, 0.5, 2.5], [2.0, 1, 2, 3, 3, 3, 3, 3, 3, 3]), USUAL),
         ("rate_too_high", curves([3, 2.2, 2.2], [2.3] * 10), HIGH),
         ("memorising", curves([3, 0.5, 0.01], [2, 1, 0.6, 0.7, 0.8, 0.9, 1, 1, 1, 1]), USUAL),
         ("noise", curves([3, 0.4, 0.39, 0.38], [0.5] + [0.4] * 9, [0.8] * 10), LABELS),
+        ("noise", curves([3, 0.6, 0.45, 0.4, 0.2], WORSE), LABELS),
+        ("memorising", curves([3, 0.6, 0.45, 0.4, 0.2], WORSE), USUAL),
         ("nothing_to_learn", curves([0.02, 0.01, 0.01], [0.01] * 10), USUAL),
     ],
 )
@@ -77,6 +83,7 @@ def test_a_sick_run_is_named_and_its_evidence_has_numbers(name, rows, setup):
             curves([3, 0.1, 1e-5], [0.2, 0.01, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 5e-4, 6e-4, 7e-4]),
             USUAL,
         ),
+        (curves([3, 1, 0.4], FALLING, [0.9] * 10), USUAL),
         (curves([3, 0.5, 0.2], FLAT, [0.5, 0.8, 0.9, 0.95] + [0.99] * 6), USUAL),
         (curves([3, 0.4, 0.2], FLAT), USUAL),
         (curves([3, 1], [1.0, 0.9]), USUAL),
@@ -85,6 +92,12 @@ def test_a_sick_run_is_named_and_its_evidence_has_numbers(name, rows, setup):
 )
 def test_a_run_whose_answers_are_right_or_whose_curves_ended_is_left_alone(rows, setup):
     assert diagnose(rows, setup) == []
+
+
+def test_a_high_rate_has_a_third_of_the_run_before_its_loss_is_called_stuck():
+    rows = curves([3, 2.2, 2.2], [2.3] * 10)
+    assert health_of(diagnose(rows[:30], HIGH)) == []
+    assert [one.signal for one in health_of(diagnose(rows[:50], HIGH))] == ["rate_too_high"]
 
 
 def test_a_loss_above_that_of_guessing_is_no_noise_in_the_labels():
