@@ -29,9 +29,9 @@ KEPT = ("step", "loss", "eval_loss", "eval_mean_token_accuracy")
 TASKS = ("mails", "mails_json", "intents", "orders", "dates", "notes")
 EVALUATED = 30
 """Held-out rows in one pass."""
-LONGER = {"dates": "intents"}
-"""Tasks that no healthy run has: with twice the default's epochs token accuracy rose from 0.66 to
-0.77 for dates. Each with the one in its place."""
+LONGER = {"dates": "mails"}
+"""A task that no healthy run has, and the one in its place: on 300 rows the default ends too early
+for it. Twice the epochs raised the right answer tokens from 66% to 77%."""
 RATE = 2.6e-3
 """What the rule gives for a hidden size of 128."""
 Rows = list[dict[str, Any]]
