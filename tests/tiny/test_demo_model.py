@@ -34,7 +34,7 @@ def unpacked(tmp_path_factory):
         patch.setenv("HF_HUB_OFFLINE", "1")
         run_id = demo.ensure()
         again = demo.ensure()
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while (run := get_run(RunRequest(run_id=run_id, log_lines=20))).state not in ENDED:
             assert time.monotonic() < until, run
             time.sleep(0.2)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2Config, Lfm2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GptOssConfig,
+    GptOssForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+)
 from trl.scripts.dpo import make_parser as dpo_parser
 from trl.scripts.sft import make_parser as sft_parser
 
@@ -187,19 +194,30 @@ def test_a_packed_batch_has_the_loss_of_its_unpacked_examples(data):
     )
 
 
-def test_a_model_that_mixes_packed_examples_is_refused_before_the_first_step(data, workspace):
+CONV = {"layer_types": ["conv", "full_attention"]}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16, "head_dim": 16}
+
+
+@pytest.mark.parametrize(
+    ("build", "layers", "why"),
+    [
+        (lambda **own: Lfm2ForCausalLM(Lfm2Config(**own)), CONV, "this model does not accept pa"),
+        (lambda **own: GptOssForCausalLM(GptOssConfig(**own)), EXPERTS, "packed examples see one "),
+    ],
+    ids=["refuses", "mixes"],
+)
+def test_a_model_that_cannot_keep_packed_examples_apart_is_refused_before_the_first_step(
+    data, workspace, build, layers, why
+):
     own = json.loads((workspace / "tiny-llama" / "config.json").read_text())
-    shared = {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]}
     keys = ("vocab_size", "hidden_size", "bos_token_id", "eos_token_id", "pad_token_id")
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
-    mixing = Lfm2Config(**{key: own[key] for key in keys}, **shared, **heads)
-    Lfm2ForCausalLM(mixing).save_pretrained(workspace / "tiny-llama")
+    model = build(**{key: own[key] for key in keys}, **heads, num_hidden_layers=2, **layers)
+    model.save_pretrained(workspace / "tiny-llama")
     training = {"packing": True, "max_length": 64}
     asked = request(data, method="full", peft={}, training=training)
     assert any("see one another" in note for note in plan_sft(asked).warnings)
-    with pytest.raises(
-        Refused, match=r"packed examples see one another .* training\.packing=false"
-    ):
+    with pytest.raises(Refused, match=rf"{why}.*training\.packing=false"):
         run_here(sft.work, asked, "mixing")
 
 
