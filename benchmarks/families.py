@@ -160,6 +160,12 @@ def make_model(name: str, folder: Path) -> dict[str, Any]:
     real = load_config(wanted)
     torch.manual_seed(0)
     model = getattr(transformers, loader_of(real)).from_config(real, dtype=torch.float32)
+    if model.config.model_type != real.model_type:
+        # Published with its towers; the text class alone cannot be found by its config.json.
+        model = transformers.AutoModelForImageTextToText.from_config(real, dtype=torch.float32)
+    # The row of the end token is zero in a new model, which nobody publishes, and llama.cpp's
+    # Qwen2.5-VL answers it with NaN.
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.02)
     model.save_pretrained(folder)
     found: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return found

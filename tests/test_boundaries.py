@@ -136,6 +136,18 @@ def test_a_benchmark_imports_its_neighbours_as_make_bench_runs_it():
     assert [(name, found) for name, found in bare if found] == []
 
 
+def test_an_import_leaves_the_environment_of_the_process_as_it_is():
+    # A worker that imported a module for one function would lose its GPUs, or the Hub.
+    changing = {
+        name_of(path)
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.If))
+        and ast.unparse(node).startswith("os.environ")
+    }
+    assert changing == {"ft_tools"}  # how OpenMP waits, before any library is loaded
+
+
 def test_no_module_is_a_catch_all():
     assert [path for path in MODULES if path.stem in FORBIDDEN_NAMES] == []
 

@@ -23,6 +23,8 @@ from ft_tools.runs.start import command, environment
 
 LIBRARIES = ("torch", "transformers", "peft")
 LOAD_SECONDS = 60.0
+# What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
+ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
 _processes: dict[str, "Inspector"] = {}
 _guard = threading.Lock()
 
@@ -141,6 +143,6 @@ class Inspector:
                 command(self._module),
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                env=environment() | {"HF_HUB_OFFLINE": "1"},
+                env=environment() | ALONE,
             )
         return self._process

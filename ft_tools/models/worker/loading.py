@@ -12,17 +12,14 @@ from typing import Any
 
 import huggingface_hub
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    BitsAndBytesConfig,
-)
+import transformers
+from transformers import AutoConfig, BitsAndBytesConfig
 
 from ft_tools.errors import NotFound, Refused
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Dtype, Placement, candidates, shortage
 from ft_tools.models.size import ModelSize
+from ft_tools.models.worker.build import loader_of
 from ft_tools.runs import hardware, memory
 from ft_tools.runs.out_of_memory import is_out_of_memory
 
@@ -158,5 +155,4 @@ def one_tensor_at_a_time() -> Iterator[None]:
 
 def model_class(config: Any) -> Any:
     """Return the class that loads a configuration: a text model, or one that also sees."""
-    is_text = type(config) in AutoModelForCausalLM._model_mapping
-    return AutoModelForCausalLM if is_text else AutoModelForImageTextToText
+    return getattr(transformers, loader_of(config))

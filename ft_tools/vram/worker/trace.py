@@ -7,6 +7,7 @@ a shape and no data, so it needs neither a GPU nor weights. It shares no formula
 
 import contextlib
 import gc
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.trainer.utils import add_fused_lm_head
 
+from ft_tools.models import inspector
 from ft_tools.models.catalog import config_of
 from ft_tools.models.worker.build import build, load_config, loader_of, text_path
 from ft_tools.runs.session import Session, Stopped, main
@@ -230,4 +232,5 @@ def give_storage(model: nn.Module, live: Live) -> None:
 
 
 if __name__ == "__main__":
+    os.environ |= inspector.ALONE
     main(work)
