@@ -20,6 +20,9 @@ from ft_tools.approach.verdicts import UNTRAINED, verdicts
 MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
 
+SHORT = 200
+"""A row that says less than this is followed by what always decides whether its approach works."""
+
 
 def recommend_approach(request: ApproachRequest) -> ApproachReport:
     """Recommend an approach: what was asked, answered; the path from here; what it rests on.
@@ -75,7 +78,10 @@ def _summary(
         + "."
         for answer in answers
     ]
-    first = f"{table().approaches[row.approach].summary}. {row.why}"
+    facts = table().approaches[row.approach]
+    is_guided = any(answer.approach == row.approach for answer in answers)
+    needs_guide = len(row.why) < SHORT and not is_guided
+    first = " ".join([f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else [])])
     is_said = any(answer.condition.endswith(UNTRAINED) for answer in answers)
     before = [] if is_said else steps(rungs)[0].measure_first
     measured_first = [f"Before it, measure {'; '.join(before)}."] if before else []

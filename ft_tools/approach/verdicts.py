@@ -144,17 +144,18 @@ def _at_once(asked: Approach, row: Decision, first: Approach, now: Situation) ->
     parts = [row.how if asked == first else f"as part of {first}"]
     if not row.how:
         parts.append(PERMITTED if now.needs_permission else "")
-        parts.append(_measured_first(now) if asked in TRAINING else "")
+        parts.append(_done_first(asked, now) if asked in TRAINING else "")
     is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
     if is_open and now.choices["data_source"] == "stronger_model":
         parts.append("if its teacher's terms allow it")
     return ", ".join(filter(None, parts))
 
 
-def _measured_first(now: Situation) -> str:
+def _done_first(asked: Approach, now: Situation) -> str:
     """Say what comes before training that starts now, where nothing says that it was done."""
     is_open = now.assumes_prompt and now.choices["has_eval_set"] != "yes"
-    parts = [COUNTED if now.presumed else "", UNTRAINED if is_open else ""]
+    lifted = [block.until for block in blocks_of(asked, now)]
+    parts = [COUNTED if now.presumed else "", *lifted, UNTRAINED if is_open else ""]
     said = " and ".join(filter(None, parts))
     return f"once {said}" if said else ""
 
