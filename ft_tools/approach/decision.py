@@ -8,6 +8,7 @@ from ft_tools.approach.table import (
     CONSIDERS,
     CONSIDERS_NONE,
     TRIED,
+    UNKNOWN,
     Alternative,
     BlockRow,
     Condition,
@@ -37,8 +38,15 @@ def first_row(now: Situation) -> Decision:
 
 
 def others(row: Decision, now: Situation) -> list[Alternative]:
-    """Return the alternatives of a row that what is known does not rule out."""
-    return [other for other in row.alternatives if not (other.unless and holds(other.unless, now))]
+    """Return the alternatives of a row that what is known does not rule out: not what was tried."""
+    tried = UNKNOWN if now.assumes_prompt else now.choices["prompting_tried"]
+    has_examples = tried in ("few_shot", "optimized")
+    return [
+        other
+        for other in row.alternatives
+        if not (other.unless and holds(other.unless, now))
+        and not (has_examples and other.approach == "few_shot")
+    ]
 
 
 def stages(approach: Approach, now: Situation) -> tuple[Sequence[Approach], Sequence[Approach]]:

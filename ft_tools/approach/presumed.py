@@ -12,6 +12,18 @@ _EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pai
 _OF_PREFERENCES: frozenset[Considered] = frozenset(
     {"dpo", "kto", "sft_then_dpo", "rlhf", "other_loss"}
 )
+_INSTEAD: frozenset[Considered] = frozenset(
+    {
+        "constrained_decoding",
+        "few_shot",
+        "prompt_optimization",
+        "rag",
+        "tool_lookup",
+        "do_nothing",
+        "other_model",
+    }
+)
+"""Ways without examples: who asks whether to train or to do one of these does not say there are."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ def presumed(request: ApproachRequest) -> Presumed:
         for approach in request.considering
         if not (approach in _OF_PREFERENCES and _is_one_of_several(request))
     } - {""}
-    if _is_without_examples(request):
+    if _is_without_examples(request) or not _INSTEAD.isdisjoint(request.considering):
         asked.discard(DEMONSTRATIONS)
     asked = {
         field

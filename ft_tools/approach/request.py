@@ -187,6 +187,13 @@ class ApproachRequest(Request):
         "`privacy` alone: answers are good. "
         "`later_turns`: right without earlier turns. `new_language`: of people.",
     )
+    task: (
+        Literal["generate", "label", "extract", "search", "translate", "image", "speech", "other"]
+        | None
+    ) = Field(
+        None,
+        description="What the model does. search: embeddings, rerankers; image: detection, CLIP.",
+    )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
         description="Best prompt tried: instructions (zero_shot), examples (few_shot), an "

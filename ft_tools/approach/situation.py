@@ -96,6 +96,7 @@ def situation(request: ApproachRequest) -> Situation:
         choices["data_source"] = "stronger_model"
     choices |= {
         "named": "yes" if symptoms else "no",
+        "stated": _choice(bool(request.symptoms)),
         "prompt_assumed": _choice(is_assumed),
         "teacher_terms": terms,
         "terms_open": _choice(is_about_terms(request, terms)),
@@ -168,6 +169,7 @@ def _needs(
         if set(of_it) & (symptoms if name in _AS_SEEN else _causes(symptoms))
     }
     is_for_labels = "small_model_fine_tuning" in request.considering and not request.has_retrieval
+    found |= _OF_TASK.get(request.task, frozenset())
     if request.num_classes is not None or ("jargon" in found and is_for_labels):
         found.add("labels")
     if "jargon" in found:
@@ -186,7 +188,16 @@ def _needs(
         asked = table().asks_for.get(approach)
         if asked is not None and (is_good or asked.also_if_wrong):
             found |= set(asked.needs)
-    return frozenset(found)
+    return frozenset(found - _OF_TEXT if request.task in ELSEWHERE else found)
+
+
+ELSEWHERE = frozenset({"search", "translate", "image", "speech", "other"})
+"""Tasks for which advice on labels and spans of texts is wrong."""
+_OF_TEXT = frozenset({"labels", "spans", "retrievable"})
+_OF_TASK: Mapping[str | None, frozenset[str]] = {
+    "label": frozenset({"labels"}),
+    "extract": frozenset({"spans"}),
+}
 
 
 _AS_SEEN = ("quality", "invention")

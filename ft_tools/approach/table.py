@@ -33,11 +33,15 @@ CONSIDERS_NONE = "considers_none"
 TRIED = "tried"
 """Condition on training that was done and missed: any of these approaches."""
 
+TASKS = ("generate", "label", "extract", "search", "translate", "image", "speech", "other")
+
 PROMPTS = ("none", "zero_shot", "few_shot", "optimized")
 """From no prompt measured to the best one."""
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "named": ("yes", "no"),
+    "stated": ("yes", "no"),
+    "task": (*TASKS, UNKNOWN),
     "terms_open": ("yes", "no"),
     "failing": ("yes", "no"),
     "fault_of": ("none", "encoder", "examples", "preferences", "rewards", UNKNOWN),

@@ -61,7 +61,8 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
     found = (row for row in table().answers if row.asked == asked and holds(row.when, now))
     against = any(block.approach == asked and holds(block.when, now) for block in table().blocks)
     row = next((row for row in found if not (against and row.verdict == "now")), None)
-    if row is None:
+    is_faulty = first == "check_setup" and asked in now.tried
+    if row is None or (is_faulty and row.verdict == "now"):
         return None
     trains = first in TRAINING or first == "check_setup" or bool(now.tried)
     waits = row.of_training and not trains
@@ -182,8 +183,8 @@ def _kept(asked: Approach, now: Situation) -> str:
     field, values = RUNNING.get(asked, ("", ()))
     if field and now.choices[field] in values and not (now.assumes_prompt and asked == "few_shot"):
         return KEEP
-    is_missed = "quality" in now.needs
-    return table().approaches[asked].useful_when if asked in BESIDE and is_missed else ""
+    is_beside = asked == "build_eval_first" or "quality" in now.needs
+    return table().approaches[asked].useful_when if asked in BESIDE and is_beside else ""
 
 
 def _condition(

@@ -315,7 +315,7 @@ def test_little_text_is_enough_to_pretrain_an_encoder_but_no_language_model():
 
 
 def test_what_waits_for_training_is_answered_all_the_same():
-    report = ask(considering=["hardware", "sft"], model="tiiuae/falcon-7b")
+    report = ask(considering=["hardware", "sft"], has_documents=True)
 
     assert report.verdicts[0].verdict == "later"
     assert "QLoRA about 8 to 12" in report.summary

@@ -19,7 +19,7 @@ from ft_tools.approach.request import (
     Trained,
 )
 from ft_tools.approach.situation import situation
-from ft_tools.approach.table import CHOICES, table
+from ft_tools.approach.table import CHOICES, TASKS, table
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.approach.verdicts import COUNTED
 from ft_tools.tools import TOOLS
@@ -75,6 +75,7 @@ requests = st.builds(
     weights_access=st.none() | st.sampled_from(["api_only", "open_weights"]),
     must_keep_thinking=flags,
     personal_data=flags,
+    task=st.none() | st.sampled_from(TASKS),
     examples_have_reasoning=flags,
     budget_usd=st.none() | st.sampled_from([50.0, 500.0, 50_000.0]),
 )
@@ -189,7 +190,9 @@ def test_a_concise_report_of_any_request_stays_under_nine_hundred_tokens(request
 @given(requests)
 def test_proof_that_a_prompt_is_enough_and_neither_dear_nor_slow_never_leads_to_training(request):
     wrong = [each for each in request.symptoms if each not in GOOD]
-    proven = changed(request, target_met=True, has_eval_set=True, symptoms=wrong)
+    asked = [each for each in request.considering if table().implied[each] not in GOOD]
+    met = {"target_met": True, "has_eval_set": True}
+    proven = changed(request, **met, symptoms=wrong, considering=asked)
 
     assert decide(proven).approach not in TRAINING
 
@@ -349,7 +352,8 @@ def _drawn(row, chance):
     needs = table().needs
     required = set(row.when.get("all", []))
     by_classes = "labels" in required and "quality" in row.when.get("none", [])
-    required -= {"labels"} if by_classes else set()
+    by_task = "spans" in required and "quality" in row.when.get("none", [])
+    required -= {"labels"} if by_classes else {"spans"} if by_task else set()
     symptoms = {chance.choice(needs[need]) for need in sorted(required)}
     if "any" in row.when:
         symptoms.add(chance.choice(needs[chance.choice(row.when["any"])]))
@@ -372,6 +376,8 @@ def _drawn(row, chance):
     }
     if by_classes:
         drawn["num_classes"] = 5
+    if by_task:
+        drawn["task"] = "extract"
     if "considers" in row.when:
         drawn["considering"] = [chance.choice(row.when["considers"])]
     for field, condition in row.when.items():
@@ -405,13 +411,18 @@ RUNS = {
 DERIVED = {
     "terms_open": lambda _: {"symptoms": [], "teacher": "openai", "num_demonstrations": None},
     "prompt_assumed": lambda _: {},
+    "stated": lambda values: {} if "yes" in values else {"symptoms": []},
     "tried": lambda values: {"tried_training": values[:1]},
     "retrieval": lambda values: RETRIEVAL[values[0]],
     "small_model": lambda values: {
         "small_model_score": 0.9 if "as_good" in values else 0.5,
         "large_model_score": 0.9,
     },
-    "fault_of": lambda values: {"symptoms": ["training_fault"], "tried_training": RUNS[values[0]]},
+    "fault_of": lambda values: (
+        {}
+        if "none" in values
+        else {"symptoms": ["training_fault"], "tried_training": RUNS[values[0]]}
+    ),
     "failing": lambda _: {"symptoms": [], "target_met": None},
     "thinking_at_risk": lambda values: {"must_keep_thinking": "yes" in values},
     "examples_per_class": lambda _: {"num_demonstrations": 2000, "num_classes": 60},
