@@ -187,12 +187,11 @@ class ApproachRequest(Request):
         "`privacy` alone: answers are good. "
         "`later_turns`: right without earlier turns. `new_language`: of people.",
     )
-    task: (
-        Literal["generate", "label", "extract", "search", "translate", "image", "speech", "other"]
-        | None
-    ) = Field(
-        None,
-        description="What the model does. search: embeddings, rerankers; image: detection, CLIP.",
+    task: Literal["label", "extract", "search", "translate", "image", "speech", "other"] | None = (
+        Field(
+            None,
+            description="If not free text. search: embeddings, rerankers; image: CLIP, detection.",
+        )
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
@@ -206,7 +205,7 @@ class ApproachRequest(Request):
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
-        description="Run ids of evaluations, instead of claims.",
+        description="Evaluations' run ids, instead of claims.",
     )
     prompt_tokens: int | None = Field(
         None, ge=0, description="Prompt tokens that every call shares."
@@ -216,7 +215,7 @@ class ApproachRequest(Request):
     num_demonstrations: Count | None = Field(
         None, description="Inputs with their right answer; planned ones: none."
     )
-    num_classes: int | None = Field(None, ge=2, description="Number of classes to choose from.")
+    num_classes: int | None = Field(None, ge=2, description="Classes to choose from.")
     num_preference_pairs: Count | None = Field(
         None, description="Prompts with a better and a worse answer."
     )
@@ -227,7 +226,7 @@ class ApproachRequest(Request):
     corpus_tokens: int | None = Field(
         None,
         ge=0,
-        description="Tokens of that text, or of text to pretrain on.",
+        description="Tokens of it, or of text to pretrain on.",
     )
     documents: str | None = Field(
         None,
@@ -235,20 +234,18 @@ class ApproachRequest(Request):
     )
     has_retrieval: bool | None = Field(None, description="Is retrieval running?")
     retrieval_recall: Fraction | None = Field(
-        None, description="Fraction of questions whose passage it finds."
+        None, description="Fraction of passages that it finds."
     )
     knowledge_changes: (
         Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily"] | None
     ) = Field(None, description="How often facts, labels or rules change.")
     wrong_with_passage: bool | None = Field(
         None,
-        description="Still wrong with the right passage in the prompt?",
+        description="Still wrong with the right passage?",
     )
-    schema_enforced: bool | None = Field(
-        None, description="Is constrained decoding (schema, grammar) on?"
-    )
+    schema_enforced: bool | None = Field(None, description="Is a schema or grammar enforced?")
     has_verifiable_reward: bool | None = Field(
-        None, description="Can tests or another program tell right from wrong?"
+        None, description="Can a program tell right from wrong?"
     )
     success_fraction: Fraction | None = Field(
         None, description="Fraction of samples that pass it today."
@@ -280,29 +277,27 @@ class ApproachRequest(Request):
         None, description="Do its terms allow training on them?"
     )
     product_use: Literal["internal", "sold"] | None = Field(
-        None, description="Is the result internal, or sold or given away?"
+        None, description="Internal, or sold or given away?"
     )
     weights_access: Literal["api_only", "open_weights"] | None = Field(
         None, description="Is the model to improve behind an API?"
     )
-    must_keep_thinking: bool | None = Field(
-        None, description="Is it a reasoning model that must stay one?"
-    )
+    must_keep_thinking: bool | None = Field(None, description="Must it stay a reasoning model?")
     examples_have_reasoning: bool | None = Field(
-        None, description="Do the examples contain that reasoning?"
+        None, description="Do the examples contain reasoning?"
     )
     budget: Literal["low", "medium", "high"] | None = Field(
         None,
         description="One-off: under 100 USD, up to 5,000, above.",
     )
-    budget_usd: float | None = Field(None, ge=0, description="One-off, in US dollars.")
+    budget_usd: float | None = Field(None, ge=0, description="In US dollars.")
     checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
         None,
-        description="What is trained: raw base, chat model, or one the user trained before.",
+        description="Raw base, chat model, or one the user trained before.",
     )
     tried_training: list[Trained] = Field(
         default_factory=list,
-        description="Training that was run and disappoints.",
+        description="Training that was run and misses.",
     )
     gpu: str | None = Field(None, description="GPU for training.")
     model: str | None = Field(None, description="Model to train, if chosen.")

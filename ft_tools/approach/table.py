@@ -33,7 +33,7 @@ CONSIDERS_NONE = "considers_none"
 TRIED = "tried"
 """Condition on training that was done and missed: any of these approaches."""
 
-TASKS = ("generate", "label", "extract", "search", "translate", "image", "speech", "other")
+TASKS = ("label", "extract", "search", "translate", "image", "speech", "other")
 
 PROMPTS = ("none", "zero_shot", "few_shot", "optimized")
 """From no prompt measured to the best one."""
