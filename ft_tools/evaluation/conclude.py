@@ -169,6 +169,7 @@ def next_steps(report: EvaluationReport, smallest_effect: float, asked: Asked) -
             return [asked.again(why)]
         return [asked.audit("Check the training data before training again.")]
     why = "The model is better than its baseline: merge and quantize it to serve it."
+    why += recommend_system.ASK_AFRESH if asked.has_few_wordings else ""
     return [NextStep(tool="merge_and_quantize", arguments={"source": report.tuned}, why=why)]
 
 

@@ -32,6 +32,7 @@ from ft_tools.evaluation.plan_warnings import (
     about_size,
     about_systems,
     about_tasks,
+    about_wordings,
 )
 from ft_tools.evaluation.report import GENERAL_LOSS
 from ft_tools.evaluation.request import EvaluateRequest
@@ -185,6 +186,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *([CHOSEN] if any(chose_the_checkpoint(source, path) for source in sources) else []),
             *(about_schema(schema, references) if schema else []),
             *(about_marks(num_marked_bad(path, examples[-1].line)) if path is not None else []),
+            *about_wordings([example.asked for example in examples]),
             *about_request(request, references, list(metrics), overlap, models),
             *about_systems(systems),
             *about_loading(loading, models, idle),

@@ -17,6 +17,7 @@ from ft_tools.evaluation.systems.models import (
     trained_over_quantized,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.examples.wordings import has_few_wordings
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
 
@@ -59,6 +60,16 @@ def about_marks(num_bad: int) -> list[str]:
     if not num_bad:
         return []
     return [f"{num_bad} rows are left out: their answer is marked bad and is no reference"]
+
+
+def about_wordings(questions: Sequence[str]) -> list[str]:
+    """Warn about questions that a few templates were filled for."""
+    if not has_few_wordings(questions):
+        return []
+    return [
+        "most held-out questions follow a few templates: scores hold for these wordings, and may "
+        "be far too good for questions that people word themselves; add some of those to dataset"
+    ]
 
 
 def about_request(

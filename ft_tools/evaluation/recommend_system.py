@@ -15,6 +15,7 @@ from ft_tools.runs.directory import RUN_ID, find, read_json
 # The file with the classifier, in the run's folder.
 CLASSIFIER = "classifier.py"
 LEARNED = {"tf_idf", "nearest_example"}
+ASK_AFRESH = " First ask it questions in new wordings, which it may miss."
 SAID = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
 
 
@@ -29,6 +30,8 @@ class Asked:
     """A training file that was learned from or shown."""
     has_classes: bool = False
     """The expected answers are a few classes."""
+    has_few_wordings: bool = False
+    """Most held-out questions follow few templates."""
 
     def again(self, why: str, **changed: Any) -> NextStep:
         """Return the same call with other arguments."""
@@ -106,7 +109,7 @@ def choice_sentence(report: EvaluationReport, asked: Asked) -> str:
             first += f"; the {by} that is not shown to be worse is {cheapest.name}"
     if cheapest.versus_best == "best":
         also = f", and it has the best {report.main_metric}" if report.target else ""
-        return f"{first}{also}.{_no_training(report)}"
+        return f"{first}{also}.{_no_training(report, asked)}"
     interval = f"{cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
     interval += f"{cheapest.ci_high:+.3g}]"
     if not report.target:
@@ -115,7 +118,7 @@ def choice_sentence(report: EvaluationReport, asked: Asked) -> str:
         told = f"it cannot be distinguished from the best, {best} ({interval})"
     else:
         told = f"{best} scores higher ({interval})"
-    return f"{first}; {told}.{_no_training(report)}"
+    return f"{first}; {told}.{_no_training(report, asked)}"
 
 
 def _cheapest(report: EvaluationReport) -> Ranked:
@@ -164,13 +167,14 @@ def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextS
     chosen = _result(report, _cheapest(report).name)
     if chosen.is_trained:
         why = f"{chosen.name} meets the target: merge and quantize it to serve it."
+        why += ASK_AFRESH if asked.has_few_wordings else ""
         source = {"source": chosen.model}
         return NextStep(tool="merge_and_quantize", arguments=source, why=why)
     why = f"{chosen.name} meets the target without training: use it, do not train."
     if chosen.kind == "tf_idf":
         why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
-    if chosen.kind in LEARNED:
-        why += " First ask it questions in new wordings, which it may miss."
+    if chosen.kind in LEARNED or asked.has_few_wordings:
+        why += ASK_AFRESH
     return asked.advice(why)
 
 
@@ -242,13 +246,14 @@ def _has_prices(report: EvaluationReport) -> bool:
     )
 
 
-def _no_training(report: EvaluationReport) -> str:
+def _no_training(report: EvaluationReport, asked: Asked) -> str:
     trained = [one for one in report.systems if one.is_trained]
     chosen = _result(report, _cheapest(report).name)
     if not report.target or chosen.is_trained:
         return ""
     said = " Training is not needed" if trained else " There is no need to train"
-    return said + (" for questions like these." if chosen.kind in LEARNED else ".")
+    is_narrow = chosen.kind in LEARNED or asked.has_few_wordings
+    return said + (" for questions like these." if is_narrow else ".")
 
 
 def _result(report: EvaluationReport, name: str) -> SystemResult:

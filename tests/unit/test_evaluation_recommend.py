@@ -219,3 +219,16 @@ def test_a_tuned_system_that_meets_the_target_is_shipped_by_its_run():
         [Ranked(name="tuned", versus_best="best")],
     )  # fmt: skip
     assert made.next_steps[0].arguments == {"source": "sft-0123456789abcdef"}
+
+
+def test_where_questions_follow_templates_no_system_is_taken_to_answer_others():
+    systems = [system("base", 0.95, "met"), system("tuned", 0.95, "met", is_trained=True)]
+    templated = replace(ASKED, has_few_wordings=True)
+    for chosen in ("base", "tuned"):
+        ranking = [Ranked(name=chosen, versus_best="best")]
+        made = report(systems, ranking, asked=templated)
+        assert "ask it questions in new wordings" in made.next_steps[0].why
+    made = report(systems, [Ranked(name="base", versus_best="best")], asked=templated)
+    assert made.summary[-1].endswith("Training is not needed for questions like these.")
+    made = report(systems, [Ranked(name="base", versus_best="best")])
+    assert made.summary[-1].endswith("Training is not needed.")

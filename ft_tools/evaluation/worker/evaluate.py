@@ -45,6 +45,7 @@ from ft_tools.evaluation.worker.likelihoods import evaluate_general
 from ft_tools.evaluation.worker.score_systems import Compared, compare_systems
 from ft_tools.evaluation.worker.state import State, read_outputs
 from ft_tools.evaluation.worker.transformers_generation import load_pair
+from ft_tools.examples.wordings import has_few_wordings
 from ft_tools.examples.worker import today
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
@@ -184,6 +185,7 @@ def _asked(state: State) -> Asked:
         arguments=given,
         learned_from=learned[0] if learned else "",
         has_classes=bool(columns) and all(map(classifier.has_classes, columns.values())),
+        has_few_wordings=has_few_wordings([example.asked for example in state.examples]),
     )
 
 
