@@ -50,6 +50,9 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         found |= counted
         notes += [note] if note else []
     said = request.model_dump()
+    if said["prompting_tried"] == PROMPTS[-1]:
+        # A report shows prompts and their examples, not whether they are the best of many.
+        found.pop("prompting_tried", None)
     contradictions = [
         f"{field}={said[field]!r} was given, {value!r} was measured"
         for field, value in found.items()

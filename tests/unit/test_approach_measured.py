@@ -102,6 +102,15 @@ def test_a_claim_that_an_evaluation_contradicts_is_said_and_the_measurement_wins
     assert report.measured.filled_in["prompting_tried"] == "few_shot"
 
 
+def test_that_prompts_were_searched_is_believed_beside_their_evaluation(workspace):
+    """Advice asked for a search of prompts that was done, and no claim could end that."""
+    write_run(workspace, {"systems": [prompted("shown", True, "not_met")]})
+    measured = ask(symptoms=["style"], prompting_tried="optimized", evaluations=[RUN]).measured
+
+    assert measured.contradictions == []
+    assert measured.filled_in == {"has_eval_set": True, "target_met": False}
+
+
 def test_a_run_that_is_no_evaluation_or_has_no_report_is_refused(workspace):
     write_run(workspace, None)
     write_run(workspace, {}, kind="sft")
