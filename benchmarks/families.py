@@ -61,6 +61,8 @@ PIECES: dict[str, dict[str, Any]] = {
         **{f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")},
     },
 }
+# Its converter asks for them by name.
+OF_GLM = ["[gMASK]", "<sop>", "<|user|>", "<|observation|>"]
 SPLITTING = "smollm"
 CONTROLS = ["<mask>", "<|im_start|>", "<|im_end|>"]
 STEPS = 3
@@ -101,7 +103,7 @@ def byte_pairs() -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=TINY_VOCABULARY,
-        special_tokens=["<|endoftext|>", *CONTROLS],
+        special_tokens=["<|endoftext|>", *CONTROLS, *OF_GLM],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -15,6 +15,7 @@ from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     Gemma4TextConfig,
+    Gemma4UnifiedConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -362,3 +363,15 @@ def test_a_rotary_type_that_came_with_the_newer_spelling_stays_as_it_is(tmp_path
     merging.for_every_reader(path)
     again = Gemma4TextConfig.from_dict(json.loads(path.read_bytes()))
     assert again.rope_parameters == made.rope_parameters
+
+
+def test_a_key_that_converters_ask_for_is_written_without_a_value(tmp_path):
+    path = tmp_path / "config.json"
+    made = Gemma4UnifiedConfig(text_config={"num_hidden_layers": 2})
+    path.write_text(made.to_json_string(), encoding="utf-8")
+    assert "moe_intermediate_size" not in json.loads(path.read_bytes())["text_config"]
+    merging.for_every_reader(path)
+    written = json.loads(path.read_bytes())["text_config"]
+    assert written["moe_intermediate_size"] is None
+    again = Gemma4UnifiedConfig.from_dict(json.loads(path.read_bytes()))
+    assert again.text_config.num_hidden_layers == 2

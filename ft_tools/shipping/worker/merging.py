@@ -45,6 +45,9 @@ TOKENIZER_FILES = (
 )
 # transformers 5 saves tokenizer.json only; llama.cpp's converter reads SentencePiece's own file.
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
+# Keys that llama.cpp's converter requires of a text model, and that transformers leaves out.
+# Source: llama.cpp, conversion/gemma.py, Gemma4Model
+UNSAID = {"gemma4_unified_text": {"moe_intermediate_size": None}}
 NF4_BLOCK = 64
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
@@ -217,14 +220,18 @@ def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
 
 
 def for_every_reader(path: Path) -> None:
-    """Take code out of a config, and write the rotary base in both spellings.
+    """Take code out of a config, and write what other programs read in their spelling.
 
-    `auto_map` names code that others would be asked to run.
+    That is the rotary base, and keys without a value. `auto_map` names code that others would be
+    asked to run.
     """
     if not path.is_file():
         return
     config = json.loads(path.read_bytes())
     changed = both_spellings({k: v for k, v in config.items() if k != "auto_map"})
+    text = changed.get("text_config")
+    if isinstance(text, dict):
+        changed["text_config"] = UNSAID.get(str(text.get("model_type")), {}) | text
     if changed != config:
         path.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
 
