@@ -26,7 +26,8 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 }
 """Approach -> the choice whose value says that it is in use."""
 PERMITTED = "once who owns the data has permitted in writing to send it to the API"
-WITH_TRAINING = "with training ({} comes first): {}"
+WITH_TRAINING = "with training ({} comes first): "
+REPAIRED = "once the fault is found: "
 UNTRAINED = "the untrained model (its best prompt, if it takes one) is measured on a part held out"
 COUNTED = "the rows are counted and read"
 KEEP = "keep it: it is in use, and the next steps build on it"
@@ -54,22 +55,24 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
     """Return the first row of answers that holds.
 
     Not where the first step is what is asked; nor does it allow what a block speaks against. How
-    one trains is later where training is neither the first step nor was done.
+    one trains is later where training is neither the first step nor was done, and so is a run
+    whose fault is looked for.
     """
     if asked == first:
         return None
     found = (row for row in table().answers if row.asked == asked and holds(row.when, now))
     against = any(block.approach == asked and holds(block.when, now) for block in table().blocks)
     row = next((row for row in found if not (against and row.verdict == "now")), None)
-    is_faulty = first == "check_setup" and asked in now.tried
-    if row is None or (is_faulty and row.verdict == "now"):
+    if row is None:
         return None
+    is_faulty = first == "check_setup" and asked in now.tried and row.verdict == "now"
     trains = first in TRAINING or first == "check_setup" or bool(now.tried)
     waits = row.of_training and not trains
+    before = WITH_TRAINING.format(first) if waits else REPAIRED if is_faulty else ""
     return ApproachVerdict(
         approach=asked,
-        verdict="later" if waits else row.verdict,
-        condition=WITH_TRAINING.format(first, row.condition) if waits else row.condition,
+        verdict="later" if before else row.verdict,
+        condition=f"{before}{row.condition}",
         why=row.why,
         instead=None if row.verdict == "now" or asked not in APPROACHES else first,
         source=table().evidence[row.evidence].source,
