@@ -116,8 +116,7 @@ class Range(_Row):
 
     at_least: str | None = None
     below: str | None = None
-    unknown: bool = False
-    """Does an unknown number satisfy it?"""
+    unknown: bool = False  # does an unknown number satisfy it?
 
 
 Condition = list[str] | Range
@@ -153,10 +152,9 @@ class Decision(_Row):
     alternatives: list[Alternative] = Field(default_factory=list)
     leaves: dict[str, str | float] = Field(default_factory=dict)
     """What is known once this was done and missed the target, beyond what the approach leaves."""
-    stop_if: str = ""
-    """Where it is not that of the approach."""
-    then: list[Later] = Field(default_factory=list)
-    """Steps that follow this row whatever the table says next."""
+    stop_if: str = ""  # where it is not that of the approach
+    then: list[Later] = Field(default_factory=list)  # what follows, whatever the table says next
+    is_general: bool = False  # it holds wherever no row above does: it may not fit
 
 
 class BlockRow(_Row):
@@ -166,12 +164,10 @@ class BlockRow(_Row):
     rule: str
     when: dict[str, Condition]
     why: str
-    until: str = ""
-    """What lifts it; empty: nothing does."""
+    until: str = ""  # what lifts it; empty: nothing does
     aside: str = ""
     """When it is good for something else than what is asked: later, and still not in the path."""
-    is_firm: bool = False
-    """Is the answer no until it is lifted, although the path comes to it later?"""
+    is_firm: bool = False  # no until it is lifted, although the path comes to it later
 
     @property
     def evidence_source(self) -> str:

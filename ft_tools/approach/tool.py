@@ -20,6 +20,8 @@ from ft_tools.approach.verdicts import UNTRAINED, verdicts
 MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
 
+GENERAL = "Nothing says how answers fail, so what follows is the usual order: see that it fits."
+
 SHORT = 200
 """A row that says less than this is followed by what always decides whether its approach works."""
 
@@ -81,7 +83,11 @@ def _summary(
     facts = table().approaches[row.approach]
     is_guided = any(answer.approach == row.approach for answer in answers)
     needs_guide = len(row.why) < SHORT and not is_guided
-    first = " ".join([f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else [])])
+    is_guess = row.is_general and now.choices["stated"] == "no"
+    general = [GENERAL] if is_guess else []
+    first = " ".join(
+        [*general, f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else [])]
+    )
     is_said = any(answer.condition.endswith(UNTRAINED) for answer in answers)
     before = [] if is_said else steps(rungs)[0].measure_first
     measured_first = [f"Before it, measure {'; '.join(before)}."] if before else []

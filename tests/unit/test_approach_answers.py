@@ -319,3 +319,15 @@ def test_what_waits_for_training_is_answered_all_the_same():
 
     assert report.verdicts[0].verdict == "later"
     assert "QLoRA about 8 to 12" in report.summary
+
+
+def test_the_usual_order_is_called_so_where_nothing_says_how_answers_fail():
+    assert "usual order" in ask(considering=["sft"]).summary
+    assert "usual order" not in ask(considering=["sft"], symptoms=["style"]).summary
+
+
+def test_advice_on_other_tasks_says_that_it_is_about_text():
+    report = ask(considering=["small_model_fine_tuning"], task="image")
+
+    assert report.approach == "build_eval_first"
+    assert "about models of text" in report.summary
