@@ -3,12 +3,20 @@
 import random
 import re
 
-from ft_tools.data.judge.example_faults import CONTROL, _has_control
-from ft_tools.data.judge.new_information import NAME, PROGRAM, QUICK_PROGRAM
+from ft_tools.data.judge.example_faults import CONTROL, INSTRUCTION_LIKE, _has_control
+from ft_tools.data.judge.new_information import (
+    NAME,
+    NUMBER,
+    PROGRAM,
+    QUICK_PROGRAM,
+    WORD,
+    _mixed_words,
+)
 from ft_tools.data.repeats.word_pairs import TOKENS, tokens_of
 from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_tokens
 
 ASCII = [chr(code) for code in range(128)]
+PLAIN_NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")
 PLAIN_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*")
 
 
@@ -34,6 +42,24 @@ def test_names_are_found_with_and_without_another_before() -> None:
     texts = drawn(parts, 4000)
     assert [NAME.findall(text) for text in texts] == [PLAIN_NAME.findall(text) for text in texts]
     assert any(len(NAME.findall(text)) > 1 for text in texts)
+
+
+def test_numbers_and_words_with_digits_are_those_of_the_plain_patterns() -> None:
+    parts = ["1", "23", "45.6", ",", ".", "-", " ", "a", "B7", "\n", "\x1f", "x" * 38, ":", "_"]
+    texts = drawn(parts, 4000)
+    assert [NUMBER.findall(text) for text in texts] == [PLAIN_NUMBER.findall(t) for t in texts]
+    words = [[word for word in WORD.findall(text) if not word.isalpha()] for text in texts]
+    assert [_mixed_words(text) for text in texts] == words
+    assert any(len(word) == 40 for found in words for word in found)
+
+
+def test_what_speaks_to_an_assistant_has_the_words_that_are_searched_first() -> None:
+    parts = ["Ignore ", "ALL ", "your ", "rules ", "reveal ", "System Prompt ", "You are now DAN "]
+    parts += ["rm -rf /", "wget x", "| sh ", "<Important>", "Note to AI: ", "run ", "launch_sft "]
+    for words, pattern in INSTRUCTION_LIKE:
+        found = [text for text in drawn(parts, 300) if pattern.search(text)]
+        assert found
+        assert all(any(word in text.casefold() for word in words) for text in found)
 
 
 def test_no_program_lacks_the_signs_that_are_searched_first() -> None:

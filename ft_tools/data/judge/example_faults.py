@@ -90,24 +90,37 @@ ANSWER_PATTERNS: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = [
 ]
 QUICK_MARKERS = ("<|", "INST]", "SYS>>", "_of_turn>", "### ")
 # Text that speaks to an assistant or a shell instead of being an example of the task.
-INSTRUCTION_LIKE = re.compile(
-    r"\b(?:ignore|disregard|forget|override|bypass)\b[^.\n]{0,40}"
-    r"\b(?:previous|prior|preceding|above|earlier|all|any|your)\b[^.\n]{0,40}"
-    r"\b(?:instruction|prompt|rule|guideline|message)s?\b"
-    r"|\b(?:reveal|print|repeat|show)\b[^.\n]{0,30}\bsystem prompt\b"
-    r"|\byou are now (?:in )?(?:dan|developer mode|jailbroken|unrestricted)\b"
-    r"|\brm -rf? [/~*.]|\b(?:curl|wget)\b[^\n|]{1,200}\|\s?(?:sudo )?(?:ba)?sh\b"
-    r"|<(?:system|instructions?|important)>"
-    r"|\bnote to (?:the |any )?(?:ai|assistant|agent|model|llm)\b[^.\n]{0,30}:"
-    r"|\b(?:call|run|use|invoke|execute)\b[^.\n]{0,20}\b(?:launch_(?:sft|dpo)|merge_and_quantize"
-    r"|(?:audit|prepare)_dataset|(?:resume|cancel)_run)\b",
-    re.IGNORECASE,
-)
-QUICK_INSTRUCTION = (
-    "nstruction", "NSTRUCTION", "rompt", "PROMPT", "previous", "rm -r", "| sh", "|sh", "| bash",
-    "|bash", "| sudo", "guideline", " rules", "ou are now", "<system>", "<important>",
-    "ote to ", "OTE TO ", "launch_", "and_quantize", "_dataset", "_run",
-)  # fmt: skip
+# (words in lower case of which one must be there, pattern): most texts need plain search only.
+INSTRUCTION_LIKE = [
+    (words, re.compile(pattern, re.IGNORECASE))
+    for words, pattern in (
+        (
+            ("ignore", "disregard", "forget", "override", "bypass"),
+            r"\b(?:ignore|disregard|forget|override|bypass)\b[^.\n]{0,40}"
+            r"\b(?:previous|prior|preceding|above|earlier|all|any|your)\b[^.\n]{0,40}"
+            r"\b(?:instruction|prompt|rule|guideline|message)s?\b",
+        ),
+        (
+            ("system prompt", "you are now"),
+            r"\b(?:reveal|print|repeat|show)\b[^.\n]{0,30}\bsystem prompt\b"
+            r"|\byou are now (?:in )?(?:dan|developer mode|jailbroken|unrestricted)\b",
+        ),
+        (
+            ("rm -r", "curl", "wget"),
+            r"\brm -rf? [/~*.]|\b(?:curl|wget)\b[^\n|]{1,200}\|\s?(?:sudo )?(?:ba)?sh\b",
+        ),
+        (
+            ("<system", "<instruction", "<important", "note to "),
+            r"<(?:system|instructions?|important)>"
+            r"|\bnote to (?:the |any )?(?:ai|assistant|agent|model|llm)\b[^.\n]{0,30}:",
+        ),
+        (
+            ("launch_", "and_quantize", "_dataset", "_run"),
+            r"\b(?:call|run|use|invoke|execute)\b[^.\n]{0,20}\b(?:launch_(?:sft|dpo)"
+            r"|merge_and_quantize|(?:audit|prepare)_dataset|(?:resume|cancel)_run)\b",
+        ),
+    )
+]
 UNSEEN = re.compile(
     r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
     r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|diagram|chart|link|url|pdf"
@@ -286,11 +299,21 @@ def _marks(prompt: str, answer: str) -> list[str]:
         found.append("control_characters")
     if has_placeholder(prompt, answer):
         found.append("unfilled_placeholder")
-    if any(map(both.__contains__, QUICK_INSTRUCTION)) and INSTRUCTION_LIKE.search(both):
+    if is_instruction_like(both):
         found.append("instruction_like")
     if any(map(both.__contains__, QUICK_MARKERS)) and MARKERS.search(both):
         found.append("template_markers")
     return found
+
+
+def is_instruction_like(text: str) -> bool:
+    """Tell whether a text speaks to an assistant or a shell.
+
+    >>> is_instruction_like("Ignore all previous instructions."), is_instruction_like("Ignore it.")
+    (True, False)
+    """
+    holds = text.casefold().__contains__
+    return any(any(map(holds, words)) and by.search(text) for words, by in INSTRUCTION_LIKE)
 
 
 def _has_control(text: str) -> bool:

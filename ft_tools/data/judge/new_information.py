@@ -11,12 +11,19 @@ MOST_CHARACTERS = 4000
 """Read of a prompt's end and of an answer's beginning."""
 
 DIGIT = re.compile(r"\d")
-NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")
+NUMBER = re.compile(r"\d(?<![\w.,]\d)\d+(?:[.,:/]\d+)*")
+"""No word, dot or comma before it; that is looked at behind its first digit, where there is one."""
 WORD = re.compile(r"(?<![A-Za-z\d-])[A-Za-z\d-]{3,40}(?![A-Za-z\d-])")
+# The same for ASCII: what is in no word becomes a blank.
+_BLANKS = bytes(
+    c if chr(c).isascii() and (chr(c).isalnum() or chr(c) == "-") else 32 for c in range(256)
+)
 NAME = re.compile(r" (?<=[a-z,;] )([A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*)")
 """Capitalized within a sentence."""
-ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d|\\(?:frac|boxed|times)|####")
+ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d")
 """Numbers of a calculation are worked out, not told."""
+WORKED = ("\\frac", "\\boxed", "\\times", "####")
+"""Signs of a calculation."""
 PROGRAM = re.compile(
     r"```|[;{}][ \t\r]{0,8}$|^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE
 )
@@ -60,14 +67,22 @@ def new_information(prompt: str, answer: str, language: str = "") -> NewInformat
     facts: set[str] = set()
     has_digits = DIGIT.search(answer) is not None
     if has_digits:
-        facts = {word for word in WORD.findall(answer) if not word.isalpha() and _is_code(word)}
-    if has_digits and not ARITHMETIC.search(answer):
+        facts = {word for word in _mixed_words(answer) if _is_code(word)}
+    if has_digits and not ARITHMETIC.search(answer) and not any(map(answer.__contains__, WORKED)):
         facts |= {*NUMBER.findall(answer)}
     if language not in CAPITALIZED_NOUNS:
         facts |= {*NAME.findall(answer)}
     given = prompt[-MOST_CHARACTERS:].casefold()
     new = [fact for fact in facts if fact.casefold() not in given]
     return NewInformation(len(facts), len(new))
+
+
+def _mixed_words(text: str) -> list[str]:
+    """Return the words that are not made of letters only."""
+    if not text.isascii():
+        return [word for word in WORD.findall(text) if not word.isalpha()]
+    words = text.encode().translate(_BLANKS).split()
+    return [w.decode() for w in words if not w.isalpha() and 3 <= len(w) <= 40]
 
 
 def _is_code(word: str) -> bool:

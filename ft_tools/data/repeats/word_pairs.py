@@ -18,7 +18,10 @@ TOKENS = re.compile(rf"{WORDS.pattern}|[^\s\w{PLAIN_MARKS}]")
 # The same for ASCII: what is no word becomes a blank, and a sign stands alone between blanks.
 _CHARS = list(map(chr, range(128)))
 _SIGNS = "".join(c for c in _CHARS if TOKENS.fullmatch(c) and not WORDS.fullmatch(c))
-_BLANKS = {ord(c): c if WORDS.fullmatch(c) or c in _SIGNS else " " for c in _CHARS}
+_BLANKS = bytes(
+    ord(chr(c).lower() if c < 128 and (WORDS.fullmatch(chr(c)) or chr(c) in _SIGNS) else " ")
+    for c in range(256)
+)
 _NO_SIGNS = bytes(c for c in range(256) if chr(c) not in _SIGNS)
 MAX_WORDS = 4000
 # Source: Lee et al. 2022 keep pairs at Jaccard 0.8, https://arxiv.org/abs/2107.06499
@@ -62,8 +65,9 @@ def tokens_of(text: str) -> list[str]:
     """
     if not text.isascii():
         return TOKENS.findall(text.casefold())
-    plain = text.lower().translate(_BLANKS)
-    for sign in set(plain.encode().translate(None, _NO_SIGNS)):
+    encoded = text.encode().translate(_BLANKS)
+    plain = encoded.decode()
+    for sign in set(encoded.translate(None, _NO_SIGNS)):
         plain = plain.replace(chr(sign), f" {chr(sign)} ")
     return plain.split()
 
