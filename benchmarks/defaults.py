@@ -1,13 +1,14 @@
 """Compare the default settings of launch_sft with a grid, and with other tools' published defaults.
 
-`python -m benchmarks.defaults [MINUTES]` trains until the time is over and continues where it
-stopped; a pair counts once all of its 29 settings were run. A pair is a task of
-benchmarks/small_tasks.py and a model of benchmarks/small_models.py: some of its rows are held out,
-and 100 further rows are scored. The score is the share of rows whose every answer token is the
-likeliest one after the true ones before it. Pairs of the half `chosen_on` may change a rule; those
-of `checked_on` only judge it. A run takes about 50 s of one core on SmolLM2's three layers and 20 s
-on the small Llama, so a pair 10 to 25 minutes of one core; each core makes a run at a time. Every
-run stops early and keeps its best checkpoint, also with settings of tools that do neither.
+`python -m benchmarks.defaults [MINUTES [PAIR...]]` trains until the time is over (only pairs whose
+names begin so) and continues where it stopped; a pair counts once all of its 29 settings were run.
+A pair is a task of benchmarks/small_tasks.py and a model of benchmarks/small_models.py: some of its
+rows are held out, and 100 further rows are scored. The score is the share of rows whose every
+answer token is the likeliest one after the true ones before it. Pairs of the half `chosen_on` may
+change a rule; those of `checked_on` only judge it. A run takes about 50 s of one core on SmolLM2's
+three layers and 10 s on the small Llama, so a pair 5 to 25 minutes of one core; each core makes a
+run at a time. Every run stops early and keeps its best checkpoint, also with settings of tools that
+do neither.
 
 `python -m benchmarks.defaults mails` trains the whole SmolLM2-135M-Instruct once, on 300 mails with
 two labels and with no argument but model and dataset, and scores 120 further mails. It takes about
@@ -245,6 +246,8 @@ def main() -> None:
         for pair in PAIRS:
             if time.monotonic() > until:
                 break
+            if sys.argv[2:] and not pair.name.startswith(tuple(sys.argv[2:])):
+                continue
             base = folder_of(root, pair.model)
             rate = choose_learning_rate("sft", "lora", model_folder.hidden_size(base)).value
             jobs = {
