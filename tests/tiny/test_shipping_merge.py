@@ -16,6 +16,7 @@ from transformers import (
     Gemma3TextConfig,
     Gemma4TextConfig,
     Gemma4UnifiedConfig,
+    GraniteMoeHybridConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -375,3 +376,15 @@ def test_a_key_that_converters_ask_for_is_written_without_a_value(tmp_path):
     assert written["moe_intermediate_size"] is None
     again = Gemma4UnifiedConfig.from_dict(json.loads(path.read_bytes()))
     assert again.text_config.num_hidden_layers == 2
+
+
+def test_kinds_of_layers_are_named_as_in_published_files(tmp_path):
+    path = tmp_path / "config.json"
+    published = ["mamba", "attention"]
+    made = GraniteMoeHybridConfig(num_hidden_layers=2, layer_types=published)
+    path.write_text(made.to_json_string(), encoding="utf-8")
+    assert json.loads(path.read_bytes())["layer_types"] != published
+    merging.for_every_reader(path)
+    written = json.loads(path.read_bytes())
+    assert written["layer_types"] == published
+    assert GraniteMoeHybridConfig.from_pretrained(tmp_path).layer_types == made.layer_types

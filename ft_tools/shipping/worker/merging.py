@@ -48,6 +48,9 @@ SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 # Keys that llama.cpp's converter requires of a text model, and that transformers leaves out.
 # Source: llama.cpp, conversion/gemma.py, Gemma4Model
 UNSAID = {"gemma4_unified_text": {"moe_intermediate_size": None}}
+# Kinds of layers as published files name them, where transformers saves other names and reads both.
+# Source: llama.cpp, conversion/granite.py, get_attn_layers
+LAYERS = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
 NF4_BLOCK = 64
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
@@ -222,13 +225,16 @@ def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
 def for_every_reader(path: Path) -> None:
     """Take code out of a config, and write what other programs read in their spelling.
 
-    That is the rotary base, and keys without a value. `auto_map` names code that others would be
-    asked to run.
+    That is the rotary base, kinds of layers, and keys without a value. `auto_map` names code that
+    others would be asked to run.
     """
     if not path.is_file():
         return
     config = json.loads(path.read_bytes())
     changed = both_spellings({k: v for k, v in config.items() if k != "auto_map"})
+    names = LAYERS.get(str(changed.get("model_type")))
+    if names and isinstance(changed.get("layer_types"), list):
+        changed["layer_types"] = [names.get(kind, kind) for kind in changed["layer_types"]]
     text = changed.get("text_config")
     if isinstance(text, dict):
         changed["text_config"] = UNSAID.get(str(text.get("model_type")), {}) | text
