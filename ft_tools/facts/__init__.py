@@ -163,9 +163,13 @@ def gpu(name: str) -> Gpu:
     (80.0, 48.0)
     """
     cure = "pass gpu_memory_gib, the GPU's memory in GiB"
-    chip = next((chip for chip in apple_chips() if _plain(chip) == _plain(name)), None)
-    if chip is not None:
-        cure = f"name its memory too, as in {_sizes_of(chip)[0]!r}, or pass gpu_memory_gib"
+    plain, named = _plain(name), name.lower()
+    is_mac = "mac" in named or "apple" in named
+    # "M4 Max" is no "M4" with more words; "Tesla M40" is none at all.
+    chips = sorted(apple_chips(), key=len, reverse=True)
+    chip = next((c for c in chips if _plain(c) == plain or (is_mac and _plain(c) in plain)), None)
+    if chip is not None and plain not in map(_plain, macs()):
+        cure = f"name the chip and its memory, as in {_sizes_of(chip)[0]!r}"
         raise UnknownName("GPU", name, _sizes_of(chip), cure)
     if _plain(name) in NO_GPU:
         raise UnknownName("GPU", name, (), "leave it out where there is no GPU")

@@ -52,4 +52,17 @@ def unquantized_name(model: str) -> str:
     'Qwen/Qwen3-8B'
     """
     plain = SUFFIX.sub("", model)
-    return other_names.catalog_id(plain) or (plain if plain != model else "")
+    found = other_names.catalog_id(plain) or plain
+    return found if found != model else ""
+
+
+def use_unquantized(model: str) -> str:
+    """Say what to take instead of a quantized copy.
+
+    >>> use_unquantized("openai/gpt-oss-20b")
+    'use a 16-bit copy of it, which others may publish'
+    """
+    plain = unquantized_name(model)
+    if not plain:
+        return "use a 16-bit copy of it, which others may publish"
+    return f"use the model that it was made from, {plain!r}"

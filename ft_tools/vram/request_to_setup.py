@@ -9,7 +9,7 @@ from ft_tools.models import inspector
 from ft_tools.models.adapter_targets import peft_arguments, require_experts
 from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row, shape_from_config
-from ft_tools.models.quantized import DEQUANTIZED, unquantized_name
+from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
 from ft_tools.vram import traced_activations
 from ft_tools.vram.request import ModelRequest, VramRequest, has_trl_head, version
@@ -142,7 +142,7 @@ def _require_mlx(setup: Setup) -> None:
     if setup.shape.quantized:
         raise BadInput(
             f"{setup.shape.name} is quantized already ({setup.shape.quantized}), which MLX does "
-            "not load; use the model that it was made from with method 'qlora'"
+            f"not load here; {use_unquantized(setup.shape.name)}, with method 'qlora'"
         )
 
 
@@ -154,8 +154,7 @@ def _quantization(request: VramRequest, shape: ModelShape) -> Quantization | Non
     """
     if not shape.quantized:
         return (request.quantization or "nf4_double") if request.method == "qlora" else None
-    plain = unquantized_name(shape.name)
-    other = f"use the model that it was made from{f', {plain!r}' if plain else ''}"
+    other = use_unquantized(shape.name)
     of_it = f"{shape.name} is quantized already ({shape.quantized})"
     if shape.quantized == "other":
         raise BadInput(f"{of_it}, in a way that transformers does not train; {other}")

@@ -60,7 +60,9 @@ def test_a_mac_says_what_it_is(on_a_mac, said, name):
 
 
 @pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
-def test_a_mac_trains_adapters_with_mlx_and_everything_else_with_torch_and_the_reason(on_a_mac):
+def test_a_mac_trains_adapters_with_mlx_and_everything_else_with_torch_and_the_reason(
+    on_a_mac, tmp_path
+):
     source = ModelSource(kind="hub", name="m")
 
     def chosen(**changed):
@@ -72,6 +74,11 @@ def test_a_mac_trains_adapters_with_mlx_and_everything_else_with_torch_and_the_r
     name, (why,) = chosen(method="full")
     assert name == "torch"
     assert "trains on the CPU with torch, not on the GPU with MLX: it trains adapters" in why
+    stored = {"model_type": "gpt_oss", "quantization_config": {"quant_method": "mxfp4"}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    source = ModelSource(kind="hub", name="openai/gpt-oss-20b", path=str(tmp_path))
+    with pytest.raises(BadInput, match=r"quantized already \(mxfp4\).*use a 16-bit copy of it"):
+        chosen(engine="mlx")
 
 
 def test_elsewhere_torch_trains(monkeypatch):

@@ -84,7 +84,7 @@ def test_adapters_over_four_bits_take_what_qlora_takes(checkpoint, workspace):
     [
         (BNB, "full", "use method 'qlora'"),
         ({"quant_method": "mxfp4"}, "qlora", "use method 'lora'"),
-        ({"quant_method": "modelopt"}, "lora", "use the model that it was made from"),
+        ({"quant_method": "modelopt"}, "lora", "use a 16-bit copy of it"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_the_cure(checkpoint, quantization, method, cure):

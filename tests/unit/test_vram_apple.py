@@ -26,7 +26,7 @@ def test_a_mac_is_known_by_its_chip_and_memory(said, memory, usable):
 
 
 def test_a_chip_without_its_memory_is_told_the_sizes_that_it_is_sold_with():
-    with pytest.raises(UnknownName, match="name its memory too, as in 'M4 Max 36GB'"):
+    with pytest.raises(UnknownName, match="name the chip and its memory, as in 'M4 Max 36GB'"):
         facts.gpu("M4 Max")
 
 

@@ -13,6 +13,7 @@ from ft_tools.models.mlx import (
     is_installed,
     model_types,
 )
+from ft_tools.models.quantized import prequantized, use_unquantized
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.request import TrainingRequest
 
@@ -57,7 +58,9 @@ def _against_mlx(
 ) -> str:
     """Say why MLX cannot train this; empty if it can."""
     start = str(peft.get("init_lora_weights", True)).lower()
-    kind = model_folder.model_type(Path(source.path)) if source.path else None
+    config = model_folder.config(Path(source.path)) if source.path else {}
+    kind = config.get("model_type")
+    stored = prequantized(config)
     known = model_types()
     reasons = {
         "it runs on this machine only, and the plan is for another": not request.is_here,
@@ -75,5 +78,7 @@ def _against_mlx(
             training.get("precompute_ref_log_probs")
         ),
         f"mlx-lm has no model type {kind!r}": bool(kind and known and kind not in known),
+        f"the weights are quantized already ({stored.kind if stored else ''}), and only 16-bit "
+        f"ones are loaded; {use_unquantized(source.name)}": stored is not None,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")

@@ -169,7 +169,8 @@ def require_ram(
             f"weights and optimizer alone take {needed:.1f} GiB, this machine has "
             f"{device.memory_gib:.1f} GiB of memory and no GPU"
         )
-        cure = "Take a smaller model or method='lora', or a machine with a GPU (backend)."
+        adapter = " or method='lora'" if trained == num_params else ""
+        cure = f"Take a smaller model{adapter}, or a machine with a GPU (backend)."
         raise anti_patterns.refusal(FINDING, observed, cure)
 
 
