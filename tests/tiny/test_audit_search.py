@@ -280,3 +280,26 @@ def test_a_program_in_another_language_and_a_question_without_its_passage_are_fo
     assert "1 a question without its passage or choices, 1 a program" in " ".join(
         report.assumptions
     )
+
+
+def test_a_program_for_a_task_that_many_have_is_no_copy_of_the_question_that_asks_for_it(workspace):
+    task = (
+        'def count_vowels(text):\n    """ Return how many vowels a text has.\n'
+        '    >>> count_vowels(\'harbour\')\n    3\n    """\n'
+    )
+    solution = "    return sum(letter in 'aeiou' for letter in text)\n"
+    benchmark = {"prompt": task, "entry_point": "count_vowels", "canonical_solution": solution}
+    answer = (
+        "def count_vowels(string):\n    vowels = 'aeiouAEIOU'\n    count = 0\n"
+        "    for char in string:\n        if char in vowels:\n            count += 1\n"
+        "    return count\n\nprint(count_vowels('hello'))"
+    )
+    rows = [{"prompt": "Help me in Python.", "completion": answer}]
+    rows.append({"prompt": "What does the keeper write?", "completion": "A book."})
+    for name, part in (("b", [benchmark]), ("data", rows)):
+        lines = "".join(json.dumps(row) + "\n" for row in part)
+        (workspace / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    found_by = semantic(find_minilm(), lambda _: None, lambda *_: None)
+    request = AuditRequest(path="data.jsonl", benchmark_paths=["b.jsonl"])
+    report = perform(request, Methods(find_near=found_by.find, with_pairs=False))
+    assert not [f for f in report.findings if f.id == "benchmark_semantic"]

@@ -70,8 +70,11 @@ class Paraphrases:
         prompts: list[Compared] = [(asked, indices), questions]
         answers: list[Compared] = [] if answered is None else [(answered, indices)]
         whole = self._known([item.question for item in items], BENCHMARK_COSINE)
-        # An answer that tells what a short question asks is no copy of the question.
-        long = whole.only([len(WORDS.findall(i.question)) >= NGRAM_WORDS for i in items])
+        # An answer that tells what a short question asks is no copy of the question. A
+        # program is compared as one: whatever counts vowels is near the question that asks for it.
+        long = whole.only(
+            [not i.program and len(WORDS.findall(i.question)) >= NGRAM_WORDS for i in items]
+        )
         told = [item.asked for item in items if is_telling(item.asked)]
         alone = self._known(told, ASKED_COSINE)
         tasks = self._known([item.comment for item in items if item.comment], TASK_COSINE)
