@@ -172,7 +172,10 @@ class TorchSteps:
             **self._arguments,
         )
         outputs = self._model(**inputs, return_dict=True)
-        self._arguments = self._model._update_model_kwargs_for_generation(outputs, self._arguments)
+        # Llama 3.2 Vision has no default for the last one.
+        self._arguments = self._model._update_model_kwargs_for_generation(
+            outputs, self._arguments, is_encoder_decoder=False
+        )
         self._fresh = 1
         logits: torch.Tensor = outputs.logits[:, -1].float()
         return logits
