@@ -208,7 +208,10 @@ def training_cost() -> str:
 
 def diagnosis() -> str:
     """Give how often the diagnosis of recorded runs is right."""
-    names = {"chosen_on": "chose the thresholds", "checked_on": "only checked"}
+    names = {
+        "chosen_on": "chose the thresholds",
+        "checked_on": "checked (seen while rules were written)",
+    }
     rows = []
     for key, name in names.items():
         one = result("diagnosis")[key]
