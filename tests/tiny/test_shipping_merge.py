@@ -366,7 +366,7 @@ def test_a_rotary_type_that_came_with_the_newer_spelling_stays_as_it_is(tmp_path
     assert again.rope_parameters == made.rope_parameters
 
 
-def test_a_key_that_converters_ask_for_is_written_without_a_value(tmp_path):
+def test_a_key_that_converters_ask_for_is_written(tmp_path):
     path = tmp_path / "config.json"
     made = Gemma4UnifiedConfig(text_config={"num_hidden_layers": 2})
     path.write_text(made.to_json_string(), encoding="utf-8")
@@ -376,6 +376,10 @@ def test_a_key_that_converters_ask_for_is_written_without_a_value(tmp_path):
     assert written["moe_intermediate_size"] is None
     again = Gemma4UnifiedConfig.from_dict(json.loads(path.read_bytes()))
     assert again.text_config.num_hidden_layers == 2
+    for said, kept in (({}, 1.0), ({"rotary_pct": 0.5}, 0.5)):
+        path.write_text(json.dumps({"model_type": "cohere2"} | said))
+        merging.for_every_reader(path)
+        assert json.loads(path.read_bytes())["rotary_pct"] == kept
 
 
 def test_kinds_of_layers_are_named_as_in_published_files(tmp_path):

@@ -45,9 +45,13 @@ TOKENIZER_FILES = (
 )
 # transformers 5 saves tokenizer.json only; llama.cpp's converter reads SentencePiece's own file.
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
-# Keys that llama.cpp's converter requires of a text model, and that transformers leaves out.
-# Source: llama.cpp, conversion/gemma.py, Gemma4Model
-UNSAID = {"gemma4_unified_text": {"moe_intermediate_size": None}}
+# Keys that llama.cpp's converter requires of a text model, and that transformers leaves out: it
+# rotates the whole head in Cohere 2.
+# Source: llama.cpp, conversion/gemma.py, Gemma4Model; conversion/command_r.py, Cohere2Model
+UNSAID: dict[str, dict[str, float | None]] = {
+    "gemma4_unified_text": {"moe_intermediate_size": None},
+    "cohere2": {"rotary_pct": 1.0},
+}
 # Kinds of layers as published files name them, where transformers saves other names and reads both.
 # Source: llama.cpp, conversion/granite.py, get_attn_layers
 LAYERS = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
@@ -222,6 +226,10 @@ def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
             shutil.copyfile(base / name, into / name)
 
 
+def _with_unsaid(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**UNSAID.get(str(config.get("model_type")), {}), **config}
+
+
 def for_every_reader(path: Path) -> None:
     """Take code out of a config, and write what other programs read in their spelling.
 
@@ -235,9 +243,9 @@ def for_every_reader(path: Path) -> None:
     names = LAYERS.get(str(changed.get("model_type")))
     if names and isinstance(changed.get("layer_types"), list):
         changed["layer_types"] = [names.get(kind, kind) for kind in changed["layer_types"]]
-    text = changed.get("text_config")
-    if isinstance(text, dict):
-        changed["text_config"] = UNSAID.get(str(text.get("model_type")), {}) | text
+    changed = _with_unsaid(changed)
+    if isinstance(text := changed.get("text_config"), dict):
+        changed["text_config"] = _with_unsaid(text)
     if changed != config:
         path.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
 
