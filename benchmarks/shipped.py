@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.family_tokenizers import pieces
 from ft_tools import workspace
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
@@ -94,26 +94,9 @@ def write_rows(path: Path, rows: list[tuple[str, str]], systems: list[str | None
 def make_model(folder: Path) -> None:
     """Save a random Llama with a small SentencePiece tokenizer, which llama.cpp can convert."""
     folder.mkdir()
-    corpus = folder / "corpus.txt"
-    texts = [f"{mail} {team}" for mail, team in mails(800, 7)] + [*WORDINGS, WRONG]
-    corpus.write_text("\n".join([*texts, "system", "user", "assistant"]), encoding="utf-8")
-    sentencepiece.SentencePieceTrainer.Train(
-        input=str(corpus),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=512,
-        model_type="bpe",
-        byte_fallback=True,
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        minloglevel=2,
-        unk_id=0,
-        bos_id=1,
-        eos_id=2,
-        control_symbols=["<|im_start|>", "<|im_end|>"],
-    )
-    corpus.unlink()
-    tokenizer = LlamaTokenizer.from_pretrained(folder, add_prefix_space=False)
+    lines = [f"{mail} {team}" for mail, team in mails(800, 7)] + [*WORDINGS, WRONG]
+    controls = ["<|im_start|>", "<|im_end|>"]
+    tokenizer = pieces("llama", folder, [*lines, "system", "user", "assistant"], 512, controls)
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
     tokenizer.add_bos_token = False
     tokenizer.chat_template = TEMPLATE

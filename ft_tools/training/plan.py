@@ -17,7 +17,7 @@ from ft_tools.runs import device_slots
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training import defaults, estimates, plan_warnings, preference_runs, token_counts
-from ft_tools.training.checks import installation, memory, preconditions
+from ft_tools.training.checks import argument_values, base_model, data_quality, installation, memory
 from ft_tools.training.checks.advised import Advised
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.checks.learnable import packing_of
@@ -170,7 +170,7 @@ def _plan_parts(
     basis = basis_of(task, request, source, data)
     settings = settle(request, source, dataset, basis)
     training = settings.training
-    audited = preconditions.require_audited(request, task, *asked)
+    audited = data_quality.require_audited(request, task, *asked)
     if counted is not None:
         # Rows are cut, or packed, by what was chosen for their lengths.
         counted, why_not = _count(task, source, training, files, loss_on, counted)
@@ -222,9 +222,9 @@ def _require_usable(
     task: Task, request: TrainingRequest, source: ModelSource, files: Files
 ) -> None:
     dataset, validation = files
-    preconditions.require_trainable(source, request)
-    preconditions.require_held_out(request, dataset, validation)
-    preconditions.require_template(source, task, dataset, request)
+    base_model.require_trainable(source, request)
+    data_quality.require_held_out(request, dataset, validation)
+    base_model.require_template(source, task, dataset, request)
 
 
 def _trained_parts(task: Task, request: TrainingRequest, files: Files) -> Files:
@@ -250,9 +250,9 @@ def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> t
     evaluates = training["eval_strategy"] != "no"
     by_steps = training["eval_strategy"] == "steps"
     training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps)
-    preconditions.require_steps(training)
+    argument_values.require_steps(training)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
-    preconditions.require_watched(request, declared, evaluates=evaluates)
+    data_quality.require_watched(request, declared, evaluates=evaluates)
     if training.get("max_steps", -1) > 0:
         settings.notes.append(f"max_steps={steps}: {epochs:.3g} epochs of {num_rows} rows")
     return steps, epochs

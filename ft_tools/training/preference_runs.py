@@ -8,7 +8,7 @@ from ft_tools.errors import BadInput
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
-from ft_tools.training.checks import preconditions
+from ft_tools.training.checks import data_quality
 from ft_tools.training.request import DpoRequest
 
 # Above these a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
@@ -78,9 +78,9 @@ def balance_marks(
         dataset: The file of marked answers.
 
     Raises:
-        FineTuningError: As `preconditions.require_marks`.
+        FineTuningError: As `data_quality.require_marks`.
     """
-    preconditions.require_marks(training, dataset)
+    data_quality.require_marks(training, dataset)
     good = dataset.num_good or 0
     balanced, why = mark_weights(given, good, dataset.num_examples - good)
     training |= balanced

@@ -21,7 +21,13 @@ from ft_tools.models.shape import ModelShape
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training import defaults, preference_runs, run_place
-from ft_tools.training.checks import argument_dependencies, arguments, installation, preconditions
+from ft_tools.training.checks import (
+    argument_dependencies,
+    argument_values,
+    arguments,
+    base_model,
+    installation,
+)
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
@@ -92,18 +98,18 @@ def settle(
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(arguments.without_decided(request.peft), basis)
         settings.peft = adaptable_arguments(source.load_from, peft)
-    preconditions.require_arguments(task, request.method, settings.peft or {}, training)
+    argument_values.require_arguments(task, request.method, settings.peft or {}, training)
     _choose_engine(settings, request, source)
     argument_dependencies.require_packages(request, training)
     installation.require_attention(settings.device, training, is_here=request.is_here)
-    preconditions.require_number_format(request.method, settings.device, training)
+    argument_values.require_number_format(request.method, settings.device, training)
     if source.path:
         settings.notes += argument_dependencies.require_layers(
             Path(source.path), settings.peft or {}
         )
     settings.notes += _packing_notes(source, training)
     if task != "sft":
-        preconditions.require_reference(source, settings.peft or {})
+        base_model.require_reference(source, settings.peft or {})
     if task == "kto":
         settings.notes += preference_runs.balance_marks(given, training, dataset)
     return settings

@@ -11,7 +11,7 @@ import pytest
 
 import ft_tools
 from ft_tools import redaction
-from ft_tools.data.judge import example_faults, privacy
+from ft_tools.data.judge import example_faults, privacy, turn_order
 from ft_tools.data.show_examples import quote
 from ft_tools.data.understand.languages import language_of
 from ft_tools.data.understand.lengths import estimate_tokens
@@ -223,7 +223,7 @@ def pair(text):
     row = {"prompt": "Why?", "chosen": f"x{text}", "rejected": f"y{text}"}
     example = normalise(1, row)
     PairStatistics().add(example)
-    example_faults.structure(example)
+    turn_order.structure(example)
     example_faults.contents(example)
 
 
@@ -265,7 +265,7 @@ def test_a_conversation_of_many_turns_takes_time_linear_in_their_number():
         example = normalise(1, {"messages": turns})
 
         def check(_):
-            example_faults.structure(example)
+            turn_order.structure(example)
             example_faults.contents(example)
 
         return min(cpu_seconds(check, "") for _ in range(2))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.data.judge.example_faults import structure
+from ft_tools.data.judge.turn_order import structure
 from ft_tools.data.read.scan import text_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset

@@ -6,7 +6,7 @@ from ft_tools.errors import BadInput, Refused
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
-from ft_tools.training.checks import preconditions
+from ft_tools.training.checks import argument_values
 from ft_tools.training.checks.arguments import known_arguments, require_known
 from ft_tools.training.checks.trl_arguments import LIMITS, OURS, RENAMED
 from ft_tools.training.defaults import Basis
@@ -74,7 +74,7 @@ def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
 )
 def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
     with pytest.raises(BadInput, match=told):
-        preconditions.require_arguments("dpo", "lora", {}, training)
+        argument_values.require_arguments("dpo", "lora", {}, training)
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
 )
 def test_an_argument_without_its_company_is_refused_before_a_model_is_loaded(training, told):
     with pytest.raises(BadInput, match=told):
-        preconditions.require_arguments("sft", "lora", {}, training)
+        argument_values.require_arguments("sft", "lora", {}, training)
 
 
 def test_arguments_with_their_company_are_taken():
     kwargs = {"min_lr_rate": 0.1}
     training = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
-    preconditions.require_arguments(
+    argument_values.require_arguments(
         "sft", "lora", {"init_lora_weights": True}, training | {"optim": "sgd"}
     )
-    preconditions.require_arguments(
+    argument_values.require_arguments(
         "sft", "qlora", {"init_lora_weights": "olora"}, {"padding_free": True}
     )
     require_known("sft", {"metric_for_best_model": "eval_loss", "greater_is_better": False})
@@ -106,9 +106,9 @@ def test_arguments_with_their_company_are_taken():
 
 @pytest.mark.parametrize("start", ["pissa", "orthogonal"])
 def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(start):
-    preconditions.require_arguments("sft", "lora", {"init_lora_weights": start}, {})
+    argument_values.require_arguments("sft", "lora", {"init_lora_weights": start}, {})
     with pytest.raises(BadInput, match="4-bit base"):
-        preconditions.require_arguments("sft", "qlora", {"init_lora_weights": start}, {})
+        argument_values.require_arguments("sft", "qlora", {"init_lora_weights": start}, {})
 
 
 @pytest.mark.parametrize(
@@ -135,20 +135,20 @@ def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(st
 )
 def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):
     with pytest.raises(error, match=told):
-        preconditions.require_arguments("sft", "lora", peft, {})
+        argument_values.require_arguments("sft", "lora", peft, {})
 
 
 def test_a_tracker_that_sends_data_away_needs_the_operators_word(monkeypatch):
     with pytest.raises(Refused, match="FINE_TUNING_LLM_TRACKERS=wandb"):
-        preconditions.require_arguments("sft", "lora", {}, {"report_to": ["wandb"]})
+        argument_values.require_arguments("sft", "lora", {}, {"report_to": ["wandb"]})
     with pytest.raises(BadInput, match="known: "):
-        preconditions.require_arguments("sft", "lora", {}, {"report_to": ["smoke-signals"]})
+        argument_values.require_arguments("sft", "lora", {}, {"report_to": ["smoke-signals"]})
 
 
 def test_a_checkpoint_belongs_to_every_evaluation():
     training = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}
     with pytest.raises(BadInput, match="not a multiple"):
-        preconditions.require_steps(training)
+        argument_values.require_steps(training)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from ft_tools.runs import hardware
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.out_of_memory import is_out_of_memory
 from ft_tools.training.checks import installation
+from ft_tools.training.checks.argument_values import require_number_format
 from ft_tools.training.checks.installation import covers, require_attention
-from ft_tools.training.checks.preconditions import require_number_format
 from ft_tools.training.tool import launch_sft
 from tests.unit.test_training_launch import files, sft
 

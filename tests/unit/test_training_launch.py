@@ -15,6 +15,7 @@ from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training.checks.argument_dependencies import require_layers
+from ft_tools.training.checks.base_model import require_reference, require_template
 from ft_tools.training.checks.memory import (
     Planned,
     about_unchecked,
@@ -22,7 +23,6 @@ from ft_tools.training.checks.memory import (
     require_fit,
     require_ram,
 )
-from ft_tools.training.checks.preconditions import require_reference, require_template
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from ft_tools.data.judge.example_faults import structure
 from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.turn_order import structure
 from ft_tools.data.prepare.mapping import (
     MAX_CLASSES,
     ColumnMapping,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.judge import example_faults, privacy
+from ft_tools.data.judge import example_faults, privacy, turn_order
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.read.examples import example_of
@@ -211,7 +211,7 @@ def _take(
     asked, answered = example.prompt_and_answer()
     prompt = text_of(asked)
     answer = text_of(answered)
-    found = [*row.notes, *example_faults.structure(example)]
+    found = [*row.notes, *turn_order.structure(example)]
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
     found += example_faults.contents(example)
     found += _privacy(result, example)

@@ -11,7 +11,7 @@ from transformers import Trainer
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.examples.worker import today
 from ft_tools.runs.session import Session
-from ft_tools.training.checks import preconditions
+from ft_tools.training.checks import base_model
 from ft_tools.training.checks.learnable import require_pairs, template_refuses
 from ft_tools.training.plan import DpoPlan, KtoPlan
 from ft_tools.training.report import Row, TrainingRunReport
@@ -68,7 +68,7 @@ def work(kind: Preference, session: Session) -> TrainingRunReport:
     tokenizer = loading.load_tokenizer(plan)
     if tokenizer.chat_template is None and plan.model.adapter is None:
         # A model of the Hub, of which the plan may have known nothing but its name.
-        preconditions.require_instruct(plan.model.name, plan.task, plan.accepted)
+        base_model.require_instruct(plan.model.name, plan.task, plan.accepted)
     artifacts.write_lock(session, plan, tokenizer)
     train_set = kind.rows(plan, plan.dataset)
     held_out = kind.rows(plan, plan.validation) if plan.validation else None

@@ -1,4 +1,4 @@
-"""Check one example: its structure and what its text says. Each function returns finding ids.
+"""Check what the text of one example says. Each function returns finding ids.
 
 The texts are hostile: each pattern needs time linear in their length (`*+` does not try again what
 it has passed, and no run of blanks is crossed from each of its line breaks).
@@ -7,8 +7,7 @@ it has passed, and no run of blanks is crossed from each of its line breaks).
 import re
 import unicodedata
 
-from ft_tools.examples.example import Example, Message, content_of
-from ft_tools.examples.loss_marks import is_trained
+from ft_tools.examples.example import Example, content_of
 
 PLACEHOLDER = re.compile(r"\{\{\s*+[A-Za-z_][A-Za-z0-9_ .-]{0,40}+\s*+\}\}")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
@@ -160,84 +159,6 @@ SENTENCE_ENDS = (
 )
 TRUNCATED_CHARS = 400
 SHORT_WORDS = 3
-
-
-def structure(example: Example) -> list[str]:
-    """Check turns, roles and order."""
-    found = list(example.problems)
-    if example.text is not None:
-        return found if example.text.strip() else [*found, "empty_answer"]
-    if not {"unknown_role", "wrong_type", "python_turns"}.isdisjoint(found):
-        # Who speaks is not known, so what follows from it is not said either.
-        return found
-    found += _turn_order(example)
-    if example.task == "sft":
-        found += _answers(example.messages)
-    else:
-        found += _sides(example)
-    return found
-
-
-def _turn_order(example: Example) -> list[str]:
-    """System may come first only; then user and assistant alternate, tools follow a call."""
-    found: list[str] = []
-    before = ""
-    for at, message in enumerate(example.messages):
-        role = message["role"]
-        if role == "system":
-            if at > 0:
-                found.append("role_order")
-            continue
-        if role == before and role != "tool" and not message.get("tool_calls"):
-            found.append("role_order")
-        if role == "assistant" and before == "":
-            found.append("role_order")
-        if role == "tool" and before not in {"assistant", "tool"}:
-            found.append("role_order")
-        before = role
-    return found
-
-
-def _answers(messages: list[Message]) -> list[str]:
-    found: list[str] = []
-    answers = [m for m in messages if m["role"] == "assistant"]
-    if not any(map(is_trained, answers)):
-        return ["missing_assistant"]
-    asked = [m for m in messages if m["role"] == "user"]
-    if asked and not str(asked[0]["content"]).strip():
-        found.append("empty_prompt")
-    if messages[-1]["role"] != "assistant":
-        found.append("ends_with_user")
-    last = answers[-1]
-    if not content_of(last).strip():
-        found.append("empty_answer")
-    for message in messages:
-        if message is not last and not content_of(message).strip():
-            first_ask = bool(asked) and message is asked[0]
-            if not first_ask and message["role"] != "tool":
-                found.append("empty_turn")
-    return found
-
-
-def _sides(example: Example) -> list[str]:
-    found: list[str] = []
-    sides = [example.chosen] if example.task == "kto" else [example.chosen, example.rejected]
-    if any(not "".join(map(content_of, side)).strip() for side in sides):
-        found.append("empty_answer")
-    if not any(m["role"] == "user" and content_of(m).strip() for m in example.messages):
-        found.append("empty_prompt")
-    if example.messages and example.messages[-1]["role"] == "assistant":
-        found.append("role_order")
-    if example.task == "kto":
-        if example.chosen and example.chosen[-1]["role"] != "assistant":
-            found.append("missing_assistant")
-        return found if isinstance(example.label, bool) else [*found, "wrong_type"]
-    chosen, rejected = ("".join(map(content_of, side)).strip() for side in sides)
-    if chosen == rejected:
-        found.append("identical_pair")
-    elif chosen and rejected and (rejected.startswith(chosen) or chosen.startswith(rejected)):
-        found.append("chosen_begins_rejected")
-    return found
 
 
 def contents(example: Example) -> list[str]:

@@ -1,0 +1,113 @@
+"""Which models can be trained in the way that is asked for; each refusal names its cure."""
+
+import importlib.util
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ft_tools import anti_patterns
+from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.examples.training_rows import DatasetFacts, Task
+from ft_tools.lora import init_weights
+from ft_tools.models import model_folder
+from ft_tools.models.resolve import ModelSource
+from ft_tools.training.request import TrainingRequest
+
+TOKENIZER = "tokenizer_config.json"
+
+
+def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
+    """Refuse a model that cannot be trained in this way.
+
+    Raises:
+        BadInput: It is a GGUF file, or arguments do not go with an adapter.
+        MissingExtra: bitsandbytes is needed and not installed.
+    """
+    if source.kind == "gguf":
+        raise BadInput(
+            f"{source.name} is a GGUF file, made for inference; name the model it was made from"
+        )
+    if source.adapter and request.method == "full":
+        raise BadInput(
+            f"method='full' cannot start from the adapter of {source.name}; merge_and_quantize it "
+            "and pass the merged folder, or use method='lora'"
+        )
+    if source.adapter and request.peft:
+        raise BadInput(
+            f"peft={dict(request.peft)!r}: training continues the adapter of {source.name}, whose "
+            "shape is fixed; leave peft empty"
+        )
+    if request.method == "full" and request.peft:
+        raise BadInput("peft is for lora and qlora; leave it empty with method='full'")
+    needs_bitsandbytes = request.method == "qlora" and request.engine != "mlx"
+    if needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtra("train", "bitsandbytes")
+
+
+def require_reference(source: ModelSource, peft: Mapping[str, Any]) -> None:
+    """Refuse an adapter beside which no reference is left as it was before training.
+
+    Raises:
+        BadInput: With what to do.
+    """
+    start, cure = peft.get("init_lora_weights"), "remove init_lora_weights"
+    bias, bias_cure = str(peft.get("bias", "none")), "remove bias"
+    if source.adapter:
+        start = model_folder.adapter_says(Path(source.adapter), "init_lora_weights")
+        bias = model_folder.adapter_says(Path(source.adapter), "bias") or "none"
+        cure = f"merge_and_quantize {source.name} and pass the merged folder as `model`"
+        bias_cure = cure
+    init_weights.require_base_unchanged(start, cure)
+    if bias != "none":
+        raise BadInput(
+            f"bias={bias!r} trains biases of the base, and DPO needs the base model unchanged as "
+            f"its reference; {bias_cure}"
+        )
+    # Source: TRL 1.16, dpo_trainer.py: the copy leaves out what is named otherwise than layers are.
+    if source.adapter and model_folder.trains_embeddings(Path(source.adapter)):
+        raise BadInput(
+            f"{source.name} is an adapter on an embedding, of which DPO's reference would keep no "
+            f"copy; {cure}"
+        )
+
+
+def require_template(
+    source: ModelSource, task: Task, dataset: DatasetFacts, request: TrainingRequest
+) -> None:
+    """Refuse conversations for a model that has no chat template.
+
+    Of a model that is not on this machine the small files tell it; the run asks once more.
+
+    Raises:
+        Refused: By the rule `dpo_before_sft`, for preference pairs on a base model.
+        BadInput: The examples are messages and nothing renders them.
+    """
+    base = source.path or source.files
+    if base is None:
+        return
+    folder = Path(model_folder.tokenizer_folder(source.adapter, base))
+    if model_folder.chat_template(folder) is not None:
+        return
+    if source.path is None and not (folder / TOKENIZER).is_file():
+        return
+    if not source.adapter:
+        require_instruct(source.name, task, request.accept_findings)
+    given = request.training.get("chat_template_path")
+    if "messages" in dataset.format and not given:
+        raise BadInput(
+            f"{source.name} has no chat template, and {dataset.path} has messages; name the "
+            "instruct model, pass training.chat_template_path (a .jinja file in the workspace), or "
+            "use `prompt` and `completion` of plain text"
+        )
+
+
+def require_instruct(name: str, task: Task, accepted: Collection[str]) -> None:
+    """Refuse preferences for a model without a chat template.
+
+    Raises:
+        Refused: By the rule `dpo_before_sft`.
+    """
+    if task != "sft" and "dpo_before_sft" not in accepted:
+        observed = f"{name} has no chat template, so it is not instruction-tuned"
+        cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
+        raise anti_patterns.refusal("dpo_before_sft", observed, cure)

@@ -1,0 +1,183 @@
+"""Data that nothing is trained on: leaks, unread verdicts, errors. Each refusal names its cure."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ft_tools import anti_patterns
+from ft_tools.data.judge.next_steps import rule_for
+from ft_tools.data.report import AuditReport
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_if_small
+from ft_tools.errors import BadInput
+from ft_tools.examples import remembered_test_sets
+from ft_tools.examples.training_rows import DatasetFacts, Task
+from ft_tools.training.request import TrainingRequest
+
+CONTRADICTIONS = "contradictions"
+
+
+def require_audited(
+    request: TrainingRequest, task: Task, dataset: DatasetFacts, validation: DatasetFacts | None
+) -> list[str]:
+    """Refuse data with errors that nobody accepted.
+
+    Returns:
+        Warnings: what the audit would not stop a run for.
+
+    Raises:
+        Refused: By the rule `no_quality_filter` `test_row` or `verdict_column`.
+    """
+    _require_decision(request, dataset)
+    hashes = (dataset.sha256, validation.sha256 if validation else "")
+    report = _audit(request.dataset, request.validation, task, hashes)
+    if report is None:
+        return [
+            "the dataset is too large to be audited in this call; run audit_dataset and check its "
+            "errors before you confirm"
+        ]
+    accepted = set(request.accept_findings)
+    if "train_validation_leak" in accepted:
+        accepted.add("validation_leak")
+    _require_agreement(report, accepted)
+    findings = report.findings
+    errors = [finding for finding in findings if finding.severity == "error"]
+    open_errors = [finding for finding in errors if finding.id not in accepted]
+    if open_errors and "no_quality_filter" not in accepted:
+        observed = "; ".join(
+            f"{finding.id}: {finding.count} (lines {', '.join(map(str, finding.lines))})"
+            for finding in open_errors
+        )
+        ids = [finding.id for finding in open_errors]
+        cure = (
+            "audit_dataset with output_dir writes files without these examples; or the user "
+            f"accepts them: accept_findings={ids!r} with accept_reason."
+        )
+        raise anti_patterns.refusal("no_quality_filter", observed, cure)
+    return [
+        f"audit: {finding.count} examples with {finding.id}; {finding.cure}"
+        for finding in findings
+        if finding.severity == "warning"
+    ]
+
+
+def _require_agreement(report: AuditReport, accepted: set[str]) -> None:
+    """Refuse answers that contradict each other.
+
+    Raises:
+        Refused: By the rule `no_quality_filter`.
+    """
+    found = next((reason for reason in report.reasons if reason.id == CONTRADICTIONS), None)
+    if found is None or accepted & {CONTRADICTIONS, "conflicting_targets", "no_quality_filter"}:
+        return
+    share = f"{float(found.observed or 0):.1%}"
+    observed = f"{share} of the examples have a prompt with different answers"
+    rule, _ = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
+    cure = (
+        f"audit_dataset with contradictions={rule!r} and output_dir writes a file without them; or "
+        f"the user accepts them: accept_findings=[{CONTRADICTIONS!r}] with accept_reason."
+    )
+    raise anti_patterns.refusal("no_quality_filter", observed, cure)
+
+
+def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
+    """Refuse a file of any size that holds test rows, or a column that may mark bad rows.
+
+    Raises:
+        Refused: By the rule `test_row` or `verdict_column`.
+    """
+    if dataset.num_test_rows and "test_row" not in request.accept_findings:
+        observed = f"{dataset.num_test_rows} of {dataset.num_examples} examples are test rows"
+        cure = (
+            "audit_dataset with output_dir writes a file without them. Test sets are remembered "
+            f"in {remembered_test_sets.FOLDER}; delete the file of what is no test set any more."
+        )
+        raise anti_patterns.refusal("test_row", observed, cure)
+    if not dataset.verdict_columns or "verdict_column" in request.accept_findings:
+        return
+    names = ", ".join(dataset.verdict_columns)
+    cure = (
+        "audit_dataset with `verdicts` and output_dir writes a file without the bad rows; it lists "
+        "the other choices."
+    )
+    raise anti_patterns.refusal(
+        "verdict_column", f"unread columns that may mark rows: {names}", cure
+    )
+
+
+@lru_cache(maxsize=8)
+def _audit(
+    dataset: str, validation: str | None, task: Task, hashes: tuple[str, str]
+) -> AuditReport | None:
+    """Audit the files with these hashes, which keep an answer from outliving its files."""
+    return audit_if_small(
+        AuditRequest(
+            path=dataset,
+            validation_path=validation,
+            task="sft" if task == "sft" else "dpo",
+            near_duplicates="off",
+        )
+    )
+
+
+def require_held_out(
+    request: TrainingRequest, dataset: DatasetFacts, validation: DatasetFacts | None
+) -> None:
+    """Refuse to validate on trained examples.
+
+    Raises:
+        Refused: By the rule `train_validation_leak`.
+    """
+    same = validation is not None and validation.sha256 == dataset.sha256
+    if same and "train_validation_leak" not in request.accept_findings:
+        observed = "dataset and validation are the same file"
+        cure = "audit_dataset with output_dir splits off a part that is not trained on."
+        raise anti_patterns.refusal("train_validation_leak", observed, cure)
+
+
+def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None:
+    """Refuse to repeat examples without an evaluation on held-out ones.
+
+    Raises:
+        Refused: By the rule `validation_unwatched`.
+    """
+    is_accepted = "validation_unwatched" in request.accept_findings
+    if not evaluates and epochs > 1 and not is_accepted:
+        if request.validation is not None:
+            observed = f"{epochs:g} epochs and eval_strategy='no'"
+            raise anti_patterns.refusal(
+                "validation_unwatched", observed, "Leave eval_strategy out."
+            )
+        observed = f"{epochs:g} epochs and no validation file"
+        cure = (
+            "Pass `validation` (audit_dataset with output_dir splits one off), or train for one "
+            "epoch."
+        )
+        raise anti_patterns.refusal("validation_unwatched", observed, cure)
+
+
+def require_marks(training: Mapping[str, Any], dataset: DatasetFacts) -> None:
+    """Refuse marks that KTO cannot learn from.
+
+    Raises:
+        BadInput: They are all alike, a micro-batch has one answer, or the order is not kept.
+    """
+    if dataset.num_good in {0, dataset.num_examples}:
+        alike = "good" if dataset.num_good else "bad"
+        raise BadInput(
+            f"every answer of {dataset.path} is marked {alike}; KTO needs both kinds. Good answers "
+            "alone are trained with launch_sft"
+        )
+    if training["loss_type"] != "kto":
+        return
+    # The loss compares each answer with the one before it in its micro-batch.
+    if training["per_device_train_batch_size"] < 2:
+        raise BadInput(
+            "training.per_device_train_batch_size=1: the kto loss compares the answers of a "
+            'micro-batch; use 2 or more, or loss_type="apo_zero_unpaired"'
+        )
+    if training.get("train_sampling_strategy", "sequential") != "sequential":
+        raise BadInput(
+            "training.train_sampling_strategy: the kto loss needs a fixed order, and the run "
+            "shuffles the examples once; remove it"
+        )
