@@ -11,7 +11,7 @@ import pytest
 
 import ft_tools
 from ft_tools import redaction
-from ft_tools.data.judge import example_faults, privacy, turn_order
+from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.show_examples import quote
 from ft_tools.data.understand.languages import language_of
 from ft_tools.data.understand.lengths import estimate_tokens
@@ -192,15 +192,15 @@ def pieces_of(pattern):
 
 
 def test_the_patterns_are_found():
-    assert {example_faults.HEADING, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
+    assert {text_faults.HEADING, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
         p for _, p, _ in PATTERNS
     }
     assert (True, True) in {(p.pattern == r"\n\s*\n", searched) for _, p, searched in PATTERNS}
     assert len(PATTERNS) > 60
     known = {pattern: searched for _, pattern, searched in PATTERNS}
     assert not known[json_stream.IN_STRING]
-    assert not known[example_faults.REFUSAL]
-    assert known[example_faults.GENERATED]
+    assert not known[text_faults.REFUSAL]
+    assert known[text_faults.GENERATED]
 
 
 @sizes
@@ -224,17 +224,17 @@ def pair(text):
     example = normalise(1, row)
     PairStatistics().add(example)
     turn_order.structure(example)
-    example_faults.contents(example)
+    text_faults.contents(example)
 
 
 def merged(text):
-    example_faults.content("Why?", f"{text}:\nTask: a", is_text=False)
+    text_faults.content("Why?", f"{text}:\nTask: a", is_text=False)
 
 
 CHECKS = {
-    "a prompt": lambda text: example_faults.content(text, "Because it is so.", is_text=False),
+    "a prompt": lambda text: text_faults.content(text, "Because it is so.", is_text=False),
     "an answer": merged,
-    "a text": lambda text: example_faults.content("", text, is_text=True),
+    "a text": lambda text: text_faults.content("", text, is_text=True),
     "a pair": pair,
     "secrets": privacy.secrets_in,
     "secrets, with hints": lambda text: privacy.secrets_in(f"{text} eyJ://"),
@@ -266,7 +266,7 @@ def test_a_conversation_of_many_turns_takes_time_linear_in_their_number():
 
         def check(_):
             turn_order.structure(example)
-            example_faults.contents(example)
+            text_faults.contents(example)
 
         return min(cpu_seconds(check, "") for _ in range(2))
 

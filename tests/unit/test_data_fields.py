@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.data.judge.example_faults import content
+from ft_tools.data.judge.text_faults import content
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.judge.example_faults import content
 from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.text_faults import content
 from ft_tools.data.judge.turn_order import structure
 from ft_tools.examples.detect_format import detect
 from ft_tools.examples.formats import normalise

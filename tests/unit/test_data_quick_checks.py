@@ -3,7 +3,6 @@
 import random
 import re
 
-from ft_tools.data.judge.example_faults import CONTROL, INSTRUCTION_LIKE, _has_control
 from ft_tools.data.judge.new_information import (
     NAME,
     NUMBER,
@@ -12,6 +11,7 @@ from ft_tools.data.judge.new_information import (
     WORD,
     _mixed_words,
 )
+from ft_tools.data.judge.text_faults import CONTROL, INSTRUCTION_LIKE, _has_control
 from ft_tools.data.repeats.word_pairs import TOKENS, tokens_of
 from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_tokens
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ft_tools.data.audit import perform
-from ft_tools.data.judge.example_faults import contents
 from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.text_faults import contents
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import language_of, script_of
 from ft_tools.data.understand.preferences import PairStatistics

@@ -1,7 +1,7 @@
 """The audit's lines are the ones that the facts give reasons for."""
 
 from ft_tools import facts
-from ft_tools.data.judge import example_faults
+from ft_tools.data.judge import text_faults
 from ft_tools.data.repeats import benchmarks, word_pairs
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand import preferences
@@ -12,7 +12,7 @@ def test_each_line_of_the_audit_is_the_one_in_the_facts():
         "audit.near_cosine": AuditRequest(path="x").near_duplicate_threshold,
         "audit.near_jaccard": word_pairs.JACCARD,
         "audit.benchmark_words": benchmarks.NGRAM_WORDS,
-        "audit.short_words": example_faults.SHORT_WORDS,
+        "audit.short_words": text_faults.SHORT_WORDS,
         "audit.length_effect": preferences.MAX_EFFECT,
         "audit.length_auc_off": preferences.MAX_AUC_OFF,
     }

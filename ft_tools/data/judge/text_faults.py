@@ -1,4 +1,4 @@
-"""Check what the text of one example says. Each function returns finding ids.
+"""Check what the text of one example says: marks, placeholders, refusals, repeats. Finding ids.
 
 The texts are hostile: each pattern needs time linear in their length (`*+` does not try again what
 it has passed, and no run of blanks is crossed from each of its line breaks).

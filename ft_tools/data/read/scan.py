@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.judge import example_faults, privacy, turn_order
+from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.read.examples import example_of
@@ -213,7 +213,7 @@ def _take(
     answer = text_of(answered)
     found = [*row.notes, *turn_order.structure(example)]
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
-    found += example_faults.contents(example)
+    found += text_faults.contents(example)
     found += _privacy(result, example)
     questions = [content_of(turn) for turn in asked if turn["role"] == "user"]
     found += benchmarks.matches(prompt, questions, answer)
