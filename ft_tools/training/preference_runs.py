@@ -27,7 +27,9 @@ def start_of(request: DpoRequest) -> str:
         return request.model or ""
     info = directory.read_info(directory.find(request.sft_run))
     if info.kind != "sft":
-        raise BadInput(f"sft_run={request.sft_run!r} is a {info.kind} run; pass it as `model`")
+        raise BadInput(
+            f"sft_run={request.sft_run!r} is a run of kind {info.kind}; pass it as `model`"
+        )
     return request.sft_run
 
 

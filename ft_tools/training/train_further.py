@@ -32,7 +32,7 @@ def continued(request: SftRequest) -> SftRequest:
     info, plan = directory.read_info(run_dir), directory.read_json(run_dir / "plan.json")
     state = directory.read_status(run_dir).state
     if info.kind != "sft" or state != "succeeded":
-        is_kind = f"is a {info.kind} run" if info.kind != "sft" else f"has {state}"
+        is_kind = f"is a run of kind {info.kind}" if info.kind != "sft" else f"has {state}"
         cure = "resume_run continues an unfinished run"
         raise BadInput(f"from_run={request.from_run!r} {is_kind}, not a finished SFT run; {cure}")
     asked = directory.read_json(run_dir / "request.json")

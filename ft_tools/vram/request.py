@@ -115,6 +115,10 @@ class StepRequest(Request):
         if self.method != "qlora" and self.quantization:
             raise ValueError("quantization requires method 'qlora': set it, or remove quantization")
         targets = self.target_modules or ()
+        if self.target_modules is not None and not (
+            targets or getattr(self, "target_parameters", ())
+        ):
+            raise ValueError(f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}")
         names = (targets,) if isinstance(targets, str) else targets
         if "lm_head" in names:
             raise ValueError(

@@ -106,9 +106,14 @@ def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
         Warnings: names that are no layer, beside others that are.
 
     Raises:
-        BadInput: With the layers that there are.
+        BadInput: None is named, or none that the model has; with the layers that there are.
     """
     targets = peft.get("target_modules")
+    if targets in ("", []) and not peft.get("target_parameters"):
+        raise BadInput(
+            "peft.target_modules is empty, so nothing would be trained; give a list of names, or "
+            '"all-linear"'
+        )
     names = model_folder.layers(folder)
     if not names or not targets or targets == "all-linear" or peft.get("target_parameters"):
         return []

@@ -130,13 +130,18 @@ def _unknown(config: Config, where: str, name: str, known: Iterable[str]) -> str
 
 
 def _check_type(where: str, value: Any, annotation: str) -> None:
-    allowed = _json_types(annotation)
-    if allowed is None or (value is None and "None" in annotation):
+    parts = _union(ast.parse(annotation, mode="eval").body)
+    allowed = _json_types(parts)
+    if allowed is None or (value is None and "None" in parts):
         return
     # A bool is an int to Python, and `learning_rate=True` a mistake.
     is_wrong_bool = isinstance(value, bool) and bool not in allowed
     if not isinstance(value, allowed) or is_wrong_bool:
-        raise BadInput(f"{where}={value!r} is a {type(value).__name__}; it takes {annotation}")
+        name = type(value).__name__
+        said = (
+            f"{value!r} is {'an' if name == 'int' else 'a'} {name}" if value is not None else "null"
+        )
+        raise BadInput(f"{where}={said}; it takes {' | '.join(parts)}")
 
 
 def _check_limit(where: str, name: str, value: Any) -> None:
@@ -145,24 +150,30 @@ def _check_limit(where: str, name: str, value: Any) -> None:
         return
     low, high, advice = limit
     if not low <= value <= high:
-        raise BadInput(f"{where}={value!r} is outside {low:g} to {high:g}; {advice}")
+        raise BadInput(f"{where}={value!r} is outside {low:.15g} to {high:.15g}; {advice}")
 
 
-def _json_types(annotation: str) -> tuple[type, ...] | None:
-    """Return the JSON types that an annotation allows; None where it has a type of its own."""
+def _json_types(parts: Iterable[str]) -> tuple[type, ...] | None:
+    """Return the JSON types of an annotation's parts; None where one is a type of its own."""
     types: set[type] = set()
-    for part in _union(ast.parse(annotation, mode="eval").body):
-        name = ast.unparse(part.value if isinstance(part, ast.Subscript) else part)
+    for part in parts:
+        name = part.partition("[")[0]
         if name not in JSON_TYPES and name != "None":
             return None
         types.update(JSON_TYPES.get(name, ()))
     return tuple(types)
 
 
-def _union(node: ast.expr) -> list[ast.expr]:
+def _union(node: ast.expr) -> list[str]:
+    """Return the alternatives of `A | B`, `Optional[A]` and `Union[A, B]`."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return [*_union(node.left), *_union(node.right)]
-    return [node]
+    name = ast.unparse(node.value) if isinstance(node, ast.Subscript) else ""
+    if isinstance(node, ast.Subscript) and name in {"Optional", "Union"}:
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        parts = [part for one in inner for part in _union(one)]
+        return [*parts, "None"] if name == "Optional" else parts
+    return [ast.unparse(node)]
 
 
 def _package_folder(package: str) -> Path:
