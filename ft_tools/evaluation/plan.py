@@ -226,14 +226,20 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
     """
     target = {NAMES.get(name, name): value for name, value in request.target.items()}
     measured = [m for metric in metrics for m in MEASURES[metric] if m not in WHOLE_SET]
-    for name in target:
-        if name not in measured:
-            is_whole = name in WHOLE_SET
-            said = "compared as a whole, and has no target" if is_whole else "not measured"
+    here = f"each example has: {', '.join(measured)}"
+    for name, value in target.items():
+        if name in WHOLE_SET:
             raise BadInput(
-                f"target {name!r} is {said}; each example has: {', '.join(measured)}; add it to "
-                "metrics, or set the target for one of these"
+                f"target {name!r} is measured for the whole set only, which has no target; {here}; "
+                "set the target for one of these"
             )
+        if name not in measured:
+            raise BadInput(
+                f"target {name!r} is not measured; {here}; add it to metrics, or set the target "
+                "for one of these"
+            )
+        if not 0 <= value <= 1:
+            raise BadInput(f"target {name}={value:g} is outside 0 to 1; write 90% as 0.9")
     return target
 
 

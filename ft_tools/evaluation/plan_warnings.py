@@ -173,9 +173,11 @@ def _about_unchecked(overlap: Contamination) -> list[str]:
         ]
     if not overlap.checked_against:
         seen = (
-            "the examples that are shown or learned from here" if overlap.learned_from else "none"
+            "only with the examples that are shown or learned from here"
+            if overlap.learned_from
+            else "with no training data"
         )
-        return [f"what the models were trained on is unknown; questions are compared with {seen}"]
+        return [f"what the models were trained on is unknown; questions are compared {seen}"]
     return []
 
 

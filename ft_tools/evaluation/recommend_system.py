@@ -95,30 +95,30 @@ def comparison_sentence(report: EvaluationReport) -> str:
 
 
 def choice_sentence(report: EvaluationReport, asked: Asked) -> str:
-    """Return which system to use, and what a cheaper or a better one would change."""
+    """Return which system to use; without a target, which is best and which is cheaper."""
     if not report.ranking:
         what = next_steps_of(report, asked)[0].why
         return f"No system is shown to meet the target. {what}"
     best = next(one.name for one in report.ranking if one.versus_best == "best")
     cheapest = _cheapest(report)
     by = "cheapest" if _has_prices(report) else "fastest (set price to rank by cost)"
-    first = f"Use {cheapest.name}: the {by} that meets the target"
+    interval = ""
+    if cheapest.name != best:
+        interval = f"({cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
+        interval += f"{cheapest.ci_high:+.3g}])"
     if not report.target:
-        first = f"{best} has the best {report.main_metric}{_beside_majority(report, best)}"
-        if cheapest.name != best:
-            first += f"; the {by} that is not shown to be worse is {cheapest.name}"
-    if cheapest.versus_best == "best":
-        also = f", and it has the best {report.main_metric}" if report.target else ""
-        return f"{first}{also}.{_no_training(report, asked)}"
-    interval = f"{cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
-    interval += f"{cheapest.ci_high:+.3g}]"
-    if not report.target:
-        return f"{first} ({interval})."
-    if cheapest.versus_best == "not_distinguishable":
-        told = f"it cannot be distinguished from the best, {best} ({interval})"
+        said = f"{best} has the best {report.main_metric}{_beside_majority(report, best)}"
+        if interval:
+            said += f"; the {by} that is not shown to be worse is {cheapest.name} {interval}"
+        return f"{said}."
+    if not interval:
+        beside = f", and it has the best {report.main_metric}"
+    elif cheapest.versus_best == "not_distinguishable":
+        beside = f"; it cannot be distinguished from the best, {best} {interval}"
     else:
-        told = f"{best} scores higher ({interval})"
-    return f"{first}; {told}.{_no_training(report, asked)}"
+        beside = f"; {best} scores higher {interval}"
+    said = f"Use {cheapest.name}: the {by} that meets the target{beside}."
+    return said + _no_training(report, asked)
 
 
 def _cheapest(report: EvaluationReport) -> Ranked:
@@ -131,7 +131,10 @@ def _beside_majority(report: EvaluationReport, best: str) -> str:
     """Say where the best system is not shown to beat a constant answer; empty if it is."""
     score = _result(report, best).scores.get(report.main_metric)
     most = report.majority_fraction
-    if most is None or score is None or score.ci_low is None or score.ci_low > most:
+    is_fraction_right = report.main_metric in {"accuracy", "exact_match"}
+    if most is None or score is None or score.ci_low is None or not is_fraction_right:
+        return ""
+    if score.ci_low > most:
         return ""
     return (
         f" ({score.value:.3g} [{score.ci_low:.3g}, {score.ci_high:.3g}]), which is not shown to "
@@ -181,7 +184,7 @@ def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextS
 def with_classifier(
     steps: list[NextStep], report: EvaluationReport, asked: Asked
 ) -> list[NextStep]:
-    """Offer a classifier beside the same systems if answers are classes and none was measured."""
+    """Offer to measure a classifier if answers are classes and none was measured."""
     is_measured = any(one.kind == "tf_idf" for one in report.systems)
     if not (asked.has_classes and asked.learned_from) or is_measured:
         return steps
@@ -249,7 +252,7 @@ def _has_prices(report: EvaluationReport) -> bool:
 def _no_training(report: EvaluationReport, asked: Asked) -> str:
     trained = [one for one in report.systems if one.is_trained]
     chosen = _result(report, _cheapest(report).name)
-    if not report.target or chosen.is_trained:
+    if chosen.is_trained:
         return ""
     said = " Training is not needed" if trained else " There is no need to train"
     is_narrow = chosen.kind in LEARNED or asked.has_few_wordings

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.systems.spec import SystemSpec
@@ -35,12 +35,26 @@ Rendering = Literal["auto", "chat", "plain"]
 def _systems_of(run_id: str) -> list[SystemSpec]:
     """Return what an evaluation compared."""
     try:
-        asked = read_json(find(run_id) / "request.json")
+        run_dir = find(run_id)
+        asked, plan = read_json(run_dir / "request.json"), read_json(run_dir / "plan.json") or {}
     except (BadInput, NotFound) as error:
         raise ValueError(str(error)) from error
-    if not run_id.startswith("evaluate-") or asked is None:
-        raise ValueError(f"{run_id!r} is no evaluation; list_runs names them")
-    return EvaluateRequest.model_validate(asked).all_systems()
+    if not run_id.startswith("evaluate-"):
+        raise ValueError(f"{run_id!r} is not an evaluation; list_runs names them")
+    try:
+        request = EvaluateRequest.model_validate(asked)
+    except ValidationError as error:
+        raise ValueError(
+            f"the request of {run_id!r} is damaged or of another version; name its systems as "
+            "objects instead"
+        ) from error
+    if request.is_alone:
+        # The base that the plan found; a model without one was measured alone.
+        baseline = (plan.get("baseline") or {}).get("name")
+        request = request.model_copy(update={"baseline": baseline})
+        if plan.get("alone"):
+            return request.all_systems()[1:]
+    return request.all_systems()
 
 
 class EvaluateRequest(LaunchRequest):
@@ -162,7 +176,7 @@ class EvaluateRequest(LaunchRequest):
     @model_validator(mode="after")
     def _complete(self) -> "EvaluateRequest":
         self._require_systems()
-        if self.dataset is None and not self.lm_eval_tasks:
+        if not self.dataset and not self.lm_eval_tasks:
             raise ValueError("set `dataset` (a held-out JSONL file) or `lm_eval_tasks`")
         if ("regex" in self.metrics) != (self.regex is not None):
             raise ValueError('metrics=["regex"] and `regex`, its pattern, must be set together')
@@ -202,9 +216,12 @@ class EvaluateRequest(LaunchRequest):
         if len(self.systems) < 2:
             raise ValueError("`systems` needs at least two systems")
         names = [system.name for system in self.systems]
-        if len(set(names)) < len(names):
-            raise ValueError("two systems have the same name; names must differ")
-        if self.dataset is None:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"two systems have the same name, {', '.join(twice)}; rename one: instead of a run "
+                "id, name its systems as objects"
+            )
+        if not self.dataset:
             raise ValueError("`systems` requires `dataset`, a held-out JSONL file")
         pairs_only = {"perplexity", "judge"} & set(self.metrics)
         if pairs_only or self.lm_eval_tasks:

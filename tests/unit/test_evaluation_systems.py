@@ -105,7 +105,7 @@ def test_a_system_that_makes_no_sense_is_refused(spec, problem):
         ({}, "either `model` or `systems`"),
         ({"model": "m", "systems": [simple("majority"), simple("tf_idf")]}, "either `model` or"),
         ({"systems": [simple("majority")]}, "at least two"),
-        ({"systems": [simple("majority"), simple("majority")]}, "same name"),
+        ({"systems": [simple("majority"), simple("majority")]}, "same name, majority; rename one"),
         ({"systems": [simple("majority"), simple("tf_idf")], "baseline": "m"}, "belongs to"),
         (
             {"systems": [simple("majority"), simple("tf_idf")], "metrics": ["perplexity"]},
@@ -128,6 +128,43 @@ def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
     for other in ("evaluate-fedcba9876543210", "sft-0123456789abcdef", "majority"):
         with pytest.raises(ValidationError, match=f"'{other}'.*list_runs names them"):
             asked(other)
+
+
+def test_a_run_id_of_a_model_and_its_base_stands_for_both_as_they_were_found(workspace):
+    run = workspace / "runs" / "evaluate-0123456789abcdef"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+
+    def systems(plan, **request):
+        asked_then = {"model": "sft-0123456789abcdef", "dataset": "held.jsonl"} | request
+        (run / "request.json").write_text(json.dumps(asked_then))
+        (run / "plan.json").write_text(json.dumps(plan))
+        again = asked(run.name, simple("majority"))
+        return {one.name: one.model for one in again.all_systems()}
+
+    both = {"baseline": "owner/base", "tuned": "sft-0123456789abcdef", "majority": None}
+    # The base was not named: it is the one that the plan found, and not the model once more.
+    assert systems({"baseline": {"name": "owner/base"}, "alone": False}) == both
+    assert systems({}, baseline="owner/base") == both
+    alone = systems({"baseline": {"name": "sft-0123456789abcdef"}, "alone": True})
+    assert alone == {"tuned": "sft-0123456789abcdef", "majority": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_text", "problem"),
+    [
+        ("sft", "{}", "is not an evaluation; list_runs names them"),
+        ("evaluate", "[1]", "damaged or of another version; name its systems as objects"),
+        ("evaluate", '{"datasett": "x"}', "damaged or of another version"),
+    ],
+)
+def test_a_run_id_without_systems_is_refused(workspace, kind, request_text, problem):
+    run = workspace / "runs" / f"{kind}-0123456789abcdef"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "request.json").write_text(request_text)
+    with pytest.raises(ValidationError, match=f"'{run.name}' .*{problem}|'{run.name}' {problem}"):
+        asked(run.name)
 
 
 def test_system_text_document_examples_and_template_make_one_conversation():
@@ -303,6 +340,18 @@ def test_a_plan_of_simple_baselines_needs_no_model(files):
     assert plan.target == {"json_fields": 0.9}
     assert "perplexity" not in plan.metrics
     assert plan.tuned is None
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ({"exact_match": 90}, "exact_match=90 is outside 0 to 1; write 90% as 0.9"),
+        ({"macro_f1": 0.9}, "for the whole set only, which has no target; each example has"),
+    ],
+)
+def test_a_target_is_a_fraction_of_what_each_example_has(files, target, problem):
+    with pytest.raises(BadInput, match=problem):
+        plan_of(asked(simple("majority"), simple("tf_idf"), target=target))
 
 
 def test_a_target_that_is_not_measured_names_what_is(files):

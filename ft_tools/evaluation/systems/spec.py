@@ -92,7 +92,9 @@ class Price(Request):
 class SystemSpec(Request):
     """One of model, endpoint and baseline, and how it is asked."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$", description="Shown in reports.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$", description="Letters, digits, _ . -"
+    )
     model: str | None = Field(
         None, description="Run id, folder, adapter folder, GGUF file or Hub id."
     )
