@@ -1,6 +1,5 @@
 """The options of a command, from the fields of its tool's request."""
 
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,10 @@ from cyclopts import Parameter, Token
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from ft_tools.contract import meant
 from ft_tools.errors import BadInput
+
+NUMBERS = (int, float)
 
 
 def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
@@ -30,6 +32,8 @@ def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parame
         negative=None if typed is bool else (),
         converter=how,
         consume_multiple=get_origin(typed) is list,
+        # A pattern such as [qk]_proj is no list, and what is broken is refused in our words.
+        json_list=False,
     )
     if key in required and field.is_required():
         annotation: Any = Annotated[typed, about]
@@ -82,15 +86,17 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
         parts = [part for part in get_args(annotation) if part is not type(None)]
         if len(parts) == 1:
             return _typed(parts[0])
-        return (list[Any], _values) if takes_one_or_many(annotation) else (str, None)
+        return (list[str], _texts) if takes_one_or_many(annotation) else (str, None)
     if origin is dict or _is_model(annotation):
         return dict[str, Any], partial(_object, _lists(annotation))
     if origin in (list, tuple):
         inner, how = _typed(get_args(annotation)[0])
-        if how:
-            return list[Any], _values
-        return list[inner], None if inner is str else _separated(inner)  # type: ignore[valid-type]
-    simple = annotation in (str, int, float, bool) or origin is Literal
+        if how and inner not in NUMBERS:
+            return list[Any], _objects
+        return list[inner], _texts if inner is str else _separated(inner)  # type: ignore[valid-type]
+    if annotation in NUMBERS:
+        return annotation, _number(annotation)
+    simple = annotation in (str, bool) or origin is Literal
     return (annotation if simple else str), None
 
 
@@ -146,6 +152,33 @@ def _values(_: Any, tokens: Sequence[Token]) -> list[Any]:
     return read[0] if len(read) == 1 and isinstance(read[0], list) else read
 
 
+def _objects(_: Any, tokens: Sequence[Token]) -> list[Any]:
+    """Read a list of objects, in which a text may stand for one."""
+    read = _values(None, tokens)
+    for value in read:
+        if isinstance(value, str) and value.startswith(("{", "[")):
+            raise BadInput(f"{tokens[0].keyword} {value!r}: is not JSON; check quotes and brackets")
+    return read
+
+
+def _texts(_: Any, tokens: Sequence[Token]) -> list[str]:
+    """Read texts: several values, or a JSON list; a comma may be part of one."""
+    found: list[str] = []
+    for token in tokens:
+        read = _json(token.value)
+        found += read if isinstance(read, list) else [token.value]
+    return found
+
+
+def _number(kind: Any) -> Callable[..., Any]:
+    """Return what reads one number."""
+
+    def read(_: Any, tokens: Sequence[Token]) -> Any:
+        return _require_kind(tokens[-1].keyword, tokens[-1].value, kind)
+
+    return read
+
+
 def _separated(kind: Any) -> Callable[..., Any]:
     """Return what reads numbers or names: several values, one text with commas, or a JSON list."""
 
@@ -155,23 +188,21 @@ def _separated(kind: Any) -> Callable[..., Any]:
             read = _json(token.value)
             if isinstance(read, str):
                 read = [_json(part.strip()) for part in read.split(",")]
-            for value in read if isinstance(read, list) else [read]:
-                _require_kind(token.keyword, value, kind)
-                found.append(value)
+            values = read if isinstance(read, list) else [read]
+            found += [_require_kind(token.keyword, value, kind) for value in values]
         return found
 
     return read_all
 
 
-def _require_kind(option: str | None, value: Any, kind: Any) -> None:
-    """Refuse a value before the parser does, whose message quotes a library's types."""
+def _require_kind(option: str | None, value: Any, kind: Any) -> Any:
+    """Read a value before the parser does, whose message quotes a library's types."""
     try:
-        TypeAdapter(kind).validate_python(value)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        near = difflib.get_close_matches(str(value), map(str, get_args(kind)), n=1, cutoff=0.6)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        detail = error.errors()[0]
         where = f"{option}: " if option else ""
-        raise BadInput(f"{where}{error.errors()[0]['msg']}, got {value!r}{meant}") from error
+        raise BadInput(f"{where}{detail['msg']}, got {value!r}{meant(detail)}") from error
 
 
 def takes_one_or_many(annotation: Any) -> bool:

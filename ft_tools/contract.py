@@ -1,6 +1,9 @@
 """What every request and every report has in common."""
 
 import difflib
+import json
+import re
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,7 +15,7 @@ EMPTY: tuple[Any, ...] = (None, [], {}, "")
 class Request(BaseModel):
     """Arguments of a tool: frozen, and a misspelt one is refused by name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
 
 class Reason(BaseModel):
@@ -100,21 +103,46 @@ def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         known = list(_model_at(request, detail["loc"][:-1]).model_fields)
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.6)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        return f"{where}: no such argument; {meant}known: {', '.join(known)}"
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        return f"{where}: no such argument; {guess}known: {', '.join(known)}"
     if detail["type"] == "missing":
         field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f" ({field.description})" if field and field.description else ""
         return f"{where}: required and missing{about}"
     if detail["type"] == "value_error":
         return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
-    said = detail["msg"]
-    if detail["type"] == "model_type":
-        said = f"must be an object of {', '.join(_model_at(request, detail['loc']).model_fields)}"
-    given = repr(detail.get("input"))
+    if detail["type"] in {"too_long", "too_short"}:
+        limits = detail["ctx"]
+        most = limits.get("max_length")
+        takes = f"at least {limits['min_length']}" if most is None else f"at most {most}"
+        return f"{where}: takes {takes}, got {limits['actual_length']}"
+    given = "null" if detail.get("input") is None else repr(detail["input"])
     given = given if len(given) <= 80 else given[:77] + "..."
     if detail["type"] == "string_pattern_mismatch":
         field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f"; expected: {field.description}" if field and field.description else ""
         return f"{where}: {given} does not match {detail['ctx']['pattern']}{about}"
-    return f"{where}: {said}, got {given}"
+    return f"{where}: {_problem(request, detail)}, got {given}{meant(detail)}"
+
+
+def _problem(request: type[BaseModel], detail: dict[str, Any]) -> str:
+    """Say what a value must be, as JSON has it and not the library."""
+    if detail["type"] == "model_type":
+        names = _model_at(request, detail["loc"]).model_fields
+        return f"must be an object of {', '.join(names)}"
+    if detail["type"] == "dict_type":
+        return 'must be an object, such as {"NAME": VALUE}'
+    if detail["type"] in {"list_type", "tuple_type"}:
+        one = detail["input"]
+        is_short = isinstance(one, str) and len(one) <= 80
+        return f"must be a list, such as {json.dumps([one])}" if is_short else "must be a list"
+    return str(detail["msg"])
+
+
+def meant(detail: Mapping[str, Any]) -> str:
+    """Return a question after the nearest of the allowed words; empty if none is near."""
+    if detail["type"] != "literal_error":
+        return ""
+    allowed = re.findall("'([^']+)'", detail["ctx"]["expected"])
+    near = difflib.get_close_matches(str(detail["input"]), allowed, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -159,6 +159,14 @@ def test_of_a_wrong_option_the_known_ones_are_named(capsys):
     assert "options: --field, --lines, --max-chars, --offset, --path" in capsys.readouterr().err
 
 
+def test_a_pattern_of_layers_is_no_list(capsys):
+    argv = ["estimate-vram", "meta-llama/Llama-3.1-8B", "--target-modules", "--format", "agent"]
+    for patterns in (["[a-z0-9.]*[qk]_proj"], ['["q_proj", "k_proj"]'], ["q_proj", "k_proj"]):
+        assert cli.run([*argv[:3], *patterns, *argv[3:]]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert others == [first, first]
+
+
 def test_quiet_prints_only_the_id(capsys):
     assert cli.run(["get-run", RUN_ID, "--format", "quiet"]) == 0
     assert capsys.readouterr().out == f"{RUN_ID}\n"
@@ -175,6 +183,11 @@ def test_quiet_prints_only_the_id(capsys):
         (["recommend-approach", "--symptoms", "tome"], 2, "got 'tome'; did you mean 'tone'?"),
         (["recommend-approach", "--has-documents", "maybe"], 2, "none, true or false; see --help"),
         (["show-examples", "data.jsonl", "first"], 2, "a valid integer"),
+        (["list-runs", "--limit", "many"], 2, "--limit: Input should be a valid integer"),
+        (["list-runs", "--limit", "1e99"], 2, "got '1e99'"),
+        (["evaluate", "--systems", '[{"name":'], 2, "is not JSON; check quotes and brackets"),
+        (["estimate-vram", "model", "--gpu-memory-gib", "inf"], 2, "a finite number, got inf"),
+        (["launch-sft", "model", "data.jsonl", "--advice.symptoms", "tome"], 2, "mean 'tone'?"),
         (["show-examples", "data.jsonl", "0"], 2, "greater than or equal to 1, got 0"),
         (["open", RUN_ID], 6, "report.html"),
         (["wait", RUN_ID], 5, ""),

@@ -81,6 +81,47 @@ CASES = {
     ),
     "outside by a link": ("show_examples", {"path": "link", "lines": [1]}, ["outside"]),
     "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["list_runs"]),
+    "layers that are no list": (
+        "launch_sft",
+        SFT | {"peft": {"target_modules": 5}},
+        ["peft.target_modules=5", "it takes list[str] | str"],
+    ),
+    "no layers": (
+        "launch_sft",
+        SFT | {"peft": {"target_modules": []}},
+        ["peft.target_modules is empty", '"all-linear"'],
+    ),
+    "no layers to estimate": (
+        "estimate_vram",
+        {"model": "meta-llama/Llama-3.1-8B", "target_modules": []},
+        ["target_modules is empty", "'all-linear'"],
+    ),
+    "one metric without a list": (
+        "evaluate",
+        {"model": "model", "dataset": "heldout.jsonl", "metrics": "rouge"},
+        ['metrics: must be a list, such as ["rouge"], got'],
+    ),
+    "more lines than fit": (
+        "show_examples",
+        {"path": "data.jsonl", "lines": list(range(1, 100))},
+        ["lines: takes at most 5, got 99"],
+    ),
+    "a number for an object": (
+        "launch_sft",
+        SFT | {"training": 5},
+        ['training: must be an object, such as {"NAME": VALUE}, got 5'],
+    ),
+    "a misspelt word": (
+        "launch_sft",
+        SFT | {"method": "qlorra"},
+        ["got 'qlorra'; did you mean 'qlora'?"],
+    ),
+    "nothing for a word": (
+        "launch_sft",
+        SFT | {"method": None},
+        ["'qlora' or 'full', got null"],
+    ),
+    "no held-out file": ("evaluate", {"model": "model", "dataset": ""}, ["set `dataset`"]),
     "unknown metric": (
         "evaluate",
         {"model": "model", "dataset": "heldout.jsonl", "metrics": ["blue"]},
