@@ -84,7 +84,36 @@ def complaints(request: type[BaseModel], error: ValidationError) -> list[str]:
     The values themselves are repeated only where they are short, and never with a library's advice
     to visit its web site.
     """
-    return [_line(request, dict(detail)) for detail in error.errors()]
+    places: dict[str, list[dict[str, Any]]] = {}
+    for detail in error.errors():
+        # Of alternatives, pydantic adds the type that was tried.
+        where = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)) or "request"
+        places.setdefault(where, []).append(dict(detail))
+    return [
+        line
+        for where, details in places.items()
+        for line in (
+            [_alternatives(request, where, details)]
+            if len(details) > 1 and all(d["type"] in ALTERNATIVES for d in details)
+            else [_line(request, where, detail) for detail in details]
+        )
+    ]
+
+
+# What a value of another kind is refused with, once for each kind that an argument takes.
+ALTERNATIVES = {"literal_error", "model_type", "dict_type", "list_type", "tuple_type"}
+
+
+def _alternatives(request: type[BaseModel], where: str, details: list[dict[str, Any]]) -> str:
+    """Say in one line what a value may be, where several kinds would do: words first."""
+    words = sorted(details, key=lambda detail: detail["type"] != "literal_error")
+    problems = " or ".join(dict.fromkeys(_problem(request, detail) for detail in words))
+    return f"{where}: {problems}, got {_given(words[0])}{meant(words[0])}"
+
+
+def _given(detail: Mapping[str, Any]) -> str:
+    given = "null" if detail.get("input") is None else repr(detail["input"])
+    return given if len(given) <= 80 else given[:77] + "..."
 
 
 def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:
@@ -97,9 +126,7 @@ def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[Base
     return request
 
 
-def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
-    # Of alternatives, pydantic adds the type that was tried.
-    where = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)) or "request"
+def _line(request: type[BaseModel], where: str, detail: dict[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         known = list(_model_at(request, detail["loc"][:-1]).model_fields)
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.6)
@@ -116,8 +143,7 @@ def _line(request: type[BaseModel], detail: dict[str, Any]) -> str:
         most = limits.get("max_length")
         takes = f"at least {limits['min_length']}" if most is None else f"at most {most}"
         return f"{where}: takes {takes}, got {limits['actual_length']}"
-    given = "null" if detail.get("input") is None else repr(detail["input"])
-    given = given if len(given) <= 80 else given[:77] + "..."
+    given = _given(detail)
     if detail["type"] == "string_pattern_mismatch":
         field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f"; expected: {field.description}" if field and field.description else ""
