@@ -108,8 +108,8 @@ def setup_of(plan: TrainingPlan) -> Setup:
 
 
 def curves_of(rows: Sequence[Row]) -> Curves:
-    """Read the curves of metrics.jsonl."""
-    evaluated = [row for row in rows if "eval_loss" in row]
+    """Read the curves of metrics.jsonl; losses that are no numbers are left out."""
+    evaluated = [row for row in rows if math.isfinite(row.get("eval_loss", math.nan))]
     name = "eval_mean_token_accuracy"
     has_accuracy = all(name in row for row in evaluated)
     return Curves(
@@ -171,7 +171,8 @@ def _next_call(
     if one.id == "noise":
         return NextStep(tool="audit_dataset", arguments={"path": plan.dataset.path}, why=why)
     if one.id == "nothing_to_learn":
-        measured = {"model": plan.model.base_model, "dataset": files.get("validation", "")}
+        rows = files.get("validation", files["dataset"])
+        measured = {"model": plan.model.name, "dataset": rows}
         return NextStep(tool="evaluate", arguments=measured, why=why)
     changed = {**asked.get("training", {}), **one.training}
     kept = ("model", "method", "peft", "backend", "backend_options", "accept_findings",

@@ -32,7 +32,8 @@ def hold_out(
     Rows with the same prompt go to the same part.
 
     Returns:
-        The rows to train on and the others; None if all are trained on.
+        The rows to train on and the others; None if all are trained on, as where too many have
+        the same prompt.
 
     Raises:
         BadData: The parts were changed.
@@ -43,17 +44,26 @@ def hold_out(
         return None
     folder = workspace.runs_dir() / FOLDER / dataset.sha256[:16]
     if not folder.exists():
-        _write(source, folder, number)
+        lines = _by_prompt(source)
+        held = _chosen(lines, number)
+        if not held:
+            return None
+        _write(lines, held, folder)
     elif verify(folder):
         raise BadData(folder, "was changed", "remove the folder; it is written again")
     return survey(folder / TRAIN, task), survey(folder / VALIDATION, task)
 
 
-def _write(source: Path, folder: Path, number: int) -> None:
+def _by_prompt(source: Path) -> dict[str, list[bytes]]:
     lines: dict[str, list[bytes]] = {}
     for _, example in read_examples(source):
         text = json.dumps(example).encode()
         lines.setdefault(_group(example), []).append(text)
+    return lines
+
+
+def _chosen(lines: Mapping[str, list[bytes]], number: int) -> set[str]:
+    """Choose prompts with at most so many rows together."""
     held: set[str] = set()
     count = 0
     for group in sorted(lines):
@@ -61,6 +71,10 @@ def _write(source: Path, folder: Path, number: int) -> None:
         if count + len(lines[group]) <= number:
             held.add(group)
             count += len(lines[group])
+    return held
+
+
+def _write(lines: Mapping[str, list[bytes]], held: set[str], folder: Path) -> None:
     with new_folder(folder) as staging:
         for name, is_held in ((TRAIN, False), (VALIDATION, True)):
             parts = [rows for group, rows in lines.items() if (group in held) is is_held]

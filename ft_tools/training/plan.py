@@ -329,7 +329,9 @@ def _estimate(
         require_space(workspace.runs_dir(), disk, "the run")
     is_mlx_4bit = parts["engine"] == "mlx" and parts["quantization"]
     held_as = "mlx 4-bit" if is_mlx_4bit else parts["weights_dtype"]
-    memory.require_ram(model.num_params, trained, parts["device"], held_as, parts["accepted"])
+    memory.require_ram(
+        model.num_params, trained, request.method, parts["device"], held_as, parts["accepted"]
+    )
     work = estimates.Work(
         task,
         request.method,

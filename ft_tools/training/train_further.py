@@ -31,17 +31,23 @@ def continued(request: SftRequest) -> SftRequest:
     run_dir = directory.find(request.from_run)
     info, plan = directory.read_info(run_dir), directory.read_json(run_dir / "plan.json")
     state = directory.read_status(run_dir).state
-    if info.kind != "sft" or state != "succeeded":
-        is_kind = f"is a run of kind {info.kind}" if info.kind != "sft" else f"has {state}"
-        cure = "resume_run continues an unfinished run"
-        raise BadInput(f"from_run={request.from_run!r} {is_kind}, not a finished SFT run; {cure}")
+    if info.kind != "sft":
+        raise BadInput(
+            f"from_run={request.from_run!r} is a run of kind {info.kind}, not an SFT run; "
+            "list_runs names those"
+        )
+    if state != "succeeded":
+        raise BadInput(
+            f"from_run={request.from_run!r} is in state {state}, and only a run that succeeded is "
+            "trained further; resume_run continues an unfinished run"
+        )
     asked = directory.read_json(run_dir / "request.json")
     if plan is None or asked is None:
         raise BadData(run_dir, "has no plan or request", "pass it as `model` with a dataset")
     kept = {k: v for k, v in asked["training"].items() if k not in NOT_KEPT}
     training = kept | dict(request.training)
     earlier = _epochs(plan)
-    if not training.get("max_steps"):
+    if (training.get("max_steps") or -1) <= 0:
         training.setdefault("num_train_epochs", earlier)
         share = share_of_peak(earlier, float(training["num_train_epochs"]))
         peak = float(plan["training"]["learning_rate"])

@@ -1,5 +1,8 @@
 """TRL's and PEFT's own arguments: known by the installed source, refused with the way out."""
 
+import contextlib
+import itertools
+
 import pytest
 
 from ft_tools.errors import BadInput, Refused
@@ -27,6 +30,13 @@ CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
         ("lora", {"modules_to_save": "lm_head"}, "is a str; it takes list"),
         ("lora", {"lora_dropout": None}, "lora_dropout=null; it takes float"),
         ("lora", {"loftq_config": {}}, "use qlora"),
+        ("lora", {"target_modules": [5]}, "is a list; it takes list[str] | str | None"),
+        ("lora", {"bias": {"none": True}}, "is a dict; it takes Literal['none'"),
+        ("lora", {"arrow_config": {}}, "an object of the library, which a request cannot hold"),
+        ("sft", {"optim": ["adamw_torch"]}, "is a list; it takes str"),
+        ("sft", {"lr_scheduler_type": {}}, "is a dict; it takes str"),
+        ("sft", {"report_to": [["trackio"]]}, "is a list; it takes None | str | list[str]"),
+        ("sft", {"model_init_kwargs": '{"dtype": "bfloat16"}'}, "is a str; it takes dict"),
         ("sft", {"max_seq_length": 512}, "it is `max_length` now"),
         ("sft", {"warmup_ratio": 0.1}, "`warmup_steps` below 1 is a fraction"),
         ("sft", {"learning_rat": 1e-4}, "nearest: learning_rate"),
@@ -55,6 +65,18 @@ def test_arguments_of_the_installed_version_are_taken():
     require_known("lora", {"r": 8, "use_rslora": True, "target_modules": ["q_proj"]})
     require_known("sft", {"packing": True, "neftune_noise_alpha": 5, "max_length": None})
     require_known("dpo", {"loss_type": ["ipo"], "precompute_ref_log_probs": True})
+
+
+def test_a_wrong_value_of_any_argument_is_refused_and_no_internal_error():
+    values = (None, True, 5, "x", [], [[1]], [{}], ["x"], {}, {"a": [1]})
+    adapter = {"r": 8, "target_modules": "all-linear"}
+    of = {name: kind for kind in ("kto", "sft", "dpo", "lora") for name in known_arguments(kind)}
+    for (name, config), value in itertools.product(of.items(), values):
+        given = {name: value}
+        task, peft, training = ("sft", given, {}) if config == "lora" else (config, {}, given)
+        with contextlib.suppress(BadInput, Refused):
+            require_known(config, given)
+            argument_values.require_arguments(task, "lora", adapter | peft, training)
 
 
 def test_the_tables_speak_of_arguments_that_exist_or_are_gone():

@@ -1,11 +1,13 @@
 """Each finding on the curves that call for it, and silence on those that do not."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
 from ft_tools.errors import BadInput
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, next_calls, setup_of
@@ -118,6 +120,26 @@ def test_what_memorises_is_trained_for_less_at_half_the_rate(files):
     assert rate == pytest.approx(setup.learning_rate / 2, rel=0.05)
 
 
+@pytest.mark.parametrize("number_of_evaluations", [1, 10])
+def test_a_validation_loss_that_is_no_number_is_left_out(number_of_evaluations):
+    rows = curves([3, 1.4, 1.3], [1.0] * 10)
+    for row in [row for row in rows if "eval_loss" in row][:number_of_evaluations]:
+        row["eval_loss"] = math.nan
+    assert not [one for one in diagnose(rows, LABELS) if "nan" in one.observed]
+
+
+@pytest.mark.parametrize("validation", [None, "held_out.jsonl"])
+def test_a_model_that_knows_the_answers_is_measured_on_rows_that_there_are(files, validation):
+    asked = sft(validation=validation, training={"max_steps": 4})
+    plan = plan_sft(asked)
+    found = diagnose(curves([0.02, 0.01, 0.01], [0.01] * 10), USUAL)
+    (step,) = next_calls(found, plan, asked.model_dump(), "sft-0123456789abcdef")
+    assert step.tool == "evaluate"
+    asked = EvaluateRequest(**step.arguments)
+    assert asked.model == plan.model.name
+    assert asked.dataset == (plan.validation or plan.dataset).path
+
+
 def test_prompts_in_the_loss_are_named_whatever_the_curves_say():
     unmasked = Setup(1e-3, 1e-3, 3, 120, is_masked=False)
     found = diagnose(curves([3, 0.1, 0.01], [0.001] * 10), unmasked)
@@ -182,8 +204,14 @@ def test_what_is_asked_for_holds_when_a_run_is_trained_further(files):
 
 def test_only_a_finished_sft_run_is_trained_further(files):
     run = finished(files, state="failed", training={"num_train_epochs": 2})
-    with pytest.raises(BadInput, match="has failed, not a finished SFT run"):
+    with pytest.raises(BadInput, match="in state failed, and only a run that succeeded"):
         continued(SftRequest(from_run=run))
+
+
+def test_steps_that_are_left_to_the_epochs_leave_the_schedule_to_the_earlier_run(files):
+    run = finished(files, training={"num_train_epochs": 2, "learning_rate": 4e-4})
+    more = continued(SftRequest(from_run=run, training={"max_steps": -1}))
+    assert more.training == {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 2e-4}
 
 
 def test_a_launch_starts_from_a_model_or_from_a_run():

@@ -125,6 +125,16 @@ def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open
         plan_sft(sft(dataset="many.jsonl"))
 
 
+def test_answers_to_one_prompt_are_all_trained_on(files):
+    jokes = [{"prompt": "Write a joke.", "completion": f"Joke {i}, {i * 7}."} for i in range(300)]
+    (files / "jokes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in jokes))
+    accepted = {"accept_findings": ["contradictions"], "accept_reason": "many answers are right"}
+    plan = plan_sft(sft(dataset="jokes.jsonl", **accepted))
+    assert plan.validation is None
+    assert plan.dataset.num_examples == 300
+    assert plan.training["num_train_epochs"] == 1
+
+
 def test_the_same_prompt_is_never_on_both_sides_of_what_is_held_out(files):
     write(files / "many.jsonl", 0, 120)
     lines = (files / "many.jsonl").read_text()
@@ -458,14 +468,20 @@ def test_a_card_that_draws_a_desktop_keeps_a_margin_free(tmp_path, monkeypatch):
 def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():
     machine = Device(name="cpu", model="2 cores", memory_gib=16.0, precision="float32")
     billion = 2**30
-    require_ram(4 * billion, 0, machine, "float32", [])
-    with pytest.raises(Refused, match=r"does_not_fit.* take 16.1 GiB"):
-        require_ram(4 * billion, billion // 100, machine, "float32", [])
-    require_ram(4 * billion, billion, machine, "bfloat16", ["does_not_fit"])
+    require_ram(4 * billion, 0, "lora", machine, "float32", [])
+    with pytest.raises(Refused, match=r"does_not_fit.* take 16.1 GiB.*a smaller model, or a"):
+        require_ram(4 * billion, billion // 100, "lora", machine, "float32", [])
+    with pytest.raises(Refused, match=r"a smaller model, or a"):
+        # So high a rank that the adapter has as many weights as the model.
+        require_ram(4 * billion, 4 * billion, "lora", machine, "float32", [])
+    with pytest.raises(Refused, match=r"a smaller model or method='lora', or a"):
+        require_ram(4 * billion, 4 * billion, "full", machine, "float32", [])
+    require_ram(4 * billion, billion, "lora", machine, "bfloat16", ["does_not_fit"])
     with pytest.raises(Refused, match=r"memory_unchecked: whether this run fits this machine"):
-        require_ram(None, None, machine, "float32", [])
-    require_ram(None, None, machine, "float32", ["memory_unchecked"])
-    require_ram(400 * billion, 0, machine.model_copy(update={"name": "cuda"}), "float32", [])
+        require_ram(None, None, "lora", machine, "float32", [])
+    require_ram(None, None, "lora", machine, "float32", ["memory_unchecked"])
+    gpu = machine.model_copy(update={"name": "cuda"})
+    require_ram(400 * billion, 0, "lora", gpu, "float32", [])
 
 
 def test_a_plan_shows_the_verdict_of_the_advice_or_says_that_there_was_none(files):

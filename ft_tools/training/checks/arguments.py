@@ -54,6 +54,8 @@ JSON_TYPES: dict[str, tuple[type, ...]] = {
     "dict": (dict,),
     "list": (list,),
 }
+# Of these the libraries take the text as well.
+ENUMERATIONS = {"SchedulerType", "OptimizerNames", "IntervalStrategy"}
 
 
 def require_packages() -> None:
@@ -130,18 +132,20 @@ def _unknown(config: Config, where: str, name: str, known: Iterable[str]) -> str
 
 
 def _check_type(where: str, value: Any, annotation: str) -> None:
-    parts = _union(ast.parse(annotation, mode="eval").body)
-    allowed = _json_types(parts)
-    if allowed is None or (value is None and "None" in parts):
+    parts = [part for part in _union(ast.parse(annotation, mode="eval").body) if _has_json(part)]
+    if any(_name(part) == "dict" for part in parts):
+        # A text of JSON is how the libraries' own command lines take an object.
+        parts = [part for part in parts if _name(part) != "str"]
+    if any(_allows(part, value) for part in parts):
         return
-    # A bool is an int to Python, and `learning_rate=True` a mistake.
-    is_wrong_bool = isinstance(value, bool) and bool not in allowed
-    if not isinstance(value, allowed) or is_wrong_bool:
-        name = type(value).__name__
-        said = (
-            f"{value!r} is {'an' if name == 'int' else 'a'} {name}" if value is not None else "null"
+    if all(_name(part) == "None" for part in parts):
+        raise BadInput(
+            f"{where}={value!r} is not accepted: it takes an object of the library, which a "
+            "request cannot hold; remove it"
         )
-        raise BadInput(f"{where}={said}; it takes {' | '.join(parts)}")
+    name = type(value).__name__
+    said = f"{value!r} is {'an' if name == 'int' else 'a'} {name}" if value is not None else "null"
+    raise BadInput(f"{where}={said}; it takes {' | '.join(map(ast.unparse, parts))}")
 
 
 def _check_limit(where: str, name: str, value: Any) -> None:
@@ -153,27 +157,46 @@ def _check_limit(where: str, name: str, value: Any) -> None:
         raise BadInput(f"{where}={value!r} is outside {low:.15g} to {high:.15g}; {advice}")
 
 
-def _json_types(parts: Iterable[str]) -> tuple[type, ...] | None:
-    """Return the JSON types of an annotation's parts; None where one is a type of its own."""
-    types: set[type] = set()
-    for part in parts:
-        name = part.partition("[")[0]
-        if name not in JSON_TYPES and name != "None":
-            return None
-        types.update(JSON_TYPES.get(name, ()))
-    return tuple(types)
+def _allows(part: ast.expr, value: Any) -> bool:
+    """Tell whether a part of an annotation allows a JSON value; a class that is unknown does."""
+    if isinstance(part, ast.Constant):
+        return value is part.value
+    name = _name(part)
+    if name == "Literal" and isinstance(part, ast.Subscript):
+        constants = [one for one in _elements(part.slice) if isinstance(one, ast.Constant)]
+        return any(type(one.value) is type(value) for one in constants)
+    types = JSON_TYPES.get(name)
+    if types is None:
+        return True
+    # A bool is an int to Python, and `learning_rate=True` a mistake.
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        return False
+    if not isinstance(value, list) or not isinstance(part, ast.Subscript):
+        return True
+    inner = _union(part.slice)
+    return all(any(_allows(each, one) for each in inner) for one in value)
 
 
-def _union(node: ast.expr) -> list[str]:
+def _has_json(part: ast.expr) -> bool:
+    return _name(part) not in ENUMERATIONS and not _name(part).endswith("Config")
+
+
+def _name(part: ast.expr) -> str:
+    return ast.unparse(part.value if isinstance(part, ast.Subscript) else part)
+
+
+def _elements(inner: ast.expr) -> list[ast.expr]:
+    return inner.elts if isinstance(inner, ast.Tuple) else [inner]
+
+
+def _union(node: ast.expr) -> list[ast.expr]:
     """Return the alternatives of `A | B`, `Optional[A]` and `Union[A, B]`."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return [*_union(node.left), *_union(node.right)]
-    name = ast.unparse(node.value) if isinstance(node, ast.Subscript) else ""
-    if isinstance(node, ast.Subscript) and name in {"Optional", "Union"}:
-        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        parts = [part for one in inner for part in _union(one)]
-        return [*parts, "None"] if name == "Optional" else parts
-    return [ast.unparse(node)]
+    if isinstance(node, ast.Subscript) and _name(node) in {"Optional", "Union"}:
+        parts = [part for one in _elements(node.slice) for part in _union(one)]
+        return [*parts, ast.Constant(None)] if _name(node) == "Optional" else parts
+    return [node]
 
 
 def _package_folder(package: str) -> Path:

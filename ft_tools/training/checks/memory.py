@@ -136,6 +136,7 @@ def about_unchecked(device: Device, vram: dict[str, Any] | None) -> list[str]:
 def require_ram(
     num_params: int | None,
     trained: int | None,
+    method: str,
     device: Device,
     dtype: str,
     accepted: Collection[str],
@@ -148,6 +149,7 @@ def require_ram(
     Args:
         num_params: N, of the base; None where it is not known.
         trained: T, weights that are trained.
+        method: lora, qlora or full.
         device: Only a CPU of this machine is looked at.
         dtype: Of the weights.
         accepted: Findings taken as they are.
@@ -169,7 +171,7 @@ def require_ram(
             f"weights and optimizer alone take {needed:.1f} GiB, this machine has "
             f"{device.memory_gib:.1f} GiB of memory and no GPU"
         )
-        adapter = " or method='lora'" if trained == num_params else ""
+        adapter = " or method='lora'" if method == "full" else ""
         cure = f"Take a smaller model{adapter}, or a machine with a GPU (backend)."
         raise anti_patterns.refusal(FINDING, observed, cure)
 
