@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ft_tools import __version__
 from ft_tools.cli_options import as_flags, launch_options, option_of, takes_one_or_many
-from ft_tools.contract import complaints
+from ft_tools.contract import complaints, no_such
 from ft_tools.doctor.report import DoctorRequest, Purpose
 from ft_tools.errors import BadInput, FineTuningError, NotFound
 from ft_tools.evaluation.report import EvaluationReport
@@ -55,6 +55,12 @@ app = App(
 )
 app.register_install_completion_command()  # type: ignore[no-untyped-call,unused-ignore]
 _options: dict[str, Any] = {"format": "auto", "debug": False}
+_OURS: dict[str, Any] = {
+    "result_action": "return_value",
+    "exit_on_error": False,
+    "print_error": False,
+}
+"""How commands are run: what goes wrong comes back here."""
 
 
 def main() -> None:
@@ -69,17 +75,9 @@ def run(argv: list[str]) -> int:
         The exit code.
     """
     try:
-        result = app.meta(argv, result_action="return_value", exit_on_error=False)
-    except cyclopts.UnknownOptionError as error:
-        names = sorted(one.name for one in error.argument_collection if one.parse)
-        known = ", ".join(name for name in names if "." not in name)
-        sys.stderr.write(f"options: {known}\n")
-        return 2
-    except cyclopts.UnusedCliTokensError:
-        sys.stderr.write("too many values; a yes/no option takes none, true or false; see --help\n")
-        return 2
-    except cyclopts.CycloptsError:
-        return 2
+        result = app.meta(argv, **_OURS)
+    except cyclopts.CycloptsError as error:
+        return show_error(BadInput(_misread(error)), _options["format"])
     except FineTuningError as error:
         return show_error(error, _options["format"])
     except KeyboardInterrupt:
@@ -90,11 +88,9 @@ def run(argv: list[str]) -> int:
         if _options["debug"]:
             traceback.print_exc()
         place = traceback.extract_tb(error.__traceback__)[-1]
-        sys.stderr.write(
-            f"error: internal error ({type(error).__name__} in {Path(place.filename).name}:"
-            f"{place.lineno}); --debug shows the traceback\n"
-        )
-        return 1
+        where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
+        said = f"internal error ({where}); --debug shows the traceback"
+        return show_error(FineTuningError(said), _options["format"])
     return result if isinstance(result, int) else 0
 
 
@@ -107,7 +103,22 @@ def _with_options(
     _options.update(format=format, debug=debug)
     spec = TOOLS.get(tokens[0].replace("-", "_")) if tokens else None
     words = as_flags(tokens, spec.request.model_fields) if spec else tokens
-    return app(words, result_action="return_value", exit_on_error=False)
+    return app(words, **_OURS)
+
+
+def _misread(error: cyclopts.CycloptsError) -> str:
+    """Say what of a command line has no place, or is missing, as a request's errors are said."""
+    if isinstance(error, cyclopts.UnknownOptionError):
+        known = sorted(one.name for one in error.argument_collection if one.parse)
+        return no_such("option", error.token.keyword or error.token.value, known)
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        surplus = ", ".join(map(repr, error.unused_tokens or []))
+        return f"too many values: {surplus}; a yes/no option takes none, true or false; see --help"
+    argument = error.argument
+    if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:
+        about = f" ({argument.parameter.help})" if argument.parameter.help else ""
+        return f"{argument.field_info.name}: required and missing{about}"
+    return str(error)
 
 
 @app.command
@@ -310,7 +321,7 @@ def _register(name: str, spec: Tool) -> None:
     required += OPTIONAL_BY_POSITION.get(name, [])
     extra = launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
     ordered = [*required, *(key for key in fields if key not in required)]
-    parameters = [option_of(key, fields[key], required) for key in ordered]
+    parameters = [option_of(key, spec.request, required) for key in ordered]
     parameters.sort(key=lambda parameter: parameter.kind)
     command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]
     command.__annotations__ = {

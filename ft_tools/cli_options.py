@@ -11,15 +11,14 @@ from cyclopts import Parameter, Token
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from ft_tools.contract import meant
+from ft_tools.contract import complaints
 from ft_tools.errors import BadInput
 
-NUMBERS = (int, float)
 
-
-def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parameter:
+def option_of(key: str, request: type[BaseModel], required: list[str]) -> inspect.Parameter:
     """Return the option of a field: required ones by position, all others by name."""
     kind = inspect.Parameter
+    field = request.model_fields[key]
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     typed, how = _typed(field.annotation)
     option = f"--{key.replace('_', '-')}"
@@ -30,7 +29,7 @@ def option_of(key: str, field: FieldInfo, required: list[str]) -> inspect.Parame
         help=f"{field.description}{extra}",
         show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
         negative=None if typed is bool else (),
-        converter=how,
+        converter=how and partial(_checked, how, key, request),
         consume_multiple=get_origin(typed) is list,
         # A pattern such as [qk]_proj is no list, and what is broken is refused in our words.
         json_list=False,
@@ -91,13 +90,14 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
         return dict[str, Any], partial(_object, _lists(annotation))
     if origin in (list, tuple):
         inner, how = _typed(get_args(annotation)[0])
-        if how and inner not in NUMBERS:
-            return list[Any], _objects
-        return list[inner], _texts if inner is str else _separated(inner)  # type: ignore[valid-type]
-    if annotation in NUMBERS:
-        return annotation, _number(annotation)
-    simple = annotation in (str, bool) or origin is Literal
-    return (annotation if simple else str), None
+        if inner is str:
+            return list[str], _texts
+        return (list[Any], _objects) if isinstance(how, partial) else (list[inner], _separated)  # type: ignore[valid-type]
+    if annotation in (int, float):
+        return annotation, _number
+    if origin is Literal:
+        return annotation, _word
+    return (bool if annotation is bool else str), None
 
 
 def _keys(annotation: Any) -> str:
@@ -170,39 +170,39 @@ def _texts(_: Any, tokens: Sequence[Token]) -> list[str]:
     return found
 
 
-def _number(kind: Any) -> Callable[..., Any]:
-    """Return what reads one number."""
-
-    def read(_: Any, tokens: Sequence[Token]) -> Any:
-        return _require_kind(tokens[-1].keyword, tokens[-1].value, kind)
-
-    return read
+def _word(_: Any, tokens: Sequence[Token]) -> str:
+    return tokens[-1].value
 
 
-def _separated(kind: Any) -> Callable[..., Any]:
-    """Return what reads numbers or names: several values, one text with commas, or a JSON list."""
-
-    def read_all(_: Any, tokens: Sequence[Token]) -> list[Any]:
-        found: list[Any] = []
-        for token in tokens:
-            read = _json(token.value)
-            if isinstance(read, str):
-                read = [_json(part.strip()) for part in read.split(",")]
-            values = read if isinstance(read, list) else [read]
-            found += [_require_kind(token.keyword, value, kind) for value in values]
-        return found
-
-    return read_all
+def _number(_: Any, tokens: Sequence[Token]) -> Any:
+    """Read a number; what is none is refused as the text that it is."""
+    read = _json(tokens[-1].value)
+    return read if type(read) in (int, float) else tokens[-1].value
 
 
-def _require_kind(option: str | None, value: Any, kind: Any) -> Any:
-    """Read a value before the parser does, whose message quotes a library's types."""
+def _separated(_: Any, tokens: Sequence[Token]) -> list[Any]:
+    """Read numbers or names: several values, one text with commas, or a JSON list."""
+    found: list[Any] = []
+    for token in tokens:
+        read = _json(token.value)
+        if isinstance(read, str):
+            read = [_json(part.strip()) for part in read.split(",")]
+        found += read if isinstance(read, list) else [read]
+    return found
+
+
+def _checked(
+    read: Callable[..., Any], key: str, request: type[BaseModel], typed: Any, tokens: Any
+) -> Any:
+    """Refuse a value before the parser does, in the words that every caller is refused with."""
+    value = read(typed, tokens)
+    field = request.model_fields[key]
+    alone: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type,unused-ignore]
     try:
-        return TypeAdapter(kind).validate_python(value)
+        alone.validate_python(value)
     except ValidationError as error:
-        detail = error.errors()[0]
-        where = f"{option}: " if option else ""
-        raise BadInput(f"{where}{detail['msg']}, got {value!r}{meant(detail)}") from error
+        raise BadInput("\n".join(complaints(request, error, (key,)))) from error
+    return value
 
 
 def takes_one_or_many(annotation: Any) -> bool:

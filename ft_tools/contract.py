@@ -78,17 +78,23 @@ def _compact(dumped: Any, value: Any) -> Any:
     return dumped
 
 
-def complaints(request: type[BaseModel], error: ValidationError) -> list[str]:
+def complaints(
+    request: type[BaseModel], error: ValidationError, at: tuple[str, ...] = ()
+) -> list[str]:
     """Return a line for each thing that is wrong: where, what, and what is allowed.
 
     The values themselves are repeated only where they are short, and never with a library's advice
-    to visit its web site.
+    to visit its web site. `at` is the place in the request of what was validated alone.
     """
     places: dict[str, list[dict[str, Any]]] = {}
     for detail in error.errors():
         # Of alternatives, pydantic adds the type that was tried.
-        where = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)) or "request"
-        places.setdefault(where, []).append(dict(detail))
+        loc = at + tuple(part for part in detail["loc"] if "[" not in str(part))
+        if detail["type"] in ALTERNATIVES and loc and loc[-1] in TRIED:
+            loc = loc[:-1]
+        places.setdefault(".".join(map(str, loc)) or "request", []).append(
+            dict(detail) | {"loc": loc}
+        )
     return [
         line
         for where, details in places.items()
@@ -100,20 +106,31 @@ def complaints(request: type[BaseModel], error: ValidationError) -> list[str]:
     ]
 
 
-# What a value of another kind is refused with, once for each kind that an argument takes.
-ALTERNATIVES = {"literal_error", "model_type", "dict_type", "list_type", "tuple_type"}
+KINDS = {
+    "bool": "true or false",
+    "int": "an integer",
+    "float": "a number",
+    "string": "a string",
+}
+"""What a value must be, by how the library's errors of it begin."""
+UNREAD = {f"{kind}_{end}" for kind in KINDS for end in ("type", "parsing", "from_float")}
+ALTERNATIVES = {"literal_error", "model_type", "dict_type", "list_type", "tuple_type", *UNREAD}
+"""What a value of another kind is refused with, once for each kind that an argument takes."""
+TRIED = {"bool", "int", "float", "str"}
+"""What the library calls the kinds that it tried."""
 
 
 def _alternatives(request: type[BaseModel], where: str, details: list[dict[str, Any]]) -> str:
     """Say in one line what a value may be, where several kinds would do: words first."""
     words = sorted(details, key=lambda detail: detail["type"] != "literal_error")
-    problems = " or ".join(dict.fromkeys(_problem(request, detail) for detail in words))
-    return f"{where}: {problems}, got {_given(words[0])}{meant(words[0])}"
+    problems = " or ".join(dict.fromkeys(problem(request, detail) for detail in words))
+    return f"{where}: {problems}, got {shown(words[0]['input'])}{_meant(words[0])}"
 
 
-def _given(detail: Mapping[str, Any]) -> str:
-    given = "null" if detail.get("input") is None else repr(detail["input"])
-    return given if len(given) <= 80 else given[:77] + "..."
+def shown(value: Any) -> str:
+    """Return a value as an error repeats it: short, and as JSON if it is no text."""
+    said = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
+    return said if len(said) <= 80 else said[:77] + "..."
 
 
 def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:
@@ -129,29 +146,36 @@ def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[Base
 def _line(request: type[BaseModel], where: str, detail: dict[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         known = list(_model_at(request, detail["loc"][:-1]).model_fields)
-        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.6)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        return f"{where}: no such argument; {guess}known: {', '.join(known)}"
+        return no_such("argument", where, known)
     if detail["type"] == "missing":
         field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f" ({field.description})" if field and field.description else ""
         return f"{where}: required and missing{about}"
     if detail["type"] == "value_error":
-        return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+        said = detail["msg"].removeprefix("Value error, ")
+        is_said = str(detail["input"]) in said or isinstance(detail["input"], dict | BaseModel)
+        return f"{where}: {said}" + ("" if is_said else f", got {shown(detail['input'])}")
     if detail["type"] in {"too_long", "too_short"}:
         limits = detail["ctx"]
         most = limits.get("max_length")
         takes = f"at least {limits['min_length']}" if most is None else f"at most {most}"
         return f"{where}: takes {takes}, got {limits['actual_length']}"
-    given = _given(detail)
+    value = shown(detail["input"])
     if detail["type"] == "string_pattern_mismatch":
         field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f"; expected: {field.description}" if field and field.description else ""
-        return f"{where}: {given} does not match {detail['ctx']['pattern']}{about}"
-    return f"{where}: {_problem(request, detail)}, got {given}{meant(detail)}"
+        return f"{where}: {value} does not match {detail['ctx']['pattern']}{about}"
+    return f"{where}: {problem(request, detail)}, got {value}{_meant(detail)}"
 
 
-def _problem(request: type[BaseModel], detail: dict[str, Any]) -> str:
+def no_such(kind: str, name: str, known: list[str]) -> str:
+    """Return what a misspelt name is refused with; of a nested one the last part is misspelt."""
+    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], known, n=1, cutoff=0.6)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{name}: no such {kind}; {guess}known: {', '.join(known)}"
+
+
+def problem(request: type[BaseModel], detail: dict[str, Any]) -> str:
     """Say what a value must be, as JSON has it and not the library."""
     if detail["type"] == "model_type":
         names = _model_at(request, detail["loc"]).model_fields
@@ -162,10 +186,13 @@ def _problem(request: type[BaseModel], detail: dict[str, Any]) -> str:
         one = detail["input"]
         is_short = isinstance(one, str) and len(one) <= 80
         return f"must be a list, such as {json.dumps([one])}" if is_short else "must be a list"
-    return str(detail["msg"])
+    if detail["type"] in UNREAD:
+        return f"must be {KINDS[detail['type'].split('_')[0]]}"
+    said = str(detail["msg"])
+    return said.replace("Input should be", "must be", 1).replace("String should", "must", 1)
 
 
-def meant(detail: Mapping[str, Any]) -> str:
+def _meant(detail: Mapping[str, Any]) -> str:
     """Return a question after the nearest of the allowed words; empty if none is near."""
     if detail["type"] != "literal_error":
         return ""

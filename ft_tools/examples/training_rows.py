@@ -212,8 +212,7 @@ def _array(path: Path, line: int) -> Iterator[tuple[int, Example]]:
         if row.problem is not None:
             raise BadData(path, f"cannot be read ({row.problem})", CONVERT, row.number)
         if not isinstance(row.value, dict):
-            kind = type(row.value).__name__
-            raise BadData(path, f"is a JSON {kind}, not an object", CONVERT, row.number)
+            raise BadData(path, "is not a JSON object", CONVERT, row.number)
         yield row.number, row.value
 
 
@@ -388,7 +387,7 @@ def _object(path: Path, line: int, raw: bytes) -> Example:
     except RecursionError:
         raise BadData(path, "is nested too deeply", f"remove it; {CONVERT}", line) from None
     if not isinstance(value, dict):
-        raise BadData(path, f"is a JSON {type(value).__name__}, not an object", CONVERT, line)
+        raise BadData(path, "is not a JSON object", CONVERT, line)
     return value
 
 

@@ -143,7 +143,7 @@ def test_names_with_commas_are_several_values(capsys):
 def test_what_an_object_inside_an_object_lacks_is_said(capsys):
     for turns, said in (
         ('{"conversation": "id"}', "mapping.turns.role: required and missing (Column with the sp"),
-        ("true", "mapping.turns: must be an object of conversation, role, text, roles, got True"),
+        ("true", "mapping.turns: must be an object of conversation, role, text, roles, got true"),
     ):
         assert cli.run(["prepare-dataset", "data.jsonl", "--mapping.turns", turns]) == 2
         assert said in capsys.readouterr().err
@@ -151,12 +151,13 @@ def test_what_an_object_inside_an_object_lacks_is_said(capsys):
 
 def test_a_wrong_value_is_refused_with_the_nearest(capsys):
     assert cli.run(["suggest-lora-config", "model", "--goal", "styl"]) == 2
-    assert 'Did you mean "style"?' in " ".join(capsys.readouterr().err.replace("│", "").split())
+    assert "got 'styl'; did you mean 'style'?" in capsys.readouterr().err
 
 
 def test_of_a_wrong_option_the_known_ones_are_named(capsys):
     assert cli.run(["show-examples", "data.jsonl", "--num", "3"]) == 2
-    assert "options: --field, --lines, --max-chars, --offset, --path" in capsys.readouterr().err
+    said = "--num: no such option; known: --field, --lines, --max-chars, --offset, --path"
+    assert said in capsys.readouterr().err
 
 
 def test_a_pattern_of_layers_is_no_list(capsys):
@@ -182,11 +183,11 @@ def test_quiet_prints_only_the_id(capsys):
         (["lst-runs"], 2, "list-runs"),
         (["recommend-approach", "--symptoms", "tome"], 2, "got 'tome'; did you mean 'tone'?"),
         (["recommend-approach", "--has-documents", "maybe"], 2, "none, true or false; see --help"),
-        (["show-examples", "data.jsonl", "first"], 2, "a valid integer"),
-        (["list-runs", "--limit", "many"], 2, "--limit: Input should be a valid integer"),
-        (["list-runs", "--limit", "1e99"], 2, "got '1e99'"),
+        (["show-examples", "data.jsonl", "first"], 2, "lines.0: must be an integer, got 'first'"),
+        (["list-runs", "--limit", "many"], 2, "limit: must be an integer, got 'many'"),
+        (["list-runs", "--limit", "1e99"], 2, "got 1e+99"),
         (["evaluate", "--systems", '[{"name":'], 2, "is not JSON; check quotes and brackets"),
-        (["estimate-vram", "model", "--gpu-memory-gib", "inf"], 2, "a finite number, got inf"),
+        (["estimate-vram", "model", "--gpu-memory-gib", "inf"], 2, "a finite number, got 'inf'"),
         (["launch-sft", "model", "data.jsonl", "--advice.symptoms", "tome"], 2, "mean 'tone'?"),
         (["show-examples", "data.jsonl", "0"], 2, "greater than or equal to 1, got 0"),
         (["open", RUN_ID], 6, "report.html"),

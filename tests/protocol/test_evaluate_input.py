@@ -19,7 +19,7 @@ CASES = {
     "an unknown metric": (
         {"metrics": ["bleurt"]},
         2,
-        ["metrics", "Input should be 'auto', 'rouge'", "or 'judge', got 'bleurt'"],
+        ["metrics", "metrics.0: must be 'auto', 'rouge'", "or 'judge', got 'bleurt'"],
     ),
     "an unknown device": ({"device": "tpu"}, 2, ["device: 'tpu'", "expected: auto", "mlx, cuda:1"]),
     "a GPU that is not there": ({"device": "cuda:7"}, 2, ["not a visible GPU; use one of: cpu"]),

@@ -1,12 +1,13 @@
 """Wrong input: a clear error that names the cure, and nothing is written."""
 
 import importlib.util
+import json
 import shutil
 from collections import namedtuple
 
 import pytest
 
-from ft_tools import installation
+from ft_tools import cli, installation
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +85,7 @@ CASES = {
     "layers that are no list": (
         "launch_sft",
         SFT | {"peft": {"target_modules": 5}},
-        ["peft.target_modules=5", "it takes list[str] | str"],
+        ["peft.target_modules: must be a list of strings or a string", "got 5"],
     ),
     "no layers": (
         "launch_sft",
@@ -216,3 +217,48 @@ async def test_a_changed_dataset_makes_the_confirmation_invalid(client, prepared
     text = await refusal(client, "launch_sft", SFT | {"confirm": plan["plan_hash"]})
     assert "plan_changed" in text
     assert not (prepared / "runs" / "sft").exists()
+
+
+SAME = {
+    "a word for a number": ("list_runs", {"limit": "ten"}),
+    "a number that is too large": ("show_examples", {"path": "data.jsonl", "lines": [10**9 + 0.5]}),
+    "a misspelt word": ("estimate_vram", {"model": "model", "method": "qlorra"}),
+    "a misspelt word in a list": ("recommend_approach", {"symptoms": ["styl"]}),
+    "a list with a number": ("estimate_vram", {"model": "model", "target_modules": ["q_proj", 5]}),
+    "a number below its limit": ("estimate_vram", {"model": "model", "gpu_memory_gib": -1}),
+    "nothing for what is required": ("show_examples", {"path": "data.jsonl"}),
+    "a misspelt name in an object": ("evaluate", {"systems": [{"name": "a", "modle": "m"}]}),
+    "a list of another kind": ("audit_dataset", {"path": "d", "verdicts": {"a": [{"b": 1}]}}),
+    "a missing file": ("audit_dataset", {"path": "nowhere.jsonl"}),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+async def test_the_command_line_says_what_the_server_says(client, prepared, capsys, case):
+    tool, arguments = SAME[case]
+    argv = [tool.replace("_", "-"), "--format", "agent"]
+    for name, value in arguments.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        argv += [f"--{name.replace('_', '-')}={text}"]
+    assert cli.run(argv) != 0
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert f"{error['code']}: {error['message']}" == await refusal(client, tool, arguments)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["lst-runs"], 'Did you mean "list-runs"?'),
+        (["list-runs", "--limti", "3"], "--limti: no such option; did you mean '--limit'?"),
+        (["list-runs", "--limit"], "--limit"),
+        (["recommend-approach", "--has-documents", "maybe"], "too many values: 'maybe'"),
+        (["recommend-approach", "--has-documents=maybe"], "--has-documents"),
+        (["wait"], "run_ids: required and missing"),
+        (["list-runs", "--format", "xml"], "--format"),
+    ],
+)
+def test_what_has_no_place_on_the_command_line_is_one_line_too(capsys, argv, said):
+    assert cli.run(argv) == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert said in json.loads(text)["error"]["message"]

@@ -126,7 +126,7 @@ def test_a_decision_of_another_kind_is_refused_without_names_of_types(workspace)
     with pytest.raises(ValidationError) as refused:
         AuditRequest(path="d.jsonl", verdicts={"score": "fliter"})
     (line,) = complaints(AuditRequest, refused.value)
-    assert line.startswith("verdicts.score: Input should be 'filter', ")
+    assert line.startswith("verdicts.score: must be 'filter', ")
     assert ' or must be a list, such as ["fliter"]' in line
     assert line.endswith("did you mean 'filter'?")
 

@@ -54,7 +54,7 @@ def job(backend, **changed):
         ("slurm", {"partition": "gpu; rm -rf /"}, "backend_options.partition"),
         ("slurm", {"partition": "gpu\n#SBATCH --wrap=x"}, "backend_options.partition"),
         ("slurm", {"account": "a b"}, "account='a b' of slurm: only letters, digits and"),
-        ("slurm", {"nodes": 0}, "nodes=0 of slurm: Input should be greater than or equal to 1"),
+        ("slurm", {"nodes": 0}, "nodes=0 of slurm: must be greater than or equal to 1"),
         ("slurm", {"num_nodes": 2}, "known: account"),
         ("slurm", {"partition": "gpu\n"}, "backend_options.partition"),
         ("slurm", {"modules": ["cuda; reboot"]}, "no name of a module"),

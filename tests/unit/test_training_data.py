@@ -43,7 +43,7 @@ def test_the_trainers_formats_are_known(workspace, task, row, expected):
     ("task", "row", "told"),
     [
         ("sft", "{broken", "not JSON"),
-        ("sft", "[1]", "a JSON list"),
+        ("sft", "[1]", "is not a JSON object"),
         ("sft", {"instruction": "a", "output": "b"}, "'instruction'"),
         ("sft", {"messages": []}, "not a list of messages"),
         ("sft", {"messages": [{"role": "narrator", "content": "a"}]}, "no `role` out of"),
@@ -101,7 +101,7 @@ def test_a_json_array_is_read_like_lines(workspace, text):
 @pytest.mark.parametrize("text", ['[{"text": "a"}, 3]', '[{"text": "a"},', "[1]\n[2]\n"])
 def test_an_array_of_anything_else_is_refused(workspace, text):
     (workspace / "array.json").write_text(text)
-    with pytest.raises(BadData, match=r"not an object|cannot be read"):
+    with pytest.raises(BadData, match=r"is not a JSON object|cannot be read"):
         survey(workspace / "array.json", "sft")
 
 

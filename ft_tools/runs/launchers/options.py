@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ft_tools.contract import problem
 from ft_tools.errors import BadInput
 
 Backend = Literal["local", "slurm", "skypilot", "hf_jobs", "ray"]
@@ -255,7 +256,7 @@ def _complaint(
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
     field = model.model_fields.get(name)
-    said = str(first["msg"]).removeprefix("Value error, ")
+    said = problem(model, dict(first)).removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         is_word = WORD in str(first["ctx"]["pattern"])
         said = "only letters, digits and _.,:@/=+[]- are taken" if is_word else "not of this form"

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from ft_tools.contract import KINDS, shown
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.training.checks.trl_arguments import DECIDED, FIXED, LIMITS, OURS, RENAMED
 
@@ -54,6 +55,8 @@ JSON_TYPES: dict[str, tuple[type, ...]] = {
     "dict": (dict,),
     "list": (list,),
 }
+IN_JSON = KINDS | {"str": KINDS["string"], "dict": "an object", "list": "a list", "None": "null"}
+"""What a part of an annotation is called in JSON."""
 # Of these the libraries take the text as well.
 ENUMERATIONS = {"SchedulerType", "OptimizerNames", "IntervalStrategy"}
 
@@ -143,9 +146,8 @@ def _check_type(where: str, value: Any, annotation: str) -> None:
             f"{where}={value!r} is not accepted: it takes an object of the library, which a "
             "request cannot hold; remove it"
         )
-    name = type(value).__name__
-    said = f"{value!r} is {'an' if name == 'int' else 'a'} {name}" if value is not None else "null"
-    raise BadInput(f"{where}={said}; it takes {' | '.join(map(ast.unparse, parts))}")
+    words = " or ".join(map(_in_json, parts))
+    raise BadInput(f"{where}: must be {words}, got {shown(value)}")
 
 
 def _check_limit(where: str, name: str, value: Any) -> None:
@@ -175,6 +177,14 @@ def _allows(part: ast.expr, value: Any) -> bool:
         return True
     inner = _union(part.slice)
     return all(any(_allows(each, one) for each in inner) for one in value)
+
+
+def _in_json(part: ast.expr) -> str:
+    inner = part.slice if isinstance(part, ast.Subscript) else None
+    if _name(part) == "Literal" and inner:
+        return " or ".join(map(ast.unparse, _elements(inner)))
+    of_texts = isinstance(inner, ast.Name) and inner.id == "str"
+    return IN_JSON[_name(part)] + (" of strings" if of_texts else "")
 
 
 def _has_json(part: ast.expr) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from ft_tools import anti_patterns, facts
+from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, FineTuningError, MissingExtra, NotFound
 from ft_tools.runs.hardware import Device, drives_display
 from ft_tools.runs.launchers.place import Place
@@ -219,7 +220,7 @@ def _estimate(
     try:
         request = VramRequest.model_validate(asked | adapter)
     except ValidationError as error:
-        raise BadInput("; ".join(problem["msg"] for problem in error.errors())) from error
+        raise BadInput("; ".join(complaints(VramRequest, error))) from error
     return estimate_vram(request)
 
 
