@@ -74,6 +74,11 @@ class Progress(Record):
     eta_low_seconds: float | None = Field(None, description="Shortest likely, in seconds.")
     eta_high_seconds: float | None = Field(None, description="Longest likely, in seconds.")
 
+    def ended(self) -> "Progress":
+        """Return it without time left, which an ended run has none of."""
+        left = ("eta_seconds", "eta_low_seconds", "eta_high_seconds")
+        return self.model_copy(update=dict.fromkeys(left))
+
 
 class Best(Record):
     """The best value of the metric that decides which checkpoint is kept."""

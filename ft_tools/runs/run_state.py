@@ -26,6 +26,7 @@ def settled(run_dir: Path) -> tuple[Status, State]:
     """Return what a run wrote, and the state that follows from it, the locks and the clock.
 
     An end counts once nobody holds the run: its processes are gone then, and it can be resumed.
+    Whoever wrote the end, or if nobody did, no time is left in it.
     Writers may write between two looks, so an answer that needs both is looked at again.
     """
     for _ in range(LOOKS):
@@ -35,6 +36,8 @@ def settled(run_dir: Path) -> tuple[Status, State]:
             break
     if held:
         return status, _living_state(run_dir, status)
+    if status.progress is not None:
+        status = status.model_copy(update={"progress": status.progress.ended()})
     if status.state in ENDED:
         return status, status.state
     return status, "cancelled" if (run_dir / "cancel").exists() else "interrupted"

@@ -40,8 +40,6 @@ CAUSES = 20
 SPARE_FILES = 8
 """Descriptors kept for writing the end of a run that has opened as many files as it may."""
 LIMITS = {errno.EMFILE: "open files", errno.ENFILE: "open files", errno.EAGAIN: "processes"}
-# What progress says of the time to come; an ended run has none.
-TIME_LEFT = ("eta_seconds", "eta_low_seconds", "eta_high_seconds")
 # Less than this is free after a failure: the disk was full, whatever the exception said.
 FULL_BYTES = 64 * 1024
 
@@ -158,7 +156,9 @@ class Session:
                 total_steps=total_steps,
                 fraction=round(min(1.0, step / total_steps), 4) if total_steps else 0.0,
                 elapsed_seconds=round(now - self._began, 1),
-                **dict(zip(TIME_LEFT, (likely, low, high), strict=True)),
+                eta_seconds=likely,
+                eta_low_seconds=low,
+                eta_high_seconds=high,
             )
         )
 
@@ -218,13 +218,8 @@ class Session:
             directory.add_event(self.run_dir, redact(message), "warning")
 
     def end(self, state: State, reason: Why | None = None, error: RunError | None = None) -> None:
-        """Write the run's last state, in which no time is left."""
-        progress = self._status.progress
-        if progress is not None:
-            progress = progress.model_copy(update=dict.fromkeys(TIME_LEFT))
-        self.update(
-            state=state, reason=reason, error=error, ended_at=time.time(), progress=progress
-        )
+        """Write the run's last state."""
+        self.update(state=state, reason=reason, error=error, ended_at=time.time())
         self.event(state, "info" if state == "succeeded" else "warning")
 
     def _write_soon(self, **fields: Any) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ft_tools.errors import BadData, BadInput, NotFound
-from ft_tools.runs import directory, locks, memory, ranks
+from ft_tools.runs import directory, locks, memory, ranks, run_end
 from ft_tools.runs.log import log_tail
-from ft_tools.runs.records import Artifact, RunError, RunEvent, RunInfo, Status
+from ft_tools.runs.records import Artifact, Progress, RunError, RunEvent, RunInfo, Status
 from ft_tools.runs.request import ListRunsRequest, RunRequest
 from ft_tools.runs.run_state import settled
 from ft_tools.runs.tool import get_run, list_runs
@@ -155,6 +155,20 @@ def test_a_run_that_died_while_it_was_cancelled_is_cancelled(run_dir):
     assert not directory.mark_cancel(run_dir)
     report = get_run(RunRequest(run_id=RUN_ID))
     assert (report.state, report.reason) == ("cancelled", "user")
+
+
+@pytest.mark.parametrize("state", ["running", "succeeded", "interrupted"])
+def test_an_ended_run_has_no_time_left_whoever_wrote_its_end(run_dir, state):
+    left = {"eta_seconds": 9.0, "eta_low_seconds": 5.0, "eta_high_seconds": 20.0}
+    at = Progress(step=3, total_steps=9, fraction=0.3, elapsed_seconds=4.0, **left)
+    directory.write_status(run_dir, Status(state="running", progress=at))
+    lock = locks.take(run_dir / locks.OWNER)
+    assert get_run(RunRequest(run_id=RUN_ID)).progress == at
+    os.close(lock)
+    if state != "running":  # the supervisor's words; a worker's are of the same kind
+        run_end.write(run_dir, state, "crash")
+    shown = get_run(RunRequest(run_id=RUN_ID)).progress
+    assert shown == at.model_copy(update=dict.fromkeys(left))
 
 
 def test_an_end_counts_once_nobody_holds_the_run(run_dir):
