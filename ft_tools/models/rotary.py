@@ -1,4 +1,4 @@
-"""The rotary base in both spellings, so that every program reads the one that was trained with.
+"""The rotary base in its older spelling, so that every program reads what was trained with.
 
 transformers 5 writes `rope_parameters` only. Programs that know just `rope_theta` and
 `rope_scaling` then take their own default and load a wrong model in silence: mlx-lm and what is
@@ -13,24 +13,6 @@ PLAIN = "default"
 NEWER = {"proportional"}
 """Types that came with `rope_parameters`: no program knows the older spelling of them, and
 transformers takes `rope_scaling` in place of the whole (Gemma 4)."""
-
-
-def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config.json with the older spelling beside the newer one; all else stays.
-
-    >>> rope = {"rope_theta": 1e6, "rope_type": "default"}
-    >>> both_spellings({"rope_parameters": rope})["rope_theta"]
-    1000000.0
-    """
-    done = dict(config)
-    text = done.get("text_config")
-    if isinstance(text, Mapping):
-        done["text_config"] = both_spellings(text)
-    rope = done.get("rope_parameters")
-    if isinstance(rope, Mapping):
-        for key, value in older_spelling(rope).items():
-            done.setdefault(key, value)
-    return done
 
 
 def older_spelling(rope: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from ft_tools.shipping import (
 )
 from ft_tools.shipping.asking import Asking
 from ft_tools.shipping.plan import plan_of
+from ft_tools.shipping.published_config import as_published
 from ft_tools.shipping.quality import Measured, summarise, verdict_of
 from ft_tools.shipping.report import FormatResult
 from ft_tools.shipping.request import ShipRequest
@@ -497,6 +498,16 @@ def make_archive(path, files, links=None):
             member.linkname = target
             bundle.addfile(member)
     return path
+
+
+def test_a_text_models_part_of_a_config_is_published_as_a_whole_one_is():
+    text = {"model_type": "cohere2", "auto_map": {"AutoModel": "evil.Model"}, "rotary_pct": 0.5}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 777.0}
+    published = as_published(text)
+    assert "auto_map" not in published
+    assert (published["rope_theta"], published["rotary_pct"]) == (777.0, 0.5)
+    whole = as_published({"model_type": "seeing", "auto_map": {}, "text_config": text})
+    assert whole == {"model_type": "seeing", "text_config": published}
 
 
 def test_a_preference_pair_is_measured_on_its_chosen_answer():

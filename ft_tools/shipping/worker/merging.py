@@ -26,9 +26,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from ft_tools.errors import BadData, BadInput
 from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
-from ft_tools.models.rotary import both_spellings
 from ft_tools.models.worker.loading import load
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config, target_of
+from ft_tools.shipping.published_config import as_published
 
 CONFIG_FILES = ("config.json", "generation_config.json")
 TOKENIZER_FILES = (
@@ -45,16 +45,6 @@ TOKENIZER_FILES = (
 )
 # transformers 5 saves tokenizer.json only; llama.cpp's converter reads SentencePiece's own file.
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
-# Keys that llama.cpp's converter requires of a text model, and that transformers leaves out: it
-# rotates the whole head in Cohere 2.
-# Source: llama.cpp, conversion/gemma.py, Gemma4Model; conversion/command_r.py, Cohere2Model
-UNSAID: dict[str, dict[str, float | None]] = {
-    "gemma4_unified_text": {"moe_intermediate_size": None},
-    "cohere2": {"rotary_pct": 1.0},
-}
-# Kinds of layers as published files name them, where transformers saves other names and reads both.
-# Source: llama.cpp, conversion/granite.py, get_attn_layers
-LAYERS = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
 NF4_BLOCK = 64
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
@@ -226,26 +216,12 @@ def copy_small_files(base: Path, adapter: Path | None, into: Path) -> None:
             shutil.copyfile(base / name, into / name)
 
 
-def _with_unsaid(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {**UNSAID.get(str(config.get("model_type")), {}), **config}
-
-
 def for_every_reader(path: Path) -> None:
-    """Take code out of a config, and write what other programs read in their spelling.
-
-    That is the rotary base, kinds of layers, and keys without a value. `auto_map` names code that
-    others would be asked to run.
-    """
+    """Rewrite a config as other programs read it."""
     if not path.is_file():
         return
     config = json.loads(path.read_bytes())
-    changed = both_spellings({k: v for k, v in config.items() if k != "auto_map"})
-    names = LAYERS.get(str(changed.get("model_type")))
-    if names and isinstance(changed.get("layer_types"), list):
-        changed["layer_types"] = [names.get(kind, kind) for kind in changed["layer_types"]]
-    changed = _with_unsaid(changed)
-    if isinstance(text := changed.get("text_config"), dict):
-        changed["text_config"] = _with_unsaid(text)
+    changed = as_published(config)
     if changed != config:
         path.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
 
