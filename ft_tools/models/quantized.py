@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ft_tools.models import other_names
+from ft_tools.models.hub_requests import HUB_ID
 
 Kind = Literal["bnb_4bit", "bnb_8bit", "gptq", "awq", "fp8", "mxfp4", "other"]
 # What publishers append to the name of a quantized copy.
@@ -46,6 +47,8 @@ def prequantized(config: Mapping[str, Any]) -> Prequantized | None:
 def unquantized_name(model: str) -> str:
     """Name the model that a quantized copy was made from, as far as its own name says it.
 
+    Empty for a folder whose name says nothing of the Hub.
+
     >>> unquantized_name("unsloth/Llama-3.1-8B-Instruct-bnb-4bit")
     'meta-llama/Llama-3.1-8B-Instruct'
     >>> unquantized_name("Qwen/Qwen3-8B-AWQ")
@@ -53,7 +56,7 @@ def unquantized_name(model: str) -> str:
     """
     plain = SUFFIX.sub("", model)
     found = other_names.catalog_id(plain) or plain
-    return found if found != model else ""
+    return found if found != model and HUB_ID.fullmatch(found) else ""
 
 
 def use_unquantized(model: str) -> str:

@@ -144,15 +144,14 @@ def basis_of(task: Task, request: TrainingRequest, source: ModelSource, data: Da
     """Return what the open arguments are chosen for."""
     folder = Path(source.path) if source.path else None
     shape = _known_shape(source)
+    hidden_size = shape.hidden_size if shape else None
+    if shape is None and folder is not None:
+        hidden_size = model_folder.hidden_size(folder)
     return Basis(
         task,
         request.method,
         data,
-        hidden_size=shape.hidden_size
-        if shape
-        else model_folder.hidden_size(folder)
-        if folder
-        else None,
+        hidden_size=hidden_size,
         max_positions=model_folder.max_positions(folder) if folder else None,
         capacity=shape.lora_params if shape else None,
         may_pack=shape is not None and may_be_packed(shape),

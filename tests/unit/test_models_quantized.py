@@ -62,6 +62,9 @@ def test_every_way_to_quantize_is_recognised(quantization, kind):
         ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "Qwen/Qwen2.5-7B-Instruct"),
         ("someone/model-FP8", "someone/model"),
         ("mine", ""),
+        ("mine-AWQ", ""),
+        ("/data/Qwen3-8B-AWQ", ""),
+        ("/data/models/Llama-3.1-8B-Instruct-bnb-4bit", ""),
     ],
 )
 def test_the_model_that_it_was_made_from_is_named(name, plain):

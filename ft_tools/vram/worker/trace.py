@@ -13,6 +13,12 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from ft_tools.models.inspector import ALONE
+
+if __name__ == "__main__":
+    # The libraries read these while they are imported.
+    os.environ |= ALONE
+
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -20,7 +26,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.trainer.utils import add_fused_lm_head
 
-from ft_tools.models import inspector
 from ft_tools.models.catalog import config_of
 from ft_tools.models.worker.build import build, load_config, loader_of, text_path
 from ft_tools.runs.session import Session, Stopped, main
@@ -232,5 +237,4 @@ def give_storage(model: nn.Module, live: Live) -> None:
 
 
 if __name__ == "__main__":
-    os.environ |= inspector.ALONE
     main(work)
