@@ -152,6 +152,8 @@ def gpu_time(approach: Approach, request: ApproachRequest) -> GpuTime | None:
     card = _card(request)
     fit = _fit(model, work.stages[-1][0], work.method, card)
     work_flops, tokens, notes = 0.0, 0.0, []
+    if request.model and not is_known:
+        notes.append(f"model {request.model!r} is not known here: check it with estimate_vram")
     if card != request.gpu:
         notes.append(f"GPU {request.gpu!r} is not listed: pass gpu_memory_gib to estimate_vram")
     for task, sequences, field in work.stages:

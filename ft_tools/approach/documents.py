@@ -11,6 +11,8 @@ from ft_tools.approach.table import table
 from ft_tools.data.understand.lengths import METHOD, estimate_tokens
 from ft_tools.errors import BadInput
 from ft_tools.examples.documents import count_documents, is_documents
+from ft_tools.examples.encodings import utf_16_of
+from ft_tools.examples.text_kinds import is_binary
 
 TEXT = frozenset({".txt", ".md", ".rst", ".html", ".htm", ".json", ".jsonl", ".csv", ".xml"})
 MOST_BYTES = 200 * 2**20
@@ -65,7 +67,10 @@ def count_tokens(path: str) -> tuple[int, int]:
             f"documents {path!r} has {size:,} bytes, more than {MOST_BYTES:,}; set corpus_tokens "
             "(about a quarter of the characters) instead"
         )
-    return len(files), sum(_tokens_of(each, each.stat().st_mtime_ns) for each in files)
+    tokens = [_tokens_of(each, each.stat().st_mtime_ns) for each in files]
+    if not any(tokens):
+        raise BadInput(f"documents {path!r} holds no text: empty or binary; name files with text")
+    return sum(map(bool, tokens)), sum(tokens)
 
 
 CACHING = {True: "read from the cache", False: "written anew: the cache expires in between"}
@@ -117,8 +122,9 @@ def _cents(usd: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def _tokens_of(path: Path, _changed: int) -> int:
-    """Estimate the tokens of a file; a long one by its beginning."""
+    """Estimate the tokens of a file, none of a binary one; a long one by its beginning."""
     with path.open("rb") as file:
         start = file.read(READ_BYTES)
-    read = max(len(start), 1)
-    return round(estimate_tokens(start.decode("utf-8", "replace")) * path.stat().st_size / read)
+    utf_16 = utf_16_of(start)
+    text = "" if is_binary(start) and not utf_16 else start.decode(utf_16 or "utf-8", "replace")
+    return round(estimate_tokens(text) * path.stat().st_size / len(start)) if text.strip() else 0

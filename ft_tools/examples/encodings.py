@@ -1,9 +1,5 @@
 """Recognise how a table of text is encoded, from its first bytes."""
 
-from pathlib import Path
-
-from ft_tools import workspace
-
 HEAD_BYTES = 2**20
 MAX_LINES = 2_000
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -14,24 +10,17 @@ CANDIDATES = ("utf_16", "cp1252", "shift_jis", "gb18030", "cp1250", "cp1251")
 AS_LIKELY = 0.01
 
 
-def text_encoding(path: Path) -> str:
-    """Return the encoding of a table; UTF-8 where a few lines alone are something else.
-
-    Those lines are then reported one by one, and the others are read as they were meant.
-    """
-    with workspace.open_file(path) as stream:
-        head = stream.read(HEAD_BYTES)
-    return encoding_of(head)
-
-
 def encoding_of(head: bytes) -> str:
     """Name the encoding of the first bytes of a text, as Python does.
+
+    UTF-8 where a few lines alone are something else: those lines are then reported one by one, and
+    the others are read as they were meant.
 
     >>> encoding_of("Größe; schön".encode("cp1252")), encoding_of("für".encode())
     ('cp1252', 'utf-8')
     """
-    if head.startswith(BYTE_ORDER_MARKS) or head.count(0) > UTF_16_NULLS * len(head):
-        return "utf-16"
+    if utf_16 := utf_16_of(head):
+        return utf_16
     lines = head.splitlines()
     if len(head) == HEAD_BYTES:
         lines.pop()  # it may end within a character
@@ -54,6 +43,19 @@ def encoding_of(head: bytes) -> str:
     }
     best = next((name for name in CANDIDATES if name in likely), "cp1252")
     return best.replace("_", "-") if best == "utf_16" else best
+
+
+def utf_16_of(head: bytes) -> str:
+    """Name the UTF-16 of the first bytes of a text, with or without a mark; empty if it is none.
+
+    >>> utf_16_of("a,b".encode("utf-16")), utf_16_of("a,b".encode("utf-16-le")), utf_16_of(b"a,b")
+    ('utf-16', 'utf-16-le', '')
+    """
+    if head.startswith(BYTE_ORDER_MARKS):
+        return "utf-16"
+    if head.count(0) <= UTF_16_NULLS * len(head):
+        return ""
+    return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
 
 
 def _is_utf8(line: bytes) -> bool:

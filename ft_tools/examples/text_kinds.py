@@ -49,14 +49,19 @@ def refuse_what_is_not_text(path: Path, head: bytes) -> None:
             "is HTML or XML: a web page was saved instead of the data",
             "download the raw file (on the Hub: resolve/, not blob/)",
         )
+    if is_binary(head):
+        raise BadData(path, "is a binary file", "give JSONL, JSON, CSV or Parquet")
+    if not head[:8192].strip():
+        raise BadData(path, "holds only white space", "name a file with examples")
+
+
+def is_binary(head: bytes) -> bool:
+    """Tell whether the first bytes of a file are no text."""
     sample = head[:8192]
     # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse. Of random
     # bytes, 27 of 256 are such.
     control = sum(byte < 9 or 13 < byte < 32 for byte in sample)
-    if control > len(sample) * MOST_CONTROL:
-        raise BadData(path, "is a binary file", "give JSONL, JSON, CSV or Parquet")
-    if not sample.strip():
-        raise BadData(path, "holds only white space", "name a file with examples")
+    return control > len(sample) * MOST_CONTROL
 
 
 def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> tuple[str, int]:

@@ -294,6 +294,12 @@ def test_an_unknown_gpu_does_not_stop_the_advice_and_is_said():
     assert "'A1000000' is not listed" in time.assumptions[0]
 
 
+def test_a_model_that_is_not_known_is_said():
+    given = {"symptoms": ["style"], "num_demonstrations": 3000}
+    time = gpu_time("sft", ApproachRequest(**given, model="no/such-model"))
+    assert "'no/such-model' is not known here" in time.assumptions[0]
+
+
 def test_invented_content_is_no_missing_fact_where_the_text_is_in_the_prompt():
     invented = {"symptoms": ["hallucination", "extraction"], "prompting_tried": "none"}
 

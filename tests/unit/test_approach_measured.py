@@ -144,6 +144,19 @@ def test_documents_without_text_are_refused_with_the_formats_that_are_read(works
         ask(symptoms=["knowledge_gap"], documents="scan.pdf")
 
 
+@pytest.mark.parametrize("content", [b"", b" \n", bytes(range(256)) * 20])
+def test_files_that_hold_no_text_are_not_counted_as_text(workspace, content):
+    (workspace / "notes").mkdir()
+    (workspace / "notes" / "a.txt").write_bytes(content)
+    with pytest.raises(BadInput, match="holds no text: empty or binary"):
+        count_tokens("notes")
+    (workspace / "notes" / "b.txt").write_text("Refunds take five days.", encoding="utf-16")
+    (workspace / "notes" / "c.txt").write_text("Refunds take five days.")
+    num_files, tokens = count_tokens("notes")
+    assert num_files == 2
+    assert tokens == 2 * count_tokens("notes/c.txt")[1]
+
+
 def test_caching_makes_long_context_ten_times_cheaper_at_steady_traffic():
     rare, steady = (daily_costs(100_000, calls)[0].usd_per_1000_calls for calls in (100, 10_000))
 

@@ -1,6 +1,7 @@
 """prepare_dataset: from messy tables to training files, with every row accounted for."""
 
 import csv
+import gzip
 import json
 import random
 import sqlite3
@@ -9,6 +10,7 @@ import sys
 
 import jsonschema
 import pytest
+from pydantic import ValidationError
 
 from ft_tools.data.prepare.mapping import ColumnMapping, format_input
 from ft_tools.data.prepare.mapping_for_inference import mapping_beside
@@ -394,6 +396,50 @@ def test_another_encoding_than_was_named_is_refused(workspace):
     write_csv(workspace / "t.csv", rows, encoding="cp1252")
     with pytest.raises(BadData, match="pass encoding"):
         prepare(path="t.csv", encoding="utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("named", [None, "utf-16"])
+def test_utf_16_is_read_with_and_without_its_mark(workspace, encoding, named):
+    write_csv(workspace / "t.csv", tickets(), encoding=encoding)
+    shown = prepare(path="t.csv", encoding=named)
+    write_csv(workspace / "u.csv", tickets())
+    assert shown.examples == prepare(path="u.csv").examples != []
+
+
+def test_what_is_not_utf_16_is_not_read_as_such(workspace):
+    write_csv(workspace / "t.csv", tickets())
+    with pytest.raises(BadData, match="is not UTF-16; remove encoding"):
+        prepare(path="t.csv", encoding="utf-16")
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "said"),
+    [
+        ("t.csv", {"sheet": "one"}, "sheet is for a workbook"),
+        ("t.csv", {"query": "SELECT 1"}, "query is for an SQLite file, and 't.csv' is none"),
+        ("t.jsonl", {"encoding": "cp1252"}, "encoding is for a CSV or TSV file"),
+        ("t.csv.gz", {"encoding": "cp1252"}, "is compressed; unpack it first"),
+    ],
+)
+def test_an_argument_for_another_kind_of_file_is_refused(workspace, file, arguments, said):
+    write_csv(workspace / "t.csv", tickets())
+    (workspace / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tickets()))
+    (workspace / "t.csv.gz").write_bytes(gzip.compress((workspace / "t.csv").read_bytes()))
+    with pytest.raises(BadInput, match=said):
+        prepare(path=file, **arguments)
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_refused():
+    PrepareRequest(path="t.csv", validation_fraction=0.5, test_fraction=0.4)
+    with pytest.raises(ValidationError, match=r"are 1\.2 together, and nothing is left"):
+        PrepareRequest(path="t.csv", validation_fraction=0.7, test_fraction=0.5)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_user_is_asked(workspace):
+    write_csv(workspace / "t.csv", tickets())
+    with pytest.raises(OutputExists, match="not a folder; name a new folder"):
+        prepare(path="t.csv", output_dir="t.csv")
 
 
 def rated(workspace):

@@ -2,17 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.data.prepare.mapping import ColumnMapping
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.turns import joined
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.encodings import HEAD_BYTES, text_encoding
-from ft_tools.examples.source import Source, find_sources, read
+from ft_tools.examples.encodings import HEAD_BYTES, encoding_of, utf_16_of
+from ft_tools.examples.source import SUFFIXES, Source, find_sources, read
 from ft_tools.examples.text_kinds import refuse_what_is_not_text
 
 TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
+READS = {
+    "sheet": ({"sheet"}, "a workbook (Excel, OpenDocument)"),
+    "query": ({"sqlite"}, "an SQLite file"),
+    "encoding": ({"csv", "tsv"}, "a CSV or TSV file"),
+}
+"""Argument -> the kinds of files that it is for, and what they are called."""
 MAX_UNDECODED = 0.1
 """Share of rows in another encoding above which the encoding is asked for. Ours."""
 
@@ -29,18 +36,42 @@ def source_of(request: PrepareRequest) -> Source:
         BadData: It is no data.
     """
     path = workspace.existing(request.path)
+    source = _encoded(path, request.encoding) if path.is_file() else None
+    if source is None:
+        sources = find_sources(path)
+        if len(sources) != 1:
+            said = f"is a folder of {len(sources)} files"
+            raise BadInput(f"path={request.path!r} {said}; name one file")
+        source = sources[0]
+    for name, (kinds, what) in READS.items():
+        if getattr(request, name) not in (None, source.encoding) and source.kind not in kinds:
+            raise BadInput(f"{name} is for {what}, and {request.path!r} is none; remove {name}")
+    return replace(source, select=request.query or request.sheet)
+
+
+def _encoded(path: Path, named: str | None) -> Source | None:
+    """Return a table of text that is not UTF-8; None for UTF-8 and everything else.
+
+    Raises:
+        BadData: It is no text, or not in the encoding that is named.
+    """
     kind = TEXT_TABLES.get(path.suffix.lower())
-    if path.is_file() and (request.encoding is not None or kind is not None):
-        encoding = request.encoding or text_encoding(path)
-        if request.encoding is None and encoding not in ("utf-8", "utf-16"):
-            with workspace.open_file(path) as stream:
-                refuse_what_is_not_text(path, stream.read(HEAD_BYTES))
-        if encoding != "utf-8":
-            return Source(path, kind or "csv", False, path.stat().st_size, encoding=encoding)
-    sources = find_sources(path)
-    if len(sources) != 1:
-        raise BadInput(f"path={request.path!r} is a folder of {len(sources)} files; name one file")
-    return replace(sources[0], select=request.query or request.sheet)
+    if kind is None and (named is None or path.suffix.lower() in SUFFIXES):
+        return None
+    if path.suffix.lower() == ".gz":
+        raise BadData(path, "is compressed", "unpack it first, or remove encoding if it is UTF-8")
+    with workspace.open_file(path) as stream:
+        head = stream.read(HEAD_BYTES)
+    encoding = named or encoding_of(head)
+    if encoding.startswith("utf-16"):
+        encoding = utf_16_of(head)
+        if not encoding:
+            raise BadData(path, "is not UTF-16", "remove encoding: it is recognised from the bytes")
+    elif named is None and encoding != "utf-8":
+        refuse_what_is_not_text(path, head)
+    if encoding == "utf-8":
+        return None
+    return Source(path, kind or "csv", False, path.stat().st_size, encoding=encoding)
 
 
 def rows_of(source: Source) -> Rows:

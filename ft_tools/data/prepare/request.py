@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ft_tools.contract import Request
 from ft_tools.data.prepare.mapping import ColumnMapping
@@ -66,6 +66,15 @@ class PrepareRequest(Request):
         description="The mapping_hash that was shown: writes the files.",
     )
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_train_on(self) -> "PrepareRequest":
+        if (held_out := self.validation_fraction + self.test_fraction) >= 1:
+            raise ValueError(
+                f"validation_fraction and test_fraction are {held_out:g} together, and nothing is "
+                "left to train on; they must be below 1, such as 0.1 each"
+            )
+        return self
 
     def digest_of(self, mapping: ColumnMapping) -> str:
         """Return a short hash of what a person is shown: a mapping, what is read, and the split.

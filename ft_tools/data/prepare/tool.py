@@ -56,6 +56,8 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     mapping = completed(_mapping(request, seen), seen)
     require_columns(mapping, seen)
     if request.confirm is None:
+        if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
+            workspace.new_folder(request.output_dir)
         return shown(request, Reader(source, mapping), seen)
     digest = request.digest_of(mapping)
     if request.confirm != digest:
