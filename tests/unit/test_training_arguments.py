@@ -103,6 +103,9 @@ def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
         ({"loss_type": ["aot"], "use_weighting": True}, "aot"),
         ({"loss_type": ["nca_pair"], "f_divergence_type": "forward_kl"}, "works with"),
         ({"sync_ref_model": True}, "adapter"),
+        ({"loss_type": []}, "loss_type is empty"),
+        ({"model_init_kwargs": {"attn_implementation": []}}, "must be a string, got"),
+        ({"model_init_kwargs": {"use_kernels": "yes"}}, "must be true or false, got"),
     ],
 )
 def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):

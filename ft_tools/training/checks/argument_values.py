@@ -10,13 +10,14 @@ from ft_tools.examples.training_rows import Task
 from ft_tools.lora import init_weights
 from ft_tools.runs.hardware import Device
 from ft_tools.training.checks import argument_dependencies
+from ft_tools.training.checks.arguments import require_type
 from ft_tools.training.checks.trl_arguments import CHOICES
 
 TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}
 # Names of packages of the trackers that send data elsewhere; the operator has to allow each.
 NETWORK_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml"}
-MODEL_ARGUMENTS = {"attn_implementation", "use_kernels", "dtype"}
+MODEL_ARGUMENTS = {"attn_implementation": "str", "use_kernels": "bool", "dtype": "str"}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -43,6 +44,7 @@ def require_arguments(
         if name not in MODEL_ARGUMENTS:
             allowed = ", ".join(sorted(MODEL_ARGUMENTS))
             raise BadInput(f"training.model_init_kwargs.{name} is not supported; known: {allowed}")
+        require_type(f"training.model_init_kwargs.{name}", value, MODEL_ARGUMENTS[name])
         if name == "dtype" and value not in DTYPES:
             allowed = ", ".join(DTYPES)
             raise BadInput(
@@ -112,7 +114,9 @@ def _trackers(names: list[str]) -> None:
 
 
 def _preference_loss(training: Mapping[str, Any], method: str) -> None:
-    losses = training.get("loss_type") or ["sigmoid"]
+    losses = training.get("loss_type", ["sigmoid"])
+    if not losses:
+        raise BadInput("training.loss_type is empty; name a loss, or remove it for sigmoid")
     given = training.get("loss_weights")
     if given is not None and len(given) != len(losses):
         raise BadInput(

@@ -107,8 +107,34 @@ def require_known(config: Config, given: Mapping[str, Any]) -> None:
             raise BadInput(f"{where}={value!r} is not accepted: it is always {FIXED[name]}")
         if name not in known:
             raise BadInput(_unknown(config, where, name, known))
-        _check_type(where, value, known[name])
+        require_type(where, value, known[name])
         _check_limit(where, name, value)
+
+
+def require_type(where: str, value: Any, annotation: str) -> None:
+    """Refuse a value that an annotation does not allow.
+
+    Args:
+        where: Names the argument.
+        value: As JSON gives it.
+        annotation: As written in Python's source, such as `int | None`.
+
+    Raises:
+        BadInput: With what is allowed.
+    """
+    parts = [part for part in _union(ast.parse(annotation, mode="eval").body) if _has_json(part)]
+    if any(_name(part) == "dict" for part in parts):
+        # A text of JSON is how the libraries' own command lines take an object.
+        parts = [part for part in parts if _name(part) != "str"]
+    if any(_allows(part, value) for part in parts):
+        return
+    if all(_name(part) == "None" for part in parts):
+        raise BadInput(
+            f"{where}={value!r} is not accepted: it takes an object of the library, which a "
+            "request cannot hold; remove it"
+        )
+    words = " or ".join(map(_in_json, parts))
+    raise BadInput(f"{where}: must be {words}, got {shown(value)}")
 
 
 @cache
@@ -132,22 +158,6 @@ def _unknown(config: Config, where: str, name: str, known: Iterable[str]) -> str
     near = difflib.get_close_matches(name, allowed, n=4, cutoff=0.5)
     cure = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(allowed)}"
     return f"{where}: {LIBRARY[config]} of the installed version has no {name!r}; {cure}"
-
-
-def _check_type(where: str, value: Any, annotation: str) -> None:
-    parts = [part for part in _union(ast.parse(annotation, mode="eval").body) if _has_json(part)]
-    if any(_name(part) == "dict" for part in parts):
-        # A text of JSON is how the libraries' own command lines take an object.
-        parts = [part for part in parts if _name(part) != "str"]
-    if any(_allows(part, value) for part in parts):
-        return
-    if all(_name(part) == "None" for part in parts):
-        raise BadInput(
-            f"{where}={value!r} is not accepted: it takes an object of the library, which a "
-            "request cannot hold; remove it"
-        )
-    words = " or ".join(map(_in_json, parts))
-    raise BadInput(f"{where}: must be {words}, got {shown(value)}")
 
 
 def _check_limit(where: str, name: str, value: Any) -> None:
