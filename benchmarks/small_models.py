@@ -4,9 +4,10 @@
 few of its layers and the first part of its vocabulary, so its embeddings and layers are a real
 model's. Both are trained for a minute to continue the prompts of benchmarks/small_tasks.py, and to
 repeat them: without it neither answers in words. A model is made once and kept in
-`benchmarks/.models/`.
+`benchmarks/.models/` until this file or small_tasks.py changes.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import small_tasks
 from benchmarks.small_tasks import TASKS, pairs
 
 TEMPLATE = (
@@ -41,7 +43,9 @@ def cut_smollm2(folder: Path, num_layers: int) -> None:
     _copy_kept(f"smollm2-{num_layers}", lambda at: _make_smollm2(at, num_layers), folder)
 
 
-def _copy_kept(name: str, make: Callable[[Path], None], folder: Path) -> None:
+def _copy_kept(kind: str, make: Callable[[Path], None], folder: Path) -> None:
+    made_by = b"".join(file.read_bytes() for file in (Path(__file__), Path(small_tasks.__file__)))
+    name = f"{kind}-{hashlib.sha256(made_by).hexdigest()[:12]}"
     if not (KEPT / name).exists():
         KEPT.mkdir(exist_ok=True)
         made = KEPT / f"{name}.part"
