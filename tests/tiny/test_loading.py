@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, MixtralConfig, MixtralForCausalLM
+from transformers import BitsAndBytesConfig, MixtralConfig, MixtralForCausalLM, ViTConfig
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
-from ft_tools.errors import Refused
+from ft_tools.errors import BadInput
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, place
 from ft_tools.models.size import size_of_files
@@ -21,14 +21,16 @@ from ft_tools.models.worker import loading
 pytestmark = pytest.mark.tiny
 
 ROOT = Path(__file__).parents[2]
-# The trainer loads its own way, the demo's model is unpacked in memory, and quantizing.py runs in
-# another environment.
+# The trainer loads its own way, the demo's model is unpacked in memory, MLX's reading is compared
+# with a few layers of torch's, and quantizing.py runs in another environment.
 LOADERS = {
     "models/worker/demo_model.py",
     "models/worker/loading.py",
+    "models/worker/mlx/reading.py",
     "training/worker/loading.py",
     "shipping/worker/quantizing.py",
 }
+NO_MODELS = {"AutoConfig", "AutoTokenizer", "GenerationConfig", "PeftModel"}
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +47,15 @@ def experts(tmp_path_factory):
 
 def test_workers_load_models_in_one_place():
     found = set()
-    for path in (ROOT / "ft_tools").rglob("worker/*.py"):
+    for path in (ROOT / "ft_tools").rglob("worker/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.Attribute)
                 and node.attr == "from_pretrained"
-                and ast.unparse(node.value).startswith("AutoModel")
+                and ast.unparse(node.value).removeprefix("transformers.") not in NO_MODELS
             ):
                 found.add(path.relative_to(ROOT / "ft_tools").as_posix())
-    assert found <= LOADERS
+    assert found == LOADERS
 
 
 def test_a_load_names_its_device_and_the_inputs_follow(tiny_model):
@@ -101,10 +103,10 @@ def test_a_card_that_filled_up_meanwhile_is_passed_over():
     assert tried == ["cuda:0"]
 
 
-def test_a_model_that_fits_nowhere_is_refused_before_it_is_loaded(tiny_model, monkeypatch):
-    monkeypatch.setattr(loading.memory, "free_bytes", lambda: 2**29)
-    with pytest.raises(Refused, match=r"evaluating takes at least .* has 0\.5 GiB of memory"):
-        loading.require_places(size_of_files(tiny_model), "evaluating")
+def test_a_configuration_of_no_language_model_is_refused_by_name():
+    assert loading.model_class(MixtralConfig()).__name__ == "AutoModelForCausalLM"
+    with pytest.raises(BadInput, match="vit is no model that generates text in transformers"):
+        loading.model_class(ViTConfig())
 
 
 def test_headers_and_modules_agree_on_what_4_bit_loading_quantizes(experts, tiny_model):

@@ -27,7 +27,7 @@ from transformers import (
 )
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from ft_tools.errors import BadInput, Refused
+from ft_tools.errors import BadInput, NotFound, Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models.worker.mlx import reading
 from ft_tools.models.worker.mlx.model import MlxModel, logsumexp
@@ -38,6 +38,7 @@ from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
+from ft_tools.training.worker.mlx import bridge
 from ft_tools.training.worker.mlx.bridge import Bridge
 from tests.tiny.evaluating import run_here as evaluated_here
 from tests.tiny.trainings import QUICK, conversations, finished, run_here, write_jsonl
@@ -330,6 +331,24 @@ def test_an_adapter_of_either_engine_is_evaluated_and_shipped_alike(data, worksp
     run = finished(started.run_id)
     assert run.state == "succeeded", run
     assert run.result["merge_check"]["passed"]
+
+
+def test_mlx_trains_the_commit_that_was_confirmed(data, monkeypatch):
+    given = data | {"dataset": "train.jsonl", "training": dict(QUICK), **ACCEPTED}
+    plan = plan_sft(SftRequest(**given, engine="mlx"))
+    on_hub = {"load_from": "someone/model", "revision": "a" * 40}
+    plan = plan.model_copy(update={"model": plan.model.model_copy(update=on_hub)})
+    asked = {}
+
+    def offline(name, **given):
+        asked.update(given, name=name)
+        raise OSError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(NotFound, match="'someone/model' is not on this machine"):
+        bridge.connect(plan, None)
+    assert (asked["name"], asked["revision"]) == ("someone/model", "a" * 40)
+    assert not any("bin" in pattern or "pt" in pattern for pattern in asked["allow_patterns"])
 
 
 def test_what_mlx_cannot_train_is_refused_in_the_plan_and_auto_takes_torch(data):

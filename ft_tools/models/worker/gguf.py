@@ -54,7 +54,8 @@ def open_file(path: Path | str, num_context: int, *, vocab_only: bool = False) -
     except ValueError as error:
         raise BadInput(
             f"llama.cpp (llama-cpp-python {llama_cpp.__version__}) cannot load {path}: it is "
-            "damaged, or of an architecture or a layout that this version does not know; "
+            "damaged, or of an architecture or a layout that this version does not know, or a "
+            f"context of {num_context} tokens does not fit in memory; "
             "`python -m pip install -U llama-cpp-python`, or take another format"
         ) from error
 

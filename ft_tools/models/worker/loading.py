@@ -15,11 +15,10 @@ import torch
 import transformers
 from transformers import AutoConfig, BitsAndBytesConfig
 
-from ft_tools.errors import NotFound, Refused
+from ft_tools.errors import BadInput, NotFound
 from ft_tools.models.machine import Card, Machine
-from ft_tools.models.placement import Dtype, Placement, candidates, shortage
-from ft_tools.models.size import ModelSize
-from ft_tools.models.worker.build import loader_of
+from ft_tools.models.placement import Placement
+from ft_tools.models.worker.build import NotBuilt, loader_of
 from ft_tools.runs import hardware, memory
 from ft_tools.runs.out_of_memory import is_out_of_memory
 
@@ -47,23 +46,19 @@ def free_machine(device: str = "auto") -> Machine:
     return Machine(tuple(cards), memory.free_bytes())
 
 
-def load(folder: Path | str, place: Placement, *, quantization: Mapping[str, Any] | None = None,
-         revision: str | None = None) -> Any:  # fmt: skip
+def load(folder: Path, place: Placement, *, quantization: Mapping[str, Any] | None = None) -> Any:
     """Load a model for inference where a placement says.
 
     Args:
-        folder: Folder with safetensors, or a Hub id.
+        folder: Folder with safetensors.
         place: From `placement.candidates`.
         quantization: `BitsAndBytesConfig` arguments of a base that was trained in 4 bits.
-        revision: Of a Hub id.
     """
     dtype = getattr(torch, place.dtype)
     options: dict[str, Any] = {"dtype": dtype, "device_map": place.device_map}
     if quantization:
         arguments = {**quantization, "bnb_4bit_compute_dtype": dtype}
         options["quantization_config"] = BitsAndBytesConfig(**arguments)
-    if revision:
-        options["revision"] = revision
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with one_tensor_at_a_time():
         model = model_class(config).from_pretrained(folder, trust_remote_code=False, **options)
@@ -72,6 +67,10 @@ def load(folder: Path | str, place: Placement, *, quantization: Mapping[str, Any
 
 def fetched(name: str, revision: str | None = None) -> Path:
     """Return a model's folder; a Hub id is downloaded if it is not here.
+
+    Args:
+        name: Folder or Hub id.
+        revision: Commit of the Hub id; None: what `main` is now.
 
     Raises:
         NotFound: It is not there, or the Hub cannot be reached.
@@ -83,9 +82,9 @@ def fetched(name: str, revision: str | None = None) -> Path:
     except Exception as error:
         # The Hub's client lets errors of its HTTP library through, whichever that is.
         raise NotFound(
-            f"the base model {name!r} is not on this machine and cannot be downloaded "
-            f"({type(error).__name__}); name a folder with its original 16-bit weights as "
-            "`base_model`"
+            f"the model {name!r} is not on this machine and cannot be downloaded "
+            f"({type(error).__name__}); check its name and the connection, or name a folder with "
+            "its original 16-bit weights, as `base_model` where it is the base of an adapter"
         ) from error
     return Path(found)
 
@@ -115,30 +114,6 @@ def load_first(places: Sequence[Placement], load_at: Callable[[Placement], Any])
     raise AssertionError("no placement")
 
 
-def require_places(
-    size: ModelSize,
-    what: str,
-    dtypes: Sequence[Dtype] = ("float32", "bfloat16"),
-    *,
-    device: str = "auto",
-    four_bit: bool = False,
-    working_bytes: int = 0,
-) -> list[Placement]:
-    """Return where a model fits now, best first.
-
-    Raises:
-        Refused: Nowhere; the message says what it takes and what there is.
-    """
-    machine = free_machine(device)
-    found = candidates(size, machine, dtypes, four_bit=four_bit, working_bytes=working_bytes)
-    if not found:
-        raise Refused(
-            f"{what} takes {shortage(size, machine, four_bit=four_bit)} free; close other "
-            "programs, or use a larger machine"
-        )
-    return found
-
-
 @contextmanager
 def one_tensor_at_a_time() -> Iterator[None]:
     """Have transformers read a tensor only when it is needed, so that memory holds one more."""
@@ -154,5 +129,15 @@ def one_tensor_at_a_time() -> Iterator[None]:
 
 
 def model_class(config: Any) -> Any:
-    """Return the class that loads a configuration: a text model, or one that also sees."""
-    return getattr(transformers, loader_of(config))
+    """Return the class that loads a configuration: a text model, or one that also sees.
+
+    Raises:
+        BadInput: transformers has none that generates text.
+    """
+    try:
+        return getattr(transformers, loader_of(config))
+    except NotBuilt as error:
+        raise BadInput(
+            f"{config.model_type} is no model that generates text in transformers "
+            f"{transformers.__version__}; name one that does"
+        ) from error

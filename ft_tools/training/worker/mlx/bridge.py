@@ -12,12 +12,12 @@ from typing import Any
 
 import mlx.core as mx
 import torch
-from huggingface_hub import snapshot_download
 from peft import PeftModel
 from transformers import Trainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from ft_tools.errors import Refused
+from ft_tools.models.worker.loading import fetched
 from ft_tools.models.worker.mlx.model import MlxModel
 from ft_tools.models.worker.mlx.peft_adapter import Adapter, to_mlx, to_torch
 from ft_tools.models.worker.mlx.reading import open_model
@@ -29,11 +29,10 @@ def connect(plan: TrainingPlan, trainer: Trainer) -> None:
     """Load the base of a plan in MLX and give it to the trainer's model.
 
     Raises:
+        NotFound: It is on the Hub and cannot be downloaded.
         Refused: MLX computes another model than torch, or has no place for the adapter.
     """
-    folder = Path(plan.model.load_from)
-    if not folder.is_dir():
-        folder = Path(snapshot_download(plan.model.load_from))
+    folder = fetched(plan.model.load_from, plan.model.revision or None)
     base = open_model(folder, plan.weights_dtype, (plan.quantization or {}).get("bits"))
     trainer.mlx_bridge = Bridge(
         trainer.model,
