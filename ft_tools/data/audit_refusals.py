@@ -1,4 +1,4 @@
-"""What an audit refuses after reading: a file without examples, a decision about no column."""
+"""What an audit refuses: no examples, a decision about no column, a model without tokenizer."""
 
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.read.examples import good_labels
@@ -61,6 +61,14 @@ def require_verdicts(request: AuditRequest, scanned: Scan) -> None:
             f"{given}: some of its values are not known as good or bad; pass the list of good "
             "values, which show_examples quotes"
         )
+
+
+def no_tokenizer(model: str) -> BadInput:
+    """Return what refuses a model whose tokens cannot be counted."""
+    return BadInput(
+        f"model={model!r} has no tokenizer that can be loaded; name a folder with tokenizer.json, "
+        "or leave `model` out for an estimate"
+    )
 
 
 def _require_validation(request: AuditRequest, scanned: Scan) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from ft_tools import installation, workspace
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data.audit import perform
+from ft_tools.data.audit_refusals import no_tokenizer
 from ft_tools.data.judge import count_findings
 from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
@@ -21,6 +22,8 @@ from ft_tools.runs.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
+TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken")
+"""How files of tokenizers are named."""
 
 
 class AuditPlan(BaseModel):
@@ -142,11 +145,14 @@ def _require_tokenizer(model: str) -> None:
 
     Raises:
         FineTuningError: As `tokenizer_files`.
+        BadInput: A folder has no tokenizer.
     """
     try:
-        tokenizer_files(model)
+        folder = Path(tokenizer_files(model))
     except HubUnavailable as error:
         raise BadInput(f"{error}; or leave `model` out: tokens are estimated then") from error
+    if folder.is_dir() and not any(any(folder.glob(name)) for name in TOKENIZERS):
+        raise no_tokenizer(model)
 
 
 def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:

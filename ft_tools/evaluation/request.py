@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.runs.directory import find, read_json
+from ft_tools.runs.directory import RUN_ID, find, read_json
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
 
@@ -34,6 +34,11 @@ Rendering = Literal["auto", "chat", "plain"]
 
 def _systems_of(run_id: str) -> list[SystemSpec]:
     """Return what an evaluation compared."""
+    if not RUN_ID.fullmatch(run_id):
+        raise ValueError(
+            f'{run_id!r} is neither an object, such as {{"name": "base", "model": "owner/name"}}, '
+            "nor the run id of an evaluation; list_runs names them"
+        )
     try:
         run_dir = find(run_id)
         asked, plan = read_json(run_dir / "request.json"), read_json(run_dir / "plan.json") or {}

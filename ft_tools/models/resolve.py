@@ -117,6 +117,10 @@ def _is_a_path(model: str) -> bool:
         return True  # which `workspace.existing` refuses, and says why
 
 
+WITHOUT_MODEL = {"audit", "evaluate", "prepare", "trace"}
+"""Kinds of runs."""
+
+
 def _from_run(run_id: str, base: str | None) -> ModelSource:
     run_dir = directory.find(run_id)
     info = directory.read_info(run_dir)
@@ -130,9 +134,12 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
         if artifact.kind == "model" and Path(artifact.path).is_dir():
             source = _from_path(run_id, Path(artifact.path))
             return source.model_copy(update={"run_id": run_id})
-    raise NotFound(
-        f"run {run_id} ({info.kind}, {status.state}) has no model yet; check it with get_run"
-    )
+    if info.kind in WITHOUT_MODEL:
+        raise BadInput(
+            f"run {run_id} is of kind {info.kind}, which makes no model; pass the id of a training "
+            "run, which list_runs names, or a model"
+        )
+    raise NotFound(f"run {run_id} ({info.kind}) has no model yet; check it with get_run")
 
 
 def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:

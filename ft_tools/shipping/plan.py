@@ -144,7 +144,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         merge_base=request.merge_base,
         formats=planned,
         calibration=str(calibration) if calibration else None,
-        imatrix=str(workspace.existing(request.imatrix)) if request.imatrix else None,
+        imatrix=str(_matrix(request.imatrix)) if request.imatrix else None,
         environments=environments,
         held_out=str(measured_on) if measured_on else None,
         max_examples=request.max_examples,
@@ -178,11 +178,26 @@ def formats_asked(request: ShipRequest) -> list[Format]:
     return rows
 
 
+def _matrix(path: str) -> Path:
+    """Return the file of an importance matrix.
+
+    Raises:
+        NotFound: It is not there.
+        BadInput: It is a folder.
+    """
+    found = workspace.existing(path)
+    if not found.is_file():
+        raise BadInput(f"imatrix {path!r} is a folder; name the file that llama-imatrix wrote")
+    return found
+
+
 def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
     if request.base_model is None:
         return source
     if source.adapter is None:
-        raise BadInput("`base_model` goes with an adapter, and the source is a whole model")
+        raise BadInput(
+            "`base_model` goes with an adapter, and the source is a whole model; remove it"
+        )
     base = resolve_model(request.base_model)
     if base.kind not in {"hub", "folder"}:
         raise BadInput(f"base_model {request.base_model!r} is not a model with 16-bit weights")

@@ -28,7 +28,8 @@ def start_of(request: DpoRequest) -> str:
     info = directory.read_info(directory.find(request.sft_run))
     if info.kind != "sft":
         raise BadInput(
-            f"sft_run={request.sft_run!r} is a run of kind {info.kind}; pass it as `model`"
+            f"sft_run={request.sft_run!r} is a run of kind {info.kind}, not sft; list_runs names "
+            "SFT runs, and any other model is passed as `model`"
         )
     return request.sft_run
 

@@ -8,6 +8,7 @@ from collections import namedtuple
 import pytest
 
 from ft_tools import cli, installation
+from tests.protocol.calls import RUN_ID
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +123,41 @@ CASES = {
         SFT | {"method": None},
         ["'qlora' or 'full', got null"],
     ),
+    "an audit for a model": (
+        "merge_and_quantize",
+        SHIP | {"source": RUN_ID},
+        ["of kind audit, which makes no model; pass the id of a training run"],
+    ),
+    "an audit for an SFT run": (
+        "launch_dpo",
+        {"dataset": "pairs.jsonl", "sft_run": RUN_ID},
+        ["of kind audit, not sft; list_runs names SFT runs"],
+    ),
+    "a damaged model to train": (
+        "launch_sft",
+        SFT | {"model": "damaged"},
+        ["damaged/config.json is not JSON; download the model again"],
+    ),
+    "pairs for a damaged model": (
+        "launch_dpo",
+        {"dataset": "pairs.jsonl", "model": "damaged"},
+        ["damaged/config.json is not JSON"],
+    ),
+    "a model without a tokenizer": (
+        "audit_dataset",
+        {"path": "data.jsonl", "model": "damaged"},
+        ["'damaged' has no tokenizer that can be loaded; name a folder", "for an estimate"],
+    ),
+    "a folder for a matrix": (
+        "merge_and_quantize",
+        SHIP | {"imatrix": "model"},
+        ["imatrix 'model' is a folder; name the file"],
+    ),
+    "a model for a system": (
+        "evaluate",
+        {"dataset": "heldout.jsonl", "systems": ["model"]},
+        ["systems: 'model' is neither an object, such as", "nor the run id of an evaluation"],
+    ),
     "no held-out file": ("evaluate", {"model": "model", "dataset": ""}, ["set `dataset`"]),
     "unknown metric": (
         "evaluate",
@@ -146,6 +182,8 @@ def wrong(prepared):
     (prepared / "empty.jsonl").write_bytes(b"")
     (prepared / "binary.jsonl").write_bytes(bytes(range(256)) * 20)
     (prepared / "bad.jsonl").write_text(f"{GOOD_LINE}\n{GOOD_LINE}\n{{oops\n{GOOD_LINE}\n")
+    (prepared / "damaged").mkdir()
+    (prepared / "damaged" / "config.json").write_text('{"model_type": ')
     (prepared / "full").mkdir()
     (prepared / "full" / "mine.txt").write_text("mine")
     (prepared / "link").symlink_to("/etc/hostname")

@@ -4,8 +4,8 @@ import json
 import sys
 from typing import Any
 
+from ft_tools.data.audit_refusals import no_tokenizer
 from ft_tools.data.read.scan import lengths_of
-from ft_tools.errors import BadInput
 from ft_tools.examples.example import Example, content_of, thoughts_of
 from ft_tools.examples.trained_pieces import Masked, Measured
 from ft_tools.models.resolve import tokenizer_files
@@ -49,10 +49,7 @@ class TemplateTokens:
         self._deaths = 0
         loaded = self._start()
         if loaded is None or "method" not in loaded:
-            raise BadInput(
-                f"model={model!r} has no tokenizer that can be loaded; name a folder with "
-                "tokenizer.json, or leave `model` out for an estimate"
-            )
+            raise no_tokenizer(model)
         self.method = str(loaded["method"])
         self._notes: list[str] = loaded["notes"]
 
