@@ -111,6 +111,9 @@ def _misread(error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnknownOptionError):
         known = sorted(one.name for one in error.argument_collection if one.parse)
         return no_such("option", error.token.keyword or error.token.value, known)
+    if isinstance(error, cyclopts.UnknownCommandError):
+        commands = [name for name in app if not name.startswith("-")]
+        return no_such("command", (error.unused_tokens or [""])[0], commands)
     if isinstance(error, cyclopts.UnusedCliTokensError):
         surplus = ", ".join(map(repr, error.unused_tokens or []))
         return f"too many values: {surplus}; a yes/no option takes none, true or false; see --help"
@@ -142,6 +145,9 @@ def serve(
         allow_origin: Web origin whose pages may call this server.
     """
     if not http:
+        given = {"--tokens": tokens, "--allow-host": allow_host, "--allow-origin": allow_origin}
+        if useless := ", ".join(name for name, value in given.items() if value):
+            raise BadInput(f"{useless} without --http: stdio serves one client; add --http")
         _become("mcp_server")
     options = ["--host", host, "--port", str(port)]
     options += ["--tokens", str(tokens)] if tokens else []
