@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Parameter, Token
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from ft_tools.contract import complaints
@@ -196,12 +196,12 @@ def _checked(
 ) -> Any:
     """Refuse a value before the parser does, in the words that every caller is refused with."""
     value = read(typed, tokens)
-    field = request.model_fields[key]
-    alone: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type,unused-ignore]
     try:
-        alone.validate_python(value)
+        request.model_validate({key: value})
     except ValidationError as error:
-        raise BadInput("\n".join(complaints(request, error, (key,)))) from error
+        # What else the request lacks stands behind other options.
+        if lines := complaints(request, error, of=key):
+            raise BadInput("\n".join(lines)) from error
     return value
 
 

@@ -78,18 +78,18 @@ def _compact(dumped: Any, value: Any) -> Any:
     return dumped
 
 
-def complaints(
-    request: type[BaseModel], error: ValidationError, at: tuple[str, ...] = ()
-) -> list[str]:
-    """Return a line for each thing that is wrong: where, what, and what is allowed.
+def complaints(request: type[BaseModel], error: ValidationError, of: str = "") -> list[str]:
+    """Return a line for each thing that is wrong, or of one argument: where, what, what is allowed.
 
     The values themselves are repeated only where they are short, and never with a library's advice
-    to visit its web site. `at` is the place in the request of what was validated alone.
+    to visit its web site.
     """
     places: dict[str, list[dict[str, Any]]] = {}
     for detail in error.errors():
+        if of and detail["loc"][:1] != (of,):
+            continue
         # Of alternatives, pydantic adds the type that was tried.
-        loc = at + tuple(part for part in detail["loc"] if "[" not in str(part))
+        loc = tuple(part for part in detail["loc"] if "[" not in str(part))
         if detail["type"] in ALTERNATIVES and loc and loc[-1] in TRIED:
             loc = loc[:-1]
         places.setdefault(".".join(map(str, loc)) or "request", []).append(
@@ -123,8 +123,10 @@ TRIED = {"bool", "int", "float", "str"}
 def _alternatives(request: type[BaseModel], where: str, details: list[dict[str, Any]]) -> str:
     """Say in one line what a value may be, where several kinds would do: words first."""
     words = sorted(details, key=lambda detail: detail["type"] != "literal_error")
-    problems = " or ".join(dict.fromkeys(problem(request, detail) for detail in words))
-    return f"{where}: {problems}, got {shown(words[0]['input'])}{_meant(words[0])}"
+    kinds = dict.fromkeys(problem(request, detail).removeprefix("must be ") for detail in words)
+    return (
+        f"{where}: must be {' or '.join(kinds)}, got {shown(words[0]['input'])}{_meant(words[0])}"
+    )
 
 
 def shown(value: Any) -> str:
@@ -153,8 +155,9 @@ def _line(request: type[BaseModel], where: str, detail: dict[str, Any]) -> str:
         return f"{where}: required and missing{about}"
     if detail["type"] == "value_error":
         said = detail["msg"].removeprefix("Value error, ")
-        is_said = str(detail["input"]) in said or isinstance(detail["input"], dict | BaseModel)
-        return f"{where}: {said}" + ("" if is_said else f", got {shown(detail['input'])}")
+        value = detail["input"]
+        is_news = isinstance(value, str | int | float) and str(value) not in said
+        return f"{where}: {said}" + (f", got {shown(value)}" if is_news else "")
     if detail["type"] in {"too_long", "too_short"}:
         limits = detail["ctx"]
         most = limits.get("max_length")

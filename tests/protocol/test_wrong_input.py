@@ -267,7 +267,14 @@ SAME = {
     "nothing for what is required": ("show_examples", {"path": "data.jsonl"}),
     "a misspelt name in an object": ("evaluate", {"systems": [{"name": "a", "modle": "m"}]}),
     "a list of another kind": ("audit_dataset", {"path": "d", "verdicts": {"a": [{"b": 1}]}}),
+    "a text or a list": ("audit_dataset", {"path": "d", "verdicts": {"a": 5}}),
     "a missing file": ("audit_dataset", {"path": "nowhere.jsonl"}),
+    "a run that is not there": (
+        "evaluate",
+        {"dataset": "heldout.jsonl", "systems": ["evaluate-0123456789abcdef"]},
+    ),
+    "a model for a system": ("evaluate", {"dataset": "heldout.jsonl", "systems": ["model"]}),
+    "a pattern that is none": ("evaluate", {"metrics": ["regex"], "regex": "(("}),
 }
 
 

@@ -127,7 +127,7 @@ def test_a_decision_of_another_kind_is_refused_without_names_of_types(workspace)
         AuditRequest(path="d.jsonl", verdicts={"score": "fliter"})
     (line,) = complaints(AuditRequest, refused.value)
     assert line.startswith("verdicts.score: must be 'filter', ")
-    assert ' or must be a list, such as ["fliter"]' in line
+    assert ' or a list, such as ["fliter"]' in line
     assert line.endswith("did you mean 'filter'?")
 
 
