@@ -12,7 +12,7 @@ from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.packing import MIXED, may_be_packed
-from ft_tools.models.quantized import DEQUANTIZED
+from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
 from ft_tools.vram.request_to_setup import shape_of_request
 from ft_tools.vram.setup import Task
@@ -185,12 +185,7 @@ def _quantized_reasons(shape: ModelShape) -> list[Reason]:
 def _quantization(plan: Plan, shape: ModelShape) -> dict[str, Any] | None:
     if plan.method != "qlora" or shape.quantized:
         return None
-    return {
-        "load_in_4bit": True,
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": plan.dtype,
-    }
+    return nf4(shape.model_type) | {"bnb_4bit_compute_dtype": plan.dtype}
 
 
 def _training(

@@ -17,6 +17,30 @@ SUFFIX = re.compile(
 # transformers expands these to 16 bits when it loads them for training.
 # Source: https://huggingface.co/docs/transformers/quantization/mxfp4, .../finegrained_fp8
 DEQUANTIZED: set[Kind] = {"fp8", "mxfp4"}
+# Source: QLoRA, arXiv 2305.14314: 4-bit NormalFloat with double quantization.
+NF4: dict[str, Any] = {
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+}
+"""Arguments of transformers.BitsAndBytesConfig."""
+# Layers whose class computes with the weight itself, which a packed one does not allow, and the
+# output layer, which bitsandbytes leaves alone only where nothing is named.
+# Source: transformers 5.24, modeling_gemma3n.py: AltUp clamps its coefficients in training.
+NEVER_PACKED = {
+    kind: ["lm_head", "prediction_coefs", "correction_coefs"]
+    for kind in ("gemma3n", "gemma3n_text")
+}
+
+
+def nf4(model_type: str) -> dict[str, Any]:
+    """Return how a model's linear layers are quantized for QLoRA.
+
+    Args:
+        model_type: As its config.json says.
+    """
+    kept = NEVER_PACKED.get(model_type)
+    return NF4 | ({"llm_int8_skip_modules": kept} if kept else {})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra, NotFound
 from ft_tools.models import safetensors_headers
 from ft_tools.models.machine import this_machine
+from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
 from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256
@@ -29,9 +30,6 @@ from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlace
 from ft_tools.shipping.evaluated_prompt import MeasuredAs, measured_as
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.request import MergeBase, ShipRequest
-
-# QLoRA's own setting: https://arxiv.org/abs/2305.14314
-NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
 
 class PlannedEnvironment(Report):

@@ -26,12 +26,6 @@ LORA: Arguments = {
     "target_modules": "all-linear",
     "bias": "none",
 }
-# Source: QLoRA, arXiv 2305.14314: 4-bit NormalFloat with double quantization.
-QUANTIZATION: Arguments = {
-    "load_in_4bit": True,
-    "bnb_4bit_quant_type": "nf4",
-    "bnb_4bit_use_double_quant": True,
-}
 MICRO_BATCH = 4
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 EVALUATIONS = 10

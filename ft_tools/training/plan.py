@@ -188,7 +188,7 @@ def _plan_parts(
         "place": settings.place,
         "weights_dtype": settings.weights_dtype(request.method),
         "peft": settings.peft,
-        "quantization": settings.quantization(request.method),
+        "quantization": settings.quantization(request.method, source),
         "training": training,
         "chosen_for": basis.described,
         "patience": defaults.patience(training),

@@ -16,6 +16,7 @@ from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.packing import may_be_packed, mixes_packed
+from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape import ModelShape
 from ft_tools.runs.hardware import Device, find_device
@@ -62,11 +63,15 @@ class Settings:
         is_exact = method == "full" or self.device.name == "cpu"
         return "float32" if is_exact else self.device.precision
 
-    def quantization(self, method: Method) -> dict[str, Any] | None:
+    def quantization(self, method: Method, source: ModelSource) -> dict[str, Any] | None:
         """Return how the base is quantized; None if it is not."""
         if method != "qlora":
             return None
-        return dict(engines.QUANTIZATION if self.engine == "mlx" else defaults.QUANTIZATION)
+        if self.engine == "mlx":
+            return dict(engines.QUANTIZATION)
+        with contextlib.suppress(FineTuningError):
+            return nf4(str(config_of(source.load_from).get("model_type")))
+        return dict(NF4)
 
 
 def settle(

@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, MixtralConfig, MixtralForCausalLM, ViTConfig
+from transformers import (
+    BitsAndBytesConfig,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
+    MixtralConfig,
+    MixtralForCausalLM,
+    ViTConfig,
+)
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from ft_tools.errors import BadInput
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, place
+from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.size import size_of_files
 from ft_tools.models.worker import loading
 
@@ -143,3 +151,28 @@ def test_a_small_card_is_left_for_memory(experts):
     size = size_of_files(experts)
     small = Machine((Card("small", 2**28),), 2**34)
     assert place(size, small) == place(size, small.without_cards())
+
+
+def test_layers_that_a_class_clamps_itself_stay_whole_in_4_bits(tmp_path):
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": [128, 128]}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    shape |= {"vocab_size": 128, "vocab_size_per_layer_input": 128, "laurel_rank": 8}
+    shape |= {"hidden_size_per_layer_input": 16, "num_kv_shared_layers": 0}
+    shape |= {"activation_sparsity_pattern": [0.0, 0.0], "pad_token_id": 0}
+    shape |= {"layer_types": ["sliding_attention", "full_attention"], "altup_coef_clip": 120.0}
+    Gemma3nForCausalLM(Gemma3nTextConfig(**shape)).save_pretrained(tmp_path)
+    here = Placement("cpu", "float32", 0)
+    ids = torch.arange(1, 17)[None]
+
+    def step(quantization):
+        model = loading.load(tmp_path, here, quantization=quantization).train()
+        return model, model(input_ids=ids, labels=ids).loss.item()
+
+    with pytest.raises(RuntimeError):
+        step(NF4)
+    model, loss = step(nf4("gemma3n_text"))
+    assert 4 < loss < 7
+    packed = {name for name, p in model.named_parameters() if p.dtype == torch.uint8}
+    assert any("q_proj" in name for name in packed)
+    assert not any("coefs" in name or "lm_head" in name for name in packed)

@@ -29,6 +29,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, candidates
+from ft_tools.models.quantized import NF4
 from ft_tools.models.size import size_of_files
 from ft_tools.models.worker.loading import load
 from ft_tools.runs import hardware
@@ -136,9 +137,6 @@ def report_of(test: SelfTest, device: str) -> SelfTestReport:
         passed=all(check.state != "failed" for check in test.checks),
         summary=summarise(device, on_gpu=test.on_gpu, checks=test.checks),
     )
-
-
-NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
 
 def loaded(test: SelfTest, quantization: dict[str, Any] | None) -> Tried:

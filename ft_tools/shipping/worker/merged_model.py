@@ -14,6 +14,7 @@ from ft_tools import anti_patterns, facts
 from ft_tools.errors import DiskFull, Refused
 from ft_tools.models import placement, safetensors_headers
 from ft_tools.models.placement import Dtype, Placement, candidates, shortage
+from ft_tools.models.quantized import NF4
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import free_machine, free_memory, load
 from ft_tools.publish import new_folder, verify, write_file
@@ -30,7 +31,7 @@ from ft_tools.shipping.estimates import (
     working_bytes,
 )
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.plan import NF4, ShipPlan
+from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, proving
 from ft_tools.shipping.worker.expert_layout import publish_layout

@@ -233,11 +233,12 @@ def as_nf4_training_saw_it(base: Path, quantization: dict[str, Any]) -> Change:
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
-    skipped = model.get_output_embeddings()
+    head = model.get_output_embeddings()
+    whole = tuple(quantization.get("llm_int8_skip_modules") or ())
     linears = {
         f"{name}.weight"
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not skipped
+        if isinstance(module, torch.nn.Linear) and module is not head and not name.endswith(whole)
     }
     kind = str(quantization.get("bnb_4bit_quant_type", "fp4"))
     twice = bool(quantization.get("bnb_4bit_use_double_quant", False))

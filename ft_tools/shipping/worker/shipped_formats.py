@@ -12,14 +12,15 @@ import torch
 from ft_tools.contract import Reason
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.evaluation.intervals.comparing import compare
+from ft_tools.models import model_folder
 from ft_tools.models.placement import CPU, Placement
+from ft_tools.models.quantized import nf4
 from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import link_or_copy, new_folder, sha256, verify, write_file
 from ft_tools.runs.session import Stopped
 from ft_tools.shipping import modelfile, quality
 from ft_tools.shipping.context_length import context_of
 from ft_tools.shipping.formats import Format, fold_layers
-from ft_tools.shipping.plan import NF4
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
@@ -248,7 +249,8 @@ def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResul
     if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
         shipment.session.phase(f"making {row.name}")
         own = replace(packed[0], dtype=DTYPES[outtype(shipment.merged)])
-        model = load(shipment.merged, own, quantization=NF4)
+        model_type = str(model_folder.model_type(shipment.merged))
+        model = load(shipment.merged, own, quantization=nf4(model_type))
         with new_folder(folder) as staging, disk_full_of_libraries(staging):
             model.save_pretrained(staging)
             merging.copy_small_files(shipment.merged, None, staging)

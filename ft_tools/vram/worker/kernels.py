@@ -5,7 +5,7 @@ weight, and the Triton kernels of TRL's loss head, which work in place.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import torch
@@ -143,11 +143,20 @@ class QuantizedLinear(nn.Linear):
         return out if self.bias is None else out + self.bias
 
 
-def quantize(model: nn.Module, head: nn.Module, bytes_each: float) -> None:
-    """Put quantized layers in the place of all linear ones but the head, as bitsandbytes does."""
+def quantize(model: nn.Module, head: nn.Module, bytes_each: float, whole: Set[str]) -> None:
+    """Put quantized layers in the place of linear ones, as bitsandbytes does.
+
+    Args:
+        model: Built by its class.
+        head: The output layer, which stays as it is.
+        bytes_each: What a weight takes.
+        whole: Names of other layers that stay as they are.
+    """
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child is not head and child.weight.dim() == 2:
+            if name in whole or child is head:
+                continue
+            if type(child) is nn.Linear and child.weight.dim() == 2:
                 setattr(parent, name, QuantizedLinear(child, bytes_each))

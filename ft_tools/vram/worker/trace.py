@@ -27,6 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.trainer.utils import add_fused_lm_head
 
 from ft_tools.models.catalog import config_of
+from ft_tools.models.quantized import NEVER_PACKED
 from ft_tools.models.worker.build import build, load_config, loader_of, text_path
 from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.vram.report import TraceReport
@@ -191,7 +192,9 @@ def build_model(config: dict[str, Any], options: Options) -> tuple[nn.Module, bo
     model.to(getattr(torch, options.dtype))
     model.train()
     if options.quantization:
-        quantize(model, model.get_output_embeddings(), QUANTIZED_BYTES[options.quantization])
+        whole = {*NEVER_PACKED.get(str(config.get("model_type")), ())}
+        head = model.get_output_embeddings()
+        quantize(model, head, QUANTIZED_BYTES[options.quantization], whole)
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.trl_head:
