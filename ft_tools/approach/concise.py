@@ -155,6 +155,9 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     _whys_of_conditions,
     lambda report: {"questions": report.questions[:1]},
     lambda report: {"path": report.path[:2]},
+    lambda report: {"assets": [], "blocked": []},
     _conditions_of_the_summary,
+    lambda report: _later(report, data="", cost=""),
+    lambda report: {"questions": []},
 )
 """What is dropped, in this order, until the report is short enough."""

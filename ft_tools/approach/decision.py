@@ -37,6 +37,15 @@ def first_row(now: Situation) -> Decision:
     return next(row for row in rows if holds(row.when, now))
 
 
+def is_done(approach: Approach, now: Situation) -> bool:
+    """Tell whether an approach was done already although answers are still wrong."""
+    if approach in now.tried:
+        return True
+    when = table().done.get(approach)
+    is_short = now.choices["failing"] == "yes" and now.choices["target_met"] != "yes"
+    return when is not None and is_short and holds(when, now)
+
+
 def others(row: Decision, now: Situation) -> list[Alternative]:
     """Return the alternatives of a row that what is known does not rule out: not what was tried."""
     tried = UNKNOWN if now.assumes_prompt else now.choices["prompting_tried"]

@@ -127,7 +127,7 @@ def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     facts = table().approaches[rung.approach]
     first = []
     are_labels = "labels" in start.needs
-    if trains_first and start.assumes_prompt:
+    if trains_first and start.assumes_prompt and start.choices["task"] != "table":
         first.append(SIMPLE if are_labels else PROMPTED)
     is_small = rung.approach in SMALL_FIRST and not are_labels
     if trains_first and is_small and start.choices["small_model"] == UNKNOWN:

@@ -79,14 +79,16 @@ def _is_without_examples(request: ApproachRequest) -> bool:
     """Tell whether a question about training does not say that there is something to train on.
 
     It does not where answers are good and only too dear or slow, where examples are asked for,
-    where training is for the search that is running, and where only raw logs are named.
+    where training is for a search, and where only raw logs are named.
     """
     is_wrong = not request.symptoms or _is_wrong(request)
     if request.data_source != UNKNOWN or request.teacher is not None:
         are_raw = request.data_source == "production_logs" and request.teacher is None
         are_labels = request.num_classes is not None or "classification" in request.symptoms
         return is_wrong and are_raw and not are_labels
-    return not is_wrong or asks_for_examples(request) or bool(request.has_retrieval)
+    is_to_collect = asks_for_examples(request) or "data_amount" in request.considering
+    is_search = bool(request.has_retrieval) or request.task == "search"
+    return not is_wrong or is_to_collect or is_search
 
 
 def asks_for_examples(request: ApproachRequest) -> bool:

@@ -96,7 +96,7 @@ _CHOICE_VALUES: dict[str, Sequence[Any]] = {
     "prompting_tried": ("none", "zero_shot", "few_shot", "optimized"),
     "target_met": (True, False),
     "has_documents": (True, False),
-    "knowledge_changes": ("never", "quarterly", "monthly", "weekly", "daily"),
+    "knowledge_changes": ("never", "quarterly", "monthly", "weekly", "daily", "hourly"),
     "wrong_with_passage": (True, False),
     "schema_enforced": (True, False),
     "has_verifiable_reward": (True, False),

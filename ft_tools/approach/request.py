@@ -11,6 +11,7 @@ Symptom = Literal[
     "stale_knowledge",
     "hallucination",
     "later_turns",
+    "input_cut",
     "forgetting",
     "training_fault",
     "nan_loss",
@@ -33,6 +34,7 @@ Symptom = Literal[
     "preference",
     "safety",
     "refusals",
+    "missing_refusals",
     "latency",
     "cost",
     "long_thinking",
@@ -75,6 +77,11 @@ Aside = Literal[
     "hyperparameters",
     "data_format",
     "hardware",
+    "data_amount",
+    "class_imbalance",
+    "chunking",
+    "retraining",
+    "licence",
 ]
 """What is asked beside an approach; it gets a verdict and is no step of a path."""
 
@@ -166,32 +173,45 @@ class ApproachRequest(Request):
     problem: str = Field(
         "",
         max_length=4000,
-        description="For the record.",
+        description="Kept.",
     )
     considering: list[Considered] = Field(
         default_factory=list,
         max_length=6,
         description="All that the user proposes or asks about. long_context: also caching. "
-        "small_model_fine_tuning: classifiers, taggers, embeddings. sft_then_dpo: is SFT needed "
-        "first? other_loss: ORPO, SimPO. other_model: which base or size. full_training: full or "
-        "LoRA. data_format: rows, turns, template. hardware: what fits.",
+        "small_model_fine_tuning: classifiers, taggers, embeddings. sft_then_dpo: SFT first? "
+        "other_loss: ORPO, SimPO. other_model: which, size. "
+        "full_training: full or LoRA. data_format: rows, turns. hardware: what fits. "
+        "chunking: also map-reduce.",
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
         description="What fails, if stated. `no_effect`: answers equal the untrained "
         "model's (not: no gain). `export_fault`: wrong only "
-        "once merged, quantized or served. `bad_rows`: noise, answers of other inputs. "
-        "`forgetting`: training took an ability. `training_fault`: any other fault of a run "
+        "once exported or served. `bad_rows`: noise, answers of other inputs. "
+        "`forgetting`: training took an ability. `training_fault`: other fault of a run "
         "(reward, gibberish, repetition, no stop). `classification`, `extraction`, `reasoning`, "
-        "`tool_use`: wrong results, not the kind of task. `latency`, `cost`, `long_thinking`, "
-        "`privacy` alone: answers are good. "
-        "`later_turns`: right without earlier turns. `new_language`: of people.",
+        "`tool_use`: wrong results, not the task. `latency`, `cost`, `long_thinking`, "
+        "`privacy` alone: answers are good. `refusals`: too many. `input_cut`: too long. "
+        "`later_turns`: right without earlier turns.",
     )
-    task: Literal["label", "extract", "search", "translate", "image", "speech", "other"] | None = (
-        Field(
-            None,
-            description="If not free text. search: embeddings, rerankers; image: CLIP, detection.",
-        )
+    task: (
+        Literal[
+            "label",
+            "extract",
+            "search",
+            "table",
+            "code",
+            "translate",
+            "image",
+            "speech",
+            "other",
+        ]
+        | None
+    ) = Field(
+        None,
+        description="If not free text. search: embeddings, rerankers; table: predict from "
+        "columns; code: also SQL; image: CLIP, detection.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
@@ -200,20 +220,18 @@ class ApproachRequest(Request):
     )
     target_met: bool | None = Field(
         None,
-        description="Are today's answers good enough? Too dear or slow are symptoms.",
+        description="Are answers good enough? Too dear or slow are symptoms.",
     )
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
-        description="Evaluations' run ids, instead of claims.",
+        description="Evaluations' run ids.",
     )
-    prompt_tokens: int | None = Field(
-        None, ge=0, description="Prompt tokens that every call shares."
-    )
+    prompt_tokens: int | None = Field(None, ge=0, description="Prompt tokens shared by all calls.")
     calls_per_day: Count | None = Field(None, description="Calls per day.")
     batch_calls: Count | None = Field(None, description="Calls in total, if done once.")
     num_demonstrations: Count | None = Field(
-        None, description="Inputs with their right answer; planned ones: none."
+        None, description="Inputs with right answers; planned: none."
     )
     num_classes: int | None = Field(None, ge=2, description="Classes to choose from.")
     num_preference_pairs: Count | None = Field(
@@ -221,24 +239,22 @@ class ApproachRequest(Request):
     )
     num_marks: Count | None = Field(None, description="Answers marked good or bad.")
     has_documents: bool | None = Field(
-        None, description="Is the missing knowledge written down as text?"
+        None, description="Is the knowledge text (false: database rows)?"
     )
     corpus_tokens: int | None = Field(
         None,
         ge=0,
-        description="Tokens of it, or of text to pretrain on.",
+        description="Tokens of it, or of raw text.",
     )
     documents: str | None = Field(
         None,
-        description="File or folder with that text.",
+        description="That text, as a path.",
     )
     has_retrieval: bool | None = Field(None, description="Is retrieval running?")
-    retrieval_recall: Fraction | None = Field(
-        None, description="Fraction of passages that it finds."
-    )
+    retrieval_recall: Fraction | None = Field(None, description="Fraction of passages found.")
     knowledge_changes: (
-        Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily"] | None
-    ) = Field(None, description="How often facts, labels or rules change.")
+        Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily", "hourly"] | None
+    ) = Field(None, description="How often facts or labels change.")
     wrong_with_passage: bool | None = Field(
         None,
         description="Still wrong with the right passage?",
@@ -247,9 +263,7 @@ class ApproachRequest(Request):
     has_verifiable_reward: bool | None = Field(
         None, description="Can a program tell right from wrong?"
     )
-    success_fraction: Fraction | None = Field(
-        None, description="Fraction of samples that pass it today."
-    )
+    success_fraction: Fraction | None = Field(None, description="Fraction of samples that pass.")
     small_model_score: float | None = Field(
         None, ge=0, le=1, description="Score of a small or local model."
     )
@@ -261,7 +275,7 @@ class ApproachRequest(Request):
     )
     has_eval_set: bool | None = Field(None, description="Do held-out examples with a metric exist?")
     personal_data: bool | None = Field(
-        None, description="Are the data about people (customer messages, faces, health)?"
+        None, description="Are the data about people (messages, faces, health)?"
     )
     data_source: Literal[
         "human", "production_logs", "stronger_model", "same_model_family", "unknown"
@@ -280,15 +294,15 @@ class ApproachRequest(Request):
         None, description="Internal, or sold or given away?"
     )
     weights_access: Literal["api_only", "open_weights"] | None = Field(
-        None, description="Is the model to improve behind an API?"
+        None, description="Is the model behind an API?"
     )
-    must_keep_thinking: bool | None = Field(None, description="Must it stay a reasoning model?")
+    must_keep_thinking: bool | None = Field(None, description="Must it keep reasoning?")
     examples_have_reasoning: bool | None = Field(
-        None, description="Do the examples contain reasoning?"
+        None, description="Do the examples hold reasoning?"
     )
     budget: Literal["low", "medium", "high"] | None = Field(
         None,
-        description="One-off: under 100 USD, up to 5,000, above.",
+        description="One-off: to 100 USD, to 5,000, above.",
     )
     budget_usd: float | None = Field(None, ge=0, description="In US dollars.")
     checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
@@ -297,15 +311,15 @@ class ApproachRequest(Request):
     )
     tried_training: list[Trained] = Field(
         default_factory=list,
-        description="Training that was run and misses.",
+        description="Training that misses.",
     )
     gpu: str | None = Field(None, description="GPU for training.")
     model: str | None = Field(None, description="Model to train, if chosen.")
     dataset: str | None = Field(
         None,
-        description="File or folder of examples.",
+        description="Examples, as a path.",
     )
     response_format: ResponseFormat = Field(
         "concise",
-        description="detailed adds alternatives, mistakes and evidence.",
+        description="detailed: also alternatives, evidence.",
     )

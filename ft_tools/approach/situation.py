@@ -1,5 +1,6 @@
 """What a request says, in the words of the decision table, and how much of it is presumed."""
 
+import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ _OF_TRAINING = TRAINING | {
     "data_format",
     "several_adapters",
     "merge_models",
+    "class_imbalance",
+    "retraining",
 }
 """Who asks about one of these trains already, or is about to."""
 
@@ -105,6 +108,7 @@ def situation(request: ApproachRequest) -> Situation:
         "budget": _budget(request),
         "small_model": _small_model(request),
         "retrieval": (found := _retrieval(request)),
+        "checkpoint": request.checkpoint or _checkpoint_in(request.model or ""),
         "thinking_at_risk": _choice(
             bool(request.must_keep_thinking) and not request.examples_have_reasoning
         ),
@@ -197,6 +201,7 @@ _OF_TEXT = frozenset({"labels", "spans", "retrievable"})
 _OF_TASK: Mapping[str | None, frozenset[str]] = {
     "label": frozenset({"labels"}),
     "extract": frozenset({"spans"}),
+    "table": frozenset({"labels"}),
 }
 
 
@@ -286,6 +291,8 @@ def _assumes_prompt(
     if "rl_verifiable_reward" in request.considering and request.has_verifiable_reward:
         return True
     data = dict(_DATA if is_asked else {})
+    if "rl_verifiable_reward" not in request.considering:
+        data.pop("success_fraction", None)
     if asks_for_examples(request):
         data.pop(DEMONSTRATIONS, None)
     data |= _CONDUCT if "conduct" in needs else {}
@@ -309,6 +316,20 @@ def _small_model(request: ApproachRequest) -> str:
     if small is None or large is None:
         return request.small_model or UNKNOWN
     return "as_good" if small >= large - table().derived["same_score"].value else "worse"
+
+
+_CHECKPOINT_WORDS: Mapping[str, str] = {
+    "chat": "instruct",
+    "instruct": "instruct",
+    "it": "instruct",
+}
+"""Part of a model's name -> the checkpoint that it says."""
+
+
+def _checkpoint_in(model: str) -> str:
+    """Return the checkpoint that a model's name says: chat and instruct models say it."""
+    parts = re.split(r"[^a-z0-9]+", model.lower())
+    return next((_CHECKPOINT_WORDS[part] for part in parts if part in _CHECKPOINT_WORDS), UNKNOWN)
 
 
 def _retrieval(request: ApproachRequest) -> str:

@@ -33,7 +33,17 @@ CONSIDERS_NONE = "considers_none"
 TRIED = "tried"
 """Condition on training that was done and missed: any of these approaches."""
 
-TASKS = ("label", "extract", "search", "translate", "image", "speech", "other")
+TASKS = (
+    "label",
+    "extract",
+    "search",
+    "table",
+    "code",
+    "translate",
+    "image",
+    "speech",
+    "other",
+)
 
 PROMPTS = ("none", "zero_shot", "few_shot", "optimized")
 """From no prompt measured to the best one."""
@@ -59,6 +69,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
         "monthly",
         "weekly",
         "daily",
+        "hourly",
         UNKNOWN,
     ),
     "wrong_with_passage": _YES_NO,
@@ -147,6 +158,8 @@ class Decision(_Row):
     approach: Approach
     why: str
     evidence: list[str] = Field(min_length=1)
+    anew: str = ""
+    """What differs, where the approach was done already and did not suffice."""
     how: str = ""
     """On what condition it is done, where it is what is asked."""
     alternatives: list[Alternative] = Field(default_factory=list)
@@ -309,6 +322,7 @@ class Table(_Row):
     shares: dict[Share, Threshold]
     implied: dict[Considered, Symptom]
     asks_for: dict[Considered, Asked]
+    done: dict[Approach, dict[str, Condition]]
     presumes: dict[Considered, str]
     teachers: dict[Teacher, TeacherTerms]
     rows: list[Decision]
@@ -375,7 +389,7 @@ class Table(_Row):
             later,
         )
         excluded = [other.unless for row in self.rows for other in row.alternatives]
-        return [*excluded, *(row.when for part in rows for row in part)]
+        return [*excluded, *self.done.values(), *(row.when for part in rows for row in part)]
 
     def _check(self, field: str, condition: Condition) -> None:
         if isinstance(condition, Range):

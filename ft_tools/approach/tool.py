@@ -6,7 +6,7 @@ from ft_tools.approach import advice
 from ft_tools.approach.advice import assets, duties, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
-from ft_tools.approach.decision import first_row, others
+from ft_tools.approach.decision import first_row, is_done, others
 from ft_tools.approach.documents import documents_cost
 from ft_tools.approach.measured import with_measurements
 from ft_tools.approach.path import Rung, climb, next_steps, steps
@@ -21,6 +21,8 @@ MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
 
 GENERAL = "Nothing says how answers fail, so what follows is the usual order: see that it fits."
+
+ANEW = "New against what was done: {}."
 
 SHORT = 200
 """A row that says less than this is followed by what always decides whether its approach works."""
@@ -85,8 +87,9 @@ def _summary(
     needs_guide = len(row.why) < SHORT and not is_guided
     is_guess = row.is_general and now.choices["stated"] == "no"
     general = [GENERAL] if is_guess else []
+    again = [ANEW.format(row.anew)] if is_done(row.approach, now) else []
     first = " ".join(
-        [*general, f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else [])]
+        [*general, f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else []), *again]
     )
     is_said = any(answer.condition.endswith(UNTRAINED) for answer in answers)
     before = [] if is_said else steps(rungs)[0].measure_first

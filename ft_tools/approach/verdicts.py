@@ -51,6 +51,12 @@ def verdicts(
     ]
 
 
+def amount(now: Situation) -> str:
+    """Say how many examples the task needs: the first row on `data_amount` that holds."""
+    rows = (row for row in table().answers if row.asked == "data_amount")
+    return next(row.condition for row in rows if holds(row.when, now))
+
+
 def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict | None:
     """Return the first row of answers that holds.
 
@@ -72,11 +78,17 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
     return ApproachVerdict(
         approach=asked,
         verdict="later" if before else row.verdict,
-        condition=f"{before}{row.condition}",
+        condition="; ".join([f"{before}{row.condition}", *_amount_of(asked, row.verdict, now)]),
         why=row.why,
         instead=None if row.verdict == "now" or asked not in APPROACHES else first,
         source=table().evidence[row.evidence].source,
     )
+
+
+def _amount_of(asked: Considered, verdict: str, now: Situation) -> list[str]:
+    """Who asks about collecting examples asks how many, unless that is asked beside it."""
+    is_open = asked == "collect_data_first" and "data_amount" not in now.considers
+    return [f"how many: {amount(now)}"] if is_open and verdict == "now" else []
 
 
 def _verdict(
@@ -146,6 +158,7 @@ def _verdict(
 def _at_once(asked: Approach, row: Decision, first: Approach, now: Situation) -> str:
     """Say on what condition the first step, or a part of it, is taken now."""
     parts = [row.how if asked == first else f"as part of {first}"]
+    parts += _amount_of(asked, "now", now)
     if not row.how:
         parts.append(PERMITTED if now.needs_permission else "")
         parts.append(_done_first(asked, now) if asked in TRAINING else "")

@@ -331,3 +331,108 @@ def test_advice_on_other_tasks_says_that_it_is_about_text():
 
     assert report.approach == "build_eval_first"
     assert "about models of text" in report.summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "words"),
+    [
+        ({"task": "table", "considering": ["sft"]}, "small_model_fine_tuning", "boosted trees"),
+        ({"task": "table", "has_eval_set": False}, "build_eval_first", "boosted trees"),
+        (
+            {"task": "search", "considering": ["small_model_fine_tuning", "sft"]},
+            "build_eval_first",
+            "BM25",
+        ),
+        ({"task": "search", "has_eval_set": True, "considering": ["sft"]}, "rag", "BM25"),
+        (
+            {"task": "code", "symptoms": ["output_format"], "considering": ["sft"]},
+            "few_shot",
+            "return the error",
+        ),
+        (
+            {"task": "code", "symptoms": ["output_format"], "prompting_tried": "few_shot"},
+            "prompting",
+            "stronger model",
+        ),
+        ({"symptoms": ["input_cut"]}, "long_context", "parts that overlap"),
+        ({"symptoms": ["missing_refusals"]}, "prompting", "wrong refusals"),
+    ],
+)
+def test_a_kind_of_task_gets_what_applies_to_it(arguments, first, words):
+    report = ask(**arguments)
+
+    assert report.approach == first
+    assert words in report.summary
+
+
+DEAR = {"symptoms": ["classification", "cost"], "prompting_tried": "zero_shot", "target_met": False}
+TRAINED = {"tried_training": ["sft"], "target_met": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [
+        (DEAR | {"considering": ["sft"], "task": "label"}, "dear_prompt_misses"),
+        (
+            {"symptoms": ["style", "cost"], "prompting_tried": "zero_shot", "small_model": "worse"},
+            "dear_prompt_of_a_large_model",
+        ),
+        (TRAINED | {"symptoms": ["hallucination", "extraction"]}, "trained_to_invent"),
+        (TRAINED | {"symptoms": ["later_turns"]}, "trained_on_single_turns"),
+        (TRAINED | {"must_keep_thinking": True}, "thinking_was_trained_away"),
+        (
+            TRAINED | {"symptoms": ["forgetting"], "considering": ["sft", "prompting"]},
+            "retraining_or_rebuilding",
+        ),
+        (
+            {"considering": ["rl_verifiable_reward"], "has_verifiable_reward": False},
+            "reward_is_no_check",
+        ),
+    ],
+)
+def test_what_was_done_and_what_is_dear_decides(arguments, row):
+    assert ask(**arguments).row == row
+
+
+def test_dpo_starts_from_a_model_whose_name_says_that_it_is_a_chat_model():
+    asked = {"considering": ["sft", "dpo", "sft_then_dpo"], "num_preference_pairs": 5000}
+
+    assert ask(**asked).approach == "sft_then_dpo"
+    assert ask(**asked, model="Llama-2-7b-chat-hf").approach == "dpo"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"task": "label"}, "per class"),
+        ({"task": "extract"}, "documents"),
+        ({"task": "speech"}, "hours"),
+        ({"task": "image"}, "images"),
+        ({"task": "translate"}, "sentence pairs"),
+        ({"task": "search"}, "queries"),
+        ({"symptoms": ["tool_use"]}, "traces"),
+        ({"symptoms": ["knowledge_gap"]}, "for facts none"),
+        ({"considering": ["continued_pretraining"]}, "100 million tokens"),
+        ({"tried_training": ["sft"], "num_demonstrations": 20_000}, "not more of the same"),
+        ({}, "50 well-made rows"),
+    ],
+)
+def test_the_number_of_examples_is_that_of_the_task(arguments, words):
+    asked = [*arguments.get("considering", []), "data_amount"]
+
+    assert words in ask(**arguments | {"considering": asked}).summary
+
+
+@pytest.mark.parametrize("task", ["label", "search", "speech", "image"])
+def test_settings_of_what_is_no_language_model_are_not_those_of_lora(task):
+    asked = ["small_model_fine_tuning", "hyperparameters"]
+    verdicts = ask(task=task, considering=asked, num_demonstrations=600).verdicts
+
+    assert "start from suggest_lora_config" not in verdicts[1].condition
+
+
+def test_facts_that_change_hourly_are_looked_up():
+    report = ask(considering=["rag", "retraining"], knowledge_changes="hourly")
+
+    assert report.approach == "tool_lookup"
+    assert report.verdicts[1].verdict == "no"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ft_tools.approach.concise import MOST_TOKENS, tokens
-from ft_tools.approach.decision import decide, holds
+from ft_tools.approach.decision import decide, holds, is_done
 from ft_tools.approach.request import (
     TRAINING,
     Approach,
@@ -20,8 +20,8 @@ from ft_tools.approach.request import (
 )
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import CHOICES, TASKS, table
-from ft_tools.approach.tool import recommend_approach
-from ft_tools.approach.verdicts import COUNTED
+from ft_tools.approach.tool import ANEW, recommend_approach
+from ft_tools.approach.verdicts import COUNTED, amount
 from ft_tools.tools import TOOLS
 
 counts = st.none() | st.sampled_from(
@@ -49,7 +49,7 @@ requests = st.builds(
     has_documents=flags,
     corpus_tokens=counts,
     knowledge_changes=st.none()
-    | st.sampled_from(["never", "yearly", "quarterly", "monthly", "weekly", "daily"]),
+    | st.sampled_from(["never", "yearly", "quarterly", "monthly", "weekly", "daily", "hourly"]),
     wrong_with_passage=flags,
     schema_enforced=flags,
     has_verifiable_reward=flags,
@@ -164,7 +164,7 @@ def test_no_step_is_cheaper_than_one_before_it_unless_it_depends_on_an_earlier_o
 @many
 @given(requests)
 def test_each_approach_that_is_considered_gets_one_verdict_that_agrees_with_the_path(request):
-    report = recommend_approach(request)
+    report = detailed(request)
     taken = [step.approach for step in report.path]
 
     assert [each.approach for each in report.verdicts] == list(dict.fromkeys(request.considering))
@@ -201,6 +201,43 @@ def test_proof_that_a_prompt_is_enough_and_neither_dear_nor_slow_never_leads_to_
 @given(requests)
 def test_training_that_was_done_and_missed_is_not_the_first_step(request):
     assert decide(request).approach not in request.tried_training
+
+
+@many
+@given(requests)
+def test_what_was_done_and_did_not_suffice_is_first_only_with_what_differs_now(request):
+    row = decide(request)
+    is_again = is_done(row.approach, situation(request))
+
+    assert not is_again or row.anew
+    assert not is_again or ANEW.format(row.anew) in recommend_approach(request).summary
+
+
+@pytest.mark.parametrize("row", table().rows, ids=lambda row: row.id)
+def test_a_row_that_repeats_what_failed_says_what_differs(row):
+    chance = random.Random(3)
+    for _ in range(6):
+        request = changed(
+            _drawn(row, chance),
+            prompting_tried=chance.choice(["zero_shot", "few_shot", "optimized"]),
+            schema_enforced=True,
+            target_met=False,
+        )
+        decided = decide(request)
+        assert decided.anew or not is_done(decided.approach, situation(request)), decided.id
+
+
+@many
+@given(requests)
+def test_who_asks_how_many_examples_gets_a_number_for_the_task(request):
+    asked = changed(request, considering=["collect_data_first", "data_amount"])
+    answers = {each.approach: each for each in detailed(asked).verdicts}
+
+    assert answers["data_amount"].condition == amount(situation(asked))
+    alone = changed(request, considering=["collect_data_first"])
+    answers = {each.approach: each for each in detailed(alone).verdicts}
+    verdict = answers["collect_data_first"]
+    assert verdict.verdict != "now" or amount(situation(alone)) in verdict.condition
 
 
 @many
