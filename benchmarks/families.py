@@ -28,7 +28,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.family_rows import NAMES, TOKENIZER, config
+from benchmarks.family_rows import NAMES, TOKENIZER, converted
 from benchmarks.family_tokenizers import know_splitting, make_tokenizer
 from ft_tools import workspace
 from ft_tools.errors import FineTuningError
@@ -64,7 +64,7 @@ def make_model(name: str, folder: Path) -> dict[str, Any]:
     """Save a random model of a family with a tokenizer of its kind; its config.json."""
     folder.mkdir()
     tokenizer = make_tokenizer(TOKENIZER[name], folder)
-    wanted = config(name, vocabulary=len(tokenizer))
+    wanted = converted(name, len(tokenizer))
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     ids |= {"pad_token_id": tokenizer.pad_token_id}
     parts = [wanted] + ([wanted["text_config"]] if "text_config" in wanted else [])

@@ -17,7 +17,7 @@ OWN_VOCABULARY = {name: row["vocabulary"] for name, row in ROWS["families"].item
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 TOKENIZER = {name: row.get("tokenizer", "bytes") for name, row in ROWS["families"].items()}
 HIDDEN_SIZE = 64
-ABOUT = ("vocabulary", "tokenizer")
+ABOUT = ("vocabulary", "tokenizer", "converted")
 LEAST = "least_"
 # Widths that grow with the hidden size; of a tower only what it hands to the text.
 WIDTHS = {
@@ -48,6 +48,14 @@ def config(name: str, unit: int = 1, vocabulary: int = TINY_VOCABULARY) -> dict[
         return _least(plain | own)
     tied = {"tie_word_embeddings": False}
     return own | {"text_config": _least(plain | own["text_config"]) | tied} | tied | IDS
+
+
+def converted(name: str, vocabulary: int) -> dict[str, Any]:
+    """Return the config.json of the small model of a family that llama.cpp converts and runs."""
+    found = config(name, vocabulary=vocabulary)
+    for key, value in ROWS["families"][name].get("converted", {}).items():
+        found[key] = found[key] | value if isinstance(value, dict) else value
+    return found
 
 
 def _whole(table: dict[str, Any]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def disks(
     made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
     needs = {
         "output": merged + int(QUANTIZED_MARGIN * made),
-        "work": 2 * LOGITS_BYTES + (merged if has_gguf else 0),
+        "work": 3 * LOGITS_BYTES + (merged if has_gguf else 0),
         "hub": merged if fetched else 0,
         "cache": environment_bytes + (gguf_converter.DOWNLOAD_BYTES if has_gguf else 0),
     }

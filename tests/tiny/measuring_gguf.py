@@ -13,7 +13,7 @@ from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping import gguf_converter, quality
-from ft_tools.shipping.worker import gguf_files, proving
+from ft_tools.shipping.worker import gguf_jobs, proving
 
 
 def require_converter():
@@ -58,6 +58,8 @@ def reference_of(tmp_path, folder, tokenizer, num_texts):
 
 def measure(file, reference, text, tokenizer):
     with gguf.opened(file, proving.MAX_TEXT_TOKENS) as model:
-        parity = gguf_files.same_ids(model, tokenizer, text)
+        proof = proving.Proof(tokenizer, reference, None)
+        probes = gguf_jobs.probes(proof)
+        parity = gguf_jobs.same_ids(proof, probes, [gguf.tokenize(model, p) for p in probes])
         measured = reference.measure(lambda ids: gguf.logits_of(model, ids))
     return quality.summarise(measured, parity)

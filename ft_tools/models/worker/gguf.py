@@ -28,13 +28,16 @@ def gpu_layers() -> int:
     return ALL_LAYERS if llama_cpp.llama_supports_gpu_offload() else 0
 
 
-def open_file(path: Path | str, num_context: int, *, vocab_only: bool = False) -> Any:
+def open_file(
+    path: Path | str, num_context: int, *, vocab_only: bool = False, verbose: bool = False
+) -> Any:
     """Open a GGUF file.
 
     Args:
         path: Of the file.
         num_context: Tokens of the longest text, answer included.
         vocab_only: Read the tokenizer and leave the weights on the disk.
+        verbose: Write llama.cpp's words to stderr.
 
     Raises:
         BadInput: llama.cpp cannot load the file.
@@ -49,7 +52,7 @@ def open_file(path: Path | str, num_context: int, *, vocab_only: bool = False) -
             n_gpu_layers=0 if vocab_only else gpu_layers(),
             vocab_only=vocab_only,
             seed=0,
-            verbose=False,
+            verbose=verbose,
         )
     except ValueError as error:
         raise BadInput(
@@ -61,9 +64,11 @@ def open_file(path: Path | str, num_context: int, *, vocab_only: bool = False) -
 
 
 @contextmanager
-def opened(path: Path, num_context: int, *, vocab_only: bool = False) -> Iterator[Any]:
+def opened(
+    path: Path | str, num_context: int, *, vocab_only: bool = False, verbose: bool = False
+) -> Iterator[Any]:
     """Open a GGUF file for a while. As `open_file`."""
-    model = open_file(path, num_context, vocab_only=vocab_only)
+    model = open_file(path, num_context, vocab_only=vocab_only, verbose=verbose)
     try:
         yield model
     finally:

@@ -1,39 +1,54 @@
-"""Experts in the layout of the published checkpoints, where transformers saves another.
+"""Weights in the layout and under the names of the published checkpoints.
 
-Published files of these families hold each layer's experts as (expert, in, out). transformers 5
-trains and saves (expert, out, in), and reads both; llama.cpp's converter reads the published layout
-only, and would take rows for columns.
+transformers 5 trains and saves some families otherwise, and reads both; llama.cpp's converter reads
+the published files only. Experts are held there as (expert, in, out), where transformers has
+(expert, out, in), and a converter would take rows for columns. Kimi Linear's dense blocks are
+`mlp` there, and transformers saves them under the name of the blocks with experts.
 
-Source: transformers 5.24, conversion_mapping.py; llama.cpp, conversion/qwen3vl.py
+Source: transformers 5.24, conversion_mapping.py; llama.cpp, conversion/qwen3vl.py, kimi_linear.py
 """
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.shipping.worker.merging import weight_of
 
-FAMILIES = ("qwen3_vl_moe",)
+TURNED = ("qwen3_vl_moe",)
 GATE_AND_UP = ".mlp.experts.gate_up_proj"
 DOWN = ".mlp.experts.down_proj"
+# A published name is never longer: a header keeps its length.
+DENSE = re.compile(r"\.block_sparse_moe\.(gate|up|down)_proj\.weight$")
+NAMES = {"kimi_linear": (DENSE, r".mlp.\1_proj.weight")}
+
+Header = dict[str, Any]
 
 
 def publish_layout(folder: Path, stop: Callable[[], None]) -> None:
-    """Transpose the experts of a model folder that are held as transformers saves them.
+    """Rewrite in place the weights of a model folder that are held as transformers saves them.
 
-    Each is rewritten in place; needs memory for one layer's experts.
+    Needs memory for one layer's experts.
 
     Args:
         folder: With config.json and safetensors.
         stop: Called between weights; raises to end early.
     """
+    kind = model_folder.model_type(folder)
     hidden = model_folder.hidden_size(folder)
-    if model_folder.model_type(folder) not in FAMILIES or hidden is None:
-        return
+    if kind in TURNED and hidden is not None:
+        _turn_experts(folder, hidden, stop)
+    if kind in NAMES:
+        _rename(folder, *NAMES[kind])
+
+
+def _turn_experts(folder: Path, hidden: int, stop: Callable[[], None]) -> None:
+    """Transpose the experts of a folder, each in its place."""
     for file in safetensors_headers.weight_files(folder):
         held = safetensors_headers.survey_file(file)
         turned = [name for name, tensor in held.items() if _is_turned(name, tensor.shape, hidden)]
@@ -44,7 +59,10 @@ def publish_layout(folder: Path, stop: Callable[[], None]) -> None:
                 stream.seek(held[name].start)
                 stream.write(found.view(torch.uint8).numpy().data)
         if turned:
-            _turn_shapes(file, turned)
+            header = _header(file)
+            for name in turned:
+                header[name]["shape"][1:] = reversed(header[name]["shape"][1:])
+            _write_header(file, header)
 
 
 def _is_turned(name: str, shape: tuple[int, ...], hidden: int) -> bool:
@@ -56,13 +74,29 @@ def _is_turned(name: str, shape: tuple[int, ...], hidden: int) -> bool:
     )
 
 
-def _turn_shapes(file: Path, names: list[str]) -> None:
-    """Swap the last two sizes in a file's header, which keeps its length."""
+def _rename(folder: Path, saved: re.Pattern[str], published: str) -> None:
+    """Rename tensors of a folder, in the headers of its files and in their index."""
+    for file in safetensors_headers.weight_files(folder):
+        header = _header(file)
+        _write_header(file, {saved.sub(published, name): held for name, held in header.items()})
+    index = folder / safetensors_headers.INDEX
+    if index.is_file():
+        listed = json.loads(index.read_bytes())
+        files = listed["weight_map"].items()
+        listed["weight_map"] = {saved.sub(published, name): file for name, file in files}
+        index.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+
+
+def _header(file: Path) -> Header:
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        found: Header = json.loads(stream.read(length))
+    return found
+
+
+def _write_header(file: Path, header: Header) -> None:
+    """Write a header over the one that a file has, which keeps its length."""
     with file.open("r+b") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-        for name in names:
-            header[name]["shape"][1:] = reversed(header[name]["shape"][1:])
         written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        stream.seek(8)
         stream.write(written.ljust(length))

@@ -1,27 +1,36 @@
-"""GGUF files: convert with llama.cpp's own script, quantize and run with its own library."""
+"""GGUF files: convert with llama.cpp's own script, quantize and run with its own library.
+
+What calls the library runs in a process of its own (`llama_process.py`); nothing here needs torch.
+"""
 
 import ctypes
+import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 import llama_cpp.llama_chat_format
 import numpy as np
 from gguf import GGUFReader
+from safetensors.numpy import save_file
 
 from ft_tools.errors import DiskFull, FineTuningError
+from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.worker import gguf
 from ft_tools.shipping import gguf_converter
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.multi_token_prediction import lacks_predictors
+from ft_tools.shipping.published_config import for_converter, unread
 from ft_tools.shipping.watched_program import watched
-from ft_tools.shipping.worker import proving
-from ft_tools.shipping.worker.importance import Matrix
+
+if TYPE_CHECKING:
+    from ft_tools.shipping.worker.importance import Matrix
 
 # Types that hold what is not quantized by design: norms and biases.
 UNQUANTIZED = {"F32", "F16", "BF16"}
@@ -52,20 +61,47 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
         ConversionFailed: The converter does not know the architecture or the tokenizer.
     """
     script = gguf_converter.script()
-    argv = [sys.executable, str(script), str(model), "--outtype", outtype, "--outfile", str(into)]
-    options = ["--no-mtp"] if lacks_predictors(model) else []
-    code, said = _converted([*argv, *options], into, stop)
-    if code != 0 and options and not into.exists():
-        # An architecture that does not take the option is refused before anything is written; so
-        # is a tokenizer, whose reason stays among the words.
-        code, said_without = _converted(argv, into, stop)
-        said += said_without
+    with _readable(model, into.with_suffix(".model")) as folder:
+        argv = [sys.executable, str(script), str(folder)]
+        argv += ["--outtype", outtype, "--outfile", str(into)]
+        options = ["--no-mtp"] if lacks_predictors(model) else []
+        code, said = _converted([*argv, *options], into, stop)
+        if code != 0 and options and not into.exists():
+            # An architecture that does not take the option is refused before anything is written;
+            # so is a tokenizer, whose reason stays among the words.
+            code, said_without = _converted(argv, into, stop)
+            said += said_without
     if code != 0 or not into.is_file():
         sys.stderr.write(said[-20_000:])
         into.unlink(missing_ok=True)
         if NO_SPACE in said:
             raise DiskFull(f"no space left while writing {into}; free some and run it again")
         raise ConversionFailed(_why(said))
+
+
+@contextmanager
+def _readable(model: Path, beside: Path) -> Iterator[Path]:
+    """Give the folder that the converter reads: the model's, or links to it with what it lacks."""
+    config = model_folder.config(model)
+    shapes = {name: tensor.shape for name, tensor in safetensors_headers.survey(model).items()}
+    own, added = for_converter(config), unread(config, shapes)
+    if own is None and not added:
+        yield model
+        return
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        # An index would not have what is added; the converter does without one.
+        for file in model.iterdir():
+            if file.is_file() and file.name not in ("config.json", safetensors_headers.INDEX):
+                (beside / file.name).symlink_to(file.resolve())
+        (beside / "config.json").write_text(json.dumps(own or config), encoding="utf-8")
+        if added:
+            zeros = {name: np.zeros(shape, dtype=np.float16) for name, shape in added.items()}
+            save_file(zeros, beside / "model-unread.safetensors")
+        yield beside
+    finally:
+        shutil.rmtree(beside)
 
 
 def _converted(argv: list[str], into: Path, stop: Callable[[], None]) -> tuple[int, str]:
@@ -79,7 +115,7 @@ def _converted(argv: list[str], into: Path, stop: Callable[[], None]) -> tuple[i
     return code, said
 
 
-def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None) -> None:
+def quantize(source: Path, into: Path, row: Format, matrix: "Matrix | None" = None) -> None:
     """Quantize a GGUF file, with an importance matrix if there is one.
 
     Raises:
@@ -107,7 +143,7 @@ def quantize(source: Path, into: Path, row: Format, matrix: Matrix | None = None
         )
 
 
-def imatrix_entries(matrix: Matrix) -> Any:
+def imatrix_entries(matrix: "Matrix") -> Any:
     """Return a matrix as llama.cpp reads it: an array that ends with an entry without a name."""
     entries = (llama_cpp.llama_model_imatrix_data * (len(matrix) + 1))()
     for entry, (name, values) in zip(entries, matrix.items(), strict=False):
@@ -165,26 +201,16 @@ def chat_with_gguf(path: Path, messages: list[dict[str, str]], num_tokens: int) 
     )
 
 
-def same_ids(model: Any, tokenizer: Any, text: proving.Text) -> bool:
-    """Tell whether a GGUF file tokenizes every probe and every text as the trained model does."""
-    special = "".join(map(str, tokenizer.all_special_tokens))
-    return all(
-        gguf.tokenize(model, probe) == tokenizer(probe, add_special_tokens=False).input_ids
-        for probe in (*proving.PROBES, special, *text.raw, *text.prompt_texts)
-    )
-
-
 def gguf_answers(
-    model: Any, tokenizer: Any, prompts: list[list[int]], num_tokens: int
+    model: Any, prompts: Sequence[list[int]], num_tokens: int, ends: set[int]
 ) -> tuple[list[list[int]], float]:
-    """Continue each prompt greedily with a GGUF file.
+    """Continue each prompt greedily with a GGUF file, up to its own end token or one of `ends`.
 
     Returns:
         The ids that were added, and tokens per second of the generation, prompts included.
     """
-    ends = {model.token_eos()} | end_ids(tokenizer)
     began = time.monotonic()
-    found = [greedy(model, ids, num_tokens, ends) for ids in prompts]
+    found = [greedy(model, ids, num_tokens, ends | {model.token_eos()}) for ids in prompts]
     return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
 
 
@@ -204,11 +230,6 @@ def renderer(template: str, bos: str, eos: str) -> Callable[[Any, bool], str]:
         return str(formatter(messages=list(messages)).prompt)
 
     return render
-
-
-def end_ids(tokenizer: Any) -> set[int]:
-    """Return the ids that end an answer, as far as the tokenizer says."""
-    return {tokenizer.eos_token_id} - {None}
 
 
 def _why(said: str) -> str:

@@ -25,7 +25,7 @@ from ft_tools.shipping.asking import asking_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
-from ft_tools.shipping.worker import merging, prompt_proofs, proving, task_metric
+from ft_tools.shipping.worker import gguf_jobs, merging, prompt_proofs, proving, task_metric
 from ft_tools.shipping.worker.merged_model import (
     MERGED,
     MergeRecord,
@@ -211,14 +211,15 @@ def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
     if not shipment.plan.chat or not made:
         return None
     shipment.session.phase("chatting with the quantized model")
-    # llama_cpp is an extra that is compiled: imported only where a GGUF file was asked for.
-    from ft_tools.shipping.worker import gguf_files
-
     began = time.monotonic()
     plan = shipment.plan
     how = replace(shipment.asking, system=plan.chat_system or shipment.asking.system)
     messages = how.messages(plan.chat)
-    answer, count = gguf_files.chat_with_gguf(Path(made[-1].path), messages, CHAT_TOKENS)
+    try:
+        answer, count = gguf_jobs.chat(shipment, Path(made[-1].path), messages, CHAT_TOKENS)
+    except gguf_jobs.LlamaCppFailed as error:
+        shipment.session.event(f"no chat: {error}", "error")
+        return None
     return Chat(
         format=made[-1].format,
         message=shipment.plan.chat,

@@ -22,7 +22,7 @@ from ft_tools.shipping import modelfile, quality
 from ft_tools.shipping.context_length import context_of
 from ft_tools.shipping.formats import Format, fold_layers
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
-from ft_tools.shipping.worker import merging, proving, task_metric
+from ft_tools.shipping.worker import gguf_jobs, merging, proving, task_metric
 from ft_tools.shipping.worker.compressed_formats import ship_compressed
 from ft_tools.shipping.worker.merged_model import (
     DTYPES,
@@ -35,9 +35,6 @@ from ft_tools.shipping.worker.merged_model import (
 from ft_tools.shipping.worker.proving import Proof
 from ft_tools.shipping.worker.results import made_folder, measures
 from ft_tools.shipping.worker.shipped_end_tokens import ends_of, stop_texts
-
-MIN_CONTEXT = 8
-ROOM_TOKENS = 8
 
 
 def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
@@ -87,7 +84,6 @@ def ship_safetensors(
 def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
     """Make one GGUF file and measure it."""
     # llama_cpp is an extra that is compiled: imported only where a GGUF file was asked for.
-    from ft_tools.models.worker import gguf
     from ft_tools.shipping.worker import gguf_files
 
     folder = shipment.out / slug(row)
@@ -102,7 +98,7 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
                 link_or_copy(source, made)
             else:
                 matrix = importance_of(shipment, row, proof, source)
-                gguf_files.quantize(source, made, row, matrix)
+                gguf_jobs.quantize(shipment, source, made, row.name, matrix)
             stops = stop_texts(proof.tokenizer, shipment.merged)
             limits = limits_of(shipment, proof)
             text = modelfile.modelfile(file.name, proof.parts, stops, proof.system, limits)
@@ -124,29 +120,23 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
         reasons=[unmeasured()],
     )
     if not shipment.can_run:
-        with gguf.opened(file, MIN_CONTEXT, vocab_only=True) as model:
-            parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
+        parity = gguf_jobs.split(shipment, file, proof)
         reasons = [unmeasured(), *([] if parity else [quality.parity_reason()])]
         return result.model_copy(update={"tokenizer_parity": parity, "reasons": reasons}), []
     shipment.stop_if_asked()
     shipment.session.phase(f"measuring {row.name}")
     shipped = shipped_prompts(proof, folder / "Modelfile")
-    longest = max(map(len, proof.reference.text.ids + proof.prompts + shipped))
-    with gguf.opened(file, longest + proof.max_new_tokens + ROOM_TOKENS) as model:
-        parity = gguf_files.same_ids(model, proof.tokenizer, proof.reference.text)
-        rows = proof.reference.measure(lambda ids: gguf.logits_of(model, ids))
-        answers, speed = gguf_files.gguf_answers(
-            model, proof.tokenizer, proof.prompts, proof.max_new_tokens
-        )
-        task = list(proof.task_answers(answers))
-        differing = [i for i, ids in enumerate(shipped) if ids != proof.task.prompts[i]]
-        rest, _ = gguf_files.gguf_answers(
-            model, proof.tokenizer, [shipped[i] for i in differing], proof.max_new_tokens
-        )
+    differing = [i for i, ids in enumerate(shipped) if ids != proof.task.prompts[i]]
+    prompts = proof.prompts + [shipped[i] for i in differing]
+    found, logits = gguf_jobs.run(shipment, file, proof, prompts)
+    parity = found["same_ids"]
+    rows = proof.reference.measure_rows(logits)
+    answers, rest = found["answers"][: len(proof.prompts)], found["answers"][len(proof.prompts) :]
+    task = list(proof.task_answers(answers))
     for i, ids in zip(differing, rest, strict=True):
         task[i] = ids
-    found = quality.summarise(rows, parity)
-    measured = measures(proof, found, answers, speed) | {"tokenizer_parity": parity}
+    measured = measures(proof, quality.summarise(rows, parity), answers, found["tokens_per_second"])
+    measured["tokenizer_parity"] = parity
     if shipped:
         measured["shipped"] = as_shipped(proof, task, len(shipped) - len(differing))
     return result.model_copy(update=measured), proof.samples(answers)
@@ -203,18 +193,19 @@ def unmeasured() -> Reason:
     )
 
 
-def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Any:
-    """Return the given importance matrix, or the calibration text's; None where it is of no use."""
+def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Path | None:
+    """Keep the given importance matrix, or the calibration text's; None where it is of no use."""
     plan = shipment.plan
     if not row.is_calibrated:
         return None
     from ft_tools.shipping.worker import importance
 
+    kept = shipment.scratch / "importance.npz"
     if plan.imatrix is not None:
-        return importance.read_file(Path(plan.imatrix))
+        importance.save(importance.read_file(Path(plan.imatrix)), kept)
+        return kept
     if plan.calibration is None:
         return None
-    kept = shipment.scratch / "importance.npz"
     if not kept.is_file():
         place = shipment.require_places("an importance matrix")[0]
         shipment.session.phase("measuring which weights matter")
@@ -225,7 +216,7 @@ def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -
         (shipment.scratch / "measuring.npz").rename(kept)
         del model
         free_memory()
-    return importance.load(kept)
+    return kept
 
 
 def source_gguf(shipment: Shipment) -> Path:
