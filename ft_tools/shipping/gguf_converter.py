@@ -4,6 +4,7 @@ The source distribution of llama-cpp-python has llama.cpp in it, at the commit t
 was built from. Of it only the converter is kept, and never anything that was not asked for.
 """
 
+import ast
 import importlib.metadata
 import importlib.util
 import json
@@ -12,10 +13,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from ft_tools import workspace
+from ft_tools import facts, workspace
 from ft_tools.errors import BadData, Missing, MissingExtra, NotFound, OutputExists
 from ft_tools.publish import new_folder, sha256, verify
 
@@ -80,6 +82,38 @@ def script() -> Path:
     if wrong:
         raise BadData(folder, f"the converter was changed ({wrong[0]})", "delete that folder")
     return folder / SCRIPT
+
+
+def why_not(config: Mapping[str, Any]) -> str:
+    """Say why the converter does not carry a model, as far as that can be told before it runs.
+
+    Args:
+        config: Its config.json.
+
+    Returns:
+        The reason; empty where it carries it, or where nobody knows yet.
+    """
+    named = os.environ.get(VARIABLE)
+    row = facts.not_converted().get(str(config.get("model_type")))
+    if row is not None and not named and row.llama_cpp_python == version():
+        return row.why
+    known = _architectures(Path(named) if named else cached())
+    classes = config.get("architectures") or []
+    if known and classes and known.isdisjoint(classes):
+        return "it has no entry for its class"
+    return ""
+
+
+def _architectures(folder: Path) -> frozenset[str]:
+    """Return the classes of text models that a converter has; none where it is not here."""
+    try:
+        tree = ast.parse((folder / "conversion" / "__init__.py").read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return frozenset()
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "TEXT_MODEL_MAP":
+            return frozenset(ast.literal_eval(node.value) if node.value else ())
+    return frozenset()
 
 
 def fetch(folder: Path) -> None:

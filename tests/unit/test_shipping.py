@@ -110,6 +110,22 @@ def test_a_small_model_in_four_bits_that_nobody_measured_is_warned_of(pair):
     assert not any("1B" in warning for warning in ask(formats=["gguf:Q8_0"]).warnings)
 
 
+def test_a_model_that_the_converter_does_not_carry_is_warned_of_in_the_plan(pair, monkeypatch):
+    known = ask(formats=["gguf:Q8_0"]).warnings
+    assert not any("does not carry" in warning for warning in known)
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(pair / "llama.cpp"))
+    table = pair / "llama.cpp" / "conversion" / "__init__.py"
+    table.parent.mkdir(parents=True)
+    table.write_text('TEXT_MODEL_MAP: dict[str, str] = {"OtherForCausalLM": "other"}\n')
+    config = pair / "base" / "config.json"
+    named = json.loads(config.read_bytes()) | {"architectures": ["LlamaForCausalLM"]}
+    config.write_text(json.dumps(named))
+    warned = ask(formats=["gguf:Q8_0", "gguf:F16", "safetensors"]).warnings
+    said = next(warning for warning in warned if "does not carry" in warning)
+    assert said.startswith("gguf:Q8_0, gguf:F16 will not be made: ")
+    assert "take safetensors" in said
+
+
 def test_the_same_request_has_the_same_plan(pair):
     assert ask().plan_hash == ask().plan_hash
     assert ask().plan_hash != ask(formats=["gguf:Q8_0"]).plan_hash
