@@ -5,6 +5,7 @@ best. The parts are files of the workspace, named by the dataset's hash, so that
 run and an exported script all read the same ones.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.errors import BadData
+from ft_tools.errors import BadData, OutputExists
 from ft_tools.examples.training_rows import DatasetFacts, Task, read_examples, survey
 from ft_tools.lora.data_shape import held_out_rows
 from ft_tools.publish import new_folder, verify, write_file
@@ -48,7 +49,9 @@ def hold_out(
         held = _chosen(lines, number)
         if not held:
             return None
-        _write(lines, held, folder)
+        # Another call for the same file may have written the same parts meanwhile.
+        with contextlib.suppress(OutputExists):
+            _write(lines, held, folder)
     elif verify(folder):
         raise BadData(folder, "was changed", "remove the folder; it is written again")
     return survey(folder / TRAIN, task), survey(folder / VALIDATION, task)

@@ -183,8 +183,13 @@ def workspace_mib(gpu: str | None) -> float:
     return DEFAULT_WORKSPACE_MIB
 
 
+def _names(request: VramRequest) -> str | tuple[str, ...]:
+    """Return the modules that are asked for; none where experts alone are adapted."""
+    return ALL_LINEAR if request.target_modules is None else request.target_modules
+
+
 def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
-    names = request.target_modules or ALL_LINEAR
+    names = _names(request)
     try:
         re.compile(names if isinstance(names, str) else "")
     except re.error as error:
@@ -205,7 +210,7 @@ def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
 def _modules(request: VramRequest, shape: ModelShape) -> str | tuple[str, ...]:
     """Return the modules as PEFT is told them, which means more by "all-linear" in some models."""
     names: str | list[str] | tuple[str, ...]
-    names = peft_arguments(shape, request.target_modules or ALL_LINEAR)["target_modules"]
+    names = peft_arguments(shape, _names(request))["target_modules"]
     return names if isinstance(names, str) else tuple(names)
 
 

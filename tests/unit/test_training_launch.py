@@ -3,6 +3,8 @@
 import json
 import math
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from ft_tools.training.checks.memory import (
     require_fit,
     require_ram,
 )
+from ft_tools.training.holding_out import hold_out
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
@@ -123,6 +126,20 @@ def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open
     Path(plan.validation.path).write_text("{}")
     with pytest.raises(BadData, match="was changed"):
         plan_sft(sft(dataset="many.jsonl"))
+
+
+def test_calls_at_the_same_time_hold_out_the_same_rows(files):
+    write(files / "many.jsonl", 0, 400)
+    dataset, ready = survey(files / "many.jsonl", "sft"), threading.Barrier(8)
+
+    def held(_):
+        ready.wait()
+        return hold_out(dataset, "sft", {})
+
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(held, range(8))
+    assert first[1].num_examples > 0
+    assert others == [first] * 7
 
 
 def test_answers_to_one_prompt_are_all_trained_on(files):

@@ -452,3 +452,13 @@ def test_an_answer_takes_less_than_fifty_milliseconds():
 def test_the_trial_of_all_phases_is_pure():
     setup = setup_of(VramRequest(model=LLAMA), shape_of(LLAMA))
     assert phases(setup) == phases(setup)
+
+
+def test_experts_alone_are_adapted_where_no_modules_are_named():
+    request = VramRequest(
+        model="Qwen/Qwen3-30B-A3B", target_modules=(), target_parameters=("experts.down_proj",)
+    )
+    setup = setup_of(request, shape_of(request.model))
+    assert [linear.name for linear in setup.targets] == ["mlp.experts.down_proj"]
+    # Rank 16, of 48 layers with 128 experts: from 768 to 2048.
+    assert setup.trainable_params == 48 * 128 * 16 * (768 + 2048)

@@ -26,7 +26,7 @@ def require_audited(
         Warnings: what the audit would not stop a run for.
 
     Raises:
-        Refused: By the rule `no_quality_filter` `test_row` or `verdict_column`.
+        Refused: By the rule `no_quality_filter`, `test_row` or `verdict_column`.
     """
     _require_decision(request, dataset)
     hashes = (dataset.sha256, validation.sha256 if validation else "")
