@@ -105,8 +105,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadData(path, "is too large for a config.json", "pass the model's config.json")
     try:
         config: Any = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadData(path, "is not JSON", "download the model's config.json again") from error
     if not isinstance(config, dict):
         raise BadData(path, "is not a JSON object", "pass the model's config.json")
+    if not isinstance(config.get("model_type", ""), str):
+        raise BadData(path, "has a model_type that is no string", "pass the model's config.json")
     return config

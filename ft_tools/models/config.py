@@ -91,7 +91,7 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         post_norms=family.post_norms,
         composed_gelu=_activation(config, family) == "gelu_new",
         softcap=bool(config.get("attn_logit_softcapping")),
-        max_positions=config.get("max_position_embeddings") or config.get("n_positions"),
+        max_positions=sizes.optional("max_position_embeddings") or sizes.optional("n_positions"),
         notes=notes,
     )
 

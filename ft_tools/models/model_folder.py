@@ -13,6 +13,21 @@ from ft_tools.publish import sha256
 TEMPLATE = "chat_template.jinja"
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty where there is no file, or something else in it.
+
+    Raises:
+        BadInput: It is not JSON.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not JSON; download the model again") from error
+    return value if isinstance(value, dict) else {}
+
+
 def num_params(folder: Path) -> int | None:
     """Count the parameters in a folder's safetensors headers; None when it has none.
 
@@ -37,7 +52,7 @@ def config(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: It is not JSON.
     """
-    return _json(folder / "config.json")
+    return read_object(folder / "config.json")
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
@@ -46,7 +61,7 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: It is not JSON.
     """
-    return _json(folder / "adapter_config.json")
+    return read_object(folder / "adapter_config.json")
 
 
 def config_hash(folder: Path) -> str:
@@ -58,7 +73,7 @@ def chat_template(folder: Path) -> str | None:
     """Return a model folder's chat template; None when it has none."""
     if (folder / TEMPLATE).is_file():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
-    template = _json(folder / "tokenizer_config.json").get("chat_template")
+    template = read_object(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
         template = named.get("default")
@@ -110,18 +125,8 @@ def _text_size(folder: Path, *names: str) -> int | None:
     text = whole.get("text_config")
     said = text if isinstance(text, dict) else whole
     value = next((said[name] for name in names if name in said), None)
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _tensor_names(folder: Path) -> set[str]:
     return {name for file in sorted(folder.glob("*.safetensors")) for name in survey_file(file)}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise BadInput(f"{path} is not JSON; download the model again") from error
-    return value if isinstance(value, dict) else {}

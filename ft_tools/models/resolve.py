@@ -167,7 +167,7 @@ def _recorded_base(name: str, folder: Path) -> ModelSource:
     """
     try:
         config = json.loads((folder / "adapter_config.json").read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         damaged = f"{folder}/adapter_config.json is damaged; copy or download it again"
         raise BadInput(damaged) from error
     recorded = config.get("base_model_name_or_path") if isinstance(config, dict) else None

@@ -42,7 +42,7 @@ def weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()), key=str)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{index} is damaged; {AGAIN}") from error
         for name in named:
             if not isinstance(name, str) or name in {"", "..", "."} or Path(name).name != name:
@@ -134,7 +134,7 @@ def _header(file: Path) -> tuple[int, dict[str, Any]]:
             raise BadInput(f"{file} is damaged or cut short; {AGAIN}")
         try:
             header = json.loads(stream.read(length))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{file} is damaged (its header is not JSON); {AGAIN}") from error
     if not isinstance(header, dict):
         raise BadInput(f"{file} is damaged (its header is no object); {AGAIN}")

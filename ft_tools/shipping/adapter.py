@@ -50,7 +50,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "adapter_config.json").read_bytes())
     except FileNotFoundError:
         raise NotFound(f"{folder} has no adapter_config.json; name an adapter folder") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{folder}/adapter_config.json is damaged; take another copy") from error
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":

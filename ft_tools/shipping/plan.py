@@ -330,5 +330,5 @@ def _json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise NotFound(f"{path} does not exist; name a model folder") from None
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"{path} is damaged; {safetensors_headers.AGAIN}") from error

@@ -302,6 +302,15 @@ def test_different_templates_and_tokenizers_are_explained(workspace, base):
     assert any("bits per byte" in warning for warning in launch.warnings)
 
 
+def test_a_template_among_several_with_names_is_one(workspace):
+    named = [{"name": "tool_use", "template": "{{ tools }}"}, {"name": "default"}]
+    named[1]["template"] = TEMPLATE
+    folder = model_folder(workspace / "several", template=named)
+    write(workspace / "held.jsonl", questions(3))
+    request = EvaluateRequest(model=folder, dataset="held.jsonl", rendering="chat")
+    assert evaluate(request).plan["rendering"] == "chat"
+
+
 def test_a_chat_template_that_nobody_has_cannot_be_asked_for(workspace):
     folder = model_folder(workspace / "bare", template=None)
     write(workspace / "held.jsonl", questions(3))

@@ -1,5 +1,6 @@
 """Plans: what they resolve, what stops them, and that nothing starts unconfirmed."""
 
+import contextlib
 import json
 import math
 import struct
@@ -10,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
+from ft_tools.errors import BadData, BadInput, FineTuningError, NotFound, PlanChanged, Refused
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.tool import evaluate
 from ft_tools.examples.training_rows import survey
+from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
 from ft_tools.runs.launchers.place import Place
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.checks.argument_dependencies import require_layers
 from ft_tools.training.checks.base_model import require_reference, require_template
 from ft_tools.training.checks.memory import (
@@ -29,6 +36,8 @@ from ft_tools.training.holding_out import hold_out
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
+from ft_tools.vram.request import VramRequest
+from ft_tools.vram.tool import estimate_vram
 
 CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 
@@ -529,3 +538,39 @@ def test_answers_that_contradict_each_other_are_refused_until_they_are_accepted(
 def test_a_number_of_steps_says_how_many_epochs_it_is(files):
     launched = launch_sft(sft(validation="held_out.jsonl", training={"max_steps": 20}))
     assert "max_steps=20: 2.5 epochs of 30 rows" in launched.warnings
+
+
+DEEP = b'{"a":' * 20_000
+TOOLS = {
+    "launch_sft": lambda: launch_sft(sft()),
+    "launch_dpo": lambda: launch_dpo(dpo(model="instruct")),
+    "estimate_vram": lambda: estimate_vram(VramRequest(model="instruct", gpu="RTX 4090")),
+    "suggest_lora_config": lambda: suggest_lora_config(LoraRequest(model="instruct", gpu="L4")),
+    "merge_and_quantize": lambda: merge_and_quantize(ShipRequest(source="instruct")),
+    "evaluate": lambda: evaluate(EvaluateRequest(model="instruct", dataset="held_out.jsonl")),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", CONFIG | {"model_type": ["llama"]}),
+        ("config.json", CONFIG | {"hidden_size": -64}),
+        ("config.json", CONFIG | {"max_position_embeddings": "many"}),
+        ("config.json", CONFIG | {"max_position_embeddings": -1}),
+        ("config.json", None),
+        ("config.json", DEEP),
+        ("tokenizer_config.json", DEEP),
+        ("tokenizer.json", b"{"),
+    ],
+    ids=["type", "width", "length", "no length", "null", "deep", "tokenizer", "vocabulary"],
+)
+def test_a_model_folder_with_a_wrong_file_is_no_internal_error_of_any_tool(
+    files, tool, file, content
+):
+    (files / "instruct" / "chat_template.jinja").unlink()
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (files / "instruct" / file).write_bytes(data)
+    with contextlib.suppress(FineTuningError):
+        TOOLS[tool]()

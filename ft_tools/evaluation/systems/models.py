@@ -16,6 +16,7 @@ from ft_tools.errors import BadInput, NotFound, Refused, UnknownName
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest, Rendering
 from ft_tools.evaluation.systems.on_mlx import MLX
+from ft_tools.models import model_folder
 from ft_tools.models.machine import Machine, this_machine
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
@@ -23,7 +24,6 @@ from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs import directory
 
-TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
 SMALL_FILE_BYTES = 2**20
 
 
@@ -229,15 +229,9 @@ def weight_bytes(source: ModelSource) -> int | None:
 def chat_template(source: ModelSource) -> str | None:
     """Return a model's chat template; an adapter's own goes before that of its base."""
     for folder in (source.adapter, source.path):
-        if folder is None or not Path(folder).is_dir():
-            continue
-        jinja, config = (Path(folder) / name for name in TEMPLATE_FILES)
-        if jinja.is_file():
-            return jinja.read_text(encoding="utf-8")
-        if config.is_file():
-            template = json.loads(config.read_bytes()).get("chat_template")
-            if isinstance(template, str):
-                return template
+        found = model_folder.chat_template(Path(folder)) if folder else None
+        if found is not None:
+            return found
     return None
 
 
@@ -269,8 +263,9 @@ def tokenizer_files(source: ModelSource) -> str:
     for folder in (source.adapter, source.path):
         file = Path(folder) / "tokenizer.json" if folder else None
         if file is not None and file.is_file():
-            model = json.loads(file.read_bytes()).get("model", {})
-            return hashlib.sha256(json.dumps(model.get("vocab", "")).encode()).hexdigest()
+            model = model_folder.read_object(file).get("model")
+            vocabulary = model.get("vocab", "") if isinstance(model, dict) else ""
+            return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
     return ""
 
 
