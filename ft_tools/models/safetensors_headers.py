@@ -104,6 +104,8 @@ def survey_file(file: Path) -> dict[str, Tensor]:
             if not 0 <= start <= end <= data_bytes:
                 raise BadInput(f"{file} is cut short: {name} is not all there; {AGAIN}")
             shape = tuple(int(size) for size in entry["shape"])
+            if any(size < 0 for size in shape):
+                raise ValueError(f"{name} has a size below 0")
             tensors[name] = Tensor(
                 file, str(entry["dtype"]), shape, end - start, 8 + length + start
             )

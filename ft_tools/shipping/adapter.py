@@ -1,6 +1,7 @@
 """What an adapter folder holds, and whether it belongs to a base: from headers, without torch."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,13 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is a {kind} adapter; LORA (with rsLoRA and DoRA) can be merged here, use "
             "its own tool for another"
         )
+    for name in ("r", "lora_alpha"):
+        value = config.get(name, 1)
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise BadInput(
+                f"{folder}/adapter_config.json has {name}={value!r}, which must be a number above "
+                "0; take another copy"
+            )
     start = config.get("init_lora_weights")
     cure = 'Train again with "pissa", or merge in the training process.'
     require_repeatable(start, f"{folder}: init_lora_weights={start!r}", cure)

@@ -292,6 +292,22 @@ def test_pickle_weights_are_refused(pair):
         ask()
 
 
+@pytest.mark.parametrize("wrong", [{"r": "x"}, {"r": None}, {"r": -1}, {"lora_alpha": [8]}])
+def test_an_adapter_whose_scale_is_no_number_is_refused(pair, wrong):
+    make_adapter(pair / "strange", **wrong)
+    with pytest.raises(BadInput, match=r"(r|lora_alpha)=.* must be a number above 0"):
+        tool.merge_and_quantize(ShipRequest(source="strange"))
+
+
+def test_a_tensor_with_a_size_below_zero_is_no_tensor(pair):
+    header = {"w": {"dtype": "F32", "shape": [-2, 2], "data_offsets": [0, 16]}}
+    text = json.dumps(header).encode()
+    file = pair / "base" / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+    with pytest.raises(BadInput, match="its header makes no sense"):
+        ask()
+
+
 @pytest.mark.parametrize("victim", ["base/model.safetensors", "adapter/adapter_model.safetensors"])
 @pytest.mark.parametrize("size", [0, 4, 20, -1])
 def test_weights_that_are_cut_short_are_refused(pair, victim, size):
