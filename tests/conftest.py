@@ -1,7 +1,10 @@
 """Fixtures that several test folders use."""
 
+import atexit
+import gc
 import os
 import signal
+import warnings
 
 import pytest
 from hypothesis import settings
@@ -16,6 +19,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Nothing here compiles with torch, and bitsandbytes loads the compiler at its import if it may: 1.3
 # seconds of each process.
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
+# Collecting the tests imports torch and all around it, a million objects that live to the end:
+# looking through them for garbage again and again took a quarter of the tests that train.
+gc.disable()
+# So llama_cpp's own two files are closed only with the process, which is no fault to report.
+atexit.register(warnings.simplefilter, "ignore", ResourceWarning)
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, and every program that a test
 # starts would inherit that.
@@ -32,6 +41,12 @@ if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
 settings.register_profile("plain", derandomize=True, max_examples=100, deadline=None)
 settings.register_profile("explore", max_examples=500, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("FINE_TUNING_LLM_HYPOTHESIS", "plain"))
+
+
+def pytest_collection_finish():
+    """Collect garbage from here on, but never look at what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from ft_tools.runs import directory, locks, ranks, signs_of_life
 from ft_tools.runs.eta import Left, Pace, is_busy
 from ft_tools.runs.out_of_memory import is_out_of_memory
 from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunError, State, Why
+from ft_tools.runs.run_worker import collect_garbage
 from ft_tools.runs.start import LOCKS_VARIABLE
 
 WRITE_SECONDS = 0.5
@@ -246,6 +247,7 @@ class Session:
 
 def main(work: Callable[[Session], BaseModel]) -> None:
     """Run a worker over the directory named on the command line, and exit."""
+    collect_garbage()
     os.umask(0o077)
     run_dir = Path(sys.argv[1])
     _hold(run_dir)

@@ -33,7 +33,6 @@ from ft_tools.runs.start import (
     LOCKS_VARIABLE,
     WORKERS,
     allowed_worker,
-    command,
 )
 
 POLL_SECONDS = 0.1
@@ -220,14 +219,12 @@ def _start_worker(
 ) -> subprocess.Popen[bytes]:
     module = allowed_worker(info.worker or WORKERS[info.kind])
     own = {LOCKS_VARIABLE: ",".join(map(str, run_locks)), process_tree.MARK: str(run_dir)}
-    argv = command(module, str(run_dir))
     processes = parse(LOCAL, info.backend_options).processes
     if processes > 1:
         # Ranks inherit no descriptors: their launcher keeps the locks, rank 0 has one of its own.
         own |= {LOCKS_VARIABLE: "", MARK: LOCAL, **SAFE}
-        argv = on_one_machine(sys.executable, module, str(run_dir), processes)
     worker = subprocess.Popen(
-        argv,
+        on_one_machine(sys.executable, module, str(run_dir), processes),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=run_locks,

@@ -1,5 +1,6 @@
 """A tiny real model, and runs of it, for the tests that train."""
 
+import gc
 import shutil
 
 import pytest
@@ -18,6 +19,13 @@ def _quiet_machine():
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _live_long():
+    """Look no more for garbage in what the files before this one made the libraries import."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -184,3 +185,17 @@ def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, 
     assert measured.findings == ()
     assert measured.trained is not None
     assert estimated == lengths_of(example)
+
+
+def test_what_renders_examples_does_not_load_torch(workspace, model_with):
+    tokens = TemplateTokens(model_with(None), 64)
+    process = tokens._process._process
+    assert "tokenizers" in loaded(process.pid)
+    assert "libtorch" not in loaded(process.pid)
+    assert "libtorch" in loaded("self"), "the tests load it, so the search can find it"
+    tokens.close()
+
+
+def loaded(pid):
+    """Return the names of the files that a process has mapped."""
+    return Path(f"/proc/{pid}/maps").read_text()

@@ -9,10 +9,8 @@ Protocol: JSON lines on stdin and stdout. The first line out says what was loade
 
 import contextlib
 import json
-import os
 import re
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
@@ -244,10 +242,3 @@ def _limit_time(cpu_seconds: int) -> None:
 def _say(channel: TextIO, value: dict[str, Any]) -> None:
     channel.write(json.dumps(value) + "\n")
     channel.flush()
-
-
-if __name__ == "__main__":
-    # What a library prints must not get into the answers.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.stdin, answers)

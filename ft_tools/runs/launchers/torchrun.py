@@ -9,6 +9,8 @@ SHUTDOWN_SECONDS = 120
 MARK = "FINE_TUNING_LLM_JOB"
 """Set for ranks and jobs: others hold the run's locks; rank 0 holds worker.lock."""
 LOCAL = "local"
+WORKER = "ft_tools.runs.run_worker"
+"""What runs a worker's module."""
 SAFE = {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS)}
 """Modules are not searched in the working folder, by ranks neither."""
 
@@ -17,9 +19,9 @@ def single(python: str, module: str, run_dir: str) -> list[str]:
     """Return the argv of a worker that is one process.
 
     >>> single("python", "ft_tools.training.worker.sft", "RUN_DIR")
-    ['python', '-P', '-m', 'ft_tools.training.worker.sft', 'RUN_DIR']
+    ['python', '-P', '-m', 'ft_tools.runs.run_worker', 'ft_tools.training.worker.sft', 'RUN_DIR']
     """
-    return [python, "-P", "-m", module, run_dir]
+    return [python, "-P", "-m", WORKER, module, run_dir]
 
 
 def torchrun(
@@ -34,12 +36,12 @@ def torchrun(
         processes: Ranks of this machine.
         meeting: torchrun's arguments about where machines meet; empty: it is the only one.
 
-    >>> torchrun("python", "w.sft", "R", 2)[3:]
-    ['torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m', 'w.sft', 'R']
+    >>> torchrun("python", "w.sft", "R", 2)[4:]
+    ['--standalone', '--nproc_per_node', '2', '-m', 'ft_tools.runs.run_worker', 'w.sft', 'R']
     """
     where = list(meeting) or ["--standalone"]
     launcher = [python, "-P", "-m", "torch.distributed.run", *where]
-    return [*launcher, "--nproc_per_node", str(processes), "-m", module, run_dir]
+    return [*launcher, "--nproc_per_node", str(processes), "-m", WORKER, module, run_dir]
 
 
 def on_one_machine(python: str, module: str, run_dir: str, processes: int) -> list[str]:
