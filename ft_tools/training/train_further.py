@@ -6,6 +6,7 @@ up again, to where one schedule over both runs together would be at this point.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.errors import BadData, BadInput
@@ -24,7 +25,7 @@ def continued(request: SftRequest) -> SftRequest:
 
     Raises:
         NotFound: There is no such run.
-        BadInput: It is no finished SFT run.
+        BadInput: It is no finished SFT run, or its plan or request is damaged.
     """
     if request.from_run is None:
         return request
@@ -41,30 +42,43 @@ def continued(request: SftRequest) -> SftRequest:
             f"from_run={request.from_run!r} is in state {state}, and only a run that succeeded is "
             "trained further; resume_run continues an unfinished run"
         )
-    asked = directory.read_json(run_dir / "request.json")
-    if plan is None or asked is None:
-        raise BadData(run_dir, "has no plan or request", "pass it as `model` with a dataset")
-    kept = {k: v for k, v in asked["training"].items() if k not in NOT_KEPT}
-    training = kept | dict(request.training)
-    earlier = _epochs(plan)
+    try:
+        earlier = _earlier(plan or {}, directory.read_json(run_dir / "request.json") or {})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        cure = "pass it as `model` with a dataset"
+        raise BadData(run_dir, "has no plan and request that can be read", cure) from error
+    training = earlier.kept | dict(request.training)
     if (training.get("max_steps") or -1) <= 0:
-        training.setdefault("num_train_epochs", earlier)
-        share = share_of_peak(earlier, float(training["num_train_epochs"]))
-        peak = float(plan["training"]["learning_rate"])
-        training.setdefault("learning_rate", float(f"{peak * share:.2g}"))
-    validation = plan["validation"]["path"] if plan["validation"] else None
+        training.setdefault("num_train_epochs", earlier.epochs)
+        share = share_of_peak(earlier.epochs, float(training["num_train_epochs"]))
+        training.setdefault("learning_rate", float(f"{earlier.peak * share:.2g}"))
     given = request.model_dump(exclude_unset=True, exclude={"from_run"})
     return SftRequest.model_validate(
-        {
-            "method": asked["method"],
-            "dataset": plan["dataset"]["path"],
-            "validation": validation,
-            "accept_findings": asked["accept_findings"],
-            "accept_reason": asked["accept_reason"],
-        }
-        | given
-        | {"model": request.from_run, "training": training}
+        earlier.arguments | given | {"model": request.from_run, "training": training}
     )
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """What of a finished run the next one goes by."""
+
+    arguments: dict[str, Any]
+    """Of its launch."""
+    kept: dict[str, Any]
+    """Arguments of its trainer that do not belong to its schedule."""
+    epochs: float
+    peak: float
+    """Learning rate."""
+
+
+def _earlier(plan: Mapping[str, Any], asked: Mapping[str, Any]) -> _Earlier:
+    """Read a run's plan and request."""
+    arguments = {name: asked[name] for name in ("method", "accept_findings", "accept_reason")}
+    validation = plan["validation"]["path"] if plan["validation"] else None
+    files = {"dataset": plan["dataset"]["path"], "validation": validation}
+    kept = {name: value for name, value in asked["training"].items() if name not in NOT_KEPT}
+    peak = float(plan["training"]["learning_rate"])
+    return _Earlier(arguments | files, kept, _epochs(plan), peak)
 
 
 def share_of_peak(before: float, more: float) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
@@ -212,6 +212,15 @@ def test_steps_that_are_left_to_the_epochs_leave_the_schedule_to_the_earlier_run
     run = finished(files, training={"num_train_epochs": 2, "learning_rate": 4e-4})
     more = continued(SftRequest(from_run=run, training={"max_steps": -1}))
     assert more.training == {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 2e-4}
+
+
+@pytest.mark.parametrize("name", ["plan", "request"])
+@pytest.mark.parametrize("text", ["{}", "[]", '{"training": 5, "dataset": 5, "validation": 5}'])
+def test_a_run_with_a_damaged_plan_or_request_is_not_trained_further(files, name, text):
+    run = finished(files, training={"num_train_epochs": 2})
+    (runs_dir() / run / f"{name}.json").write_text(text)
+    with pytest.raises(BadData, match="pass it as `model` with a dataset"):
+        continued(SftRequest(from_run=run))
 
 
 def test_a_launch_starts_from_a_model_or_from_a_run():
