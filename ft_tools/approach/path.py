@@ -171,7 +171,7 @@ STAND_INS = {STAND_IN_RUN, STAND_IN_DATA, "held_out.jsonl"}
 
 def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> list[NextStep]:
     """Return the calls of an approach, filled in from the request."""
-    given = request.model_dump(exclude={"problem"}, exclude_none=True, exclude_unset=True)
+    given = request.model_dump(exclude={"problem"}, exclude_defaults=True)
     fillings = {
         "dataset": request.dataset or STAND_IN_DATA,
         "model": request.model or stand_in(approach, request),

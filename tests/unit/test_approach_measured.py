@@ -144,6 +144,13 @@ def test_documents_without_text_are_refused_with_the_formats_that_are_read(works
         ask(symptoms=["knowledge_gap"], documents="scan.pdf")
 
 
+def test_a_call_that_is_repeated_has_only_what_was_given_or_measured(workspace):
+    (workspace / "one.md").write_text("The parcel desk opens at nine. " * 40)
+    report = ask(symptoms=["knowledge_gap"], documents="one.md")
+    again = next(step for step in report.next_steps if step.tool == "recommend_approach")
+    assert all(value not in ([], None, "unknown") for value in again.arguments.values())
+
+
 @pytest.mark.parametrize("content", [b"", b" \n", bytes(range(256)) * 20])
 def test_files_that_hold_no_text_are_not_counted_as_text(workspace, content):
     (workspace / "notes").mkdir()

@@ -430,6 +430,17 @@ def test_an_argument_for_another_kind_of_file_is_refused(workspace, file, argume
         prepare(path=file, **arguments)
 
 
+@pytest.mark.parametrize("mapping", [None, {}, {"group_by": ["q"]}])
+def test_half_a_proposal_is_none_and_both_halves_are_asked_for(workspace, mapping):
+    rows = [{"q": f"Where is {at}?", "a": f"It left {at % 7}."} for at in range(60)]
+    (workspace / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = prepare(path="t.jsonl", mapping=mapping)
+    assert any("set mapping.prompt and mapping.answer_columns" in one for one in shown.questions)
+    assert {"q", "a"} - {"q" if mapping else ""} <= set(shown.unused_columns)
+    with pytest.raises(BadInput, match=r"mapping.prompt is missing .* set it, too; columns: q, a"):
+        prepare(path="t.jsonl", mapping={"answer_columns": ["a"]})
+
+
 def test_a_split_that_leaves_nothing_to_train_on_is_refused():
     PrepareRequest(path="t.csv", validation_fraction=0.5, test_fraction=0.4)
     with pytest.raises(ValidationError, match=r"are 1\.2 together, and nothing is left"):

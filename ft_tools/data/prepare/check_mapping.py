@@ -12,6 +12,8 @@ from ft_tools.examples.verdicts import is_telling, says_verdict
 
 MARKING = {"filter", "drop_bad", "pair", "marks"}
 """Uses of a column that need to know which values are good."""
+MOST_NAMED = 20
+"""Columns that an error names."""
 MOST_ANSWERS = 2
 """Values of a column of yes and no."""
 
@@ -52,8 +54,10 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         raise BadInput("mapping.prompt names no {COLUMN}; every row would ask the same")
     if bool(mapping.prompt) != bool(mapping.answer_columns):
         lacks = "answer_columns" if mapping.prompt else "prompt"
+        plain = [name for name in seen.columns if PLAIN_NAME.fullmatch(name)]
         raise BadInput(
             f"mapping.{lacks} is missing and was not recognised in the file; set it, too"
+            + (f"; columns: {', '.join(plain[:MOST_NAMED])}" if plain else "")
         )
     if mapping.nullable and mapping.answer_format == "text":
         raise BadInput("nullable needs answer_format='json': a text has no null")

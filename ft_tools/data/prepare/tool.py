@@ -91,7 +91,12 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
 def _mapping(request: PrepareRequest, seen: Seen) -> ColumnMapping:
     """Return the mapping that is given; a partial one is put over the proposal."""
     given = request.mapping or ColumnMapping()
-    return given if given.is_complete else given.over(propose(seen, given))
+    if given.is_complete:
+        return given
+    mapping = given.over(propose(seen, given))
+    # What is asked without what is answered is no proposal: the report then asks for both.
+    is_half = not mapping.is_complete and not mapping.is_as_it_is
+    return given if is_half and given.is_as_it_is else mapping
 
 
 def perform(
