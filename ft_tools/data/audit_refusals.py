@@ -1,6 +1,7 @@
 """What an audit refuses: no examples, a decision about no column, a model without tokenizer."""
 
 from ft_tools.data.judge import row_kinds
+from ft_tools.data.judge.findings import RULES
 from ft_tools.data.read.examples import good_labels
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.request import AuditRequest
@@ -16,11 +17,10 @@ def require_examples(request: AuditRequest, scanned: Scan) -> None:
         raise BadData(path, "holds no row", "name a file with examples")
     if formats["unreadable"] == total:
         first = scanned.ledger.num_validation
-        finding = scanned.ledger.reason_of(first)
+        finding = scanned.ledger.reason_of(first) or ""
         line = scanned.ledger.lines[first]
-        raise BadData(
-            path, f"no row can be read ({finding})", "give JSONL, JSON, CSV or Parquet", line
-        )
+        cure = RULES[finding].cure if finding in RULES else "give JSONL, JSON, CSV or Parquet"
+        raise BadData(path, f"no row can be read ({finding})", cure, line)
     if request.columns and formats["unknown"] + formats["unreadable"] == total:
         raise BadInput(
             f"columns={request.columns!r} fits no row of {path}; give our name -> the file's column"

@@ -5,6 +5,8 @@ MAX_LINES = 2_000
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF_16_NULLS = 0.2
 """Share of zero bytes from which a text is UTF-16: that of Latin letters is a half. Ours."""
+ONE_SIDED = 10
+"""Times as many zero bytes in one half of a text's pairs as in the other. Ours."""
 CANDIDATES = ("utf_16", "cp1252", "shift_jis", "gb18030", "cp1250", "cp1251")
 """In the order in which equally likely ones are chosen."""
 AS_LIKELY = 0.01
@@ -53,9 +55,11 @@ def utf_16_of(head: bytes) -> str:
     """
     if head.startswith(BYTE_ORDER_MARKS):
         return "utf-16"
-    if head.count(0) <= UTF_16_NULLS * len(head):
+    zeros = (head[::2].count(0), head[1::2].count(0))
+    # Other files have zeros on both sides.
+    if sum(zeros) <= UTF_16_NULLS * len(head) or ONE_SIDED * min(zeros) > max(zeros):
         return ""
-    return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+    return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
 
 
 def _is_utf8(line: bytes) -> bool:

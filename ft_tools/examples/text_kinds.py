@@ -7,6 +7,7 @@ from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.examples.detect_format import detect
+from ft_tools.examples.encodings import utf_16_of
 from ft_tools.examples.turns import is_conversation
 
 LINES = {".jsonl", ".ndjson"}
@@ -28,8 +29,6 @@ MAGIC: list[tuple[bytes, str, str]] = [
     (b"\xfd7zXZ", "is xz-compressed", "unpack it: unxz"),
     (b"7z\xbc\xaf", "is a 7-zip archive", "unpack it and name the file inside"),
     (b"GGUF", "is a GGUF model", "name a data file"),
-    (b"\xff\xfe", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),
-    (b"\xfe\xff", "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8"),
 ]
 HTML = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")
 
@@ -49,6 +48,8 @@ def refuse_what_is_not_text(path: Path, head: bytes) -> None:
             "is HTML or XML: a web page was saved instead of the data",
             "download the raw file (on the Hub: resolve/, not blob/)",
         )
+    if utf_16 := utf_16_of(head):
+        raise BadData(path, "is UTF-16", f"save it as UTF-8: iconv -f {utf_16} -t utf-8")
     if is_binary(head):
         raise BadData(path, "is a binary file", "give JSONL, JSON, CSV or Parquet")
     if not head[:8192].strip():
