@@ -99,7 +99,8 @@ def damaged_late(folder):
 
 def too_large(folder):
     with gzip.open(folder / f"{SPEAKS}.jsonl.gz", "wb") as stream:
-        stream.write(b'{"prompt": "a", "completion": "b"}\n' * 60_000)
+        row = {"prompt": "a", "completion": "b c " * 500}
+        stream.write(f"{json.dumps(row)}\n".encode() * 1000)
 
 
 def leads_outside(folder):
