@@ -25,8 +25,10 @@ def head_bytes(setup: Setup) -> float:
     vocab, h, tokens = setup.shape.vocab_size, setup.shape.hidden_size, setup.tokens
     if setup.head == "full_logits":
         fp32_head = setup.kept_bytes == 4 and not setup.autocast
-        per_logit = FULL_LOGITS_FP32_BYTES if fp32_head else FULL_LOGITS_BYTES
-        if setup.shape.softcap:
+        per_logit: float = FULL_LOGITS_FP32_BYTES if fp32_head else FULL_LOGITS_BYTES
+        if setup.profile is not None:
+            per_logit += setup.profile.kept_logits
+        elif setup.shape.softcap:
             per_logit += SOFTCAP_BYTES
         return (per_logit * vocab + 6.0 * h) * tokens
     if setup.head == "full_logits_old":

@@ -53,6 +53,8 @@ class Profile:
     bottom: Curve
     """The most while the first block runs backward."""
     eager: bool
+    kept_logits: float
+    """Bytes per logit that the class keeps beside the output layer's, capped or converted."""
 
 
 @dataclass(frozen=True)

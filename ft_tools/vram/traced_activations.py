@@ -92,6 +92,7 @@ def profile_of(setup: Setup) -> Profile | None:
         backward=curve("backward"),
         bottom=curve("bottom"),
         eager=answer["eager"],
+        kept_logits=answer["kept_logits"],
     )
 
 
