@@ -1,15 +1,17 @@
-"""Search of settings: short runs of several, then whole runs of the best and of the default.
+"""Search of settings: the default first, then one change at a time from the best so far.
 
-The trials are ordinary runs. A short trial is a complete short run, with warm-up and decay over its
-own length. It is never trained further, because its learning rate has decayed already, so a whole
-run is always what launching its settings alone gives.
+Each trial is an ordinary whole run, so it is what launching its settings alone gives. There are no
+short trials: a complete short run prefers higher rates than a long one, a run cut in the middle of
+its schedule lower ones (arXiv 2405.18392), and before the first right answer their order is noise.
+On the five tasks with which benchmarks/search.py was first run, short trials took half of the cost
+and chose a rate three times the default's where a whole run of it was worse.
 
-Source: successive halving, arXiv 1603.06560; a run cut in the middle of its schedule ranks high
-learning rates too low, arXiv 2405.18392.
+Source: a direct search from a good start, as FLAML's CFO, arXiv 2005.01571.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,31 +19,47 @@ from ft_tools.contract import NextStep, Report
 from ft_tools.errors import BadInput
 from ft_tools.lora.data_shape import HELD_OUT_LEAST
 from ft_tools.training.estimates import Estimate
+from ft_tools.training.health import health_signals
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.request import SearchBudget, TrainingRequest
 
 Metric = Literal["exact_match", "validation_loss"]
 DEFAULT = "default"
-# Times the default's learning rate, epochs and rank. The rate matters most, the rank least.
-# Source: tinker-cookbook, recipes/chat_sl/results/sft_sweep.md: rate 4-10%, rank 0.7-5% of the
-# loss; families of one size differ by 3 in their best rate.
-GRID: tuple[tuple[str, float, float, int], ...] = (
-    (DEFAULT, 1, 1, 1),
-    ("rate x3", 3, 1, 1),
-    ("rate /3", 1 / 3, 1, 1),
-    ("epochs x2", 1, 2, 1),
-    ("rate x3, epochs x2", 3, 2, 1),
-    ("rate x10", 10, 1, 1),
-    ("rank x4", 1, 1, 4),
-    ("rate x3, rank x4", 3, 1, 4),
+RATE, EPOCHS, RANK = 3.0, 2, 4
+"""Factors of one step. Source: tinker-cookbook, recipes/chat_sl/results/sft_sweep.md: rate 4-10%,
+rank 0.7-5% of the loss; families of one size differ by 3 in their best rate."""
+REACH = {"rate": range(-2, 3), "epochs": range(2), "rank": range(2)}
+"""Steps from the default. Fewer epochs are not tried: a run keeps its best checkpoint anyway."""
+
+
+class Setting(NamedTuple):
+    """How many steps an argument is away from the default's."""
+
+    rate: int = 0
+    epochs: int = 0
+    rank: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return what a trial of it is called."""
+        signed = {-2: "/9", -1: "/3", 1: "x3", 2: "x9"}
+        parts = (
+            f"rate {signed[self.rate]}" if self.rate else "",
+            f"epochs x{EPOCHS**self.epochs}" if self.epochs else "",
+            f"rank x{RANK**self.rank}" if self.rank else "",
+        )
+        return ", ".join(filter(None, parts)) or DEFAULT
+
+
+SETTINGS = {one.name: one for one in (Setting(*steps) for steps in product(*REACH.values()))}
+LONGER, *OTHERS = (
+    Setting(epochs=1),
+    Setting(rate=1),
+    Setting(rate=-1),
+    Setting(rank=1),
 )
-SHORT_FRACTION = 0.2
-SHORT_STEPS = 30
-"""Fewer say little about a rate. Source: peft, method_comparison/MetaMathQA: 63 runs, at a tenth of
-their steps, have nearly the order of the end (Spearman .94)."""
-WORTH_FRACTION = 0.6
-"""Longer ones save little: with the two whole runs after them, the grid costs 8 whole runs of the
-default then, and 10 if all are whole."""
+"""One change each, in the order in which they are tried. A rate that is too high ends early, as its
+validation loss rises, so it is tried before the lower one. The rank matters least."""
 
 START_SECONDS = 15.0
 """Of a trial besides its training: a process, its imports, the model, the scores of held-out rows.
@@ -71,8 +89,10 @@ class SearchPlan(BaseModel):
     metric: Metric = Field(
         description="What chooses, on validation; the loss decides between equals."
     )
-    short_fraction: float = Field(description="Length of the first trials; 1: all are whole runs.")
-    trials: list[Trial] = Field(description="In this order, until the budget is used up.")
+    trials: list[Trial] = Field(
+        description="The default and what is one change away from it; later ones are one change "
+        "away from the best so far, until none is better or the budget is used up."
+    )
     dataset: str
     validation: str
     default: dict[str, Any] = Field(description="Plan that a launch without search has.")
@@ -83,7 +103,6 @@ class TrialResult(Report):
     """The outcome of a trial."""
 
     name: str
-    fraction: float = Field(description="1: a whole run.")
     run_id: str
     state: str
     learning_rate: float
@@ -91,6 +110,7 @@ class TrialResult(Report):
     rank: int | None = None
     exact_match: float | None = Field(None, description="Share of greedy answers that are right.")
     validation_loss: float | None = None
+    overfitted: bool = Field(False, description="Held-out answers got worse in the end.")
     seconds: float
 
 
@@ -99,8 +119,7 @@ class SearchReport(Report):
 
     winner: str = Field(description="Id of the winner's run, an ordinary run.")
     winner_settings: str
-    is_whole: bool = Field(description="False: the budget ended before a whole run did.")
-    default_run: str | None = Field(None, description="The default at the same length.")
+    default_run: str | None = Field(None, description="The default; null if it failed.")
     metric: Metric
     winner_value: float
     default_value: float | None = None
@@ -113,7 +132,8 @@ class SearchReport(Report):
     cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     trials: list[TrialResult]
     not_tried: list[str] = Field(
-        default_factory=list, description="The budget did not suffice, or they were refused."
+        default_factory=list,
+        description="One change from the winner: the budget did not suffice, or it was refused.",
     )
     next_steps: list[NextStep] = Field(default_factory=list)
 
@@ -142,9 +162,9 @@ def plan_search(request: TrainingRequest, plan: TrainingPlan) -> SearchPlan:
             f"dataset of at least {HELD_OUT_LEAST} rows without num_train_epochs, max_steps and "
             "eval_strategy"
         )
+    trials = trials_of(plan.training, plan.peft)
     budget = _seconds(request.search, request.price_per_hour)
     price = request.price_per_hour
-    fraction = max(SHORT_FRACTION, SHORT_STEPS / plan.estimate.steps)
     _require_enough(budget, plan.estimate)
     return SearchPlan(
         task=plan.task,
@@ -152,8 +172,7 @@ def plan_search(request: TrainingRequest, plan: TrainingPlan) -> SearchPlan:
         budget_cost=None if price is None else round(price * budget / 3600, 2),
         price_per_hour=price,
         metric="exact_match" if _has_right_answers(plan) else "validation_loss",
-        short_fraction=round(fraction, 3) if fraction < WORTH_FRACTION else 1.0,
-        trials=trials_of(plan),
+        trials=[trials[DEFAULT], *neighbours(DEFAULT, trials)],
         dataset=plan.dataset.path,
         validation=plan.validation.path,
         default=plan.model_dump(mode="json", exclude={"estimate", "warnings"}),
@@ -190,54 +209,80 @@ def _has_right_answers(plan: TrainingPlan) -> bool:
     return plan.task == "sft" and plan.engine == "torch" and plan.dataset.answers != "free"
 
 
-def trials_of(plan: TrainingPlan) -> list[Trial]:
-    """Return the settings to try around a plan's, the default first.
+def trials_of(training: Mapping[str, Any], peft: Mapping[str, Any] | None) -> dict[str, Trial]:
+    """Return every trial that a search around these arguments may come to, by name.
 
     The rank is varied only where there is an adapter, the epochs only where max_steps is open.
     """
-    rate, rank = float(plan.training["learning_rate"]), (plan.peft or {}).get("r")
-    steps = plan.training.get("max_steps")
-    found = []
-    for name, rates, epochs, ranks in GRID:
-        if (ranks > 1 and rank is None) or (epochs > 1 and steps):
+    rank, steps = (peft or {}).get("r"), training.get("max_steps")
+    found = {}
+    for setting in SETTINGS.values():
+        if (setting.rank and rank is None) or (setting.epochs and steps):
             continue
-        training: dict[str, Any] = {"learning_rate": float(f"{rate * rates:.3g}")}
+        rate, longer = RATE**setting.rate, EPOCHS**setting.epochs
+        changed: dict[str, Any] = {
+            "learning_rate": float(f"{float(training['learning_rate']) * rate:.3g}")
+        }
         if steps:
-            training["max_steps"] = steps
+            changed["max_steps"] = steps
         else:
-            training["num_train_epochs"] = epochs * float(plan.training["num_train_epochs"])
-        peft: dict[str, Any] = {}
-        if plan.peft is not None and rank is not None and ranks > 1:
+            changed["num_train_epochs"] = longer * float(training["num_train_epochs"])
+        adapter: dict[str, Any] = {}
+        if peft is not None and rank is not None and setting.rank:
             # With alpha kept, the best rate hardly depends on the rank.
-            peft = {name: plan.peft.get(name) for name in ("lora_alpha", "use_rslora")}
-            peft["r"] = rank * ranks
-        found.append(Trial(name=name, training=training, peft=peft, cost=float(epochs)))
+            adapter = {name: peft.get(name) for name in ("lora_alpha", "use_rslora")}
+            adapter["r"] = rank * RANK**setting.rank
+        found[setting.name] = Trial(
+            name=setting.name, training=changed, peft=adapter, cost=float(longer)
+        )
     return found
 
 
+def neighbours(name: str, trials: Mapping[str, Trial], *, longer_first: bool = True) -> list[Trial]:
+    """Return the trials that are one change away from one, in the order in which to try them."""
+    moves = [LONGER, *OTHERS] if longer_first else [*OTHERS, LONGER]
+    moved = (Setting(*map(sum, zip(SETTINGS[name], move, strict=True))) for move in moves)
+    return [trials[one.name] for one in moved if one in SETTINGS.values() and one.name in trials]
+
+
+def next_trials(
+    trials: Mapping[str, Trial], results: Sequence[TrialResult], metric: Metric
+) -> list[Trial]:
+    """Return what to try next, the most promising first; empty if nothing near is better.
+
+    It follows from the results alone, so a search that is continued goes the same way. The best so
+    far is made longer first if it was still learning when it ended, else last.
+    """
+    tried = {one.name for one in results}
+    if DEFAULT not in tried:
+        return [trials[DEFAULT]]
+    ranked = rank(results, metric)
+    best, is_over = (ranked[0].name, ranked[0].overfitted) if ranked else (DEFAULT, True)
+    near = neighbours(best, trials, longer_first=not is_over)
+    return [one for one in near if one.name not in tried]
+
+
+def has_overfitted(metrics: list[dict[str, float]], task: str) -> bool:
+    """Tell whether held-out answers got worse while a run trained."""
+    return any(one.signal == "overfitting" for one in health_signals(metrics, task))
+
+
 def request_of(
-    request: TrainingRequest, plan: SearchPlan, trial: Trial, fraction: float, search_run: str
+    request: TrainingRequest, plan: SearchPlan, trial: Trial, search_run: str
 ) -> TrainingRequest:
     """Return the launch of a trial; the same one always has the same request id, so the same run.
 
     The files are named, so that the same rows are held out whatever arguments are given.
     """
-    training = {**request.training, **trial.training}
-    if "max_steps" in trial.training:
-        training["max_steps"] = max(1, round(trial.training["max_steps"] * fraction))
-    else:
-        training["num_train_epochs"] *= fraction
-    length = "whole" if fraction == 1 else f"{fraction:.0%}"
     changes = {
         "search": None,
         "confirm": None,
         "dataset": plan.dataset,
         "validation": plan.validation,
-        "training": training,
+        "training": {**request.training, **trial.training},
         "peft": {**request.peft, **trial.peft},
-        "samples": request.samples if fraction == 1 else 0,
-        "name": f"{request.name or search_run}: {trial.name}, {length}"[:100],
-        "request_id": f"{search_run} {trial.name} {length}",
+        "name": f"{request.name or search_run}: {trial.name}"[:100],
+        "request_id": f"{search_run} {trial.name}",
     }
     return request.model_copy(update=changes)
 
@@ -251,10 +296,3 @@ def rank(results: Sequence[TrialResult], metric: Metric) -> list[TrialResult]:
         return (-(right or 0.0), loss)
 
     return sorted((one for one in results if one.validation_loss is not None), key=key)
-
-
-def finalists(results: Sequence[TrialResult], metric: Metric) -> list[str]:
-    """Return the trials to train whole: the best, and the default, which the gain is over."""
-    ranked = [one.name for one in rank(results, metric)]
-    others = [name for name in ranked if name != DEFAULT]
-    return [*ranked[:1], *(others[:1] if ranked[:1] == [DEFAULT] else [DEFAULT])]

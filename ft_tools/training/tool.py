@@ -166,16 +166,10 @@ def _launch_search(
 ) -> Launch:
     """Plan or start a search; it takes no device itself, its trials do."""
     searched = plan_search(request, plan)
-    lengths = "all of them whole runs"
-    if searched.short_fraction < 1:
-        lengths = (
-            f"each for {searched.short_fraction:.0%} of a run first, then the best and the default "
-            "whole; all are whole if the budget suffices"
-        )
     about = (
-        f"tries up to {len(searched.trials)} settings within {searched.budget_seconds / 60:.3g} "
-        f"minutes, {lengths}; each trial is a run of its own, and its start counts, "
-        f"about {START_SECONDS:.0f} s"
+        f"tries the default and then one change at a time from the best so far, within "
+        f"{searched.budget_seconds / 60:.3g} minutes; each trial is a whole run of its own, and "
+        f"its start counts, about {START_SECONDS:.0f} s"
     )
     return launch(
         "launch_sft" if kind == "sft" else "launch_dpo",

@@ -20,7 +20,7 @@ WORDS = ("late", "broken")
 
 @pytest.fixture
 def session(workspace, tiny_model_in):
-    """Write a search of two settings over labels; its session."""
+    """Write a search of rates over labels; its session."""
     rows = [
         {
             "prompt": [{"role": "user", "content": f"Parcel {i} is {WORDS[i % 2]}."}],
@@ -32,15 +32,13 @@ def session(workspace, tiny_model_in):
         model=tiny_model_in,
         dataset=write_jsonl(workspace / "train.jsonl", rows[:24]),
         validation=write_jsonl(workspace / "held_out.jsonl", rows[24:]),
-        training={**QUICK, "num_train_epochs": 1, "eval_steps": 6, "learning_rate": 1e-4},
+        training={**QUICK, "max_steps": 6, "eval_steps": 6, "learning_rate": 1e-4},
+        method="full",
         search={"minutes": 60},
         samples=0,
     )
     plan = plan_search(request, plan_sft(request))
-    few = [trial for trial in plan.trials if trial.name in {"default", "rate x10"}]
-    unknown = plan.estimate.model_copy(update={"duration": None})
-    changes = {"trials": few, "short_fraction": 0.5, "estimate": unknown}
-    return written(request, plan.model_copy(update=changes))
+    return written(request, plan)
 
 
 def written(request, plan):
@@ -74,15 +72,13 @@ def test_a_search_that_dies_goes_on_with_the_next_trial_and_chooses_by_exact_mat
     with pytest.raises(MemoryError):
         search.work(session, first)
     report = search.work(Session(session.run_dir), then)
-    whole = [one for one in report.trials if one.fraction == 1]
+    trials = report.trials
     made = [request.request_id for request in [*first.made, *then.made]]
-    assert len(made) == len(set(made)) == len(report.trials) == 4
+    assert len(made) == len(set(made)) == len(trials) >= 3
+    assert trials[0].run_id == report.default_run
     assert report.metric == "exact_match"
-    assert report.is_whole
-    assert report.winner in {one.run_id for one in whole}
-    best = max(whole, key=lambda one: (one.exact_match, -one.validation_loss))
+    best = max(trials, key=lambda one: (one.exact_match, -one.validation_loss))
     assert report.winner == best.run_id
-    assert report.default_run in {one.run_id for one in whole}
     assert report.gain_low <= report.gain <= report.gain_high
     assert report.num_validation == 8
     assert report.next_steps[0].arguments == {"model": report.winner}

@@ -16,12 +16,13 @@ from ft_tools.training.estimates import Duration
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SearchBudget
 from ft_tools.training.search import (
-    GRID,
     TrialResult,
-    finalists,
+    has_overfitted,
+    next_trials,
     plan_search,
     rank,
     request_of,
+    trials_of,
 )
 from ft_tools.training.tool import launch_sft
 from ft_tools.training.worker import search
@@ -39,10 +40,10 @@ def searching(**changed):
     return sft(**given | changed)
 
 
-def result(name, right, loss, fraction=1.0):
+def result(name, right, loss, overfitted=False):
     return TrialResult(
         name=name,
-        fraction=fraction,
+        overfitted=overfitted,
         run_id=name,
         state="succeeded",
         learning_rate=1e-3,
@@ -58,11 +59,10 @@ def test_a_search_is_planned_first_and_the_default_is_its_first_trial(files):
     plan = launched.plan
     assert (plan["budget_seconds"], plan["budget_cost"]) == (3600, 3)
     assert plan["trials"][0]["name"] == "default"
-    rates = {
-        t["training"]["learning_rate"] / plan["default"]["training"]["learning_rate"]
-        for t in plan["trials"]
-    }
-    assert {1.0, 3.0} <= {round(rate, 2) for rate in rates}
+    rate = plan["default"]["training"]["learning_rate"]
+    tried = {t["name"]: t["training"]["learning_rate"] / rate for t in plan["trials"]}
+    assert tried["rate x3"] == pytest.approx(3, rel=0.01)
+    assert tried["rate /3"] == pytest.approx(1 / 3, rel=0.01)
     confirming = launched.next_steps[0]
     assert confirming.tool == "launch_sft"
     assert confirming.arguments["search"] == {"minutes": 60.0}
@@ -100,14 +100,12 @@ def test_a_trial_is_always_the_same_launch_on_the_same_rows(files):
     request = sft(dataset="many.jsonl", search={"minutes": 60}, peft={"r": 8})
     plan = planned(request)
     trial = next(one for one in plan.trials if one.name == "rank x4")
-    short = request_of(request, plan, trial, 0.5, "search-1")
-    assert short == request_of(request, plan, trial, 0.5, "search-1")
-    whole = request_of(request, plan, trial, 1.0, "search-1")
-    assert short.request_id != whole.request_id
-    assert short.training["num_train_epochs"] == whole.training["num_train_epochs"] / 2
-    assert (whole.peft["r"], whole.search, whole.confirm) == (32, None, None)
+    made = request_of(request, plan, trial, "search-1")
+    assert made == request_of(request, plan, trial, "search-1")
+    assert made.request_id != request_of(request, plan, plan.trials[0], "search-1").request_id
+    assert (made.peft["r"], made.search, made.confirm) == (32, None, None)
     default = plan_sft(sft(dataset="many.jsonl", peft={"r": 8}))
-    of_trial = plan_sft(request_of(request, plan, plan.trials[0], 1.0, "search-1"))
+    of_trial = plan_sft(request_of(request, plan, plan.trials[0], "search-1"))
     assert of_trial.validation == default.validation
     assert of_trial.training == default.training
 
@@ -115,18 +113,16 @@ def test_a_trial_is_always_the_same_launch_on_the_same_rows(files):
 def test_a_request_that_leaves_its_steps_to_the_epochs_is_tried_by_epochs(files):
     request = searching(training={"max_steps": -1})
     plan = planned(request)
-    default = plan_sft(request_of(request, plan, plan.trials[0], 1.0, "search-1"))
+    default = plan_sft(request_of(request, plan, plan.trials[0], "search-1"))
     assert default.training == plan_sft(request).training
-    short = request_of(request, plan, plan.trials[0], 0.5, "search-1")
-    assert plan_sft(short).estimate.steps == pytest.approx(plan.estimate.steps / 2, abs=1)
+    longer = plan_sft(request_of(request, plan, plan.trials[1], "search-1"))
+    assert longer.estimate.steps == pytest.approx(2 * plan.estimate.steps, abs=1)
 
 
-def test_a_short_trial_has_a_part_of_the_steps_that_are_asked_for(files):
-    request = searching(training={"max_steps": 10})
-    plan = planned(request)
+def test_every_trial_has_the_steps_that_are_asked_for(files):
+    plan = planned(searching(training={"max_steps": 10}))
     assert {trial.training["max_steps"] for trial in plan.trials} == {10}
-    short = request_of(request, plan, plan.trials[0], 0.3, "search-1")
-    assert short.training["max_steps"] == 3
+    assert not any("epochs" in trial.name for trial in plan.trials)
 
 
 def test_equal_exact_matches_go_by_the_loss_and_a_trial_without_one_is_last():
@@ -136,10 +132,47 @@ def test_equal_exact_matches_go_by_the_loss_and_a_trial_without_one_is_last():
     assert [one.name for one in rank([failed, *trials], "validation_loss")] == ["c", "b", "a"]
 
 
-def test_the_default_always_goes_to_the_end():
-    trials = [result("default", 0.9, 0.5), result("b", 0.8, 0.4), result("c", 0.7, 0.1)]
-    assert finalists(trials, "exact_match") == ["default", "b"]
-    assert finalists(trials, "validation_loss") == ["c", "default"]
+TRAINING, PEFT = {"learning_rate": 1e-3, "num_train_epochs": 2}, {"r": 8, "lora_alpha": 16}
+
+
+def following(results, peft=PEFT):
+    return [one.name for one in next_trials(trials_of(TRAINING, peft), results, "exact_match")]
+
+
+def test_the_default_is_first_and_made_longer_next_unless_it_overfitted():
+    assert following([]) == ["default"]
+    longer = following([result("default", 0.9, 0.5)])
+    assert longer == ["epochs x2", "rate x3", "rate /3", "rank x4"]
+    assert following([result("default", 0.9, 0.5, overfitted=True)]) == [*longer[1:], longer[0]]
+
+
+def test_the_next_trial_is_one_change_from_the_best_so_far():
+    made = [result("default", 0.8, 0.5), result("epochs x2", 0.9, 0.4)]
+    from_longer = ["rate x3, epochs x2", "rate /3, epochs x2", "epochs x2, rank x4"]
+    assert following(made) == from_longer
+    better = result("rate x3, epochs x2", 0.95, 0.4)
+    near = ["rate x9, epochs x2", "rate x3, epochs x2, rank x4"]
+    assert following([*made, better]) == near
+    worse = [made[0], result("epochs x2", 0.7, 0.4)]
+    assert following(worse) == ["rate x3", "rate /3", "rank x4"]
+
+
+def test_a_search_ends_where_nothing_near_is_better():
+    others = ("rate x3", "rate /3", "rank x4", "epochs x2")
+    made = [result("default", 0.9, 0.4), *(result(name, 0.8, 0.5) for name in others)]
+    assert following(made) == []
+    assert following(made[:4], peft=None) == ["epochs x2"]
+
+
+def test_a_default_that_failed_has_neighbours_too():
+    assert following([result("default", None, None)])[:2] == ["rate x3", "rate /3"]
+
+
+def test_a_run_overfitted_whose_held_out_loss_rose_to_its_end():
+    fell = [{"step": step, "eval_loss": loss} for step, loss in enumerate((2.0, 1.0, 0.9))]
+    rose = [{"step": step, "eval_loss": loss} for step, loss in enumerate((1.2, 1.5), 3)]
+    assert not has_overfitted(fell, "sft")
+    assert has_overfitted([*fell, *rose], "sft")
 
 
 def laid(run_id, kind, **records):
@@ -153,7 +186,8 @@ def laid(run_id, kind, **records):
 
 
 class Laying:
-    """Lays what a run leaves that takes 20 s whole, and is better the higher its rate."""
+    """Lays what a run leaves that takes 20 s at the default's epochs, and is better the higher its
+    rate."""
 
     def __init__(self, epochs, refused=(), failed=(), start=0):
         self.epochs, self.refused, self.failed, self.started = epochs, refused, failed, []
@@ -177,13 +211,13 @@ class Laying:
         return made.name
 
 
-def searched(minutes, fraction, seconds, before=None, **ends):
-    """Search with a plan that takes a whole run for `seconds` long; what it found and started."""
+def searched(minutes, seconds, before=None, **ends):
+    """Search with a plan that says a whole run takes `seconds`; what it found and started."""
     request = searching(search={"minutes": minutes})
     plan = planned(request)
     duration = seconds and Duration(low_seconds=seconds, high_seconds=seconds, source="a test")
     estimate = plan.estimate.model_copy(update={"duration": duration})
-    plan = plan.model_copy(update={"estimate": estimate, "short_fraction": fraction})
+    plan = plan.model_copy(update={"estimate": estimate})
     records = {"request": request.model_dump_json(), "plan": plan.model_dump_json()}
     run_dir = laid("search-00000000000000ff", "search", **records, **before or {})
     start = Laying(plan.trials[0].training["num_train_epochs"], **ends)
@@ -191,52 +225,54 @@ def searched(minutes, fraction, seconds, before=None, **ends):
 
 
 def test_a_search_goes_on_where_a_trial_is_refused_and_pays_for_no_more_than_its_budget(files):
-    report, started = searched(1, 1.0, None, refused=["rate /3, whole"])
-    assert started == ["default, whole", "rate x3, whole", "rate x10, whole"]
-    assert report.winner_settings == "rate x10"
+    report, started = searched(100 / 60, None, refused=["rate x9"])
+    assert started == ["default", "epochs x2", "rate x3", "rate x3, rank x4"]
+    assert report.winner_settings == "rate x3"
     assert report.winner == "sft-0000000000000003"
+    assert report.default_run == "sft-0000000000000001"
     assert report.gain == pytest.approx(report.default_value - report.winner_value, abs=1e-4)
     assert report.gain > 0
     assert report.gain_low is None
-    assert report.seconds == 60
-    assert {"rate /3", "epochs x2", "rank x4"} <= set(report.not_tried)
+    assert report.seconds == 100
+    assert report.not_tried == ["rate x3, epochs x2", "rate x9"]
 
 
-def test_trials_are_short_where_the_default_took_longer_than_was_estimated(files):
-    report, started = searched(2.5, 0.25, 1.0)
-    assert started[0] == "default, whole"
-    assert started[1:-1] == [f"{name}, 25%" for name, *_ in GRID[1:]]
-    assert started[-1] == "rate x10, whole"
-    assert report.is_whole
-    assert (report.winner_settings, report.default_run) == ("rate x10", "sft-0000000000000001")
-    assert report.seconds <= 150
+def test_a_trial_that_the_budget_does_not_pay_for_is_left_out_for_a_cheaper_one(files):
+    report, started = searched(50 / 60, 20.0)
+    assert started == ["default", "rate x3"]
+    assert report.not_tried == ["rate x3, epochs x2", "rate x9", "rate x3, rank x4"]
+    assert report.seconds == 40
 
 
 def test_the_start_of_each_trial_is_paid_for_too(files):
-    report, started = searched(1.5, 0.25, 20.0, start=15)
-    short = ["default, 25%", "rate x3, 25%", "rate /3, 25%"]
-    assert started == [*short, "rate x3, whole", "default, whole"]
-    assert report.seconds <= 90
+    # Twice the epochs take 15 s of start and twice 5 s.
+    _, enough = searched(45 / 60, 20.0, start=15)
+    assert enough == ["default", "epochs x2"]
 
 
-def test_the_default_is_short_too_where_only_short_trials_fit(files):
-    report, started = searched(1.5, 0.25, 20.0)
-    assert started[0] == "default, 25%"
-    assert started[-2:] == ["rate x10, whole", "default, whole"]
-    assert report.is_whole
-    assert report.seconds <= 90
+def test_a_trial_whose_start_is_not_paid_for_is_not_made(files):
+    _, too_little = searched(44 / 60, 20.0, start=15)
+    assert too_little == ["default", "rate x3"]
 
 
 def test_a_trial_that_fails_at_once_does_not_make_the_others_look_short(files):
-    others = ["rate x3, 25%", "rate /3, 25%"]
-    report, started = searched(55 / 60, 0.25, 20.0, failed=others)
-    assert started[1:3] == others
-    assert started[3:] == ["rate x10, 25%", "rate x10, whole", "default, whole"]
-    assert report.seconds <= 55
+    report, started = searched(1, 20.0, failed=["epochs x2"])
+    assert started == ["default", "epochs x2", "rate x3"]
+    assert report.seconds <= 60
+
+
+def test_what_was_done_before_the_worker_died_is_not_done_again(files):
+    run_id = laid("sft-00000000000000aa", "sft").name
+    done = result("default", None, 1.0).model_copy(update={"seconds": 20, "run_id": run_id})
+    before = {"search": json.dumps({"done": [done.model_dump()]})}
+    report, started = searched(1, None, before=before)
+    assert started == ["epochs x2"]
+    assert [one.name for one in report.trials] == ["default", "epochs x2"]
+    assert report.default_run == run_id
 
 
 def test_seconds_that_were_watched_before_the_worker_died_are_not_counted_again(files):
-    report, _ = searched(1, 1.0, None, before={"search": '{"seconds": 12}'})
+    report, _ = searched(1, None, before={"search": '{"seconds": 12}'})
     assert report.trials[0].seconds == 20
     assert report.seconds == 60
 
@@ -248,6 +284,6 @@ def test_a_loss_that_is_no_number_is_not_ranked(files):
 
 
 def test_a_search_whose_trials_all_fail_is_refused_for_good_and_says_what_to_do(files):
-    failed = [f"{name}, whole" for name, *_ in GRID]
+    failed = ["default", "rate x3", "rate /3", "rank x4", "epochs x2"]
     with pytest.raises(Refused, match="raise the budget, or launch without search"):
-        searched(1, 1.0, None, failed=failed)
+        searched(1, None, failed=failed)

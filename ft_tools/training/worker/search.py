@@ -28,9 +28,12 @@ from ft_tools.training.search import (
     SearchReport,
     Trial,
     TrialResult,
-    finalists,
+    has_overfitted,
+    neighbours,
+    next_trials,
     rank,
     request_of,
+    trials_of,
 )
 from ft_tools.training.tool import launch_trial
 from ft_tools.training.trial_rows import RowScores, read_rows
@@ -48,7 +51,6 @@ class State(BaseModel):
 
     done: list[TrialResult] = Field(default_factory=list)
     seconds: float = Field(0.0, description="Of the trial after these, so far.")
-    fraction: float | None = Field(None, description="First length of all but the default.")
     starts: list[float] = Field(default_factory=list, description="Seconds besides training.")
 
     @property
@@ -68,7 +70,8 @@ class Search:
         self.request: SftRequest | DpoRequest = kind.model_validate_json(session.request_json())
         file = session.run_dir / STATE
         self.state = State.model_validate_json(file.read_bytes()) if file.exists() else State()
-        self.trials = {trial.name: trial for trial in self.plan.trials}
+        self.trials = trials_of(self.plan.default["training"], self.plan.default["peft"])
+        self.refused: set[str] = set()
 
     @property
     def left_seconds(self) -> float:
@@ -76,71 +79,42 @@ class Search:
         return self.plan.budget_seconds - self.state.spent_seconds
 
     def run(self) -> None:
-        """Make the short trials, then whole runs of the best and of the default."""
-        default, *others = self.plan.trials
-        self._try(default, self._first_fraction())
-        fraction = self._fraction_of_others(others)
-        is_default_whole = any(one.name == DEFAULT for one in self._at(1.0))
-        reserved = [] if fraction == 1 else [1.0] if is_default_whole else [1.0, 1.0]
-        for trial in others:
-            if self._reaches([trial.cost * fraction, *reserved]):
-                self._try(trial, fraction)
-        if fraction == 1:
-            return
-        for number, name in enumerate(finalists(self._at(fraction), self.plan.metric)):
-            trial = self.trials[name]
-            # The first is made as far as the budget reaches: without it there is no result.
-            if number == 0 or self._reaches([trial.cost]):
-                self._try(trial, 1.0)
+        """Make the default and what is next to the best so far, while the budget lasts."""
+        while (trial := self._next()) is not None:
+            self._try(trial)
 
-    def results(self) -> tuple[list[TrialResult], bool]:
-        """Return what was compared, and whether in whole runs."""
-        whole = rank(self._at(1.0), self.plan.metric)
-        if whole:
-            return whole, True
-        return rank(self.state.done, self.plan.metric), False
+    def around(self, name: str) -> list[str]:
+        """Return the names of the trials next to one that were not made."""
+        tried = {one.name for one in self.state.done}
+        return [one.name for one in neighbours(name, self.trials) if one.name not in tried]
 
-    def _at(self, fraction: float) -> list[TrialResult]:
-        return [one for one in self.state.done if one.fraction == fraction]
+    def _next(self) -> Trial | None:
+        for trial in next_trials(self.trials, self.state.done, self.plan.metric):
+            # The default is made as far as the budget reaches: without it there is no result.
+            if trial.name == DEFAULT or (
+                trial.name not in self.refused and self._reaches(trial.cost)
+            ):
+                return trial
+        return None
 
-    def _first_fraction(self) -> float:
-        """Return the default's first length: whole if all trials are likely to be."""
-        if self.state.done:
-            return self.state.done[0].fraction
-        all_whole = [trial.cost for trial in self.plan.trials]
-        is_known = self.plan.estimate.duration is not None
-        return 1.0 if is_known and self._reaches(all_whole) else self.plan.short_fraction
-
-    def _fraction_of_others(self, others: Sequence[Trial]) -> float:
-        """Return the others' first length, by how long the default took; decided once."""
-        if self.state.fraction is None:
-            is_whole = self._first_fraction() == 1 and self._reaches([t.cost for t in others])
-            self.state.fraction = 1.0 if is_whole else self.plan.short_fraction
-            self._keep()
-        return self.state.fraction
-
-    def _reaches(self, costs: Sequence[float]) -> bool:
-        """Tell whether the budget is likely to reach for runs of these costs."""
+    def _reaches(self, cost: float) -> bool:
+        """Tell whether the budget is likely to reach for a run of this cost."""
         start = median(self.state.starts) if self.state.starts else START_SECONDS
-        # What failed or was stopped took less time than its length takes.
+        # What failed or was stopped took less time than its length takes, and so may what stopped
+        # early: the slowest one counts.
         known = [
-            (max(0.0, one.seconds - start), self.trials[one.name].cost * one.fraction)
+            max(0.0, one.seconds - start) / self.trials[one.name].cost
             for one in self.state.done
             if one.state == "succeeded"
         ]
-        seconds, cost_done = (sum(part) for part in zip(*known, strict=True)) if known else (0, 0)
         duration = self.plan.estimate.duration
         estimated = duration.high_seconds if duration else 0.0
-        whole = seconds / cost_done if cost_done else estimated
-        needed = sum(costs) * whole + len(costs) * start
-        return self.left_seconds > 0 and needed <= self.left_seconds
+        return start + cost * max(known, default=estimated) <= self.left_seconds
 
-    def _try(self, trial: Trial, fraction: float) -> None:
+    def _try(self, trial: Trial) -> None:
         """Make a trial, or take it as it was made before this worker was started again."""
-        if self.left_seconds <= 0 or any(r.name == trial.name for r in self._at(fraction)):
-            return
         search_run = self.session.run_dir.name
-        asked = request_of(self.request, self.plan, trial, fraction, search_run)
+        asked = request_of(self.request, self.plan, trial, search_run)
         try:
             run_id = self._start(asked, search_run)
         except (BadInput, Refused) as error:
@@ -148,11 +122,11 @@ class Search:
             if trial.name == DEFAULT:
                 raise
             self.session.event(f"{trial.name} is refused ({error.code})", "warning")
+            self.refused.add(trial.name)
             return
-        length = "whole" if fraction == 1 else f"{fraction:.0%} of a run"
-        self.session.event(f"{trial.name}, {length}: {run_id}")
+        self.session.event(f"{trial.name}: {run_id}")
         self._follow(run_id)
-        result = self._result(trial, fraction, run_id)
+        result = self._result(trial, run_id)
         self.state.done.append(result)
         self.state.seconds = 0.0
         self._keep()
@@ -224,7 +198,7 @@ class Search:
     def _keep(self) -> None:
         write_file(self.session.run_dir / STATE, self.state.model_dump_json())
 
-    def _result(self, trial: Trial, fraction: float, run_id: str) -> TrialResult:
+    def _result(self, trial: Trial, run_id: str) -> TrialResult:
         run = get_run(RunRequest(run_id=run_id))
         run_dir = directory.find(run_id)
         rows = read_rows(run_dir)
@@ -235,7 +209,6 @@ class Search:
             self.state.starts.append(max(0.0, self.state.seconds - done["seconds"]))
         return TrialResult(
             name=trial.name,
-            fraction=fraction,
             run_id=run_id,
             state=run.state,
             learning_rate=training["learning_rate"],
@@ -243,6 +216,7 @@ class Search:
             rank=peft.get("r"),
             exact_match=round(_mean(rows.rights), 4) if rows else None,
             validation_loss=_loss(run, rows),
+            overfitted=has_overfitted(directory.read_metrics(run_dir), self.plan.task),
             seconds=round(self.state.seconds, 1),
         )
 
@@ -257,29 +231,26 @@ def work(session: Session, start: StartTrial = launch_trial) -> SearchReport:
     session.phase("trying settings")
     search.run()
     session.progress(1, 1)
-    compared, is_whole = search.results()
+    compared = rank(search.state.done, search.plan.metric)
     if not compared:
         # Final: finished trials are not repeated, so another attempt would end in the same way.
         raise Refused(
             "no trial finished within the budget with a validation loss; list_runs names the "
             "trials and get_run says why each ended; raise the budget, or launch without search"
         )
-    return report_of(search, compared, is_whole)
+    return report_of(search, compared)
 
 
-def report_of(search: Search, compared: Sequence[TrialResult], is_whole: bool) -> SearchReport:
+def report_of(search: Search, compared: Sequence[TrialResult]) -> SearchReport:
     """Compare the winner with the default, row by row where rows are known."""
     plan, winner = search.plan, compared[0]
-    same = [r for r in compared if r.name == DEFAULT and r.fraction == winner.fraction]
-    default = same[0] if same else None
+    default = next((one for one in compared if one.name == DEFAULT), None)
     found = _gain(plan, winner, default)
     price = plan.price_per_hour
     spent = search.state.spent_seconds
-    tried = {one.name for one in search.state.done}
     return SearchReport(
         winner=winner.run_id,
         winner_settings=winner.name,
-        is_whole=is_whole,
         default_run=default.run_id if default else None,
         metric=plan.metric,
         winner_value=_value(plan, winner),
@@ -292,7 +263,7 @@ def report_of(search: Search, compared: Sequence[TrialResult], is_whole: bool) -
         seconds=round(spent, 1),
         cost=None if price is None else round(price * spent / 3600, 4),
         trials=list(search.state.done),
-        not_tried=[name for name in search.trials if name not in tried],
+        not_tried=search.around(winner.name),
         next_steps=[
             NextStep(
                 tool="evaluate",
