@@ -7,7 +7,7 @@ import pytest
 
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import ledger as ledger_module
-from ft_tools.data.read.ledger import ANSWER, PROMPT, Ledger
+from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
 from ft_tools.data.repeats import minilm, word_pairs
 from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.repeats.near_by_words import MAX_WORK, Lexical
@@ -96,13 +96,13 @@ def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
                 prompt = f"{template} {prompt}"
         made.append((prompt, answer))
         ledger._add(len(made), [1, 2, 3, 0, 5], 1, 1, "", None)
-        ledger.add_pairs(prompt, answer, "")
+        ledger.add_words(prompt, answer, "")
     search = Lexical(ledger)
     assert search.shared
 
     def sets(at):
-        prompt = set(ledger.pairs_at(at, PROMPT, PROMPT))
-        return prompt, prompt - search.shared or prompt, set(ledger.pairs_at(at, ANSWER, ANSWER))
+        prompt, answer = (set(ledger.pairs.of(NUM_PARTS * at + p)) for p in (PROMPT, ANSWER))
+        return prompt, prompt - search.shared or prompt, answer
 
     expected, kept = {}, []
     for at in range(len(made)):
@@ -180,16 +180,16 @@ def test_long_texts_are_compared_by_their_first_words_and_that_is_said(audit):
     assert said(audit(rows), "1 texts have more than 4,000 words")
 
 
-def test_word_pairs_are_remembered_up_to_a_bound_and_that_is_said(audit, monkeypatch):
+def test_words_are_remembered_up_to_a_bound_and_that_is_said(audit, monkeypatch):
     numbers = random.Random(0)
     rows = [{"prompt": text(numbers, 9), "completion": text(numbers, 9)} for _ in range(20)]
     rows += [rows[0] | {"tools": [{"name": "a"}]}, rows[19] | {"tools": [{"name": "a"}]}]
     whole = audit(rows)
     assert lines_of(whole, "near_duplicate") == [21, 22]
     assert not said(whole, "holds in memory")
-    monkeypatch.setattr(ledger_module, "DISTINCT_AT_ONCE", 50)
+    monkeypatch.setattr(word_pairs, "SORTED_AT_ONCE", 50)
     assert audit(rows).shape == whole.shape
-    monkeypatch.setattr(ledger_module, "MAX_PAIRS", 16 * 20 + 1)
+    monkeypatch.setattr(ledger_module, "MAX_HELD_WORDS", 18 * 20 + 1)
     report = audit(rows)
     assert lines_of(report, "near_duplicate") == [21]
     assert said(report, "the first 21 of 22 examples were compared")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 MOST_CHARACTERS = 4000
 """Read of a prompt's end and of an answer's beginning."""
 
-DIGIT = re.compile(r"\d")
 NUMBER = re.compile(r"\d(?<![\w.,]\d)\d+(?:[.,:/]\d+)*")
 """No word, dot or comma before it; that is looked at behind its first digit, where there is one."""
 WORD = re.compile(r"(?<![A-Za-z\d-])[A-Za-z\d-]{3,40}(?![A-Za-z\d-])")
@@ -18,6 +17,8 @@ WORD = re.compile(r"(?<![A-Za-z\d-])[A-Za-z\d-]{3,40}(?![A-Za-z\d-])")
 _BLANKS = bytes(
     c if chr(c).isascii() and (chr(c).isalnum() or chr(c) == "-") else 32 for c in range(256)
 )
+_ALIKE = bytes(48 if chr(c) in "0123456789" else 97 if chr(c).isalpha() and c < 128 else 32
+               for c in range(256))  # fmt: skip
 NAME = re.compile(r" (?<=[a-z,;] )([A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*)")
 """Capitalized within a sentence."""
 ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d")
@@ -65,10 +66,13 @@ def new_information(prompt: str, answer: str, language: str = "") -> NewInformat
     if any(map(answer.__contains__, QUICK_PROGRAM)) and PROGRAM.search(answer):
         return NewInformation(0, 0)
     facts: set[str] = set()
-    has_digits = DIGIT.search(answer) is not None
-    if has_digits:
+    is_plain = answer.isascii()
+    # Without hyphens a code has a letter beside a digit, and a number has two digits.
+    signs = answer.encode("ascii", "ignore").translate(_ALIKE, b"-")
+    if not is_plain or b"a0" in signs or b"0a" in signs:
         facts = {word for word in _mixed_words(answer) if _is_code(word)}
-    if has_digits and not ARITHMETIC.search(answer) and not any(map(answer.__contains__, WORKED)):
+    may_tell = (not is_plain or b"00" in signs) and not any(map(answer.__contains__, WORKED))
+    if may_tell and not ARITHMETIC.search(answer):
         facts |= {*NUMBER.findall(answer)}
     if language not in CAPITALIZED_NOUNS:
         facts |= {*NAME.findall(answer)}

@@ -79,12 +79,13 @@ STAND_IN = re.compile(
     re.IGNORECASE,
 )
 DIGITS = "0123456789"
-# Every card and phone number has such a run. Of nine characters in a row every third one is there
-# three times, of four every second one twice.
+# Every card and phone number has such a run.
 LONG_NUMBER = re.compile(r"[0-9][0-9 ().-]{7,}[0-9]")
-EVERY_THIRD = re.compile(r"[0-9 ().-]{3}")
-IBAN_START = re.compile(r"[A-Z]{2}[0-9]{2}")
-EVERY_SECOND = re.compile(r"[A-Z][0-9]")
+# Texts in which all that is alike is one character are searched many times faster.
+_IN_NUMBERS = bytes(48 if chr(c) in f"{DIGITS} ().-" else 32 for c in range(256))
+_IN_IBANS = bytes(
+    65 if c in range(65, 91) else 48 if c in range(48, 58) else 32 for c in range(256)
+)
 MASKED_SECRET = "[secret]"
 
 
@@ -117,11 +118,9 @@ def personal_data_in(text: str) -> list[str]:
     found = []
     if "@" in text and any(_is_personal(m.group()) for m in EMAIL.finditer(text)):
         found.append("email")
-    if not any(map(text.__contains__, DIGITS)):
-        return found
-    if IBAN_START.search(text) and any(is_iban(m.group()) for m in IBAN.finditer(text)):
+    if _begins_an_iban(text) and any(is_iban(m.group()) for m in IBAN.finditer(text)):
         found.append("iban")
-    if not LONG_NUMBER.search(text):
+    if not _has_long_number(text):
         return found
     if any(passes_luhn(m.group()) for m in CARD.finditer(text)):
         found.append("card")
@@ -136,11 +135,17 @@ def may_hold(text: str) -> bool:
     >>> may_hold("a plain sentence of 2026"), may_hold("to ada@mail.internal")
     (False, True)
     """
-    if "@" in text or has_hint(text):
-        return True
-    if EVERY_THIRD.search(text[::3]) and LONG_NUMBER.search(text):
-        return True
-    return EVERY_SECOND.search(text[::2]) is not None and IBAN_START.search(text) is not None
+    return "@" in text or has_hint(text) or _has_long_number(text) or _begins_an_iban(text)
+
+
+def _has_long_number(text: str) -> bool:
+    # The nine characters of the shortest one are of a number each.
+    plain = text.encode("ascii", "replace").translate(_IN_NUMBERS)
+    return b"0" * 9 in plain and LONG_NUMBER.search(text) is not None
+
+
+def _begins_an_iban(text: str) -> bool:
+    return b"AA00" in text.encode("ascii", "replace").translate(_IN_IBANS)
 
 
 def mask(text: str) -> str:
@@ -150,9 +155,9 @@ def mask(text: str) -> str:
             text = pattern.sub(_if(partial(_is_secret, name), MASKED_SECRET), text)
     if "@" in text:
         text = EMAIL.sub(lambda m: "[email]" if _is_personal(m.group()) else m.group(), text)
-    if IBAN_START.search(text):
+    if _begins_an_iban(text):
         text = IBAN.sub(_if(is_iban, "[iban]"), text)
-    if LONG_NUMBER.search(text):
+    if _has_long_number(text):
         text = CARD.sub(_if(passes_luhn, "[card]"), text)
         text = PHONE.sub(_if(is_phone, "[phone]"), text)
     return text

@@ -120,6 +120,7 @@ INSTRUCTION_LIKE = [
         ),
     )
 ]
+QUICK_INSTRUCTION = [word for words, _ in INSTRUCTION_LIKE for word in words]
 UNSEEN = re.compile(
     r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
     r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|diagram|chart|link|url|pdf"
@@ -150,9 +151,9 @@ WANTS_HEADINGS = re.compile(
 )
 REPEATED_CHARS = re.compile(r"([^\s\-=_*#.~])\1{24,}")
 REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
-# Of 25 characters in a row every sixth one is there four times, of 12 digits every third one.
-EVERY_SIXTH = re.compile(r"([^\s\-=_*#.~])\1{3}")
-EVERY_THIRD = re.compile(r"(\d)\1{3}")
+# A text without such a run has no repeated character, or digit; one that is not ASCII becomes `?`.
+_SOLID = bytes(32 if chr(c).isspace() else 97 for c in range(256))
+_DIGITS = bytes(48 if chr(c) in "0123456789?" else 32 for c in range(256))
 SENTENCE_ENDS = (
     *".!?:;)]}\"'`*>|",
     *"\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u2026\u201d\u2019",
@@ -234,6 +235,8 @@ def is_instruction_like(text: str) -> bool:
     (True, False)
     """
     holds = text.casefold().__contains__
+    if not any(map(holds, QUICK_INSTRUCTION)):
+        return False
     return any(any(map(holds, words)) and by.search(text) for words, by in INSTRUCTION_LIKE)
 
 
@@ -309,17 +312,20 @@ def repeats(text: str) -> bool:
     >>> repeats("I like it very much. " * 6), repeats("one two three four five six")
     (True, False)
     """
-    if EVERY_SIXTH.search(text[::6]) and REPEATED_CHARS.search(text):
+    plain = text.encode("ascii", "replace")
+    if b"a" * 25 in plain.translate(_SOLID) and REPEATED_CHARS.search(text):
         return True
-    if EVERY_THIRD.search(text[::3]) and REPEATED_DIGITS.search(text):
+    if b"0" * 12 in plain.translate(_DIGITS) and REPEATED_DIGITS.search(text):
         return True
     words = text.split()[:2000]
     if len(words) < 24:
         return False
-    lines = text.split("\n")
-    lines = [line for line in lines if len(line.split()) >= 5] if len(lines) >= 5 else []
-    if len(lines) >= 5 and len(set(lines)) <= len(lines) / 2:
-        return True
+    # Five words have nine characters or more.
+    lines = [line for line in text.split("\n") if len(line) >= 9] if text.count("\n") >= 4 else []
+    if len(set(lines)) < len(lines):
+        lines = [line for line in lines if len(line.split()) >= 5]
+        if len(lines) >= 5 and len(set(lines)) <= len(lines) / 2:
+            return True
     # Each different word begins a run of five of its own.
     if len(set(words[:-4])) >= 0.4 * (len(words) - 4):
         return False

@@ -224,7 +224,7 @@ def _take(
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
     if compare and at < MAX_COMPARED:
         said = [content_of(turn) for turn in asked if turn["role"] != "system"]
-        ledger.add_pairs("\n".join(said), answer, "")
+        ledger.add_words("\n".join(said), answer, "")
     result.outcomes.append("")
     result.parts.append(Part.TRAIN)
     result.times.append(text_of_cell(cell_at(row, mapping.time_column or "")))

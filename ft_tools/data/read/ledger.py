@@ -1,7 +1,7 @@
-"""What is remembered of each example: hashes, word pairs, lengths, why it goes.
+"""What is remembered of each example: hashes, words as numbers, lengths, why it goes.
 
 Flat arrays; the texts themselves are not kept: writing the cleaned files reads the input again. One
-example takes about 110 bytes and 8 for each of its word pairs.
+example takes about 110 bytes and 4 for each of its words.
 """
 
 import json
@@ -9,18 +9,18 @@ from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from ft_tools.data.repeats.word_pairs import WordPairs
+import numpy as np
+
+from ft_tools.data.repeats.word_pairs import WordPairs, Words
 from ft_tools.examples.example import Example, Message, content_of
 
-ANSWER_BIT = 1 << 63
 PROMPT, ANSWER, REJECTED = range(3)
-"""The parts of an example that have word pairs."""
+"""The parts of an example that have words."""
 NUM_PARTS = 3
 KEPT = 0
 _ENCODE = json.JSONEncoder(sort_keys=True).encode
-# About 200 MB of English. Each takes 8 bytes, and some 14 more while it is searched.
-MAX_PAIRS = 1 << 25
-DISTINCT_AT_ONCE = 1 << 22
+# About 200 MB of English. Each takes 4 bytes, and some 30 more while it is searched.
+MAX_HELD_WORDS = 1 << 25
 
 
 class Ledger:
@@ -30,7 +30,7 @@ class Ledger:
         """Make an empty one.
 
         Args:
-            with_pairs: Whether the word pairs are remembered, for the lexical search.
+            with_pairs: Whether the words are remembered, for the lexical search.
             with_questions: Whether each question of a conversation is, to find leaks.
         """
         self.lines = array("Q")
@@ -52,16 +52,17 @@ class Ledger:
         """Of a removed duplicate: the kept index and the score."""
         self._links: dict[int, int] = {}
         self.num_validation = 0
-        self.pairs = array("Q")
-        """Word pairs of each part of each example, one after another; answers carry ANSWER_BIT."""
-        self._pair_ends = array("Q")
+        self._held = array("I")
+        """The words of each part of each example, one after another."""
+        self._held_ends = array("Q")
+        self._paired: WordPairs | None = None
         self.num_paired = 0
-        """Examples whose pairs are remembered: the first ones, all unless `MAX_PAIRS` is full."""
+        """Examples whose words are held: the first ones, all unless `MAX_HELD_WORDS` are."""
         self._with_pairs = with_pairs
         self._with_questions = with_questions
         self._questions = array("Q")
         self._question_ends = array("Q")
-        self.words = WordPairs()
+        self.words = Words()
         self._split_keys: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class Ledger:
     def add_unread(self, line: int, reason: str) -> int:
         """Add a row that is no example; return its index."""
         index = self._add(line, [0, 0, 0, 0, 0], 0, 0, "", reason)
-        self.add_pairs("", "", "")
+        self.add_words("", "", "")
         return index
 
     def add(self, example: Example, lengths: tuple[int, int], split_key: str) -> int:
@@ -91,33 +92,26 @@ class Ledger:
             self._question_ends[index] = len(self._questions)
         return index
 
-    def add_pairs(self, prompt: str, answer: str, rejected: str) -> None:
-        """Remember the word pairs of the example that was added last, while there is room."""
+    def add_words(self, prompt: str, answer: str, rejected: str) -> None:
+        """Remember the words of the example that was added last, while there is room."""
         if not self._with_pairs or self.num_paired < len(self) - 1:
             return
-        if len(self.pairs) >= MAX_PAIRS:
+        if len(self._held) >= MAX_HELD_WORDS:
             return
+        at = NUM_PARTS * self.num_paired
         for part, text in enumerate((prompt, answer, rejected)):
             if text:
-                self.pairs.extend(self.words.of(text, 0 if part == PROMPT else ANSWER_BIT))
-            self._pair_ends[self._part_at(len(self) - 1, part)] = len(self.pairs)
+                self._held.fromlist(self.words.of(text))
+            self._held_ends[at + part] = len(self._held)
         self.num_paired = len(self)
 
-    def pairs_at(self, index: int, first: int, last: int) -> "array[int]":
-        """Return the word pairs of an example, of its parts from the first to the last."""
-        return self.pairs[slice(*self._bounds(index, first, last))]
-
-    def num_pairs_at(self, index: int, part: int) -> int:
-        """Return how many word pairs a part of an example has."""
-        start, end = self._bounds(index, part, part)
-        return end - start
-
-    def num_distinct_pairs(self) -> int:
-        """Count the different word pairs, some of them at a time."""
-        parts = 1 + len(self.pairs) // DISTINCT_AT_ONCE
-        if parts == 1:
-            return len(set(self.pairs))
-        return sum(len({p for p in self.pairs if p % parts == at}) for at in range(parts))
+    @property
+    def pairs(self) -> WordPairs:
+        """The pairs of neighbouring words, text `NUM_PARTS * index + part`, prompts apart."""
+        if self._paired is None or self._paired.num_texts != len(self._held_ends):
+            is_prompt = np.arange(len(self._held_ends)) % NUM_PARTS == PROMPT
+            self._paired = WordPairs(self._held, self._held_ends, is_prompt)
+        return self._paired
 
     def questions_at(self, index: int) -> "array[int]":
         """Return the hashes of what each answer of an example was asked, the system left out.
@@ -197,19 +191,9 @@ class Ledger:
         self.answer_tokens.append(answer_tokens)
         self.split_key.append(self._split_keys.setdefault(split_key, len(self._split_keys)))
         self.removal.append(self._reason(reason) if reason else KEPT)
-        self._pair_ends.extend([len(self.pairs)] * NUM_PARTS)
+        self._held_ends.extend([len(self._held)] * NUM_PARTS)
         self._question_ends.append(len(self._questions))
         return len(self.lines) - 1
-
-    def _bounds(self, index: int, first: int, last: int) -> tuple[int, int]:
-        """Return where the pairs of some parts begin and end: each part follows the one before."""
-        at = self._part_at(index, first)
-        return self._pair_ends[at - 1] if at else 0, self._pair_ends[self._part_at(index, last)]
-
-    @staticmethod
-    def _part_at(index: int, part: int) -> int:
-        """Return the place of a part of an example among the parts of all examples."""
-        return NUM_PARTS * index + part
 
     def _reason(self, reason: str) -> int:
         if reason not in self.reasons:

@@ -233,7 +233,7 @@ def _take(
         found += _verdicts(result, request, example, row.value)
     lengths = (tokens.whole, tokens.answer)
     index = result.ledger.add(example, lengths, _split_key(example, answer, script))
-    result.ledger.add_pairs(prompt, answer, text_of(example.rejected))
+    result.ledger.add_words(prompt, answer, text_of(example.rejected))
     keep = _kept_anyway(request)
     if result.in_validation:
         # A validation file may be the benchmark itself: nothing is trained on it.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scan import Scan, read_again, text_of
-from ft_tools.data.repeats.word_pairs import JACCARD, WordPairs, jaccard, most_of_one
+from ft_tools.data.repeats.word_pairs import JACCARD, Words, jaccard, most_of_one
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import content_of
 
@@ -84,7 +84,7 @@ def unlike_in_words(
     `matches` has the earlier example and the names of the parts. Words are what the lexical search
     compares.
     """
-    words = WordPairs()
+    words = Words()
     earlier = {match for match, _ in matches.values()}
     kept: dict[int, dict[str, array[int]]] = {}
     unlike: set[int] = set()
@@ -93,10 +93,10 @@ def unlike_in_words(
         parts = {"prompt": without(texts.prompt, shared), "answer": texts.answer}
         parts["rejected"] = texts.rejected
         if index in earlier:
-            kept[index] = {part: array("Q", words.of(text)) for part, text in parts.items()}
+            kept[index] = {part: array("Q", words.pairs_of(text)) for part, text in parts.items()}
         if index in matches:
             match, names = matches[index]
-            lowest = min(jaccard(words.of(parts[n]), set(kept[match][n])) for n in names)
+            lowest = min(jaccard(words.pairs_of(parts[n]), set(kept[match][n])) for n in names)
             if lowest < JACCARD:
                 unlike.add(index)
     return unlike

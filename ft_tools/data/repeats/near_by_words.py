@@ -1,4 +1,4 @@
-"""Search for near-duplicates by their words, in plain Python.
+"""Search for near-duplicates by their words.
 
 Near means: of the pairs of neighbouring words, a Jaccard similarity of at least `JACCARD`, on the
 prompt and on the answer; on the prompt also of what is left when word pairs of a template, which
@@ -6,14 +6,22 @@ over a tenth of the prompts share, are set aside. Of preference pairs the reject
 near too; marked answers need the same mark. A copy in the validation file needs neither.
 """
 
-from array import array
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ft_tools import caller
-from ft_tools.data.read.ledger import ANSWER, PROMPT, REJECTED, Ledger
+from ft_tools.data.read.ledger import (
+    ANSWER,
+    KEPT,
+    NUM_PARTS,
+    PROMPT,
+    REJECTED,
+    Ledger,
+)
 from ft_tools.data.repeats.duplicates import Note, remove_near
 from ft_tools.data.repeats.word_pairs import JACCARD, jaccard, most_of_one
 from ft_tools.data.request import Fields
@@ -22,10 +30,6 @@ from ft_tools.data.request import Fields
 # and says so. A call has to answer within a minute; a run may take longer.
 MAX_WORK = 100_000_000
 MAX_WORK_OF_A_RUN = 20 * MAX_WORK
-# Of the table of counts.
-MIN_BITS, MAX_BITS = 10, 24
-GOLDEN = 0.6180339887
-"""The inverse of the golden ratio."""
 Parts = tuple[int, ...]
 
 
@@ -44,16 +48,17 @@ class Lexical:
     def __init__(self, ledger: Ledger, most_work: int = MAX_WORK) -> None:
         self._ledger = ledger
         self._most_work = most_work
-        kept = [at for at in range(ledger.num_paired) if not ledger.removal[at]]
-        self._counts = _Counts(ledger, kept)
-        self.shared = self._counts.prompt_pairs_of_more_than(most_of_one(len(kept)))
+        self._order = _Order(ledger)
+        self.shared = self._order.shared
         """Word pairs of a template."""
 
     def mark_near(self, fields: Fields, note: Note) -> NearResult:
         """Remove near-duplicates, each pair verified exactly."""
         ledger = self._ledger
         # A text has an answer only.
-        has_prompts = any(ledger.num_pairs_at(at, PROMPT) for at in range(ledger.num_paired))
+        has_prompts = any(
+            map(ledger.pairs.num_of, range(PROMPT, ledger.pairs.num_texts, NUM_PARTS))
+        )
         index = self._index(fields if has_prompts else "response")
         num_near = 0
         for at in range(ledger.num_paired):
@@ -87,16 +92,17 @@ class Lexical:
         return True
 
     def _index(self, fields: Fields) -> "_PrefixIndex":
-        return _PrefixIndex(self._ledger, self._counts, self.shared, fields, self._most_work)
+        return _PrefixIndex(self._ledger, self._order, fields, self._most_work)
 
 
-class _Row(NamedTuple):
+@dataclass(frozen=True)
+class _Row:
     """An example that is looked for."""
 
     at: int
     prefix: list[int]
-    """Its rarest word pairs, without those that no other example has."""
-    sets: dict[int, set[int]]
+    """Those of its rarest word pairs that are among the rarest of another example, too."""
+    sets: dict[int, set[int]] = field(default_factory=dict)
     """Its word pairs by part, once they were needed; under `OWN`, its prompt's without those of a
     template."""
 
@@ -113,21 +119,13 @@ class _PrefixIndex:
     Source: Bayardo et al. 2007, https://doi.org/10.1145/1242572.1242591
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        counts: "_Counts",
-        shared: frozenset[int],
-        fields: Fields,
-        most_work: int,
-    ) -> None:
-        self._ledger = ledger
-        self._counts = counts
-        self._shared = shared
+    def __init__(self, ledger: Ledger, order: "_Order", fields: Fields, most_work: int) -> None:
+        self._ledger, self._pairs = ledger, ledger.pairs
+        self._shared = order.shared
         self._left = most_work
-        own = () if fields == "response" else (OWN,) if shared else (PROMPT,)
+        own = () if fields == "response" else (OWN,) if self._shared else (PROMPT,)
         answer = () if fields == "prompt" else (ANSWER,)
-        self._indexed: Parts = (*own, *answer)
+        self._prefixes = order.prefixes((*own, *answer))
         # The cheapest first; what a template adds comes last.
         whole = (PROMPT,) if own == (OWN,) else ()
         self._in_a_leak: Parts = (*own, *answer, *whole)
@@ -141,16 +139,8 @@ class _PrefixIndex:
 
     def row(self, at: int) -> _Row:
         """Prepare an example."""
-        sets: dict[int, set[int]] = {}
-        if OWN in self._indexed:
-            sets = {part: self._set(at, part) for part in self._indexed}
-            pairs: Collection[int] = set[int]().union(*sets.values())
-        else:
-            # Pairs of prompts and answers differ in a bit, so that none is there twice.
-            pairs = self._ledger.pairs_at(at, self._indexed[0], self._indexed[-1])
-        self._left -= len(pairs)
-        size = len(pairs) - _ceil(JACCARD * len(pairs)) + 1 if pairs else 0
-        return _Row(at, self._counts.rarest(pairs, size), sets)
+        self._left -= self._prefixes.sizes[at]
+        return _Row(at, self._prefixes.of(at))
 
     def near(self, row: _Row) -> Iterator[tuple[int, float]]:
         """Yield (earlier example, Jaccard) of those that are near, in order, while there is time.
@@ -184,7 +174,7 @@ class _PrefixIndex:
         parts = self._in_a_leak if leak else self._compared
         for part in parts:
             if part != OWN:
-                sizes = ledger.num_pairs_at(row.at, part), ledger.num_pairs_at(other, part)
+                sizes = self._num(row.at, part), self._num(other, part)
                 if min(sizes) < JACCARD * max(sizes):
                     return 0.0
         lowest = 1.0
@@ -207,57 +197,77 @@ class _PrefixIndex:
         hashes = column.get(part, self._ledger.prompt)
         return hashes[at] == hashes[other]
 
+    def _num(self, at: int, part: int) -> int:
+        return self._pairs.num_of(NUM_PARTS * at + part)
+
     def _set(self, at: int, part: int) -> set[int]:
-        if part != OWN:
-            return set(self._ledger.pairs_at(at, part, part))
-        whole = self._ledger.pairs_at(at, PROMPT, PROMPT)
+        whole = self._pairs.of(NUM_PARTS * at + (PROMPT if part == OWN else part))
         # Where nothing is its own, the template is what the example says.
-        return set(whole) - self._shared or set(whole)
+        return (set(whole) - self._shared if part == OWN else None) or set(whole)
 
 
-class _Counts:
-    """How many examples have a word pair, in a table that does not grow with them.
+@dataclass(frozen=True)
+class _Prefixes:
+    """Per example, how many word pairs are compared, and which of them lead to another example."""
 
-    Pairs that meet in a place are counted together: a count is that or less. It only orders the
-    pairs and tells those that one example alone has.
-    """
+    sizes: list[int]
+    starts: list[int]
+    pairs: list[int]
 
-    def __init__(self, ledger: Ledger, kept: list[int]) -> None:
-        self._ledger = ledger
-        self._kept = kept
-        bits = min(MAX_BITS, max(MIN_BITS, (2 * len(ledger.pairs)).bit_length()))
-        # Far from a power of two, so that the remainder depends on all bits of both words.
-        self._size = size = int(GOLDEN * (1 << bits)) | 1
-        self._table = table = array("I", bytes(array("I").itemsize * size))
-        for at in kept:
-            for pair in ledger.pairs_at(at, PROMPT, ANSWER):
-                table[pair % size] += 1
-
-    def of(self, pairs: Iterable[int]) -> list[int]:
-        """Return for each pair how many examples have it, or a few more."""
-        table, size = self._table, self._size
-        return [table[pair % size] for pair in pairs]
-
-    def rarest(self, pairs: Collection[int], size: int) -> list[int]:
-        """Return the `size` rarest pairs, without those that no other example has."""
-        counts = self.of(pairs)
-        left = size - counts.count(1)
-        if left <= 0:
-            return []
-        common = sorted(pair for pair in zip(counts, pairs, strict=True) if pair[0] > 1)
-        return [pair for _, pair in common[:left]]
-
-    def prompt_pairs_of_more_than(self, limit: float) -> frozenset[int]:
-        """Return the pairs that more prompts than this have, counted one by one."""
-        if max(self._table) <= limit:
-            return frozenset()
-        counts: Counter[int] = Counter()
-        for at in self._kept:
-            pairs = self._ledger.pairs_at(at, PROMPT, PROMPT)
-            held = zip(pairs, self.of(pairs), strict=True)
-            counts.update(pair for pair, count in held if count > limit)
-        return frozenset(pair for pair, count in counts.items() if count > limit)
+    def of(self, at: int) -> list[int]:
+        """Return the rarest pairs of an example that are among the rarest of another one."""
+        return self.pairs[self.starts[at] : self.starts[at + 1]]
 
 
-def _ceil(value: float) -> int:
-    return int(value) if value == int(value) else int(value) + 1
+class _Order:
+    """The word pairs by how many of the kept examples have them, the rarest first."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        pairs = ledger.pairs
+        self._num_examples = len(ledger)
+        self._rows, self._parts = np.divmod(pairs.texts, np.int32(NUM_PARTS))
+        kept = np.array(ledger.removal) == KEPT
+        self._is_used = kept[self._rows] & (self._parts != REJECTED)
+        counts = np.bincount(pairs.numbers[self._is_used], minlength=pairs.num_different)
+        # Of those that as many examples have, the lower number is called the rarer one.
+        order = np.argsort(counts, kind="stable")
+        ranks = np.empty(len(order), dtype=np.int32)
+        ranks[order] = np.arange(len(order), dtype=np.int32)
+        self._ranks = ranks[pairs.numbers]
+        most = most_of_one(int(kept[: ledger.num_paired].sum()))
+        self._num_alone, self._num_rare = np.searchsorted(counts[order], (1, most), side="right")
+        common = (self._ranks >= self._num_rare) & (self._parts == PROMPT)
+        self.shared = frozenset(pairs.numbers[common].tolist())
+        """Pairs of a template: more prompts have them than may share what is their own."""
+
+    def prefixes(self, parts: Parts) -> _Prefixes:
+        """Return the rarest pairs of each example in some parts, if another one has them so, too.
+
+        Those that no other example has count, and are left out.
+        """
+        used = self._is_used & self._in_parts(parts)
+        rows, ranks = self._rows[used], self._ranks[used]
+        sizes = np.bincount(rows, minlength=self._num_examples)
+        alone = np.bincount(rows[ranks < self._num_alone], minlength=self._num_examples)
+        left = sizes - np.ceil(JACCARD * sizes).astype(np.int64) + 1 - alone
+        several = (ranks >= self._num_alone) & (left[rows] > 0)
+        keys = rows[several].astype(np.int64) << 32 | ranks[several]
+        keys.sort()
+        rows, ranks = keys >> 32, keys & 0xFFFFFFFF
+        keep = np.arange(len(keys)) - np.searchsorted(rows, rows) < left[rows]
+        rows, ranks = rows[keep], ranks[keep]
+        leads = np.bincount(ranks)[ranks] > 1
+        rows, ranks = rows[leads], ranks[leads]
+        starts = np.searchsorted(rows, np.arange(self._num_examples + 1))
+        return _Prefixes(sizes.tolist(), starts.tolist(), ranks.tolist())
+
+    def _in_parts(self, parts: Parts) -> NDArray[np.bool_]:
+        """Tell of each pair whether it is in one of some parts; under `OWN`, of no template."""
+        found = np.isin(self._parts, [part for part in parts if part != OWN])
+        if OWN in parts:
+            prompts = self._parts == PROMPT
+            own = prompts & (self._ranks < self._num_rare)
+            # Where nothing is its own, the template is what the example says.
+            has_own = np.bincount(self._rows[own], minlength=self._num_examples) > 0
+            found |= own | (prompts & ~has_own[self._rows])
+        return found

@@ -25,7 +25,9 @@ METHOD = (
 )
 
 LETTERS, DIGITS = string.ascii_letters.encode(), string.digits.encode()
-ONLY_LETTERS = bytes(byte if byte in LETTERS else 32 for byte in range(256))
+LETTER = b"a"
+ONLY_LETTERS = bytes(LETTER[0] if byte in LETTERS else 32 for byte in range(256))
+"""Every letter becomes the same one, and what is none a blank."""
 # A word is one token for each eight letters.
 LETTERS_A_PIECE = 8
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -40,12 +42,13 @@ def estimate_tokens(text: str) -> int:
     plain = text.encode("ascii", "ignore")
     # A character that is not ASCII ends a run of letters, as a blank does.
     whole = plain if len(plain) == len(text) else text.encode("ascii", "replace")
-    runs = list(map(len, whole.translate(ONLY_LETTERS).split()))
-    letters = sum(runs)
+    words = b" " + whole.translate(ONLY_LETTERS)
+    letters = len(words) - words.count(b" ")
     digits = len(plain) - len(plain.translate(None, DIGITS)) if letters < len(plain) else 0
     marks = len(plain) - letters - digits - plain.count(b" ")
-    long = [run for run in runs if run > LETTERS_A_PIECE]
-    pieces = len(runs) + sum([(run - 1) // LETTERS_A_PIECE for run in long])
+    # A word has a piece, and another one for each eight letters behind its first.
+    behind = words.replace(b" " + LETTER, b" ")
+    pieces = len(words) - len(behind) + behind.count(LETTER * LETTERS_A_PIECE)
     tokens = pieces + digits * TOKENS_PER_DIGIT + marks * TOKENS_PER_MARK
     if whole is not plain:
         cjk = len(CJK.findall(text))
