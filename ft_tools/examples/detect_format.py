@@ -24,6 +24,7 @@ from ft_tools.examples.turns import (
 LISTS = (
     "messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents"
 )  # fmt: skip
+_LISTS = frozenset(LISTS)
 PROMPTS = (
     "prompt",
     "question",
@@ -158,6 +159,8 @@ def turns_in(row: Mapping[str, Any], name: str) -> Any:
 
 def list_name(row: Mapping[str, Any]) -> str | None:
     """Name the column of the turns; `contents` is one only where it holds what Gemini has there."""
+    if _LISTS.isdisjoint(row):
+        return None
     return next((name for name in LISTS if name in row and _holds_turns(row, name)), None)
 
 

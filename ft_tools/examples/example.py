@@ -85,7 +85,11 @@ def strings_of(value: Any) -> Iterator[str]:
         elif isinstance(item, list):
             left += reversed(item)
         elif isinstance(item, dict):
-            left += [part for pair in reversed(item.items()) for part in reversed(pair)]
+            parts = [part for pair in item.items() for part in pair]
+            if {*map(type, parts)} == {str}:
+                yield from parts
+            else:
+                left += reversed(parts)
 
 
 def content_of(message: Message) -> str:

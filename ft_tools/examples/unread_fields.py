@@ -12,10 +12,10 @@ UNREAD_CHARS = 100
 UNREAD_FRACTION = 0.25
 PYTHON_TURNS = re.compile(r"\s*+\[\s*+\{\s*+'(?:role|from|content|value)'\s*+:")
 """How Python prints a list of turns; so pandas and NumPy write it into CSV."""
-TURN_COLUMNS = (
-    "messages", "conversations", "conversation", "dialogue", "dialog", "chat",
-    "prompt", "completion", "chosen", "rejected",
-)  # fmt: skip
+TURN_COLUMNS = frozenset(
+    {"messages", "conversations", "conversation", "dialogue", "dialog", "chat"}
+    | {"prompt", "completion", "chosen", "rejected"}
+)
 
 
 def unread_in(example: Example, row: Mapping[str, Any]) -> list[str]:
@@ -31,7 +31,8 @@ def unread_in(example: Example, row: Mapping[str, Any]) -> list[str]:
 def has_python_turns(row: Any) -> bool:
     """Tell whether a column holds turns as Python prints them, which is no JSON."""
     return isinstance(row, Mapping) and any(
-        isinstance(value, str) and PYTHON_TURNS.match(value) for value in map(row.get, TURN_COLUMNS)
+        isinstance(row[name], str) and PYTHON_TURNS.match(row[name])
+        for name in TURN_COLUMNS.intersection(row)
     )
 
 

@@ -199,11 +199,14 @@ _LANGUAGES_OF: dict[str, tuple[str, ...]] = {
 
 
 @lru_cache(maxsize=16)
-def _words_of(among: tuple[str, ...]) -> dict[str, tuple[float, list[str]]]:
-    """Return, for some languages, each word that one of them has, its weight, and which have it."""
-    found = {word: [n for n in names if n in among] for word, names in _LANGUAGES_OF.items()}
+def _words_of(among: tuple[str, ...]) -> dict[str, tuple[float, list[int]]]:
+    """Return the words that some languages have: the weight of each, and the places of those."""
+    found = {
+        word: [place for place, name in enumerate(among) if name in names]
+        for word, names in _LANGUAGES_OF.items()
+    }
     # A word of many languages tells little.
-    return {word: (1 / len(_LANGUAGES_OF[word]), names) for word, names in found.items() if names}
+    return {w: (1 / len(_LANGUAGES_OF[w]), places) for w, places in found.items() if places}
 
 
 def script_of(text: str) -> str:
@@ -242,17 +245,16 @@ def language_of(text: str) -> str:
 
 def _by_words(words: list[str], among: tuple[str, ...]) -> str:
     """Name the language of which most function words are there."""
-    hits: dict[str, float] = {}
-    known = filter(None, map(_words_of(among).get, words))
-    for weight, languages in known:
-        for language in languages:
-            hits[language] = hits.get(language, 0) + weight
-    if not hits:
+    hits = [0.0] * len(among)
+    for weight, places in filter(None, map(_words_of(among).get, words)):
+        for place in places:
+            hits[place] += weight
+    best = max(hits, default=0.0)
+    if best < MIN_HITS:
         return UNKNOWN
-    best, *others = sorted(hits, key=lambda name: (-hits[name], name))
-    if hits[best] < MIN_HITS or (others and hits[best] < MARGIN * hits[others[0]]):
-        return UNKNOWN
-    return best
+    at = hits.index(best)
+    hits[at] = 0.0
+    return UNKNOWN if best < MARGIN * max(hits) else among[at]
 
 
 def _script_counts(text: str) -> dict[str, int]:
