@@ -32,7 +32,7 @@ from benchmarks.evaluate import gap_where_texts_part
 from ft_tools import workspace
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.models import LoadPlan, model_files
+from ft_tools.evaluation.systems.compared_models import LoadPlan, model_files
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load

@@ -20,7 +20,7 @@ import transformers
 
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import asked_as
-from ft_tools.evaluation.systems.models import LoadPlan, model_files
+from ft_tools.evaluation.systems.compared_models import LoadPlan, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker import decoding
 from ft_tools.evaluation.worker.loaded_models import Shelf

@@ -41,7 +41,7 @@ from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.worker.build import load_config, loader_of
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
-from ft_tools.shipping import gguf_converter
+from ft_tools.shipping import converter_script
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import ship
@@ -171,9 +171,9 @@ def ship_run(run_id: str, formats: list[str]) -> dict[str, Any]:
     run(run_dir)
     report: dict[str, Any] = json.loads((run_dir / "report.json").read_text())
     # As the plan warns of it, from what pip installs: this benchmark's converter is a copy.
-    copy = os.environ.pop(gguf_converter.VARIABLE)
-    report["not_carried"] = gguf_converter.why_not(model_folder.config(Path(plan["load_from"])))
-    os.environ[gguf_converter.VARIABLE] = copy
+    copy = os.environ.pop(converter_script.VARIABLE)
+    report["not_carried"] = converter_script.why_not(model_folder.config(Path(plan["load_from"])))
+    os.environ[converter_script.VARIABLE] = copy
     words = (run_dir / "log.txt").read_text(errors="replace").splitlines()
     report["said"] = [w.strip() for w in words if "Error" in w or "raise " in w or "assert " in w]
     return report

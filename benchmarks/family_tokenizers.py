@@ -12,7 +12,7 @@ from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from benchmarks.family_rows import TINY_VOCABULARY
 from benchmarks.small_models import TEMPLATE
-from ft_tools.shipping import comparison_text, gguf_converter
+from ft_tools.shipping import comparison_text, converter_script
 from tests.tiny.trainings import conversations
 
 PIECES: dict[str, dict[str, Any]] = {
@@ -97,9 +97,9 @@ def know_splitting(folder: Path) -> None:
     It tells a splitting by what a published vocabulary makes of a text, which no small tokenizer
     has. Weights and metadata are converted as ever.
     """
-    shutil.copytree(gguf_converter.script().parent, folder)
+    shutil.copytree(converter_script.script().parent, folder)
     source = folder / "conversion" / "base.py"
     known = source.read_text(encoding="utf-8")
     as_known = known.replace("  res = None\n", f"  res = {SPLITTING!r}\n", 1)
     source.write_text(as_known, encoding="utf-8")
-    os.environ[gguf_converter.VARIABLE] = str(folder)
+    os.environ[converter_script.VARIABLE] = str(folder)

@@ -31,7 +31,7 @@ from benchmarks import fast_blas
 from benchmarks.backends import NEAR_TIE, texts_asked
 from benchmarks.evaluate import batched, gap_where_texts_part
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
+from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles
 from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.mlx_generation import MlxWriter
 from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load

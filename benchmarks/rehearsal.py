@@ -22,7 +22,7 @@ from unittest.mock import patch
 import psutil
 
 from ft_tools.errors import FineTuningError
-from ft_tools.evaluation.systems.models import decide
+from ft_tools.evaluation.systems.compared_models import decide
 from ft_tools.models.machine import this_machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize, size_of

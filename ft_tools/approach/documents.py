@@ -12,7 +12,7 @@ from ft_tools.data.understand.lengths import METHOD, estimate_tokens
 from ft_tools.errors import BadInput
 from ft_tools.examples.documents import count_documents, is_documents
 from ft_tools.examples.encodings import utf_16_of
-from ft_tools.examples.text_kinds import is_binary
+from ft_tools.examples.file_kinds import is_binary
 
 TEXT = frozenset({".txt", ".md", ".rst", ".html", ".htm", ".json", ".jsonl", ".csv", ".xml"})
 MOST_BYTES = 200 * 2**20

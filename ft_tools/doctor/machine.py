@@ -18,7 +18,7 @@ from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.models.resolve import hub_home
 from ft_tools.runs import locks
 from ft_tools.runs.hardware import find_cards, find_device
-from ft_tools.shipping import gguf_converter
+from ft_tools.shipping import converter_script
 
 MIN_PYTHON = (3, 11)
 SMALL_DISK_GIB = 20.0
@@ -159,9 +159,9 @@ def _locks() -> Check:
 
 def _converter() -> Check:
     try:
-        if gguf_converter.is_here():
-            return Check(name="GGUF converter", state="ok", found=gguf_converter.origin())
-        found = f"will be fetched once: {gguf_converter.origin()}"
+        if converter_script.is_here():
+            return Check(name="GGUF converter", state="ok", found=converter_script.origin())
+        found = f"will be fetched once: {converter_script.origin()}"
         return Check(name="GGUF converter", state="note", found=found)
     except FineTuningError:
         pass

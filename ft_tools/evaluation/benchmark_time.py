@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ft_tools import facts
 from ft_tools.evaluation.estimates import seconds_per_read_token, seconds_per_token
-from ft_tools.evaluation.systems.models import LoadPlan
+from ft_tools.evaluation.systems.compared_models import LoadPlan
 from ft_tools.facts import Fact
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from ft_tools import facts
 from ft_tools.errors import UnknownName
-from ft_tools.evaluation.metrics.general_ability import NEW_TOKENS
-from ft_tools.evaluation.systems.models import LoadPlan, Models, weight_bytes
+from ft_tools.evaluation.metrics.general_questions import NEW_TOKENS
+from ft_tools.evaluation.systems.compared_models import LoadPlan, Models, weight_bytes
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.models.machine import this_machine
 from ft_tools.models.mlx import is_apple_silicon

@@ -1,4 +1,4 @@
-"""What an evaluation would do: counts, metrics, contamination, what could be missed."""
+"""What an evaluation would do: its examples, metrics, systems and time, and what is refused."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose_metrics import MEASURES, choose_metrics
 from ft_tools.evaluation.metrics.free_answers import require_patterns
-from ft_tools.evaluation.metrics.general_ability import general_prompts
+from ft_tools.evaluation.metrics.general_questions import general_prompts
 from ft_tools.evaluation.plan_warnings import (
     about_loading,
     about_marks,
@@ -38,8 +38,7 @@ from ft_tools.evaluation.report import GENERAL_LOSS
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.requirements import NAMES
 from ft_tools.evaluation.systems import on_mlx
-from ft_tools.evaluation.systems.files_present import require_tasks, require_there
-from ft_tools.evaluation.systems.models import (
+from ft_tools.evaluation.systems.compared_models import (
     LoadPlan,
     ModelFiles,
     Models,
@@ -49,6 +48,7 @@ from ft_tools.evaluation.systems.models import (
     model_files,
     weight_bytes,
 )
+from ft_tools.evaluation.systems.files_present import require_tasks, require_there
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256

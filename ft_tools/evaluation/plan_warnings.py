@@ -9,7 +9,7 @@ from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose_metrics import is_latin
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.models import (
+from ft_tools.evaluation.systems.compared_models import (
     LoadPlan,
     Models,
     chat_template,

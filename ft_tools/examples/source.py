@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 from ft_tools import caller, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.examples.csv_rows import read_csv
+from ft_tools.examples.file_kinds import LINES, refuse_what_is_not_text, text_kind
 from ft_tools.examples.json_stream import CHUNK, ROW_BYTES, Row, read_lines, read_values
 from ft_tools.examples.spreadsheet import is_workbook, read_sheet
 from ft_tools.examples.sqlite_rows import read_sqlite
-from ft_tools.examples.text_kinds import LINES, refuse_what_is_not_text, text_kind
 
 # A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
 # comes out: 20 times the file, but at least 256 MiB. Ours.

@@ -13,7 +13,7 @@ from ft_tools.evaluation.estimates import gpu_step_seconds
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import Dtype, candidates, place, shortage
 from ft_tools.models.size import ModelSize
-from ft_tools.shipping import formats, gguf_converter
+from ft_tools.shipping import converter_script, formats
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.quality import verdict_of
@@ -162,7 +162,7 @@ def disks(
         "output": merged + int(QUANTIZED_MARGIN * made),
         "work": 3 * LOGITS_BYTES + (merged if has_gguf else 0),
         "hub": merged if fetched else 0,
-        "cache": environment_bytes + (gguf_converter.DOWNLOAD_BYTES if has_gguf else 0),
+        "cache": environment_bytes + (converter_script.DOWNLOAD_BYTES if has_gguf else 0),
     }
     by_disk: dict[int, PlannedDisk] = {}
     for use, needed in needs.items():

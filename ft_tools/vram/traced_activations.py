@@ -7,7 +7,7 @@ from ft_tools.errors import MissingExtra
 from ft_tools.models import inspector
 from ft_tools.vram.setup import Curve, Profile, Setup
 
-WORKER = "ft_tools.vram.worker.profile"
+WORKER = "ft_tools.vram.worker.traced_activations"
 SECONDS = 60.0
 # Two lengths tell a straight line: with FlashAttention every tensor grows with the tokens. They are
 # multiples of the chunks (64 to 256) in which linear attention runs.

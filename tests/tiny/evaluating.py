@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
+from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.evaluation.worker.loaded_models import Shelf

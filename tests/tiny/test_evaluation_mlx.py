@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.compared_models import LoadPlan
 from ft_tools.evaluation.systems.grammar import grammar_of_pattern
-from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.mlx_generation import MlxWriter

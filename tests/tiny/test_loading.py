@@ -30,13 +30,13 @@ pytestmark = pytest.mark.tiny
 
 ROOT = Path(__file__).parents[2]
 # The trainer loads its own way, the demo's model is unpacked in memory, MLX's reading is compared
-# with a few layers of torch's, and quantizing.py runs in another environment.
+# with a few layers of torch's, and llm_compressor_recipe.py runs in another environment.
 LOADERS = {
     "models/worker/demo_model.py",
     "models/worker/loading.py",
     "models/worker/mlx/reading.py",
     "training/worker/loading.py",
-    "shipping/worker/quantizing.py",
+    "shipping/worker/llm_compressor_recipe.py",
 }
 NO_MODELS = {"AutoConfig", "AutoTokenizer", "GenerationConfig", "PeftModel"}
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.shipping import llm_compressor
+from ft_tools.shipping import llm_compressor_environment
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import SftRequest
@@ -65,7 +65,7 @@ def test_gptq_awq_and_fp8_of_a_tiny_model_are_made_and_loaded_back(data, tiny_mo
         held_out="held_out.jsonl",
     )
     found = shipped(run)
-    assert llm_compressor.is_built()
+    assert llm_compressor_environment.is_built()
     for name in ("gptq:4", "awq:4", "fp8"):
         assert found[name]["quality"]["mean_kl"] < 0.01, found[name]
         assert found[name]["size_bytes"] < 0.85 * found["safetensors"]["size_bytes"], name

@@ -26,7 +26,7 @@ from ft_tools.vram.trace import (
     trace_vram,
     traced_setup,
 )
-from ft_tools.vram.worker.memory import Live
+from ft_tools.vram.worker.live_tensors import Live
 from ft_tools.vram.worker.trace import options_of, trace_step, with_layers
 
 pytestmark = [

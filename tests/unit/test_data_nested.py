@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.prepare.mapping import format_input
+from ft_tools.data.prepare.column_mapping import format_input
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from ft_tools.data.prepare.mapping import ColumnMapping, format_input
+from ft_tools.data.prepare.column_mapping import ColumnMapping, format_input
 from ft_tools.data.prepare.mapping_for_inference import mapping_beside
 from ft_tools.data.prepare.next_steps import SIMPLE
 from ft_tools.data.prepare.request import PrepareRequest

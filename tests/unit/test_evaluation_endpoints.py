@@ -14,8 +14,8 @@ from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import endpoint as client
 from ft_tools.evaluation.systems.budget import Budget, BudgetUsedUp
+from ft_tools.evaluation.systems.compared_models import find_models
 from ft_tools.evaluation.systems.endpoint import Client, EndpointSystem, EndpointUnavailable
-from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.spec import Endpoint, Price
 
 CANARY = "sk-canary-5d1f0c"

@@ -11,7 +11,7 @@ from ft_tools.errors import Refused
 from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.estimates import seconds_per_token
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.systems.models import LoadPlan, decide, quantization_of
+from ft_tools.evaluation.systems.compared_models import LoadPlan, decide, quantization_of
 from ft_tools.evaluation.tool import slots_of
 from ft_tools.models.machine import Card, Machine, this_machine
 from ft_tools.models.resolve import ModelSource

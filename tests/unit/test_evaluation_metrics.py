@@ -8,7 +8,7 @@ import pytest
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.metrics.choose_metrics import choose_metrics, is_latin
 from ft_tools.evaluation.metrics.free_answers import require_patterns
-from ft_tools.evaluation.metrics.general_ability import general_prompts, general_texts
+from ft_tools.evaluation.metrics.general_questions import general_prompts, general_texts
 from ft_tools.evaluation.metrics.measures import (
     accuracy,
     confusion,

@@ -15,7 +15,7 @@ from ft_tools.evaluation.estimates import seconds_per_token
 from ft_tools.evaluation.plan_warnings import about_loading
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import on_mlx
-from ft_tools.evaluation.systems.models import LoadPlan, Models, decide, mlx_machine
+from ft_tools.evaluation.systems.compared_models import LoadPlan, Models, decide, mlx_machine
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize

@@ -24,10 +24,10 @@ from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import (
     calibration,
     comparison_text,
+    converter_script,
     formats,
-    gguf_converter,
     handoff,
-    llm_compressor,
+    llm_compressor_environment,
     model_card,
     quality,
     tool,
@@ -167,7 +167,7 @@ def test_the_plan_says_which_environment_will_be_built_and_its_size(pair, monkey
     without = ask(formats=["safetensors"])
     launch = ask(formats=["safetensors", "fp8"])
     planned = launch.plan["environments"][0]
-    assert planned["requirement"] == llm_compressor.REQUIREMENT
+    assert planned["requirement"] == llm_compressor_environment.REQUIREMENT
     assert planned["formats"] == ["fp8"]
     assert not planned["is_built"]
     assert launch.plan["disk_bytes"] - without.plan["disk_bytes"] > planned["disk_bytes"]
@@ -177,19 +177,19 @@ def test_the_plan_says_which_environment_will_be_built_and_its_size(pair, monkey
 
 def test_an_environment_that_a_killed_build_left_is_none(pair, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
-    llm_compressor.python().parent.mkdir(parents=True)
-    llm_compressor.python().touch()
-    assert not llm_compressor.is_built()
-    (llm_compressor.folder() / llm_compressor.MARKER).write_text("{}")
-    assert llm_compressor.is_built()
+    llm_compressor_environment.python().parent.mkdir(parents=True)
+    llm_compressor_environment.python().touch()
+    assert not llm_compressor_environment.is_built()
+    (llm_compressor_environment.folder() / llm_compressor_environment.MARKER).write_text("{}")
+    assert llm_compressor_environment.is_built()
 
 
 def test_an_environment_that_cannot_be_built_says_what_to_do(pair, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(Missing, match=r"cannot be built \(venv ended with 1\).*gguf:Q4_K_M"):
-        llm_compressor.build(pair / "log", lambda: None)
-    assert not llm_compressor.is_built()
+        llm_compressor_environment.build(pair / "log", lambda: None)
+    assert not llm_compressor_environment.is_built()
 
 
 def test_calibration_is_spread_over_the_file_and_never_what_is_measured(workspace):
@@ -464,7 +464,7 @@ def test_the_converter_is_taken_out_of_an_archive_and_nothing_else_is(tmp_path):
         },
         links={f"{root}/conversion/link.py": "/etc/passwd"},
     )
-    gguf_converter.keep(archive, tmp_path / "kept")
+    converter_script.keep(archive, tmp_path / "kept")
     kept = {p.relative_to(tmp_path / "kept").as_posix() for p in (tmp_path / "kept").rglob("*.py")}
     assert kept == {"convert_hf_to_gguf.py", "gguf-py/gguf/a.py"}
     assert (tmp_path / "kept" / "convert_hf_to_gguf.py").read_bytes() == b"print()"
@@ -474,27 +474,27 @@ def test_the_converter_is_taken_out_of_an_archive_and_nothing_else_is(tmp_path):
 def test_an_archive_without_a_converter_leaves_nothing_behind(tmp_path):
     archive = make_archive(tmp_path / "sdist.tar.gz", {"x-1/readme": b"hello"})
     with pytest.raises(BadData, match=r"has no convert_hf_to_gguf\.py"):
-        gguf_converter.keep(archive, tmp_path / "kept")
+        converter_script.keep(archive, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
 def test_a_converter_that_was_changed_in_the_cache_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path))
-    monkeypatch.delenv(gguf_converter.VARIABLE, raising=False)
+    monkeypatch.delenv(converter_script.VARIABLE, raising=False)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
     root = "llama_cpp_python-1/vendor/llama.cpp"
     files = {f"{root}/convert_hf_to_gguf.py": b"print()"}
-    gguf_converter.keep(make_archive(tmp_path / "sdist.tar.gz", files), gguf_converter.cached())
-    assert gguf_converter.script().is_file()
-    gguf_converter.script().write_bytes(b"print(1)")
+    converter_script.keep(make_archive(tmp_path / "sdist.tar.gz", files), converter_script.cached())
+    assert converter_script.script().is_file()
+    converter_script.script().write_bytes(b"print(1)")
     with pytest.raises(BadData, match="was changed"):
-        gguf_converter.script()
+        converter_script.script()
 
 
 def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv(gguf_converter.VARIABLE, str(tmp_path))
-    with pytest.raises(NotFound, match=gguf_converter.VARIABLE):
-        gguf_converter.script()
+    monkeypatch.setenv(converter_script.VARIABLE, str(tmp_path))
+    with pytest.raises(NotFound, match=converter_script.VARIABLE):
+        converter_script.script()
 
 
 @pytest.mark.parametrize(

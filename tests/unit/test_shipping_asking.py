@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from ft_tools.data.prepare.mapping import SNIPPET, ColumnMapping
+from ft_tools.data.prepare.column_mapping import SNIPPET, ColumnMapping
 from ft_tools.errors import BadInput
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256

@@ -3,7 +3,7 @@
 import pytest
 
 from ft_tools import facts
-from ft_tools.shipping import gguf_converter
+from ft_tools.shipping import converter_script
 from ft_tools.shipping.published_config import as_published, for_converter, unread
 
 KIMI = {
@@ -79,22 +79,22 @@ def test_the_weights_that_llama_cpp_asks_gemma_3n_for_are_those_of_its_other_lay
 def test_a_family_that_the_converter_does_not_carry_is_known_before_it_is_fetched(
     workspace, monkeypatch, kind
 ):
-    monkeypatch.delenv(gguf_converter.VARIABLE, raising=False)
+    monkeypatch.delenv(converter_script.VARIABLE, raising=False)
     tried = facts.not_converted()[kind].llama_cpp_python
     monkeypatch.setattr("importlib.metadata.version", lambda _: tried)
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "empty"))
-    assert gguf_converter.why_not({"model_type": kind})
-    assert gguf_converter.why_not({"model_type": "llama"}) == ""
+    assert converter_script.why_not({"model_type": kind})
+    assert converter_script.why_not({"model_type": "llama"}) == ""
     # Another version may carry it.
     monkeypatch.setattr("importlib.metadata.version", lambda _: "9.9")
-    assert gguf_converter.why_not({"model_type": kind}) == ""
+    assert converter_script.why_not({"model_type": kind}) == ""
 
 
 def test_a_class_that_a_converter_has_no_entry_for_is_found(workspace, monkeypatch):
     table = workspace / "llama.cpp" / "conversion" / "__init__.py"
     table.parent.mkdir(parents=True)
     table.write_text('TEXT_MODEL_MAP: dict[str, str] = {"LlamaForCausalLM": "llama"}\n')
-    monkeypatch.setenv(gguf_converter.VARIABLE, str(workspace / "llama.cpp"))
-    assert gguf_converter.why_not({"architectures": ["LlamaForCausalLM"]}) == ""
-    assert "no entry" in gguf_converter.why_not({"architectures": ["NewForCausalLM"]})
-    assert gguf_converter.why_not({}) == ""
+    monkeypatch.setenv(converter_script.VARIABLE, str(workspace / "llama.cpp"))
+    assert converter_script.why_not({"architectures": ["LlamaForCausalLM"]}) == ""
+    assert "no entry" in converter_script.why_not({"architectures": ["NewForCausalLM"]})
+    assert converter_script.why_not({}) == ""

@@ -2,7 +2,7 @@
 
 import difflib
 
-from ft_tools.data.prepare.mapping import ColumnMapping, schema_of
+from ft_tools.data.prepare.column_mapping import ColumnMapping, schema_of
 from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ft_tools.data.prepare.mapping import SNIPPET, ColumnMapping
+from ft_tools.data.prepare.column_mapping import SNIPPET, ColumnMapping
 
 MAPPING, SNIPPET_NAME = "mapping.json", "format_input.py"
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.data.prepare.mapping import ColumnMapping
+from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.turns import joined
 from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.encodings import HEAD_BYTES, encoding_of, utf_16_of
+from ft_tools.examples.file_kinds import refuse_what_is_not_text
 from ft_tools.examples.source import SUFFIXES, Source, find_sources, read
-from ft_tools.examples.text_kinds import refuse_what_is_not_text
 
 TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
 READS = {

@@ -14,13 +14,13 @@ from ft_tools.data.prepare.check_mapping import (
     with_thresholds,
     without_good_values,
 )
+from ft_tools.data.prepare.column_mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.contradictions import question_of, rule_to_offer
-from ft_tools.data.prepare.mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
 from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.rows_to_examples import (
+from ft_tools.data.prepare.row_decisions import (
     ASKED_AGAIN,
     MAX_COMPARED,
     SAME_GROUP,

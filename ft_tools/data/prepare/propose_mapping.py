@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.prepare.mapping import (
+from ft_tools.data.prepare.column_mapping import (
     MAX_CLASSES,
     ColumnMapping,
     Turns,

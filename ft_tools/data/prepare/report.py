@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
-from ft_tools.data.prepare.mapping import ColumnMapping
+from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.report import Finding
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ft_tools.contract import Request
-from ft_tools.data.prepare.mapping import ColumnMapping
+from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.request import Contradictions
 
 Encoding = Literal[

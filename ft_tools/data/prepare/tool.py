@@ -8,15 +8,15 @@ from pydantic import BaseModel, Field
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.prepare.check_mapping import completed, questions_of, require_columns
+from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.contradictions import require_agreement
-from ft_tools.data.prepare.mapping import ColumnMapping
 from ft_tools.data.prepare.next_steps import audited, outputs_of
 from ft_tools.data.prepare.open_table import Reader, rows_of, source_of
 from ft_tools.data.prepare.preview import labels_of, notes_of, shown
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
 from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.rows_to_examples import Part, decide
+from ft_tools.data.prepare.row_decisions import Part, decide
 from ft_tools.data.prepare.write_files import NAMES, REPORT, write_files
 from ft_tools.errors import BadData, BadInput, OutputExists
 from ft_tools.examples.remembered_test_sets import remember

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.prepare.mapping import ColumnMapping, is_empty, text_of_cell
+from ft_tools.data.prepare.column_mapping import ColumnMapping, is_empty, text_of_cell
 from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Message

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.prepare.mapping import is_empty
+from ft_tools.data.prepare.column_mapping import is_empty
 from ft_tools.examples.verdict_columns import PLAIN_NAME
 
 MAX_FIELDS = 50

@@ -9,9 +9,9 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.metrics.schema import load_schema
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_document, read_pool
 from ft_tools.evaluation.systems.budget import Budget
+from ft_tools.evaluation.systems.compared_models import ModelFiles
 from ft_tools.evaluation.systems.endpoint import Client, EndpointSystem
 from ft_tools.evaluation.systems.grammar import grammar_of
-from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.systems.system import Answered, System

@@ -41,7 +41,7 @@ from ft_tools.evaluation.systems.ranking import (
 )
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.evaluation.worker.answering import answer_held_out
-from ft_tools.evaluation.worker.likelihoods import evaluate_general
+from ft_tools.evaluation.worker.general_ability import evaluate_general
 from ft_tools.evaluation.worker.score_systems import Compared, compare_systems
 from ft_tools.evaluation.worker.state import State, read_outputs
 from ft_tools.evaluation.worker.transformers_generation import load_pair

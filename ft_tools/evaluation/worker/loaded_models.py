@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 
 from ft_tools.errors import Refused
-from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles, decide
+from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles, decide
 from ft_tools.models.placement import CPU, Placement, candidates, shortage
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import fetched, free_machine, free_memory, load, load_first

@@ -14,11 +14,11 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
+from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles
+from ft_tools.evaluation.worker.chunked_loss import token_losses
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.loaded_models import Shelf, Weights
-from ft_tools.evaluation.worker.token_losses import token_losses
 from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
 from ft_tools.evaluation.worker.writer import (
     Likelihood,

@@ -11,7 +11,7 @@ import numpy as np
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models.placement import Placement
 from ft_tools.publish import new_folder, verify
-from ft_tools.shipping import calibration, llm_compressor, quality
+from ft_tools.shipping import calibration, llm_compressor_environment, quality
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.report import FormatResult
 from ft_tools.shipping.watched_program import watched
@@ -20,7 +20,7 @@ from ft_tools.shipping.worker.merged_model import Shipment, disk_full_of_librari
 from ft_tools.shipping.worker.proving import Proof
 from ft_tools.shipping.worker.results import made_folder, measures
 
-SCRIPT = Path(__file__).with_name("quantizing.py")
+SCRIPT = Path(__file__).with_name("llm_compressor_recipe.py")
 
 
 class QuantizerFailed(FineTuningError):
@@ -41,11 +41,13 @@ def ship_compressed(
     """
     session = shipment.session
     place = shipment.require_places(row.name)[0]
-    if not llm_compressor.is_built():
-        size = llm_compressor.disk_bytes() / 2**30
-        session.phase(f"building the environment of {llm_compressor.REQUIREMENT}, {size:.1f} GiB")
+    if not llm_compressor_environment.is_built():
+        size = llm_compressor_environment.disk_bytes() / 2**30
+        session.phase(
+            f"building the environment of {llm_compressor_environment.REQUIREMENT}, {size:.1f} GiB"
+        )
     log = shipment.scratch / "environment.log"
-    python = llm_compressor.build(log, shipment.stop_if_asked)
+    python = llm_compressor_environment.build(log, shipment.stop_if_asked)
     folder = shipment.out / slug(row)
     if not (session.attempt > 1 and folder.is_dir() and not verify(folder)):
         session.phase(f"making {row.name}")
@@ -130,10 +132,10 @@ def work(shipment: Shipment, python: Path, job: dict[str, Any]) -> dict[str, Any
     if code == 0 and answer.is_file():
         return dict(json.loads(answer.read_bytes()))
     sys.stderr.write(said[-20_000:])
-    if llm_compressor.NO_SPACE in said:
+    if llm_compressor_environment.NO_SPACE in said:
         raise DiskFull("no space left while quantizing; free some space and run it again")
     raise QuantizerFailed(
-        f"llm-compressor {llm_compressor.VERSION} ended with {code} "
+        f"llm-compressor {llm_compressor_environment.VERSION} ended with {code} "
         f"({_last_error(said)!a}); get_run with log_lines shows its words; the other formats "
         "are there"
     )

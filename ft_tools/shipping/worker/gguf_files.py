@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.worker import gguf
-from ft_tools.shipping import gguf_converter
+from ft_tools.shipping import converter_script
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.multi_token_prediction import lacks_predictors
 from ft_tools.shipping.published_config import for_converter, unread
@@ -60,7 +60,7 @@ def convert(model: Path, into: Path, outtype: str, stop: Callable[[], None]) -> 
         DiskFull: There is no space for it.
         ConversionFailed: The converter does not know the architecture or the tokenizer.
     """
-    script = gguf_converter.script()
+    script = converter_script.script()
     with _readable(model, into.with_suffix(".model")) as folder:
         argv = [sys.executable, str(script), str(folder)]
         argv += ["--outtype", outtype, "--outfile", str(into)]
@@ -237,12 +237,12 @@ def _why(said: str) -> str:
         return (
             "llama.cpp's converter does not know this tokenizer's pre-tokenizer, so it cannot say "
             "how text is split; ship safetensors, or use a newer llama.cpp through "
-            f"{gguf_converter.VARIABLE}"
+            f"{converter_script.VARIABLE}"
         )
     if "is not supported" in said:
         return (
             "llama.cpp's converter does not support this architecture; ship safetensors, or use a "
-            f"newer llama.cpp through {gguf_converter.VARIABLE}"
+            f"newer llama.cpp through {converter_script.VARIABLE}"
         )
     last = [line for line in said.splitlines() if line.strip()][-1:]
     kind = last[0].partition(":")[0][:60] if last else "no output"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ft_tools.errors import DiskFull, FineTuningError
-from ft_tools.shipping import gguf_converter
+from ft_tools.shipping import converter_script
 from ft_tools.shipping.watched_program import watched
 from ft_tools.shipping.worker import proving
 from ft_tools.shipping.worker.merged_model import Shipment
@@ -140,7 +140,7 @@ def ended(code: int, said: str) -> str:
         code: Its exit code; negative: the signal that ended it.
         said: What it wrote; only the place in llama.cpp's source is taken from it.
     """
-    name = f"llama.cpp (llama-cpp-python {gguf_converter.version()})"
+    name = f"llama.cpp (llama-cpp-python {converter_script.version()})"
     cure = (
         "get_run with log_lines shows its words; `python -m pip install -U llama-cpp-python` and "
         "ship again, or take safetensors"

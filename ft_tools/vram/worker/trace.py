@@ -43,7 +43,7 @@ from ft_tools.vram.trace import (
 )
 from ft_tools.vram.traced_activations import Options, options_of
 from ft_tools.vram.worker.kernels import ATTENTION, gpu_kernels, quantize
-from ft_tools.vram.worker.memory import Live
+from ft_tools.vram.worker.live_tensors import Live
 
 # What TRL's SFT trainer asks of its loss.
 TRL_OUTPUTS = ("log_probs", "entropy", "is_top1")

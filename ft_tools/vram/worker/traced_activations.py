@@ -22,7 +22,7 @@ from ft_tools.models.worker.describe import kinds_of
 from ft_tools.models.worker.serving import serve
 from ft_tools.vram.traced_activations import Options
 from ft_tools.vram.worker.kernels import gpu_kernels
-from ft_tools.vram.worker.memory import Live
+from ft_tools.vram.worker.live_tensors import Live
 from ft_tools.vram.worker.trace import autocast, build_model, give_storage
 
 # Tokens. A scan without its kernel is a loop over tokens: seconds for some hundreds of them.

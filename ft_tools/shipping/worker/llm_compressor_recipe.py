@@ -1,8 +1,7 @@
-"""Quantize a model with llm-compressor, or run what it made: `quantizing.py JOB.json`.
+"""Quantize a model with llm-compressor, or run what it made: `SCRIPT JOB.json`.
 
-Runs with the python of llm-compressor's own environment (ft_tools/shipping/llm_compressor.py), so
-it imports nothing of this package. The job names what to do and every path; the answer is a JSON
-file.
+Runs with the python of llm-compressor's own environment (llm_compressor_environment.py), so it
+imports nothing of this package. The job names what to do and every path; the answer is a JSON file.
 """
 
 import json

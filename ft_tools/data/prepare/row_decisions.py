@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.turn_order import structure
-from ft_tools.data.prepare.mapping import (
+from ft_tools.data.prepare.column_mapping import (
     MAX_CLASSES,
     ColumnMapping,
     answer_of,
