@@ -67,6 +67,7 @@ def _profile(question: dict[str, Any], *, shortened: bool) -> dict[str, Any]:
         parent, _, name = path.rpartition(".")
         setattr(whole.get_submodule(parent), name, nn.ModuleList(blocks))
         config.get_text_config(decoder=True).num_hidden_layers = len(blocks)
+        _renumber(text, kept)
     points = []
     with FakeTensorMode(allow_non_fake_inputs=True), gpu_kernels(), Live() as live:
         give_storage(model, live)
@@ -136,6 +137,14 @@ def _one_of_each(blocks: list[nn.Module]) -> tuple[list[int], list[int]]:
     return order, [kept[index] for index in order]
 
 
+def _renumber(text: nn.Module, kept: list[int]) -> None:
+    """Tell a Llama 3.2 Vision which of the blocks left read an image: a text passes them by."""
+    numbers: Any = getattr(text, "cross_attention_layers", None)
+    if numbers is not None:
+        left = [new for new, old in enumerate(kept) if old in numbers]
+        text.cross_attention_layers = left  # type: ignore[assignment]
+
+
 def _drop(parameter: torch.Tensor) -> None:
     parameter.grad = None
 
@@ -150,14 +159,14 @@ class _Pass:
         self._autocast = options.autocast
         self._static = live.now
         self._entered = 0
-        self._saved: list[int] = []
+        self._saved = [0] * len(blocks)
         self._before_first = 0
 
     def run(self, text: nn.Module, length: int) -> dict[str, int]:
         """Run one sequence of zeros."""
         live, static = self._live, self._static
         ids = torch.zeros((1, length), dtype=torch.long)
-        hooks = [hook for block in self._blocks for hook in self._watch(block)]
+        hooks = [hook for index in range(len(self._blocks)) for hook in self._watch(index)]
         first: list[torch.Tensor] = []
         if self._blocks:
             note = self._blocks[0].register_forward_hook(lambda _, __, out: _note(first, out))
@@ -168,7 +177,7 @@ class _Pass:
         saved, forward = live.now - static, live.peak - static
         for hook in hooks:
             hook.remove()
-        further = sum(s * (n - 1) for s, n in zip(self._saved, self._counts, strict=False))
+        further = sum(s * (n - 1) for s, n in zip(self._saved, self._counts, strict=True))
         if first and first[0].requires_grad:
             first.pop().register_hook(self._at_first)  # type: ignore[no-untyped-call]
         first.clear()
@@ -185,12 +194,14 @@ class _Pass:
             "bottom": bottom,
         }
 
-    def _watch(self, block: nn.Module) -> list[Any]:
+    def _watch(self, index: int) -> list[Any]:
+        block = self._blocks[index]
+
         def enter(*_: Any) -> None:
             self._entered = self._live.now
 
         def leave(*_: Any) -> None:
-            self._saved.append(self._live.now - self._entered)
+            self._saved[index] += self._live.now - self._entered
 
         return [block.register_forward_pre_hook(enter), block.register_forward_hook(leave)]
 
