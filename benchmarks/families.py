@@ -29,7 +29,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.family_rows import NAMES, TOKENIZER, converted
+from benchmarks.family_rows import CONVERTED_ALONE, NAMES, TOKENIZER, config, converted
 from benchmarks.family_tokenizers import know_splitting, make_tokenizer
 from ft_tools import workspace
 from ft_tools.errors import FineTuningError
@@ -52,6 +52,8 @@ from tests.tiny.trainings import QUICK, conversations, prepared, same_bits, weig
 
 STEPS = 3
 CONVERTED = "gguf:F16"
+ALONE = "-converted"
+"""Ends the name of a model that is made for its GGUF file."""
 MOST_LOGIT_DIFFERENCE = 1e-5
 MOST_KL = 1e-4
 SECONDS = 900
@@ -63,11 +65,17 @@ class Failed(Exception):
     """A step of a family's way did not do what it promises."""
 
 
-def make_model(name: str, folder: Path) -> dict[str, Any]:
-    """Save a random model of a family with a tokenizer of its kind; its config.json."""
+def make_model(name: str, folder: Path, of_family: Any = config) -> dict[str, Any]:
+    """Save a random model of a family with a tokenizer of its kind; its config.json.
+
+    Args:
+        name: Of the family.
+        folder: A new one.
+        of_family: `config`, or `converted` for the sizes that llama.cpp runs.
+    """
     folder.mkdir()
     tokenizer = make_tokenizer(TOKENIZER[name], folder)
-    wanted = converted(name, len(tokenizer))
+    wanted = of_family(name, vocabulary=len(tokenizer))
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     ids |= {"pad_token_id": tokenizer.pad_token_id}
     parts = [wanted] + ([wanted["text_config"]] if "text_config" in wanted else [])
@@ -149,7 +157,7 @@ def train(model: str, peft: dict[str, Any]) -> str:
         accept_findings=["validation_unwatched", "no_eval_set", "too_few_examples"],
         accept_reason="a benchmark",
     )
-    mark = "e" if peft else "l"
+    mark = "e" if peft else "c" if model.endswith(ALONE) else "l"
     whole, killed = (prepared(request, mark + end).run_dir for end in "wk")
     run(whole)
     run(killed, kill_at=STEPS)
@@ -203,8 +211,15 @@ def planned(kind: str, request: Any, plan: Any) -> Path:
     return run_dir
 
 
-def check(name: str, model: str, peft: dict[str, Any]) -> dict[str, Any]:
-    """Take one family through all steps; each has `passed` and a reason or what was measured."""
+def check(name: str, model: str, peft: dict[str, Any], *, gguf: bool) -> dict[str, Any]:
+    """Take one family through all steps; each has `passed` and a reason or what was measured.
+
+    Args:
+        name: Of the family.
+        model: Its folder's name.
+        peft: Arguments of the adapter.
+        gguf: Whether it is converted, too.
+    """
     found: dict[str, Any] = {"family": name, "adapters": "experts" if peft else "all-linear"}
     began = time.monotonic()
 
@@ -221,8 +236,7 @@ def check(name: str, model: str, peft: dict[str, Any]) -> dict[str, Any]:
     if run_id:
         if not peft:
             step("evaluate", lambda: evaluate_run(run_id))
-        # The same architecture is converted once.
-        formats = ["safetensors", *([] if peft else [CONVERTED])]
+        formats = ["safetensors", *([CONVERTED] if gguf else [])]
         report = step("merge", lambda: ship_run(run_id, formats))
         if report:
             found |= _measured(report)
@@ -273,7 +287,16 @@ def family(name: str) -> list[dict[str, Any]]:
         write_jsonl(Path(place, "held.jsonl"), conversations(6, first=100))
         try:
             of_class = make_model(name, Path(place, name))
-            return [check(name, name, peft) for peft in ways(name, of_class)]
+            alone = name in CONVERTED_ALONE
+            # The same architecture is converted once.
+            found = [
+                check(name, name, peft, gguf=not (peft or alone)) for peft in ways(name, of_class)
+            ]
+            if alone:
+                model = name + ALONE
+                make_model(name, Path(place, model), converted)
+                found[0]["gguf"] = check(name, model, {}, gguf=True)["gguf"]
+            return found
         except (FineTuningError, ImportError, ValueError) as error:
             return [{"family": name, "model": {"passed": False, "reason": str(error)[:600]}}]
         finally:

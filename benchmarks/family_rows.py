@@ -16,6 +16,7 @@ NAMES = tuple(ROWS["families"])
 OWN_VOCABULARY = {name: row["vocabulary"] for name, row in ROWS["families"].items()}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 TOKENIZER = {name: row.get("tokenizer", "bytes") for name, row in ROWS["families"].items()}
+CONVERTED_ALONE = {name for name, row in ROWS["families"].items() if "converted" in row}
 HIDDEN_SIZE = 64
 ABOUT = ("vocabulary", "tokenizer", "converted")
 LEAST = "least_"

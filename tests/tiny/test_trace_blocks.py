@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import family_rows
-from ft_tools.vram.worker.profile import profile
+from ft_tools.vram.worker.traced_activations import profile
 
 pytestmark = [
     pytest.mark.tiny,
