@@ -1,10 +1,8 @@
 """Fixtures that several test folders use."""
 
-import atexit
 import gc
 import os
 import signal
-import warnings
 
 import pytest
 from hypothesis import settings
@@ -23,8 +21,6 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 # Collecting the tests imports torch and all around it, a million objects that live to the end:
 # looking through them for garbage again and again took a quarter of the tests that train.
 gc.disable()
-# So llama_cpp's own two files are closed only with the process, which is no fault to report.
-atexit.register(warnings.simplefilter, "ignore", ResourceWarning)
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, and every program that a test
 # starts would inherit that.

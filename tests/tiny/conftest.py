@@ -1,14 +1,20 @@
 """A tiny real model, and runs of it, for the tests that train."""
 
+import atexit
 import gc
 import shutil
 
+import llama_cpp._utils
 import pytest
 import torch
 
 from benchmarks.small_models import byte_level, fast, untrained_llama
 from tests.tiny.evaluating import TOWNS, writer_of
 from tests.tiny.measuring_gguf import require_converter, require_smollm2
+
+# Nothing looks for garbage at the end, so these would be reported as left open.
+atexit.register(llama_cpp._utils.outnull_file.close)
+atexit.register(llama_cpp._utils.errnull_file.close)
 
 
 @pytest.fixture(scope="session", autouse=True)
