@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ft_tools.models.quantized import nf4
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
 from ft_tools.training.exports import axolotl, llama_factory, script
@@ -75,6 +76,14 @@ def test_a_loss_on_every_token_is_one_elsewhere_too(files, tmp_path):
     assert axolotl.arguments(plan, script.ENGINE)["train_on_inputs"] is True
     assert llama_factory.arguments(plan)["train_on_prompt"] is True
     assert "'completion_only_loss': False" in script.script(plan)
+
+
+def test_layers_that_stay_whole_in_4_bits_are_named_where_a_file_cannot_say_so(files, tmp_path):
+    plan = plan_sft(sft(method="qlora")).model_copy(update={"quantization": nf4("gemma3n")})
+    written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
+    assert "'llm_int8_skip_modules': ['lm_head', 'prediction_coefs'" in written["train.py"]
+    for name in ("axolotl.yaml", "llama_factory.yaml", "trl.yaml"):
+        assert "# In the plan and not in this file: llm_int8_skip_modules" in written[name]
 
 
 def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_be(files, tmp_path):

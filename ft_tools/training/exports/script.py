@@ -24,6 +24,8 @@ TEMPLATE = "trl_script.txt"
 ENGINE = "deepspeed.json"
 # Said by other keys, or by each file in its own way.
 ELSEWHERE = {"report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs"}
+WHOLE = {"llm_int8_skip_modules"}
+"""Of BitsAndBytesConfig: layers that stay as they are, for which no other tool's file has a key."""
 PEFT_SAID = {"r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora",
              "use_dora"}  # fmt: skip
 
@@ -83,7 +85,7 @@ def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     if plan.peft and named_targets(plan.model.load_from, plan.peft) != plan.peft["target_modules"]:
         # Said by the names that remain.
         peft.discard("exclude_modules")
-    return sorted(training | (peft - PEFT_SAID - experts))
+    return sorted(training | (peft - PEFT_SAID - experts) | ({*(plan.quantization or ())} & WHOLE))
 
 
 def yaml(values: Mapping[str, Any], heading: str, left_out: Collection[str] = ()) -> str:
