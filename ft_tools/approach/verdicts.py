@@ -32,6 +32,7 @@ UNTRAINED = "the untrained model (its best prompt, if it takes one) is measured 
 COUNTED = "the rows are counted and read"
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
+UNASKED = "if a prompt misses the test, checked rows exist, and the first step allows it"
 UNRUN = "once the fault is found, if the repaired run misses the target"
 AGAIN = "with other data or another set-up: the same again will not reach the goal"
 
@@ -179,6 +180,8 @@ def _done_first(asked: Approach, now: Situation) -> str:
 
 def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation) -> str:
     """Say when training follows a check: the run that is at fault again, or what was never run."""
+    if now.choices["stated"] == "no" and not now.tried:
+        return UNASKED if other is None else f"if {other.when}"
     if asked in now.tried or not now.tried:
         return FAULTY
     return UNRUN if other is None else f"if {other.when}"

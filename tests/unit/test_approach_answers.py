@@ -257,6 +257,14 @@ def test_what_was_never_run_is_not_said_to_be_run_again():
     assert "again" not in said["sft"]
 
 
+def test_a_question_about_memory_is_no_fault_of_a_run():
+    asked = ["sft", "small_model_fine_tuning", "hardware"]
+    found = ask(task="label", considering=asked, gpu="RTX 4080 16GB").verdicts
+    assert not any("fault" in one.condition or "again" in one.condition for one in found)
+    (fault, *_) = ask(considering=["sft"], symptoms=["training_fault"]).verdicts
+    assert "fault" in fault.condition
+
+
 def test_a_teacher_is_tuned_and_plain_sft_is_measured_where_distillation_disappoints():
     report = ask(considering=["sft"], symptoms=["training_fault"], tried_training=["distillation"])
 
