@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from harness import processes_naming, until
 from programs import MARKER
 
 PROGRAM = Path(__file__).parent / "programs.py"
@@ -27,16 +28,22 @@ def require_strace() -> None:
         pytest.skip("strace may not trace here")
 
 
+def clean(folder: Path) -> None:
+    """Remove a workspace once its runs have ended: a late one would write into the next."""
+    until(lambda: not processes_naming(folder / "runs"))
+    shutil.rmtree(folder)
+
+
 def call_points(name: str, prepare, folder: Path) -> list[tuple[str, int]]:
     """Return each call that a program makes after the marker, as (system call, its number)."""
     log = folder.with_name(f"{folder.name}-{name}.strace")
     # Once for the compiled modules, which the first run writes.
     prepare(folder)
     _run(name, folder, "trace=none", log)
-    shutil.rmtree(folder)
+    clean(folder)
     prepare(folder)
     _run(name, folder, f"trace={','.join(CALLS)},access,faccessat2", log)
-    shutil.rmtree(folder)
+    clean(folder)
     before: Counter[str] = Counter()
     found = []
     begun = False
@@ -59,7 +66,7 @@ def durable_steps(name: str, prepare, folder: Path) -> list[tuple[str, str]]:
     prepare(folder)
     log = folder.with_name(f"{folder.name}-{name}.strace")
     _run(name, folder, "trace=fsync,rename", log)
-    shutil.rmtree(folder)
+    clean(folder)
     found = re.findall(r'(fsync)\(\d+<([^>]+)>|(rename)\("[^"]+", "([^"]+)"', log.read_text())
     return [(row[0] or row[2], row[1] or row[3]) for row in found]
 

@@ -16,7 +16,6 @@ from harness import (
     ENDED,
     PYTHON,
     launch,
-    processes_naming,
     race,
     report,
     run_dir_of,
@@ -27,7 +26,7 @@ from harness import (
     until_state,
     worker_pid,
 )
-from injection import call_points, inject, require_strace, spread
+from injection import call_points, clean, inject, require_strace, spread
 from sizes import sized
 
 from ft_tools import publish, workspace
@@ -183,12 +182,6 @@ def test_a_start_that_fails_at_any_call_is_made_good_by_the_same_call(
     bad, num_points = sweep_start(runs_here / "x", monkeypatch, size, whats)
     reached("P4 error points of a start", num_points, len(bad))
     assert bad == {}
-
-
-def clean(folder):
-    """Remove a workspace once its runs have ended."""
-    until(lambda: not processes_naming(folder / "runs"))
-    shutil.rmtree(folder)
 
 
 def prepare_and_clean(folder):
