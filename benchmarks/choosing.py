@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from ft_tools.anti_patterns import ANTI_PATTERNS
-from ft_tools.approach.table import Condition, Range, table
+from ft_tools.approach.conditions import Condition, Range
+from ft_tools.approach.table import table
 
 
 def rendered(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

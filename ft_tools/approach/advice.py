@@ -3,23 +3,21 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from ft_tools.approach.decision import blocks_of, decide, holds, others, stages
-from ft_tools.approach.path import Rung
-from ft_tools.approach.report import Asset, Block, ClassicRule, Measurement, Mistake, Option
-from ft_tools.approach.request import Approach, ApproachRequest
-from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import (
+from ft_tools.approach.conditions import (
     CONSIDERS,
     CONSIDERS_NONE,
     SETS,
     TRIED,
     UNKNOWN,
     Condition,
-    Decision,
-    Duty,
     Range,
-    table,
 )
+from ft_tools.approach.decision import blocks_of, decide, holds, others, stages
+from ft_tools.approach.path import Rung
+from ft_tools.approach.report import Asset, Block, ClassicRule, Measurement, Mistake, Option
+from ft_tools.approach.request import Approach, ApproachRequest
+from ft_tools.approach.situation import Situation
+from ft_tools.approach.table import Decision, Duty, table
 from ft_tools.contract import Reason
 
 

@@ -2,20 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from ft_tools.approach.conditions import CONSIDERS, CONSIDERS_NONE, TRIED, UNKNOWN, Condition, Range
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
-from ft_tools.approach.table import (
-    CONSIDERS,
-    CONSIDERS_NONE,
-    TRIED,
-    UNKNOWN,
-    Alternative,
-    BlockRow,
-    Condition,
-    Decision,
-    Range,
-    table,
-)
+from ft_tools.approach.table import Alternative, BlockRow, Decision, table
 
 
 def decide(request: ApproachRequest) -> Decision:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ft_tools.approach.conditions import PROMPTS
 from ft_tools.approach.documents import count_tokens
 from ft_tools.approach.report import Measured
 from ft_tools.approach.request import ApproachRequest
-from ft_tools.approach.table import PROMPTS
 from ft_tools.contract import NextStep
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ft_tools.approach.conditions import UNKNOWN
 from ft_tools.approach.cost import stand_in
 from ft_tools.approach.decision import blocks_of, first_row, holds, stages
 from ft_tools.approach.report import PathStep
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, number_of
-from ft_tools.approach.table import UNKNOWN, Decision, Later, table
+from ft_tools.approach.table import Decision, Later, table
 from ft_tools.contract import NextStep
 
 LONGEST = 5

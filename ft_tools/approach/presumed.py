@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ft_tools.approach.conditions import UNKNOWN
 from ft_tools.approach.request import ApproachRequest, Considered
-from ft_tools.approach.table import UNKNOWN, table
+from ft_tools.approach.table import table
 
 DEMONSTRATIONS = "num_demonstrations"
 _EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}

@@ -1,7 +1,8 @@
 """What the provider of a larger model says about training on its outputs, for the use at hand."""
 
+from ft_tools.approach.conditions import UNKNOWN
 from ft_tools.approach.request import ApproachRequest
-from ft_tools.approach.table import UNKNOWN, table
+from ft_tools.approach.table import table
 
 
 def terms_of(request: ApproachRequest) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, get_args
 
+from ft_tools.approach.conditions import Range
 from ft_tools.approach.decision import decide
 from ft_tools.approach.presumed import presumed
 from ft_tools.approach.report import Question
 from ft_tools.approach.request import ApproachRequest, Trained
-from ft_tools.approach.table import Decision, Range, table
+from ft_tools.approach.table import Decision, table
 
 MOST_ASKED = 3
 

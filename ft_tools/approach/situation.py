@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
+from ft_tools.approach.conditions import ARGUMENTS, NUMBERS, PROMPTS, UNKNOWN
 from ft_tools.approach.presumed import (
     DEMONSTRATIONS,
     Presumed,
@@ -23,7 +24,7 @@ from ft_tools.approach.request import (
     Share,
     Symptom,
 )
-from ft_tools.approach.table import CHOICES, NUMBERS, PROMPTS, UNKNOWN, table
+from ft_tools.approach.table import table
 
 _OF_TRAINING = TRAINING | {
     "full_training",
@@ -86,11 +87,7 @@ def situation(request: ApproachRequest) -> Situation:
     terms = terms_of(request)
     taken = presumed(request)
     numbers = _numbers(request, terms, taken.numbers)
-    choices = {
-        name: _choice(getattr(request, name))
-        for name in CHOICES
-        if name in ApproachRequest.model_fields
-    }
+    choices = {name: _choice(getattr(request, name)) for name in ARGUMENTS}
     needs = _needs(request, symptoms, numbers)
     is_assumed = _assumes_prompt(request, needs, numbers, taken)
     if is_assumed:

@@ -1,14 +1,14 @@
-"""The decision table: facts/approaches.toml, read and checked once, and its words."""
+"""The decision table: facts/approaches.toml, read and checked once."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ft_tools.anti_patterns import rule
+from ft_tools.approach.conditions import APPROACHES, CHOICES, NUMBERS, Condition, Row, check
 from ft_tools.approach.request import (
     Approach,
     ApproachRequest,
@@ -20,92 +20,8 @@ from ft_tools.approach.request import (
     Teacher,
 )
 
-UNKNOWN = "unknown"
-_YES_NO = ("yes", "no", UNKNOWN)
 
-SETS = ("all", "any", "none")
-"""Conditions on the needs: all of these, any of these, none of these."""
-
-CONSIDERS = "considers"
-CONSIDERS_NONE = "considers_none"
-"""Condition on what is asked about: any of these, or none of these."""
-
-TRIED = "tried"
-"""Condition on training that was done and missed: any of these approaches."""
-
-TASKS = (
-    "label",
-    "extract",
-    "search",
-    "table",
-    "code",
-    "translate",
-    "image",
-    "speech",
-    "other",
-)
-
-PROMPTS = ("none", "zero_shot", "few_shot", "optimized")
-"""From no prompt measured to the best one."""
-
-CHOICES: Mapping[str, Sequence[str]] = {
-    "named": ("yes", "no"),
-    "stated": ("yes", "no"),
-    "task": (*TASKS, UNKNOWN),
-    "terms_open": ("yes", "no"),
-    "failing": ("yes", "no"),
-    "fault_of": ("none", "encoder", "examples", "preferences", "rewards", UNKNOWN),
-    "personal_data": _YES_NO,
-    "target_met": _YES_NO,
-    "has_eval_set": _YES_NO,
-    "prompting_tried": (*PROMPTS, UNKNOWN),
-    "prompt_assumed": ("yes", "no"),
-    "has_documents": _YES_NO,
-    "retrieval": ("none", "misses", "unmeasured", "finds", UNKNOWN),
-    "knowledge_changes": (
-        "never",
-        "yearly",
-        "quarterly",
-        "monthly",
-        "weekly",
-        "daily",
-        "hourly",
-        UNKNOWN,
-    ),
-    "wrong_with_passage": _YES_NO,
-    "schema_enforced": _YES_NO,
-    "has_verifiable_reward": _YES_NO,
-    "small_model": ("as_good", "worse", UNKNOWN),
-    "data_source": get_args(ApproachRequest.model_fields["data_source"].annotation),
-    "teacher_terms": ("allowed", "forbidden", UNKNOWN),
-    "product_use": ("internal", "sold", UNKNOWN),
-    "weights_access": ("api_only", "open_weights", UNKNOWN),
-    "thinking_at_risk": ("yes", "no"),
-    "examples_have_reasoning": _YES_NO,
-    "budget": ("low", "medium", "high", UNKNOWN),
-    "checkpoint": ("base", "instruct", "sft_run", UNKNOWN),
-}
-NUMBERS = (
-    "demonstrations",
-    "num_demonstrations",
-    "examples_per_class",
-    "num_classes",
-    "preference_pairs",
-    "num_marks",
-    "corpus_tokens",
-    "context_tokens_per_day",
-    "calls_per_day",
-    "prompt_tokens",
-    "success_fraction",
-)
-APPROACHES: Sequence[Approach] = get_args(Approach)
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Threshold(_Row):
+class Threshold(Row):
     """Where a line is drawn."""
 
     value: float
@@ -114,7 +30,7 @@ class Threshold(_Row):
     source: str
 
 
-class Evidence(_Row):
+class Evidence(Row):
     """A claim with its address. `grade` says how it was read."""
 
     claim: str
@@ -122,18 +38,7 @@ class Evidence(_Row):
     grade: Literal["read", "abstract", "excerpt", "second_hand", "judgement"]
 
 
-class Range(_Row):
-    """A condition on a number: bounds are names of thresholds."""
-
-    at_least: str | None = None
-    below: str | None = None
-    unknown: bool = False  # does an unknown number satisfy it?
-
-
-Condition = list[str] | Range
-
-
-class Alternative(_Row):
+class Alternative(Row):
     """Another approach, and when it would be the better one."""
 
     approach: Approach
@@ -142,7 +47,7 @@ class Alternative(_Row):
     """It is no alternative where this is known."""
 
 
-class Later(_Row):
+class Later(Row):
     """A step that follows an approach."""
 
     approach: Approach
@@ -150,7 +55,7 @@ class Later(_Row):
     when: dict[str, Condition] = Field(default_factory=dict)
 
 
-class Decision(_Row):
+class Decision(Row):
     """A row: if all of `when` holds, this is the approach."""
 
     id: str
@@ -170,7 +75,7 @@ class Decision(_Row):
     is_general: bool = False  # it holds wherever no row above does: it may not fit
 
 
-class BlockRow(_Row):
+class BlockRow(Row):
     """If all of `when` holds, this approach is a mistake here."""
 
     approach: Approach
@@ -188,7 +93,7 @@ class BlockRow(_Row):
         return rule(self.rule).source
 
 
-class Duty(_Row):
+class Duty(Row):
     """What the law asks where the data are about people. Not legal advice."""
 
     short: str
@@ -196,7 +101,7 @@ class Duty(_Row):
     source: str
 
 
-class AnswerRow(_Row):
+class AnswerRow(Row):
     """The verdict on something that is asked about, where more is known than its place in the path.
 
     The first row of what is asked whose conditions hold; without one, the path answers.
@@ -213,7 +118,7 @@ class AnswerRow(_Row):
     """Is it now only where training is the first step, or was done?"""
 
 
-class AssetRow(_Row):
+class AssetRow(Row):
     """What something that the asker has is good for here."""
 
     asset: str
@@ -221,7 +126,7 @@ class AssetRow(_Row):
     when: dict[str, Condition] = Field(default_factory=dict)
 
 
-class TeacherTerms(_Row):
+class TeacherTerms(Row):
     """What a provider's terms say of training on its answers, by use. Not legal advice."""
 
     sold: Literal["allowed", "forbidden", "unknown"]
@@ -231,7 +136,7 @@ class TeacherTerms(_Row):
     source: str
 
 
-class Asked(_Row):
+class Asked(Row):
     """Needs that a question about an approach states, whatever the symptoms are."""
 
     needs: list[str]
@@ -239,7 +144,7 @@ class Asked(_Row):
     """Also where a symptom says that answers are wrong?"""
 
 
-class Parts(_Row):
+class Parts(Row):
     """Other approaches that an approach contains: its first stage, and what comes after."""
 
     now: list[Approach] = Field(default_factory=list)
@@ -248,7 +153,7 @@ class Parts(_Row):
     """Needs with which they are not part of it: SFT of a small model is no classifier."""
 
 
-class ClassicRow(_Row):
+class ClassicRow(Row):
     """A rule of thumb, shown where it applies together with its limit."""
 
     rule: str
@@ -257,7 +162,7 @@ class ClassicRow(_Row):
     when: dict[str, Condition]
 
 
-class MeasurementRow(_Row):
+class MeasurementRow(Row):
     """What to measure before arguing, and what a result would change."""
 
     measure: str
@@ -268,7 +173,7 @@ class MeasurementRow(_Row):
     approaches: list[Approach] = Field(default_factory=list)
 
 
-class MistakeRow(_Row):
+class MistakeRow(Row):
     """A mistake that users make, and the question that catches it."""
 
     mistake: str
@@ -280,7 +185,7 @@ class MistakeRow(_Row):
     """Argument that answers it: left out where `questions` asks for that."""
 
 
-class Step(_Row):
+class Step(Row):
     """A call to suggest; `{name}` in a value is filled in from the request."""
 
     tool: str
@@ -288,7 +193,7 @@ class Step(_Row):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class ApproachFacts(_Row):
+class ApproachFacts(Row):
     """What an approach costs and how one starts with it."""
 
     summary: str
@@ -310,7 +215,7 @@ class ApproachFacts(_Row):
     next: list[Step] = Field(min_length=1)
 
 
-class Table(_Row):
+class Table(Row):
     """The whole file."""
 
     thresholds: dict[str, Threshold]
@@ -341,7 +246,7 @@ class Table(_Row):
     def _names_exist(self) -> "Table":
         for when in self._conditions():
             for field, condition in when.items():
-                self._check(field, condition)
+                check(field, condition, self.needs.keys(), self.thresholds.keys())
         cited = {key for row in self.rows for key in row.evidence}
         cited |= {classic.evidence for classic in self.classics}
         cited |= {mistake.evidence for mistake in self.mistakes}
@@ -390,21 +295,6 @@ class Table(_Row):
         )
         excluded = [other.unless for row in self.rows for other in row.alternatives]
         return [*excluded, *self.done.values(), *(row.when for part in rows for row in part)]
-
-    def _check(self, field: str, condition: Condition) -> None:
-        if isinstance(condition, Range):
-            bounds = {condition.at_least, condition.below} - {None}
-            if field not in NUMBERS or not bounds or bounds - self.thresholds.keys():
-                raise ValueError(f"condition on {field}: {condition} names no number or threshold")
-        elif field in (CONSIDERS, CONSIDERS_NONE, TRIED):
-            known = APPROACHES if field == TRIED else get_args(Considered)
-            if set(condition) - set(known):
-                raise ValueError(f"condition on {field}: {condition} names nothing that is asked")
-        elif field in SETS:
-            if set(condition) - self.needs.keys():
-                raise ValueError(f"condition on {field}: {condition} names no need")
-        elif field not in CHOICES or set(condition) - set(CHOICES[field]):
-            raise ValueError(f"condition on {field}: {condition}; choices: {CHOICES.get(field)}")
 
 
 @cache

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from ft_tools.approach.conditions import APPROACHES, UNKNOWN
 from ft_tools.approach.decision import blocks_of, holds, others, stages
 from ft_tools.approach.path import Rung
 from ft_tools.approach.report import ApproachVerdict
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Considered
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import APPROACHES, UNKNOWN, Alternative, BlockRow, Decision, table
+from ft_tools.approach.table import Alternative, BlockRow, Decision, table
 
 BASELINES: Mapping[Approach, str] = {"prompting": "zero_shot", "few_shot": "few_shot"}
 """Approach -> the best prompt where it is what is used today."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ft_tools.approach.concise import MOST_TOKENS, tokens
+from ft_tools.approach.conditions import CHOICES, words_of
 from ft_tools.approach.decision import decide, holds, is_done
 from ft_tools.approach.request import (
     TRAINING,
@@ -19,7 +20,7 @@ from ft_tools.approach.request import (
     Trained,
 )
 from ft_tools.approach.situation import situation
-from ft_tools.approach.table import CHOICES, TASKS, table
+from ft_tools.approach.table import table
 from ft_tools.approach.tool import ANEW, recommend_approach
 from ft_tools.approach.verdicts import COUNTED, amount
 from ft_tools.tools import TOOLS
@@ -75,7 +76,7 @@ requests = st.builds(
     weights_access=st.none() | st.sampled_from(["api_only", "open_weights"]),
     must_keep_thinking=flags,
     personal_data=flags,
-    task=st.none() | st.sampled_from(TASKS),
+    task=st.none() | st.sampled_from(words_of("task")),
     examples_have_reasoning=flags,
     budget_usd=st.none() | st.sampled_from([50.0, 500.0, 50_000.0]),
 )
