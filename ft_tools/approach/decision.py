@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools.approach.conditions import CONSIDERS, CONSIDERS_NONE, TRIED, UNKNOWN, Condition, Range
+from ft_tools.approach.conditions import CONSIDERS, CONSIDERS_NONE, TRIED, Condition, Range
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Alternative, BlockRow, Decision, table
@@ -38,13 +38,12 @@ def is_done(approach: Approach, now: Situation) -> bool:
 
 def others(row: Decision, now: Situation) -> list[Alternative]:
     """Return the alternatives of a row that what is known does not rule out: not what was tried."""
-    tried = UNKNOWN if now.assumes_prompt else now.choices["prompting_tried"]
-    has_examples = tried in ("few_shot", "optimized")
+    shows_examples = holds(table().done["few_shot"], now)
     return [
         other
         for other in row.alternatives
         if not (other.unless and holds(other.unless, now))
-        and not (has_examples and other.approach == "few_shot")
+        and not (shows_examples and other.approach == "few_shot")
     ]
 
 

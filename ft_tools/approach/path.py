@@ -136,7 +136,7 @@ def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     if trains_first and start.choices["has_eval_set"] == UNKNOWN and rung.now is start:
         first.append("the current model on 50 held-out examples")
     if trains_first and start.presumed and rung.now is start:
-        first.append("how many examples are there and right: no number was given")
+        first.append("how many right examples there are: no number was given")
     return PathStep(
         approach=rung.approach,
         why=rung.why,

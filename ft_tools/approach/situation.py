@@ -315,18 +315,14 @@ def _small_model(request: ApproachRequest) -> str:
     return "as_good" if small >= large - table().derived["same_score"].value else "worse"
 
 
-_CHECKPOINT_WORDS: Mapping[str, str] = {
-    "chat": "instruct",
-    "instruct": "instruct",
-    "it": "instruct",
-}
-"""Part of a model's name -> the checkpoint that it says."""
+_INSTRUCT = re.compile(r"(?<![a-z0-9])(chat|instruct)(?![a-z0-9])|gemma.*-it(?![a-z0-9])")
+"""What names of chat models hold. Of other families than Gemma, `it` is Italian."""
 
 
 def _checkpoint_in(model: str) -> str:
     """Return the checkpoint that a model's name says: chat and instruct models say it."""
-    parts = re.split(r"[^a-z0-9]+", model.lower())
-    return next((_CHECKPOINT_WORDS[part] for part in parts if part in _CHECKPOINT_WORDS), UNKNOWN)
+    name = model.rstrip("/").rsplit("/", 1)[-1].lower()
+    return "instruct" if _INSTRUCT.search(name) else UNKNOWN
 
 
 def _retrieval(request: ApproachRequest) -> str:

@@ -20,9 +20,9 @@ from ft_tools.approach.verdicts import UNTRAINED, verdicts
 MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
 
-GENERAL = "Nothing says how answers fail, so what follows is the usual order: see that it fits."
+GENERAL = "Nothing says how answers fail, so what follows is the usual order: check that it fits."
 
-ANEW = "New against what was done: {}."
+ANEW = "New this time: {}."
 
 SHORT = 200
 """A row that says less than this is followed by what always decides whether its approach works."""
@@ -111,4 +111,4 @@ def _forks(
     """Say what would make another step the first one, where neither a verdict nor the path does."""
     answered = {answer.approach for answer in answers} | {rung.approach for rung in rungs[:2]}
     options = [other for other in others(row, now) if other.approach not in answered]
-    return [f"If {other.when}, then {other.approach}." for other in options[:MOST_FORKS]]
+    return [f"Choose {other.approach} instead if {other.when}." for other in options[:MOST_FORKS]]

@@ -90,7 +90,7 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
 def _amount_of(asked: Considered, verdict: str, now: Situation) -> list[str]:
     """Who asks about collecting examples asks how many, unless that is asked beside it."""
     is_open = asked == "collect_data_first" and "data_amount" not in now.considers
-    return [f"how many: {amount(now)}"] if is_open and verdict == "now" else []
+    return [f"about this many: {amount(now)}"] if is_open and verdict == "now" else []
 
 
 def _verdict(

@@ -5,12 +5,17 @@ from typing import get_args
 import pytest
 
 from ft_tools.approach.request import ApproachRequest, Aside
+from ft_tools.approach.situation import situation
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.views.terminal import show
 
 
 def ask(**arguments):
     return recommend_approach(ApproachRequest(**arguments))
+
+
+def conditions_of(**arguments):
+    return {each.approach: each.condition for each in ask(**arguments).verdicts}
 
 
 PAIRS = {"num_preference_pairs": 60_000}
@@ -252,7 +257,7 @@ def test_a_fault_that_is_named_is_looked_for_where_it_shows(fault, first, said):
 
 def test_what_was_never_run_is_not_said_to_be_run_again():
     trained = {"symptoms": ["training_fault"], "tried_training": ["rl_verifiable_reward"]}
-    said = {each.approach: each.condition for each in ask(considering=["sft"], **trained).verdicts}
+    said = conditions_of(considering=["sft"], **trained)
 
     assert "again" not in said["sft"]
 
@@ -308,7 +313,7 @@ def test_a_run_that_gains_nothing_is_dropped_and_one_that_is_not_loaded_is_named
     report = ask(considering=["do_nothing", "sft"], tried_training=["sft"], has_eval_set=True)
 
     assert report.approach == "do_nothing"
-    assert "then check_setup" in report.summary
+    assert "Choose check_setup instead if" in report.summary
 
 
 def test_little_text_is_enough_to_pretrain_an_encoder_but_no_language_model():
@@ -410,6 +415,46 @@ def test_dpo_starts_from_a_model_whose_name_says_that_it_is_a_chat_model():
 
 
 @pytest.mark.parametrize(
+    ("model", "checkpoint"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", "instruct"),
+        ("google/gemma-3-27b-it", "instruct"),
+        ("google/medgemma-27b-text-it", "instruct"),
+        ("Qwen1.5-72B-Chat-GPTQ-Int4", "instruct"),
+        ("Helsinki-NLP/opus-mt-en-it", "unknown"),
+        ("models/chat/Llama-3.1-8B", "unknown"),
+        ("Qwen/Qwen3-0.6B-Base", "unknown"),
+    ],
+)
+def test_the_checkpoint_is_what_the_name_of_a_model_says(model, checkpoint):
+    assert situation(ApproachRequest(model=model)).choices["checkpoint"] == checkpoint
+
+
+def test_another_first_step_is_named_before_its_condition():
+    """The condition may be longer than a clause, so that nothing can follow it."""
+    summary = ask(**TRAINED, must_keep_thinking=True).summary
+
+    assert "Choose check_setup instead if the rows do hold thoughts and turns: then" in summary
+
+
+@pytest.mark.parametrize("given", [{}, {"num_demonstrations": 400}, {"task": "label"}])
+def test_a_prompt_that_was_measured_and_misses_is_not_asked_for_once_more(given):
+    said = conditions_of(**DEAR | given, considering=["sft", "prompting"])
+
+    assert "prompt was measured and misses" not in said["sft"]
+    assert "an encoder or a head on embeddings misses" in said["sft"]
+
+
+def test_to_train_on_a_named_gpu_is_no_question_about_small_devices():
+    asked = {"considering": ["hardware", "quantization", "sft"], "gpu": "RTX 4090"}
+    said = conditions_of(**asked, model="Qwen1.5-72B-Chat")
+
+    assert "QLoRA" in said["hardware"]
+    assert "QLoRA" in said["quantization"]
+    assert "weakest device" in conditions_of(**asked, has_documents=True)["hardware"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"task": "label"}, "per class"),
@@ -419,7 +464,7 @@ def test_dpo_starts_from_a_model_whose_name_says_that_it_is_a_chat_model():
         ({"task": "translate"}, "sentence pairs"),
         ({"task": "search"}, "queries"),
         ({"symptoms": ["tool_use"]}, "traces"),
-        ({"symptoms": ["knowledge_gap"]}, "for facts none"),
+        ({"symptoms": ["knowledge_gap"]}, "none for facts"),
         ({"considering": ["continued_pretraining"]}, "100 million tokens"),
         ({"tried_training": ["sft"], "num_demonstrations": 20_000}, "not more of the same"),
         ({}, "50 well-made rows"),
