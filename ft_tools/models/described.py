@@ -43,7 +43,8 @@ def _refusal(model_type: str, name: str, error: inspector.Unanswered, has_code: 
     problem = {
         "bad_config": f"its config.json is not valid for a {model_type} model ({error.detail})",
         "no_causal_class": f"{model_type} is no model that generates text",
-        "missing_package": f"transformers needs another package to build a {model_type} model",
+        "missing_package": f"transformers needs a package to build a {model_type} model, and says: "
+        f"{error.detail}",
         "timeout": f"building a {model_type} model took more than {SECONDS:g} seconds",
     }.get(error.code, f"transformers could not build this {model_type} model ({error})")
     return BadInput(f"{name} cannot be sized: {problem}; check its config.json, or {shapes}")

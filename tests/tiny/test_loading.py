@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from transformers import (
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from ft_tools.errors import BadInput
+from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, place
 from ft_tools.models.quantized import NF4, nf4
@@ -151,6 +153,12 @@ def test_a_small_card_is_left_for_memory(experts):
     size = size_of_files(experts)
     small = Machine((Card("small", 2**28),), 2**34)
     assert place(size, small) == place(size, small.without_cards())
+
+
+@pytest.mark.skipif(find_spec("timm") is not None, reason="timm is installed")
+def test_a_package_that_a_class_needs_is_named_with_its_installation():
+    with pytest.raises(BadInput, match="pip install timm"):
+        shape_of_config({"model_type": "gemma3n"}, "mine")
 
 
 def test_layers_that_a_class_clamps_itself_stay_whole_in_4_bits(tmp_path):

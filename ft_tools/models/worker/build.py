@@ -15,6 +15,8 @@ from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 LOADERS = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM")
+SAID_CHARACTERS = 500
+"""Of what transformers says of packages that it misses: which, and how they are installed."""
 # Code, quantization and places of a checkpoint have no part in what the class is.
 IGNORED = ("auto_map", "quantization_config", "_name_or_path")
 
@@ -82,7 +84,8 @@ def build(raw: Mapping[str, Any], attention: str | None = None) -> tuple[str, An
         if isinstance(text, Mapping) and text.get("model_type") and missing:
             return build(text, attention)
         if isinstance(error, ImportError):
-            raise NotBuilt("missing_package") from error
+            said = " ".join(str(error).split())
+            raise NotBuilt("missing_package", said[:SAID_CHARACTERS]) from error
         raise
 
 
