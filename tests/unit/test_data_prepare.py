@@ -3,7 +3,9 @@
 import csv
 import gzip
 import json
+import math
 import random
+import runpy
 import sqlite3
 import subprocess
 import sys
@@ -12,8 +14,13 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from ft_tools.data.prepare.column_mapping import ColumnMapping, format_input
-from ft_tools.data.prepare.mapping_for_inference import mapping_beside
+from ft_tools.data.prepare.column_mapping import (
+    SNIPPET,
+    ColumnMapping,
+    format_input,
+    text_of_cell,
+)
+from ft_tools.data.prepare.mapping_for_inference import MAPPING, SNIPPET_NAME, mapping_beside
 from ft_tools.data.prepare.next_steps import SIMPLE
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
@@ -295,6 +302,20 @@ def test_production_asks_exactly_what_was_trained(workspace):
     assert format_input(mapping, rows[0]) in trained + [
         row["messages"][:-1] for row in read(workspace, "validation") + read(workspace, "test")
     ]
+
+
+def test_a_cell_of_any_kind_is_the_same_text_in_production(tmp_path):
+    cells = ["", " a\n", 3, 3.0, -0.0, 2.5, 1e22, math.inf, math.nan, True, None]
+    cells += [[], [1, "\u00e9"], {"b": {"c": None}}, "{a}"]
+    mapping = ColumnMapping(prompt="\\{a}|{a.b}|{a.b.c}|{x}|{}|{a\nb}", answer_columns=["y"])
+    (tmp_path / MAPPING).write_text(mapping.model_dump_json())
+    (tmp_path / SNIPPET_NAME).write_text(SNIPPET, encoding="utf-8")
+    ours = runpy.run_path(str(tmp_path / SNIPPET_NAME))
+    assert ours["__doc__"].endswith("needs only mapping.json.")
+    assert [ours["cell"](cell) for cell in cells] == list(map(text_of_cell, cells))
+    for cell in cells:
+        for row in ({"a": cell}, {"a.b": cell, "a": {"b": 1}}, {"a": {"b": cell}}, {"x": cell}):
+            assert ours["format_input"](row) == format_input(mapping, row)
 
 
 def test_tables_in_other_files_give_the_same_examples(workspace):

@@ -15,9 +15,9 @@ from ft_tools.examples.scales import number_of
 VerdictUse = Literal["filter", "drop_bad", "pair", "marks", "class", "ignore"]
 GoodValues = list[str | bool | float]
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
-# What tables write for "nothing here". "none" and "unknown" may be real classes.
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 SHORT_CHARS = 40
+# What tables write for "nothing here". "none" and "unknown" may be real classes.
 EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??", "???", "-", "--"}
 EMPTY |= {"—", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", "<na>", "fixme"}
 
@@ -264,8 +264,7 @@ def _typed(value: Any, about: Mapping[str, Any]) -> Any:
     return value if kind == "boolean" and isinstance(value, bool) else text_of_cell(value)
 
 
-SNIPPET = '''"""Ask the model about a row exactly as it was trained; needs nothing but Python "
-    "and mapping.json."""
+SNIPPET = '''"""Ask the model about a row exactly as it was trained; needs only mapping.json."""
 
 import json
 import re
@@ -296,8 +295,8 @@ def find(row, name, other):
 
 def format_input(row):
     put = lambda m: cell(find(row, m[1], m[0]))
-    asked = re.sub(r"\\\\{([^{}\\\\n]{1,100})\\\\}", put, MAPPING["prompt"]).strip()
+    asked = re.sub(r"\\{([^{}\\n]{1,100})\\}", put, MAPPING["prompt"]).strip()
     system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
     return [*system, {"role": "user", "content": asked}]
-'''.replace("\\\\", "\\")
+'''
 """`format_input` for production, without this package."""
