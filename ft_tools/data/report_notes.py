@@ -17,14 +17,13 @@ def shape_of(scanned: Scan, num_prompts: int) -> dict[str, float]:
     """Return the counts and shares that describe the data."""
     ledger = scanned.ledger
     kept = len(ledger.kept(validation=False))
-    pairs = ledger.pairs
     shape: dict[str, float] = {
         "num_first_prompts": num_prompts,
         "num_answers": len(set(ledger.answer[ledger.num_validation :]) - {0}),
         "num_removed": len(ledger) - ledger.num_validation - kept,
     }
-    if num_pairs := len(pairs.numbers):
-        shape["distinct_word_pairs_fraction"] = round(pairs.num_different / num_pairs, 4)
+    if ledger.num_paired and (num_pairs := len(ledger.pairs.numbers)):
+        shape["distinct_word_pairs_fraction"] = round(ledger.pairs.num_different / num_pairs, 4)
     shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
     scripts = scanned.scripts.most_common(5)
     shape |= {f"script_{name}": count for name, count in scripts if len(scripts) > 1}

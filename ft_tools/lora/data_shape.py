@@ -11,9 +11,6 @@ Goal = Literal[
 ]
 STEP = 64
 """Lengths are rounded up to a multiple of it."""
-HELD_OUT_LEAST = 100
-"""Rows from which on some are held out for validation."""
-HELD_OUT_FRACTION, HELD_OUT_FEWEST, HELD_OUT_MOST = 0.1, 20, 500
 
 
 class DataShape(BaseModel):
@@ -35,18 +32,6 @@ class DataShape(BaseModel):
         if self.num_examples is None or self.answer_tokens is None:
             return None
         return self.num_examples * self.answer_tokens
-
-
-def held_out_rows(num_examples: int) -> int:
-    """Return how many of so many rows are held out where no validation file is given.
-
-    >>> held_out_rows(99), held_out_rows(100), held_out_rows(300), held_out_rows(10**6)
-    (0, 20, 30, 500)
-    """
-    if num_examples < HELD_OUT_LEAST:
-        return 0
-    part = round(HELD_OUT_FRACTION * num_examples)
-    return min(max(part, HELD_OUT_FEWEST), HELD_OUT_MOST)
 
 
 def rounded_length(longest: int, most: int) -> int:

@@ -16,10 +16,11 @@ from ft_tools.examples.training_rows import (
     survey,
     trains_pairs,
 )
-from ft_tools.lora.data_shape import DataShape, Goal, held_out_rows, rounded_length
+from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import resolve_model
+from ft_tools.training.holding_out import held_out_rows
 from ft_tools.training.token_counts import CountRequest, Counts, count
 
 GOALS: Mapping[AnswerKind, Goal] = {

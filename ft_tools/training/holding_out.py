@@ -15,14 +15,28 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.errors import BadData, OutputExists
 from ft_tools.examples.training_rows import DatasetFacts, Task, read_examples, survey
-from ft_tools.lora.data_shape import held_out_rows
 from ft_tools.publish import new_folder, verify, write_file
 
 FOLDER = "held_out"
 TRAIN, VALIDATION = "train.jsonl", "validation.jsonl"
 MOST_BYTES = 64 * 2**20
 """Larger files have rows enough for one epoch, which needs no validation."""
+HELD_OUT_LEAST = 100
+"""Rows from which on some are held out for validation."""
+HELD_OUT_FRACTION, HELD_OUT_FEWEST, HELD_OUT_MOST = 0.1, 20, 500
 SCHEDULE = ("num_train_epochs", "max_steps", "eval_strategy")
+
+
+def held_out_rows(num_examples: int) -> int:
+    """Return how many of so many rows are held out where no validation file is given.
+
+    >>> held_out_rows(99), held_out_rows(100), held_out_rows(300), held_out_rows(10**6)
+    (0, 20, 30, 500)
+    """
+    if num_examples < HELD_OUT_LEAST:
+        return 0
+    part = round(HELD_OUT_FRACTION * num_examples)
+    return min(max(part, HELD_OUT_FEWEST), HELD_OUT_MOST)
 
 
 def hold_out(

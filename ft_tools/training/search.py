@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.errors import BadInput
-from ft_tools.lora.data_shape import HELD_OUT_LEAST
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.health import health_signals
+from ft_tools.training.holding_out import HELD_OUT_LEAST
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.request import SearchBudget, TrainingRequest
 

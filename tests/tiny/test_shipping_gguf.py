@@ -49,7 +49,7 @@ from ft_tools.shipping.worker import (
     shipped_formats,
 )
 from ft_tools.shipping.worker.merged_model import Shipment
-from tests.tiny.measuring_gguf import measure, reference_of
+from tests.tiny.measuring_gguf import Quiet, measure, reference_of
 
 pytestmark = pytest.mark.tiny
 
@@ -279,18 +279,6 @@ def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):
     types = gguf_files.tensor_types(tmp_path / "with.gguf")
     assert any(name.startswith("IQ2") for name in types)
     assert gguf_files.fallbacks(types, row) == {}
-
-
-class Quiet:
-    """A session that nobody listens to."""
-
-    attempt = 1
-    should_stop = False
-
-    def phase(self, *_):
-        pass
-
-    event = artifact = phase
 
 
 @pytest.mark.parametrize(("trained_with", "parity"), [("qwen3", True), ("mistral", False)])

@@ -17,20 +17,9 @@ from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.worker import proving, shipped_formats
 from ft_tools.shipping.worker.expert_layout import publish_layout
 from ft_tools.shipping.worker.merged_model import Shipment
+from tests.tiny.measuring_gguf import Quiet
 
 pytestmark = pytest.mark.tiny
-
-
-class Quiet:
-    """A session that nobody listens to."""
-
-    attempt = 1
-    should_stop = False
-
-    def phase(self, *_):
-        pass
-
-    event = artifact = phase
 
 
 def write_unexpected(path):

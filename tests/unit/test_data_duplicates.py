@@ -8,9 +8,9 @@ import pytest
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
-from ft_tools.data.repeats import minilm, word_pairs
+from ft_tools.data.repeats import minilm, word_pairs, words
 from ft_tools.data.repeats.near import find_lexical
-from ft_tools.data.repeats.near_by_words import MAX_WORK, Lexical
+from ft_tools.data.repeats.near_by_words import Lexical
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData
@@ -79,7 +79,7 @@ def test_what_is_near_in_its_own_part_goes_though_there_is_a_template(audit, tem
 
 def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
     """The definition, one pair at a time, on examples of which many are near one another."""
-    monkeypatch.setattr(word_pairs, "MIN_SHARED", 20)
+    monkeypatch.setattr(words, "MIN_SHARED", 20)
     numbers = random.Random(1)
     template = text(numbers, 12)
     ledger = Ledger(with_pairs=True)
@@ -87,8 +87,8 @@ def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
     for _ in range(200):
         if made and numbers.random() < 0.6:
             prompt, answer = (t.split() for t in numbers.choice(made))
-            for words in (prompt, answer):
-                words[numbers.randrange(len(words))] = numbers.choice(WORDS)
+            for part in (prompt, answer):
+                part[numbers.randrange(len(part))] = numbers.choice(WORDS)
             prompt, answer = " ".join(prompt), " ".join(answer)
         else:
             prompt, answer = text(numbers, 25), text(numbers, 25)
@@ -107,7 +107,7 @@ def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
     expected, kept = {}, []
     for at in range(len(made)):
         for other in kept:
-            if min(map(word_pairs.jaccard, sets(at), sets(other))) >= 0.8:
+            if min(map(words.jaccard, sets(at), sets(other))) >= 0.8:
                 expected[at] = other
                 break
         else:
@@ -148,7 +148,7 @@ def test_a_stratum_without_a_small_group_lets_another_one_give(audit):
     assert report.outputs.num_validation == 3
 
 
-@pytest.mark.parametrize(("most_work", "stops"), [(2_000, True), (MAX_WORK, False)])
+@pytest.mark.parametrize(("most_work", "stops"), [(2_000, True), (words.MAX_WORK, False)])
 def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_work, stops):
     means = Methods(find_near=lambda *asked: find_lexical(*asked, most_work=most_work))
     report = audit(alike(40), means=means)

@@ -5,8 +5,6 @@ import re
 from array import array
 from itertools import accumulate, chain
 
-import numpy as np
-
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.new_information import (
     ARITHMETIC,
@@ -28,7 +26,8 @@ from ft_tools.data.judge.text_faults import (
     _has_control,
     repeats,
 )
-from ft_tools.data.repeats.word_pairs import TOKENS, WordPairs, Words, tokens_of
+from ft_tools.data.repeats.word_pairs import WordPairs
+from ft_tools.data.repeats.words import TOKENS, Words, tokens_of
 from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_tokens
 
 ASCII = [chr(code) for code in range(128)]
@@ -140,7 +139,7 @@ def test_pairs_of_words_are_those_of_each_text() -> None:
     words = Words()
     held = [words.of(text) for text in texts]
     ends = array("Q", accumulate(map(len, held)))
-    kinds = np.arange(len(texts)) < 5
+    kinds = bytes(at < 5 for at in range(len(texts)))
     made = WordPairs(array("I", chain(*held)), ends, kinds)
     plain = [words.pairs_of(text) for text in texts]
     assert [made.num_of(at) for at in range(len(texts))] == list(map(len, plain))

@@ -2,7 +2,7 @@
 
 from ft_tools import facts
 from ft_tools.data.judge import text_faults
-from ft_tools.data.repeats import benchmarks, word_pairs
+from ft_tools.data.repeats import benchmarks, words
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand import preferences
 
@@ -10,7 +10,7 @@ from ft_tools.data.understand import preferences
 def test_each_line_of_the_audit_is_the_one_in_the_facts():
     used = {
         "audit.near_cosine": AuditRequest(path="x").near_duplicate_threshold,
-        "audit.near_jaccard": word_pairs.JACCARD,
+        "audit.near_jaccard": words.JACCARD,
         "audit.benchmark_words": benchmarks.NGRAM_WORDS,
         "audit.short_words": text_faults.SHORT_WORDS,
         "audit.length_effect": preferences.MAX_EFFECT,

@@ -8,15 +8,18 @@ import json
 from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ft_tools.data.repeats.word_pairs import WordPairs, Words
+from ft_tools.data.repeats.words import Words
 from ft_tools.examples.example import Example, Message, content_of
+
+if TYPE_CHECKING:
+    from ft_tools.data.repeats.word_pairs import WordPairs
 
 PROMPT, ANSWER, REJECTED = range(3)
 """The parts of an example that have words."""
 NUM_PARTS = 3
+PART_KINDS = bytes(part == PROMPT for part in range(NUM_PARTS))
 KEPT = 0
 _ENCODE = json.JSONEncoder(sort_keys=True).encode
 # About 200 MB of English. Each takes 4 bytes, and some 30 more while it is searched.
@@ -106,11 +109,13 @@ class Ledger:
         self.num_paired = len(self)
 
     @property
-    def pairs(self) -> WordPairs:
+    def pairs(self) -> "WordPairs":
         """The pairs of neighbouring words, text `NUM_PARTS * index + part`, prompts apart."""
         if self._paired is None or self._paired.num_texts != len(self._held_ends):
-            is_prompt = np.arange(len(self._held_ends)) % NUM_PARTS == PROMPT
-            self._paired = WordPairs(self._held, self._held_ends, is_prompt)
+            # numpy comes with it, which tools that compare nothing do without.
+            from ft_tools.data.repeats.word_pairs import WordPairs
+
+            self._paired = WordPairs(self._held, self._held_ends, PART_KINDS * len(self))
         return self._paired
 
     def questions_at(self, index: int) -> "array[int]":

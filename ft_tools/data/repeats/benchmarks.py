@@ -21,7 +21,7 @@ from ft_tools.data.repeats.code_parts import (
     shape_of,
     without_comments,
 )
-from ft_tools.data.repeats.word_pairs import WORDS
+from ft_tools.data.repeats.words import WORDS
 from ft_tools.errors import BadData
 
 NGRAM_WORDS = 13

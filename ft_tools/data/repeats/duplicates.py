@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.repeats.word_pairs import most_of_one
+from ft_tools.data.repeats.words import most_of_one
 
 Note = Callable[[str, int], None]
 """Called with a finding id and an index."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.repeats.near_by_words import MAX_WORK, Lexical, NearResult
-from ft_tools.data.repeats.word_pairs import JACCARD, MAX_WORDS
+from ft_tools.data.repeats.words import JACCARD, MAX_WORDS, MAX_WORK
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split
+
+if TYPE_CHECKING:
+    from ft_tools.data.repeats.near_by_words import Lexical, NearResult
 
 LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
 BY_WORDS = "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
@@ -34,6 +37,9 @@ def find_lexical(
     """Look for near-duplicates by their words, and say why by these."""
     if request.near_duplicates == "off":
         return Near(0, "not looked for")
+    # numpy comes with it, which tools that compare nothing do without.
+    from ft_tools.data.repeats.near_by_words import Lexical
+
     search = Lexical(scanned.ledger, most_work)
     result = search.mark_near(request.deduplicate_on, scanned.note)
     notes = [why, *_lexical_limits(scanned, search, result, most_work)]
@@ -46,7 +52,7 @@ def find_lexical(
 
 
 def _lexical_limits(
-    scanned: Scan, search: Lexical, result: NearResult, most_work: int
+    scanned: Scan, search: "Lexical", result: "NearResult", most_work: int
 ) -> Iterator[str]:
     """Say what the search for near-duplicates by words left out."""
     ledger = scanned.ledger

@@ -23,13 +23,9 @@ from ft_tools.data.read.ledger import (
     Ledger,
 )
 from ft_tools.data.repeats.duplicates import Note, remove_near
-from ft_tools.data.repeats.word_pairs import JACCARD, jaccard, most_of_one
+from ft_tools.data.repeats.words import JACCARD, MAX_WORK, jaccard, most_of_one
 from ft_tools.data.request import Fields
 
-# Word pairs looked at in one search; on hostile data everything is a candidate, and then it stops
-# and says so. A call has to answer within a minute; a run may take longer.
-MAX_WORK = 100_000_000
-MAX_WORK_OF_A_RUN = 20 * MAX_WORK
 Parts = tuple[int, ...]
 
 

@@ -9,7 +9,7 @@ from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.scan import Measure, Scan, lengths_of
 from ft_tools.data.repeats.minilm import minilm_for, why_by_words
 from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
-from ft_tools.data.repeats.near_by_words import MAX_WORK_OF_A_RUN
+from ft_tools.data.repeats.words import MAX_WORK_OF_A_RUN
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD

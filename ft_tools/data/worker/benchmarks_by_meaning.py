@@ -15,7 +15,7 @@ from ft_tools.data.repeats.benchmark_forms import Item, is_telling, items_of, la
 from ft_tools.data.repeats.benchmarks import MIN_WORDS, NGRAM_WORDS
 from ft_tools.data.repeats.code_parts import is_program
 from ft_tools.data.repeats.near_by_meaning import Mask, Rows, Vectors, best_match
-from ft_tools.data.repeats.word_pairs import WORDS
+from ft_tools.data.repeats.words import WORDS
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker.minilm import MiniLM, torch_product
 from ft_tools.data.worker.prefilter import Tick

@@ -1,0 +1,93 @@
+"""The words of a text, and how similar two texts are by their pairs of neighbouring words.
+
+Similarity of two sets A and B is Jaccard = |A and B| / |A or B|.
+"""
+
+import re
+from collections import defaultdict
+from operator import or_
+
+# A word, or one character of a script without spaces.
+WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
+PLAIN_MARKS = (
+    r""".,;:!?'"()\[\]{}\u00a1\u00ab\u00bb\u00bf\u2018-\u201f\u2026\u3001\u3002\u3008-\u3011"""
+    r"\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f"
+)
+# A word or a sign: `x = -2` is not `x = 2`, and C is neither C++ nor C#; a comma says little.
+TOKENS = re.compile(rf"{WORDS.pattern}|[^\s\w{PLAIN_MARKS}]")
+# The same for ASCII: what is no word becomes a blank, and a sign stands alone between blanks.
+_CHARS = list(map(chr, range(128)))
+_SIGNS = "".join(c for c in _CHARS if TOKENS.fullmatch(c) and not WORDS.fullmatch(c))
+_BLANKS = bytes(
+    ord(chr(c).lower() if c < 128 and (WORDS.fullmatch(chr(c)) or chr(c) in _SIGNS) else " ")
+    for c in range(256)
+)
+_NO_SIGNS = bytes(c for c in range(256) if chr(c) not in _SIGNS)
+MAX_WORDS = 4000
+# Word pairs looked at in one search; on hostile data everything is a candidate, and then it stops
+# and says so. A call has to answer within a minute; a run may take longer.
+MAX_WORK = 100_000_000
+MAX_WORK_OF_A_RUN = 20 * MAX_WORK
+# Source: Lee et al. 2022 keep pairs at Jaccard 0.8, https://arxiv.org/abs/2107.06499
+JACCARD = 0.8
+MIN_SHARED = 50
+SHARED_FRACTION = 0.1
+
+
+class Words:
+    """Gives words numbers from 1 on."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = defaultdict(lambda: len(self._numbers) + 1)
+        self.num_cut = 0
+        """Texts of which only the first `MAX_WORDS` words were taken."""
+
+    def of(self, text: str) -> list[int]:
+        """Return the words of a text of any length; the first `MAX_WORDS` are taken."""
+        found = tokens_of(text)
+        self.num_cut += len(found) > MAX_WORDS
+        return list(map(self._numbers.__getitem__, found[:MAX_WORDS]))
+
+    def pairs_of(self, text: str) -> set[int]:
+        """Return the pairs of a text as numbers below 2^62; one word alone is its own pair.
+
+        >>> of = Words().pairs_of
+        >>> len(of("x = -2")), of("x = 2") <= of("x = -2"), of("..."), of("x")
+        (3, False, set(), {1})
+        """
+        words = self.of(text)
+        return set(map(or_, [word << 31 for word in words], words[1:])) if words[1:] else {*words}
+
+
+def tokens_of(text: str) -> list[str]:
+    """Return the words and signs of a text in lower case.
+
+    >>> tokens_of("C++ isn't C, it's x_1!"), tokens_of("Ça, c'est \u4f60\u597d")
+    (['c', '+', '+', 'isn', 't', 'c', 'it', 's', 'x_1'], ['ça', 'c', 'est', '\u4f60', '\u597d'])
+    """
+    if not text.isascii():
+        return TOKENS.findall(text.casefold())
+    encoded = text.encode().translate(_BLANKS)
+    plain = encoded.decode()
+    for sign in set(encoded.translate(None, _NO_SIGNS)):
+        plain = plain.replace(chr(sign), f" {chr(sign)} ")
+    return plain.split()
+
+
+def jaccard(one: set[int], other: set[int]) -> float:
+    """Return the similarity of two sets; 0 of two empty ones, which say nothing.
+
+    >>> jaccard({1, 2, 3}, {2, 3, 4})
+    0.5
+    """
+    shared = len(one & other)
+    return shared / ((len(one) + len(other) - shared) or 1)
+
+
+def most_of_one(num_examples: int) -> float:
+    """Return how many examples may share what is still their own; above, it is a template's.
+
+    >>> most_of_one(100), most_of_one(1000)
+    (50, 100.0)
+    """
+    return max(MIN_SHARED, SHARED_FRACTION * num_examples)
