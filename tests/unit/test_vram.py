@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,11 @@ from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.catalog import shape_of
 from ft_tools.vram import largest_fit
+from ft_tools.vram.loss_head import head_bytes
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest
 from ft_tools.vram.request_to_setup import setup_of
+from ft_tools.vram.setup import Curve, Profile
 from ft_tools.vram.tool import estimate_vram, usable_gib
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"
@@ -206,6 +209,11 @@ def test_capped_logits_take_two_more_bytes_each():
         phases(setup_of(request, shape)).phases["loss"]["loss_head"] for shape in (capped, plain)
     ]
     assert heads[0] - heads[1] == 2 * capped.vocab_size * request.seq_len
+    # Where a trace could not tell, the cap is counted all the same.
+    flat = Curve(0.0, 0.0)
+    for kept, expected in ((None, heads[0]), (0.0, heads[1])):
+        profile = Profile(flat, flat, flat, flat, eager=False, kept_logits=kept)
+        assert head_bytes(replace(setup_of(request, capped), profile=profile)) == expected
 
 
 def test_an_expanded_weight_counts_where_tokens_are_few():

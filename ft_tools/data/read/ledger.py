@@ -22,7 +22,7 @@ NUM_PARTS = 3
 PART_KINDS = bytes(part == PROMPT for part in range(NUM_PARTS))
 KEPT = 0
 _ENCODE = json.JSONEncoder(sort_keys=True).encode
-# About 200 MB of English. Each takes 4 bytes, and some 30 more while it is searched.
+# About 200 MB of English. Each takes 4 bytes, and some 40 more while it is searched.
 MAX_HELD_WORDS = 1 << 25
 
 

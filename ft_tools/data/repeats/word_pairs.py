@@ -49,7 +49,7 @@ class WordPairs:
         keys <<= 32
         keys |= numbers
         keys.sort()
-        keys = keys[np.diff(keys, prepend=-1) > 0]
+        keys = keys[np.append(np.full(min(1, len(keys)), True), keys[1:] != keys[:-1])]
         self.texts = (keys >> 32).astype(np.int32)
         """Of each pair."""
         self.numbers = keys.astype(np.int32)
@@ -76,10 +76,9 @@ def _numbered(values: NDArray[np.uint64]) -> tuple[NDArray[np.int32], int]:
     """
     numbers = np.empty(len(values), dtype=np.int32)
     parts = 1 + len(values) // SORTED_AT_ONCE
-    part_of = values % np.uint64(parts)
     count = 0
     for part in range(parts):
-        places = np.flatnonzero(part_of == part)
+        places = np.flatnonzero(values % np.uint64(parts) == part)
         found, number = np.unique(values[places], return_inverse=True)
         numbers[places] = number + count
         count += len(found)

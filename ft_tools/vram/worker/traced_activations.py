@@ -2,8 +2,8 @@
 
 Weights, states and gradients are none of it: only what one forward and backward pass adds. The loss
 head is left out; its formula is in `ft_tools/vram/loss_head.py`, and what a class does to its
-logits beside that is measured here. One block of each kind is traced,
-and what it saves counted as often as the model has it; all blocks where the model does not run so.
+logits beside that is measured here. One block of each kind is traced, and what it saves counted as
+often as the model has it; all blocks where the model does not run so.
 """
 
 import gc
@@ -41,7 +41,8 @@ def profile(question: dict[str, Any]) -> dict[str, Any]:
         `points`: per length the bytes that the blocks save, and that they need at most in the
         forward pass, in the backward pass, and in that of the first block; `eager`, whether
         attention builds all scores; and `kept_logits`, the bytes per logit that the class keeps
-        beside the output layer's own, because it caps or converts them.
+        beside the output layer's own, because it caps or converts them; None where its logits
+        cannot be traced.
     """
     if question.get("whole"):
         return _profile(question, shortened=False)
@@ -90,12 +91,13 @@ def _profile(question: dict[str, Any], *, shortened: bool) -> dict[str, Any]:
     }
 
 
-def _kept_logits(whole: Any, live: Live, options: Options) -> float:
+def _kept_logits(whole: Any, live: Live, options: Options) -> float | None:
     """Return the bytes per logit that are kept from the output layer to the end of the model."""
+    head = whole.get_output_embeddings()
+    if head is None:
+        return None
     noted: list[tuple[int, int]] = []
-    hook = whole.get_output_embeddings().register_forward_hook(
-        lambda _, __, out: noted.append((live.now, out.numel()))
-    )
+    hook = head.register_forward_hook(lambda _, __, out: noted.append((live.now, out.numel())))
     ids = torch.zeros((1, PROBES[0]), dtype=torch.long)
     # What cycles hold must not be freed between the two counts.
     gc.collect()
@@ -105,12 +107,14 @@ def _kept_logits(whole: Any, live: Live, options: Options) -> float:
             output = whole(input_ids=ids, use_cache=False)
             at_end = live.now  # before the casts of weights go that autocast keeps
     except Exception:  # a class that needs more than a text beside its text model
-        return 0.0
+        return None
     finally:
         gc.enable()
         hook.remove()
     del output
-    (before, num_logits) = noted[0]
+    if not noted:
+        return None
+    before, num_logits = noted[0]
     return round((at_end - before) / num_logits, 1)
 
 
