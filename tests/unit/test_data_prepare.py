@@ -633,6 +633,14 @@ def test_code_beside_a_training_file_is_written_anew_and_never_copied(workspace)
     assert (workspace / "cleaned" / "format_input.py").read_text() == own
 
 
+def test_a_question_about_marks_says_how_many_rows_look_bad(workspace):
+    rows = tickets(60)
+    for at, row in enumerate(rows):
+        row["thumbs"] = "down" if at % 10 == 0 else "up"
+    write_csv(workspace / "t.csv", rows)
+    assert "good or bad (6 of 60 look bad): set" in prepare(path="t.csv").questions[0]
+
+
 def test_values_that_nobody_knows_are_not_decided_by_the_proposal(workspace):
     rows = tickets(60)
     for at, row in enumerate(rows):

@@ -163,7 +163,9 @@ def with_thresholds(mapping: ColumnMapping, columns: list[Column]) -> ColumnMapp
 
 
 def _scale_of(column: Column) -> str:
-    return f" ({column.about})" if column.good_values else ""
+    if column.good_values:
+        return f" ({column.about})"
+    return f" ({column.num_bad} of {column.num_rows} look bad)" if column.num_bad else ""
 
 
 def _about_speakers(mapping: ColumnMapping, seen: Seen) -> list[str]:
