@@ -119,6 +119,26 @@ def test_a_disk_of_any_size_holds_a_whole_artifact_or_none(source, tmp_path, siz
     assert naive["bad"], "the sweep cannot find a half-made artifact"
 
 
+def test_a_disk_without_space_for_logits_is_an_error_and_not_a_signal(tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if subprocess.run(argv, capture_output=True).returncode:
+        pytest.skip("tmpfs may not be mounted here")
+    code = "import sys; from pathlib import Path; from ft_tools.errors import DiskFull\n"
+    code += "from ft_tools.shipping.worker.logits_file import new_logits\n"
+    code += "try: new_logits(Path(sys.argv[1]), int(sys.argv[2]), 1024)[:] = 1.0\n"
+    code += "except DiskFull: sys.exit(75)\n"
+    ends = []
+    try:
+        for num_tokens in ("8", "64"):
+            made = [sys.executable, "-c", code, str(place / num_tokens), num_tokens]
+            ends.append(subprocess.run(made, capture_output=True).returncode)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], capture_output=True)
+    assert ends == [0, 75]
+
+
 def flip(path, dice):
     """Flip one bit of a file."""
     data = bytearray(path.read_bytes())

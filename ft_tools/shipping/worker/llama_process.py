@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models.worker import gguf
 from ft_tools.shipping import formats
 from ft_tools.shipping.worker import gguf_files
+from ft_tools.shipping.worker.logits_file import new_logits
 
 MIN_CONTEXT = 8
 
@@ -51,8 +50,8 @@ def split(job: dict[str, Any]) -> dict[str, Any]:
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run `file` over `texts`: logits to a file, ids of `probes`, greedy answers to `prompts`."""
     with gguf.opened(job["file"], job["context"], verbose=True) as model:
-        shape = (sum(map(len, job["texts"])), model.n_vocab())
-        rows = np.memmap(job["logits"], dtype=np.float32, mode="w+", shape=shape)
+        vocabulary = model.n_vocab()
+        rows = new_logits(Path(job["logits"]), sum(map(len, job["texts"])), vocabulary)
         at = 0
         for ids in job["texts"]:
             for part in gguf.logits_in_batches(model, ids):
@@ -62,7 +61,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         ends = set(job["ends"])
         answers, speed = gguf_files.gguf_answers(model, job["prompts"], job["max_new_tokens"], ends)
         ids = [gguf.tokenize(model, text) for text in job["probes"]]
-    return {"vocabulary": shape[1], "answers": answers, "tokens_per_second": speed, "ids": ids}
+    return {"vocabulary": vocabulary, "answers": answers, "tokens_per_second": speed, "ids": ids}
 
 
 def chat(job: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ imports nothing of this package. The job names what to do and every path; the an
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -76,6 +77,15 @@ def group_size(model: Any) -> int | None:
     return next((n for n in GROUP_SIZES if all(width % n == 0 for width in widths)), None)
 
 
+def new_logits(path: str, shape: tuple[int, int]) -> np.memmap[Any, Any]:
+    """Make a file of logits; as logits_file.py, which is of another environment."""
+    if sys.platform != "linux":
+        return np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
+    return np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
+
+
 @torch.inference_mode()
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run `model` over `texts`: logits to a file, ids of `probes`, greedy answers to `prompts`."""
@@ -84,7 +94,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         job["model"], dtype=getattr(torch, job["dtype"]), device_map=job["device_map"]
     ).eval()
     shape = (sum(map(len, job["texts"])), job["vocabulary"])
-    rows = np.memmap(job["logits"], dtype=np.float32, mode="w+", shape=shape)
+    rows = new_logits(job["logits"], shape)
     at = 0
     for ids in job["texts"]:
         batch = torch.tensor([ids], device=model.device)

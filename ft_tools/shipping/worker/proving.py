@@ -11,6 +11,7 @@ import torch
 
 from ft_tools.shipping import comparison_text, modelfile
 from ft_tools.shipping.quality import Measured
+from ft_tools.shipping.worker.logits_file import new_logits
 
 MAX_TOKENS = 1024
 """Tokens compared; the standard error of the mean is reported, so more is never needed."""
@@ -114,8 +115,7 @@ class Reference:
         self._run(model, self._base_rows)
 
     def _new_rows(self, path: Path) -> npt.NDArray[np.float32]:
-        shape = (self.text.num_tokens, self.vocabulary)
-        return np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
+        return new_logits(path, self.text.num_tokens, self.vocabulary)
 
     @torch.inference_mode()
     def _run(self, model: Any, rows: npt.NDArray[np.float32]) -> None:
