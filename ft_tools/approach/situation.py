@@ -315,14 +315,16 @@ def _small_model(request: ApproachRequest) -> str:
     return "as_good" if small >= large - table().derived["same_score"].value else "worse"
 
 
-_INSTRUCT = re.compile(r"(?<![a-z0-9])(chat|instruct)(?![a-z0-9])|gemma.*-it(?![a-z0-9])")
+_INSTRUCT = re.compile(r"(?<![a-z0-9])(chat|instruct)(?![a-z0-9])")
+_GEMMA_INSTRUCT = re.compile(r"-it(?![a-z0-9])")
 """What names of chat models hold. Of other families than Gemma, `it` is Italian."""
 
 
 def _checkpoint_in(model: str) -> str:
     """Return the checkpoint that a model's name says: chat and instruct models say it."""
     name = model.rstrip("/").rsplit("/", 1)[-1].lower()
-    return "instruct" if _INSTRUCT.search(name) else UNKNOWN
+    says = _INSTRUCT.search(name) or ("gemma" in name and _GEMMA_INSTRUCT.search(name))
+    return "instruct" if says else UNKNOWN
 
 
 def _retrieval(request: ApproachRequest) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ft_tools.doctor.report import Check
 
-CUDA_BUILD = re.compile(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE)
+CUDA_BUILD = re.compile(r"^cuda\b[^=\n]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE)
 
 
 def check_cuda() -> Check:
