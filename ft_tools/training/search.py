@@ -262,9 +262,11 @@ def next_trials(
     return [one for one in near if one.name not in tried]
 
 
-def has_overfitted(metrics: list[dict[str, float]], task: str) -> bool:
-    """Tell whether held-out answers got worse while a run trained."""
-    return any(one.signal == "overfitting" for one in health_signals(metrics, task))
+def has_overfitted(
+    metrics: list[dict[str, float]], task: str, losses: str | list[str] | None = None
+) -> bool:
+    """Tell whether held-out answers got worse while a run trained with its `loss_type`."""
+    return any(one.signal == "overfitting" for one in health_signals(metrics, task, losses))
 
 
 def request_of(

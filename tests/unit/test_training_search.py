@@ -173,6 +173,8 @@ def test_a_run_overfitted_whose_held_out_loss_rose_to_its_end():
     rose = [{"step": step, "eval_loss": loss} for step, loss in enumerate((1.2, 1.5), 3)]
     assert not has_overfitted(fell, "sft")
     assert has_overfitted([*fell, *rose], "sft")
+    # The loss of DFT rises in good health.
+    assert not has_overfitted([*fell, *rose], "sft", "dft")
 
 
 def laid(run_id, kind, **records):

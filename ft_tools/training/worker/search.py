@@ -216,7 +216,9 @@ class Search:
             rank=peft.get("r"),
             exact_match=round(_mean(rows.rights), 4) if rows else None,
             validation_loss=_loss(run, rows),
-            overfitted=has_overfitted(directory.read_metrics(run_dir), self.plan.task),
+            overfitted=has_overfitted(
+                directory.read_metrics(run_dir), self.plan.task, training.get("loss_type")
+            ),
             seconds=round(self.state.seconds, 1),
         )
 
