@@ -50,6 +50,7 @@ from ft_tools.evaluation.systems.compared_models import (
 )
 from ft_tools.evaluation.systems.files_present import require_tasks, require_there
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
+from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 
@@ -307,6 +308,9 @@ def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) 
     for module, is_needed in needed.items():
         if is_needed and importlib.util.find_spec(module) is None:
             raise MissingExtra("gguf" if module == "llama_cpp" else "eval", module)
+    for source in sources:
+        if source.path is not None and source.kind != "gguf":
+            tower_packages.require(model_folder.config(Path(source.path)))
 
 
 def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str]:

@@ -34,7 +34,9 @@ def default_targets(shape: ModelShape) -> Targets:
     shared = {path for path in paths - kept if last_name(path) in shape.taken_names}
     if not shape.blocks:
         names = tuple(linear.name for linear in shape.kinds[0].adapted)
-        return Targets(names, names, _names(shared))
+        # A tower has layers of the same names.
+        inside = rf"{re.escape(shape.stack)}\.\d+\.(.+\.)?({'|'.join(names)})"
+        return Targets(inside if shape.excluded else names, names, _names(shared))
     names = tuple(dict.fromkeys(last_name(path) for path in sorted(kept)))
     left = {last_name(path) for path in paths - kept}
     modules: str | tuple[str, ...] = names
@@ -97,6 +99,20 @@ def named_targets(model: str, peft: Mapping[str, Any]) -> str | list[str]:
         with contextlib.suppress(FineTuningError):
             targets = default_targets(shape_of(model)).modules
     return targets if isinstance(targets, str) else list(targets)
+
+
+def last_names(model: str, peft: Mapping[str, Any]) -> str | list[str]:
+    """Return what is adapted for programs that take names alone, and no regular expression.
+
+    Returns:
+        As `named_targets`, with names in place of a pattern of ours.
+    """
+    targets = named_targets(model, peft)
+    if isinstance(targets, str) and targets != ALL_LINEAR:
+        with contextlib.suppress(FineTuningError):
+            ours = default_targets(shape_of(model))
+            return list(ours.names) if targets == ours.modules else targets
+    return targets
 
 
 def peft_arguments(

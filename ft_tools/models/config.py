@@ -1,5 +1,6 @@
 """From a config.json to a ModelShape: sizes, their defaults, and what is refused."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,19 @@ SHAPE_FIELDS = (
 )
 
 
-# Composites that are sized by their language model's row.
+# Composites that are sized by their language model's row, and a tower of SigLIP.
 WITH_TOWERS = {"gemma3"}
+# Where transformers 5 keeps the language model of a composite.
+INNER = "model.language_model"
+# Source: transformers 5.24, models/siglip/configuration_siglip.py: what a config may leave out.
+SIGLIP = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "image_size": 224,
+    "patch_size": 16,
+    "vision_use_head": True,
+}
 
 
 def has_row(config: Mapping[str, Any]) -> bool:
@@ -34,8 +46,8 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     """Work out a model's shape from its config.json.
 
     Args:
-        config: The parsed config.json. A multimodal one is read through its `text_config`; its
-            vision tower is not counted, and the shape's notes say so.
+        config: The parsed config.json. A multimodal one is read through its `text_config`; towers
+            other than Gemma 3's are not counted, and the shape's notes say so.
         name: What to call the model in messages; the config's own name if empty.
 
     Returns:
@@ -45,11 +57,11 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         UnknownName: The `model_type` is none of FAMILIES.
         BadInput: A size is missing, or layers of different kinds are mixed.
     """
-    notes: tuple[str, ...] = ()
     text = config.get("text_config")
-    if isinstance(text, Mapping) and text.get("model_type"):
+    whole = config
+    is_composite = isinstance(text, Mapping) and bool(text.get("model_type"))
+    if isinstance(text, Mapping) and is_composite:
         config = text
-        notes = ("the vision tower is not counted: the text model alone",)
     model_type = str(config.get("model_type", ""))
     if model_type not in FAMILIES:
         cure = f"pass the shapes instead: {SHAPE_FIELDS}; or use a model of a known family"
@@ -62,6 +74,7 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     vocab = sizes.number("vocab_size")
     num_experts = sizes.number(family.experts_key) if family.experts_key else 0
     tied = dims.flag("tie_word_embeddings", default=family.tied)
+    tower = _tower(whole, dims.h) if is_composite else _Tower()
     return ModelShape(
         name=name or str(config.get("_name_or_path") or model_type),
         model_type=model_type,
@@ -84,7 +97,8 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         num_experts=num_experts,
         experts_per_token=sizes.number("num_experts_per_tok") if family.experts_key else 0,
         shared_width=int(config.get("shared_expert_intermediate_size") or 0),
-        outer_params=family.final_norm_factor * dims.h + family.outer(dims, vocab),
+        outer_params=family.final_norm_factor * dims.h + family.outer(dims, vocab) + tower.params,
+        outer_linears=tower.linears,
         layer_norms=family.norms == "layer",
         fp32_norms=family.norms == "rms_fp32",
         pre_norms=family.pre_norms,
@@ -92,8 +106,53 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         composed_gelu=_activation(config, family) == "gelu_new",
         softcap=bool(config.get("attn_logit_softcapping")),
         max_positions=sizes.optional("max_position_embeddings") or sizes.optional("n_positions"),
-        notes=notes,
+        notes=tower.notes,
+        **(_INSIDE if is_composite else {}),
     )
+
+
+_INSIDE: dict[str, Any] = {
+    "text_path": INNER,
+    "stack": f"{INNER}.layers",
+    "excluded": rf"(?!{re.escape(INNER)}\.).*",
+}
+
+
+@dataclass(frozen=True)
+class _Tower:
+    """What stands beside a language model, and what the shape's notes say of it."""
+
+    linears: tuple[Linear, ...] = ()
+    """Those of all its blocks, one after the other."""
+    params: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def _tower(config: Mapping[str, Any], text_width: int) -> _Tower:
+    """Count Gemma 3's tower and projector.
+
+    Source: transformers 5.24, models/siglip/modeling_siglip.py, gemma3/modeling_gemma3.py.
+    """
+    if config.get("model_type") not in WITH_TOWERS:
+        return _Tower(notes=("the vision tower is not counted: the text model alone",))
+    given = config.get("vision_config")
+    said = given.items() if isinstance(given, Mapping) else ()
+    sizes = SIGLIP | {key: value for key, value in said if isinstance(value, int) and value >= 0}
+    h, i, blocks = sizes["hidden_size"], sizes["intermediate_size"], sizes["num_hidden_layers"]
+    patch = sizes["patch_size"]
+    around = 3 * patch**2 * h + h + (sizes["image_size"] // patch) ** 2 * h + 2 * h
+    # A norm's weight in the projector, whose matrix is no nn.Linear.
+    around += h * text_width + h
+    widths = {"q_proj": (h, h), "k_proj": (h, h), "v_proj": (h, h), "out_proj": (h, h)}
+    widths |= {"fc1": (i, h), "fc2": (h, i)}
+    linears = tuple(
+        Linear(f"vision_tower.{name}", blocks * d_out, d_in, bias=True)
+        for name, (d_out, d_in) in widths.items()
+    )
+    inside = sum(linear.params for linear in linears) + blocks * 4 * h
+    pooling = inside // blocks - h if sizes["vision_use_head"] else 0
+    notes = ("multimodal: the vision tower is loaded, stays frozen and sees no input",)
+    return _Tower(linears, inside + pooling + around, notes)
 
 
 def _activation(config: Mapping[str, Any], family: Family) -> str:

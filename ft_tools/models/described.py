@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.errors import BadInput, UnknownName
-from ft_tools.models import inspector
+from ft_tools.models import inspector, tower_packages
 from ft_tools.models.config import SHAPE_FIELDS
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.shape import Block, Linear, ModelShape, adapted_of, last_name
@@ -63,6 +63,12 @@ def _shape(answer: Mapping[str, Any], name: str, config: dict[str, Any]) -> Mode
     outside = _linears(answer["outside"].get("linears", ()))
     if answer["text_path"] not in {"", "model", "transformer", "backbone"}:
         notes.append("multimodal: the other towers are loaded, stay frozen and see no input")
+    uncounted = [name for name, is_counted in answer["hollow"].items() if not is_counted]
+    if uncounted:
+        notes.append(
+            f"the parameters of the tower {', '.join(uncounted)} are not counted: install "
+            f"{' and '.join(tower_packages.PACKAGES)} for that"
+        )
     return ModelShape(
         name=name,
         model_type=answer["model_type"],

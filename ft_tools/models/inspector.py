@@ -17,13 +17,12 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import MissingExtra
+from ft_tools.models import tower_packages
 from ft_tools.publish import private_folder, write_file
 from ft_tools.runs.json_process import JsonProcess, NoAnswer
 from ft_tools.runs.start import command, environment
 
 LIBRARIES = ("torch", "transformers", "peft")
-TOWERS = ("timm", "pillow")
-"""Without them transformers builds some models by their text alone."""
 LOAD_SECONDS = 60.0
 # What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
 ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
@@ -90,7 +89,7 @@ def _content(module: str) -> str:
 @cache
 def _versions() -> str:
     ours = importlib.metadata.version("fine-tuning-llm")
-    found = (importlib.metadata.distributions(name=name) for name in TOWERS)
+    found = (importlib.metadata.distributions(name=name) for name in tower_packages.PACKAGES)
     towers = (f"{one.name} {one.version}" for each in found for one in each)
     return ",".join([ours, *map(importlib.metadata.version, LIBRARIES), *towers])
 

@@ -92,7 +92,7 @@ def _needed_there(plan: dict[str, Any]) -> list[str]:
     needed = [DEEPSPEED] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
     needed += [LIGER] if training.get("use_liger_kernel") else []
     # Trackers have the names of their packages.
-    return [*needed, *training.get("report_to", [])]
+    return [*needed, *plan["model"].get("packages", []), *training.get("report_to", [])]
 
 
 def unpack(packed: Path, kept: Path, run_dir: Path) -> None:

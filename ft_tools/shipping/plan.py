@@ -10,7 +10,7 @@ from pydantic import Field
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra, NotFound
-from ft_tools.models import safetensors_headers
+from ft_tools.models import safetensors_headers, tower_packages
 from ft_tools.models.machine import this_machine
 from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
@@ -99,6 +99,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     folder = Path(base.path) if base.path else None
     config = _json(folder / "config.json") if folder else {}
     adapter.require_unquantized(config)
+    tower_packages.require(config)
     _require_trained_base(request, source, folder)
     held = safetensors_headers.survey(folder) if folder else {}
     facts = None

@@ -1,12 +1,14 @@
 """Where the weights of a run come from: the model as a plan names it."""
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
-from ft_tools.models import model_folder
-from ft_tools.models.catalog import shape_of
+from ft_tools.errors import BadInput, FineTuningError, HubUnavailable, MissingExtra, NotFound
+from ft_tools.models import model_folder, tower_packages
+from ft_tools.models.catalog import config_of, shape_of
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.runs import directory
 
@@ -27,6 +29,9 @@ class ModelPlan(BaseModel):
     config_sha256: str = Field("", description="Hash of config.json; empty if not downloaded yet.")
     revision: str = Field("", description="Commit on the Hub that is trained; empty: local files.")
     template_sha256: str = Field("", description="Hash of the chat template; empty without one.")
+    packages: list[str] = Field(
+        default_factory=list, description="What its class needs beside transformers."
+    )
 
 
 def source_of(model: str) -> ModelSource:
@@ -63,7 +68,15 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         config_sha256=model_folder.config_hash(folder) if folder else "",
         revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder else "",
+        packages=tower_packages.needed(config_if_known(source)),
     )
+
+
+def config_if_known(source: ModelSource) -> dict[str, Any]:
+    """Return a model's config.json; empty where it cannot be found out."""
+    with contextlib.suppress(FineTuningError):
+        return config_of(source.load_from)
+    return {}
 
 
 def _num_params(source: ModelSource, folder: Path | None) -> int | None:

@@ -9,7 +9,7 @@ from ft_tools import workspace
 from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts, Task, survey
 from ft_tools.lora.dataset import shape_of_data
-from ft_tools.models import model_folder
+from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
@@ -23,7 +23,7 @@ from ft_tools.training.checks.engine import Engine
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.holding_out import hold_out
-from ft_tools.training.model_plan import ModelPlan, model_plan, source_of
+from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
@@ -195,7 +195,7 @@ def _plan_parts(
         "samples": request.samples if validation is not None else 0,
         "accepted": sorted(set(request.accept_findings)),
         "accept_reason": request.accept_reason,
-        "missing": installation.missing(settings.device) if request.is_here else [],
+        "missing": _missing(request, source, settings.device),
     }
     vram, used_gib = _require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
@@ -216,6 +216,14 @@ def _plan_parts(
         *audited,
     ]
     return parts | {"estimate": estimate.model_copy(update=in_use), "warnings": warnings}
+
+
+def _missing(request: TrainingRequest, source: ModelSource, device: Device) -> list[str]:
+    """Return what this machine lacks for the run, if it is to run here."""
+    if not request.is_here:
+        return []
+    towers = tower_packages.missing(config_if_known(source))
+    return [*installation.missing(device), *filter(None, [towers])]
 
 
 def _require_usable(

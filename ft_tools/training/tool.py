@@ -221,4 +221,7 @@ def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]
         written += moved.copy(staging)
     names = [path.name for path in written]
     notes = [*moved.to_bring(), *about_memory(plan, names)]
+    if plan.model.packages:
+        needed = " ".join(plan.model.packages)
+        notes.append(f"every trainer needs what the model's class needs: pip install {needed}")
     return [str(final / name) for name in names], notes

@@ -3,9 +3,9 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from transformers import (
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from ft_tools.errors import BadInput
+from ft_tools.models.adapter_targets import default_targets
 from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, place
@@ -155,10 +156,25 @@ def test_a_small_card_is_left_for_memory(experts):
     assert place(size, small) == place(size, small.without_cards())
 
 
-@pytest.mark.skipif(find_spec("timm") is not None, reason="timm is installed")
-def test_a_package_that_a_class_needs_is_named_with_its_installation():
-    with pytest.raises(BadInput, match="pip install timm"):
-        shape_of_config({"model_type": "gemma3n"}, "mine")
+@pytest.mark.parametrize(
+    ("model_type", "num_params"), [("gemma3n", 7_818_517_072), ("fast_vlm", 7_762_651_744)]
+)
+def test_names_and_sizes_are_those_of_the_published_class_without_the_packages_of_its_tower(
+    model_type, num_params
+):
+    shape = shape_of_config({"model_type": model_type}, "mine")
+    # As transformers 5.24 builds them with timm 1.0.31.
+    assert (shape.stack, shape.total_params) == ("model.language_model.layers", num_params)
+    assert re.fullmatch(shape.excluded, "model.vision_tower.timm_model.blocks.0.attn.qkv")
+    assert default_targets(shape).modules.startswith("model\\.language_model\\.layers")
+
+
+def test_a_tower_that_cannot_be_counted_is_said():
+    sizes = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "vocab_size": 64}
+    tower = {"model_type": "timm_wrapper", "architecture": "vit", "model_args": {"embed_dim": 8}}
+    config = {"model_type": "perception_lm", "vision_config": tower}
+    shape = shape_of_config(config | {"text_config": {"model_type": "llama"} | sizes}, "mine")
+    assert any("tower vit are not counted" in note for note in shape.notes)
 
 
 def test_layers_that_a_class_clamps_itself_stay_whole_in_4_bits(tmp_path):

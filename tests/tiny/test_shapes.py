@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ft_tools import facts
-from ft_tools.models.adapter_targets import peft_arguments
+from ft_tools.models.adapter_targets import default_targets, peft_arguments
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
@@ -116,6 +116,19 @@ def test_the_named_modules_are_those_that_peft_can_find(name):
         build(config), LoraConfig(r=1, target_modules=names, task_type="CAUSAL_LM")
     )
     assert num_params(model, trainable_only=True) == shape.lora_params(1, tuple(names))
+
+
+def test_a_tower_is_counted_and_left_alone_by_either_way_to_name_the_modules():
+    rows = facts.model("google/gemma-3-4b-pt").config
+    text, vision = rows["text_config"], rows["vision_config"]
+    config = rows | {"text_config": with_layers(text, 1), "vision_config": with_layers(vision, 2)}
+    shape = shape_from_config(config)
+    named = {"target_modules": default_targets(shape).modules}
+    for arguments in (peft_arguments(shape), named):
+        _, model = build_class(config)
+        assert num_params(model) == shape.total_params
+        adapted = get_peft_model(model, LoraConfig(r=RANK, task_type="CAUSAL_LM", **arguments))
+        assert num_params(adapted, trainable_only=True) == shape.lora_params(RANK)
 
 
 def test_fused_experts_count_as_peft_adapts_them():

@@ -1,12 +1,14 @@
 """Shapes from config.json alone."""
 
 import json
+import re
 
 import pytest
 
 from ft_tools import facts
-from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
-from ft_tools.models.adapter_targets import peft_arguments, require_experts
+from ft_tools.errors import BadData, BadInput, Missing, NotFound, OutsideWorkspace, UnknownName
+from ft_tools.models import tower_packages
+from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.resolve import resolve_model
@@ -113,13 +115,32 @@ def test_a_multimodal_config_is_read_through_its_text_part():
             "intermediate_size": 10240,
             "num_hidden_layers": 34,
         },
-        "vision_config": {"hidden_size": 1152},
+        "vision_config": facts.model("google/gemma-3-4b-pt").config["vision_config"],
     }
     shape = shape_from_config(config)
     assert (shape.num_heads, shape.num_kv_heads, shape.head_dim) == (8, 4, 256)
     assert "vision" in shape.notes[0]
-    # google/gemma-3-4b-pt: 3.88 B parameters of text model.
-    assert round(shape.total_params / 1e9, 2) == 3.88
+    # google/gemma-3-4b-pt, as published: 3.88 B parameters of text model, and the tower's.
+    assert shape.total_params == 4_300_079_472
+
+
+def test_adapters_go_on_the_language_model_and_not_on_a_tower_of_the_same_names():
+    shape = shape_of("google/gemma-3-4b-pt")
+    text = "model.language_model.layers.7.self_attn.q_proj"
+    tower = "model.vision_tower.encoder.layers.7.self_attn.q_proj"
+    named = default_targets(shape).modules
+    assert re.fullmatch(named, text)
+    assert not re.fullmatch(named, tower)
+    excluded = peft_arguments(shape)["exclude_modules"]
+    assert re.fullmatch(excluded, tower)
+    assert not re.fullmatch(excluded, text)
+
+
+def test_the_packages_of_a_tower_are_named_with_their_installation(monkeypatch):
+    monkeypatch.setattr(tower_packages, "find_spec", lambda name: None)
+    with pytest.raises(Missing, match="pip install timm pillow"):
+        tower_packages.require({"vision_config": {"model_type": "timm_wrapper"}})
+    tower_packages.require({"model_type": "gemma3", "vision_config": {"model_type": "siglip"}})
 
 
 def test_an_unknown_family_is_told_the_shapes_and_the_nearest_ones():

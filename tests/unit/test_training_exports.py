@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from ft_tools.models.adapter_targets import peft_arguments
+from ft_tools.models.catalog import shape_of
 from ft_tools.models.quantized import nf4
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
@@ -245,6 +247,18 @@ def test_the_planned_commit_and_what_is_left_out_of_all_linear_are_exported_ever
     text = script.script(there)
     assert "'exclude_modules': '.*visual.*'" in text
     assert "'revision': 'aaaa" in text
+
+
+def test_a_pattern_is_no_name_in_a_list_of_them(plan):
+    model = plan.model.model_copy(update={"load_from": "google/gemma-3-4b-it"})
+    adapter = plan.peft | peft_arguments(shape_of("google/gemma-3-4b-it"))
+    there = plan.model_copy(update={"model": model, "peft": adapter})
+    layer = "model.language_model.layers.0.self_attn.q_proj"
+    # TRL takes the one element of a list for the pattern, and Axolotl a text that is no list.
+    (trl,) = script.trl_arguments(there)["lora_target_modules"]
+    for pattern in (trl, axolotl.arguments(there, script.ENGINE)["lora_target_modules"]):
+        assert re.fullmatch(pattern, layer)
+    assert "q_proj" in llama_factory.arguments(there)["lora_target"].split(",")
 
 
 def test_adapted_experts_are_exported_where_there_is_a_word_for_them(plan, tmp_path):

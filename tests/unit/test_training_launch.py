@@ -11,12 +11,21 @@ from pathlib import Path
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.errors import BadData, BadInput, FineTuningError, NotFound, PlanChanged, Refused
+from ft_tools.errors import (
+    BadData,
+    BadInput,
+    FineTuningError,
+    Missing,
+    NotFound,
+    PlanChanged,
+    Refused,
+)
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.examples.training_rows import survey
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
+from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
@@ -32,6 +41,7 @@ from ft_tools.training.checks.memory import (
     require_fit,
     require_ram,
 )
+from ft_tools.training.exports import script
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -321,6 +331,20 @@ def test_layers_that_the_model_does_not_have_are_refused_with_those_it_has(tmp_p
     folder = with_layers(tmp_path / "model", names=names)
     with pytest.raises(BadInput, match=r"its layers: q_proj, v_proj$"):
         require_layers(folder, {"target_modules": targets})
+
+
+def test_a_class_whose_packages_are_not_installed_is_planned_and_not_started(files, monkeypatch):
+    monkeypatch.setattr(tower_packages, "find_spec", lambda name: None)
+    (files / "base" / "config.json").write_text(json.dumps({"model_type": "gemma3n"}))
+    asked = sft(model="base", dataset="texts.jsonl", method="full")
+    texts = [{"text": f"Parcel {i} is in Oslo."} for i in range(30)]
+    (files / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    planned = launch_sft(asked)
+    assert "pip install timm pillow" in planned.warnings[0]
+    with pytest.raises(Missing, match=r"nothing was started.*pip install timm pillow"):
+        launch_sft(asked.model_copy(update={"confirm": planned.plan_hash}))
+    # An exported script names them, too.
+    assert "'timm' 'pillow'" in script.script(plan_sft(asked))
 
 
 def test_a_misspelt_layer_beside_others_is_a_warning(tmp_path):

@@ -11,7 +11,7 @@ from peft.utils import transformers_weight_conversion as conversion
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ft_tools.models.worker.build import build, stack_of, text_path
+from ft_tools.models.worker.build import Hollow, build, stack_of, text_path
 from ft_tools.models.worker.serving import serve
 
 RANK = 16
@@ -58,6 +58,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
         "checkpointing": bool(model.supports_gradient_checkpointing),
         "excluded": excluded,
         "sizes": _sizes(config),
+        "hollow": {m.architecture: m.is_counted for m in model.modules() if isinstance(m, Hollow)},
     }
     parts = [
         {

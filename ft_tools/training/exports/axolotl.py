@@ -111,7 +111,6 @@ def _adapter(plan: TrainingPlan) -> dict[str, Any]:
         return {}
     targets = named_targets(plan.model.load_from, plan.peft)
     everywhere = targets == "all-linear"
-    listed = [targets] if isinstance(targets, str) else list(targets)
     return {
         "adapter": plan.method,
         "load_in_4bit": plan.quantization is not None,
@@ -119,7 +118,7 @@ def _adapter(plan: TrainingPlan) -> dict[str, Any]:
         "lora_alpha": plan.peft["lora_alpha"],
         "lora_dropout": plan.peft["lora_dropout"],
         "lora_target_linear": everywhere,
-        "lora_target_modules": None if everywhere else listed,
+        "lora_target_modules": None if everywhere else targets,
         "lora_target_parameters": plan.peft.get("target_parameters"),
         "lora_modules_to_save": plan.peft.get("modules_to_save"),
         "peft_use_rslora": plan.peft.get("use_rslora") or None,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ft_tools.models.adapter_targets import named_targets
+from ft_tools.models.adapter_targets import last_names
 from ft_tools.training.exports.fused_loss import is_fused
 from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
@@ -137,7 +137,8 @@ def _described(plan: TrainingPlan, path: str) -> dict[str, Any]:
 def _adapter(plan: TrainingPlan) -> dict[str, Any]:
     if plan.peft is None:
         return {}
-    targets = named_targets(plan.model.load_from, plan.peft)
+    # It keeps adapters off towers by itself. Source: 0.9.5, model/model_utils/visual.py.
+    targets = last_names(plan.model.load_from, plan.peft)
     listed = [targets] if isinstance(targets, str) else list(targets)
     found = {
         "lora_rank": plan.peft["r"],
