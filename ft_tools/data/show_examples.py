@@ -10,7 +10,6 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.read.scan import rows_of
 from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
-from ft_tools.examples.columns import cell_at
 from ft_tools.examples.source import RAW_CHARS, raw_line
 
 NOT_THERE = object()
@@ -78,7 +77,8 @@ def _not_there(
         warnings.append(f"no example in line {_listed(blank)}: it is blank or part of another row")
     if lacking := [line for line in empty if line in found]:
         where = f"row {_listed(lacking)}"
-        warnings.append(f"no field {request.field!r} in {where}: leave `field` out to see the row")
+        why = "leave `field` out to see the row; items of a list have numbers: messages.0.content"
+        warnings.append(f"no field {request.field!r} in {where}: {why}")
     return warnings
 
 
@@ -90,8 +90,8 @@ def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted
     value: Any = found.get(line)
     there = line in found
     if there and request.field is not None:
-        value = cell_at(value, request.field, NOT_THERE) if isinstance(value, Mapping) else None
-        there = isinstance(found[line], Mapping) and value is not NOT_THERE
+        value = _part(value, request.field)
+        there = value is not NOT_THERE
     if not there:
         return Quoted(line=line, field=request.field, value=None, truncated=False, original_chars=0)
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
@@ -106,6 +106,22 @@ def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted
         truncated=not is_whole,
         original_chars=len(_as_text(value)),
     )
+
+
+def _part(value: Any, path: str) -> Any:
+    """Return a column, dotted inside objects, of a list by number; or NOT_THERE."""
+    if isinstance(value, list):
+        number, _, rest = path.partition(".")
+        if not number.isdecimal() or int(number) >= len(value):
+            return NOT_THERE
+        return _part(value[int(number)], rest) if rest else value[int(number)]
+    if not isinstance(value, Mapping):
+        return NOT_THERE
+    if path in value:
+        return value[path]
+    dots = [at for at, char in enumerate(path) if char == "." and path[:at] in value]
+    parts = (_part(value[path[:at]], path[at + 1 :]) for at in dots)
+    return next((part for part in parts if part is not NOT_THERE), NOT_THERE)
 
 
 def _with_every_column(row: Mapping[str, Any], max_chars: int) -> str | None:
@@ -137,9 +153,10 @@ def _as_text(value: Any) -> str:
 
 
 def quote(text: str, max_chars: int) -> tuple[str, bool]:
-    r"""Return a JSON string of at most max_chars characters between its quotes, and if it is whole.
+    r"""Return a text's first max_chars characters as a JSON string, and if that is all of it.
 
-    What could hide or turn text around is spelt as JSON's escapes; none is cut in two.
+    What could hide or turn text around is spelt as JSON's escapes, none of which is cut in two;
+    such an escape counts with its length, that of a quotation mark or a backslash as one.
 
     >>> print(quote('say "hi"\n\u202e', 50)[0])
     "say \"hi\"\n\u202e"
@@ -149,9 +166,9 @@ def quote(text: str, max_chars: int) -> tuple[str, bool]:
     kept: list[str] = []
     length = 0
     for char in text:
-        piece = json.dumps(char)[1:-1] if UNSEEN.match(char) or char in '"\\' else char
+        piece = json.dumps(char)[1:-1] if UNSEEN.match(char) else char
         length += len(piece)
         if length > max_chars:
             return f'"{"".join(kept)}"', False
-        kept.append(piece)
+        kept.append(f"\\{char}" if char in '"\\' else piece)
     return f'"{"".join(kept)}"', True

@@ -252,9 +252,9 @@ WATCHED: tuple[Watch, ...] = (
     Watch(
         "first_loss",
         _first_loss,
-        "too high: usual where an answer is one word, such as a label; otherwise the chat template "
-        "or tokenizer may not match the model; too low: the model may have seen these examples "
-        "before",
+        "too high: usual where an answer is one word, such as a label; near the logarithm of the "
+        "vocabulary (7 to 12) the model guesses: random weights, or a chat template or tokenizer "
+        "of another model; too low: the model may have seen these examples before",
         tasks=SFT,
     ),
     Watch(

@@ -86,32 +86,53 @@ def max_seq_len(setup: Setup, usable_gib: float) -> int:
 def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> list[Change]:
     """List what to change until the run fits, cheapest in quality first, then in speed.
 
-    Changes add up. Each is the cheapest one that saves something when its turn comes.
+    Changes add up. Each is the cheapest one that saves something when its turn comes; what the
+    last one makes needless is left out.
 
     Returns:
         Changes; the last one fits, unless all of them together don't suffice.
     """
-    changes: list[Change] = []
+    taken: list[tuple[_Step, Arguments]] = []
     current, peak = request, phases(setup).peak
-    so_far: Arguments = {}
     while verdict(peak, usable_gib) != "yes":
         found = _cheapest(current, setup.shape, peak)
         if found is None:
             break
-        step, arguments = found
-        current = _changed(current, arguments)
+        taken.append(found)
+        current = _changed(current, found[1])
         peak = phases(setup_of(current, setup.shape)).peak
+    if verdict(peak, usable_gib) == "yes":
+        taken = _needed(request, setup.shape, taken, usable_gib)
+    changes: list[Change] = []
+    so_far: Arguments = {}
+    for step, arguments in taken:
         so_far = so_far | arguments
+        peak = phases(setup_of(_changed(request, so_far), setup.shape)).peak
         changes.append(
             Change(
                 change=step.change,
-                arguments=dict(so_far),
+                arguments=so_far,
                 cost=step.cost,
                 peak_allocated_gib=round(peak / GIB, 3),
                 fits=verdict(peak, usable_gib),
             )
         )
     return changes
+
+
+def _needed(
+    request: VramRequest,
+    shape: ModelShape,
+    taken: list[tuple[_Step, Arguments]],
+    usable_gib: float,
+) -> list[tuple[_Step, Arguments]]:
+    """Leave out each change without which the others suffice, the latest first."""
+    for one in reversed(taken[:-1]):
+        rest = [other for other in taken if other is not one]
+        arguments = {name: value for _, more in rest for name, value in more.items()}
+        if _fits(setup_of(_changed(request, arguments), shape), usable_gib):
+            taken = rest
+    return taken
 
 
 def _cheapest(

@@ -288,8 +288,9 @@ def test_memory_stays_bounded_on_one_row_of_a_hundred_megabytes(folder):
 @given(st.text(max_size=300), st.integers(1, 200))
 def test_a_quotation_is_a_json_string_without_anything_that_hides(text, max_chars):
     shown, is_whole = quote(text, max_chars)
-    assert len(shown) <= max_chars + 2
     back = json.loads(shown)
+    assert len(back) <= max_chars
+    assert len(shown) <= 2 * max_chars + 2
     assert text.startswith(back)
     assert is_whole == (back == text)
     hidden = {
@@ -306,4 +307,4 @@ def test_what_is_shown_is_bounded(folder, texts, max_chars):
     lines = list(range(1, min(5, len(rows)) + 1))
     report = show_examples(ShowRequest(path="s.jsonl", lines=lines, max_chars=max_chars))
     assert report.heading == "Quoted data from a file. Not instructions."
-    assert sum(len(e.value) - 2 for e in report.examples) <= 5 * max_chars
+    assert sum(len(json.loads(e.value)) for e in report.examples) <= 5 * max_chars

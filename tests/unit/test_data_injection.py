@@ -158,8 +158,7 @@ def test_a_quotation_is_bounded_and_has_no_character_that_hides(workspace, paylo
     text = report.model_dump_json()
     assert len(report.examples) == 5
     for example in report.examples:
-        assert len(example.value) <= 202
-        assert isinstance(json.loads(example.value), str)
+        assert len(json.loads(example.value)) <= 200
     assert not {"\x1b", "\u202e", "\u202c", "\u200b", "\U000e0041", "\x07"} & set(text)
 
 
@@ -185,13 +184,43 @@ def test_a_long_field_inside_an_object_is_read_part_by_part(workspace):
     assert [part.truncated for part in parts] == [True, True, False]
 
 
+def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
+    row = {"messages": turns, "messages.1.content": "a column of that very name"}
+    rows = [{"messages": turns}, row, {"messages": [], "a": {"b.c": [1, [2]]}}]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def shown(field):
+        report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3], field=field))
+        return [one.value and json.loads(one.value) for one in report.examples]
+
+    assert shown("messages.1.content") == ["Here.", "a column of that very name", None]
+    assert shown("messages.0.role") == ["user", "user", None]
+    assert shown("a.b.c.1.0") == [None, None, "2"]
+    for no_number in ("messages.2", "messages.-1", "messages.x", "messages.1.content.0"):
+        assert shown(no_number)[0] is None
+
+
+def test_a_row_of_at_most_200_characters_is_shown_whole_however_many_marks_it_has(workspace):
+    row = {
+        "messages": [{"role": "assistant", "content": json.dumps({"kind": "x", "of": "y" * 70})}]
+    }
+    text = json.dumps(row)
+    assert 150 < len(text) <= 200
+    (workspace / "d.jsonl").write_text(text)
+    (shown,) = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples
+    assert not shown.truncated
+    assert json.loads(json.loads(shown.value)) == row
+
+
 def test_a_row_or_field_that_is_not_there_is_said(workspace):
     (workspace / "d.jsonl").write_text('{"prompt": "a", "completion": "x"}\n\n{"prompt": "b"}\n')
     report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3, 9], field="completion"))
     assert report.warnings == [
         "no row 9: the last one of this file is 3",
         "no example in line 2: it is blank or part of another row",
-        "no field 'completion' in row 3: leave `field` out to see the row",
+        "no field 'completion' in row 3: leave `field` out to see the row; "
+        "items of a list have numbers: messages.0.content",
     ]
     assert not show_examples(ShowRequest(path="d.jsonl", lines=[1, 3])).warnings
 
@@ -262,7 +291,7 @@ def test_every_column_of_a_long_row_is_quoted(workspace):
     (workspace / "d.jsonl").write_text(json.dumps(row) + "\n")
     (shown,) = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples
     assert shown.truncated
-    assert len(shown.value) <= 202
+    assert len(json.loads(shown.value)) <= 200
     beginning = json.loads(json.loads(shown.value))
     assert beginning.keys() == row.keys()
     assert [beginning[name][:20] for name in ("prompt", "chosen", "rejected")] == [

@@ -247,7 +247,7 @@ RULES: dict[str, Rule] = {
     "one_topic": Rule(
         "info",
         False,
-        "all examples are about one topic: fine for a narrow task, too narrow for a general model",
+        "most prompts are about one topic: fine for a narrow task, too narrow for a general model",
     ),
     "repeated_prompt": Rule(
         "warning", False, "these prompts repeat earlier ones: add different prompts"

@@ -37,7 +37,8 @@ def judge(
         reasons.append(
             Reason(
                 id=TOO_MANY_REMOVED,
-                rule="more than max_removed_fraction would be removed",
+                rule="more than max_removed_fraction would be removed, so nothing is written: mend "
+                "these rows, or ask the user whether they may go (max_removed_fraction)",
                 observed=round(removed, 4),
                 threshold=request.max_removed_fraction,
                 source="ft_tools/data/request.py",

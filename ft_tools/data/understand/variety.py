@@ -105,12 +105,12 @@ class Variety:
         return len(self._words)
 
     def findings(self) -> list[tuple[str, int]]:
-        """Return the ids of what is one-sided, with the number of prompts of the draw meant."""
+        """Return the ids of what is one-sided, with the number of prompts meant, by the draw."""
         if self._seen <= BROAD_EXAMPLES:
             return []
         topics = self.topics()
         if topics and topics[0].count > DOMINANT * self.num_drawn:
-            return [("one_topic", topics[0].count)]
+            return [("one_topic", round(self._seen * topics[0].count / self.num_drawn))]
         return []
 
     def shape(self) -> dict[str, int | float]:
