@@ -12,14 +12,12 @@ from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
+from ft_tools.evaluation.report import PROMPTED
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo
 
 COUNTS = {"sft": "num_demonstrations", "dpo": "num_preference_pairs", "kto": "num_marks"}
 """What a dataset of a kind is a count of."""
-
-PROMPTED = ("model", "endpoint")
-"""Kinds of measured systems that answer by a prompt."""
 
 ADDS_FACTS = "answers_add_facts"
 
@@ -47,7 +45,7 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         report = _evaluation(run_id)
         _keep_best(found, evaluated(report))
         notes += [f"{name} of {run_id} meets the target: use it" for name in _met(report)[:1]]
-        notes += [REMEMBERED.format(run_id)] if _is_remembered(report) else []
+        notes += [REMEMBERED.format(run_id)] if report.get("num_fresh") == 0 else []
     if request.documents is not None:
         found |= {"corpus_tokens": count_tokens(request.documents)[1], "has_documents": True}
     steps: list[NextStep] = []
@@ -98,25 +96,9 @@ def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _met(report: Mapping[str, Any]) -> list[str]:
     """Return the names of the systems that meet the target, the cheapest first."""
-    is_remembered = _is_remembered(report)
-    met = {
-        each["name"]
-        for each in report.get("systems") or []
-        if each.get("target") == "met" and not (is_remembered and _has_learned(each))
-    }
+    met = {each["name"] for each in report.get("systems") or [] if each.get("target") == "met"}
     ranked = [each["name"] for each in report.get("ranking") or []]
     return [name for name in ranked if name in met] or sorted(met)
-
-
-def _is_remembered(report: Mapping[str, Any]) -> bool:
-    """Tell whether every held-out question stands in the training data but for digits and names."""
-    return report.get("num_fresh") == 0
-
-
-def _has_learned(system: Mapping[str, Any]) -> bool:
-    """Tell whether a system has seen training examples: by training, as a baseline, in a prompt."""
-    is_asked = system.get("kind") in PROMPTED
-    return not is_asked or bool(system.get("is_trained") or system.get("has_examples"))
 
 
 def _two_scores(prompted: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:

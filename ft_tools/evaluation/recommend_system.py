@@ -71,7 +71,8 @@ def fresh_sentence(report: EvaluationReport) -> str:
     seen = f"{num_alike} of {num_alike + report.num_fresh} held-out questions resemble a "
     seen += "training row"
     if not report.num_fresh:
-        return f"{seen}: no score here says how new questions are answered."
+        unshown = ", so no target is shown to be met by what learned" if report.target else ""
+        return f"{seen}: no score here says how new questions are answered{unshown}."
     scores = [
         f"{one.name} {one.fresh.value:.3g} [{one.fresh.ci_low:.3g}, {one.fresh.ci_high:.3g}]"
         for one in report.systems
@@ -149,6 +150,9 @@ def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
     if not report.target:
         why = "Set target, so that the report says which system is good enough."
         return [asked.again(why, target={report.main_metric: 0.9})]
+    if _needs_new_questions(report):
+        why = "Name a dataset whose questions resemble no training row: these may be remembered."
+        return [asked.again(why)]
     if any(one.target == "not_shown" for one in report.systems):
         why = "Add held-out examples to dataset: that narrows the intervals around the target."
         return [asked.again(why)]
@@ -164,6 +168,12 @@ def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
         return [asked.again(why)]
     why = "Prompting with examples misses the target: check whether training would reach it."
     return [asked.advice(why)]
+
+
+def _needs_new_questions(report: EvaluationReport) -> bool:
+    """Tell whether a target is open for what learned because every question was learned from."""
+    undecided = (one for one in report.systems if one.target == "not_shown")
+    return report.num_fresh == 0 and any(one.has_learned for one in undecided)
 
 
 def _with_what_meets_the_target(report: EvaluationReport, asked: Asked) -> NextStep:

@@ -11,6 +11,9 @@ from ft_tools.evaluation.intervals.comparison_verdict import TargetVerdict, Verd
 # Accepted by users whose model has a single purpose.
 GENERAL_LOSS = "general_ability_loss"
 
+PROMPTED = ("model", "endpoint")
+"""Kinds of systems that answer by a prompt; the others learn from examples."""
+
 
 class Comparison(Report):
     """One metric of the reference and of another system, on the same examples."""
@@ -96,7 +99,9 @@ class SystemResult(Report):
         None, description="Main metric on the questions counted by the report's num_fresh."
     )
     target: TargetVerdict | None = Field(
-        None, description="met: the whole 95% interval meets the target; not_met: none of it does."
+        None,
+        description="met: the whole 95% interval meets the target; not_met: none of it does. "
+        "not_shown, too, if num_fresh is 0 and the system learned from examples.",
     )
     fields: list[float] = Field(
         default_factory=list, description="JSON answers: fraction correct per key, in file order."
@@ -112,6 +117,11 @@ class SystemResult(Report):
     served_by: list[str] = Field(
         default_factory=list, description="Models that an endpoint says answered."
     )
+
+    @property
+    def has_learned(self) -> bool:
+        """Tell whether it has seen examples: by training, as a baseline, in its prompt."""
+        return self.kind not in PROMPTED or self.is_trained or self.has_examples
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.page import document
 from ft_tools.evaluation.recommend_system import Asked
 from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
-from ft_tools.evaluation.systems.ranking import with_fresh
+from ft_tools.evaluation.systems.ranking import rank, with_fresh
 
 GIVEN = {"dataset": "held_out.jsonl", "max_new_tokens": 40, "systems": ["evaluate-0"]}
 ASKED = Asked("evaluate-0", GIVEN, "train.jsonl")
@@ -81,12 +81,12 @@ def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_meas
     assert len(report(systems, ranking).next_steps) == 1
 
 
-def seen(num_twins, num_fresh, systems):
+def seen(num_twins, num_fresh, systems, ranking=(Ranked(name="tfidf", versus_best="best"),)):
     found = Contamination(
         checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0, num_near=0,
         num_twins=num_twins, lines=[1],
     )  # fmt: skip
-    made = report(systems, [Ranked(name="tfidf", versus_best="best")])
+    made = report(systems, list(ranking))
     made = made.model_copy(update={"contamination": found, "num_fresh": num_fresh})
     return concluded(made, "", 0.1, ASKED)
 
@@ -103,7 +103,36 @@ def test_scores_are_repeated_without_questions_that_were_nearly_learned():
     )
     assert with_fresh(systems, "exact_match", values, [], settings) == systems
     nothing = seen(60, 0, systems).summary[1]
-    assert nothing.endswith("training row: no score here says how new questions are answered.")
+    assert "training row: no score here says how new questions are answered" in nothing
+
+
+def test_what_may_have_remembered_every_question_is_not_shown_to_meet_a_target():
+    """Word counts were said to meet it, beside a sentence that no score is of new questions."""
+    systems = [
+        system("plain", 0.95, "met"),
+        system("shown", 0.95, "met", has_examples=True),
+        system("tuned", 0.95, "met", is_trained=True),
+        system("tf_idf", 0.95, "met", kind="tf_idf"),
+        system("most", 0.3, "not_met", kind="majority"),
+    ]
+    values = {one.name: [float(i < 57) for i in range(60)] for one in systems}
+    settings = Settings(0, 0.1)
+    some = with_fresh(systems, "exact_match", values, range(30, 60), settings)
+    assert [one.target for one in some] == [one.target for one in systems]
+    none = with_fresh(systems, "exact_match", values, [], settings)
+    verdicts = ["met", *["not_shown"] * 3, "not_met"]
+    assert [one.target for one in none] == verdicts
+    ranked = rank(none, "exact_match", values, settings, has_target=True)
+    assert [one.name for one in ranked] == ["plain"]
+
+    made = seen(60, 0, none[1:], ranking=[])
+    assert made.summary[0].startswith("Target exact_match >= 0.9: not shown for shown (0.95")
+    assert made.summary[1].endswith("so no target is shown to be met by what learned.")
+    assert made.summary[3].startswith("No system is shown to meet the target. Name a dataset")
+    assert made.next_steps[0].tool == "evaluate"
+    page = document(made, [])
+    assert page.count(">not shown</span>") == 3
+    assert ">met</span>" not in page
 
 
 def test_a_few_questions_keep_their_groups():

@@ -85,9 +85,12 @@ def with_fresh(
     places: Sequence[int],
     settings: Settings,
 ) -> list[SystemResult]:
-    """Add the score of each system on some of the questions; without any, there is none."""
+    """Add the score of each system on the questions that resemble no learned one.
+
+    Without any, a system that learned is not shown to meet a target: it may have remembered.
+    """
     if not places:
-        return list(results)
+        return [_unless_remembered(one) for one in results]
     clusters = settings.clusters
     kept = replace(settings, clusters=[clusters[i] for i in places] if clusters else None)
     return [
@@ -96,6 +99,11 @@ def with_fresh(
         )
         for one in results
     ]
+
+
+def _unless_remembered(one: SystemResult) -> SystemResult:
+    is_remembered = one.target == "met" and one.has_learned
+    return one.model_copy(update={"target": "not_shown"}) if is_remembered else one
 
 
 def rank(

@@ -213,10 +213,10 @@ def _measured(
     num_fresh = None
     if metric is not None:
         values = {one.spec.name: one.scores[metric] for one in systems}
-        ranking = rank(results, metric, values, state.settings, has_target=bool(plan.target))
         if (fresh := _fresh(state, files)) is not None:
             num_fresh = len(fresh)
             results = with_fresh(results, metric, values, fresh, state.settings)
+        ranking = rank(results, metric, values, state.settings, has_target=bool(plan.target))
     names = list(answers)
     return EvaluationReport(
         tuned=plan.tuned.name if plan.tuned else ", ".join(names[1:]),
