@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, get_args
 
-from ft_tools.approach.conditions import Range
+from ft_tools.approach.conditions import PROMPTS, Range
 from ft_tools.approach.decision import decide
 from ft_tools.approach.presumed import presumed
 from ft_tools.approach.report import Question
@@ -38,6 +38,9 @@ def questions(request: ApproachRequest, row: Decision) -> list[Question]:
 
 def _makes_sense(request: ApproachRequest, field: str) -> bool:
     """Tell whether a question can be answered: some need something that is there."""
+    if field == "symptoms":
+        # Where no prompt was tried and nothing trained, no answers can have failed.
+        return request.prompting_tried != PROMPTS[0] or bool(request.tried_training)
     if field in _OF_A_TEACHER:
         return request.teacher is not None or request.data_source in _OF_A_TEACHER[field]
     needed = _NEEDED.get(field)

@@ -45,6 +45,8 @@ class Alternative(Row):
     when: str
     unless: dict[str, Condition] = Field(default_factory=dict)
     """It is no alternative where this is known."""
+    where: dict[str, Condition] = Field(default_factory=dict)
+    """It is one only where this holds."""
 
 
 class Later(Row):

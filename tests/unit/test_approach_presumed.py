@@ -149,6 +149,26 @@ def test_examples_of_safe_conduct_are_for_training_and_of_a_tone_for_the_prompt(
     assert first(symptoms=["tone"], num_demonstrations=900) == "prompting"
 
 
+def test_labels_that_are_there_are_no_condition_of_a_small_model():
+    few, enough = (
+        verdict("small_model_fine_tuning", prompting_tried="none", num_demonstrations=number)
+        for number in (20, 240)
+    )
+
+    assert few.condition == "if some hundred inputs have right labels"
+    assert enough.condition == "if the best prompt misses the target (labels are there)"
+
+
+def test_how_answers_fail_is_asked_only_where_something_may_answer():
+    def fields(**given):
+        request = ApproachRequest(num_demonstrations=240, considering=["sft"], **given)
+        return {question.field for question in questions(request, decide(request))}
+
+    assert "symptoms" in fields(prompting_tried="zero_shot")
+    assert "symptoms" in fields(prompting_tried="none", tried_training=["dpo"])
+    assert "symptoms" not in fields(prompting_tried="none")
+
+
 def test_a_running_retriever_says_that_knowledge_is_missing():
     assert first(considering=["sft"], has_retrieval=True, retrieval_recall="few") == "rag"
 

@@ -81,7 +81,10 @@ def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_meas
     assert len(report(systems, ranking).next_steps) == 1
 
 
-def seen(num_twins, num_fresh, systems, ranking=(Ranked(name="tfidf", versus_best="best"),)):
+TFIDF = (Ranked(name="tfidf", versus_best="best"),)
+
+
+def seen(num_twins, num_fresh, systems, ranking=TFIDF):
     found = Contamination(
         checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0, num_near=0,
         num_twins=num_twins, lines=[1],
@@ -125,7 +128,7 @@ def test_what_may_have_remembered_every_question_is_not_shown_to_meet_a_target()
     ranked = rank(none, "exact_match", values, settings, has_target=True)
     assert [one.name for one in ranked] == ["plain"]
 
-    made = seen(60, 0, none[1:], ranking=[])
+    made = seen(60, 0, none[1:], ranking=())
     assert made.summary[0].startswith("Target exact_match >= 0.9: not shown for shown (0.95")
     assert made.summary[1].endswith("so no target is shown to be met by what learned.")
     assert made.summary[3].startswith("No system is shown to meet the target. Name a dataset")

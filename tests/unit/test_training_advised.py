@@ -48,6 +48,18 @@ def test_a_refusal_gives_the_reason_where_the_training_comes_later_in_the_path()
         require_advised("sft", sft(READY | {"prompting_tried": "none", "considering": ["sft"]}))
 
 
+def test_a_refusal_of_a_small_model_says_what_comes_first_and_not_how_another_kind_is_trained():
+    """A refusal to train a Qwen decoder spoke of an encoder, and of labels that were there."""
+    advice = {"considering": ["small_model_fine_tuning"], "symptoms": ["classification"]}
+    advice |= {"prompting_tried": "none", "num_demonstrations": 240}
+    with pytest.raises(Refused) as refused:
+        require_advised("sft", sft(advice))
+    said = str(refused.value)
+    assert "small_model_fine_tuning: later, if the best prompt misses the target" in said
+    assert "(The best prompt is not known yet" in said
+    assert "ncoder" not in said
+
+
 def test_without_advice_nothing_is_refused():
     assert require_advised("sft", sft(None)) is None
 

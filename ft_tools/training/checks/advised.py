@@ -5,7 +5,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns
+from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import Approach
+from ft_tools.approach.table import table
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.examples.training_rows import Task
 from ft_tools.training.request import DpoRequest, TrainingRequest
@@ -68,10 +70,20 @@ def require_advised(task: Task, request: TrainingRequest) -> Advised | None:
             rules=report.path[0].rules,
             first_step=report.approach,
         )
-    advised = Advised(first_step=report.approach, **answer.model_dump(include=_SHARED))
+    said = answer.model_dump(include=_SHARED) | {"why": _why(answer, report)}
+    advised = Advised(first_step=report.approach, **said)
     if advised.verdict != "now":
         _require_accepted(advised, request.accept_findings)
     return advised
+
+
+def _why(answer: ApproachVerdict, report: ApproachReport) -> str:
+    """Return the reason: of what the path puts off, why its first step is first.
+
+    The advice explains such an answer by how it is done well, which is no reason against it.
+    """
+    is_how = answer.why in {approach.guide for approach in table().approaches.values()}
+    return report.path[0].why if is_how else answer.why
 
 
 _SHARED = {"approach", "verdict", "condition", "why", "rules"}
