@@ -9,7 +9,7 @@ from ft_tools.data import cleaned_files
 from ft_tools.data.audit_refusals import require_examples, require_verdicts
 from ft_tools.data.concise import concise
 from ft_tools.data.judge import count_findings, row_kinds
-from ft_tools.data.judge.enough_examples import judge_size
+from ft_tools.data.judge.enough_examples import judge_size, rarest_label
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
 from ft_tools.data.page import audit_page
@@ -110,7 +110,7 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
     findings = count_findings.findings_of(scanned, request)
     total = len(ledger) - ledger.num_validation
     num_usable = len(ledger.kept(validation=False))
-    size = judge_size(num_usable, task)
+    size = judge_size(num_usable, task, rarest_label(ledger) if task == "sft" else None)
     verdict, reasons = judge(scanned, findings, request, size, task)
     main = row_kinds.main_format(scanned)
     return AuditReport(

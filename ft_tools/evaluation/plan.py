@@ -220,13 +220,16 @@ def _seconds(
 
 
 def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:
-    """Return the target under the names that are measured.
+    """Return the target under the names that are measured; an exact match of a label is accuracy.
 
     Raises:
         BadInput: It names a metric that no single example has, or that is not measured.
     """
-    target = {NAMES.get(name, name): value for name, value in request.target.items()}
     measured = [m for metric in metrics for m in MEASURES[metric] if m not in WHOLE_SET]
+    names = dict(NAMES)
+    if "exact_match" not in measured and "accuracy" in measured:
+        names["exact_match"] = "accuracy"
+    target = {names.get(name, name): value for name, value in request.target.items()}
     here = f"each example has: {', '.join(measured)}"
     for name, value in target.items():
         if name in WHOLE_SET:

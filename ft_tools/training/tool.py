@@ -9,7 +9,7 @@ from ft_tools.examples.training_rows import Task, has_marks
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
-from ft_tools.training.checks import arguments
+from ft_tools.training.checks import accepted, arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.trl_arguments import CHOICES
 from ft_tools.training.exports import script
@@ -35,6 +35,7 @@ def _launch_sft(request: SftRequest, search_run: str = "") -> Launch:
     arguments.require_packages()
     arguments.require_known("lora", request.peft)
     arguments.require_known("sft", request.training)
+    accepted.require_known(request.accept_findings)
     request = continued(request)
     start = Start(request.model or "", require_advised("sft", request), search_run)
     return _launch("sft", request, plan_sft(request), start)
@@ -52,6 +53,7 @@ def launch_dpo(request: DpoRequest) -> Launch:
 def _launch_dpo(request: DpoRequest, search_run: str = "") -> Launch:
     arguments.require_packages()
     arguments.require_known("lora", request.peft)
+    accepted.require_known(request.accept_findings)
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
         arguments.require_known("kto", request.training)

@@ -140,3 +140,16 @@ def test_what_an_audit_would_leave_out_of_written_files_is_said_to_be_in_them(wo
     cleaning = made.next_steps[0]
     assert (cleaning.tool, cleaning.arguments["output_dir"]) == ("audit_dataset", "cleaned")
     assert audit_dataset(AuditRequest(**cleaning.arguments)).outputs.num_removed > 0
+
+
+def test_a_model_is_measured_on_the_test_part_where_there_is_one(workspace):
+    rows = [{"prompt": f"{word} {at} of {at * at}?", "completion": f"{word} has {at} parts."}
+            for at, word in enumerate(WORDS * 12)]  # fmt: skip
+    write_rows(workspace / "train.jsonl", rows[:100])
+    write_rows(workspace / "held.jsonl", rows[100:])
+    request = AuditRequest(path="train.jsonl", validation_path="held.jsonl", near_duplicates="off")
+    (measured,) = [step for step in audit_dataset(request).next_steps if step.tool == "evaluate"]
+    assert measured.arguments == {"dataset": "held.jsonl"}
+    write_rows(workspace / "test.jsonl", rows[100:110])
+    (measured,) = [step for step in audit_dataset(request).next_steps if step.tool == "evaluate"]
+    assert measured.arguments == {"dataset": "test.jsonl"}

@@ -40,6 +40,21 @@ def test_a_handful_of_rows_is_not_ready_for_any_goal(workspace, count, verdict):
         assert report.next_steps[0].tool == "recommend_approach"
 
 
+@pytest.mark.parametrize(("rare", "verdict"), [(49, "too_few"), (50, "enough")])
+def test_labels_are_judged_by_how_many_rows_the_rarest_has(workspace, rare, verdict):
+    labels = ["billing"] * rare + ["shipping"] * 60
+    write(workspace / "d.jsonl", [row(at, label) for at, label in enumerate(labels)])
+    size = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict
+    assert size.goals == {"classification": verdict, "format": "enough"}
+    assert (size.reasons[0].observed, size.reasons[0].threshold) == (rare, 50)
+
+
+def test_answers_that_are_no_labels_are_not_judged_as_classes(workspace):
+    write(workspace / "d.jsonl", map(row, range(110)))
+    goals = audit_dataset(AuditRequest(path="d.jsonl")).size_verdict.goals
+    assert set(goals) == {"format", "style", "domain", "instruction"}
+
+
 def test_rows_that_all_ask_the_same_leave_nothing_to_hold_out(workspace):
     write(workspace / "d.jsonl", [{"prompt": "Tell a joke.", "completion": f"J {n * n} of {n}!"}
                                   for n in range(60)])  # fmt: skip

@@ -359,6 +359,18 @@ def test_a_target_that_is_not_measured_names_what_is(files):
         plan_of(asked(simple("majority"), simple("tf_idf"), target={"rouge": 0.9}))
 
 
+def test_an_exact_match_as_the_target_of_labels_is_their_accuracy(files):
+    """The help's own example was refused where answers are labels."""
+    labels = [chat(f"Mail {i}: my {word} broke.", TEAMS[word])
+              for i, word in enumerate(list(TEAMS) * 20)]  # fmt: skip
+    write(files / "train.jsonl", labels[:30])
+    write(files / "held.jsonl", labels[30:])
+    systems = simple("majority"), simple("tf_idf")
+    assert plan_of(asked(*systems, target={"exact_match": 0.9})).target == {"accuracy": 0.9}
+    both = asked(*systems, target={"exact_match": 0.9}, metrics=["auto", "exact_match"])
+    assert plan_of(both).target == {"exact_match": 0.9}
+
+
 def test_rows_of_the_training_file_that_are_held_out_questions_are_said(files):
     write(files / "train.jsonl", [*mails(60), *mails(2, start=100)])
     plan = plan_of(asked(simple("majority"), simple("tf_idf")))

@@ -4,9 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from ft_tools.contract import complaints
-from ft_tools.errors import Refused
+from ft_tools.errors import Refused, UnknownName
+from ft_tools.training.checks import accepted
 from ft_tools.training.checks.advised import LAUNCHED, require_advised
 from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.tool import launch_dpo, launch_sft
 
 READY = {
     "symptoms": ["style"],
@@ -58,6 +60,19 @@ def test_a_refusal_of_a_small_model_says_what_comes_first_and_not_how_another_ki
     assert "small_model_fine_tuning: later, if the best prompt misses the target" in said
     assert "(The best prompt is not known yet" in said
     assert "ncoder" not in said
+
+
+def test_a_misspelt_id_of_what_is_accepted_is_refused_with_the_nearest_and_those_there_are():
+    """It was taken in silence, and accepted nothing."""
+    accepted.require_known(["no_quality_filter", "no_eval_set", "secret", "contradictions"])
+    with pytest.raises(UnknownName) as refused:
+        launch_sft(sft(None, accept_findings=["no_qualty_filter"], accept_reason="a pilot"))
+    said = str(refused.value)
+    assert said.startswith("unknown id in accept_findings 'no_qualty_filter'; rules of launches: ")
+    assert "validation_unwatched" in said
+    assert "nearest: no_quality_filter" in said
+    with pytest.raises(UnknownName, match="nearest: test_row"):
+        launch_dpo(dpo(None, accept_findings=["test_rows"], accept_reason="a pilot"))
 
 
 def test_without_advice_nothing_is_refused():

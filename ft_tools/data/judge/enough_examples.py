@@ -1,7 +1,11 @@
 """Say whether there are enough examples, by goal."""
 
+from collections import Counter
+
 from ft_tools.contract import Reason
+from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.report import SizeVerdict
+from ft_tools.examples.answer_kinds import LONGEST_LABEL, MAX_LABELS, ROWS_PER_LABEL
 
 OPENAI = "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md"
 BANDS: dict[str, tuple[int, int, str]] = {
@@ -25,16 +29,47 @@ NEWER_SOURCE = {
     "style": OPENAI,
     "instruction": "https://arxiv.org/abs/2312.15685",
 }
+PER_CLASS = 50
+PER_CLASS_SOURCE = (
+    "judgement: https://arxiv.org/abs/2209.11055 compares 8 and 64 per class with all rows"
+)
+WITH_LABELS = ("format",)
+"""Goals that answers which are labels may have, too."""
+CHARACTERS_PER_TOKEN = 4
 
 
-def judge_size(num_usable: int, task: str) -> SizeVerdict:
+def rarest_label(ledger: Ledger) -> int | None:
+    """Return how many kept examples have the rarest answer, where answers are labels; else None."""
+    kept = ledger.kept(validation=False)
+    counts = Counter(ledger.answer[at] for at in kept)
+    is_few = 1 < len(counts) <= MAX_LABELS and ROWS_PER_LABEL * len(counts) <= len(kept)
+    longest = max((ledger.answer_tokens[at] for at in kept), default=0)
+    is_short = CHARACTERS_PER_TOKEN * longest <= LONGEST_LABEL
+    return min(counts.values()) if is_few and is_short else None
+
+
+def judge_size(num_usable: int, task: str, num_of_rarest: int | None = None) -> SizeVerdict:
     """Compare the number of examples left with the bands of each goal.
+
+    Args:
+        num_usable: Examples after cleaning.
+        task: sft, dpo or kto.
+        num_of_rarest: Examples of the rarest label; None where answers are no labels.
 
     >>> judge_size(1200, "sft").goals
     {'format': 'more_than_needed', 'style': 'enough', 'domain': 'too_few', 'instruction': 'too_few'}
+    >>> judge_size(1200, "sft", num_of_rarest=12).goals
+    {'classification': 'too_few', 'format': 'more_than_needed'}
     """
     bands = BANDS if task == "sft" else PAIRS
     goals, reasons = {}, []
+    if num_of_rarest is not None:
+        bands = {goal: bands[goal] for goal in WITH_LABELS}
+        goals["classification"] = "enough" if num_of_rarest >= PER_CLASS else "too_few"
+        rule = f"classification: {PER_CLASS} examples of the rarest class"
+        reasons.append(
+            Reason(rule=rule, observed=num_of_rarest, threshold=PER_CLASS, source=PER_CLASS_SOURCE)
+        )
     for goal, (low, high, source) in bands.items():
         goals[goal] = _place(num_usable, low, high)
         rule = f"{goal}: {low:,} to {high:,} examples"

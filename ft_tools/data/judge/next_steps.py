@@ -1,5 +1,6 @@
 """The calls that make sense after an audit."""
 
+from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
@@ -12,6 +13,7 @@ from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.examples.source import recognise
 from ft_tools.examples.verdict_columns import Column
 
+TEST_PART = "test.jsonl"
 TABLES = {"csv", "tsv", "sheet", "sqlite"}
 
 
@@ -49,15 +51,23 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
     if launch is None or report.verdict == "not_ready":
         return steps
-    return [*steps, launch, *_before_training(launch)]
+    return [*steps, launch, *_before_training(request, launch)]
 
 
-def _before_training(launch: NextStep) -> list[NextStep]:
+def _test_part(request: AuditRequest) -> str | None:
+    """Return the test file beside the audited one: validation chooses checkpoints."""
+    beside = Path(request.path).parent / TEST_PART
+    root = workspace.roots()[0]
+    is_there = (root / request.path).is_file() and (root / beside).is_file()
+    return str(beside) if is_there and beside != Path(request.path) else None
+
+
+def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:
     """Return the call that measures the model as it is: the score that training has to beat."""
     held_out = launch.arguments.get("validation")
     if held_out is None or launch.tool != "launch_sft":
         return []
-    arguments = {"dataset": held_out}
+    arguments = {"dataset": _test_part(request) or held_out}
     if "model" in launch.arguments:
         arguments["model"] = launch.arguments["model"]
     why = "run this before training: it measures the model as it is, which may be enough"
