@@ -175,7 +175,7 @@ def _next_call(
         measured = {"model": plan.model.name, "dataset": rows}
         return NextStep(tool="evaluate", arguments=measured, why=why)
     changed = {**asked.get("training", {}), **one.training}
-    kept = ("model", "method", "peft", "backend", "backend_options", "accept_findings",
+    kept = ("model", "method", "engine", "peft", "backend", "backend_options", "accept_findings",
             "accept_reason")  # fmt: skip
     arguments = {name: asked[name] for name in kept if asked.get(name)} | files
     arguments["training"] = {name: value for name, value in changed.items() if value is not None}

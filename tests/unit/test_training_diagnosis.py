@@ -160,6 +160,9 @@ def test_the_next_call_has_the_changed_arguments_and_the_files_that_were_used(fi
         "learning_rate": setup.usual_rate, "num_train_epochs": 3
     }  # fmt: skip
     assert step.arguments["validation"] == plan.validation.path
+    on_mlx = asked.model_dump() | {"engine": "mlx"}
+    (step,) = next_calls(low, plan, on_mlx, "sft-0123456789abcdef")
+    assert SftRequest(**step.arguments).engine == "mlx"
     more = diagnose(curves([3, 1, 0.4], FALLING), USUAL)
     (step,) = next_calls(more, plan, asked.model_dump(), "sft-0123456789abcdef")
     assert step.arguments == {
@@ -181,6 +184,12 @@ def finished(files, state="succeeded", **changed):
         (run_dir / f"{name}.json").write_text(record.model_dump_json())
     directory.write_status(run_dir, Status(state=state))
     return run_dir.name
+
+
+def test_a_run_is_trained_further_by_its_own_engine(files):
+    run = finished(files, engine="torch")
+    assert continued(SftRequest(from_run=run)).engine == "torch"
+    assert continued(SftRequest(from_run=run, engine="mlx")).engine == "mlx"
 
 
 def test_a_run_is_trained_further_with_its_own_files_and_a_schedule_that_starts_anew(files):
