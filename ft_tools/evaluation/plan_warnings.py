@@ -21,6 +21,9 @@ from ft_tools.examples.wordings import has_few_wordings
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
 
+FEWEST_EXAMPLES = 6
+"""Fewer cannot reach p < 0.05 in McNemar's exact test: 5 of 5 one way have p = 2 / 2**5."""
+
 
 def about_loading(loading: LoadPlan | None, models: Models, idle: str = "") -> list[str]:
     """Warn about 4-bit loading, a GPU that is not used, and what was never run.
@@ -138,6 +141,12 @@ def about_size(request: EvaluateRequest, num_examples: int) -> str:
     effect = request.smallest_effect_fraction
     discordance = facts.number("evaluation.discordance")
     shown = detectable_effect(num_examples, discordance)
+    if num_examples < FEWEST_EXAMPLES:
+        return (
+            f"{num_examples} examples can show no change, however large: the exact test of yes/no "
+            f"answers needs {FEWEST_EXAMPLES}, and a change of {effect:g} takes about "
+            f"{examples_needed(effect, discordance)}"
+        )
     if shown <= effect:
         return ""
     return (

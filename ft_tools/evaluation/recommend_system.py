@@ -229,8 +229,8 @@ def notes_on_systems(systems: Sequence[SystemResult]) -> list[str]:
             )
         if one.cut_off_fraction > 0.05:
             notes.append(
-                f"{one.name}: {one.cut_off_fraction:.0%} of its answers were cut off; raise "
-                "max_new_tokens"
+                f"{one.name}: {one.cut_off_fraction:.0%} of its answers were cut off: raise "
+                "max_new_tokens, or train with whole answers if it did not learn to end them"
             )
     return notes
 

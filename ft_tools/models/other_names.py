@@ -11,6 +11,8 @@ from ft_tools.facts import ModelFacts
 MIRRORS = {"unsloth", "nousresearch"}
 # What these accounts append to the name of a 4-bit copy, made with bitsandbytes.
 FOUR_BIT = re.compile(r"(-unsloth)?-bnb-4bit$", re.IGNORECASE)
+# What a maker appends to a base model's name for the one that was tuned to follow instructions.
+INSTRUCT = ("-Instruct", "-it", "-Chat", "-chat")
 
 
 def catalog_id(name: str) -> str | None:
@@ -31,6 +33,17 @@ def row(name: str) -> ModelFacts | None:
     """Return the catalog's row of a model, under any of its names; None if it has none."""
     found = catalog_id(name)
     return None if found is None else facts.model(found)
+
+
+def instruct_name(name: str) -> str | None:
+    """Return the instruct model that a catalogued base model's maker also publishes; else None.
+
+    >>> instruct_name("Llama-3.1-8B"), instruct_name("meta-llama/Llama-3.1-8B-Instruct")
+    ('meta-llama/Llama-3.1-8B-Instruct', None)
+    """
+    found = catalog_id(name)
+    tuned = set() if found is None else {f"{found}{end}".casefold() for end in INSTRUCT}
+    return next((one for key, one in _by_id().items() if key in tuned), None)
 
 
 def is_four_bit(name: str) -> bool:

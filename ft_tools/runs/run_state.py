@@ -113,6 +113,9 @@ def plan_settings(run_dir: Path) -> dict[str, Any]:
         given = plan.get(part)
         given = given if isinstance(given, dict) else {}
         found |= {name: given[name] for name in names if given.get(name) is not None}
+    if found.get("max_steps", 0) > 0:
+        # The trainer counts by it then.
+        found.pop("num_train_epochs", None)
     return found
 
 

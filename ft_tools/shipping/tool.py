@@ -129,6 +129,7 @@ def _warnings(plan: ShipPlan) -> list[str]:
             f"{plan.measured_as.evaluation} measured {plan.measured_as.system} with "
             f"{plan.measured_as.num_shots} few-shot examples in each prompt, which are not shipped"
         )
+    found += _about_training(plan.source)
     found += _about_memory(plan)
     found += _about_converter(plan)
     found += [
@@ -170,6 +171,16 @@ def _about_converter(plan: ShipPlan) -> list[str]:
         size = f"{converter_script.DOWNLOAD_BYTES // 2**20} MiB"
         found.append(f"llama.cpp's converter is downloaded with pip first, once: {size}")
     return found
+
+
+def _about_training(source: str) -> list[str]:
+    """Repeat what the report of the run says is wrong with what it made."""
+    if not directory.RUN_ID.fullmatch(source):
+        return []
+    report = directory.read_json(directory.find(source) / "report.json") or {}
+    cut = [one for one in report.get("health") or () if one.get("signal") == "rows_cut"]
+    found = [*(report.get("diagnosis") or ()), *cut]
+    return [f"{source}: {one.get('observed')}: {one.get('advice')}" for one in found]
 
 
 def _about_memory(plan: ShipPlan) -> list[str]:

@@ -18,6 +18,7 @@ from ft_tools.evaluation.intervals.one_system import mean_interval, wilson_inter
 from ft_tools.evaluation.metrics.measures import field_scores
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.plan import make_plan
+from ft_tools.evaluation.plan_warnings import FEWEST_EXAMPLES, about_size
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import classifier
@@ -393,6 +394,22 @@ def test_the_interval_of_a_systems_own_mean_covers(rate):
         low, high = mean_interval([float(chance.random() < rate) for _ in range(110)])
         covered += low <= rate <= high
     assert 0.93 <= covered / 2000 <= 0.98
+
+
+@pytest.mark.parametrize("values", [[6.7, 6.9, 7.1], [-3.0, -3.2], [9.0, 9.0, 9.0, 9.0]])
+def test_the_interval_of_few_values_of_any_size_holds_their_mean(values):
+    low, high = mean_interval(values)
+    assert low < high
+    assert low <= sum(values) / len(values) <= high
+
+
+def test_a_plan_says_what_so_few_examples_can_show():
+    request = EvaluateRequest(model="tuned", dataset="held_out.jsonl")
+    assert about_size(request, 5).startswith("5 examples can show no change, however large")
+    assert about_size(request, 6).startswith("6 examples may be too few: they show a change of 0.")
+    assert about_size(request, 2000) == ""
+    # What the smallest number rests on: all pairs one way, two-sided.
+    assert 2 / 2**FEWEST_EXAMPLES < 0.05 < 2 / 2 ** (FEWEST_EXAMPLES - 1)
 
 
 def test_a_target_is_met_only_by_the_whole_interval():

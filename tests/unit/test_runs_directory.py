@@ -238,8 +238,8 @@ def test_a_failure_that_resuming_cannot_cure_leads_to_a_new_plan(run_dir, code, 
 @pytest.mark.parametrize(
     ("state", "saved", "said"),
     [
-        ("interrupted", False, "starts again at step 0, because no checkpoint was saved, once"),
-        ("interrupted", True, "continues from the last valid checkpoint, once the cause is fixed"),
+        ("interrupted", False, "starts again at step 0, because no checkpoint was saved, with"),
+        ("interrupted", True, "continues from the last valid checkpoint, with the same settings"),
         ("cancelled", True, "continues from the last valid checkpoint"),
     ],
 )
@@ -446,6 +446,10 @@ def test_a_training_run_shows_its_evaluations_and_the_settings_of_its_plan(run_d
     (run_dir / "plan.json").write_text(json.dumps(plan))
     report = get_run(RunRequest(run_id=RUN_ID))
     assert report.settings == {"method": "lora", "learning_rate": 0.1, "r": 8}
+    schedule = {"num_train_epochs": 9.0, "max_steps": 12}
+    for given, shown in ((schedule, {"max_steps": 12}), (schedule | {"max_steps": -1},) * 2):
+        (run_dir / "plan.json").write_text(json.dumps({"training": given}))
+        assert get_run(RunRequest(run_id=RUN_ID)).settings == shown
     steps = [row["step"] for row in report.evaluations]
     assert (len(steps), steps[0], steps[-1]) == (20, 0, 49)
     assert set(report.evaluations[0]) == {"step", "eval_loss"}

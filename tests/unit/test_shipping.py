@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import struct
 import tarfile
 
@@ -20,7 +21,7 @@ from ft_tools.errors import (
     UnknownName,
 )
 from ft_tools.models import safetensors_headers
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.records import RunInfo, Status
 from ft_tools.shipping import (
     calibration,
     comparison_text,
@@ -89,7 +90,7 @@ def pair(workspace):
 
 
 def ask(**arguments):
-    return tool.merge_and_quantize(ShipRequest(source="adapter", **arguments))
+    return tool.merge_and_quantize(ShipRequest(**{"source": "adapter"} | arguments))
 
 
 def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
@@ -108,6 +109,23 @@ def test_a_small_model_in_four_bits_that_nobody_measured_is_warned_of(pair):
     assert any("below 1B parameters" in warning for warning in small)
     assert any("no evaluation of this model is on record" in warning for warning in small)
     assert not any("1B" in warning for warning in ask(formats=["gguf:Q8_0"]).warnings)
+
+
+def test_a_plan_repeats_what_the_report_of_its_run_says_is_wrong(pair):
+    run = pair / "runs" / "sft-0123456789abcdef"
+    shutil.copytree(pair / "adapter", run / "artifacts" / "adapter")
+    info = RunInfo(run_id=run.name, kind="sft", created_at=1.0)
+    (run / "run.json").write_text(info.model_dump_json())
+    (run / "status.json").write_text(Status(state="succeeded").model_dump_json())
+    cut = {"signal": "rows_cut", "observed": "28 of 48 are cut", "advice": "raise max_length"}
+    other = {"signal": "first_loss", "observed": "first loss 9", "advice": "look"}
+    found = {"id": "memorising", "observed": "validation loss rose", "advice": "fewer epochs"}
+    (run / "report.json").write_text(json.dumps({"health": [cut, other], "diagnosis": [found]}))
+    said = [one for one in ask(source=run.name).warnings if one.startswith(run.name)]
+    assert said == [
+        f"{run.name}: validation loss rose: fewer epochs",
+        f"{run.name}: 28 of 48 are cut: raise max_length",
+    ]
 
 
 def test_a_model_that_the_converter_does_not_carry_is_warned_of_in_the_plan(pair, monkeypatch):

@@ -405,6 +405,18 @@ def test_the_small_files_of_a_model_elsewhere_say_that_it_is_a_base_model(files)
         require_template(elsewhere, "dpo", pairs, asked)
 
 
+def test_the_catalog_says_of_a_model_elsewhere_that_it_is_a_base_model(files):
+    pairs = survey(files / "pairs.jsonl", "dpo")
+    asked = {name: dpo(model=name) for name in ("Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct")}
+    base, instruct = (ModelSource(name=name, kind="hub") for name in asked)
+    require_template(instruct, "dpo", pairs, asked[instruct.name])
+    require_template(base, "sft", pairs, sft(model=base.name))
+    with pytest.raises(Refused, match=r"dpo_before_sft(.|\n)*raw base of meta-llama"):
+        require_template(base, "dpo", pairs, asked[base.name])
+    accepted = dpo(model=base.name, **accepting("dpo_before_sft"))
+    require_template(base, "dpo", pairs, accepted)
+
+
 def test_preferences_at_a_rate_for_sft_are_refused(files):
     with pytest.raises(Refused, match="dpo_learning_rate"):
         launch_dpo(dpo(training={"learning_rate": 2e-4}))

@@ -40,8 +40,9 @@ def compare_means(
     chance: random.Random,
     resamples: int,
 ) -> Paired:
-    """Compare values that differ by any amount up to `scale`."""
+    """Compare values that differ by any amount, up to `scale` where that is known."""
     n = len(differences)
+    scale = max(scale, *map(abs, differences))
     groups = by_cluster(clusters or range(n))
     sums, sizes = [sum(differences[i] for i in group) for group in groups], list(map(len, groups))
     mean = sum(differences) / n

@@ -9,7 +9,7 @@ from ft_tools import anti_patterns
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.examples.training_rows import DatasetFacts, Task
 from ft_tools.lora import init_weights
-from ft_tools.models import model_folder
+from ft_tools.models import model_folder, other_names
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.request import TrainingRequest
 
@@ -80,7 +80,8 @@ def require_template(
 ) -> None:
     """Refuse conversations for a model that has no chat template.
 
-    Of a model that is not on this machine the small files tell it; the run asks once more.
+    Of a model that is not on this machine the small files tell it, or else the catalog, where it
+    has the instruct model of that name, too; the run asks once more.
 
     Raises:
         Refused: By the rule `dpo_before_sft`, for preference pairs on a base model.
@@ -88,6 +89,9 @@ def require_template(
     """
     base = source.path or source.files
     if base is None:
+        if instruct := other_names.instruct_name(source.name):
+            observed = f"{source.name} is the raw base of {instruct}"
+            require_instruct(observed, task, request.accept_findings)
         return
     folder = Path(model_folder.tokenizer_folder(source.adapter, base))
     if model_folder.chat_template(folder) is not None:
@@ -95,7 +99,7 @@ def require_template(
     if source.path is None and not (folder / TOKENIZER).is_file():
         return
     if not source.adapter:
-        require_instruct(source.name, task, request.accept_findings)
+        require_instruct(without_template(source.name), task, request.accept_findings)
     given = request.training.get("chat_template_path")
     if "messages" in dataset.format and not given:
         raise BadInput(
@@ -105,13 +109,17 @@ def require_template(
         )
 
 
-def require_instruct(name: str, task: Task, accepted: Collection[str]) -> None:
-    """Refuse preferences for a model without a chat template.
+def without_template(name: str) -> str:
+    """Say what a missing chat template tells of a model."""
+    return f"{name} has no chat template, so it is not instruction-tuned"
+
+
+def require_instruct(observed: str, task: Task, accepted: Collection[str]) -> None:
+    """Refuse preferences for a model that was observed to be no instruct model.
 
     Raises:
         Refused: By the rule `dpo_before_sft`.
     """
     if task != "sft" and "dpo_before_sft" not in accepted:
-        observed = f"{name} has no chat template, so it is not instruction-tuned"
         cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
         raise anti_patterns.refusal("dpo_before_sft", observed, cure)

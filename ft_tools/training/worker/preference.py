@@ -68,7 +68,8 @@ def work(kind: Preference, session: Session) -> TrainingRunReport:
     tokenizer = loading.load_tokenizer(plan)
     if tokenizer.chat_template is None and plan.model.adapter is None:
         # A model of the Hub, of which the plan may have known nothing but its name.
-        base_model.require_instruct(plan.model.name, plan.task, plan.accepted)
+        observed = base_model.without_template(plan.model.name)
+        base_model.require_instruct(observed, plan.task, plan.accepted)
     artifacts.write_lock(session, plan, tokenizer)
     train_set = kind.rows(plan, plan.dataset)
     held_out = kind.rows(plan, plan.validation) if plan.validation else None
