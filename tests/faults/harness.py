@@ -19,6 +19,8 @@ from ft_tools.runs.tool import get_run
 HERE = Path(__file__).parent
 PYTHON = [sys.executable, "-P"]
 WORKER = "fault_workers.steps"
+# A machine with other work takes long; what never comes takes for ever.
+PATIENCE_SECONDS = 120.0
 ENDED = {"succeeded", "failed", "cancelled", "interrupted"}
 
 
@@ -39,7 +41,7 @@ def report(run_id: str):
     return get_run(RunRequest(run_id=run_id))
 
 
-def until(claim, seconds: float = 30.0):
+def until(claim, seconds: float = PATIENCE_SECONDS):
     """Poll until a claim is true, and return what it said."""
     end = time.monotonic() + seconds
     while not (said := claim()):
@@ -48,7 +50,7 @@ def until(claim, seconds: float = 30.0):
     return said
 
 
-def until_state(run_id: str, *states: str, seconds: float = 30.0) -> str:
+def until_state(run_id: str, *states: str, seconds: float = PATIENCE_SECONDS) -> str:
     return until(lambda: (now := report(run_id).state) in states and now, seconds)
 
 

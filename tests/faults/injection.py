@@ -17,7 +17,7 @@ CALLS = (
     *("openat", "close", "rename", "renameat2", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat"),
     *("chmod", "fchmod", "fchmodat", "getdents64"),
 )
-SECONDS = 60
+SECONDS = 300
 
 
 def require_strace() -> None:
@@ -30,7 +30,7 @@ def require_strace() -> None:
 
 def clean(folder: Path) -> None:
     """Remove a workspace once its runs have ended: a late one would write into the next."""
-    until(lambda: not processes_naming(folder / "runs"))
+    until(lambda: not processes_naming(folder))
     shutil.rmtree(folder)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import threading
@@ -107,7 +106,8 @@ def kill_in_phase(phase, rng):
     ended = until_state(run_id, *ENDED)
     is_bad = state not in ENDED | {"queued", "validating", "running"} or ended != "succeeded"
     is_bad = is_bad or len(starts(run_id)) != 1
-    shutil.rmtree(run_dir_of(run_id))
+    # Its supervisor may still be on its way out, and would write into the next run of that name.
+    clean(run_dir_of(run_id))
     return is_bad, seconds
 
 

@@ -192,7 +192,7 @@ def test_checking_first_and_opening_by_name_would_follow_it(workspace, outside):
     def read(path):
         return ws.existing(path).read_bytes()
 
-    found = until(lambda: read_while_swapped(workspace, outside, 2_000, read)[1], 30.0)
+    found = until(lambda: read_while_swapped(workspace, outside, 2_000, read)[1])
     assert found >= 1
 
 

@@ -49,7 +49,7 @@ async def http_url(prepared):
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/mcp"
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         async with httpx2.AsyncClient() as probe:
             while time.monotonic() < deadline:
                 try:
@@ -60,4 +60,4 @@ async def http_url(prepared):
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)

@@ -37,7 +37,7 @@ def started(*argv, **how):
     # Pipes are buffered, whatever the shell of these tests says.
     around = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     with subprocess.Popen([*COMMAND, *argv], text=True, env=around, **how) as process:
-        bound = threading.Timer(20, process.kill)
+        bound = threading.Timer(120, process.kill)
         bound.start()
         yield process
     bound.cancel()

@@ -139,7 +139,13 @@ def test_refusals_timeouts_and_broken_answers_are_retried_and_each_answer_is_kep
 
 
 def test_concurrency_is_used_and_bounded(tmp_path, server):
-    server.trouble = lambda number, question: time.sleep(0.02)
+    # Nobody is answered before three ask at once.
+    three = threading.Barrier(3, timeout=30)
+
+    def waits(number, question):
+        three.wait()
+
+    server.trouble = waits
     collected(asking(tmp_path, server, max_concurrency=3)[0], questions(12))
     assert server.most_at_once == 3
 
