@@ -90,7 +90,7 @@ def _line(field: str, condition: Condition) -> str:
 
 
 NOTHING: tuple[object, ...] = (None, [], False, "none", 0)
-PRESUMED = "Not counted, taken as about {:,.0f}: count it first. "
+PRESUMED = "Not counted, so count it first; if it is enough: "
 
 
 def assets(request: ApproachRequest, now: Situation) -> list[Asset]:
@@ -99,7 +99,7 @@ def assets(request: ApproachRequest, now: Situation) -> list[Asset]:
     for row in table().assets:
         taken = now.presumed.get(row.asset)
         if (taken or getattr(request, row.asset) not in NOTHING) and holds(row.when, now):
-            use = PRESUMED.format(taken) + row.use if taken else row.use
+            use = PRESUMED + row.use[0].lower() + row.use[1:] if taken else row.use
             found.setdefault(row.asset, Asset(asset=row.asset, use=use))
     return list(found.values())
 

@@ -13,6 +13,8 @@ CHARACTERS_PER_TOKEN = 4
 
 MOST_OPTIONS = 2
 MOST_BLOCKS = 3
+LONG_CONDITION = 120
+"""Characters; shorter ones stay, since what is allowed on a condition has to say it."""
 
 
 def concise(report: ApproachReport) -> ApproachReport:
@@ -126,11 +128,11 @@ def _whys_of_conditions(report: ApproachReport) -> dict[str, object]:
 
 
 def _conditions_of_the_summary(report: ApproachReport) -> dict[str, object]:
-    """Leave out a condition that the summary has."""
+    """Leave out a long condition that the summary has."""
     kept = [
-        each.model_copy(
-            update={"condition": "" if each.condition in report.summary else each.condition}
-        )
+        each.model_copy(update={"condition": ""})
+        if len(each.condition) > LONG_CONDITION and each.condition in report.summary
+        else each
         for each in report.verdicts
     ]
     return {"verdicts": kept}
@@ -156,8 +158,8 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     lambda report: {"questions": report.questions[:1]},
     lambda report: {"path": report.path[:2]},
     lambda report: {"assets": [], "blocked": []},
-    _conditions_of_the_summary,
     lambda report: _later(report, data="", cost=""),
     lambda report: {"questions": []},
+    _conditions_of_the_summary,
 )
 """What is dropped, in this order, until the report is short enough."""

@@ -10,7 +10,7 @@ from ft_tools.approach.decision import blocks_of, first_row, holds, stages
 from ft_tools.approach.report import PathStep
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, number_of
-from ft_tools.approach.table import Decision, Later, table
+from ft_tools.approach.table import TEXT, Decision, Later, table
 from ft_tools.contract import NextStep
 
 LONGEST = 5
@@ -120,23 +120,34 @@ def is_hosted(approach: Approach, now: Situation) -> bool:
     return approach in TRAINING - SMALL_FIRST and now.choices["weights_access"] == "api_only"
 
 
-PROMPTED = "the best prompt (instructions, then few_shot) on held-out examples"
-SIMPLE = "a simple classifier and a prompted large model on held-out examples"
+ON_CASES = "{}, on 50 held-out cases"
+COUNT = "the number of checked examples (no number was given)"
+PROMPTED = frozenset({TEXT, "code", "extract"})
+"""Tasks whose baseline is a prompt."""
+
+
+def task_of(now: Situation) -> str:
+    """Return the task: as it is named, or as the needs say."""
+    if now.choices["task"] in table().baselines:
+        return now.choices["task"]
+    return "label" if "labels" in now.needs else "extract" if "spans" in now.needs else TEXT
 
 
 def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     facts = table().approaches[rung.approach]
     first = []
-    are_labels = "labels" in start.needs
-    if trains_first and start.assumes_prompt and start.choices["task"] != "table":
-        first.append(SIMPLE if are_labels else PROMPTED)
-    is_small = rung.approach in SMALL_FIRST and not are_labels
+    is_open = start.choices["prompting_tried"] in (UNKNOWN, "none") or start.assumes_prompt
+    is_first = rung.now is start
+    is_prompt = is_first and rung.approach == "prompting" and "quality" in start.needs
+    if is_open and (trains_first or (is_prompt and task_of(start) not in PROMPTED)):
+        first.append(ON_CASES.format(table().baselines[task_of(start)]))
+    elif trains_first and start.choices["has_eval_set"] == UNKNOWN and is_first:
+        first.append("the current model on 50 held-out examples")
+    is_small = rung.approach in SMALL_FIRST and "labels" not in start.needs
     if trains_first and is_small and start.choices["small_model"] == UNKNOWN:
         first.append("the small model with its best prompt, on the same test")
-    if trains_first and start.choices["has_eval_set"] == UNKNOWN and rung.now is start:
-        first.append("the current model on 50 held-out examples")
-    if trains_first and start.presumed and rung.now is start:
-        first.append("how many right examples there are: no number was given")
+    if trains_first and start.presumed and is_first:
+        first.append(COUNT)
     return PathStep(
         approach=rung.approach,
         why=rung.why,

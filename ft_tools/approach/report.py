@@ -181,6 +181,14 @@ class ApproachReport(Report):
     path: list[PathStep] = Field(
         description="Ordered steps; take the next one only if the target is still missed."
     )
+    decided_by: list[str] = Field(
+        default_factory=list,
+        description="Facts that lead to this first step. Fewer than two: check that it fits.",
+    )
+    unused: list[str] = Field(
+        default_factory=list,
+        description="Facts that change nothing here: weigh them yourself.",
+    )
     questions: list[Question] = Field(description="Ask these first: each can change the answer.")
     blocked: list[Block] = Field(description="Mistakes in this situation; none is in the path.")
     assets: list[Asset] = Field(description="What the user has, and what it is good for here.")

@@ -167,7 +167,7 @@ def _needs(
     found = {
         name
         for name, of_it in table().needs.items()
-        if set(of_it) & (symptoms if name in _AS_SEEN else _causes(symptoms))
+        if set(of_it) & (symptoms if name in _AS_SEEN else _causes(request, symptoms))
     }
     is_for_labels = "small_model_fine_tuning" in request.considering and not request.has_retrieval
     found |= _OF_TASK.get(request.task, frozenset())
@@ -206,10 +206,23 @@ _AS_SEEN = ("quality", "invention")
 """Needs that a symptom states whatever causes it."""
 
 
-def _causes(symptoms: set[Symptom]) -> set[Symptom]:
-    """Leave out invented content that no missing fact causes: the text is given, or it was lost."""
+def _causes(request: ApproachRequest, symptoms: set[Symptom]) -> set[Symptom]:
+    """Leave out invented content that no missing fact causes.
+
+    The text is given, the ability was lost, or nothing is said that could be looked up.
+    """
     is_other = not symptoms.isdisjoint({"extraction", "forgetting", *table().needs["setup"]})
-    return symptoms - {"hallucination"} if is_other else symptoms
+    is_lookup = (
+        request.has_documents is not None
+        or request.has_retrieval is not None
+        or bool(request.corpus_tokens or request.documents or request.knowledge_changes)
+        or not _LOOKED_UP.isdisjoint(request.considering)
+    )
+    return symptoms if is_lookup and not is_other else symptoms - {"hallucination"}
+
+
+_LOOKED_UP: frozenset[Considered] = frozenset({"rag", "long_context", "tool_lookup", "sft_and_rag"})
+"""Who asks about one of these says that the facts are written somewhere."""
 
 
 def _numbers(

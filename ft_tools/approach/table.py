@@ -8,7 +8,15 @@ from typing import Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from ft_tools.anti_patterns import rule
-from ft_tools.approach.conditions import APPROACHES, CHOICES, NUMBERS, Condition, Row, check
+from ft_tools.approach.conditions import (
+    APPROACHES,
+    CHOICES,
+    NUMBERS,
+    Condition,
+    Row,
+    check,
+    words_of,
+)
 from ft_tools.approach.request import (
     Approach,
     ApproachRequest,
@@ -19,6 +27,9 @@ from ft_tools.approach.request import (
     Symptom,
     Teacher,
 )
+
+TEXT = "text"
+"""The task where none is named."""
 
 
 class Threshold(Row):
@@ -229,6 +240,7 @@ class Table(Row):
     shares: dict[Share, Threshold]
     implied: dict[Considered, Symptom]
     asks_for: dict[Considered, Asked]
+    baselines: dict[str, str]
     done: dict[Approach, dict[str, Condition]]
     presumes: dict[Considered, str]
     teachers: dict[Teacher, TeacherTerms]
@@ -278,6 +290,8 @@ class Table(Row):
         named = {need for each in self.asks_for.values() for need in each.needs}
         if unknown := named - self.needs.keys():
             raise ValueError(f"asks for {sorted(unknown)}, which no need is")
+        if self.baselines.keys() != {TEXT, *words_of("task")}:
+            raise ValueError(f"baselines are for {sorted(self.baselines)}, not for each task")
         if unknown := set(self.presumes.values()) - ApproachRequest.model_fields.keys():
             raise ValueError(f"presumes {sorted(unknown)}, which no argument is")
         return self

@@ -1,26 +1,32 @@
 """recommend_approach: what was asked, answered; the path from here; what it rests on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ft_tools.approach import advice
 from ft_tools.approach.advice import assets, duties, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
-from ft_tools.approach.decision import first_row, is_done, others
+from ft_tools.approach.deciding import weigh
+from ft_tools.approach.decision import decide, first_row, is_done, others
 from ft_tools.approach.documents import documents_cost
 from ft_tools.approach.measured import with_measurements
-from ft_tools.approach.path import Rung, climb, next_steps, steps
+from ft_tools.approach.path import COUNT, Rung, climb, next_steps, steps
 from ft_tools.approach.questions import questions
-from ft_tools.approach.report import ApproachReport, ApproachVerdict
+from ft_tools.approach.report import ApproachReport, ApproachVerdict, PathStep
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Decision, table
-from ft_tools.approach.verdicts import UNTRAINED, verdicts
+from ft_tools.approach.verdicts import verdicts
 
 MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
 
-GENERAL = "Nothing says how answers fail, so what follows is the usual order: check that it fits."
+USUAL = "No fact decides what comes first: check that this usual order fits."
+
+FIRST_MEASURE = "Unless it is done, first measure {}. If that misses the target: {}"
+
+FIRST_COUNT = "Count the checked examples: no number was given."
 
 ANEW = "New this time: {}."
 
@@ -36,17 +42,18 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         OutsideWorkspace: A path leaves the workspace.
     """
     request, measured = with_measurements(request)
-    now = situation(request)
-    row = first_row(now)
-    rungs = climb(row, now)
-    answers = verdicts(request, row, rungs, now)
+    answer = _answer(request)
+    row, rungs, now = answer.row, answer.rungs, answer.now
+    weighed = weigh(request, lambda each: decide(each).id, _reads)
     asked = questions(request, row)
     report = ApproachReport(
-        summary=_summary(row, answers, rungs, now),
+        summary=_summary(answer, is_usual=not weighed.decided_by),
         approach=row.approach,
         row=row.id,
-        verdicts=answers,
+        verdicts=answer.verdicts,
         path=steps(rungs),
+        decided_by=list(weighed.decided_by),
+        unused=list(weighed.unused),
         questions=asked,
         blocked=advice.blocked(rungs, now),
         assets=assets(request, now),
@@ -71,34 +78,56 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     return report if request.response_format == "detailed" else concise(report)
 
 
-def _summary(
-    row: Decision, answers: Sequence[ApproachVerdict], rungs: Sequence[Rung], now: Situation
-) -> str:
+@dataclass(frozen=True)
+class _Answer:
+    """What a request is answered, before it is written down."""
+
+    row: Decision
+    rungs: Sequence[Rung]
+    verdicts: Sequence[ApproachVerdict]
+    now: Situation
+
+
+def _reads(request: ApproachRequest) -> tuple[str, list[PathStep]]:
+    """Return all that a reader sees of an answer."""
+    answer = _answer(request)
+    return _summary(answer, is_usual=False), steps(answer.rungs)
+
+
+def _answer(request: ApproachRequest) -> _Answer:
+    now = situation(request)
+    row = first_row(now)
+    rungs = climb(row, now)
+    return _Answer(row, rungs, verdicts(request, row, rungs, now), now)
+
+
+def _summary(answer: _Answer, *, is_usual: bool) -> str:
     """Answer what was asked, then name the first step, what would change it, and what binds."""
+    row, rungs, now, answers = answer.row, answer.rungs, answer.now, answer.verdicts
     said = [
-        f"{answer.approach}: {answer.verdict}"
-        + (f", {answer.condition}" if answer.condition else "")
-        + (f" ({answer.why.rstrip('.')})" if answer.verdict == "no" and answer.why else "")
+        f"{each.approach}: {each.verdict}"
+        + (f", {each.condition}" if each.condition else "")
+        + (f" ({each.why.rstrip('.')})" if each.verdict == "no" and each.why else "")
         + "."
-        for answer in answers
+        for each in answers
     ]
     facts = table().approaches[row.approach]
-    is_guided = any(answer.approach == row.approach for answer in answers)
+    is_guided = any(each.approach == row.approach for each in answers)
     needs_guide = len(row.why) < SHORT and not is_guided
-    is_guess = row.is_general and now.choices["stated"] == "no"
-    general = [GENERAL] if is_guess else []
     again = [ANEW.format(row.anew)] if is_done(row.approach, now) else []
     first = " ".join(
-        [*general, f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else []), *again]
+        [f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else []), *again]
     )
-    is_said = any(answer.condition.endswith(UNTRAINED) for answer in answers)
-    before = [] if is_said else steps(rungs)[0].measure_first
-    measured_first = [f"Before it, measure {'; '.join(before)}."] if before else []
+    before = steps(rungs)[0].measure_first
+    if before:
+        measured = "; ".join(each for each in before if each != COUNT)
+        first = FIRST_MEASURE.format(measured, first) if measured else first
+        first = f"{FIRST_COUNT} {first}" if COUNT in before else first
     return " ".join(
         [
             *said,
+            *([USUAL] if is_usual else []),
             first,
-            *measured_first,
             *_forks(row, answers, rungs, now),
             *(d.short for d in duties(now)),
         ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ft_tools.approach.conditions import APPROACHES, UNKNOWN
 from ft_tools.approach.decision import blocks_of, holds, others, stages
-from ft_tools.approach.path import Rung
+from ft_tools.approach.path import COUNT, Rung, steps
 from ft_tools.approach.report import ApproachVerdict
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Considered
 from ft_tools.approach.situation import Situation
@@ -12,6 +12,11 @@ from ft_tools.approach.table import Alternative, BlockRow, Decision, table
 
 BASELINES: Mapping[Approach, str] = {"prompting": "zero_shot", "few_shot": "few_shot"}
 """Approach -> the best prompt where it is what is used today."""
+
+WITHOUT_TRAINING: frozenset[Approach] = frozenset(
+    {"constrained_decoding", "few_shot", "rag", "long_context", "tool_lookup"}
+)
+"""What is tried in hours: where little is known, now, on the condition that it is for."""
 
 BEYOND_PROMPTS = TRAINING | {"prompt_optimization"}
 TESTED = "as what the test measures first, with what can be written by hand"
@@ -29,8 +34,8 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 PERMITTED = "once who owns the data has permitted in writing to send it to the API"
 WITH_TRAINING = "with training ({} comes first): "
 REPAIRED = "once the fault is found: "
-UNTRAINED = "the untrained model (its best prompt, if it takes one) is measured on a part held out"
-COUNTED = "the rows are counted and read"
+COUNTED = "once the checked examples are counted"
+MEASURED = "if what is measured first misses the target"
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = "once the fault is found: that run again, from the checkpoint before it"
 UNASKED = "if a prompt misses the test, checked rows exist, and the first step allows it"
@@ -103,7 +108,7 @@ def _verdict(
     first = rungs[0].approach
     at_once, afterwards = stages(first, now)
     if asked == first or asked in at_once:
-        what = _at_once(asked, row, first, now)
+        what = _at_once(asked, row, rungs, now)
         return ApproachVerdict(
             approach=asked, verdict="now", condition=what, why=why, rules=rules, source=evidence
         )
@@ -146,6 +151,15 @@ def _verdict(
             source=evidence,
         )
     own = _own_row(asked, now)
+    is_open = row.is_general and asked in WITHOUT_TRAINING and not (other or own or against)
+    if is_open and place is None:
+        return ApproachVerdict(
+            approach=asked,
+            verdict="now",
+            condition=table().approaches[asked].useful_when,
+            why=why,
+            source=evidence,
+        )
     return ApproachVerdict(
         approach=asked,
         verdict="later",
@@ -157,26 +171,26 @@ def _verdict(
     )
 
 
-def _at_once(asked: Approach, row: Decision, first: Approach, now: Situation) -> str:
+def _at_once(asked: Approach, row: Decision, rungs: Sequence[Rung], now: Situation) -> str:
     """Say on what condition the first step, or a part of it, is taken now."""
+    first = rungs[0].approach
     parts = [row.how if asked == first else f"as part of {first}"]
     parts += _amount_of(asked, "now", now)
     if not row.how:
         parts.append(PERMITTED if now.needs_permission else "")
-        parts.append(_done_first(asked, now) if asked in TRAINING else "")
+        parts += _done_first(asked, rungs, now) if asked in TRAINING else []
     is_open = now.choices["teacher_terms"] == UNKNOWN and asked in TRAINING
     if is_open and now.choices["data_source"] == "stronger_model":
         parts.append("if its teacher's terms allow it")
     return ", ".join(filter(None, parts))
 
 
-def _done_first(asked: Approach, now: Situation) -> str:
-    """Say what comes before training that starts now, where nothing says that it was done."""
-    is_open = now.assumes_prompt and now.choices["has_eval_set"] != "yes"
-    lifted = [block.until for block in blocks_of(asked, now)]
-    parts = [COUNTED if now.presumed else "", *lifted, UNTRAINED if is_open else ""]
-    said = " and ".join(filter(None, parts))
-    return f"once {said}" if said else ""
+def _done_first(asked: Approach, rungs: Sequence[Rung], now: Situation) -> list[str]:
+    """Say what comes before training that starts now: what lifts its blocks, a measurement."""
+    lifted = [f"once {block.until}" for block in blocks_of(asked, now) if block.until]
+    first = steps(rungs)[0].measure_first
+    counted = [COUNTED] if COUNT in first else []
+    return [*lifted, *counted, *([MEASURED] if set(first) - {COUNT} else [])]
 
 
 def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation) -> str:

@@ -305,7 +305,14 @@ def test_invented_content_is_no_missing_fact_where_the_text_is_in_the_prompt():
 
     assert ask(**invented).row == "invented_from_the_prompt"
     assert ask(schema_enforced=True, **invented).row == "prompt_first"
-    assert ask(symptoms=["hallucination"], prompting_tried="none").approach == "rag"
+
+
+def test_invented_content_is_a_missing_fact_only_where_there_is_something_to_look_up():
+    invented = {"symptoms": ["hallucination"], "prompting_tried": "none"}
+
+    assert ask(**invented).approach == "prompting"
+    assert ask(has_documents=True, **invented).approach == "rag"
+    assert ask(considering=["rag"], **invented).approach == "rag"
 
 
 @pytest.mark.parametrize(

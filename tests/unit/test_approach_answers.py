@@ -334,7 +334,7 @@ def test_what_waits_for_training_is_answered_all_the_same():
     assert "QLoRA about 8 to 12" in report.summary
 
 
-def test_the_usual_order_is_called_so_where_nothing_says_how_answers_fail():
+def test_the_usual_order_is_called_so_where_no_fact_decides():
     assert "usual order" in ask(considering=["sft"]).summary
     assert "usual order" not in ask(considering=["sft"], symptoms=["style"]).summary
 

@@ -57,7 +57,7 @@ def test_what_is_presumed_is_said_and_asked_first():
     request = ApproachRequest(considering=["kto"])
     report = recommend_approach(request)
 
-    assert "Not counted, taken as about 1,000" in report.assets[0].use
+    assert "Not counted, so count it first" in report.assets[0].use
     assert questions(request, decide(request))[0].field == "num_marks"
 
 
