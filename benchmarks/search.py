@@ -271,6 +271,13 @@ def compared(root: Path, pair: Pair, bank: Runs) -> Compared:
                 "peft": {"r": rank * numbers.choice((1, 2)), "lora_alpha": alpha},
             }
     listed = {name: one.model_dump() for name, one in trials.items()}
+    asked = listed | drawn
+    # What was run around other defaults is run again.
+    bank = {
+        name: one
+        for name, one in bank.items()
+        if name in asked and one["training"] == asked[name]["training"]
+    }
     return Compared(pair, bank, listed, drawn, plan_search(request, plan).metric)
 
 

@@ -139,7 +139,7 @@ def choose_learning_rate(task: Task, method: Method, hidden_size: int | None) ->
 def choose_batch(data: DataShape, task: Task) -> int:
     """Choose the examples of an optimizer step by the number of rows.
 
-    >>> [choose_batch(DataShape(num_examples=n), "sft") for n in (50, 300, 5000, 10**6)]
+    >>> [choose_batch(DataShape(num_examples=n), "sft") for n in (300, 1800, 5000, 10**6)]
     [4, 8, 16, 32]
     """
     usual = int(facts.number("train.effective_batch"))
@@ -151,26 +151,28 @@ def choose_batch(data: DataShape, task: Task) -> int:
         while batch > smallest and _steps(data.num_examples, batch, DPO_EPOCHS) < wanted:
             batch //= 2
         return batch
-    at = facts.number("train.batch_doubles_at")
-    doublings = max(0, 1 + math.floor(math.log10(data.num_examples / at)))
+    many = facts.number("train.rows_many")
+    doubles_at = (facts.number("train.batch_doubles_at"), many, 10 * many)
+    doublings = sum(data.num_examples >= rows for rows in doubles_at)
     return int(min(facts.number("train.batch_largest"), smallest * 2**doublings))
 
 
 def choose_epochs(data: DataShape, task: Task, batch: int) -> tuple[int, list[Reason]]:
-    """Choose epochs: enough for `train.min_steps`, within what repetition allows.
+    """Choose epochs: enough for the wanted steps, within what repetition allows.
 
-    >>> [choose_epochs(DataShape(num_examples=n, answer_tokens=4), "sft", 8)[0]
-    ...     for n in (100, 300, 10_000)]
-    [8, 3, 1]
+    >>> [choose_epochs(DataShape(num_examples=n, answer_tokens=4), "sft", 4)[0]
+    ...     for n in (100, 300, 900, 10_000)]
+    [10, 8, 3, 1]
     """
     if data.num_examples is None or task != "sft":
         return (UNKNOWN_SIZE_EPOCHS if task == "sft" else DPO_EPOCHS), []
     if not data.is_watched:
         reason = "nothing is held out, so no row is seen twice"
         return 1, [_reason(reason, data.num_examples, "train.max_epochs_many")]
-    is_long = (data.answer_tokens or math.inf) > facts.number("train.short_answer_tokens")
-    wanted = "train.min_steps_long" if is_long else "train.min_steps"
     is_many = data.num_examples >= facts.number("train.rows_many")
+    wanted = "train.min_steps" if is_many else "train.min_steps_short"
+    if (data.answer_tokens or math.inf) > facts.number("train.short_answer_tokens"):
+        wanted = "train.min_steps_long"
     least = 1 if is_many else int(facts.number("train.min_epochs"))
     most = int(facts.number("train.max_epochs_many" if is_many else "train.max_epochs"))
     needed = math.ceil(facts.number(wanted) * batch / data.num_examples)

@@ -136,12 +136,15 @@ def test_no_preference_rate_is_near_the_one_that_collapses():
     ("num_examples", "tokens", "epochs", "batch"),
     [
         (10, 4, 10, 4),
-        (50, 4, 8, 4),
+        (240, 4, 10, 4),  # 600 steps
+        (267, 4, 9, 4),  # 603
         (50, 400, 10, 4),
-        (199, 4, 3, 4),
-        (200, 4, 4, 8),
-        (300, 64, 3, 8),  # 114 steps
-        (300, 65, 6, 8),  # 228
+        (300, 64, 8, 4),  # 600
+        (300, 65, 3, 4),  # 225
+        (799, 4, 4, 4),
+        (800, 4, 3, 4),  # 600
+        (1599, 4, 3, 4),
+        (1600, 4, 3, 8),  # 600
         (1999, 4, 3, 8),
         (2000, 4, 1, 16),  # 125
         (2000, 400, 2, 16),
@@ -386,8 +389,8 @@ def test_a_named_dataset_gives_goal_rows_and_the_next_call(workspace, answer, go
     assert "300 rows, 30 of them held out" in read.observed
     assert [r.observed for r in report.reasons if "rank by goal" in r.rule] == [goal]
     assert report.peft["r"] == rank
-    # 270 rows in batches of 8.
-    assert report.estimated_steps == report.training["num_train_epochs"] * 34
+    # 270 rows in batches of 4.
+    assert report.estimated_steps == report.training["num_train_epochs"] * 68
     assert report.next_steps[0].arguments["dataset"] == "train.jsonl"
 
 
@@ -410,8 +413,8 @@ def test_what_was_suggested_is_what_a_launch_takes_by_itself(workspace):
     own = defaults.training_arguments(basis, {}, device, validated=True)
     same = ("learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_steps", "max_length")
     assert {name: own[name] for name in same} == {name: report.training[name] for name in same}
-    assert own["per_device_train_batch_size"] * own["gradient_accumulation_steps"] == 8
-    assert report.effective_batch == 8
+    assert own["per_device_train_batch_size"] * own["gradient_accumulation_steps"] == 4
+    assert report.effective_batch == 4
 
 
 def test_a_length_that_nobody_measured_is_called_assumed_and_a_file_a_stand_in(workspace):

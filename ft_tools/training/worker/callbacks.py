@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
+from ft_tools import facts
 from ft_tools.publish import write_file
 from ft_tools.runs import directory, memory
 from ft_tools.runs.hardware import heat
@@ -29,6 +36,23 @@ SAMPLE_FRACTION = 0.05
 """Of the time so far that answering prompts may take; the first and the last are always made."""
 STOP_SECONDS = 10.0
 """What an evaluation may take that is due at the step at which a run is asked to stop."""
+
+
+class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
+    """Stop after evaluations without a better one, or at which all is learnt."""
+
+    def check_metric_value(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metric_value: float,
+    ) -> None:
+        """Count an evaluation from whose loss nothing is left to gain as one without a better."""
+        if metric_value <= facts.number("train.learnt_loss"):
+            self.early_stopping_patience_counter += 1
+        else:
+            super().check_metric_value(args, state, control, metric_value)
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]
