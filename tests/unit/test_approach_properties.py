@@ -290,6 +290,14 @@ def test_forbidden_or_unchecked_answers_are_never_trained_on(request):
     assert decide(unusable).approach not in TRAINING
 
 
+def test_after_kto_failed_the_answers_of_a_model_that_forbids_it_are_not_trained_on():
+    # Random exploration found it: plain training on the answers marked good followed.
+    tried = ApproachRequest(symptoms=["preference"], tried_training=["kto"])
+    assert decide(tried).approach == "sft"
+    forbidden = changed(tried, data_source="stronger_model", teacher_terms="forbidden")
+    assert decide(forbidden).approach == "collect_data_first"
+
+
 @many
 @given(requests)
 def test_dpo_is_never_recommended_for_a_raw_base_model(request):
