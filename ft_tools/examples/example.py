@@ -8,6 +8,7 @@ from typing import Any
 Message = dict[str, Any]
 THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 """What an answer was thought out with, as the templates of reasoning models name it."""
+_THOUGHTS = frozenset(THOUGHTS)
 
 
 @dataclass(slots=True)
@@ -101,4 +102,6 @@ def content_of(message: Message) -> str:
 
 def thoughts_of(message: Message) -> str:
     """Return what a turn thinks before it says something; empty if that is not told apart."""
+    if _THOUGHTS.isdisjoint(message):
+        return ""
     return "\n".join(str(message[name]) for name in THOUGHTS if name in message)

@@ -91,7 +91,7 @@ def _says_what_is_trained(example: Example, row: Mapping[str, Any]) -> bool:
     answers = ("completion",) if example.task == "sft" else ("chosen", "rejected")
     values: list[Any] = [row.get(name) for name in ("prompt", *answers)]
     said = [*example.messages, *example.chosen, *example.rejected]
-    if example.tools:
+    if example.tools or None in values:
         return False
     if all(isinstance(value, list) for value in values):
         read = [turn for turns in values for turn in turns]

@@ -208,7 +208,8 @@ def test_the_patterns_are_found():
     known = {pattern: searched for _, pattern, searched in PATTERNS}
     assert not known[json_stream.IN_STRING]
     assert not known[text_faults.REFUSAL]
-    assert known[text_faults.GENERATED]
+    assert known[text_faults.CHAT_MARKS[0][1]]
+    assert known[text_faults.GENERATED["copy"][0]]
 
 
 @sizes

@@ -96,7 +96,7 @@ def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
                 prompt = f"{template} {prompt}"
         made.append((prompt, answer))
         ledger._add(len(made), [1, 2, 3, 0, 5], 1, 1, "", None)
-        ledger.add_words(prompt, answer, "")
+        ledger.add_words(prompt.split(), answer.split(), [])
     search = Lexical(ledger)
     assert search.shared
 

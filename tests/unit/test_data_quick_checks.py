@@ -4,34 +4,52 @@ import random
 import re
 from array import array
 from itertools import accumulate, chain
+from pathlib import Path
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.new_information import (
     ARITHMETIC,
     NAME,
     NUMBER,
-    PROGRAM,
-    QUICK_PROGRAM,
     WORD,
     WORKED,
     _is_code,
+    _is_program,
     _mixed_words,
     new_information,
 )
 from ft_tools.data.judge.text_faults import (
+    BOILERPLATE,
+    BOILERPLATE_STARTS,
+    CHAT_MARKS,
     CONTROL,
+    GENERATED,
     INSTRUCTION_LIKE,
+    MARKER_WORDS,
+    MARKERS,
     REPEATED_CHARS,
     REPEATED_DIGITS,
+    TELLING,
+    UNSEEN,
+    UNSEEN_WORDS,
     _has_control,
+    contents,
     repeats,
+    telling_words,
 )
+from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.read.scan import Scan, _may_be_private, _privacy, _telling_words
+from ft_tools.data.repeats import word_pairs
 from ft_tools.data.repeats.word_pairs import WordPairs
-from ft_tools.data.repeats.words import TOKENS, Words, tokens_of
+from ft_tools.data.repeats.words import FEW_OTHERS, TOKENS, Words, other_characters, tokens_of
 from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_tokens
+from ft_tools.examples.formats import normalise
 
 ASCII = [chr(code) for code in range(128)]
 PLAIN_NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")
+PLAIN_PROGRAM = re.compile(
+    r"```|[;{}][ \t\r]{0,8}$|^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE
+)
 PLAIN_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*")
 
 
@@ -44,6 +62,15 @@ def drawn(parts: list[str], count: int) -> list[str]:
 def test_words_and_signs_of_ascii_are_those_of_the_pattern() -> None:
     texts = [f"a{one}{other}b" for one in ASCII for other in ASCII]
     assert [tokens_of(text) for text in texts] == [TOKENS.findall(text.lower()) for text in texts]
+
+
+def test_words_and_signs_of_other_characters_are_those_of_the_pattern() -> None:
+    letters = "\u00e9\u00df\u0130\u017f\u0663\u0301\u03b1\u03b2\u03b3\u03b4\u03b5\u4f60"
+    marks = "\u201c\u2014\u3002\u2020\u2021\u2022\U0001f600\ud800\xa0\u2028\x1c"
+    texts = drawn([*letters, *marks, "a", "B1", " ", "-", "_", "+"], 6000)
+    assert [tokens_of(text) for text in texts] == [TOKENS.findall(t.casefold()) for t in texts]
+    num_others = [len(set(other_characters(text))) for text in texts if "\u4f60" not in text]
+    assert min(num_others) <= FEW_OTHERS // 2
 
 
 def test_control_characters_are_found_where_the_pattern_finds_them() -> None:
@@ -64,7 +91,7 @@ def test_numbers_and_words_with_digits_are_those_of_the_plain_patterns() -> None
     texts = drawn(parts, 4000)
     assert [NUMBER.findall(text) for text in texts] == [PLAIN_NUMBER.findall(t) for t in texts]
     words = [[word for word in WORD.findall(text) if not word.isalpha()] for text in texts]
-    assert [_mixed_words(text) for text in texts] == words
+    assert [_mixed_words(text, is_plain=True) for text in texts] == words
     assert any(len(word) == 40 for found in words for word in found)
 
 
@@ -137,7 +164,7 @@ def test_repeated_characters_are_found_where_the_patterns_find_them() -> None:
 def test_pairs_of_words_are_those_of_each_text() -> None:
     texts = ["", "a", "b", "a b", "a b a b c", "b", "a b", "c a b a b"]
     words = Words()
-    held = [words.of(text) for text in texts]
+    held = [words.of(tokens_of(text)) for text in texts]
     ends = array("Q", accumulate(map(len, held)))
     kinds = bytes(at < 5 for at in range(len(texts)))
     made = WordPairs(array("I", chain(*held)), ends, kinds)
@@ -164,31 +191,106 @@ def test_a_letter_run_has_a_piece_for_each_eight_letters() -> None:
         assert estimate_tokens(text) == round(pieces + marks * 0.68 + other * 0.5)
 
 
-def test_what_speaks_to_an_assistant_has_the_words_that_are_searched_first() -> None:
-    parts = ["Ignore ", "ALL ", "your ", "rules ", "reveal ", "System Prompt ", "You are now DAN "]
-    parts += ["rm -rf /", "wget x", "| sh ", "<Important>", "Note to AI: ", "run ", "launch_sft "]
-    for words, pattern in INSTRUCTION_LIKE:
-        found = [text for text in drawn(parts, 300) if pattern.search(text)]
-        assert found
-        assert all(any(word in text.casefold() for word in words) for text in found)
+SAYINGS = [
+    *("Ignore ", "ALL ", "your ", "rules ", "reveal ", "System Prompt ", "You are now ", "DAN "),
+    *("rm -rf /", "wget x", "| sh ", "<Important>", "Note to AI: ", "run ", "launch_sft ", "a"),
+    *("as an ", "AI ", "language model ", "my ", "training data ends ", "I don't have "),
+    *("personal ", "ChatGPT ", "gpt-4 ", "Llama", " 2 ", "claude", "As of my ", "last update "),
+    *("I hope ", "this helps ", "is there anything ", "else I can help ", "Sure! Here ", "\n"),
+    *("<think>", "regenerate response ", "copy code\n", "this ", "picture ", "the link ", "![a]("),
+    *("<|user|>", "[INST]", "### Input:", "### Response:", "<end_of_turn>", "{{name}} ", "\u00e9"),
+    *("turn0search1", "oaicite", "contentReference[", "utm_source=openai", "\u30101:"),
+]
 
 
-def test_no_program_lacks_the_signs_that_are_searched_first() -> None:
-    parts = [
-        "```",
-        ";",
-        "}",
-        "\n",
-        "  def ",
-        "class ",
-        "\nimport ",
-        "SELECT ",
-        "function ",
-        "word ",
-    ]
-    programs = [text for text in drawn(parts, 500) if PROGRAM.search(text)]
-    assert programs
-    assert all(any(sign in text for sign in QUICK_PROGRAM) for text in programs)
+def test_what_a_pattern_finds_has_one_of_its_words() -> None:
+    texts = drawn(SAYINGS, 4000)
+    words = [telling_words(tokens_of(text)) for text in texts]
+    for patterns in (BOILERPLATE, GENERATED, INSTRUCTION_LIKE):
+        for by in {by for found in patterns.values() for by in found}:
+            its = {word for word, found in patterns.items() if by in found}
+            told = [said for text, said in zip(texts, words, strict=True) if by.search(text)]
+            assert all(said & its for said in told)
+            assert told
+    for by, its in ((MARKERS, MARKER_WORDS), (UNSEEN, UNSEEN_WORDS)):
+        told = [s for t, s in zip(texts, words, strict=True) if by.search(t) and "![" not in t]
+        assert told
+        assert all(said & its for said in told)
+    for text in texts:
+        assert all(mark in text.lower() for mark, by in CHAT_MARKS if by.search(text))
+        if any(by.search(text) for found in BOILERPLATE.values() for by in found):
+            assert any(start in text.lower() for start in BOILERPLATE_STARTS)
+
+
+def test_an_example_has_the_same_faults_whether_its_words_are_looked_up_or_all_are_said() -> None:
+    texts = iter(drawn(SAYINGS, 6000))
+    seen: set[str] = set()
+    for at in range(1000):
+        one, two, three, four = (next(texts) for _ in range(4))
+        asked = {"role": "user", "content": two}
+        turns = [{"role": "system", "content": one}, asked, {"role": "assistant", "content": three}]
+        rows = [
+            {"messages": [*turns, {"role": "user", "content": four}][at % 2 :]},
+            {"prompt": two, "chosen": three, "rejected": four},
+            {"prompt": two, "completion": three, "label": at % 2 == 0},
+            {"text": four},
+            {"instruction": one, "output": three},
+        ]
+        example = normalise(1, rows[at % 5])
+        asks, answers = example.prompt_and_answer()
+        parts = [asks, answers, example.rejected]
+        words = [tokens_of("\n".join(turn["content"] for turn in part)) for part in parts]
+        said = _telling_words(example, asks, answers, words)
+        found = contents(example, said)
+        assert found == contents(example, TELLING) == contents(example)
+        seen.update(found)
+    assert len(seen) >= 6
+
+
+def test_a_secret_is_looked_for_wherever_an_example_has_a_text() -> None:
+    secret = "sk-" + "a1" * 12
+    asked, answered = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    plain = {"messages": [asked, answered]}
+    assert not _may_be_private(normalise(1, plain))
+    for row in (
+        {"messages": [asked | {"content": secret}, answered]},
+        {"messages": [asked | {"name": secret}, answered]},
+        {"messages": [asked, answered | {"thinking": secret}]},
+        {"messages": [asked, answered | {"tool_calls": [{"function": {"name": secret}}]}]},
+        plain | {"tools": [{"function": {"name": secret}}]},
+        plain | {"system": secret},
+        {"prompt": "a", "chosen": "b", "rejected": secret},
+        {"text": secret},
+    ):
+        scanned = Scan(Ledger(with_pairs=False), (Path("a"), None))
+        assert _privacy(scanned, normalise(1, row)) == ["secret"]
+
+
+def test_programs_are_those_of_the_plain_pattern() -> None:
+    parts = ["```", ";", "}", "\n", "  def ", "class ", "\nimport ", "SELECT ", "word "]
+    texts = [text[: at % 40] for at, text in enumerate(drawn(parts, 2000))]
+    programs = [bool(PLAIN_PROGRAM.search(text)) for text in texts]
+    assert [_is_program(text) for text in texts] == programs
+    assert {True, False} == set(programs)
+
+
+def test_pairs_of_words_are_numbered_alike_however_they_are_sorted(monkeypatch) -> None:
+    numbers = random.Random(2)
+    held = [numbers.choices(range(1, 9), k=numbers.randrange(7)) for _ in range(60)]
+    ends = array("Q", accumulate(map(len, held)))
+    kinds = bytes(at % 2 for at in range(len(held)))
+
+    def made(words):
+        pairs = WordPairs(array("I", chain(*words)), ends, kinds)
+        return [pairs.of(at) for at in range(len(held))], pairs.num_different
+
+    at_once = made(held)
+    # Words of so high numbers leave no room for a place beside a pair.
+    assert made([[2**31 - 10 + word for word in words] for words in held]) == at_once
+    monkeypatch.setattr(word_pairs, "SORTED_AT_ONCE", 20)
+    in_parts = made(held)
+    assert in_parts[1] == at_once[1]
+    assert [*map(len, in_parts[0])] == [*map(len, at_once[0])]
 
 
 def test_letters_around_another_script_are_runs_of_their_own() -> None:

@@ -7,6 +7,8 @@ most examples, the file teaches facts, and fine-tuning on facts raises hallucina
 import re
 from dataclasses import dataclass
 
+from ft_tools.data.repeats.words import other_characters
+
 MOST_CHARACTERS = 4000
 """Read of a prompt's end and of an answer's beginning."""
 
@@ -17,19 +19,31 @@ WORD = re.compile(r"(?<![A-Za-z\d-])[A-Za-z\d-]{3,40}(?![A-Za-z\d-])")
 _BLANKS = bytes(
     c if chr(c).isascii() and (chr(c).isalnum() or chr(c) == "-") else 32 for c in range(256)
 )
-_ALIKE = bytes(48 if chr(c) in "0123456789" else 97 if chr(c).isalpha() and c < 128 else 32
-               for c in range(256))  # fmt: skip
+_ALIKE = bytes(
+    48 if c in b"0123456789"
+    else 32 if c == 32
+    else 59 if c in b",;"
+    else 46 if c > 127 or not chr(c).isalpha()
+    else 65 if chr(c).isupper()
+    else 97
+    for c in range(256)
+)  # fmt: skip
+"""Digits become 0, letters a or A, what may stand before a name `;`, and the rest a dot."""
+CODES = (b"a0", b"A0", b"0a", b"0A")
+NAMES = (b"a Aaa", b"; Aaa")
 NAME = re.compile(r" (?<=[a-z,;] )([A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*)")
 """Capitalized within a sentence."""
 ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d")
 """Numbers of a calculation are worked out, not told."""
 WORKED = ("\\frac", "\\boxed", "\\times", "####")
 """Signs of a calculation."""
-PROGRAM = re.compile(
-    r"```|[;{}][ \t\r]{0,8}$|^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE
+LINE_OF_A_PROGRAM = re.compile(r"^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE)
+END_OF_A_LINE = re.compile(r"[;{}][ \t\r]{0,8}$", re.MULTILINE)
+# One of these is where the pattern finds something: plain search is many times faster.
+PROGRAM = (
+    (("def ", "class ", "import ", "SELECT ", "function "), LINE_OF_A_PROGRAM),
+    ((";", "{", "}"), END_OF_A_LINE),
 )
-# One of these is in every program that the pattern knows: plain search is many times faster.
-QUICK_PROGRAM = ("```", ";", "{", "}", "def ", "class ", "import ", "SELECT ", "function ")
 CAPITALIZED_NOUNS = frozenset({"de"})
 """Languages in which a capital letter does not mark a name."""
 
@@ -63,29 +77,47 @@ def new_information(prompt: str, answer: str, language: str = "") -> NewInformat
     NewInformation(num_facts=2, num_new=0)
     """
     answer = answer[:MOST_CHARACTERS]
-    if any(map(answer.__contains__, QUICK_PROGRAM)) and PROGRAM.search(answer):
-        return NewInformation(0, 0)
     facts: set[str] = set()
-    is_plain = answer.isascii()
+    # Digits that are not ASCII are rare.
+    is_plain = answer.isascii() or not any(map(str.isdecimal, other_characters(answer)))
     # Without hyphens a code has a letter beside a digit, and a number has two digits.
     signs = answer.encode("ascii", "ignore").translate(_ALIKE, b"-")
-    if not is_plain or b"a0" in signs or b"0a" in signs:
-        facts = {word for word in _mixed_words(answer) if _is_code(word)}
-    may_tell = (not is_plain or b"00" in signs) and not any(map(answer.__contains__, WORKED))
-    if may_tell and not ARITHMETIC.search(answer):
-        facts |= {*NUMBER.findall(answer)}
-    if language not in CAPITALIZED_NOUNS:
+    if not is_plain or b"0" in signs:
+        if not is_plain or any(map(signs.__contains__, CODES)):
+            facts = {word for word in _mixed_words(answer, is_plain) if _is_code(word)}
+        if not is_plain or b"00" in signs:
+            facts |= _numbers(answer)
+    if language not in CAPITALIZED_NOUNS and any(map(signs.__contains__, NAMES)):
         facts |= {*NAME.findall(answer)}
+    if not facts or _is_program(answer):
+        return NewInformation(0, 0)
     given = prompt[-MOST_CHARACTERS:].casefold()
     new = [fact for fact in facts if fact.casefold() not in given]
     return NewInformation(len(facts), len(new))
 
 
-def _mixed_words(text: str) -> list[str]:
-    """Return the words that are not made of letters only."""
-    if not text.isascii():
+def _numbers(text: str) -> set[str]:
+    """Return the numbers that a text tells, not those that it works out."""
+    is_worked = any(map(text.__contains__, WORKED)) or ARITHMETIC.search(text)
+    return set() if is_worked else {*NUMBER.findall(text)}
+
+
+def _is_program(text: str) -> bool:
+    """Tell whether a text is a program, or shows one."""
+    holds = text.__contains__
+    return "```" in text or any(any(map(holds, signs)) and by.search(text) for signs, by in PROGRAM)
+
+
+def _mixed_words(text: str, is_plain: bool) -> list[str]:
+    """Return the words that are not made of letters only.
+
+    Args:
+        text: Where they are looked for.
+        is_plain: Whether its digits are all ASCII.
+    """
+    if not is_plain:
         return [word for word in WORD.findall(text) if not word.isalpha()]
-    words = text.encode().translate(_BLANKS).split()
+    words = text.encode("ascii", "replace").translate(_BLANKS).split()
     return [w.decode() for w in words if not w.isalpha() and 3 <= len(w) <= 40]
 
 

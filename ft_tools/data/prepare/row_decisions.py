@@ -24,6 +24,7 @@ from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.near_by_words import Lexical
+from ft_tools.data.repeats.words import tokens_of
 from ft_tools.data.split import choose_validation
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Example, Message, content_of
@@ -224,7 +225,7 @@ def _take(
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
     if compare and at < MAX_COMPARED:
         said = [content_of(turn) for turn in asked if turn["role"] != "system"]
-        ledger.add_words("\n".join(said), answer, "")
+        ledger.add_words(tokens_of("\n".join(said)), tokens_of(answer), [])
     result.outcomes.append("")
     result.parts.append(Part.TRAIN)
     result.times.append(text_of_cell(cell_at(row, mapping.time_column or "")))

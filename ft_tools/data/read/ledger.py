@@ -74,7 +74,7 @@ class Ledger:
     def add_unread(self, line: int, reason: str) -> int:
         """Add a row that is no example; return its index."""
         index = self._add(line, [0, 0, 0, 0, 0], 0, 0, "", reason)
-        self.add_words("", "", "")
+        self.add_words([], [], [])
         return index
 
     def add(self, example: Example, lengths: tuple[int, int], split_key: str) -> int:
@@ -95,16 +95,19 @@ class Ledger:
             self._question_ends[index] = len(self._questions)
         return index
 
-    def add_words(self, prompt: str, answer: str, rejected: str) -> None:
-        """Remember the words of the example that was added last, while there is room."""
+    def add_words(self, *parts: list[str]) -> None:
+        """Remember the words of the example that was added last, while there is room.
+
+        Args:
+            parts: The words of its prompt, its answer and its rejected answer.
+        """
         if not self._with_pairs or self.num_paired < len(self) - 1:
             return
         if len(self._held) >= MAX_HELD_WORDS:
             return
         at = NUM_PARTS * self.num_paired
-        for part, text in enumerate((prompt, answer, rejected)):
-            if text:
-                self._held.fromlist(self.words.of(text))
+        for part, words in enumerate(parts):
+            self._held.fromlist(self.words.of(words))
             self._held_ends[at + part] = len(self._held)
         self.num_paired = len(self)
 

@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.repeats.benchmarks import Benchmarks
+from ft_tools.data.repeats.words import tokens_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, script_of
@@ -211,9 +213,10 @@ def _take(
     asked, answered = example.prompt_and_answer()
     prompt = text_of(asked)
     answer = text_of(answered)
+    words = [tokens_of(text) for text in (prompt, answer, text_of(example.rejected))]
     found = [*row.notes, *turn_order.structure(example)]
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
-    found += text_faults.contents(example)
+    found += text_faults.contents(example, _telling_words(example, asked, answered, words))
     found += _privacy(result, example)
     questions = [content_of(turn) for turn in asked if turn["role"] == "user"]
     found += benchmarks.matches(prompt, questions, answer)
@@ -233,7 +236,7 @@ def _take(
         found += _verdicts(result, request, example, row.value)
     lengths = (tokens.whole, tokens.answer)
     index = result.ledger.add(example, lengths, _split_key(example, answer, script))
-    result.ledger.add_words(prompt, answer, text_of(example.rejected))
+    result.ledger.add_words(*words)
     keep = _kept_anyway(request)
     if result.in_validation:
         # A validation file may be the benchmark itself: nothing is trained on it.
@@ -356,7 +359,26 @@ def _number(names: list[str], name: str) -> int:
     return names.index(name)
 
 
+def _telling_words(
+    example: Example, asked: list[Message], answered: list[Message], words: list[list[str]]
+) -> frozenset[str]:
+    """Return the telling words of all turns; `words` has those of the prompt and both answers."""
+    others = [turn for turn in asked if turn["role"] == "system"]
+    if example.task == "sft":
+        others += example.messages[len(asked) + len(answered) :]
+    found = text_faults.telling_words(*words)
+    return found.union(*(_telling_words_in(content_of(turn)) for turn in others))
+
+
+@lru_cache(maxsize=16)
+def _telling_words_in(text: str) -> frozenset[str]:
+    """Return the telling words of what the system says, as a rule the same in many rows."""
+    return text_faults.telling_words(tokens_of(text))
+
+
 def _privacy(result: Scan, example: Example) -> list[str]:
+    if not _may_be_private(example):
+        return []
     answered, other = map("\n".join, example.texts())
     found = []
     kinds = privacy.secrets_in(f"{other}\n{answered}")
@@ -368,6 +390,15 @@ def _privacy(result: Scan, example: Example) -> list[str]:
     elif privacy.personal_data_in(other):
         found.append("personal_data_in_prompt")
     return found
+
+
+def _may_be_private(example: Example) -> bool:
+    """Tell quickly whether an example could hold a secret or personal data."""
+    turns = [*example.messages, *example.chosen, *example.rejected]
+    if example.text is not None or example.tools or any(len(turn) != 2 for turn in turns):
+        return True
+    # What remains beside what the turns say are the names of their two fields and of roles.
+    return privacy.may_hold("\n".join([turn["content"] for turn in turns]))
 
 
 def _split_key(example: Example, answer: str, script: str) -> str:

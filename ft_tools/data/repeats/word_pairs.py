@@ -1,6 +1,7 @@
 """The pairs of neighbouring words of many texts, in arrays: what the lexical search compares."""
 
 from array import array
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class WordPairs:
         one = np.array(words, dtype=np.uint64)
         goes_on = np.append(texts[1:] == texts[:-1], np.full(min(1, len(texts)), False))
         # In place, because these arrays are what an audit takes most memory for.
-        pairs = one << np.uint64(31)
+        pairs = one << np.uint64(int(one.max(initial=0)).bit_length())
         pairs[:-1] |= one[1:]
         # One word alone is its own pair, and less than any other.
         np.copyto(pairs, one, where=~goes_on)
@@ -43,16 +44,11 @@ class WordPairs:
         pairs |= np.frombuffer(kinds, dtype=np.uint8)[texts]
         paired = goes_on | (lengths == 1)[texts]
         pairs, texts = pairs[paired], texts[paired]
-        numbers, self.num_different = _numbered(pairs)
+        numbers, is_first, self.num_different = _numbered(pairs, texts)
         del pairs
-        keys = texts.astype(np.int64)
-        keys <<= 32
-        keys |= numbers
-        keys.sort()
-        keys = keys[np.append(np.full(min(1, len(keys)), True), keys[1:] != keys[:-1])]
-        self.texts = (keys >> 32).astype(np.int32)
+        self.texts = texts[is_first]
         """Of each pair."""
-        self.numbers = keys.astype(np.int32)
+        self.numbers = numbers[is_first]
         pair_ends = np.cumsum(np.bincount(self.texts, minlength=self.num_texts))
         self._ends = array("q", pair_ends.astype(np.int64).tobytes())
 
@@ -69,17 +65,44 @@ class WordPairs:
         return self._ends[text - 1] if text else 0
 
 
-def _numbered(values: NDArray[np.uint64]) -> tuple[NDArray[np.int32], int]:
-    """Return a number for each value, the same for the same one, and how many there are.
+def _numbered(
+    values: NDArray[np.uint64], texts: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_], int]:
+    """Number values, the same for the same one; lower ones first, as long as all fit in memory.
 
     Some are sorted at a time, which takes less memory.
+
+    Returns:
+        The number of each, whether it is the first of its kind in its text, and how many there are.
     """
     numbers = np.empty(len(values), dtype=np.int32)
+    is_first = np.empty(len(values), dtype=np.bool_)
     parts = 1 + len(values) // SORTED_AT_ONCE
     count = 0
     for part in range(parts):
         places = np.flatnonzero(values % np.uint64(parts) == part)
-        found, number = np.unique(values[places], return_inverse=True)
-        numbers[places] = number + count
-        count += len(found)
-    return numbers, count
+        places = places[_order_of(values[places])]
+        is_new = _differs(values[places])
+        numbers[places] = np.cumsum(is_new) + (count - 1)
+        # Equal ones are in the order of the texts.
+        is_first[places] = is_new | _differs(texts[places])
+        count += int(is_new.sum())
+    return numbers, is_first, count
+
+
+def _order_of(values: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the places of values from the lowest on, equal ones in the order of their places."""
+    bits = len(values).bit_length()
+    if int(values.max(initial=0)).bit_length() + bits > 64:
+        return np.argsort(values, kind="stable")
+    # Numbers are sorted faster than places by numbers: the place is in the lower bits.
+    keys = values << np.uint64(bits)
+    keys |= np.arange(len(values), dtype=np.uint64)
+    keys.sort()
+    keys &= np.uint64((1 << bits) - 1)
+    return keys.astype(np.int64)
+
+
+def _differs(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell of each value whether it is another one than that before it."""
+    return np.append(np.full(min(1, len(values)), True), values[1:] != values[:-1])

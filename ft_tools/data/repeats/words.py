@@ -5,10 +5,12 @@ Similarity of two sets A and B is Jaccard = |A and B| / |A or B|.
 
 import re
 from collections import defaultdict
+from functools import lru_cache
 from operator import or_
 
 # A word, or one character of a script without spaces.
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
+CHARACTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+WORDS = re.compile(rf"{CHARACTERS.pattern}|\w+")
 PLAIN_MARKS = (
     r""".,;:!?'"()\[\]{}\u00a1\u00ab\u00bb\u00bf\u2018-\u201f\u2026\u3001\u3002\u3008-\u3011"""
     r"\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f"
@@ -19,10 +21,14 @@ TOKENS = re.compile(rf"{WORDS.pattern}|[^\s\w{PLAIN_MARKS}]")
 _CHARS = list(map(chr, range(128)))
 _SIGNS = "".join(c for c in _CHARS if TOKENS.fullmatch(c) and not WORDS.fullmatch(c))
 _BLANKS = bytes(
-    ord(chr(c).lower() if c < 128 and (WORDS.fullmatch(chr(c)) or chr(c) in _SIGNS) else " ")
+    c if c > 127 else ord(chr(c).lower() if WORDS.fullmatch(chr(c)) or chr(c) in _SIGNS else " ")
     for c in range(256)
 )
-_NO_SIGNS = bytes(c for c in range(256) if chr(c) not in _SIGNS)
+"""In UTF-8: bytes of other characters stay."""
+_NO_SIGNS = bytes(c for c in range(256) if c > 127 or chr(c) not in _SIGNS)
+ASCII = bytes(range(128))
+FEW_OTHERS = 12
+"""Different characters up to which those that are not ASCII are replaced one after another."""
 MAX_WORDS = 4000
 # Word pairs looked at in one search; on hostile data everything is a candidate, and then it stops
 # and says so. A call has to answer within a minute; a run may take longer.
@@ -42,11 +48,10 @@ class Words:
         self.num_cut = 0
         """Texts of which only the first `MAX_WORDS` words were taken."""
 
-    def of(self, text: str) -> list[int]:
-        """Return the words of a text of any length; the first `MAX_WORDS` are taken."""
-        found = tokens_of(text)
-        self.num_cut += len(found) > MAX_WORDS
-        return list(map(self._numbers.__getitem__, found[:MAX_WORDS]))
+    def of(self, words: list[str]) -> list[int]:
+        """Return the numbers of the words of a text; the first `MAX_WORDS` are taken."""
+        self.num_cut += len(words) > MAX_WORDS
+        return list(map(self._numbers.__getitem__, words[:MAX_WORDS]))
 
     def pairs_of(self, text: str) -> set[int]:
         """Return the pairs of a text as numbers below 2^62; one word alone is its own pair.
@@ -55,7 +60,7 @@ class Words:
         >>> len(of("x = -2")), of("x = 2") <= of("x = -2"), of("..."), of("x")
         (3, False, set(), {1})
         """
-        words = self.of(text)
+        words = self.of(tokens_of(text))
         return set(map(or_, [word << 31 for word in words], words[1:])) if words[1:] else {*words}
 
 
@@ -65,13 +70,38 @@ def tokens_of(text: str) -> list[str]:
     >>> tokens_of("C++ isn't C, it's x_1!"), tokens_of("Ça, c'est \u4f60\u597d")
     (['c', '+', '+', 'isn', 't', 'c', 'it', 's', 'x_1'], ['ça', 'c', 'est', '\u4f60', '\u597d'])
     """
+    others: set[str] = set()
     if not text.isascii():
-        return TOKENS.findall(text.casefold())
-    encoded = text.encode().translate(_BLANKS)
-    plain = encoded.decode()
-    for sign in set(encoded.translate(None, _NO_SIGNS)):
-        plain = plain.replace(chr(sign), f" {chr(sign)} ")
+        text = text.casefold()
+        others = set(other_characters(text))
+        if len(others) > FEW_OTHERS or any(map(CHARACTERS.match, others)):
+            return TOKENS.findall(text)
+    encoded = text.encode("utf-8", "surrogatepass").translate(_BLANKS)
+    plain = encoded.decode("utf-8", "surrogatepass")
+    for char in {*map(chr, encoded.translate(None, _NO_SIGNS)), *others}:
+        plain = plain.replace(char, _apart(char))
     return plain.split()
+
+
+@lru_cache(maxsize=4096)
+def _apart(char: str) -> str:
+    """Return a sign between blanks, a letter as it is, and a blank for what is neither."""
+    if WORDS.fullmatch(char):
+        return char
+    return f" {char} " if TOKENS.fullmatch(char) else " "
+
+
+def other_characters(text: str) -> str:
+    r"""Return what of a text is not ASCII.
+
+    >>> other_characters("na\u00efve \u201cyes\u201d") == "\u00ef\u201c\u201d"
+    True
+    """
+    return (
+        text.encode("utf-8", "surrogatepass")
+        .translate(None, ASCII)
+        .decode("utf-8", "surrogatepass")
+    )
 
 
 def jaccard(one: set[int], other: set[int]) -> float:

@@ -5,8 +5,7 @@ Every rule here was read in the named version; a trainer's reason is a constant 
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools.data.report import Survival
 from ft_tools.examples.detect_format import ANSWERS, LISTS, PROMPTS
@@ -21,8 +20,7 @@ ENDS_LOADING = frozenset({"unreadable_line", "not_utf8", "invalid_unicode"})
 KNOWN_KEYS = {"role", "content", "from", "value"}
 
 
-@dataclass(frozen=True)
-class Traits:
+class Traits(NamedTuple):
     """What decides whether a trainer takes an example."""
 
     format: str

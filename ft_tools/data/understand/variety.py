@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from ft_tools.data.understand.languages import FUNCTION_WORDS, UNKNOWN, language_of
 
 SAMPLE = 4000
+MOST_CHARS = 2000
+"""Of a prompt."""
 WORDS_EACH = 60
 WORD = re.compile(r"[a-z\u00c0-\u052f\u0600-\u06ff]{3,30}")
 PAIR = re.compile(r"(?=([\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}))")
@@ -58,51 +60,38 @@ class Topic:
 
 @dataclass
 class Variety:
-    """Counts over prompts and answers; of texts only single words are kept, for the page."""
+    """Counts over prompts and answers, and a draw of prompts."""
 
     languages: "Counter[str]" = field(default_factory=Counter)
     """Of the answers."""
-    _words: "list[frozenset[str]]" = field(default_factory=list)
+    _prompts: list[str] = field(default_factory=list)
     _stride: int = 1
     _seen: int = 0
+    _topics: list[Topic] | None = None
 
     def add(self, prompt: str, answer: str) -> tuple[str, str]:
         """Count one example; return the languages of its prompt and its answer."""
         asked, answered = language_of(prompt), language_of(answer)
         self.languages[answered] += 1
         if self._seen % self._stride == 0:
-            self._words.append(_words_of(prompt[:2000].lower()))
-            if len(self._words) >= SAMPLE:
-                self._words = self._words[::2]
+            self._prompts.append(prompt[:MOST_CHARS])
+            if len(self._prompts) >= SAMPLE:
+                self._prompts = self._prompts[::2]
                 self._stride *= 2
         self._seen += 1
+        self._topics = None
         return asked, answered
 
     def topics(self) -> list[Topic]:
         """Return the topics, the largest first; empty if there are too few prompts to say."""
-        total = len(self._words)
-        if total < MIN_PROMPTS:
-            return []
-        everywhere = Counter(word for words in self._words for word in words)
-        template = {word for word, count in everywhere.items() if count > MAX_FRACTION * total}
-        left = [words - template for words in self._words]
-        counts = Counter(word for words in left for word in words)
-        found: list[Topic] = []
-        while len(found) < NUM_TOPICS and counts:
-            word, count = max(counts.items(), key=lambda item: (item[1], item[0]))
-            if count < max(2, MIN_FRACTION * total):
-                break
-            inside = [words for words in left if word in words]
-            left = [words for words in left if word not in words]
-            counts.subtract(Counter(other for words in inside for other in words))
-            counts = +counts
-            found.append(Topic((word, *_going_with(word, inside, everywhere, total)), count))
-        return found
+        if self._topics is None:
+            self._topics = _topics_of([_words_of(prompt.lower()) for prompt in self._prompts])
+        return self._topics
 
     @property
     def num_drawn(self) -> int:
         """Return how many prompts the topics are counted on."""
-        return len(self._words)
+        return len(self._prompts)
 
     def findings(self) -> list[tuple[str, int]]:
         """Return the ids of what is one-sided, with the number of prompts meant, by the draw."""
@@ -128,6 +117,28 @@ class Variety:
             alone = [1 / self.num_drawn] * rest
             shape["effective_topics"] = round(effective_number([*shares, *alone]))
         return shape
+
+
+def _topics_of(drawn: list[frozenset[str]]) -> list[Topic]:
+    """Return the topics of prompts, of which the words are given."""
+    total = len(drawn)
+    if total < MIN_PROMPTS:
+        return []
+    everywhere = Counter(word for words in drawn for word in words)
+    template = {word for word, count in everywhere.items() if count > MAX_FRACTION * total}
+    left = [words - template for words in drawn]
+    counts = Counter(word for words in left for word in words)
+    found: list[Topic] = []
+    while len(found) < NUM_TOPICS and counts:
+        word, count = max(counts.items(), key=lambda item: (item[1], item[0]))
+        if count < max(2, MIN_FRACTION * total):
+            break
+        inside = [words for words in left if word in words]
+        left = [words for words in left if word not in words]
+        counts.subtract(Counter(other for words in inside for other in words))
+        counts = +counts
+        found.append(Topic((word, *_going_with(word, inside, everywhere, total)), count))
+    return found
 
 
 def effective_number(shares: list[float]) -> float:
