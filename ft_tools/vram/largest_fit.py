@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from ft_tools import facts
 from ft_tools.models.shape import ModelShape
 from ft_tools.vram.phases import phases
@@ -129,10 +131,28 @@ def _needed(
     """Leave out each change without which the others suffice, the latest first."""
     for one in reversed(taken[:-1]):
         rest = [other for other in taken if other is not one]
-        arguments = {name: value for _, more in rest for name, value in more.items()}
-        if _fits(setup_of(_changed(request, arguments), shape), usable_gib):
+        if _suffice(request, shape, rest, usable_gib):
             taken = rest
     return taken
+
+
+def _suffice(
+    request: VramRequest,
+    shape: ModelShape,
+    taken: list[tuple[_Step, Arguments]],
+    usable_gib: float,
+) -> bool:
+    """Tell whether a run fits with these changes, and each is possible after those before it."""
+    changed = request
+    so_far: Arguments = {}
+    for _, arguments in taken:
+        so_far |= arguments
+        try:
+            changed = _changed(request, so_far)
+        except ValidationError:
+            # Offloading, say, without the GPUs that it is done on.
+            return False
+    return _fits(setup_of(changed, shape), usable_gib)
 
 
 def _cheapest(
