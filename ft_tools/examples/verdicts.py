@@ -44,12 +44,14 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _squash(text: str) -> str:
-    """Return a spelling without case, blanks and punctuation.
+    """Return a spelling without case, blanks and punctuation, and one i for Turkish's two.
 
-    >>> _squash("Thumbs-Up!"), _squash(" Nicht_hilfreich ")
-    ('thumbsup', 'nichthilfreich')
+    >>> _squash("Thumbs-Up!"), _squash(" Nicht_hilfreich "), _squash("HAYIR")
+    ('thumbsup', 'nichthilfreich', 'hayir')
     """
-    return IGNORED.sub("", unicodedata.normalize("NFKC", text).casefold())
+    text = unicodedata.normalize("NFKC", text).casefold()
+    # The small letter of I is i or, in Turkish, dotless; that of its dotted capital has two signs.
+    return IGNORED.sub("", text.replace("\u0131", "i").replace("i\u0307", "i"))
 
 
 _GOOD, _BAD = _words(verdict_words.GOOD), _words(verdict_words.BAD)

@@ -238,3 +238,17 @@ def test_good_bad_and_unclear_marks_are_told_apart():
     assert not is_wanted({}, "rating", ["up"])
     assert not is_wanted({"rating": "down"}, "rating", "drop_bad")
     assert not says_verdict("question")
+
+
+@pytest.mark.parametrize("words", [verdict_words.GOOD, verdict_words.BAD, verdict_words.NEUTRAL])
+def test_a_word_means_the_same_in_capitals(words):
+    # Random exploration found it: the capital of the dotless i is an I.
+    for word in words.split():
+        means = mark_of(word)
+        assert means is not None, word
+        assert (mark_of(word.upper()), mark_of(word.title())) == (means, means), word
+
+
+def test_a_turkish_column_in_capitals_is_read():
+    # With Turkish capitals, of which the lower-case I is dotless.
+    assert [mark_of(word) for word in ("\u0130Y\u0130", "HAYIR")] == [Mark.GOOD, Mark.BAD]
