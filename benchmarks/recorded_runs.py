@@ -4,9 +4,10 @@
 (with these labels or names) are there, and continues where it stopped. Each run is the worker of
 this package on the small Llama of benchmarks/small_models.py and takes about 10 s of one core; each
 core makes a run at a time. What is wrong with a sick run is done to it on purpose; what the
-diagnosis says is not looked at here. A line of `benchmarks/recorded_runs.jsonl` is a run: its
-label, the part of its plan that a diagnosis reads, and its metrics. Runs with an even number choose
-the thresholds, runs with an odd one check them.
+diagnosis says is not looked at here. Whether there was nothing to learn is measured: the held-out
+answers were right before the run, or it is not recorded. A line of `benchmarks/recorded_runs.jsonl`
+is a run: its label, the part of its plan that a diagnosis reads, and its metrics. Runs with an even
+number choose the thresholds, runs with an odd one check them.
 """
 
 import json
@@ -21,6 +22,8 @@ from typing import Any
 
 from benchmarks.side_by_side import finished
 from benchmarks.small_models import random_llama, small_workspace, use_one_thread
+from ft_tools import facts
+from ft_tools.training.diagnosis import curves_of
 
 FILE = Path(__file__).with_name("recorded_runs.jsonl")
 PER_KIND = 10
@@ -32,6 +35,11 @@ EVALUATED = 30
 LONGER = {"dates": "mails"}
 """A task that no healthy run has, and the one in its place: on 300 rows the default ends too early
 for it. Twice the epochs raised the right answer tokens from 66% to 77%."""
+TEACHABLE = {"dates": "mails", "orders": "mails_json", "notes": "intents"}
+"""Tasks whose held-out answers the base does not learn from 300 rows in 9 epochs (orders: 94% of
+answer tokens, notes: 97%), and those in their place where there is to be nothing to learn."""
+TAUGHT_EPOCHS = (None, 6)
+"""Of the base that is to know the answers: the default's, then more if those are not enough."""
 RATE = 2.6e-3
 """What the rule gives for a hidden size of 128."""
 Rows = list[dict[str, Any]]
@@ -89,7 +97,10 @@ def cases() -> Iterator[Case]:
             "task": ("mails", "intents", "mails_json")[i % 3],
             "training": {"num_train_epochs": 8},
         },
-        "nothing_to_learn": lambda i: {"is_easy": True},
+        "nothing_to_learn": lambda i: {
+            "is_easy": True,
+            "task": TEACHABLE.get(task := TASKS[i % len(TASKS)], task),
+        },
     }
     for number in range(NUM_HEALTHY):
         task = TASKS[number % len(TASKS)]
@@ -191,8 +202,32 @@ def train(
     }, kept
 
 
-def record(name: str, root: Path, base: str) -> dict[str, Any]:
-    """Train one run and return its line."""
+def taught(root: Path, case: Case, base: str) -> tuple[str, float]:
+    """Train the base on a case's own rows until its held-out answers are right.
+
+    Returns:
+        The model, and the share of held-out answer tokens that it gets right; the best of what was
+        tried if none is right.
+    """
+    model, right = base, 0.0
+    for epochs in TAUGHT_EPOCHS:
+        kept, adapter = train(root, case, base, {"num_train_epochs": epochs} if epochs else {})
+        curves = curves_of(kept["metrics"])
+        if curves.accuracies[curves.best] > right:
+            model, right = f"{case.name}-{adapter.name}", curves.accuracies[curves.best]
+            shutil.copytree(adapter, root / model)
+        if is_right(right):
+            break
+    return model, right
+
+
+def is_right(share: float) -> bool:
+    """Tell whether so many answer tokens are called right answers."""
+    return share >= facts.number("diagnosis.learnt_accuracy")
+
+
+def record(name: str, root: Path, base: str) -> dict[str, Any] | None:
+    """Train one run and return its line; None if its label proves wrong."""
     from benchmarks.small_tasks import TASKS as ALL
     from benchmarks.small_tasks import pairs, row
 
@@ -205,14 +240,17 @@ def record(name: str, root: Path, base: str) -> dict[str, Any]:
     for file, part in (("train", rows[60:]), ("held", rows[:60])):
         text = "".join(json.dumps(one) + "\n" for one in part)
         (root / f"{case.name}-{file}.jsonl").write_text(text, encoding="utf-8")
-    model = base
+    model, known = base, {}
     if case.is_easy:
-        model = f"{case.name}-easy"
-        shutil.copytree(train(root, case, base, {})[1], root / model)
+        model, right = taught(root, case, base)
+        known = {"right_before": round(right, 4)}
+        if not is_right(right):
+            print(name, "not recorded: before the run, only", right, "is right", flush=True)
+            return None
     began = time.monotonic()
     kept, _ = train(root, case, model, case.training)
     about = {"name": case.name, "label": case.label, "task": case.task, "rows": case.rows}
-    return about | {"seconds": round(time.monotonic() - began, 1)} | kept
+    return about | known | {"seconds": round(time.monotonic() - began, 1)} | kept
 
 
 def main() -> None:
@@ -227,6 +265,8 @@ def main() -> None:
         wanted = [c for c in cases() if not named or named & {c.label, c.name}]
         jobs = {c.name: (c.name, root, "base") for c in wanted if c.name not in known}
         for name, line in finished(record, jobs, until):
+            if line is None:
+                continue
             with FILE.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
             evaluated = [m["eval_loss"] for m in line["metrics"] if "eval_loss" in m]

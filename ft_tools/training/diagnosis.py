@@ -21,6 +21,7 @@ Row = Mapping[str, float]
 LEAST_EVALUATIONS = 4
 LIVE = {"masked_wrongly", "nothing_to_learn", "rate_too_high", "memorising"}
 """What need not wait for the end of a run."""
+UNTRAINED_STEPS = 2
 WINDOW = 0.1
 """Share of the logged losses that is averaged."""
 
@@ -52,6 +53,8 @@ class Curves:
     """Of next tokens of held-out answers, at the same steps; empty where it is not logged."""
     step: float = 0.0
     """The last one."""
+    untrained: float = math.inf
+    """Training loss before any weight changed."""
 
     @property
     def best(self) -> int:
@@ -112,11 +115,15 @@ def curves_of(rows: Sequence[Row]) -> Curves:
     evaluated = [row for row in rows if math.isfinite(row.get("eval_loss", math.nan))]
     name = "eval_mean_token_accuracy"
     has_accuracy = all(name in row for row in evaluated)
+    losses = [row for row in rows if math.isfinite(row.get("loss", math.nan))]
+    # The warm-up begins with a rate of 0, so the loss of the second step is of the same weights.
+    early = [row["loss"] for row in losses if row["step"] <= UNTRAINED_STEPS]
     return Curves(
-        [row["loss"] for row in rows if math.isfinite(row.get("loss", math.nan))],
+        [row["loss"] for row in losses],
         [(row["step"], row["eval_loss"]) for row in evaluated],
         [row[name] for row in evaluated] if has_accuracy else [],
         max((row["step"] for row in rows), default=0.0),
+        fmean(early or [row["loss"] for row in losses[:1]] or [math.inf]),
     )
 
 
@@ -192,13 +199,12 @@ def _unmasked() -> Diagnosis:
 
 
 def _nothing_to_learn(curves: Curves, setup: Setup) -> Diagnosis | None:
-    first = fmean(curves.train[:3])
+    first = curves.untrained
     if first > number("diagnosis.known_loss"):
         return None
     return Diagnosis(
         id="nothing_to_learn",
-        observed=f"the training loss was {first:.3g} in the first steps, before anything was "
-        "learned",
+        observed=f"the training loss was {first:.3g} before anything was learned",
         advice="the model gives these answers already: measure it with evaluate, and collect "
         "examples that it gets wrong",
     )

@@ -4,6 +4,8 @@ import csv
 import json
 import random
 
+import pytest
+
 from ft_tools.cli_options import as_flags
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
@@ -153,3 +155,19 @@ def test_a_model_is_measured_on_the_test_part_where_there_is_one(workspace):
     write_rows(workspace / "test.jsonl", rows[100:110])
     (measured,) = [step for step in audit_dataset(request).next_steps if step.tool == "evaluate"]
     assert measured.arguments == {"dataset": "test.jsonl"}
+
+
+@pytest.mark.parametrize("is_templated", [True, False])
+def test_prompts_of_few_templates_are_said_in_the_proposal_already(workspace, is_templated):
+    chance = random.Random(3)
+    with (workspace / "mails.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "team"])
+        for at in range(120):
+            own = " ".join(chance.choices(WORDS, k=12))
+            said = f"Where is the parcel of my order number {at}?" if is_templated else own
+            writer.writerow([said, chance.choice(["billing", "shipping"])])
+    shown = prepare_dataset(PrepareRequest(path="mails.csv"))
+    assert [finding.id for finding in shown.findings] == ["few_wordings"] * is_templated
+    if is_templated:
+        assert (shown.findings[0].count, shown.findings[0].fraction) == (120, 1.0)

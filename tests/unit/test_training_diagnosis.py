@@ -140,6 +140,17 @@ def test_a_model_that_knows_the_answers_is_measured_on_rows_that_there_are(files
     assert asked.dataset == (plan.validation or plan.dataset).path
 
 
+def test_what_the_model_knew_is_read_before_the_first_update_that_may_disturb_it():
+    """The rate warms up from 0, so two steps see the model as it came; then its loss may jump."""
+    rows = curves([0.08, 0.5, 0.1, 0.01], [0.2, 0.1] + [0.05] * 8)
+    assert rows[1]["step"] == 2
+    rows[0]["loss"], rows[1]["loss"], rows[2]["loss"] = 0.08, 0.08, 0.35
+    assert [one.id for one in diagnose(rows, USUAL)] == ["nothing_to_learn"]
+    rows[0]["loss"] = rows[1]["loss"] = 0.35
+    rows[2]["loss"] = 0.01
+    assert "nothing_to_learn" not in [one.id for one in diagnose(rows, USUAL)]
+
+
 def test_prompts_in_the_loss_are_named_whatever_the_curves_say():
     unmasked = Setup(1e-3, 1e-3, 3, 120, is_masked=False)
     found = diagnose(curves([3, 0.1, 0.01], [0.001] * 10), unmasked)

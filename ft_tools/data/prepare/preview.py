@@ -6,6 +6,7 @@ from itertools import islice
 from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
+from ft_tools.data.judge.findings import RULES
 from ft_tools.data.prepare.check_mapping import (
     MARKING,
     may_be_class,
@@ -30,6 +31,7 @@ from ft_tools.data.prepare.row_decisions import (
     make,
 )
 from ft_tools.data.prepare.times import is_month_first
+from ft_tools.data.report import Finding
 from ft_tools.data.show_examples import quote
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.examples.example import content_of
@@ -82,9 +84,28 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         counts=decided.counts(),
         labels=labels_of(decided),
         task=decided.task,
+        findings=_of_wordings(decided),
         assumptions=notes,
         next_steps=_next_steps(request, mapping, seen, decided),
     )
+
+
+def _of_wordings(decided: Decided) -> list[Finding]:
+    """Return `few_wordings`, as the audit of the written files would; the rest needs the files."""
+    total = max(1, len(decided.ledger))
+    return [
+        Finding(
+            id=name,
+            severity=RULES[name].severity,
+            count=count,
+            fraction=round(min(1.0, count / total), 4),
+            lines=[],
+            removed=False,
+            cure=RULES[name].cure,
+            source=RULES[name].source,
+        )
+        for name, count in decided.wordings.findings()
+    ]
 
 
 def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[str]:

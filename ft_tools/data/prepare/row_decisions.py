@@ -32,6 +32,7 @@ from ft_tools.examples.formats import normalise
 from ft_tools.examples.remembered_test_sets import TestRows, known_test_rows
 from ft_tools.examples.turns import with_system
 from ft_tools.examples.verdicts import Mark, judged, values_at
+from ft_tools.examples.wordings import Wordings
 
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
@@ -75,6 +76,8 @@ class Decided:
     """Rows whose prompt has different answers, before a rule decides."""
     num_with_majority: int = 0
     """Prompts of which one answer is the most frequent."""
+    wordings: Wordings = field(default_factory=Wordings)
+    """Of the prompts."""
     num_kept: int = 0
     """Rows beside which these are counted: no copies, and none that is left out."""
     compared: bool = True
@@ -222,6 +225,7 @@ def _take(
         result.tested.add(len(ledger))
     asked, answered = made.example.prompt_and_answer()
     answer = " ".join(map(content_of, answered))
+    result.wordings.add("\n".join(map(content_of, asked)))
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
     if compare and at < MAX_COMPARED:
         said = [content_of(turn) for turn in asked if turn["role"] != "system"]
