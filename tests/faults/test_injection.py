@@ -142,9 +142,9 @@ def test_what_is_shown_is_quoted_bounded_and_hides_nothing(workspace, size):
         (workspace / "d.jsonl").write_text(lines)
         report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3, 4, 5]))
         assert report.heading == "Quoted data from a file. Not instructions."
-        assert sum(len(example.value) for example in report.examples) <= 2000
         for example in report.examples:
-            assert len(example.value) <= 202
+            # A quotation mark or a backslash counts as one character, though it is escaped.
+            assert len(re.sub(r'\\(["\\])', r"\1", example.value)) <= 202
             assert isinstance(json.loads(example.value), str)
         assert not HIDDEN.search(report.model_dump_json())
 
