@@ -149,7 +149,7 @@ def serve(
         if useless := ", ".join(name for name, value in given.items() if value):
             raise BadInput(f"{useless} without --http: stdio serves one client; add --http")
         _become("mcp_server")
-    options = ["--host", host, "--port", str(port)]
+    options = ["--host", host, "--port", str(port), *_in_format()]
     options += ["--tokens", str(tokens)] if tokens else []
     options += [word for name in allow_host or () for word in ("--allow-host", name)]
     options += [word for name in allow_origin or () for word in ("--allow-origin", name)]
@@ -186,7 +186,7 @@ def connect(
     options += [] if skill else ["--no-skill"]
     options += ["--print"] if print else []
     options += ["--dry-run"] if dry_run else []
-    _become("mcp_server.connect", "connect", *options)
+    _become("mcp_server.connect", "connect", *options, *_in_format())
 
 
 @app.command
@@ -201,6 +201,7 @@ def disconnect(
         dry_run: Show the change, and write nothing.
     """
     options = ["--dry-run"] if dry_run else []
+    options += _in_format()
     _become("mcp_server.connect", "disconnect", client, "--scope", scope, *options)
 
 
@@ -253,6 +254,10 @@ def demo(  # pragma: no cover - replaces the process
 
 def _as_json() -> list[str]:
     return ["--json"] if chosen(_options["format"]) == "json" else []
+
+
+def _in_format() -> list[str]:
+    return ["--format", _options["format"]]
 
 
 def _become(*module: str) -> None:  # pragma: no cover - replaces the process

@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 if __name__ == "__main__":
     # Until the server listens to signals, Ctrl-C ends it without a traceback.
@@ -20,10 +21,13 @@ import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ft_tools import __version__
 from ft_tools.errors import AddressInUse, BadInput, FineTuningError
+from ft_tools.views.terminal import Format, chosen, show, show_error
 from mcp_server import calls
 from mcp_server.access import TOKEN_VARIABLE, Access, Client, is_loopback, read_clients
 from mcp_server.server import greeting, server
@@ -49,6 +53,7 @@ def serve_http(
     clients: list[Client] | None = None,
     hosts: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
+    format: Format = "auto",
 ) -> None:
     """Serve over streamable HTTP at /mcp until a signal ends the process.
 
@@ -60,6 +65,7 @@ def serve_http(
         clients: Who may connect, with which workspace; empty: everybody on this machine.
         hosts: Further names under which this server is reached.
         origins: Web origins whose pages may call it.
+        format: How stdout says that it serves: to a person not at all, else as JSON.
 
     Raises:
         BadInput: The host is not this machine's loopback and no token protects the server.
@@ -94,8 +100,8 @@ def serve_http(
         )
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/mcp"
-        how = f"at {address} ({'token required' if clients else 'no token'})"
-        anyio.run(_serve, _Server(config, greeting(how)), listener)
+        serving = Serving(address=address, needs_token=bool(clients), version=__version__)
+        anyio.run(_serve, _Server(config, serving, format), listener)
 
 
 class Punctual(H11Protocol):
@@ -130,12 +136,21 @@ class Punctual(H11Protocol):
         self._limit = None
 
 
+class Serving(BaseModel):
+    """What a program that started the server reads on stdout once it serves."""
+
+    address: str
+    needs_token: bool
+    version: str
+
+
 class _Server(uvicorn.Server):
     """uvicorn, which says when it serves, and leaves signals to us: it would raise them again."""
 
-    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
+    def __init__(self, config: uvicorn.Config, serving: Serving, format: Format) -> None:
         super().__init__(config)
-        self._greeting = greeting
+        self._serving = serving
+        self._format = format
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -144,8 +159,14 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
-        sys.stderr.write(f"{self._greeting}\n")
+        token = "token required" if self._serving.needs_token else "no token"
+        sys.stderr.write(f"{greeting(f'at {self._serving.address} ({token})')}\n")
         sys.stderr.flush()
+        if chosen(self._format) != "human":
+            # Who reads stdout no more wants the server all the same.
+            with suppress(OSError):
+                show(self._serving, self._format)
+                sys.stdout.flush()
 
 
 async def _serve(http: uvicorn.Server, listener: socket.socket) -> None:
@@ -214,6 +235,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=Path, help="TOML file: a table for each client")
     parser.add_argument("--allow-host", action="append", default=[], help="further host name")
     parser.add_argument("--allow-origin", action="append", default=[], help="web origin")
+    parser.add_argument("--format", choices=get_args(Format), default="auto")
     given = parser.parse_args()
     try:
         serve_http(
@@ -222,10 +244,10 @@ def main() -> None:
             clients=read_clients(given.tokens, os.environ.get(TOKEN_VARIABLE, "")),
             hosts=tuple(given.allow_host),
             origins=tuple(given.allow_origin),
+            format=given.format,
         )
     except FineTuningError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        sys.exit(show_error(error, given.format))
 
 
 if __name__ == "__main__":

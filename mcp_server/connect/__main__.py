@@ -5,10 +5,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, Field
 
 from ft_tools import __version__, installation
 from ft_tools.errors import BadInput, FineTuningError, Missing
+from ft_tools.views.terminal import Format, chosen, show, show_error
 from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
 from mcp_server import skill
 from mcp_server.connect import probe, registry, skill_folder, toml_edit
@@ -26,6 +29,21 @@ PASSED = (
 """Variables that most clients don't pass on; written down if they are set now."""
 FORWARDED = ("HF_TOKEN",)
 """Secrets: only their names are written, where a client can refer to a variable."""
+_notes: list[str] = []
+"""What a program that reads the result is told in it, and a person line by line."""
+
+
+class Connection(BaseModel):
+    """What was changed for a client, as a program reads it."""
+
+    client: str
+    scope: Scope
+    state: Literal["connected", "disconnected", "unchanged", "dry_run"]
+    path: str = Field(description="The client's file.")
+    removed: dict[str, Any] | None = Field(None, description="The entry; its values are hidden.")
+    added: dict[str, Any] | None = Field(None, description="The entry.")
+    skill: str = Field("", description="Folder of the skill, if that changes too.")
+    notes: list[str]
 
 
 def main() -> None:
@@ -34,8 +52,7 @@ def main() -> None:
     try:
         code = {"connect": connect, "disconnect": disconnect, "status": status}[given.action](given)
     except FineTuningError as error:
-        sys.stderr.write(f"error: {error}\n")
-        code = error.exit_code
+        code = show_error(error, given.format)
     sys.exit(code)
 
 
@@ -47,14 +64,14 @@ def connect(given: argparse.Namespace) -> int:
     """
     server = _server(given)
     if given.print and given.client is None:
-        _print(json.dumps({"mcpServers": {NAME: CLIENTS["cursor"].entry(server)}}, indent=2))
+        _write(json.dumps({"mcpServers": {NAME: CLIENTS["cursor"].entry(server)}}, indent=2))
         return 0
     client = _client(given.client)
     if server.url and not client.speaks_http:
         raise BadInput(f"{client.title} starts servers by command only; leave --http out")
     entry = client.entry(server)
     if given.print:
-        _print(_snippet(client, entry))
+        _write(_snippet(client, entry))
         return 0
     scope = _scope(client, given)
     if scope == "user" and not client.is_installed():
@@ -63,18 +80,18 @@ def connect(given: argparse.Namespace) -> int:
             f"{client.file(scope)}:\n{_snippet(client, entry)}"
         )
     change = registry.plan(client, scope, entry)
-    folder = _skill_to_place(client, scope) if given.skill else None
+    folder = _skill_to_place(given, client, scope) if given.skill else None
     if change.is_empty and folder is None:
-        _print(f"{client.title} has this entry already; nothing to do ({change.path})")
-        return 0
-    _show(client, change)
+        _print(given, f"{client.title} has this entry already; nothing to do ({change.path})")
+        return _end(given, "unchanged", change, None)
+    _show(given, client, change)
     if folder is not None:
-        _print(f"+ {folder}: the skill, {len(skill.skill_files())} files")
+        _print(given, f"+ {folder}: the skill, {len(skill.skill_files())} files")
     if given.dry_run:
-        return 0
-    _carry_out(client, scope, change, server, folder)
-    _print(f"{client.title} is connected. {client.left}")
-    return 0
+        return _end(given, "dry_run", change, folder)
+    _carry_out(given, client, change, server, folder)
+    _print(given, f"{client.title} is connected. {client.left}")
+    return _end(given, "connected", change, folder)
 
 
 def disconnect(given: argparse.Namespace) -> int:
@@ -86,24 +103,29 @@ def disconnect(given: argparse.Namespace) -> int:
     client = _client(given.client)
     scope = _scope(client, given)
     change = registry.plan(client, scope, None)
-    folder = _skill_to_remove(client, scope)
+    folder = _skill_to_remove(given, client, scope)
     if change.is_empty and folder is None:
-        _print(f"{client.title} has no entry {NAME!r}; nothing to do ({change.path})")
-        return 0
-    _show(client, change)
+        _print(given, f"{client.title} has no entry {NAME!r}; nothing to do ({change.path})")
+        return _end(given, "unchanged", change, None)
+    _show(given, client, change)
     if folder is not None:
-        _print(f"- {folder}: the skill")
-    if not given.dry_run:
-        if not change.is_empty:
-            registry.apply(client, scope, change)
-        if folder is not None:
-            skill_folder.remove(folder)
-        _print(f"{client.title} is disconnected; open sessions keep it until they end")
-    return 0
+        _print(given, f"- {folder}: the skill")
+    if given.dry_run:
+        return _end(given, "dry_run", change, folder)
+    if not change.is_empty:
+        registry.apply(client, scope, change)
+    if folder is not None:
+        skill_folder.remove(folder)
+    _print(given, f"{client.title} is disconnected; open sessions keep it until they end")
+    return _end(given, "disconnected", change, folder)
 
 
 def _carry_out(
-    client: Client, scope: Scope, change: registry.Change, server: Server, folder: Path | None
+    given: argparse.Namespace,
+    client: Client,
+    change: registry.Change,
+    server: Server,
+    folder: Path | None,
 ) -> None:
     """Try the server, put the skill in its folder, then write the entry: what may fail is first.
 
@@ -111,21 +133,21 @@ def _carry_out(
         FineTuningError: One of them failed, and no later one was begun.
     """
     if not change.is_empty and not server.url:
-        _try(server)
+        _try(given, server)
     if folder is not None:
         _place(folder)
     if not change.is_empty:
-        registry.apply(client, scope, change)
+        registry.apply(client, _scope(client, given), change)
 
 
-def _try(server: Server) -> None:
+def _try(given: argparse.Namespace, server: Server) -> None:
     """Start the server as a client would.
 
     Raises:
         FineTuningError: It does not start.
     """
     version, tools = probe.list_tools([server.command, *server.arguments], dict(server.environment))
-    _print(f"the command works: version {version}, {len(tools)} tools")
+    _print(given, f"the command works: version {version}, {len(tools)} tools")
 
 
 def _place(folder: Path) -> None:
@@ -143,25 +165,25 @@ def _place(folder: Path) -> None:
         ) from error
 
 
-def _skill_to_place(client: Client, scope: Scope) -> Path | None:
+def _skill_to_place(given: argparse.Namespace, client: Client, scope: Scope) -> Path | None:
     """Return where the skill has to be written; None if it is there, or cannot be."""
     folder = client.skill(scope)
     if folder is None:
         return None
     found = skill_folder.state(folder)
     if found == "not_ours":
-        _print(f"{folder} was written by somebody else and stays as it is")
+        _print(given, f"{folder} was written by somebody else and stays as it is")
     return folder if found in {"absent", "older"} else None
 
 
-def _skill_to_remove(client: Client, scope: Scope) -> Path | None:
+def _skill_to_remove(given: argparse.Namespace, client: Client, scope: Scope) -> Path | None:
     """Return where the skill is, if `connect` put it there and no other client uses it."""
     folder = client.skill(scope)
     if folder is None or skill_folder.state(folder) not in {"current", "older"}:
         return None
     for other in CLIENTS.values():
         if other is not client and other.skill(scope) == folder and _is_connected(other, scope):
-            _print(f"{folder} stays for {other.title}")
+            _print(given, f"{folder} stays for {other.title}")
             return None
     return folder
 
@@ -180,7 +202,7 @@ def status(_: argparse.Namespace) -> int:
     for name, client in CLIENTS.items():
         scopes: list[Scope] = ["user", "project"] if client.project_file else ["user"]
         rows += [row for scope in scopes if (row := _row(name, client, scope))]
-    _print(json.dumps(rows))
+    _write(json.dumps(rows))
     return 0
 
 
@@ -220,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
         one = actions.add_parser(action)
         one.add_argument("client", nargs="?", help=", ".join(CLIENTS))
         one.add_argument("--scope", choices=["user", "project"], help="whose file; default user")
+        one.add_argument("--format", choices=get_args(Format), default="auto")
         one.add_argument("--dry-run", action="store_true", help="show the change, write nothing")
     connecting = actions.choices["connect"]
     connecting.add_argument("--workspace", help="folder the tools may read and write")
@@ -231,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also put the skill where the client looks for skills; default yes",
     )
     connecting.add_argument("--print", action="store_true", help="print the entry, write nothing")
-    actions.add_parser("status")
+    actions.add_parser("status").set_defaults(format="json")
     return parser
 
 
@@ -297,14 +320,14 @@ def _snippet(client: Client, entry: dict[str, Any]) -> str:
     return json.dumps(nested, indent=2)
 
 
-def _show(client: Client, change: registry.Change) -> None:
+def _show(given: argparse.Namespace, client: Client, change: registry.Change) -> None:
     """Print the change: the entry that goes, and the one that comes."""
-    if change.is_empty:
+    if change.is_empty or chosen(given.format) != "human":
         return
-    _print(f"{change.path}:")
+    _write(f"{change.path}:")
     for sign, entry in (("-", _without_values(change.old)), ("+", change.new)):
         if entry is not None:
-            _print("\n".join(f"{sign} {line}" for line in _snippet(client, entry).splitlines()))
+            _write("\n".join(f"{sign} {line}" for line in _snippet(client, entry).splitlines()))
 
 
 def _without_values(entry: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -317,7 +340,38 @@ def _without_values(entry: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _print(text: str) -> None:
+def _end(
+    given: argparse.Namespace,
+    state: Literal["connected", "disconnected", "unchanged", "dry_run"],
+    change: registry.Change,
+    folder: Path | None,
+) -> int:
+    """Print the result for a program; a person has read it already."""
+    if chosen(given.format) == "human":
+        return 0
+    result = Connection(
+        client=given.client,
+        scope=_scope(_client(given.client), given),
+        state=state,
+        path=str(change.path),
+        removed=_without_values(change.old),
+        added=change.new,
+        skill=str(folder or ""),
+        notes=_notes,
+    )
+    show(result, given.format)
+    return 0
+
+
+def _print(given: argparse.Namespace, text: str) -> None:
+    """Tell a person at once, a program in the result."""
+    if chosen(given.format) == "human":
+        _write(text)
+    else:
+        _notes.append(text)
+
+
+def _write(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 

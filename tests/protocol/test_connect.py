@@ -1,4 +1,4 @@
-"""`connect` and `disconnect` as commands, with a server that is really started."""
+"""`connect` and `disconnect` as commands, and what servers say to programs that start them."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ft_tools.tools import TOOLS
+from tests.protocol.serving import serving
 
 
 @pytest.fixture
@@ -42,6 +43,25 @@ def test_a_client_is_connected_and_starts_the_server_from_anywhere(run, tmp_path
     undone = run("disconnect", "cursor")
     assert undone.returncode == 0
     assert list((tmp_path / ".cursor").iterdir()) == []
+
+
+def test_a_program_that_reads_the_output_gets_one_json_object(run, tmp_path):
+    (tmp_path / ".cursor").mkdir()
+    planned = json.loads(run("connect", "cursor", "--dry-run").stdout)
+    assert planned["state"] == "dry_run"
+    assert list((tmp_path / ".cursor").iterdir()) == []
+    made = json.loads(run("connect", "cursor").stdout)
+    assert (made["client"], made["scope"], made["state"]) == ("cursor", "user", "connected")
+    entry = json.loads((tmp_path / ".cursor/mcp.json").read_text())["mcpServers"]["fine-tuning-llm"]
+    assert made["path"] == str(tmp_path / ".cursor/mcp.json")
+    assert made["added"] == entry == planned["added"]
+    assert made["skill"] == str(tmp_path / ".cursor/skills/fine-tuning-llm")
+    assert json.loads(run("connect", "cursor").stdout)["state"] == "unchanged"
+    undone = json.loads(run("disconnect", "cursor").stdout)
+    assert undone["state"] == "disconnected"
+    assert undone["removed"]["env"] == dict.fromkeys(entry["env"], "...")
+    refused = json.loads(run("disconnect", "emacs").stderr)["error"]
+    assert refused["code"] == "bad_input"
 
 
 def test_a_skill_that_two_clients_read_stays_until_both_are_disconnected(run, tmp_path):
@@ -85,7 +105,7 @@ def test_without_the_skill_only_the_entry_is_written(run, tmp_path):
 
 def test_a_dry_run_shows_the_change_and_writes_nothing(run, tmp_path):
     (tmp_path / ".codex").mkdir()
-    shown = run("connect", "codex", "--dry-run")
+    shown = run("connect", "codex", "--dry-run", "--format", "human")
     assert shown.returncode == 0
     assert "+ [mcp_servers.fine-tuning-llm]" in shown.stdout
     assert list((tmp_path / ".codex").iterdir()) == []
@@ -96,7 +116,7 @@ def test_a_dry_run_shows_the_change_and_writes_nothing(run, tmp_path):
     ("words", "code", "said"),
     [
         (["connect", "emacs"], 2, "--print"),
-        (["connect", "lm-studio"], 4, '"mcpServers"'),
+        (["connect", "lm-studio"], 4, "mcpServers"),
         (["connect", "claude-desktop", "--http", "http://x/mcp"], 2, "by command only"),
         (["connect", "cursor", "--workspace", "/"], 2, "--workspace DIR"),
         (["connect", "cursor", "--workspace", "/nowhere/at/all"], 2, "not a folder"),
@@ -113,3 +133,10 @@ def test_what_cannot_be_connected_is_refused_with_what_to_do(run, words, code, s
 def test_an_entry_for_any_other_client_is_printed(run):
     printed = json.loads(run("connect", "--print").stdout)
     assert os.path.isabs(printed["mcpServers"]["fine-tuning-llm"]["command"])
+
+
+def test_a_program_reads_the_address_of_the_server_that_it_started():
+    with serving("--http", "--port", "0") as served:
+        said = json.loads(served.process.stdout.readline())
+    assert said["address"] == served.url
+    assert said["needs_token"] is False
