@@ -46,7 +46,26 @@ def words_of(argument: str) -> tuple[str, ...]:
 PROMPTS = words_of("prompting_tried")
 """From no prompt measured to the best one."""
 
+Kind = Literal[
+    "text",
+    "code",
+    "label",
+    "extract",
+    "search",
+    "table",
+    "translate",
+    "image",
+    "document",
+    "speech",
+    "other",
+    "reward_model",
+    "rl",
+]
+"""What is trained: text (a language model), search (an embedder or reranker), document (it reads
+pages), label (a classifier) and so on. A task of the request is one of them."""
+
 CHOICES: Mapping[str, Sequence[str]] = {
+    "kind": get_args(Kind),
     "named": ("yes", "no"),
     "stated": ("yes", "no"),
     "terms_open": ("yes", "no"),

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from ft_tools.approach.conditions import UNKNOWN
+from ft_tools.approach.conditions import UNKNOWN, Kind
 from ft_tools.approach.cost import stand_in
 from ft_tools.approach.decision import blocks_of, first_row, holds, stages
 from ft_tools.approach.report import PathStep
@@ -128,9 +128,14 @@ PROMPTED = frozenset({TEXT, "code", "extract"})
 
 def task_of(now: Situation) -> str:
     """Return the task: as it is named, or as the needs say."""
-    if now.choices["task"] in table().baselines:
+    if now.choices["task"] != UNKNOWN:
         return now.choices["task"]
     return "label" if "labels" in now.needs else "extract" if "spans" in now.needs else TEXT
+
+
+def _baseline(now: Situation) -> str:
+    kinds = table().kinds
+    return kinds[now.kind].baseline or kinds[cast("Kind", task_of(now))].baseline
 
 
 def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
@@ -140,7 +145,7 @@ def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:
     is_first = rung.now is start
     is_prompt = is_first and rung.approach == "prompting" and "quality" in start.needs
     if is_open and (trains_first or (is_prompt and task_of(start) not in PROMPTED)):
-        first.append(ON_CASES.format(table().baselines[task_of(start)]))
+        first.append(ON_CASES.format(_baseline(start)))
     elif trains_first and start.choices["has_eval_set"] == UNKNOWN and is_first:
         first.append("the current model on 50 held-out examples")
     is_small = rung.approach in SMALL_FIRST and "labels" not in start.needs

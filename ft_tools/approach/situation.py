@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import cast
 
-from ft_tools.approach.conditions import ARGUMENTS, NUMBERS, PROMPTS, UNKNOWN
+from ft_tools.approach.conditions import ARGUMENTS, NUMBERS, PROMPTS, UNKNOWN, Kind
 from ft_tools.approach.presumed import (
     DEMONSTRATIONS,
     Presumed,
@@ -52,6 +53,11 @@ class Situation:
     """The question is about training, there is data for it, and no prompt is mentioned."""
     presumed: Mapping[str, float] = field(default_factory=dict)
     """Arguments that were not given, and the number that is taken for them."""
+
+    @property
+    def kind(self) -> Kind:
+        """Return what is trained."""
+        return cast("Kind", self.choices["kind"])
 
     @property
     def needs_permission(self) -> bool:
@@ -101,7 +107,8 @@ def situation(request: ApproachRequest) -> Situation:
         "teacher_terms": terms,
         "terms_open": _choice(is_about_terms(request, terms)),
         "failing": _choice(is_failing(request)),
-        "fault_of": fault_of(request),
+        "fault_of": (fault := fault_of(request)),
+        "kind": _kind(request, needs, fault),
         "budget": _budget(request),
         "small_model": _small_model(request),
         "retrieval": (found := _retrieval(request)),
@@ -191,6 +198,32 @@ def _needs(
             found |= set(asked.needs)
     return frozenset(found - _OF_TEXT if request.task in ELSEWHERE else found)
 
+
+def _kind(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind:
+    """Return what is trained, by the model's name, the reward, the task or the needs."""
+    is_open = request.task in _LOOSE and "labels" not in needs
+    name = request.model.lower() if request.model and is_open else ""
+    for kind, facts in table().kinds.items():
+        if any(re.search(rf"(?<![a-z]){re.escape(part)}", name) for part in facts.models):
+            return kind
+    trained = {*request.considering, *request.tried_training}
+    if fault == "rewards" or (fault == "none" and trained & _REWARDED and not trained & _TAUGHT):
+        is_checked = "rl_verifiable_reward" in trained or request.has_verifiable_reward
+        return "rl" if is_checked else "reward_model"
+    if request.task is not None:
+        return request.task
+    if "labels" in needs:
+        return "label"
+    if fault == "encoder":
+        return "search" if request.has_retrieval else "label"
+    return "extract" if "spans" in needs else "text"
+
+
+_LOOSE = frozenset({None, "extract", "image", "other"})
+"""Tasks of which the model's name says more."""
+_REWARDED: frozenset[Considered] = frozenset({"rl_verifiable_reward", "rlhf"})
+_TAUGHT: frozenset[Considered] = TRAINING - _REWARDED
+"""Training that learns from answers, not from a reward."""
 
 ELSEWHERE = frozenset({"search", "translate", "image", "speech", "other"})
 """Tasks for which advice on labels and spans of texts is wrong."""

@@ -1,9 +1,10 @@
 """The decision table: facts/approaches.toml, read and checked once."""
 
 import tomllib
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from pydantic import Field, model_validator
 
@@ -13,6 +14,7 @@ from ft_tools.approach.conditions import (
     CHOICES,
     NUMBERS,
     Condition,
+    Kind,
     Row,
     check,
     words_of,
@@ -29,7 +31,10 @@ from ft_tools.approach.request import (
 )
 
 TEXT = "text"
-"""The task where none is named."""
+"""The kind where no task is named."""
+
+EACH_KIND = "each_kind"
+"""Key of a row in the file that stands for one row per kind, with what the kind says."""
 
 
 class Threshold(Row):
@@ -166,6 +171,27 @@ class Parts(Row):
     """Needs with which they are not part of it: SFT of a small model is no classifier."""
 
 
+class KindFacts(Row):
+    """What is checked, measured and counted as data, by kind of what is trained.
+
+    A row with `each_kind` names these fields in braces.
+    """
+
+    models: list[str] = Field(default_factory=list)
+    """Parts of model names that say the kind, in lower case."""
+    baseline: str = ""
+    """What is measured before training; empty: that of the task."""
+    checks: str = ""
+    """What is looked at where a run of this kind disappoints, in this order."""
+    test: str = ""
+    amount: str = ""
+    rows: str = ""
+    settings: str = ""
+    full: str = ""
+    """When all weights are trained."""
+    evidence: list[str] = Field(min_length=1)
+
+
 class ClassicRow(Row):
     """A rule of thumb, shown where it applies together with its limit."""
 
@@ -240,7 +266,7 @@ class Table(Row):
     shares: dict[Share, Threshold]
     implied: dict[Considered, Symptom]
     asks_for: dict[Considered, Asked]
-    baselines: dict[str, str]
+    kinds: dict[Kind, KindFacts]
     done: dict[Approach, dict[str, Condition]]
     presumes: dict[Considered, str]
     teachers: dict[Teacher, TeacherTerms]
@@ -266,6 +292,7 @@ class Table(Row):
         cited |= {mistake.evidence for mistake in self.mistakes}
         cited |= {measurement.evidence for measurement in self.measurements}
         cited |= {answer.evidence for answer in self.answers}
+        cited |= {key for kind in self.kinds.values() for key in kind.evidence}
         if missing := cited - self.evidence.keys():
             raise ValueError(f"evidence that is cited and not there: {sorted(missing)}")
         if self.rows[-1].when:
@@ -290,8 +317,14 @@ class Table(Row):
         named = {need for each in self.asks_for.values() for need in each.needs}
         if unknown := named - self.needs.keys():
             raise ValueError(f"asks for {sorted(unknown)}, which no need is")
-        if self.baselines.keys() != {TEXT, *words_of("task")}:
-            raise ValueError(f"baselines are for {sorted(self.baselines)}, not for each task")
+        if self.kinds.keys() != set(get_args(Kind)):
+            raise ValueError(f"kinds are {sorted(self.kinds)}, not {sorted(get_args(Kind))}")
+        if bare := [
+            task
+            for task in (TEXT, *words_of("task"))
+            if not self.kinds[cast("Kind", task)].baseline
+        ]:
+            raise ValueError(f"tasks without a baseline: {bare}")
         if unknown := set(self.presumes.values()) - ApproachRequest.model_fields.keys():
             raise ValueError(f"presumes {sorted(unknown)}, which no argument is")
         return self
@@ -317,4 +350,28 @@ class Table(Row):
 def table() -> Table:
     """Return the decision table."""
     text = files("ft_tools.facts").joinpath("approaches.toml").read_text(encoding="utf-8")
-    return Table.model_validate(tomllib.loads(text))
+    file = tomllib.loads(text)
+    for part in ("rows", "answers"):
+        file[part] = [row for each in file[part] for row in _for_each_kind(each, file["kinds"])]
+    return Table.model_validate(file)
+
+
+def _for_each_kind(row: dict[str, Any], kinds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a row of the file as it is, or filled in for each kind that it names.
+
+    Raises:
+        KeyError: A kind lacks a field that the row names in braces.
+    """
+    if EACH_KIND not in row:
+        yield row
+        return
+    for kind in row[EACH_KIND]:
+        facts = kinds[kind] | {"kind": kind, "evidence": kinds[kind]["evidence"][0]}
+        filled = {
+            name: value.format_map(facts) if isinstance(value, str) else value
+            for name, value in row.items()
+            if name != EACH_KIND
+        }
+        if isinstance(row["evidence"], list):
+            filled["evidence"] = kinds[kind]["evidence"]
+        yield filled | {"when": row.get("when", {}) | {"kind": [kind]}}

@@ -51,11 +51,11 @@ def test_what_is_good_enough_is_kept_although_a_run_beside_it_failed():
 
 @pytest.mark.parametrize("task", [None, *words_of("task")])
 def test_what_is_measured_before_training_is_that_of_the_task(task):
-    lines = table().baselines
+    kinds = table().kinds
     report = ask(considering=["sft"], num_demonstrations=3000, task=task)
     first = [each for step in report.path for each in step.measure_first][:1]
 
-    assert first == [] or lines[task or TEXT] in first[0]
+    assert first == [] or kinds[task or TEXT].baseline in first[0]
     assert first != [] or report.approach == "build_eval_first"
 
 

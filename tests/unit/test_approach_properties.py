@@ -454,6 +454,12 @@ RUNS = {
     "preferences": ["dpo"],
     "rewards": ["rl_verifiable_reward"],
 }
+KINDS = {
+    "text": {},
+    "document": {"model": "donut"},
+    "reward_model": {"model": "reward"},
+    "rl": {"considering": ["rl_verifiable_reward"]},
+}
 DERIVED = {
     "terms_open": lambda _: {"symptoms": [], "teacher": "openai", "num_demonstrations": None},
     "prompt_assumed": lambda _: {},
@@ -469,6 +475,7 @@ DERIVED = {
         if "none" in values
         else {"symptoms": ["training_fault"], "tried_training": RUNS[values[0]]}
     ),
+    "kind": lambda values: KINDS.get(values[0], {"task": values[0]}),
     "failing": lambda _: {"symptoms": [], "target_met": None},
     "thinking_at_risk": lambda values: {"must_keep_thinking": "yes" in values},
     "examples_per_class": lambda _: {"num_demonstrations": 2000, "num_classes": 60},
