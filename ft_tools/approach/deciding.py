@@ -10,7 +10,7 @@ _NO_FACTS = frozenset(
 )
 """What is asked, where it is read, and how it is answered."""
 _OF_CALLS = frozenset({"model", "gpu"})
-"""What fills in calls and prices whatever decides."""
+"""What fills in calls and prices: not unused where it does not decide."""
 _USUAL = {"weights_access": "open_weights"}
 """What the table takes for granted."""
 
@@ -52,7 +52,7 @@ def weigh(
         said = f"{name}: {value}" if _is_list(request, name) else name
         if leads or row(less) != decided:
             decided_by.append(said)
-        elif reads(less) == whole:
+        elif name not in _OF_CALLS and reads(less) == whole:
             unused.append(said)
     return Weighed(decided_by, unused)
 
@@ -60,7 +60,7 @@ def weigh(
 def _facts(request: ApproachRequest) -> Iterator[tuple[str, object]]:
     for name in ApproachRequest.model_fields:
         value = getattr(request, name)
-        is_fact = name not in _NO_FACTS | _OF_CALLS and value != _USUAL.get(name)
+        is_fact = name not in _NO_FACTS and value != _USUAL.get(name)
         if is_fact and value != _default(name):
             yield from ((name, one) for one in (value if isinstance(value, list) else [value]))
 

@@ -62,6 +62,14 @@ def test_the_name_of_a_model_says_its_kind(model, row):
     assert ask(model=model, symptoms=["training_fault"], tried_training=["sft"]).row == row
 
 
+def test_the_name_of_a_model_is_among_what_decides_where_it_says_the_kind():
+    run = {"task": "extract", "tried_training": ["sft"], "symptoms": ["training_fault"]}
+
+    assert "model" in ask(model="Donut", **run).decided_by
+    other = ask(model="Qwen/Qwen3-4B", **run)
+    assert "model" not in [*other.decided_by, *other.unused]
+
+
 def test_an_embedder_under_a_classifier_is_a_classifier():
     run = {"symptoms": ["training_fault"], "tried_training": ["small_model_fine_tuning"]}
 
