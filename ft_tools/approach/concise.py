@@ -109,13 +109,14 @@ def _what_verdicts_leave_open(report: ApproachReport) -> dict[str, object]:
     return {"blocked": [], "assets": report.assets[:1]} if report.verdicts else {}
 
 
-def _sources_of_first_verdicts(report: ApproachReport) -> dict[str, object]:
+def _sources_of_first_verdicts(
+    report: ApproachReport, most: int = MOST_BLOCKS
+) -> dict[str, object]:
     """Keep the evidence of the first verdicts; all of it is in detailed reports."""
     unsourced = [
-        each.model_copy(update={"source": "", "rules": []})
-        for each in report.verdicts[MOST_BLOCKS:]
+        each.model_copy(update={"source": "", "rules": []}) for each in report.verdicts[most:]
     ]
-    return {"verdicts": [*report.verdicts[:MOST_BLOCKS], *unsourced]}
+    return {"verdicts": [*report.verdicts[:most], *unsourced]}
 
 
 def _whys_of_conditions(report: ApproachReport) -> dict[str, object]:
@@ -161,5 +162,6 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     lambda report: _later(report, data="", cost=""),
     lambda report: {"questions": []},
     _conditions_of_the_summary,
+    lambda report: _sources_of_first_verdicts(report, most=1),
 )
 """What is dropped, in this order, until the report is short enough."""
