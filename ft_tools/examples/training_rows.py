@@ -56,6 +56,8 @@ CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4
+TEMPLATE_TOKENS = 512
+"""More than a chat template adds to an example: a system text of its own, and what frames turns."""
 
 
 class DatasetFacts(BaseModel):
@@ -69,6 +71,7 @@ class DatasetFacts(BaseModel):
     format: Format
     num_characters: int = Field(description="Of all texts, for estimates of tokens.")
     longest_characters: int = Field(description="Of the longest example.")
+    longest_bytes: int = Field(0, description="Of the longest example as JSON, in UTF-8.")
     answers: AnswerKind = Field("free", description="labels, json or free text.")
     num_labels: int | None = Field(None, description="Different answers, where they are labels.")
     num_good: int | None = Field(None, description="Answers marked good; null without marks.")
@@ -87,6 +90,15 @@ class DatasetFacts(BaseModel):
         """Return about how many tokens the texts have; not what a tokenizer counted."""
         return self.num_characters // CHARACTERS_PER_TOKEN
 
+    @property
+    def most_tokens(self) -> int:
+        """Return what no example has more tokens than, where no tokenizer counted them.
+
+        A token of a byte-level BPE, or of SentencePiece with bytes for unknown characters, has at
+        least one byte. Source: https://huggingface.co/docs/transformers/tokenizer_summary
+        """
+        return self.longest_bytes + TEMPLATE_TOKENS
+
 
 def survey(path: Path, task: Task) -> DatasetFacts:
     """Read a whole file and describe it.
@@ -95,7 +107,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
         BadInput: It is not a regular file.
     """
-    num_examples = num_characters = longest = num_good = num_thoughts = 0
+    num_examples = num_characters = longest = longest_bytes = num_good = num_thoughts = 0
     seen: Format | None = None
     unread: Counter[str] = Counter()
     columns = UnreadColumns()
@@ -118,6 +130,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         num_examples += 1
         num_characters += characters
         longest = max(longest, characters)
+        longest_bytes = max(longest_bytes, _num_bytes(example, READ[format_]))
     if seen is None:
         raise BadData(path, "has no examples", f"give a JSONL file, one object per line; {CONVERT}")
     return DatasetFacts(
@@ -127,6 +140,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         format=seen,
         num_characters=num_characters,
         longest_characters=longest,
+        longest_bytes=longest_bytes,
         answers=answers.kind if task == "sft" else "free",
         num_labels=answers.num_labels if task == "sft" else None,
         num_good=num_good if task == "kto" else None,
@@ -135,6 +149,12 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         num_thoughts=num_thoughts,
         verdict_columns=[column.shown_name for column in columns.asked()],
     )
+
+
+def _num_bytes(example: Example, fields: frozenset[str]) -> int:
+    """Return the bytes of all that a trainer reads of an example, names of roles and tools too."""
+    read = {name: example[name] for name in fields if name in example}
+    return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def has_thought(example: Example) -> bool:

@@ -10,6 +10,7 @@ from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.examples.answer_kinds import AnswerKind
 from ft_tools.examples.training_rows import (
     CHARACTERS_PER_TOKEN,
+    TEMPLATE_TOKENS,
     DatasetFacts,
     Task,
     has_marks,
@@ -20,7 +21,7 @@ from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import resolve_model
-from ft_tools.training.holding_out import held_out_rows
+from ft_tools.training.holding_out import num_held_out, validation_beside
 from ft_tools.training.token_counts import CountRequest, Counts, count
 
 GOALS: Mapping[AnswerKind, Goal] = {
@@ -35,7 +36,7 @@ SOURCE = "https://huggingface.co/docs/trl/dataset_formats"
 def shape_of_data(
     facts: DatasetFacts, counted: Counts | None, *, num_held_out: int, is_watched: bool
 ) -> DataShape:
-    """Describe a file by its counts, or by its characters where nothing was counted.
+    """Describe a file by its counts; where nothing was counted, its length by its bytes.
 
     Args:
         facts: The file.
@@ -43,7 +44,7 @@ def shape_of_data(
         num_held_out: Of its rows, for validation.
         is_watched: Whether there are rows for validation.
     """
-    known: dict[str, float | int | None] = {}
+    known: dict[str, float | int | None] = {"longest_tokens": facts.most_tokens}
     if counted is not None:
         lengths = counted.lengths
         known = {
@@ -83,23 +84,31 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
     task = _task(path)
     facts = survey(path, task)
     counted, why_not = _counted(request, task, facts)
-    held_out = held_out_rows(facts.num_examples)
-    data = shape_of_data(facts, counted, num_held_out=held_out, is_watched=True)
+    request = request.model_copy(update={"validation": _validation(request, path)})
+    held_out = 0 if request.validation else num_held_out(facts)
+    is_watched = bool(held_out or request.validation)
+    data = shape_of_data(facts, counted, num_held_out=held_out, is_watched=is_watched)
     if request.goal is not None and (request.goal == "preference") == (task == "sft"):
         holds = "examples with one answer" if task == "sft" else "preferences"
         raise BadInput(f"goal={request.goal!r}, but {path.name} holds {holds}; leave goal out")
     goal: Goal = request.goal or (data.goal if task == "sft" else "preference")
     data = data.model_copy(update={"goal": goal})
     most = request.seq_len or int(thresholds.number("train.max_length"))
-    longest = rounded_length(data.longest_tokens, most) if data.longest_tokens else most
+    longest = rounded_length(data.longest_tokens or most, most)
     lengths = (
         f"longest {data.longest_tokens} tokens, {data.answer_tokens} trained tokens per row "
         "(counted with its tokenizer and chat template)"
     )
     if counted is None:
         about = facts.longest_characters // CHARACTERS_PER_TOKEN
-        lengths = f"longest about {about} tokens, a quarter of its characters: {why_not}"
-    observed = f"{facts.num_examples} rows, {held_out} of them held out; {lengths}; answers: " + (
+        lengths = (
+            f"longest at most {facts.most_tokens} tokens, by its bytes and {TEMPLATE_TOKENS} for a "
+            f"chat template, and about {about}, a quarter of its characters: {why_not}"
+        )
+    parts = f"{held_out} of them held out"
+    if request.validation:
+        parts = f"validated on {request.validation}"
+    observed = f"{facts.num_examples} rows, {parts}; {lengths}; answers: " + (
         f"{facts.num_labels} labels" if facts.num_labels else facts.answers
     )
     reason = Reason(
@@ -110,6 +119,15 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
         source=SOURCE,
     )
     return request.model_copy(update={"seq_len": longest}), data, [reason]
+
+
+def _validation(request: LoraRequest, dataset: Path) -> str | None:
+    """Return the validation file that was named, or that lies beside the dataset."""
+    if request.validation is not None:
+        workspace.existing(request.validation)
+        return request.validation
+    beside = validation_beside(dataset)
+    return str(Path(request.dataset or "").with_name(beside.name)) if beside else None
 
 
 def _task(path: Path) -> Task:

@@ -20,8 +20,9 @@ class LoraRequest(ModelRequest):
         None, description="preference: DPO; all others: SFT. Default: read from dataset."
     )
     dataset: str | None = Field(
-        None, description="Training JSONL; its rows, lengths and labels replace the next three."
+        None, description="Training JSONL; its rows, lengths and labels replace the next."
     )
+    validation: str | None = Field(None, description="Default: validation.jsonl beside dataset.")
     num_examples: int | None = Field(None, ge=1, description="Training examples, or pairs.")
     mean_completion_tokens: float | None = Field(
         None, gt=0, description="Average tokens per answer; audit_dataset reports it."

@@ -22,6 +22,8 @@ DTYPE_SOURCE = "https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/sft_
 STAND_IN = "train.jsonl"
 # What launch_sft and launch_dpo choose themselves, by the device they find.
 CHOSEN_AT_LAUNCH = {"bf16", "fp16", "model_init_kwargs"}
+# A step of packs has fewer rows of a batch, from which no launch can tell its epochs.
+PACKED = {"packing", "per_device_train_batch_size", "gradient_accumulation_steps"}
 
 
 def suggest_lora_config(request: LoraRequest) -> LoraReport:
@@ -251,17 +253,23 @@ def _next_steps(
 ) -> list[NextStep]:
     if plan.vram.fits in {"no", "tight"} or request.model is None:
         return list(plan.vram.next_steps)
-    arguments: dict[str, Any] = {
-        "model": request.model,
-        "dataset": request.dataset or STAND_IN,
-        "method": plan.method,
-        "peft": {key: value for key, value in peft.items() if key != "task_type"},
-        "training": {k: v for k, v in training.items() if k not in CHOSEN_AT_LAUNCH},
-    }
+    left_out = CHOSEN_AT_LAUNCH
     why = (
         "show the plan of this run; the launch sets precision and dtype by the device it finds. "
         "Nothing starts yet"
     )
+    if request.dataset and not request.validation and training["num_train_epochs"] > 1:
+        # Rows are held out, and seen more than once, where the schedule is left to the launch.
+        left_out = left_out | {"num_train_epochs"} | (PACKED if training.get("packing") else set())
+        why += "; the launch holds rows out and sets the epochs by the same rules"
+    arguments: dict[str, Any] = {
+        "model": request.model,
+        "dataset": request.dataset or STAND_IN,
+        **({"validation": request.validation} if request.validation else {}),
+        "method": plan.method,
+        "peft": {key: value for key, value in peft.items() if key != "task_type"},
+        "training": {k: v for k, v in training.items() if k not in left_out},
+    }
     if request.dataset is None:
         why += f"; {STAND_IN} stands for your training file"
     return [NextStep(tool=f"launch_{task}", arguments=arguments, why=why)]

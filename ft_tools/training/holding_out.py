@@ -53,14 +53,11 @@ def hold_out(
     Raises:
         BadData: The parts were changed.
     """
-    number = held_out_rows(dataset.num_examples)
-    source = Path(dataset.path)
-    if not number or source.stat().st_size > MOST_BYTES or any(name in given for name in SCHEDULE):
+    if any(name in given for name in SCHEDULE):
         return None
     folder = workspace.runs_dir() / FOLDER / dataset.sha256[:16]
     if not folder.exists():
-        lines = _by_prompt(source)
-        held = _chosen(lines, number)
+        lines, held = _parts(dataset)
         if not held:
             return None
         # Another call for the same file may have written the same parts meanwhile.
@@ -69,6 +66,27 @@ def hold_out(
     elif verify(folder):
         raise BadData(folder, "was changed", "remove the folder; it is written again")
     return survey(folder / TRAIN, task), survey(folder / VALIDATION, task)
+
+
+def num_held_out(dataset: DatasetFacts) -> int:
+    """Return how many rows a launch holds out of a file whose schedule is left open."""
+    lines, held = _parts(dataset)
+    return sum(len(lines[group]) for group in held)
+
+
+def validation_beside(dataset: Path) -> Path | None:
+    """Return the validation file that an audit or a preparation has written beside a file."""
+    beside = dataset.with_name(VALIDATION)
+    return beside if beside != dataset and beside.is_file() else None
+
+
+def _parts(dataset: DatasetFacts) -> tuple[dict[str, list[bytes]], set[str]]:
+    """Return a file's rows by prompt, and the prompts that are held out; none in large files."""
+    number, source = held_out_rows(dataset.num_examples), Path(dataset.path)
+    if not number or source.stat().st_size > MOST_BYTES:
+        return {}, set()
+    lines = _by_prompt(source)
+    return lines, _chosen(lines, number)
 
 
 def _by_prompt(source: Path) -> dict[str, list[bytes]]:

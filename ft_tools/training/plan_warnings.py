@@ -10,6 +10,7 @@ from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.runs.other_gpus import unused_gpu
 from ft_tools.training import defaults
+from ft_tools.training.holding_out import validation_beside
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.token_counts import Counts
 
@@ -55,9 +56,12 @@ def about_held_out(
     """Say which rows are held out of a file, if the plan did so by itself."""
     if used[1] is None or asked[1] is not None:
         return []
+    dataset = Path(asked[0].path)
+    beside = validation_beside(dataset)
+    file = f" ({beside.name} beside it, for one)" if beside else ""
     return [
         f"no validation file: {used[1].num_examples} of {asked[0].num_examples} examples are held "
-        f"out of {Path(asked[0].path).name} to choose the best checkpoint; pass `validation` to "
+        f"out of {dataset.name} to choose the best checkpoint; pass `validation`{file} to "
         "choose them, or training.eval_strategy='no' to train on all of them once"
     ]
 
@@ -125,7 +129,9 @@ def about_tokens(
     """Say what tokenisation leaves out, as far as it is known."""
     found = []
     if counted is None:
-        found.append(f"token counts are estimated from characters: {why_not}")
+        found.append(
+            f"token counts are estimated from characters, the longest from bytes: {why_not}"
+        )
         if length and dataset.longest_characters > 4 * length:
             found.append(
                 f"the longest example has {dataset.longest_characters} characters, about "

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
+from ft_tools.examples.training_rows import survey
 from ft_tools.lora import choices
 from ft_tools.lora.data_shape import DataShape
+from ft_tools.lora.dataset import shape_of_data
 from ft_tools.lora.fit_gpu import dtype_of
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
@@ -417,7 +419,9 @@ def test_a_goal_that_the_dataset_cannot_serve_is_refused(workspace):
 def test_what_was_suggested_is_what_a_launch_takes_by_itself(workspace):
     chats(workspace / "train.jsonl", [f"It is answer {i}." for i in range(300)])
     report = suggest(dataset="train.jsonl", model=LLAMA)
-    basis = Basis("sft", "lora", DataShape(num_examples=270), hidden_size=4096)
+    facts_of_file = survey(workspace / "train.jsonl", "sft")
+    data = shape_of_data(facts_of_file, None, num_held_out=30, is_watched=True)
+    basis = Basis("sft", "lora", data, hidden_size=4096)
     device = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
     own = defaults.training_arguments(basis, {}, device, validated=True)
     same = ("learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_steps", "max_length")

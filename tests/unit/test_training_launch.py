@@ -147,6 +147,35 @@ def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open
         plan_sft(sft(dataset="many.jsonl"))
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_suggestion_and_its_launch_train_on_the_same_rows_in_the_same_steps(files, beside):
+    write(files / "train.jsonl", 0, 300)
+    if beside:
+        write(files / "validation.jsonl", 300, 320)
+    request = LoraRequest(model="instruct", dataset="train.jsonl", gpu="RTX 4090")
+    suggested = suggest_lora_config(request)
+    plan = plan_sft(SftRequest(**suggested.next_steps[0].arguments))
+    epochs = suggested.training["num_train_epochs"]
+    assert plan.training["num_train_epochs"] == epochs > 1
+    # Of 270 rows where the launch holds 30 out.
+    batches = math.ceil((300 if beside else 270) / suggested.effective_batch)
+    assert plan.estimate.steps == suggested.estimated_steps == epochs * batches
+    assert plan.validation.num_examples == (20 if beside else 30)
+    assert plan.training["max_length"] == suggested.training["max_length"]
+
+
+def test_the_length_is_bounded_by_bytes_where_no_tokenizer_is_here(files):
+    answers = ["ja", "東京です" * 40]
+    rows = [{"prompt": "駅?", "completion": answer} for answer in answers]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = LoraRequest(model="meta-llama/Llama-3.1-8B", dataset="train.jsonl")
+    report = suggest_lora_config(request)
+    # 160 characters of three bytes each, 512 tokens of a template: far below the 2,048 of no data.
+    assert 480 + 512 < report.training["max_length"] < 1200
+    (read,) = [reason for reason in report.reasons if reason.id == "dataset_read"]
+    assert "by its bytes and 512 for a chat template, and about 40, a quarter" in read.observed
+
+
 def test_calls_at_the_same_time_hold_out_the_same_rows(files):
     write(files / "many.jsonl", 0, 400)
     dataset, ready = survey(files / "many.jsonl", "sft"), threading.Barrier(8)
@@ -345,6 +374,14 @@ def test_a_class_whose_packages_are_not_installed_is_planned_and_not_started(fil
         launch_sft(asked.model_copy(update={"confirm": planned.plan_hash}))
     # An exported script names them, too.
     assert "'timm' 'pillow'" in script.script(plan_sft(asked))
+
+
+def test_a_plan_says_that_its_model_cannot_become_a_gguf_file(files):
+    (files / "base" / "config.json").write_text(json.dumps({"model_type": "lfm3"}))
+    texts = [{"text": f"Parcel {i} is in Oslo."} for i in range(30)]
+    (files / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    plan = plan_sft(sft(model="base", dataset="texts.jsonl", method="full"))
+    assert [w for w in plan.warnings if w.startswith("no GGUF file") and "Ollama" in w]
 
 
 def test_a_misspelt_layer_beside_others_is_a_warning(tmp_path):

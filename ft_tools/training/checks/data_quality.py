@@ -150,8 +150,9 @@ def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool)
             )
         observed = f"{epochs:g} epochs and no validation file"
         cure = (
-            "Pass `validation` (audit_dataset with output_dir splits one off), or train for one "
-            "epoch."
+            "Pass `validation` (audit_dataset with output_dir splits one off), leave "
+            "num_train_epochs out (rows of a file of 100 or more are held out then), or train for "
+            "one epoch."
         )
         raise anti_patterns.refusal("validation_unwatched", observed, cure)
 
