@@ -1,7 +1,8 @@
 """A process that has the model libraries loaded, and answers questions about models.
 
-It starts with the first question, answers within a time limit or is killed, and ends by itself when
-nothing was asked for a minute. Answers are kept by the question's hash and the libraries' versions.
+It starts with the first question and ends by itself when nothing was asked for a minute. Answers
+are kept by the question's hash and the libraries' versions: the process keeps them itself, so that
+one that takes longer than its caller waits is there for the next call, of another process too.
 """
 
 import contextlib
@@ -9,8 +10,10 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import subprocess
 import threading
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,14 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.errors import MissingExtra
 from ft_tools.models import tower_packages
-from ft_tools.publish import private_folder, write_file
+from ft_tools.publish import private_folder
 from ft_tools.runs.json_process import JsonProcess, NoAnswer
 from ft_tools.runs.start import command, environment
 
 LIBRARIES = ("torch", "transformers", "peft")
 LOAD_SECONDS = 60.0
+AGAIN_SECONDS = 30.0
+"""So long after a wait in vain nobody waits again: one call may ask several times."""
 # What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
 ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
 _processes: dict[str, "Inspector"] = {}
@@ -31,7 +36,10 @@ _guard = threading.Lock()
 
 
 class Unanswered(Exception):
-    """The process could not answer; `code` says why, in the worker's word or `timeout`."""
+    """The process could not answer; `code` says why, in the worker's word or `timeout`.
+
+    After a timeout it goes on, and a later call finds its answer.
+    """
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(f"{code} {detail}".strip())
@@ -59,11 +67,9 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
     with contextlib.suppress(OSError, ValueError):
         kept: dict[str, Any] = json.loads(file.read_bytes())
         return kept
-    answer = _process(module).ask(question, seconds)
-    with contextlib.suppress(Exception):  # a full or read-only disk costs the time of asking again
+    with contextlib.suppress(OSError):  # a full or read-only disk costs the time of asking again
         private_folder(file.parent)
-        write_file(file, json.dumps(answer))
-    return answer
+    return _process(module).ask({"question": question, "kept": str(file)}, seconds)
 
 
 def prepare(module: str) -> None:
@@ -102,6 +108,9 @@ class Inspector:
         self._lock = threading.Lock()
         self._process: JsonProcess | None = None
         self._is_loaded = False
+        self._is_behind = False
+        """Whether it is at work on a question that nobody waits for any more."""
+        self._waited_at = -math.inf
 
     def start(self) -> None:
         """Start the process if it does not run, without waiting for it."""
@@ -134,14 +143,23 @@ class Inspector:
             if not self._is_loaded:
                 process.read(LOAD_SECONDS)
                 self._is_loaded = True
-            return process.ask(question, seconds)
+            if self._is_behind:
+                just_waited = time.monotonic() - self._waited_at < AGAIN_SECONDS
+                process.read(0.0 if just_waited else seconds, goes_on=True)
+                self._is_behind = False
+            return process.ask(question, seconds, goes_on=True)
         except NoAnswer as error:
-            self._process, self._is_loaded = None, False
-            raise Unanswered("died" if error.has_died else "timeout") from None
+            if error.has_died or not self._is_loaded:
+                self._process, self._is_loaded = None, False
+                raise Unanswered("died" if error.has_died else "timeout") from None
+            self._is_behind, self._waited_at = True, time.monotonic()
+            raise Unanswered("timeout") from None
 
     def _start(self) -> JsonProcess:
         if self._process is None or not self._process.is_running:
-            self._is_loaded = False
+            self._is_loaded = self._is_behind = False
+            if self._process is not None:
+                self._process.end()  # which closes what was open to it
             self._process = JsonProcess(
                 command(self._module),
                 stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A process that answers JSON lines, each within a time limit, and is killed if it does not."""
+"""A process that answers JSON lines; what it does not answer in time may be read later."""
 
 import json
 import os
@@ -11,7 +11,7 @@ READ_BYTES = 1 << 16
 
 
 class NoAnswer(Exception):
-    """The process died, or said nothing in time; it has been ended."""
+    """The process died, or said nothing in time; then it has been ended, or goes on."""
 
     def __init__(self, *, has_died: bool) -> None:
         super().__init__("died" if has_died else "timeout")
@@ -33,8 +33,15 @@ class JsonProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def ask(
+        self, question: dict[str, Any], seconds: float, *, goes_on: bool = False
+    ) -> dict[str, Any]:
         """Write a question and return its answer.
+
+        Args:
+            question: What is asked.
+            seconds: How long to wait.
+            goes_on: Whether to leave the process at work when that is over, for a `read` later.
 
         Raises:
             NoAnswer: There is none in time.
@@ -47,9 +54,9 @@ class JsonProcess:
         except BrokenPipeError:
             self.end()
             raise NoAnswer(has_died=True) from None
-        return self.read(seconds)
+        return self.read(seconds, goes_on=goes_on)
 
-    def read(self, seconds: float) -> dict[str, Any]:
+    def read(self, seconds: float, *, goes_on: bool = False) -> dict[str, Any]:
         """Return the next line.
 
         Raises:
@@ -61,6 +68,8 @@ class JsonProcess:
         while b"\n" not in self._unread:
             ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
             data = os.read(stream, READ_BYTES) if ready else b""
+            if not ready and goes_on:
+                raise NoAnswer(has_died=False)
             if not data:
                 self.end()
                 raise NoAnswer(has_died=bool(ready))

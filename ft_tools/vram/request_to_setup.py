@@ -6,7 +6,7 @@ from dataclasses import replace
 from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.models import inspector
-from ft_tools.models.adapter_targets import peft_arguments, require_experts
+from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
@@ -121,7 +121,10 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
     if setup.engine == "mlx":
         _require_mlx(setup)
         return setup
-    return replace(setup, profile=traced_activations.profile_of(setup)) if shape.blocks else setup
+    if not shape.blocks:
+        return setup
+    profile, untraced = traced_activations.profile_of(setup)
+    return replace(setup, profile=profile, untraced=untraced)
 
 
 def on_apple(gpu: str | None) -> bool:
@@ -208,9 +211,14 @@ def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
 
 
 def _modules(request: VramRequest, shape: ModelShape) -> str | tuple[str, ...]:
-    """Return the modules as PEFT is told them, which means more by "all-linear" in some models."""
-    names: str | list[str] | tuple[str, ...]
-    names = peft_arguments(shape, _names(request))["target_modules"]
+    """Return the modules as PEFT is told them, which means more by "all-linear" in some models.
+
+    What "all-linear" means is traced once, also where a suggestion names the same modules.
+    """
+    asked = _names(request)
+    if asked != ALL_LINEAR and asked == default_targets(shape).modules:
+        asked = ALL_LINEAR
+    names: str | list[str] | tuple[str, ...] = peft_arguments(shape, asked)["target_modules"]
     return names if isinstance(names, str) else tuple(names)
 
 

@@ -113,6 +113,8 @@ class Setup:
     """mlx on a Mac: the machine's memory holds everything."""
     profile: Profile | None = None
     """What activations take, traced; None where the family's formulas say it."""
+    untraced: str = ""
+    """Why there is no profile yet, where a later call will have it."""
 
     @property
     def sequences(self) -> int:

@@ -1,5 +1,7 @@
 """estimate_vram: the peak GPU memory of a training run, from config.json alone."""
 
+from collections.abc import Mapping
+
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.vram import largest_fit
@@ -12,6 +14,7 @@ from ft_tools.vram.request_to_setup import setup_of, shape_of_request
 from ft_tools.vram.setup import Setup
 
 GIB = 2**30
+FITS: Mapping[Fits, str] = {"yes": "fits", "tight": "is tight on", "no": "does not fit"}
 MEASURED = "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks"
 
 
@@ -42,7 +45,7 @@ def estimate_vram(request: VramRequest) -> VramReport:
     low, high = process_band(setup, found.peak, width.fraction, request.gpu)
     changes = [] if usable is None else largest_fit.changes_to_fit(request, setup, usable)
     return VramReport(
-        summary=_summary(request, found, width, usable, fits),
+        summary=_summary(request, found, width, usable, fits, setup.untraced),
         fits=fits,
         peak_allocated_gib=_gib(found.peak),
         peak_allocated_low_gib=_gib(found.peak * (1 - width.fraction)),
@@ -94,18 +97,23 @@ def _gib(size: float) -> float:
 
 
 def _summary(
-    request: VramRequest, found: Phases, width: Interval, usable: float | None, fits: Fits
+    request: VramRequest,
+    found: Phases,
+    width: Interval,
+    usable: float | None,
+    fits: Fits,
+    untraced: str,
 ) -> str:
     where = " per GPU" if request.num_gpus > 1 else ""
+    why = f": {untraced}" if untraced else ""
     text = (
-        f"{found.peak / GIB:.2f} GiB allocated{where} (+-{width.fraction:.0%}), set by "
+        f"{found.peak / GIB:.2f} GiB allocated{where} (+-{width.fraction:.0%}{why}), set by "
         f"{found.dominant}"
     )
     if usable is None:
         return f"{text}. Pass gpu or gpu_memory_gib to see whether it fits."
-    answer = {"yes": "fits", "tight": "is tight on", "no": "does not fit"}[fits]
     card = request.gpu or f"a GPU with {request.gpu_memory_gib:g} GiB"
-    return f"{text}; it {answer} {card} ({usable:.2f} GiB usable)."
+    return f"{text}; it {FITS[fits]} {card} ({usable:.2f} GiB usable)."
 
 
 def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
@@ -165,7 +173,8 @@ def _assumptions_of_mlx(request: VramRequest, setup: Setup) -> list[str]:
 def _traced_note(setup: Setup) -> str:
     kinds = ", ".join(f"{block.count} x {block.kind}" for block in setup.shape.blocks)
     if setup.profile is None:
-        return f"stand-in: activations of a dense model of these sizes; the class has {kinds}"
+        why = f"; {setup.untraced}" if setup.untraced else ""
+        return f"stand-in: activations of a dense model of these sizes; the class has {kinds}{why}"
     kernels = "; kernels that fuse more on a GPU need less"
     eager = "; this class has no SDPA, so attention is eager" if setup.profile.eager else ""
     return f"activations traced on the real class: {kinds}{eager}{kernels}"

@@ -8,7 +8,9 @@ from ft_tools.models import inspector
 from ft_tools.vram.setup import Curve, Profile, Setup
 
 WORKER = "ft_tools.vram.worker.traced_activations"
-SECONDS = 60.0
+SECONDS = 45.0
+"""That a call waits for a trace; one that takes longer goes on, for the next call."""
+UNENDED = "the trace of its activations has not ended and goes on: ask again in a minute"
 # Two lengths tell a straight line: with FlashAttention every tensor grows with the tokens. They are
 # multiples of the chunks (64 to 256) in which linear attention runs.
 LENGTHS = (256, 512)
@@ -62,10 +64,14 @@ def options_of(setup: Setup) -> Options:
     )
 
 
-def profile_of(setup: Setup) -> Profile | None:
-    """Trace a step of the class that a shape was read from; None where that is not possible.
+def profile_of(setup: Setup) -> tuple[Profile | None, str]:
+    """Trace a step of the class that a shape was read from.
 
     Takes seconds once for each way to train a model, whatever the batch and the length are.
+
+    Returns:
+        The profile and an empty text; None where that is not possible, and the text of UNENDED
+        where it only was not possible in time.
     """
     eager = setup.attention == "eager" or (not setup.shape.has_sdpa and setup.attention != "flash")
     lengths = EAGER_LENGTHS if eager else LENGTHS
@@ -78,15 +84,17 @@ def profile_of(setup: Setup) -> Profile | None:
     }
     try:
         answer = inspector.ask(WORKER, question, SECONDS)
-    except (inspector.Unanswered, MissingExtra):
-        return None
+    except inspector.Unanswered as error:
+        return None, UNENDED if error.code == "timeout" else ""
+    except MissingExtra:
+        return None, ""
     fit = _through_three if len(lengths) == len(EAGER_LENGTHS) else _through_two
     points = answer["points"]
 
     def curve(name: str) -> Curve:
         return fit([(point["length"], point[name]) for point in points])
 
-    return Profile(
+    found = Profile(
         saved=curve("saved"),
         forward=curve("forward"),
         backward=curve("backward"),
@@ -94,6 +102,7 @@ def profile_of(setup: Setup) -> Profile | None:
         eager=answer["eager"],
         kept_logits=answer["kept_logits"],
     )
+    return found, ""
 
 
 Fit = Callable[[list[tuple[int, int]]], Curve]
