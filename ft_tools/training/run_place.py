@@ -12,6 +12,7 @@ from ft_tools.runs.launchers.place import Place, place_of
 from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
 from ft_tools.runs.remote_run import shown_job, submissions
 from ft_tools.runs.start import WORKERS
+from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.request import TrainingRequest
 
 REMOTE_CPU = "unknown cores"
@@ -24,6 +25,7 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
         BadInput: An option is unknown or cannot be used, or there are fewer cards than processes.
         Missing: The backend's program is not on this machine.
     """
+    require_machine(request)
     options = parse(request.backend, request.backend_options)
     require_programs(request.backend, options)
     _require_engine(request, options)
@@ -104,11 +106,6 @@ def _device_there(options: Options) -> Device:
     if not options.gpu:
         return Device(name="cpu", model=REMOTE_CPU, memory_gib=0.0, precision="float32")
     card = facts.gpu(options.gpu)
-    if card.is_apple:
-        raise BadInput(
-            f"backend_options.gpu={options.gpu!r} is a Mac, which trains with MLX on itself; run "
-            "launch_sft there"
-        )
     precision: Any = "bfloat16" if card.has_bf16 else "float16"
     memory = card.usable_gib or card.memory_gib
     return Device(name="cuda", model=options.gpu, memory_gib=memory, precision=precision)

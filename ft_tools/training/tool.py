@@ -11,6 +11,7 @@ from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.training.checks import accepted, arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
+from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.checks.trl_arguments import CHOICES
 from ft_tools.training.exports import script
 from ft_tools.training.exports.fused_loss import about_memory
@@ -33,6 +34,7 @@ def launch_sft(request: SftRequest) -> Launch:
 
 def _launch_sft(request: SftRequest, search_run: str = "") -> Launch:
     arguments.require_packages()
+    require_machine(request)
     arguments.require_known("lora", request.peft)
     arguments.require_known("sft", request.training)
     accepted.require_known(request.accept_findings)
@@ -52,6 +54,7 @@ def launch_dpo(request: DpoRequest) -> Launch:
 
 def _launch_dpo(request: DpoRequest, search_run: str = "") -> Launch:
     arguments.require_packages()
+    require_machine(request)
     arguments.require_known("lora", request.peft)
     accepted.require_known(request.accept_findings)
     parent = request.sft_run or request.model or ""

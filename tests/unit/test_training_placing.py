@@ -14,6 +14,7 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Session
 from ft_tools.runs.tool import get_run
 from ft_tools.training import run_place
+from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.run_place import share_batch
 from ft_tools.training.tool import launch_sft
@@ -116,6 +117,24 @@ def test_a_card_elsewhere_that_the_run_does_not_fit_is_refused(files):
 def test_a_card_that_cannot_be_planned_for_is_refused(files, options, told):
     with pytest.raises(BadInput, match=told):
         launch_sft(sft(backend_options=options))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"backend_options": {"gpu": "M4 Max 64GB"}}, BadInput),
+        ({"backend_options": {"gpu": "RTX 4090"}, "engine": "mlx"}, BadInput),
+        ({"engine": "mlx"}, Missing),
+    ],
+)
+def test_what_a_mac_has_to_do_itself_is_said_before_anything_has_to_be_accepted(
+    files, monkeypatch, changed, error
+):
+    monkeypatch.setattr(engine, "is_installed", lambda: False)
+    advice = {"symptoms": ["knowledge_gap"]}
+    with pytest.raises(error, match="copy the dataset to the Mac") as refused:
+        launch_sft(sft(advice=advice, **changed))
+    assert "advised_against" not in str(refused.value)
 
 
 def test_an_export_for_this_cpu_says_so_and_how_to_name_a_card(files):

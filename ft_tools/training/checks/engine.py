@@ -1,10 +1,12 @@
 """Which engine trains: torch, or MLX on Apple silicon; and what MLX cannot do here."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ft_tools.errors import BadInput, MissingExtra
+from ft_tools import facts
+from ft_tools.errors import BadInput, Missing, MissingExtra, UnknownName
 from ft_tools.models import model_folder
 from ft_tools.models.mlx import (
     GROUP_SIZE,
@@ -23,6 +25,39 @@ QUANTIZATION = {"bits": BITS, "group_size": GROUP_SIZE, "mode": "affine"}
 """Of mlx.nn.quantize, for qlora."""
 STARTS = ("true", "gaussian", "none")
 """Starts of an adapter that need no weight of the base."""
+
+
+ON_THE_MAC = (
+    'check its memory here (suggest_lora_config or estimate_vram with gpu="M4 Max 64GB"), then '
+    "copy the dataset to the Mac, install fine-tuning-llm with its extra mlx there, and make this "
+    "call there, where plan and run belong"
+)
+
+
+def require_machine(request: TrainingRequest) -> None:
+    """Refuse what a Mac has to train itself, before anything else is asked of the caller.
+
+    Raises:
+        BadInput: The plan is for a Mac elsewhere.
+        Missing: MLX was asked for on a machine that is no Mac and does not have it.
+    """
+    gpu = request.backend_options.get("gpu")
+    is_mac = False
+    with contextlib.suppress(UnknownName):
+        is_mac = isinstance(gpu, str) and facts.gpu(gpu).is_apple
+    if is_mac:
+        raise BadInput(
+            f"backend_options.gpu={gpu!r} is a Mac, which trains with MLX on itself; {ON_THE_MAC}"
+        )
+    if request.engine != "mlx":
+        return
+    if not request.is_here:
+        raise BadInput(f'engine="mlx": a Mac trains with MLX on itself; {ON_THE_MAC}')
+    if not is_apple_silicon() and not is_installed():
+        raise Missing(
+            f'engine="mlx": this machine is no Mac with an Apple chip, and MLX is not installed; '
+            f"{ON_THE_MAC}"
+        )
 
 
 def choose(
@@ -63,7 +98,6 @@ def _against_mlx(
     stored = prequantized(config)
     known = model_types()
     reasons = {
-        "it runs on this machine only, and the plan is for another": not request.is_here,
         "it trains adapters; use method lora or qlora": request.method == "full",
         "packed examples would see each other; remove training.packing and padding_free": bool(
             training.get("packing") or training.get("padding_free")
