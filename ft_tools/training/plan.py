@@ -10,6 +10,7 @@ from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts, Task, survey
 from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import model_folder, tower_packages
+from ft_tools.models.catalog import no_gguf
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
@@ -207,6 +208,7 @@ def _plan_parts(
         *plan_warnings.about_held_out(asked, files),
         *plan_warnings.about_continued(source, training),
         *plan_warnings.about_run(source, training, validation, steps),
+        *filter(None, [no_gguf(config_if_known(source))]),
         *plan_warnings.about_unread(dataset),
         *about_thoughts(source, dataset, training.get("chat_template_path")),
         *plan_warnings.about_form(source, dataset, training.get("chat_template_path")),

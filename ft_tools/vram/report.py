@@ -89,6 +89,8 @@ class TraceReport(Report):
     summary: str = Field(description="The answer in a sentence.")
     peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
     formula_gib: float = Field(description="Largest phase by estimate_vram's formulas, in GiB.")
+    usable_gib: float | None = Field(None, description="Memory of the GPU that PyTorch sees.")
+    fits: Fits = Field("unknown", description="Whether the traced peak fits it, as estimate_vram.")
     difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")
     verdict: Literal["agree", "differ"] = Field(
         description="agree: the trace lies within the formula's interval."

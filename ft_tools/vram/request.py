@@ -252,9 +252,8 @@ class TraceRequest(StepRequest):
         The run to read, and the formulas' estimate. The finished run's `result` has both.
     """
 
-    model: str = Field(
-        description="Hub id, catalog name, folder or config.json in the workspace, or run id."
-    )
+    model: str = Field(description="As of estimate_vram.")
+    gpu: str | None = Field(None, description="GPU that it is to fit, such as RTX 4090.")
     request_id: str = Field(
         "",
         max_length=200,

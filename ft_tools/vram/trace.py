@@ -11,14 +11,16 @@ from importlib.util import find_spec
 from pydantic import BaseModel, Field
 
 from ft_tools.contract import NextStep
-from ft_tools.errors import MissingExtra
+from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.runs.start import start
 from ft_tools.vram.interval import interval
+from ft_tools.vram.largest_fit import verdict
 from ft_tools.vram.phases import Phases, phases
 from ft_tools.vram.report import TraceReport, TraceStarted
 from ft_tools.vram.request import TraceRequest
-from ft_tools.vram.request_to_setup import setup_of, shape_of_request
+from ft_tools.vram.request_to_setup import on_apple, setup_of, shape_of_request
 from ft_tools.vram.setup import Setup
+from ft_tools.vram.tool import FITS, usable_gib
 
 GIB = 2**30
 # Every block is alike, so that two depths tell what one more block adds.
@@ -39,12 +41,16 @@ def trace_vram(request: TraceRequest) -> TraceStarted:
 
     Raises:
         UnknownName: The model or its family is in no table.
-        BadInput: The model has no such target module.
+        BadInput: The model has no such target module, or the GPU is a Mac's.
         MissingExtra: Tracing requires `fine-tuning-llm[train]`.
     """
     for package in NEEDED:
         if find_spec(package) is None:
             raise MissingExtra("train", package)
+    if on_apple(request.gpu):
+        raise BadInput(
+            f"gpu={request.gpu!r}: a Mac trains with MLX, and a trace runs torch; use estimate_vram"
+        )
     vram = request.as_vram()
     shape = shape_of_request(vram)
     found = phases(traced_setup(setup_of(vram, shape)))
@@ -93,13 +99,19 @@ def by_formula(found: Phases) -> dict[str, float]:
     }
 
 
-def compared(setup: Setup, traced: Mapping[str, float], versions: Mapping[str, str]) -> TraceReport:
+def compared(
+    setup: Setup,
+    traced: Mapping[str, float],
+    versions: Mapping[str, str],
+    gpu: str | None = None,
+) -> TraceReport:
     """Put a trace and the formulas side by side.
 
     Args:
         setup: What was traced, as `traced_setup` gives it.
         traced: Phase -> bytes, at the model's own depth.
         versions: Library -> version that was traced.
+        gpu: That it is to fit.
     """
     found = phases(setup)
     formula = by_formula(found)
@@ -108,10 +120,15 @@ def compared(setup: Setup, traced: Mapping[str, float], versions: Mapping[str, s
     difference = guess / peak - 1
     agree = abs(difference) <= width
     answer = "inside" if agree else "outside"
+    usable = usable_gib(gpu, None)
+    fits = verdict(peak, usable)
+    where = "" if usable is None else f"; {FITS[fits]} {gpu} ({usable:.2f} GiB usable)"
     return TraceReport(
         summary=f"traced {_gib(peak):.2f} GiB, by formula {_gib(guess):.2f} GiB "
-        f"({difference:+.1%}), {answer} its interval of {width:.0%}",
+        f"({difference:+.1%}), {answer} its interval of {width:.0%}{where}",
         peak_allocated_gib=_gib(peak),
+        usable_gib=usable,
+        fits=fits,
         formula_gib=_gib(guess),
         difference_fraction=round(difference, 5),
         verdict="agree" if agree else "differ",

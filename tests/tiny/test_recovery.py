@@ -163,18 +163,16 @@ def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memo
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param(3, id="within an epoch", marks=pytest.mark.faults),
-        pytest.param(4, id="at its end"),
+        pytest.param(8, id="within an epoch", marks=pytest.mark.faults),
+        pytest.param(10, id="at its end"),
     ],
 )
 def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_been(
     request_, workspace, step
 ):
     training = {**request_.training, "num_train_epochs": 3, "eval_strategy": "epoch"}
-    write_jsonl(workspace / "train.jsonl", conversations(16))
     validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
-    update = {"training": training, "validation": validation, "samples": 0}
-    asked = request_.model_copy(update=update)
+    asked = request_.model_copy(update={"training": training, "validation": validation})
     session = prepared(asked, "stopped")
     usual = sft.SFTTrainer.training_step
 
@@ -195,9 +193,7 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
 
 
 def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(request_):
-    training = {**request_.training, "num_train_epochs": 1.0, "max_steps": 5}
-    asked = request_.model_copy(update={"method": "qlora", "training": training})
-    session = prepared(asked, "numbers")
+    session = prepared(request_.model_copy(update={"method": "qlora"}), "numbers")
     # Where the device has bfloat16, TRL trains the adapter in it; PEFT loads it in float32.
     plan = json.loads(session.plan_json())
     plan["device"]["precision"] = "bfloat16"
@@ -223,8 +219,7 @@ def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(req
 def test_a_run_that_evaluates_at_its_start_does_so_once(request_, workspace):
     training = {**QUICK, "max_steps": 8, "eval_steps": 2, "eval_on_start": True}
     validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
-    update = {"training": training, "validation": validation, "samples": 0}
-    asked = request_.model_copy(update=update)
+    asked = request_.model_copy(update={"training": training, "validation": validation})
     session = prepared(asked, "begun")
     usual = sft.SFTTrainer.training_step
 
@@ -256,8 +251,7 @@ def test_a_run_that_ends_after_its_last_checkpoint_trains_no_step_more(
         row["messages"][1]["content"] = "Nobody knows at all, ask again on Monday."
     validation = write_jsonl(workspace / "held_out.jsonl", rows)
     training = {**QUICK, "logging_steps": 1, **training}
-    update = {"training": training, "validation": validation, "samples": 0}
-    asked = request_.model_copy(update=update)
+    asked = request_.model_copy(update={"training": training, "validation": validation})
     session = prepared(asked, "over")
     report = sft.work(session)
     assert report.stopped_early == ("max_steps" not in training)
@@ -290,8 +284,8 @@ KINDS = {
 
 
 def test_a_few_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
-    # A killed run of LoRA alone and stopped ones that evaluate have tests of their own.
-    kinds = ("sft-full-packed", "dpo-lora", "kto-validated")
+    # A killed run of LoRA alone and a stopped one by epochs have tests of their own.
+    kinds = ("sft-full-packed", "sft-validated", "dpo-lora", "kto-validated")
     assert kill_often(workspace, tiny_model_in, kinds, 1, seed=7) >= 3
 
 
@@ -344,7 +338,6 @@ def request_of(kind, model, steps):
         "training": {**QUICK, "max_steps": steps, "logging_steps": 1, "save_steps": 3, **training},
         "accept_findings": ["validation_unwatched", "dpo_learning_rate"],
         "accept_reason": "a test",
-        "samples": 0,
         **given,
     }
     if kind[:3] in {"dpo", "kto"}:

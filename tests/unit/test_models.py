@@ -9,7 +9,7 @@ from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, Missing, NotFound, OutsideWorkspace, UnknownName
 from ft_tools.models import tower_packages
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
-from ft_tools.models.catalog import shape_of
+from ft_tools.models.catalog import no_gguf, shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.resolve import resolve_model
 
@@ -256,3 +256,12 @@ def test_one_text_with_other_signs_is_a_pattern_over_whole_paths_as_in_peft():
     pattern = r"model\.layers\.\d+\.self_attn\.(q_proj|v_proj)"
     assert shape.lora_params(8, pattern) == shape.lora_params(8, ("q_proj", "v_proj"))
     assert shape.targets(r".*\.nothing") == ()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "why"), [("llama", ""), ("kimi_k25", "Ollama"), ("mllama", "no entry")]
+)
+def test_a_family_that_cannot_become_a_gguf_file_says_so(model_type, why):
+    said = no_gguf({"model_type": model_type})
+    assert bool(said) == bool(why)
+    assert why in said

@@ -60,26 +60,25 @@ def work(session: Session) -> TraceReport:
     if shape.blocks:
         session.phase(f"tracing all {shape.num_layers} blocks")
         whole = trace_step(config, options_of(setup))
-        return compared(setup, {name: float(size) for name, size in whole.items()}, versions)
+        found = {name: float(size) for name, size in whole.items()}
+        return compared(setup, found, versions, request.gpu)
     traced: list[dict[str, int]] = []
     for step, depth in enumerate(DEPTHS, start=1):
         session.phase(f"tracing {depth} of {shape.num_layers} blocks")
-        traced.append(trace_step(with_layers(text_config(config), depth), options_of(setup)))
+        traced.append(trace_step(with_layers(config, depth), options_of(setup)))
         session.progress(step, len(DEPTHS))
         if session.should_stop:
             raise Stopped
-    return compared(setup, at_depth(traced[0], traced[1], shape.num_layers), versions)
-
-
-def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the language model's part of a config."""
-    inner = config.get("text_config")
-    return dict(inner if isinstance(inner, Mapping) and inner.get("model_type") else config)
+    found = at_depth(traced[0], traced[1], shape.num_layers)
+    return compared(setup, found, versions, request.gpu)
 
 
 def with_layers(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """Return the config of the same model with fewer blocks."""
+    """Return the config of the same model with fewer blocks; towers stay as they are."""
     shallow = dict(config)
+    inner = config.get("text_config")
+    if isinstance(inner, Mapping) and inner.get("model_type"):
+        return shallow | {"text_config": with_layers(inner, depth)}
     shallow["n_layer" if "n_layer" in config else "num_hidden_layers"] = depth
     if config.get("layer_types"):
         shallow["layer_types"] = list(config["layer_types"])[:depth]
