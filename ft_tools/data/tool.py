@@ -14,7 +14,7 @@ from ft_tools.data.judge import count_findings
 from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
+from ft_tools.errors import HubUnavailable, MissingExtra, NotFound
 from ft_tools.examples.documents import count_documents, is_documents
 from ft_tools.examples.source import decoded_size, find_sources, has_data
 from ft_tools.models.resolve import tokenizer_files
@@ -46,9 +46,11 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     path = workspace.existing(request.path)
     if is_documents(path) and not has_data(path):
         return _of_documents(request, path)
+    request, unread = _readable_tokenizer(request)
     size_bytes, why = _why_a_run(request)
     if why is None:
-        return perform(request)
+        report = perform(request)
+        return report.model_copy(update={"assumptions": [*unread, *report.assumptions]})
     _require_packages(request)
     plan = AuditPlan(path=request.path, size_bytes=size_bytes)
     lineage = {"dataset": request.path}
@@ -58,7 +60,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
         verdict="pending",
         run_id=run_id,
         reasons=[why],
-        assumptions=[expected_time(request, size_bytes)],
+        assumptions=[*unread, expected_time(request, size_bytes)],
         next_steps=[step],
     )
 
@@ -140,19 +142,27 @@ def audit_if_small(request: AuditRequest) -> AuditReport | None:
     return perform(request.model_copy(update=every)) if _why_a_run(request)[1] is None else None
 
 
-def _require_tokenizer(model: str) -> None:
-    """Refuse a model whose tokenizer cannot be had, before a run finds out.
+def _readable_tokenizer(request: AuditRequest) -> tuple[AuditRequest, list[str]]:
+    """Leave a model out that is not here while the Hub cannot be asked, as a launch plans without.
+
+    Returns:
+        The request, and what was left out, in words.
 
     Raises:
         FineTuningError: As `tokenizer_files`.
         BadInput: A folder has no tokenizer.
     """
+    if request.model is None or find_spec("transformers") is None:
+        return request, []
     try:
-        folder = Path(tokenizer_files(model))
+        folder = Path(tokenizer_files(request.model))
     except HubUnavailable as error:
-        raise BadInput(f"{error}; or leave `model` out: tokens are estimated then") from error
+        return request.model_copy(update={"model": None}), [
+            f"tokens are estimated from characters, and no template was applied: {error}"
+        ]
     if folder.is_dir() and not any(any(folder.glob(name)) for name in TOKENIZERS):
-        raise no_tokenizer(model)
+        raise no_tokenizer(request.model)
+    return request, []
 
 
 def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
@@ -191,5 +201,3 @@ def _require_packages(request: AuditRequest) -> None:
             )
     if request.model is not None and find_spec("transformers") is None:
         raise MissingExtra("train", "transformers")
-    if request.model is not None:
-        _require_tokenizer(request.model)

@@ -121,6 +121,11 @@ class EvaluatePlan(Report):
     size_warning: str = Field("", description="Why these may be too few examples.")
     warnings: list[str] = Field(default_factory=list)
 
+    @property
+    def has_models(self) -> bool:
+        """Tell whether a model is loaded here, not asked at an endpoint."""
+        return bool(self.tuned or self.lm_eval_tasks or any(one.model for one in self.systems))
+
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
@@ -306,7 +311,7 @@ def _folder(name: str) -> str:
 
 def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
     kinds = {source.kind for source in sources}
-    needed = dict.fromkeys(("torch", "transformers", "peft", "rouge_score"), True)
+    needed = dict.fromkeys(("torch", "transformers", "peft"), bool(sources)) | {"rouge_score": True}
     needed |= {"llama_cpp": "gguf" in kinds, "lm_eval": bool(request.lm_eval_tasks)}
     for module, is_needed in needed.items():
         if is_needed and importlib.util.find_spec(module) is None:

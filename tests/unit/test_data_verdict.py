@@ -166,14 +166,20 @@ def test_auto_keeps_to_a_time_that_only_an_explicit_search_by_meaning_may_exceed
     assert "near_duplicates='semantic'" in longest
 
 
-def test_a_model_whose_tokenizer_cannot_be_had_is_refused_before_a_run_starts(
+def test_a_model_whose_tokenizer_cannot_be_had_is_audited_without_it_as_a_launch_is_planned(
     workspace, monkeypatch
 ):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(workspace / "hub"))
     (workspace / "rows.jsonl").write_text('{"text": "a parcel"}\n')
+    report = audit_dataset(AuditRequest(path="rows.jsonl", model="Qwen/Qwen3-8B"))
+    assert report.num_examples == 1
+    assert report.assumptions[0].startswith("tokens are estimated from characters")
+    assert "HF_HUB_OFFLINE" in report.assumptions[0]
+    (workspace / "bare").mkdir()
+    (workspace / "bare" / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(BadInput, match="leave `model` out"):
-        audit_dataset(AuditRequest(path="rows.jsonl", model="Qwen/Qwen3-8B"))
+        audit_dataset(AuditRequest(path="rows.jsonl", model="bare"))
     assert not (workspace / "runs").exists()
 
 

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,3 +166,9 @@ def test_an_evaluation_over_several_cards_takes_a_slot_of_each(tmp_path, monkeyp
     assert slots("auto") == ("cuda", (["GPU-0", "GPU-1"], 2))
     assert slots("cuda:0")[1][1] == 1
     assert slots("cpu") == ("cpu", ([], 1))
+
+
+def test_an_evaluation_without_a_model_imports_no_library_of_models():
+    probe = "import sys, ft_tools.evaluation.worker.evaluate as _; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True, text=True)
+    assert not {"torch", "transformers", "peft", "llama_cpp"} & set(done.stdout.split())

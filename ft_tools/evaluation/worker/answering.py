@@ -15,13 +15,9 @@ from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.systems.system import Answered, System
-from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.model_system import ModelSystem
 from ft_tools.evaluation.worker.state import State
-from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-from ft_tools.evaluation.worker.transformers_generation import load, load_tokenizer
 from ft_tools.evaluation.worker.writer import Writer
-from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import append_line
 
 ROW_FIELDS = ("text", "num_tokens", "finished", "seconds", "prompt_tokens", "usd", "served_by")
@@ -85,6 +81,10 @@ class Current:
 
     def writer(self, files: ModelFiles) -> Writer:
         """Return a writer for a model, loaded if it is not there."""
+        from ft_tools.evaluation.worker.loaded_models import Shelf
+        from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
+        from ft_tools.evaluation.worker.transformers_generation import load, load_tokenizer
+
         if self._writer is not None and self._files is not None:
             if files.model_copy(update={"name": self._files.name}) == self._files:
                 return self._writer
@@ -98,6 +98,10 @@ class Current:
 
     def clear(self) -> None:
         """Free the weights."""
+        if self._writer is None:
+            return
+        from ft_tools.models.worker.loading import free_memory
+
         close = getattr(self._writer, "close", None)
         if close is not None:
             close()

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel
-from transformers.utils import logging as transformers_logging
 
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
@@ -44,9 +42,7 @@ from ft_tools.evaluation.worker.answering import answer_held_out
 from ft_tools.evaluation.worker.general_ability import evaluate_general
 from ft_tools.evaluation.worker.score_systems import Compared, compare_systems
 from ft_tools.evaluation.worker.state import State, read_outputs
-from ft_tools.evaluation.worker.transformers_generation import load_pair
 from ft_tools.examples.wordings import has_few_wordings
-from ft_tools.examples.worker import today
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.session import Session, main
 
@@ -65,13 +61,15 @@ def work(session: Session) -> BaseModel:
         JudgeUnavailable: The judge failed; the page with all the rest is written, the outputs and
             its verdicts are kept, and a resumed run asks only for what is missing.
     """
-    transformers_logging.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)
     request = EvaluateRequest.model_validate_json(session.request_json())
     plan = EvaluatePlan.model_validate_json(session.plan_json())
-    torch.manual_seed(plan.seed)
     session.update(if_out_of_memory=IF_OUT_OF_MEMORY)
-    today.hold(session.info.created_at)
+    if plan.has_models:
+        # Seconds of imports, which endpoints and simple baselines do without.
+        from ft_tools.evaluation.worker.transformers_generation import load_pair, prepare
+
+        prepare(plan.seed, session.info.created_at)
     examples = read_planned(request, plan)
     saved = read_outputs(session.run_dir / "outputs.jsonl")
     state = State(session, request, plan, examples, saved, notes=list(plan.warnings))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from ft_tools.evaluation.metrics.scoring import Scores
 from ft_tools.evaluation.worker.state import SIDES, State
 from ft_tools.evaluation.worker.writer import Likelihood, Writer, whole_text
-from ft_tools.models.worker.loading import free_memory
 from ft_tools.runs.out_of_memory import is_out_of_memory
 
 LIKELIHOOD_BATCH = 8
@@ -53,6 +52,8 @@ def measure(state: State, writer: Writer, texts: Sequence[tuple[str, str]]) -> l
         if values is None:
             # Longest first: what fits now fits to the end.
             size = len(batch) // 2
+            from ft_tools.models.worker.loading import free_memory
+
             free_memory()
             continue
         found |= dict(zip(batch, values, strict=True))

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
@@ -14,11 +14,14 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.earlier_answers import answered_rows
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SimpleKind
-from ft_tools.evaluation.worker.transformers_generation import Pair
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.publish import append_line, sha256
 from ft_tools.runs import directory
 from ft_tools.runs.session import Session, Stopped
+
+if TYPE_CHECKING:
+    # Importing it takes seconds, and only models need it.
+    from ft_tools.evaluation.worker.transformers_generation import Pair
 
 SIDES = ("baseline", "tuned")
 
@@ -35,7 +38,7 @@ class State:
     plan: EvaluatePlan
     examples: list[HeldOut]
     saved: Saved
-    pair: Pair | None = None
+    pair: "Pair | None" = None
     """Both models of the short form, loaded; None where systems are compared."""
     notes: list[str] = field(default_factory=list)
     unfinished: str = ""
@@ -71,7 +74,7 @@ class State:
         return Path(self.plan.dataset or "")
 
     @property
-    def both(self) -> Pair:
+    def both(self) -> "Pair":
         """Return the models of the short form."""
         assert self.pair is not None
         return self.pair

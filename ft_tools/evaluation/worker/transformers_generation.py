@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles
@@ -27,6 +28,7 @@ from ft_tools.evaluation.worker.writer import (
     first_counted,
     has_template,
 )
+from ft_tools.examples.worker import today
 from ft_tools.models.model_folder import tokenizer_folder
 
 
@@ -101,6 +103,13 @@ class Pair:
             return False
         ours, theirs = self.tuned.tokenizer, self.baseline.tokenizer
         return bool(ours.get_vocab() == theirs.get_vocab())
+
+
+def prepare(seed: int, today_is: float) -> None:
+    """Set what every model of a run shares: its seed, and the date that templates are told."""
+    transformers_logging.disable_progress_bar()
+    torch.manual_seed(seed)
+    today.hold(today_is)
 
 
 def load_pair(tuned: ModelFiles, baseline: ModelFiles, plan: LoadPlan | None) -> Pair:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
-from ft_tools.models.worker.loading import free_memory
 from ft_tools.runs.out_of_memory import is_out_of_memory
 
 
@@ -135,6 +134,9 @@ def _generate(
     except Exception as error:
         if len(prompts) == 1 or not is_out_of_memory(error):
             raise
+    # Its import takes seconds, which whoever asks an endpoint does without.
+    from ft_tools.models.worker.loading import free_memory
+
     free_memory()
     half = len(prompts) // 2
     return [
