@@ -33,6 +33,11 @@ class JsonProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with; negative: the signal that ended it; None: it runs."""
+        return self._process.returncode
+
     def ask(
         self, question: dict[str, Any], seconds: float, *, goes_on: bool = False
     ) -> dict[str, Any]:

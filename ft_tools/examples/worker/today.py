@@ -24,6 +24,11 @@ def hold(at: float) -> None:
     chat_template_utils.datetime = Held
 
 
+def now() -> float:
+    """Return the seconds since 1970 that are held, or else those of now, for another process."""
+    return float(chat_template_utils.datetime.now(UTC).timestamp())
+
+
 def strftime_now(form: str) -> str:
     """Write the day that is held, or else today, in the form that a template asks for."""
     return str(chat_template_utils.datetime.now().strftime(form))
