@@ -74,7 +74,7 @@ PAIRS = (
     Pair("mails", LLAMA, 150, "checked_on"),
     Pair("intents", LLAMA, 150, "chosen_on"),
     Pair("mails_json", LLAMA, 200, "checked_on"),
-    Pair("intents", SMOLLM2, 100, "chosen_on"),
+    Pair("intents", SMOLLM2, 150, "chosen_on"),
     Pair("mails", SMOLLM2, 100, "checked_on"),
 )
 

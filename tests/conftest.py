@@ -32,7 +32,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
     _cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores)))
-    os.environ["XDG_CACHE_HOME"] = str(workspace_module.cache_dir() / "tests" / _worker)
+    _caches = workspace_module.cache_dir() / "tests"
+    os.environ["XDG_CACHE_HOME"] = str(_caches / _worker)
+    # What takes long to fetch or unpack, and then stays as it is, is there once for all of them.
+    for _name in ("models", "llama.cpp"):
+        (_caches / _name).mkdir(parents=True, exist_ok=True)
+        _own = workspace_module.cache_dir() / _name
+        _own.parent.mkdir(parents=True, exist_ok=True)
+        if not _own.exists():
+            _own.symlink_to(_caches / _name)
 
 settings.register_profile("plain", derandomize=True, max_examples=100, deadline=None)
 settings.register_profile("explore", max_examples=500, print_blob=True, deadline=None)

@@ -94,7 +94,10 @@ class CountAnswer(BaseModel):
 
 
 def count(request: CountRequest) -> tuple[Counts | None, str]:
-    """Count the tokens of a dataset with the model's tokenizer and template; kept for next time.
+    """Count the tokens of a dataset with the model's tokenizer and template.
+
+    Counts are kept, for the same data in another folder too. A refusal names lines of this file,
+    and is made anew.
 
     Returns:
         The counts and an empty text; or None and why there are none.
@@ -108,7 +111,7 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
     answer = _read(kept)
     if answer is None:
         answer = _ask(request)
-        if not answer.failed:
+        if answer.counts is not None:
             private_folder(kept.parent)
             write_file(kept, answer.model_dump_json())
     if answer.refused:
@@ -117,11 +120,14 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
 
 
 def _key(request: CountRequest) -> str:
-    """Name a count by all it depends on; where the tokenizer is does not matter."""
+    """Name a count by all it depends on; where the tokenizer and the data are does not matter."""
     folder = Path(request.tokenizer)
     files = [sha256(folder / name) if (folder / name).is_file() else "" for name in FILES]
     template = sha256(Path(request.template_path)) if request.template_path else ""
     asked = request.model_dump(mode="json", exclude={"tokenizer", "template_path"})
+    for file in filter(None, (asked["dataset"], asked["validation"])):
+        # The end of the name says how a file is read.
+        file["path"] = "".join(Path(file["path"]).suffixes)
     text = json.dumps([VERSION, files, template, asked], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 

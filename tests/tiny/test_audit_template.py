@@ -165,7 +165,7 @@ def test_a_hostile_template_ends_as_a_finding(workspace, model_with, name):
 def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, monkeypatch):
     turns = [
         {"role": role, "content": f"{at} " + "look into the parcel again " * 40}
-        for at in range(70)
+        for at in range(45)
         for role in ("user", "assistant")
     ]
     example = normalise(1, {"messages": turns})

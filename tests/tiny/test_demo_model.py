@@ -18,6 +18,7 @@ from ft_tools.models.worker import demo_model
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.tool import get_run
+from tests.tiny.measuring_gguf import one_at_a_time
 
 pytestmark = [
     pytest.mark.tiny,
@@ -41,9 +42,10 @@ def unpacked(tmp_path_factory):
         made = demo.folder()
         yield run_id, again, run
     # What took so long serves the tests that come after this, where the cache has no model yet.
-    if made.is_dir() and not demo.is_ready():
-        with publish.new_folder(demo.folder()) as staging:
-            shutil.copytree(made, staging, dirs_exist_ok=True)
+    with one_at_a_time():
+        if made.is_dir() and not demo.is_ready():
+            with publish.new_folder(demo.folder()) as staging:
+                shutil.copytree(made, staging, dirs_exist_ok=True)
 
 
 def test_the_first_call_unpacks_it_and_a_second_call_does_not_do_it_twice(unpacked):

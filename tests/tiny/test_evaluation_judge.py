@@ -9,15 +9,17 @@ import pytest
 
 from ft_tools.evaluation.metrics import judge as judge_module
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs import directory
-from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.session import Session
 from ft_tools.runs.session import _run as session_run
-from ft_tools.runs.tool import resume_run
-from tests.tiny.evaluating import LIBRARY_WARNINGS, answered_beforehand, rows, write
-from tests.tiny.measuring_gguf import wait
+from tests.tiny.evaluating import (
+    LIBRARY_WARNINGS,
+    answered_beforehand,
+    planned_here,
+    rows,
+    write,
+)
 
 pytestmark = [
     pytest.mark.tiny,
@@ -92,10 +94,10 @@ def test_a_judge_that_goes_down_loses_nothing_and_a_resumed_run_asks_only_the_re
     assert found["judge_equal_length"]["num_examples"] == 20
 
 
-def test_a_judge_that_refuses_ends_the_run_and_resume_run_finishes_it(
+def test_a_judge_that_refuses_is_asked_once_and_a_resumed_run_keeps_what_models_wrote(
     workspace, tiny_model, taught_model, judge
 ):
-    """The same with the real processes, a key, and a refusal that no retry would mend."""
+    """A refusal that no retry would mend, of answers that real models have written."""
     judge.good_calls, judge.then = 5, 401
     shutil.copytree(tiny_model, workspace / "a")
     shutil.copytree(taught_model, workspace / "b")
@@ -104,23 +106,22 @@ def test_a_judge_that_refuses_ends_the_run_and_resume_run_finishes_it(
         model="b", baseline="a", dataset="held.jsonl", max_new_tokens=4, general_ability=False,
         metrics=["judge"], judge_model="m", judge_url=judge.url,
     )  # fmt: skip
-    confirmed = request.model_copy(update={"confirm": evaluate(request).plan_hash})
-    run_id = evaluate(confirmed).run_id
-    failed = wait(run_id, lambda run: False)
-    assert (failed.state, failed.error.code) == ("failed", "judge_unavailable")
-    assert "judged 2 of 12 examples" in failed.error.message
-    assert "HTTP status 401, 1 call" in failed.error.message
+    run_dir = planned_here(workspace, request)
+    assert session_run(Session(run_dir), worker.work) == 1
+    status = directory.read_status(run_dir)
+    assert (status.state, status.error.code) == ("failed", "judge_unavailable")
+    assert "judged 2 of 12 examples" in status.error.message
+    assert "HTTP status 401, 1 call" in status.error.message
     assert judge.calls == 6
-    folder = directory.find(run_id)
-    outputs = (folder / "outputs.jsonl").read_bytes()
+    outputs = (run_dir / "outputs.jsonl").read_bytes()
     assert len(outputs.splitlines()) == 24
-    assert (folder / "report.html").is_file()
+    assert (run_dir / "report.html").is_file()
 
     judge.calls, judge.good_calls = 0, 100
-    resume_run(ResumeRequest(run_id=run_id))
-    done = wait(run_id, lambda run: False)
-    assert done.state == "succeeded", done.log_tail
+    assert session_run(Session(run_dir), worker.work) == 0
     assert judge.calls <= 2 * 10
-    assert (folder / "outputs.jsonl").read_bytes() == outputs
-    judged = {row["metric"]: row for row in done.result["comparisons"]}["judge"]
-    assert judged["num_examples"] == 12
+    assert (run_dir / "outputs.jsonl").read_bytes() == outputs
+    judged = {
+        row["metric"]: row for row in directory.read_json(run_dir / "report.json")["comparisons"]
+    }
+    assert judged["judge"]["num_examples"] == 12

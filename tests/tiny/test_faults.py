@@ -63,7 +63,7 @@ def disk(tmp_path, monkeypatch, tiny_model):
     subprocess.run(["umount", "-l", str(place)], capture_output=True)
 
 
-def request_(engine):
+def request_(engine, faults):
     training = {**QUICK, "max_steps": STEPS, "eval_steps": 2, "save_steps": 2, "logging_steps": 1}
     return SftRequest(
         model="tiny-llama",
@@ -72,12 +72,16 @@ def request_(engine):
         validation="held_out.jsonl",
         peft={"r": 2, "lora_dropout": 0.1},
         training=training,
+        # Answers are written again and again, and only one fault concerns them.
+        samples=3 if "full:samples" in faults else 0,
     )
 
 
 def under(faults, engine):
     """Train once under each fault and once without; (run folders by fault, what was printed)."""
-    runs = {fault: prepared(request_(engine), f"f{i}").run_dir for i, fault in enumerate(faults)}
+    runs = {
+        fault: prepared(request_(engine, faults), f"f{i}").run_dir for i, fault in enumerate(faults)
+    }
     argv = [sys.executable, "-m", "tests.tiny.faulty"]
     argv += [word for fault, run_dir in runs.items() for word in (str(run_dir), fault)]
     done = subprocess.run(

@@ -13,7 +13,6 @@ from peft import LoraConfig, get_peft_model
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
-from ft_tools.models import described, inspector
 from ft_tools.models.adapter_targets import adaptable_arguments, peft_arguments
 from ft_tools.models.catalog import shape_of_config
 from ft_tools.vram.request import VramRequest
@@ -174,9 +173,3 @@ def test_a_plan_leaves_out_what_peft_refuses_to_adapt(workspace):
     assert trained(real(config), **{k: v for k, v in planned.items() if k != "r"}) > 0
     named = {"r": 8, "target_modules": ["in_proj"]}
     assert adaptable_arguments("mine", named) == named
-
-
-def test_a_process_that_has_ended_meanwhile_is_started_again():
-    shape_of_config(SIZES | {"model_type": "helium"}, "first")
-    inspector._processes[described.WORKER]._process.end()
-    assert shape_of_config(SIZES | {"model_type": "cohere"}, "second").total_params > 0

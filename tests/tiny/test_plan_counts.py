@@ -156,6 +156,8 @@ def test_a_plan_says_that_nothing_is_left_to_learn(workspace):
         plan_sft(request_of("messages", workspace, max_length=8))
     with pytest.raises(Refused, match="fills max_length=8"):
         plan_dpo(request_of("pairs", workspace, max_length=8))
+    # It names this file, and so is not kept for another with the same rows.
+    assert not (workspace_module.cache_dir() / "counts").exists()
 
 
 HOSTILE = {
@@ -216,5 +218,9 @@ def test_a_count_is_kept_and_made_anew_when_the_data_changes(workspace):
         kept.read_text().replace(f'"num_tokens":{first.data.num_tokens}', '"num_tokens":7')
     )
     assert plan_sft(request).counts.data.num_tokens == 7
+    (workspace / "other").mkdir()
+    (workspace / "data.jsonl").rename(workspace / "other" / "moved.jsonl")
+    moved = request.model_copy(update={"dataset": "other/moved.jsonl"})
+    assert plan_sft(moved).counts.data.num_tokens == 7
     write_jsonl(workspace / "data.jsonl", FILES["messages"][:-1])
     assert plan_sft(request).counts.data.num_examples == len(FILES["messages"]) - 1

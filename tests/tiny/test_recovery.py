@@ -163,16 +163,18 @@ def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memo
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param(8, id="within an epoch", marks=pytest.mark.faults),
-        pytest.param(10, id="at its end"),
+        pytest.param(3, id="within an epoch", marks=pytest.mark.faults),
+        pytest.param(4, id="at its end"),
     ],
 )
 def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_been(
     request_, workspace, step
 ):
     training = {**request_.training, "num_train_epochs": 3, "eval_strategy": "epoch"}
+    write_jsonl(workspace / "train.jsonl", conversations(16))
     validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
-    asked = request_.model_copy(update={"training": training, "validation": validation})
+    update = {"training": training, "validation": validation, "samples": 0}
+    asked = request_.model_copy(update=update)
     session = prepared(asked, "stopped")
     usual = sft.SFTTrainer.training_step
 
@@ -193,7 +195,9 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
 
 
 def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(request_):
-    session = prepared(request_.model_copy(update={"method": "qlora"}), "numbers")
+    training = {**request_.training, "num_train_epochs": 1.0, "max_steps": 5}
+    asked = request_.model_copy(update={"method": "qlora", "training": training})
+    session = prepared(asked, "numbers")
     # Where the device has bfloat16, TRL trains the adapter in it; PEFT loads it in float32.
     plan = json.loads(session.plan_json())
     plan["device"]["precision"] = "bfloat16"
@@ -219,7 +223,8 @@ def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(req
 def test_a_run_that_evaluates_at_its_start_does_so_once(request_, workspace):
     training = {**QUICK, "max_steps": 8, "eval_steps": 2, "eval_on_start": True}
     validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
-    asked = request_.model_copy(update={"training": training, "validation": validation})
+    update = {"training": training, "validation": validation, "samples": 0}
+    asked = request_.model_copy(update=update)
     session = prepared(asked, "begun")
     usual = sft.SFTTrainer.training_step
 
@@ -251,7 +256,8 @@ def test_a_run_that_ends_after_its_last_checkpoint_trains_no_step_more(
         row["messages"][1]["content"] = "Nobody knows at all, ask again on Monday."
     validation = write_jsonl(workspace / "held_out.jsonl", rows)
     training = {**QUICK, "logging_steps": 1, **training}
-    asked = request_.model_copy(update={"training": training, "validation": validation})
+    update = {"training": training, "validation": validation, "samples": 0}
+    asked = request_.model_copy(update=update)
     session = prepared(asked, "over")
     report = sft.work(session)
     assert report.stopped_early == ("max_steps" not in training)
@@ -284,8 +290,8 @@ KINDS = {
 
 
 def test_a_few_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
-    # A killed run of LoRA alone and a stopped one by epochs have tests of their own.
-    kinds = ("sft-full-packed", "sft-validated", "dpo-lora", "kto-validated")
+    # A killed run of LoRA alone and stopped ones that evaluate have tests of their own.
+    kinds = ("sft-full-packed", "dpo-lora", "kto-validated")
     assert kill_often(workspace, tiny_model_in, kinds, 1, seed=7) >= 3
 
 
@@ -338,6 +344,7 @@ def request_of(kind, model, steps):
         "training": {**QUICK, "max_steps": steps, "logging_steps": 1, "save_steps": 3, **training},
         "accept_findings": ["validation_unwatched", "dpo_learning_rate"],
         "accept_reason": "a test",
+        "samples": 0,
         **given,
     }
     if kind[:3] in {"dpo", "kto"}:

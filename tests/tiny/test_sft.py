@@ -123,7 +123,9 @@ def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
         row["messages"][1]["content"] = f"Nobody knows at all, ask {number} again on Monday."
     write_jsonl(workspace / "held_out.jsonl", rows)
     training = {"learning_rate": 2e-2, "num_train_epochs": 20, "eval_steps": 2, "warmup_steps": 0}
-    session = prepared(request(data, validation="held_out.jsonl", training=training), "early")
+    session = prepared(
+        request(data, validation="held_out.jsonl", training=training, samples=0), "early"
+    )
     report = sft.work(session)
     status = json.loads((session.run_dir / "status.json").read_bytes())
     assert report.stopped_early
@@ -316,7 +318,10 @@ def test_the_exported_yaml_is_read_by_the_trainers_own_parser(data, workspace, t
         assert data_mixture.datasets[0].data_files == {"train": plan.dataset.path}
 
 
-@pytest.mark.parametrize("tools", [False, True], ids=["plain", "tools"])
+@pytest.mark.parametrize(
+    "tools",
+    [pytest.param(False, id="plain", marks=pytest.mark.faults), pytest.param(True, id="tools")],
+)
 def test_the_exported_script_trains_the_same_adapter_bit_for_bit(data, tmp_path, workspace, tools):
     training = {"max_steps": 6, "save_steps": 50}
     peft = {"r": 4, "lora_dropout": 0.1}

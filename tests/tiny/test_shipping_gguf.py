@@ -5,7 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import gguf
@@ -142,27 +142,35 @@ def make_model(architecture, folder, vocab_size):
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory, smollm2, converter_script):
-    """Convert a model of each architecture: {name: (folder, file, tokenizer)}."""
+    """Give a function that converts a model of an architecture once: folder, file, tokenizer."""
     root = tmp_path_factory.mktemp("architectures")
-    found = {}
-    for name, (*_, kind) in ARCHITECTURES.items():
-        tokenizer = make_tokenizer(kind, root / name, smollm2)
-        make_model(name, root / name, len(tokenizer))
-        found[name] = (root / name, root / f"{name}.gguf", tokenizer)
 
-    def convert(row):
-        gguf_files.convert(row[0], row[1], "f16", lambda: None)
+    @cache
+    def convert(name):
+        folder, file = root / name, root / f"{name}.gguf"
+        tokenizer = make_tokenizer(ARCHITECTURES[name][-1], folder, smollm2)
+        make_model(name, folder, len(tokenizer))
+        gguf_files.convert(folder, file, "f16", lambda: None)
+        return folder, file, tokenizer
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(convert, found.values()))
-    return found
+    return convert
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+# Two more of the kinds of tokenizers that the others have.
+FULL = {"llama", "qwen2"}
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=[pytest.mark.faults] if name in FULL else [])
+        for name in ARCHITECTURES
+    ],
+)
 def test_a_gguf_file_predicts_what_its_model_predicts(
     tmp_path, converted, architecture, record_property
 ):
-    folder, file, tokenizer = converted[architecture]
+    folder, file, tokenizer = converted(architecture)
     reference, text = reference_of(tmp_path, folder, tokenizer, 2)
     found = measure(file, reference, text, tokenizer)
     record_property("mean KL", found.mean_kl)
@@ -173,10 +181,10 @@ def test_a_gguf_file_predicts_what_its_model_predicts(
 
 def test_a_file_without_the_adapter_would_be_seen(tmp_path, converted):
     """The negative control: the same measure over a model with one weight changed a little."""
-    folder, file, tokenizer = converted["qwen2"]
+    folder, file, tokenizer = converted("qwen3")
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    model = Qwen2ForCausalLM.from_pretrained(other, dtype=torch.float32)
+    model = Qwen3ForCausalLM.from_pretrained(other, dtype=torch.float32)
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight.mul_(1.1)
     model.save_pretrained(other)
@@ -228,7 +236,7 @@ def test_a_file_that_is_no_importance_matrix_is_refused(tmp_path, data):
 
 
 def test_experts_are_calibrated_each_by_the_tokens_that_reach_it(tmp_path, converted):
-    folder, source, tokenizer = converted["mixtral"]
+    folder, source, tokenizer = converted("mixtral")
     model = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     rows = [tokenizer(text).input_ids[:24] for text in comparison_text.built_in()[:2]]
     matrix = importance.measure(model, rows, source)
@@ -259,15 +267,15 @@ def test_experts_are_calibrated_each_by_the_tokens_that_reach_it(tmp_path, conve
 
 
 def test_experts_that_are_built_in_another_way_are_refused(converted):
-    _, source, _ = converted["mixtral"]
-    model = MixtralForCausalLM.from_pretrained(converted["mixtral"][0])
+    _, source, _ = converted("mixtral")
+    model = MixtralForCausalLM.from_pretrained(converted("mixtral")[0])
     model.model.layers[0].mlp.experts.is_transposed = True
     with pytest.raises(Refused, match="cannot be measured here for experts like Mixtral"):
         importance.measure(model, [[1, 2, 3]], source)
 
 
 def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):
-    folder, source, tokenizer = converted["mistral"]
+    folder, source, tokenizer = converted("mistral")
     row = formats.find("gguf:IQ2_M")
     with pytest.raises(gguf_files.ConversionFailed, match="could not quantize to IQ2_M"):
         gguf_files.quantize(source, tmp_path / "without.gguf", row)
@@ -285,8 +293,8 @@ def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):
 def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
     tmp_path, converted, monkeypatch, trained_with, parity
 ):
-    folder, source, _ = converted["qwen3"]
-    tokenizer = converted[trained_with][2]
+    folder, source, _ = converted("qwen3")
+    tokenizer = converted(trained_with)[2]
     shutil.copytree(folder, tmp_path / "out" / "merged")
     (tmp_path / "scratch").mkdir()
     shutil.copy(source, tmp_path / "scratch" / "source-f16.gguf")

@@ -33,15 +33,15 @@ from ft_tools.models.worker.mlx import reading
 from ft_tools.models.worker.mlx.model import MlxModel, logsumexp
 from ft_tools.models.worker.mlx.peft_adapter import hollow
 from ft_tools.models.worker.mlx.reading import require_same_model, rope_overrides
-from ft_tools.shipping.request import ShipRequest
-from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
 from ft_tools.training.worker.mlx import bridge
 from ft_tools.training.worker.mlx.bridge import Bridge
 from tests.tiny.evaluating import run_here as evaluated_here
-from tests.tiny.trainings import QUICK, conversations, finished, run_here, write_jsonl
+from tests.tiny.test_shipping_merge import check as merge_differences
+from tests.tiny.test_shipping_merge import merge, merged_differs
+from tests.tiny.trainings import QUICK, conversations, run_here, write_jsonl
 from tests.tiny.trainings import pairs as pairs_of
 
 # PEFT reads names that transformers renames; in a worker they are printed to its log.
@@ -276,40 +276,48 @@ ACCEPTED = {
 }
 
 
-@pytest.mark.parametrize("task", ["sft", full("dpo")])
-def test_a_run_of_either_engine_reports_the_same(data, task):
-    training = QUICK | {"num_train_epochs": 2, "logging_steps": 1}
-    reports = {}
+def requests_of(data, kind, **given):
+    """Yield an engine and the same request for it."""
     for engine in ("torch", "mlx"):
-        given = data | {"engine": engine, "training": training, **ACCEPTED}
-        if task == "sft":
-            asked = SftRequest(dataset="train.jsonl", validation="held_out.jsonl", **given)
-            reports[engine] = run_here(sft.work, asked, f"sft-{engine}")
-        else:
-            given["training"] = training | {"learning_rate": 5e-5}
-            asked = DpoRequest(dataset="pairs.jsonl", **given)
-            reports[engine] = run_here(dpo.work, asked, f"dpo-{engine}")
-    theirs, ours = reports["torch"], reports["mlx"]
+        yield engine, kind(engine=engine, **data, **ACCEPTED, **given)
+
+
+def require_same_report(ours, theirs):
     assert ours.data == theirs.data
     assert (ours.steps, ours.num_params) == (theirs.steps, theirs.num_params)
     assert ours.num_trainable_params == theirs.num_trainable_params
     assert ours.first_loss == pytest.approx(theirs.first_loss, rel=1e-4)
     assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
-    if task == "sft":
-        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-3)
-        assert ours.train_loss < ours.first_loss
+
+
+@pytest.mark.faults
+def test_a_preference_run_of_either_engine_reports_the_same(data):
+    training = QUICK | {"num_train_epochs": 2, "logging_steps": 1, "learning_rate": 5e-5}
+    given = {"dataset": "pairs.jsonl", "training": training}
+    reports = [
+        run_here(dpo.work, asked, f"dpo-{engine}")
+        for engine, asked in requests_of(data, DpoRequest, **given)
+    ]
+    require_same_report(*reports)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_adapter_of_either_engine_is_evaluated_and_shipped_alike(data, workspace):
-    training = QUICK | {"num_train_epochs": 4}
-    models = {"base": data["model"]}
-    for engine in ("torch", "mlx"):
-        asked = SftRequest(
-            dataset="train.jsonl", validation="held_out.jsonl", engine=engine, training=training,
-            **data, **ACCEPTED,
-        )  # fmt: skip
-        models[engine] = run_here(sft.work, asked, engine).artifact
+def test_a_run_of_either_engine_reports_the_same_and_its_adapter_answers_and_merges_alike(
+    data, workspace
+):
+    training = QUICK | {"num_train_epochs": 4, "logging_steps": 1}
+    files = {"dataset": "train.jsonl", "validation": "held_out.jsonl", "samples": 0}
+    reports = {
+        engine: run_here(sft.work, asked, engine)
+        for engine, asked in requests_of(data, SftRequest, training=training, **files)
+    }
+    require_same_report(reports["mlx"], reports["torch"])
+    wanted = pytest.approx(reports["torch"].validation_loss, rel=1e-3)
+    assert reports["mlx"].validation_loss == wanted
+    assert reports["mlx"].train_loss < reports["mlx"].first_loss
+    models = {"base": data["model"]} | {
+        engine: report.artifact for engine, report in reports.items()
+    }
     systems = [{"name": name, "model": model} for name, model in models.items()]
     asked = EvaluateRequest(
         systems=systems, dataset="held_out.jsonl", target={"exact_match": 0.5}, max_new_tokens=16,
@@ -323,14 +331,10 @@ def test_an_adapter_of_either_engine_is_evaluated_and_shipped_alike(data, worksp
     assert all(row["mlx"] == row["torch"] for row in answers), answers
     # The control: what is trained answers otherwise than the base.
     assert any(row["mlx"] != row["base"] for row in answers), answers
-    asked = ShipRequest(
-        source=models["mlx"], formats=["safetensors"], held_out="held_out.jsonl", max_examples=1
-    )
-    agreed = merge_and_quantize(asked).plan_hash
-    started = merge_and_quantize(asked.model_copy(update={"confirm": agreed}))
-    run = finished(started.run_id)
-    assert run.state == "succeeded", run
-    assert run.result["merge_check"]["passed"]
+    base, adapter, merged = workspace / data["model"], Path(models["mlx"]), workspace / "merged"
+    assert merge(base, adapter, merged) == "shards"
+    assert merge_differences(base, adapter, merged).passed
+    assert merged_differs(base, merged)
 
 
 def test_mlx_trains_the_commit_that_was_confirmed(data, monkeypatch):

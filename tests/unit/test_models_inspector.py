@@ -1,0 +1,49 @@
+"""The process that answers questions about models, with a worker that loads nothing."""
+
+import os
+
+import pytest
+
+from ft_tools.models.inspector import Inspector, Unanswered
+
+WORKER = """
+import json, os, sys
+print(json.dumps({"loaded": True}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked == {"die": True}:
+        sys.exit()
+    said = {"answer": asked | {"by": os.getpid()}} if "ask" in asked else {"error": "no_question"}
+    print(json.dumps(said), flush=True)
+"""
+
+
+@pytest.fixture
+def inspecting(tmp_path, monkeypatch):
+    (tmp_path / "echoing_worker.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    made = Inspector("echoing_worker")
+    yield made
+    made._process.end()
+
+
+def test_a_process_answers_one_question_after_another_and_says_why_it_cannot(inspecting):
+    first, second = (inspecting.ask({"ask": number}, 60) for number in (1, 2))
+    assert (first["ask"], second["ask"]) == (1, 2)
+    assert first["by"] == second["by"]
+    with pytest.raises(Unanswered, match="no_question"):
+        inspecting.ask({}, 60)
+
+
+def test_a_process_that_has_ended_meanwhile_is_started_again(inspecting):
+    first = inspecting.ask({"ask": 1}, 60)
+    inspecting._process.end()
+    second = inspecting.ask({"ask": 1}, 60)
+    assert second["by"] != first["by"]
+
+
+def test_a_question_that_ends_each_process_is_said_to(inspecting):
+    inspecting.ask({"ask": 1}, 60)
+    with pytest.raises(Unanswered, match="died"):
+        inspecting.ask({"die": True}, 60)
+    assert inspecting.ask({"ask": 2}, 60)["ask"] == 2
