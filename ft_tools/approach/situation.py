@@ -202,7 +202,7 @@ def _needs(
 def _kind(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind:
     """Return what is trained, by the model's name, the reward, the task or the needs."""
     is_open = request.task in _LOOSE and "labels" not in needs
-    name = request.model.lower() if request.model and is_open else ""
+    name = request.model.rstrip("/").rsplit("/", 1)[-1].lower() if request.model and is_open else ""
     for kind, facts in table().kinds.items():
         if any(re.search(rf"(?<![a-z]){re.escape(part)}", name) for part in facts.models):
             return kind

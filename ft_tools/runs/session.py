@@ -41,6 +41,8 @@ CAUSES = 20
 SPARE_FILES = 8
 """Descriptors kept for writing the end of a run that has opened as many files as it may."""
 LIMITS = {errno.EMFILE: "open files", errno.ENFILE: "open files", errno.EAGAIN: "processes"}
+REASONS: dict[str, Why] = {"diverged": "diverged", "out_of_memory": "out_of_memory"}
+"""Code of an error -> why its run ended."""
 # Less than this is free after a failure: the disk was full, whatever the exception said.
 FULL_BYTES = 64 * 1024
 
@@ -346,8 +348,10 @@ def _diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
         failure = RunError(code="limit_reached", message=f"too many {what}", hint=hint)
         return "failed", "crash", failure
     if isinstance(error, FineTuningError):
-        reason: Why | None = "diverged" if error.code == "diverged" else None
-        return "failed", reason, RunError(code=error.code, message=redact(str(error)))
+        reason = REASONS.get(error.code)
+        again = reason == "out_of_memory"
+        failure = RunError(code=error.code, message=redact(str(error)), retryable=again)
+        return "failed", reason, failure
     # A library's message may quote a dataset or a template: it stays in log.txt.
     message = f"{type(error).__name__} in {_place(error)}"
     hint = "get_run with log_lines shows the traceback"

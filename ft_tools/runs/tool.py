@@ -165,7 +165,7 @@ def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list
     if state in {"interrupted", "failed", "cancelled"}:
         why = _resumed_from(run_dir, kind)
         if state != "cancelled":
-            why += ", with the same settings: mend the cause first, if it was not a restart"
+            why += ", with the same settings: fix the cause first, unless it was a restart"
         return [NextStep(tool="resume_run", arguments={"run_id": run_id}, why=why)]
     if state == "succeeded" and kind in TRAINED:
         why = "compares it with its base model on held-out examples; add `dataset`"

@@ -105,12 +105,28 @@ def test_a_process_of_llama_cpp_answers_as_the_file_does_and_its_abort_is_no_end
         assert apart.likelihoods([text]) == writer.likelihoods([text])
         with pytest.raises(BadInput, match="does not fit the context"):
             apart.encode("word " * 9000)
+        # A cancel asks every process of a run to end; the evaluation decides when this one does.
+        os.kill(apart._process._process.pid, signal.SIGTERM)
+        assert apart.generate([prompt], 1) == writer.generate([prompt], 1)
         os.kill(apart._process._process.pid, signal.SIGABRT)
         with pytest.raises(BadInput, match=r"llama.cpp ended with -6 while it ran"):
             apart.generate([prompt], 4)
     finally:
         writer.close()
         apart.close()
+    for ended_by, said, code in (
+        (lambda one: one.generate(["x"], "no number"), "could not answer", "bad_input"),
+        (
+            lambda one: one._process._process.kill() or one.encode("x"),
+            "memory ran",
+            "out_of_memory",
+        ),
+    ):
+        one = GgufProcess(str(whole))
+        with pytest.raises(BadInput, match=said) as raised:
+            ended_by(one)
+        assert raised.value.code == code
+        one.close()
     (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[:4096])
     with pytest.raises(BadInput, match=r"cannot load .*cut\.gguf: .*pip install -U"):
         GgufProcess(str(tmp_path / "cut.gguf"))

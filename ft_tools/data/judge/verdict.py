@@ -37,7 +37,7 @@ def judge(
         reasons.append(
             Reason(
                 id=TOO_MANY_REMOVED,
-                rule="more than max_removed_fraction would be removed, so nothing is written: mend "
+                rule="more than max_removed_fraction would be removed, so nothing is written: fix "
                 "these rows, or ask the user whether they may go (max_removed_fraction)",
                 observed=round(removed, 4),
                 threshold=request.max_removed_fraction,

@@ -363,7 +363,8 @@ def _telling_words(
     example: Example, asked: list[Message], answered: list[Message], words: list[list[str]]
 ) -> frozenset[str]:
     """Return the telling words of all turns; `words` has those of the prompt and both answers."""
-    others = [turn for turn in asked if turn["role"] == "system"]
+    turns = [*asked, *answered, *example.rejected]
+    others = [turn for turn in turns if turn["role"] == "system"]
     if example.task == "sft":
         others += example.messages[len(asked) + len(answered) :]
     found = text_faults.telling_words(*words)

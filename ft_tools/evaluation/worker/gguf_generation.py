@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -182,6 +184,8 @@ TASKS: Mapping[str, Callable[..., Any]] = {
 
 def serve(path: str, day: float) -> None:
     """Answer each line of standard input with one: {"answer": ...}, or {"refused": why}."""
+    # The evaluation decides when this ends: by closing standard input, or by a kill.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sink = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # where llama.cpp's words belong
 
@@ -190,6 +194,11 @@ def serve(path: str, day: float) -> None:
             said = {"answer": do()}
         except BadInput as error:
             said = {"refused": str(error)}
+        except Exception:
+            traceback.print_exc()
+            sys.stderr.flush()
+            # At once: its pipe and the process end together.
+            os._exit(1)
         sink.write(f"{json.dumps(said)}\n")
         sink.flush()
         return "answer" in said

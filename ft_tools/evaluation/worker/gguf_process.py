@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, KilledForMemory
 from ft_tools.evaluation.held_out import HeldOut, Message
 from ft_tools.evaluation.worker.writer import Likelihood, Output
 from ft_tools.examples.worker import today
@@ -82,19 +82,21 @@ class GgufProcess:
         try:
             said = read()
         except NoAnswer:
-            raise BadInput(self._ended()) from None
+            raise self._ended() from None
         if "refused" in said:
             raise BadInput(said["refused"])
         return said["answer"]
 
-    def _ended(self) -> str:
+    def _ended(self) -> BadInput:
         code = self._process.exit_code
         if code == -signal.SIGKILL:
-            return (
+            return KilledForMemory(
                 f"llama.cpp was killed while it ran {self._path}, most likely because memory ran "
                 "out; close other programs, then resume_run: outputs so far are kept"
             )
-        return (
+        if code is not None and code > 0:
+            return BadInput(f"{self._path} could not answer: get_run with log_lines shows why")
+        return BadInput(
             f"llama.cpp ended with {code} while it ran {self._path}: get_run with log_lines shows "
             "its words; `python -m pip install -U llama-cpp-python`, or evaluate another format"
         )
