@@ -138,8 +138,6 @@ class ShowRequest(Request):
     lines: list[Annotated[int, Field(ge=1)]] = Field(
         min_length=1, max_length=5, description="Line or row numbers, as listed in findings."
     )
-    field: str | None = Field(
-        None, max_length=100, description="Column to quote, also messages.0.content."
-    )
+    field: str | None = Field(None, max_length=100, description="Column, or messages.0.content.")
     max_chars: int = Field(200, ge=1, le=200, description="Characters per value, at most 200.")
     offset: int = Field(0, ge=0, description="Characters to skip.")

@@ -157,6 +157,22 @@ def choose_batch(data: DataShape, task: Task) -> int:
     return int(min(facts.number("train.batch_largest"), smallest * 2**doublings))
 
 
+WANTED_STEPS = {
+    (False, True): "train.min_steps_short",
+    (False, False): "train.min_steps_long_few",
+    (True, True): "train.min_steps",
+    (True, False): "train.min_steps_long",
+}
+"""Threshold of steps, by whether rows are many and answers short."""
+
+
+def _has_short_answers(data: DataShape) -> bool:
+    """Tell it by the tokens, or by the goal where they could not be counted."""
+    if data.answer_tokens is None:
+        return data.goal == "classification"
+    return data.answer_tokens <= facts.number("train.short_answer_tokens")
+
+
 def choose_epochs(data: DataShape, task: Task, batch: int) -> tuple[int, list[Reason]]:
     """Choose epochs: enough for the wanted steps, within what repetition allows.
 
@@ -170,9 +186,7 @@ def choose_epochs(data: DataShape, task: Task, batch: int) -> tuple[int, list[Re
         reason = "nothing is held out, so no row is seen twice"
         return 1, [_reason(reason, data.num_examples, "train.max_epochs_many")]
     is_many = data.num_examples >= facts.number("train.rows_many")
-    wanted = "train.min_steps" if is_many else "train.min_steps_short"
-    if (data.answer_tokens or math.inf) > facts.number("train.short_answer_tokens"):
-        wanted = "train.min_steps_long"
+    wanted = WANTED_STEPS[is_many, _has_short_answers(data)]
     least = 1 if is_many else int(facts.number("train.min_epochs"))
     most = int(facts.number("train.max_epochs_many" if is_many else "train.max_epochs"))
     needed = math.ceil(facts.number(wanted) * batch / data.num_examples)

@@ -72,6 +72,8 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
     Raises:
         FineTuningError: The file cannot be read.
     """
+    if request.validation is not None:
+        workspace.existing(request.validation)
     if request.dataset is None:
         data = DataShape(
             goal=request.goal or "instruction",
@@ -124,7 +126,6 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
 def _validation(request: LoraRequest, dataset: Path) -> str | None:
     """Return the validation file that was named, or that lies beside the dataset."""
     if request.validation is not None:
-        workspace.existing(request.validation)
         return request.validation
     beside = validation_beside(dataset)
     return str(Path(request.dataset or "").with_name(beside.name)) if beside else None

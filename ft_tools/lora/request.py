@@ -19,13 +19,11 @@ class LoraRequest(ModelRequest):
     goal: Goal | None = Field(
         None, description="preference: DPO; all others: SFT. Default: read from dataset."
     )
-    dataset: str | None = Field(
-        None, description="Training JSONL; its rows, lengths and labels replace the next."
-    )
+    dataset: str | None = Field(None, description="Training JSONL: sets what follows.")
     validation: str | None = Field(None, description="Default: validation.jsonl beside dataset.")
     num_examples: int | None = Field(None, ge=1, description="Training examples, or pairs.")
     mean_completion_tokens: float | None = Field(
-        None, gt=0, description="Average tokens per answer; audit_dataset reports it."
+        None, gt=0, description="Mean per answer; audit_dataset reports it."
     )
     seq_len: int | None = Field(
         None, ge=8, le=16_777_216, description="Longest example in tokens; default 2048."

@@ -258,8 +258,8 @@ def _next_steps(
         "show the plan of this run; the launch sets precision and dtype by the device it finds. "
         "Nothing starts yet"
     )
-    if request.dataset and not request.validation and training["num_train_epochs"] > 1:
-        # Rows are held out, and seen more than once, where the schedule is left to the launch.
+    if request.dataset and not request.validation:
+        # Rows are held out where the schedule is left to the launch.
         left_out = left_out | {"num_train_epochs"} | (PACKED if training.get("packing") else set())
         why += "; the launch holds rows out and sets the epochs by the same rules"
     arguments: dict[str, Any] = {

@@ -55,7 +55,8 @@ def problems(folder: Path) -> list[str]:
 def is_last(folder: Path) -> bool:
     """Tell whether training was over at a checkpoint: no step was left, or patience was."""
     state = json.loads((folder / STATE).read_bytes())
-    early = state.get("stateful_callbacks", {}).get("EarlyStopping")
+    callbacks = state.get("stateful_callbacks", {})
+    early = callbacks.get("EarlyStopping") or callbacks.get("EarlyStoppingCallback")
     if early is not None:
         waited: int = early["attributes"]["early_stopping_patience_counter"]
         if waited >= early["args"]["early_stopping_patience"]:

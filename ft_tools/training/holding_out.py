@@ -75,9 +75,9 @@ def num_held_out(dataset: DatasetFacts) -> int:
 
 
 def validation_beside(dataset: Path) -> Path | None:
-    """Return the validation file that an audit or a preparation has written beside a file."""
+    """Return the validation file that an audit or a preparation has written beside its train file."""
     beside = dataset.with_name(VALIDATION)
-    return beside if beside != dataset and beside.is_file() else None
+    return beside if dataset.name == TRAIN and beside.is_file() else None
 
 
 def _parts(dataset: DatasetFacts) -> tuple[dict[str, list[bytes]], set[str]]:

@@ -312,7 +312,9 @@ def _count(
         return before, ""
     request = CountRequest(
         task=task,
-        tokenizer=model_folder.tokenizer_folder(source.adapter, source.load_from),
+        tokenizer=model_folder.tokenizer_folder(
+            source.adapter, source.path or source.files or source.load_from
+        ),
         template_path=training.get("chat_template_path"),
         dataset=files[0],
         validation=files[1],

@@ -252,8 +252,8 @@ class TraceRequest(StepRequest):
         The run to read, and the formulas' estimate. The finished run's `result` has both.
     """
 
-    model: str = Field(description="As of estimate_vram.")
-    gpu: str | None = Field(None, description="GPU that it is to fit, such as RTX 4090.")
+    model: str = Field(description="As in estimate_vram.")
+    gpu: str | None = Field(None, description="GPU to fit.")
     request_id: str = Field(
         "",
         max_length=200,

@@ -14,7 +14,7 @@ PATHS = {
     "audit_dataset": ["path", "validation_path", "benchmark_paths", "output_dir", "model"],
     "prepare_dataset": ["path", "output_dir"],
     "show_examples": ["path"],
-    "suggest_lora_config": ["model", "dataset"],
+    "suggest_lora_config": ["model", "dataset", "validation"],
     "estimate_vram": ["model"],
     "trace_vram": ["model"],
     "launch_sft": ["model", "dataset", "validation"],

@@ -1,9 +1,33 @@
 """What ends a run before its last step."""
 
-import pytest
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from types import SimpleNamespace
 
-from ft_tools.training.worker.callbacks import EarlyStopping
+import pytest
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from ft_tools.training.worker.callbacks import EarlyStopping, early_stopping
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "chosen"),
+    [
+        ("sft", 12.0, EarlyStopping),
+        ("sft", 300.0, EarlyStoppingCallback),
+        ("sft", None, EarlyStoppingCallback),
+        ("dpo", 12.0, EarlyStoppingCallback),
+    ],
+)
+def test_a_loss_says_that_all_is_learnt_of_short_answers_only(task, answer, chosen):
+    lengths = SimpleNamespace(mean_answer_tokens=answer)
+    counts = None if answer is None else SimpleNamespace(lengths=lengths)
+    stopping = early_stopping(SimpleNamespace(task=task, counts=counts), 3)
+    assert type(stopping) is chosen
+    assert stopping.early_stopping_patience == 3
 
 
 @pytest.mark.parametrize(

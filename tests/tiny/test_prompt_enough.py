@@ -59,11 +59,15 @@ def url():
     server.server_close()
 
 
-def mails(start, count):
+TRAINED = "Since I was in {place} the {word} number {i} fails, and nobody has answered me."
+FRESH = "Hello team, please look at my {word}: it has been wrong for days ({i}, {place})."
+
+
+def mails(start, count, wording=TRAINED):
     rows = []
     for i in range(start, start + count):
         word, place = list(TEAMS)[i % 3], PLACES[i // 3 % 6]
-        text = f"Since I was in {place} the {word} number {i} fails, and nobody has answered me."
+        text = wording.format(place=place, word=word, i=i)
         answer = json.dumps({"team": TEAMS[word]})
         turns = [("system", "Sort the mail."), ("user", text), ("assistant", answer)]
         rows.append({"messages": [{"role": role, "content": said} for role, said in turns]})
@@ -79,7 +83,7 @@ async def called(client, tool, **arguments):
 
 async def test_two_calls_and_a_short_report_say_that_a_classifier_would_do(workspace, url):
     (workspace / "train.jsonl").write_text(mails(0, 120))
-    (workspace / "held_out.jsonl").write_text(mails(200, 110))
+    (workspace / "held_out.jsonl").write_text(mails(200, 110, FRESH))
     (workspace / "schema.json").write_text(json.dumps(SCHEMA))
     learned = {"path": "train.jsonl"}
     endpoint = {"url": url, "model": "m"}
@@ -108,8 +112,7 @@ async def test_two_calls_and_a_short_report_say_that_a_classifier_would_do(works
     first, second, *_, last = run["result"]["summary"]
     assert first.startswith("Target exact_match >= 0.9: met by tfidf (1 [")
     assert "not met by most" in first
-    # Digits aside, each mail is a training mail: the score says nothing of new wordings.
-    assert second.startswith("110 of 110 held-out questions resemble a training row: no score")
+    assert second.startswith("exact_match compared with most on 110 examples")
     assert last.startswith("Use tfidf")
     assert last.endswith("There is no need to train for questions like these.")
     assert estimate_tokens(json.dumps(run["result"])) < MOST_TOKENS

@@ -142,7 +142,7 @@ def test_no_preference_rate_is_near_the_one_that_collapses():
         (267, 4, 9, 4),  # 603
         (50, 400, 10, 4),
         (300, 64, 8, 4),  # 600
-        (300, 65, 3, 4),  # 225
+        (300, 65, 6, 4),  # 225
         (799, 4, 4, 4),
         (800, 4, 3, 4),  # 600
         (1599, 4, 3, 4),
@@ -157,6 +157,13 @@ def test_no_preference_rate_is_near_the_one_that_collapses():
 def test_batch_and_epochs_follow_rows_and_answers(num_examples, tokens, epochs, batch):
     report = suggest(num_examples=num_examples, mean_completion_tokens=tokens)
     assert (report.training["num_train_epochs"], report.effective_batch) == (epochs, batch)
+
+
+def test_labels_are_short_answers_also_where_their_tokens_are_not_known():
+    labels = suggest(num_examples=270, goal="classification")
+    texts = suggest(num_examples=270, goal="instruction")
+    assert labels.training["num_train_epochs"] == 9
+    assert texts.training["num_train_epochs"] == 6
 
 
 def test_rows_that_nothing_is_held_out_of_are_seen_once():

@@ -164,6 +164,23 @@ def test_a_suggestion_and_its_launch_train_on_the_same_rows_in_the_same_steps(fi
     assert plan.training["max_length"] == suggested.training["max_length"]
 
 
+def test_a_suggestion_of_one_epoch_holds_out_what_its_launch_does(files):
+    write(files / "train.jsonl", 0, 4000)
+    request = LoraRequest(model="instruct", dataset="train.jsonl", gpu="RTX 4090")
+    suggested = suggest_lora_config(request)
+    plan = plan_sft(SftRequest(**suggested.next_steps[0].arguments))
+    assert suggested.training["num_train_epochs"] == 1
+    assert plan.estimate.steps == suggested.estimated_steps
+    assert plan.validation is not None
+
+
+def test_another_files_validation_part_is_not_taken(files):
+    write(files / "raw.jsonl", 0, 300)
+    write(files / "validation.jsonl", 300, 320)
+    plan = plan_sft(sft(dataset="raw.jsonl", validation=None))
+    assert plan.validation.num_examples == 30
+
+
 def test_the_length_is_bounded_by_bytes_where_no_tokenizer_is_here(files):
     answers = ["ja", "東京です" * 40]
     rows = [{"prompt": "駅?", "completion": answer} for answer in answers]

@@ -38,6 +38,14 @@ STOP_SECONDS = 10.0
 """What an evaluation may take that is due at the step at which a run is asked to stop."""
 
 
+def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
+    """Return what ends a run; a loss says only of short answers in SFT that all is learnt."""
+    counts = plan.counts if plan.task == "sft" else None
+    answer = math.inf if counts is None else counts.lengths.mean_answer_tokens
+    is_short = answer <= facts.number("train.short_answer_tokens")
+    return (EarlyStopping if is_short else EarlyStoppingCallback)(early_stopping_patience=patience)
+
+
 class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
     """Stop after evaluations without a better one, or at which all is learnt."""
 

@@ -14,7 +14,7 @@ from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.worker import loading, together
 from ft_tools.training.worker.artifacts import Outcome
-from ft_tools.training.worker.callbacks import EarlyStopping, RunCallback
+from ft_tools.training.worker.callbacks import RunCallback, early_stopping
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
 from ft_tools.training.worker.sampling import sampler_for
 from ft_tools.training.worker.start_tracking import Trackers
@@ -89,7 +89,7 @@ def _train_once(
     callback.scaler = getattr(trainer.accelerator, "scaler", None)
     trainer.add_callback(callback)
     if plan.patience is not None:
-        trainer.add_callback(EarlyStopping(early_stopping_patience=plan.patience))
+        trainer.add_callback(early_stopping(plan, plan.patience))
     if session.should_stop:
         raise Stopped
     if resumed is not None:
