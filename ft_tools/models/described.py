@@ -40,12 +40,16 @@ def _refusal(model_type: str, name: str, error: inspector.Unanswered, has_code: 
         code = "it needs code of its own, which is never run; " if has_code else ""
         cure = f"{code}upgrade transformers if a later version has it, or {shapes}"
         return UnknownName("model_type", model_type, FAMILIES, cure)
+    if error.code == "timeout":
+        return BadInput(
+            f"{name} cannot be sized yet: this model is not built; ask again in a minute, or "
+            f"{shapes}"
+        )
     problem = {
         "bad_config": f"its config.json is not valid for a {model_type} model ({error.detail})",
         "no_causal_class": f"{model_type} is no model that generates text",
         "missing_package": f"transformers needs a package to build a {model_type} model, and says: "
         f"{error.detail}",
-        "timeout": f"building a {model_type} model took more than {SECONDS:g} seconds",
     }.get(error.code, f"transformers could not build this {model_type} model ({error})")
     return BadInput(f"{name} cannot be sized: {problem}; check its config.json, or {shapes}")
 
@@ -63,11 +67,10 @@ def _shape(answer: Mapping[str, Any], name: str, config: dict[str, Any]) -> Mode
     outside = _linears(answer["outside"].get("linears", ()))
     if answer["text_path"] not in {"", "model", "transformer", "backbone"}:
         notes.append("multimodal: the other towers are loaded, stay frozen and see no input")
-    uncounted = [name for name, is_counted in answer["hollow"].items() if not is_counted]
-    if uncounted:
+    if not all(answer["hollow"]):
+        packages = " and ".join(tower_packages.PACKAGES)
         notes.append(
-            f"the parameters of the tower {', '.join(uncounted)} are not counted: install "
-            f"{' and '.join(tower_packages.PACKAGES)} for that"
+            f"the parameters of a vision tower are not counted: install {packages} for that"
         )
     return ModelShape(
         name=name,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.errors import MissingExtra
+from ft_tools.errors import FineTuningError, MissingExtra
 from ft_tools.models import tower_packages
 from ft_tools.publish import private_folder
 from ft_tools.runs.json_process import JsonProcess, NoAnswer
@@ -67,7 +67,8 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
     with contextlib.suppress(OSError, ValueError):
         kept: dict[str, Any] = json.loads(file.read_bytes())
         return kept
-    with contextlib.suppress(OSError):  # a full or read-only disk costs the time of asking again
+    # A cache that cannot be written costs the time of asking again.
+    with contextlib.suppress(OSError, FineTuningError):
         private_folder(file.parent)
     return _process(module).ask({"question": question, "kept": str(file)}, seconds)
 

@@ -42,8 +42,8 @@ def missing(config: Mapping[str, Any]) -> str:
     if not absent:
         return ""
     return (
-        f"the class of this {config.get('model_type')} model needs {' and '.join(absent)}, not "
-        f"installed here; run: pip install {' '.join(absent)}"
+        f"the class of this model needs {' and '.join(absent)}, not installed here; run: "
+        f"pip install {' '.join(absent)}"
     )
 
 

@@ -14,7 +14,7 @@ from ft_tools.runs import directory
 from ft_tools.training.request import SftRequest
 
 KEPT = ("method", "engine", "accept_findings", "accept_reason")
-"""Of the earlier run's request."""
+"""Of the earlier run's request, as far as it has them: an older version's may not."""
 NOT_KEPT = {"max_steps", "learning_rate", "num_train_epochs"}
 """Of the earlier run's arguments: they belong to its schedule."""
 
@@ -75,7 +75,7 @@ class _Earlier:
 
 def _earlier(plan: Mapping[str, Any], asked: Mapping[str, Any]) -> _Earlier:
     """Read a run's plan and request."""
-    arguments = {name: asked[name] for name in KEPT}
+    arguments = {name: asked[name] for name in KEPT if name in asked}
     validation = plan["validation"]["path"] if plan["validation"] else None
     files = {"dataset": plan["dataset"]["path"], "validation": validation}
     kept = {name: value for name, value in asked["training"].items() if name not in NOT_KEPT}

@@ -354,8 +354,8 @@ def _end(
         scope=_scope(_client(given.client), given),
         state=state,
         path=str(change.path),
-        removed=_without_values(change.old),
-        added=change.new,
+        removed=None if change.is_empty else _without_values(change.old),
+        added=None if change.is_empty else change.new,
         skill=str(folder or ""),
         notes=_notes,
     )

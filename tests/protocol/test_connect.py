@@ -56,7 +56,9 @@ def test_a_program_that_reads_the_output_gets_one_json_object(run, tmp_path):
     assert made["path"] == str(tmp_path / ".cursor/mcp.json")
     assert made["added"] == entry == planned["added"]
     assert made["skill"] == str(tmp_path / ".cursor/skills/fine-tuning-llm")
-    assert json.loads(run("connect", "cursor").stdout)["state"] == "unchanged"
+    again = json.loads(run("connect", "cursor").stdout)
+    assert again["state"] == "unchanged"
+    assert not again.keys() & {"removed", "added"}
     undone = json.loads(run("disconnect", "cursor").stdout)
     assert undone["state"] == "disconnected"
     assert undone["removed"]["env"] == dict.fromkeys(entry["env"], "...")

@@ -4,8 +4,10 @@ import ast
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, place
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.size import size_of_files
-from ft_tools.models.worker import loading
+from ft_tools.models.worker import loading, serving
 
 pytestmark = pytest.mark.tiny
 
@@ -169,12 +171,32 @@ def test_names_and_sizes_are_those_of_the_published_class_without_the_packages_o
     assert default_targets(shape).modules.startswith("model\\.language_model\\.layers")
 
 
+@pytest.mark.skipif(find_spec("timm") is not None, reason="timm counts the tower")
 def test_a_tower_that_cannot_be_counted_is_said():
     sizes = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "vocab_size": 64}
-    tower = {"model_type": "timm_wrapper", "architecture": "vit", "model_args": {"embed_dim": 8}}
+    tower = {
+        "model_type": "timm_wrapper",
+        "architecture": "now call",
+        "model_args": {"embed_dim": 8},
+    }
     config = {"model_type": "perception_lm", "vision_config": tower}
     shape = shape_of_config(config | {"text_config": {"model_type": "llama"} | sizes}, "mine")
-    assert any("tower vit are not counted" in note for note in shape.notes)
+    told = "the parameters of a vision tower are not counted: install timm and pillow for that"
+    assert told in shape.notes
+    assert "now call" not in str(shape.notes)
+
+
+def test_an_answer_is_given_where_the_disk_cannot_keep_it(tmp_path):
+    kept = tmp_path / "answer.json"
+    line = json.dumps({"question": {"ask": 1}, "kept": str(kept)}).encode()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        said = serving._answered(line, lambda question: question)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert said == {"answer": {"ask": 1}}
+    assert not kept.exists()
 
 
 def test_layers_that_a_class_clamps_itself_stay_whole_in_4_bits(tmp_path):

@@ -138,8 +138,9 @@ def test_adapters_go_on_the_language_model_and_not_on_a_tower_of_the_same_names(
 
 def test_the_packages_of_a_tower_are_named_with_their_installation(monkeypatch):
     monkeypatch.setattr(tower_packages, "find_spec", lambda name: None)
-    with pytest.raises(Missing, match="pip install timm pillow"):
-        tower_packages.require({"vision_config": {"model_type": "timm_wrapper"}})
+    wrapped = {"model_type": "now call", "vision_config": {"model_type": "timm_wrapper"}}
+    with pytest.raises(Missing, match=r"class of this model needs.*pip install timm pillow"):
+        tower_packages.require(wrapped)
     tower_packages.require({"model_type": "gemma3", "vision_config": {"model_type": "siglip"}})
 
 

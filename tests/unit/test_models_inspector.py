@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+from ft_tools import workspace
+from ft_tools.errors import BadInput
+from ft_tools.models import described, inspector
 from ft_tools.models.inspector import Inspector, Unanswered
 
 WORKER = """
@@ -13,6 +16,9 @@ for line in sys.stdin:
     asked = json.loads(line)
     if asked == {"die": True}:
         sys.exit()
+    asked = asked.get("question", asked)
+    if asked.get("model_type"):
+        continue
     said = {"answer": asked | {"by": os.getpid()}} if "ask" in asked else {"error": "no_question"}
     print(json.dumps(said), flush=True)
 """
@@ -22,7 +28,9 @@ for line in sys.stdin:
 def inspecting(tmp_path, monkeypatch):
     (tmp_path / "echoing_worker.py").write_text(WORKER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
     made = Inspector("echoing_worker")
+    monkeypatch.setattr(inspector, "_processes", {"echoing_worker": made})
     yield made
     made._process.end()
 
@@ -47,3 +55,18 @@ def test_a_question_that_ends_each_process_is_said_to(inspecting):
     with pytest.raises(Unanswered, match="died"):
         inspecting.ask({"die": True}, 60)
     assert inspecting.ask({"ask": 2}, 60)["ask"] == 2
+
+
+def test_an_answer_comes_where_the_cache_cannot_be_written(inspecting, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(workspace.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    assert inspector.ask("echoing_worker", {"ask": 1}, 60)["ask"] == 1
+
+
+def test_a_model_that_is_not_built_in_time_is_to_be_asked_for_again(inspecting, monkeypatch):
+    monkeypatch.setattr(described, "WORKER", "echoing_worker")
+    monkeypatch.setattr(described, "SECONDS", 0.0)
+    with pytest.raises(BadInput, match=r"mine cannot be sized yet.*ask again in a minute") as told:
+        described.described_shape({"model_type": "now call"}, "mine")
+    assert "now call" not in str(told.value)
+    assert "config.json" not in str(told.value)

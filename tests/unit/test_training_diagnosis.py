@@ -203,6 +203,15 @@ def test_a_run_is_trained_further_by_its_own_engine(files):
     assert continued(SftRequest(from_run=run, engine="mlx")).engine == "mlx"
 
 
+def test_a_run_of_a_version_that_had_one_engine_is_trained_further(files):
+    run = finished(files)
+    file = runs_dir() / run / "request.json"
+    asked = json.loads(file.read_text())
+    del asked["engine"]
+    file.write_text(json.dumps(asked))
+    assert continued(SftRequest(from_run=run)).engine == "auto"
+
+
 def test_a_run_is_trained_further_with_its_own_files_and_a_schedule_that_starts_anew(files):
     given = {"num_train_epochs": 2, "learning_rate": 4e-4, "weight_decay": 0.1}
     run = finished(files, training=given)

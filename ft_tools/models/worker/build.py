@@ -94,7 +94,6 @@ class Hollow(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.architecture: str = config.architecture
         known = tower_packages.num_params(config.architecture, config.model_args)
         self.is_counted = known is not None
         self.weights = nn.Parameter(torch.empty(known or 0), requires_grad=False)

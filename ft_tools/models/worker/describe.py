@@ -58,7 +58,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
         "checkpointing": bool(model.supports_gradient_checkpointing),
         "excluded": excluded,
         "sizes": _sizes(config),
-        "hollow": {m.architecture: m.is_counted for m in model.modules() if isinstance(m, Hollow)},
+        "hollow": [m.is_counted for m in model.modules() if isinstance(m, Hollow)],
     }
     parts = [
         {

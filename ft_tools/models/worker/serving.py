@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ft_tools.errors import FineTuningError
 from ft_tools.models.worker.build import NotBuilt
 from ft_tools.publish import write_file
 
@@ -52,7 +53,7 @@ def _answered(line: bytes, answer: Callable[[dict[str, Any]], dict[str, Any]]) -
             with contextlib.suppress(OSError, ValueError):
                 return {"answer": json.loads(kept.read_bytes())}
             found = answer(asked["question"])
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, FineTuningError):
                 write_file(kept, json.dumps(found))
             return {"answer": found}
     except NotBuilt as error:
