@@ -75,7 +75,7 @@ def num_held_out(dataset: DatasetFacts) -> int:
 
 
 def validation_beside(dataset: Path) -> Path | None:
-    """Return the validation file that an audit or a preparation has written beside its train file."""
+    """Return the validation file beside the training file of an audit or a preparation."""
     beside = dataset.with_name(VALIDATION)
     return beside if dataset.name == TRAIN and beside.is_file() else None
 
