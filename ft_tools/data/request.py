@@ -139,5 +139,5 @@ class ShowRequest(Request):
         min_length=1, max_length=5, description="Line or row numbers, as listed in findings."
     )
     field: str | None = Field(None, max_length=100, description="Column, or messages.0.content.")
-    max_chars: int = Field(200, ge=1, le=200, description="Characters per value, at most 200.")
+    max_chars: int = Field(200, ge=1, le=200, description="Characters per value.")
     offset: int = Field(0, ge=0, description="Characters to skip.")

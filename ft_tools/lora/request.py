@@ -20,7 +20,7 @@ class LoraRequest(ModelRequest):
         None, description="preference: DPO; all others: SFT. Default: read from dataset."
     )
     dataset: str | None = Field(None, description="Training JSONL: sets what follows.")
-    validation: str | None = Field(None, description="Default: validation.jsonl beside dataset.")
+    validation: str | None = Field(None, description="Default: the one beside dataset.")
     num_examples: int | None = Field(None, ge=1, description="Training examples, or pairs.")
     mean_completion_tokens: float | None = Field(
         None, gt=0, description="Mean per answer; audit_dataset reports it."
