@@ -18,9 +18,8 @@ install: .venv/.installed  ## make .venv with everything in it
 demo: install  ## the whole job on a small real model, with one HTML report at the end
 	$(BIN)/fine-tuning-llm demo
 
-# One more than there are cores on the smallest machine: many tests wait for a process of theirs.
-JOBS ?= 3
-test: install  ## the test suite, in JOBS (3) processes
+JOBS ?= 2
+test: install  ## the test suite, in JOBS (2) processes
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: install  ## style, types, spelling, who imports whom

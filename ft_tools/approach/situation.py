@@ -204,7 +204,7 @@ def _kind(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind
     is_open = request.task in _LOOSE and "labels" not in needs
     name = request.model.rstrip("/").rsplit("/", 1)[-1].lower() if request.model and is_open else ""
     for kind, facts in table().kinds.items():
-        if any(re.search(rf"(?<![a-z]){re.escape(part)}", name) for part in facts.models):
+        if name and any(re.search(rf"(?<![a-z]){re.escape(part)}", name) for part in facts.models):
             return kind
     trained = {*request.considering, *request.tried_training}
     if fault == "rewards" or (fault == "none" and trained & _REWARDED and not trained & _TAUGHT):
