@@ -469,10 +469,15 @@ def test_an_answer_takes_less_than_fifty_milliseconds():
         for gpu in ("T4", "A100-80GB")
     ]
     estimate_vram(requests[0])  # reads the facts
-    start = time.process_time()
-    for request in requests:
-        estimate_vram(request)
-    assert (time.process_time() - start) / len(requests) < 0.05
+
+    def seconds():
+        start = time.process_time()
+        for request in requests:
+            estimate_vram(request)
+        return (time.process_time() - start) / len(requests)
+
+    # What else runs on the machine only ever adds: the least of some is nearest.
+    assert min(seconds() for _ in range(3)) < 0.05
 
 
 def test_the_trial_of_all_phases_is_pure():
