@@ -14,7 +14,8 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ft_tools.data.read.scan import lengths_of, scan
+from ft_tools.data.read.example_texts import lengths_of
+from ft_tools.data.read.scan import scan
 from ft_tools.data.read.texts import shared_lines, texts_of, without
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest

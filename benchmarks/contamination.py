@@ -195,7 +195,8 @@ def found_in(
     folder: Path, benchmarks: list[str], rows: list[Row], *, by_meaning: bool
 ) -> dict[str, set[int]]:
     """Return which rows are found, by finding: each row has one of them at most."""
-    from ft_tools.data.read.scan import lengths_of, scan
+    from ft_tools.data.read.example_texts import lengths_of
+    from ft_tools.data.read.scan import scan
     from ft_tools.data.repeats.benchmarks import Benchmarks
     from ft_tools.data.request import AuditRequest
 

@@ -13,7 +13,8 @@ from ft_tools.data.judge.enough_examples import judge_size, rarest_label
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
 from ft_tools.data.page import audit_page
-from ft_tools.data.read.scan import Measure, Scan, Tick, lengths_of, scan
+from ft_tools.data.read.example_texts import lengths_of
+from ft_tools.data.read.scan import Measure, Scan, Tick, scan
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, find_lexical

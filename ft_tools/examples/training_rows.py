@@ -1,4 +1,4 @@
-"""Read training examples in TRL's formats, and say with file and line what cannot be used.
+"""Read a file of training examples, and describe it.
 
 SFT takes `{"messages": [...]}`, `{"prompt": ..., "completion": ...}` (both text or both messages)
 or `{"text": ...}`; DPO takes `{"prompt": ..., "chosen": ..., "rejected": ...}`, where messages may
@@ -6,54 +6,36 @@ leave the prompt inside both answers. Other formats become these by audit_datase
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.answer_kinds import AnswerKind, AnswerKinds, answer_of
-from ft_tools.examples.detect_format import detect
 from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.remembered_test_sets import known_test_rows
 from ft_tools.examples.source import PARTS, TABLES, read, recognise
+from ft_tools.examples.training_formats import (
+    CONVERT,
+    READ,
+    Example,
+    Format,
+    Task,
+    format_of,
+)
 from ft_tools.examples.verdict_columns import UnreadColumns
 from ft_tools.publish import sha256
 
-Task = Literal["sft", "dpo", "kto"]
-Format = Literal[
-    "messages", "prompt_completion_messages", "prompt_completion_text", "text", "pairs_messages",
-    "pairs_messages_implicit", "pairs_text", "marks_messages", "marks_text",
-]  # fmt: skip
-Example = dict[str, Any]
-
-PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
-# A tuple: a role that is a list or an object is looked for in it, too, and cannot be hashed.
-ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 # What an answer carries that is not to be trained, as OpenAI and Axolotl spell it.
 UNTRAINED = {"weight": 0, "train": False, "training": False}
 # What belongs to a prompt beside the fields that are read, in the spelling of common sets.
 UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
-READ: dict[Format, frozenset[str]] = {
-    "messages": frozenset({"messages", "tools"}),
-    "prompt_completion_messages": frozenset({"prompt", "completion", "tools"}),
-    "prompt_completion_text": frozenset({"prompt", "completion"}),
-    "text": frozenset({"text"}),
-    "pairs_messages": frozenset({"prompt", "chosen", "rejected", "tools"}),
-    "pairs_messages_implicit": frozenset({"chosen", "rejected", "tools"}),
-    "pairs_text": frozenset({"prompt", "chosen", "rejected"}),
-    "marks_messages": frozenset({"prompt", "completion", "label", "tools"}),
-    "marks_text": frozenset({"prompt", "completion", "label"}),
-}
-"""What a trainer reads of each format."""
-CONVERT = "audit_dataset with output_dir writes files that can be trained on"
-PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4
 TEMPLATE_TOKENS = 512
@@ -236,35 +218,6 @@ def _array(path: Path, line: int) -> Iterator[tuple[int, Example]]:
         yield row.number, row.value
 
 
-def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
-    """Tell which format an example has, and check its parts.
-
-    Raises:
-        BadData: It has none of the task's formats, or a message is malformed.
-    """
-    keys = set(example)
-    _check_tools(path, line, example.get("tools"))
-    if task == "dpo":
-        return _pair_format(path, line, example)
-    if task == "kto":
-        return _mark_format(path, line, example)
-    if "messages" in keys:
-        _check_messages(path, line, "messages", example["messages"], answered=True)
-        return "messages"
-    if {"prompt", "completion"} <= keys:
-        if isinstance(example["prompt"], str) and isinstance(example["completion"], str):
-            _check_text(path, line, "completion", example["completion"])
-            return "prompt_completion_text"
-        _check_messages(path, line, "prompt", example["prompt"])
-        _check_messages(path, line, "completion", example["completion"], answered=True)
-        return "prompt_completion_messages"
-    if "text" in keys:
-        _check_text(path, line, "text", example["text"])
-        return "text"
-    wanted = "`messages`, `prompt` and `completion`, or `text`"
-    raise BadData(path, f"has the fields {_names(keys)}, not {wanted}", _cure(example), line)
-
-
 def tools_of(example: Example) -> list[dict[str, Any]] | None:
     """Return the tools that an example offers, given as a list or as JSON of one."""
     tools = example.get("tools")
@@ -316,86 +269,6 @@ def trains_pairs(path: Path) -> bool:
     return False
 
 
-def _mark_format(path: Path, line: int, example: Example) -> Format:
-    if not {"prompt", "completion", "label"} <= set(example):
-        problem = f"has the fields {_names(set(example))}, not `prompt`, `completion` and `label`"
-        raise BadData(path, problem, _cure(example), line)
-    # TRL takes any number above 0 for good, 0.2 as well.
-    if example["label"] not in (True, False):
-        problem = "`label` is neither true nor false"
-        raise BadData(path, problem, "use true for a good answer, false for a bad one", line)
-    if isinstance(example["prompt"], str) and isinstance(example["completion"], str):
-        _check_text(path, line, "prompt", example["prompt"])
-        _check_text(path, line, "completion", example["completion"])
-        return "marks_text"
-    _check_messages(path, line, "prompt", example["prompt"])
-    _check_messages(path, line, "completion", example["completion"], answered=True)
-    return "marks_messages"
-
-
-def _pair_format(path: Path, line: int, example: Example) -> Format:
-    if not {"chosen", "rejected"} <= set(example):
-        problem = f"has the fields {_names(set(example))}, not `prompt`, `chosen` and `rejected`"
-        raise BadData(path, problem, _cure(example), line)
-    if isinstance(example["chosen"], str):
-        for name in ("prompt", "chosen", "rejected"):
-            _check_text(path, line, name, example.get(name))
-        form: Format = "pairs_text"
-    else:
-        _check_messages(path, line, "chosen", example["chosen"], answered=True)
-        _check_messages(path, line, "rejected", example["rejected"], answered=True)
-        form = "pairs_messages" if "prompt" in example else "pairs_messages_implicit"
-        if "prompt" in example:
-            _check_messages(path, line, "prompt", example["prompt"])
-    if example["chosen"] == example["rejected"]:
-        cure = "remove it: it teaches nothing"
-        raise BadData(path, "has the same answer as chosen and as rejected", cure, line)
-    return form
-
-
-def _cure(example: Example) -> str:
-    """Say which tool reads a row: one that is an example of some format, or of none."""
-    return PREPARE if detect(example) == "unknown" else CONVERT
-
-
-def _check_messages(
-    path: Path, line: int, name: str, messages: Any, *, answered: bool = False
-) -> None:
-    if not isinstance(messages, list) or not messages:
-        raise BadData(path, f"`{name}` is not a list of messages", CONVERT, line)
-    for number, message in enumerate(messages, 1):
-        where = f"message {number} of `{name}`"
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            problem = f"{where} has no `role` out of {', '.join(sorted(ROLES))}"
-            raise BadData(path, problem, CONVERT, line)
-        content = message.get("content")
-        if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
-            raise BadData(path, f"{where} has no text in `content`", CONVERT, line)
-        calls = message.get("tool_calls") or []
-        if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-            raise BadData(path, f"{where} has `tool_calls` that are no objects", CONVERT, line)
-    last = messages[-1]
-    if answered and last["role"] != "assistant":
-        raise BadData(path, f"`{name}` does not end with an assistant message", CONVERT, line)
-    if answered and not (last.get("content") or "").strip() and not last.get("tool_calls"):
-        raise BadData(path, f"the last answer of `{name}` is empty", CONVERT, line)
-
-
-def _check_tools(path: Path, line: int, tools: Any) -> None:
-    """Take a list of objects, or JSON of one."""
-    try:
-        tools = json.loads(tools) if isinstance(tools, str) and tools else tools
-    except (ValueError, RecursionError):
-        tools = "(damaged)"
-    if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise BadData(path, "has `tools` that are no list of objects", CONVERT, line)
-
-
-def _check_text(path: Path, line: int, name: str, text: Any) -> None:
-    if not isinstance(text, str) or not text.strip():
-        raise BadData(path, f"`{name}` is not a text, or empty", CONVERT, line)
-
-
 def _object(path: Path, line: int, raw: bytes) -> Example:
     try:
         value = json.loads(raw.decode("utf-8-sig" if line == 1 else "utf-8"))
@@ -409,10 +282,3 @@ def _object(path: Path, line: int, raw: bytes) -> Example:
     if not isinstance(value, dict):
         raise BadData(path, "is not a JSON object", CONVERT, line)
     return value
-
-
-def _names(keys: set[str]) -> str:
-    """List names that are names; what could say something is only counted."""
-    plain = sorted(ascii(key) for key in keys if PLAIN_NAME.fullmatch(key))[:8]
-    others = len(keys) - len(plain)
-    return ", ".join([*plain, *([f"{others} others"] if others else [])]) or "(none)"

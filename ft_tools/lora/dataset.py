@@ -8,11 +8,11 @@ from ft_tools import workspace
 from ft_tools.contract import Reason
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.examples.answer_kinds import AnswerKind
+from ft_tools.examples.training_formats import Task
 from ft_tools.examples.training_rows import (
     CHARACTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
     DatasetFacts,
-    Task,
     has_marks,
     survey,
     trains_pairs,

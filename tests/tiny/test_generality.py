@@ -17,23 +17,12 @@ from ft_tools.models.adapter_targets import adaptable_arguments, peft_arguments
 from ft_tools.models.catalog import shape_of_config
 from ft_tools.vram.request import VramRequest
 from ft_tools.vram.tool import estimate_vram
+from tests.tiny.sizes import SIZES
 
 pytestmark = [
     pytest.mark.tiny,
     pytest.mark.filterwarnings("ignore"),  # of the classes of thirty families, none of them ours
 ]
-SIZES = {
-    "vocab_size": 512,
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 EXPERTS = {"moe_intermediate_size": 64, "num_experts_per_tok": 2}
 CONFIGS = [
     {"model_type": "arcee"},

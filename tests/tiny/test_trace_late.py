@@ -17,18 +17,10 @@ from ft_tools.vram.request_to_setup import setup_of
 from ft_tools.vram.tool import estimate_vram, usable_gib
 from ft_tools.vram.trace import by_formula, compared, trace_vram, traced_setup
 from ft_tools.vram.worker.trace import options_of, trace_step, with_layers
+from tests.tiny.sizes import SIZES
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore")]
-ARCEE = {
-    "model_type": "arcee",
-    "vocab_size": 512,
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-}
+ARCEE = SIZES | {"model_type": "arcee"}
 
 
 def test_a_trace_that_has_not_ended_is_said_and_serves_every_later_call(workspace, monkeypatch):

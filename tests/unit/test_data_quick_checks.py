@@ -37,8 +37,9 @@ from ft_tools.data.judge.text_faults import (
     repeats,
     telling_words,
 )
+from ft_tools.data.read.example_texts import may_be_private, telling_words_of
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.read.scan import Scan, _may_be_private, _privacy, _telling_words
+from ft_tools.data.read.scan import Scan, _privacy
 from ft_tools.data.repeats import word_pairs
 from ft_tools.data.repeats.word_pairs import WordPairs
 from ft_tools.data.repeats.words import FEW_OTHERS, TOKENS, Words, other_characters, tokens_of
@@ -240,7 +241,7 @@ def test_an_example_has_the_same_faults_whether_its_words_are_looked_up_or_all_a
         asks, answers = example.prompt_and_answer()
         parts = [asks, answers, example.rejected]
         words = [tokens_of("\n".join(turn["content"] for turn in part)) for part in parts]
-        said = _telling_words(example, asks, answers, words)
+        said = telling_words_of(example, asks, answers, words)
         found = contents(example, said)
         assert found == contents(example, TELLING) == contents(example)
         seen.update(found)
@@ -251,7 +252,7 @@ def test_a_secret_is_looked_for_wherever_an_example_has_a_text() -> None:
     secret = "sk-" + "a1" * 12
     asked, answered = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
     plain = {"messages": [asked, answered]}
-    assert not _may_be_private(normalise(1, plain))
+    assert not may_be_private(normalise(1, plain))
     for row in (
         {"messages": [asked | {"content": secret}, answered]},
         {"messages": [asked | {"name": secret}, answered]},

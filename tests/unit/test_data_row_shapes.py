@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ft_tools.data.judge.turn_order import structure
-from ft_tools.data.read.scan import text_of
+from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.examples.formats import is_as_trained, normalise

@@ -4,13 +4,18 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.new_information import AddedFacts
+from ft_tools.data.read.example_texts import (
+    lengths_of,
+    may_be_private,
+    telling_words_of,
+    text_of,
+)
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.repeats.benchmarks import Benchmarks
@@ -18,13 +23,12 @@ from ft_tools.data.repeats.words import tokens_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, script_of
-from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_tokens
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits, traits_of
 from ft_tools.data.understand.variety import Variety
 from ft_tools.errors import BadData
 from ft_tools.examples.detect_format import columns_read
-from ft_tools.examples.example import Example, Message, content_of, thoughts_of
+from ft_tools.examples.example import Example, content_of
 from ft_tools.examples.formats import is_as_trained
 from ft_tools.examples.json_stream import Row
 from ft_tools.examples.loss_marks import Trained, has_marked_answer, trained_answers
@@ -216,7 +220,7 @@ def _take(
     words = [tokens_of(text) for text in (prompt, answer, text_of(example.rejected))]
     found = [*row.notes, *turn_order.structure(example)]
     broken = any(RULES[name].removes for name in found if name not in HARMLESS)
-    found += text_faults.contents(example, _telling_words(example, asked, answered, words))
+    found += text_faults.contents(example, telling_words_of(example, asked, answered, words))
     found += _privacy(result, example)
     questions = [content_of(turn) for turn in asked if turn["role"] == "user"]
     found += benchmarks.matches(prompt, questions, answer)
@@ -304,27 +308,6 @@ def _parts(example: Example) -> list[str]:
     return [name for name, there in has.items() if there]
 
 
-def text_of(messages: list[Message]) -> str:
-    """Return what turns say and think, but the system's: it is shared and would make all alike."""
-    turns = [m for m in messages if m["role"] != "system"]
-    return "\n".join([*map(content_of, turns), *filter(None, map(thoughts_of, turns))])
-
-
-def lengths_of(example: Example) -> Measured:
-    """Estimate the tokens of an example from its characters."""
-    asked, answered = example.prompt_and_answer()
-    if example.text is not None:
-        count = estimate_tokens(example.text)
-        return Measured(count, count)
-    answer = max(_estimate(answered), _estimate(example.rejected))
-    return Measured(_estimate(asked) + answer, answer)
-
-
-def _estimate(messages: list[Message]) -> int:
-    texts = [*map(content_of, messages), *filter(None, map(thoughts_of, messages))]
-    return sum(map(estimate_tokens, texts)) + TOKENS_PER_TURN * len(messages)
-
-
 def _kept_anyway(request: AuditRequest) -> set[str]:
     return set() if request.personal_data == "remove" else {"personal_data_in_answer"}
 
@@ -359,26 +342,8 @@ def _number(names: list[str], name: str) -> int:
     return names.index(name)
 
 
-def _telling_words(
-    example: Example, asked: list[Message], answered: list[Message], words: list[list[str]]
-) -> frozenset[str]:
-    """Return the telling words of all turns; `words` has those of the prompt and both answers."""
-    turns = [*asked, *answered, *example.rejected]
-    others = [turn for turn in turns if turn["role"] == "system"]
-    if example.task == "sft":
-        others += example.messages[len(asked) + len(answered) :]
-    found = text_faults.telling_words(*words)
-    return found.union(*(_telling_words_in(content_of(turn)) for turn in others))
-
-
-@lru_cache(maxsize=16)
-def _telling_words_in(text: str) -> frozenset[str]:
-    """Return the telling words of what the system says, as a rule the same in many rows."""
-    return text_faults.telling_words(tokens_of(text))
-
-
 def _privacy(result: Scan, example: Example) -> list[str]:
-    if not _may_be_private(example):
+    if not may_be_private(example):
         return []
     answered, other = map("\n".join, example.texts())
     found = []
@@ -391,15 +356,6 @@ def _privacy(result: Scan, example: Example) -> list[str]:
     elif privacy.personal_data_in(other):
         found.append("personal_data_in_prompt")
     return found
-
-
-def _may_be_private(example: Example) -> bool:
-    """Tell quickly whether an example could hold a secret or personal data."""
-    turns = [*example.messages, *example.chosen, *example.rejected]
-    if example.text is not None or example.tools or any(len(turn) != 2 for turn in turns):
-        return True
-    # What remains beside what the turns say are the names of their two fields and of roles.
-    return privacy.may_hold("\n".join([turn["content"] for turn in turns]))
 
 
 def _split_key(example: Example, answer: str, script: str) -> str:

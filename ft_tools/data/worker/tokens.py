@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from ft_tools.data.audit_refusals import no_tokenizer
-from ft_tools.data.read.scan import lengths_of
+from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.examples.example import Example, content_of, thoughts_of
 from ft_tools.examples.trained_pieces import Masked, Measured
 from ft_tools.models.resolve import tokenizer_files
