@@ -20,6 +20,7 @@ from ft_tools.publish import write_file
 
 FOLDER = Path(".fine-tuning-llm") / "test-rows"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
+MOST_NAMED = 3
 MAX_SAME = 3
 """Rows with one question above which the question says too little to know a row by."""
 
@@ -74,6 +75,14 @@ class TestRows:
         if not self._known:
             return None
         return next((self._known[key] for key in keys_of(example) if key in self._known), None)
+
+
+def to_forget() -> str:
+    """Say which files to delete so that rows of earlier test sets are free again."""
+    names = sorted(path.name for path in (workspace.roots()[0] / FOLDER).glob("*.json"))
+    listed = ", ".join(f"{FOLDER / name} ({name_of(name)})" for name in names[:MOST_NAMED])
+    others = f" and {len(names) - MOST_NAMED} others there" if len(names) > MOST_NAMED else ""
+    return f"delete the file of what is no test set any more: {listed}{others}"
 
 
 def name_of(file: str) -> str:

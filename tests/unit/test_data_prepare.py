@@ -724,6 +724,21 @@ def test_rows_of_a_group_that_is_in_the_latest_part_are_named_and_counted(worksp
     assert {row["columns"]["customer"] for row in removed} <= held
 
 
+def test_a_split_of_which_earlier_test_rows_take_all_is_refused_with_the_file_to_delete(workspace):
+    rows = [row | {"customer": f"c{at % 4}"} for at, row in enumerate(tickets())]
+    write_csv(workspace / "t.csv", rows)
+    confirmed(path="t.csv", mapping={"group_by": [], "time_column": None}, test_fraction=0.3)
+    (workspace / "out").rename(workspace / "old")
+    by_customer = {"mapping": {"group_by": ["customer"], "time_column": None}}
+    with pytest.raises(BadInput, match="no row is left to train on") as refused:
+        confirmed(path="t.csv", **by_customer)
+    (file,) = (workspace / ".fine-tuning-llm" / "test-rows").iterdir()
+    assert f".fine-tuning-llm/test-rows/{file.name}" in str(refused.value)
+    assert not (workspace / "out").exists()
+    file.unlink()
+    assert confirmed(path="t.csv", **by_customer).counts["train"] > 100
+
+
 @pytest.mark.parametrize("change", [{"verdicts": {"rating": "drop_bad"}}, {"system": "Be brief."}])
 def test_rows_of_an_earlier_test_part_stay_in_the_test_part(workspace, change):
     rated(workspace)

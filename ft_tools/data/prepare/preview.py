@@ -35,7 +35,7 @@ from ft_tools.data.report import Finding
 from ft_tools.data.show_examples import quote
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.examples.example import content_of
-from ft_tools.examples.remembered_test_sets import FOLDER
+from ft_tools.examples.remembered_test_sets import to_forget
 from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import judged, values_at
 
@@ -281,7 +281,8 @@ def notes_of(decided: Decided) -> list[str]:
     if again := sum(decided.parts[at] == Part.TEST for at in decided.tested):
         notes.append(
             f"{again} rows are of a test set of this workspace, such as an earlier preparation "
-            f"writes, and stay in the test part; {FOLDER} remembers them, one file a test set"
+            "writes, and stay in the test part with what belongs to them; to split anew, "
+            f"{to_forget()}"
         )
         if num_test > again:
             notes.append(

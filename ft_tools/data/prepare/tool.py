@@ -16,10 +16,10 @@ from ft_tools.data.prepare.preview import labels_of, notes_of, shown
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
 from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.row_decisions import Part, decide
+from ft_tools.data.prepare.row_decisions import Decided, Part, decide
 from ft_tools.data.prepare.write_files import NAMES, REPORT, write_files
 from ft_tools.errors import BadData, BadInput, OutputExists
-from ft_tools.examples.remembered_test_sets import remember
+from ft_tools.examples.remembered_test_sets import remember, to_forget
 from ft_tools.examples.source import Source, decoded_size
 from ft_tools.publish import new_folder, require_space, sha256, write_file
 from ft_tools.runs.start import start
@@ -99,6 +99,19 @@ def _mapping(request: PrepareRequest, seen: Seen) -> ColumnMapping:
     return given if is_half and given.is_as_it_is else mapping
 
 
+def _require_training_rows(decided: Decided) -> None:
+    """Refuse a split of which earlier test sets leave nothing to train on.
+
+    Raises:
+        BadInput: With the files that remember them.
+    """
+    if decided.tested and not decided.counts().get("train"):
+        raise BadInput(
+            f"no row is left to train on: {len(decided.tested)} are of earlier test sets, and what "
+            f"belongs to them is in the test part, too; use another workspace, or {to_forget()}"
+        )
+
+
 def perform(
     request: PrepareRequest,
     mapping: ColumnMapping,
@@ -112,6 +125,7 @@ def perform(
     compare = request.near_duplicates == "lexical" and size <= COMPARED_BYTES
     decided = decide(mapping, request, reader.rows(), tick, compare=compare)
     require_agreement(request, decided)
+    _require_training_rows(decided)
     folder = workspace.new_folder(request.output_dir)
     require_space(folder.parent, 4 * reader.source.size_bytes, "the prepared files")
     counts = decided.counts()

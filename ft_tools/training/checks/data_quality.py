@@ -90,8 +90,8 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
     if dataset.num_test_rows and "test_row" not in request.accept_findings:
         observed = f"{dataset.num_test_rows} of {dataset.num_examples} examples are test rows"
         cure = (
-            "audit_dataset with output_dir writes a file without them. Test sets are remembered "
-            f"in {remembered_test_sets.FOLDER}; delete the file of what is no test set any more."
+            "audit_dataset with output_dir writes a file without them; or "
+            f"{remembered_test_sets.to_forget()}."
         )
         raise anti_patterns.refusal("test_row", observed, cure)
     if not dataset.verdict_columns or "verdict_column" in request.accept_findings:
