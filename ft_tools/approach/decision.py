@@ -1,8 +1,16 @@
 """Which row of the decision table holds."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
-from ft_tools.approach.conditions import CONSIDERS, CONSIDERS_NONE, TRIED, Condition, Range
+from ft_tools.approach.conditions import (
+    CONSIDERS,
+    CONSIDERS_NONE,
+    SETS,
+    TRIED,
+    Condition,
+    Range,
+)
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Alternative, BlockRow, Decision, table
@@ -15,7 +23,10 @@ def decide(request: ApproachRequest) -> Decision:
 
 def holds(when: Mapping[str, Condition], now: Situation) -> bool:
     """Tell whether every condition of a row holds."""
-    return all(_holds(field, condition, now) for field, condition in when.items())
+    for field, condition in when.items():  # noqa: SIM110 - thousands of times a call
+        if not _holds(field, condition, now):
+            return False
+    return True
 
 
 def first_row(now: Situation) -> Decision:
@@ -23,8 +34,18 @@ def first_row(now: Situation) -> Decision:
 
     Training that was done and missed is not what comes next.
     """
-    rows = (row for row in table().rows if row.approach not in now.tried)
+    rows = (row for row in _rows_of(now.needs) if row.approach not in now.tried)
     return next(row for row in rows if holds(row.when, now))
+
+
+@lru_cache(maxsize=256)
+def _rows_of(needs: frozenset[str]) -> Sequence[Decision]:
+    """Return the rows that needs do not rule out: a call decides a hundred times with the same."""
+    return [
+        row
+        for row in table().rows
+        if all(_is_met(name, row.when[name], needs) for name in SETS if name in row.when)
+    ]
 
 
 def is_done(approach: Approach, now: Situation) -> bool:
@@ -55,6 +76,8 @@ def stages(approach: Approach, now: Situation) -> tuple[Sequence[Approach], Sequ
 
 
 def _holds(field: str, condition: Condition, now: Situation) -> bool:
+    if field in now.choices:
+        return now.choices[field] in condition
     if isinstance(condition, Range):
         return _within(condition, now.numbers[field])
     if field == CONSIDERS:
@@ -63,13 +86,14 @@ def _holds(field: str, condition: Condition, now: Situation) -> bool:
         return now.considers.isdisjoint(condition)
     if field == TRIED:
         return not now.tried.isdisjoint(condition)
+    return _is_met(field, condition, now.needs)
+
+
+def _is_met(field: str, condition: Condition, needs: frozenset[str]) -> bool:
+    """Tell whether one of the conditions on needs holds."""
     if field == "all":
-        return now.needs.issuperset(condition)
-    if field == "any":
-        return not now.needs.isdisjoint(condition)
-    if field == "none":
-        return now.needs.isdisjoint(condition)
-    return now.choices[field] in condition
+        return needs.issuperset(condition)
+    return needs.isdisjoint(condition) == (field == "none")
 
 
 def _within(bounds: Range, value: float | None) -> bool:

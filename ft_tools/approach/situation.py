@@ -171,10 +171,11 @@ def _needs(
     What is asked about says what the task is, too: reinforcement learning is for steps that can be
     checked, preference training for taste, a small model for labels where nothing else is wrong.
     """
+    causes = _causes(request, symptoms)
     found = {
         name
         for name, of_it in table().needs.items()
-        if set(of_it) & (symptoms if name in _AS_SEEN else _causes(request, symptoms))
+        if not (symptoms if name in _AS_SEEN else causes).isdisjoint(of_it)
     }
     is_for_labels = "small_model_fine_tuning" in request.considering and not request.has_retrieval
     found |= _OF_TASK.get(request.task, frozenset())
