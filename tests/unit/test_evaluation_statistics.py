@@ -3,6 +3,7 @@
 import random
 from statistics import fmean
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,10 +45,12 @@ def test_sign_changes_are_scipys_permutation_test():
     expected = stats.permutation_test(
         (differences,), sum, permutation_type="samples", n_resamples=2**9
     ).pvalue
-    assert sign_change_test(differences, random.Random(0), 1000) == pytest.approx(expected)
+    assert sign_change_test(differences, np.random.default_rng(0), 1000) == pytest.approx(expected)
     drawn = [random.Random(i).gauss(0.1, 0.3) for i in range(40)]
     by_t = stats.ttest_1samp(drawn, 0).pvalue
-    assert sign_change_test(drawn, random.Random(0), 20_000) == pytest.approx(by_t, abs=0.02)
+    assert sign_change_test(drawn, np.random.default_rng(0), 20_000) == pytest.approx(
+        by_t, abs=0.02
+    )
 
 
 def test_the_t_interval_is_scipys():

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence, Set
 from itertools import chain
 from typing import TypeVar
 
+import numpy as np
+
 from ft_tools.evaluation.intervals.comparison_verdict import (
     ALPHA,
     POWER,
@@ -57,7 +59,7 @@ def compare(
     whole = {-1.0, 0.0, 1.0}.issuperset(differences)
     if clusters is None and whole and {0.0, 0.5, 1.0}.issuperset((*before, *after)):
         return compare_proportions(differences)
-    return compare_means(differences, clusters, scale, random.Random(seed), resamples)
+    return compare_means(differences, clusters, scale, np.random.default_rng(seed), resamples)
 
 
 def compare_statistic(

@@ -13,8 +13,9 @@ and the tanh; the difficulty of each instruction, which takes many models to kno
 """
 
 import math
-import random
 from collections.abc import Sequence
+
+import numpy as np
 
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, POWER, Paired, by_cluster
 from ft_tools.evaluation.intervals.means import sign_change_test, t_quantile
@@ -77,7 +78,9 @@ def preference_at_equal_length(
         standard_error=slope * error,
         low=low,
         high=high,
-        p_value=sign_change_test(_contributions(rows, groups), random.Random(seed), resamples),
+        p_value=sign_change_test(
+            _contributions(rows, groups), np.random.default_rng(seed), resamples
+        ),
         minimum_detectable_effect=min(1.0, (reach + t_quantile(POWER, freedom)) * slope * error),
         method="logistic regression on the difference of lengths; sign changes"
         + (f"; {len(groups)} clusters" if clusters else ""),

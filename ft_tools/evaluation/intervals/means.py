@@ -1,12 +1,12 @@
 """Compare means of values on the same examples, alone or in clusters, by resampling."""
 
 import math
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
-from operator import mul
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from ft_tools.evaluation.intervals.comparison_verdict import (
@@ -21,6 +21,8 @@ from ft_tools.evaluation.intervals.comparison_verdict import (
 EXACT_SIGNS = 12
 # With fewer differing examples than this, their spread says nothing about the spread of others.
 FEW_DIFFERENCES = 6
+MOST_DRAWN = 2**20
+"""Draws at a time: 8 MiB of them, however many examples there are."""
 
 
 @cache
@@ -37,7 +39,7 @@ def compare_means(
     differences: Sequence[float],
     clusters: Sequence[str] | None,
     scale: float,
-    chance: random.Random,
+    chance: np.random.Generator,
     resamples: int,
 ) -> Paired:
     """Compare values that differ by any amount, up to `scale` where that is known."""
@@ -84,21 +86,22 @@ def compare_means(
 
 
 def bootstrap_interval(
-    sums: Sequence[float], sizes: Sequence[int], chance: random.Random, resamples: int
+    sums: Sequence[float], sizes: Sequence[int], chance: np.random.Generator, resamples: int
 ) -> tuple[float, float]:
     """Return the 95% bootstrap interval of a mean over clusters, widened for few of them."""
-    n = len(sums)
-    even = len(set(sizes)) == 1
-    pairs = list(zip(sums, sizes, strict=True))
-    total = sum(sizes)
-    means = []
-    for _ in range(resamples):
-        if even:
-            means.append(sum(chance.choices(sums, k=n)) / total)
-        else:
-            drawn = chance.choices(pairs, k=n)
-            means.append(sum(s for s, _ in drawn) / sum(size for _, size in drawn))
+    n, of_group, weight = len(sums), np.array(sums), np.array(sizes)
+    means: list[float] = []
+    for count in _parts(resamples, n):
+        drawn = chance.integers(n, size=(count, n))
+        means += (of_group[drawn].sum(axis=1) / weight[drawn].sum(axis=1)).tolist()
     return widened_percentiles(means, n)
+
+
+def _parts(resamples: int, n: int) -> Iterator[int]:
+    """Split resamples of n values so that each part has at most MOST_DRAWN, or is one."""
+    step = max(1, MOST_DRAWN // n)
+    for start in range(0, resamples, step):
+        yield min(step, resamples - start)
 
 
 def widened_percentiles(drawn: Sequence[float], num_groups: int) -> tuple[float, float]:
@@ -115,31 +118,37 @@ def widened_percentiles(drawn: Sequence[float], num_groups: int) -> tuple[float,
     return ordered[cut], ordered[-1 - cut]
 
 
-def sign_change_test(differences: Sequence[float], chance: random.Random, resamples: int) -> float:
+def sign_change_test(
+    differences: Sequence[float], chance: np.random.Generator, resamples: int
+) -> float:
     """Return how often random signs make the sum of differences at least as large, two-sided.
 
     If the two models were the same, which one gave which value would be chance on each example.
 
     Source: E. W. Noreen, Computer Intensive Methods for Testing Hypotheses (Wiley, 1989)
 
-    >>> sign_change_test([0.5] * 6, random.Random(0), 1000)
+    >>> sign_change_test([0.5] * 6, np.random.default_rng(0), 1000)
     0.03125
     """
-    sizes = [abs(d) for d in differences if d != 0]
-    if not sizes:
+    sizes = np.array([abs(d) for d in differences if d != 0])
+    if not len(sizes):
         return 1.0
-    observed = abs(sum(differences)) * (1 - 1e-12)
+    # Sums of the same values in another order differ by rounding.
+    observed = abs(sum(differences)) - 1e-12 * float(sizes.sum())
     if len(sizes) <= EXACT_SIGNS:
-        hits = sum(
-            abs(sum(map(mul, sizes, signs))) >= observed
-            for signs in product((-1, 1), repeat=len(sizes))
-        )
+        hits = int((np.abs(_all_signs(len(sizes)) @ sizes) >= observed).sum())
         return float(hits / 2 ** len(sizes))
-    hits = sum(
-        abs(sum(map(mul, sizes, chance.choices((-1, 1), k=len(sizes))))) >= observed
-        for _ in range(resamples)
-    )
+    hits = 0
+    for count in _parts(resamples, len(sizes)):
+        signs = 2.0 * chance.integers(2, size=(count, len(sizes))) - 1.0
+        hits += int((np.abs(signs @ sizes) >= observed).sum())
     return float((hits + 1) / (resamples + 1))
+
+
+@cache
+def _all_signs(n: int) -> NDArray[np.float64]:
+    """Return every choice of n signs, (2 ** n, n)."""
+    return np.array(list(product((-1.0, 1.0), repeat=n)))
 
 
 def t_interval(mean: float, standard_error: float, freedom: int) -> tuple[float, float]:

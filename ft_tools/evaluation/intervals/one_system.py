@@ -1,8 +1,9 @@
 """The interval of one system's own mean."""
 
 import math
-import random
 from collections.abc import Sequence
+
+import numpy as np
 
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
 from ft_tools.evaluation.intervals.means import compare_means
@@ -31,7 +32,7 @@ def mean_interval(
     """
     if clusters is None and {0.0, 1.0}.issuperset(values):
         return wilson_interval(sum(value == 1.0 for value in values), len(values))
-    found = compare_means(list(values), clusters, scale, random.Random(seed), resamples)
+    found = compare_means(list(values), clusters, scale, np.random.default_rng(seed), resamples)
     if min(values) >= 0 and max(values) <= scale:
         return max(0.0, found.low), min(scale, found.high)
     return found.low, found.high
