@@ -1,4 +1,4 @@
-"""SKILL.md and references/ over MCP: files, prompts, and the skills extension (SEP-2640).
+"""The skill over MCP: its files, prompts, and the skills extension (SEP-2640).
 
 Source: https://github.com/modelcontextprotocol/ext-skills specification/stable/skills.mdx.
 """
@@ -7,9 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from mcp import MCPError
@@ -33,8 +30,9 @@ from mcp.types import (
 )
 from pydantic import BaseModel
 
+from mcp_server.skill_files import SKILL, frontmatter, skill_files, skill_name
+
 EXTENSION = "io.modelcontextprotocol/skills"
-SKILL = "SKILL.md"
 MARKDOWN = "text/markdown"
 TTL_MS = 300_000
 """How long a host may take a listing for current; the files change only with an upgrade."""
@@ -101,37 +99,6 @@ PROMPTS = {
         "references/training.md",
     ),
 }
-
-
-def folder() -> Traversable:
-    """Return the folder of SKILL.md: beside this package in a checkout, inside it in a wheel.
-
-    Raises:
-        FileNotFoundError: Neither is there; the installation is incomplete.
-    """
-    inside = files("mcp_server") / "skill"
-    beside = Path(__file__).parent.parent
-    for place in (inside, beside):
-        if (place / SKILL).is_file():
-            return place
-    raise FileNotFoundError(f"no {SKILL} in {inside} or {beside}; reinstall fine-tuning-llm")
-
-
-def skill_files() -> dict[str, bytes]:
-    """Return the files of the skill, SKILL.md first: path in the skill -> raw bytes."""
-    root = folder()
-    found = {SKILL: (root / SKILL).read_bytes()}
-    references = root / "references"
-    if references.is_dir():
-        for file in sorted(references.iterdir(), key=lambda each: each.name):
-            if file.name.endswith(".md"):
-                found[f"references/{file.name}"] = file.read_bytes()
-    return found
-
-
-def skill_name() -> str:
-    """Return the skill's name, which is also the last part of its path."""
-    return str(frontmatter()["name"])
 
 
 def list_resources() -> ListResourcesResult:
@@ -261,15 +228,6 @@ def _skill() -> dict[str, Any]:
         for path, content in skill_files().items()
     ]
     return {"uri": _uri(SKILL), "frontmatter": frontmatter(), "resources": resources}
-
-
-def frontmatter() -> dict[str, Any]:
-    """Return the frontmatter of SKILL.md."""
-    import yaml  # Imported here: a client that only lists the tools does not wait for it.
-
-    text = (folder() / SKILL).read_text(encoding="utf-8")
-    read = yaml.safe_load(text.split("---\n", 2)[1])
-    return dict(read)
 
 
 def _uri(path: str) -> str:

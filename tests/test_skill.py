@@ -15,7 +15,7 @@ from skills_ref import validate
 
 from ft_tools.anti_patterns import ANTI_PATTERNS
 from ft_tools.tools import TOOLS
-from mcp_server import resources, skill
+from mcp_server import resources, skill, skill_files
 
 ROOT = Path(__file__).parent.parent
 SKILL = ROOT / "SKILL.md"
@@ -82,7 +82,7 @@ def test_the_validator_would_refuse_a_wrong_name(tmp_path):
 
 def test_the_skill_has_the_version_of_the_package():
     project = tomllib.loads(body(ROOT / "pyproject.toml"))["project"]
-    facts = skill.frontmatter()
+    facts = skill_files.frontmatter()
 
     assert facts["metadata"]["version"] == project["version"]
     assert facts["license"] == project["license"]
@@ -99,11 +99,11 @@ def test_no_document_installs_our_name_from_an_index_as_the_first_way(path):
 
 
 def test_the_registry_is_not_told_to_install_a_name_from_an_index():
-    assert "install" not in skill.frontmatter()["metadata"]["openclaw"]
+    assert "install" not in skill_files.frontmatter()["metadata"]["openclaw"]
 
 
 def test_the_description_says_what_and_when_and_when_not():
-    description = skill.frontmatter()["description"]
+    description = skill_files.frontmatter()["description"]
 
     assert len(description) <= 1024
     assert "Use this skill when" in description
@@ -171,7 +171,9 @@ def test_the_scan_would_find_what_it_looks_for(rule, text):
 
 
 def test_every_environment_variable_that_the_text_names_is_declared():
-    declared = {each["name"] for each in skill.frontmatter()["metadata"]["openclaw"]["envVars"]}
+    declared = {
+        each["name"] for each in skill_files.frontmatter()["metadata"]["openclaw"]["envVars"]
+    }
     named = set()
     for path in PROSE:
         named |= set(re.findall(r"\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b", body(path)))
@@ -185,11 +187,11 @@ def test_the_skill_is_small_enough_to_publish_and_asks_to_be_loaded_only_when_ne
 
     assert max(sizes) < 10 * 2**20
     assert sum(sizes) < 50 * 2**20
-    assert "always" not in skill.frontmatter()["metadata"]["openclaw"]
+    assert "always" not in skill_files.frontmatter()["metadata"]["openclaw"]
 
 
 def test_only_python_or_uv_is_required_so_that_the_skill_is_never_hidden():
-    requires = skill.frontmatter()["metadata"]["openclaw"]["requires"]
+    requires = skill_files.frontmatter()["metadata"]["openclaw"]["requires"]
 
     assert requires == {"anyBins": ["uv", "uvx", "python3"]}
 
@@ -244,7 +246,7 @@ async def test_every_file_of_the_skill_is_a_resource_read_byte_for_byte(client):
 @pytest.mark.anyio
 async def test_the_skills_resource_carries_its_name_and_description(client):
     first = (await client.list_resources()).resources[0]
-    facts = skill.frontmatter()
+    facts = skill_files.frontmatter()
 
     assert (first.name, first.description) == (facts["name"], facts["description"])
 
@@ -377,7 +379,7 @@ def test_the_skill_is_found_in_an_installed_package_too(tmp_path, monkeypatch):
     inside = tmp_path / "skill"
     inside.mkdir()
     shutil.copy(SKILL, inside)
-    monkeypatch.setattr(skill, "files", lambda _: tmp_path)
+    monkeypatch.setattr(skill_files, "files", lambda _: tmp_path)
 
-    assert skill.folder() == inside
-    assert list(skill.skill_files()) == ["SKILL.md"]
+    assert skill_files.folder() == inside
+    assert list(skill_files.skill_files()) == ["SKILL.md"]

@@ -8,12 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from ft_tools import facts, workspace
 from ft_tools.errors import FineTuningError, NotFound
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered
 from ft_tools.evaluation.metrics.measures import normalise, words
+from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.systems.asking import read_pool
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.examples.training_rows import read_examples
@@ -47,36 +46,6 @@ class Alike:
     def lines(self) -> set[int]:
         """Return all of them."""
         return self.exact | self.near | self.twins | self.sentences
-
-
-class Contamination(BaseModel):
-    """Held-out examples that are in the training data, or in what other systems learn from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    checked_against: list[str] = Field(description="Training files that were read.")
-    learned_from: list[str] = Field(
-        default_factory=list,
-        description="Other files that simple classifiers learn from or few-shot examples are of.",
-    )
-    not_checked: list[str] = Field(description="Files named by the runs that are not there.")
-    num_exact: int = Field(description="Held-out questions that were trained on, word for word.")
-    num_near: int = Field(description="Others of which most word sequences were trained on.")
-    num_twins: int = Field(
-        0,
-        description="Others whose question equals a training question except for digits and names.",
-    )
-    num_sentence_twins: int = Field(
-        0,
-        description="Others whose longest sentence, digits and names aside, is in a training "
-        "question.",
-    )
-    lines: list[int] = Field(description="The first held-out lines concerned.")
-
-    @property
-    def num_alike(self) -> int:
-        """Return how many held-out questions resemble a learned one in any way."""
-        return self.num_exact + self.num_near + self.num_twins + self.num_sentence_twins
 
 
 def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:

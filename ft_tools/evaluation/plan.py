@@ -12,7 +12,6 @@ from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.contamination import (
-    Contamination,
     chose_the_checkpoint,
     find_contamination,
     pools_of,
@@ -34,7 +33,7 @@ from ft_tools.evaluation.plan_warnings import (
     about_tasks,
     about_wordings,
 )
-from ft_tools.evaluation.report import GENERAL_LOSS
+from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.requirements import NAMES
 from ft_tools.evaluation.systems import on_mlx

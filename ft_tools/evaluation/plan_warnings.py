@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ft_tools import facts
 from ft_tools.evaluation import benchmark_time
-from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.evaluation.metrics.choose_metrics import is_latin
+from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.compared_models import (
     LoadPlan,

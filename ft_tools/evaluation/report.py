@@ -2,10 +2,15 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from ft_tools.contract import NextStep, Reason, Report
-from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.comparison_verdict import TargetVerdict, Verdict
 
 # Accepted by users whose model has a single purpose.
@@ -13,6 +18,36 @@ GENERAL_LOSS = "general_ability_loss"
 
 PROMPTED = ("model", "endpoint")
 """Kinds of systems that answer by a prompt; the others learn from examples."""
+
+
+class Contamination(BaseModel):
+    """Held-out examples that are in the training data, or in what other systems learn from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checked_against: list[str] = Field(description="Training files that were read.")
+    learned_from: list[str] = Field(
+        default_factory=list,
+        description="Other files that simple classifiers learn from or few-shot examples are of.",
+    )
+    not_checked: list[str] = Field(description="Files named by the runs that are not there.")
+    num_exact: int = Field(description="Held-out questions that were trained on, word for word.")
+    num_near: int = Field(description="Others of which most word sequences were trained on.")
+    num_twins: int = Field(
+        0,
+        description="Others whose question equals a training question except for digits and names.",
+    )
+    num_sentence_twins: int = Field(
+        0,
+        description="Others whose longest sentence, digits and names aside, is in a training "
+        "question.",
+    )
+    lines: list[int] = Field(description="The first held-out lines concerned.")
+
+    @property
+    def num_alike(self) -> int:
+        """Return how many held-out questions resemble a learned one in any way."""
+        return self.num_exact + self.num_near + self.num_twins + self.num_sentence_twins
 
 
 class Comparison(Report):

@@ -13,9 +13,9 @@ from ft_tools import __version__, installation
 from ft_tools.errors import BadInput, FineTuningError, Missing
 from ft_tools.views.terminal import Format, chosen, show, show_error
 from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
-from mcp_server import skill
 from mcp_server.connect import probe, registry, skill_folder, toml_edit
 from mcp_server.connect.clients import CLIENTS, NAME, Client, Scope, Server
+from mcp_server.skill_files import skill_files
 
 PASSED = (
     CACHE_VARIABLE,
@@ -86,7 +86,7 @@ def connect(given: argparse.Namespace) -> int:
         return _end(given, "unchanged", change, None)
     _show(given, client, change)
     if folder is not None:
-        _print(given, f"+ {folder}: the skill, {len(skill.skill_files())} files")
+        _print(given, f"+ {folder}: the skill, {len(skill_files())} files")
     if given.dry_run:
         return _end(given, "dry_run", change, folder)
     _carry_out(given, client, change, server, folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ft_tools.publish import MANIFEST, new_folder, verify
-from mcp_server import skill
+from mcp_server.skill_files import SKILL, skill_files
 
 State = Literal["absent", "current", "older", "not_ours"]
 SHARED = ".agents"
@@ -24,12 +24,12 @@ def state(folder: Path) -> State:
     if folder.is_symlink() or not folder.is_dir() or verify(folder):
         return "not_ours"
     found = {path: (folder / path).read_bytes() for path in _paths(folder)}
-    known = skill.skill_files()
+    known = skill_files()
     if found == known:
         return "current"
     # An older version may have had other references; a file of another kind is not ours.
-    is_ours = all(path == skill.SKILL or path.startswith("references/") for path in found)
-    return "older" if is_ours and skill.SKILL in found else "not_ours"
+    is_ours = all(path == SKILL or path.startswith("references/") for path in found)
+    return "older" if is_ours and SKILL in found else "not_ours"
 
 
 def place(folder: Path) -> None:
@@ -39,7 +39,7 @@ def place(folder: Path) -> None:
         FineTuningError: It cannot be written.
     """
     with new_folder(folder) as staging:
-        for path, content in skill.skill_files().items():
+        for path, content in skill_files().items():
             (staging / path).parent.mkdir(exist_ok=True)
             (staging / path).write_bytes(content)
         if folder.exists():

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from mcp_server import skill
 from mcp_server.connect import skill_folder
 from mcp_server.connect.clients import CLIENTS, NAME
+from mcp_server.skill_files import skill_files
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def files(folder):
 def test_the_skill_is_put_in_place_and_removed_with_the_folders_made_for_it(folder, tmp_path):
     assert skill_folder.state(folder) == "absent"
     skill_folder.place(folder)
-    assert files(folder) == skill.skill_files()
+    assert files(folder) == skill_files()
     assert skill_folder.state(folder) == "current"
     skill_folder.remove(folder)
     assert list(tmp_path.iterdir()) == []
@@ -41,12 +41,12 @@ def test_other_skills_beside_it_stay(folder):
 def test_an_older_version_is_replaced_whole(folder, monkeypatch):
     old = {"SKILL.md": b"old", "references/gone.md": b"old"}
     with monkeypatch.context() as patched:
-        patched.setattr(skill, "skill_files", lambda: old)
+        patched.setattr(skill_folder, "skill_files", lambda: old)
         skill_folder.place(folder)
         assert skill_folder.state(folder) == "current"
     assert skill_folder.state(folder) == "older"
     skill_folder.place(folder)
-    assert files(folder) == skill.skill_files()
+    assert files(folder) == skill_files()
     assert skill_folder.state(folder) == "current"
 
 

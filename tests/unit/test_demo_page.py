@@ -7,10 +7,9 @@ from mcp import Client
 
 from ft_tools.demo import page
 from ft_tools.demo.walk import Job
-from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
-from ft_tools.evaluation.report import EvaluationReport, Score, SystemResult
+from ft_tools.evaluation.report import Contamination, EvaluationReport, Score, SystemResult
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.shipping.report import FormatResult, ShipReport

@@ -6,12 +6,11 @@ from dataclasses import replace
 import pytest
 
 from ft_tools.evaluation.conclude import concluded, without_details
-from ft_tools.evaluation.contamination import Contamination
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.page import document
 from ft_tools.evaluation.recommend_system import Asked
-from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemResult
+from ft_tools.evaluation.report import Contamination, EvaluationReport, Ranked, Score, SystemResult
 from ft_tools.evaluation.systems.ranking import rank, with_fresh
 
 GIVEN = {"dataset": "held_out.jsonl", "max_new_tokens": 40, "systems": ["evaluate-0"]}
