@@ -25,7 +25,7 @@ def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed
     wanted = num_wanted(len(kept), fraction)
     if not wanted:
         return set()
-    groups = _groups(ledger, kept)
+    groups = groups_of(ledger, kept)
     strata: dict[int, list[list[int]]] = defaultdict(list)
     for group in groups:
         strata[ledger.split_key[group[0]]].append(group)
@@ -51,7 +51,7 @@ def num_wanted(num_kept: int, fraction: float) -> int:
     return min(max(1, round(fraction * num_kept)), num_kept - 1)
 
 
-def _groups(ledger: Ledger, kept: Sequence[int]) -> list[list[int]]:
+def groups_of(ledger: Ledger, kept: Sequence[int]) -> list[list[int]]:
     """Put examples together that ask the same first, are the same in full, or are linked."""
     first_with: dict[int, int] = {}
     for index in kept:

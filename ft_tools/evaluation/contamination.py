@@ -16,6 +16,7 @@ from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.systems.asking import read_pool
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.examples.training_rows import read_examples
+from ft_tools.examples.wordings import has_few_wordings, wordings_of, words_in
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
 
@@ -28,6 +29,8 @@ MAX_LINES = 5
 COMMON = 0.2
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 MIN_SENTENCE_WORDS = 6
+MAX_WORDED = 4_000
+"""Training questions whose wordings are looked for."""
 
 Pools = dict[Path, list[HeldOut]]
 """File of examples -> its rows that systems learn from or are shown."""
@@ -41,11 +44,12 @@ class Alike:
     near: set[int]
     twins: set[int]
     sentences: set[int]
+    wordings: set[int]
 
     @property
     def lines(self) -> set[int]:
         """Return all of them."""
-        return self.exact | self.near | self.twins | self.sentences
+        return self.exact | self.near | self.twins | self.sentences | self.wordings
 
 
 def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
@@ -120,6 +124,7 @@ def find_contamination(
         num_near=len(alike.near),
         num_twins=len(alike.twins),
         num_sentence_twins=len(alike.sentences),
+        num_same_wording=len(alike.wordings),
         lines=sorted(alike.lines)[:MAX_LINES],
     )
 
@@ -130,6 +135,7 @@ def find_alike(
     """Return which held-out examples resemble one of some files or pools."""
     masked: set[str] = set()
     sentences: set[str] = set()
+    asked: list[str] = []
 
     def pairs() -> Iterator[tuple[str, str]]:
         shown = (one.row for pool in pools for one in pool)
@@ -137,6 +143,7 @@ def find_alike(
             for question, answer in asked_and_answered(row):
                 masked.add(mask(question))
                 sentences.update(_sentences(question))
+                asked.append(question)
                 yield question, answer
 
     exact, near = overlaps(held_out, pairs())
@@ -145,7 +152,25 @@ def find_alike(
     # What many questions share is the wording of the task.
     common = {s for s, n in Counter(longest.values()).items() if n > max(1, COMMON * len(longest))}
     partly = {line for line, one in longest.items() if one in sentences - common}
-    return Alike(exact, near - exact - twins, twins, partly - exact - near - twins)
+    copies = exact | near | twins
+    worded = _same_wording(held_out, asked) - copies - partly
+    return Alike(exact, near - exact - twins, twins, partly - copies, worded)
+
+
+def _same_wording(held_out: Sequence[HeldOut], asked: Sequence[str]) -> set[int]:
+    """Return the lines of questions in the wording of a training question.
+
+    Empty where neither the held-out questions nor all together follow few templates.
+    """
+    learned = asked[:: 1 + len(asked) // MAX_WORDED]
+    questions = [one.asked for one in held_out]
+    if not (has_few_wordings(questions) or has_few_wordings([*questions, *learned])):
+        return set()
+    found = wordings_of([words_in(question) for question in (*learned, *questions)])
+    known = set(found[: len(learned)]) - {0}
+    return {
+        one.line for one, of in zip(held_out, found[len(learned) :], strict=True) if of in known
+    }
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

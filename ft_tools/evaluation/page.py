@@ -125,7 +125,7 @@ def _summary(report: EvaluationReport) -> Html:
         checked = [*overlap.checked_against, *overlap.learned_from]
         facts["held-out questions in the training data"] = (
             f"{overlap.num_exact} exact, {overlap.num_near} near copies, {overlap.num_twins} equal "
-            "but for digits and names"
+            f"but for digits and names, {overlap.num_same_wording} in the same wording"
             if checked
             else "not checked: the training data is unknown"
         )

@@ -171,6 +171,12 @@ def _about_overlap(overlap: Contamination, num_examples: int) -> list[str]:
             "questions, digits and names aside, is in a training question: new wordings may score "
             "lower"
         )
+    if overlap.num_same_wording:
+        found.append(
+            f"{overlap.num_same_wording} of {num_examples} held-out questions have the wording of "
+            "a training question with other nouns in it: the score on them measures a memorised "
+            "template; prepare_dataset holds out whole wordings"
+        )
     return found
 
 

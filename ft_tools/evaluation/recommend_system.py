@@ -67,9 +67,11 @@ def fresh_sentence(report: EvaluationReport) -> str:
     """Say what the scores are without questions that resemble learned ones; empty without such."""
     if report.num_fresh is None or report.contamination is None:
         return ""
-    num_alike = report.contamination.num_alike
+    num_alike, num_worded = report.contamination.num_alike, report.contamination.num_same_wording
     seen = f"{num_alike} of {num_alike + report.num_fresh} held-out questions resemble a "
     seen += "training row"
+    if num_worded:
+        seen += f", {num_worded} of them as one template filled with other words"
     if not report.num_fresh:
         unshown = ", so no target is shown to be met by what learned" if report.target else ""
         return f"{seen}: no score here says how new questions are answered{unshown}."

@@ -42,12 +42,18 @@ class Contamination(BaseModel):
         description="Others whose longest sentence, digits and names aside, is in a training "
         "question.",
     )
+    num_same_wording: int = Field(
+        0,
+        description="Others in the wording of a training question, with other nouns, where prompts "
+        "follow few templates.",
+    )
     lines: list[int] = Field(description="The first held-out lines concerned.")
 
     @property
     def num_alike(self) -> int:
         """Return how many held-out questions resemble a learned one in any way."""
-        return self.num_exact + self.num_near + self.num_twins + self.num_sentence_twins
+        copies = self.num_exact + self.num_near + self.num_twins
+        return copies + self.num_sentence_twins + self.num_same_wording
 
 
 class Comparison(Report):

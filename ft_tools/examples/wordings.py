@@ -10,9 +10,10 @@ dpo_en_demo, kto_en_demo and gsm8k, 28% of codegen-instruct, 37% of glaive_toolc
 toolformer; 99 to 100% of mails that a script had filled into templates.
 """
 
+import math
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+")
 WINDOW = 4
@@ -27,6 +28,13 @@ LONGEST_GAP = 8
 """Words between two runs: more are somebody's own."""
 MIN_PROMPTS = 40
 MOSTLY = 0.8
+INSIDE = 0.8
+"""Of the texts with a phrase: how many have a more frequent one that it belongs to."""
+MIN_COVERED = 0.25
+"""Of a text's own words: how many its wording has."""
+MOST_LEARNED = 5_000
+MOST_DRAWN = 50
+"""Texts of a phrase in which others are counted."""
 
 
 class Wordings:
@@ -70,10 +78,7 @@ def templated_fraction(prompts: Sequence[str]) -> float:
     """
     if len(prompts) < MIN_PROMPTS:
         return 0.0
-    texts = [
-        ["0" if word.isdigit() else word for word in WORD.findall(prompt.casefold())]
-        for prompt in prompts
-    ]
+    texts = [words_in(prompt) for prompt in prompts]
     counts = Counter(run for words in texts for run in set(_runs(words)))
     least = max(MIN_REPEATED, REPEATED * len(prompts))
     own = [_own(words, counts, INSTRUCTION * len(prompts), least) for words in texts]
@@ -81,12 +86,94 @@ def templated_fraction(prompts: Sequence[str]) -> float:
     return sum(_is_templated(words, whole, least) for words in own) / len(prompts)
 
 
-def _runs(words: list[str]) -> list[tuple[str, ...]]:
+def words_in(prompt: str) -> list[str]:
+    """Return the words of a prompt without case, and all numbers alike."""
+    return ["0" if word.isdigit() else word for word in WORD.findall(prompt.casefold())]
+
+
+def wordings_of(texts: Sequence[Sequence[Hashable]]) -> list[int]:
+    """Return the wording of each text: a number that texts of one template share; 0 is none.
+
+    Runs of words that always come together are one phrase, and a phrase that hardly ever comes
+    without a more frequent one (a template with one certain noun) belongs to that. The wording of
+    a text is the phrase of which it has most words, rare ones counting more: what many templates
+    begin or end with is frequent.
+
+    Args:
+        texts: The words of each.
+
+    >>> made = [f"My {at} does not open. Thank you all." for at in ("lid", "box", "jar")]
+    >>> made += [f"Send the {at} to our house. Thank you all." for at in ("lid", "box", "jar")]
+    >>> wordings_of([words_in(one) for one in made])
+    [1, 1, 1, 2, 2, 2]
+    """
+    learned = texts[:: 1 + len(texts) // MOST_LEARNED]
+    having: dict[tuple[Hashable, ...], list[int]] = defaultdict(list)
+    for at, words in enumerate(learned):
+        for run in set(_runs(words)):
+            having[run].append(at)
+    shared: set[tuple[Hashable, ...]] = set()
+    phrases: dict[tuple[int, ...], int] = {}
+    phrase_of: dict[tuple[Hashable, ...], int] = {}
+    for run, places in having.items():
+        if len(places) > INSTRUCTION * len(learned):
+            shared.add(run)
+        elif len(places) >= MIN_REPEATED:
+            phrase_of[run] = phrases.setdefault(tuple(places), len(phrases))
+    sizes = [len(places) for places in phrases]
+    roots = _roots(list(phrases), len(learned))
+    # What spans two sentences that often come together, or holds one noun, adds no words.
+    is_most = [2 * size >= sizes[root] for size, root in zip(sizes, roots, strict=True)]
+    root_of = {run: roots[one] for run, one in phrase_of.items() if is_most[one]}
+    numbers: dict[int, int] = {}
+    found = []
+    for words in texts:
+        covered: dict[int, set[int]] = defaultdict(set)
+        instruction: set[int] = set()
+        for at, run in enumerate(_runs(words)):
+            if run in root_of:
+                covered[root_of[run]].update(range(at, at + WINDOW))
+            elif run in shared:
+                instruction.update(range(at, at + WINDOW))
+        least = MIN_COVERED * (len(words) - len(instruction))
+        weights = {
+            root: len(some) * math.log(len(learned) / sizes[root])
+            for root, some in covered.items()
+            if len(some) >= least
+        }
+        best = max(weights, key=lambda root: (weights[root], -root), default=None)
+        found.append(0 if best is None else numbers.setdefault(best, len(numbers) + 1))
+    return found
+
+
+def _roots(phrases: list[tuple[int, ...]], num_texts: int) -> list[int]:
+    """Return the more frequent phrase that each belongs to at last, or itself.
+
+    Args:
+        phrases: The places of the texts that have each.
+        num_texts: Of all.
+    """
+    having: list[list[int]] = [[] for _ in range(num_texts)]
+    for phrase, places in enumerate(phrases):
+        for at in places:
+            having[at].append(phrase)
+    rank = [(len(places), phrase) for phrase, places in enumerate(phrases)]
+    root = list(range(len(phrases)))
+    for phrase, places in sorted(enumerate(phrases), key=lambda one: rank[one[0]], reverse=True):
+        drawn = places[:: 1 + len(places) // MOST_DRAWN]
+        counts = Counter(other for at in drawn for other in having[at])
+        within = [rank[o] for o, count in counts.items() if count >= INSIDE * len(drawn)]
+        _, above = min((one for one in within if one > rank[phrase]), default=rank[phrase])
+        root[phrase] = root[above]
+    return root
+
+
+def _runs(words: Sequence[Hashable]) -> list[tuple[Hashable, ...]]:
     return [tuple(words[at : at + WINDOW]) for at in range(len(words) - WINDOW + 1)]
 
 
 def _own(
-    words: list[str], counts: "Counter[tuple[str, ...]]", most: float, least: float
+    words: list[str], counts: "Counter[tuple[Hashable, ...]]", most: float, least: float
 ) -> list[tuple[str, bool]]:
     """Return the words that belong to no instruction, and whether each is in a repeated run."""
     shared, repeated = [False] * len(words), [False] * len(words)

@@ -152,7 +152,8 @@ def test_no_group_and_no_similar_prompt_is_in_two_parts(workspace):
 
 def test_parts_hold_classes_in_proportion_and_the_same_seed_gives_the_same_files(workspace):
     write_csv(workspace / "t.csv", tickets())
-    confirmed(path="t.csv", mapping={"group_by": [], "time_column": None})
+    asked = {"mapping": {"group_by": [], "time_column": None}, "test_fraction": 0.1}
+    confirmed(path="t.csv", **asked)
     first = [read(workspace, part) for part in ("train", "validation", "test")]
     counts = {}
     for row in first[2]:
@@ -160,7 +161,7 @@ def test_parts_hold_classes_in_proportion_and_the_same_seed_gives_the_same_files
         counts[team] = counts.get(team, 0) + 1
     assert set(counts.values()) == {10}
     (workspace / "out").rename(workspace / "old")
-    confirmed(path="t.csv", mapping={"group_by": [], "time_column": None})
+    confirmed(path="t.csv", **asked)
     assert [read(workspace, part) for part in ("train", "validation", "test")] == first
 
 
@@ -193,7 +194,7 @@ def test_the_latest_rows_are_found_whether_the_month_or_the_day_comes_first(
     shown = prepare(path="t.csv", mapping=mapping)
     confirmed(path="t.csv", mapping={"group_by": [], "time_column": "created"})
     latest = [int(q.split()[2].partition("\n")[0]) for q in questions_of(read(workspace, "test"))]
-    assert sorted(latest) == list(range(270, 300))
+    assert sorted(latest) == list(range(225, 300))
     assert any(note in each for each in shown.assumptions if "dates of" in each) == bool(note)
 
 

@@ -1,6 +1,7 @@
 """Requests, held-out files, contamination, plans."""
 
 import json
+import random
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -10,7 +11,9 @@ from pydantic import ValidationError
 from ft_tools.errors import BadData, BadInput, NotFound, PlanChanged, Refused
 from ft_tools.evaluation.contamination import find_contamination, overlaps
 from ft_tools.evaluation.held_out import HeldOut, asked_and_answered, read_held_out
+from ft_tools.evaluation.plan_warnings import about_request
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.compared_models import Models
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.runs.records import RunInfo
 from tests.unit.test_shipping import write_safetensors
@@ -166,6 +169,35 @@ def test_questions_that_share_their_longest_sentence_are_counted_but_not_the_tas
     found = find_contamination(held, [workspace / "t.jsonl"])
     assert (found.num_exact, found.num_near, found.num_twins) == (0, 0, 0)
     assert (found.num_sentence_twins, found.lines) == (2, [1, 2])
+
+
+@pytest.mark.parametrize(("is_templated", "num_worded"), [(True, 30), (False, 0)])
+def test_questions_in_the_wording_of_a_training_question_are_counted_if_few_are_used(
+    workspace, is_templated, num_worded
+):
+    dice = random.Random(1)
+    words = ["".join(dice.choices("abcdefghij", k=5)) for _ in range(400)]
+    items = ["kettle", "router", "ladder", "helmet", "printer", "sofa"]
+    texts = [
+        "After the update my {} makes a loud noise and then goes off",
+        "Your courier left the {} with a neighbour who never had it",
+        "Why is there a fee on the bill of the {} that nobody told me",
+        "I was charged two times for one {} and want the money back",
+    ]
+    if not is_templated:
+        texts = [" ".join(dice.choices(words, k=6)) + f" {{}} {word}" for word in words[:4]]
+    trained = [said.format(item) for said in texts[:3] for item in items * 2]
+    write(workspace / "t.jsonl", [chat(said, "ok") for said in trained])
+    asked = [f"{said.format('drill')} {word}" for said in texts for word in words[:10]]
+    if not is_templated:
+        asked = [" ".join(dice.choices(words, k=9)) for _ in asked]
+    held = [HeldOut(line=i, prompt=said, reference=str(i)) for i, said in enumerate(asked, 1)]
+    found = find_contamination(held, [workspace / "t.jsonl"])
+    assert found.num_same_wording == num_worded == found.num_alike
+    request = EvaluateRequest(model="m", dataset="t.jsonl")
+    warnings = about_request(request, [], [], found, Models({}))
+    is_said = any("the wording of a training question" in line for line in warnings)
+    assert is_said == is_templated
 
 
 def test_an_answer_that_is_marked_bad_is_no_reference(workspace, base):

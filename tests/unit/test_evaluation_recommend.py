@@ -83,10 +83,10 @@ def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_meas
 TFIDF = (Ranked(name="tfidf", versus_best="best"),)
 
 
-def seen(num_twins, num_fresh, systems, ranking=TFIDF):
+def seen(num_twins, num_fresh, systems, ranking=TFIDF, num_same_wording=0):
     found = Contamination(
         checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0, num_near=0,
-        num_twins=num_twins, lines=[1],
+        num_twins=num_twins, num_same_wording=num_same_wording, lines=[1],
     )  # fmt: skip
     made = report(systems, list(ranking))
     made = made.model_copy(update={"contamination": found, "num_fresh": num_fresh})
@@ -106,6 +106,8 @@ def test_scores_are_repeated_without_questions_that_were_nearly_learned():
     assert with_fresh(systems, "exact_match", values, [], settings) == systems
     nothing = seen(60, 0, systems).summary[1]
     assert "training row: no score here says how new questions are answered" in nothing
+    worded = seen(0, 8, systems, num_same_wording=52).summary[1]
+    assert "resemble a training row, 52 of them as one template filled with other" in worded
 
 
 def test_what_may_have_remembered_every_question_is_not_shown_to_meet_a_target():

@@ -241,8 +241,9 @@ RULES: dict[str, Rule] = {
     "few_wordings": Rule(
         "warning",
         False,
-        "most prompts follow a few templates, and so do held-out rows: scores on these are too "
-        "good for questions that people word themselves; add real ones, at least to the test part",
+        "most prompts follow a few templates: scores on held-out rows of the same ones are too "
+        "good for questions that people word themselves; prepare_dataset holds out whole "
+        "wordings; add real questions, at least to the test part",
     ),
     "one_topic": Rule(
         "info",

@@ -70,7 +70,8 @@ def _measuring(report: PrepareReport, made: PreparedFiles, found: AuditReport | 
     """Return the call that measures on the rows that were set aside; labels cost nothing first."""
     arguments: dict[str, Any] = {"dataset": made.test}
     first = ""
-    if found is not None and any(finding.id == "few_wordings" for finding in found.findings):
+    few = found is not None and any(finding.id == "few_wordings" for finding in found.findings)
+    if few and not report.wordings.get("num_test"):
         first = "; its prompts follow a few templates: add rows in new wordings first"
     if not report.labels:
         why = f"measures on the rows that were set aside; add `model` or `systems`{first}"

@@ -1,5 +1,6 @@
 """Show what a mapping makes of the first rows, before anything is written."""
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 
@@ -33,6 +34,7 @@ from ft_tools.data.prepare.row_decisions import (
 from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.report import Finding
 from ft_tools.data.show_examples import quote
+from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
 from ft_tools.examples.example import content_of
 from ft_tools.examples.remembered_test_sets import to_forget
@@ -42,6 +44,8 @@ from ft_tools.examples.verdicts import judged, values_at
 NUM_QUOTED = 3
 QUOTED_CHARS = 200
 OUTPUT = "prepared"
+WIDEST = 0.5
+"""Standard deviation of right and wrong answers, half of each."""
 WANTED_EFFECT = 0.1
 """As smallest_effect_fraction of `evaluate`."""
 FEWEST_ROWS = 6
@@ -53,13 +57,15 @@ OFTEN_EMPTY = 0.8
 def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     """Return the mapping with three examples and the counts of the first rows; write nothing."""
     mapping = reader.mapping
-    compare = request.near_duplicates == "lexical"
+    compare = request.near_duplicates != "off"
     counted = with_thresholds(mapping, without_good_values(mapping, seen))
     decided = decide(counted, request, islice(reader.rows(), SAMPLE_ROWS), compare=compare)
     used = mapping.used_columns | mapping.verdicts.keys()
     unused = [name for name in seen.columns if name not in used]
     guessed = reader.source.encoding if request.encoding is None else "utf-8"
-    notes = notes_of(decided) + _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
+    is_share_chosen = request.test_fraction is None
+    notes = notes_of(decided, is_share_chosen=is_share_chosen)
+    notes += _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
     if guessed != "utf-8":
         notes.append(
             f"read as {guessed}, recognised from the bytes: check the accents in the examples, or "
@@ -84,6 +90,8 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         counts=decided.counts(),
         labels=labels_of(decided),
         task=decided.task,
+        masked=dict(decided.masked),
+        wordings=wordings_in(decided),
         findings=_of_wordings(decided),
         assumptions=notes,
         next_steps=_next_steps(request, mapping, seen, decided),
@@ -268,11 +276,18 @@ def labels_of(decided: Decided) -> dict[str, dict[str, int]]:
     return made
 
 
-def notes_of(decided: Decided) -> list[str]:
-    """Say how far similar prompts were looked for, and why rows are in a part or in none."""
+def notes_of(decided: Decided, *, is_share_chosen: bool) -> list[str]:
+    """Say how far similar prompts were looked for, and why rows are in a part or in none.
+
+    Args:
+        decided: What becomes of the rows.
+        is_share_chosen: Whether the size of the test part was chosen here.
+    """
     counts = decided.counts()
     num_test = counts.get("test", 0)
-    notes = about_test_rows(num_test)
+    num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
+    notes = about_test_rows(num_test, num_rows if is_share_chosen else 0)
+    notes += _about_wordings(decided)
     if not decided.compared:
         notes.append(
             f"similar prompts were not compared (up to {MAX_COMPARED:,} rows are): only equal "
@@ -303,22 +318,55 @@ def notes_of(decided: Decided) -> list[str]:
     return notes
 
 
-def about_test_rows(num_test: int) -> list[str]:
-    """Say which difference so many test rows show; nothing where they show what usually matters.
+def wordings_in(decided: Decided) -> dict[str, int]:
+    """Return how many wordings there are and how many each held-out part has alone."""
+    held = decided.held_out
+    return {} if held is None else held._asdict()
+
+
+def _about_wordings(decided: Decided) -> list[str]:
+    """Say which wordings were held out, or that none could be."""
+    if (held := decided.held_out) is None:
+        return []
+    if held.num_test + held.num_validation:
+        return [
+            f"prompts follow few templates: of {held.num_wordings} wordings, {held.num_test} are "
+            f"in the test part alone and {held.num_validation} in the validation part alone, so "
+            "that what is measured is new wordings; near_duplicates='lexical' has all in each part"
+        ]
+    return [
+        f"prompts follow few templates, and none of {held.num_wordings} wordings can be held out "
+        "(a class has one alone, or earlier test rows are of most): test scores are too good for "
+        "new wordings; add rows in other wordings"
+    ]
+
+
+def about_test_rows(num_test: int, num_rows: int = 0) -> list[str]:
+    """Say what so many test rows tell; nothing where that is what usually matters, as asked for.
+
+    Args:
+        num_test: Rows of the test part.
+        num_rows: Rows of all parts if the share was chosen here; else 0.
 
     >>> about_test_rows(23)[0][:59], about_test_rows(150)
     ('23 test rows show only differences of 0.23 or more between ', [])
     >>> about_test_rows(5)[0][:44]
     '5 test rows (fewer than 6) show no differenc'
+    >>> about_test_rows(67, 270)[0][:58]
+    '67 test rows, 25% of all, show a score to within 0.12 and '
     """
-    effect = detectable_effect(num_test, facts.number("evaluation.discordance"))
-    if not num_test or effect <= WANTED_EFFECT:
+    discordance = facts.number("evaluation.discordance")
+    effect = detectable_effect(num_test, discordance)
+    is_enough = effect <= WANTED_EFFECT
+    if not num_test or (is_enough and not num_rows):
         return []
-    needed = examples_needed(WANTED_EFFECT, facts.number("evaluation.discordance"))
-    shown_by = f"show only differences of {effect:.2f} or more"
+    needed = examples_needed(WANTED_EFFECT, discordance)
+    share = f", {num_test / num_rows:.0%} of all," if num_rows else ""
+    within = WIDEST * normal_quantile(1 - ALPHA / 2) / math.sqrt(num_test)
+    shown_by = f"show a score to within {within:.2f} and " if num_rows else "show "
+    shown_by += f"only differences of {effect:.2f} or more"
     if num_test < FEWEST_ROWS:
         shown_by = f"(fewer than {FEWEST_ROWS}) show no difference"
-    return [
-        f"{num_test} test rows {shown_by} between two systems; {WANTED_EFFECT:g} takes about "
-        f"{needed}: raise test_fraction, or add rows"
-    ]
+    said = f"{num_test} test rows{share} {shown_by} between two systems"
+    more = f"; {WANTED_EFFECT:g} takes about {needed}: raise test_fraction, or add rows"
+    return [said if is_enough else said + more]

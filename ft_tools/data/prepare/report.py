@@ -57,7 +57,12 @@ class PrepareReport(Report):
     outputs: PreparedFiles | None = None
     masked: dict[str, int] = Field(
         default_factory=dict,
-        description="Kind of secret or personal data -> examples in which it was replaced.",
+        description="Kind of secret or personal data -> examples in which it is replaced.",
+    )
+    wordings: dict[str, int] = Field(
+        default_factory=dict,
+        description="Where prompts follow few templates: wordings in all, and those that the test "
+        "and the validation part have alone.",
     )
     findings: list[Finding] = Field(
         default_factory=list,

@@ -49,14 +49,16 @@ class PrepareRequest(Request):
         None, description="New folder for train, validation and test files."
     )
     validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share for validation.")
-    test_fraction: float = Field(0.1, ge=0, lt=1, description="Share for the test part.")
+    test_fraction: float | None = Field(
+        None, ge=0, lt=1, description="For the test part; null: enough."
+    )
     seed: int = Field(0, ge=0, description="Seed of the split.")
     personal_data: Literal["mask", "keep"] = Field(
         "mask", description="Secrets and personal data in prompts and answers."
     )
-    near_duplicates: Literal["lexical", "off"] = Field(
-        "lexical",
-        description="lexical keeps similar prompts in one part (up to 50,000 rows).",
+    near_duplicates: Literal["wordings", "lexical", "off"] = Field(
+        "wordings",
+        description="Kept in one part: similar prompts; wordings: all of one template, too.",
     )
     contradictions: Contradictions | None = Field(
         None, description="Which of different answers to one prompt stay."
@@ -69,7 +71,7 @@ class PrepareRequest(Request):
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> "PrepareRequest":
-        if (held_out := self.validation_fraction + self.test_fraction) >= 1:
+        if (held_out := self.validation_fraction + (self.test_fraction or 0)) >= 1:
             raise ValueError(
                 f"validation_fraction and test_fraction are {held_out:g} together, and nothing is "
                 "left to train on; they must be below 1, such as 0.1 each"

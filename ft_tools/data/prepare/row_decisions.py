@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from ft_tools.data.cleaned_files import mask_example
+from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.turn_order import structure
 from ft_tools.data.prepare.column_mapping import (
@@ -21,11 +23,12 @@ from ft_tools.data.prepare.column_mapping import (
 )
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first, sortable
+from ft_tools.data.prepare.whole_wordings import MAX_ROWS, Bundle, bundles_of, choose
 from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.near_by_words import Lexical
 from ft_tools.data.repeats.words import tokens_of
-from ft_tools.data.split import choose_validation
+from ft_tools.data.split import choose_validation, groups_of
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import normalise
@@ -37,6 +40,14 @@ from ft_tools.examples.wordings import Wordings
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
 MAX_LABELS = 1_000
+MOST_TESTED = 0.5
+"""Of the rows: earlier test rows and those of their wordings."""
+ENOUGH_TEST_ROWS = 150
+"""They show a difference of 0.1. Source: ft_tools/evaluation/intervals/sample_size.py"""
+ENOUGH_TRAINING_ROWS = 100
+"""They are left to train on before the test part gets more than a tenth. Ours."""
+LEAST_TEST, MOST_TEST = 0.1, 0.25
+"""Shares of the rows for the test part, if none is given. Ours."""
 SAME_GROUP = "same_group_as_test"
 ASKED_AGAIN = "asked_again_in_test"
 TICK_ROWS = 2_000
@@ -50,6 +61,14 @@ class Part(IntEnum):
     VALIDATION = 2
     TEST = 3
     UNLABELLED = 4
+
+
+class HeldOut(NamedTuple):
+    """Wordings, in all and by part; 0 in each part where none can be held out."""
+
+    num_wordings: int
+    num_test: int
+    num_validation: int
 
 
 @dataclass
@@ -78,6 +97,12 @@ class Decided:
     """Prompts of which one answer is the most frequent."""
     wordings: Wordings = field(default_factory=Wordings)
     """Of the prompts."""
+    classes: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """Of the first rows: (column, value) of each answer column."""
+    masked: "Counter[str]" = field(default_factory=Counter)
+    """Kind of secret or personal data -> rows in which it is replaced."""
+    held_out: HeldOut | None = None
+    """Where prompts follow few templates and whole wordings were to be held out."""
     num_kept: int = 0
     """Rows beside which these are counted: no copies, and none that is left out."""
     compared: bool = True
@@ -146,6 +171,16 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any], mark:
     return Made(example, mark)
 
 
+def masked(example: Example) -> set[str]:
+    """Replace secrets and personal data in an example; return which kinds it had."""
+    texts = [content_of(turn) for turn in (*example.messages, *example.chosen, *example.rejected)]
+    text = "\n".join([*texts, example.text or "", str(example.tools or "")])
+    if not privacy.may_hold(text):
+        return set()
+    mask_example(example)
+    return {*privacy.secrets_in(text), *privacy.personal_data_in(text)}
+
+
 def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
     """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
     columns = [n for n, use in mapping.verdicts.items() if use in {"filter", "pair", "marks"}]
@@ -187,7 +222,7 @@ def decide(
     first_in: dict[int, int] = {}
     for number, row in rows:
         made = make(mapping, number, row)
-        _take(result, mapping, made, (number, row), first_in, compare)
+        _take(result, mapping, request, made, (number, row), first_in, compare)
         if number % TICK_ROWS == 0:
             tick(number)
     if task == "dpo":
@@ -206,6 +241,7 @@ def decide(
 def _take(
     result: Decided,
     mapping: ColumnMapping,
+    request: PrepareRequest,
     made: Made,
     read: tuple[int, Mapping[str, Any] | None],
     first_in: dict[int, int],
@@ -221,6 +257,9 @@ def _take(
         result.times.append("")
         result.groups.append(0)
         return
+    if request.personal_data == "mask":
+        # As it will be written: rows that differ in an address alone are the same row.
+        result.masked.update(masked(made.example))
     if made.example in result.test_rows:
         result.tested.add(len(ledger))
     asked, answered = made.example.prompt_and_answer()
@@ -247,6 +286,8 @@ def _stratum(
     if result.task == "kto":
         return f"kto {mark}"
     fields = {name: text_of_cell(cell_at(row, name)) for name in mapping.answer_columns}
+    if fields and len(result.ledger) < MAX_ROWS:
+        result.classes[len(result.ledger)] = tuple(fields.items())
     for name, value in fields.items():
         counts = result.labels.setdefault(name, Counter())
         if value in counts or len(counts) < MAX_LABELS:
@@ -307,20 +348,84 @@ def _drop(result: Decided, at: int, why: str) -> None:
 def _split(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> None:
     ledger = result.ledger
     kept = ledger.kept(validation=False)
+    share = test_share(request, len(kept))
     if mapping.time_column:
-        test = _latest(result, kept, request.test_fraction)
+        test = _latest(result, kept, share)
         test |= {at for at in result.tested if not result.outcomes[at]}
+    elif _hold_out_wordings(result, request, kept, share):
+        return
     else:
         test = _tested_before(result, kept)
         rest = [at for at in kept if at not in test]
-        wanted = max(0.0, request.test_fraction * len(kept) - len(test)) / max(1, len(rest))
+        wanted = max(0.0, share * len(kept) - len(test)) / max(1, len(rest))
         test |= choose_validation(ledger, rest, wanted, request.seed)
     for at in test:
         result.parts[at] = Part.TEST
     rest = [at for at in kept if at not in test and not result.outcomes[at]]
-    share = request.validation_fraction / max(1e-9, 1 - request.test_fraction)
-    for at in choose_validation(ledger, rest, min(share, 0.9), request.seed):
+    _put_aside(result, rest, request.validation_fraction / max(1e-9, 1 - share), request.seed)
+
+
+def _put_aside(result: Decided, rest: list[int], share: float, seed: int) -> None:
+    """Take the validation part out of the rows that are no test rows."""
+    for at in choose_validation(result.ledger, rest, min(share, 0.9), seed):
         result.parts[at] = Part.VALIDATION
+
+
+def test_share(request: PrepareRequest, num_kept: int) -> float:
+    """Return the share of the test part: as many rows as show what matters, within reason."""
+    if request.test_fraction is not None:
+        return request.test_fraction
+    rows = max(1, num_kept)
+    left = 1 - request.validation_fraction
+    most = min(MOST_TEST, max(LEAST_TEST, left - ENOUGH_TRAINING_ROWS / rows), left / 2)
+    return min(most, max(LEAST_TEST, ENOUGH_TEST_ROWS / rows))
+
+
+def _hold_out_wordings(
+    result: Decided, request: PrepareRequest, kept: list[int], share: float
+) -> bool:
+    """Put whole wordings into the test and validation parts; False if that cannot be."""
+    ledger = result.ledger
+    is_asked = request.near_duplicates == "wordings" and result.compared
+    if not is_asked or len(ledger) > MAX_ROWS or not result.wordings.findings():
+        return False
+    bundles = bundles_of(ledger, groups_of(ledger, kept))
+    num_wordings = sum(one.is_wording for one in bundles)
+    result.held_out = HeldOut(num_wordings, 0, 0)
+    tested = result.tested.intersection(kept)
+    test = [one for one in bundles if not tested.isdisjoint(one.rows)]
+    num_test = sum(len(one.rows) for one in test)
+    if num_test > MOST_TESTED * len(kept):
+        return False
+    strata = {at: ledger.split_key[at] for at in kept}
+    classes = _classes(result, kept)
+
+    def more(wanted: int, taken: list[Bundle]) -> list[Bundle]:
+        left = [one for one in bundles if one not in taken]
+        return choose(left, wanted, strata, classes, request.seed)
+
+    test += more(round(share * len(kept)) - num_test, test)
+    if share and not any(one.is_wording for one in test):
+        return False
+    validation = more(round(request.validation_fraction * len(kept)), test)
+    for part, chosen in ((Part.TEST, test), (Part.VALIDATION, validation)):
+        for at in (at for one in chosen for at in one.rows):
+            result.parts[at] = part
+    if not validation and request.validation_fraction:
+        rest = [at for at in kept if result.parts[at] == Part.TRAIN]
+        _put_aside(result, rest, request.validation_fraction / max(1e-9, 1 - share), request.seed)
+    counts = (sum(one.is_wording for one in part) for part in (test, validation))
+    result.held_out = HeldOut(num_wordings, *counts)
+    return True
+
+
+def _classes(result: Decided, kept: list[int]) -> dict[int, tuple[Any, ...]]:
+    """Return what each row teaches if that is a class; else nothing."""
+    names = {name for name, counts in result.labels.items() if len(counts) <= MAX_CLASSES}
+    if result.classes:
+        return {at: tuple(one for one in result.classes[at] if one[0] in names) for at in kept}
+    answers = {at: (result.ledger.answer[at],) for at in kept}
+    return answers if len(set(answers.values())) <= MAX_CLASSES else {}
 
 
 def _tested_before(result: Decided, kept: list[int]) -> set[int]:

@@ -12,7 +12,7 @@ from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.contradictions import require_agreement
 from ft_tools.data.prepare.next_steps import audited, outputs_of
 from ft_tools.data.prepare.open_table import Reader, rows_of, source_of
-from ft_tools.data.prepare.preview import labels_of, notes_of, shown
+from ft_tools.data.prepare.preview import labels_of, notes_of, shown, wordings_in
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
 from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
@@ -122,7 +122,7 @@ def perform(
     reader = Reader(source_of(request), mapping)
     before = sha256(reader.source.path)
     size = decoded_size(reader.source, COMPARED_BYTES)
-    compare = request.near_duplicates == "lexical" and size <= COMPARED_BYTES
+    compare = request.near_duplicates != "off" and size <= COMPARED_BYTES
     decided = decide(mapping, request, reader.rows(), tick, compare=compare)
     require_agreement(request, decided)
     _require_training_rows(decided)
@@ -140,7 +140,8 @@ def perform(
             task=decided.task,
             outputs=outputs_of(folder, counts),
             masked=written.masked,
-            assumptions=notes_of(decided),
+            wordings=wordings_in(decided),
+            assumptions=notes_of(decided, is_share_chosen=request.test_fraction is None),
         )
         about = {"sha256": before, "request": json.loads(_what_matters(request))}
         made = json.dumps(about | {"report": report.model_dump(mode="json")}, indent=1)

@@ -121,6 +121,11 @@ class Ledger:
             self._paired = WordPairs(self._held, self._held_ends, PART_KINDS * len(self))
         return self._paired
 
+    def prompt_words_at(self, index: int) -> "array[int]":
+        """Return the words of an example's prompt as numbers; none if they were not remembered."""
+        at = NUM_PARTS * index + PROMPT
+        return self._held[self._held_ends[at - 1] if at else 0 : self._held_ends[at]]
+
     def questions_at(self, index: int) -> "array[int]":
         """Return the hashes of what each answer of an example was asked, the system left out.
 

@@ -1,0 +1,115 @@
+"""Hold out whole wordings: of prompts that follow few templates, all of one are in one part.
+
+Rows of one template in both parts would measure how well the template was learned, not how
+questions are answered that people word themselves.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from ft_tools.data.read.ledger import Ledger
+from ft_tools.examples.wordings import wordings_of
+
+MAX_ROWS = 20_000
+"""Rows up to which wordings are told apart: 2 s."""
+MAX_OVER = 1.5
+"""Rows of a part over those that are wanted."""
+
+
+class Bundle:
+    """Rows that stay in one part: of one wording, or similar to one another."""
+
+    def __init__(self, rows: list[int], *, is_wording: bool) -> None:
+        self.rows = rows
+        self.is_wording = is_wording
+
+
+def bundles_of(ledger: Ledger, groups: Sequence[list[int]]) -> list[Bundle]:
+    """Put the groups together that have a wording in common.
+
+    Args:
+        ledger: With the words of the prompts.
+        groups: Rows that stay together for other reasons.
+    """
+    kept = [at for group in groups for at in group]
+    found = wordings_of([ledger.prompt_words_at(at) for at in kept])
+    wording = dict(zip(kept, found, strict=True))
+    first: dict[int, int] = {}
+
+    def root(one: int) -> int:
+        while one in first:
+            one = first[one]
+        return one
+
+    for group in groups:
+        known = sorted({root(wording[at]) for at in group} - {0})
+        for other in known[1:]:
+            first[other] = known[0]
+    together: dict[int, list[int]] = defaultdict(list)
+    alone = []
+    for group in groups:
+        named = next((root(wording[at]) for at in group if wording[at]), 0)
+        if named:
+            together[named] += group
+        else:
+            alone.append(Bundle(group, is_wording=False))
+    return [*(Bundle(rows, is_wording=True) for rows in together.values()), *alone]
+
+
+def choose(
+    bundles: Iterable[Bundle],
+    wanted: int,
+    strata: Mapping[int, Hashable],
+    classes: Mapping[int, Sequence[Hashable]],
+    seed: int,
+) -> list[Bundle]:
+    """Return whole bundles with about as many rows as are wanted, in proportion to the strata.
+
+    Of each class at least one bundle is left over, to be trained on.
+
+    Args:
+        bundles: To choose from.
+        wanted: Rows.
+        strata: What the part holds in proportion, by row.
+        classes: The classes that a row teaches; none where answers are texts.
+        seed: Of the draw.
+    """
+    drawn = sorted(bundles, key=lambda one: _draw(seed, one.rows[0]))
+    sizes = Counter(strata[at] for one in drawn for at in one.rows)
+    share = wanted / max(1, sizes.total())
+    left = Counter(name for one in drawn for name in _taught(one, classes))
+    missing = {name: share * size for name, size in sizes.items()}
+    chosen: list[Bundle] = []
+    num_rows = 0
+
+    def take(one: Bundle) -> None:
+        nonlocal num_rows
+        chosen.append(one)
+        num_rows += len(one.rows)
+        left.subtract(_taught(one, classes))
+        for at in one.rows:
+            missing[strata[at]] -= 1
+
+    def may_go(one: Bundle) -> bool:
+        fits = num_rows + len(one.rows) <= MAX_OVER * wanted
+        return fits and all(left[name] > 1 for name in _taught(one, classes))
+
+    for one in drawn:
+        counts = Counter(strata[at] for at in one.rows)
+        # Negative where the distance from the wanted numbers of the strata falls.
+        change = sum(count * (count - 2 * missing[name]) for name, count in counts.items())
+        if change < 0 and may_go(one):
+            take(one)
+    for one in drawn:
+        if 2 * num_rows < wanted and one not in chosen and may_go(one):
+            take(one)
+    return chosen
+
+
+def _taught(one: Bundle, classes: Mapping[int, Sequence[Hashable]]) -> set[Hashable]:
+    return {name for at in one.rows for name in classes.get(at, ())}
+
+
+def _draw(seed: int, row: int) -> bytes:
+    return hashlib.blake2b(f"{seed}:{row}".encode(), digest_size=8).digest()
