@@ -11,9 +11,7 @@ https://packaging.python.org/en/latest/specifications/direct-url/; `uv-receipt.t
 import json
 import shlex
 import sys
-import tomllib
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +66,9 @@ class Installation:
 
 def this() -> Installation:
     """Describe the running installation."""
+    # Imported here: every process of ours would wait for it, and hardly one says how to install.
+    from importlib.metadata import Distribution, PackageNotFoundError
+
     prefix = Path(sys.prefix)
     try:
         distribution = Distribution.from_name(NAME)
@@ -119,6 +120,8 @@ def _origin(record: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _extras(prefix: Path) -> tuple[str, ...]:
+    import tomllib
+
     try:
         receipt = tomllib.loads((prefix / "uv-receipt.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,10 +1,7 @@
-"""How long a training run may be silent before it is called stalled, and what evaluations take."""
+"""How long a training run may be silent before it is called stalled."""
 
 import statistics
 from collections import deque
-
-from ft_tools.runs.eta import Left
-from ft_tools.training.plan import TrainingPlan
 
 # Promise: a hung run is called stalled within the larger of these two.
 LEAST_SECONDS = 60.0
@@ -16,26 +13,6 @@ SAVES = 20.0
 RECENT = 50
 KNOWN = 3
 """Steps until there is a median to speak of."""
-
-# Of the time of a step, for the same examples without their gradients: 1 of 2 to 3 passes, and
-# longer batches. Source: arXiv 2001.08361, appendix B.
-EVALUATED = (0.2, 0.4, 0.7)
-
-
-def evaluations_ahead(plan: TrainingPlan, steps: int, step_seconds: float | None) -> Left | None:
-    """Return what a run's evaluations take, from the time of a step; for before the first of them.
-
-    Args:
-        plan: With validation examples.
-        steps: Of the whole run.
-        step_seconds: The usual step so far; None before it is known.
-    """
-    strategy, every = plan.training["eval_strategy"], plan.training.get("eval_steps")
-    if step_seconds is None or plan.validation is None or strategy == "no":
-        return None
-    times = steps / every if strategy == "steps" and every else plan.training["num_train_epochs"]
-    of_steps = plan.validation.num_examples / plan.effective_batch
-    return Left(*(share * times * of_steps * step_seconds for share in EVALUATED))
 
 
 class Patience:

@@ -41,12 +41,12 @@ def report(run_id: str):
     return get_run(RunRequest(run_id=run_id))
 
 
-def until(claim, seconds: float = PATIENCE_SECONDS):
+def until(claim, seconds: float = PATIENCE_SECONDS, pause: float = 0.01):
     """Poll until a claim is true, and return what it said."""
     end = time.monotonic() + seconds
     while not (said := claim()):
         assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.01)
+        time.sleep(pause)
     return said
 
 

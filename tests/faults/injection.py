@@ -30,7 +30,8 @@ def require_strace() -> None:
 
 def clean(folder: Path) -> None:
     """Remove a workspace once its runs have ended: a late one would write into the next."""
-    until(lambda: not processes_naming(folder))
+    # Each look reads what every process of the machine was started with.
+    until(lambda: not processes_naming(folder), pause=0.05)
     shutil.rmtree(folder)
 
 

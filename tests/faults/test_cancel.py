@@ -69,7 +69,7 @@ def wrong_with_cancel(kind, delay, supervisor_dies=False):
     ended = until_state(run_id, *ENDED)
     left = [pid for pid in family_of(run_id) if is_alive(pid)]
     # Only the supervisor may still be on its way out.
-    until(lambda: not processes_naming(run_dir_of(run_id)))
+    until(lambda: not processes_naming(run_dir_of(run_id)), pause=0.05)
     after = cancel(run_id).state
     asked = [e for e in report(run_id).events if e.message == "cancel requested"]
     if device is not None:

@@ -11,7 +11,7 @@ from ft_tools.runs.hardware import Device
 from ft_tools.runs.records import Progress, RunInfo, Status
 from ft_tools.training.estimates import Work, disk_bytes, duration, measured_rates
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.stall_time import evaluations_ahead
+from ft_tools.training.time_left import evaluations_ahead
 from ft_tools.workspace import runs_dir
 from tests.unit.test_training_launch import files, sft
 
