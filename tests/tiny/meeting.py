@@ -1,10 +1,14 @@
 """Two ranks meet as a sharded run's do, load a model, and say what each of them has.
 
-`python -m torch.distributed.run ... -m tests.tiny.meeting MODEL SHARDING`; a JSON line a rank.
+`python -m tests.tiny.meeting MODEL SHARDING`; a JSON line a rank. Loads the libraries once, and
+forks a rank each with what torchrun would set.
 """
 
 import json
+import os
+import socket
 import sys
+import traceback
 
 import torch
 import torch.distributed as dist
@@ -26,7 +30,37 @@ class Plan:
     training = {"ddp_timeout": 4321}  # noqa: RUF012
 
 
+NUM_RANKS = 2
+
+
+def rank_of(number, port):
+    """Fork a rank; its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        own = {"RANK": number, "WORLD_SIZE": NUM_RANKS, "MASTER_PORT": port}
+        own |= {"LOCAL_RANK": number, "LOCAL_WORLD_SIZE": NUM_RANKS}
+        os.environ.update({name: str(value) for name, value in own.items()})
+        os.environ["MASTER_ADDR"] = "127.0.0.1"
+        meet_and_load()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
 def main():
+    """Let the ranks meet; 0 if each of them ended well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pids = [rank_of(number, port) for number in range(NUM_RANKS)]
+    codes = [os.waitpid(pid, 0)[1] for pid in pids]
+    return int(any(codes))
+
+
+def meet_and_load():
     Place.sharding = sys.argv[2]
     together.meet(Plan)
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **loading.placement(Plan))
@@ -43,4 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.runs.launchers.torchrun import LOCAL, MARK, torchrun
+from ft_tools.runs.launchers.torchrun import LOCAL, MARK
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.worker import dpo, sft
@@ -116,14 +116,14 @@ def test_two_processes_stop_together_and_go_on_from_their_checkpoint(workspace, 
 def test_of_a_sharded_run_one_rank_reads_the_weights_and_all_wait_for_it(
     tiny_model, sharding, with_weights
 ):
-    argv = torchrun(sys.executable, "tests.tiny.meeting", str(tiny_model), 2)
     done = subprocess.run(
-        [*argv, sharding],
+        [sys.executable, "-m", "tests.tiny.meeting", str(tiny_model), sharding],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
-        env=os.environ | {MARK: LOCAL, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+        env=os.environ | {MARK: LOCAL},
+        cwd=Path(__file__).parents[2],
     )
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [line["has_weights"] for line in sorted(lines, key=lambda x: x["rank"])] == with_weights

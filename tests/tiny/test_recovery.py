@@ -51,12 +51,12 @@ def _own_device(tmp_path, monkeypatch, one_thread):
 
 @pytest.fixture
 def request_(workspace, tiny_model_in):
-    """Ask for a run of 100 steps with dropout, so that a wrong random state would show."""
+    """Ask for a run of 60 steps with dropout, so that a wrong random state would show."""
     return SftRequest(
         model=tiny_model_in,
         dataset=write_jsonl(workspace / "train.jsonl", conversations(40)),
         peft=DROPOUT,
-        training={**QUICK, "num_train_epochs": 10, "logging_steps": 1, "save_steps": 7},
+        training={**QUICK, "num_train_epochs": 6, "logging_steps": 1, "save_steps": 7},
         accept_findings=["validation_unwatched"],
         accept_reason="a test",
     )

@@ -126,9 +126,10 @@ def test_nothing_is_recommended_and_blocked_at_once(request):
 @many
 @given(requests)
 def test_the_path_has_two_to_five_different_steps_and_begins_with_the_approach(request):
-    taken = [step.approach for step in recommend_approach(request).path]
+    report = recommend_approach(request)
+    taken = [step.approach for step in report.path]
 
-    assert taken[0] == recommend_approach(request).approach
+    assert taken[0] == report.approach
     assert 2 <= len(taken) <= 5
     assert len(set(taken)) == len(taken)
 
@@ -261,8 +262,6 @@ def test_no_eval_set_never_leads_to_training(request):
 def test_adding_a_knowledge_gap_never_removes_retrieval(request):
     with_gap = changed(request, symptoms=sorted({*request.symptoms, "knowledge_gap"}))
 
-    if offers_retrieval(detailed(request)):
-        assert offers_retrieval(detailed(with_gap))
     assert offers_retrieval(detailed(with_gap))
 
 
