@@ -22,8 +22,14 @@ A100 = Device(name="cuda", model="A100", memory_gib=80.0, precision="bfloat16", 
 FLASH = {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}}
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Give a cache in which the torch of this machine is asked once what it was built for."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def a100(tmp_path, monkeypatch):
+def a100(tmp_path, cache, monkeypatch):
     """Put an A100 into the machine, of which a program uses 12 GiB; a C compiler is on PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -34,7 +40,7 @@ def a100(tmp_path, monkeypatch):
         (folder / name).chmod(0o700)
     monkeypatch.setenv("PATH", f"{folder}:/bin")
     monkeypatch.setenv(hardware.FILES_VARIABLE, str(tmp_path / "root"))
-    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(cache))
 
 
 @pytest.fixture
