@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from ft_tools.approach.conditions import (
     CONSIDERS,
     CONSIDERS_NONE,
+    LISTS,
     SETS,
     TRIED,
     UNKNOWN,
@@ -17,7 +18,7 @@ from ft_tools.approach.path import Rung
 from ft_tools.approach.report import Asset, Block, ClassicRule, Measurement, Mistake, Option
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import Decision, Duty, table
+from ft_tools.approach.table import Decision, Duty, NoteRow, table
 from ft_tools.contract import Reason
 
 
@@ -50,6 +51,30 @@ def duties(now: Situation) -> list[Duty]:
     return [duty for name, duty in table().duties.items() if binding[name]]
 
 
+MOST_NOTES = 3
+"""Notes of a kind that a summary says."""
+
+
+def notes(rungs: Sequence[Rung], now: Situation, *, is_last: bool) -> list[NoteRow]:
+    """Return what is said before the first step, of what was observed; or after it, as a bound."""
+    named = {rung.approach for rung in rungs} | now.considers
+    rows = (row for row in table().notes if row.is_last == is_last and holds(row.when, now))
+    return [row for row in rows if not row.of or not named.isdisjoint(row.of)][:MOST_NOTES]
+
+
+def note_reasons(rungs: Sequence[Rung], now: Situation) -> list[Reason]:
+    """Return the notes with their evidence."""
+    rows = [row for is_last in (False, True) for row in notes(rungs, now, is_last=is_last)]
+    return [
+        Reason(
+            rule=row.says,
+            observed="; ".join(text for field in row.when if (text := _seen(field, now))),
+            source=table().evidence[row.evidence].source,
+        )
+        for row in rows
+    ]
+
+
 def terms(request: ApproachRequest, now: Situation) -> list[Reason]:
     """Return what binds the data: a named teacher's terms, the law on people's; no legal advice."""
     seen = "personal_data = yes" if request.personal_data else "symptoms: privacy"
@@ -68,6 +93,8 @@ def _seen(field: str, now: Situation) -> str:
         return "considering: " + ", ".join(sorted(now.considers))
     if field == TRIED:
         return "tried: " + ", ".join(sorted(now.tried))
+    if field in LISTS:
+        return f"{field}: " + ", ".join(sorted(now.lists[field]))
     if field in (*SETS, CONSIDERS_NONE):
         return ""
     if field == "prompting_tried" and now.assumes_prompt:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 
-from ft_tools.approach.request import Approach, ApproachRequest, Considered
+from ft_tools.approach.request import Approach, ApproachRequest, Considered, Observed, RunsOn
 
 UNKNOWN = "unknown"
 
@@ -19,6 +19,12 @@ CONSIDERS_NONE = "considers_none"
 
 TRIED = "tried"
 """Condition on training that was done and missed: any of these approaches."""
+
+LISTS: Mapping[str, Sequence[str]] = {
+    "observed": get_args(Observed),
+    "runs_on": get_args(RunsOn),
+}
+"""Conditions on arguments that are lists: any of these words."""
 
 ARGUMENTS = (
     *("task", "personal_data", "target_met", "has_eval_set", "prompting_tried", "has_documents"),
@@ -57,6 +63,7 @@ Kind = Literal[
     "image",
     "document",
     "speech",
+    "voice",
     "other",
     "reward_model",
     "rl",
@@ -125,6 +132,9 @@ def check(
         known = APPROACHES if field == TRIED else get_args(Considered)
         if set(condition) - set(known):
             raise ValueError(f"condition on {field}: {condition} names nothing that is asked")
+    elif field in LISTS:
+        if set(condition) - set(LISTS[field]):
+            raise ValueError(f"condition on {field}: {condition}; words: {LISTS[field]}")
     elif field in SETS:
         if set(condition) - set(needs):
             raise ValueError(f"condition on {field}: {condition} names no need")

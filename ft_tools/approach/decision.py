@@ -6,6 +6,7 @@ from functools import lru_cache
 from ft_tools.approach.conditions import (
     CONSIDERS,
     CONSIDERS_NONE,
+    LISTS,
     SETS,
     TRIED,
     Condition,
@@ -86,6 +87,8 @@ def _holds(field: str, condition: Condition, now: Situation) -> bool:
         return now.considers.isdisjoint(condition)
     if field == TRIED:
         return not now.tried.isdisjoint(condition)
+    if field in LISTS:
+        return not now.lists[field].isdisjoint(condition)
     return _is_met(field, condition, now.needs)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from ft_tools.approach.conditions import PROMPTS
 from ft_tools.approach.documents import count_tokens
-from ft_tools.approach.report import Measured
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.report import Measured, MeasuredSystem
+from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.contract import NextStep
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
@@ -41,8 +41,10 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         return request, None
     found: dict[str, Any] = {}
     notes: list[str] = []
+    systems: list[MeasuredSystem] = []
     for run_id in request.evaluations:
         report = _evaluation(run_id)
+        systems += filter(None, [_best(run_id, report)])
         _keep_best(found, evaluated(report))
         notes += [f"{name} of {run_id} meets the target: use it" for name in _met(report)[:1]]
         notes += [REMEMBERED.format(run_id)] if report.get("num_fresh") == 0 else []
@@ -63,10 +65,15 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         if _differ(said[field], value)
     ]
     filled = {field: value for field, value in found.items() if said[field] != value}
-    if not (filled or notes):
+    best = next((each for each in systems if each.meets_target), systems[-1] if systems else None)
+    if not (filled or notes or best):
         return request, None
     record = Measured(
-        filled_in=filled, contradictions=contradictions, notes=notes, next_steps=steps
+        filled_in=filled,
+        contradictions=contradictions,
+        best=best,
+        notes=notes,
+        next_steps=steps,
     )
     return ApproachRequest.model_validate(said | found), record
 
@@ -99,6 +106,44 @@ def _met(report: Mapping[str, Any]) -> list[str]:
     met = {each["name"] for each in report.get("systems") or [] if each.get("target") == "met"}
     ranked = [each["name"] for each in report.get("ranking") or []]
     return [name for name in ranked if name in met] or sorted(met)
+
+
+def _best(run_id: str, report: Mapping[str, Any]) -> MeasuredSystem | None:
+    """Return the cheapest system that meets the target, or the cheapest that nothing beats."""
+    systems = {each["name"]: each for each in report.get("systems") or []}
+    metric = report.get("main_metric", "")
+    met = _met(report)
+    unbeaten = [
+        each["name"]
+        for each in report.get("ranking") or []
+        if each.get("versus_best") in ("best", "not_distinguishable")
+    ]
+    scores = {
+        name: each["scores"][metric]["value"]
+        for name, each in systems.items()
+        if metric in each.get("scores", {})
+    }
+    highest = sorted(scores, key=lambda name: -scores[name])
+    name = next((each for each in (*met, *unbeaten, *highest) if each in systems), None)
+    if name is None:
+        return None
+    has_target = any(each.get("target") for each in systems.values())
+    return MeasuredSystem(
+        name=name,
+        evaluation=run_id,
+        approach=_approach_of(systems[name]),
+        metric=metric,
+        score=scores.get(name),
+        meets_target=name in met if has_target else None,
+    )
+
+
+def _approach_of(system: Mapping[str, Any]) -> Approach:
+    if system.get("kind") not in PROMPTED:
+        return "small_model_fine_tuning"
+    if system.get("is_trained"):
+        return "sft"
+    return "few_shot" if system.get("has_examples") else "prompting"
 
 
 def _two_scores(prompted: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from ft_tools.approach.conditions import UNKNOWN, Kind
 from ft_tools.approach.cost import stand_in
 from ft_tools.approach.decision import blocks_of, first_row, holds, stages
-from ft_tools.approach.report import PathStep
+from ft_tools.approach.report import MeasuredSystem, PathStep
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, number_of
 from ft_tools.approach.table import TEXT, Decision, Later, table
@@ -52,11 +52,24 @@ def climb(row: Decision, now: Situation) -> list[Rung]:
     return [*rungs, *_following(rungs, row.then, now)][:LONGEST]
 
 
-def steps(rungs: Sequence[Rung]) -> list[PathStep]:
-    """Return the rungs as a report shows them."""
+def steps(rungs: Sequence[Rung], best: MeasuredSystem | None = None) -> list[PathStep]:
+    """Return the rungs as a report shows them; what was measured is not to be measured again."""
     start = rungs[0].now
     first = next((rung for rung in rungs if rung.approach in TRAINING), None)
-    return [_step(rung, start, trains_first=rung is first) for rung in rungs]
+    found = [_step(rung, start, trains_first=rung is first) for rung in rungs]
+    return [
+        step.model_copy(update={"measure_first": [_beside(each, best) for each in first_of]})
+        if best and (first_of := step.measure_first)
+        else step
+        for step in found
+    ]
+
+
+BESIDE = "{} (beside {}, which is measured)"
+
+
+def _beside(measurement: str, best: MeasuredSystem) -> str:
+    return measurement if measurement == COUNT else BESIDE.format(measurement, best.name)
 
 
 def cost_of(approach: Approach) -> str:

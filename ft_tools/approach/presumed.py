@@ -8,6 +8,8 @@ from ft_tools.approach.request import ApproachRequest, Considered
 from ft_tools.approach.table import table
 
 DEMONSTRATIONS = "num_demonstrations"
+PLANNED = "planned"
+"""Source of data that nobody has written yet: nothing is presumed to exist."""
 _EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}
 """Preferences come as pairs or as marks: where one is there, the other is not presumed."""
 _OF_PREFERENCES: frozenset[Considered] = frozenset(
@@ -43,6 +45,8 @@ def presumed(request: ApproachRequest) -> Presumed:
     about: that they are compared does not mean that there are pairs. Nor answers that nobody is
     said to have written, where they would have to be recorded, collected or cleaned first.
     """
+    if request.data_source == PLANNED:
+        return Presumed({}, frozenset())
     asked = {
         table().presumes.get(approach, "")
         for approach in request.considering

@@ -152,6 +152,17 @@ class DocumentsCost(Report):
     source: str
 
 
+class MeasuredSystem(Report):
+    """The cheapest system of an evaluation that meets its target, or else its best."""
+
+    name: str
+    evaluation: str = Field(description="Run id.")
+    approach: Approach = Field(description="What it is, in the words of this report.")
+    metric: str = ""
+    score: float | None = None
+    meets_target: bool | None = Field(description="null: the evaluation had no target.")
+
+
 class Measured(Report):
     """What evaluations, documents and datasets showed, beside what was claimed."""
 
@@ -161,6 +172,7 @@ class Measured(Report):
     contradictions: list[str] = Field(
         default_factory=list, description="Claims that a measurement contradicts. It is used."
     )
+    best: MeasuredSystem | None = None
     notes: list[str] = Field(
         default_factory=list, description="What meets the target, and what could not be read."
     )

@@ -41,6 +41,31 @@ Symptom = Literal[
     "privacy",
 ]
 
+Observed = Literal[
+    "no_stop",
+    "gibberish",
+    "recites",
+    "one_answer",
+    "wrong_language",
+    "below_base",
+    "loss_zero",
+    "loss_rises",
+    "chosen_falls",
+    "reward_gamed",
+    "many_passes",
+    "new_rows_only",
+    "new_weights",
+    "tiny_adapter",
+    "other_template",
+    "not_chat_model",
+    "small_test",
+    "unlike_use",
+    "after_update",
+]
+"""What a run, its data or its serving show beside what fails: each has a usual cause."""
+
+RunsOn = Literal["mac", "cpu", "phone", "browser", "ollama", "vllm", "api"]
+
 Approach = Literal[
     "prompting",
     "constrained_decoding",
@@ -189,11 +214,19 @@ class ApproachRequest(Request):
         description="What fails, if stated. `no_effect`: answers equal the untrained "
         "model's (not: no gain). `export_fault`: wrong only "
         "once exported or served. `bad_rows`: noise, answers of other inputs. "
-        "`forgetting`: training took an ability. `training_fault`: other fault of a run "
-        "(reward, gibberish, repetition, no stop). `classification`, `extraction`, `reasoning`, "
+        "`forgetting`: training took an ability. `training_fault`: other fault of a run. "
+        "`classification`, `extraction`, `reasoning`, "
         "`tool_use`: wrong results, not the task. `latency`, `cost`, `long_thinking`, "
         "`privacy` alone: answers are good. `refusals`: too many. `input_cut`: too long. "
         "`later_turns`: right without earlier turns.",
+    )
+    observed: list[Observed] = Field(
+        default_factory=list,
+        description="Seen in a run, its rows, test or serving. `no_stop`: or repeats. "
+        "`recites`: training rows. `many_passes`: over 5. `new_rows_only`: trained on without "
+        "the old. `new_weights`: a part starts untrained (pruned student). `tiny_adapter`: file "
+        "of a few kB. `other_template`: than the model's, or none. `not_chat_model`: a raw "
+        "base. `small_test`: under 50.",
     )
     task: (
         Literal[
@@ -205,13 +238,15 @@ class ApproachRequest(Request):
             "translate",
             "image",
             "speech",
+            "voice",
             "other",
         ]
         | None
     ) = Field(
         None,
         description="If not free text. search: embeddings, rerankers; table: predict from "
-        "columns; code: also SQL; image: CLIP, detection.",
+        "columns; code: also SQL; image: CLIP, detection; speech: recognition; voice: text to "
+        "speech.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
@@ -278,10 +313,10 @@ class ApproachRequest(Request):
         None, description="Are the data about people (messages, faces, health)?"
     )
     data_source: Literal[
-        "human", "production_logs", "stronger_model", "same_model_family", "unknown"
+        "human", "production_logs", "stronger_model", "same_model_family", "planned", "unknown"
     ] = Field(
         "unknown",
-        description="Who wrote the answers (the better ones of pairs). Set: such data exists.",
+        description="Who wrote the answers (the better ones of pairs). planned: nobody yet.",
     )
     teacher: Teacher | None = Field(
         None,
@@ -295,6 +330,10 @@ class ApproachRequest(Request):
     )
     weights_access: Literal["api_only", "open_weights"] | None = Field(
         None, description="Is the model behind an API?"
+    )
+    runs_on: list[RunsOn] = Field(
+        default_factory=list,
+        description="Where it will answer. ollama: also llama.cpp, LM Studio.",
     )
     must_keep_thinking: bool | None = Field(None, description="Must it keep reasoning?")
     examples_have_reasoning: bool | None = Field(

@@ -6,9 +6,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from ft_tools.approach.conditions import ARGUMENTS, NUMBERS, PROMPTS, UNKNOWN, Kind
+from ft_tools.approach.conditions import ARGUMENTS, LISTS, NUMBERS, PROMPTS, UNKNOWN, Kind
 from ft_tools.approach.presumed import (
     DEMONSTRATIONS,
+    PLANNED,
     Presumed,
     asks_for_examples,
     fault_of,
@@ -51,6 +52,8 @@ class Situation:
     """Training that was done and missed; other data make it worth another try."""
     assumes_prompt: bool = False
     """The question is about training, there is data for it, and no prompt is mentioned."""
+    lists: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Arguments that are lists of words, as they are."""
     presumed: Mapping[str, float] = field(default_factory=dict)
     """Arguments that were not given, and the number that is taken for them."""
 
@@ -89,6 +92,7 @@ def situation(request: ApproachRequest) -> Situation:
     worked on where the question is about training on data that exists and no prompt is mentioned
     (`assumes_prompt`).
     """
+    request = with_implied(request)
     symptoms = _symptoms(request)
     terms = terms_of(request)
     taken = presumed(request)
@@ -98,8 +102,10 @@ def situation(request: ApproachRequest) -> Situation:
     is_assumed = _assumes_prompt(request, needs, numbers, taken)
     if is_assumed:
         choices["prompting_tried"] = PROMPTS[-1]
-    if request.teacher and request.data_source in (UNKNOWN, "production_logs"):
+    if request.teacher and request.data_source in (UNKNOWN, PLANNED, "production_logs"):
         choices["data_source"] = "stronger_model"
+    if choices["data_source"] == PLANNED:
+        choices["data_source"] = UNKNOWN
     choices |= {
         "named": "yes" if symptoms else "no",
         "stated": _choice(bool(request.symptoms)),
@@ -126,8 +132,21 @@ def situation(request: ApproachRequest) -> Situation:
         frozenset(request.considering),
         frozenset[Approach](request.tried_training),
         is_assumed,
+        {name: frozenset(getattr(request, name)) for name in LISTS},
         taken.numbers,
     )
+
+
+def with_implied(request: ApproachRequest) -> ApproachRequest:
+    """Add the symptoms that what was observed implies: a fault of a run, if none is named."""
+    implied = [table().observed[each] for each in request.observed]
+    setup = set(table().needs["setup"])
+    is_named = not setup.isdisjoint(request.symptoms)
+    more = {
+        symptom for symptom in implied if symptom and not (is_named and symptom == "training_fault")
+    }
+    more -= set(request.symptoms)
+    return request.model_copy(update={"symptoms": [*request.symptoms, *sorted(more)]})
 
 
 def number_of(count: Count | None) -> int | None:
@@ -226,7 +245,7 @@ _REWARDED: frozenset[Considered] = frozenset({"rl_verifiable_reward", "rlhf"})
 _TAUGHT: frozenset[Considered] = TRAINING - _REWARDED
 """Training that learns from answers, not from a reward."""
 
-ELSEWHERE = frozenset({"search", "translate", "image", "speech", "other"})
+ELSEWHERE = frozenset({"search", "translate", "image", "speech", "voice", "other"})
 """Tasks for which advice on labels and spans of texts is wrong."""
 _OF_TEXT = frozenset({"labels", "spans", "retrievable"})
 _OF_TASK: Mapping[str | None, frozenset[str]] = {
@@ -268,6 +287,8 @@ def _numbers(
     numbers: dict[str, float | None] = given | {
         name: number_of(getattr(request, name)) for name in COUNTS
     }
+    if request.data_source == PLANNED:
+        numbers |= {name: 0 for name in _PLANS if numbers[name] is None}
     numbers["success_fraction"] = share_of(request.success_fraction)
     numbers |= taken
     forbidden = terms == "forbidden" and request.data_source != "human"
@@ -292,6 +313,8 @@ def _numbers(
     return numbers
 
 
+_PLANS = ("num_demonstrations", "num_preference_pairs", "num_marks")
+"""What does not exist where it is only planned."""
 COUNTS = ("num_demonstrations", "num_preference_pairs", "num_marks", "calls_per_day")
 """Arguments that take a rough count and are numbers of the table."""
 

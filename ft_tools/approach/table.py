@@ -24,6 +24,7 @@ from ft_tools.approach.request import (
     ApproachRequest,
     Aside,
     Considered,
+    Observed,
     Rough,
     Share,
     Symptom,
@@ -117,6 +118,18 @@ class Duty(Row):
     short: str
     rule: str
     source: str
+
+
+class NoteRow(Row):
+    """What has to be said beside the first step: of what was observed, or of where it will run."""
+
+    when: dict[str, Condition]
+    says: str
+    of: list[Approach] = Field(default_factory=list)
+    """Only where one of these is in the path or asked about; empty: always."""
+    is_last: bool = False
+    """After the first step, as a bound; else before it, as what decides there."""
+    evidence: str
 
 
 class AnswerRow(Row):
@@ -265,6 +278,8 @@ class Table(Row):
     rough: dict[Rough, Threshold]
     shares: dict[Share, Threshold]
     implied: dict[Considered, Symptom]
+    observed: dict[Observed, Symptom | Literal[""]]
+    notes: list[NoteRow]
     asks_for: dict[Considered, Asked]
     kinds: dict[Kind, KindFacts]
     done: dict[Approach, dict[str, Condition]]
@@ -292,6 +307,7 @@ class Table(Row):
         cited |= {mistake.evidence for mistake in self.mistakes}
         cited |= {measurement.evidence for measurement in self.measurements}
         cited |= {answer.evidence for answer in self.answers}
+        cited |= {note.evidence for note in self.notes}
         cited |= {key for kind in self.kinds.values() for key in kind.evidence}
         if missing := cited - self.evidence.keys():
             raise ValueError(f"evidence that is cited and not there: {sorted(missing)}")
@@ -317,6 +333,9 @@ class Table(Row):
         named = {need for each in self.asks_for.values() for need in each.needs}
         if unknown := named - self.needs.keys():
             raise ValueError(f"asks for {sorted(unknown)}, which no need is")
+        said = {word for note in self.notes for word in note.when.get("observed", [])}
+        if unsaid := set(get_args(Observed)) - (said & self.observed.keys()):
+            raise ValueError(f"observed without a note: {sorted(unsaid)}")
         if self.kinds.keys() != set(get_args(Kind)):
             raise ValueError(f"kinds are {sorted(self.kinds)}, not {sorted(get_args(Kind))}")
         if bare := [
@@ -340,6 +359,7 @@ class Table(Row):
             self.mistakes,
             self.assets,
             self.answers,
+            self.notes,
             later,
         )
         excluded = [other.unless for row in self.rows for other in row.alternatives]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ft_tools.approach import advice
-from ft_tools.approach.advice import assets, duties, reasons
+from ft_tools.approach.advice import assets, duties, note_reasons, notes, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
 from ft_tools.approach.deciding import weigh
@@ -13,11 +13,11 @@ from ft_tools.approach.documents import documents_cost
 from ft_tools.approach.measured import with_measurements
 from ft_tools.approach.path import COUNT, Rung, climb, next_steps, steps
 from ft_tools.approach.questions import questions
-from ft_tools.approach.report import ApproachReport, ApproachVerdict, PathStep
+from ft_tools.approach.report import ApproachReport, ApproachVerdict, MeasuredSystem, PathStep
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Decision, table
-from ft_tools.approach.verdicts import verdicts
+from ft_tools.approach.verdicts import beside_measured, measured_words, verdicts
 
 MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
@@ -42,7 +42,8 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         OutsideWorkspace: A path leaves the workspace.
     """
     request, measured = with_measurements(request)
-    answer = _answer(request)
+    best = measured.best if measured else None
+    answer = _answer(request, best)
     row, rungs, now = answer.row, answer.rungs, answer.now
     weighed = weigh(request, lambda each: decide(each).id, _reads)
     asked = questions(request, row)
@@ -51,7 +52,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         approach=row.approach,
         row=row.id,
         verdicts=answer.verdicts,
-        path=steps(rungs),
+        path=steps(rungs, best),
         decided_by=list(weighed.decided_by),
         unused=list(weighed.unused),
         questions=asked,
@@ -63,6 +64,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         reasons=[
             *reasons(row, now),
             *advice.terms(request, now),
+            *(note_reasons(rungs, now) if request.response_format == "detailed" else []),
             *filter(None, [shortening(request)]),
         ],
         next_steps=[
@@ -86,6 +88,7 @@ class _Answer:
     rungs: Sequence[Rung]
     verdicts: Sequence[ApproachVerdict]
     now: Situation
+    best: MeasuredSystem | None
 
 
 def _reads(request: ApproachRequest) -> tuple[str, list[PathStep]]:
@@ -94,11 +97,12 @@ def _reads(request: ApproachRequest) -> tuple[str, list[PathStep]]:
     return _summary(answer, is_usual=False), steps(answer.rungs)
 
 
-def _answer(request: ApproachRequest) -> _Answer:
+def _answer(request: ApproachRequest, best: MeasuredSystem | None = None) -> _Answer:
     now = situation(request)
     row = first_row(now)
     rungs = climb(row, now)
-    return _Answer(row, rungs, verdicts(request, row, rungs, now), now)
+    answers = verdicts(request, row, rungs, now)
+    return _Answer(row, rungs, beside_measured(answers, best), now, best)
 
 
 def _summary(answer: _Answer, *, is_usual: bool) -> str:
@@ -118,17 +122,20 @@ def _summary(answer: _Answer, *, is_usual: bool) -> str:
     first = " ".join(
         [f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else []), *again]
     )
-    before = steps(rungs)[0].measure_first
+    before = steps(rungs, answer.best)[0].measure_first
     if before:
         measured = "; ".join(each for each in before if each != COUNT)
         first = FIRST_MEASURE.format(measured, first) if measured else first
         first = f"{FIRST_COUNT} {first}" if COUNT in before else first
     return " ".join(
         [
+            *([measured_words(answer.best)] if answer.best else []),
             *said,
             *([USUAL] if is_usual else []),
+            *(note.says for note in notes(rungs, now, is_last=False)),
             first,
             *_forks(row, answers, rungs, now),
+            *(note.says for note in notes(rungs, now, is_last=True)),
             *(d.short for d in duties(now)),
         ]
     )

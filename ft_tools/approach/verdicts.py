@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ft_tools.approach.conditions import APPROACHES, UNKNOWN
 from ft_tools.approach.decision import blocks_of, holds, others, stages
 from ft_tools.approach.path import COUNT, Rung, steps
-from ft_tools.approach.report import ApproachVerdict
+from ft_tools.approach.report import ApproachVerdict, MeasuredSystem
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Considered
 from ft_tools.approach.situation import Situation
 from ft_tools.approach.table import Alternative, BlockRow, Decision, table
@@ -22,6 +22,9 @@ BEYOND_PROMPTS = TRAINING | {"prompt_optimization"}
 TESTED = "as what the test measures first, with what can be written by hand"
 BASELINE = "as the baseline, measured before anything is trained"
 
+TEXTS = frozenset({"text", "code", "label", "extract"})
+"""Kinds of which a run that misses is first looked at for a fault."""
+
 BESIDE: frozenset[Approach] = frozenset({"prompting", "build_eval_first"})
 """What is never put off: it goes on beside any step."""
 
@@ -37,7 +40,13 @@ REPAIRED = "once the fault is found: "
 COUNTED = "once the checked examples are counted"
 MEASURED = "if what is measured first misses the target"
 KEEP = "keep it: it is in use, and the next steps build on it"
-FAULTY = "once the fault is found: that run again, from the checkpoint before it"
+FAULTY = (
+    "once the fault is found: that run anew, from the model that it started from and not from its "
+    "last checkpoint"
+)
+COMPARED = (
+    "once that comparison shows what is missing: anew from the released model, with what was found"
+)
 UNASKED = "if a prompt misses the test, checked rows exist, and the first step allows it"
 UNRUN = "once the fault is found, if the repaired run misses the target"
 AGAIN = "with other data or another set-up: the same again will not reach the goal"
@@ -56,6 +65,44 @@ def verdicts(
     return [
         _said(asked, first, now) or given[asked] for asked in dict.fromkeys(request.considering)
     ]
+
+
+MET = "{} meets the target{} and is the cheapest that does ({}): use it and train nothing."
+OPEN = (
+    "{} is the cheapest that nothing beats beyond chance{} ({}): if that is enough, use it and "
+    "train nothing; the evaluation has no target. Else:"
+)
+MISSED = "{} is the best so far{} and not shown to meet the target ({}): compare with it."
+AS_MEASURED = "as measured: {} meets the target{}"
+NOT_ENOUGH = "only if {}, which meets the target{}, is not enough in use"
+
+
+def measured_words(best: MeasuredSystem) -> str:
+    """Say what an evaluation showed of its cheapest sufficient system, or of its best."""
+    said = {True: MET, None: OPEN, False: MISSED}[best.meets_target]
+    return said.format(best.name, _score(best), best.evaluation)
+
+
+def beside_measured(
+    answers: Sequence[ApproachVerdict], best: MeasuredSystem | None
+) -> Sequence[ApproachVerdict]:
+    """Put what meets the target before what is merely likely to: it is used, the rest waits."""
+    if best is None or not best.meets_target:
+        return answers
+    here = AS_MEASURED.format(best.name, _score(best))
+    rest = NOT_ENOUGH.format(best.name, _score(best))
+    return [
+        answer.model_copy(update={"verdict": "now", "condition": here, "instead": None})
+        if answer.approach == best.approach
+        else answer.model_copy(update={"verdict": "later", "condition": rest})
+        if answer.approach in BEYOND_PROMPTS and answer.verdict != "no"
+        else answer
+        for answer in answers
+    ]
+
+
+def _score(best: MeasuredSystem) -> str:
+    return "" if best.score is None else f" ({best.metric} {best.score:.2f})"
 
 
 def amount(now: Situation) -> str:
@@ -78,7 +125,7 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
     row = next((row for row in found if not (against and row.verdict == "now")), None)
     if row is None:
         return None
-    is_faulty = first == "check_setup" and asked in now.tried and row.verdict == "now"
+    is_faulty = _is_faulty(first, now) and asked in now.tried and row.verdict == "now"
     trains = first in TRAINING or first == "check_setup" or bool(now.tried)
     waits = row.of_training and not trains
     before = WITH_TRAINING.format(first) if waits else REPAIRED if is_faulty else ""
@@ -90,6 +137,11 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
         instead=None if row.verdict == "now" or asked not in APPROACHES else first,
         source=table().evidence[row.evidence].source,
     )
+
+
+def _is_faulty(first: Approach, now: Situation) -> bool:
+    """Tell whether a fault of a run is looked for, and not merely its gain measured."""
+    return first == "check_setup" and (bool(now.needs & {"setup", "lost"}) or now.kind in TEXTS)
 
 
 def _amount_of(asked: Considered, verdict: str, now: Situation) -> list[str]:
@@ -198,7 +250,7 @@ def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation)
     if now.choices["stated"] == "no" and not now.tried:
         return UNASKED if other is None else f"if {other.when}"
     if asked in now.tried or not now.tried:
-        return FAULTY
+        return FAULTY if _is_faulty("check_setup", now) else COMPARED
     return UNRUN if other is None else f"if {other.when}"
 
 

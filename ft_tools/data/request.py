@@ -29,8 +29,8 @@ Column = Literal[
 class AuditRequest(Request):
     """Report what is wrong with a dataset, and write cleaned files if `output_dir` is given.
 
-    Small files are answered at once. Large files, semantic near-duplicates and token counts with a
-    model run in the background: the report then has `run_id` and the verdict `pending`.
+    What takes long (large files, semantic near-duplicates, token counts) runs in the background:
+    the report then has `run_id` and the verdict `pending`.
     """
 
     path: str = Field(

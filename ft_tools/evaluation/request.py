@@ -67,8 +67,8 @@ class EvaluateRequest(LaunchRequest):
 
     `model` (and `baseline`) compares a tuned model with its base; `systems` compares two to eight
     named systems. With `target` the report says which meet it, and which of those is cheapest.
-    Without `confirm` the plan is returned: counts, metrics and why, contamination, the smallest
-    change that this many examples can detect. With it the run starts.
+    Without `confirm` the plan is returned: counts, metrics, contamination, the smallest change
+    that can be detected. With it the run starts.
     """
 
     model: str | None = Field(

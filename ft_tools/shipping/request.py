@@ -14,8 +14,8 @@ class ShipRequest(LaunchRequest):
 
     Without `confirm` the plan is returned and nothing starts. With it a run starts: it merges in
     the base model's own precision, compares the result with the base plus adapter and ships nothing
-    if they differ, then makes each format and measures it against the merged model. If one format
-    fails, the others are still made. Nothing is overwritten; an interrupted run can be resumed.
+    if they differ, then makes each format and measures it against the merged model.
+    Nothing is overwritten.
     """
 
     source: str = Field(description="Id of a training run, or an adapter or model folder.")

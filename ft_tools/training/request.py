@@ -48,8 +48,8 @@ class TrainingRequest(LaunchRequest):
     backend: Backend = Field("local", description="This machine, or a scheduler's job.")
     backend_options: dict[str, Any] = Field(
         default_factory=dict,
-        description='Options of the backend; local: {"device": "cpu"}, or {"gpu": "RTX 4090"} '
-        "to export for that card; references/scaling.md.",
+        description='local: {"device": "cpu"}, or {"gpu": "RTX 4090"} to export; others: '
+        "references/scaling.md.",
     )
     samples: int = Field(
         3,

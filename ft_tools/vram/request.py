@@ -73,20 +73,16 @@ class StepRequest(Request):
         None,
         description='Modules to adapt: "all-linear" (default) or names, as ["q_proj", "v_proj"].',
     )
-    lora_dropout: float = Field(
-        0.0, ge=0, lt=1, description="LoRA dropout; above 0 each adapted module keeps a mask."
-    )
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: float32, or bfloat16 where TRL casts adapters (qlora, ZeRO-3)."
+        "auto", description="auto: as TRL casts adapters."
     )
     quantization: Literal["nf4_double", "nf4", "int8"] | None = Field(
         None, description="Quantization of the qlora base; default nf4_double."
     )
     seq_len: int = Field(2048, ge=1, le=16_777_216, description="Longest sequence in tokens.")
     micro_batch: int = Field(1, ge=1, le=65_536, description="Examples per GPU and pass.")
-    gradient_checkpointing: bool = Field(
-        True, description="Recompute activations in the backward pass."
-    )
+    gradient_checkpointing: bool = Field(True, description="Recompute activations.")
     optimizer: Optimizer = Field(
         "adamw_torch_fused", description="Optimizer, as in transformers' `optim`."
     )
@@ -97,9 +93,7 @@ class StepRequest(Request):
     attention: Attention = Field("sdpa", description="Attention implementation.")
     loss_head: Literal["auto", "full_logits", "fused_logits", "fused_linear", "trl_fused"] = Field(
         "auto",
-        description="How the loss is computed. auto: as these library versions do; full_logits: "
-        "in float32; fused_logits: a fused kernel; fused_linear: Liger or CCE; trl_fused: TRL "
-        "1.15 and later.",
+        description="auto: as these library versions do. fused_linear: Liger or CCE.",
     )
 
     @model_validator(mode="after")
@@ -131,8 +125,7 @@ class StepRequest(Request):
 class VramRequest(ModelRequest, StepRequest):
     """Estimate the peak GPU memory of a training run, and what would make it fit.
 
-    Needs neither a GPU nor weights. The peak is the largest phase of a step (loss, backward pass at
-    the last and first block, optimizer); each adds up weights, states, gradients and activations.
+    Needs neither a GPU nor weights. The peak is the largest phase of a step.
 
     Returns:
         Both what PyTorch allocates and the range that nvidia-smi shows, which is higher.
@@ -245,8 +238,8 @@ def has_trl_head(trl_version: str | None) -> bool:
 class TraceRequest(StepRequest):
     """Trace the memory of a training step: the real model class, PEFT, loss and optimizer.
 
-    Runs on tensors without data, so it needs neither a GPU nor weights, and takes some seconds. It
-    uses no formula and no measured constant: use it to check an estimate with a wide interval.
+    Needs neither a GPU nor weights, and takes some seconds. It uses no formula and no measured
+    constant: use it to check an estimate with a wide interval.
 
     Returns:
         The run to read, and the formulas' estimate. The finished run's `result` has both.
@@ -257,7 +250,7 @@ class TraceRequest(StepRequest):
     request_id: str = Field(
         "",
         max_length=200,
-        description="Your own id for this call; repeating it never starts a second run.",
+        description="The same id never starts two runs.",
     )
 
     @model_validator(mode="after")

@@ -293,3 +293,51 @@ def test_a_count_may_be_rough_or_a_number_in_any_form(count):
 def test_another_count_is_refused_with_the_rough_words(count):
     with pytest.raises(ValueError, match="tens, hundreds, thousands, more"):
         ApproachRequest(num_demonstrations=count)
+
+
+def simple(score, target=None):
+    return {
+        "name": "tf_idf",
+        "kind": "tf_idf",
+        "target": target,
+        "scores": {"accuracy": {"value": score}},
+    }
+
+
+def test_the_cheapest_system_that_meets_the_target_is_named_in_summary_and_verdicts(workspace):
+    large = prompted("large", True, "met", 0.95) | {"scores": {"accuracy": {"value": 0.95}}}
+    ranking = [{"name": "tf_idf"}, {"name": "large"}]
+    systems = [large, simple(0.94, "met")]
+    write_run(workspace, {"systems": systems, "ranking": ranking, "main_metric": "accuracy"})
+    report = ask(
+        considering=["sft", "small_model_fine_tuning"],
+        symptoms=["classification"],
+        evaluations=[RUN],
+    )
+    sft, small = report.verdicts
+
+    assert report.approach == "do_nothing"
+    assert report.summary.startswith("tf_idf meets the target (accuracy 0.94)")
+    assert (small.verdict, sft.verdict) == ("now", "later")
+    assert "tf_idf meets the target (accuracy 0.94)" in small.condition
+    assert "tf_idf" in sft.condition
+
+
+def test_a_score_without_a_target_is_named_and_asks_whether_it_is_enough(workspace):
+    ranking = [{"name": "tf_idf", "versus_best": "best"}]
+    evaluation = {"systems": [simple(0.94)], "ranking": ranking, "main_metric": "accuracy"}
+    write_run(workspace, evaluation)
+    report = ask(considering=["sft"], num_classes=5, num_demonstrations=400, evaluations=[RUN])
+
+    assert report.summary.startswith("tf_idf is the cheapest that nothing beats")
+    assert "(accuracy 0.94)" in report.summary
+    assert all("beside tf_idf, which is measured" in each for each in report.path[0].measure_first)
+
+
+def test_a_system_that_misses_the_target_is_what_to_compare_with(workspace):
+    evaluation = {"systems": [simple(0.7, "not_met")], "main_metric": "accuracy"}
+    write_run(workspace, evaluation)
+    report = ask(symptoms=["classification"], evaluations=[RUN])
+
+    assert report.measured.best.meets_target is False
+    assert "not shown to meet the target" in report.summary

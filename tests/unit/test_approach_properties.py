@@ -15,6 +15,8 @@ from ft_tools.approach.request import (
     Approach,
     ApproachRequest,
     Considered,
+    Observed,
+    RunsOn,
     Symptom,
     Teacher,
     Trained,
@@ -57,7 +59,14 @@ requests = st.builds(
     success_fraction=st.none() | st.sampled_from([0.0, 0.3, 1.0]),
     has_eval_set=flags,
     data_source=st.sampled_from(
-        ["human", "production_logs", "stronger_model", "same_model_family", "unknown"]
+        [
+            "human",
+            "production_logs",
+            "stronger_model",
+            "same_model_family",
+            "planned",
+            "unknown",
+        ]
     ),
     teacher_terms=st.none() | st.sampled_from(["allowed", "forbidden"]),
     budget=st.none() | st.sampled_from(["low", "medium", "high"]),
@@ -78,6 +87,8 @@ requests = st.builds(
     personal_data=flags,
     task=st.none() | st.sampled_from(words_of("task")),
     examples_have_reasoning=flags,
+    observed=st.lists(st.sampled_from(get_args(Observed)), unique=True, max_size=2),
+    runs_on=st.lists(st.sampled_from(get_args(RunsOn)), unique=True, max_size=2),
     budget_usd=st.none() | st.sampled_from([50.0, 500.0, 50_000.0]),
 )
 GOOD = ("latency", "cost", "long_thinking", "privacy")
@@ -471,6 +482,8 @@ KINDS = {
 DERIVED = {
     "terms_open": lambda _: {"symptoms": [], "teacher": "openai", "num_demonstrations": None},
     "prompt_assumed": lambda _: {},
+    "observed": lambda values: {"observed": values[:1]},
+    "runs_on": lambda values: {"runs_on": values[:1]},
     "stated": lambda values: {} if "yes" in values else {"symptoms": []},
     "tried": lambda values: {"tried_training": values[:1]},
     "retrieval": lambda values: RETRIEVAL[values[0]],

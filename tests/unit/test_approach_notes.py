@@ -1,0 +1,145 @@
+"""What was observed and where it will run, said beside the first step; data that are planned."""
+
+from typing import get_args
+
+import pytest
+
+from ft_tools.approach.request import ApproachRequest, Observed, RunsOn
+from ft_tools.approach.tool import recommend_approach
+
+TRAINED = {"tried_training": ["sft"]}
+
+
+def ask(**arguments):
+    return recommend_approach(ApproachRequest(**arguments))
+
+
+def conditions(**arguments):
+    return {each.approach: each for each in ask(**arguments).verdicts}
+
+
+@pytest.mark.parametrize("seen", get_args(Observed))
+def test_whatever_is_observed_is_answered_first(seen):
+    with_it = ask(observed=[seen], **TRAINED)
+    without = ask(**TRAINED)
+
+    assert with_it.summary != without.summary
+    assert f"observed: {seen}" not in with_it.unused
+
+
+def test_a_file_of_a_few_kilobytes_is_an_empty_adapter_not_a_missing_stop_token():
+    found = ask(observed=["tiny_adapter", "no_stop"], symptoms=["training_fault"], **TRAINED)
+
+    assert found.row == "fault_of_the_adapter"
+    assert "nothing was saved" in found.summary
+    assert "never learned its end token" not in found.summary
+
+
+def test_rows_in_another_template_are_named_before_layers_or_the_number_of_rows():
+    found = conditions(
+        considering=["data_format", "full_training", "data_amount"],
+        observed=["other_template"],
+        task="code",
+        **TRAINED,
+    )
+
+    assert "end-of-turn token" in found["data_format"].condition
+    assert found["full_training"].verdict == found["data_amount"].verdict == "later"
+
+
+def test_new_rows_are_trained_together_with_the_old_ones():
+    found = ask(considering=["retraining", "sft"], checkpoint="sft_run", **TRAINED)
+
+    assert [each.verdict for each in found.verdicts] == ["now", "now"]
+    assert "old and new rows together" in found.verdicts[1].condition
+    assert found.path[1].approach == "sft"
+
+
+@pytest.mark.parametrize("wrong", ["knowledge_gap", "hallucination"])
+def test_facts_that_a_run_did_not_teach_are_retrieved_whatever_its_settings(wrong):
+    found = ask(considering=["hyperparameters"], symptoms=[wrong], **TRAINED)
+
+    assert found.approach == "rag"
+    assert found.verdicts[0].verdict == "later"
+
+
+def test_a_voice_is_no_recogniser():
+    voice = ask(task="voice", symptoms=["new_language"], considering=["data_amount"], **TRAINED)
+    speech = ask(task="speech", symptoms=["new_language"], considering=["data_amount"], **TRAINED)
+
+    assert "many speakers" in voice.verdicts[0].condition
+    assert "cascade" not in voice.summary
+    assert "n-gram model" in speech.summary
+
+
+def test_pairs_for_a_search_tune_an_embedder_and_no_chat_model():
+    found = ask(task="search", considering=["continued_pretraining"], num_demonstrations=20_000)
+
+    assert (found.row, found.approach) == ("search_pairs", "small_model_fine_tuning")
+
+
+def test_ollama_runs_no_classifier_and_says_so_where_one_is_advised():
+    labels = {"num_classes": 12, "num_demonstrations": 3000}
+    said = ask(runs_on=["ollama"], **labels).summary
+
+    assert "a classifier, a tagger or a scikit-learn file runs beside them" in said
+    assert "scikit-learn file" not in ask(runs_on=["vllm"], **labels).summary
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("mac", "shares one memory"), ("phone", "weakest device"), ("cpu", "on a CPU")],
+)
+def test_hardware_is_that_of_the_place_where_it_runs(place, said):
+    (hardware,) = ask(considering=["hardware"], runs_on=[place], symptoms=["style"]).verdicts
+
+    assert said in hardware.condition
+
+
+def test_a_provider_needs_no_gpu():
+    (hardware,) = ask(considering=["hardware"], runs_on=["api"], symptoms=["style"]).verdicts
+
+    assert (hardware.verdict, "no GPU is needed" in hardware.why) == ("no", True)
+
+
+@pytest.mark.parametrize("place", get_args(RunsOn))
+def test_where_it_runs_changes_no_first_step(place):
+    asked = {"considering": ["sft"], "num_demonstrations": 500, "symptoms": ["style"]}
+
+    assert ask(runs_on=[place], **asked).approach == ask(**asked).approach
+
+
+def test_planned_data_do_not_exist_yet():
+    planned = ask(considering=["dpo"], data_source="planned", symptoms=["preference"])
+    there = ask(considering=["dpo"], data_source="human", symptoms=["preference"])
+
+    assert (planned.verdicts[0].verdict, there.verdicts[0].verdict) == ("later", "now")
+    assert "num_preference_pairs" not in {each.asset for each in planned.assets}
+
+
+def test_what_forbidden_terms_rule_out_is_said_alike_of_everything():
+    asked = ["distillation", "synthetic_data", "licence"]
+    found = ask(considering=asked, teacher="openai", product_use="sold", num_demonstrations=2000)
+
+    assert [each.verdict for each in found.verdicts] == ["later", "no", "no"]
+    assert "not from this one" in found.verdicts[0].condition
+
+
+def test_what_people_wrote_comes_before_what_a_model_would_write():
+    (answer,) = ask(
+        considering=["synthetic_data"],
+        data_source="human",
+        num_demonstrations=300,
+        prompting_tried="few_shot",
+        symptoms=["style"],
+    ).verdicts
+
+    assert answer.verdict == "later"
+
+
+def test_sft_before_pairs_says_how_each_stage_is_measured():
+    step = ask(considering=["sft", "sft_then_dpo"], num_preference_pairs=3000).path[0]
+
+    assert step.approach == "sft_then_dpo"
+    assert "held-out prompts" in step.next_step
+    assert "half of the comparisons" in step.stop_if
