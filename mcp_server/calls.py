@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from mcp.server import ServerRequestContext
 from pydantic import BaseModel
 
-from ft_tools import caller, workspace
+from ft_tools import abandoned_calls, workspace
 
 PROGRESS_SECONDS = 2.0
 MAX_CALLS = 16
@@ -26,7 +26,7 @@ GRANT = "fine_tuning_llm.grant"
 """Key of an HTTP request's scope: a `Grant`."""
 
 logger = logging.getLogger(__name__)
-_running: set[caller.Call] = set()
+_running: set[abandoned_calls.Call] = set()
 _limiters: list[CapacityLimiter] = []
 
 
@@ -46,7 +46,7 @@ async def run(
     Raises:
         Exception: What the tool raised.
     """
-    call = caller.Call()
+    call = abandoned_calls.Call()
     grant = _grant(context)
     outcome: list[BaseModel | Exception] = []
     _running.add(call)
@@ -73,7 +73,7 @@ async def look(
     Raises:
         Exception: What the tool raised.
     """
-    outcome = await _in_thread(function, request, caller.Call(), folders)
+    outcome = await _in_thread(function, request, abandoned_calls.Call(), folders)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -115,7 +115,7 @@ def end(code: int) -> NoReturn:
 async def _in_thread(
     function: Callable[[Any], BaseModel],
     request: BaseModel,
-    call: caller.Call,
+    call: abandoned_calls.Call,
     folders: Sequence[Path],
 ) -> BaseModel | Exception:
     work = partial(_work, function, request, call, folders)
@@ -125,11 +125,11 @@ async def _in_thread(
 def _work(
     function: Callable[[Any], BaseModel],
     request: BaseModel,
-    call: caller.Call,
+    call: abandoned_calls.Call,
     folders: Sequence[Path],
 ) -> BaseModel | Exception:
     with ExitStack() as around:
-        around.enter_context(caller.waiting(call))
+        around.enter_context(abandoned_calls.waiting(call))
         if folders:
             around.enter_context(workspace.granted(folders))
         try:
@@ -150,7 +150,7 @@ def _grant(context: ServerRequestContext[Any]) -> Grant | None:
     return found if isinstance(found, Grant) else None
 
 
-async def _report_progress(context: ServerRequestContext[Any], call: caller.Call) -> None:
+async def _report_progress(context: ServerRequestContext[Any], call: abandoned_calls.Call) -> None:
     """Send the seconds so far, and what the call is doing, while it takes long."""
     started = time.monotonic()
     while True:
@@ -160,6 +160,6 @@ async def _report_progress(context: ServerRequestContext[Any], call: caller.Call
         await context.session.report_progress(seconds, None, f"{seconds:.0f} s{doing}")
 
 
-async def _abandon_when_gone(grant: Grant, call: caller.Call) -> None:
+async def _abandon_when_gone(grant: Grant, call: abandoned_calls.Call) -> None:
     await grant.gone.wait()
     call.abandon()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ft_tools import caller, workspace
+from ft_tools import abandoned_calls, workspace
 from ft_tools.data import cleaned_files
 from ft_tools.data.audit_refusals import require_examples, require_verdicts
 from ft_tools.data.concise import concise
@@ -57,7 +57,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     inputs = (workspace.existing(request.path), validation)
     benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
     with_pairs = methods.with_pairs and request.near_duplicates != "off"
-    caller.doing("reading the examples")
+    abandoned_calls.doing("reading the examples")
     scanned = scan(
         request, inputs, benchmarks, methods.tick, methods.measure, with_pairs=with_pairs
     )
@@ -70,7 +70,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     num_alike = 0
     if validation is not None:
         num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note)
-    caller.doing(f"comparing {len(ledger)} examples")
+    abandoned_calls.doing(f"comparing {len(ledger)} examples")
     near = methods.find_near(scanned, request)
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
     groups = contradictions.find(ledger, scanned.note)
@@ -101,7 +101,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     )
     if request.purpose == "test":
         remember(Path(request.path).name, scanned.test_keys)
-    caller.doing("writing the report")
+    abandoned_calls.doing("writing the report")
     report = _written(request, scanned, report, methods)
     return concise(request, report)
 

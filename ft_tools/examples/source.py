@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ft_tools import caller, workspace
+from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.examples.csv_rows import read_csv
 from ft_tools.examples.file_kinds import LINES, refuse_what_is_not_text, text_kind
@@ -207,7 +207,7 @@ def read(source: Source) -> Iterator[Row]:
     """
     with _unnamed(source.member):
         for row in _rows(source):
-            caller.require_waiting()
+            abandoned_calls.require_waiting()
             yield row
 
 

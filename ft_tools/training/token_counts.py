@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ft_tools import caller, workspace
+from ft_tools import abandoned_calls, workspace
 from ft_tools.contract import Report
 from ft_tools.errors import Refused
 from ft_tools.examples.masking import LossOn
@@ -141,7 +141,7 @@ def _read(file: Path) -> CountAnswer | None:
 
 def _ask(request: CountRequest) -> CountAnswer:
     try:
-        done = caller.run_process(
+        done = abandoned_calls.run_process(
             command("ft_tools.training.worker.counting"),
             input=request.model_dump_json(),
             timeout=TIMEOUT_SECONDS,

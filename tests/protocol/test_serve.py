@@ -17,7 +17,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from ft_tools import caller, workspace
+from ft_tools import abandoned_calls, workspace
 from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import Abandoned
@@ -116,18 +116,18 @@ def test_an_address_for_everybody_needs_a_token(workspace):
 
 def test_work_that_nobody_waits_for_stops_where_a_dataset_is_read(workspace):
     big_dataset(workspace)
-    call = caller.Call()
+    call = abandoned_calls.Call()
     call.abandon()
-    with caller.waiting(call), pytest.raises(Abandoned):
+    with abandoned_calls.waiting(call), pytest.raises(Abandoned):
         perform(AuditRequest(path="big.jsonl"))
 
 
 def test_a_process_that_nobody_waits_for_is_killed():
-    call = caller.Call()
+    call = abandoned_calls.Call()
     threading.Timer(0.2, call.abandon).start()
     started = time.monotonic()
-    with caller.waiting(call), pytest.raises(Abandoned):
-        caller.run_process(["sleep", "300"], timeout=200)
+    with abandoned_calls.waiting(call), pytest.raises(Abandoned):
+        abandoned_calls.run_process(["sleep", "300"], timeout=200)
     # Unkilled, it would be waited for.
     assert time.monotonic() - started < 100
 
@@ -140,7 +140,7 @@ def endless(monkeypatch):
     def work(_):
         try:
             while True:
-                caller.doing("counting sheep")
+                abandoned_calls.doing("counting sheep")
                 time.sleep(0.01)
         finally:
             ended.set()

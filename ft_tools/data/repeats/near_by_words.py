@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ft_tools import caller
+from ft_tools import abandoned_calls
 from ft_tools.data.read.ledger import (
     ANSWER,
     KEPT,
@@ -143,7 +143,7 @@ class _PrefixIndex:
 
         The Jaccard is the lowest of the parts.
         """
-        caller.require_waiting()
+        abandoned_calls.require_waiting()
         candidates: set[int] = set()
         for pair in row.prefix:
             having = self._having.get(pair, ())
