@@ -7,9 +7,9 @@ from ft_tools.approach import advice
 from ft_tools.approach.advice import assets, duties, note_reasons, notes, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
-from ft_tools.approach.deciding import weigh
 from ft_tools.approach.decision import decide, first_row, is_done, others
 from ft_tools.approach.documents import documents_cost
+from ft_tools.approach.facts_that_decide import weigh
 from ft_tools.approach.measured import with_measurements
 from ft_tools.approach.path import COUNT, Rung, climb, next_steps, steps
 from ft_tools.approach.questions import questions
