@@ -42,7 +42,7 @@ from ft_tools.vram.trace import (
     traced_setup,
 )
 from ft_tools.vram.traced_activations import Options, options_of
-from ft_tools.vram.worker.kernels import ATTENTION, gpu_kernels, quantize
+from ft_tools.vram.worker.imitated_kernels import ATTENTION, gpu_kernels, quantize
 from ft_tools.vram.worker.live_tensors import Live
 
 # What TRL's SFT trainer asks of its loss.

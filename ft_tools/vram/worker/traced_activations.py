@@ -21,7 +21,7 @@ from ft_tools.models.worker.build import stack_of, text_path
 from ft_tools.models.worker.describe import kinds_of
 from ft_tools.models.worker.serving import serve
 from ft_tools.vram.traced_activations import Options
-from ft_tools.vram.worker.kernels import gpu_kernels
+from ft_tools.vram.worker.imitated_kernels import gpu_kernels
 from ft_tools.vram.worker.live_tensors import Live
 from ft_tools.vram.worker.trace import autocast, build_model, give_storage
 
