@@ -9,11 +9,11 @@ from ft_tools import facts, workspace
 from ft_tools.errors import BadData, BadInput, NotFound, UnknownName
 from ft_tools.models import hub, inspector, other_names
 from ft_tools.models.config import SHAPE_FIELDS, has_row, shape_from_config
-from ft_tools.models.described import described_shape
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.quantized import prequantized
 from ft_tools.models.resolve import ModelSource, cached_config, resolve_model
 from ft_tools.models.shape import ModelShape
+from ft_tools.models.shape_of_class import described_shape
 from ft_tools.runs.directory import RUN_ID
 
 MAX_CONFIG_BYTES = 2**20

@@ -6,7 +6,7 @@ import pytest
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput
-from ft_tools.models import described, inspector
+from ft_tools.models import inspector, shape_of_class
 from ft_tools.models.inspector import Inspector, Unanswered
 
 WORKER = """
@@ -67,6 +67,6 @@ def test_a_model_that_is_not_built_in_time_is_to_be_asked_for_again(inspecting, 
     monkeypatch.setattr(described, "WORKER", "echoing_worker")
     monkeypatch.setattr(described, "SECONDS", 0.0)
     with pytest.raises(BadInput, match=r"mine cannot be sized yet.*ask again in a minute") as told:
-        described.described_shape({"model_type": "now call"}, "mine")
+        shape_of_class.described_shape({"model_type": "now call"}, "mine")
     assert "now call" not in str(told.value)
     assert "config.json" not in str(told.value)
