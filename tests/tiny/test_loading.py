@@ -29,7 +29,7 @@ from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, place
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.size import size_of_files
-from ft_tools.models.worker import loading, serving
+from ft_tools.models.worker import answering_parent, loading
 
 pytestmark = pytest.mark.tiny
 
@@ -192,7 +192,7 @@ def test_an_answer_is_given_where_the_disk_cannot_keep_it(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
-        said = serving._answered(line, lambda question: question)
+        said = answering_parent._answered(line, lambda question: question)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert said == {"answer": {"ask": 1}}

@@ -11,8 +11,8 @@ from peft.utils import transformers_weight_conversion as conversion
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from ft_tools.models.worker.answering_parent import serve
 from ft_tools.models.worker.build import Hollow, build, stack_of, text_path
-from ft_tools.models.worker.serving import serve
 
 RANK = 16
 # Parameters of state-space and linear-attention layers: decay, time step, skip.

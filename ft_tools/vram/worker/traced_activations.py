@@ -17,9 +17,9 @@ from peft import PeftModel
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ft_tools.models.worker.answering_parent import serve
 from ft_tools.models.worker.build import stack_of, text_path
 from ft_tools.models.worker.describe import kinds_of
-from ft_tools.models.worker.serving import serve
 from ft_tools.vram.traced_activations import Options
 from ft_tools.vram.worker.imitated_kernels import gpu_kernels
 from ft_tools.vram.worker.live_tensors import Live
