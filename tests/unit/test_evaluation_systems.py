@@ -23,9 +23,9 @@ from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, question_of, read_pool
-from ft_tools.evaluation.systems.class_baselines import majority_answer
 from ft_tools.evaluation.systems.classifier import columns_of, has_classes
 from ft_tools.evaluation.systems.compared_models import find_models
+from ft_tools.evaluation.systems.majority_answer import majority_answer
 from ft_tools.evaluation.systems.ranking import rank
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
 from ft_tools.evaluation.worker.baselines import SimpleSystem

@@ -15,10 +15,10 @@ from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import asked_as, read_document, read_pool
-from ft_tools.evaluation.systems.class_baselines import require_classes
 from ft_tools.evaluation.systems.compared_models import ModelFiles, model_files
 from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.evaluation.systems.files_present import require_key
+from ft_tools.evaluation.systems.majority_answer import require_classes
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.examples.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.models.resolve import ModelSource

@@ -10,8 +10,8 @@ from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.errors import MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import question_of
-from ft_tools.evaluation.systems.class_baselines import majority_answer
 from ft_tools.evaluation.systems.classifier import learn
+from ft_tools.evaluation.systems.majority_answer import majority_answer
 from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.systems.system import Answered, Stop
 
