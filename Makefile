@@ -45,7 +45,7 @@ test-environments: install  ## GPTQ, AWQ and FP8 in the environment built for th
 	$(BIN)/python -m pytest -q -m environments
 
 test-gpu: install  ## the self-test of `doctor --gpu`: load, train, resume, merge, quantize, evaluate
-	$(BIN)/python -m ft_tools.doctor.worker.gpu
+	$(BIN)/python -m ft_tools.doctor.worker.gpu_self_test
 
 test-browser: install  ## the pages in Chromium: 200 payloads, accessibility (needs chromium and npm)
 	npm install --silent --no-save --prefix .venv/axe axe-core@4

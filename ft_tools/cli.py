@@ -225,7 +225,7 @@ def _doctor(
             machine's GPU, about two minutes; without a GPU, on the CPU.
     """
     if gpu:  # pragma: no cover - replaces the process
-        _become("ft_tools.doctor.worker.gpu", *_as_json())
+        _become("ft_tools.doctor.worker.gpu_self_test", *_as_json())
     from ft_tools.doctor.tool import doctor  # The other commands do not wait for its imports.
 
     request = DoctorRequest(purposes=purposes or [], clients=clients, hub=hub)

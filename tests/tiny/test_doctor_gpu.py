@@ -4,20 +4,20 @@ import json
 
 import pytest
 
-from ft_tools.doctor.self_test import SelfTestReport, Tried, as_text
-from ft_tools.doctor.worker import gpu, materials
+from ft_tools.doctor.self_test_report import SelfTestReport, Tried, as_text
+from ft_tools.doctor.worker import gpu_self_test, materials
 from ft_tools.errors import Missing
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore")]
 
 
 def test_the_self_test_loads_in_16_and_4_bits_generates_and_reports_what_fails(workspace):
-    materials.make_model(workspace / "model", gpu.ON_CPU)
+    materials.make_model(workspace / "model", gpu_self_test.ON_CPU)
     materials.make_data(workspace)
-    test = gpu.SelfTest(workspace, on_gpu=False)
-    test.check("load in 16 bits", lambda: gpu.loaded(test, None))
-    test.check("load in 4 bits", lambda: gpu.loaded(test, gpu.NF4))
-    test.check("generate", lambda: gpu.generated(test))
+    test = gpu_self_test.SelfTest(workspace, on_gpu=False)
+    test.check("load in 16 bits", lambda: gpu_self_test.loaded(test, None))
+    test.check("load in 4 bits", lambda: gpu_self_test.loaded(test, gpu_self_test.NF4))
+    test.check("generate", lambda: gpu_self_test.generated(test))
     assert [(one.state, one.detail) for one in test.checks] == [
         ("passed", "on cpu"), ("passed", "on cpu"), ("passed", "16 tokens"),
     ]  # fmt: skip
@@ -31,17 +31,17 @@ def test_the_self_test_loads_in_16_and_4_bits_generates_and_reports_what_fails(w
     test.check("broken", broken)
     test.check("absent", absent)
     assert [one.state for one in test.checks[3:]] == ["failed", "skipped"]
-    report = gpu.report_of(test, "2 cores")
+    report = gpu_self_test.report_of(test, "2 cores")
     assert not report.passed
     assert "3 of 5 checks passed on 2 cores; failed: broken; 1 skipped" in as_text(report)
-    assert gpu.report_of(
-        gpu.SelfTest(workspace, False, [Tried(name="x", state="passed")]), "c"
+    assert gpu_self_test.report_of(
+        gpu_self_test.SelfTest(workspace, False, [Tried(name="x", state="passed")]), "c"
     ).passed
 
 
 @pytest.mark.faults
 def test_the_whole_self_test_passes_on_the_cpu_and_its_report_can_be_sent(workspace):
-    report = gpu.self_test(workspace / "self-test", use_gpu=False)
+    report = gpu_self_test.self_test(workspace / "self-test", use_gpu=False)
     states = {check.name: check.state for check in report.checks}
     assert set(states.values()) == {"passed"}, as_text(report)
     assert len(states) == 11

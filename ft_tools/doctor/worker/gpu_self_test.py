@@ -1,4 +1,4 @@
-"""Try the whole chain on this machine's GPU: `python -m ft_tools.doctor.worker.gpu [--json]`.
+"""Try the whole chain on this machine's GPU: `python -m ft_tools.doctor.worker.gpu_self_test [--json]`.
 
 A random model is made, loaded in 16 and 4 bits, trained, resumed, evaluated, merged and quantized,
 by the tools and workers that a user's own run takes. Predicted memory is put beside the measured
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ft_tools import workspace
-from ft_tools.doctor.self_test import SelfTestReport, Tried, as_text, summarise
+from ft_tools.doctor.self_test_report import SelfTestReport, Tried, as_text, summarise
 from ft_tools.doctor.worker.materials import make_data, make_model
 from ft_tools.doctor.worker.scarcity import GIB, little_memory
 from ft_tools.errors import FineTuningError, Missing
