@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 
-from ft_tools.training.worker import loading, together
+from ft_tools.training.worker import loading, ranks_agree
 
 
 class Place:
@@ -62,7 +62,7 @@ def main():
 
 def meet_and_load():
     Place.sharding = sys.argv[2]
-    together.meet(Plan)
+    ranks_agree.meet(Plan)
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **loading.placement(Plan))
     weight = model.model.layers[0].self_attn.q_proj.weight
     has_it = weight.device.type != "meta" and bool(weight.abs().sum() > 0)
@@ -72,7 +72,7 @@ def meet_and_load():
     line["timeout"] = waits.options._timeout.total_seconds()
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
-    together.wait()
+    ranks_agree.wait()
     dist.destroy_process_group()
 
 

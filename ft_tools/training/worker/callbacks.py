@@ -28,7 +28,7 @@ from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import run_page, without_repeats
 from ft_tools.training.stall_time import Patience
 from ft_tools.training.time_left import evaluations_ahead
-from ft_tools.training.worker import together
+from ft_tools.training.worker import ranks_agree
 from ft_tools.training.worker.sampling import Sampler
 
 PAGE_SECONDS = 10.0
@@ -127,7 +127,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         took = self._step_ended - self._step_began
         self._patience.step_took(took)
         self._since_log.append(took)
-        asked = together.any_of(self.session.is_asked)
+        asked = ranks_agree.any_of(self.session.is_asked)
         if asked and state.global_step < state.max_steps:
             self.session.event(f"stopping at step {state.global_step}, after saving")
             self.stopped = True
@@ -203,7 +203,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         folder = Path(str(args.output_dir))
         written = folder / f"checkpoint-{state.global_step}"
         # Each rank writes its own random state into it.
-        together.wait()
+        ranks_agree.wait()
         if self.session.leads:
             checkpoints.publish(written)
         best = state.best_model_checkpoint
@@ -231,7 +231,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
 
         Left out always, the resumed run would choose and draw otherwise than the uninterrupted one.
         """
-        if together.any_of(self._evaluation_seconds > STOP_SECONDS):
+        if ranks_agree.any_of(self._evaluation_seconds > STOP_SECONDS):
             control.should_evaluate = False
 
     def _sample(self, model: Any, state: TrainerState) -> None:

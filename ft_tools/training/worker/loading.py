@@ -23,7 +23,7 @@ from ft_tools.models.worker.loading import model_class
 from ft_tools.runs.session import Session
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
-from ft_tools.training.worker import together
+from ft_tools.training.worker import ranks_agree
 
 CHECKPOINTS = "checkpoints"
 
@@ -110,9 +110,9 @@ def placement(plan: TrainingPlan) -> dict[str, Any]:
     rank 0. transformers 5.24 leaves that to its caller.
     """
     if plan.place.sharding == "fsdp":
-        return {"device_map": {"": "meta"}} if together.local_rank() else {}
+        return {"device_map": {"": "meta"}} if ranks_agree.local_rank() else {}
     if plan.device.name != "cpu" and plan.place.sharding == "ddp":
-        return {"device_map": {"": together.local_rank()}}
+        return {"device_map": {"": ranks_agree.local_rank()}}
     return {}
 
 

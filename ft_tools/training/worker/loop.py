@@ -12,7 +12,7 @@ from ft_tools.runs.session import Again, Session, Stopped
 from ft_tools.training import checkpoints, micro_batches
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
-from ft_tools.training.worker import loading, together
+from ft_tools.training.worker import loading, ranks_agree
 from ft_tools.training.worker.artifacts import Outcome
 from ft_tools.training.worker.callbacks import RunCallback, early_stopping
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
@@ -45,11 +45,11 @@ def train(
         Stopped: A cancel or a TERM arrived; a checkpoint has been written.
         Diverged: The loss is not a number.
     """
-    together.meet(plan)
+    ranks_agree.meet(plan)
     batch = micro_batches.of_run(session.run_dir, plan)
     if session.ended_before == "out_of_memory" and session.leads:
         batch = _halved_before(session, batch)
-    batch = together.from_the_first(batch)
+    batch = ranks_agree.from_the_first(batch)
     session.update(if_out_of_memory=micro_batches.advice(batch))
     try:
         return _train_once(session, plan, make_trainer, answered, batch)
@@ -75,7 +75,7 @@ def _train_once(
     resumed, removed = checkpoints.last_valid(folder) if session.leads else (None, [])
     for line in removed:
         session.event(f"removed a checkpoint that cannot be trusted: {line}", "warning")
-    resumed = together.from_the_first(resumed)
+    resumed = ranks_agree.from_the_first(resumed)
     session.phase("loading")
     trainer = make_trainer(run_arguments(session, plan, batch))
     loading.train_in_float32(plan, trainer.model)
