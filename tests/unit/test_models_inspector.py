@@ -64,8 +64,8 @@ def test_an_answer_comes_where_the_cache_cannot_be_written(inspecting, tmp_path,
 
 
 def test_a_model_that_is_not_built_in_time_is_to_be_asked_for_again(inspecting, monkeypatch):
-    monkeypatch.setattr(described, "WORKER", "echoing_worker")
-    monkeypatch.setattr(described, "SECONDS", 0.0)
+    monkeypatch.setattr(shape_of_class, "WORKER", "echoing_worker")
+    monkeypatch.setattr(shape_of_class, "SECONDS", 0.0)
     with pytest.raises(BadInput, match=r"mine cannot be sized yet.*ask again in a minute") as told:
         shape_of_class.described_shape({"model_type": "now call"}, "mine")
     assert "now call" not in str(told.value)

@@ -1,4 +1,4 @@
-"""Try the whole chain on this machine's GPU: `python -m ft_tools.doctor.worker.gpu_self_test [--json]`.
+"""Try the whole chain on this machine's GPU: `python -m ft_tools.doctor.worker.gpu_self_test`.
 
 A random model is made, loaded in 16 and 4 bits, trained, resumed, evaluated, merged and quantized,
 by the tools and workers that a user's own run takes. Predicted memory is put beside the measured
