@@ -27,11 +27,14 @@ STARTS = ("true", "gaussian", "none")
 """Starts of an adapter that need no weight of the base."""
 
 
-ON_THE_MAC = (
-    'check its memory here (suggest_lora_config or estimate_vram with gpu="M4 Max 64GB"), then '
-    "copy the dataset to the Mac, install fine-tuning-llm with its extra mlx there, and make this "
-    "call there, where plan and run belong"
-)
+def _on_the_mac(gpu: str = "") -> str:
+    """Say how to train on a Mac elsewhere, by the name that the caller gave it."""
+    named = f"gpu={gpu!r}" if gpu else "the Mac's chip and memory as `gpu`"
+    return (
+        f"check its memory here (suggest_lora_config or estimate_vram with {named}), then copy the "
+        "dataset to the Mac, install fine-tuning-llm with its extra mlx there, and make this call "
+        "there, where plan and run belong"
+    )
 
 
 def require_machine(request: TrainingRequest) -> None:
@@ -45,18 +48,20 @@ def require_machine(request: TrainingRequest) -> None:
     is_mac = False
     with contextlib.suppress(UnknownName):
         is_mac = isinstance(gpu, str) and facts.gpu(gpu).is_apple
+    named = gpu if isinstance(gpu, str) else ""
     if is_mac:
         raise BadInput(
-            f"backend_options.gpu={gpu!r} is a Mac, which trains with MLX on itself; {ON_THE_MAC}"
+            f"backend_options.gpu={gpu!r} is a Mac, which trains with MLX on itself; "
+            f"{_on_the_mac(named)}"
         )
     if request.engine != "mlx":
         return
     if not request.is_here:
-        raise BadInput(f'engine="mlx": a Mac trains with MLX on itself; {ON_THE_MAC}')
+        raise BadInput(f'engine="mlx": a Mac trains with MLX on itself; {_on_the_mac()}')
     if not is_apple_silicon() and not is_installed():
         raise Missing(
             f'engine="mlx": this machine is no Mac with an Apple chip, and MLX is not installed; '
-            f"{ON_THE_MAC}"
+            f"{_on_the_mac()}"
         )
 
 
