@@ -46,6 +46,8 @@ class Methods:
     token_notes: Callable[[], list[str]] = list
     """What counting showed about the tokenizer and its template; asked after the scan."""
     tick: Tick = lambda _: None
+    named_model: str | None = None
+    """The model that was asked for, if it is not here: the next calls name it."""
     page_to: Path | None = None
     """Where the page is written besides the output folder."""
 
@@ -111,7 +113,9 @@ def _report(request: AuditRequest, scanned: Scan, task: Kind, token_method: str)
     findings = count_findings.findings_of(scanned, request)
     total = len(ledger) - ledger.num_validation
     num_usable = len(ledger.kept(validation=False))
-    size = judge_size(num_usable, task, rarest_label(ledger) if task == "sft" else None)
+    size = judge_size(
+        num_usable, task, rarest_label(ledger, scanned.answer_labels) if task == "sft" else None
+    )
     verdict, reasons = judge(scanned, findings, request, size, task)
     main = row_kinds.main_format(scanned)
     return AuditReport(
@@ -142,7 +146,8 @@ def _written(
         made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))
         notes = report.assumptions + short_split(request, scanned, len(to_validation))
         report = report.model_copy(update={"outputs": made, "assumptions": notes})
-    steps = next_steps(request, scanned, report)
+    named = request.model_copy(update={"model": request.model or methods.named_model})
+    steps = next_steps(named, scanned, report)
     report = report.model_copy(update={"next_steps": steps})
     if methods.page_to is None and report.outputs is None:
         return report

@@ -78,7 +78,9 @@ class SizeVerdict(Report):
     """Whether there are enough examples left, by goal."""
 
     num_usable: int = Field(description="Examples after cleaning.")
-    goals: dict[str, str] = Field(description="Goal -> too_few, enough or more_than_needed.")
+    goals: dict[str, str] = Field(
+        description="Goal, as suggest_lora_config takes it -> too_few, enough or more_than_needed."
+    )
     reasons: list[Reason]
 
 

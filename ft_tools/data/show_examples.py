@@ -10,7 +10,9 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.read.scan import rows_of
 from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
-from ft_tools.examples.source import RAW_CHARS, raw_line
+from ft_tools.errors import BadInput
+from ft_tools.examples.documents import is_documents
+from ft_tools.examples.source import RAW_CHARS, has_data, raw_line
 
 NOT_THERE = object()
 TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)
@@ -32,6 +34,12 @@ def show_examples(request: ShowRequest) -> ShowReport:
         BadData: It is not data.
     """
     path = workspace.existing(request.path)
+    if is_documents(path) and not has_data(path):
+        raise BadInput(
+            f"{request.path!r} holds documents, which have no examples to show: audit_dataset "
+            "counts them, and recommend_approach (documents) says what they are good for; examples "
+            "are shown of JSONL, JSON, CSV and Parquet files"
+        )
     wanted = sorted(set(request.lines))
     found: dict[int, Any] = {}
     warnings = []

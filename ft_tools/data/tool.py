@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from ft_tools import installation, workspace
 from ft_tools.contract import NextStep, Reason
-from ft_tools.data.audit import perform
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.audit_refusals import no_tokenizer
 from ft_tools.data.judge import count_findings
 from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
@@ -46,10 +46,11 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     path = workspace.existing(request.path)
     if is_documents(path) and not has_data(path):
         return _of_documents(request, path)
+    named = request.model
     request, unread = _readable_tokenizer(request)
     size_bytes, why = _why_a_run(request)
     if why is None:
-        report = perform(request)
+        report = perform(request, Methods(named_model=named))
         return report.model_copy(update={"assumptions": [*unread, *report.assumptions]})
     _require_packages(request)
     plan = AuditPlan(path=request.path, size_bytes=size_bytes)

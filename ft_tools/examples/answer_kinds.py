@@ -1,13 +1,16 @@
 """What kind of answers a file trains: a few labels, JSON, or free text."""
 
 import json
+from collections import defaultdict
 from typing import Any, Literal
 
 AnswerKind = Literal["labels", "json", "free"]
 MAX_LABELS = 200
 ROWS_PER_LABEL = 5
-LONGEST_LABEL = 200
-"""Characters; a label in JSON with its field is longer than the label."""
+LONGEST_LABEL = 60
+"""Characters. Ours: longer ones are sentences, of which a few may be templates."""
+MAX_ANSWERS = 10_000
+"""Different answers that are told apart."""
 JSON_FRACTION = 0.9
 
 
@@ -17,23 +20,30 @@ class AnswerKinds:
     def __init__(self) -> None:
         self._rows = 0
         self._json = 0
-        self._longest = 0
+        self._are_labels = True
         self._different: set[int] = set()
+        self._values: dict[str, set[str]] = defaultdict(set)
 
     def add(self, answer: str) -> None:
         """Count one answer."""
         self._rows += 1
-        self._longest = max(self._longest, len(answer))
-        if len(self._different) <= MAX_LABELS:
-            self._different.add(hash(answer))
-        self._json += _is_json(answer)
+        value = _parsed(answer)
+        self._json += value is not None
+        self._are_labels = self._are_labels and len(self._different) <= MAX_ANSWERS
+        if not self._are_labels:
+            return
+        self._different.add(hash(answer))
+        labels = _labels_of(answer, value)
+        self._are_labels = bool(labels)
+        for name, label in labels.items():
+            self._values[name].add(label)
+            self._are_labels &= len(self._values[name]) <= MAX_LABELS
 
     @property
     def num_labels(self) -> int | None:
         """Return how many labels the answers are; None where they are more than labels."""
-        count = len(self._different)
-        few = 0 < count <= MAX_LABELS and count * ROWS_PER_LABEL <= self._rows
-        return count if few and self._longest <= LONGEST_LABEL else None
+        are_few = all(are_few_labels(len(one), self._rows) for one in self._values.values())
+        return len(self._different) if self._rows and self._are_labels and are_few else None
 
     @property
     def kind(self) -> AnswerKind:
@@ -41,6 +51,34 @@ class AnswerKinds:
         if self.num_labels is not None:
             return "labels"
         return "json" if self._json > JSON_FRACTION * self._rows else "free"
+
+
+def are_few_labels(count: int, num_rows: int) -> bool:
+    """Tell whether so many different values of a field are labels of so many rows."""
+    return count <= MAX_LABELS and count * ROWS_PER_LABEL <= num_rows
+
+
+def labels_in(answer: str) -> dict[str, str]:
+    """Return the labels of an answer, each by its field in JSON; empty where it is no label.
+
+    >>> labels_in("billing"), labels_in('{"team": "billing", "urgent": true}')
+    ({'': 'billing'}, {'team': 'billing', 'urgent': 'true'})
+    >>> labels_in('{"items": [1, 2]}'), labels_in("A sentence is no label. " * 3)
+    ({}, {})
+    """
+    return _labels_of(answer, _parsed(answer))
+
+
+def _labels_of(answer: str, value: Any) -> dict[str, str]:
+    labels = {"": answer.strip()}
+    if isinstance(value, dict):
+        if any(isinstance(inner, list | dict) for inner in value.values()):
+            return {}
+        labels = {
+            name: inner if isinstance(inner, str) else json.dumps(inner)
+            for name, inner in value.items()
+        }
+    return labels if all(len(label) <= LONGEST_LABEL for label in labels.values()) else {}
 
 
 def answer_of(example: dict[str, Any]) -> str:
@@ -55,11 +93,11 @@ def answer_of(example: dict[str, Any]) -> str:
     return ""
 
 
-def _is_json(text: str) -> bool:
+def _parsed(text: str) -> Any:
+    """Return the JSON object or list of a text; None where it is none."""
     if not text.lstrip().startswith(("{", "[")):
-        return False
+        return None
     try:
-        json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return None

@@ -148,7 +148,10 @@ def _files(task: Task, request: TrainingRequest) -> tuple[DatasetFacts, DatasetF
     dataset = survey(workspace.existing(request.dataset), task)
     if request.validation is None:
         return dataset, None
-    return dataset, survey(workspace.existing(request.validation), task)
+    validation = survey(workspace.existing(request.validation), task)
+    # Few rows have too few of each label to be known as labels by themselves.
+    kind = {"answers": dataset.answers, "num_labels": dataset.num_labels}
+    return dataset, validation.model_copy(update=kind)
 
 
 def _loss_on(request: SftRequest, dataset: DatasetFacts) -> LossOn:

@@ -42,8 +42,14 @@ def text(name):
 
 
 def pair(name):
-    answers = {"chosen": assistant(name)["content"], "rejected": f"No idea about {name}."}
-    return {"prompt": user(name)["content"]} | answers
+    chosen, rejected = sides(name)
+    return {"prompt": user(name)["content"], "chosen": chosen, "rejected": rejected}
+
+
+def sides(name):
+    """Return two answers of which either kind is now the better and now the worse one."""
+    answers = [assistant(name)["content"], f"No idea about {name}."]
+    return answers if len(name) % 2 else answers[::-1]
 
 
 def mark(name):
@@ -157,8 +163,8 @@ READ = {
     "prompt and completion of turns": lambda n: {"prompt": [user(n)], "completion": [assistant(n)]},
     "pairs": pair,
     "pairs of turns": lambda n: {
-        "prompt": [user(n)], "chosen": [assistant(n)],
-        "rejected": [{"role": "assistant", "content": f"{n}?"}]
+        "prompt": [user(n)], "chosen": [assistant(n) | {"content": sides(n)[0]}],
+        "rejected": [assistant(n) | {"content": sides(n)[1]}]
     },
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ft_tools.data.audit import perform
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.request import AuditRequest
 
 WORDS = [
@@ -45,6 +45,14 @@ def found(workspace):
     return run
 
 
+def write_pairs(path, sides):
+    rows = [
+        {"prompt": asked, "chosen": chosen, "rejected": rejected}
+        for asked, (chosen, rejected) in zip(answers(60, 9), sides, strict=True)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 def answers(count, num_words=20):
     numbers = random.Random(num_words)
     return [" ".join(numbers.choices(WORDS, k=num_words)) for _ in range(count)]
@@ -78,3 +86,32 @@ def test_pairs_of_one_text_do_not_hide_that_the_others_differ_in_length(found):
     sides = list(zip(answers(60, 40), answers(60), strict=True))
     same = [(answer, answer) for answer in answers(540, 30)]
     assert found(sides + same) == {"identical_pair": 540, "length_bias": 60}
+
+
+@pytest.mark.parametrize(("num_words", "verdict"), [(40, "not_ready"), (20, "ready")])
+def test_pairs_that_their_length_alone_tells_apart_are_not_ready(workspace, num_words, verdict):
+    others = answers(60)[::-1] if num_words == 20 else answers(60)
+    write_pairs(workspace / "d.jsonl", zip(answers(60, num_words), others, strict=True))
+    report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
+    assert report.verdict == verdict
+    told = [reason.rule for reason in report.reasons if reason.id == "told_apart"]
+    assert any(rule.startswith("length alone") for rule in told) == (verdict == "not_ready")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "said"),
+    [
+        (None, {}, "run launch_sft first and add its run id as `sft_run`, or an instruct model"),
+        ("sft-0123456789abcdef", {"sft_run": "sft-0123456789abcdef"}, "nothing starts yet"),
+        ("meta-llama/Llama-3.1-8B", {}, "or meta-llama/Llama-3.1-8B-Instruct as `model`"),
+    ],
+)
+def test_a_run_on_preferences_is_never_offered_on_a_raw_base_model(
+    workspace, model, arguments, said
+):
+    write_pairs(workspace / "d.jsonl", zip(answers(60), answers(60)[::-1], strict=True))
+    request = AuditRequest(path="d.jsonl", near_duplicates="off", output_dir="out")
+    report = perform(request, Methods(named_model=model))
+    (step,) = [step for step in report.next_steps if step.tool == "launch_dpo"]
+    assert {k: v for k, v in step.arguments.items() if k in {"model", "sft_run"}} == arguments
+    assert said in step.why

@@ -3,15 +3,20 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from ft_tools.data.judge.enough_examples import BANDS, PAIRS
 from ft_tools.data.repeats import minilm
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset, expected_time
 from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.errors import BadInput
 from ft_tools.examples.remembered_test_sets import FOLDER
+from ft_tools.examples.training_rows import survey
+from ft_tools.lora.data_shape import Goal
 
 
 def write(path, rows):
@@ -45,14 +50,34 @@ def test_labels_are_judged_by_how_many_rows_the_rarest_has(workspace, rare, verd
     labels = ["billing"] * rare + ["shipping"] * 60
     write(workspace / "d.jsonl", [row(at, label) for at, label in enumerate(labels)])
     size = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict
-    assert size.goals == {"classification": verdict, "format": "enough"}
+    assert size.goals == {"classification": verdict, "extraction": "enough"}
     assert (size.reasons[0].observed, size.reasons[0].threshold) == (rare, 50)
+
+
+def test_labels_in_json_are_judged_field_by_field_and_are_goals_of_a_run(workspace):
+    """Fifteen combinations of two labels were fifteen classes, of which each was too rare."""
+    kinds = [(team, urgency) for team in "abcde" for urgency in ("low", "high", "none")]
+    answers = [json.dumps({"team": t, "urgency": u}) for t, u in kinds * 18]
+    write(workspace / "d.jsonl", [row(at, answer) for at, answer in enumerate(answers)])
+    size = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict
+    assert size.goals == {"classification": "enough", "extraction": "enough"}
+    assert size.reasons[0].observed == 54
+    assert {*size.goals, *BANDS, *PAIRS} <= set(get_args(Goal))
+
+
+def test_a_few_long_replies_are_no_labels(workspace):
+    replies = [f"Thank you for your message about case {n}, which our team {n} reads" for n in "ab"]
+    write(workspace / "d.jsonl", [row(at, reply) for at, reply in enumerate(replies * 60)])
+    goals = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict.goals
+    assert "classification" not in goals
+    facts = survey(workspace / "d.jsonl", "sft")
+    assert (facts.answers, facts.num_labels) == ("free", None)
 
 
 def test_answers_that_are_no_labels_are_not_judged_as_classes(workspace):
     write(workspace / "d.jsonl", map(row, range(110)))
     goals = audit_dataset(AuditRequest(path="d.jsonl")).size_verdict.goals
-    assert set(goals) == {"format", "style", "domain", "instruction"}
+    assert set(goals) == {"extraction", "style", "domain", "instruction"}
 
 
 def test_rows_that_all_ask_the_same_leave_nothing_to_hold_out(workspace):
@@ -204,3 +229,19 @@ def test_a_search_of_every_row_takes_longer_than_one_of_the_rows_near_another():
     exact, fast = (encoding_seconds(50_000_000, 25_000, mode) for mode in ("exact", "fast"))
     assert exact > 3 * fast
     assert encoding_seconds(50_000_000, 25_000, "auto") == fast
+
+
+def test_the_next_calls_name_the_model_whose_tokenizer_cannot_be_had(workspace, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(workspace / "hub"))
+    write(workspace / "d.jsonl", map(row, range(60)))
+    report = audit_dataset(AuditRequest(path="d.jsonl", model="Qwen/Qwen3-8B", output_dir="out"))
+    steps = {step.tool: step.arguments.get("model") for step in report.next_steps}
+    assert steps == {"launch_sft": "Qwen/Qwen3-8B", "evaluate": "Qwen/Qwen3-8B"}
+
+
+def test_documents_are_not_shown_and_it_is_said_what_is(workspace):
+    (workspace / "docs").mkdir()
+    (workspace / "docs" / "a.md").write_text("# Returns\n\nWe take back what is unused.")
+    with pytest.raises(BadInput, match=r"holds documents.*audit_dataset counts them.*JSONL"):
+        show_examples(ShowRequest(path="docs", lines=[1]))

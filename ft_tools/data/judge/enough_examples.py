@@ -1,31 +1,32 @@
 """Say whether there are enough examples, by goal."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 
 from ft_tools.contract import Reason
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.report import SizeVerdict
-from ft_tools.examples.answer_kinds import LONGEST_LABEL, MAX_LABELS, ROWS_PER_LABEL
+from ft_tools.examples.answer_kinds import are_few_labels
 
 OPENAI = "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md"
 BANDS: dict[str, tuple[int, int, str]] = {
-    # Goal -> enough from, more than needed above, source.
-    "format": (50, 1_000, OPENAI),
+    # Goal, as suggest_lora_config names it -> enough from, more than needed above, source.
+    # Extraction stands for every fixed format of answers.
+    "extraction": (50, 1_000, OPENAI),
     "style": (500, 2_000, "https://arxiv.org/abs/2305.11206 (LIMA: 1,000 curated examples)"),
     "domain": (5_000, 50_000, "judgement: no published band was found"),
     "instruction": (10_000, 100_000, "https://arxiv.org/abs/2307.08701 (9k of Alpaca's 52k)"),
 }
 PAIRS: dict[str, tuple[int, int, str]] = {
-    "one_preference": (50, 2_000, "judgement: as few as for a format; no published band was found"),
-    "preference": (1_000, 10_000, "https://arxiv.org/abs/2312.15685 (Deita: 10k pairs)"),
+    "preference": (50, 10_000, "judgement: as few as for a format, where one trait is preferred"),
 }
 NEWER = {
-    "one_preference": "OpenPipe asks for at least 500 rows before a DPO run",
+    "preference": "OpenPipe asks for 500 rows before a DPO run; general quality: Deita, 10k pairs",
     "style": "OpenAI sees gains from 50 to 100 examples and asks for at least 10",
     "instruction": "Deita: 6,000 selected examples beat 200,000 unselected ones",
 }
 NEWER_SOURCE = {
-    "one_preference": "https://docs.openpipe.ai/features/dpo/quick-start",
+    "preference": "https://docs.openpipe.ai/features/dpo/quick-start",
     "style": OPENAI,
     "instruction": "https://arxiv.org/abs/2312.15685",
 }
@@ -33,19 +34,28 @@ PER_CLASS = 50
 PER_CLASS_SOURCE = (
     "judgement: https://arxiv.org/abs/2209.11055 compares 8 and 64 per class with all rows"
 )
-WITH_LABELS = ("format",)
+WITH_LABELS = ("extraction",)
 """Goals that answers which are labels may have, too."""
-CHARACTERS_PER_TOKEN = 4
 
 
-def rarest_label(ledger: Ledger) -> int | None:
-    """Return how many kept examples have the rarest answer, where answers are labels; else None."""
+def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> int | None:
+    """Return how many kept examples have the rarest label of any field; None without labels.
+
+    Args:
+        ledger: The examples.
+        labels: Hash of an answer -> its labels by field, as `answer_kinds.labels_in` reads them.
+    """
     kept = ledger.kept(validation=False)
-    counts = Counter(ledger.answer[at] for at in kept)
-    is_few = 1 < len(counts) <= MAX_LABELS and ROWS_PER_LABEL * len(counts) <= len(kept)
-    longest = max((ledger.answer_tokens[at] for at in kept), default=0)
-    is_short = CHARACTERS_PER_TOKEN * longest <= LONGEST_LABEL
-    return min(counts.values()) if is_few and is_short else None
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for answer, count in Counter(ledger.answer[at] for at in kept).items():
+        named = labels.get(answer)
+        if not named:
+            return None
+        for name, label in named.items():
+            counts[name][label] += count
+    if not all(are_few_labels(len(one), len(kept)) for one in counts.values()):
+        return None
+    return min((min(one.values()) for one in counts.values() if len(one) > 1), default=None)
 
 
 def judge_size(num_usable: int, task: str, num_of_rarest: int | None = None) -> SizeVerdict:
@@ -56,10 +66,10 @@ def judge_size(num_usable: int, task: str, num_of_rarest: int | None = None) -> 
         task: sft, dpo or kto.
         num_of_rarest: Examples of the rarest label; None where answers are no labels.
 
-    >>> judge_size(1200, "sft").goals
-    {'format': 'more_than_needed', 'style': 'enough', 'domain': 'too_few', 'instruction': 'too_few'}
+    >>> list(judge_size(1200, "sft").goals.values())
+    ['more_than_needed', 'enough', 'too_few', 'too_few']
     >>> judge_size(1200, "sft", num_of_rarest=12).goals
-    {'classification': 'too_few', 'format': 'more_than_needed'}
+    {'classification': 'too_few', 'extraction': 'more_than_needed'}
     """
     bands = BANDS if task == "sft" else PAIRS
     goals, reasons = {}, []

@@ -12,6 +12,8 @@ from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.examples.source import recognise
 from ft_tools.examples.verdict_columns import Column
+from ft_tools.models import other_names
+from ft_tools.runs.directory import RUN_ID
 
 TEST_PART = "test.jsonl"
 TABLES = {"csv", "tsv", "sheet", "sqlite"}
@@ -88,7 +90,7 @@ def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
     if request.purpose == "test":
         why = "measures a model on these rows, which no run here may train on"
         return [NextStep(tool="evaluate", arguments={"dataset": request.path}, why=why)]
-    tool = "launch_dpo" if report.task == "dpo" else "launch_sft"
+    tool = "launch_sft" if report.task == "sft" else "launch_dpo"
     why = "watches a training with these examples; add `model` and `dataset`"
     return [NextStep(tool=tool, arguments={"validation": request.path}, why=why)]
 
@@ -174,9 +176,30 @@ def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep 
         return None
     tool = "launch_sft" if report.task == "sft" else "launch_dpo"
     why = "plans the training; nothing starts yet"
+    if report.task != "sft":
+        start, missing = start_of_preferences(request.model)
+        return NextStep(tool=tool, arguments={**start, **arguments}, why=f"{why}{missing}")
     if request.model is None:
         return NextStep(tool=tool, arguments=arguments, why=f"{why}; add `model`")
     return NextStep(tool=tool, arguments={"model": request.model, **arguments}, why=why)
+
+
+def start_of_preferences(model: str | None) -> tuple[dict[str, str], str]:
+    """Return where training on preferences starts, and what is to be added: never at a raw base.
+
+    >>> start_of_preferences("sft-0123456789abcdef")
+    ({'sft_run': 'sft-0123456789abcdef'}, '')
+    >>> start_of_preferences("meta-llama/Llama-3.1-8B")[0]
+    {}
+    """
+    if model is not None and RUN_ID.fullmatch(model):
+        return {"sft_run": model}, ""
+    instruct = other_names.instruct_name(model) if model else None
+    if model and instruct is None:
+        missing = "; of a raw base model, run launch_sft first and pass its run id as `sft_run`"
+        return {"model": model}, missing
+    missing = f"; run launch_sft first and add its run id as `sft_run`, or {instruct or 'an'} "
+    return {}, missing + ("as `model`" if instruct else "instruct model as `model`")
 
 
 def _is_trained_on_as_it_is(scan: Scan) -> bool:

@@ -27,6 +27,7 @@ from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits, traits_of
 from ft_tools.data.understand.variety import Variety
 from ft_tools.errors import BadData
+from ft_tools.examples.answer_kinds import MAX_ANSWERS, labels_in
 from ft_tools.examples.detect_format import columns_read
 from ft_tools.examples.example import Example, content_of
 from ft_tools.examples.formats import is_as_trained
@@ -91,6 +92,8 @@ class Scan:
     versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
     """Size and time of change of each file when it was read first."""
     fields: JsonFields = field(default_factory=JsonFields)
+    answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Hash of an answer -> its labels by field; only of the first different answers."""
     test_rows: TestRows = field(default_factory=known_test_rows)
     """What must not be trained on, by content."""
     test_sets: "Counter[str]" = field(default_factory=Counter)
@@ -113,6 +116,12 @@ class Scan:
         if not any(self.trained_tokens):
             return None
         return sum(self.trained_tokens[index] for index in self.ledger.kept(validation=False))
+
+    def remember_labels(self, index: int, answer: str) -> None:
+        """Read the labels of an answer, unless it was seen before."""
+        key = self.ledger.answer[index]
+        if key not in self.answer_labels and len(self.answer_labels) < MAX_ANSWERS:
+            self.answer_labels[key] = labels_in(answer)
 
     def note(self, finding: str, index: int) -> None:
         """Record that a finding holds for an example."""
@@ -240,6 +249,7 @@ def _take(
         found += _verdicts(result, request, example, row.value)
     lengths = (tokens.whole, tokens.answer)
     index = result.ledger.add(example, lengths, _split_key(example, answer, script))
+    result.remember_labels(index, answer)
     result.ledger.add_words(*words)
     keep = _kept_anyway(request)
     if result.in_validation:

@@ -13,6 +13,8 @@ from ft_tools.examples.example import Example, content_of
 # Source: Cohen 1988, ISBN 0-8058-0283-5.
 MAX_EFFECT = 0.5
 MAX_AUC_OFF = 0.15
+TOLD_APART = 0.02
+"""AUC from 0 or 1 within which a figure alone tells good from bad. Ours."""
 MIN_PAIRS = 20
 MAX_SINGLE = 2000
 """Marked answers that wait for a partner: a file may have all good ones first."""
@@ -109,6 +111,14 @@ class PairStatistics:
             shape["lexical_effect_size"] = round(effect_size(gaps), 3)
             shape["lexical_auc"] = round(auc(liked, disliked), 3)
         return marks | shape if is_marked else shape
+
+    def told_apart_by(self) -> dict[str, float]:
+        """Return what alone tells preferred answers from the others, with its AUC or 1 - AUC."""
+        shape = self.shape() if len(self.chosen) >= MIN_PAIRS else {}
+        names = {"length": "length", "format": "formatting", "lexical": "wording"}
+        found = {said: shape.get(f"{name}_auc", 0.5) for name, said in names.items()}
+        how_well = {said: max(auc, 1 - auc) for said, auc in found.items()}
+        return {said: auc for said, auc in how_well.items() if auc >= 1 - TOLD_APART}
 
     def findings(self) -> list[tuple[str, int]]:
         """Return the ids of what is out of balance, with the number of examples meant."""
