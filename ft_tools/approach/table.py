@@ -201,7 +201,16 @@ class KindFacts(Row):
     rows: str = ""
     settings: str = ""
     full: str = ""
-    """When all weights are trained."""
+    """When all weights are trained, where adapters are usual."""
+    whole: str = ""
+    """How all weights are trained, where that is usual."""
+    guide: str = ""
+    """What decides whether training it works; empty: what the approach says."""
+    synthetic: str = ""
+    teacher: str = ""
+    vocabulary: str = ""
+    pretraining: str = ""
+    hardware: str = ""
     evidence: list[str] = Field(min_length=1)
 
 

@@ -17,7 +17,7 @@ from ft_tools.approach.report import ApproachReport, ApproachVerdict, MeasuredSy
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Decision, table
-from ft_tools.approach.verdicts import beside_measured, measured_words, verdicts
+from ft_tools.approach.verdicts import beside_measured, guide, measured_words, verdicts
 
 MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
@@ -120,7 +120,7 @@ def _summary(answer: _Answer, *, is_usual: bool) -> str:
     needs_guide = len(row.why) < SHORT and not is_guided
     again = [ANEW.format(row.anew)] if is_done(row.approach, now) else []
     first = " ".join(
-        [f"{facts.summary}.", row.why, *([facts.guide] if needs_guide else []), *again]
+        [f"{facts.summary}.", row.why, *([guide(row.approach, now)] if needs_guide else []), *again]
     )
     before = steps(rungs, answer.best)[0].measure_first
     if before:

@@ -25,6 +25,8 @@ BASELINE = "as the baseline, measured before anything is trained"
 TEXTS = frozenset({"text", "code", "label", "extract"})
 """Kinds of which a run that misses is first looked at for a fault."""
 
+OF_A_KIND: frozenset[Approach] = frozenset({"sft", "small_model_fine_tuning"})
+
 BESIDE: frozenset[Approach] = frozenset({"prompting", "build_eval_first"})
 """What is never put off: it goes on beside any step."""
 
@@ -105,6 +107,12 @@ def _score(best: MeasuredSystem) -> str:
     return "" if best.score is None else f" ({best.metric} {best.score:.2f})"
 
 
+def guide(approach: Approach, now: Situation) -> str:
+    """Say what decides whether an approach works: for training, by what is trained."""
+    of_kind = table().kinds[now.kind].guide if approach in OF_A_KIND else ""
+    return of_kind or table().approaches[approach].guide
+
+
 def amount(now: Situation) -> str:
     """Say how many examples the task needs: the first row on `data_amount` that holds."""
     rows = (row for row in table().answers if row.asked == "data_amount")
@@ -155,7 +163,7 @@ def _verdict(
 ) -> ApproachVerdict:
     against = blocks_of(asked, now)
     rules = [block.rule for block in against]
-    why = table().approaches[asked].guide
+    why = guide(asked, now)
     evidence = table().evidence[row.evidence[0]].source
     first = rungs[0].approach
     at_once, afterwards = stages(first, now)

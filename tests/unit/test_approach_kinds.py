@@ -119,3 +119,38 @@ def test_each_kind_is_there_and_each_task_has_a_baseline():
         Table.model_validate(file | {"kinds": less})
     with pytest.raises(ValueError, match="tasks without a baseline"):
         Table.model_validate(file | {"kinds": bare})
+
+
+ASKED = {
+    "synthetic": "synthetic_data",
+    "teacher": "distillation",
+    "vocabulary": "extend_vocabulary",
+    "whole": "full_training",
+    "pretraining": "continued_pretraining",
+    "hardware": "hardware",
+}
+MODELS = {"document": {"model": "donut"}}
+SAID = [
+    (kind, asked, getattr(facts, field))
+    for kind, facts in table().kinds.items()
+    for field, asked in ASKED.items()
+    if getattr(facts, field)
+]
+
+
+@pytest.mark.parametrize(("kind", "asked", "said"), SAID)
+def test_what_is_asked_beside_a_model_that_is_no_chat_model_is_answered_for_its_kind(
+    kind, asked, said
+):
+    trained = MODELS.get(kind, {"task": kind})
+    report = ask(considering=[asked], **trained)
+
+    assert said in report.verdicts[0].condition or report.approach == asked
+
+
+def test_training_another_kind_is_judged_by_what_decides_there():
+    run = {"tried_training": ["sft"], "target_met": False, "response_format": "detailed"}
+    (verdict,) = ask(considering=["sft"], task="speech", **run).verdicts
+
+    assert "word error rate" in verdict.why
+    assert "conversation" not in verdict.why
