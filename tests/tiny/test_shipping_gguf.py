@@ -48,6 +48,7 @@ from ft_tools.shipping.worker import (
     proving,
     shipped_formats,
 )
+from ft_tools.shipping.worker.gguf_header import Header, read_header
 from ft_tools.shipping.worker.merged_model import Shipment
 from tests.tiny.measuring_gguf import Quiet, measure, reference_of
 
@@ -240,7 +241,7 @@ def test_experts_are_calibrated_each_by_the_tokens_that_reach_it(tmp_path, conve
     model = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     rows = [tokenizer(text).input_ids[:24] for text in comparison_text.built_in()[:2]]
     matrix = importance.measure(model, rows, source)
-    held = {t.name for t in gguf.GGUFReader(source).tensors if t.name.endswith("_exps.weight")}
+    held = {name for name in read_header(source).tensors if name.endswith("_exps.weight")}
     assert held
     assert held <= matrix.keys()
     seen = []
@@ -272,6 +273,41 @@ def test_experts_that_are_built_in_another_way_are_refused(converted):
     model.model.layers[0].mlp.experts.is_transposed = True
     with pytest.raises(Refused, match="cannot be measured here for experts like Mixtral"):
         importance.measure(model, [[1, 2, 3]], source)
+
+
+def test_a_header_says_what_the_library_reads(tmp_path):
+    file = tmp_path / "any.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_chat_template("{{ messages }} \u00e9")
+    writer.add_token_list(["a", "\u00e9\u00e9", ""])
+    writer.add_token_scores([0.5, -1.0])
+    for add, value in (("uint8", 200), ("int8", -3), ("uint16", 60000), ("int16", -9)):
+        getattr(writer, f"add_{add}")(f"x.{add}", value)
+    for add, value in (("uint64", 2**40), ("int64", -(2**40)), ("float64", 0.1), ("bool", True)):
+        getattr(writer, f"add_{add}")(f"x.{add}", value)
+    writer.add_array("x.nested", [["b", "c"], ["d"]])
+    writer.add_float32("x.last", 0.25)
+    writer.add_tensor("f", np.ones((2, 3), np.float32))
+    writer.add_tensor("h", np.ones((4, 1, 2), np.float16))
+    packed = gguf.quants.quantize(np.ones((2, 64), np.float32), gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("q", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    known = gguf.GGUFReader(file)
+    scalars = {
+        name: field.contents()
+        for name, field in known.fields.items()
+        if field.types[0] != gguf.GGUFValueType.ARRAY and not name.startswith("GGUF.")
+    }
+    assert len(scalars) == 11
+    types = {tensor.name: tensor.tensor_type.name for tensor in known.tensors}
+    assert types == {"f": "F32", "h": "F16", "q": "Q8_0"}
+    assert read_header(file) == Header(scalars, types)
+    file.write_bytes(b"GGML" + file.read_bytes()[4:])
+    with pytest.raises(ValueError, match=r"any\.gguf is no GGUF file"):
+        read_header(file)
 
 
 def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):

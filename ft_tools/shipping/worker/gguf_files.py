@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp
 import llama_cpp.llama_chat_format
 import numpy as np
-from gguf import GGUFReader
 from safetensors.numpy import save_file
 
 from ft_tools.errors import DiskFull, FineTuningError
@@ -28,6 +27,7 @@ from ft_tools.shipping.formats import Format
 from ft_tools.shipping.multi_token_prediction import lacks_predictors
 from ft_tools.shipping.published_config import for_converter, unread
 from ft_tools.shipping.watched_program import watched
+from ft_tools.shipping.worker.gguf_header import read_header
 
 if TYPE_CHECKING:
     from ft_tools.shipping.worker.importance import Matrix
@@ -157,8 +157,8 @@ def imatrix_entries(matrix: "Matrix") -> Any:
 def tensor_types(path: Path) -> dict[str, list[str]]:
     """Return a file's tensors by the type they are held in."""
     found: dict[str, list[str]] = {}
-    for tensor in GGUFReader(path).tensors:
-        found.setdefault(tensor.tensor_type.name, []).append(tensor.name)
+    for name, kind in read_header(path).tensors.items():
+        found.setdefault(kind, []).append(name)
     return found
 
 
@@ -216,8 +216,8 @@ def gguf_answers(
 
 def template_of(path: Path) -> str | None:
     """Return the chat template that a GGUF file holds."""
-    field = GGUFReader(path).fields.get("tokenizer.chat_template")
-    return None if field is None else bytes(field.parts[field.data[0]]).decode("utf-8")
+    template = read_header(path).values.get("tokenizer.chat_template")
+    return None if template is None else str(template)
 
 
 def renderer(template: str, bos: str, eos: str) -> Callable[[Any, bool], str]:

@@ -18,6 +18,7 @@ import torch
 from ft_tools.errors import BadInput, Refused
 from ft_tools.shipping import calibration
 from ft_tools.shipping.worker import proving
+from ft_tools.shipping.worker.gguf_header import read_header
 
 # llama.cpp's own examples use more text; its published table gains nothing from it.
 # Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md
@@ -229,13 +230,11 @@ def _no_matrix(path: Path) -> BadInput:
 
 def names_in(source: Path, modules: list[str]) -> dict[str, str]:
     """Return the GGUF names of modules' weights; a module without a counterpart is left out."""
-    reader = gguf.GGUFReader(source)
-    held = {tensor.name for tensor in reader.tensors}
-    field = reader.fields["general.architecture"]
-    architecture = bytes(field.parts[field.data[0]]).decode()
+    header = read_header(source)
+    held = header.tensors.keys()
     by_name = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
     blocks = 1 + max((int(n.split(".")[1]) for n in held if n.startswith("blk.")), default=0)
-    table = gguf.get_tensor_name_map(by_name[architecture], blocks)
+    table = gguf.get_tensor_name_map(by_name[str(header.values["general.architecture"])], blocks)
     found = {name: f"{table.get_name(name)}.weight" for name in modules}
     return {name: target for name, target in found.items() if target in held}
 

@@ -1,0 +1,109 @@
+"""The header of a GGUF file: its values and the types of its tensors, without its vocabulary.
+
+The reader of the `gguf` package makes objects of each token and merge: seconds for every look.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import gguf
+
+SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+STRING, ARRAY = 8, 9
+VERSIONS = (2, 3)
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Header:
+    """Values by key, arrays left out, and the name of each tensor's type by the tensor's name."""
+
+    values: dict[str, Value]
+    tensors: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Read a file's header.
+
+    Raises:
+        ValueError: It is no GGUF file of a known version.
+        struct.error: It is cut short.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        reader = _Reader(data)
+        magic, version, num_tensors, num_values = reader.take("4sIQQ")
+        if magic != b"GGUF" or version not in VERSIONS:
+            raise ValueError(f"{path.name} is no GGUF file of version 2 or 3")
+        values: dict[str, Value] = {}
+        for _ in range(num_values):
+            key = reader.string()
+            value = reader.value(*reader.take("I"))
+            if value is not None:
+                values[key] = value
+        return Header(values, dict(reader.tensor() for _ in range(num_tensors)))
+
+
+class _Reader:
+    """Takes one thing after the other out of a file."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, form: str) -> tuple[Any, ...]:
+        """Return values of these kinds; all of them are little-endian and lie side by side."""
+        found = struct.unpack_from(f"<{form}", self._data, self._at)
+        self._at += struct.calcsize(f"<{form}")
+        return found
+
+    def string(self) -> str:
+        (length,) = self.take("Q")
+        start, self._at = self._at, self._at + length
+        return self._data[start : self._at].decode("utf-8")
+
+    def value(self, kind: int) -> Value | None:
+        """Return a value, or pass over an array and return None."""
+        if kind == STRING:
+            return self.string()
+        if kind != ARRAY:
+            return cast("Value", self.take(SCALARS[kind])[0])
+        of, count = self.take("IQ")
+        if of in SCALARS:
+            self._at += count * struct.calcsize(f"<{SCALARS[of]}")
+        elif of == STRING:
+            self._pass_strings(count)
+        else:
+            for _ in range(count):
+                self.value(of)
+        return None
+
+    def tensor(self) -> tuple[str, str]:
+        """Return a tensor's name and type."""
+        name = self.string()
+        (num_dimensions,) = self.take("I")
+        *_, kind, _ = self.take(f"{num_dimensions}QIQ")
+        return name, gguf.GGMLQuantizationType(kind).name
+
+    def _pass_strings(self, count: int) -> None:
+        length, data, at = struct.Struct("<Q"), self._data, self._at
+        for _ in range(count):
+            at += 8 + length.unpack_from(data, at)[0]
+        self._at = at
