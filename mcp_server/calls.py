@@ -25,7 +25,6 @@ END_SECONDS = 1.0
 GRANT = "fine_tuning_llm.grant"
 """Key of an HTTP request's scope: a `Grant`."""
 
-logger = logging.getLogger(__name__)
 _running: set[abandoned_calls.Call] = set()
 _limiters: list[CapacityLimiter] = []
 

@@ -43,7 +43,6 @@ SESSION_IDLE_SECONDS = 600.0
 MAX_CONNECTIONS = 1000
 BACKLOG = 2048
 INTERRUPTED = 130
-logger = logging.getLogger(__name__)
 
 
 def serve_http(

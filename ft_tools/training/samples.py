@@ -12,8 +12,6 @@ from ft_tools.redaction import redact
 from ft_tools.views.page import Html, note, side_by_side
 
 FILE = "samples.jsonl"
-MOST = 5
-"""Prompts that a run may answer."""
 MAX_CHARS = 1_200
 CUT = " [...]"
 """Marks an answer that was stopped before its end, by length or time."""

@@ -1,6 +1,5 @@
 """What a step's activations take where no formula is known: a trace of the real class, kept."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from ft_tools.errors import MissingExtra
@@ -103,9 +102,6 @@ def profile_of(setup: Setup) -> tuple[Profile | None, str]:
         kept_logits=answer["kept_logits"],
     )
     return found, ""
-
-
-Fit = Callable[[list[tuple[int, int]]], Curve]
 
 
 def _through_two(points: list[tuple[int, int]]) -> Curve:

@@ -4,6 +4,7 @@ import fcntl
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -82,10 +83,15 @@ def reference_of(tmp_path, folder, tokenizer, num_texts):
     return reference, text
 
 
+def logits_of(model, ids):
+    """Return the logits after each token, (tokens, vocabulary)."""
+    return np.concatenate(list(gguf.logits_in_batches(model, ids)))
+
+
 def measure(file, reference, text, tokenizer):
     with gguf.opened(file, proving.MAX_TEXT_TOKENS) as model:
         proof = proving.Proof(tokenizer, reference, None)
         probes = gguf_jobs.probes(proof)
         parity = gguf_jobs.same_ids(proof, probes, [gguf.tokenize(model, p) for p in probes])
-        measured = reference.measure(lambda ids: gguf.logits_of(model, ids))
+        measured = reference.measure(lambda ids: logits_of(model, ids))
     return quality.summarise(measured, parity)

@@ -17,7 +17,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.writer import buckets, whole_text
-from ft_tools.models.worker.gguf import logits_of, opened
+from ft_tools.models.worker.gguf import opened
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.session import Stopped
 from ft_tools.runs.tool import get_run
@@ -34,6 +34,7 @@ from tests.tiny.evaluating import (
     write,
     writer_of,
 )
+from tests.tiny.measuring_gguf import logits_of
 
 pytestmark = [
     pytest.mark.tiny,

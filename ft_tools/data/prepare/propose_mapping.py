@@ -64,10 +64,6 @@ PERSONAL = {"name", "id", "email", "phone", "username", "login", "initials", "uu
 INSIDE = {"text", "content", "body", "value", "message", "id", "name"}
 """Columns of an object that are named by the object: `answer.text` is an answer."""
 MAX_SPEAKERS = 8
-TIMES = {
-    "date", "time", "timestamp", "created", "datum", "fecha", "data", "zeit", "day",
-    "received",
-}  # fmt: skip
 
 
 @dataclass

@@ -80,20 +80,16 @@ def tokenize(model: Any, text: str) -> list[int]:
     return list(model.tokenize(text.encode("utf-8"), add_bos=False, special=True))
 
 
-def logits_of(model: Any, ids: Sequence[int], start: int = 0) -> npt.NDArray[np.float32]:
-    """Return the logits after each token from `start` on, (tokens, vocabulary).
-
-    Only these are made: `logits_all` of llama-cpp-python would keep a row for each place of the
-    context.
-    """
-    found = list(logits_in_batches(model, ids, start))
-    return np.concatenate(found) if found else np.zeros((0, model.n_vocab()), dtype=np.float32)
-
-
 def logits_in_batches(
     model: Any, ids: Sequence[int], start: int = 0
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Give the logits after each token from `start` on, a batch of the file's at a time.
+
+    Only these are made: `logits_all` of llama-cpp-python would keep a row for each place of the
+    context.
+
+    Yields:
+        (tokens, vocabulary).
 
     Raises:
         ValueError: llama.cpp cannot read the text.
