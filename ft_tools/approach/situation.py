@@ -138,15 +138,28 @@ def situation(request: ApproachRequest) -> Situation:
 
 
 def with_implied(request: ApproachRequest) -> ApproachRequest:
-    """Add the symptoms that what was observed implies: a fault of a run, if none is named."""
-    implied = [table().observed[each] for each in request.observed]
-    setup = set(table().needs["setup"])
-    is_named = not setup.isdisjoint(request.symptoms)
-    more = {
-        symptom for symptom in implied if symptom and not (is_named and symptom == "training_fault")
-    }
-    more -= set(request.symptoms)
-    return request.model_copy(update={"symptoms": [*request.symptoms, *sorted(more)]})
+    """Add the symptoms that what was observed implies.
+
+    After training they are a fault of the run, if none is named; without training, of how the
+    model is asked, if nothing else is named.
+    """
+    is_trained = bool(request.tried_training) or request.checkpoint == "sft_run"
+    rows = [table().observed[each] for each in request.observed]
+    implied = {row.trained if is_trained else row.untrained for row in rows} - {""}
+    specific = implied - _WIDE
+    is_named = (
+        not set(table().needs["setup"]).isdisjoint(request.symptoms)
+        if is_trained
+        else bool(request.symptoms)
+    )
+    more = specific if is_named else implied
+    return request.model_copy(
+        update={"symptoms": [*request.symptoms, *sorted(more - set(request.symptoms))]}
+    )
+
+
+_WIDE = frozenset({"training_fault", "instruction_following"})
+"""Symptoms that say less than any other."""
 
 
 def number_of(count: Count | None) -> int | None:

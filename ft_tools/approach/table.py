@@ -120,6 +120,13 @@ class Duty(Row):
     source: str
 
 
+class ObservedRow(Row):
+    """The symptom that something observed is, if it is one: with training, and without."""
+
+    trained: Symptom | Literal[""] = ""
+    untrained: Symptom | Literal[""] = ""
+
+
 class NoteRow(Row):
     """What has to be said beside the first step: of what was observed, or of where it will run."""
 
@@ -287,7 +294,7 @@ class Table(Row):
     rough: dict[Rough, Threshold]
     shares: dict[Share, Threshold]
     implied: dict[Considered, Symptom]
-    observed: dict[Observed, Symptom | Literal[""]]
+    observed: dict[Observed, ObservedRow]
     notes: list[NoteRow]
     asks_for: dict[Considered, Asked]
     kinds: dict[Kind, KindFacts]

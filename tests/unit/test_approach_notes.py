@@ -143,3 +143,46 @@ def test_sft_before_pairs_says_how_each_stage_is_measured():
     assert step.approach == "sft_then_dpo"
     assert "held-out prompts" in step.next_step
     assert "half of the comparisons" in step.stop_if
+
+
+def test_what_is_observed_without_training_is_no_fault_of_a_run():
+    asked = ask(considering=["sft"], observed=["no_stop", "not_chat_model"])
+    trained = ask(considering=["sft"], observed=["no_stop", "not_chat_model"], **TRAINED)
+
+    assert (asked.approach, trained.approach) == ("prompting", "check_setup")
+    assert "Without training, this is how the model is asked" in asked.summary
+    assert "never learned its end token" in trained.summary
+
+
+def test_what_broke_with_an_update_is_not_trained_anew():
+    run = {"observed": ["after_update", "gibberish"], "checkpoint": "sft_run"}
+    (sft,) = ask(considering=["sft"], **run).verdicts
+
+    assert sft.verdict == "no"
+
+
+def test_a_question_about_overfitting_is_answered_by_checkpoints_and_passes():
+    found = ask(considering=["hyperparameters"], observed=["loss_rises"], **TRAINED)
+
+    assert found.row == "overfitting_seen"
+    assert "one to three passes" in found.verdicts[0].condition
+
+
+def test_where_no_sample_passes_a_short_sft_comes_before_more_rl():
+    run = {"tried_training": ["rl_verifiable_reward"], "symptoms": ["training_fault"]}
+    sft, settings = ask(
+        considering=["sft", "hyperparameters"],
+        has_verifiable_reward=True,
+        success_fraction="none",
+        **run,
+    ).verdicts
+
+    assert (sft.verdict, "format" in sft.condition) == ("now", True)
+    assert "8 to 16 samples" in settings.condition
+
+
+def test_what_is_invented_beside_a_given_text_is_counted_before_anything_is_trained():
+    found = ask(considering=["sft", "dpo"], symptoms=["hallucination"], prompting_tried="zero_shot")
+
+    assert found.row == "invented_beside_the_text"
+    assert {each.verdict for each in found.verdicts} == {"later"}
