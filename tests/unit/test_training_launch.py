@@ -613,6 +613,17 @@ def test_a_plan_shows_the_verdict_of_the_advice_or_says_that_there_was_none(file
     assert advised.plan_hash != alone.plan_hash
 
 
+def test_few_validation_rows_have_the_kind_of_answers_that_the_training_rows_have(files):
+    """A plan named the answers labels in one file and JSON in the other."""
+    teams = [json.dumps({"team": team, "urgency": "low"}) for team in ("sales", "care", "tech")]
+    for name, count in (("labels.jsonl", 60), ("few.jsonl", 6)):
+        rows = [{"prompt": f"{name} {at}?", "completion": teams[at % 3]} for at in range(count)]
+        (files / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = plan_sft(sft(dataset="labels.jsonl", validation="few.jsonl"))
+    kinds = [(part.answers, part.num_labels) for part in (plan.dataset, plan.validation)]
+    assert kinds == [("labels", 3)] * 2
+
+
 def test_answers_that_contradict_each_other_are_refused_until_they_are_accepted(files):
     rows = (files / "train.jsonl").read_text().splitlines()
     other = rows[0].replace('"assistant", "content": "', '"assistant", "content": "No, ')
