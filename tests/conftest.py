@@ -53,6 +53,18 @@ def pytest_collection_finish():
     gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_disk(request):
+    """Let nothing in this process wait for the disk, as it would a hundred thousand times.
+
+    That files are durable is proved in tests/faults, which waits.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if "faults" not in request.path.parts:
+            patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture
 def anyio_backend():
     return "asyncio"

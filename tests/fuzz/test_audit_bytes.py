@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import random
 import resource
 import subprocess
@@ -43,8 +42,6 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(workspace_module.VARIABLE, str(path))
-        # Durability is proved elsewhere, and hundreds of folders are published here.
-        patch.setattr(os, "fsync", lambda _: None)
         yield path
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import traceback
 
 import pytest
@@ -54,8 +53,6 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(workspace_module.VARIABLE, str(path))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        # Durability is proved elsewhere, and hundreds of folders are published here.
-        patch.setattr(os, "fsync", lambda _: None)
         yield path
 
 

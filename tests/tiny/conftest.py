@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import os
 import shutil
 
 import llama_cpp._utils
@@ -20,13 +19,8 @@ atexit.register(llama_cpp._utils.errnull_file.close)
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_machine():
-    """Keep the workers that these tests start to one thread each, and off the network.
-
-    In this process nothing waits for the disk, hundreds of times in a training: durability is
-    proved in tests/faults.
-    """
+    """Keep the workers that these tests start to one thread each, and off the network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         patch.setenv("HF_HUB_OFFLINE", "1")
