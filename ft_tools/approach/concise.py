@@ -1,7 +1,8 @@
 """A report within the tokens that an agent should spend on it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from ft_tools.approach.report import ApproachReport
 from ft_tools.approach.table import table
@@ -17,10 +18,15 @@ LONG_CONDITION = 120
 """Characters; shorter ones stay, since what is allowed on a condition has to say it."""
 
 
-def concise(report: ApproachReport) -> ApproachReport:
+def concise(report: ApproachReport, summaries: Iterable[str] = ()) -> ApproachReport:
     """Drop what is said elsewhere in the report, then what matters least, until it is short enough.
 
     Evidence, GPU time, rules of thumb, measurements and mistakes are in detailed reports.
+
+    Args:
+        report: The whole report.
+        summaries: Shorter summaries, for where nothing else is left to drop; the last one has to
+            be short enough whatever was asked.
     """
     bracket = {"gpu_time": None, "time": "", "data": "", "source": ""}
     short = report.model_copy(
@@ -36,11 +42,16 @@ def concise(report: ApproachReport) -> ApproachReport:
             "mistakes": [],
         }
     )
-    for shorten in SHORTENINGS:
+    shorter = (_with_summary(each) for each in summaries)
+    for shorten in chain(SHORTENINGS, shorter):
         if tokens(short) <= MOST_TOKENS:
             break
         short = short.model_copy(update=shorten(short))
     return short
+
+
+def _with_summary(summary: str) -> Callable[[ApproachReport], dict[str, object]]:
+    return lambda report: {"summary": summary}
 
 
 def tokens(report: ApproachReport) -> float:
@@ -128,15 +139,33 @@ def _whys_of_conditions(report: ApproachReport) -> dict[str, object]:
     return {"verdicts": kept}
 
 
-def _conditions_of_the_summary(report: ApproachReport) -> dict[str, object]:
+def _conditions_of_the_summary(
+    report: ApproachReport, longer_than: int = LONG_CONDITION
+) -> dict[str, object]:
     """Leave out a long condition that the summary has."""
     kept = [
         each.model_copy(update={"condition": ""})
-        if len(each.condition) > LONG_CONDITION and each.condition in report.summary
+        if len(each.condition) > longer_than and each.condition in report.summary
         else each
         for each in report.verdicts
     ]
     return {"verdicts": kept}
+
+
+def _reason_without_values(report: ApproachReport) -> dict[str, object]:
+    short = [
+        each.model_copy(update={"observed": "", "threshold": None}) for each in report.reasons[:1]
+    ]
+    return {"reasons": short}
+
+
+def _answers_without_whys(report: ApproachReport) -> dict[str, object]:
+    """Leave the answers to the summary, which says the why of what is refused."""
+    return {"verdicts": [each.model_copy(update={"why": ""}) for each in report.verdicts]}
+
+
+def _cost_without_words(report: ApproachReport) -> dict[str, object]:
+    return {"cost_bracket": report.cost_bracket.model_copy(update={"running": ""})}
 
 
 SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
@@ -163,5 +192,16 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     lambda report: {"questions": []},
     _conditions_of_the_summary,
     lambda report: _sources_of_first_verdicts(report, most=1),
+    lambda report: {"unused": []},
+    lambda report: _later(report, stop_if=""),
+    _reason_without_values,
+    lambda report: _conditions_of_the_summary(report, longer_than=0),
+    lambda report: _sources_of_first_verdicts(report, most=0),
+    _answers_without_whys,
+    lambda report: {"next_steps": []},
+    lambda report: {"decided_by": report.decided_by[:MOST_BLOCKS]},
+    _cost_without_words,
+    lambda report: {"documents": None},
+    lambda report: {"measured": None},
 )
 """What is dropped, in this order, until the report is short enough."""

@@ -111,6 +111,7 @@ Aside = Literal[
 """What is asked beside an approach; it gets a verdict and is no step of a path."""
 
 Considered = Literal[Approach, Aside]
+MOST_CONSIDERED = 6
 
 TRAINING: frozenset[Approach] = frozenset(
     {
@@ -202,7 +203,7 @@ class ApproachRequest(Request):
     )
     considering: list[Considered] = Field(
         default_factory=list,
-        max_length=6,
+        max_length=MOST_CONSIDERED,
         description="All that the user proposes or asks about. long_context: also caching. "
         "small_model_fine_tuning: classifiers, taggers, embeddings. sft_then_dpo: SFT first? "
         "other_loss: ORPO, SimPO. other_model: which, size. "

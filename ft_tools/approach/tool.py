@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ft_tools.approach import advice
-from ft_tools.approach.advice import assets, duties, note_reasons, notes, reasons
+from ft_tools.approach.advice import MOST_NOTES, assets, duties, note_reasons, notes, reasons
 from ft_tools.approach.concise import concise
 from ft_tools.approach.cost import bracket, shortening
 from ft_tools.approach.decision import decide, first_row, is_done, others
@@ -14,7 +14,7 @@ from ft_tools.approach.measured import with_measurements
 from ft_tools.approach.path import COUNT, Rung, climb, next_steps, steps
 from ft_tools.approach.questions import questions
 from ft_tools.approach.report import ApproachReport, ApproachVerdict, MeasuredSystem, PathStep
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.request import MOST_CONSIDERED, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import Decision, table
 from ft_tools.approach.verdicts import beside_measured, guide, measured_words, verdicts
@@ -77,7 +77,29 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         measurements=advice.measurements(row.approach, now),
         mistakes=advice.mistakes(row.approach, now, {question.field for question in asked}),
     )
-    return report if request.response_format == "detailed" else concise(report)
+    is_usual = not weighed.decided_by
+    shorter = (_summary(answer, is_usual=is_usual, length=each) for each in SHORTER)
+    return report if request.response_format == "detailed" else concise(report, shorter)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How much a summary says beside the first step and the verdicts."""
+
+    num_forks: int
+    num_notes: int
+    num_conditions: int
+    """Verdicts, in the order asked, of which condition and why are said."""
+
+
+FULL = Length(num_forks=MOST_FORKS, num_notes=MOST_NOTES, num_conditions=MOST_CONSIDERED)
+SHORTER = [
+    Length(num_forks=forks, num_notes=notes, num_conditions=conditions)
+    for forks, notes, conditions in [(0, 3, 6), (0, 1, 6), (0, 1, 4), (0, 1, 2), (0, 0, 1)]
+]
+"""Of summaries of reports that are too long otherwise, one after the other."""
+
+ELSEWHERE = "see response_format = detailed"
 
 
 @dataclass(frozen=True)
@@ -105,16 +127,9 @@ def _answer(request: ApproachRequest, best: MeasuredSystem | None = None) -> _An
     return _Answer(row, rungs, beside_measured(answers, best), now, best)
 
 
-def _summary(answer: _Answer, *, is_usual: bool) -> str:
+def _summary(answer: _Answer, *, is_usual: bool, length: Length = FULL) -> str:
     """Answer what was asked, then name the first step, what would change it, and what binds."""
     row, rungs, now, answers = answer.row, answer.rungs, answer.now, answer.verdicts
-    said = [
-        f"{each.approach}: {each.verdict}"
-        + (f", {each.condition}" if each.condition else "")
-        + (f" ({each.why.rstrip('.')})" if each.verdict == "no" and each.why else "")
-        + "."
-        for each in answers
-    ]
     facts = table().approaches[row.approach]
     is_guided = any(each.approach == row.approach for each in answers)
     needs_guide = len(row.why) < SHORT and not is_guided
@@ -130,14 +145,28 @@ def _summary(answer: _Answer, *, is_usual: bool) -> str:
     return " ".join(
         [
             *([measured_words(answer.best)] if answer.best else []),
-            *said,
+            *[
+                _said(each, is_whole=place < length.num_conditions)
+                for place, each in enumerate(answers)
+            ],
             *([USUAL] if is_usual else []),
-            *(note.says for note in notes(rungs, now, is_last=False)),
+            *[note.says for note in notes(rungs, now, is_last=False)[: length.num_notes]],
             first,
-            *_forks(row, answers, rungs, now),
-            *(note.says for note in notes(rungs, now, is_last=True)),
+            *_forks(row, answers, rungs, now)[: length.num_forks],
+            *[note.says for note in notes(rungs, now, is_last=True)[: length.num_notes]],
             *(d.short for d in duties(now)),
         ]
+    )
+
+
+def _said(answer: ApproachVerdict, *, is_whole: bool) -> str:
+    """Say a verdict: on what condition, or why not; or that another report says it."""
+    when = answer.condition if is_whole or not answer.condition else ELSEWHERE
+    why = answer.why.rstrip(".") if answer.verdict == "no" and is_whole else ""
+    return (
+        f"{answer.approach}: {answer.verdict}"
+        + (f", {when}" if when else "")
+        + (f" ({why})." if why else ".")
     )
 
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ft_tools.approach.concise import MOST_TOKENS, tokens
+from ft_tools.approach.concise import CHARACTERS_PER_TOKEN, MOST_TOKENS, tokens
 from ft_tools.approach.conditions import CHOICES, words_of
 from ft_tools.approach.decision import decide, holds, is_done
 from ft_tools.approach.request import (
+    MOST_CONSIDERED,
     TRAINING,
     Approach,
     ApproachRequest,
@@ -23,7 +24,7 @@ from ft_tools.approach.request import (
 )
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import table
-from ft_tools.approach.tool import ANEW, recommend_approach
+from ft_tools.approach.tool import ANEW, SHORT, recommend_approach
 from ft_tools.approach.verdicts import amount
 from ft_tools.tools import TOOLS
 
@@ -72,7 +73,7 @@ requests = st.builds(
     budget=st.none() | st.sampled_from(["low", "medium", "high"]),
     checkpoint=st.none() | st.sampled_from(["base", "instruct", "sft_run"]),
     tried_training=st.lists(st.sampled_from(get_args(Trained)), unique=True, max_size=2),
-    considering=st.lists(st.sampled_from(get_args(Considered)), unique=True, max_size=3),
+    considering=st.lists(st.sampled_from(get_args(Considered)), unique=True, max_size=6),
     num_classes=st.none() | st.sampled_from([2, 30, 200]),
     small_model=st.none() | st.sampled_from(["as_good", "worse"]),
     batch_calls=st.none() | st.sampled_from([10, 10**7]),
@@ -204,8 +205,92 @@ def test_each_approach_that_is_considered_gets_one_verdict_that_agrees_with_the_
         num_classes=2,
     )
 )
+# Nothing was left to drop from these: the request that the next call repeats, six long verdicts.
+@example(
+    ApproachRequest(
+        considering=["prompting", "class_imbalance", "constrained_decoding"],
+        symptoms=[
+            "instruction_following",
+            "knowledge_gap",
+            "preference",
+            "multi_turn_tool_use",
+        ],
+        small_model_score=0.5,
+        small_model="as_good",
+        has_eval_set=True,
+        personal_data=True,
+        data_source="human",
+        teacher="openai",
+        teacher_terms="allowed",
+        product_use="internal",
+        weights_access="api_only",
+        examples_have_reasoning=False,
+        corpus_tokens=0,
+        has_retrieval=False,
+        must_keep_thinking=False,
+        has_documents=True,
+    )
+)
+@example(
+    ApproachRequest(
+        considering=[
+            "chunking",
+            "long_context",
+            "continued_pretraining",
+            "distillation",
+            "data_format",
+            "several_adapters",
+        ],
+        observed=["loss_rises"],
+        prompting_tried="none",
+        task="label",
+        checkpoint="base",
+        num_classes=200,
+        has_eval_set=True,
+    )
+)
 def test_a_concise_report_of_any_request_stays_under_nine_hundred_tokens(request):
     assert tokens(recommend_approach(request)) <= MOST_TOKENS
+
+
+def test_six_long_answers_are_shortened_and_each_is_still_given():
+    request = ApproachRequest(
+        considering=[
+            "hardware",
+            "data_format",
+            "check_setup",
+            "build_eval_first",
+            "data_amount",
+            "hyperparameters",
+        ],
+        symptoms=["training_fault"],
+        task="speech",
+        tried_training=["sft"],
+        personal_data=True,
+    )
+    report = recommend_approach(request)
+
+    assert tokens(report) <= MOST_TOKENS < tokens(detailed(request))
+    assert [each.approach for each in report.verdicts] == request.considering
+    assert all(f"{asked}: " in report.summary for asked in request.considering)
+    assert len(report.path) == 2
+    assert "consent" in report.summary
+
+
+def test_what_is_said_at_last_is_short_whatever_row_decides():
+    facts = table()
+    duties = sum(len(duty.short) for duty in facts.duties.values())
+    answer = max(len(row.condition) + len(row.why) for row in facts.answers)
+    first = max(
+        len(row.why)
+        + len(row.anew)
+        + len(facts.approaches[row.approach].summary)
+        + (len(facts.approaches[row.approach].guide) if len(row.why) < SHORT else 0)
+        for row in facts.rows
+    )
+    names = MOST_CONSIDERED * max(len(asked) for asked in get_args(Considered))
+
+    assert (duties + answer + first + names) / CHARACTERS_PER_TOKEN <= MOST_TOKENS * 0.6
 
 
 @many
