@@ -110,7 +110,7 @@ def test_a_class_with_one_wording_is_never_only_in_the_test_part(workspace):
     write_tickets(workspace / "t.csv", {team: every[:1] for team, every in TEMPLATES.items()})
     proposal, made = prepared(workspace)
     assert teams_in(made.outputs.train) == teams_in(made.outputs.test) == set(TEMPLATES)
-    assert any("none of 3 wordings can be held out" in note for note in proposal.assumptions)
+    assert any("no wording can be held out whole" in note for note in proposal.assumptions)
 
 
 def test_the_same_table_again_has_the_same_test_part(workspace):

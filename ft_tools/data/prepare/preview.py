@@ -335,9 +335,9 @@ def _about_wordings(decided: Decided) -> list[str]:
             "that what is measured is new wordings; near_duplicates='lexical' has all in each part"
         ]
     return [
-        f"prompts follow few templates, and none of {held.num_wordings} wordings can be held out "
-        "(a class has one alone, or earlier test rows are of most): test scores are too good for "
-        "new wordings; add rows in other wordings"
+        "prompts follow few templates, and no wording can be held out whole (a class has one "
+        "alone, or rows that stay together, such as those of group_by or of an earlier test part, "
+        "are of most): test scores are too good for new wordings; add rows in other wordings"
     ]
 
 
