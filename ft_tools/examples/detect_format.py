@@ -44,6 +44,10 @@ ABOUT = ("input", "context")
 BESIDE = (*SYSTEMS, *GEMINI_SYSTEMS, "tools", "functions", "history")
 """What is read of a row whatever its format is."""
 SIDES = ("chosen", "rejected")
+_VALUES = frozenset({*LISTS, "answers", "label", "kto_tag"})
+"""Columns of which the value matters, and not only that they are there."""
+_NAMES = frozenset({*PROMPTS, *ANSWERS, *SIDES, "text", "preferred_output", "non_preferred_output"})
+"""The others that matter."""
 PREFERENCES = {
     "preference_explicit",
     "preference_implicit",
@@ -57,6 +61,20 @@ def detect(row: Any) -> str:
     """Name the format of a row from its columns and the types in them; unknown if none fits."""
     if not isinstance(row, Mapping):
         return "unknown"
+    return _detect(row) if _told_by_values(row) else _of_names(_NAMES.intersection(row))
+
+
+def _told_by_values(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row has a column whose value, not only its name, decides on the format."""
+    return not _VALUES.isdisjoint(row)
+
+
+@lru_cache(maxsize=1024)
+def _of_names(names: frozenset[str]) -> str:
+    return _detect(dict.fromkeys(names, ""))
+
+
+def _detect(row: Mapping[str, Any]) -> str:
     keys = row.keys()
     listed = list_name(row)
     has_pair = "chosen" in keys and "rejected" in keys
@@ -89,22 +107,21 @@ def detect(row: Any) -> str:
 
 def columns_read(row: Mapping[str, Any], format_name: str) -> frozenset[str]:
     """Return the names of the columns that an example of a format is made of."""
+    if _told_by_values(row):
+        return _columns_read(row, format_name)
+    return _columns_of_names(_NAMES.intersection(row), format_name)
+
+
+@lru_cache(maxsize=1024)
+def _columns_of_names(names: frozenset[str], format_name: str) -> frozenset[str]:
+    return _columns_read(dict.fromkeys(names, ""), format_name)
+
+
+def _columns_read(row: Mapping[str, Any], format_name: str) -> frozenset[str]:
     listed, answer = list_name(row), answer_name(row)
     asked = next((name for name in PROMPTS if name in row and name != answer), None)
     instruction = next((n for n in ("instruction", "question", "query") if n in row), asked)
     answered = next((name for name in ALPACA_ANSWERS if name in row), answer)
-    return _columns_of(format_name, listed, asked, answer, instruction, answered)
-
-
-@lru_cache(maxsize=256)
-def _columns_of(
-    format_name: str,
-    listed: str | None,
-    asked: str | None,
-    answer: str | None,
-    instruction: str | None,
-    answered: str | None,
-) -> frozenset[str]:
     asks_and_answers = () if listed else (asked, answer, *ABOUT)
     read: dict[str, tuple[str | None, ...]] = {
         "openai_messages": (listed,),

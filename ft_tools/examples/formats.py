@@ -119,7 +119,9 @@ def _without_nulls(row: Any) -> tuple[str, Any]:
     """
     if not isinstance(row, Mapping):
         return "unknown", row
-    rest = {name: value for name, value in row.items() if value is not None}
+    rest = row
+    if None in row.values():
+        rest = {name: value for name, value in row.items() if value is not None}
     found = detect(rest)
     return (detect(row), row) if found in {"unknown", "prompt_only"} else (found, rest)
 

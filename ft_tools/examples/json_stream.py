@@ -32,6 +32,8 @@ class Row(NamedTuple):
     problem: str | None
     notes: tuple[str, ...] = ()
     """Findings that hold for a row that could be read."""
+    num_chars: int | None = None
+    """As it stands in a file of JSON; of other files it is not known."""
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Row]:
@@ -73,7 +75,7 @@ def _checked(number: int, value: Any, text: str, *, repeats: bool) -> Row:
     # A lone surrogate loads, and fails when it is written; only an escape can make one.
     if ESCAPED_SURROGATE.search(text) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         return Row(number, None, "invalid_unicode")
-    return Row(number, value, None, ("repeated_key",) if repeats else ())
+    return Row(number, value, None, ("repeated_key",) if repeats else (), len(text))
 
 
 def read_values(stream: BinaryIO, *, wrapped: bool = False) -> Iterator[Row]:

@@ -57,6 +57,9 @@ def _has_text(example: Example, row: Mapping[str, Any]) -> bool:
         return False
     turns = [*example.messages, *example.chosen, *example.rejected]
     read = [*(str(turn["content"]) for turn in turns), *map(thoughts_of, turns), example.text or ""]
+    long = [text for text in long if text not in read]
+    if not long:
+        return False
     longest = max(read, key=len)
     return any(
         len(text) >= UNREAD_FRACTION * len(longest)

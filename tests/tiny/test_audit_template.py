@@ -61,7 +61,7 @@ def test_what_is_shown_as_trained_on_is_each_answer_and_its_end(workspace, model
     ]
     try:
         (masked,) = tokens.masks(normalise(1, {"messages": turns}))
-        measured = tokens.measure(normalise(1, {"messages": turns}))
+        measured = tokens.measure([normalise(1, {"messages": turns})])[0]
         pair = normalise(1, {"prompt": "Where?", "chosen": "Here.", "rejected": "No."})
         sides = tokens.masks(pair)
     finally:
@@ -95,8 +95,8 @@ def test_an_answer_that_is_not_to_be_trained_is_neither_counted_nor_shown_as_tra
     last = {"role": "assistant", "content": "That is all."}
     try:
         (masked,) = tokens.masks(normalise(1, {"messages": [*asked, last]}))
-        held = tokens.measure(normalise(1, {"messages": [*asked, last]}))
-        alone = tokens.measure(normalise(1, {"messages": [asked[0], last]}))
+        held = tokens.measure([normalise(1, {"messages": [*asked, last]})])[0]
+        alone = tokens.measure([normalise(1, {"messages": [asked[0], last]})])[0]
     finally:
         tokens.close()
     trained = [text for text, kind in masked.pieces if kind == "trained"]
@@ -171,10 +171,10 @@ def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, 
     example = normalise(1, {"messages": turns})
     tokens = TemplateTokens(model_with(None), 1024, 1)
     try:
-        measured = tokens.measure(example)
+        (measured,) = tokens.measure([example])
         said = tokens.notes()
         monkeypatch.setattr(worker_tokens, "MOST_CPU_SECONDS", 5)
-        estimated = tokens.measure(example)
+        (estimated,) = tokens.measure([example])
         assert tokens.masks(example) == []
         assert tokens.notes()[len(said) :] == [
             "1 examples are so long, with so many turns, that their tokens were estimated and not "
@@ -184,7 +184,7 @@ def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, 
         tokens.close()
     assert measured.findings == ()
     assert measured.trained is not None
-    assert estimated == lengths_of(example)
+    assert [estimated] == lengths_of([example])
 
 
 def test_what_renders_examples_does_not_load_torch(workspace, model_with):

@@ -230,7 +230,7 @@ def test_an_unread_row_is_null_in_the_file_of_removed_ones_and_a_broken_one_is_w
 
 def test_trained_tokens_are_those_of_the_rows_that_stay(workspace):
     write(workspace, [*rows_of(chat), chat(NAMES[0]), {"messages": [user("Zoe")]}])
-    means = Methods(measure=lambda _: Measured(10, 4, trained=4))
+    means = Methods(measure=lambda some: [Measured(10, 4, trained=4)] * len(some))
     report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"), means)
     assert (report.num_usable, report.tokens.total) == (60, 600)
     assert report.shape["num_trained_tokens"] == 240

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ft_tools.data.judge.new_information import AddedFacts, new_information
+from ft_tools.data.judge.new_information import AddedFacts, is_mostly_new
 
 FACTS = [
     ("Who runs the depot in the north?", "It is run by Ada Moreno since 2011."),
@@ -24,18 +24,18 @@ NO_FACTS = [
 
 @pytest.mark.parametrize(("prompt", "answer"), FACTS)
 def test_an_answer_with_facts_that_were_not_given_is_new_information(prompt, answer):
-    assert new_information(prompt, answer).is_mostly_new
+    assert is_mostly_new(prompt, answer)
 
 
 @pytest.mark.parametrize(("prompt", "answer"), NO_FACTS)
 def test_an_answer_from_the_prompt_a_calculation_or_a_program_is_none(prompt, answer):
-    assert not new_information(prompt, answer).is_mostly_new
+    assert not is_mostly_new(prompt, answer)
 
 
 def test_german_nouns_are_no_names():
     prompt, answer = "Fasse zusammen.", "In der Stadt gab es den Bau der Halle und den Umzug."
 
-    assert not new_information(prompt, answer, "de").is_mostly_new
+    assert not is_mostly_new(prompt, answer, "de")
 
 
 @pytest.mark.parametrize(("cases", "found"), [(FACTS, True), (NO_FACTS, False)])
@@ -58,6 +58,6 @@ def test_a_handful_of_examples_proves_nothing():
 @pytest.mark.parametrize("unit", ["1a", "A ", "9.", "a-", "Aa Aa "])
 def test_hostile_text_takes_linear_time(unit):
     started = time.process_time()
-    new_information("", unit * 100_000)
+    is_mostly_new("", unit * 100_000)
 
     assert time.process_time() - started < 1

@@ -16,7 +16,7 @@ from ft_tools.data.judge.new_information import (
     _is_code,
     _is_program,
     _mixed_words,
-    new_information,
+    facts_of,
 )
 from ft_tools.data.judge.text_faults import (
     BOILERPLATE,
@@ -37,13 +37,20 @@ from ft_tools.data.judge.text_faults import (
     repeats,
     telling_words,
 )
-from ft_tools.data.read.example_texts import may_be_private, telling_words_of
+from ft_tools.data.read.example_texts import telling_words_of, that_may_be_private
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import Scan, _privacy
 from ft_tools.data.repeats import word_pairs
 from ft_tools.data.repeats.word_pairs import WordPairs
-from ft_tools.data.repeats.words import FEW_OTHERS, TOKENS, Words, other_characters, tokens_of
-from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_tokens
+from ft_tools.data.repeats.words import (
+    FEW_OTHERS,
+    TOKENS,
+    Words,
+    other_characters,
+    tokens_of,
+    tokens_of_all,
+)
+from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_all, estimate_tokens
 from ft_tools.examples.formats import normalise
 
 ASCII = [chr(code) for code in range(128)]
@@ -119,8 +126,19 @@ def test_facts_of_an_answer_are_those_of_the_plain_patterns() -> None:
         if not ARITHMETIC.search(text) and not any(sign in text for sign in WORKED):
             facts |= {*NUMBER.findall(text)}
         wanted.append(len(facts | {*NAME.findall(text)}))
-    assert [new_information("", text).num_facts for text in texts] == wanted
+    assert [len(facts_of(text)) for text in texts] == wanted
     assert {0, 1, 2} < set(wanted)
+
+
+def test_what_is_found_in_many_texts_at_once_is_what_is_found_in_each() -> None:
+    parts = ["a b1", "C++ ", "\u00e9", "\u4f60", "", "\n", "@", "hf_", "_", "://", "1234 5", "AB12"]
+    texts = drawn(parts, 2000)
+    texts = [text[: at % 30] for at, text in enumerate(texts)]
+    assert tokens_of_all(texts) == list(map(tokens_of, texts))
+    assert estimate_all(texts) == list(map(estimate_tokens, texts))
+    found = privacy.that_may_hold(texts)
+    assert found == {at for at, text in enumerate(texts) if privacy.may_hold(text)}
+    assert 0 < len(found) < len(texts)
 
 
 def test_numbers_of_people_are_looked_for_wherever_one_could_begin() -> None:
@@ -252,7 +270,7 @@ def test_a_secret_is_looked_for_wherever_an_example_has_a_text() -> None:
     secret = "sk-" + "a1" * 12
     asked, answered = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
     plain = {"messages": [asked, answered]}
-    assert not may_be_private(normalise(1, plain))
+    assert that_may_be_private([normalise(1, plain)]) == set()
     for row in (
         {"messages": [asked | {"content": secret}, answered]},
         {"messages": [asked | {"name": secret}, answered]},
@@ -263,6 +281,7 @@ def test_a_secret_is_looked_for_wherever_an_example_has_a_text() -> None:
         {"prompt": "a", "chosen": "b", "rejected": secret},
         {"text": secret},
     ):
+        assert that_may_be_private([normalise(1, r) for r in (plain, row, plain)]) == {1}
         scanned = Scan(Ledger(with_pairs=False), (Path("a"), None))
         assert _privacy(scanned, normalise(1, row)) == ["secret"]
 

@@ -53,30 +53,24 @@ MOSTLY = 0.5
 MIN_EXAMPLES = 20
 
 
-@dataclass(frozen=True)
-class NewInformation:
-    """Numbers, names and codes of one answer, and how many of them the prompt does not have."""
+def is_mostly_new(prompt: str, answer: str, language: str = "") -> bool:
+    """Tell whether an answer tells facts that its prompt does not contain.
 
-    num_facts: int
-    num_new: int
+    Programs tell none, and the numbers of a calculation are none.
 
-    @property
-    def is_mostly_new(self) -> bool:
-        """Tell whether the answer tells facts that were not given."""
-        return self.num_facts >= MIN_FACTS and self.num_new > MOSTLY * self.num_facts
-
-
-def new_information(prompt: str, answer: str, language: str = "") -> NewInformation:
-    """Count the facts of an answer, and those that its prompt does not contain.
-
-    Programs count as none, and so do the numbers of a calculation.
-
-    >>> new_information("When was the depot opened?", "It was opened in 1987 by Ada Moreno.")
-    NewInformation(num_facts=2, num_new=2)
-    >>> new_information("Ada Moreno opened it in 1987. Who, when?", "It was Ada Moreno in 1987.")
-    NewInformation(num_facts=2, num_new=0)
+    >>> is_mostly_new("When was the depot opened?", "It was opened in 1987 by Ada Moreno.")
+    True
+    >>> is_mostly_new("Ada Moreno opened it in 1987. Who, when?", "It was Ada Moreno in 1987.")
+    False
     """
     answer = answer[:MOST_CHARACTERS]
+    facts = facts_of(answer, language)
+    is_new = len(facts) >= MIN_FACTS and _num_new(facts, prompt) > MOSTLY * len(facts)
+    return is_new and not _is_program(answer)
+
+
+def facts_of(answer: str, language: str = "") -> set[str]:
+    """Return the numbers, names and codes of an answer."""
     facts: set[str] = set()
     # Digits that are not ASCII are rare.
     is_plain = answer.isascii() or not any(map(str.isdecimal, other_characters(answer)))
@@ -89,11 +83,13 @@ def new_information(prompt: str, answer: str, language: str = "") -> NewInformat
             facts |= _numbers(answer)
     if language not in CAPITALIZED_NOUNS and any(map(signs.__contains__, NAMES)):
         facts |= {*NAME.findall(answer)}
-    if not facts or _is_program(answer):
-        return NewInformation(0, 0)
+    return facts
+
+
+def _num_new(facts: set[str], prompt: str) -> int:
+    """Count the facts that a prompt does not contain."""
     given = prompt[-MOST_CHARACTERS:].casefold()
-    new = [fact for fact in facts if fact.casefold() not in given]
-    return NewInformation(len(facts), len(new))
+    return sum([fact.casefold() not in given for fact in facts])
 
 
 def _numbers(text: str) -> set[str]:
@@ -137,7 +133,7 @@ class AddedFacts:
         """Count one example; one without an answer of its own counts as none."""
         if prompt and answer:
             self.num_examples += 1
-            self.num_mostly_new += new_information(prompt, answer, language).is_mostly_new
+            self.num_mostly_new += is_mostly_new(prompt, answer, language)
 
     def findings(self) -> list[tuple[str, int]]:
         """Return `answers_add_facts` where it holds for most examples."""

@@ -253,7 +253,9 @@ def _marks(text: str, said: frozenset[str] | None) -> list[str]:
 
 def _holds(patterns: Patterns, text: str, said: frozenset[str]) -> bool:
     """Tell whether a text has one of some patterns."""
-    return any(by.search(text) for word in said for by in patterns.get(word, ()))
+    return not said.isdisjoint(patterns) and any(
+        by.search(text) for word in said for by in patterns.get(word, ())
+    )
 
 
 def _has_control(text: str) -> bool:
@@ -267,12 +269,12 @@ def _has_control(text: str) -> bool:
 def _manner(answer: str, said: frozenset[str]) -> list[str]:
     """Look at how an answer is written."""
     found = ["refusal"] if REFUSAL.match(answer) else []
-    holds = answer.lower().__contains__
-    may_be = not said.isdisjoint(BOILERPLATE) and any(map(holds, BOILERPLATE_STARTS))
+    lower = answer.lower()
+    may_be = not said.isdisjoint(BOILERPLATE) and any(map(lower.__contains__, BOILERPLATE_STARTS))
     if may_be and _holds(BOILERPLATE, answer, said):
         found.append("ai_boilerplate")
-    has_mark = any(holds(mark) and by.search(answer) for mark, by in CHAT_MARKS)
-    if has_mark or _holds(GENERATED, answer, said):
+    marks = [by for mark, by in CHAT_MARKS if mark in lower]
+    if any(by.search(answer) for by in marks) or _holds(GENERATED, answer, said):
         found.append("model_generated")
     return [*found, "truncated_answer"] if is_cut_off(answer) else found
 

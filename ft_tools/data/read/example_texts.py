@@ -1,10 +1,12 @@
 """What one example says: its texts, their lengths, and which checks they may concern."""
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate, pairwise
 
 from ft_tools.data.judge import privacy, text_faults
 from ft_tools.data.repeats.words import tokens_of
-from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_tokens
+from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_all
 from ft_tools.examples.example import Example, Message, content_of, thoughts_of
 from ft_tools.examples.trained_pieces import Measured
 
@@ -15,19 +17,24 @@ def text_of(messages: list[Message]) -> str:
     return "\n".join([*map(content_of, turns), *filter(None, map(thoughts_of, turns))])
 
 
-def lengths_of(example: Example) -> Measured:
-    """Estimate the tokens of an example from its characters."""
-    asked, answered = example.prompt_and_answer()
-    if example.text is not None:
-        count = estimate_tokens(example.text)
-        return Measured(count, count)
-    answer = max(_estimate(answered), _estimate(example.rejected))
-    return Measured(_estimate(asked) + answer, answer)
-
-
-def _estimate(messages: list[Message]) -> int:
-    texts = [*map(content_of, messages), *filter(None, map(thoughts_of, messages))]
-    return sum(map(estimate_tokens, texts)) + TOKENS_PER_TURN * len(messages)
+def lengths_of(examples: Sequence[Example]) -> list[Measured]:
+    """Estimate the tokens of examples from their characters."""
+    texts: list[str] = []
+    ends, marks = [0], []
+    for example in examples:
+        for turns in (*example.prompt_and_answer(), example.rejected):
+            texts += map(content_of, turns)
+            texts += filter(None, map(thoughts_of, turns))
+            ends.append(len(texts))
+            # A text is in no template.
+            marks.append(TOKENS_PER_TURN * len(turns) if example.text is None else 0)
+    up_to = [0, *accumulate(estimate_all(texts))]
+    spans = zip(pairwise(ends), marks, strict=True)
+    parts = iter([up_to[end] - up_to[start] + around for (start, end), around in spans])
+    return [
+        Measured(asked + max(answered, rejected), max(answered, rejected))
+        for asked, answered, rejected in zip(parts, parts, parts, strict=True)
+    ]
 
 
 def telling_words_of(
@@ -48,10 +55,15 @@ def _words_in(text: str) -> frozenset[str]:
     return text_faults.telling_words(tokens_of(text))
 
 
-def may_be_private(example: Example) -> bool:
-    """Tell quickly whether an example could hold a secret or personal data."""
-    turns = [*example.messages, *example.chosen, *example.rejected]
-    if example.text is not None or example.tools or any(len(turn) != 2 for turn in turns):
-        return True
-    # What remains beside what the turns say are the names of their two fields and of roles.
-    return privacy.may_hold("\n".join([turn["content"] for turn in turns]))
+def that_may_be_private(examples: Sequence[Example]) -> set[int]:
+    """Tell quickly which examples could hold a secret or personal data."""
+    said = []
+    unusual = set()
+    for at, example in enumerate(examples):
+        turns = [*example.messages, *example.chosen, *example.rejected]
+        if example.text is not None or example.tools or any(len(turn) != 2 for turn in turns):
+            unusual.add(at)
+            turns = []
+        # What remains beside what the turns say are the names of their two fields and of roles.
+        said.append("\n".join([turn["content"] for turn in turns]))
+    return unusual | privacy.that_may_hold(said)

@@ -2,24 +2,24 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.read.example_texts import (
     lengths_of,
-    may_be_private,
     telling_words_of,
     text_of,
+    that_may_be_private,
 )
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.repeats.benchmarks import Benchmarks
-from ft_tools.data.repeats.words import tokens_of
+from ft_tools.data.repeats.words import tokens_of_all
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, script_of
@@ -29,7 +29,7 @@ from ft_tools.data.understand.variety import Variety
 from ft_tools.errors import BadData
 from ft_tools.examples.answer_kinds import MAX_ANSWERS, labels_in
 from ft_tools.examples.detect_format import columns_read
-from ft_tools.examples.example import Example, content_of
+from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import is_as_trained
 from ft_tools.examples.json_stream import Row
 from ft_tools.examples.loss_marks import Trained, has_marked_answer, trained_answers
@@ -52,7 +52,11 @@ HARMLESS = {
 Tick = Callable[[int], None]
 """Called now and then with the number of rows read; may raise to stop."""
 TICK_ROWS = 500
-Measure = Callable[[Example], Measured]
+Measure = Callable[[Sequence[Example]], list[Measured]]
+BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
+"""Rows that are checked together, and about how many characters they may have in all."""
+UNKNOWN_CHARS = BATCH_CHARS // 64
+"""What a row counts for of which the length is not known."""
 
 
 @dataclass
@@ -128,6 +132,28 @@ class Scan:
         self.found.setdefault(finding, array("Q")).append(index)
 
 
+@dataclass(slots=True)
+class _Taken:
+    """A row of a batch, and what is known of it so far."""
+
+    number: int
+    row: Row
+    example: Example = field(init=False)
+    """Unless the row has a problem."""
+    is_known: bool = False
+    """Whether it is an example of a known format: only then it has what follows."""
+    asked: list[Message] = field(init=False)
+    answered: list[Message] = field(init=False)
+    prompt: str = field(init=False)
+    answer: str = field(init=False)
+    words: list[list[str]] = field(init=False)
+    """Of its prompt, answer and rejected answer."""
+    found: list[str] = field(default_factory=list)
+    broken: bool = field(init=False)
+    tokens: Measured = field(init=False)
+    language: str = UNKNOWN
+
+
 def scan(
     request: AuditRequest,
     inputs: tuple[Path, Path | None],
@@ -150,10 +176,10 @@ def scan(
             continue
         result.in_validation = is_validation
         result.versions |= _versions(part)
-        for _, row, number in rows_of(part, result.files, is_validation=is_validation):
-            _take(result, request, row, number, benchmarks, measure)
-            if len(result.ledger) % TICK_ROWS == 0:
-                tick(len(result.ledger))
+        rows = rows_of(part, result.files, is_validation=is_validation)
+        for batch in _batches(rows, request):
+            _take(result, request, batch, benchmarks, measure)
+            tick(len(result.ledger))
         if is_validation:
             result.ledger.num_validation = len(result.ledger)
     _settle_loss(result)
@@ -207,83 +233,144 @@ def _versions(part: Path) -> dict[Path, tuple[int, int]]:
     return found
 
 
+def _batches(
+    rows: Iterator[tuple[Source, Row, int]], request: AuditRequest
+) -> Iterator[list[_Taken]]:
+    """Yield the rows with their examples, some at a time.
+
+    One check of many rows after the other is faster than all checks of one row after the other.
+    """
+    batch: list[_Taken] = []
+    num_chars = 0
+    for _, row, number in rows:
+        taken = _Taken(number, row)
+        if not row.problem:
+            example = taken.example = example_of(request, number, row.value)
+            taken.is_known = example.format != "unknown"
+            if taken.is_known:
+                taken.asked, taken.answered = example.prompt_and_answer()
+                taken.prompt, taken.answer = text_of(taken.asked), text_of(taken.answered)
+        num_chars += UNKNOWN_CHARS if row.num_chars is None else row.num_chars
+        batch.append(taken)
+        if len(batch) >= BATCH_ROWS or num_chars >= BATCH_CHARS:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch
+
+
 def _take(
     result: Scan,
     request: AuditRequest,
-    row: Row,
-    number: int,
+    batch: list[_Taken],
     benchmarks: Benchmarks,
     measure: Measure,
 ) -> None:
-    if row.problem:
-        index = result.ledger.add_unread(number, row.problem)
-        _finish(result, index, "unreadable", "latin", [row.problem])
-        return
-    example = example_of(request, number, row.value)
-    if example.format == "unknown":
-        _take_unknown(result, example, row.value)
-        return
-    asked, answered = example.prompt_and_answer()
-    prompt = text_of(asked)
-    answer = text_of(answered)
-    words = [tokens_of(text) for text in (prompt, answer, text_of(example.rejected))]
-    found = [*row.notes, *turn_order.structure(example)]
-    broken = any(RULES[name].removes for name in found if name not in HARMLESS)
-    found += text_faults.contents(example, telling_words_of(example, asked, answered, words))
-    found += _privacy(result, example)
-    questions = [content_of(turn) for turn in asked if turn["role"] == "user"]
-    found += benchmarks.matches(prompt, questions, answer)
+    """Check the rows of a batch, and remember them in their order."""
+    known = [taken for taken in batch if taken.is_known]
+    _check(result, known, benchmarks)
     # What is broken anyway is not put to a template, which would only refuse it.
-    tokens = lengths_of(example) if broken else measure(example)
-    found += tokens.findings
-    script = script_of(answer or prompt)
-    language = UNKNOWN
+    for by, some in (
+        (measure, [t for t in known if not t.broken]),
+        (lengths_of, [t for t in known if t.broken]),
+    ):
+        for taken, tokens in zip(some, by([t.example for t in some]), strict=True):
+            taken.tokens = tokens
+            taken.found += tokens.findings
     if not result.in_validation:
-        spoken, language = result.variety.add(prompt or answer, answer or prompt)
-        result.added_facts.add(prompt, answer, language)
-        result.wordings.add(prompt)
-        if UNKNOWN not in (spoken, language) and spoken != language:
-            found.append("answer_in_other_language")
-        if result.fields.add(answer.strip()):
-            found.append("empty_json_value")
-        found += _verdicts(result, request, example, row.value)
-    lengths = (tokens.whole, tokens.answer)
-    index = result.ledger.add(example, lengths, _split_key(example, answer, script))
-    result.remember_labels(index, answer)
-    result.ledger.add_words(*words)
+        _understand(result, known)
+        for taken in batch:
+            if not taken.row.problem:
+                taken.found += _verdicts(result, request, taken)
+    for taken in batch:
+        _keep(result, request, taken)
+
+
+def _check(result: Scan, known: list[_Taken], benchmarks: Benchmarks) -> None:
+    """Look for faults of single examples."""
+    for taken in known:
+        taken.found = [*taken.row.notes, *turn_order.structure(taken.example)]
+        taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)
+    texts = [(t.prompt, t.answer, text_of(t.example.rejected)) for t in known]
+    words = iter(tokens_of_all(chain.from_iterable(texts)))
+    for taken in known:
+        taken.words = [next(words), next(words), next(words)]
+    for taken in known:
+        said = telling_words_of(taken.example, taken.asked, taken.answered, taken.words)
+        taken.found += text_faults.contents(taken.example, said)
+    for at in sorted(that_may_be_private([taken.example for taken in known])):
+        known[at].found += _privacy(result, known[at].example)
+    for taken in known:
+        questions = [content_of(turn) for turn in taken.asked if turn["role"] == "user"]
+        taken.found += benchmarks.matches(taken.prompt, questions, taken.answer)
+
+
+def _understand(result: Scan, known: list[_Taken]) -> None:
+    """Count what the examples are about, and note answers in another language or with no value."""
+    for taken in known:
+        prompt, answer = taken.prompt, taken.answer
+        spoken, taken.language = result.variety.add(prompt or answer, answer or prompt)
+        if UNKNOWN not in (spoken, taken.language) and spoken != taken.language:
+            taken.found.append("answer_in_other_language")
+    for taken in known:
+        result.added_facts.add(taken.prompt, taken.answer, taken.language)
+    for taken in known:
+        result.wordings.add(taken.prompt)
+        if result.fields.add(taken.answer.strip()):
+            taken.found.append("empty_json_value")
+
+
+def _keep(result: Scan, request: AuditRequest, taken: _Taken) -> None:
+    """Remember an example, or a row that is none."""
+    problem = taken.row.problem
+    if problem:
+        index = result.ledger.add_unread(taken.number, problem)
+        _finish(result, index, "unreadable", "latin", [problem])
+        return
+    example = taken.example
+    if not taken.is_known:
+        index = result.ledger.add_unread(example.line, example.problems[0])
+        _finish(result, index, "unknown", "latin", example.problems)
+        return
+    script = script_of(taken.answer or taken.prompt)
+    lengths = (taken.tokens.whole, taken.tokens.answer)
+    index = result.ledger.add(example, lengths, _split_key(example, taken.answer, script))
+    result.remember_labels(index, taken.answer)
+    result.ledger.add_words(*taken.words)
     keep = _kept_anyway(request)
     if result.in_validation:
         # A validation file may be the benchmark itself: nothing is trained on it.
         keep.add("benchmark_ngram")
-    _finish(result, index, example.format, script, found, keep=keep, language=language)
-    result.trained_tokens[index] = tokens.trained or 0
+    _finish(result, index, example.format, script, taken.found, keep=keep, language=taken.language)
+    result.trained_tokens[index] = taken.tokens.trained or 0
     result.loss[index] = trained_answers(example)
     result.has_marked[index] = has_marked_answer(example)
-    result.num_as_trained += is_as_trained(example, row.value)
+    result.num_as_trained += is_as_trained(example, taken.row.value)
     if result.in_validation:
         return
     result.parts.update(_parts(example))
     # A side that is not there is no shorter one, and the same text twice has no difference.
-    if example.task != "sft" and not broken and "identical_pair" not in found:
+    if example.task != "sft" and not taken.broken and "identical_pair" not in taken.found:
         result.pairs.add(example)
     traits = traits_of(
-        example, row.value, broken=broken, tokens=lengths, max_length=request.max_length
+        example,
+        taken.row.value,
+        broken=taken.broken,
+        tokens=lengths,
+        max_length=request.max_length,
     )
     num_seen = result.traits.get(traits, 0)
     if num_seen or len(result.traits) < MAX_TRAITS:
         result.traits[traits] = num_seen + 1
 
 
-def _take_unknown(result: Scan, example: Example, row: Any) -> None:
-    """Remember a row that is no example; its columns may mark it all the same."""
-    if not result.in_validation:
-        result.unread.add(row, (), example.line)
-    index = result.ledger.add_unread(example.line, example.problems[0])
-    _finish(result, index, "unknown", "latin", example.problems)
-
-
-def _verdicts(result: Scan, request: AuditRequest, example: Example, row: Any) -> list[str]:
+def _verdicts(result: Scan, request: AuditRequest, taken: _Taken) -> list[str]:
     """Note what a row's unread columns say of it, and whether it belongs to a test set."""
+    example, row = taken.example, taken.row.value
+    if not taken.is_known:
+        # Its columns may mark it all the same.
+        result.unread.add(row, (), example.line)
+        return []
     read: Set[str] = frozenset()
     if request.named_columns is not None:
         read = set(request.named_columns.values())
@@ -353,8 +440,6 @@ def _number(names: list[str], name: str) -> int:
 
 
 def _privacy(result: Scan, example: Example) -> list[str]:
-    if not may_be_private(example):
-        return []
     answered, other = map("\n".join, example.texts())
     found = []
     kinds = privacy.secrets_in(f"{other}\n{answered}")

@@ -5,6 +5,7 @@ Similarity of two sets A and B is Jaccard = |A and B| / |A or B|.
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 from operator import or_
 
@@ -27,6 +28,8 @@ _BLANKS = bytes(
 """In UTF-8: bytes of other characters stay."""
 _NO_SIGNS = bytes(c for c in range(256) if c > 127 or chr(c) not in _SIGNS)
 ASCII = bytes(range(128))
+END = b"\xff"
+"""Between texts: in UTF-8 there is no such byte."""
 FEW_OTHERS = 12
 """Different characters up to which those that are not ASCII are replaced one after another."""
 MAX_WORDS = 4000
@@ -50,8 +53,10 @@ class Words:
 
     def of(self, words: list[str]) -> list[int]:
         """Return the numbers of the words of a text; the first `MAX_WORDS` are taken."""
-        self.num_cut += len(words) > MAX_WORDS
-        return list(map(self._numbers.__getitem__, words[:MAX_WORDS]))
+        if len(words) > MAX_WORDS:
+            self.num_cut += 1
+            words = words[:MAX_WORDS]
+        return list(map(self._numbers.__getitem__, words))
 
     def pairs_of(self, text: str) -> set[int]:
         """Return the pairs of a text as numbers below 2^62; one word alone is its own pair.
@@ -70,17 +75,27 @@ def tokens_of(text: str) -> list[str]:
     >>> tokens_of("C++ isn't C, it's x_1!"), tokens_of("Ça, c'est \u4f60\u597d")
     (['c', '+', '+', 'isn', 't', 'c', 'it', 's', 'x_1'], ['ça', 'c', 'est', '\u4f60', '\u597d'])
     """
-    others: set[str] = set()
-    if not text.isascii():
-        text = text.casefold()
-        others = set(other_characters(text))
-        if len(others) > FEW_OTHERS or any(map(CHARACTERS.match, others)):
-            return TOKENS.findall(text)
-    encoded = text.encode("utf-8", "surrogatepass").translate(_BLANKS)
-    plain = encoded.decode("utf-8", "surrogatepass")
-    for char in {*map(chr, encoded.translate(None, _NO_SIGNS)), *others}:
-        plain = plain.replace(char, _apart(char))
-    return plain.split()
+    return tokens_of_all([text])[0]
+
+
+def tokens_of_all(texts: Iterable[str]) -> list[list[str]]:
+    """Return the words and signs of each of some texts, in lower case."""
+    plain = [text if text.isascii() else _apart_from_others(text) for text in texts]
+    encoded = END.join([text.encode("utf-8", "surrogatepass") for text in plain]).translate(_BLANKS)
+    for sign in set(encoded.translate(None, _NO_SIGNS)):
+        encoded = encoded.replace(bytes([sign]), bytes([32, sign, 32]))
+    return [part.decode("utf-8", "surrogatepass").split() for part in encoded.split(END)]
+
+
+def _apart_from_others(text: str) -> str:
+    """Return a text in lower case, with its signs that are not ASCII between blanks."""
+    text = text.casefold()
+    others = set(other_characters(text))
+    if len(others) > FEW_OTHERS or any(map(CHARACTERS.match, others)):
+        return " ".join(TOKENS.findall(text))
+    for char in others:
+        text = text.replace(char, _apart(char))
+    return text
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,10 @@ from functools import lru_cache
 WORD = re.compile(r"[^\W\d_]+")
 LATIN = re.compile(r"[A-Za-z]")
 OTHER = re.compile(r"[\u0370-\U0001ffff]")
-_ONLY_LETTERS = {code: chr(code) if chr(code).isalpha() else " " for code in range(128)}
+_ONLY_LETTERS = bytes(
+    ord(chr(c).lower()) if c < 128 and chr(c).isalpha() else 32 for c in range(256)
+)
+"""Letters of ASCII in lower case, and blanks for the rest."""
 LETTERS = 300
 """Characters that are looked at."""
 MIN_HITS = 1.5
@@ -233,7 +236,7 @@ def language_of(text: str) -> str:
     """
     head = text[:LETTERS]
     if head.isascii():
-        return _by_words(head.lower().translate(_ONLY_LETTERS).split(), _LATIN)
+        return _by_words(head.encode().translate(_ONLY_LETTERS).decode().split(), _LATIN)
     script = script_of(head)
     if script == "cjk":
         return "ja" if _script_counts(head).get("kana", 0) else "zh"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ft_tools.data.audit_refusals import no_tokenizer
@@ -53,19 +54,23 @@ class TemplateTokens:
         self.method = str(loaded["method"])
         self._notes: list[str] = loaded["notes"]
 
-    def measure(self, example: Example) -> Measured:
+    def measure(self, examples: Sequence[Example]) -> list[Measured]:
+        """Count the tokens of examples, one after the other."""
+        return list(map(self.measure_one, examples))
+
+    def measure_one(self, example: Example) -> Measured:
         """Count an example's tokens; an estimate and the finding if the template does not end.
 
         Also an estimate, but no finding, for an example whose rendering takes long by its size.
         """
         if self._seconds(example) > MOST_CPU_SECONDS:
             self._num_too_long += 1
-            return lengths_of(example)
+            return lengths_of([example])[0]
         answer = self._ask("measure", example)
         if answer is None:
-            return lengths_of(example)._replace(findings=("template_too_slow",))
+            return lengths_of([example])[0]._replace(findings=("template_too_slow",))
         if "measured" not in answer:
-            return lengths_of(example)._replace(findings=("template_refuses",))
+            return lengths_of([example])[0]._replace(findings=("template_refuses",))
         whole, last, findings, trained = answer["measured"]
         return Measured(whole, last, tuple(findings), trained)
 
