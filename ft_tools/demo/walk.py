@@ -73,7 +73,8 @@ ADVICE: dict[str, Any] = {
     "data_source": "human",
     "checkpoint": "instruct",
 }
-TARGET = {"exact_match": 0.8}
+# On wordings that were not trained 0.88 [0.76, 0.94] was measured, of 50.
+TARGET = {"exact_match": 0.7}
 MESSAGE = "Hello, the left speaker of my headset is silent since Monday. Order K4711. It is urgent."
 
 console = Console(stderr=True, highlight=False)
