@@ -229,6 +229,8 @@ def _needs(
         asked = table().asks_for.get(approach)
         if asked is not None and (is_good or asked.also_if_wrong):
             found |= set(asked.needs)
+    if request.task == "code" and request.num_classes is None:
+        found -= {"labels"}
     return frozenset(found - _OF_TEXT if request.task in ELSEWHERE else found)
 
 

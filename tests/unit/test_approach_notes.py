@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 
+from ft_tools.approach.concise import MOST_TOKENS, tokens
 from ft_tools.approach.request import ApproachRequest, Observed, RunsOn
 from ft_tools.approach.tool import recommend_approach
 
@@ -186,3 +187,35 @@ def test_what_is_invented_beside_a_given_text_is_counted_before_anything_is_trai
 
     assert found.row == "invented_beside_the_text"
     assert {each.verdict for each in found.verdicts} == {"later"}
+
+
+def test_code_is_no_matter_of_labels():
+    asked = {"considering": ["sft", "small_model_fine_tuning"], "symptoms": ["cost"]}
+    found = ask(task="code", num_demonstrations=500, target_met=True, **asked)
+
+    assert not any("encoder" in each.condition + each.why for each in found.verdicts)
+
+
+def test_a_glossary_goes_into_the_prompt_before_a_translator_is_trained():
+    found = ask(task="translate", considering=["sft", "rag"], num_demonstrations=20_000)
+
+    assert "terms of a glossary" in found.verdicts[1].condition
+
+
+@pytest.mark.parametrize("task", ["speech", "search", "label"])
+def test_small_models_are_quantized_in_their_own_runtime(task):
+    (answer,) = ask(task=task, considering=["quantization"]).verdicts
+
+    assert "OpenVINO" in answer.condition
+    assert "QLoRA" not in answer.condition
+
+
+def test_the_longest_answers_to_three_questions_are_said_once_and_stay_short():
+    asked = ["data_format", "hardware", "data_amount"]
+    run = {"observed": ["no_stop", "other_template", "recites"], "tried_training": ["sft"]}
+    found = ask(considering=asked, personal_data=True, runs_on=["mac", "ollama"], **run)
+
+    assert tokens(found) <= MOST_TOKENS
+    for each in found.verdicts:
+        assert f"{each.approach}: {each.verdict}" in found.summary
+        assert each.condition or f"{each.approach}: {each.verdict}, " in found.summary
