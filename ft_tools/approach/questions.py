@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, get_args
 
-from ft_tools.approach.conditions import PROMPTS, Range
+from ft_tools.approach.conditions import PROMPTS, Kind, Range
 from ft_tools.approach.decision import decide
 from ft_tools.approach.presumed import presumed
 from ft_tools.approach.report import Question
-from ft_tools.approach.request import ApproachRequest, Trained
+from ft_tools.approach.request import ApproachRequest, Considered, Trained
+from ft_tools.approach.situation import situation
 from ft_tools.approach.table import Decision, table
 
 MOST_ASKED = 3
@@ -39,13 +40,34 @@ def questions(request: ApproachRequest, row: Decision) -> list[Question]:
 def _makes_sense(request: ApproachRequest, field: str) -> bool:
     """Tell whether a question can be answered: some need something that is there."""
     if field == "symptoms":
-        # Where no prompt was tried and nothing trained, no answers can have failed.
-        return request.prompting_tried != PROMPTS[0] or bool(request.tried_training)
+        return _answers_today(request)
+    if field in _OF_KINDS and situation(request).kind not in _OF_KINDS[field]:
+        return False
+    if field == "prompting_tried" and not _PROMPTLESS.isdisjoint(request.considering):
+        return False
     if field in _OF_A_TEACHER:
         return request.teacher is not None or request.data_source in _OF_A_TEACHER[field]
     needed = _NEEDED.get(field)
     return needed is None or bool(getattr(request, needed))
 
+
+def _answers_today(request: ApproachRequest) -> bool:
+    """Tell whether something is said to answer, so that it can fail."""
+    is_asked = request.prompting_tried not in (None, PROMPTS[0])
+    is_running = bool(request.has_retrieval) or request.checkpoint == "sft_run"
+    return is_asked or is_running or bool(request.tried_training) or request.target_met is not None
+
+
+_PROMPTED: frozenset[Kind] = frozenset({"text", "code", "label", "extract"})
+_OF_KINDS: Mapping[str, frozenset[Kind]] = {
+    "checkpoint": _PROMPTED | {"rl", "reward_model"},
+    "prompting_tried": _PROMPTED | {"rl", "other"},
+    "has_documents": _PROMPTED | {"search", "other"},
+}
+"""Question -> the kinds that come as a raw base or a chat model, are prompted, or hold facts."""
+
+_PROMPTLESS: frozenset[Considered] = frozenset({"reward_design", "rl_verifiable_reward"})
+"""What is asked where a prompt is the baseline and not what was tried."""
 
 _OF_A_TEACHER: Mapping[str, Sequence[str]] = {
     "product_use": ("stronger_model",),

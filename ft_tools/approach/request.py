@@ -107,6 +107,10 @@ Aside = Literal[
     "chunking",
     "retraining",
     "licence",
+    "reward_design",
+    "negatives",
+    "serving",
+    "none_of_these",
 ]
 """What is asked beside an approach; it gets a verdict and is no step of a path."""
 
@@ -204,11 +208,10 @@ class ApproachRequest(Request):
     considering: list[Considered] = Field(
         default_factory=list,
         max_length=MOST_CONSIDERED,
-        description="All that the user proposes or asks about. long_context: also caching. "
-        "small_model_fine_tuning: classifiers, taggers, embeddings. sft_then_dpo: SFT first? "
-        "other_loss: ORPO, SimPO. other_model: which, size. "
-        "full_training: full or LoRA. data_format: rows, turns. hardware: what fits. "
-        "chunking: also map-reduce.",
+        description="All that is proposed or asked. long_context: also caching. "
+        "small_model_fine_tuning: classifiers, taggers, embeddings. other_loss: ORPO, SimPO. "
+        "chunking: also map-reduce. negatives: also rejected answers. serving: loading, speed. "
+        "none_of_these: anything else.",
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
@@ -353,8 +356,8 @@ class ApproachRequest(Request):
         default_factory=list,
         description="Training that misses.",
     )
-    gpu: str | None = Field(None, description="GPU for training.")
-    model: str | None = Field(None, description="Model to train, if chosen.")
+    gpu: str | None = Field(None, description="For training.")
+    model: str | None = Field(None, description="To train, if chosen.")
     dataset: str | None = Field(
         None,
         description="Examples, as a path.",

@@ -36,6 +36,7 @@ _OF_TRAINING = TRAINING | {
     "merge_models",
     "class_imbalance",
     "retraining",
+    "negatives",
 }
 """Who asks about one of these trains already, or is about to."""
 
@@ -236,7 +237,8 @@ def _needs(
 
 def _kind(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind:
     """Return what is trained, by the model's name, the reward, the task or the needs."""
-    is_open = request.task in _LOOSE and "labels" not in needs
+    are_labels = request.num_classes is not None or "classification" in request.symptoms
+    is_open = request.task in _LOOSE and (not are_labels if request.task else "labels" not in needs)
     name = request.model.rstrip("/").rsplit("/", 1)[-1].lower() if request.model and is_open else ""
     for kind, facts in table().kinds.items():
         if name and any(re.search(rf"(?<![a-z]){re.escape(part)}", name) for part in facts.models):

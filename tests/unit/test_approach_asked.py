@@ -1,0 +1,151 @@
+"""What is asked is answered with words for its case, with a number, and by who decides it."""
+
+import pytest
+
+from ft_tools.approach.concise import MOST_TOKENS, tokens
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.tool import recommend_approach
+
+TRACES = {
+    "considering": ["distillation", "synthetic_data"],
+    "tried_training": ["distillation"],
+    "data_source": "stronger_model",
+    "teacher": "deepseek",
+    "target_met": False,
+    "has_verifiable_reward": True,
+    "prompting_tried": "zero_shot",
+}
+CASES = {
+    "a reward's sign": (
+        {"considering": ["reward_design"], "has_verifiable_reward": True},
+        ("reward_design", "negative values are fine"),
+    ),
+    "rejected answers": (
+        {"considering": ["negatives", "dpo"], "num_preference_pairs": "none"},
+        ("negatives", "four or more answers per prompt"),
+    ),
+    "hard negatives": (
+        {"considering": ["negatives", "small_model_fine_tuning"], "task": "search"},
+        ("negatives", "10th to 100th"),
+    ),
+    "which way to load": (
+        {
+            "considering": ["rag", "sft"],
+            "has_retrieval": True,
+            "checkpoint": "sft_run",
+            "has_eval_set": False,
+        },
+        ("rag", "Four cases on one test"),
+    ),
+    "memory of adapters": (
+        {"considering": ["several_adapters", "hardware"], "runs_on": ["vllm"]},
+        ("hardware", "max_cpu_loras"),
+    ),
+    "more cards of a size that is too small": (
+        {"considering": ["hardware"], "symptoms": ["out_of_memory"], "gpu": "4 x A10G"},
+        ("hardware", "data parallel helps only speed"),
+    ),
+    "examples per new word": (
+        {"considering": ["data_amount"], "task": "translate", "symptoms": ["domain_jargon"]},
+        ("data_amount", "20 or more varied whole sentences"),
+    ),
+    "one box of a form": (
+        {"considering": ["data_format"], "task": "extract", "model": "Donut"},
+        ("data_format", "one box is a task of its own"),
+    ),
+    "completion of own code": (
+        {
+            "considering": ["sft", "data_format"],
+            "task": "code",
+            "symptoms": ["knowledge_gap"],
+            "has_documents": True,
+        },
+        ("sft", "fill-in-the-middle"),
+    ),
+    "chat after raw text": (
+        {
+            "considering": ["continued_pretraining", "sft"],
+            "checkpoint": "base",
+            "has_documents": True,
+        },
+        ("sft", "chat ability comes from SFT"),
+    ),
+    "sampling of a teacher": (TRACES, ("synthetic_data", "temperature 0.6")),
+    "a rate that is too high": (
+        {"considering": ["hyperparameters"], "task": "speech", "symptoms": ["nan_loss"]},
+        ("hyperparameters", "1e-5"),
+    ),
+    "what is no question of this tool": (
+        {"considering": ["none_of_these"]},
+        ("none_of_these", "from who decides it"),
+    ),
+}
+
+
+def ask(**arguments):
+    return recommend_approach(ApproachRequest(**arguments))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_asked_is_answered(case):
+    arguments, (asked, said) = CASES[case]
+    report = ask(**arguments)
+
+    assert f"{asked}: " in report.summary
+    assert said in report.summary
+    assert tokens(report) <= MOST_TOKENS
+
+
+def test_rows_of_a_teacher_that_train_badly_are_compared_before_any_rl():
+    assert ask(**TRACES).row == "traces_that_train_badly"
+
+
+def test_a_run_whose_chosen_reward_falls_is_compared_and_not_begun_again():
+    report = ask(considering=["dpo", "check_setup"], observed=["chosen_falls"])
+
+    assert (report.row, report.verdicts[0].verdict) == ("chosen_reward_falls", "now")
+    assert "sft" not in [step.approach for step in report.path]
+
+
+def test_an_example_that_is_repeated_is_no_failed_run():
+    report = ask(
+        considering=["few_shot", "sft"], prompting_tried="few_shot", observed=["one_answer"]
+    )
+
+    assert (report.approach, report.row) == ("few_shot", "examples_are_repeated")
+    assert "that run" not in report.summary
+
+
+def test_tools_are_chosen_for_each_request_before_a_prompt_with_all_of_them_is_optimized():
+    many = {"considering": ["sft"], "symptoms": ["tool_use"], "prompting_tried": "few_shot"}
+
+    assert ask(**many).row == "tools_chosen_per_request"
+    assert ask(**many, budget="high").row != "tools_chosen_per_request"
+
+
+def test_no_run_is_repeated_where_only_memory_or_another_kind_of_run_failed():
+    memory = ask(considering=["sft", "full_training"], symptoms=["out_of_memory"])
+    ppo = ask(considering=["rlhf", "sft"], symptoms=["training_fault"])
+
+    assert [each.verdict for each in memory.verdicts] == ["later", "no"]
+    assert ppo.verdicts[1].verdict == "now"
+    assert "that run anew" not in memory.summary + ppo.summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"considering": ["sft"]}, "symptoms"),
+        ({"considering": ["sft"], "task": "speech"}, "checkpoint"),
+        ({"considering": ["rl_verifiable_reward"]}, "prompting_tried"),
+        ({"considering": ["small_model_fine_tuning"], "task": "image"}, "prompting_tried"),
+    ],
+)
+def test_what_cannot_be_answered_is_not_asked(arguments, field):
+    assert field not in [each.field for each in ask(**arguments).questions]
+
+
+def test_how_answers_fail_is_asked_where_something_answers():
+    running = {"considering": ["sft"], "prompting_tried": "zero_shot", "has_eval_set": True}
+
+    assert "symptoms" in [each.field for each in ask(**running).questions]
