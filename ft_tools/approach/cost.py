@@ -15,8 +15,8 @@ from ft_tools.errors import FineTuningError
 from ft_tools.facts import Fact
 from ft_tools.lora.choices import choose_batch, choose_epochs
 from ft_tools.lora.data_shape import DataShape
-from ft_tools.lora.fit_gpu import wanted_seq_len
 from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.settings_that_fit import wanted_seq_len
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.catalog import shape_of
 from ft_tools.vram.request import VramRequest

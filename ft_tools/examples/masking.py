@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ft_tools.examples.training_formats import Example, Format
+from ft_tools.examples.trl_formats import Example, Format
 
 IGNORED = -100
 Messages = list[dict[str, Any]]

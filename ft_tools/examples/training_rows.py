@@ -21,7 +21,7 @@ from ft_tools.examples.example import THOUGHTS
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.remembered_test_sets import known_test_rows
 from ft_tools.examples.source import PARTS, TABLES, read, recognise
-from ft_tools.examples.training_formats import (
+from ft_tools.examples.trl_formats import (
     CONVERT,
     READ,
     Example,

@@ -8,7 +8,6 @@ from ft_tools import workspace
 from ft_tools.contract import Reason
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.examples.answer_kinds import AnswerKind
-from ft_tools.examples.training_formats import Task
 from ft_tools.examples.training_rows import (
     CHARACTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
@@ -17,6 +16,7 @@ from ft_tools.examples.training_rows import (
     survey,
     trains_pairs,
 )
+from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder

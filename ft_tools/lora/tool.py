@@ -7,9 +7,9 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.lora import choices
 from ft_tools.lora.dataset import read_data
-from ft_tools.lora.fit_gpu import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.settings_that_fit import Plan, Wish, plan_for_card, wanted_seq_len
 from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.packing import MIXED, may_be_packed
 from ft_tools.models.quantized import DEQUANTIZED, nf4
@@ -231,7 +231,7 @@ def _length_reason(seq_len: int) -> Reason:
         rule="max_length is assumed: no example was measured; pass dataset, or seq_len",
         observed=seq_len,
         threshold=None,
-        source="ft_tools/lora/fit_gpu.py",
+        source="ft_tools/lora/settings_that_fit.py",
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, OutputExists
-from ft_tools.examples.training_formats import Task
 from ft_tools.examples.training_rows import DatasetFacts, read_examples, survey
+from ft_tools.examples.trl_formats import Task
 from ft_tools.publish import new_folder, verify, write_file
 
 FOLDER = "held_out"

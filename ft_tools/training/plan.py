@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
 from ft_tools.examples.masking import LossOn
-from ft_tools.examples.training_formats import Task
 from ft_tools.examples.training_rows import DatasetFacts, survey
+from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.catalog import no_gguf

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ft_tools import facts
 from ft_tools.models.shape import ModelShape
+from ft_tools.vram.fits_gpu import verdict
 from ft_tools.vram.phases import phases
-from ft_tools.vram.report import Change, Fits
+from ft_tools.vram.report import Change
 from ft_tools.vram.request import VramRequest
 from ft_tools.vram.request_to_setup import setup_of
 from ft_tools.vram.setup import Setup
@@ -32,19 +32,6 @@ class _Step:
     cost: str
     arguments: Callable[[VramRequest], Arguments | None]
     """The fields to replace; None where the change does not apply."""
-
-
-def verdict(peak_bytes: float, usable_gib: float | None) -> Fits:
-    """Say whether an allocation fits.
-
-    yes up to the fraction `vram.fit_fraction` of usable memory, tight up to all of it.
-    """
-    if usable_gib is None:
-        return "unknown"
-    used = peak_bytes / (usable_gib * GIB)
-    if used <= facts.number("vram.fit_fraction"):
-        return "yes"
-    return "tight" if used <= 1 else "no"
 
 
 def largest(fits: Callable[[int], bool], limit: int) -> int:

@@ -1,10 +1,9 @@
 """estimate_vram: the peak GPU memory of a training run, from config.json alone."""
 
-from collections.abc import Mapping
-
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.vram import largest_fit
+from ft_tools.vram.fits_gpu import FITS, usable_gib, verdict
 from ft_tools.vram.interval import Interval, interval
 from ft_tools.vram.phases import Phases, phases
 from ft_tools.vram.process_overhead import process_band
@@ -14,7 +13,6 @@ from ft_tools.vram.request_to_setup import setup_of, shape_of_request
 from ft_tools.vram.setup import Setup
 
 GIB = 2**30
-FITS: Mapping[Fits, str] = {"yes": "fits", "tight": "is tight on", "no": "does not fit"}
 MEASURED = "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks"
 
 
@@ -41,7 +39,7 @@ def estimate_vram(request: VramRequest) -> VramReport:
     found = phases(setup)
     width = interval(setup, found.dominant)
     usable = usable_gib(request.gpu, request.gpu_memory_gib)
-    fits = largest_fit.verdict(found.peak, usable)
+    fits = verdict(found.peak, usable)
     low, high = process_band(setup, found.peak, width.fraction, request.gpu)
     changes = [] if usable is None else largest_fit.changes_to_fit(request, setup, usable)
     return VramReport(
@@ -67,29 +65,6 @@ def estimate_vram(request: VramRequest) -> VramReport:
         reasons=_reasons(found, usable),
         next_steps=_next_steps(request, fits, changes),
     )
-
-
-def usable_gib(gpu: str | None, gpu_memory_gib: float | None) -> float | None:
-    """Return the memory that PyTorch sees on a card, in GiB; None where none was named.
-
-    A published total capacity where there is one, else a fraction of the printed memory, which is
-    smaller for cards that keep error-correcting codes in it.
-
-    Raises:
-        UnknownName: No such GPU.
-
-    >>> usable_gib("A100-80GB", None)
-    79.15
-    """
-    if gpu is None:
-        if gpu_memory_gib is None:
-            return None
-        return round(gpu_memory_gib * facts.number("vram.usable_fraction"), 2)
-    card = facts.gpu(gpu)
-    if card.usable_gib is not None:
-        return card.usable_gib
-    key = "vram.usable_fraction_ecc" if card.ecc_in_memory else "vram.usable_fraction"
-    return round(card.memory_gib * facts.number(key), 2)
 
 
 def _gib(size: float) -> float:

@@ -13,14 +13,13 @@ from pydantic import BaseModel, Field
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.runs.start import start
+from ft_tools.vram.fits_gpu import FITS, usable_gib, verdict
 from ft_tools.vram.interval import interval
-from ft_tools.vram.largest_fit import verdict
 from ft_tools.vram.phases import Phases, phases
 from ft_tools.vram.report import TraceReport, TraceStarted
 from ft_tools.vram.request import TraceRequest
 from ft_tools.vram.request_to_setup import on_apple, setup_of, shape_of_request
 from ft_tools.vram.setup import Setup
-from ft_tools.vram.tool import FITS, usable_gib
 
 GIB = 2**30
 # Every block is alike, so that two depths tell what one more block adds.

@@ -103,7 +103,7 @@ def test_the_base_below_an_adapter_is_the_base_itself(taught_model, tmp_path):
 
 
 def test_the_same_model_twice_differs_by_exactly_nothing(workspace, taught_model, monkeypatch):
-    monkeypatch.setattr("ft_tools.evaluation.worker.general_ability.NEW_TOKENS", 8)
+    monkeypatch.setattr("ft_tools.evaluation.worker.compare_general_ability.NEW_TOKENS", 8)
     shutil.copytree(taught_model, workspace / "a")
     write(workspace / "held.jsonl", rows(60))
     request = EvaluateRequest(

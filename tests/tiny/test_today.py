@@ -14,7 +14,7 @@ from transformers.utils import chat_template_utils
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.worker import evaluate
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
-from ft_tools.examples.worker import rendering, today
+from ft_tools.examples.worker import chat_template_with_limits, today
 from ft_tools.training import samples
 from ft_tools.training.worker import counting, dpo, sft
 from tests.tiny import evaluating
@@ -87,10 +87,10 @@ def test_audit_and_plan_write_the_day_of_the_run_wherever_the_machine_is(
     question = {"task": "sft", "messages": [*message, {"role": "assistant", "content": "Hi"}]}
     question |= {"text": None, "tools": None, "chosen": [], "rejected": []}
     asked, answers = json.dumps({"op": "masks", "example": question}) + "\n", io.StringIO()
-    monkeypatch.setattr(rendering, "_limit_memory", lambda: None)
-    monkeypatch.setattr(rendering, "_limit_time", lambda _: None)
+    monkeypatch.setattr(chat_template_with_limits, "_limit_memory", lambda: None)
+    monkeypatch.setattr(chat_template_with_limits, "_limit_time", lambda _: None)
     try:
-        rendering.serve(folder, 512, 60, io.StringIO(asked), answers)
+        chat_template_with_limits.serve(folder, 512, 60, io.StringIO(asked), answers)
         tokens = counting.TemplateTokens(Path(folder), None)
         ids = tokens.renderer({"messages": message})(message, True)
     finally:

@@ -13,8 +13,8 @@ from ft_tools.examples.training_rows import survey
 from ft_tools.lora import choices
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.lora.dataset import shape_of_data
-from ft_tools.lora.fit_gpu import dtype_of
 from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.settings_that_fit import dtype_of
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row

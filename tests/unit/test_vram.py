@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.catalog import shape_of
-from ft_tools.vram import largest_fit
+from ft_tools.vram import fits_gpu, largest_fit
+from ft_tools.vram.fits_gpu import usable_gib
 from ft_tools.vram.loss_head import head_bytes
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest
 from ft_tools.vram.request_to_setup import setup_of
 from ft_tools.vram.setup import Curve, Profile
-from ft_tools.vram.tool import estimate_vram, usable_gib
+from ft_tools.vram.tool import estimate_vram
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"
 SHAPES = {
@@ -108,14 +109,14 @@ def test_an_unknown_gpu_is_told_the_field_to_pass():
 
 def test_the_fit_fraction_divides_yes_from_tight():
     limit = facts.number("vram.fit_fraction") * 10 * GIB
-    assert largest_fit.verdict(limit, 10) == "yes"
-    assert largest_fit.verdict(limit + 1024, 10) == "tight"
+    assert fits_gpu.verdict(limit, 10) == "yes"
+    assert fits_gpu.verdict(limit + 1024, 10) == "tight"
 
 
 def test_usable_memory_divides_tight_from_no():
-    assert largest_fit.verdict(10 * GIB, 10) == "tight"
-    assert largest_fit.verdict(10 * GIB + 1024, 10) == "no"
-    assert largest_fit.verdict(10 * GIB, None) == "unknown"
+    assert fits_gpu.verdict(10 * GIB, 10) == "tight"
+    assert fits_gpu.verdict(10 * GIB + 1024, 10) == "no"
+    assert fits_gpu.verdict(10 * GIB, None) == "unknown"
 
 
 def test_usable_memory_is_published_or_a_fraction_of_what_is_printed():

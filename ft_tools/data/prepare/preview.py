@@ -8,6 +8,7 @@ from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
+from ft_tools.data.prepare.ask_about_contradictions import question_of, rule_to_offer
 from ft_tools.data.prepare.check_mapping import (
     MARKING,
     may_be_class,
@@ -17,7 +18,6 @@ from ft_tools.data.prepare.check_mapping import (
     without_good_values,
 )
 from ft_tools.data.prepare.column_mapping import ColumnMapping, text_of_cell
-from ft_tools.data.prepare.contradictions import question_of, rule_to_offer
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
 from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample

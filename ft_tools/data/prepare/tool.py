@@ -7,9 +7,9 @@ from pydantic import BaseModel, Field
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
+from ft_tools.data.prepare.ask_about_contradictions import require_agreement
 from ft_tools.data.prepare.check_mapping import completed, questions_of, require_columns
 from ft_tools.data.prepare.column_mapping import ColumnMapping
-from ft_tools.data.prepare.contradictions import require_agreement
 from ft_tools.data.prepare.next_steps import audited, outputs_of
 from ft_tools.data.prepare.open_table import Reader, rows_of, source_of
 from ft_tools.data.prepare.preview import labels_of, notes_of, shown, wordings_in

@@ -29,7 +29,7 @@ TWO_STARTS = (
     "the template writes the beginning-of-sequence token and the tokenizer adds its own: a trainer "
     "that renders to text first trains on two"
 )
-SERVER = "ft_tools.examples.worker.rendering_process"
+SERVER = "ft_tools.examples.worker.start_chat_template"
 
 
 class TemplateTokens:

@@ -39,7 +39,7 @@ from ft_tools.evaluation.systems.ranking import (
 )
 from ft_tools.evaluation.systems.system import Answered
 from ft_tools.evaluation.worker.answering import answer_held_out
-from ft_tools.evaluation.worker.general_ability import evaluate_general
+from ft_tools.evaluation.worker.compare_general_ability import evaluate_general
 from ft_tools.evaluation.worker.score_systems import Compared, compare_systems
 from ft_tools.evaluation.worker.state import State, read_outputs
 from ft_tools.examples.wordings import has_few_wordings
@@ -114,7 +114,7 @@ def run_benchmarks(state: State) -> list[Comparison]:
     """Run lm-evaluation-harness tasks on both models."""
     state.session.phase("running benchmarks")
     # The harness takes seconds to import and is needed only here.
-    from ft_tools.evaluation.worker.lm_eval_tasks import compare_benchmarks
+    from ft_tools.evaluation.worker.run_lm_eval import compare_benchmarks
 
     settings = Settings(state.request.seed, state.request.smallest_effect_fraction)
     rows = compare_benchmarks(state, settings)

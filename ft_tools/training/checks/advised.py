@@ -9,7 +9,7 @@ from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import Approach
 from ft_tools.approach.table import table
 from ft_tools.approach.tool import recommend_approach
-from ft_tools.examples.training_formats import Task
+from ft_tools.examples.trl_formats import Task
 from ft_tools.training.request import DpoRequest, TrainingRequest
 
 LAUNCHED: dict[Task, tuple[Approach, ...]] = {

@@ -11,8 +11,8 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput
 from ft_tools.examples import remembered_test_sets
-from ft_tools.examples.training_formats import Task
 from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.examples.trl_formats import Task
 from ft_tools.training.request import TrainingRequest
 
 CONTRADICTIONS = "contradictions"

@@ -1,4 +1,4 @@
-"""Serve renderings without loading torch: `python -m` this, MODEL_FOLDER MAX_LENGTH CPU_SECONDS.
+"""Start the process that applies a chat template: MODEL_FOLDER MAX_LENGTH CPU_SECONDS; no torch.
 
 Tokenizers and chat templates need no torch, and importing it takes longer than all the rest.
 """
@@ -17,11 +17,11 @@ def main() -> None:
     # transformers then takes torch for not installed; it would say so in the caller's log.
     sys.modules["torch"] = None  # type: ignore[assignment]
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-    from ft_tools.examples.worker import rendering
+    from ft_tools.examples.worker.chat_template_with_limits import serve
 
     gc.freeze()
     gc.enable()
-    rendering.serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.stdin, answers)
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.stdin, answers)
 
 
 if __name__ == "__main__":

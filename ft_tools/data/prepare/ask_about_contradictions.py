@@ -1,4 +1,4 @@
-"""Different answers to one prompt teach chance: somebody decides which stays before files exist."""
+"""Ask which answer stays where many rows have different answers; no file is written before."""
 
 from ft_tools.data.judge.next_steps import rule_for
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
