@@ -149,3 +149,33 @@ def test_how_answers_fail_is_asked_where_something_answers():
     running = {"considering": ["sft"], "prompting_tried": "zero_shot", "has_eval_set": True}
 
     assert "symptoms" in [each.field for each in ask(**running).questions]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [
+        ({"considering": ["reward_design"], "has_verifiable_reward": True}, "reward_to_design"),
+        ({"considering": ["serving"], "checkpoint": "sft_run"}, "serving_asked"),
+        ({"considering": ["none_of_these"]}, "asked_elsewhere"),
+        (
+            {
+                "considering": ["licence", "synthetic_data"],
+                "teacher": "llama_2_or_3",
+                "symptoms": ["hallucination"],
+            },
+            "licence_of_a_teacher",
+        ),
+    ],
+)
+def test_what_is_no_training_does_not_begin_with_a_prompt(arguments, row):
+    report = ask(**arguments)
+
+    assert report.row == row
+    assert report.approach not in ("prompting", "sft")
+
+
+def test_what_else_is_asked_beside_a_way_leaves_the_first_step_alone():
+    way = {"considering": ["sft"], "num_demonstrations": 500, "has_eval_set": True}
+    beside = way | {"considering": ["sft", "none_of_these"]}
+
+    assert ask(**beside).row == ask(**way).row
