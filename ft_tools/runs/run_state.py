@@ -1,5 +1,6 @@
 """The state of a run: what its files say, checked against its locks and the clock."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ LOOKS = 3
 EVENTS = 20
 """Events in a report."""
 EVALUATIONS = 20
+TEST_PART = "test.jsonl"
+"""As prepare_dataset names it."""
 EVALUATED = ("step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins")
 TRAINING = (
     "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "packing",
@@ -102,12 +105,36 @@ def evaluations(run_dir: Path) -> list[dict[str, float]]:
     return [shown[round(i * last / (EVALUATIONS - 1))] for i in range(EVALUATIONS)]
 
 
+def held_out_file(run_dir: Path) -> tuple[str, str]:
+    """Return a file to measure a training run on, and what to know of it; both may be missing.
+
+    The test part of a preparation lies beside the training file; validation rows chose the
+    checkpoint.
+    """
+    plan = _plan(run_dir)
+    dataset, validation = (
+        Path((plan.get(part) or {}).get("path") or ".") for part in ("dataset", "validation")
+    )
+    test = dataset.parent / TEST_PART
+    if dataset.name and test.is_file():
+        return str(test), f"{TEST_PART} beside the training file has rows that no training has seen"
+    if plan.get("task") == "sft" and validation.is_file():
+        return str(validation), (
+            "these rows chose the checkpoint, so rows that no training has seen tell more: pass "
+            "those as `dataset` if there are any"
+        )
+    return "", "add `dataset`, with rows that no training has seen"
+
+
+def _plan(run_dir: Path) -> dict[str, Any]:
+    with contextlib.suppress(BadData):
+        return directory.read_json(run_dir / "plan.json") or {}
+    return {}
+
+
 def plan_settings(run_dir: Path) -> dict[str, Any]:
     """Return the settings of a training run's plan that people ask for first."""
-    try:
-        plan = directory.read_json(run_dir / "plan.json") or {}
-    except BadData:
-        return {}
+    plan = _plan(run_dir)
     found = {name: plan[name] for name in ("method", "chosen_for") if plan.get(name)}
     for part, names in (("training", TRAINING), ("peft", ADAPTER)):
         given = plan.get(part)

@@ -15,6 +15,7 @@ from ft_tools.runs.report import ListRunsReport, RunLine, RunReport
 from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
 from ft_tools.runs.run_state import (
     evaluations,
+    held_out_file,
     moved_from,
     plan_settings,
     read_result,
@@ -88,7 +89,7 @@ def get_run(request: RunRequest) -> RunReport:
         and not ranks.has_job(run_dir)
         and not run_end.is_final(status),
         next_steps=[
-            *(_proposed(result) if info.kind in {"sft", "search"} else []),
+            *(_proposed(result) if info.kind in {*TRAINED, "search"} else []),
             *_next_steps(run_dir, info.kind, state, final=run_end.is_final(status)),
         ],
     )
@@ -168,8 +169,7 @@ def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list
             why += ", with the same settings: fix the cause first, unless it was a restart"
         return [NextStep(tool="resume_run", arguments={"run_id": run_id}, why=why)]
     if state == "succeeded" and kind in TRAINED:
-        why = "compares it with its base model on held-out examples; add `dataset`"
-        return [NextStep(tool="evaluate", arguments={"model": run_id}, why=why)]
+        return [_measure(run_dir)]
     if state == "stalled":
         why = "it has stopped responding: stop it, then continue it with resume_run"
         return [NextStep(tool="cancel_run", arguments={"run_id": run_id}, why=why)]
@@ -179,6 +179,14 @@ def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list
             why = "shows when it has stopped; resume_run can continue it then"
         return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
     return []
+
+
+def _measure(run_dir: Path) -> NextStep:
+    """Return the call that compares a result with its base model, on held-out rows if known."""
+    dataset, about = held_out_file(run_dir)
+    why = f"compares it with its base model on held-out examples; {about}"
+    arguments = {"model": run_dir.name} | ({"dataset": dataset} if dataset else {})
+    return NextStep(tool="evaluate", arguments=arguments, why=why)
 
 
 def _resumed_from(run_dir: Path, kind: Kind) -> str:

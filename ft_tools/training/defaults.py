@@ -30,6 +30,8 @@ MICRO_BATCH = 4
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 EVALUATIONS = 10
 """Evaluations, and checkpoints, that a run makes when it is not told otherwise."""
+LEAST_EVALUATIONS = 4
+"""Fewer neither choose a checkpoint nor show a trend."""
 PATIENCE = 3
 """Evaluations without a new best value until a run with validation examples stops early."""
 LOGS = 200
@@ -188,3 +190,14 @@ def step_arguments(given: Mapping[str, Any], steps: int, *, evaluates: bool) -> 
     else:
         resolved["save_steps"] = every
     return resolved | {k: v for k, v in given.items() if k in {*resolved, "logging_steps"}}
+
+
+def planned_evaluations(arguments: Mapping[str, Any], steps: int, epochs: float) -> int:
+    """Return the evaluations of a run of so many steps, made in so many epochs."""
+    if arguments["eval_strategy"] == "epoch":
+        return math.ceil(epochs)
+    if arguments["eval_strategy"] == "no":
+        return 0
+    every = arguments["eval_steps"]
+    # Below 1 it is a share of the steps.
+    return int(steps // (every if every >= 1 else math.ceil(every * steps)))

@@ -8,17 +8,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
 
-from ft_tools.contract import NextStep
 from ft_tools.facts import number
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.runs.records import Health
+from ft_tools.training.defaults import EVALUATIONS, LEAST_EVALUATIONS
 from ft_tools.training.plan import SftPlan, TrainingPlan
 from ft_tools.training.report import Diagnosis
 
 Row = Mapping[str, float]
-LEAST_EVALUATIONS = 4
+LEAST_LOSSES = 6
 LIVE = {"masked_wrongly", "nothing_to_learn", "rate_too_high", "memorising"}
 """What need not wait for the end of a run."""
 UNTRAINED_STEPS = 2
@@ -131,15 +130,24 @@ def diagnose(rows: Sequence[Row], setup: Setup) -> list[Diagnosis]:
     """Return what the curves show; empty for a run that needs no change."""
     curves = curves_of(rows)
     found = [] if setup.is_masked else [_unmasked()]
-    if len(curves.train) < 2 * 3:
-        return found
-    looks: list[Callable[[Curves, Setup], Diagnosis | None]] = [_nothing_to_learn, _too_high]
-    if len(curves.evals) >= LEAST_EVALUATIONS and not curves.is_learnt:
-        looks += [_too_low, _noise, _memorising, _still_learning]
-    for look in looks:
+    for look in _looks(curves):
         if (one := look(curves, setup)) is not None:
             return [*found, one]
     return found
+
+
+Look = Callable[[Curves, Setup], Diagnosis | None]
+
+
+def _looks(curves: Curves) -> list[Look]:
+    """Return what so many logged losses and evaluations can tell, in the order to look."""
+    is_logged = len(curves.train) >= LEAST_LOSSES
+    looks: list[Look] = [_nothing_to_learn, _too_high] if is_logged else []
+    if curves.is_learnt or not curves.evals:
+        return looks
+    if len(curves.evals) < LEAST_EVALUATIONS:
+        return [*looks, _too_few_evaluations]
+    return [*looks, _too_low, *([_noise, _memorising] if is_logged else []), _still_learning]
 
 
 def health_of(found: Sequence[Diagnosis]) -> list[Health]:
@@ -149,44 +157,6 @@ def health_of(found: Sequence[Diagnosis]) -> list[Health]:
         for one in found
         if one.id in LIVE
     ]
-
-
-def next_calls(
-    found: Sequence[Diagnosis], plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
-) -> list[NextStep]:
-    """Return the calls that follow from the findings, with their changed arguments.
-
-    Args:
-        found: The findings.
-        plan: Of the run.
-        asked: The run's request.
-        run_id: The run.
-    """
-    return [_next_call(one, plan, asked, run_id) for one in found]
-
-
-def _next_call(
-    one: Diagnosis, plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
-) -> NextStep:
-    files = {"dataset": plan.dataset.path}
-    if plan.validation is not None:
-        files["validation"] = plan.validation.path
-    why = f"{one.id}: {one.advice}"
-    if one.continues:
-        arguments: dict[str, Any] = {"from_run": run_id, "training": one.training}
-        return NextStep(tool="launch_sft", arguments=arguments, why=why)
-    if one.id == "noise":
-        return NextStep(tool="audit_dataset", arguments={"path": plan.dataset.path}, why=why)
-    if one.id == "nothing_to_learn":
-        rows = files.get("validation", files["dataset"])
-        measured = {"model": plan.model.name, "dataset": rows}
-        return NextStep(tool="evaluate", arguments=measured, why=why)
-    changed = {**asked.get("training", {}), **one.training}
-    kept = ("model", "method", "engine", "peft", "backend", "backend_options", "accept_findings",
-            "accept_reason")  # fmt: skip
-    arguments = {name: asked[name] for name in kept if asked.get(name)} | files
-    arguments["training"] = {name: value for name, value in changed.items() if value is not None}
-    return NextStep(tool="launch_sft", arguments=arguments, why=why)
 
 
 def _unmasked() -> Diagnosis:
@@ -290,18 +260,22 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
     apart = is_flat and trained < number("diagnosis.apart") * low
     if not rose and not apart:
         return None
-    share = curves.evals[best][0] / max(1, setup.steps) if rose else 0.5
+    advice = "more or more varied examples help most, then "
+    lower: dict[str, float | None] = {"learning_rate": float(f"{setup.learning_rate / 2:.2g}")}
+    if best >= last - 1:
+        advice = f"the last checkpoints are the best, so fewer epochs would not help: {advice}"
+        advice += "half the learning rate"
+    else:
+        share = curves.evals[best][0] / max(1, setup.steps) if rose else 0.5
+        epochs = max(1.0, round(setup.epochs * share, 1))
+        advice = f"the best checkpoint was kept; {advice}fewer epochs and half the learning rate"
+        lower |= {"num_train_epochs": epochs, "max_steps": None}
     return Diagnosis(
         id="memorising",
         observed=f"validation loss {low:.3g} at step {curves.evals[best][0]:.0f} and {end:.3g} at "
         f"the end, while training loss fell to {trained:.3g}",
-        advice="the best checkpoint was kept; more or more varied examples help most, then fewer "
-        "epochs and half the learning rate",
-        training={
-            "num_train_epochs": max(1.0, round(setup.epochs * share, 1)),
-            "max_steps": None,
-            "learning_rate": float(f"{setup.learning_rate / 2:.2g}"),
-        },
+        advice=advice,
+        training=lower,
     )
 
 
@@ -311,12 +285,9 @@ def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
     Under a decaying rate it falls to the end of any run. Of one with enough steps the answers have
     to get better, too.
     """
-    values = [value for _, value in curves.evals]
-    fell = curves.late() - values[-1]
-    is_falling = fell > max(
-        number("diagnosis.fall"), number("diagnosis.fall_fraction") * values[-1]
-    )
-    if curves.best < len(values) - 2 or not is_falling:
+    last = curves.evals[-1][1]
+    fell = curves.late() - last
+    if curves.best < len(curves.evals) - 2 or not _is_fall(fell, last):
         return None
     few = setup.steps < number("train.min_steps")
     right = curves.accuracies
@@ -331,6 +302,39 @@ def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
         training={"num_train_epochs": max(1.0, math.ceil(setup.epochs))},
         continues=True,
     )
+
+
+def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis | None:
+    """Say what so few evaluations can: whether the last is better than the first."""
+    (_, first), (_, last) = curves.evals[0], curves.evals[-1]
+    count, is_best = len(curves.evals), curves.best == len(curves.evals) - 1
+    observed = ", ".join(f"{value:.3g} at step {step:.0f}" for step, value in curves.evals)
+    observed = f"validation loss {observed}, in {setup.steps} steps"
+    if count > 1 and is_best and _is_fall(first - last, last):
+        epochs = max(1.0, math.ceil(setup.epochs))
+        steps = setup.steps * epochs / max(setup.epochs, 1 / setup.steps)
+        every = max(1, math.ceil(steps / EVALUATIONS))
+        return Diagnosis(
+            id="too_few_evaluations",
+            observed=f"{observed}: still falling when it ended",
+            advice="train the result further (from_run), with more evaluations: so few cannot "
+            "tell more",
+            training={"num_train_epochs": epochs, "eval_strategy": "steps"}
+            | dict.fromkeys(("eval_steps", "save_steps"), every),
+            continues=True,
+        )
+    return Diagnosis(
+        id="too_few_evaluations",
+        observed=f"{observed}: too few to tell a trend",
+        advice=f"launch again without eval_strategy and eval_steps: a run then has about "
+        f"{EVALUATIONS} evaluations, which tell whether it should train longer",
+        training=dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"), None),
+    )
+
+
+def _is_fall(fell: float, last: float) -> bool:
+    """Tell whether a validation loss fell by more than evaluations differ by."""
+    return fell > max(number("diagnosis.fall"), number("diagnosis.fall_fraction") * last)
 
 
 def _answers_improved(curves: Curves, since: int) -> bool:

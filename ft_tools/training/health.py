@@ -65,8 +65,8 @@ def about_cut(counts: Counts | None) -> list[Health]:
         Health(
             signal="rows_cut",
             severity="warning",
-            observed=f"{cut} of {all_rows} sequences are cut at max_length, so their answers "
-            "have no end",
+            observed=f"{cut} of {all_rows} sequences ({cut / all_rows:.1%}) are cut at "
+            "max_length, so their answers have no end",
             advice="raise max_length, or shorten or remove these rows; the longest has "
             f"{counts.lengths.longest_tokens} tokens",
         )

@@ -204,7 +204,8 @@ def _plan_parts(
     }
     vram, used_gib = _require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
-    estimate = _estimate(task, request, parts, steps, tokens)
+    evaluations = defaults.planned_evaluations(training, steps, epochs)
+    estimate = _estimate(task, request, parts, (steps, tokens), evaluations)
     in_use = {"vram": vram, "used_by_others_gib": used_gib}
     warnings = [
         *plan_warnings.about_hardware(settings.device, settings.place),
@@ -265,6 +266,7 @@ def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> t
     by_steps = training["eval_strategy"] == "steps"
     training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps)
     argument_values.require_steps(training)
+    settings.notes += plan_warnings.about_evaluations(training, steps, epochs)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     data_quality.require_watched(request, declared, evaluates=evaluates)
     if training.get("max_steps", -1) > 0:
@@ -333,9 +335,10 @@ def _estimate(
     task: Task,
     request: TrainingRequest,
     parts: dict[str, Any],
-    steps: int,
-    tokens: int,
+    trained_on: tuple[int, int],
+    evaluations: int,
 ) -> Estimate:
+    steps, tokens = trained_on
     model: ModelPlan = parts["model"]
     adapter = parts["peft"] or {"r": defaults.LORA["r"]}
     trained = estimates.trained_params(model.num_params, request.method, adapter)
@@ -355,7 +358,7 @@ def _estimate(
         model.config_sha256,
         parts["device"],
         place.num_processes,
-        _evaluated_tokens(parts, steps),
+        _evaluated_tokens(parts, evaluations),
         estimates.present_load(parts["device"]) if request.is_here else 0.0,
         parts["engine"],
         steps * parts["training"]["gradient_accumulation_steps"],
@@ -368,11 +371,10 @@ def _estimate(
     )
 
 
-def _evaluated_tokens(parts: dict[str, Any], steps: int) -> int:
+def _evaluated_tokens(parts: dict[str, Any], evaluations: int) -> int:
     """Return the tokens of all evaluations of a run."""
     validation, counted = parts["validation"], parts["counts"]
     if validation is None:
         return 0
-    one = counted.validation.num_tokens if counted else validation.estimated_tokens
-    every = parts["training"].get("eval_steps") or math.ceil(steps / defaults.EVALUATIONS)
-    return int(one * steps / every)
+    one: int = counted.validation.num_tokens if counted else validation.estimated_tokens
+    return evaluations * one

@@ -49,6 +49,20 @@ def about_run(
     return found
 
 
+def about_evaluations(training: dict[str, Any], steps: int, epochs: float) -> list[str]:
+    """Say so where so few evaluations were asked for that they tell nothing."""
+    planned = defaults.planned_evaluations(training, steps, epochs)
+    # Of four steps no schedule makes more.
+    if not 0 < planned < defaults.LEAST_EVALUATIONS <= steps:
+        return []
+    every = defaults.step_arguments({}, steps, evaluates=True)["eval_steps"]
+    return [
+        f"{planned} evaluations in {steps} steps are too few to choose the best checkpoint and to "
+        f"say whether it still learns; leave eval_strategy and eval_steps out for one per {every} "
+        "steps"
+    ]
+
+
 def about_held_out(
     asked: tuple[DatasetFacts, DatasetFacts | None],
     used: tuple[DatasetFacts, DatasetFacts | None],
@@ -146,7 +160,12 @@ def about_tokens(
             "examples"
         )
     if data.num_truncated:
-        found.append(f"{data.num_truncated} of {data.num_sequences} sequences are cut at {length}")
+        found.append(
+            f"{data.num_truncated} of {data.num_sequences} sequences "
+            f"({data.num_truncated / data.num_sequences:.1%}) are cut at {length}, and their "
+            f"answers have no end; the longest has {counted.lengths.longest_tokens} tokens: raise "
+            "training.max_length, or shorten or remove these rows"
+        )
     if data.num_dropped:
         found.append(f"{data.num_dropped} sequences have nothing to learn and are skipped")
     if data.num_prompt_drifts:

@@ -20,7 +20,7 @@ class Diagnosis(Report):
 
     id: Literal[
         "masked_wrongly", "nothing_to_learn", "rate_too_high", "rate_too_low", "noise",
-        "memorising", "still_learning", "too_few_steps",
+        "memorising", "still_learning", "too_few_steps", "too_few_evaluations",
     ]  # fmt: skip
     observed: str = Field(description="The evidence.")
     advice: str

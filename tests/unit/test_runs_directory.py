@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools.errors import BadData, BadInput, NotFound
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.runs import directory, locks, memory, ranks, run_end
 from ft_tools.runs.log import log_tail
 from ft_tools.runs.records import Artifact, Progress, RunError, RunEvent, RunInfo, Status
@@ -233,6 +234,31 @@ def test_a_failure_that_resuming_cannot_cure_leads_to_a_new_plan(run_dir, code, 
         again = SftRequest.model_validate(step.arguments)
         changed = {"request_id": "", "confirm": None, "export_dir": None}
         assert again == request.model_copy(update=changed)
+
+
+@pytest.mark.parametrize(
+    ("task", "files", "measured_on"),
+    [
+        ("sft", ["train.jsonl", "held_out.jsonl"], "held_out.jsonl"),
+        ("sft", ["train.jsonl", "held_out.jsonl", "test.jsonl"], "test.jsonl"),
+        ("sft", ["train.jsonl"], None),
+        ("dpo", ["train.jsonl", "held_out.jsonl"], None),
+    ],
+)
+def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
+    run_dir, workspace, task, files, measured_on
+):
+    for name in files:
+        (workspace / name).touch()
+    paths = [{"path": str(workspace / name)} for name in ("train.jsonl", "held_out.jsonl")]
+    plan = {"task": task, "dataset": paths[0], "validation": paths[1] if files[1:] else None}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    directory.write_status(run_dir, Status(state="succeeded"))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.arguments["model"] == RUN_ID
+    assert step.arguments.get("dataset") == (measured_on and str(workspace / measured_on))
+    EvaluateRequest.model_validate(step.arguments | {"dataset": "some.jsonl"})
+    assert "no training has seen" in step.why
 
 
 @pytest.mark.parametrize(

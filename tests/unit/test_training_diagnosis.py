@@ -10,9 +10,11 @@ from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
-from ft_tools.training.diagnosis import Setup, diagnose, health_of, next_calls, setup_of
+from ft_tools.training.diagnosis import Setup, diagnose, health_of, setup_of
+from ft_tools.training.next_calls import next_calls
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
+from ft_tools.training.token_counts import Counts, DataReport, Lengths
 from ft_tools.training.train_further import continued
 from ft_tools.workspace import runs_dir
 from tests.unit.test_training_launch import files, sft
@@ -179,6 +181,94 @@ def test_the_next_call_has_the_changed_arguments_and_the_files_that_were_used(fi
     assert step.arguments == {
         "from_run": "sft-0123456789abcdef", "training": {"num_train_epochs": 3}
     }  # fmt: skip
+
+
+def few(evals, losses=12):
+    """Make metric rows of a run with an evaluation after every six losses or fewer."""
+    rows = [{"step": step + 1.0, "loss": 3 - step / 6} for step in range(losses)]
+    each = losses // len(evals)
+    return rows + [{"step": each * (i + 1.0), "eval_loss": v} for i, v in enumerate(evals)]
+
+
+SHORT = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=2, steps=12)
+
+
+@pytest.mark.parametrize(
+    ("evals", "losses", "continues"),
+    [
+        ([2.0, 1.2], 12, True),
+        ([2.0, 1.5, 1.2], 3, True),
+        ([2.0, 1.99], 12, False),
+        ([1.2, 2.0], 12, False),
+        ([1.5], 12, False),
+    ],
+)
+def test_a_run_with_few_evaluations_is_told_what_they_show(files, evals, losses, continues):
+    (found,) = diagnose(few(evals, losses), SHORT)
+    assert (found.id, found.continues) == ("too_few_evaluations", continues)
+    assert all(f"{value:.3g} at step" in found.observed for value in evals)
+    assert ("still falling" in found.observed) == continues
+    asked = sft(validation="held_out.jsonl", training={"eval_strategy": "epoch", "max_steps": 12})
+    plan = plan_sft(asked)
+    (step,) = next_calls([found], plan, asked.model_dump(), "sft-0123456789abcdef")
+    training = SftRequest(**step.arguments).training
+    if continues:
+        assert step.arguments["from_run"] == "sft-0123456789abcdef"
+        assert (training["eval_strategy"], training["eval_steps"]) == ("steps", 2)
+    else:
+        assert training == {"max_steps": 12}
+
+
+def test_few_evaluations_of_a_run_whose_answers_are_right_need_no_more():
+    assert diagnose(few([0.5, 0.01]), SHORT) == []
+    assert diagnose(few([0.5])[:12], SHORT) == []
+
+
+def test_four_evaluations_tell_a_trend_even_where_few_losses_were_logged():
+    rows = few([2.0, 1.5, 1.1, 0.8], 4)
+    assert [one.id for one in diagnose(rows, SHORT)] == ["too_few_steps"]
+
+
+@pytest.mark.parametrize(
+    ("evals", "fewer"), [([2, 1, 0.6] + [0.5] * 5 + [0.5, 0.499], False), (WORSE, True)]
+)
+def test_what_memorises_trains_for_less_only_where_an_earlier_checkpoint_is_better(evals, fewer):
+    (found,) = diagnose(curves([3, 0.3, 0.01, 0.01], evals), USUAL)
+    assert found.id == "memorising"
+    assert ("num_train_epochs" in found.training, "learning_rate" in found.training) == (
+        fewer,
+        True,
+    )
+    assert ("would not help" in found.advice) is not fewer
+
+
+def test_a_run_of_a_scheduler_is_trained_further_there(files):
+    asked = sft(validation="held_out.jsonl", training={"num_train_epochs": 3})
+    plan = plan_sft(asked)
+    there = asked.model_dump() | {"backend": "slurm", "backend_options": {"gpus": 1}}
+    found = diagnose(curves([3, 1, 0.4], FALLING), USUAL)
+    (step,) = next_calls(found, plan, there, "sft-0123456789abcdef")
+    assert (step.arguments["backend"], step.arguments["backend_options"]) == ("slurm", {"gpus": 1})
+
+
+@pytest.mark.parametrize(
+    ("longest", "tool", "length"), [(100, "launch_sft", 128), (300, "audit_dataset", 64)]
+)
+def test_rows_that_were_cut_have_a_next_call(files, longest, tool, length):
+    """The model of these files has 256 positions."""
+    asked = sft(validation="held_out.jsonl", training={"max_length": 64, "num_train_epochs": 3})
+    plan = plan_sft(asked)
+    data = DataReport(
+        num_examples=30, num_sequences=30, num_truncated=3, num_dropped=0, num_tokens=900,
+        num_trained_tokens=300,
+    )  # fmt: skip
+    lengths = Lengths(mean_tokens=30, mean_answer_tokens=9, longest_tokens=longest, padding=0)
+    counts = Counts(data=data, num_rows=30, num_counted=30, lengths=lengths)
+    cut = plan.model_copy(update={"counts": counts})
+    (step,) = next_calls([], cut, asked.model_dump(), "sft-0123456789abcdef")
+    assert step.tool == tool
+    assert (step.arguments.get("training") or step.arguments)["max_length"] == length
+    assert next_calls([], plan, asked.model_dump(), "sft-0123456789abcdef") == []
 
 
 # --- from_run -------------------------------------------------------------------------------------

@@ -178,4 +178,7 @@ def test_rows_that_are_cut_are_a_signal(cut):
     counts = Counts(data=data, num_rows=8, num_counted=8, lengths=lengths)
     found = about_cut(counts)
     assert [signal.signal for signal in found] == ["rows_cut"] * cut
-    assert all("1 of 8" in signal.observed and "30 tokens" in signal.advice for signal in found)
+    assert all(
+        "1 of 8 sequences (12.5%)" in signal.observed and "30 tokens" in signal.advice
+        for signal in found
+    )

@@ -41,6 +41,7 @@ from ft_tools.training.checks.memory import (
     require_fit,
     require_ram,
 )
+from ft_tools.training.defaults import planned_evaluations, step_arguments
 from ft_tools.training.exports import script
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.plan import plan_dpo, plan_sft
@@ -128,6 +129,33 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     assert plan["training"]["max_length"] == 256
     assert plan["patience"] == 3
     assert launched.next_steps[0].arguments["confirm"] == launched.plan_hash
+
+
+@pytest.mark.parametrize(
+    ("training", "planned"),
+    [
+        ({"eval_strategy": "epoch", "num_train_epochs": 2}, 2),
+        ({"eval_steps": 8, "num_train_epochs": 2}, 2),
+        ({"eval_steps": 0.5, "num_train_epochs": 2}, 2),
+        ({"eval_steps": 4, "num_train_epochs": 2}, 0),
+        ({"eval_strategy": "epoch", "num_train_epochs": 4}, 0),
+        ({"num_train_epochs": 2}, 0),
+        ({"max_steps": 12}, 0),
+        ({"max_steps": 3}, 0),
+    ],
+)
+def test_a_plan_says_that_its_evaluations_are_too_few(files, training, planned):
+    """Of 30 rows in batches of 4, so 8 steps an epoch."""
+    warnings = plan_sft(sft(validation="held_out.jsonl", training=training)).warnings
+    found = [warning for warning in warnings if "evaluations in" in warning]
+    assert len(found) == (planned > 0)
+    assert all(f"{planned} evaluations in 16 steps" in w and "one per 2 steps" in w for w in found)
+
+
+def test_a_run_that_is_left_open_has_five_evaluations_or_more():
+    for steps in range(5, 400):
+        arguments = {"eval_strategy": "steps", **step_arguments({}, steps, evaluates=True)}
+        assert planned_evaluations(arguments, steps, 1.0) >= 5, steps
 
 
 def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open(files):

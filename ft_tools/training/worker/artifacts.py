@@ -21,6 +21,7 @@ from ft_tools.runs.start import WORKERS
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import script
 from ft_tools.training.micro_batches import MicroBatch
+from ft_tools.training.next_calls import next_calls
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import last_value
 from ft_tools.training.token_counts import DataReport
@@ -147,7 +148,7 @@ def report_parts(
         "peak_memory_gib": _peak_memory_gib(plan),
         "health": outcome.callback.signals,
         "diagnosis": found,
-        "next_steps": diagnosis.next_calls(found, plan, asked, session.run_dir.name),
+        "next_steps": next_calls(found, plan, asked, session.run_dir.name),
         "lock_file": str(session.run_dir / LOCK_FILE),
     }
 
