@@ -118,13 +118,13 @@ def fault_of(request: ApproachRequest) -> str:
     """
     if set(table().needs["setup"]).isdisjoint(request.symptoms):
         return "none"
-    for kind, runs in _FAULTS.items():
+    for kind, runs in FAULTS.items():
         if not runs.isdisjoint(request.tried_training):
             return kind
     has_reward = request.has_verifiable_reward is True
     has_pairs = _has(request, "num_preference_pairs") or _has(request, "num_marks")
     is_supervised = bool(request.tried_training)
-    for kind, runs in _FAULTS.items():
+    for kind, runs in FAULTS.items():
         there = has_reward if kind == "rewards" else has_pairs
         if not runs.isdisjoint(request.considering) and (there or not is_supervised):
             return kind
@@ -133,7 +133,7 @@ def fault_of(request: ApproachRequest) -> str:
     return "examples" if is_supervised else UNKNOWN
 
 
-_FAULTS: Mapping[str, frozenset[Considered]] = {
+FAULTS: Mapping[str, frozenset[Considered]] = {
     "rewards": frozenset({"rl_verifiable_reward", "rlhf"}),
     "preferences": frozenset({"dpo", "kto", "sft_then_dpo", "other_loss"}),
 }

@@ -54,8 +54,8 @@ def _makes_sense(request: ApproachRequest, field: str) -> bool:
 def _answers_today(request: ApproachRequest) -> bool:
     """Tell whether something is said to answer, so that it can fail."""
     is_asked = request.prompting_tried not in (None, PROMPTS[0])
-    is_running = bool(request.has_retrieval) or request.checkpoint == "sft_run"
-    return is_asked or is_running or bool(request.tried_training) or request.target_met is not None
+    is_running = bool(request.has_retrieval) or bool(request.tried_training)
+    return request.target_met is False or is_asked or is_running
 
 
 _PROMPTED: frozenset[Kind] = frozenset({"text", "code", "label", "extract"})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ft_tools.approach.conditions import APPROACHES, UNKNOWN
 from ft_tools.approach.decision import blocks_of, holds, others, stages
 from ft_tools.approach.path import COUNT, Rung, steps
+from ft_tools.approach.presumed import FAULTS
 from ft_tools.approach.report import ApproachVerdict, MeasuredSystem
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Considered
 from ft_tools.approach.situation import Situation
@@ -257,9 +258,15 @@ def _after_the_fault(asked: Approach, other: Alternative | None, now: Situation)
     """Say when training follows a check: the run that is at fault again, or what was never run."""
     if now.choices["stated"] == "no" and not now.tried:
         return UNASKED if other is None else f"if {other.when}"
-    if asked in now.tried or not now.tried:
+    if asked in now.tried or (not now.tried and _may_be_at_fault(asked, now)):
         return FAULTY if _is_faulty("check_setup", now) else COMPARED
     return UNRUN if other is None else f"if {other.when}"
+
+
+def _may_be_at_fault(asked: Approach, now: Situation) -> bool:
+    """Tell whether a run that nobody named can have been this: not SFT, where rewards failed."""
+    runs = FAULTS.get(now.choices["fault_of"])
+    return runs is None or asked in runs
 
 
 def _beside(asked: Approach, first: Approach, place: int | None, now: Situation) -> str:

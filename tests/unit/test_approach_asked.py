@@ -5,6 +5,7 @@ import pytest
 from ft_tools.approach.concise import MOST_TOKENS, tokens
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.tool import recommend_approach
+from ft_tools.approach.verdicts import UNRUN
 
 TRACES = {
     "considering": ["distillation", "synthetic_data"],
@@ -75,6 +76,23 @@ CASES = {
         {"considering": ["hyperparameters"], "task": "speech", "symptoms": ["nan_loss"]},
         ("hyperparameters", "1e-5"),
     ),
+    "rate of a recogniser": (
+        {
+            "considering": ["hyperparameters"],
+            "task": "speech",
+            "symptoms": ["training_fault"],
+            "tried_training": ["sft"],
+        },
+        ("hyperparameters", "about 1e-5 for all weights"),
+    ),
+    "labels that nobody looked for": (
+        {"considering": ["data_format", "small_model_fine_tuning"], "task": "label"},
+        ("data_format", "is unknown: left out of the loss"),
+    ),
+    "passes and rate": (
+        {"considering": ["hyperparameters"], "num_demonstrations": 2000},
+        ("hyperparameters", "two or three passes"),
+    ),
     "what is no question of this tool": (
         {"considering": ["none_of_these"]},
         ("none_of_these", "from who decides it"),
@@ -125,10 +143,11 @@ def test_tools_are_chosen_for_each_request_before_a_prompt_with_all_of_them_is_o
 
 def test_no_run_is_repeated_where_only_memory_or_another_kind_of_run_failed():
     memory = ask(considering=["sft", "full_training"], symptoms=["out_of_memory"])
-    ppo = ask(considering=["rlhf", "sft"], symptoms=["training_fault"])
+    ppo = ask(considering=["rlhf", "sft", "dpo"], symptoms=["training_fault"])
 
     assert [each.verdict for each in memory.verdicts] == ["later", "no"]
     assert ppo.verdicts[1].verdict == "now"
+    assert ppo.verdicts[2].condition == UNRUN
     assert "that run anew" not in memory.summary + ppo.summary
 
 
