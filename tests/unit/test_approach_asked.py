@@ -115,7 +115,10 @@ def test_what_is_asked_is_answered(case):
 
 
 def test_rows_of_a_teacher_that_train_badly_are_compared_before_any_rl():
+    thinking = TRACES | {"symptoms": ["reasoning"], "must_keep_thinking": True}
+
     assert ask(**TRACES).row == "traces_that_train_badly"
+    assert ask(**thinking, examples_have_reasoning=True).row == "traces_that_train_badly"
 
 
 def test_a_run_whose_chosen_reward_falls_is_compared_and_not_begun_again():
