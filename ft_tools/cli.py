@@ -98,9 +98,10 @@ def run(argv: list[str]) -> int:
 def _with_options(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     format: Annotated[Format, Parameter(help="How the result is printed.")] = "auto",
+    json: Annotated[bool, Parameter(help="The same as --format json.", negative=())] = False,
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False,
 ) -> Any:
-    _options.update(format=format, debug=debug)
+    _options.update(format="json" if json else format, debug=debug)
     spec = TOOLS.get(tokens[0].replace("-", "_")) if tokens else None
     words = as_flags(tokens, spec.request.model_fields) if spec else tokens
     return app(words, **_OURS)

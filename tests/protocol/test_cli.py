@@ -34,8 +34,9 @@ def test_help_says_how_the_arguments_of_a_library_or_a_backend_are_typed(capsys)
         assert f"AsJSON,or{option}.NAMEVALUE." in shown
 
 
-def test_json_is_the_whole_report(capsys):
-    assert cli.run(["list-runs", "--format", "json"]) == 0
+@pytest.mark.parametrize("asked", [["--format", "json"], ["--json"]])
+def test_json_is_the_whole_report(capsys, asked):
+    assert cli.run(["list-runs", *asked]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert TOOLS["list_runs"].report.model_validate(shown).total == 1
 
