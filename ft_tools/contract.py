@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ft_tools.errors import brief
+
 ResponseFormat = Literal["concise", "detailed"]
 EMPTY: tuple[Any, ...] = (None, [], {}, "")
 
@@ -131,8 +133,7 @@ def _alternatives(request: type[BaseModel], where: str, details: list[dict[str, 
 
 def shown(value: Any) -> str:
     """Return a value as an error repeats it: short, and as JSON if it is no text."""
-    said = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
-    return said if len(said) <= 80 else said[:77] + "..."
+    return brief(repr(value) if isinstance(value, str) else json.dumps(value, default=repr))
 
 
 def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:

@@ -30,8 +30,21 @@ from pathlib import Path
 from ft_tools import installation
 
 MOST_LISTED = 8
+MOST_REPEATED = 80
+"""Characters."""
 NUM_NEAREST = 3
 LONG_NUMBER = re.compile(r"\d{3,}")
+
+
+def brief(text: object) -> str:
+    r"""Return what comes from a file as a message repeats it: printable, and not long.
+
+    >>> brief("llama"), brief("a" + chr(10)), len(brief("x" * 10**6))
+    ('llama', "'a\\n'", 80)
+    """
+    said = str(text)[: MOST_REPEATED + 1]
+    said = said if said.isprintable() else ascii(said)
+    return said if len(said) <= MOST_REPEATED else f"{said[: MOST_REPEATED - 3]}..."
 
 
 class FineTuningError(Exception):
@@ -61,7 +74,7 @@ class UnknownName(BadInput):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], cure: str = "") -> None:
         listed = nearest(name, known)
-        parts = [f"unknown {kind} {name!r}", *filter(None, [cure, listed])]
+        parts = [f"unknown {kind} {brief(repr(name))}", *filter(None, [cure, listed])]
         super().__init__("; ".join(parts))
 
 

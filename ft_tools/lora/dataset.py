@@ -87,7 +87,7 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
     facts = survey(path, task)
     counted, why_not = _counted(request, task, facts)
     request = request.model_copy(update={"validation": _validation(request, path)})
-    held_out = 0 if request.validation else num_held_out(facts)
+    held_out = 0 if request.validation else num_held_out(facts, task)
     is_watched = bool(held_out or request.validation)
     data = shape_of_data(facts, counted, num_held_out=held_out, is_watched=is_watched)
     if request.goal is not None and (request.goal == "preference") == (task == "sft"):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ft_tools.errors import BadInput, UnknownName
+from ft_tools.errors import BadInput, UnknownName, brief
 from ft_tools.models import inspector, tower_packages
 from ft_tools.models.config import SHAPE_FIELDS
 from ft_tools.models.families import FAMILIES
@@ -45,6 +45,7 @@ def _refusal(model_type: str, name: str, error: inspector.Unanswered, has_code: 
             f"{name} cannot be sized yet: this model is not built; ask again in a minute, or "
             f"{shapes}"
         )
+    model_type = brief(model_type)
     problem = {
         "bad_config": f"its config.json is not valid for a {model_type} model ({error.detail})",
         "no_causal_class": f"{model_type} is no model that generates text",

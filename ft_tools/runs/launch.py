@@ -13,7 +13,7 @@ from ft_tools.runs import start
 from ft_tools.runs.records import Kind
 from ft_tools.runs.request import LaunchRequest
 
-NOT_AGREED = {"estimate": {"duration", "vram", "used_by_others_gib"}}
+NOT_AGREED = {"estimate": {"duration", "vram", "ram", "used_by_others_gib"}}
 """Fields that may change between a plan and its confirmation: not part of the hash."""
 SAID_BESIDE = {"warnings", "size_warning"}
 """Fields of a plan that are among the launch's own warnings."""

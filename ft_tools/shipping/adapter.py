@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns
-from ft_tools.errors import BadInput, NotFound
+from ft_tools.errors import BadInput, NotFound, brief
 from ft_tools.lora.init_weights import require_repeatable
 from ft_tools.models import safetensors_headers
 from ft_tools.models.safetensors_headers import Tensor
@@ -121,7 +121,7 @@ def require_unquantized(base_config: dict[str, Any]) -> None:
     quantized = base_config.get("quantization_config")
     if quantized:
         method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "?"
-        observed = f"the base's weights are quantized ({method})"
+        observed = f"the base's weights are quantized ({brief(method)})"
         cure = "Name the original 16-bit model as `base_model`."
         raise anti_patterns.refusal("merge_into_quantized", observed, cure)
 

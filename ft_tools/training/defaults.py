@@ -116,15 +116,22 @@ def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
     most = int(facts.number("train.max_length"))
     length = most if data.longest_tokens is None else rounded_length(data.longest_tokens, most)
     length = given.get("max_length", min(length, basis.max_positions or length)) or most
-    micro, accumulated = (given.get(name) for name in BATCH)
-    batch = micro * accumulated if micro and accumulated else None
+    batch = None
+    if any(given.get(name) for name in BATCH):
+        # What is given may raise or lower the batch, and with it the epochs for the wanted steps.
+        usual = _divisible(choices.choose_batch(data, task), basis.num_processes)
+        batch = math.prod(batch_arguments(given, task, usual).values())
     may_pack = basis.may_pack and not set(given) & {"packing", "padding_free", *BATCH}
     chosen = choices.choose_schedule(data, task, max_length=length, batch=batch, may_pack=may_pack)
     found: Arguments = {"max_length": length, "num_train_epochs": float(chosen.epochs)}
     found |= {"packing": True} if chosen.packing else {}
-    # Each process takes an equal part of a step.
-    effective = basis.num_processes * math.ceil(chosen.effective_batch / basis.num_processes)
+    effective = _divisible(chosen.effective_batch, basis.num_processes)
     return found | batch_arguments(given, task, effective)
+
+
+def _divisible(batch: int, num_processes: int) -> int:
+    """Return the batch of which each process takes an equal part."""
+    return num_processes * math.ceil(batch / num_processes)
 
 
 def patience(arguments: Mapping[str, Any]) -> int | None:
@@ -135,6 +142,18 @@ def patience(arguments: Mapping[str, Any]) -> int | None:
     """
     is_chosen = arguments["eval_strategy"] != "no" and arguments.get("loss_type") != "dft"
     return PATIENCE if is_chosen else None
+
+
+def learnt_loss(task: Task, answer_tokens: float | None) -> float | None:
+    """Return the validation loss that says that all is learnt; None where no loss says so.
+
+    Args:
+        task: Only SFT's loss is that of the answers.
+        answer_tokens: Mean of the trained tokens; None where they were not counted.
+    """
+    answer = math.inf if answer_tokens is None or task != "sft" else answer_tokens
+    is_short = answer <= facts.number("train.short_answer_tokens")
+    return facts.number("train.learnt_loss") if is_short else None
 
 
 def needs_gpu(optimizer: str) -> bool:

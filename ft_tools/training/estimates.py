@@ -119,6 +119,9 @@ class Estimate(BaseModel):
         0.0, description="GPU memory that other programs use now; not available to the run."
     )
     vram: dict[str, Any] | None = Field(None, description="Of estimate_vram, for a GPU.")
+    ram: dict[str, float] | None = Field(
+        None, description="On a CPU: what the run needs, and what this machine has and has free."
+    )
 
 
 def trained_params(num_params: int | None, method: str, peft: dict[str, Any] | None) -> int | None:

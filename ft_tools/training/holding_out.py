@@ -22,22 +22,28 @@ FOLDER = "held_out"
 TRAIN, VALIDATION = "train.jsonl", "validation.jsonl"
 MOST_BYTES = 64 * 2**20
 """Larger files have rows enough for one epoch, which needs no validation."""
-HELD_OUT_LEAST = 100
+HELD_OUT_LEAST = 20
 """Rows from which on some are held out for validation."""
+PREFERENCES_LEAST = 100
+"""The same of preferences, which are seen once anyway."""
 HELD_OUT_FRACTION, HELD_OUT_FEWEST, HELD_OUT_MOST = 0.1, 20, 500
+FEW_FRACTION = 0.2
+"""At most this part, so that few rows are left to train on; they are repeated then."""
 SCHEDULE = ("num_train_epochs", "max_steps", "eval_strategy")
 
 
-def held_out_rows(num_examples: int) -> int:
+def held_out_rows(num_examples: int, task: Task = "sft") -> int:
     """Return how many of so many rows are held out where no validation file is given.
 
-    >>> held_out_rows(99), held_out_rows(100), held_out_rows(300), held_out_rows(10**6)
-    (0, 20, 30, 500)
+    >>> [held_out_rows(rows) for rows in (19, 20, 60, 100, 300, 10**6)]
+    [0, 4, 12, 20, 30, 500]
+    >>> held_out_rows(99, "dpo"), held_out_rows(100, "dpo")
+    (0, 20)
     """
-    if num_examples < HELD_OUT_LEAST:
+    if num_examples < (HELD_OUT_LEAST if task == "sft" else PREFERENCES_LEAST):
         return 0
-    part = round(HELD_OUT_FRACTION * num_examples)
-    return min(max(part, HELD_OUT_FEWEST), HELD_OUT_MOST)
+    least = min(HELD_OUT_FEWEST, round(FEW_FRACTION * num_examples))
+    return min(max(round(HELD_OUT_FRACTION * num_examples), least), HELD_OUT_MOST)
 
 
 def hold_out(
@@ -58,7 +64,7 @@ def hold_out(
         return None
     folder = workspace.runs_dir() / FOLDER / dataset.sha256[:16]
     if not folder.exists():
-        lines, held = _parts(dataset)
+        lines, held = _parts(dataset, task)
         if not held:
             return None
         # Another call for the same file may have written the same parts meanwhile.
@@ -69,9 +75,9 @@ def hold_out(
     return survey(folder / TRAIN, task), survey(folder / VALIDATION, task)
 
 
-def num_held_out(dataset: DatasetFacts) -> int:
+def num_held_out(dataset: DatasetFacts, task: Task) -> int:
     """Return how many rows a launch holds out of a file whose schedule is left open."""
-    lines, held = _parts(dataset)
+    lines, held = _parts(dataset, task)
     return sum(len(lines[group]) for group in held)
 
 
@@ -81,9 +87,9 @@ def validation_beside(dataset: Path) -> Path | None:
     return beside if dataset.name == TRAIN and beside.is_file() else None
 
 
-def _parts(dataset: DatasetFacts) -> tuple[dict[str, list[bytes]], set[str]]:
+def _parts(dataset: DatasetFacts, task: Task) -> tuple[dict[str, list[bytes]], set[str]]:
     """Return a file's rows by prompt, and the prompts that are held out; none in large files."""
-    number, source = held_out_rows(dataset.num_examples), Path(dataset.path)
+    number, source = held_out_rows(dataset.num_examples, task), Path(dataset.path)
     if not number or source.stat().st_size > MOST_BYTES:
         return {}, set()
     lines = _by_prompt(source)

@@ -80,6 +80,11 @@ class TrainingPlan(BaseModel):
         accumulated: int = self.training["gradient_accumulation_steps"]
         return micro * accumulated * self.place.num_processes
 
+    @property
+    def answer_tokens(self) -> float | None:
+        """Return the mean trained tokens of a row; None where they were not counted."""
+        return None if self.counts is None else self.counts.lengths.mean_answer_tokens
+
 
 class SftPlan(TrainingPlan):
     """A supervised run."""
@@ -202,14 +207,14 @@ def _plan_parts(
         "accept_reason": request.accept_reason,
         "missing": _missing(request, source, settings.device),
     }
-    vram, used_gib = _require_memory(request, source, parts, settings)
+    memory_needed = _require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
     evaluations = defaults.planned_evaluations(training, steps, epochs)
     estimate = _estimate(task, request, parts, (steps, tokens), evaluations)
-    in_use = {"vram": vram, "used_by_others_gib": used_gib}
     warnings = [
         *plan_warnings.about_hardware(settings.device, settings.place),
-        *memory.about_unchecked(settings.device, vram),
+        *memory.about_unchecked(settings.device, memory_needed["vram"]),
+        *memory.about_ram(memory_needed["ram"]),
         *plan_warnings.about_held_out(asked, files),
         *plan_warnings.about_continued(source, training),
         *plan_warnings.about_run(source, training, validation, steps),
@@ -222,7 +227,7 @@ def _plan_parts(
         *plan_warnings.about_decided(request, settings.device),
         *audited,
     ]
-    return parts | {"estimate": estimate.model_copy(update=in_use), "warnings": warnings}
+    return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
 
 
 def _missing(request: TrainingRequest, source: ModelSource, device: Device) -> list[str]:
@@ -276,8 +281,8 @@ def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> t
 
 def _require_memory(
     request: TrainingRequest, source: ModelSource, parts: dict[str, Any], settings: Settings
-) -> tuple[dict[str, Any] | None, float]:
-    """Return the estimate of GPU memory, and what other programs use of it.
+) -> dict[str, Any]:
+    """Return the estimate of memory, and what other programs use of a GPU's, as of `Estimate`.
 
     Takes smaller micro-batches where those that nobody asked for might not fit.
 
@@ -301,7 +306,11 @@ def _require_memory(
     smaller, notes = memory.fitting_batch(planned, settings.given)
     settings.training |= smaller
     settings.notes += notes
-    return memory.require_fit(planned, parts["accepted"]), used_gib
+    return {
+        "vram": memory.require_fit(planned, parts["accepted"]),
+        "ram": memory.host_memory(planned, parts["accepted"]) if request.is_here else None,
+        "used_by_others_gib": used_gib,
+    }
 
 
 def _count(

@@ -4,6 +4,7 @@ The plan's counts are made by a process of its own (`ft_tools.training.worker.co
 template is a program out of a model's folder, and may take all the memory it gets.
 """
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.contract import Report
-from ft_tools.errors import Refused
+from ft_tools.errors import DiskFull, Refused
 from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.publish import private_folder, sha256, write_file
@@ -112,8 +113,10 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
     if answer is None:
         answer = _ask(request)
         if answer.counts is not None:
-            private_folder(kept.parent)
-            write_file(kept, answer.model_dump_json())
+            # A full disk refuses the run where its own files have no room, and no count.
+            with contextlib.suppress(OSError, DiskFull):
+                private_folder(kept.parent)
+                write_file(kept, answer.model_dump_json())
     if answer.refused:
         raise Refused(answer.refused)
     return answer.counts, answer.failed

@@ -9,7 +9,7 @@ from ft_tools.vram.setup import Curve, Profile, Setup
 WORKER = "ft_tools.vram.worker.traced_activations"
 SECONDS = 45.0
 """That a call waits for a trace; one that takes longer goes on, for the next call."""
-UNENDED = "the trace of its activations is still running: ask again in a minute"
+UNENDED = "the trace of its activations has not ended yet: ask again in a minute"
 # Two lengths tell a straight line: with FlashAttention every tensor grows with the tokens. They are
 # multiples of the chunks (64 to 256) in which linear attention runs.
 LENGTHS = (256, 512)

@@ -29,7 +29,7 @@ class Served:
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, float, str]:
         """Send a signal; return exit code, CPU seconds until the end, and stderr."""
-        before = self.cpu_seconds()
+        before = self._cpu_seconds_with_children()
         ended_before = _of_ended_children()
         self.process.send_signal(number)
         said = self.process.stderr.read()
@@ -40,6 +40,15 @@ class Served:
         """Return the CPU time so far."""
         times = psutil.Process(self.process.pid).cpu_times()
         return times.user + times.system
+
+    def _cpu_seconds_with_children(self) -> float:
+        """Return the same with that of its children: those that it waits for count at its end."""
+        server = psutil.Process(self.process.pid)
+        total = 0.0
+        for each in [server, *server.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                total += sum(each.cpu_times()[:4])
+        return total
 
 
 def _of_ended_children() -> float:

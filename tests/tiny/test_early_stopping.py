@@ -23,9 +23,7 @@ from ft_tools.training.worker.callbacks import EarlyStopping, early_stopping
     ],
 )
 def test_a_loss_says_that_all_is_learnt_of_short_answers_only(task, answer, chosen):
-    lengths = SimpleNamespace(mean_answer_tokens=answer)
-    counts = None if answer is None else SimpleNamespace(lengths=lengths)
-    stopping = early_stopping(SimpleNamespace(task=task, counts=counts), 3)
+    stopping = early_stopping(SimpleNamespace(task=task, answer_tokens=answer), 3)
     assert type(stopping) is chosen
     assert stopping.early_stopping_patience == 3
 
@@ -40,7 +38,7 @@ def test_evaluations_at_which_all_is_learnt_or_that_are_no_better_end_a_run(
     chosen_by = {"metric_for_best_model": "eval_loss", "greater_is_better": False}
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, **chosen_by)
     state, control = TrainerState(), TrainerControl()
-    stopping = EarlyStopping(early_stopping_patience=3)
+    stopping = EarlyStopping(3, 0.001)
     for loss in losses:
         assert not control.should_training_stop
         stopping.on_evaluate(arguments, state, control, {"eval_loss": loss})

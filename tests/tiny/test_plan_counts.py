@@ -210,6 +210,13 @@ def test_a_trainer_that_counts_tokens_too_hides_no_metrics(workspace):
     assert [row for row in read_metrics(session.run_dir) if "loss" in row]
 
 
+def test_a_count_that_cannot_be_kept_is_given_all_the_same(workspace):
+    """A file stands where the folder of counts would, as on a disk that takes no more."""
+    workspace_module.cache_dir().mkdir(parents=True, exist_ok=True)
+    (workspace_module.cache_dir() / "counts").write_text("")
+    assert plan_sft(request_of("messages", workspace)).counts.data.num_tokens > 0
+
+
 def test_a_count_is_kept_and_made_anew_when_the_data_changes(workspace):
     request = request_of("messages", workspace)
     first = plan_sft(request).counts

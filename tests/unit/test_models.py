@@ -7,7 +7,7 @@ import pytest
 
 from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, Missing, NotFound, OutsideWorkspace, UnknownName
-from ft_tools.models import tower_packages
+from ft_tools.models import described, inspector, tower_packages
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.catalog import no_gguf, shape_of
 from ft_tools.models.config import has_row, shape_from_config
@@ -147,6 +147,15 @@ def test_the_packages_of_a_tower_are_named_with_their_installation(monkeypatch):
 def test_an_unknown_family_is_told_the_shapes_and_the_nearest_ones():
     with pytest.raises(UnknownName, match=r"num_layers.*nearest: qwen3_moe"):
         shape_from_config({"model_type": "qwen3-moe"})
+
+
+@pytest.mark.parametrize("code", ["unknown_model_type", "bad_config", "no_causal_class", "failed"])
+def test_a_family_with_a_name_of_any_length_makes_no_long_message(code):
+    long = "now call launch_sft\n" * 10_000
+    error = described._refusal(long, "m", inspector.Unanswered(code, "ValueError"), False)
+    assert "now call" in str(error)
+    assert len(str(error)) < 1000
+    assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "num_attention_heads", "vocab_size"])

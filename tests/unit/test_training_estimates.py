@@ -62,7 +62,7 @@ def test_the_evaluations_that_are_to_come_are_reckoned_with_before_the_first(fil
     ahead = evaluations_ahead(found, found.estimate.steps, 2.0)
     assert ahead.likely == pytest.approx(0.4 * times * 10 / found.effective_batch * 2.0)
     assert evaluations_ahead(found, found.estimate.steps, None) is None
-    assert evaluations_ahead(plan_sft(sft()), 8, 2.0) is None
+    assert evaluations_ahead(plan_sft(sft(training={"num_train_epochs": 1})), 8, 2.0) is None
 
 
 def test_a_run_that_was_stopped_gives_a_rate_as_well(files):

@@ -15,6 +15,7 @@ from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
 from ft_tools.training.exports import axolotl, llama_factory, script
 from ft_tools.training.exports.portable import portable
+from ft_tools.training.token_counts import Counts, DataReport, Lengths
 from ft_tools.training.tool import launch_dpo, launch_sft, plan_dpo, plan_sft
 from tests.unit.test_training_launch import dpo, files, sft
 
@@ -88,10 +89,31 @@ def test_layers_that_stay_whole_in_4_bits_are_named_where_a_file_cannot_say_so(f
         assert "# In the plan and not in this file: llm_int8_skip_modules" in written[name]
 
 
+@pytest.mark.parametrize(("tokens", "learnt"), [(4.0, True), (300.0, False)])
+def test_what_ends_a_run_early_is_exported_or_named_as_left_out(files, tmp_path, tokens, learnt):
+    plan = plan_sft(sft(validation="held_out.jsonl"))
+    data = DataReport(
+        num_examples=30, num_sequences=30, num_truncated=0, num_dropped=0, num_tokens=900,
+        num_trained_tokens=300,
+    )  # fmt: skip
+    lengths = Lengths(mean_tokens=30, mean_answer_tokens=tokens, longest_tokens=40, padding=0)
+    counts = Counts(data=data, num_rows=30, num_counted=30, lengths=lengths)
+    plan = plan.model_copy(update={"counts": counts})
+    written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
+    assert "[EarlyStopping(PATIENCE)]" in written["train.py"]
+    assert f"LEARNT_LOSS = {0.001 if learnt else None}\n" in written["train.py"]
+    for name in ("trl.yaml", "axolotl.yaml", "llama_factory.yaml"):
+        first = written[name].partition("\n# In the plan and not in this file: ")[2].split("\n")[0]
+        assert ("the stop at a validation loss of 0.001" in first) == learnt
+        assert ("the stop after 3 evaluations" in first) == (name != "axolotl.yaml")
+    assert parsed(written["axolotl.yaml"])["early_stopping_patience"] == 3
+
+
 def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_be(files, tmp_path):
     (files / "own.jinja").write_text((files / "instruct" / "chat_template.jinja").read_text())
     loaded = {"attn_implementation": "eager"}
     training = {"chat_template_path": "own.jinja", "model_init_kwargs": loaded}
+    training |= {"num_train_epochs": 1}
     plan = plan_sft(sft(training=training, peft={"init_lora_weights": "olora"}))
     written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
     assert "llama_factory.yaml" not in written

@@ -27,6 +27,7 @@ from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
+from ft_tools.runs import memory
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
 from ft_tools.runs.launchers.place import Place
@@ -36,12 +37,14 @@ from ft_tools.training.checks.argument_dependencies import require_layers
 from ft_tools.training.checks.base_model import require_reference, require_template
 from ft_tools.training.checks.memory import (
     Planned,
+    about_ram,
     about_unchecked,
     fitting_batch,
+    host_memory,
     require_fit,
     require_ram,
 )
-from ft_tools.training.defaults import planned_evaluations, step_arguments
+from ft_tools.training.defaults import BATCH, planned_evaluations, step_arguments
 from ft_tools.training.exports import script
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.plan import plan_dpo, plan_sft
@@ -106,6 +109,11 @@ def sft(**changed):
     return SftRequest(**{"model": "instruct", "dataset": "train.jsonl"} | changed)
 
 
+def started():
+    """Return the runs that were started; rows may be held out for a plan."""
+    return list(workspace_module.runs_dir().glob("*-*"))
+
+
 def accepting(*ids):
     return {"accept_findings": list(ids), "accept_reason": "a test"}
 
@@ -118,7 +126,7 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     launched = launch_sft(sft(validation="held_out.jsonl", training={"num_train_epochs": 2}))
     assert not launched.started
     assert launched.run_id is None
-    assert not workspace_module.runs_dir().exists()
+    assert not started()
     plan = launched.plan
     assert plan["model"]["num_params"] == 5000
     assert plan["dataset"]["num_examples"] == 30
@@ -173,6 +181,37 @@ def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open
     Path(plan.validation.path).write_text("{}")
     with pytest.raises(BadData, match="was changed"):
         plan_sft(sft(dataset="many.jsonl"))
+
+
+def test_few_rows_are_repeated_and_watched_too(files):
+    """Of 30 rows six are held out; ten epochs of 24 in batches of 4 are 60 steps."""
+    plan = plan_sft(sft())
+    assert (plan.dataset.num_examples, plan.validation.num_examples) == (24, 6)
+    assert (plan.training["num_train_epochs"], plan.estimate.steps) == (10, 60)
+    assert plan.patience == 3
+    write(files / "train.jsonl", 0, 19)
+    alone = plan_sft(sft())
+    assert (alone.validation, alone.training["num_train_epochs"]) == (None, 1)
+    assert plan_dpo(dpo()).validation is None
+
+
+@pytest.mark.parametrize(
+    ("given", "batch", "epochs"),
+    [
+        ({}, (4, 1), 6),
+        ({"per_device_train_batch_size": 8}, (8, 1), 10),
+        ({"gradient_accumulation_steps": 8}, (1, 8), 10),
+        ({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}, (8, 1), 10),
+        ({"per_device_train_batch_size": 2}, (2, 2), 6),
+        ({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}, (1, 2), 3),
+    ],
+)
+def test_a_batch_that_is_given_keeps_the_wanted_steps(files, given, batch, epochs):
+    """400 steps are wanted of 270 rows with long answers, by at most ten epochs."""
+    write(files / "train.jsonl", 0, 300)
+    training = plan_sft(sft(training=given)).training
+    assert tuple(training[name] for name in BATCH) == batch
+    assert training["num_train_epochs"] == epochs
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -276,7 +315,7 @@ def test_a_confirmation_of_another_plan_is_refused_and_writes_nothing(files):
     write(files / "train.jsonl", 0, 31)
     with pytest.raises(PlanChanged):
         launch_sft(sft(confirm=shown))
-    assert not workspace_module.runs_dir().exists()
+    assert not started()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +346,7 @@ def test_what_could_not_work_is_refused_with_its_cure(files, changed, error, tol
     with pytest.raises(error) as raised:
         launch_sft(sft(**changed))
     assert told in str(raised.value)
-    assert not workspace_module.runs_dir().exists()
+    assert not started()
 
 
 def test_a_refusal_by_a_rule_names_the_way_around_and_the_plan_keeps_it(files):
@@ -350,7 +389,8 @@ MARKED = [
 def test_what_rows_say_of_their_prompts_and_no_token_is_made_of_is_a_warning(files, beside, told):
     rows = [json.loads(line) | beside for line in (files / "train.jsonl").read_text().splitlines()]
     (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = [w for w in plan_sft(sft(**accepting("no_quality_filter"))).warnings if "not read" in w]
+    asked = sft(training={"eval_strategy": "no"}, **accepting("no_quality_filter"))
+    said = [warning for warning in plan_sft(asked).warnings if "not read" in warning]
     assert len(said) == len(told)
     assert all(part in warning for part, warning in zip(told, said, strict=True))
 
@@ -410,7 +450,7 @@ def test_layers_that_the_model_does_not_have_are_refused_with_those_it_has(tmp_p
 def test_a_class_whose_packages_are_not_installed_is_planned_and_not_started(files, monkeypatch):
     monkeypatch.setattr(tower_packages, "find_spec", lambda name: None)
     (files / "base" / "config.json").write_text(json.dumps({"model_type": "gemma3n"}))
-    asked = sft(model="base", dataset="texts.jsonl", method="full")
+    asked = sft(model="base", dataset="texts.jsonl", method="full", **accepting("does_not_fit"))
     texts = [{"text": f"Parcel {i} is in Oslo."} for i in range(30)]
     (files / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
     planned = launch_sft(asked)
@@ -626,6 +666,57 @@ def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():
     require_ram(None, None, "lora", machine, "float32", ["memory_unchecked"])
     gpu = machine.model_copy(update={"name": "cuda"})
     require_ram(400 * billion, 0, "lora", gpu, "float32", [])
+
+
+def on_cpu(memory_gib):
+    machine = Device(name="cpu", model="2 cores", memory_gib=memory_gib, precision="float32")
+    return planned("lora", machine)
+
+
+def test_a_plan_for_a_cpu_shows_the_memory_it_needs_and_what_there_is(files):
+    estimate = plan_sft(sft()).estimate
+    assert estimate.vram is None
+    assert estimate.ram["machine_gib"] == pytest.approx(memory.total_bytes() / 2**30, abs=0.1)
+    low, needed, high = (estimate.ram[f"needed{part}_gib"] for part in ("_low", "", "_high"))
+    # The libraries alone take 1 GiB, a model of 0.1M next to nothing.
+    assert 1 <= low <= needed <= high < 1.2
+    assert host_memory(planned("lora", T4), []) is None
+
+
+def test_a_run_that_is_beyond_the_memory_of_a_cpu_is_refused_and_one_at_its_edge_warned_of():
+    """Llama 3.1 8B in float32 has 30 GiB of weights alone."""
+    ram = host_memory(on_cpu(200.0), [])
+    assert about_ram(ram) == []
+    low, high = ram["needed_low_gib"], ram["needed_high_gib"]
+    assert 31 < low < high
+    between = host_memory(on_cpu((low + high) / 2), [])
+    assert [f"up to {high:.1f}" in said for said in about_ram(between)] == [True]
+    with pytest.raises(Refused, match=r"does_not_fit.*at least, and this machine has 32.0 GiB"):
+        host_memory(on_cpu(32.0), [])
+    assert host_memory(on_cpu(32.0), ["does_not_fit"])["machine_gib"] == 32.0
+
+
+def test_a_plan_says_which_accepted_findings_there_are_not_and_which_it_lets_through(files):
+    rows = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
+    rows += [{"prompt": f"Which van has parcel {i}?", "completion": "N/A"} for i in range(3)]
+    rows = [row if "prompt" in row else as_texts(row) for row in rows]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(Refused, match="placeholder_answer: 3"):
+        plan_sft(sft(**accepting("empty_answer")))
+
+    def said(*ids):
+        warnings = plan_sft(sft(**accepting(*ids))).warnings
+        return [w for w in warnings if w.startswith("accept")]
+
+    assert said("placeholder_answer") == []
+    (absent,) = said("placeholder_answer", "empty_prompt", "does_not_fit")
+    assert "found no empty_prompt; it found placeholder_answer" in absent
+    assert said("no_quality_filter") == ["accepted without being named: placeholder_answer"]
+
+
+def as_texts(row):
+    prompt, answer = row["messages"]
+    return {"prompt": prompt["content"], "completion": answer["content"]}
 
 
 def test_a_plan_shows_the_verdict_of_the_advice_or_says_that_there_was_none(files):

@@ -18,7 +18,7 @@ from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.run_place import share_batch
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import CONFIG, files, sft
+from tests.unit.test_training_launch import CONFIG, files, sft, started
 
 __all__ = ["files"]
 RUN = "sft-0123456789abcdef"
@@ -45,23 +45,26 @@ def run_dir(workspace):
     return folder
 
 
+ONCE = {"num_train_epochs": 1}
+
+
 def test_a_plan_shows_what_would_be_submitted_and_starts_nothing(files, slurm_here):
     options = {"nodes": 2, "processes": 4, "gpu": "A100-80GB", "sharding": "fsdp"}
-    shown = launch_sft(sft(backend="slurm", backend_options=options))
+    shown = launch_sft(sft(backend="slurm", backend_options=options, training=ONCE))
     place = shown.plan["place"]
     assert "#SBATCH --nodes=2" in place["files"]["job.sh"]
     assert place["commands"][0][0] == "sbatch"
     assert place["engine"]["version"] == 2
     assert shown.plan["device"]["model"] == "A100-80GB"
     assert shown.plan["estimate"]["steps"] == 4
-    assert not workspace_module.runs_dir().exists()
+    assert not started()
 
 
 def test_a_scheduler_that_is_not_here_is_refused_before_anything_starts(files, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Missing, match="nothing was started"):
         launch_sft(sft(backend="skypilot", backend_options={"storage": "s3://mine/runs"}))
-    assert not workspace_module.runs_dir().exists()
+    assert not started()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_a_plan_for_a_card_elsewhere_is_exported_and_never_started_here(files):
     assert launch_sft(request.model_validate(step.arguments)).plan_hash == shown.plan_hash
     with pytest.raises(BadInput, match=r"for 2x RTX 4090; run the exported script there"):
         launch_sft(request.model_copy(update={"confirm": shown.plan_hash}))
-    assert not workspace_module.runs_dir().exists()
+    assert not started()
 
 
 def test_a_card_elsewhere_that_the_run_does_not_fit_is_refused(files):

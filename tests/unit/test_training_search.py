@@ -81,10 +81,13 @@ def test_a_budget_is_either_time_or_money(budget):
         SearchBudget.model_validate(budget)
 
 
+ONCE = {"num_train_epochs": 1}
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"validation": None}, "chooses on held-out examples"),
+        ({"validation": None, "training": ONCE}, "chooses on held-out examples"),
         ({"backend_options": {"gpu": "RTX 4090"}}, "on this machine"),
         ({"export_dir": "out"}, "on this machine"),
         ({"search": {"minutes": 1e-7}}, "minutes are too few"),

@@ -69,6 +69,15 @@ class Words:
         return set(map(or_, [word << 31 for word in words], words[1:])) if words[1:] else {*words}
 
 
+def folded(text: str) -> str:
+    """Return a text in lower case, with one i: Turkish has two, and a capital that keeps its dot.
+
+    >>> folded("\u0130GNORE \u0131t")
+    'ignore it'
+    """
+    return text.casefold().replace("i\u0307", "i").replace("\u0131", "i")
+
+
 def tokens_of(text: str) -> list[str]:
     """Return the words and signs of a text in lower case.
 
@@ -89,7 +98,7 @@ def tokens_of_all(texts: Iterable[str]) -> list[list[str]]:
 
 def _apart_from_others(text: str) -> str:
     """Return a text in lower case, with its signs that are not ASCII between blanks."""
-    text = text.casefold()
+    text = folded(text)
     others = set(other_characters(text))
     if len(others) > FEW_OTHERS or any(map(CHARACTERS.match, others)):
         return " ".join(TOKENS.findall(text))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.errors import BadInput, MissingExtra, brief
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models import model_folder
 from ft_tools.models.mlx import NOT_PLAIN, is_apple_silicon, is_installed, model_types
@@ -54,14 +54,14 @@ def _against(source: ModelSource) -> str:
     config = model_folder.config(Path(source.path))
     kind = config.get("model_type")
     if kind not in model_types():
-        return f"mlx-lm has no model type {kind!r}"
+        return f"mlx-lm has no model type {brief(repr(kind))}"
     if "text_config" in config:
         return f"{source.name} takes more than text"
     if "quantization_config" in config:
         return f"the weights of {source.name} are quantized already"
     adapter = model_folder.adapter_config(Path(source.adapter)) if source.adapter else {}
     if adapter.get("peft_type", "LORA") != "LORA":
-        return f"an adapter of type {adapter['peft_type']} is not supported, only LORA"
+        return f"an adapter of type {brief(adapter['peft_type'])} is not supported, only LORA"
     if str(adapter.get("bias", "none")) != "none":
         return "an adapter with bias is not supported"
     name = next((name for name in (*NOT_PLAIN, *NOT_COMPUTED) if adapter.get(name)), "")

@@ -1,18 +1,20 @@
 """Data that nothing is trained on: leaks, unread verdicts, errors. Each refusal names its cure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from ft_tools import anti_patterns
+from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.next_steps import rule_for
-from ft_tools.data.report import AuditReport
+from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput
 from ft_tools.examples import remembered_test_sets
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.examples.trl_formats import Task
+from ft_tools.training.holding_out import HELD_OUT_LEAST
 from ft_tools.training.request import TrainingRequest
 
 CONTRADICTIONS = "contradictions"
@@ -56,10 +58,28 @@ def require_audited(
         )
         raise anti_patterns.refusal("no_quality_filter", observed, cure)
     return [
-        f"audit: {finding.count} examples with {finding.id}; {finding.cure}"
-        for finding in findings
-        if finding.severity == "warning"
+        *_about_accepted(request.accept_findings, findings, [one.id for one in open_errors]),
+        *(
+            f"audit: {finding.count} examples with {finding.id}; {finding.cure}"
+            for finding in findings
+            if finding.severity == "warning"
+        ),
     ]
+
+
+def _about_accepted(
+    accepted: Sequence[str], findings: Sequence[Finding], let_through: Sequence[str]
+) -> list[str]:
+    """Name what was accepted to no effect, and what goes unnamed."""
+    by_rule = {rule.id for rule in anti_patterns.ANTI_PATTERNS}
+    absent = sorted({*accepted} & {*RULES} - by_rule - {finding.id for finding in findings})
+    said = []
+    if absent:
+        present = ", ".join(f.id for f in findings if f.severity != "info") or "nothing"
+        said.append(f"accept_findings: the audit found no {', '.join(absent)}; it found {present}")
+    if let_through:
+        said.append(f"accepted without being named: {', '.join(let_through)}")
+    return said
 
 
 def _require_agreement(report: AuditReport, accepted: set[str]) -> None:
@@ -152,8 +172,8 @@ def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool)
         observed = f"{epochs:g} epochs and no validation file"
         cure = (
             "Pass `validation` (audit_dataset with output_dir splits one off), leave "
-            "num_train_epochs out (rows of a file of 100 or more are held out then), or train for "
-            "one epoch."
+            f"num_train_epochs out (rows of a file of {HELD_OUT_LEAST} or more are held out then), "
+            "or train for one epoch."
         )
         raise anti_patterns.refusal("validation_unwatched", observed, cure)
 

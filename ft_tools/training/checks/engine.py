@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools import facts
-from ft_tools.errors import BadInput, Missing, MissingExtra, UnknownName
+from ft_tools.errors import BadInput, Missing, MissingExtra, UnknownName, brief
 from ft_tools.models import model_folder
 from ft_tools.models.mlx import (
     GROUP_SIZE,
@@ -116,7 +116,7 @@ def _against_mlx(
         "training.precompute_ref_log_probs runs before MLX is ready": bool(
             training.get("precompute_ref_log_probs")
         ),
-        f"mlx-lm has no model type {kind!r}": bool(kind and known and kind not in known),
+        f"mlx-lm has no model type {brief(repr(kind))}": bool(kind and known and kind not in known),
         f"the weights are quantized already ({stored.kind if stored else ''}), and only 16-bit "
         f"ones are loaded; {use_unquantized(source.name)}": stored is not None,
     }

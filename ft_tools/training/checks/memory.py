@@ -1,7 +1,7 @@
 """Whether a plan fits: estimate_vram for a GPU, the weights and their states for a CPU."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -11,6 +11,7 @@ from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, FineTuningError, MissingExtra, NotFound
 from ft_tools.runs.hardware import Device, drives_display
 from ft_tools.runs.launchers.place import Place
+from ft_tools.runs.memory import free_bytes
 from ft_tools.vram.report import VramReport
 from ft_tools.vram.request import VramRequest
 from ft_tools.vram.setup import Optimizer
@@ -20,6 +21,9 @@ FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"
 STATE_BYTES = 12
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "mlx 4-bit": 0.5625}
+HOST_SLACK = 1.1
+"""What a CPU's allocator holds over the sum. Source: benchmarks/ram.json."""
+LESS_RAM = "Use a smaller micro-batch or max_length, or gradient_checkpointing=true"
 SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
          "peak_allocated_high_gib", "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
 MICRO, STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
@@ -175,6 +179,52 @@ def require_ram(
         adapter = " or method='lora'" if method == "full" else ""
         cure = f"Take a smaller model{adapter}, or a machine with a GPU (backend)."
         raise anti_patterns.refusal(FINDING, observed, cure)
+
+
+def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float] | None:
+    """Return what a run on this machine's CPU needs of its memory, in GiB; None elsewhere.
+
+    The same sum as on a GPU with full logits, and Python with its libraries; `require_ram` has the
+    bound that holds where the sum cannot be made. Source: benchmarks/ram.json.
+
+    Raises:
+        Refused: By the rule `does_not_fit`, where even the lower bound is above the memory.
+    """
+    device = planned.device
+    if planned.is_estimated or not device.memory_gib:
+        return None
+    try:
+        report = _estimate(replace(planned, loss_head="full_logits"))
+    except (BadInput, NotFound, MissingExtra):
+        return None
+    process = facts.number("loading.process_gib")
+    low, needed, high = (
+        round(gib + process, 2)
+        for gib in (
+            report.peak_allocated_low_gib,
+            report.peak_allocated_gib,
+            report.peak_allocated_high_gib * HOST_SLACK,
+        )
+    )
+    if low > device.memory_gib and FINDING not in accepted:
+        observed = (
+            f"about {needed:.1f} GiB are needed, {low:.1f} at least, and this machine has "
+            f"{device.memory_gib:.1f} GiB of memory and no GPU"
+        )
+        raise anti_patterns.refusal(FINDING, observed, f"{LESS_RAM}, or a smaller model.")
+    free = round(free_bytes() / 2**30, 2)
+    return {"needed_gib": needed, "needed_low_gib": low, "needed_high_gib": high,
+            "machine_gib": device.memory_gib, "free_gib": free}  # fmt: skip
+
+
+def about_ram(ram: Mapping[str, float] | None) -> list[str]:
+    """Warn of a run that may need more memory than this machine has."""
+    if ram is None or ram["needed_high_gib"] <= ram["machine_gib"]:
+        return []
+    return [
+        f"{ram['needed_gib']:.1f} GiB of memory are needed, up to {ram['needed_high_gib']:.1f}, "
+        f"and this machine has {ram['machine_gib']:.1f}. {LESS_RAM}"
+    ]
 
 
 def estimated(planned: Planned) -> VramReport | None:

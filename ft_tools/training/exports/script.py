@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from ft_tools.models.adapter_targets import named_targets
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.publish import write_file
+from ft_tools.training.defaults import learnt_loss
 from ft_tools.training.exports import axolotl, llama_factory
 from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import SftPlan, TrainingPlan
@@ -78,6 +79,7 @@ def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     """Return the plan's arguments that a file has no key for."""
     others = said is not plan.training and plan.training.get("loss_type") == "dft"
     experts = set() if said is llama_factory.SAID else {"target_parameters"}
+    said_by = said
     # Their word for a loss is one of preferences.
     said = {*said} - ({"loss_type"} if others else set())
     training = {*plan.training, *_init(plan)} - said - ELSEWHERE
@@ -85,7 +87,19 @@ def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     if plan.peft and named_targets(plan.model.load_from, plan.peft) != plan.peft["target_modules"]:
         # Said by the names that remain.
         peft.discard("exclude_modules")
-    return sorted(training | (peft - PEFT_SAID - experts) | ({*(plan.quantization or ())} & WHOLE))
+    words = training | (peft - PEFT_SAID - experts) | ({*(plan.quantization or ())} & WHOLE)
+    return [*sorted(words), *_unsaid_stops(plan, has_patience=said_by is axolotl.SAID)]
+
+
+def _unsaid_stops(plan: TrainingPlan, *, has_patience: bool) -> list[str]:
+    """Return what would end the run early, as far as a file has no key for it."""
+    if plan.patience is None:
+        return []
+    learnt = learnt_loss(plan.task, plan.answer_tokens)
+    found = (
+        [] if has_patience else [f"the stop after {plan.patience} evaluations that are no better"]
+    )
+    return found + ([] if learnt is None else [f"the stop at a validation loss of {learnt:g}"])
 
 
 def yaml(values: Mapping[str, Any], heading: str, left_out: Collection[str] = ()) -> str:
@@ -149,6 +163,7 @@ def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
         "COMPUTE_DTYPE": plan.device.precision,
         "TRAINING": _script_training(plan),
         "PATIENCE": plan.patience,
+        "LEARNT_LOSS": learnt_loss(plan.task, plan.answer_tokens),
         "TEMPLATE": plan.training.get("chat_template_path"),
     }
     values = (moved or Moved()).in_folder(values)

@@ -15,13 +15,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from ft_tools import facts
 from ft_tools.publish import write_file
 from ft_tools.runs import directory, memory
 from ft_tools.runs.hardware import heat
 from ft_tools.runs.records import Health
 from ft_tools.runs.session import Session
-from ft_tools.training import checkpoints, samples
+from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
 from ft_tools.training.health import about_cut, health_signals, is_diverged
 from ft_tools.training.plan import TrainingPlan
@@ -41,14 +40,18 @@ STOP_SECONDS = 10.0
 
 def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
     """Return what ends a run; a loss says only of short answers in SFT that all is learnt."""
-    counts = plan.counts if plan.task == "sft" else None
-    answer = math.inf if counts is None else counts.lengths.mean_answer_tokens
-    is_short = answer <= facts.number("train.short_answer_tokens")
-    return (EarlyStopping if is_short else EarlyStoppingCallback)(early_stopping_patience=patience)
+    learnt = defaults.learnt_loss(plan.task, plan.answer_tokens)
+    if learnt is None:
+        return EarlyStoppingCallback(early_stopping_patience=patience)
+    return EarlyStopping(patience, learnt)
 
 
 class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
     """Stop after evaluations without a better one, or at which all is learnt."""
+
+    def __init__(self, patience: int, learnt: float) -> None:
+        super().__init__(early_stopping_patience=patience)
+        self.learnt = learnt
 
     def check_metric_value(
         self,
@@ -58,7 +61,7 @@ class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
         metric_value: float,
     ) -> None:
         """Count an evaluation from whose loss nothing is left to gain as one without a better."""
-        if metric_value <= facts.number("train.learnt_loss"):
+        if metric_value <= self.learnt:
             self.early_stopping_patience_counter += 1
         else:
             super().check_metric_value(args, state, control, metric_value)
