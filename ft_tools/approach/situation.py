@@ -319,6 +319,7 @@ def _numbers(
         numbers["demonstrations"] = None
     pairs = numbers.pop("num_preference_pairs")
     numbers["preference_pairs"] = 0 if forbidden else pairs
+    numbers["num_marks"] = 0 if forbidden else numbers["num_marks"]
     usable = numbers["demonstrations"]
     numbers["examples_per_class"] = (
         None if usable is None or request.num_classes is None else usable / request.num_classes

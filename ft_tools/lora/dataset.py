@@ -20,8 +20,8 @@ from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder
-from ft_tools.models.resolve import resolve_model
 from ft_tools.training.holding_out import num_held_out, validation_beside
+from ft_tools.training.model_plan import source_of
 from ft_tools.training.token_counts import CountRequest, Counts, count
 
 GOALS: Mapping[AnswerKind, Goal] = {
@@ -138,14 +138,16 @@ def _task(path: Path) -> Task:
 
 
 def _counted(request: LoraRequest, task: Task, facts: DatasetFacts) -> tuple[Counts | None, str]:
-    """Count tokens where the model's tokenizer is on this machine."""
+    """Count tokens by the model's tokenizer, which is fetched as a launch does."""
     if request.model is None:
         return None, "no model was named"
     try:
-        source = resolve_model(request.model)
+        source = source_of(request.model)
         asked = CountRequest(
             task=task,
-            tokenizer=model_folder.tokenizer_folder(source.adapter, source.load_from),
+            tokenizer=model_folder.tokenizer_folder(
+                source.adapter, source.path or source.files or source.load_from
+            ),
             dataset=facts,
             max_length=None,
             loss_on="everything" if facts.format == "text" else "answers",

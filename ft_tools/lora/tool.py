@@ -262,6 +262,11 @@ def _next_steps(
         # Rows are held out where the schedule is left to the launch.
         left_out = left_out | {"num_train_epochs"} | (PACKED if training.get("packing") else set())
         why += "; the launch holds rows out and sets the epochs by the same rules"
+    is_measured = request.gpu is not None or request.gpu_memory_gib is not None
+    if plan.method == "full" and plan.dtype == "bfloat16" and is_measured:
+        # A launch takes float32 for weights that are all trained, which may not fit.
+        left_out = left_out - {"model_init_kwargs"}
+        why += "; dtype is kept, because the memory was estimated with it"
     arguments: dict[str, Any] = {
         "model": request.model,
         "dataset": request.dataset or STAND_IN,

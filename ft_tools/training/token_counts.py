@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.contract import Report
-from ft_tools.errors import DiskFull, Refused
+from ft_tools.errors import FineTuningError, Refused
 from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.publish import private_folder, sha256, write_file
@@ -114,7 +114,7 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
         answer = _ask(request)
         if answer.counts is not None:
             # A full disk refuses the run where its own files have no room, and no count.
-            with contextlib.suppress(OSError, DiskFull):
+            with contextlib.suppress(OSError, FineTuningError):
                 private_folder(kept.parent)
                 write_file(kept, answer.model_dump_json())
     if answer.refused:

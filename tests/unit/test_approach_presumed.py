@@ -23,6 +23,14 @@ def test_a_question_about_pairs_and_a_raw_base_presumes_pairs_and_begins_with_sf
     assert first(considering=["dpo"], checkpoint="base", num_preference_pairs=0) != "sft_then_dpo"
 
 
+@pytest.mark.parametrize(("terms", "trains"), [("allowed", True), ("forbidden", False)])
+@pytest.mark.parametrize("checkpoint", ["base", "instruct"])
+def test_marks_on_answers_whose_terms_forbid_training_are_not_trained_on(terms, trains, checkpoint):
+    asked = {"symptoms": ["tone"], "num_marks": 3000, "prompting_tried": "few_shot"}
+    asked |= {"data_source": "stronger_model", "has_eval_set": True, "checkpoint": checkpoint}
+    assert (first(**asked, teacher_terms=terms) in {"sft", "kto"}) == trains
+
+
 def test_pairs_are_not_presumed_where_marks_are_given():
     assert first(considering=["dpo", "kto"], num_marks="thousands") == "kto"
 

@@ -341,6 +341,25 @@ def test_any_suggestion_is_whole_and_true_to_its_estimate(arguments):
     assert estimate_vram(VramRequest(**again)) == report.vram
 
 
+@pytest.mark.parametrize(
+    ("method", "where", "kept"),
+    [
+        ("full", {"gpu": "A100-80GB"}, True),
+        ("full", {}, False),
+        ("lora", {"gpu": "A100-80GB"}, False),
+    ],
+)
+def test_weights_that_are_all_trained_keep_the_numbers_their_memory_was_estimated_with(
+    method, where, kept
+):
+    report = suggest(model="Qwen/Qwen2.5-0.5B", method=method, **where)
+    assert report.training["model_init_kwargs"] == {"dtype": "bfloat16"}
+    step = report.next_steps[0]
+    assert step.tool == "launch_sft"
+    assert ("model_init_kwargs" in step.arguments["training"]) == kept
+    assert ("dtype is kept" in step.why) == kept
+
+
 def test_the_next_step_is_a_launch_that_takes_what_was_suggested():
     step = suggest(gpu="RTX 4090").next_steps[0]
     assert step.tool == "launch_sft"

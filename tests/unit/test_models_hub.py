@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
+from ft_tools.lora.request import LoraRequest
+from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models import hub
 from ft_tools.models.catalog import shape_of
 from ft_tools.models.hub_requests import OFFLINE_VARIABLES
@@ -53,6 +55,13 @@ def test_the_hubs_own_folder_is_where_its_library_looks(monkeypatch, given, expe
     probe = "import huggingface_hub.constants as c; print(c.HF_HOME)"
     theirs = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert Path(theirs.stdout.strip()) == home == hub_home()
+
+
+def test_a_suggestion_fetches_the_tokenizer_by_which_a_launch_counts(standin, workspace):
+    rows = [{"prompt": f"Where is {i}?", "completion": f"In {i}."} for i in range(30)]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suggest_lora_config(LoraRequest(model="someone/new-model", dataset="d.jsonl"))
+    assert any(path.endswith(f"/{COMMIT}/tokenizer.json") for path in standin.asked)
 
 
 def test_one_small_file_answers_for_a_model_that_no_table_has(standin):
