@@ -37,7 +37,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as evaluating
 from ft_tools.models import model_folder
-from ft_tools.models.catalog import shape_of_config
+from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.models.worker.build import load_config, loader_of
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status

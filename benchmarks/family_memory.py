@@ -25,8 +25,8 @@ from typing import Any
 from transformers.utils import logging
 
 from benchmarks.family_rows import NAMES, OWN_VOCABULARY, config
-from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.config import has_row
+from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.vram.interval import interval
 from ft_tools.vram.phases import phases
 from ft_tools.vram.request import VramRequest

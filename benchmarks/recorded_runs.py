@@ -134,7 +134,7 @@ def train(
     from ft_tools.publish import private_folder
     from ft_tools.runs import directory
     from ft_tools.runs.records import RunInfo
-    from ft_tools.runs.session import Session
+    from ft_tools.runs.worker_session import Session
     from ft_tools.training.plan import plan_sft
     from ft_tools.training.request import SftRequest
     from ft_tools.training.worker import sft

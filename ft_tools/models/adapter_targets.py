@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.models.catalog import shape_of
 from ft_tools.models.shape import ALL_LINEAR, ModelShape, is_named, last_name
+from ft_tools.models.shape_of_model import shape_of
 
 
 @dataclass(frozen=True)

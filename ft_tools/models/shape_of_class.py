@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.errors import BadInput, UnknownName, brief
-from ft_tools.models import inspector, tower_packages
+from ft_tools.models import library_process, tower_packages
 from ft_tools.models.config import SHAPE_FIELDS
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.shape import Block, Linear, ModelShape, adapted_of, last_name
@@ -28,13 +28,15 @@ def described_shape(config: Mapping[str, Any], name: str) -> ModelShape:
     ignored = ("_name_or_path", "auto_map", "quantization_config", "transformers_version")
     question = {key: value for key, value in config.items() if key not in ignored}
     try:
-        answer = inspector.ask(WORKER, question, SECONDS)
-    except inspector.Unanswered as error:
+        answer = library_process.ask(WORKER, question, SECONDS)
+    except library_process.Unanswered as error:
         raise _refusal(model_type, name, error, "auto_map" in config) from error
     return _shape(answer, name, question)
 
 
-def _refusal(model_type: str, name: str, error: inspector.Unanswered, has_code: bool) -> BadInput:
+def _refusal(
+    model_type: str, name: str, error: library_process.Unanswered, has_code: bool
+) -> BadInput:
     shapes = f"pass the shapes instead: {SHAPE_FIELDS}"
     if error.code == "unknown_model_type":
         code = "it needs code of its own, which is never run; " if has_code else ""

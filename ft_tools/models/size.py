@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import FineTuningError
 from ft_tools.models import safetensors_headers
-from ft_tools.models.catalog import config_of, shape_of
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.safetensors_headers import DTYPE_BYTES, Tensor
+from ft_tools.models.shape_of_model import config_of, shape_of
 
 # The data type that a config.json names, in bytes; models are published in 16 bits.
 CONFIG_BYTES = {"float32": 4.0, "float64": 8.0}

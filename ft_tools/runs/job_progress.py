@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ft_tools.runs import bundle, directory, locks, ranks, run_end, scheduler_programs
+from ft_tools.runs import bundle, directory, end_of_lost_worker, locks, ranks, scheduler_programs
 from ft_tools.runs.launchers.job import UNKNOWN, Launcher
 from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.ranks import JOB_FILE, read_token
@@ -85,7 +85,7 @@ class Watch:
         status = directory.read_status(self._run_dir)
         cancelled = (self._run_dir / "cancel").exists()
         if cancelled and (status.state not in ENDED or status.state == "interrupted"):
-            run_end.write(self._run_dir, "cancelled", "user")
+            end_of_lost_worker.write(self._run_dir, "cancelled", "user")
         elif status.state not in ENDED:
             self._write_end()
         (self._run_dir / ranks.WAITING).unlink(missing_ok=True)
@@ -101,7 +101,7 @@ class Watch:
             retryable=True,
         )
         state: State = "cancelled" if reason == "user" else "interrupted"
-        run_end.write(self._run_dir, state, reason, error)
+        end_of_lost_worker.write(self._run_dir, state, reason, error)
 
     def _look(self) -> None:
         argv = self._launcher.look(self._options, self._record.job_id)

@@ -15,7 +15,7 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import Missing
 from ft_tools.publish import write_file
-from ft_tools.runs import bundle, directory, run_end, scheduler_programs
+from ft_tools.runs import bundle, directory, end_of_lost_worker, scheduler_programs
 from ft_tools.runs.job_progress import Watch
 from ft_tools.runs.launchers.job import Job, Launcher
 from ft_tools.runs.launchers.options import Options, parse
@@ -76,9 +76,9 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
         record = _submit(run_dir, info, launcher, options, is_called)
     if record is None:
         if terms():
-            run_end.write(run_dir, "interrupted", "preempted")
+            end_of_lost_worker.write(run_dir, "interrupted", "preempted")
         else:
-            run_end.write(run_dir, "cancelled", "user")
+            end_of_lost_worker.write(run_dir, "cancelled", "user")
         return
     watch = Watch(run_dir, launcher, options, record, is_called)
     cancelled_at: float | None = None

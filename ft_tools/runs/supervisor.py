@@ -18,13 +18,13 @@ from ft_tools.redaction import redact
 from ft_tools.runs import (
     device_slots,
     directory,
+    end_of_lost_worker,
     gpu_environment,
     locks,
     memory,
     process_tree,
     ranks,
     remote_run,
-    run_end,
 )
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
@@ -99,7 +99,7 @@ def main() -> int:
         else:
             _supervise(run_dir, int(lock), terms)
     except DiskFull as error:
-        run_end.record_full_disk(run_dir, str(error))
+        end_of_lost_worker.record_full_disk(run_dir, str(error))
     directory.free_reserve(run_dir)
     return 0
 
@@ -116,16 +116,16 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     try:
         taken = _wait_for_device(run_dir, info, terms)
     except Terminated:
-        run_end.write(run_dir, "interrupted", "preempted")
+        end_of_lost_worker.write(run_dir, "interrupted", "preempted")
         return
     except DiskFull:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="no_device_slot", message=str(error))
-        run_end.write(run_dir, "failed", "crash", failure)
+        end_of_lost_worker.write(run_dir, "failed", "crash", failure)
         return
     if (run_dir / "cancel").exists():
-        run_end.write(run_dir, "cancelled", "user")
+        end_of_lost_worker.write(run_dir, "cancelled", "user")
         return
     run_locks += taken.values()
     status = directory.read_status(run_dir)
@@ -138,12 +138,12 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
             worker = _start_worker(run_dir, info, run_locks, list(taken))
         except (FineTuningError, OSError) as error:
             failure = RunError(code="worker_not_started", message=str(error))
-            run_end.write(run_dir, "failed", "crash", failure)
+            end_of_lost_worker.write(run_dir, "failed", "crash", failure)
             return
         return_code = _watch(run_dir, worker, terms, several=several)
         _end_family(run_dir)
-        is_over = bool(terms.count) or not run_end.starts_again(run_dir)
-    run_end.record(run_dir, return_code, kills_before)
+        is_over = bool(terms.count) or not end_of_lost_worker.starts_again(run_dir)
+    end_of_lost_worker.record(run_dir, return_code, kills_before)
 
 
 def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
@@ -154,7 +154,7 @@ def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="not_submitted", message=redact(str(error)))
-        run_end.write(run_dir, "failed", "crash", failure)
+        end_of_lost_worker.write(run_dir, "failed", "crash", failure)
 
 
 def _adopt(run_dir: Path, terms: Terms) -> None:
@@ -169,7 +169,7 @@ def _adopt(run_dir: Path, terms: Terms) -> None:
         time.sleep(POLL_SECONDS)
     # Both locks are held from here to the end of this process.
     _end_family(run_dir)
-    run_end.record(run_dir, None)
+    end_of_lost_worker.record(run_dir, None)
 
 
 def _end_family(run_dir: Path) -> None:

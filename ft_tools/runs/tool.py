@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
-from ft_tools.runs import directory, process_tree, ranks, run_end
+from ft_tools.runs import directory, end_of_lost_worker, process_tree, ranks
 from ft_tools.runs.log import log_tail
 from ft_tools.runs.records import ENDED, Kind, State, Status, Why
 from ft_tools.runs.report import ListRunsReport, RunLine, RunReport
@@ -72,7 +72,7 @@ def get_run(request: RunRequest) -> RunReport:
         | {
             "state": state,
             "reason": status.reason or DERIVED_REASONS.get(state),
-            "error": status.error or run_end.unrecorded(state),
+            "error": status.error or end_of_lost_worker.unrecorded(state),
             "health": [*status.health, *damage],
         }
         | (with_place(made, place, str(run_dir)) if place else made),
@@ -87,10 +87,10 @@ def get_run(request: RunRequest) -> RunReport:
         created_at=info.created_at,
         resumable=state in {"interrupted", "cancelling", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
-        and not run_end.is_final(status),
+        and not end_of_lost_worker.is_final(status),
         next_steps=[
             *(_proposed(result) if info.kind in {*TRAINED, "search"} else []),
-            *_next_steps(run_dir, info.kind, state, final=run_end.is_final(status)),
+            *_next_steps(run_dir, info.kind, state, final=end_of_lost_worker.is_final(status)),
         ],
     )
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadInput, FineTuningError, HubUnavailable, MissingExtra, NotFound
 from ft_tools.models import model_folder, tower_packages
-from ft_tools.models.catalog import config_of, shape_of
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
+from ft_tools.models.shape_of_model import config_of, shape_of
 from ft_tools.runs import directory
 
 

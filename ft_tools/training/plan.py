@@ -11,9 +11,9 @@ from ft_tools.examples.training_rows import DatasetFacts, survey
 from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import model_folder, tower_packages
-from ft_tools.models.catalog import no_gguf
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
+from ft_tools.models.shape_of_model import no_gguf
 from ft_tools.publish import require_space
 from ft_tools.runs import device_slots
 from ft_tools.runs.hardware import Device

@@ -13,22 +13,22 @@ from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.models import model_folder
 from ft_tools.models.adapter_targets import adaptable_arguments
-from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.packing import may_be_packed, mixes_packed
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape import ModelShape
+from ft_tools.models.shape_of_model import config_of, shape_of_config
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.training import defaults, preference_runs, run_place
 from ft_tools.training.checks import (
     argument_dependencies,
     argument_values,
-    arguments,
     base_model,
     installation,
+    known_arguments,
 )
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
@@ -102,7 +102,7 @@ def settle(
     settings = Settings(given, device, place, training)
     settings.notes += run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
-        peft = defaults.lora_arguments(arguments.without_decided(request.peft), basis)
+        peft = defaults.lora_arguments(known_arguments.without_decided(request.peft), basis)
         settings.peft = adaptable_arguments(source.load_from, peft)
     argument_values.require_arguments(task, request.method, settings.peft or {}, training)
     _choose_engine(settings, request, source)
@@ -179,7 +179,7 @@ def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
     Raises:
         BadInput: A template is no .jinja file.
     """
-    return _resolved_paths(arguments.without_decided(request.training))
+    return _resolved_paths(known_arguments.without_decided(request.training))
 
 
 def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:

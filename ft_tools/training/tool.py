@@ -10,10 +10,10 @@ from ft_tools.examples.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
-from ft_tools.training.checks import accepted, arguments
+from ft_tools.training.checks import accepted, known_arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
+from ft_tools.training.checks.argument_tables import CHOICES
 from ft_tools.training.checks.engine import require_machine
-from ft_tools.training.checks.trl_arguments import CHOICES
 from ft_tools.training.exports import script
 from ft_tools.training.exports.fused_loss import about_memory
 from ft_tools.training.exports.portable import portable
@@ -34,10 +34,10 @@ def launch_sft(request: SftRequest) -> Launch:
 
 
 def _launch_sft(request: SftRequest, search_run: str = "") -> Launch:
-    arguments.require_packages()
+    known_arguments.require_packages()
     require_machine(request)
-    arguments.require_known("lora", request.peft)
-    arguments.require_known("sft", request.training)
+    known_arguments.require_known("lora", request.peft)
+    known_arguments.require_known("sft", request.training)
     accepted.require_known(request.accept_findings)
     request = continued(request)
     start = Start(request.model or "", require_advised("sft", request), search_run)
@@ -54,17 +54,17 @@ def launch_dpo(request: DpoRequest) -> Launch:
 
 
 def _launch_dpo(request: DpoRequest, search_run: str = "") -> Launch:
-    arguments.require_packages()
+    known_arguments.require_packages()
     require_machine(request)
-    arguments.require_known("lora", request.peft)
+    known_arguments.require_known("lora", request.peft)
     accepted.require_known(request.accept_findings)
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
-        arguments.require_known("kto", request.training)
+        known_arguments.require_known("kto", request.training)
         start = Start(parent, require_advised("kto", request), search_run)
         return _launch("kto", request, plan_kto(request), start)
     listed = _listed(request)
-    arguments.require_known("dpo", listed.training)
+    known_arguments.require_known("dpo", listed.training)
     start = Start(parent, require_advised("dpo", listed), search_run)
     return _launch("dpo", request, plan_dpo(listed), start)
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from ft_tools import facts
 from ft_tools.errors import BadInput
-from ft_tools.models import inspector
+from ft_tools.models import library_process
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
-from ft_tools.models.catalog import config_of, shape_of_config
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
+from ft_tools.models.shape_of_model import config_of, shape_of_config
 from ft_tools.vram import traced_activations
 from ft_tools.vram.request import ModelRequest, VramRequest, has_trl_head, version
 from ft_tools.vram.setup import Head, Quantization, Setup, Sharding
@@ -51,7 +51,7 @@ def shape_of_request(request: ModelRequest) -> ModelShape:
     if request.model is not None:
         named = config_of(request.model)
         if not has_row(named):
-            inspector.prepare(traced_activations.WORKER)
+            library_process.prepare(traced_activations.WORKER)
         return shape_of_config(named, request.model)
     known = "model_type" in request.model_fields_set
     config: dict[str, object] = {"model_type": request.model_type}

@@ -2,7 +2,7 @@
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.vram import largest_fit
+from ft_tools.vram import changes_to_fit
 from ft_tools.vram.fits_gpu import FITS, usable_gib, verdict
 from ft_tools.vram.interval import Interval, interval
 from ft_tools.vram.phases import Phases, phases
@@ -41,7 +41,7 @@ def estimate_vram(request: VramRequest) -> VramReport:
     usable = usable_gib(request.gpu, request.gpu_memory_gib)
     fits = verdict(found.peak, usable)
     low, high = process_band(setup, found.peak, width.fraction, request.gpu)
-    changes = [] if usable is None else largest_fit.changes_to_fit(request, setup, usable)
+    changes = [] if usable is None else changes_to_fit.changes_to_fit(request, setup, usable)
     return VramReport(
         summary=_summary(request, found, width, usable, fits, setup.untraced),
         fits=fits,
@@ -56,8 +56,8 @@ def estimate_vram(request: VramRequest) -> VramReport:
         phases={name: _gib(sum(parts.values())) for name, parts in found.phases.items()},
         dominant_phase=found.dominant,
         components={name: _gib(size) for name, size in found.phases[found.dominant].items()},
-        max_micro_batch=None if usable is None else largest_fit.max_micro_batch(setup, usable),
-        max_seq_len=None if usable is None else largest_fit.max_seq_len(setup, usable),
+        max_micro_batch=None if usable is None else changes_to_fit.max_micro_batch(setup, usable),
+        max_seq_len=None if usable is None else changes_to_fit.max_seq_len(setup, usable),
         changes_to_fit=changes,
         total_params=shape.total_params,
         trainable_params=setup.trainable_params,

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from ft_tools.errors import MissingExtra
-from ft_tools.models import inspector
+from ft_tools.models import library_process
 from ft_tools.vram.setup import Curve, Profile, Setup
 
 WORKER = "ft_tools.vram.worker.traced_activations"
@@ -82,8 +82,8 @@ def profile_of(setup: Setup) -> tuple[Profile | None, str]:
         "lengths": lengths,
     }
     try:
-        answer = inspector.ask(WORKER, question, SECONDS)
-    except inspector.Unanswered as error:
+        answer = library_process.ask(WORKER, question, SECONDS)
+    except library_process.Unanswered as error:
         return None, UNENDED if error.code == "timeout" else ""
     except MissingExtra:
         return None, ""

@@ -13,7 +13,7 @@ from ft_tools import __version__, installation
 from ft_tools.errors import BadInput, FineTuningError, Missing
 from ft_tools.views.terminal import Format, chosen, show, show_error
 from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
-from mcp_server.connect import probe, registry, skill_folder, toml_edit
+from mcp_server.connect import client_entry, probe, skill_folder, toml_edit
 from mcp_server.connect.clients import CLIENTS, NAME, Client, Scope, Server
 from mcp_server.skill_files import skill_files
 
@@ -79,7 +79,7 @@ def connect(given: argparse.Namespace) -> int:
             f"{client.title} was not found on this machine. Install it first, or add this to "
             f"{client.file(scope)}:\n{_snippet(client, entry)}"
         )
-    change = registry.plan(client, scope, entry)
+    change = client_entry.plan(client, scope, entry)
     folder = _skill_to_place(given, client, scope) if given.skill else None
     if change.is_empty and folder is None:
         _print(given, f"{client.title} has this entry already; nothing to do ({change.path})")
@@ -102,7 +102,7 @@ def disconnect(given: argparse.Namespace) -> int:
     """
     client = _client(given.client)
     scope = _scope(client, given)
-    change = registry.plan(client, scope, None)
+    change = client_entry.plan(client, scope, None)
     folder = _skill_to_remove(given, client, scope)
     if change.is_empty and folder is None:
         _print(given, f"{client.title} has no entry {NAME!r}; nothing to do ({change.path})")
@@ -113,7 +113,7 @@ def disconnect(given: argparse.Namespace) -> int:
     if given.dry_run:
         return _end(given, "dry_run", change, folder)
     if not change.is_empty:
-        registry.apply(client, scope, change)
+        client_entry.apply(client, scope, change)
     if folder is not None:
         skill_folder.remove(folder)
     _print(given, f"{client.title} is disconnected; open sessions keep it until they end")
@@ -123,7 +123,7 @@ def disconnect(given: argparse.Namespace) -> int:
 def _carry_out(
     given: argparse.Namespace,
     client: Client,
-    change: registry.Change,
+    change: client_entry.Change,
     server: Server,
     folder: Path | None,
 ) -> None:
@@ -137,7 +137,7 @@ def _carry_out(
     if folder is not None:
         _place(folder)
     if not change.is_empty:
-        registry.apply(client, _scope(client, given), change)
+        client_entry.apply(client, _scope(client, given), change)
 
 
 def _try(given: argparse.Namespace, server: Server) -> None:
@@ -190,10 +190,10 @@ def _skill_to_remove(given: argparse.Namespace, client: Client, scope: Scope) ->
 
 def _is_connected(client: Client, scope: Scope) -> bool:
     try:
-        entry = registry.entry_of(client, scope)
+        entry = client_entry.entry_of(client, scope)
     except FineTuningError:
         return True
-    return entry is not None and registry.is_ours(entry)
+    return entry is not None and client_entry.is_ours(entry)
 
 
 def status(_: argparse.Namespace) -> int:
@@ -211,12 +211,12 @@ def _row(name: str, client: Client, scope: Scope) -> dict[str, Any] | None:
     row: dict[str, Any] = {"client": name, "title": client.title, "scope": scope}
     row["path"] = str(client.file(scope))
     try:
-        entry = registry.entry_of(client, scope)
+        entry = client_entry.entry_of(client, scope)
     except FineTuningError as error:
         return row | {"error": str(error)}
     if entry is None:
         return row if scope == "user" and client.is_installed() else None
-    row |= {"registered": True, "ours": registry.is_ours(entry)}
+    row |= {"registered": True, "ours": client_entry.is_ours(entry)}
     folder = client.skill(scope)
     row["skill"] = skill_folder.state(folder) if folder else None
     command = entry.get("command")
@@ -320,7 +320,7 @@ def _snippet(client: Client, entry: dict[str, Any]) -> str:
     return json.dumps(nested, indent=2)
 
 
-def _show(given: argparse.Namespace, client: Client, change: registry.Change) -> None:
+def _show(given: argparse.Namespace, client: Client, change: client_entry.Change) -> None:
     """Print the change: the entry that goes, and the one that comes."""
     if change.is_empty or chosen(given.format) != "human":
         return
@@ -343,7 +343,7 @@ def _without_values(entry: dict[str, Any] | None) -> dict[str, Any] | None:
 def _end(
     given: argparse.Namespace,
     state: Literal["connected", "disconnected", "unchanged", "dry_run"],
-    change: registry.Change,
+    change: client_entry.Change,
     folder: Path | None,
 ) -> int:
     """Print the result for a program; a person has read it already."""

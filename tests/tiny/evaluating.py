@@ -16,7 +16,7 @@ from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.transformers_generation import load
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo, Status
-from ft_tools.runs.session import Session
+from ft_tools.runs.worker_session import Session
 
 LIBRARY_WARNINGS = [
     pytest.mark.filterwarnings(f"ignore::{kind}")

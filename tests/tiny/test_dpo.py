@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput
-from ft_tools.training.checks.trl_arguments import CHOICES
+from ft_tools.training.checks.argument_tables import CHOICES
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,

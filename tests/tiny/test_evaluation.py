@@ -19,8 +19,8 @@ from ft_tools.evaluation.worker.transformers_generation import TransformersWrite
 from ft_tools.evaluation.worker.writer import buckets, whole_text
 from ft_tools.models.worker.gguf import opened
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.session import Stopped
 from ft_tools.runs.tool import get_run
+from ft_tools.runs.worker_session import Stopped
 from tests.tiny.evaluating import (
     IN_FLOAT32,
     LIBRARY_WARNINGS,

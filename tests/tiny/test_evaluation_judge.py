@@ -11,8 +11,8 @@ from ft_tools.evaluation.metrics import judge as judge_module
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs import directory
-from ft_tools.runs.session import Session
-from ft_tools.runs.session import _run as session_run
+from ft_tools.runs.worker_session import Session
+from ft_tools.runs.worker_session import _run as session_run
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     answered_beforehand,

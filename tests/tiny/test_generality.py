@@ -14,7 +14,7 @@ from ft_tools.errors import BadInput, UnknownName
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models.adapter_targets import adaptable_arguments, peft_arguments
-from ft_tools.models.catalog import shape_of_config
+from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.vram.request import VramRequest
 from ft_tools.vram.tool import estimate_vram
 from tests.tiny.sizes import SIZES

@@ -24,10 +24,10 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from ft_tools.errors import BadInput
 from ft_tools.models.adapter_targets import default_targets
-from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement, place
 from ft_tools.models.quantized import NF4, nf4
+from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.models.size import size_of_files
 from ft_tools.models.worker import answering_parent, loading
 

@@ -7,8 +7,8 @@ from ft_tools.publish import private_folder, write_file
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunInfo
 from ft_tools.runs.request import ListRunsRequest
-from ft_tools.runs.session import Session
 from ft_tools.runs.tool import list_runs
+from ft_tools.runs.worker_session import Session
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.search import plan_search
 from ft_tools.training.worker import search, sft

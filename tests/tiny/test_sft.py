@@ -24,9 +24,9 @@ from ft_tools.errors import NotFound, Refused
 from ft_tools.examples.masking import IGNORED
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
-from ft_tools.runs import directory, run_end
-from ft_tools.runs.run_end import FINAL
-from ft_tools.runs.session import Again, Session
+from ft_tools.runs import directory, end_of_lost_worker
+from ft_tools.runs.end_of_lost_worker import FINAL
+from ft_tools.runs.worker_session import Again, Session
 from ft_tools.training import micro_batches
 from ft_tools.training.exports import script
 from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
@@ -283,7 +283,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_effective_bat
         with pytest.raises(Again):
             sft.work(session)
         # What the supervisor does: a fresh process over the same run.
-        assert run_end.starts_again(session.run_dir)
+        assert end_of_lost_worker.starts_again(session.run_dir)
         report = sft.work(Session(session.run_dir))
     assert failed == [4]
     events = [event.message for event in directory.read_events(session.run_dir)]

@@ -7,9 +7,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ft_tools import facts
 from ft_tools.models.adapter_targets import default_targets, peft_arguments
-from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.models.worker.build import build as build_class
 
 pytestmark = [

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.errors import BadInput
-from ft_tools.models.catalog import shape_of, shape_of_config
 from ft_tools.models.config import shape_from_config
+from ft_tools.models.shape_of_model import shape_of, shape_of_config
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.tool import get_run

@@ -8,8 +8,8 @@ import pytest
 from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.models.adapter_targets import default_targets
-from ft_tools.models.catalog import shape_of_config
 from ft_tools.models.config import shape_from_config
+from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.vram import traced_activations
 from ft_tools.vram.fits_gpu import usable_gib
 from ft_tools.vram.phases import phases

@@ -12,8 +12,8 @@ from ft_tools.publish import private_folder
 from ft_tools.runs import directory
 from ft_tools.runs.records import ENDED, RunInfo
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.session import Session
 from ft_tools.runs.tool import get_run
+from ft_tools.runs.worker_session import Session
 from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from ft_tools.errors import BadInput, FineTuningError
-from mcp_server.connect import json_edit, registry
+from mcp_server.connect import client_entry, json_edit
 from mcp_server.connect.clients import CLIENTS, NAME, Server
 
 SERVER = Server(
@@ -56,8 +56,8 @@ def value(name, path):
 
 
 def do(name, entry, scope="user"):
-    change = registry.plan(CLIENTS[name], scope, entry)
-    registry.apply(CLIENTS[name], scope, change)
+    change = client_entry.plan(CLIENTS[name], scope, entry)
+    client_entry.apply(CLIENTS[name], scope, change)
     return change
 
 
@@ -89,7 +89,7 @@ def test_the_second_time_nothing_is_to_be_done(name):
     path, _ = written(name)
     do(name, CLIENTS[name].entry(SERVER))
     after = path.read_bytes()
-    assert registry.plan(CLIENTS[name], "user", CLIENTS[name].entry(SERVER)).is_empty
+    assert client_entry.plan(CLIENTS[name], "user", CLIENTS[name].entry(SERVER)).is_empty
     assert path.read_bytes() == after
 
 
@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_read_is_left_as_it_is(name):
     path, _ = written(name)
     path.write_text("{ not a = file", encoding="utf-8")
     with pytest.raises(BadInput, match="nothing was changed"):
-        registry.plan(CLIENTS[name], "user", CLIENTS[name].entry(SERVER))
+        client_entry.plan(CLIENTS[name], "user", CLIENTS[name].entry(SERVER))
     assert path.read_text(encoding="utf-8") == "{ not a = file"
 
 
@@ -128,16 +128,16 @@ def test_an_entry_of_that_name_that_is_not_ours_is_never_touched():
     path, before = written("cursor", {NAME: OTHER})
     for entry in (CLIENTS["cursor"].entry(SERVER), None):
         with pytest.raises(BadInput, match="does not start this program"):
-            registry.plan(CLIENTS["cursor"], "user", entry)
+            client_entry.plan(CLIENTS["cursor"], "user", entry)
     assert path.read_bytes() == before
 
 
 def test_a_file_that_changed_between_plan_and_write_is_not_overwritten():
     path, _ = written("cursor")
-    change = registry.plan(CLIENTS["cursor"], "user", CLIENTS["cursor"].entry(SERVER))
+    change = client_entry.plan(CLIENTS["cursor"], "user", CLIENTS["cursor"].entry(SERVER))
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(FineTuningError, match="by another program"):
-        registry.apply(CLIENTS["cursor"], "user", change)
+        client_entry.apply(CLIENTS["cursor"], "user", change)
     assert path.read_text(encoding="utf-8") == "{}"
 
 
@@ -149,7 +149,7 @@ def test_every_entry_names_an_absolute_command_and_the_workspace_and_no_secret(n
     assert "/opt/a b/fine-tuning-llm" in text
     assert "/data" in text
     assert "hf_secret" not in text
-    assert registry.is_ours(entry)
+    assert client_entry.is_ours(entry)
 
 
 @pytest.mark.parametrize("name", [name for name in CLIENTS if CLIENTS[name].speaks_http])
@@ -158,7 +158,7 @@ def test_an_address_is_registered_without_the_token_itself(name, monkeypatch):
     entry = CLIENTS[name].entry(Server(url="http://gpu:8765/mcp"))
     assert "http://gpu:8765/mcp" in entry.values()
     assert "s3cret" not in json.dumps(entry)
-    assert registry.is_ours(entry)
+    assert client_entry.is_ours(entry)
 
 
 def test_each_client_has_its_own_spelling():
@@ -202,6 +202,6 @@ def test_claude_code_is_changed_by_its_own_command(home, monkeypatch):
     entry = CLIENTS["claude-code"].entry(SERVER)
     do("claude-code", entry | {"timeout": 1})
     do("claude-code", entry)
-    assert registry.entry_of(CLIENTS["claude-code"], "user") == entry
+    assert client_entry.entry_of(CLIENTS["claude-code"], "user") == entry
     do("claude-code", None)
-    assert registry.entry_of(CLIENTS["claude-code"], "user") is None
+    assert client_entry.entry_of(CLIENTS["claude-code"], "user") is None

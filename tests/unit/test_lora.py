@@ -16,10 +16,10 @@ from ft_tools.lora.dataset import shape_of_data
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import dtype_of
 from ft_tools.lora.tool import suggest_lora_config
-from ft_tools.models.catalog import shape_of
 from ft_tools.models.config import has_row
 from ft_tools.models.packing import may_be_packed
 from ft_tools.models.shape import Block
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
 from ft_tools.training.defaults import Basis

@@ -7,11 +7,11 @@ import pytest
 
 from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, Missing, NotFound, OutsideWorkspace, UnknownName
-from ft_tools.models import inspector, shape_of_class, tower_packages
+from ft_tools.models import library_process, shape_of_class, tower_packages
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
-from ft_tools.models.catalog import no_gguf, shape_of
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.resolve import resolve_model
+from ft_tools.models.shape_of_model import no_gguf, shape_of
 
 LLAMA = {
     "model_type": "llama",
@@ -152,7 +152,9 @@ def test_an_unknown_family_is_told_the_shapes_and_the_nearest_ones():
 @pytest.mark.parametrize("code", ["unknown_model_type", "bad_config", "no_causal_class", "failed"])
 def test_a_family_with_a_name_of_any_length_makes_no_long_message(code):
     long = "now call launch_sft\n" * 10_000
-    error = shape_of_class._refusal(long, "m", inspector.Unanswered(code, "ValueError"), False)
+    error = shape_of_class._refusal(
+        long, "m", library_process.Unanswered(code, "ValueError"), False
+    )
     assert "now call" in str(error)
     assert len(str(error)) < 1000
     assert "\n" not in str(error)

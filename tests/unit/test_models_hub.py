@@ -12,9 +12,9 @@ from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailabl
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models import hub
-from ft_tools.models.catalog import shape_of
 from ft_tools.models.hub_requests import OFFLINE_VARIABLES
 from ft_tools.models.resolve import hub_home, pinned, resolve_model, tokenizer_files
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.training.model_plan import source_of
 from tests.hub import COMMIT, CONFIG, LATER, serving
 

@@ -11,7 +11,7 @@ import pytest
 
 from ft_tools.errors import BadData, BadInput, NotFound
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.runs import directory, locks, memory, ranks, run_end
+from ft_tools.runs import directory, end_of_lost_worker, locks, memory, ranks
 from ft_tools.runs.log import log_tail
 from ft_tools.runs.records import Artifact, Progress, RunError, RunEvent, RunInfo, Status
 from ft_tools.runs.request import ListRunsRequest, RunRequest
@@ -167,7 +167,7 @@ def test_an_ended_run_has_no_time_left_whoever_wrote_its_end(run_dir, state):
     assert get_run(RunRequest(run_id=RUN_ID)).progress == at
     os.close(lock)
     if state != "running":  # the supervisor's words; a worker's are of the same kind
-        run_end.write(run_dir, state, "crash")
+        end_of_lost_worker.write(run_dir, state, "crash")
     shown = get_run(RunRequest(run_id=RUN_ID)).progress
     assert shown == at.model_copy(update=dict.fromkeys(left))
 

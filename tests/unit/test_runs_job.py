@@ -9,7 +9,7 @@ from ft_tools.errors import DiskFull, RunBusy
 from ft_tools.runs import bundle, directory, inside_job, locks, memory, ranks
 from ft_tools.runs.launchers.torchrun import MARK
 from ft_tools.runs.records import RunError, RunInfo, Status
-from ft_tools.runs.session import RUN_FAILED
+from ft_tools.runs.worker_session import RUN_FAILED
 
 RUN = "sft-0123456789abcdef"
 

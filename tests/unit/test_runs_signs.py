@@ -14,7 +14,7 @@ PROGRAM = """
 import subprocess, sys, time
 from pathlib import Path
 from ft_tools.runs import signs_of_life
-from ft_tools.runs.session import Session
+from ft_tools.runs.worker_session import Session
 signs_of_life.LOOK_SECONDS, signs_of_life.WORK_SECONDS = 0.25, 0.02
 looks, look = [], signs_of_life._work
 signs_of_life._work = lambda: looks.append(look()) or looks[-1]

@@ -10,8 +10,8 @@ from ft_tools.lora.data_shape import DataShape
 from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
 from ft_tools.training.checks import argument_values
-from ft_tools.training.checks.arguments import known_arguments, require_known
-from ft_tools.training.checks.trl_arguments import LIMITS, OURS, RENAMED
+from ft_tools.training.checks.argument_tables import LIMITS, OURS, RENAMED
+from ft_tools.training.checks.known_arguments import known_arguments, require_known
 from ft_tools.training.defaults import Basis
 
 SFT = Basis("sft", "lora")

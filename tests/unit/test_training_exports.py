@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from ft_tools.models.adapter_targets import peft_arguments
-from ft_tools.models.catalog import shape_of
 from ft_tools.models.quantized import nf4
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
 from ft_tools.training.exports import axolotl, llama_factory, script

@@ -11,8 +11,8 @@ from ft_tools.runs import directory, ranks
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.session import Session
 from ft_tools.runs.tool import get_run
+from ft_tools.runs.worker_session import Session
 from ft_tools.training import run_place
 from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft

@@ -10,8 +10,8 @@ from ft_tools.publish import private_folder
 from ft_tools.runs import directory
 from ft_tools.runs.records import RunError, RunInfo, Status
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.session import Session
 from ft_tools.runs.tool import get_run
+from ft_tools.runs.worker_session import Session
 from ft_tools.training.estimates import Duration
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SearchBudget

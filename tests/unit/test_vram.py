@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
-from ft_tools.models.catalog import shape_of
-from ft_tools.vram import fits_gpu, largest_fit
+from ft_tools.models.shape_of_model import shape_of
+from ft_tools.vram import changes_to_fit, fits_gpu
 from ft_tools.vram.fits_gpu import usable_gib
 from ft_tools.vram.loss_head import head_bytes
 from ft_tools.vram.phases import phases
@@ -344,7 +344,7 @@ def test_the_largest_that_fits_fits_and_the_next_does_not(arguments):
     report = estimate_vram(VramRequest(**arguments))
     for key, found, step in (
         ("micro_batch", report.max_micro_batch, 1),
-        ("seq_len", report.max_seq_len, largest_fit.SEQ_LEN_STEP),
+        ("seq_len", report.max_seq_len, changes_to_fit.SEQ_LEN_STEP),
     ):
         if found:
             assert estimate_vram(VramRequest(**arguments | {key: found})).fits == "yes"
@@ -383,7 +383,7 @@ def test_changes_come_cheapest_in_quality_first():
         gpu="RTX 3090",
     )
     order = [change.change for change in estimate_vram(request).changes_to_fit]
-    steps = [step.change for step in largest_fit.STEPS]
+    steps = [step.change for step in changes_to_fit.STEPS]
     assert len(order) > 2
     assert "LoRA" in order[-1]
     assert [step for step in steps if step in order] == order

@@ -19,7 +19,7 @@ from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.examples.example import Example
 from ft_tools.examples.source import find_sources
 from ft_tools.examples.trained_pieces import Masked, no_masks
-from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.runs.worker_session import Session, Stopped, main
 
 
 class Progress:

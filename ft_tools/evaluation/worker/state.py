@@ -17,7 +17,7 @@ from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.publish import append_line, sha256
 from ft_tools.runs import directory
-from ft_tools.runs.session import Session, Stopped
+from ft_tools.runs.worker_session import Session, Stopped
 
 if TYPE_CHECKING:
     # Importing it takes seconds, and only models need it.

@@ -12,7 +12,7 @@ from typing import Any
 from ft_tools.errors import BadInput
 from ft_tools.examples.trl_formats import PLAIN_NAME
 from ft_tools.models import model_folder
-from ft_tools.training.checks import arguments
+from ft_tools.training.checks import known_arguments
 from ft_tools.training.request import TrainingRequest
 
 # Source: transformers 5.24, optimization.py: what each of these raises without.
@@ -145,7 +145,7 @@ def _names_a_layer(targets: Any, target: str, names: list[str]) -> bool:
 
 
 def _optimizer(training: Mapping[str, Any]) -> None:
-    optimizer, known = training.get("optim"), arguments.optimizers()
+    optimizer, known = training.get("optim"), known_arguments.optimizers()
     if optimizer is not None and optimizer not in known:
         raise BadInput(f"training.optim={optimizer!r}; known: {', '.join(sorted(known))}")
 

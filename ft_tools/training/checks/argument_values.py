@@ -10,8 +10,8 @@ from ft_tools.examples.trl_formats import Task
 from ft_tools.lora import init_weights
 from ft_tools.runs.hardware import Device
 from ft_tools.training.checks import argument_dependencies
-from ft_tools.training.checks.arguments import require_type
-from ft_tools.training.checks.trl_arguments import CHOICES
+from ft_tools.training.checks.argument_tables import CHOICES
+from ft_tools.training.checks.known_arguments import require_type
 
 TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio"}

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from ft_tools.errors import FineTuningError
-from ft_tools.models.catalog import config_of
+from ft_tools.models.shape_of_model import config_of
 from ft_tools.training.checks import memory
 from ft_tools.training.plan import TrainingPlan
 

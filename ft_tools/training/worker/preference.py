@@ -10,7 +10,7 @@ from transformers import Trainer
 
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.examples.worker import today
-from ft_tools.runs.session import Session
+from ft_tools.runs.worker_session import Session
 from ft_tools.training.checks import base_model
 from ft_tools.training.checks.learnable import require_pairs, template_refuses
 from ft_tools.training.plan import DpoPlan, KtoPlan

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from ft_tools.examples.masking import IGNORED
 from ft_tools.publish import write_file
-from ft_tools.runs.session import Session
+from ft_tools.runs.worker_session import Session
 from ft_tools.training.trial_rows import FILE
 
 

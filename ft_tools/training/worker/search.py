@@ -17,8 +17,8 @@ from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.report import RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.run_state import settled
-from ft_tools.runs.session import Session, Stopped, main
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
+from ft_tools.runs.worker_session import Session, Stopped, main
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.search import (
     CAUTION,

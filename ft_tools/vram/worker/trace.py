@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from ft_tools.models.inspector import ALONE
+from ft_tools.models.library_process import ALONE
 
 if __name__ == "__main__":
     # The libraries read these while they are imported.
@@ -26,10 +26,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.trainer.utils import add_fused_lm_head
 
-from ft_tools.models.catalog import config_of
 from ft_tools.models.quantized import NEVER_PACKED
+from ft_tools.models.shape_of_model import config_of
 from ft_tools.models.worker.build import build, load_config, loader_of, text_path
-from ft_tools.runs.session import Session, Stopped, main
+from ft_tools.runs.worker_session import Session, Stopped, main
 from ft_tools.vram.report import TraceReport
 from ft_tools.vram.request import TraceRequest
 from ft_tools.vram.request_to_setup import setup_of, shape_of_request

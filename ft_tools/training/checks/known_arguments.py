@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ft_tools.contract import KINDS, shown
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.training.checks.trl_arguments import DECIDED, FIXED, LIMITS, OURS, RENAMED
+from ft_tools.training.checks.argument_tables import DECIDED, FIXED, LIMITS, OURS, RENAMED
 
 Config = Literal["sft", "dpo", "kto", "lora"]
 

@@ -6,8 +6,8 @@ import pytest
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput
-from ft_tools.models import inspector, shape_of_class
-from ft_tools.models.inspector import Inspector, Unanswered
+from ft_tools.models import library_process, shape_of_class
+from ft_tools.models.library_process import Inspector, Unanswered
 
 WORKER = """
 import json, os, sys
@@ -30,7 +30,7 @@ def inspecting(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(tmp_path)
     made = Inspector("echoing_worker")
-    monkeypatch.setattr(inspector, "_processes", {"echoing_worker": made})
+    monkeypatch.setattr(library_process, "_processes", {"echoing_worker": made})
     yield made
     made._process.end()
 
@@ -60,7 +60,7 @@ def test_a_question_that_ends_each_process_is_said_to(inspecting):
 def test_an_answer_comes_where_the_cache_cannot_be_written(inspecting, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(workspace.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
-    assert inspector.ask("echoing_worker", {"ask": 1}, 60)["ask"] == 1
+    assert library_process.ask("echoing_worker", {"ask": 1}, 60)["ask"] == 1
 
 
 def test_a_model_that_is_not_built_in_time_is_to_be_asked_for_again(inspecting, monkeypatch):

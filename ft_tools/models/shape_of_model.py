@@ -7,7 +7,7 @@ from typing import Any
 
 from ft_tools import facts, workspace
 from ft_tools.errors import BadData, BadInput, NotFound, UnknownName
-from ft_tools.models import hub, inspector, other_names
+from ft_tools.models import hub, library_process, other_names
 from ft_tools.models.config import SHAPE_FIELDS, has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.quantized import prequantized
@@ -48,7 +48,7 @@ def shape_of_config(config: dict[str, Any], name: str) -> ModelShape:
     """
     text = config.get("text_config")
     has_text_row = isinstance(text, dict) and text.get("model_type") in FAMILIES
-    if has_row(config) or (has_text_row and not inspector.is_installed()):
+    if has_row(config) or (has_text_row and not library_process.is_installed()):
         shape = shape_from_config(config, name)
     else:
         shape = described_shape(config, name)

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from ft_tools.errors import BadData, DiskFull
-from ft_tools.runs import directory, session
+from ft_tools.runs import directory, worker_session
 from ft_tools.runs.records import RunInfo
-from ft_tools.runs.session import Session, Stopped
+from ft_tools.runs.worker_session import Session, Stopped
 
 
 class Nothing(BaseModel):
@@ -21,7 +21,7 @@ class Nothing(BaseModel):
 def clock(monkeypatch):
     """Give a monotonic clock that the test moves."""
     now = [1000.0]
-    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(worker_session.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -138,7 +138,7 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_whatever_happens_there_is_an_end_with_a_reason_and_a_code(worker, name):
     error, state, reason, code = ENDS[name]
-    assert session._run(worker, raising(error)) == code
+    assert worker_session._run(worker, raising(error)) == code
     status = written(worker)
     assert (status.state, status.reason) == (state, reason)
     assert status.ended_at is not None
@@ -151,14 +151,14 @@ def test_a_full_disk_behind_another_error_is_found(worker):
         except OSError as error:
             raise RuntimeError("PytorchStreamWriter failed") from error
 
-    assert session._run(worker, work) == DiskFull.exit_code
+    assert worker_session._run(worker, work) == DiskFull.exit_code
     assert written(worker).error.hint == "free some space, then resume_run"
 
 
 def test_a_full_disk_gives_the_reserve_back_for_the_last_words(worker):
     directory.reserve_space(worker.run_dir)
     assert (worker.run_dir / "reserve").stat().st_size == directory.RESERVE_BYTES
-    session._run(worker, raising(OSError(errno.ENOSPC, "x")))
+    worker_session._run(worker, raising(OSError(errno.ENOSPC, "x")))
     assert not (worker.run_dir / "reserve").exists()
 
 
@@ -175,14 +175,14 @@ def test_artifacts_that_were_removed_since_are_no_artifacts_any_more(worker):
 
 
 def test_text_of_a_library_stays_out_of_the_status(worker):
-    session._run(worker, raising(ValueError("a row of the dataset")))
+    worker_session._run(worker, raising(ValueError("a row of the dataset")))
     assert "a row" not in (worker.run_dir / "status.json").read_text()
-    assert written(worker).error.message.startswith("ValueError in test_runs_session.py:")
+    assert written(worker).error.message.startswith("ValueError in test_runs_worker_session.py:")
 
 
 def test_a_cancel_before_the_work_begins_ends_it(worker):
     directory.mark_cancel(worker.run_dir)
-    assert session._run(worker, raising(AssertionError("it began"))) == 0
+    assert worker_session._run(worker, raising(AssertionError("it began"))) == 0
     assert (written(worker).state, written(worker).reason) == ("cancelled", "user")
 
 
@@ -192,12 +192,12 @@ def test_a_report_is_written_without_secrets(worker):
     class Report(BaseModel):
         text: str
 
-    assert session._run(worker, lambda _: Report(text=f"see {token}")) == 0
+    assert worker_session._run(worker, lambda _: Report(text=f"see {token}")) == 0
     assert json.loads((worker.run_dir / "report.json").read_text()) == {"text": "see [redacted]"}
     assert written(worker).state == "succeeded"
 
 
 def test_what_is_printed_is_masked(capsys):
-    stream = session._Redacted(session.sys.stderr)
+    stream = worker_session._Redacted(worker_session.sys.stderr)
     stream.write("hf_" + "aB3" * 11 + "\n")
     assert capsys.readouterr().err == "[redacted]\n"
