@@ -83,7 +83,7 @@ def test_ollama_runs_no_classifier_and_says_so_where_one_is_advised():
     labels = {"num_classes": 12, "num_demonstrations": 3000}
     said = ask(runs_on=["ollama"], **labels).summary
 
-    assert "a classifier, a tagger or a scikit-learn file runs beside them" in said
+    assert "a classifier, a tagger, Marian, NLLB, Whisper or a scikit-learn file runs" in said
     assert "scikit-learn file" not in ask(runs_on=["vllm"], **labels).summary
 
 
