@@ -19,6 +19,9 @@ from ft_tools.runs.records import RunInfo
 COUNTS = {"sft": "num_demonstrations", "dpo": "num_preference_pairs", "kto": "num_marks"}
 """What a dataset of a kind is a count of."""
 
+CONSTANT = "majority"
+"""Kind of the baseline that gives one answer to everything."""
+
 ADDS_FACTS = "answers_add_facts"
 
 REMEMBERED = (
@@ -102,15 +105,29 @@ def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _met(report: Mapping[str, Any]) -> list[str]:
-    """Return the names of the systems that meet the target, the cheapest first."""
-    met = {each["name"] for each in report.get("systems") or [] if each.get("target") == "met"}
+    """Return the names of the systems that meet the target, the cheapest first.
+
+    The commonest answer to everything is none that could be used, whatever it scores.
+    """
+    met = {
+        each["name"]
+        for each in report.get("systems") or []
+        if each.get("target") == "met" and each.get("kind") != CONSTANT
+    }
     ranked = [each["name"] for each in report.get("ranking") or []]
     return [name for name in ranked if name in met] or sorted(met)
 
 
 def _best(run_id: str, report: Mapping[str, Any]) -> MeasuredSystem | None:
-    """Return the cheapest system that meets the target, or the cheapest that nothing beats."""
-    systems = {each["name"]: each for each in report.get("systems") or []}
+    """Return the cheapest system that meets the target, or the cheapest that nothing beats.
+
+    None without a ranking: then nothing says which is cheapest.
+    """
+    if not report.get("ranking"):
+        return None
+    systems = {
+        each["name"]: each for each in report.get("systems") or [] if each.get("kind") != CONSTANT
+    }
     metric = report.get("main_metric", "")
     met = _met(report)
     unbeaten = [
@@ -123,8 +140,7 @@ def _best(run_id: str, report: Mapping[str, Any]) -> MeasuredSystem | None:
         for name, each in systems.items()
         if metric in each.get("scores", {})
     }
-    highest = sorted(scores, key=lambda name: -scores[name])
-    name = next((each for each in (*met, *unbeaten, *highest) if each in systems), None)
+    name = next((each for each in (*met, *unbeaten) if each in systems), None)
     if name is None:
         return None
     has_target = any(each.get("target") for each in systems.values())

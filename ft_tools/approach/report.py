@@ -153,7 +153,7 @@ class DocumentsCost(Report):
 
 
 class MeasuredSystem(Report):
-    """The cheapest system of an evaluation that meets its target, or else its best."""
+    """The cheapest system of an evaluation that meets its target, or else that nothing beats."""
 
     name: str
     evaluation: str = Field(description="Run id.")

@@ -142,10 +142,13 @@ def with_implied(request: ApproachRequest) -> ApproachRequest:
     """Add the symptoms that what was observed implies.
 
     After training they are a fault of the run, if none is named; without training, of how the
-    model is asked, if nothing else is named.
+    model is asked, if nothing else is named. What is normal in the training that was run, or else
+    is asked about, implies nothing.
     """
+    runs = frozenset(request.tried_training or request.considering)
     is_trained = bool(request.tried_training) or request.checkpoint == "sft_run"
-    rows = [table().observed[each] for each in request.observed]
+    seen = (table().observed[each] for each in request.observed)
+    rows = [row for row in seen if runs.isdisjoint(row.not_of)]
     implied = {row.trained if is_trained else row.untrained for row in rows} - {""}
     specific = implied - _WIDE
     is_named = (
@@ -185,6 +188,9 @@ def _symptoms(request: ApproachRequest) -> set[Symptom]:
     if request.symptoms:
         return set(request.symptoms)
     implied = {table().implied[approach] for approach in request.considering}
+    if table().kinds[_kind_in(request) or request.task or "text"].pretraining:
+        # Pretraining of another kind than text is no sign of missing facts.
+        implied.discard(table().implied["continued_pretraining"])
     if request.num_classes is not None:
         return (implied - {table().implied["rag"]}) | {"classification"}
     is_searched = request.has_retrieval or request.retrieval_recall is not None
@@ -239,10 +245,8 @@ def _kind(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind
     """Return what is trained, by the model's name, the reward, the task or the needs."""
     are_labels = request.num_classes is not None or "classification" in request.symptoms
     is_open = request.task in _LOOSE and (not are_labels if request.task else "labels" not in needs)
-    name = request.model.rstrip("/").rsplit("/", 1)[-1].lower() if request.model and is_open else ""
-    for kind, facts in table().kinds.items():
-        if name and any(re.search(rf"(?<![a-z]){re.escape(part)}", name) for part in facts.models):
-            return kind
+    if is_open and (named := _kind_in(request)):
+        return named
     trained = {*request.considering, *request.tried_training}
     if fault == "rewards" or (fault == "none" and trained & _REWARDED and not trained & _TAUGHT):
         is_checked = "rl_verifiable_reward" in trained or request.has_verifiable_reward
@@ -254,6 +258,17 @@ def _kind(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind
     if fault == "encoder":
         return "search" if request.has_retrieval else "label"
     return "extract" if "spans" in needs else "text"
+
+
+def _kind_in(request: ApproachRequest) -> Kind | None:
+    """Return the kind that the model's name says, where the task says less."""
+    if not request.model or request.task not in _LOOSE:
+        return None
+    name = request.model.rstrip("/").rsplit("/", 1)[-1].lower()
+    for kind, facts in table().kinds.items():
+        if any(re.search(rf"(?<![a-z]){re.escape(part)}", name) for part in facts.models):
+            return kind
+    return None
 
 
 _LOOSE = frozenset({None, "extract", "image", "other"})

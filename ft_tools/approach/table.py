@@ -125,6 +125,8 @@ class ObservedRow(Row):
 
     trained: Symptom | Literal[""] = ""
     untrained: Symptom | Literal[""] = ""
+    not_of: list[Considered] = Field(default_factory=list)
+    """Training of which it is normal, and implies nothing."""
 
 
 class NoteRow(Row):

@@ -75,13 +75,16 @@ OPEN = (
     "{} is the cheapest that nothing beats beyond chance{} ({}): if that is enough, use it and "
     "train nothing; the evaluation has no target. Else:"
 )
-MISSED = "{} is the best so far{} and not shown to meet the target ({}): compare with it."
+MISSED = (
+    "{} is the cheapest that nothing beats beyond chance{} and not shown to meet the target ({}): "
+    "compare with it."
+)
 AS_MEASURED = "as measured: {} meets the target{}"
 NOT_ENOUGH = "only if {}, which meets the target{}, is not enough in use"
 
 
 def measured_words(best: MeasuredSystem) -> str:
-    """Say what an evaluation showed of its cheapest sufficient system, or of its best."""
+    """Say what an evaluation showed of its cheapest sufficient system, or that nothing beats."""
     said = {True: MET, None: OPEN, False: MISSED}[best.meets_target]
     return said.format(best.name, _score(best), best.evaluation)
 

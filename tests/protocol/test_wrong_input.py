@@ -8,6 +8,7 @@ from collections import namedtuple
 import pytest
 
 from ft_tools import cli, installation
+from ft_tools.training.holding_out import FOLDER
 from tests.protocol.calls import RUN_ID
 
 pytestmark = pytest.mark.anyio
@@ -169,10 +170,11 @@ CASES = {
 
 def files_of(folder):
     """Return every path with its size: what must not change; rows held out for a plan are kept."""
+    kept = folder / "runs" / FOLDER
     return {
         str(path.relative_to(folder)): path.lstat().st_size
         for path in folder.rglob("*")
-        if not path.is_dir() and "held_out" not in path.parts
+        if not path.is_dir() and kept not in path.parents
     }
 
 

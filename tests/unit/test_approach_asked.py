@@ -44,7 +44,7 @@ CASES = {
     ),
     "more cards of a size that is too small": (
         {"considering": ["hardware"], "symptoms": ["out_of_memory"], "gpu": "4 x A10G"},
-        ("hardware", "data parallel helps only speed"),
+        ("hardware", "In data parallel each card holds a copy"),
     ),
     "examples per new word": (
         {"considering": ["data_amount"], "task": "translate", "symptoms": ["domain_jargon"]},

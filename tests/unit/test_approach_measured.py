@@ -331,13 +331,42 @@ def test_a_score_without_a_target_is_named_and_asks_whether_it_is_enough(workspa
 
     assert report.summary.startswith("tf_idf is the cheapest that nothing beats")
     assert "(accuracy 0.94)" in report.summary
+    assert report.path[0].measure_first
     assert all("beside tf_idf, which is measured" in each for each in report.path[0].measure_first)
 
 
 def test_a_system_that_misses_the_target_is_what_to_compare_with(workspace):
-    evaluation = {"systems": [simple(0.7, "not_met")], "main_metric": "accuracy"}
-    write_run(workspace, evaluation)
+    dear = simple(0.74, "not_met") | {"name": "dear"}
+    ranking = [
+        {"name": "tf_idf", "versus_best": "not_distinguishable"},
+        {"name": "dear", "versus_best": "best"},
+    ]
+    systems = [dear, simple(0.7, "not_met")]
+    write_run(workspace, {"systems": systems, "ranking": ranking, "main_metric": "accuracy"})
     report = ask(symptoms=["classification"], evaluations=[RUN])
 
     assert report.measured.best.meets_target is False
+    assert report.summary.startswith("tf_idf is the cheapest that nothing beats beyond chance (")
     assert "not shown to meet the target" in report.summary
+
+
+@pytest.mark.parametrize("target", ["met", "not_met", None])
+def test_without_a_ranking_nothing_is_called_the_cheapest_or_the_best(workspace, target):
+    write_run(workspace, {"systems": [simple(0.9, target)], "main_metric": "accuracy"})
+    report = ask(symptoms=["classification"], evaluations=[RUN])
+
+    assert report.measured.best is None
+    assert "tf_idf" not in report.summary
+
+
+@pytest.mark.parametrize("target", ["met", None])
+def test_the_commonest_answer_is_never_what_to_use(workspace, target):
+    majority = simple(0.9, target) | {"name": "majority", "kind": "majority"}
+    ranking = [{"name": "majority", "versus_best": "best"}]
+    evaluation = {"systems": [majority], "ranking": ranking, "main_metric": "accuracy"}
+    write_run(workspace, evaluation)
+    report = ask(symptoms=["classification"], evaluations=[RUN])
+
+    assert report.approach != "do_nothing"
+    assert report.measured.best is None
+    assert report.measured.notes == []

@@ -6,6 +6,7 @@ import pytest
 
 from ft_tools.approach.concise import MOST_TOKENS, tokens
 from ft_tools.approach.request import ApproachRequest, Observed, RunsOn
+from ft_tools.approach.table import table
 from ft_tools.approach.tool import recommend_approach
 
 TRAINED = {"tried_training": ["sft"]}
@@ -24,8 +25,93 @@ def test_whatever_is_observed_is_answered_first(seen):
     with_it = ask(observed=[seen], **TRAINED)
     without = ask(**TRAINED)
 
+    (first, *_) = (
+        at
+        for note in table().notes
+        if seen in note.when.get("observed", []) and (at := with_it.summary.find(note.says)) >= 0
+    )
+
+    assert first < with_it.summary.index(with_it.path[0].why)
     assert with_it.summary != without.summary
     assert f"observed: {seen}" not in with_it.unused
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"tried_training": ["rl_verifiable_reward"]},
+        {"considering": ["rl_verifiable_reward"], "has_verifiable_reward": True},
+        {"considering": ["rlhf"]},
+    ],
+)
+def test_a_loss_of_0_is_normal_where_a_reward_trains(run):
+    found = ask(observed=["loss_zero"], **run)
+    sft = ask(observed=["loss_zero"], **(run | TRAINED))
+
+    assert found.row != "fault_of_precision"
+    assert "A loss near 0 is normal in GRPO; watch the reward" in found.summary
+    assert "no answer token is trained" not in found.summary
+    assert sft.row == "fault_of_precision"
+    assert "normal in GRPO" not in sft.summary
+
+
+def test_of_many_passes_every_kind_chooses_the_checkpoint_and_text_takes_fewer():
+    speech = ask(observed=["many_passes"], task="speech", **TRAINED).summary
+
+    assert "choose the checkpoint by the held-out score" in speech
+    assert "one to three passes" not in speech
+    assert "one to three passes" in ask(observed=["many_passes"], **TRAINED).summary
+
+
+@pytest.mark.parametrize("seen", ["no_stop", "gibberish"])
+@pytest.mark.parametrize("run", [{}, TRAINED])
+def test_a_recogniser_that_does_not_end_has_no_stop_token_to_look_for(seen, run):
+    said = ask(observed=[seen], task="speech", **run).summary
+
+    assert "cut silence out (VAD)" in said
+    assert "end token" not in said
+    assert "stop token" not in said
+
+
+def test_no_template_is_looked_for_where_images_are_classified():
+    said = ask(observed=["other_template"], task="image", **TRAINED).summary
+
+    assert "end-of-turn token" not in said
+
+
+def test_full_training_takes_what_its_precision_takes_wherever_it_is_said():
+    said = "8 GB per billion parameters in pure bf16, 16 to 18 in mixed precision"
+    short = {"symptoms": ["out_of_memory"], **TRAINED}
+    memory, full = ask(considering=["hardware", "full_training"], **short).verdicts
+    (later, _) = ask(considering=["full_training", "hardware"], symptoms=["style"]).verdicts
+    (usual, _) = ask(considering=["hardware", "sft"], symptoms=["style"]).verdicts
+
+    assert full.verdict == "no"
+    assert said in memory.condition
+    assert said in full.why
+    assert said in later.condition
+    assert said in usual.condition
+
+
+def test_data_parallel_holds_a_copy_on_each_card_and_a_smaller_batch_does_not_shrink_it():
+    (found,) = ask(considering=["hardware"], symptoms=["out_of_memory"], **TRAINED).verdicts
+
+    assert "In data parallel each card holds a copy" in found.condition
+    assert "device_map auto" in found.condition
+    assert found.why == "Weights that do not fit are not helped by a smaller batch."
+
+
+def test_the_range_of_a_reward_is_free_only_in_grpo_as_it_is_by_default():
+    (found,) = ask(considering=["reward_design"], has_verifiable_reward=True).verdicts
+
+    assert "in GRPO with its default scaling sign and range are free" in found.condition
+    assert "in PPO the range matters" in found.condition
+
+
+def test_a_mac_runs_vllm_only_through_its_own_port():
+    (found,) = ask(considering=["hardware"], runs_on=["mac"], symptoms=["style"]).verdicts
+
+    assert "vLLM only through vllm-metal" in found.condition
 
 
 def test_a_file_of_a_few_kilobytes_is_an_empty_adapter_not_a_missing_stop_token():
