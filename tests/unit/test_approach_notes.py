@@ -111,7 +111,7 @@ def test_the_range_of_a_reward_is_free_only_in_grpo_as_it_is_by_default():
 def test_a_mac_runs_vllm_only_through_its_own_port():
     (found,) = ask(considering=["hardware"], runs_on=["mac"], symptoms=["style"]).verdicts
 
-    assert "vLLM only through vllm-metal" in found.condition
+    assert "vLLM uses its GPU only through vllm-metal" in found.condition
 
 
 def test_a_file_of_a_few_kilobytes_is_an_empty_adapter_not_a_missing_stop_token():
