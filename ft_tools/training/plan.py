@@ -302,6 +302,7 @@ def _require_memory(
         place=settings.place,
         used_gib=used_gib,
         mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
+        most_tokens=_most_tokens(parts["counts"], settings.training),
     )
     smaller, notes = memory.fitting_batch(planned, settings.given)
     settings.training |= smaller
@@ -311,6 +312,13 @@ def _require_memory(
         "ram": memory.host_memory(planned, parts["accepted"]) if request.is_here else None,
         "used_by_others_gib": used_gib,
     }
+
+
+def _most_tokens(counts: Counts | None, training: dict[str, Any]) -> int | None:
+    """Return the tokens that a row of a batch may have before it is cut: a pack may have all."""
+    if counts is None or counts.num_counted < counts.data.num_examples:
+        return None
+    return counts.data.num_tokens if training.get("packing") else counts.lengths.longest_tokens
 
 
 def _count(

@@ -84,6 +84,16 @@ def test_a_run_finds_the_tokens_that_its_plan_counted(workspace, kind):
     assert not any("the plan counted" in message for message in said)
 
 
+def test_a_max_length_above_the_longest_row_takes_no_memory_of_a_cpu(workspace):
+    def counted(length):
+        parts = plan_sft(request_of("messages", workspace, max_length=length))
+        return parts.counts.lengths.longest_tokens, parts.estimate.ram["needed_low_gib"]
+
+    longest, _ = counted(256)
+    assert longest < 128
+    assert counted(128) == counted(256)
+
+
 @pytest.mark.parametrize("kind", TOOL_FILES)
 def test_tools_and_calls_reach_the_template_as_they_are_in_the_file(workspace, kind):
     (workspace / "tools.jinja").write_text(WITH_TOOLS)

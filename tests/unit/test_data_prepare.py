@@ -757,3 +757,17 @@ def test_rows_of_an_earlier_test_part_stay_in_the_test_part(workspace, change):
     assert any("stay in the test part" in note for note in again.assumptions)
     assert any("launches refuse those" in note for note in again.assumptions)
     assert not any(finding.id == "test_row" for finding in again.findings)
+
+
+def test_audited_test_rows_with_personal_data_stay_in_the_test_part(workspace):
+    asked = [f"Where is parcel {n}? Write to ada{n}.king@mail{n}.internal." for n in range(60)]
+    lines = [
+        json.dumps({"prompt": said, "completion": f"Gate {n}."}) for n, said in enumerate(asked)
+    ]
+    (workspace / "test.jsonl").write_text("\n".join(lines[:12]), encoding="utf-8")
+    audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
+    (workspace / "d.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    made = confirmed(path="d.jsonl", test_fraction=0.0, near_duplicates="off")
+    assert sum(made.masked.values()) == 60
+    held_out = (workspace / "out" / "test.jsonl").read_text(encoding="utf-8")
+    assert all(f"parcel {n}?" in held_out for n in range(12))

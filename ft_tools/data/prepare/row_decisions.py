@@ -257,10 +257,12 @@ def _take(
         result.times.append("")
         result.groups.append(0)
         return
+    # A test set is remembered as it was given, or as an earlier preparation wrote it.
+    is_tested = made.example in result.test_rows
     if request.personal_data == "mask":
         # As it will be written: rows that differ in an address alone are the same row.
         result.masked.update(masked(made.example))
-    if made.example in result.test_rows:
+    if is_tested or made.example in result.test_rows:
         result.tested.add(len(ledger))
     asked, answered = made.example.prompt_and_answer()
     answer = " ".join(map(content_of, answered))

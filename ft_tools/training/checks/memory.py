@@ -23,6 +23,10 @@ STATE_BYTES = 12
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "mlx 4-bit": 0.5625}
 HOST_SLACK = 1.1
 """What a CPU's allocator holds over the sum. Source: benchmarks/ram.json."""
+LEAST_PROCESS_GIB = 0.32
+"""Of Python with its libraries, what cannot be dropped. Source: benchmarks/loading.json."""
+NOT_CUT = 2048
+"""Tokens of a row where neither max_length nor a count is known, as estimate_vram has it."""
 LESS_RAM = "Use a smaller micro-batch or max_length, or gradient_checkpointing=true"
 SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
          "peak_allocated_high_gib", "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
@@ -48,6 +52,8 @@ class Planned:
     """The Mac that MLX trains on, as the catalog names it; empty: no Mac."""
     loss_head: str = "auto"
     """As estimate_vram names it; auto: TRL's own."""
+    most_tokens: int | None = None
+    """Of a row that a batch is made of, before it is cut; None where nothing was counted."""
 
     @property
     def is_estimated(self) -> bool:
@@ -184,8 +190,9 @@ def require_ram(
 def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float] | None:
     """Return what a run on this machine's CPU needs of its memory, in GiB; None elsewhere.
 
-    The same sum as on a GPU with full logits, and Python with its libraries; `require_ram` has the
-    bound that holds where the sum cannot be made. Source: benchmarks/ram.json.
+    The same sum as on a GPU with full logits, for batches as long as the longest row, and Python
+    with its libraries. The lower bound has rows of one token where none were counted. `require_ram`
+    has the bound that holds where the sum cannot be made. Source: benchmarks/ram.json.
 
     Raises:
         Refused: By the rule `does_not_fit`, where even the lower bound is above the memory.
@@ -193,18 +200,25 @@ def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float]
     device = planned.device
     if planned.is_estimated or not device.memory_gib:
         return None
+    cut, most = planned.training.get("max_length") or NOT_CUT, planned.most_tokens
     try:
-        report = _estimate(replace(planned, loss_head="full_logits"))
+        filled, least = (
+            _estimate(
+                replace(
+                    planned,
+                    loss_head="full_logits",
+                    training={**planned.training, "max_length": min(cut, tokens)},
+                ),
+            )
+            for tokens in (most or NOT_CUT, most or 1)
+        )
     except (BadInput, NotFound, MissingExtra):
         return None
     process = facts.number("loading.process_gib")
-    low, needed, high = (
+    low = round(least.peak_allocated_low_gib + LEAST_PROCESS_GIB, 2)
+    needed, high = (
         round(gib + process, 2)
-        for gib in (
-            report.peak_allocated_low_gib,
-            report.peak_allocated_gib,
-            report.peak_allocated_high_gib * HOST_SLACK,
-        )
+        for gib in (filled.peak_allocated_gib, filled.peak_allocated_high_gib * HOST_SLACK)
     )
     if low > device.memory_gib and FINDING not in accepted:
         observed = (
