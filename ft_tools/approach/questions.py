@@ -45,6 +45,8 @@ def _makes_sense(request: ApproachRequest, field: str) -> bool:
         return False
     if field == "prompting_tried" and not _PROMPTLESS.isdisjoint(request.considering):
         return False
+    if field in _NOT_OF_LICENCES and "licence" in request.considering:
+        return False
     if field in _OF_A_TEACHER:
         return request.teacher is not None or request.data_source in _OF_A_TEACHER[field]
     needed = _NEEDED.get(field)
@@ -68,6 +70,9 @@ _OF_KINDS: Mapping[str, frozenset[Kind]] = {
 
 _PROMPTLESS: frozenset[Considered] = frozenset({"reward_design", "rl_verifiable_reward"})
 """What is asked where a prompt is the baseline and not what was tried."""
+
+_NOT_OF_LICENCES = ("has_eval_set", "target_met", "tried_training", "data_source")
+"""What no licence depends on: scores, earlier runs, who wrote answers where no model did."""
 
 _OF_A_TEACHER: Mapping[str, Sequence[str]] = {
     "product_use": ("stronger_model",),

@@ -276,6 +276,7 @@ class ApproachFacts(Row):
     start: str
     useful_when: str
     """What it is good for and when, where an asker proposes it and no row or block speaks of it."""
+    beside_test: str = ""  # how it goes on beside a test that is still built; empty: after it
     guide: str  # what decides whether it works, whatever the situation
     stop_if: str
     leaves: dict[str, str | float] = Field(default_factory=dict)

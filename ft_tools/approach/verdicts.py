@@ -273,9 +273,11 @@ def _may_be_at_fault(asked: Approach, now: Situation) -> bool:
 
 
 def _beside(asked: Approach, first: Approach, place: int | None, now: Situation) -> str:
-    """Say how an approach goes on beside the first step: as what it is compared with, or kept."""
+    """Say how an approach goes on beside the first step: compared with it, tried on it, or kept."""
     if first == "build_eval_first" and asked in BASELINES:
         return TESTED
+    if first == "build_eval_first" and place == 1:
+        return table().approaches[asked].beside_test
     if place is not None:
         return ""
     is_compared = first in BEYOND_PROMPTS and _is_baseline(asked, now)

@@ -25,7 +25,7 @@ from ft_tools.approach.request import (
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import table
 from ft_tools.approach.tool import ANEW, SHORT, recommend_approach
-from ft_tools.approach.verdicts import amount
+from ft_tools.approach.verdicts import WITHOUT_TRAINING, amount
 from ft_tools.tools import TOOLS
 
 counts = st.none() | st.sampled_from(
@@ -351,6 +351,17 @@ def test_who_asks_how_many_examples_gets_a_number_for_the_task(request):
 @given(requests)
 def test_no_eval_set_never_leads_to_training(request):
     assert decide(changed(request, has_eval_set=False)).approach not in TRAINING
+
+
+@many
+@given(requests, st.sampled_from(sorted(WITHOUT_TRAINING)))
+def test_a_missing_test_never_puts_off_what_needs_no_training(request, approach):
+    asked = changed(request, considering=[approach], has_eval_set=True)
+    untested = changed(asked, has_eval_set=False)
+    given = recommend_approach(untested).verdicts[0]
+
+    if decide(asked).approach == approach and decide(untested).approach == "build_eval_first":
+        assert given.verdict == "now" or given.rules
 
 
 @many

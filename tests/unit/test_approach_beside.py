@@ -1,0 +1,101 @@
+"""What needs no training, is in use or takes minutes is not put off until a test exists."""
+
+import pytest
+
+from ft_tools.approach.request import ApproachRequest
+from ft_tools.approach.tool import recommend_approach
+
+DOCUMENTS = {"symptoms": ["hallucination"], "has_documents": True, "num_demonstrations": "none"}
+TRAINED = {"symptoms": ["knowledge_gap"], "target_met": False, "tried_training": ["sft"]}
+BILL = {"symptoms": ["cost"], "target_met": True, "weights_access": "api_only"}
+RERANKER = {
+    "symptoms": ["training_fault"],
+    "task": "search",
+    "target_met": False,
+    "tried_training": ["small_model_fine_tuning"],
+}
+RECORDS = {"prompting_tried": "zero_shot", "has_documents": False, "has_retrieval": False}
+LABELS = {"task": "label", "num_demonstrations": 1000, "num_classes": 5}
+
+
+def ask(*considering, **facts):
+    return recommend_approach(ApproachRequest(considering=list(considering), **facts))
+
+
+def verdict(*considering, **facts):
+    """Return the verdict on what is asked first."""
+    return ask(*considering, **facts).verdicts[0]
+
+
+@pytest.mark.parametrize(
+    ("considering", "facts", "says"),
+    [
+        (["rag", "sft"], DOCUMENTS | {"has_eval_set": False}, "50 real questions"),
+        (["rag", "sft"], TRAINED | {"has_eval_set": False}, "50 real questions"),
+        (["long_context"], BILL | {"has_eval_set": False}, "50 cases"),
+        (["other_model", "small_model_fine_tuning"], BILL, "50 logged cases of each"),
+        (["long_context", "sft", "several_adapters"], RECORDS, "keep that"),
+        (["small_model_fine_tuning", "build_eval_first"], LABELS, "stratified folds"),
+        (["sft"], {"task": "voice", "symptoms": ["new_language"]}, "50 held-out sentences"),
+        (["hyperparameters"], RERANKER | {"observed": ["many_passes"]}, "1e-5 or less"),
+    ],
+)
+def test_it_is_now_with_the_test_that_goes_with_it(considering, facts, says):
+    given = verdict(*considering, **facts)
+
+    assert given.verdict == "now"
+    assert says in given.condition
+
+
+@pytest.mark.parametrize(
+    ("considering", "facts"),
+    [
+        (["small_model_fine_tuning", "build_eval_first"], LABELS | {"num_demonstrations": 20}),
+        (["hyperparameters"], RERANKER),
+        (["sft"], DOCUMENTS | {"has_eval_set": False}),
+        (["long_context"], {"has_eval_set": False, "corpus_tokens": 10**9} | TRAINED),
+    ],
+)
+def test_what_facts_exclude_stays_put_off(considering, facts):
+    assert verdict(*considering, **facts).verdict != "now"
+
+
+@pytest.mark.parametrize(
+    ("considering", "facts", "row"),
+    [
+        (
+            ["serving", "distillation"],
+            {"task": "search", "symptoms": ["latency"]},
+            "search_too_slow",
+        ),
+        (["licence", "other_model"], {"task": "search"}, "licence_of_a_search"),
+        (
+            ["do_nothing", "small_model_fine_tuning"],
+            {
+                "task": "extract",
+                "observed": ["small_test"],
+                "small_model_score": 0.5,
+                "large_model_score": 0.8,
+            },
+            "better_one_in_use",
+        ),
+        (
+            ["retraining", "other_model"],
+            {"target_met": False, "has_eval_set": True},
+            "runs_and_gets_worse",
+        ),
+    ],
+)
+def test_what_runs_is_not_told_to_begin(considering, facts, row):
+    report = ask(*considering, **facts)
+
+    assert report.row == row
+    assert "Write the best prompt first" not in report.summary
+
+
+def test_who_asks_about_a_licence_is_not_asked_for_scores_or_authors():
+    asked = ask("licence", "sft", "other_model", task="speech", product_use="sold")
+
+    assert {"has_eval_set", "target_met", "data_source", "tried_training"}.isdisjoint(
+        question.field for question in asked.questions
+    )
