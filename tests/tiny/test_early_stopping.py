@@ -38,9 +38,17 @@ def test_evaluations_at_which_all_is_learnt_or_that_are_no_better_end_a_run(
     chosen_by = {"metric_for_best_model": "eval_loss", "greater_is_better": False}
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, **chosen_by)
     state, control = TrainerState(), TrainerControl()
-    stopping = EarlyStopping(3, 0.001)
+    stopping = EarlyStopping(3, learnt=0.001)
     for loss in losses:
         assert not control.should_training_stop
         stopping.on_evaluate(arguments, state, control, {"eval_loss": loss})
         state.best_metric = min(loss, state.best_metric or loss)
     assert control.should_training_stop == stops
+
+
+def test_a_resumed_run_stops_by_the_patience_and_the_learnt_loss_of_its_checkpoint():
+    stopping = EarlyStopping(3, learnt=0.001)
+    stopping.early_stopping_patience_counter = 2
+    again = EarlyStopping.from_state(stopping.state())
+    assert (again.early_stopping_patience, again.learnt) == (3, 0.001)
+    assert again.early_stopping_patience_counter == 2

@@ -43,15 +43,26 @@ def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
     learnt = defaults.learnt_loss(plan.task, plan.answer_tokens)
     if learnt is None:
         return EarlyStoppingCallback(early_stopping_patience=patience)
-    return EarlyStopping(patience, learnt)
+    return EarlyStopping(patience, learnt=learnt)
 
 
 class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
     """Stop after evaluations without a better one, or at which all is learnt."""
 
-    def __init__(self, patience: int, learnt: float) -> None:
-        super().__init__(early_stopping_patience=patience)
+    def __init__(
+        self,
+        early_stopping_patience: int,
+        early_stopping_threshold: float = 0.0,
+        learnt: float = -math.inf,
+    ) -> None:
+        super().__init__(early_stopping_patience, early_stopping_threshold)
         self.learnt = learnt
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; a resumed run calls the class with its arguments."""
+        kept: dict[str, Any] = super().state()
+        kept["args"]["learnt"] = self.learnt
+        return kept
 
     def check_metric_value(
         self,
