@@ -201,6 +201,7 @@ def step_arguments(given: Mapping[str, Any], steps: int, *, evaluates: bool) -> 
 
     With evaluations a checkpoint is written at each of them, so the best one is never lost.
     """
+    given = {name: value for name, value in given.items() if value is not None}
     every = max(1, math.ceil(steps / EVALUATIONS))
     resolved: Arguments = {"logging_steps": max(1, steps // LOGS)}
     if evaluates:

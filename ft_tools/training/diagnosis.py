@@ -323,12 +323,21 @@ def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis | None:
             | dict.fromkeys(("eval_steps", "save_steps"), every),
             continues=True,
         )
+    open_again = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"), None)
+    if setup.steps < LEAST_EVALUATIONS:
+        epochs = math.ceil(LEAST_EVALUATIONS * setup.epochs / max(1, setup.steps))
+        return Diagnosis(
+            id="too_few_evaluations",
+            observed=f"{observed}: too few to tell a trend",
+            advice="so few steps have no more evaluations: train on more rows, or for more epochs",
+            training=open_again | {"max_steps": None, "num_train_epochs": max(1, epochs)},
+        )
     return Diagnosis(
         id="too_few_evaluations",
         observed=f"{observed}: too few to tell a trend",
         advice=f"launch again without eval_strategy and eval_steps: a run then has about "
         f"{EVALUATIONS} evaluations, which tell whether it should train longer",
-        training=dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"), None),
+        training=open_again,
     )
 
 

@@ -32,6 +32,11 @@ FEW_FRACTION = 0.2
 SCHEDULE = ("num_train_epochs", "max_steps", "eval_strategy")
 
 
+def least_rows(task: Task) -> int:
+    """Return the rows from which on some are held out."""
+    return HELD_OUT_LEAST if task == "sft" else PREFERENCES_LEAST
+
+
 def held_out_rows(num_examples: int, task: Task = "sft") -> int:
     """Return how many of so many rows are held out where no validation file is given.
 
@@ -40,7 +45,7 @@ def held_out_rows(num_examples: int, task: Task = "sft") -> int:
     >>> held_out_rows(99, "dpo"), held_out_rows(100, "dpo")
     (0, 20)
     """
-    if num_examples < (HELD_OUT_LEAST if task == "sft" else PREFERENCES_LEAST):
+    if num_examples < least_rows(task):
         return 0
     least = min(HELD_OUT_FEWEST, round(FEW_FRACTION * num_examples))
     return min(max(round(HELD_OUT_FRACTION * num_examples), least), HELD_OUT_MOST)

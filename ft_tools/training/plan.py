@@ -185,7 +185,7 @@ def _plan_parts(
         # Rows are cut, or packed, by what was chosen for their lengths.
         counted, why_not = _count(task, source, training, files, loss_on, counted)
     num_rows = counted.num_rows if counted else dataset.num_examples
-    steps, epochs = _set_steps(request, settings, num_rows)
+    steps, epochs = _set_steps(request, task, settings, num_rows)
     parts = {
         "task": task,
         "model": model_plan(source, training.get("chat_template_path")),
@@ -255,7 +255,9 @@ def _trained_parts(task: Task, request: TrainingRequest, files: Files) -> Files:
     return hold_out(dataset, task, request.training) or files
 
 
-def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> tuple[int, float]:
+def _set_steps(
+    request: TrainingRequest, task: Task, settings: Settings, num_rows: int
+) -> tuple[int, float]:
     """Set how often to log, evaluate and save.
 
     Returns:
@@ -273,7 +275,7 @@ def _set_steps(request: TrainingRequest, settings: Settings, num_rows: int) -> t
     argument_values.require_steps(training)
     settings.notes += plan_warnings.about_evaluations(training, steps, epochs)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
-    data_quality.require_watched(request, declared, evaluates=evaluates)
+    data_quality.require_watched(request, task, declared, evaluates=evaluates)
     if training.get("max_steps", -1) > 0:
         settings.notes.append(f"max_steps={steps}: {epochs:.3g} epochs of {num_rows} rows")
     return steps, epochs

@@ -19,7 +19,7 @@ from ft_tools.contract import NextStep, Report
 from ft_tools.errors import BadInput
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.health import health_signals
-from ft_tools.training.holding_out import HELD_OUT_LEAST
+from ft_tools.training.holding_out import least_rows
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.request import SearchBudget, TrainingRequest
 
@@ -159,8 +159,8 @@ def plan_search(request: TrainingRequest, plan: TrainingPlan) -> SearchPlan:
     if plan.validation is None:
         raise BadInput(
             "search chooses on held-out examples and there are none: pass `validation`, or a "
-            f"dataset of at least {HELD_OUT_LEAST} rows without num_train_epochs, max_steps and "
-            "eval_strategy"
+            f"dataset of at least {least_rows(plan.task)} rows without num_train_epochs, "
+            "max_steps and eval_strategy"
         )
     trials = trials_of(plan.training, plan.peft)
     budget = _seconds(request.search, request.price_per_hour)

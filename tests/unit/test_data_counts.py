@@ -7,6 +7,7 @@ import pytest
 from ft_tools.data.audit import perform
 from ft_tools.data.read import scan
 from ft_tools.data.request import AuditRequest
+from ft_tools.examples.json_stream import Row
 
 ANSWERS = [
     "Oslo",
@@ -50,6 +51,15 @@ def test_a_report_is_the_same_however_many_rows_are_checked_together(audit, monk
     monkeypatch.setattr(scan, "BATCH_ROWS", 1)
     assert audit(rows) == together
     assert {"unknown_format", "empty_answer", "exact_duplicate"} < set(found(together))
+
+
+def test_long_rows_of_unknown_size_are_checked_few_at_a_time():
+    half = "word " * (scan.BATCH_CHARS // 10)
+    pair = {"prompt": "Why?", "chosen": "So.", "rejected": half}
+    values = [alpaca(1, half), {"prompt": half, "completion": "Yes."}, pair, pair]
+    rows = ((None, Row(at, value, None), at) for at, value in enumerate(values, 1))
+    batches = scan._batches(rows, AuditRequest(path="d.parquet"))
+    assert [len(batch) for batch in batches] == [2, 2]
 
 
 def test_exact_duplicates_differ_in_no_letter_and_each_copy_counts(audit):

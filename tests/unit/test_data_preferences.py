@@ -6,7 +6,10 @@ import random
 import pytest
 
 from ft_tools.data.audit import Methods, perform
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
+from ft_tools.training.checks.accepted import require_known
 
 WORDS = [
     "river",
@@ -60,7 +63,7 @@ def answers(count, num_words=20):
 
 def test_longer_chosen_answers_are_a_bias(found):
     sides = list(zip(answers(60, 40), answers(60), strict=True))
-    assert found(sides) == {"length_bias": 60}
+    assert found(sides) == {"length_bias": 60, "told_apart": 60}
 
 
 @pytest.mark.parametrize("marked", [False, True])
@@ -68,12 +71,12 @@ def test_a_sign_that_all_good_answers_end_with_is_a_bias(found, marked):
     sides = list(zip(answers(60), reversed(answers(60)), strict=True))
     assert found([(f"{good}.", f"{bad}.") for good, bad in sides], marked=marked) == {}
     signs = found([(f"{good}!", f"{bad}.") for good, bad in sides], marked=marked)
-    assert signs == {"lexical_bias": 60}
+    assert signs == {"lexical_bias": 60, "told_apart": 60}
 
 
 def test_longer_answers_that_are_marked_as_good_are_a_bias(found):
     sides = list(zip(answers(60, 40), answers(60), strict=True))
-    assert found(sides, marked=True) == {"length_bias": 60}
+    assert found(sides, marked=True) == {"length_bias": 60, "told_apart": 60}
 
 
 def test_an_answer_that_is_not_there_is_no_shorter_one(found):
@@ -85,17 +88,30 @@ def test_an_answer_that_is_not_there_is_no_shorter_one(found):
 def test_pairs_of_one_text_do_not_hide_that_the_others_differ_in_length(found):
     sides = list(zip(answers(60, 40), answers(60), strict=True))
     same = [(answer, answer) for answer in answers(540, 30)]
-    assert found(sides + same) == {"identical_pair": 540, "length_bias": 60}
+    assert found(sides + same) == {"identical_pair": 540, "length_bias": 60, "told_apart": 60}
 
 
-@pytest.mark.parametrize(("num_words", "verdict"), [(40, "not_ready"), (20, "ready")])
-def test_pairs_that_their_length_alone_tells_apart_are_not_ready(workspace, num_words, verdict):
+@pytest.mark.parametrize("num_words", [40, 20])
+def test_pairs_that_their_length_alone_tells_apart_are_said_and_shown(workspace, num_words):
     others = answers(60)[::-1] if num_words == 20 else answers(60)
     write_pairs(workspace / "d.jsonl", zip(answers(60, num_words), others, strict=True))
     report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
-    assert report.verdict == verdict
-    told = [reason.rule for reason in report.reasons if reason.id == "told_apart"]
-    assert any(rule.startswith("length alone") for rule in told) == (verdict == "not_ready")
+    assert (report.verdict, report.reasons) == ("ready", [])
+    told = [f.severity for f in report.findings if f.id == "told_apart"]
+    shown = [step.arguments for step in report.next_steps if step.tool == "show_examples"]
+    if num_words == 20:
+        assert (told, shown) == ([], [])
+        return
+    assert told == ["warning"]
+    assert shown == [{"path": "d.jsonl", "lines": [1, 2, 3, 4, 5]}]
+    require_known(["told_apart"])
+    asked = PrepareRequest(path="d.jsonl", output_dir="out", test_fraction=0.0)
+    confirm = prepare_dataset(asked).mapping_hash
+    made = prepare_dataset(asked.model_copy(update={"confirm": confirm}))
+    assert made.reasons == []
+    first, second = made.next_steps[:2]
+    assert (first.tool, first.arguments["path"]) == ("show_examples", made.outputs.train)
+    assert second.tool == "launch_dpo"
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,18 @@ def test_personal_data_is_in_the_proposal_and_rows_that_it_alone_tells_apart_are
     kept = prepare_dataset(PrepareRequest(path="t.csv", personal_data="keep"))
     assert kept.masked == {}
     assert "exact_duplicate" not in kept.counts
+
+
+def test_wordings_that_fill_the_held_out_parts_leave_rows_to_train_on(workspace):
+    said = [every[0] for every in TEMPLATES.values()] + [TEMPLATES["billing"][2]]
+    with (workspace / "t.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "answer"])
+        for at in range(200):
+            text = said[at % 4].format(ITEMS[at % 10]) + f" Ticket {at}."
+            writer.writerow([text, f"Case {at} is with team number {at * 7}."])
+    mapping = {"prompt": "{question}", "answer_columns": ["answer"]}
+    split = {"test_fraction": 0.5, "validation_fraction": 0.4}
+    shown = prepare_dataset(PrepareRequest(path="t.csv", mapping=mapping, **split))
+    assert shown.counts.get("train", 0) >= 10
+    assert any("no wording can be held out whole" in note for note in shown.assumptions)

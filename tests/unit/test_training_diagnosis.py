@@ -219,6 +219,18 @@ def test_a_run_with_few_evaluations_is_told_what_they_show(files, evals, losses,
         assert training == {"max_steps": 12}
 
 
+def test_a_run_of_fewer_steps_than_evaluations_tell_a_trend_is_not_launched_as_it_was(files):
+    asked = sft(validation="held_out.jsonl", training={"max_steps": 3})
+    plan = plan_sft(asked)
+    (found,) = diagnose(few([2.0, 1.99, 1.99], 3), replace(SHORT, epochs=0.6, steps=3))
+    assert (found.id, found.continues) == ("too_few_evaluations", False)
+    (step,) = next_calls([found], plan, asked.model_dump(), "sft-0123456789abcdef")
+    again = plan_sft(SftRequest(**step.arguments))
+    assert again.training != plan.training
+    assert again.training["num_train_epochs"] == 1
+    assert "max_steps" not in again.training
+
+
 def test_few_evaluations_of_a_run_whose_answers_are_right_need_no_more():
     assert diagnose(few([0.5, 0.01]), SHORT) == []
     assert diagnose(few([0.5])[:12], SHORT) == []

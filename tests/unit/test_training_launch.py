@@ -816,3 +816,17 @@ def test_a_model_folder_with_a_wrong_file_is_no_internal_error_of_any_tool(
     (files / "instruct" / file).write_bytes(data)
     with contextlib.suppress(FineTuningError):
         TOOLS[tool]()
+
+
+def test_an_argument_that_is_null_is_as_good_as_not_given(files):
+    names = ("eval_steps", "save_steps", "logging_steps")
+    usual = plan_sft(sft(validation="held_out.jsonl")).training
+    for name in names:
+        asked = sft(validation="held_out.jsonl", training={name: None})
+        assert plan_sft(asked).training[name] == usual[name]
+
+
+@pytest.mark.parametrize(("make", "plan", "rows"), [(sft, plan_sft, 20), (dpo, plan_dpo, 100)])
+def test_a_refusal_of_unwatched_epochs_names_the_rows_that_this_task_needs(files, make, plan, rows):
+    with pytest.raises(Refused, match=rf"rows of a file of {rows} or more are held out then"):
+        plan(make(training={"num_train_epochs": 2}))

@@ -304,6 +304,12 @@ RULES: dict[str, Rule] = {
         "no explicit prompt, so TRL would guess it: train on the cleaned file, which has one",
         TRL_FORMATS,
     ),
+    "told_apart": Rule(
+        "warning",
+        False,
+        "length, formatting or wording alone tells good answers from bad ones, and is learned "
+        "first: balance it, or ask the user whether that is what good means",
+    ),
     "length_bias": Rule(
         "warning",
         False,

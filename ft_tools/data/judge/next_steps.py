@@ -1,5 +1,6 @@
 """The calls that make sense after an audit."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.verdict import too_much_removed
 from ft_tools.data.read.scan import Scan
-from ft_tools.data.report import AuditReport
+from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.examples.source import recognise
 from ft_tools.examples.verdict_columns import Column
@@ -36,6 +37,7 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
                 tool="show_examples", arguments=arguments, why=f"quotes examples with {first.id}"
             )
         )
+    steps += about_told_apart(request.path, report.findings)
     # Fewer removed rows help only where enough are left for some goal.
     is_enough = all(reason.id != "too_few_for_any_goal" for reason in report.reasons)
     if too_much_removed(report.reasons) and is_enough:
@@ -54,6 +56,15 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     if launch is None or report.verdict == "not_ready":
         return steps
     return [*steps, launch, *_before_training(request, launch)]
+
+
+def about_told_apart(path: str, findings: Iterable[Finding]) -> list[NextStep]:
+    """Return the call to read pairs with, where something else than quality may be learned."""
+    if all(finding.id != "told_apart" for finding in findings):
+        return []
+    why = "launch only if the user says that what tells good from bad here is what good means"
+    lines = list(range(1, count_findings.FIRST_LINES + 1))
+    return [NextStep(tool="show_examples", arguments={"path": path, "lines": lines}, why=why)]
 
 
 def _test_part(request: AuditRequest) -> str | None:

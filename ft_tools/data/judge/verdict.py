@@ -10,7 +10,6 @@ from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import choose_validation
-from ft_tools.data.understand.preferences import TOLD_APART
 
 SPLIT_FRACTION = 0.1
 # Above this share of contradictions the answers teach chance. Ours.
@@ -75,18 +74,6 @@ def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -
                 observed=len(kept),
                 threshold=fewest,
                 source=source,
-            )
-        )
-    if task != "sft" and (told := scan.pairs.told_apart_by()):
-        names = " and ".join(told)
-        reasons.append(
-            Reason(
-                id="told_apart",
-                rule=f"{names} alone tells good answers from bad ones, and a model learns that "
-                "first: balance it, or ask the user whether that is what good means",
-                observed=round(max(told.values()), 3),
-                threshold=1 - TOLD_APART,
-                source="ft_tools/data/understand/preferences.py",
             )
         )
     is_given = request.validation_path is not None

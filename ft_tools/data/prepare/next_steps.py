@@ -5,7 +5,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
-from ft_tools.data.judge.next_steps import start_of_preferences
+from ft_tools.data.judge.next_steps import about_told_apart, start_of_preferences
 from ft_tools.data.prepare.mapping_for_inference import MAPPING
 from ft_tools.data.prepare.report import PreparedFiles, PrepareReport
 from ft_tools.data.prepare.row_decisions import Part
@@ -48,10 +48,13 @@ def audited(report: PrepareReport) -> PrepareReport:
         steps = [NextStep(tool="audit_dataset", arguments=arguments, why=why)]
     elif found is not None and not any(f.severity == "error" for f in found.findings):
         why = "plans the training; nothing starts yet; add `model`"
-        if report.task != "sft":
+        # Rows that are pairs already are prepared as they are.
+        task = found.task if report.task == "sft" else report.task
+        if task != "sft":
             why = f"plans the training; nothing starts yet{start_of_preferences(None)[1]}"
         arguments = {"dataset": made.train, **parts}
-        steps.insert(0, NextStep(tool=LAUNCHES[report.task], arguments=arguments, why=why))
+        steps.insert(0, NextStep(tool=LAUNCHES[task], arguments=arguments, why=why))
+        steps[:0] = about_told_apart(made.train, found.findings)
     if made.num_test:
         steps.append(_measuring(report, made, found))
     return report.model_copy(

@@ -410,6 +410,8 @@ def _hold_out_wordings(
     if share and not any(one.is_wording for one in test):
         return False
     validation = more(round(request.validation_fraction * len(kept)), test)
+    if sum(len(one.rows) for one in (*test, *validation)) >= len(kept):
+        return False
     for part, chosen in ((Part.TEST, test), (Part.VALIDATION, validation)):
         for at in (at for one in chosen for at in one.rows):
             result.parts[at] = part

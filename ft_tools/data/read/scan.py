@@ -250,13 +250,21 @@ def _batches(
             if taken.is_known:
                 taken.asked, taken.answered = example.prompt_and_answer()
                 taken.prompt, taken.answer = text_of(taken.asked), text_of(taken.answered)
-        num_chars += UNKNOWN_CHARS if row.num_chars is None else row.num_chars
+        num_chars += _num_chars(taken) if row.num_chars is None else row.num_chars
         batch.append(taken)
         if len(batch) >= BATCH_ROWS or num_chars >= BATCH_CHARS:
             yield batch
             batch, num_chars = [], 0
     if batch:
         yield batch
+
+
+def _num_chars(taken: _Taken) -> int:
+    """Return about how much a row of unknown size holds."""
+    if not taken.is_known or taken.example is None:
+        return UNKNOWN_CHARS
+    rejected = sum(len(content_of(turn)) for turn in taken.example.rejected)
+    return len(taken.prompt) + len(taken.answer) + rejected
 
 
 def _take(

@@ -129,6 +129,8 @@ class PairStatistics:
         if len(self.chosen) < MIN_PAIRS:
             return found
         shape = self.shape()
+        if self.told_apart_by():
+            found.append(("told_apart", len(self.chosen)))
         if _is_biased(shape, "length"):
             longer = max(shape["num_chosen_longer"], shape["num_rejected_longer"])
             found.append(("length_bias", int(longer)))

@@ -14,7 +14,7 @@ from ft_tools.errors import BadInput
 from ft_tools.examples import remembered_test_sets
 from ft_tools.examples.training_rows import DatasetFacts
 from ft_tools.examples.trl_formats import Task
-from ft_tools.training.holding_out import HELD_OUT_LEAST
+from ft_tools.training.holding_out import least_rows
 from ft_tools.training.request import TrainingRequest
 
 CONTRADICTIONS = "contradictions"
@@ -156,7 +156,9 @@ def require_held_out(
         raise anti_patterns.refusal("train_validation_leak", observed, cure)
 
 
-def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool) -> None:
+def require_watched(
+    request: TrainingRequest, task: Task, epochs: float, *, evaluates: bool
+) -> None:
     """Refuse to repeat examples without an evaluation on held-out ones.
 
     Raises:
@@ -172,8 +174,8 @@ def require_watched(request: TrainingRequest, epochs: float, *, evaluates: bool)
         observed = f"{epochs:g} epochs and no validation file"
         cure = (
             "Pass `validation` (audit_dataset with output_dir splits one off), leave "
-            f"num_train_epochs out (rows of a file of {HELD_OUT_LEAST} or more are held out then), "
-            "or train for one epoch."
+            f"num_train_epochs out (rows of a file of {least_rows(task)} or more are held out "
+            "then), or train for one epoch."
         )
         raise anti_patterns.refusal("validation_unwatched", observed, cure)
 
