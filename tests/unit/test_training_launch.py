@@ -466,7 +466,8 @@ def test_a_plan_says_that_its_model_cannot_become_a_gguf_file(files):
     (files / "base" / "config.json").write_text(json.dumps({"model_type": "lfm3"}))
     texts = [{"text": f"Parcel {i} is in Oslo."} for i in range(30)]
     (files / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
-    plan = plan_sft(sft(model="base", dataset="texts.jsonl", method="full"))
+    asked = sft(model="base", dataset="texts.jsonl", method="full", **accepting("does_not_fit"))
+    plan = plan_sft(asked)
     assert [w for w in plan.warnings if w.startswith("no GGUF file") and "Ollama" in w]
 
 
