@@ -116,7 +116,8 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
         Path((plan.get(part) or {}).get("path") or ".") for part in ("dataset", "validation")
     )
     test = dataset.parent / TEST_PART
-    if dataset.name and test.is_file():
+    used = [part for part in (dataset, validation) if part.is_file()]
+    if dataset.name and test.is_file() and not any(map(test.samefile, used)):
         return str(test), f"{TEST_PART} beside the training file has rows that no training has seen"
     if plan.get("task") == "sft" and validation.is_file():
         return str(validation), (

@@ -261,6 +261,22 @@ def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
     assert "no training has seen" in step.why
 
 
+@pytest.mark.parametrize("trained", ["test.jsonl", "train.jsonl"])
+def test_a_test_file_that_a_run_was_trained_or_validated_on_is_not_called_unseen(
+    run_dir, workspace, trained
+):
+    (workspace / "test.jsonl").touch()
+    (workspace / "train.jsonl").touch()
+    other = {"test.jsonl": "train.jsonl", "train.jsonl": "test.jsonl"}[trained]
+    parts = [{"path": str(workspace / name)} for name in (trained, other)]
+    plan = {"task": "sft", "dataset": parts[0], "validation": parts[1]}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    directory.write_status(run_dir, Status(state="succeeded"))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.arguments["dataset"] == str(workspace / other)
+    assert "these rows chose the checkpoint" in step.why
+
+
 @pytest.mark.parametrize(
     ("state", "saved", "said"),
     [

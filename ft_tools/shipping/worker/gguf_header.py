@@ -44,11 +44,11 @@ def read_header(path: Path) -> Header:
     """Read a file's header.
 
     Raises:
-        ValueError: It is no GGUF file of a known version.
-        struct.error: It is cut short.
+        ValueError: It is no GGUF file of a known version, is cut short, or has a kind of value that
+            the format does not know.
     """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        reader = _Reader(data)
+        reader = _Reader(data, path.name)
         magic, version, num_tensors, num_values = reader.take("4sIQQ")
         if magic != b"GGUF" or version not in VERSIONS:
             raise ValueError(f"{path.name} is no GGUF file of version 2 or 3")
@@ -64,19 +64,19 @@ def read_header(path: Path) -> Header:
 class _Reader:
     """Takes one thing after the other out of a file."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, name: str) -> None:
         self._data = data
         self._at = 0
+        self._name = name
 
     def take(self, form: str) -> tuple[Any, ...]:
         """Return values of these kinds; all of them are little-endian and lie side by side."""
-        found = struct.unpack_from(f"<{form}", self._data, self._at)
-        self._at += struct.calcsize(f"<{form}")
-        return found
+        start = self._pass(struct.calcsize(f"<{form}"))
+        return struct.unpack_from(f"<{form}", self._data, start)
 
     def string(self) -> str:
         (length,) = self.take("Q")
-        start, self._at = self._at, self._at + length
+        start = self._pass(length)
         return self._data[start : self._at].decode("utf-8")
 
     def value(self, kind: int) -> Value | None:
@@ -84,10 +84,12 @@ class _Reader:
         if kind == STRING:
             return self.string()
         if kind != ARRAY:
+            if kind not in SCALARS:
+                raise ValueError(f"{self._name} has a value of kind {kind}, which GGUF has not")
             return cast("Value", self.take(SCALARS[kind])[0])
         of, count = self.take("IQ")
         if of in SCALARS:
-            self._at += count * struct.calcsize(f"<{SCALARS[of]}")
+            self._pass(count * struct.calcsize(f"<{SCALARS[of]}"))
         elif of == STRING:
             self._pass_strings(count)
         else:
@@ -102,8 +104,21 @@ class _Reader:
         *_, kind, _ = self.take(f"{num_dimensions}QIQ")
         return name, gguf.GGMLQuantizationType(kind).name
 
+    def _pass(self, num_bytes: int) -> int:
+        """Go so many bytes further, and return where they begin."""
+        start, self._at = self._at, self._at + num_bytes
+        if self._at > len(self._data):
+            raise self._cut_short()
+        return start
+
     def _pass_strings(self, count: int) -> None:
-        length, data, at = struct.Struct("<Q"), self._data, self._at
+        length, data, at, end = struct.Struct("<Q"), self._data, self._at, len(self._data) - 8
         for _ in range(count):
+            if at > end:
+                raise self._cut_short()
             at += 8 + length.unpack_from(data, at)[0]
         self._at = at
+        self._pass(0)
+
+    def _cut_short(self) -> ValueError:
+        return ValueError(f"{self._name} is cut short: it says that there is more than it has")
