@@ -28,14 +28,7 @@ from ft_tools.training.tool import launch_sft
 OUT = Path(__file__).with_name("ram.json")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "lora 4 x 256": ("lora", {"max_length": 256, "per_device_train_batch_size": 4}),
-    "lora 1 x 1024": ("lora", {"max_length": 1024, "per_device_train_batch_size": 1}),
-    "lora 4 x 512": ("lora", {"max_length": 512, "per_device_train_batch_size": 4}),
-    "lora 4 x 512, checkpointed": (
-        "lora",
-        {"max_length": 512, "per_device_train_batch_size": 4, "gradient_checkpointing": True},
-    ),
     "full 2 x 256": ("full", {"max_length": 256, "per_device_train_batch_size": 2}),
-    "full 1 x 1024": ("full", {"max_length": 1024, "per_device_train_batch_size": 1}),
 }
 STEPS = {"max_steps": 2, "gradient_accumulation_steps": 1, "eval_strategy": "no"}
 
