@@ -220,7 +220,7 @@ def is_near(kept: list[Any], row: list[Any]) -> bool:
 def ours(path: Path, mode: str) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
     from ft_tools.data.audit import Methods, perform
-    from ft_tools.data.read.scan import Scan
+    from ft_tools.data.read.scanned import Scan
     from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.request import AuditRequest
     from ft_tools.data.worker.minilm import MiniLM

@@ -18,7 +18,8 @@ from ft_tools.approach.path import Rung
 from ft_tools.approach.report import Asset, Block, ClassicRule, Measurement, Mistake, Option
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import Decision, Duty, NoteRow, table
+from ft_tools.approach.table import table
+from ft_tools.approach.table_rows import Decision, Duty, NoteRow
 from ft_tools.contract import Reason
 
 

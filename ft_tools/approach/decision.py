@@ -14,7 +14,8 @@ from ft_tools.approach.conditions import (
 )
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
-from ft_tools.approach.table import Alternative, BlockRow, Decision, table
+from ft_tools.approach.table import table
+from ft_tools.approach.table_rows import Alternative, BlockRow, Decision
 
 
 def decide(request: ApproachRequest) -> Decision:

@@ -10,7 +10,8 @@ from ft_tools.approach.decision import blocks_of, first_row, holds, stages
 from ft_tools.approach.report import MeasuredSystem, PathStep
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, number_of
-from ft_tools.approach.table import TEXT, Decision, Later, table
+from ft_tools.approach.table import TEXT, table
+from ft_tools.approach.table_rows import Decision, Later
 from ft_tools.contract import NextStep
 
 LONGEST = 5

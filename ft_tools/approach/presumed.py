@@ -1,10 +1,11 @@
-"""What a request presumes without saying it: data that exist, and what a fault is a fault of."""
+"""What a request presumes: data that exist, a prompt that was tried, what a fault is a fault of."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from ft_tools.approach.conditions import UNKNOWN
-from ft_tools.approach.request import ApproachRequest, Considered
+from ft_tools.approach.conditions import PROMPTS, UNKNOWN
+from ft_tools.approach.request import TRAINING, ApproachRequest, Considered
 from ft_tools.approach.table import table
 
 DEMONSTRATIONS = "num_demonstrations"
@@ -151,3 +152,65 @@ def _has_author(request: ApproachRequest) -> bool:
         return False
     is_of_preferences = _has(request, "num_preference_pairs") or _has(request, "num_marks")
     return is_named and request.num_demonstrations is None and not is_of_preferences
+
+
+_OF_TRAINING = TRAINING | {
+    "full_training",
+    "hyperparameters",
+    "data_format",
+    "several_adapters",
+    "merge_models",
+    "class_imbalance",
+    "retraining",
+    "negatives",
+}
+"""Who asks about one of these trains already, or is about to."""
+_PREFERENCES = {"preference_pairs": "preference_pairs", "num_marks": "marks"}
+_CONDUCT = {"num_demonstrations": "sft_minimum"}
+_DATA = _PREFERENCES | {
+    "num_demonstrations": "sft_minimum",
+    "corpus_tokens": "pretraining_tokens",
+    "success_fraction": "some_success",
+}
+"""What training needs: a number, and the threshold from which there is enough of it."""
+
+
+def assumes_prompt(
+    request: ApproachRequest,
+    needs: AbstractSet[str],
+    numbers: Mapping[str, float | None],
+    taken: Presumed,
+) -> bool:
+    """Tell whether the question is about training and there is something to train on.
+
+    Collected preferences and examples of safe conduct are such a question, too: prompts rarely
+    settle a matter of taste, and can be talked around. No prompt may be mentioned, except where
+    training on preferences is asked about. Where answers are wrong, demonstrations that have an
+    author and no number are not enough.
+    """
+    tried = request.prompting_tried
+    lines = table().thresholds
+
+    def enough(data: Mapping[str, str]) -> bool:
+        return any((numbers[name] or 0) >= lines[line].value for name, line in data.items())
+
+    is_asked = not _OF_TRAINING.isdisjoint(request.considering)
+    if "taste" in needs and enough(_PREFERENCES) and (is_asked or tried is None):
+        return tried not in ("none", PROMPTS[-1])
+    is_trained = request.tried_training or "forgetting" in request.symptoms
+    if is_trained and tried not in ("none", PROMPTS[-1]):
+        return True
+    if tried is not None:
+        return False
+    if "rl_verifiable_reward" in request.considering and request.has_verifiable_reward:
+        return True
+    data = dict(_DATA if is_asked else {})
+    if "rl_verifiable_reward" not in request.considering:
+        data.pop("success_fraction", None)
+    if asks_for_examples(request):
+        data.pop(DEMONSTRATIONS, None)
+    data |= _CONDUCT if "conduct" in needs else {}
+    if "quality" in needs:
+        for name in taken.numbers.keys() - taken.asked:
+            data.pop(name, None)
+    return enough(data)

@@ -10,7 +10,8 @@ from ft_tools.approach.presumed import presumed
 from ft_tools.approach.report import Question
 from ft_tools.approach.request import ApproachRequest, Considered, Trained
 from ft_tools.approach.situation import situation
-from ft_tools.approach.table import Decision, table
+from ft_tools.approach.table import table
+from ft_tools.approach.table_rows import Decision
 
 MOST_ASKED = 3
 

@@ -16,7 +16,8 @@ from ft_tools.approach.questions import questions
 from ft_tools.approach.report import ApproachReport, ApproachVerdict, MeasuredSystem, PathStep
 from ft_tools.approach.request import MOST_CONSIDERED, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
-from ft_tools.approach.table import Decision, table
+from ft_tools.approach.table import table
+from ft_tools.approach.table_rows import Decision
 from ft_tools.approach.verdicts import beside_measured, guide, measured_words, verdicts
 
 MOST_FORKS = 2

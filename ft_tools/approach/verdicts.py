@@ -9,7 +9,8 @@ from ft_tools.approach.presumed import FAULTS
 from ft_tools.approach.report import ApproachVerdict, MeasuredSystem
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest, Considered
 from ft_tools.approach.situation import Situation
-from ft_tools.approach.table import Alternative, BlockRow, Decision, table
+from ft_tools.approach.table import table
+from ft_tools.approach.table_rows import Alternative, BlockRow, Decision
 
 BASELINES: Mapping[Approach, str] = {"prompting": "zero_shot", "few_shot": "few_shot"}
 """Approach -> the best prompt where it is what is used today."""

@@ -14,7 +14,8 @@ from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
 from ft_tools.data.page import audit_page
 from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.data.read.scan import Measure, Scan, Tick, scan
+from ft_tools.data.read.scan import Measure, Tick, scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, find_lexical

@@ -3,7 +3,7 @@
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.read.examples import good_labels
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData, BadInput
 

@@ -9,8 +9,10 @@ from typing import IO, Any
 from ft_tools import workspace
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.mapping_for_inference import keep_mapping
+from ft_tools.data.read.both_passes import read_again
 from ft_tools.data.read.examples import example_of
-from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick, read_again
+from ft_tools.data.read.scan import TICK_ROWS, Tick
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example
 from ft_tools.examples.loss_marks import as_prompt, up_to_the_answer

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from ft_tools.data.cleaned_files import mask_example
 from ft_tools.data.judge.findings import RULES, SEVERITIES
+from ft_tools.data.read.both_passes import read_again
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT
-from ft_tools.data.read.scan import Scan, read_again
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import Example, content_of
 from ft_tools.examples.json_stream import Row

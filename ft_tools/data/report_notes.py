@@ -1,6 +1,6 @@
 """What a report says of its own reach: the shape of the data, and what was not searched."""
 
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import MIN_WORDS, Benchmarks
 from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest

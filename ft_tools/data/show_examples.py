@@ -7,7 +7,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.data.judge import privacy
-from ft_tools.data.read.scan import rows_of
+from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
 from ft_tools.errors import BadInput

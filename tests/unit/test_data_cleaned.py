@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ft_tools.data.audit import Methods, perform
+from ft_tools.data.read.both_passes import read_again
 from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.data.read.scan import read_again, scan
+from ft_tools.data.read.scan import scan
 from ft_tools.data.read.texts import texts_of
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest

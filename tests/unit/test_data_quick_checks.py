@@ -39,7 +39,8 @@ from ft_tools.data.judge.text_faults import (
 )
 from ft_tools.data.read.example_texts import telling_words_of, that_may_be_private
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.read.scan import Scan, _privacy
+from ft_tools.data.read.scan import _privacy
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats import word_pairs
 from ft_tools.data.repeats.word_pairs import WordPairs
 from ft_tools.data.repeats.words import (

@@ -12,7 +12,7 @@ import pytest
 from ft_tools import workspace as paths
 from ft_tools.data import tool
 from ft_tools.data.audit import perform
-from ft_tools.data.read.scan import rows_of
+from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace

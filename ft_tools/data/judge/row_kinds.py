@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Kind
 from ft_tools.data.request import Task
 from ft_tools.data.understand.languages import UNKNOWN

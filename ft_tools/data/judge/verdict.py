@@ -6,7 +6,7 @@ from ft_tools.contract import Reason
 from ft_tools.data.judge.count_findings import removed_by
 from ft_tools.data.judge.enough_examples import fewest_examples
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import choose_validation

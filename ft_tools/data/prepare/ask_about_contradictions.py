@@ -2,8 +2,8 @@
 
 from ft_tools.data.judge.next_steps import rule_for
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
+from ft_tools.data.prepare.decided import Decided
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.row_decisions import Decided
 from ft_tools.data.request import Contradictions
 from ft_tools.errors import BadInput
 

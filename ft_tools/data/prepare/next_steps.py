@@ -6,9 +6,9 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge.next_steps import about_told_apart, start_of_preferences
+from ft_tools.data.prepare.decided import Part
 from ft_tools.data.prepare.mapping_for_inference import MAPPING
 from ft_tools.data.prepare.report import PreparedFiles, PrepareReport
-from ft_tools.data.prepare.row_decisions import Part
 from ft_tools.data.prepare.write_files import NAMES
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest

@@ -17,20 +17,15 @@ from ft_tools.data.prepare.check_mapping import (
     with_thresholds,
     without_good_values,
 )
+from ft_tools.data.prepare.choose_parts import ASKED_AGAIN, SAME_GROUP
 from ft_tools.data.prepare.column_mapping import ColumnMapping, text_of_cell
+from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
 from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.row_decisions import (
-    ASKED_AGAIN,
-    MAX_COMPARED,
-    SAME_GROUP,
-    Decided,
-    Part,
-    decide,
-    make,
-)
+from ft_tools.data.prepare.row_as_example import make
+from ft_tools.data.prepare.row_decisions import MAX_COMPARED, decide
 from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.report import Finding
 from ft_tools.data.show_examples import quote

@@ -10,13 +10,14 @@ from ft_tools.contract import NextStep
 from ft_tools.data.prepare.ask_about_contradictions import require_agreement
 from ft_tools.data.prepare.check_mapping import completed, questions_of, require_columns
 from ft_tools.data.prepare.column_mapping import ColumnMapping
+from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.next_steps import audited, outputs_of
 from ft_tools.data.prepare.open_table import Reader, rows_of, source_of
 from ft_tools.data.prepare.preview import labels_of, notes_of, shown, wordings_in
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
 from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.row_decisions import Decided, Part, decide
+from ft_tools.data.prepare.row_decisions import decide
 from ft_tools.data.prepare.write_files import NAMES, REPORT, write_files
 from ft_tools.errors import BadData, BadInput, OutputExists
 from ft_tools.examples.remembered_test_sets import remember, to_forget

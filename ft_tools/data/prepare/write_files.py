@@ -17,10 +17,12 @@ from typing import IO, Any, NamedTuple
 from ft_tools.data.cleaned_files import mask_example
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.column_mapping import ColumnMapping
+from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.mapping_for_inference import write_mapping
 from ft_tools.data.prepare.open_table import Reader
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.row_decisions import TICK_ROWS, Decided, Part, make
+from ft_tools.data.prepare.row_as_example import make
+from ft_tools.data.prepare.row_decisions import TICK_ROWS
 from ft_tools.errors import BadData
 from ft_tools.examples.example import Example
 from ft_tools.examples.loss_marks import without_mark

@@ -1,7 +1,5 @@
 """Read every row once: normalise, check, remember. The first of an audit's two passes."""
 
-from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
@@ -9,7 +7,7 @@ from pathlib import Path
 
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.judge.new_information import AddedFacts
+from ft_tools.data.read.both_passes import rows_of, versions_of
 from ft_tools.data.read.example_texts import (
     lengths_of,
     telling_words_of,
@@ -18,27 +16,22 @@ from ft_tools.data.read.example_texts import (
 )
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, Ledger
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.words import tokens_of_all
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, script_of
-from ft_tools.data.understand.preferences import PairStatistics
-from ft_tools.data.understand.trainers import Traits, traits_of
-from ft_tools.data.understand.variety import Variety
-from ft_tools.errors import BadData
-from ft_tools.examples.answer_kinds import MAX_ANSWERS, labels_in
+from ft_tools.data.understand.trainers import traits_of
 from ft_tools.examples.detect_format import columns_read
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import is_as_trained
 from ft_tools.examples.json_stream import Row
 from ft_tools.examples.loss_marks import Trained, has_marked_answer, trained_answers
-from ft_tools.examples.remembered_test_sets import TestRows, keys_of, known_test_rows
-from ft_tools.examples.source import Source, find_sources, read
+from ft_tools.examples.remembered_test_sets import keys_of
+from ft_tools.examples.source import Source
 from ft_tools.examples.trained_pieces import Measured
-from ft_tools.examples.verdict_columns import Column, UnreadColumns
+from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import is_wanted, values_at
-from ft_tools.examples.wordings import Wordings
 
 MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.
@@ -57,79 +50,6 @@ BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
 """Rows that are checked together, and about how many characters they may have in all."""
 UNKNOWN_CHARS = BATCH_CHARS // 64
 """What a row counts for of which the length is not known."""
-
-
-@dataclass
-class Scan:
-    """What the first pass found."""
-
-    ledger: Ledger
-    inputs: tuple[Path, Path | None]
-    """The data, and the validation file if one was given; the latter is read first."""
-    formats: "Counter[str]" = field(default_factory=Counter)
-    format_of: "array[int]" = field(default_factory=lambda: array("B"))
-    """Per index, a number of `format_names`."""
-    format_names: list[str] = field(default_factory=list)
-    scripts: "Counter[str]" = field(default_factory=Counter)
-    found: "dict[str, array[int]]" = field(default_factory=dict)
-    """Finding id -> indices, in order."""
-    traits: "Counter[Traits]" = field(default_factory=Counter)
-    pairs: PairStatistics = field(default_factory=PairStatistics)
-    parts: "Counter[str]" = field(default_factory=Counter)
-    """How many training examples have a system turn, tools, tool turns, several answers."""
-    secrets: "Counter[str]" = field(default_factory=Counter)
-    variety: Variety = field(default_factory=Variety)
-    wordings: Wordings = field(default_factory=Wordings)
-    added_facts: AddedFacts = field(default_factory=AddedFacts)
-    trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
-    """Per index, tokens in the loss; 0 where they were not counted."""
-    loss: "array[int]" = field(default_factory=lambda: array("B"))
-    """Per index, which of its answers are trained: a `Trained`."""
-    has_marked: bytearray = field(default_factory=bytearray)
-    """Per index, whether a conversation marks an answer as one not to train."""
-    as_prompts: bool = False
-    """Whether the cleaned files have prompts and completions, to keep answers out of the loss."""
-    num_as_trained: int = 0
-    """Rows that the launch tools read as they are."""
-    files: "list[tuple[Source, int]]" = field(default_factory=list)
-    """Each file with the row number before its first."""
-    versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
-    """Size and time of change of each file when it was read first."""
-    fields: JsonFields = field(default_factory=JsonFields)
-    answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)
-    """Hash of an answer -> its labels by field; only of the first different answers."""
-    test_rows: TestRows = field(default_factory=known_test_rows)
-    """What must not be trained on, by content."""
-    test_sets: "Counter[str]" = field(default_factory=Counter)
-    """File that remembers a test set -> training examples that are among its rows."""
-    test_keys: list[tuple[int, int]] = field(default_factory=list)
-    """Of the rows of a test file: what they are known by."""
-    unread: UnreadColumns = field(default_factory=UnreadColumns)
-    labels: Column | None = None
-    """The column that is mapped to the label of marked answers."""
-    in_validation: bool = False
-    """Whether the validation file is being read; its rows are not counted as training data."""
-    script_of: "array[int]" = field(default_factory=lambda: array("B"))
-    script_names: list[str] = field(default_factory=list)
-    language_of: "array[int]" = field(default_factory=lambda: array("B"))
-    language_names: list[str] = field(default_factory=list)
-
-    @property
-    def num_trained_tokens(self) -> int | None:
-        """Return the tokens in the loss of the kept examples; None if they were not counted."""
-        if not any(self.trained_tokens):
-            return None
-        return sum(self.trained_tokens[index] for index in self.ledger.kept(validation=False))
-
-    def remember_labels(self, index: int, answer: str) -> None:
-        """Read the labels of an answer, unless it was seen before."""
-        key = self.ledger.answer[index]
-        if key not in self.answer_labels and len(self.answer_labels) < MAX_ANSWERS:
-            self.answer_labels[key] = labels_in(answer)
-
-    def note(self, finding: str, index: int) -> None:
-        """Record that a finding holds for an example."""
-        self.found.setdefault(finding, array("Q")).append(index)
 
 
 @dataclass(slots=True)
@@ -175,7 +95,7 @@ def scan(
         if part is None:
             continue
         result.in_validation = is_validation
-        result.versions |= _versions(part)
+        result.versions |= versions_of(part)
         rows = rows_of(part, result.files, is_validation=is_validation)
         for batch in _batches(rows, request):
             _take(result, request, batch, benchmarks, measure)
@@ -184,53 +104,6 @@ def scan(
             result.ledger.num_validation = len(result.ledger)
     _settle_loss(result)
     return result
-
-
-def rows_of(
-    path: Path, files: "list[tuple[Source, int]] | None" = None, *, is_validation: bool = False
-) -> Iterator[tuple[Source, Row, int]]:
-    """Yield (file, row, number through all files) of a file or folder."""
-    before = 0
-    for source in find_sources(path):
-        if files is not None and not is_validation:
-            files.append((source, before))
-        last = 0
-        for row in read(source):
-            last = row.number
-            yield source, row, before + row.number
-        before += last
-
-
-def read_again(scanned: Scan) -> Iterator[tuple[int, Row]]:
-    """Yield (index, row) of everything that was scanned, in the same order.
-
-    Raises:
-        BadData: A file is not what it was when it was scanned.
-    """
-    index, ledger = 0, scanned.ledger
-    for part in reversed(scanned.inputs):
-        if part is None:
-            continue
-        changed = BadData(part, "changed while it was read", "audit it again")
-        if not _versions(part).items() <= scanned.versions.items():
-            raise changed
-        for _, row, number in rows_of(part):
-            if index >= len(ledger) or ledger.lines[index] != number:
-                raise changed
-            yield index, row
-            index += 1
-        if not _versions(part).items() <= scanned.versions.items():
-            raise changed
-    if index != len(ledger):
-        raise BadData(scanned.inputs[0], "changed while it was read", "audit it again")
-
-
-def _versions(part: Path) -> dict[Path, tuple[int, int]]:
-    found = {}
-    for source in find_sources(part):
-        status = source.path.stat()
-        found[source.path] = (status.st_size, status.st_mtime_ns)
-    return found
 
 
 def _batches(

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ft_tools.data.read.both_passes import read_again
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, hash_of
-from ft_tools.data.read.scan import Scan, read_again
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.words import JACCARD, Words, jaccard, most_of_one
 from ft_tools.data.request import AuditRequest
 from ft_tools.examples.example import content_of

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.words import JACCARD, MAX_WORDS, MAX_WORK
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split

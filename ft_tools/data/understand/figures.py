@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ft_tools.data.page_examples import Shown, gallery
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Tokens
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import UNKNOWN

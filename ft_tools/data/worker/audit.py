@@ -7,7 +7,8 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.data.read.scan import Measure, Scan
+from ft_tools.data.read.scan import Measure
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.minilm import minilm_for, why_by_words
 from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
 from ft_tools.data.repeats.words import MAX_WORK_OF_A_RUN

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools import workspace
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.read.texts import Texts, in_chunks, texts_of, without
 from ft_tools.data.read.token_store import Column, TokenStore
 from ft_tools.data.repeats.benchmark_forms import Item, is_telling, items_of, last_part

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.read.scan import Scan
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.read.texts import in_chunks, shared_lines, texts_of, unlike_in_words, without
 from ft_tools.data.read.token_store import Column, TokenStore
 from ft_tools.data.repeats.duplicates import remove_near

@@ -1,0 +1,104 @@
+"""Apply a mapping to a row: its example and mark, or why it is left out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ft_tools.data.cleaned_files import mask_example
+from ft_tools.data.judge import privacy
+from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.turn_order import structure
+from ft_tools.data.prepare.column_mapping import ColumnMapping, answer_of, format_input
+from ft_tools.examples.example import Example, Message, content_of
+from ft_tools.examples.formats import normalise
+from ft_tools.examples.turns import with_system
+from ft_tools.examples.verdicts import Mark, judged, values_at
+
+
+class Made(NamedTuple):
+    """A row as an example."""
+
+    example: Example | None
+    mark: int = -1
+    problem: str = ""
+    """Why it is left out; empty if it stays. `no_answer` is set aside for labelling."""
+
+
+def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> Made:
+    """Apply a mapping to a row."""
+    if row is None:
+        return Made(None, problem="unreadable")
+    mark = mark_in(mapping, row) if mapping.verdicts else -1
+    uses = set(mapping.verdicts.values())
+    if "filter" in uses and mark != 1:
+        return Made(None, mark, "marked_bad" if mark == 0 else "not_marked_good")
+    if "drop_bad" in uses and _is_bad(mapping, row):
+        return Made(None, 0, "marked_bad")
+    if mark < 0 and {"pair", "marks"} & uses:
+        return Made(None, mark, "not_marked")
+    if mapping.is_as_it_is:
+        return _as_it_is(mapping, number, row, mark)
+    answer = answer_of(mapping, row)
+    asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
+    if not asked[-1]["content"]:
+        return Made(None, mark, "empty_prompt")
+    if answer is None:
+        return Made(None, mark, "no_answer")
+    answered: list[Message] = [{"role": "assistant", "content": answer}]
+    if {"pair", "marks"} & uses:
+        return Made(Example(number, "kto", "kto", asked, answered, label=mark == 1), mark)
+    return Made(Example(number, "prompt_completion", "sft", [*asked, *answered]), mark)
+
+
+def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any], mark: int) -> Made:
+    """Read a row that is an example of a known format already."""
+    # The other columns of joined turns are no part of the example.
+    example = normalise(number, {"messages": row.get("messages")} if mapping.turns else row)
+    found = structure(example)
+    if "missing_assistant" in found or "empty_answer" in found:
+        return Made(None, mark, "no_answer")
+    if any(RULES[name].removes for name in found):
+        return Made(None, mark, next(name for name in found if RULES[name].removes))
+    if mapping.system and example.text is None and example.task == "sft":
+        example.messages = with_system(example, {"system": mapping.system}, example.messages)
+    if {"pair", "marks"} & set(mapping.verdicts.values()):
+        if example.task != "sft" or example.text is not None:
+            return Made(None, mark, "no_marked_answer")
+        asked, answered = example.prompt_and_answer()
+        return Made(Example(number, "kto", "kto", asked, answered, label=mark == 1), mark)
+    return Made(example, mark)
+
+
+def masked(example: Example) -> set[str]:
+    """Replace secrets and personal data in an example; return which kinds it had."""
+    texts = [content_of(turn) for turn in (*example.messages, *example.chosen, *example.rejected)]
+    text = "\n".join([*texts, example.text or "", str(example.tools or "")])
+    if not privacy.may_hold(text):
+        return set()
+    mask_example(example)
+    return {*privacy.secrets_in(text), *privacy.personal_data_in(text)}
+
+
+def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
+    """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
+    columns = [n for n, use in mapping.verdicts.items() if use in {"filter", "pair", "marks"}]
+    marks = _marks(mapping, row, columns)
+    if not marks:
+        return 1 if any("" in mapping.good_of(name) for name in columns) else -1
+    if marks == {Mark.GOOD}:
+        return 1
+    return 0 if Mark.BAD in marks else -1
+
+
+def _is_bad(mapping: ColumnMapping, row: Mapping[str, Any]) -> bool:
+    """Tell whether a column of which bad rows are dropped marks this one as bad."""
+    columns = [name for name, use in mapping.verdicts.items() if use == "drop_bad"]
+    return Mark.BAD in _marks(mapping, row, columns)
+
+
+def _marks(
+    mapping: ColumnMapping, row: Mapping[str, Any], columns: Iterable[str]
+) -> set[Mark | None]:
+    """Return what the values of some columns say of a row."""
+    return {
+        judged(value, mapping.good_of(name)) for name in columns for value in values_at(row, name)
+    }
