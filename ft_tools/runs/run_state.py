@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ft_tools.errors import BadData
+from ft_tools import workspace
+from ft_tools.errors import BadData, FineTuningError
 from ft_tools.runs import directory, locks, ranks
 from ft_tools.runs.records import ENDED, Health, RunEvent, State, Status
 
@@ -106,20 +107,21 @@ def evaluations(run_dir: Path) -> list[dict[str, float]]:
 
 
 def held_out_file(run_dir: Path) -> tuple[str, str]:
-    """Return a file to measure a training run on, and what to know of it; both may be missing.
+    """Return a file to measure a training run on, and what to know of it; the file may be "".
 
-    The test part of a preparation lies beside the training file; validation rows chose the
-    checkpoint.
+    The test part of a preparation lies beside the file that was asked to be trained on; validation
+    rows chose the checkpoint. Pairs of answers have no wanted answer to compare with.
     """
-    plan = _plan(run_dir)
-    dataset, validation = (
-        Path((plan.get(part) or {}).get("path") or ".") for part in ("dataset", "validation")
-    )
-    test = dataset.parent / TEST_PART
-    used = [part for part in (dataset, validation) if part.is_file()]
-    if dataset.name and test.is_file() and not any(map(test.samefile, used)):
-        return str(test), f"{TEST_PART} beside the training file has rows that no training has seen"
-    if plan.get("task") == "sft" and validation.is_file():
+    plan = _read(run_dir, "plan.json")
+    dataset, validation = (_file(plan.get(part)) for part in ("dataset", "validation"))
+    if plan.get("task") != "dpo":
+        asked = _file({"path": _read(run_dir, "request.json").get("dataset")})
+        used = [part for part in (dataset, asked, validation) if part]
+        for test in [part.with_name(TEST_PART) for part in (dataset, asked) if part]:
+            if test.is_file() and not any(map(test.samefile, used)):
+                about = f"{TEST_PART} beside the training file has rows that no training has seen"
+                return str(test), about
+    if plan.get("task") == "sft" and validation:
         return str(validation), (
             "these rows chose the checkpoint, so rows that no training has seen tell more: pass "
             "those as `dataset` if there are any"
@@ -127,15 +129,25 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
     return "", "add `dataset`, with rows that no training has seen"
 
 
-def _plan(run_dir: Path) -> dict[str, Any]:
+def _file(part: Any) -> Path | None:
+    """Return the file of a part of a plan; None where it is not there any more."""
+    path = part.get("path") if isinstance(part, dict) else None
+    if not isinstance(path, str):
+        return None
+    with contextlib.suppress(FineTuningError):
+        return found if (found := workspace.resolve(path)).is_file() else None
+    return None
+
+
+def _read(run_dir: Path, name: str) -> dict[str, Any]:
     with contextlib.suppress(BadData):
-        return directory.read_json(run_dir / "plan.json") or {}
+        return directory.read_json(run_dir / name) or {}
     return {}
 
 
 def plan_settings(run_dir: Path) -> dict[str, Any]:
     """Return the settings of a training run's plan that people ask for first."""
-    plan = _plan(run_dir)
+    plan = _read(run_dir, "plan.json")
     found = {name: plan[name] for name in ("method", "chosen_for") if plan.get(name)}
     for part, names in (("training", TRAINING), ("peft", ADAPTER)):
         given = plan.get(part)

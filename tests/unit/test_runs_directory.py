@@ -243,6 +243,8 @@ def test_a_failure_that_resuming_cannot_cure_leads_to_a_new_plan(run_dir, code, 
         ("sft", ["train.jsonl", "held_out.jsonl", "test.jsonl"], "test.jsonl"),
         ("sft", ["train.jsonl"], None),
         ("dpo", ["train.jsonl", "held_out.jsonl"], None),
+        ("dpo", ["train.jsonl", "held_out.jsonl", "test.jsonl"], None),
+        ("kto", ["train.jsonl", "held_out.jsonl", "test.jsonl"], "test.jsonl"),
     ],
 )
 def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
@@ -259,6 +261,37 @@ def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
     assert step.arguments.get("dataset") == (measured_on and str(workspace / measured_on))
     EvaluateRequest.model_validate(step.arguments | {"dataset": "some.jsonl"})
     assert "no training has seen" in step.why
+
+
+def test_a_test_part_is_found_beside_a_file_of_which_the_launch_held_rows_out(run_dir, workspace):
+    held_out = workspace / "runs" / "held_out" / "abc"
+    held_out.mkdir(parents=True)
+    (workspace / "data").mkdir()
+    for name in ("train.jsonl", "validation.jsonl"):
+        (held_out / name).touch()
+    for name in ("train.jsonl", "test.jsonl"):
+        (workspace / "data" / name).touch()
+    parts = [{"path": str(held_out / name)} for name in ("train.jsonl", "validation.jsonl")]
+    plan = {"task": "sft", "dataset": parts[0], "validation": parts[1]}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    (run_dir / "request.json").write_text(json.dumps({"dataset": "data/train.jsonl"}))
+    directory.write_status(run_dir, Status(state="succeeded"))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.arguments["dataset"] == str(workspace / "data" / "test.jsonl")
+    # The file that rows were held out of was trained on, whatever it is called.
+    (run_dir / "request.json").write_text(json.dumps({"dataset": "data/test.jsonl"}))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.arguments["dataset"] == parts[1]["path"]
+
+
+@pytest.mark.parametrize("part", [None, "train.jsonl", 3, {"path": None}, {"path": "a" * 5000}])
+def test_a_plan_that_names_no_file_leaves_the_dataset_to_the_caller(run_dir, part):
+    plan = {"task": "sft", "dataset": part, "validation": part}
+    for name, value in (("plan.json", plan), ("request.json", {"dataset": part})):
+        (run_dir / name).write_text(json.dumps(value))
+    directory.write_status(run_dir, Status(state="succeeded"))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.arguments == {"model": RUN_ID}
 
 
 @pytest.mark.parametrize("trained", ["test.jsonl", "train.jsonl"])
