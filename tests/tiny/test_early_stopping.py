@@ -1,5 +1,6 @@
 """What ends a run before its last step."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -10,21 +11,20 @@ from transformers import (
     TrainingArguments,
 )
 
-from ft_tools.training.worker.callbacks import EarlyStopping, early_stopping
+from ft_tools.training.worker.callbacks import early_stopping
+
+
+def of_plan(task="sft", answer_tokens=12.0):
+    return early_stopping(SimpleNamespace(task=task, answer_tokens=answer_tokens), 3)
 
 
 @pytest.mark.parametrize(
-    ("task", "answer", "chosen"),
-    [
-        ("sft", 12.0, EarlyStopping),
-        ("sft", 300.0, EarlyStoppingCallback),
-        ("sft", None, EarlyStoppingCallback),
-        ("dpo", 12.0, EarlyStoppingCallback),
-    ],
+    ("task", "answer", "counts"),
+    [("sft", 12.0, True), ("sft", 300.0, False), ("sft", None, False), ("dpo", 12.0, False)],
 )
-def test_a_loss_says_that_all_is_learnt_of_short_answers_only(task, answer, chosen):
-    stopping = early_stopping(SimpleNamespace(task=task, answer_tokens=answer), 3)
-    assert type(stopping) is chosen
+def test_a_loss_says_that_all_is_learnt_of_short_answers_only(task, answer, counts):
+    stopping = of_plan(task, answer)
+    assert (type(stopping) is not EarlyStoppingCallback) == counts
     assert stopping.early_stopping_patience == 3
 
 
@@ -38,7 +38,7 @@ def test_evaluations_at_which_all_is_learnt_or_that_are_no_better_end_a_run(
     chosen_by = {"metric_for_best_model": "eval_loss", "greater_is_better": False}
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, **chosen_by)
     state, control = TrainerState(), TrainerControl()
-    stopping = EarlyStopping(3, learnt=0.001)
+    stopping = of_plan()
     for loss in losses:
         assert not control.should_training_stop
         stopping.on_evaluate(arguments, state, control, {"eval_loss": loss})
@@ -47,8 +47,9 @@ def test_evaluations_at_which_all_is_learnt_or_that_are_no_better_end_a_run(
 
 
 def test_a_resumed_run_stops_by_the_patience_and_the_learnt_loss_of_its_checkpoint():
-    stopping = EarlyStopping(3, learnt=0.001)
+    stopping = of_plan()
     stopping.early_stopping_patience_counter = 2
-    again = EarlyStopping.from_state(stopping.state())
-    assert (again.early_stopping_patience, again.learnt) == (3, 0.001)
-    assert again.early_stopping_patience_counter == 2
+    again = type(of_plan()).from_state(json.loads(json.dumps(stopping.state())))
+    assert again.early_stopping_patience == 3
+    again.check_metric_value(None, TrainerState(best_metric=0.5), None, 0.0009)
+    assert again.early_stopping_patience_counter == 3

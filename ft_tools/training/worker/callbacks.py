@@ -40,42 +40,30 @@ STOP_SECONDS = 10.0
 
 def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
     """Return what ends a run; a loss says only of short answers in SFT that all is learnt."""
-    learnt = defaults.learnt_loss(plan.task, plan.answer_tokens)
-    if learnt is None:
+    loss = defaults.learnt_loss(plan.task, plan.answer_tokens)
+    if loss is None:
         return EarlyStoppingCallback(early_stopping_patience=patience)
-    return EarlyStopping(patience, learnt=learnt)
+    learnt = loss
 
+    # A class of this plan: a resumed run makes its callback from the class and what a checkpoint
+    # keeps, the patience and its count.
+    class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
+        """Stop after evaluations without a better one, or at which all is learnt."""
 
-class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
-    """Stop after evaluations without a better one, or at which all is learnt."""
+        def check_metric_value(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            metric_value: float,
+        ) -> None:
+            """Count an evaluation from whose loss nothing is left to gain as one no better."""
+            if metric_value <= learnt:
+                self.early_stopping_patience_counter += 1
+            else:
+                super().check_metric_value(args, state, control, metric_value)
 
-    def __init__(
-        self,
-        early_stopping_patience: int,
-        early_stopping_threshold: float = 0.0,
-        learnt: float = -math.inf,
-    ) -> None:
-        super().__init__(early_stopping_patience, early_stopping_threshold)
-        self.learnt = learnt
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps; a resumed run calls the class with its arguments."""
-        kept: dict[str, Any] = super().state()
-        kept["args"]["learnt"] = self.learnt
-        return kept
-
-    def check_metric_value(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metric_value: float,
-    ) -> None:
-        """Count an evaluation from whose loss nothing is left to gain as one without a better."""
-        if metric_value <= self.learnt:
-            self.early_stopping_patience_counter += 1
-        else:
-            super().check_metric_value(args, state, control, metric_value)
+    return EarlyStopping(early_stopping_patience=patience)
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]
