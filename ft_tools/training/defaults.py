@@ -106,7 +106,7 @@ def training_arguments(
         resolved["optim"] = "adamw_torch"
     if isinstance(resolved["report_to"], str):
         resolved["report_to"] = [resolved["report_to"]]
-    resolved["report_to"] = [name for name in resolved["report_to"] if name != "none"]
+    resolved["report_to"] = [name for name in resolved["report_to"] or () if name != "none"]
     return resolved
 
 
@@ -218,6 +218,4 @@ def planned_evaluations(arguments: Mapping[str, Any], steps: int, epochs: float)
         return math.ceil(epochs)
     if arguments["eval_strategy"] == "no":
         return 0
-    every = arguments["eval_steps"]
-    # Below 1 it is a share of the steps.
-    return int(steps // (every if every >= 1 else math.ceil(every * steps)))
+    return int(steps // arguments["eval_steps"])

@@ -65,7 +65,7 @@ def hold_out(
     Raises:
         BadData: The parts were changed.
     """
-    if any(name in given for name in SCHEDULE):
+    if any(name in given for name in SCHEDULE) or not held_out_rows(dataset.num_examples, task):
         return None
     folder = workspace.runs_dir() / FOLDER / dataset.sha256[:16]
     if not folder.exists():

@@ -269,13 +269,13 @@ def _set_steps(
     training, processes = settings.training, settings.place.num_processes
     steps = defaults.total_steps(training, num_rows, processes)
     epochs = steps / defaults.steps_an_epoch(training, num_rows, processes)
-    evaluates = training["eval_strategy"] != "no"
     by_steps = training["eval_strategy"] == "steps"
     training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps)
     argument_values.require_steps(training)
     settings.notes += plan_warnings.about_evaluations(training, steps, epochs)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
-    data_quality.require_watched(request, task, declared, evaluates=evaluates)
+    evaluations = defaults.planned_evaluations(training, steps, epochs)
+    data_quality.require_watched(request, task, declared, training, evaluations)
     if training.get("max_steps", -1) > 0:
         settings.notes.append(f"max_steps={steps}: {epochs:.3g} epochs of {num_rows} rows")
     return steps, epochs

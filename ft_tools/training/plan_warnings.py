@@ -52,8 +52,9 @@ def about_run(
 def about_evaluations(training: dict[str, Any], steps: int, epochs: float) -> list[str]:
     """Say so where so few evaluations were asked for that they tell nothing."""
     planned = defaults.planned_evaluations(training, steps, epochs)
-    # Of four steps no schedule makes more.
-    if not 0 < planned < defaults.LEAST_EVALUATIONS <= steps:
+    # Of fewer steps no schedule makes enough.
+    is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
+    if training["eval_strategy"] == "no" or is_short or planned >= defaults.LEAST_EVALUATIONS:
         return []
     every = defaults.step_arguments({}, steps, evaluates=True)["eval_steps"]
     return [

@@ -1,6 +1,7 @@
 """What the evaluations of a training run add to the time that is left of it."""
 
 from ft_tools.runs.eta import Left
+from ft_tools.training.defaults import planned_evaluations
 from ft_tools.training.plan import TrainingPlan
 
 # Of the time of a step, for the same examples without their gradients: 1 of 2 to 3 passes, and
@@ -16,9 +17,8 @@ def evaluations_ahead(plan: TrainingPlan, steps: int, step_seconds: float | None
         steps: Of the whole run.
         step_seconds: The usual step so far; None before it is known.
     """
-    strategy, every = plan.training["eval_strategy"], plan.training.get("eval_steps")
-    if step_seconds is None or plan.validation is None or strategy == "no":
+    if step_seconds is None or plan.validation is None or plan.training["eval_strategy"] == "no":
         return None
-    times = steps / every if strategy == "steps" and every else plan.training["num_train_epochs"]
+    times = planned_evaluations(plan.training, steps, plan.training["num_train_epochs"])
     of_steps = plan.validation.num_examples / plan.effective_batch
     return Left(*(share * times * of_steps * step_seconds for share in EVALUATED))

@@ -145,7 +145,7 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     [
         ({"eval_strategy": "epoch", "num_train_epochs": 2}, 2),
         ({"eval_steps": 8, "num_train_epochs": 2}, 2),
-        ({"eval_steps": 0.5, "num_train_epochs": 2}, 2),
+        ({"eval_steps": 9, "num_train_epochs": 2}, 1),
         ({"eval_steps": 4, "num_train_epochs": 2}, 0),
         ({"eval_strategy": "epoch", "num_train_epochs": 4}, 0),
         ({"num_train_epochs": 2}, 0),
@@ -194,6 +194,18 @@ def test_few_rows_are_repeated_and_watched_too(files):
     alone = plan_sft(sft())
     assert (alone.validation, alone.training["num_train_epochs"]) == (None, 1)
     assert plan_dpo(dpo()).validation is None
+
+
+def test_marks_are_held_out_by_their_own_number_whatever_was_planned_before(files):
+    """The same file may be asked for as supervised rows first."""
+    rows = [
+        {"prompt": f"Where is {at}?", "completion": f"In {at}.", "label": at % 2 == 0}
+        for at in range(60)
+    ]
+    (files / "marks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held = hold_out(survey(files / "marks.jsonl", "sft"), "sft", {})
+    assert [part.num_examples for part in held] == [48, 12]
+    assert hold_out(survey(files / "marks.jsonl", "kto"), "kto", {}) is None
 
 
 @pytest.mark.parametrize(
@@ -414,6 +426,14 @@ def test_epochs_are_watched_only_where_they_are_evaluated(files):
     training = {"num_train_epochs": 3, "eval_strategy": "no"}
     with pytest.raises(Refused, match=r"3 epochs and eval_strategy='no'.*Leave eval_strategy out"):
         plan_sft(sft(validation="held_out.jsonl", training=training))
+    late = {"num_train_epochs": 3, "eval_steps": 25}
+    with pytest.raises(
+        Refused, match=r"3 epochs of fewer steps than eval_steps=25.*eval_steps out"
+    ):
+        plan_sft(sft(validation="held_out.jsonl", training=late))
+    assert plan_sft(sft(validation="held_out.jsonl", training=late | {"eval_steps": 24})).patience
+    once = plan_sft(sft(validation="held_out.jsonl", training=late | {"num_train_epochs": 1}))
+    assert any("0 evaluations in 8 steps are too few" in warning for warning in once.warnings)
 
 
 def test_the_tokens_of_a_plan_are_those_of_its_steps(files):
@@ -713,6 +733,10 @@ def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():
     assert ram(between, most_tokens=200)["needed_low_gib"] == short["needed_low_gib"]
     with pytest.raises(Refused, match="does_not_fit"):
         ram(between, most_tokens=3000)
+    # Without a max_length nothing is cut.
+    whole = dataclasses.replace(on_cpu(400.0), training=training | {"max_length": None})
+    longer = host_memory(dataclasses.replace(whole, most_tokens=3000), [])
+    assert longer["needed_low_gib"] > full["needed_low_gib"]
     # Uncounted rows may be as short as can be: that is shown, and not refused.
     unknown = ram(between, most_tokens=None)
     assert unknown["needed_low_gib"] < short["needed_low_gib"]
@@ -820,11 +844,18 @@ def test_a_model_folder_with_a_wrong_file_is_no_internal_error_of_any_tool(
 
 
 def test_an_argument_that_is_null_is_as_good_as_not_given(files):
-    names = ("eval_steps", "save_steps", "logging_steps")
-    usual = plan_sft(sft(validation="held_out.jsonl")).training
-    for name in names:
+    usual = launch_sft(sft(validation="held_out.jsonl")).plan["training"]
+    for name in ("eval_steps", "report_to"):
         asked = sft(validation="held_out.jsonl", training={name: None})
-        assert plan_sft(asked).training[name] == usual[name]
+        assert launch_sft(asked).plan["training"] == usual
+
+
+@pytest.mark.parametrize("name", ["eval_steps", "save_steps", "logging_steps"])
+def test_a_number_of_steps_that_is_not_whole_is_refused_before_the_trainer_does(files, name):
+    with pytest.raises(BadInput, match=rf"training.{name}=2.5 is not a whole number"):
+        launch_sft(sft(validation="held_out.jsonl", training={name: 2.5}))
+    whole = {"eval_steps": 2.0, "save_steps": 4.0, "logging_steps": 1.0}
+    assert launch_sft(sft(validation="held_out.jsonl", training=whole)).plan_hash
 
 
 @pytest.mark.parametrize(("make", "plan", "rows"), [(sft, plan_sft, 20), (dpo, plan_dpo, 100)])

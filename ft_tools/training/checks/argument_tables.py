@@ -127,6 +127,8 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "data_seed": (0, 2**32 - 1, "any integer in this range works"),
     "neftune_noise_alpha": (0.0, 100.0, "5 is usual"),
 }
+WHOLE = {"logging_steps", "eval_steps", "save_steps"}
+"""Numbers that transformers takes as floats, and refuses above 1 unless they are whole."""
 
 # What a text argument may be, where the trainer would find a wrong one late or not at all.
 # Source: TRL 1.16 and transformers 5.24, sft_trainer.py, dpo_trainer.py, trainer_utils.py.

@@ -157,7 +157,11 @@ def require_held_out(
 
 
 def require_watched(
-    request: TrainingRequest, task: Task, epochs: float, *, evaluates: bool
+    request: TrainingRequest,
+    task: Task,
+    epochs: float,
+    training: Mapping[str, Any],
+    evaluations: int,
 ) -> None:
     """Refuse to repeat examples without an evaluation on held-out ones.
 
@@ -165,7 +169,10 @@ def require_watched(
         Refused: By the rule `validation_unwatched`.
     """
     is_accepted = "validation_unwatched" in request.accept_findings
-    if not evaluates and epochs > 1 and not is_accepted:
+    if not evaluations and epochs > 1 and not is_accepted:
+        if training["eval_strategy"] != "no":
+            observed = f"{epochs:g} epochs of fewer steps than eval_steps={training['eval_steps']}"
+            raise anti_patterns.refusal("validation_unwatched", observed, "Leave eval_steps out.")
         if request.validation is not None:
             observed = f"{epochs:g} epochs and eval_strategy='no'"
             raise anti_patterns.refusal(

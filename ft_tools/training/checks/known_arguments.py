@@ -14,27 +14,20 @@ from typing import Any, Literal
 
 from ft_tools.contract import KINDS, shown
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.training.checks.argument_tables import DECIDED, FIXED, LIMITS, OURS, RENAMED
+from ft_tools.training.checks.argument_tables import DECIDED, FIXED, LIMITS, OURS, RENAMED, WHOLE
 
 Config = Literal["sft", "dpo", "kto", "lora"]
 
+TRAINER = (
+    ("transformers", "training_args.py", "TrainingArguments"),
+    ("trl", "trainer/base_config.py", "_BaseConfig"),
+)
+"""What every trainer of TRL takes."""
 # Package, files from the most general class to the most special one, class in each.
 CLASSES: dict[Config, tuple[tuple[str, str, str], ...]] = {
-    "sft": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/sft_config.py", "SFTConfig"),
-    ),
-    "dpo": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/dpo_config.py", "DPOConfig"),
-    ),
-    "kto": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/kto_config.py", "KTOConfig"),
-    ),
+    "sft": (*TRAINER, ("trl", "trainer/sft_config.py", "SFTConfig")),
+    "dpo": (*TRAINER, ("trl", "trainer/dpo_config.py", "DPOConfig")),
+    "kto": (*TRAINER, ("trl", "trainer/kto_config.py", "KTOConfig")),
     "lora": (
         ("peft", "config.py", "PeftConfigMixin"),
         ("peft", "config.py", "PeftConfig"),
@@ -167,6 +160,8 @@ def _check_limit(where: str, name: str, value: Any) -> None:
     low, high, advice = limit
     if not low <= value <= high:
         raise BadInput(f"{where}={value!r} is outside {low:.15g} to {high:.15g}; {advice}")
+    if name in WHOLE and value % 1:
+        raise BadInput(f"{where}={value!r} is not a whole number; {advice}")
 
 
 def _allows(part: ast.expr, value: Any) -> bool:

@@ -200,7 +200,8 @@ def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float]
     device = planned.device
     if planned.is_estimated or not device.memory_gib:
         return None
-    cut, most = planned.training.get("max_length") or NOT_CUT, planned.most_tokens
+    most = planned.most_tokens
+    cut = planned.training.get("max_length") or most or NOT_CUT
     try:
         filled, least = (
             _estimate(
@@ -267,7 +268,7 @@ def _estimate(
         # An answer with its partner of KTO is about a pair of half as many prompts.
         "task": "sft" if planned.task == "sft" else "dpo",
         "method": planned.method,
-        "seq_len": training.get("max_length") or 2048,
+        "seq_len": training.get("max_length") or planned.most_tokens or NOT_CUT,
         "micro_batch": -(-training[MICRO] // (2 if planned.task == "kto" else 1)),
         "gradient_accumulation_steps": training[STEPS],
         "gradient_checkpointing": bool(training.get("gradient_checkpointing")),
