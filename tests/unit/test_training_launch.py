@@ -428,7 +428,7 @@ def test_epochs_are_watched_only_where_they_are_evaluated(files):
         plan_sft(sft(validation="held_out.jsonl", training=training))
     late = {"num_train_epochs": 3, "eval_steps": 25}
     with pytest.raises(
-        Refused, match=r"3 epochs of fewer steps than eval_steps=25.*eval_steps out"
+        Refused, match=r"3 epochs of fewer steps than eval_steps=25.*a smaller eval_steps"
     ):
         plan_sft(sft(validation="held_out.jsonl", training=late))
     assert plan_sft(sft(validation="held_out.jsonl", training=late | {"eval_steps": 24})).patience

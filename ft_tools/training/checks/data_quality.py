@@ -172,7 +172,8 @@ def require_watched(
     if not evaluations and epochs > 1 and not is_accepted:
         if training["eval_strategy"] != "no":
             observed = f"{epochs:g} epochs of fewer steps than eval_steps={training['eval_steps']}"
-            raise anti_patterns.refusal("validation_unwatched", observed, "Leave eval_steps out.")
+            cure = "Pass a smaller eval_steps, or null for a tenth of the steps."
+            raise anti_patterns.refusal("validation_unwatched", observed, cure)
         if request.validation is not None:
             observed = f"{epochs:g} epochs and eval_strategy='no'"
             raise anti_patterns.refusal(
