@@ -14,10 +14,14 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import chain
+
+from ft_tools.abandoned_calls import require_waiting
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+")
 WINDOW = 4
-MOST_CHARS = 1500
+MOST_CHARS, MOST_WORDS = 1500, 200
+"""Of a prompt, half of them at each end: an instruction may be longer."""
 SAMPLE = 1000
 INSTRUCTION = 0.5
 """Of the prompts that share a run of words: more have it by instruction."""
@@ -32,7 +36,8 @@ INSIDE = 0.8
 """Of the texts with a phrase: how many have a more frequent one that it belongs to."""
 MIN_COVERED = 0.25
 """Of a text's own words: how many its wording has."""
-MOST_LEARNED = 5_000
+MOST_LEARNED = 400_000
+"""Words of the texts from which wordings are learned; of more, a draw is taken."""
 MOST_DRAWN = 50
 """Texts of a phrase in which others are counted."""
 
@@ -50,7 +55,9 @@ class Wordings:
         if not prompt:
             return
         if self._seen % self._stride == 0:
-            self._prompts.append(prompt[:MOST_CHARS])
+            long = len(prompt) > MOST_CHARS
+            half = MOST_CHARS // 2
+            self._prompts.append(f"{prompt[:half]}\n{prompt[-half:]}" if long else prompt)
             if len(self._prompts) > SAMPLE:
                 self._prompts = self._prompts[::2]
                 self._stride *= 2
@@ -107,9 +114,11 @@ def wordings_of(texts: Sequence[Sequence[Hashable]]) -> list[int]:
     >>> wordings_of([words_in(one) for one in made])
     [1, 1, 1, 2, 2, 2]
     """
-    learned = texts[:: 1 + len(texts) // MOST_LEARNED]
+    texts = [_ends(words) for words in texts]
+    learned = texts[:: 1 + sum(map(len, texts)) // MOST_LEARNED]
     having: dict[tuple[Hashable, ...], list[int]] = defaultdict(list)
     for at, words in enumerate(learned):
+        require_waiting()
         for run in set(_runs(words)):
             having[run].append(at)
     shared: set[tuple[Hashable, ...]] = set()
@@ -128,6 +137,7 @@ def wordings_of(texts: Sequence[Sequence[Hashable]]) -> list[int]:
     numbers: dict[int, int] = {}
     found = []
     for words in texts:
+        require_waiting()
         covered: dict[int, set[int]] = defaultdict(set)
         instruction: set[int] = set()
         for at, run in enumerate(_runs(words)):
@@ -160,8 +170,9 @@ def _roots(phrases: list[tuple[int, ...]], num_texts: int) -> list[int]:
     rank = [(len(places), phrase) for phrase, places in enumerate(phrases)]
     root = list(range(len(phrases)))
     for phrase, places in sorted(enumerate(phrases), key=lambda one: rank[one[0]], reverse=True):
+        require_waiting()
         drawn = places[:: 1 + len(places) // MOST_DRAWN]
-        counts = Counter(other for at in drawn for other in having[at])
+        counts = Counter(chain.from_iterable([having[at] for at in drawn]))
         within = [rank[o] for o, count in counts.items() if count >= INSIDE * len(drawn)]
         _, above = min((one for one in within if one > rank[phrase]), default=rank[phrase])
         root[phrase] = root[above]
@@ -169,7 +180,12 @@ def _roots(phrases: list[tuple[int, ...]], num_texts: int) -> list[int]:
 
 
 def _runs(words: Sequence[Hashable]) -> list[tuple[Hashable, ...]]:
-    return [tuple(words[at : at + WINDOW]) for at in range(len(words) - WINDOW + 1)]
+    return list(zip(*(words[at:] for at in range(WINDOW)), strict=False))
+
+
+def _ends(words: Sequence[Hashable]) -> Sequence[Hashable]:
+    half = MOST_WORDS // 2
+    return words if len(words) <= MOST_WORDS else [*words[:half], *words[-half:]]
 
 
 def _own(

@@ -160,7 +160,17 @@ def test_personal_data_is_in_the_proposal_and_rows_that_it_alone_tells_apart_are
     assert "exact_duplicate" not in kept.counts
 
 
-def test_wordings_that_fill_the_held_out_parts_leave_rows_to_train_on(workspace):
+OWN = [
+    "Can I pay at the door",
+    "My neighbour never liked your van",
+    "Blue or green, which one lasts",
+    "Who signs for it when nobody is home",
+    "A friend told me to ask here",
+]
+
+
+@pytest.mark.parametrize("own", [[], OWN])
+def test_wordings_that_fill_the_held_out_parts_leave_rows_to_train_on(workspace, own):
     said = [every[0] for every in TEMPLATES.values()] + [TEMPLATES["billing"][2]]
     with (workspace / "t.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -168,6 +178,7 @@ def test_wordings_that_fill_the_held_out_parts_leave_rows_to_train_on(workspace)
         for at in range(200):
             text = said[at % 4].format(ITEMS[at % 10]) + f" Ticket {at}."
             writer.writerow([text, f"Case {at} is with team number {at * 7}."])
+        writer.writerows([text, f"Case {at} is with nobody."] for at, text in enumerate(own))
     mapping = {"prompt": "{question}", "answer_columns": ["answer"]}
     split = {"test_fraction": 0.5, "validation_fraction": 0.4}
     shown = prepare_dataset(PrepareRequest(path="t.csv", mapping=mapping, **split))

@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from ft_tools.examples.wordings import MIN_PROMPTS, has_few_wordings, templated_fraction
+from ft_tools import abandoned_calls
+from ft_tools.errors import Abandoned
+from ft_tools.examples.wordings import (
+    MIN_PROMPTS,
+    MOST_CHARS,
+    has_few_wordings,
+    templated_fraction,
+    wordings_of,
+    words_in,
+)
 
 ITEMS = ["kettle", "router", "ladder", "bike helmet", "printer", "headset"]
 TEMPLATES = [
@@ -34,6 +43,29 @@ def test_filled_templates_are_few_wordings_and_own_words_are_not():
 @pytest.mark.parametrize(("made", "few"), [(filled, True), (worded, False)])
 def test_an_instruction_that_all_prompts_share_changes_nothing(made, few):
     assert has_few_wordings([INSTRUCTION + prompt for prompt in made(60)]) is few
+
+
+LONG = INSTRUCTION * (1 + MOST_CHARS // len(INSTRUCTION))
+
+
+@pytest.mark.parametrize(("made", "few"), [(filled, True), (worded, False)])
+@pytest.mark.parametrize("prompt", ["{long}{own}", "{own}\n{long}"])
+def test_an_instruction_longer_than_what_is_read_of_a_prompt_changes_nothing(made, few, prompt):
+    prompts = [prompt.format(long=LONG, own=own) for own in made(60)]
+    assert has_few_wordings(prompts) is few
+
+
+def test_the_wordings_behind_a_long_instruction_are_told_apart():
+    found = wordings_of([words_in(LONG + one) for one in filled(60)])
+    assert found == wordings_of([words_in(one) for one in filled(60)])
+    assert len(set(found)) == len(TEMPLATES)
+
+
+def test_no_wordings_are_looked_for_when_nobody_waits():
+    call = abandoned_calls.Call()
+    call.abandon()
+    with abandoned_calls.waiting(call), pytest.raises(Abandoned):
+        wordings_of([words_in(one) for one in filled(60)])
 
 
 @pytest.mark.parametrize(("num_filled", "few"), [(79, False), (80, True)])

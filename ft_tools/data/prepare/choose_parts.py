@@ -6,7 +6,7 @@ from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping
 from ft_tools.data.prepare.decided import Decided, HeldOut, Part
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first, sortable
-from ft_tools.data.prepare.whole_wordings import MAX_ROWS, Bundle, bundles_of, choose
+from ft_tools.data.prepare.whole_wordings import MAX_OVER, bundles_of, choose, rows_in
 from ft_tools.data.split import choose_validation, groups_of
 
 MOST_TESTED = 0.5
@@ -26,26 +26,27 @@ def split(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> N
     ledger = result.ledger
     kept = ledger.kept(validation=False)
     share = test_share(request, len(kept))
+    # Links what stays together.
+    groups = groups_of(ledger, kept)
+    validation: set[int] = set()
     if mapping.time_column:
         test = _latest(result, kept, share)
         test |= {at for at in result.tested if not result.outcomes[at]}
-    elif _hold_out_wordings(result, request, kept, share):
-        return
     else:
         test = _tested_before(result, kept)
-        rest = [at for at in kept if at not in test]
-        wanted = max(0.0, share * len(kept) - len(test)) / max(1, len(rest))
-        test |= choose_validation(ledger, rest, wanted, request.seed)
-    for at in test:
-        result.parts[at] = Part.TEST
-    rest = [at for at in kept if at not in test and not result.outcomes[at]]
-    _put_aside(result, rest, request.validation_fraction / max(1e-9, 1 - share), request.seed)
-
-
-def _put_aside(result: Decided, rest: list[int], share: float, seed: int) -> None:
-    """Take the validation part out of the rows that are no test rows."""
-    for at in choose_validation(result.ledger, rest, min(share, 0.9), seed):
-        result.parts[at] = Part.VALIDATION
+        if held_out := _whole_wordings(result, request, groups, share, test):
+            test, validation = held_out
+        else:
+            rest = [at for at in kept if at not in test]
+            wanted = max(0.0, share * len(kept) - len(test)) / max(1, len(rest))
+            test |= choose_validation(ledger, rest, wanted, request.seed)
+    if not validation:
+        rest = [at for at in kept if at not in test and not result.outcomes[at]]
+        wanted = min(request.validation_fraction / (1 - share), 0.9)
+        validation = choose_validation(ledger, rest, wanted, request.seed)
+    for part, chosen in ((Part.TEST, test), (Part.VALIDATION, validation)):
+        for at in chosen:
+            result.parts[at] = part
 
 
 def test_share(request: PrepareRequest, num_kept: int) -> float:
@@ -58,44 +59,64 @@ def test_share(request: PrepareRequest, num_kept: int) -> float:
     return min(most, max(LEAST_TEST, ENOUGH_TEST_ROWS / rows))
 
 
-def _hold_out_wordings(
-    result: Decided, request: PrepareRequest, kept: list[int], share: float
-) -> bool:
-    """Put whole wordings into the test and validation parts; False if that cannot be."""
-    ledger = result.ledger
+def _whole_wordings(
+    result: Decided,
+    request: PrepareRequest,
+    groups: list[list[int]],
+    share: float,
+    tested: set[int],
+) -> tuple[set[int], set[int]] | None:
+    """Return rows of whole wordings for the test and validation parts; None if that cannot be.
+
+    Args:
+        result: To which the number of wordings is added.
+        request: What is asked for.
+        groups: Rows that stay together for other reasons.
+        share: Of the test part.
+        tested: Rows that have to be in it.
+    """
     is_asked = request.near_duplicates == "wordings" and result.compared
-    if not is_asked or len(ledger) > MAX_ROWS or not result.wordings.findings():
-        return False
-    bundles = bundles_of(ledger, groups_of(ledger, kept))
+    if not is_asked or not result.wordings.findings():
+        return None
+    ledger = result.ledger
+    kept = [at for group in groups for at in group]
+    bundles = bundles_of(ledger, groups)
     num_wordings = sum(one.is_wording for one in bundles)
     result.held_out = HeldOut(num_wordings, 0, 0)
-    tested = result.tested.intersection(kept)
     test = [one for one in bundles if not tested.isdisjoint(one.rows)]
-    num_test = sum(len(one.rows) for one in test)
-    if num_test > MOST_TESTED * len(kept):
-        return False
+    num_tested = len(rows_in(test))
+    if num_tested > MOST_TESTED * len(kept):
+        return None
     strata = {at: ledger.split_key[at] for at in kept}
     classes = _classes(result, kept)
-
-    def more(wanted: int, taken: list[Bundle]) -> list[Bundle]:
-        left = [one for one in bundles if one not in taken]
-        return choose(left, wanted, strata, classes, request.seed)
-
-    test += more(round(share * len(kept)) - num_test, test)
+    test += choose(
+        [one for one in bundles if tested.isdisjoint(one.rows)],
+        round(share * len(kept)) - num_tested,
+        strata,
+        classes,
+        request.seed,
+    )
     if share and not any(one.is_wording for one in test):
-        return False
-    validation = more(round(request.validation_fraction * len(kept)), test)
-    if sum(len(one.rows) for one in (*test, *validation)) >= len(kept):
-        return False
-    for part, chosen in ((Part.TEST, test), (Part.VALIDATION, validation)):
-        for at in (at for one in chosen for at in one.rows):
-            result.parts[at] = part
-    if not validation and request.validation_fraction:
-        rest = [at for at in kept if result.parts[at] == Part.TRAIN]
-        _put_aside(result, rest, request.validation_fraction / max(1e-9, 1 - share), request.seed)
-    counts = (sum(one.is_wording for one in part) for part in (test, validation))
-    result.held_out = HeldOut(num_wordings, *counts)
-    return True
+        return None
+    held = set(test)
+    validation = choose(
+        [one for one in bundles if one not in held],
+        round(request.validation_fraction * len(kept)),
+        strata,
+        classes,
+        request.seed,
+    )
+    held_out = rows_in(test), rows_in(validation)
+    planned = len(kept) - max(share * len(kept), num_tested)
+    planned -= request.validation_fraction * len(kept)
+    if MAX_OVER * (len(kept) - sum(map(len, held_out))) < planned:
+        return None
+    result.held_out = HeldOut(
+        num_wordings,
+        sum(one.is_wording for one in test),
+        sum(one.is_wording for one in validation),
+    )
+    return held_out
 
 
 def _classes(result: Decided, kept: list[int]) -> dict[int, tuple[Any, ...]]:
@@ -112,7 +133,6 @@ def _tested_before(result: Decided, kept: list[int]) -> set[int]:
     if not result.tested:
         return set()
     ledger = result.ledger
-    choose_validation(ledger, kept, 0.5, 0)
     roots = {ledger.linked(at) for at in result.tested}
     return {at for at in kept if ledger.linked(at) in roots}
 
@@ -120,7 +140,6 @@ def _tested_before(result: Decided, kept: list[int]) -> set[int]:
 def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:
     """Return the latest rows; earlier ones that belong to the same group or prompt are left out."""
     ledger = result.ledger
-    choose_validation(ledger, kept, 0.5, 0)
     month_first = bool(is_month_first(result.times))
     times = {at: sortable(result.times[at], month_first=month_first) for at in kept}
     ordered = sorted(kept, key=lambda at: (times[at], ledger.lines[at]))

@@ -8,16 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ft_tools.data.prepare.choose_parts import split
-from ft_tools.data.prepare.column_mapping import (
-    MAX_CLASSES,
-    ColumnMapping,
-    text_of_cell,
-)
+from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping, text_of_cell
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import Made, make, masked
 from ft_tools.data.prepare.times import is_month_first, sortable
-from ft_tools.data.prepare.whole_wordings import MAX_ROWS
 from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.near_by_words import Lexical
@@ -112,7 +107,7 @@ def _stratum(
     if result.task == "kto":
         return f"kto {mark}"
     fields = {name: text_of_cell(cell_at(row, name)) for name in mapping.answer_columns}
-    if fields and len(result.ledger) < MAX_ROWS:
+    if fields and len(result.ledger) < MAX_COMPARED:
         result.classes[len(result.ledger)] = tuple(fields.items())
     for name, value in fields.items():
         counts = result.labels.setdefault(name, Counter())

@@ -7,22 +7,27 @@ questions are answered that people word themselves.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.examples.wordings import wordings_of
 
-MAX_ROWS = 20_000
-"""Rows up to which wordings are told apart: 2 s."""
 MAX_OVER = 1.5
-"""Rows of a part over those that are wanted."""
+"""Rows of a held-out part over those that are wanted, and of the wanted training rows over these.
+Ours."""
 
 
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """Rows that stay in one part: of one wording, or similar to one another."""
 
-    def __init__(self, rows: list[int], *, is_wording: bool) -> None:
-        self.rows = rows
-        self.is_wording = is_wording
+    rows: list[int]
+    is_wording: bool
+
+
+def rows_in(bundles: Iterable[Bundle]) -> set[int]:
+    """Return the rows of bundles."""
+    return {at for one in bundles for at in one.rows}
 
 
 def bundles_of(ledger: Ledger, groups: Sequence[list[int]]) -> list[Bundle]:
@@ -81,6 +86,7 @@ def choose(
     left = Counter(name for one in drawn for name in _taught(one, classes))
     missing = {name: share * size for name, size in sizes.items()}
     chosen: list[Bundle] = []
+    passed: list[Bundle] = []
     num_rows = 0
 
     def take(one: Bundle) -> None:
@@ -101,8 +107,10 @@ def choose(
         change = sum(count * (count - 2 * missing[name]) for name, count in counts.items())
         if change < 0 and may_go(one):
             take(one)
-    for one in drawn:
-        if 2 * num_rows < wanted and one not in chosen and may_go(one):
+        else:
+            passed.append(one)
+    for one in passed:
+        if 2 * num_rows < wanted and may_go(one):
             take(one)
     return chosen
 
