@@ -65,9 +65,7 @@ def others(row: Decision, now: Situation) -> list[Alternative]:
     return [
         other
         for other in row.alternatives
-        if holds(other.where, now)
-        and not (other.unless and holds(other.unless, now))
-        and not (shows_examples and other.approach == "few_shot")
+        if holds(other.where, now) and not (shows_examples and other.approach == "few_shot")
     ]
 
 

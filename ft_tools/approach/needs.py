@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 from ft_tools.approach.conditions import Kind
+from ft_tools.approach.presumed import FAULTS
 from ft_tools.approach.request import TRAINING, ApproachRequest, Considered, Symptom
 from ft_tools.approach.table import table
 
@@ -71,7 +72,8 @@ def needs_of(
         if not (symptoms if name in _AS_SEEN else causes).isdisjoint(of_it)
     }
     is_for_labels = "small_model_fine_tuning" in request.considering and not request.has_retrieval
-    found |= _OF_TASK.get(request.task, frozenset())
+    of_task = table().kinds[request.task or "text"]
+    found |= set(of_task.needs)
     if request.num_classes is not None or ("jargon" in found and is_for_labels):
         found.add("labels")
     if "jargon" in found:
@@ -92,7 +94,8 @@ def needs_of(
             found |= set(asked.needs)
     if request.task == "code" and request.num_classes is None:
         found -= {"labels"}
-    return frozenset(found - _OF_TEXT if request.task in _ELSEWHERE else found)
+    is_of_text = of_task.is_prompted or bool(of_task.needs)
+    return frozenset(found if is_of_text else found - _OF_TEXT)
 
 
 def kind_of(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind:
@@ -127,17 +130,11 @@ def _kind_in(request: ApproachRequest) -> Kind | None:
 
 _LOOSE = frozenset({None, "extract", "image", "other"})
 """Tasks of which the model's name says more."""
-_REWARDED: frozenset[Considered] = frozenset({"rl_verifiable_reward", "rlhf"})
+_REWARDED = FAULTS["rewards"]
 _TAUGHT: frozenset[Considered] = TRAINING - _REWARDED
 """Training that learns from answers, not from a reward."""
-_ELSEWHERE = frozenset({"search", "translate", "image", "speech", "voice", "other"})
-"""Tasks for which advice on labels and spans of texts is wrong."""
 _OF_TEXT = frozenset({"labels", "spans", "retrievable"})
-_OF_TASK: Mapping[str | None, frozenset[str]] = {
-    "label": frozenset({"labels"}),
-    "extract": frozenset({"spans"}),
-    "table": frozenset({"labels"}),
-}
+"""Needs on which the advice is wrong for images, speech, search and the like."""
 _AS_SEEN = ("quality", "invention")
 """Needs that a symptom states whatever causes it."""
 

@@ -13,9 +13,12 @@ PLANNED = "planned"
 """Source of data that nobody has written yet: nothing is presumed to exist."""
 _EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}
 """Preferences come as pairs or as marks: where one is there, the other is not presumed."""
-_OF_PREFERENCES: frozenset[Considered] = frozenset(
-    {"dpo", "kto", "sft_then_dpo", "rlhf", "other_loss"}
-)
+FAULTS: Mapping[str, frozenset[Considered]] = {
+    "rewards": frozenset({"rl_verifiable_reward", "rlhf"}),
+    "preferences": frozenset({"dpo", "kto", "sft_then_dpo", "other_loss"}),
+}
+"""Kind of training -> the approaches that are it; the first that was run, or is asked about."""
+_OF_PREFERENCES = FAULTS["preferences"] | {"rlhf"}
 _INSTEAD: frozenset[Considered] = frozenset(
     {
         "constrained_decoding",
@@ -132,13 +135,6 @@ def fault_of(request: ApproachRequest) -> str:
     if "small_model_fine_tuning" in request.tried_training:
         return "encoder"
     return "examples" if is_supervised else UNKNOWN
-
-
-FAULTS: Mapping[str, frozenset[Considered]] = {
-    "rewards": frozenset({"rl_verifiable_reward", "rlhf"}),
-    "preferences": frozenset({"dpo", "kto", "sft_then_dpo", "other_loss"}),
-}
-"""Kind of training -> the approaches that are it; the first that was run, or is asked about."""
 
 
 def _has(request: ApproachRequest, field: str) -> bool:

@@ -42,8 +42,10 @@ def _makes_sense(request: ApproachRequest, field: str) -> bool:
     """Tell whether a question can be answered: some need something that is there."""
     if field == "symptoms":
         return _answers_today(request)
-    if field in _OF_KINDS and situation(request).kind not in _OF_KINDS[field]:
-        return False
+    if field in _BESIDE_PROMPTED:
+        kind = situation(request).kind
+        if not table().kinds[kind].is_prompted and kind not in _BESIDE_PROMPTED[field]:
+            return False
     if field == "prompting_tried" and not _PROMPTLESS.isdisjoint(request.considering):
         return False
     if field in _NOT_OF_LICENCES and "licence" in request.considering:
@@ -61,13 +63,12 @@ def _answers_today(request: ApproachRequest) -> bool:
     return request.target_met is False or is_asked or is_running
 
 
-_PROMPTED: frozenset[Kind] = frozenset({"text", "code", "label", "extract"})
-_OF_KINDS: Mapping[str, frozenset[Kind]] = {
-    "checkpoint": _PROMPTED | {"rl", "reward_model"},
-    "prompting_tried": _PROMPTED | {"rl", "other"},
-    "has_documents": _PROMPTED | {"search", "other"},
+_BESIDE_PROMPTED: Mapping[str, frozenset[Kind]] = {
+    "checkpoint": frozenset({"rl", "reward_model"}),
+    "prompting_tried": frozenset({"rl", "other"}),
+    "has_documents": frozenset({"search", "other"}),
 }
-"""Question -> the kinds that come as a raw base or a chat model, are prompted, or hold facts."""
+"""Question -> the kinds for which it makes sense beside those that a prompt asks."""
 
 _PROMPTLESS: frozenset[Considered] = frozenset({"reward_design", "rl_verifiable_reward"})
 """What is asked where a prompt is the baseline and not what was tried."""

@@ -177,9 +177,9 @@ def _numbers(
     return numbers
 
 
-_PLANS = ("num_demonstrations", "num_preference_pairs", "num_marks")
+_PLANS = (DEMONSTRATIONS, "num_preference_pairs", "num_marks")
 """What does not exist where it is only planned."""
-COUNTS = ("num_demonstrations", "num_preference_pairs", "num_marks", "calls_per_day")
+COUNTS = (*_PLANS, "calls_per_day")
 """Arguments that take a rough count and are numbers of the table."""
 
 

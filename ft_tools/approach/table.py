@@ -120,8 +120,9 @@ class Table(Row):
     @model_validator(mode="after")
     def _questions_name_what_exists(self) -> "Table":
         named = {need for each in self.asks_for.values() for need in each.needs}
+        named |= {need for kind in self.kinds.values() for need in kind.needs}
         if unknown := named - self.needs.keys():
-            raise ValueError(f"asks for {sorted(unknown)}, which no need is")
+            raise ValueError(f"asks for or states {sorted(unknown)}, which no need is")
         said = {word for note in self.notes for word in note.when.get("observed", [])}
         if unsaid := set(get_args(Observed)) - (said & self.observed.keys()):
             raise ValueError(f"observed without a note: {sorted(unsaid)}")
@@ -151,8 +152,8 @@ class Table(Row):
             self.notes,
             later,
         )
-        excluded = [other.unless for row in self.rows for other in row.alternatives]
-        return [*excluded, *self.done.values(), *(row.when for part in rows for row in part)]
+        others = [other.where for row in self.rows for other in row.alternatives]
+        return [*others, *self.done.values(), *(row.when for part in rows for row in part)]
 
 
 @cache
@@ -162,7 +163,15 @@ def table() -> Table:
     file = tomllib.loads(text)
     for part in ("rows", "answers"):
         file[part] = [row for each in file[part] for row in _for_each_kind(each, file["kinds"])]
+    for part, of_it in (("answers", "asked"), ("blocks", "approach")):
+        file[part] = [row for each in file[part] for row in _for_each_word(each, of_it)]
     return Table.model_validate(file)
+
+
+def _for_each_word(row: dict[str, Any], field: str) -> Iterator[dict[str, Any]]:
+    """Yield a row of the file as it is, or once for each word of a field that lists several."""
+    words = row[field] if isinstance(row[field], list) else [row[field]]
+    yield from (row | {field: word} for word in words)
 
 
 def _for_each_kind(row: dict[str, Any], kinds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

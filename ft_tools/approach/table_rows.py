@@ -31,8 +31,6 @@ class Alternative(Row):
 
     approach: Approach
     when: str
-    unless: dict[str, Condition] = Field(default_factory=dict)
-    """It is no alternative where this is known."""
     where: dict[str, Condition] = Field(default_factory=dict)
     """It is one only where this holds."""
 
@@ -107,9 +105,12 @@ class NoteRow(Row):
     says: str
     of: list[Approach] = Field(default_factory=list)
     """Only where one of these is in the path or asked about; empty: always."""
-    is_last: bool = False
-    """After the first step, as a bound; else before it, as what decides there."""
     evidence: str
+
+    @property
+    def is_last(self) -> bool:
+        """Tell whether it follows the first step: a place bounds it, what was observed decides."""
+        return "runs_on" in self.when
 
 
 class AnswerRow(Row):
@@ -170,6 +171,10 @@ class KindFacts(Row):
     A row with `each_kind` names these fields in braces.
     """
 
+    is_prompted: bool = False
+    """Does a language model do it, which comes as a raw base or a chat model and takes a prompt?"""
+    needs: list[str] = Field(default_factory=list)
+    """What the task states whatever the symptoms are."""
     models: list[str] = Field(default_factory=list)
     """Parts of model names that say the kind, in lower case."""
     baseline: str = ""

@@ -24,9 +24,6 @@ BEYOND_PROMPTS = TRAINING | {"prompt_optimization"}
 TESTED = "as what the test measures first, with what can be written by hand"
 BASELINE = "as the baseline, measured before anything is trained"
 
-TEXTS = frozenset({"text", "code", "label", "extract"})
-"""Kinds of which a run that misses is first looked at for a fault."""
-
 OF_A_KIND: frozenset[Approach] = frozenset({"sft", "small_model_fine_tuning"})
 
 BESIDE: frozenset[Approach] = frozenset({"prompting", "build_eval_first"})
@@ -154,7 +151,8 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
 
 def _is_faulty(first: Approach, now: Situation) -> bool:
     """Tell whether a fault of a run is looked for, and not merely its gain measured."""
-    return first == "check_setup" and (bool(now.needs & {"setup", "lost"}) or now.kind in TEXTS)
+    is_fault = bool(now.needs & {"setup", "lost"}) or table().kinds[now.kind].is_prompted
+    return first == "check_setup" and is_fault
 
 
 def _amount_of(asked: Considered, verdict: str, now: Situation) -> list[str]:

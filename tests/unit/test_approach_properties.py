@@ -7,9 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ft_tools.approach.advice import notes
 from ft_tools.approach.concise import CHARACTERS_PER_TOKEN, MOST_TOKENS, tokens
 from ft_tools.approach.conditions import CHOICES, words_of
-from ft_tools.approach.decision import decide, holds, is_done
+from ft_tools.approach.decision import decide, holds, is_done, others
+from ft_tools.approach.path import climb
 from ft_tools.approach.request import (
     MOST_CONSIDERED,
     TRAINING,
@@ -25,7 +27,7 @@ from ft_tools.approach.request import (
 from ft_tools.approach.situation import situation
 from ft_tools.approach.table import table
 from ft_tools.approach.tool import ANEW, SHORT, recommend_approach
-from ft_tools.approach.verdicts import WITHOUT_TRAINING, amount
+from ft_tools.approach.verdicts import WITHOUT_TRAINING, amount, verdicts
 from ft_tools.tools import TOOLS
 
 counts = st.none() | st.sampled_from(
@@ -467,6 +469,55 @@ def test_every_row_is_reached_by_some_request(row):
     assert any(decide(_drawn(row, chance)).id == row.id for _ in range(2000))
 
 
+@pytest.mark.parametrize("row", table().rows, ids=lambda row: row.id)
+def test_all_that_a_row_says_beside_its_step_is_said_in_some_answer(row):
+    chance = random.Random(5)
+    unsaid = {ANEW.format(row.anew)} if row.anew else set()
+    unsaid |= {other.when for other in row.alternatives} | {step.why for step in row.then}
+    for _ in range(4000):
+        if not unsaid:
+            break
+        request = _widened(_drawn(row, chance), chance)
+        now = situation(request)
+        if decide(request).id == row.id:
+            unsaid -= {other.when for other in others(row, now)}
+            unsaid -= {rung.why for rung in climb(row, now)}
+            unsaid -= {ANEW.format(row.anew)} if is_done(row.approach, now) else set()
+
+    assert not unsaid
+
+
+@pytest.mark.parametrize("row", table().answers, ids=lambda row: row.asked)
+def test_every_answer_is_given_to_some_question(row):
+    """Another row with the same words gives it as well: it is then only said once in the file."""
+    chance = random.Random(6)
+
+    def given():
+        request = _widened(_drawn(row, chance), chance)
+        request = changed(
+            request, considering=list(dict.fromkeys([row.asked, *request.considering]))
+        )
+        now = situation(request)
+        decided = decide(request)
+        answers = verdicts(request, decided, climb(decided, now), now)
+        return (answers[0].condition, answers[0].why)
+
+    said = (given() for _ in range(2000))
+    assert any(why == row.why and row.condition in condition for condition, why in said)
+
+
+@pytest.mark.parametrize("row", table().notes, ids=lambda row: row.says[:40])
+def test_every_note_is_said_in_some_answer(row):
+    chance = random.Random(7)
+    asked = (_widened(_drawn(row, chance), chance) for _ in range(2000))
+
+    def said(request):
+        now = situation(request)
+        return notes(climb(decide(request), now), now, is_last=row.is_last)
+
+    assert any(row in said(request) for request in asked)
+
+
 @pytest.mark.parametrize("row", table().mistakes, ids=lambda row: row.mistake)
 def test_every_mistake_is_named_in_some_answer(row):
     chance = random.Random(1)
@@ -505,6 +556,27 @@ STATED = {need for asked in table().asks_for.values() for need in asked.needs} |
 def test_the_twenty_four_mistakes_and_eleven_measurements_of_the_record_are_there():
     assert len({row.mistake for row in table().mistakes}) == 24
     assert len({row.measure for row in table().measurements}) == 11
+
+
+def _widened(request, chance):
+    """Change some facts of a request that are seldom drawn: its conditions may fail then."""
+    wider = {
+        "tried_training": [*request.tried_training, chance.choice(get_args(Trained))],
+        "considering": [*request.considering, chance.choice(get_args(Considered))],
+        "symptoms": [*request.symptoms, chance.choice(get_args(Symptom))] * chance.randint(0, 1),
+        "task": chance.choice(words_of("task")),
+        "target_met": chance.choice([True, False]),
+        "has_eval_set": chance.choice([None, False]),
+        "has_documents": chance.choice([None, True]),
+        "has_retrieval": chance.choice([True, False]),
+        "retrieval_recall": 1.0,
+        "wrong_with_passage": False,
+        "num_demonstrations": 300,
+        "corpus_tokens": chance.choice([10**4, 10**9]),
+        "num_classes": 5,
+    }
+    names = chance.sample(sorted(wider), chance.choice([0, 0, 1, 1, 2, 3]))
+    return changed(request, **{name: wider[name] for name in names})
 
 
 def _drawn(row, chance):
