@@ -311,16 +311,15 @@ def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis | None:
     observed = ", ".join(f"{value:.3g} at step {step:.0f}" for step, value in curves.evals)
     observed = f"validation loss {observed}, in {setup.steps} steps"
     if count > 1 and is_best and _is_fall(first - last, last):
-        epochs = max(1.0, math.ceil(setup.epochs))
-        steps = setup.steps * epochs / max(setup.epochs, 1 / setup.steps)
-        every = max(1, math.ceil(steps / EVALUATIONS))
         return Diagnosis(
             id="too_few_evaluations",
             observed=f"{observed}: still falling when it ended",
             advice="train the result further (from_run), with more evaluations: so few cannot "
             "tell more",
-            training={"num_train_epochs": epochs, "eval_strategy": "steps"}
-            | dict.fromkeys(("eval_steps", "save_steps"), every),
+            training={
+                "num_train_epochs": max(1.0, math.ceil(setup.epochs)),
+                "eval_strategy": "steps",
+            },
             continues=True,
         )
     open_again = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"), None)

@@ -15,7 +15,7 @@ from ft_tools.training.request import SftRequest
 
 KEPT = ("method", "engine", "accept_findings", "accept_reason")
 """Of the earlier run's request, as far as it has them: an older version's may not."""
-NOT_KEPT = {"max_steps", "learning_rate", "num_train_epochs"}
+NOT_KEPT = {"max_steps", "learning_rate", "num_train_epochs", "eval_steps", "save_steps"}
 """Of the earlier run's arguments: they belong to its schedule."""
 
 

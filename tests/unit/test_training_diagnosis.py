@@ -214,7 +214,7 @@ def test_a_run_with_few_evaluations_is_told_what_they_show(files, evals, losses,
     training = SftRequest(**step.arguments).training
     if continues:
         assert step.arguments["from_run"] == "sft-0123456789abcdef"
-        assert (training["eval_strategy"], training["eval_steps"]) == ("steps", 2)
+        assert training == {"num_train_epochs": 2, "eval_strategy": "steps"}
     else:
         assert training == {"max_steps": 12}
 
@@ -316,7 +316,7 @@ def test_a_run_of_a_version_that_had_one_engine_is_trained_further(files):
 
 def test_a_run_is_trained_further_with_its_own_files_and_a_schedule_that_starts_anew(files):
     given = {"num_train_epochs": 2, "learning_rate": 4e-4, "weight_decay": 0.1}
-    run = finished(files, training=given)
+    run = finished(files, training=given | {"eval_steps": 6, "save_steps": 12})
     more = continued(SftRequest(from_run=run))
     assert (more.model, more.from_run) == (run, None)
     assert more.dataset == str(files / "train.jsonl")
