@@ -291,7 +291,7 @@ def _require_memory(
     Raises:
         Refused: It does not fit, or could not be checked.
     """
-    device = settings.device
+    device, counts = settings.device, parts["counts"]
     used_gib = device_slots.used_by_others_gib(device) if request.is_here else 0.0
     planned = memory.Planned(
         model=source.load_from,
@@ -304,7 +304,8 @@ def _require_memory(
         place=settings.place,
         used_gib=used_gib,
         mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
-        most_tokens=_most_tokens(parts["counts"], settings.training),
+        most_tokens=_most_tokens(counts, settings.training),
+        num_rows=counts.num_rows if counts else parts["dataset"].num_examples,
     )
     smaller, notes = memory.fitting_batch(planned, settings.given)
     settings.training |= smaller

@@ -719,6 +719,14 @@ def test_a_run_that_is_beyond_the_memory_of_a_cpu_is_refused_and_one_at_its_edge
     assert host_memory(on_cpu(32.0), ["does_not_fit"])["machine_gib"] == 32.0
 
 
+def test_a_batch_takes_no_more_memory_than_the_rows_that_there_are():
+    one, three, four, many = (
+        host_memory(dataclasses.replace(on_cpu(200.0), num_rows=rows), [])["needed_low_gib"]
+        for rows in (1, 3, None, 400)
+    )
+    assert one < three < four == many
+
+
 def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():
     training = planned().training | {"max_length": 2048, "gradient_checkpointing": False}
 

@@ -54,6 +54,8 @@ class Planned:
     """As estimate_vram names it; auto: TRL's own."""
     most_tokens: int | None = None
     """Of a row that a batch is made of, before it is cut; None where nothing was counted."""
+    num_rows: int | None = None
+    """That batches are made of; a micro-batch has no more. None: as many as it takes."""
 
     @property
     def is_estimated(self) -> bool:
@@ -263,13 +265,14 @@ def _estimate(
         adapter["lora_dropout"] = shape.get("lora_dropout", 0.0)
         adapter["target_parameters"] = tuple(shape.get("target_parameters") or ())
     optimizer = training["optim"]
+    micro = min(training[MICRO], planned.num_rows or training[MICRO])
     asked = {
         "model": planned.model,
         # An answer with its partner of KTO is about a pair of half as many prompts.
         "task": "sft" if planned.task == "sft" else "dpo",
         "method": planned.method,
         "seq_len": training.get("max_length") or planned.most_tokens or NOT_CUT,
-        "micro_batch": -(-training[MICRO] // (2 if planned.task == "kto" else 1)),
+        "micro_batch": -(-micro // (2 if planned.task == "kto" else 1)),
         "gradient_accumulation_steps": training[STEPS],
         "gradient_checkpointing": bool(training.get("gradient_checkpointing")),
         "optimizer": optimizer if optimizer in get_args(Optimizer) else "adamw_torch",
