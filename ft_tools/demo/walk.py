@@ -55,7 +55,7 @@ TRAINING = {
     "num_train_epochs": 1,
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 1,
-    "eval_steps": 71,
+    "eval_steps": 35,
 }
 ADVISED = ("learning_rate", "max_length")
 FORMATS = ["gguf:Q8_0", "gguf:Q4_K_M"]
