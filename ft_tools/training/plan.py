@@ -172,6 +172,8 @@ def _plan_parts(
     """Resolve what all kinds of run have in common, as arguments of their plans."""
     asked = files
     _require_usable(task, request, source, files)
+    # Before rows are held out, which writes files, and tokens counted, which takes longer.
+    audited = data_quality.require_audited(request, task, *files)
     dataset, validation = files = _trained_parts(task, request, files)
     counted, why_not = _count(task, source, resolved_arguments(request), files, loss_on)
     data = shape_of_data(dataset, counted, num_held_out=0, is_watched=validation is not None)
@@ -180,7 +182,6 @@ def _plan_parts(
     basis = basis_of(task, request, source, data)
     settings = settle(request, source, dataset, basis)
     training = settings.training
-    audited = data_quality.require_audited(request, task, *asked)
     if counted is not None:
         # Rows are cut, or packed, by what was chosen for their lengths.
         counted, why_not = _count(task, source, training, files, loss_on, counted)

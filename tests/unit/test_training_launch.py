@@ -528,6 +528,8 @@ def test_errors_of_the_audit_stop_a_launch_until_they_are_accepted(files):
         launch_sft(sft())
     assert "no_quality_filter" in str(raised.value)
     assert "secret: 1 (lines 31)" in str(raised.value)
+    # Nothing was held out of a file that is not trained on.
+    assert not list(workspace_module.runs_dir().glob("held_out*"))
     plan = plan_sft(sft(**accepting("secret")))
     assert plan.accepted == ["secret"]
 
