@@ -13,7 +13,7 @@ toolformer; 99 to 100% of mails that a script had filled into templates.
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from itertools import chain
 
 from ft_tools.abandoned_calls import require_waiting
@@ -36,6 +36,8 @@ INSIDE = 0.8
 """Of the texts with a phrase: how many have a more frequent one that it belongs to."""
 MIN_COVERED = 0.25
 """Of a text's own words: how many its wording has."""
+MIN_CHOSEN = 1 / 3
+"""Of the texts with a phrase: how many have most words of it. Greetings and endings have fewer."""
 MOST_LEARNED = 400_000
 """Words of the texts from which wordings are learned; of more, a draw is taken."""
 MOST_DRAWN = 50
@@ -104,7 +106,8 @@ def wordings_of(texts: Sequence[Sequence[Hashable]]) -> list[int]:
     Runs of words that always come together are one phrase, and a phrase that hardly ever comes
     without a more frequent one (a template with one certain noun) belongs to that. The wording of
     a text is the phrase of which it has most words, rare ones counting more: what many templates
-    begin or end with is frequent.
+    begin or end with is frequent. What only a few of its texts have most words of is none: they
+    are of rare templates.
 
     Args:
         texts: The words of each.
@@ -134,26 +137,41 @@ def wordings_of(texts: Sequence[Sequence[Hashable]]) -> list[int]:
     # What spans two sentences that often come together, or holds one noun, adds no words.
     is_most = [2 * size >= sizes[root] for size, root in zip(sizes, roots, strict=True)]
     root_of = {run: roots[one] for run, one in phrase_of.items() if is_most[one]}
-    numbers: dict[int, int] = {}
-    found = []
-    for words in texts:
-        require_waiting()
-        covered: dict[int, set[int]] = defaultdict(set)
-        instruction: set[int] = set()
-        for at, run in enumerate(_runs(words)):
-            if run in root_of:
-                covered[root_of[run]].update(range(at, at + WINDOW))
-            elif run in shared:
-                instruction.update(range(at, at + WINDOW))
-        least = MIN_COVERED * (len(words) - len(instruction))
-        weights = {
-            root: len(some) * math.log(len(learned) / sizes[root])
-            for root, some in covered.items()
-            if len(some) >= least
-        }
-        best = max(weights, key=lambda root: (weights[root], -root), default=None)
-        found.append(0 if best is None else numbers.setdefault(best, len(numbers) + 1))
-    return found
+    weight = {root: math.log(len(learned) / sizes[root]) for root in set(root_of.values())}
+    ranked = [_best_first(words, root_of, shared, weight) for words in texts]
+    having_it = Counter(chain.from_iterable(ranked))
+    chosen = Counter(ranks[0] for ranks in ranked if ranks)
+    is_wording = {at for at, count in chosen.items() if count >= MIN_CHOSEN * having_it[at]}
+    numbers = {0: 0}
+    best = [next((at + 1 for at in ranks if at in is_wording), 0) for ranks in ranked]
+    return [numbers.setdefault(at, len(numbers)) for at in best]
+
+
+def _best_first(
+    words: Sequence[Hashable],
+    root_of: Mapping[tuple[Hashable, ...], int],
+    shared: Set[tuple[Hashable, ...]],
+    weight: Mapping[int, float],
+) -> list[int]:
+    """Return the phrases that make up enough of a text, those with most of its words first.
+
+    Args:
+        words: Of the text.
+        root_of: Run of words -> its phrase.
+        shared: Runs of an instruction.
+        weight: Of each word of a phrase.
+    """
+    require_waiting()
+    covered: dict[int, set[int]] = defaultdict(set)
+    instruction: set[int] = set()
+    for at, run in enumerate(_runs(words)):
+        if run in root_of:
+            covered[root_of[run]].update(range(at, at + WINDOW))
+        elif run in shared:
+            instruction.update(range(at, at + WINDOW))
+    least = MIN_COVERED * (len(words) - len(instruction))
+    found = [root for root, some in covered.items() if len(some) >= least]
+    return sorted(found, key=lambda root: (-len(covered[root]) * weight[root], root))
 
 
 def _roots(phrases: list[tuple[int, ...]], num_texts: int) -> list[int]:

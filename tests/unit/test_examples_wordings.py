@@ -61,6 +61,17 @@ def test_the_wordings_behind_a_long_instruction_are_told_apart():
     assert len(set(found)) == len(TEMPLATES)
 
 
+def test_a_common_ending_does_not_tie_rows_of_rare_templates_together():
+    rare = ["Two screws of my {} are bent.", "Nobody answers the phone about the {}."]
+    prompts = filled(60) + [one.format(item) for one in rare for item in ITEMS[:2]]
+    ending = "Whenever you have the time."
+    found = wordings_of(
+        [words_in(f"{one} {ending}" if at % 2 else one) for at, one in enumerate(prompts)]
+    )
+    assert set(found[:60]) == {1, 2, 3}
+    assert set(found[60:]) == {0}
+
+
 def test_no_wordings_are_looked_for_when_nobody_waits():
     call = abandoned_calls.Call()
     call.abandon()
