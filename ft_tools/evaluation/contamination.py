@@ -82,13 +82,21 @@ def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
     return there, gone
 
 
-def chose_the_checkpoint(source: ModelSource, held_out: Path | None) -> bool:
-    """Tell whether a run picked its checkpoint by the very file it is now measured on."""
-    if source.run_id is None or held_out is None:
+def chose_the_checkpoint(source: ModelSource, held_out: Path, digest: str) -> bool:
+    """Tell whether a run picked its checkpoint by the file it is now measured on, or a copy.
+
+    Args:
+        source: The model.
+        held_out: The file.
+        digest: Its sha256.
+    """
+    if source.run_id is None:
         return False
     plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
     validation = plan.get("validation")
-    return isinstance(validation, dict) and validation.get("path") == str(held_out)
+    if not isinstance(validation, dict):
+        return False
+    return validation.get("path") == str(held_out) or validation.get("sha256") == digest
 
 
 def pools_of(

@@ -157,6 +157,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     engine = on_mlx.MLX if uses_mlx else ""
     systems = _systems(request, models, path, examples, rendering, engine) if path else []
     size = len(examples)
+    digest = sha256(path) if path else None
+    chose = path and digest and any(chose_the_checkpoint(one, path, digest) for one in sources)
     low, high = _seconds(request, models, systems, num_prompts, loading) or (None, None)
     return EvaluatePlan(
         systems=systems,
@@ -165,7 +167,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         baseline=model_files(models.baseline) if models.baseline else None,
         alone=request.is_alone and models.tuned == models.baseline,
         dataset=str(path) if path else None,
-        dataset_sha256=sha256(path) if path else None,
+        dataset_sha256=digest,
         num_examples=size,
         metrics=metrics,
         json_schema_sha256=sha256(schema) if schema else None,
@@ -188,7 +190,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         size_warning=about_size(request, size) if size else "",
         warnings=[
             *unchecked,
-            *([CHOSEN] if any(chose_the_checkpoint(source, path) for source in sources) else []),
+            *([CHOSEN] if chose else []),
             *(about_schema(schema, references) if schema else []),
             *(about_marks(num_marked_bad(path, examples[-1].line)) if path is not None else []),
             *about_wordings([example.asked for example in examples]),

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
         asked = _file({"path": _read(run_dir, "request.json").get("dataset")})
         used = [part for part in (dataset, asked, validation) if part]
         for test in [part.with_name(TEST_PART) for part in (dataset, asked) if part]:
-            if test.is_file() and not any(map(test.samefile, used)):
+            if test.is_file() and not any(cmp(test, part, shallow=False) for part in used):
                 about = f"{TEST_PART} beside the training file has rows that no training has seen"
                 return str(test), about
     if plan.get("task") == "sft" and validation:

@@ -15,6 +15,7 @@ from ft_tools.evaluation.plan_warnings import about_request
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.compared_models import Models
 from ft_tools.evaluation.tool import evaluate
+from ft_tools.publish import sha256
 from ft_tools.runs.records import RunInfo
 from tests.unit.test_shipping import write_safetensors
 
@@ -112,13 +113,17 @@ def test_training_data_that_cannot_be_read_is_said_not_to_be_checked(workspace, 
     assert any("not checked against them" in warning for warning in launch.warnings)
 
 
-def test_a_file_that_chose_the_checkpoint_is_no_fresh_test(workspace, base):
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_a_file_that_chose_the_checkpoint_is_no_fresh_test(workspace, base, is_copy):
     run = trained_run(workspace, questions(5))
     held = write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
     plan = workspace / "runs" / run / "plan.json"
     request = EvaluateRequest(model=run, dataset="held.jsonl")
     assert not any("selected its checkpoint" in line for line in evaluate(request).warnings)
-    known = json.loads(plan.read_text()) | {"validation": {"path": str(held)}}
+    validation = {"path": str(held), "sha256": ""}
+    if is_copy:
+        validation = {"path": str(held.with_name("validation.jsonl")), "sha256": sha256(held)}
+    known = json.loads(plan.read_text()) | {"validation": validation}
     plan.write_text(json.dumps(known))
     assert any("selected its checkpoint" in line for line in evaluate(request).warnings)
 

@@ -251,7 +251,7 @@ def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
     run_dir, workspace, task, files, measured_on
 ):
     for name in files:
-        (workspace / name).touch()
+        (workspace / name).write_text(name)
     paths = [{"path": str(workspace / name)} for name in ("train.jsonl", "held_out.jsonl")]
     plan = {"task": task, "dataset": paths[0], "validation": paths[1] if files[1:] else None}
     (run_dir / "plan.json").write_text(json.dumps(plan))
@@ -268,9 +268,9 @@ def test_a_test_part_is_found_beside_a_file_of_which_the_launch_held_rows_out(ru
     held_out.mkdir(parents=True)
     (workspace / "data").mkdir()
     for name in ("train.jsonl", "validation.jsonl"):
-        (held_out / name).touch()
+        (held_out / name).write_text(f"held out: {name}")
     for name in ("train.jsonl", "test.jsonl"):
-        (workspace / "data" / name).touch()
+        (workspace / "data" / name).write_text(name)
     parts = [{"path": str(held_out / name)} for name in ("train.jsonl", "validation.jsonl")]
     plan = {"task": "sft", "dataset": parts[0], "validation": parts[1]}
     (run_dir / "plan.json").write_text(json.dumps(plan))
@@ -308,6 +308,21 @@ def test_a_test_file_that_a_run_was_trained_or_validated_on_is_not_called_unseen
     (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
     assert step.arguments["dataset"] == str(workspace / other)
     assert "these rows chose the checkpoint" in step.why
+
+
+@pytest.mark.parametrize("part", ["train.jsonl", "validation.jsonl"])
+def test_a_copy_of_what_a_run_was_trained_or_validated_on_is_not_called_unseen(
+    run_dir, workspace, part
+):
+    for name in ("train.jsonl", "validation.jsonl"):
+        (workspace / name).write_text(json.dumps({"text": name}))
+    (workspace / "test.jsonl").write_text(json.dumps({"text": part}))
+    parts = [{"path": str(workspace / name)} for name in ("train.jsonl", "validation.jsonl")]
+    plan = {"task": "sft", "dataset": parts[0], "validation": parts[1]}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    directory.write_status(run_dir, Status(state="succeeded"))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.arguments["dataset"] == parts[1]["path"]
 
 
 @pytest.mark.parametrize(
