@@ -9,21 +9,18 @@ from pydantic import BaseModel, Field
 from ft_tools import installation, workspace
 from ft_tools.contract import NextStep, Reason
 from ft_tools.data.audit import Methods, perform
-from ft_tools.data.audit_refusals import no_tokenizer
 from ft_tools.data.judge import count_findings
+from ft_tools.data.readable_tokenizer import readable_tokenizer
 from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.errors import HubUnavailable, MissingExtra, NotFound
+from ft_tools.errors import MissingExtra, NotFound
 from ft_tools.examples.documents import count_documents, is_documents
 from ft_tools.examples.source import decoded_size, find_sources, has_data
-from ft_tools.models.resolve import tokenizer_files
 from ft_tools.runs.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
-TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken")
-"""How files of tokenizers are named."""
 
 
 class AuditPlan(BaseModel):
@@ -46,13 +43,11 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     path = workspace.existing(request.path)
     if is_documents(path) and not has_data(path):
         return _of_documents(request, path)
-    named = request.model
-    request, unread = _readable_tokenizer(request)
-    size_bytes, why = _why_a_run(request)
+    readable, unread = readable_tokenizer(request)
+    size_bytes, why = _why_a_run(readable)
     if why is None:
-        report = perform(request, Methods(named_model=named))
-        return report.model_copy(update={"assumptions": [*unread, *report.assumptions]})
-    _require_packages(request)
+        return perform(readable, Methods(token_notes=lambda: unread, named_model=request.model))
+    _require_packages(readable)
     plan = AuditPlan(path=request.path, size_bytes=size_bytes)
     lineage = {"dataset": request.path}
     run_id = start("audit", request, plan, request_id=request.request_id, lineage=lineage)
@@ -141,29 +136,6 @@ def audit_if_small(request: AuditRequest) -> AuditReport | None:
     """
     every = {"response_format": "detailed", "offset": 0, "limit": count_findings.FIRST_LINES}
     return perform(request.model_copy(update=every)) if _why_a_run(request)[1] is None else None
-
-
-def _readable_tokenizer(request: AuditRequest) -> tuple[AuditRequest, list[str]]:
-    """Leave a model out that is not here while the Hub cannot be asked, as a launch plans without.
-
-    Returns:
-        The request, and what was left out, in words.
-
-    Raises:
-        FineTuningError: As `tokenizer_files`.
-        BadInput: A folder has no tokenizer.
-    """
-    if request.model is None or find_spec("transformers") is None:
-        return request, []
-    try:
-        folder = Path(tokenizer_files(request.model))
-    except HubUnavailable as error:
-        return request.model_copy(update={"model": None}), [
-            f"tokens are estimated from characters, and no template was applied: {error}"
-        ]
-    if folder.is_dir() and not any(any(folder.glob(name)) for name in TOKENIZERS):
-        raise no_tokenizer(request.model)
-    return request, []
 
 
 def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:

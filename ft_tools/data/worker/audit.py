@@ -9,6 +9,7 @@ from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.scan import Measure
 from ft_tools.data.read.scanned import Scan
+from ft_tools.data.readable_tokenizer import readable_tokenizer
 from ft_tools.data.repeats.minilm import minilm_for, why_by_words
 from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
 from ft_tools.data.repeats.words import MAX_WORK_OF_A_RUN
@@ -51,7 +52,8 @@ class Progress:
 
 def work(session: Session) -> AuditReport:
     """Do the audit that request.json asks for."""
-    request = AuditRequest.model_validate_json(session.request_json())
+    asked = AuditRequest.model_validate_json(session.request_json())
+    request, unread = readable_tokenizer(asked)
     progress = Progress(session)
     measure: Measure = lengths_of
     method = METHOD
@@ -78,8 +80,9 @@ def work(session: Session) -> AuditReport:
         measure=measure,
         token_method=method,
         masks=masks,
-        token_notes=notes,
+        token_notes=lambda: [*unread, *notes()],
         tick=progress.rows,
+        named_model=asked.model,
         page_to=Path(session.run_dir) / "report.html",
     )
     try:
