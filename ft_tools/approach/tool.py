@@ -30,6 +30,7 @@ FIRST_MEASURE = "Unless it is done, first measure {}. If that misses the target:
 FIRST_COUNT = "Count the checked examples: no number was given."
 
 ANEW = "New this time: {}."
+"""Said first of a step that was done before: what was tried is not proposed again."""
 
 SHORT = 200
 """A row that says less than this is followed by what always decides whether its approach works."""
@@ -136,7 +137,7 @@ def _summary(answer: _Answer, *, is_usual: bool, length: Length = FULL) -> str:
     needs_guide = len(row.why) < SHORT and not is_guided
     again = [ANEW.format(row.anew)] if is_done(row.approach, now) else []
     first = " ".join(
-        [f"{facts.summary}.", row.why, *([guide(row.approach, now)] if needs_guide else []), *again]
+        [*again, f"{facts.summary}.", row.why, *([guide(row.approach, now)] if needs_guide else [])]
     )
     before = steps(rungs, answer.best)[0].measure_first
     if before:

@@ -66,9 +66,9 @@ def test_what_facts_exclude_stays_put_off(considering, facts):
         (
             ["serving", "distillation"],
             {"task": "search", "symptoms": ["latency"]},
-            "search_too_slow",
+            "too_slow",
         ),
-        (["licence", "other_model"], {"task": "search"}, "licence_of_a_search"),
+        (["licence", "other_model"], {"task": "search"}, "licence_of_a_model"),
         (
             ["do_nothing", "small_model_fine_tuning"],
             {
@@ -99,3 +99,42 @@ def test_who_asks_about_a_licence_is_not_asked_for_scores_or_authors():
     assert {"has_eval_set", "target_met", "data_source", "tried_training"}.isdisjoint(
         question.field for question in asked.questions
     )
+
+
+def test_texts_that_are_retrieved_for_coding_agents_are_no_files_to_complete():
+    packs = {"task": "code", "has_documents": True}
+
+    assert "fill-in-the-middle" in verdict("sft", **packs).condition
+    assert "fill-in-the-middle" not in verdict("sft", **packs, has_retrieval=True).condition
+
+
+def test_only_who_trains_on_a_model_s_answers_is_told_that_its_terms_forbid_it():
+    written = {"data_source": "stronger_model", "teacher": "openai", "product_use": "sold"}
+
+    assert verdict("licence", "sft", **written).verdict == "no"
+    assert verdict("licence", **written).verdict == "later"
+    assert "not settled" in verdict("licence", **written).condition
+
+
+def test_what_was_tried_is_named_with_what_is_new_before_it_is_proposed_again():
+    report = ask(
+        "sft", symptoms=["knowledge_gap"], wrong_with_passage=True, prompting_tried="zero_shot"
+    )
+    new = report.summary.index("New this time: print what is really sent")
+
+    assert new < report.summary.index("Write the best prompt first")
+
+
+def test_ways_to_make_rows_are_compared_where_nothing_is_said_to_fail():
+    texts = {"has_documents": True, "data_source": "planned"}
+
+    assert "each way of making them" in verdict("synthetic_data", "sft", **texts).condition
+    assert verdict("sft", "synthetic_data", **texts).verdict == "later"
+    assert verdict("sft", "synthetic_data", **texts, symptoms=["knowledge_gap"]).verdict == "no"
+
+
+def test_a_model_that_is_behind_replaces_nothing():
+    scores = {"small_model_score": 0.5, "large_model_score": 0.8, "observed": ["small_test"]}
+
+    assert verdict("other_model", "do_nothing", **scores, task="extract").verdict == "later"
+    assert verdict("other_model", **scores, task="extract").verdict == "now"
