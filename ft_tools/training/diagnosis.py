@@ -95,14 +95,12 @@ def setup_of(plan: TrainingPlan) -> Setup:
     """Return what a plan's curves are read with."""
     training, steps = plan.training, plan.estimate.steps
     usual = choose_learning_rate(plan.task, plan.method, plan.model.hidden_size).value
-    batches = math.ceil(plan.dataset.num_examples / plan.effective_batch)
-    epochs = steps / max(1, batches)
     is_text = plan.dataset.format == "text"
     loss_on = plan.loss_on if isinstance(plan, SftPlan) else "answers"
     return Setup(
         float(training["learning_rate"]),
         usual,
-        epochs,
+        plan.epochs,
         steps,
         is_masked=is_text or loss_on == "answers",
         num_labels=plan.dataset.num_labels,

@@ -81,6 +81,13 @@ class TrainingPlan(BaseModel):
         return micro * accumulated * self.place.num_processes
 
     @property
+    def epochs(self) -> float:
+        """Return the epochs in which the planned steps are made."""
+        num_rows = _num_rows(self.counts, self.dataset)
+        of_one = defaults.steps_an_epoch(self.training, num_rows, self.place.num_processes)
+        return self.estimate.steps / of_one
+
+    @property
     def answer_tokens(self) -> float | None:
         """Return the mean trained tokens of a row; None where they were not counted."""
         return None if self.counts is None else self.counts.lengths.mean_answer_tokens
@@ -185,7 +192,7 @@ def _plan_parts(
     if counted is not None:
         # Rows are cut, or packed, by what was chosen for their lengths.
         counted, why_not = _count(task, source, training, files, loss_on, counted)
-    num_rows = counted.num_rows if counted else dataset.num_examples
+    num_rows = _num_rows(counted, dataset)
     steps, epochs = _set_steps(request, task, settings, num_rows)
     parts = {
         "task": task,
@@ -229,6 +236,11 @@ def _plan_parts(
         *audited,
     ]
     return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
+
+
+def _num_rows(counts: Counts | None, dataset: DatasetFacts) -> int:
+    """Return the rows that batches are made of: sequences, pairs or packs."""
+    return counts.num_rows if counts else dataset.num_examples
 
 
 def _missing(request: TrainingRequest, source: ModelSource, device: Device) -> list[str]:
@@ -306,7 +318,7 @@ def _require_memory(
         used_gib=used_gib,
         mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
         most_tokens=_most_tokens(counts, settings.training),
-        num_rows=counts.num_rows if counts else parts["dataset"].num_examples,
+        num_rows=_num_rows(counts, parts["dataset"]),
     )
     smaller, notes = memory.fitting_batch(planned, settings.given)
     settings.training |= smaller

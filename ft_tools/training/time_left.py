@@ -19,6 +19,6 @@ def evaluations_ahead(plan: TrainingPlan, steps: int, step_seconds: float | None
     """
     if step_seconds is None or plan.validation is None or plan.training["eval_strategy"] == "no":
         return None
-    times = planned_evaluations(plan.training, steps, plan.training["num_train_epochs"])
+    times = planned_evaluations(plan.training, steps, plan.epochs)
     of_steps = plan.validation.num_examples / plan.effective_batch
     return Left(*(share * times * of_steps * step_seconds for share in EVALUATED))

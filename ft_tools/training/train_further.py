@@ -11,6 +11,7 @@ from typing import Any
 
 from ft_tools.errors import BadData, BadInput
 from ft_tools.runs import directory
+from ft_tools.training.defaults import steps_an_epoch
 from ft_tools.training.request import SftRequest
 
 KEPT = ("method", "engine", "accept_findings", "accept_reason")
@@ -98,9 +99,10 @@ def share_of_peak(before: float, more: float) -> float:
 
 def _epochs(plan: Mapping[str, Any]) -> float:
     """Return the epochs that the earlier run was planned for."""
-    training, rows = plan["training"], plan["dataset"]["num_examples"]
+    training, counts, place = (plan.get(part) or {} for part in ("training", "counts", "place"))
     steps = training.get("max_steps") or 0
     if steps <= 0:
         return float(training["num_train_epochs"])
-    batch = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"]
-    return round(float(steps * batch / rows), 2)
+    rows = counts.get("num_rows", plan["dataset"]["num_examples"])
+    processes = place.get("nodes", 1) * place.get("processes", 1)
+    return round(float(steps / steps_an_epoch(training, rows, processes)), 2)

@@ -9,10 +9,11 @@ import pytest
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.runs import directory
+from ft_tools.runs.launchers.place import Place
 from ft_tools.runs.records import RunInfo, Status
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, setup_of
 from ft_tools.training.next_calls import next_calls
-from ft_tools.training.plan import plan_sft
+from ft_tools.training.plan import SftPlan, plan_sft
 from ft_tools.training.request import SftRequest
 from ft_tools.training.token_counts import Counts, DataReport, Lengths
 from ft_tools.training.train_further import continued
@@ -343,6 +344,20 @@ def test_steps_that_are_left_to_the_epochs_leave_the_schedule_to_the_earlier_run
     run = finished(files, training={"num_train_epochs": 2, "learning_rate": 4e-4})
     more = continued(SftRequest(from_run=run, training={"max_steps": -1}))
     assert more.training == {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 2e-4}
+
+
+def test_the_epochs_of_a_run_are_those_of_its_packs_and_processes(files):
+    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
+    run = finished(files, training=batch | {"max_steps": 30})
+    plan = SftPlan.model_validate_json((runs_dir() / run / "plan.json").read_text())
+    assert (plan.epochs, setup_of(plan).epochs) == (2, 2)
+    data = DataReport(**dict.fromkeys(DataReport.model_fields, 30))
+    lengths = Lengths(mean_tokens=9, mean_answer_tokens=5, longest_tokens=9, padding=0)
+    counts = Counts(data=data, num_rows=20, num_counted=30, lengths=lengths)
+    packed = plan.model_copy(update={"counts": counts, "place": Place(processes=2)})
+    assert (packed.epochs, setup_of(packed).epochs) == (6, 6)
+    (runs_dir() / run / "plan.json").write_text(packed.model_dump_json())
+    assert continued(SftRequest(from_run=run)).training["num_train_epochs"] == 6
 
 
 @pytest.mark.parametrize("name", ["plan", "request"])
