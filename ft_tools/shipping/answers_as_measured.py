@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ft_tools.contract import NextStep
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 
 
@@ -23,6 +24,17 @@ def shipped_answers(results: Sequence[FormatResult], tuned: Mapping[str, float])
     if not good:
         return f"{said} The shipped defaults do not answer as measured: do not ship.", ""
     return said, min(good, key=lambda one: one.size_bytes).format
+
+
+def next_steps(results: Sequence[FormatResult], recommended: str) -> list[NextStep]:
+    """Suggest to measure the task itself on the recommended file, or else on the last one made."""
+    loaded = ("gguf:", "bnb:")
+    made = {r.format: r.path for r in results if r.state == "made" and r.format.startswith(loaded)}
+    if not made:
+        return []
+    path = made.get(recommended, [*made.values()][-1])
+    why = "measures the task itself on the shipped file; name a held-out dataset"
+    return [NextStep(tool="evaluate", arguments={"model": path}, why=why)]
 
 
 def _as_measured(shipped: ShippedAnswers) -> bool:

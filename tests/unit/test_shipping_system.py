@@ -4,7 +4,7 @@ import json
 
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import modelfile
-from ft_tools.shipping.answers_as_measured import shipped_answers
+from ft_tools.shipping.answers_as_measured import next_steps, shipped_answers
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.trained_system import system_of, trained_system
 
@@ -100,6 +100,20 @@ def test_the_smallest_format_that_answers_as_measured_is_recommended():
     assert best == ""
     assert "do not ship" in said
     assert "not checked" in shipped_answers([], {})[0]
+
+
+def test_the_recommended_file_is_the_one_to_measure_next_and_else_the_last():
+    results = [
+        FormatResult(format=name, state=state, path=name.lower())
+        for name, state in (
+            ("safetensors", "made"), ("gguf:Q4_K_M", "made"), ("gguf:Q8_0", "made"),
+            ("gguf:Q2_K", "failed"),
+        )
+    ]  # fmt: skip
+    for recommended, path in (("gguf:Q4_K_M", "gguf:q4_k_m"), ("", "gguf:q8_0")):
+        (step,) = next_steps(results, recommended)
+        assert (step.tool, step.arguments) == ("evaluate", {"model": path})
+    assert next_steps(results[:1], "") == []
 
 
 def test_files_that_build_none_of_the_measured_prompts_fail_the_proof():

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
 
 from ft_tools import facts
-from ft_tools.contract import NextStep, Reason
+from ft_tools.contract import Reason
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.models import safetensors_headers
 from ft_tools.models.machine import this_machine
@@ -20,7 +20,7 @@ from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.worker_session import Session, main
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import estimates, formats, handoff, quality
-from ft_tools.shipping.answers_as_measured import shipped_answers
+from ft_tools.shipping.answers_as_measured import next_steps, shipped_answers
 from ft_tools.shipping.asking import asking_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
@@ -198,7 +198,7 @@ def finish(
         prompt_proof=proofs,
         handoff=str(guide),
         reasons=merge_reasons(merge.check),
-        next_steps=next_steps(results),
+        next_steps=next_steps(results, recommended),
     )
     page = report_page(report, findings.proof.reference.text.prompt_texts, findings.samples)
     write_file(shipment.session.run_dir / "report.html", page)
@@ -272,15 +272,6 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
         )
         for gate, seen, limit in gates
     ]
-
-
-def next_steps(results: list[FormatResult]) -> list[NextStep]:
-    """Suggest to measure the task itself on a shipped file."""
-    made = [r for r in results if r.state == "made" and r.format.startswith(("gguf:", "bnb:"))]
-    if not made:
-        return []
-    why = "measures the task itself on the shipped file; name a held-out dataset"
-    return [NextStep(tool="evaluate", arguments={"model": made[-1].path}, why=why)]
 
 
 def held_out_is_given(session: Session) -> bool:
