@@ -212,6 +212,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def whole_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; empty where the file is not there or damaged."""
+    try:
+        return read_json(path) or {}
+    except BadData:
+        return {}
+
+
 def whole_lines(path: Path) -> list[bytes]:
     """Return the lines that have their end, without the empty ones."""
     try:

@@ -113,10 +113,10 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
     The test part of a preparation lies beside the file that was asked to be trained on; validation
     rows chose the checkpoint. Pairs of answers have no wanted answer to compare with.
     """
-    plan = _read(run_dir, "plan.json")
+    plan = directory.whole_json(run_dir / "plan.json")
     dataset, validation = (_file(plan.get(part)) for part in ("dataset", "validation"))
     if plan.get("task") != "dpo":
-        asked = _file({"path": _read(run_dir, "request.json").get("dataset")})
+        asked = _file({"path": directory.whole_json(run_dir / "request.json").get("dataset")})
         used = [part for part in (dataset, asked, validation) if part]
         for test in [part.with_name(TEST_PART) for part in (dataset, asked) if part]:
             if test.is_file() and not any(cmp(test, part, shallow=False) for part in used):
@@ -140,15 +140,9 @@ def _file(part: Any) -> Path | None:
     return None
 
 
-def _read(run_dir: Path, name: str) -> dict[str, Any]:
-    with contextlib.suppress(BadData):
-        return directory.read_json(run_dir / name) or {}
-    return {}
-
-
 def plan_settings(run_dir: Path) -> dict[str, Any]:
     """Return the settings of a training run's plan that people ask for first."""
-    plan = _read(run_dir, "plan.json")
+    plan = directory.whole_json(run_dir / "plan.json")
     found = {name: plan[name] for name in ("method", "chosen_for") if plan.get(name)}
     for part, names in (("training", TRAINING), ("peft", ADAPTER)):
         given = plan.get(part)

@@ -200,10 +200,7 @@ def _resumed_from(run_dir: Path, kind: Kind) -> str:
 
 def _plan_again(run_dir: Path, kind: Kind) -> list[NextStep]:
     """Return the call that plans the same work anew: another attempt would meet the same end."""
-    try:
-        asked = directory.read_json(run_dir / "request.json") or {}
-    except BadData:
-        asked = {}
+    asked = directory.whole_json(run_dir / "request.json")
     arguments = {
         name: value
         for name, value in asked.items()

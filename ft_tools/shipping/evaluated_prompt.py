@@ -91,10 +91,10 @@ def spec_of(measured: MeasuredAs) -> SystemSpec:
 
 def _systems(run_dir: Path, source: ModelSource) -> Iterator[MeasuredAs]:
     """Give the systems of an evaluation that are this model, the best one first."""
-    plan = directory.read_json(run_dir / "plan.json") or {}
-    report = directory.read_json(run_dir / "report.json") or {}
+    plan, report = (directory.whole_json(run_dir / f"{name}.json") for name in ("plan", "report"))
     count = int(plan.get("num_examples") or 0)
-    own = [system for system in plan.get("systems") or () if _is_source(system, source)]
+    systems = (plan.get("systems") or ()) if report else ()
+    own = [system for system in systems if _is_source(system, source)]
     for system in sorted(own, key=lambda one: -_score(report, str(one.get("name")))):
         try:
             yield _described(run_dir.name, system).model_copy(

@@ -8,6 +8,7 @@ import pytest
 
 from ft_tools.data.prepare.column_mapping import SNIPPET, ColumnMapping
 from ft_tools.errors import BadInput
+from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.records import RunInfo
@@ -66,6 +67,14 @@ def test_the_newest_evaluation_of_a_run_says_how_its_best_system_was_asked(evalu
     assert "the system text of best in evaluate-00000000000000aa" in how.sentence()
     other = SOURCE.model_copy(update={"adapter": "/another"})
     assert measured_as(other, None) is None
+
+
+@pytest.mark.parametrize("name", ["plan", "report"])
+def test_a_damaged_evaluation_is_passed_over(evaluated, name):
+    write_evaluation(evaluated, "evaluate-00000000000000bb", {"plain": 0.5})
+    (evaluated / "runs" / "evaluate-00000000000000bb" / f"{name}.json").write_text("{")
+    assert measured_as(SOURCE, None).evaluation == "evaluate-00000000000000aa"
+    assert find_answers("a key") == (None, set())
 
 
 def test_a_schema_that_changed_since_is_not_shipped_as_measured(evaluated):

@@ -17,7 +17,7 @@ def find_answers(key: str) -> tuple[str | None, set[int]]:
     runs = workspace.runs_dir()
     found = sorted(runs.glob("evaluate-*/plan.json"), key=lambda p: -p.stat().st_mtime)
     for plan_path in found[:SEARCHED_RUNS]:
-        for system in (directory.read_json(plan_path) or {}).get("systems") or ():
+        for system in directory.whole_json(plan_path).get("systems") or ():
             if isinstance(system, dict) and system.get("answers_key") == key:
                 rows = answered_rows(plan_path.parent / "outputs.jsonl", str(system.get("name")))
                 if len(rows) > len(best[1]):
