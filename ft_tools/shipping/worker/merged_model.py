@@ -105,14 +105,11 @@ class Shipment:
         """Return the file that is measured on; None for the built-in text."""
         return Path(self.plan.held_out) if self.plan.held_out else None
 
-    def require_places(
-        self, what: str, cure: str = CURE_OF_FORMAT, *, four_bit: bool = False
-    ) -> list[Placement]:
+    def require_places(self, what: str, *, four_bit: bool = False) -> list[Placement]:
         """Return where the whole model fits now, best first.
 
         Args:
             what: Needs it, in words.
-            cure: What to do instead; nothing that takes the same memory.
             four_bit: Whether it is loaded in 4 bits.
 
         Raises:
@@ -121,7 +118,7 @@ class Shipment:
         found = self.places(four_bit=four_bit)
         if not found:
             needs = shortage(self.size, free_machine(self.plan.device), four_bit=four_bit)
-            raise Refused(f"{what} loads the whole model: {needs} free; {cure}")
+            raise Refused(f"{what} loads the whole model: {needs} free; {CURE_OF_FORMAT}")
         return found
 
     def require_planned_size(self, row: Format, made_at: Path) -> int:
