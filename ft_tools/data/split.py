@@ -33,12 +33,12 @@ def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed
     chosen: set[int] = set()
     for name in sorted(strata):
         room = shares[name]
-        for group in sorted(strata[name], key=lambda g: _draw(seed, ledger.lines[g[0]])):
+        for group in sorted(strata[name], key=lambda g: draw(seed, ledger.lines[g[0]])):
             if len(group) <= room:
                 chosen.update(group)
                 room -= len(group)
     # What a stratum has no group for that is small enough, another one gives.
-    for group in sorted(groups, key=lambda g: _draw(seed, ledger.lines[g[0]])):
+    for group in sorted(groups, key=lambda g: draw(seed, ledger.lines[g[0]])):
         if len(group) <= wanted - len(chosen) and group[0] not in chosen:
             chosen.update(group)
     return chosen
@@ -75,5 +75,6 @@ def _shares(sizes: dict[int, int], wanted: int) -> dict[int, int]:
     return shares
 
 
-def _draw(seed: int, line: int) -> bytes:
+def draw(seed: int, line: int) -> bytes:
+    """Return what rows are drawn in the order of."""
     return hashlib.blake2b(f"{seed}:{line}".encode(), digest_size=8).digest()

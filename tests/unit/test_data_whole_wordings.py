@@ -84,17 +84,40 @@ def teams_in(path):
 
 def test_no_wording_of_a_held_out_part_is_trained_and_each_class_is_in_both(workspace):
     write_tickets(workspace / "t.csv", TEMPLATES)
-    proposal, made = prepared(workspace)
+    proposal, made = prepared(workspace, validation_fraction=0.2)
     parts = made.outputs
     trained = templates_in(parts.train)
     assert not trained & templates_in(parts.test)
     assert not trained & templates_in(parts.validation)
     assert teams_in(parts.train) == teams_in(parts.test) == set(TEMPLATES)
     assert proposal.counts == made.counts
-    assert made.wordings == {"num_wordings": 9, "num_test": 3, "num_validation": 1}
+    assert made.wordings == {"num_wordings": 9, "num_test": 3, "num_validation": 2}
     assert any("of 9 wordings, 3 are in the test part alone" in x for x in proposal.assumptions)
     (measuring,) = [step for step in made.next_steps if step.tool == "evaluate"]
     assert "few templates" not in measuring.why
+
+
+def test_the_validation_part_is_never_of_one_wording_whose_loss_alone_would_choose(workspace):
+    write_tickets(workspace / "t.csv", TEMPLATES)
+    _, made = prepared(workspace)
+    assert made.wordings == {"num_wordings": 9, "num_test": 3, "num_validation": 0}
+    assert len(templates_in(made.outputs.validation)) > 1
+    assert teams_in(made.outputs.validation) == set(TEMPLATES)
+    assert not templates_in(made.outputs.test) & templates_in(made.outputs.validation)
+
+
+def test_with_a_time_column_wordings_are_counted_and_said_to_be_in_both_parts(workspace):
+    write_tickets(workspace / "t.csv", TEMPLATES)
+    rows = list(csv.reader((workspace / "t.csv").read_text("utf-8").splitlines()))
+    with (workspace / "t.csv").open("w", newline="", encoding="utf-8") as file:
+        dated = [[*row, f"2026-01-01 {at // 60:02}:{at % 60:02}"] for at, row in enumerate(rows)]
+        csv.writer(file).writerows([[*rows[0], "sent"], *dated[1:]])
+    mapping = {"time_column": "sent"}
+    proposal, made = prepared(workspace, mapping=mapping)
+    assert made.wordings == {"num_wordings": 9, "num_test": 0, "num_validation": 0}
+    assert any("(time_column takes the latest rows" in note for note in proposal.assumptions)
+    (measuring,) = [step for step in made.next_steps if step.tool == "evaluate"]
+    assert "few templates" in measuring.why
 
 
 def test_rows_of_one_wording_are_in_both_parts_if_that_is_asked_for(workspace):

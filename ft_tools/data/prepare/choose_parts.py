@@ -1,12 +1,13 @@
 """Choose the rows of the test and validation parts: by time, by whole wordings, or at random."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping
 from ft_tools.data.prepare.decided import Decided, HeldOut, Part
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first, sortable
-from ft_tools.data.prepare.whole_wordings import MAX_OVER, bundles_of, choose, rows_in
+from ft_tools.data.prepare.whole_wordings import MAX_OVER, Bundle, bundles_of, choose, rows_in
 from ft_tools.data.split import choose_validation, groups_of
 
 MOST_TESTED = 0.5
@@ -17,6 +18,9 @@ ENOUGH_TRAINING_ROWS = 100
 """They are left to train on before the test part gets more than a tenth. Ours."""
 LEAST_TEST, MOST_TEST = 0.1, 0.25
 """Shares of the rows for the test part, if none is given. Ours."""
+LEAST_VALIDATED = 2
+"""Wordings of the validation part, whose loss chooses the checkpoint; with fewer, rows of all.
+Ours."""
 SAME_GROUP = "same_group_as_test"
 ASKED_AGAIN = "asked_again_in_test"
 
@@ -28,13 +32,14 @@ def split(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> N
     share = test_share(request, len(kept))
     # Links what stays together.
     groups = groups_of(ledger, kept)
+    bundles = _by_wording(result, request, groups)
     validation: set[int] = set()
     if mapping.time_column:
         test = _latest(result, kept, share)
         test |= {at for at in result.tested if not result.outcomes[at]}
     else:
         test = _tested_before(result, kept)
-        if held_out := _whole_wordings(result, request, groups, share, test):
+        if held_out := _whole_wordings(result, request, bundles, share, test):
             test, validation = held_out
         else:
             rest = [at for at in kept if at not in test]
@@ -59,35 +64,40 @@ def test_share(request: PrepareRequest, num_kept: int) -> float:
     return min(most, max(LEAST_TEST, ENOUGH_TEST_ROWS / rows))
 
 
+def _by_wording(result: Decided, request: PrepareRequest, groups: list[list[int]]) -> list[Bundle]:
+    """Return the rows that stay together, and count their wordings; none if these do not matter."""
+    is_asked = request.near_duplicates == "wordings" and result.compared
+    if not is_asked or not result.wordings.findings():
+        return []
+    bundles = bundles_of(result.ledger, groups)
+    result.held_out = HeldOut(sum(one.is_wording for one in bundles), 0, 0)
+    return bundles
+
+
 def _whole_wordings(
     result: Decided,
     request: PrepareRequest,
-    groups: list[list[int]],
+    bundles: list[Bundle],
     share: float,
     tested: set[int],
 ) -> tuple[set[int], set[int]] | None:
     """Return rows of whole wordings for the test and validation parts; None if that cannot be.
 
     Args:
-        result: To which the number of wordings is added.
+        result: To which the number of wordings of each part is added.
         request: What is asked for.
-        groups: Rows that stay together for other reasons.
+        bundles: Rows that stay together; none if wordings do not matter.
         share: Of the test part.
         tested: Rows that have to be in it.
     """
-    is_asked = request.near_duplicates == "wordings" and result.compared
-    if not is_asked or not result.wordings.findings():
+    if result.held_out is None:
         return None
-    ledger = result.ledger
-    kept = [at for group in groups for at in group]
-    bundles = bundles_of(ledger, groups)
-    num_wordings = sum(one.is_wording for one in bundles)
-    result.held_out = HeldOut(num_wordings, 0, 0)
+    kept = rows_in(bundles)
     test = [one for one in bundles if not tested.isdisjoint(one.rows)]
     num_tested = len(rows_in(test))
     if num_tested > MOST_TESTED * len(kept):
         return None
-    strata = {at: ledger.split_key[at] for at in kept}
+    strata = {at: result.ledger.split_key[at] for at in kept}
     classes = _classes(result, kept)
     test += choose(
         [one for one in bundles if tested.isdisjoint(one.rows)],
@@ -106,20 +116,21 @@ def _whole_wordings(
         classes,
         request.seed,
     )
+    if sum(one.is_wording for one in validation) < LEAST_VALIDATED:
+        validation = []
     held_out = rows_in(test), rows_in(validation)
     planned = len(kept) - max(share * len(kept), num_tested)
     planned -= request.validation_fraction * len(kept)
     if MAX_OVER * (len(kept) - sum(map(len, held_out))) < planned:
         return None
-    result.held_out = HeldOut(
-        num_wordings,
-        sum(one.is_wording for one in test),
-        sum(one.is_wording for one in validation),
+    result.held_out = result.held_out._replace(
+        num_test=sum(one.is_wording for one in test),
+        num_validation=sum(one.is_wording for one in validation),
     )
     return held_out
 
 
-def _classes(result: Decided, kept: list[int]) -> dict[int, tuple[Any, ...]]:
+def _classes(result: Decided, kept: Iterable[int]) -> dict[int, tuple[Any, ...]]:
     """Return what each row teaches if that is a class; else nothing."""
     names = {name for name, counts in result.labels.items() if len(counts) <= MAX_CLASSES}
     if result.classes:

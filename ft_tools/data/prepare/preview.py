@@ -330,9 +330,10 @@ def _about_wordings(decided: Decided) -> list[str]:
             "that what is measured is new wordings; near_duplicates='lexical' has all in each part"
         ]
     return [
-        "prompts follow few templates, and no wording can be held out whole (a class has one "
-        "alone, or rows that stay together, such as those of group_by or of an earlier test part, "
-        "are of most): test scores are too good for new wordings; add rows in other wordings"
+        "prompts follow few templates, and no wording can be held out whole (time_column takes the "
+        "latest rows, a class has one alone, or rows that stay together, such as those of group_by "
+        "or of an earlier test part, are of most): test scores are too good for new wordings; add "
+        "rows in other wordings"
     ]
 
 

@@ -4,12 +4,12 @@ Rows of one template in both parts would measure how well the template was learn
 questions are answered that people word themselves.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.split import draw
 from ft_tools.examples.wordings import wordings_of
 
 MAX_OVER = 1.5
@@ -80,7 +80,7 @@ def choose(
         classes: The classes that a row teaches; none where answers are texts.
         seed: Of the draw.
     """
-    drawn = sorted(bundles, key=lambda one: _draw(seed, one.rows[0]))
+    drawn = sorted(bundles, key=lambda one: draw(seed, one.rows[0]))
     sizes = Counter(strata[at] for one in drawn for at in one.rows)
     share = wanted / max(1, sizes.total())
     left = Counter(name for one in drawn for name in _taught(one, classes))
@@ -117,7 +117,3 @@ def choose(
 
 def _taught(one: Bundle, classes: Mapping[int, Sequence[Hashable]]) -> set[Hashable]:
     return {name for at in one.rows for name in classes.get(at, ())}
-
-
-def _draw(seed: int, row: int) -> bytes:
-    return hashlib.blake2b(f"{seed}:{row}".encode(), digest_size=8).digest()
