@@ -69,10 +69,18 @@ def config_hash(folder: Path) -> str:
     return sha256(folder / "config.json")
 
 
-def chat_template(folder: Path) -> str | None:
-    """Return a model folder's chat template; None when it has none."""
-    if (folder / TEMPLATE).is_file():
-        return (folder / TEMPLATE).read_text(encoding="utf-8")
+def chat_template(folder: Path, given: str | None = None) -> str | None:
+    """Return a model folder's chat template, or that of a given file; None when it has none.
+
+    Raises:
+        BadInput: It is not UTF-8.
+    """
+    file = Path(given) if given else folder / TEMPLATE
+    if given or file.is_file():
+        try:
+            return file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{file} is not UTF-8 text; write or download it again") from error
     template = read_object(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
@@ -88,7 +96,7 @@ def tokenizer_folder(adapter: str | None, base: str) -> str:
 
 def template_hash(folder: Path, given: str | None = None) -> str:
     """Return the sha256 of the chat template, the folder's or a given file; empty without one."""
-    template = Path(given).read_text(encoding="utf-8") if given else chat_template(folder)
+    template = chat_template(folder, given)
     return hashlib.sha256(template.encode("utf-8")).hexdigest() if template else ""
 
 

@@ -56,10 +56,7 @@ def reads_thoughts(template: str) -> bool:
 
 
 def _template(source: ModelSource, given: str | None) -> str | None:
-    if given is not None:
-        return Path(given).read_text(encoding="utf-8")
-    if not source.path:
+    if given is None and not source.path:
         return None
-    return model_folder.chat_template(
-        Path(model_folder.tokenizer_folder(source.adapter, source.path))
-    )
+    folder = Path(model_folder.tokenizer_folder(source.adapter, source.path or ""))
+    return model_folder.chat_template(folder, given)

@@ -840,8 +840,9 @@ TOOLS = {
         ("config.json", DEEP),
         ("tokenizer_config.json", DEEP),
         ("tokenizer.json", b"{"),
+        ("chat_template.jinja", b"\xff\xfe{{ x }}"),
     ],
-    ids=["type", "width", "length", "no length", "null", "deep", "tokenizer", "vocabulary"],
+    ids=["type", "width", "length", "none", "null", "deep", "tokenizer", "vocabulary", "template"],
 )
 def test_a_model_folder_with_a_wrong_file_is_no_internal_error_of_any_tool(
     files, tool, file, content

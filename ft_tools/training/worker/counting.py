@@ -75,9 +75,7 @@ class TemplateTokens:
         config = json.loads((folder / "tokenizer_config.json").read_bytes())
         named = {name: _text(config.get(name)) for name in SPECIAL}
         self._names = {name: text for name, text in named.items() if text}
-        template = model_folder.chat_template(folder)
-        if template_path is not None:
-            template = Path(template_path).read_text(encoding="utf-8")
+        template = model_folder.chat_template(folder, template_path)
         self._template = _environment().from_string(template or "")
         added = self._tokenizer.get_added_tokens_decoder()
         self.special = {i for i, token in added.items() if token.special}
