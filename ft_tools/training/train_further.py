@@ -16,7 +16,8 @@ from ft_tools.training.request import SftRequest
 
 KEPT = ("method", "engine", "accept_findings", "accept_reason")
 """Of the earlier run's request, as far as it has them: an older version's may not."""
-NOT_KEPT = {"max_steps", "learning_rate", "num_train_epochs", "eval_steps", "save_steps"}
+NOT_KEPT = {"max_steps", "learning_rate", "num_train_epochs", "eval_steps", "eval_delay",
+            "save_steps"}  # fmt: skip
 """Of the earlier run's arguments: they belong to its schedule."""
 
 

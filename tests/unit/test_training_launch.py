@@ -147,6 +147,7 @@ def test_a_plan_is_shown_and_nothing_starts(files):
         ({"eval_steps": 8, "num_train_epochs": 2}, 2),
         ({"eval_steps": 9, "num_train_epochs": 2}, 1),
         ({"eval_steps": 4, "num_train_epochs": 2}, 0),
+        ({"eval_steps": 4, "eval_delay": 9, "num_train_epochs": 2}, 2),
         ({"eval_strategy": "epoch", "num_train_epochs": 4}, 0),
         ({"num_train_epochs": 2}, 0),
         ({"max_steps": 12}, 0),
@@ -427,10 +428,13 @@ def test_epochs_are_watched_only_where_they_are_evaluated(files):
     with pytest.raises(Refused, match=r"3 epochs and eval_strategy='no'.*Leave eval_strategy out"):
         plan_sft(sft(validation="held_out.jsonl", training=training))
     late = {"num_train_epochs": 3, "eval_steps": 25}
-    with pytest.raises(
-        Refused, match=r"3 epochs of fewer steps than eval_steps=25.*a smaller eval_steps"
-    ):
+    said = r"3 epochs that end before the first evaluation \(eval_steps=25{}\).*smaller numbers"
+    with pytest.raises(Refused, match=said.format("")):
         plan_sft(sft(validation="held_out.jsonl", training=late))
+    with pytest.raises(Refused, match=said.replace("25", "8").format(", eval_delay=25")):
+        plan_sft(
+            sft(validation="held_out.jsonl", training=late | {"eval_steps": 8, "eval_delay": 25})
+        )
     assert plan_sft(sft(validation="held_out.jsonl", training=late | {"eval_steps": 24})).patience
     once = plan_sft(sft(validation="held_out.jsonl", training=late | {"num_train_epochs": 1}))
     assert any("0 evaluations in 8 steps are too few" in warning for warning in once.warnings)

@@ -18,6 +18,7 @@ from ft_tools.training.holding_out import least_rows
 from ft_tools.training.request import TrainingRequest
 
 CONTRADICTIONS = "contradictions"
+EVALUATED_LATE = ("eval_steps", "eval_delay")
 
 
 def require_audited(
@@ -171,8 +172,9 @@ def require_watched(
     is_accepted = "validation_unwatched" in request.accept_findings
     if not evaluations and epochs > 1 and not is_accepted:
         if training["eval_strategy"] != "no":
-            observed = f"{epochs:g} epochs of fewer steps than eval_steps={training['eval_steps']}"
-            cure = "Pass a smaller eval_steps, or null for a tenth of the steps."
+            said = ", ".join(f"{n}={training[n]}" for n in EVALUATED_LATE if training.get(n))
+            observed = f"{epochs:g} epochs that end before the first evaluation ({said})"
+            cure = "Pass smaller numbers, or eval_steps=null for a tenth of the steps."
             raise anti_patterns.refusal("validation_unwatched", observed, cure)
         if request.validation is not None:
             observed = f"{epochs:g} epochs and eval_strategy='no'"
