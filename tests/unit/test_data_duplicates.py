@@ -11,6 +11,7 @@ from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
 from ft_tools.data.repeats import minilm, word_pairs, words
 from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.repeats.near_by_words import Lexical
+from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData
@@ -96,7 +97,7 @@ def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
                 prompt = f"{template} {prompt}"
         made.append((prompt, answer))
         ledger._add(len(made), [1, 2, 3, 0, 5], 1, 1, "", None)
-        ledger.add_words(prompt.split(), answer.split(), [])
+        ledger.add_words(tokens_in([prompt, answer, ""]))
     search = Lexical(ledger)
     assert search.shared
 

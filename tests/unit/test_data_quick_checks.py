@@ -3,7 +3,7 @@
 import random
 import re
 from array import array
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
 from ft_tools.data.judge import privacy
@@ -41,7 +41,8 @@ from ft_tools.data.read.example_texts import telling_words_of, that_may_be_priva
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import _privacy
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.repeats import word_pairs
+from ft_tools.data.repeats import word_hashes, word_pairs
+from ft_tools.data.repeats.word_hashes import WordNumbers, WordSet, tokens_in
 from ft_tools.data.repeats.word_pairs import WordPairs
 from ft_tools.data.repeats.words import (
     FEW_OTHERS,
@@ -50,7 +51,6 @@ from ft_tools.data.repeats.words import (
     folded,
     other_characters,
     tokens_of,
-    tokens_of_all,
 )
 from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_all, estimate_tokens
 from ft_tools.examples.formats import normalise
@@ -136,11 +136,30 @@ def test_what_is_found_in_many_texts_at_once_is_what_is_found_in_each() -> None:
     parts = ["a b1", "C++ ", "\u00e9", "\u4f60", "", "\n", "@", "hf_", "_", "://", "1234 5", "AB12"]
     texts = drawn(parts, 2000)
     texts = [text[: at % 30] for at, text in enumerate(texts)]
-    assert tokens_of_all(texts) == list(map(tokens_of, texts))
     assert estimate_all(texts) == list(map(estimate_tokens, texts))
     found = privacy.that_may_hold(texts)
     assert found == {at for at, text in enumerate(texts) if privacy.may_hold(text)}
     assert 0 < len(found) < len(texts)
+
+
+def test_words_are_numbered_as_the_words_of_each_text_are(monkeypatch) -> None:
+    parts = ["a ", "b1", "C++ ", "#", "\u00e9", "\u201d", "\u4f60", "-", ",", "_", "x" * 9, "\0"]
+    texts = [text[: at % 40] for at, text in enumerate(drawn(parts, 2000))]
+    known: dict[str, int] = {}
+    wanted = [[known.setdefault(w, len(known) + 1) for w in tokens_of(text)] for text in texts]
+    # Few slots: most words of a slot push another one out.
+    monkeypatch.setattr(word_hashes, "SLOT_BITS", 5)
+    numbers, found = WordNumbers(), []
+    for at in range(0, len(texts), 50):
+        tokens = tokens_in(texts[at : at + 50])
+        of = numbers.of(tokens.hashes).tolist()
+        found += [of[start:end] for start, end in pairwise([0, *tokens.ends.tolist()])]
+    assert found == wanted
+    assert len(known) > 200
+    looked_for = sorted(known)[::7]
+    said = WordSet(looked_for).within(tokens_in(texts))
+    assert said == [{*tokens_of(text)} & {*looked_for} for text in texts]
+    assert tokens_in([]).hashes.tolist() == tokens_in([""]).hashes.tolist() == []
 
 
 def test_numbers_of_people_are_looked_for_wherever_one_could_begin() -> None:
@@ -185,10 +204,10 @@ def test_repeated_characters_are_found_where_the_patterns_find_them() -> None:
 def test_pairs_of_words_are_those_of_each_text() -> None:
     texts = ["", "a", "b", "a b", "a b a b c", "b", "a b", "c a b a b"]
     words = Words()
-    held = [words.of(tokens_of(text)) for text in texts]
-    ends = array("Q", accumulate(map(len, held)))
+    tokens = tokens_in(texts)
     kinds = bytes(at < 5 for at in range(len(texts)))
-    made = WordPairs(array("I", chain(*held)), ends, kinds)
+    numbers = array("I", WordNumbers().of(tokens.hashes).tobytes())
+    made = WordPairs(numbers, array("Q", tokens.ends.tolist()), kinds)
     plain = [words.pairs_of(text) for text in texts]
     assert [made.num_of(at) for at in range(len(texts))] == list(map(len, plain))
     assert made.num_different == len(
@@ -226,7 +245,7 @@ SAYINGS = [
 
 def test_what_a_pattern_finds_has_one_of_its_words() -> None:
     texts = drawn(SAYINGS, 4000)
-    words = [telling_words(tokens_of(text)) for text in texts]
+    words = list(map(telling_words, texts))
     for patterns in (BOILERPLATE, GENERATED, INSTRUCTION_LIKE):
         for by in {by for found in patterns.values() for by in found}:
             its = {word for word, found in patterns.items() if by in found}
@@ -259,8 +278,8 @@ def test_an_example_has_the_same_faults_whether_its_words_are_looked_up_or_all_a
         ]
         example = normalise(1, rows[at % 5])
         asks, answers = example.prompt_and_answer()
-        parts = [asks, answers, example.rejected]
-        words = [tokens_of("\n".join(turn["content"] for turn in part)) for part in parts]
+        turns = [*asks, *answers, *example.rejected]
+        words = telling_words("\n".join(turn["content"] for turn in turns))
         said = telling_words_of(example, asks, answers, words)
         found = contents(example, said)
         assert found == contents(example, TELLING) == contents(example)

@@ -205,17 +205,17 @@ def content(
     return found + _answer(prompt, answer, said)
 
 
-def telling_words(*texts: list[str]) -> frozenset[str]:
-    """Return the words that some check looks for among those of texts, as `tokens_of` gives them.
+def telling_words(text: str) -> frozenset[str]:
+    """Return the words that some check looks for among those of a text.
 
-    >>> sorted(telling_words(["please", "ignore", "it"], ["copy", "that"]))
+    >>> sorted(telling_words("Please ignore it, copy that."))
     ['copy', 'ignore']
     """
-    return frozenset().union(*map(TELLING.intersection, texts))
+    return TELLING.intersection(tokens_of(text))
 
 
 def _said(text: str, said: frozenset[str] | None) -> frozenset[str]:
-    return telling_words(tokens_of(text)) if said is None else said
+    return telling_words(text) if said is None else said
 
 
 def _answer(prompt: str, answer: str, said: frozenset[str] | None) -> list[str]:

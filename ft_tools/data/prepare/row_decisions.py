@@ -13,15 +13,17 @@ from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import Made, make, masked
 from ft_tools.data.prepare.times import is_month_first, sortable
-from ft_tools.data.read.ledger import Ledger, hash_of
+from ft_tools.data.read.ledger import NUM_PARTS, Ledger, hash_of
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.near_by_words import Lexical
-from ft_tools.data.repeats.words import tokens_of
+from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import content_of
 
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
+READ_AT_ONCE = 250
+"""Rows of which the words are read together; `MAX_COMPARED` is a multiple."""
 MAX_LABELS = 1_000
 TICK_ROWS = 2_000
 
@@ -39,11 +41,15 @@ def decide(
     task = "dpo" if "pair" in uses else "kto" if "marks" in uses else "sft"
     result = Decided(Ledger(with_pairs=compare), task, [])
     first_in: dict[int, int] = {}
+    said: list[str] = []
     for number, row in rows:
         made = make(mapping, number, row)
-        _take(result, mapping, request, made, (number, row), first_in, compare)
+        if len(result.ledger) % READ_AT_ONCE == 0:
+            _remember_words(result, said)
+        said += _take(result, mapping, request, made, (number, row), first_in)
         if number % TICK_ROWS == 0:
             tick(number)
+    _remember_words(result, said)
     if task == "dpo":
         _pair(result)
     duplicates.mark_exact(result.ledger, lambda name, at: result.lose(at, name))
@@ -57,6 +63,13 @@ def decide(
     return result
 
 
+def _remember_words(result: Decided, said: list[str]) -> None:
+    """Remember the words of the last rows, and forget what they said."""
+    if result.ledger.with_pairs and len(result.ledger) <= MAX_COMPARED:
+        result.ledger.add_words(tokens_in(said))
+    said.clear()
+
+
 def _take(
     result: Decided,
     mapping: ColumnMapping,
@@ -64,8 +77,8 @@ def _take(
     made: Made,
     read: tuple[int, Mapping[str, Any] | None],
     first_in: dict[int, int],
-    compare: bool,
-) -> None:
+) -> list[str]:
+    """Remember a row; return what of it is compared, by the parts of a ledger's words."""
     (number, row), ledger = read, result.ledger
     result.marks.append(made.mark)
     if made.example is None or row is None:
@@ -75,7 +88,7 @@ def _take(
         result.parts.append(Part.UNLABELLED if waits else Part.REMOVED)
         result.times.append("")
         result.groups.append(0)
-        return
+        return [""] * NUM_PARTS
     # A test set is remembered as it was given, or as an earlier preparation wrote it.
     is_tested = made.example in result.test_rows
     if request.personal_data == "mask":
@@ -87,9 +100,6 @@ def _take(
     answer = " ".join(map(content_of, answered))
     result.wordings.add("\n".join(map(content_of, asked)))
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
-    if compare and at < MAX_COMPARED:
-        said = [content_of(turn) for turn in asked if turn["role"] != "system"]
-        ledger.add_words(tokens_of("\n".join(said)), tokens_of(answer), [])
     result.outcomes.append("")
     result.parts.append(Part.TRAIN)
     result.times.append(text_of_cell(cell_at(row, mapping.time_column or "")))
@@ -98,6 +108,8 @@ def _take(
         key = hash_of("\x1f".join(text_of_cell(cell_at(row, n)) for n in mapping.group_by))
         ledger.link(at, first_in.setdefault(key, at))
     result.groups.append(key)
+    said = [content_of(turn) for turn in asked if turn["role"] != "system"]
+    return ["\n".join(said), answer, ""]
 
 
 def _stratum(

@@ -5,7 +5,6 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from ft_tools.data.judge import privacy, text_faults
-from ft_tools.data.repeats.words import tokens_of
 from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_all
 from ft_tools.examples.example import Example, Message, content_of, thoughts_of
 from ft_tools.examples.trained_pieces import Measured
@@ -38,21 +37,20 @@ def lengths_of(examples: Sequence[Example]) -> list[Measured]:
 
 
 def telling_words_of(
-    example: Example, asked: list[Message], answered: list[Message], words: list[list[str]]
+    example: Example, asked: list[Message], answered: list[Message], said: frozenset[str]
 ) -> frozenset[str]:
-    """Return the telling words of all turns; `words` has those of the prompt and both answers."""
+    """Return the telling words of all turns; `said` has those of the prompt and both answers."""
     turns = [*asked, *answered, *example.rejected]
     others = [turn for turn in turns if turn["role"] == "system"]
     if example.task == "sft":
         others += example.messages[len(asked) + len(answered) :]
-    found = text_faults.telling_words(*words)
-    return found.union(*(_words_in(content_of(turn)) for turn in others))
+    return said.union(*(_words_in(content_of(turn)) for turn in others))
 
 
 @lru_cache(maxsize=16)
 def _words_in(text: str) -> frozenset[str]:
     """Return the telling words of what the system says, as a rule the same in many rows."""
-    return text_faults.telling_words(tokens_of(text))
+    return text_faults.telling_words(text)
 
 
 def that_may_be_private(examples: Sequence[Example]) -> set[int]:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from ft_tools.data.repeats.words import Words
+from ft_tools.data.repeats.words import MAX_WORDS
 from ft_tools.examples.example import Example, Message, content_of
 
 if TYPE_CHECKING:
+    from ft_tools.data.repeats.word_hashes import Tokens, WordNumbers
     from ft_tools.data.repeats.word_pairs import WordPairs
 
 PROMPT, ANSWER, REJECTED = range(3)
@@ -62,11 +63,13 @@ class Ledger:
         self._paired: WordPairs | None = None
         self.num_paired = 0
         """Examples whose words are held: the first ones, all unless `MAX_HELD_WORDS` are."""
-        self._with_pairs = with_pairs
+        self.num_cut = 0
+        """Texts of which only the first `MAX_WORDS` words are."""
+        self.with_pairs = with_pairs
         self._with_questions = with_questions
         self._questions = array("Q")
         self._question_ends = array("Q")
-        self.words = Words()
+        self._numbers: WordNumbers | None = None
         self._split_keys: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -74,9 +77,7 @@ class Ledger:
 
     def add_unread(self, line: int, reason: str) -> int:
         """Add a row that is no example; return its index."""
-        index = self._add(line, [0, 0, 0, 0, 0], 0, 0, "", reason)
-        self.add_words([], [], [])
-        return index
+        return self._add(line, [0, 0, 0, 0, 0], 0, 0, "", reason)
 
     def add(self, example: Example, lengths: tuple[int, int], split_key: str) -> int:
         """Add an example with its (whole, answer) tokens; return its index."""
@@ -96,34 +97,49 @@ class Ledger:
             self._question_ends[index] = len(self._questions)
         return index
 
-    def add_words(self, *parts: list[str]) -> None:
-        """Remember the words of the example that was added last, while there is room.
+    def add_words(self, tokens: "Tokens") -> None:
+        """Remember the words of the next examples, while there is room.
 
         Args:
-            parts: The words of its prompt, its answer and its rejected answer.
+            tokens: Of the prompt, the answer and the rejected answer of each, empty for rows that
+                are none.
         """
-        if not self._with_pairs or self.num_paired < len(self) - 1:
+        if not self.with_pairs or len(self._held) >= MAX_HELD_WORDS:
             return
-        if len(self._held) >= MAX_HELD_WORDS:
-            return
-        at = NUM_PARTS * self.num_paired
-        for part, words in enumerate(parts):
-            self._held.fromlist(self.words.of(words))
-            self._held_ends[at + part] = len(self._held)
-        self.num_paired = len(self)
+        import numpy as np
+
+        from ft_tools.data.repeats.word_hashes import WordNumbers
+
+        self._numbers = self._numbers or WordNumbers()
+        lengths = np.diff(tokens.ends, prepend=0)
+        kept = np.minimum(lengths, MAX_WORDS)
+        ends = len(self._held) + np.cumsum(kept)
+        # The last example may go beyond the bound.
+        num = 1 + int(np.searchsorted(ends[NUM_PARTS - 1 :: NUM_PARTS], MAX_HELD_WORDS))
+        lengths, kept, ends = (of[: NUM_PARTS * num] for of in (lengths, kept, ends))
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        words = tokens.hashes[: len(within)][within < MAX_WORDS]
+        self._held.frombytes(self._numbers.of(words).tobytes())
+        self._held_ends.frombytes(ends.astype(np.uint64).tobytes())
+        self.num_cut += int((kept < lengths).sum())
+        self.num_paired = len(self._held_ends) // NUM_PARTS
 
     @property
     def pairs(self) -> "WordPairs":
         """The pairs of neighbouring words, text `NUM_PARTS * index + part`, prompts apart."""
-        if self._paired is None or self._paired.num_texts != len(self._held_ends):
+        num_texts = NUM_PARTS * len(self)
+        if self._paired is None or self._paired.num_texts != num_texts:
             # numpy comes with it, which tools that compare nothing do without.
             from ft_tools.data.repeats.word_pairs import WordPairs
 
-            self._paired = WordPairs(self._held, self._held_ends, PART_KINDS * len(self))
+            rest = array("Q", [len(self._held)]) * (num_texts - len(self._held_ends))
+            self._paired = WordPairs(self._held, self._held_ends + rest, PART_KINDS * len(self))
         return self._paired
 
     def prompt_words_at(self, index: int) -> "array[int]":
         """Return the words of an example's prompt as numbers; none if they were not remembered."""
+        if index >= self.num_paired:
+            return array("I")
         at = NUM_PARTS * index + PROMPT
         return self._held[self._held_ends[at - 1] if at else 0 : self._held_ends[at]]
 
@@ -205,7 +221,6 @@ class Ledger:
         self.answer_tokens.append(answer_tokens)
         self.split_key.append(self._split_keys.setdefault(split_key, len(self._split_keys)))
         self.removal.append(self._reason(reason) if reason else KEPT)
-        self._held_ends.extend([len(self._held)] * NUM_PARTS)
         self._question_ends.append(len(self._questions))
         return len(self.lines) - 1
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from ft_tools.data.judge import privacy, text_faults, turn_order
@@ -18,7 +17,7 @@ from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
-from ft_tools.data.repeats.words import tokens_of_all
+from ft_tools.data.repeats.word_hashes import WordSet, tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.data.understand.trainers import traits_of
@@ -50,6 +49,7 @@ BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
 """Rows that are checked together, and about how many characters they may have in all."""
 UNKNOWN_CHARS = BATCH_CHARS // 64
 """What a row counts for of which the length is not known."""
+TELLING = WordSet(text_faults.TELLING)
 
 
 @dataclass(slots=True)
@@ -64,10 +64,11 @@ class _Taken:
     """Whether it is an example of a known format: only then it has what follows."""
     asked: list[Message] = field(init=False)
     answered: list[Message] = field(init=False)
-    prompt: str = field(init=False)
-    answer: str = field(init=False)
-    words: list[list[str]] = field(init=False)
-    """Of its prompt, answer and rejected answer."""
+    prompt: str = ""
+    answer: str = ""
+    rejected: str = ""
+    said: frozenset[str] = frozenset()
+    """Telling words of these three."""
     found: list[str] = field(default_factory=list)
     broken: bool = field(init=False)
     tokens: Measured = field(init=False)
@@ -123,6 +124,7 @@ def _batches(
             if taken.is_known:
                 taken.asked, taken.answered = example.prompt_and_answer()
                 taken.prompt, taken.answer = text_of(taken.asked), text_of(taken.answered)
+                taken.rejected = text_of(example.rejected)
         num_chars += _num_chars(taken) if row.num_chars is None else row.num_chars
         batch.append(taken)
         if len(batch) >= BATCH_ROWS or num_chars >= BATCH_CHARS:
@@ -149,6 +151,10 @@ def _take(
 ) -> None:
     """Check the rows of a batch, and remember them in their order."""
     known = [taken for taken in batch if taken.is_known]
+    words = tokens_in([text for t in batch for text in (t.prompt, t.answer, t.rejected)])
+    said = iter(TELLING.within(words))
+    for taken, *parts in zip(batch, said, said, said, strict=True):
+        taken.said = frozenset().union(*parts)
     _check(result, known, benchmarks)
     # What is broken anyway is not put to a template, which would only refuse it.
     for by, some in (
@@ -165,6 +171,7 @@ def _take(
                 taken.found += _verdicts(result, request, taken)
     for taken in batch:
         _keep(result, request, taken)
+    result.ledger.add_words(words)
 
 
 def _check(result: Scan, known: list[_Taken], benchmarks: Benchmarks) -> None:
@@ -172,12 +179,8 @@ def _check(result: Scan, known: list[_Taken], benchmarks: Benchmarks) -> None:
     for taken in known:
         taken.found = [*taken.row.notes, *turn_order.structure(taken.example)]
         taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)
-    texts = [(t.prompt, t.answer, text_of(t.example.rejected)) for t in known]
-    words = iter(tokens_of_all(chain.from_iterable(texts)))
     for taken in known:
-        taken.words = [next(words), next(words), next(words)]
-    for taken in known:
-        said = telling_words_of(taken.example, taken.asked, taken.answered, taken.words)
+        said = telling_words_of(taken.example, taken.asked, taken.answered, taken.said)
         taken.found += text_faults.contents(taken.example, said)
     for at in sorted(that_may_be_private([taken.example for taken in known])):
         known[at].found += _privacy(result, known[at].example)
@@ -217,7 +220,6 @@ def _keep(result: Scan, request: AuditRequest, taken: _Taken) -> None:
     lengths = (taken.tokens.whole, taken.tokens.answer)
     index = result.ledger.add(example, lengths, _split_key(example, taken.answer, script))
     result.remember_labels(index, taken.answer)
-    result.ledger.add_words(*taken.words)
     keep = _kept_anyway(request)
     if result.in_validation:
         # A validation file may be the benchmark itself: nothing is trained on it.

@@ -58,9 +58,9 @@ def _lexical_limits(
     ledger = scanned.ledger
     if len(search.shared) >= TEMPLATE_PAIRS:
         yield f"{len(search.shared)} word pairs of a template were set aside in prompts"
-    if ledger.words.num_cut:
+    if ledger.num_cut:
         yield (
-            f"{ledger.words.num_cut} texts have more than {MAX_WORDS:,} words: only so many of "
+            f"{ledger.num_cut} texts have more than {MAX_WORDS:,} words: only so many of "
             "each were compared"
         )
     if not result.is_complete:

@@ -20,16 +20,16 @@ PLAIN_MARKS = (
 TOKENS = re.compile(rf"{WORDS.pattern}|[^\s\w{PLAIN_MARKS}]")
 # The same for ASCII: what is no word becomes a blank, and a sign stands alone between blanks.
 _CHARS = list(map(chr, range(128)))
-_SIGNS = "".join(c for c in _CHARS if TOKENS.fullmatch(c) and not WORDS.fullmatch(c))
+SIGNS = "".join(c for c in _CHARS if TOKENS.fullmatch(c) and not WORDS.fullmatch(c))
+BLANK = 32
 _BLANKS = bytes(
-    c if c > 127 else ord(chr(c).lower() if WORDS.fullmatch(chr(c)) or chr(c) in _SIGNS else " ")
+    c if c > 127 else ord(chr(c).lower()) if WORDS.fullmatch(chr(c)) or chr(c) in SIGNS else BLANK
     for c in range(256)
 )
 """In UTF-8: bytes of other characters stay."""
-_NO_SIGNS = bytes(c for c in range(256) if c > 127 or chr(c) not in _SIGNS)
 ASCII = bytes(range(128))
 END = b"\xff"
-"""Between texts: in UTF-8 there is no such byte."""
+"""Behind each text: in UTF-8 there is no such byte."""
 FEW_OTHERS = 12
 """Different characters up to which those that are not ASCII are replaced one after another."""
 MAX_WORDS = 4000
@@ -48,24 +48,17 @@ class Words:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = defaultdict(lambda: len(self._numbers) + 1)
-        self.num_cut = 0
-        """Texts of which only the first `MAX_WORDS` words were taken."""
-
-    def of(self, words: list[str]) -> list[int]:
-        """Return the numbers of the words of a text; the first `MAX_WORDS` are taken."""
-        if len(words) > MAX_WORDS:
-            self.num_cut += 1
-            words = words[:MAX_WORDS]
-        return list(map(self._numbers.__getitem__, words))
 
     def pairs_of(self, text: str) -> set[int]:
         """Return the pairs of a text as numbers below 2^62; one word alone is its own pair.
+
+        The first `MAX_WORDS` words are taken.
 
         >>> of = Words().pairs_of
         >>> len(of("x = -2")), of("x = 2") <= of("x = -2"), of("..."), of("x")
         (3, False, set(), {1})
         """
-        words = self.of(tokens_of(text))
+        words = list(map(self._numbers.__getitem__, tokens_of(text)[:MAX_WORDS]))
         return set(map(or_, [word << 31 for word in words], words[1:])) if words[1:] else {*words}
 
 
@@ -84,16 +77,17 @@ def tokens_of(text: str) -> list[str]:
     >>> tokens_of("C++ isn't C, it's x_1!"), tokens_of("Ça, c'est \u4f60\u597d")
     (['c', '+', '+', 'isn', 't', 'c', 'it', 's', 'x_1'], ['ça', 'c', 'est', '\u4f60', '\u597d'])
     """
-    return tokens_of_all([text])[0]
+    plain = joined([text])[:-1].decode("utf-8", "surrogatepass")
+    for sign in filter(plain.__contains__, SIGNS):
+        plain = plain.replace(sign, f" {sign} ")
+    return plain.split()
 
 
-def tokens_of_all(texts: Iterable[str]) -> list[list[str]]:
-    """Return the words and signs of each of some texts, in lower case."""
+def joined(texts: Iterable[str]) -> bytes:
+    """Return texts in lower case and UTF-8, with blanks for what is in no word, and no sign."""
     plain = [text if text.isascii() else _apart_from_others(text) for text in texts]
-    encoded = END.join([text.encode("utf-8", "surrogatepass") for text in plain]).translate(_BLANKS)
-    for sign in set(encoded.translate(None, _NO_SIGNS)):
-        encoded = encoded.replace(bytes([sign]), bytes([32, sign, 32]))
-    return [part.decode("utf-8", "surrogatepass").split() for part in encoded.split(END)]
+    encoded = [text.encode("utf-8", "surrogatepass") for text in plain]
+    return END.join([*encoded, b""]).translate(_BLANKS)
 
 
 def _apart_from_others(text: str) -> str:

@@ -1,0 +1,118 @@
+"""The words of many texts at once, each as 64 bits: what `tokens_of` gives, without its strings.
+
+A word of bytes b is the sum of b[i] * p^i, for all words from one running sum over the texts. Two
+of a million different words are alike once in 40 million files.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ft_tools.data.repeats.words import BLANK, END, SIGNS, joined
+
+# Odd, so that it has an inverse; without a pattern in its bits.
+FACTOR = 0x9E37_79B9_7F4A_7C15
+IN_NO_WORD, IN_WORD, SIGN = range(3)
+_KINDS = np.array(
+    [
+        IN_NO_WORD if byte in (BLANK, END[0]) else SIGN if chr(byte) in SIGNS else IN_WORD
+        for byte in range(256)
+    ],
+    dtype=np.uint8,
+)
+SLOT_BITS = 17
+
+
+class Tokens(NamedTuple):
+    """The words of some texts, one after another."""
+
+    hashes: NDArray[np.uint64]
+    ends: NDArray[np.int64]
+    """Of each text among them."""
+
+
+def tokens_in(texts: Iterable[str]) -> Tokens:
+    """Return the words and signs of each of some texts.
+
+    >>> tokens = tokens_in(["C++ is", "", "is C"])
+    >>> tokens.ends.tolist(), len(set(tokens.hashes.tolist())), len(tokens.hashes)
+    ([4, 4, 6], 3, 6)
+    """
+    read = np.frombuffer(joined(texts), dtype=np.uint8)
+    kinds = _KINDS[read]
+    edges = np.ones(len(read) + 1, dtype=np.bool_)
+    # A sign stands alone.
+    edges[1:-1] = (kinds[:-1] != kinds[1:]) | (kinds[1:] == SIGN)
+    starts = np.flatnonzero(edges[:-1] & (kinds != IN_NO_WORD))
+    ends = np.flatnonzero(edges[1:] & (kinds != IN_NO_WORD)) + 1
+    powers, inverses = _powers((len(read) + 1).bit_length())
+    sums = np.zeros(len(read) + 1, dtype=np.uint64)
+    np.cumsum(read * powers[: len(read)], out=sums[1:])
+    hashes = (sums[ends] - sums[starts]) * inverses[starts]
+    return Tokens(hashes, np.searchsorted(starts, np.flatnonzero(read == END[0])))
+
+
+@lru_cache(maxsize=1)
+def _powers(bits: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the first 2^bits powers of the factor, and those of its inverse."""
+    one = np.full(1 << bits, FACTOR, dtype=np.uint64)
+    other = np.full(1 << bits, pow(FACTOR, -1, 1 << 64), dtype=np.uint64)
+    one[0] = other[0] = 1
+    return np.cumprod(one), np.cumprod(other)
+
+
+class WordNumbers:
+    """Gives words numbers from 1 on, in their order; each is looked up in a table first."""
+
+    def __init__(self) -> None:
+        """Know no word."""
+        self._numbers: dict[int, int] = {}
+        self._known = np.zeros(1 << SLOT_BITS, dtype=np.uint64)
+        self._number_at = np.zeros(1 << SLOT_BITS, dtype=np.uint32)
+
+    def of(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """Return the numbers of words.
+
+        >>> numbers = WordNumbers()
+        >>> [numbers.of(tokens_in([text]).hashes).tolist() for text in ("a b a", "c b")]
+        [[1, 2, 1], [3, 2]]
+        """
+        slots = hashes >> np.uint64(64 - SLOT_BITS)
+        found: NDArray[np.uint32] = self._number_at[slots]
+        missing = np.flatnonzero((self._known[slots] != hashes) | (found == 0))
+        new = hashes[missing]
+        numbers = self._numbers
+        found[missing] = [numbers.setdefault(word, len(numbers) + 1) for word in new.tolist()]
+        self._known[slots[missing]] = new
+        self._number_at[slots[missing]] = found[missing]
+        return found
+
+
+class WordSet:
+    """Some words that are looked for in texts."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        """Take words as `tokens_of` gives them."""
+        ordered = list(words)
+        hashes = tokens_in(ordered).hashes
+        self._words = dict(zip(hashes.tolist(), ordered, strict=True))
+        self._begins = np.zeros(1 << 16, dtype=np.bool_)
+        self._begins[hashes >> np.uint64(48)] = True
+
+    def within(self, tokens: Tokens) -> list[frozenset[str]]:
+        """Return which of the words each text has.
+
+        >>> WordSet(["c", "#"]).within(tokens_in(["C#", "a", "b c"])) == [{"c", "#"}, set(), {"c"}]
+        True
+        """
+        found: dict[int, set[str]] = {}
+        places = np.flatnonzero(self._begins[tokens.hashes >> np.uint64(48)])
+        texts = np.searchsorted(tokens.ends, places, side="right")
+        for text, word in zip(texts.tolist(), tokens.hashes[places].tolist(), strict=True):
+            if word in self._words:
+                found.setdefault(text, set()).add(self._words[word])
+        nothing: frozenset[str] = frozenset()
+        return [frozenset(found[at]) if at in found else nothing for at in range(len(tokens.ends))]
