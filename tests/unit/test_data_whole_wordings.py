@@ -10,6 +10,8 @@ import pytest
 from ft_tools.data.prepare.preview import about_test_rows
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_dataset
 
 ITEMS = [
     "kettle",
@@ -104,6 +106,24 @@ def test_the_validation_part_is_never_of_one_wording_whose_loss_alone_would_choo
     assert len(templates_in(made.outputs.validation)) > 1
     assert teams_in(made.outputs.validation) == set(TEMPLATES)
     assert not templates_in(made.outputs.test) & templates_in(made.outputs.validation)
+
+
+@pytest.mark.parametrize(("near_duplicates", "alone"), [("lexical", True), ("off", False)])
+def test_an_audit_holds_out_whole_wordings_for_validation_too(workspace, near_duplicates, alone):
+    with (workspace / "t.jsonl").open("w", encoding="utf-8") as file:
+        for at in range(240):
+            team = list(TEMPLATES)[at % 3]
+            said = TEMPLATES[team][at // 3 % 3].format(ITEMS[at % 10])
+            turns = [("user", f"{said} Ticket {at}."), ("assistant", json.dumps({"team": team}))]
+            row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+            file.write(json.dumps(row) + "\n")
+    request = AuditRequest(path="t.jsonl", output_dir="out", validation_fraction=0.25, seed=1,
+                           near_duplicates=near_duplicates, max_removed_fraction=1)  # fmt: skip
+    report = audit_dataset(request)
+    parts = report.outputs
+    assert bool(templates_in(parts.train) & templates_in(parts.validation)) is not alone
+    assert teams_in(parts.train) == set(TEMPLATES)
+    assert any("wordings of prompts are in" in note for note in report.assumptions) is alone
 
 
 def test_with_a_time_column_wordings_are_counted_and_said_to_be_in_both_parts(workspace):

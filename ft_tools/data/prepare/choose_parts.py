@@ -1,14 +1,21 @@
 """Choose the rows of the test and validation parts: by time, by whole wordings, or at random."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping
 from ft_tools.data.prepare.decided import Decided, HeldOut, Part
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first, sortable
-from ft_tools.data.prepare.whole_wordings import MAX_OVER, Bundle, bundles_of, choose, rows_in
 from ft_tools.data.split import choose_validation, groups_of
+from ft_tools.data.whole_wordings import (
+    MAX_OVER,
+    Bundle,
+    bundles_of,
+    choose,
+    choose_validated,
+    classes_of,
+    rows_in,
+)
 
 MOST_TESTED = 0.5
 """Of the rows: earlier test rows and those of their wordings."""
@@ -18,9 +25,6 @@ ENOUGH_TRAINING_ROWS = 100
 """They are left to train on before the test part gets more than a tenth. Ours."""
 LEAST_TEST, MOST_TEST = 0.1, 0.25
 """Shares of the rows for the test part, if none is given. Ours."""
-LEAST_VALIDATED = 2
-"""Wordings of the validation part, whose loss chooses the checkpoint; with fewer, rows of all.
-Ours."""
 SAME_GROUP = "same_group_as_test"
 ASKED_AGAIN = "asked_again_in_test"
 
@@ -97,7 +101,7 @@ def _whole_wordings(
     num_tested = len(rows_in(test))
     if num_tested > MOST_TESTED * len(kept):
         return None
-    strata = {at: result.ledger.split_key[at] for at in kept}
+    strata = result.ledger.split_key
     classes = _classes(result, kept)
     test += choose(
         [one for one in bundles if tested.isdisjoint(one.rows)],
@@ -109,15 +113,13 @@ def _whole_wordings(
     if share and not any(one.is_wording for one in test):
         return None
     held = set(test)
-    validation = choose(
+    validation = choose_validated(
         [one for one in bundles if one not in held],
         round(request.validation_fraction * len(kept)),
         strata,
         classes,
         request.seed,
     )
-    if sum(one.is_wording for one in validation) < LEAST_VALIDATED:
-        validation = []
     held_out = rows_in(test), rows_in(validation)
     planned = len(kept) - max(share * len(kept), num_tested)
     planned -= request.validation_fraction * len(kept)
@@ -130,13 +132,12 @@ def _whole_wordings(
     return held_out
 
 
-def _classes(result: Decided, kept: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+def _classes(result: Decided, kept: Iterable[int]) -> Mapping[int, Sequence[Hashable]]:
     """Return what each row teaches if that is a class; else nothing."""
     names = {name for name, counts in result.labels.items() if len(counts) <= MAX_CLASSES}
     if result.classes:
         return {at: tuple(one for one in result.classes[at] if one[0] in names) for at in kept}
-    answers = {at: (result.ledger.answer[at],) for at in kept}
-    return answers if len(set(answers.values())) <= MAX_CLASSES else {}
+    return classes_of(result.ledger, kept)
 
 
 def _tested_before(result: Decided, kept: list[int]) -> set[int]:

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.split import draw
+from ft_tools.data.understand.fields import MAX_CLASSES
 from ft_tools.examples.wordings import wordings_of
 
 MAX_OVER = 1.5
 """Rows of a held-out part over those that are wanted, and of the wanted training rows over these.
 Ours."""
+LEAST_VALIDATED = 2
+"""Wordings of the validation part, whose loss chooses the checkpoint. Ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +65,28 @@ def bundles_of(ledger: Ledger, groups: Sequence[list[int]]) -> list[Bundle]:
     return [*(Bundle(rows, is_wording=True) for rows in together.values()), *alone]
 
 
+def classes_of(ledger: Ledger, kept: Iterable[int]) -> dict[int, list[int]]:
+    """Return the answer of each row as its class; nothing where there are too many answers."""
+    answers = {at: [ledger.answer[at]] for at in kept}
+    return answers if len({one for (one,) in answers.values()}) <= MAX_CLASSES else {}
+
+
+def choose_validated(
+    bundles: Iterable[Bundle],
+    wanted: int,
+    strata: Sequence[Hashable],
+    classes: Mapping[int, Sequence[Hashable]],
+    seed: int,
+) -> list[Bundle]:
+    """Return what `choose` does, if that has wordings enough for a loss; else nothing."""
+    chosen = choose(bundles, wanted, strata, classes, seed)
+    return chosen if sum(one.is_wording for one in chosen) >= LEAST_VALIDATED else []
+
+
 def choose(
     bundles: Iterable[Bundle],
     wanted: int,
-    strata: Mapping[int, Hashable],
+    strata: Sequence[Hashable],
     classes: Mapping[int, Sequence[Hashable]],
     seed: int,
 ) -> list[Bundle]:
