@@ -60,7 +60,8 @@ def notes(rungs: Sequence[Rung], now: Situation, *, is_last: bool) -> list[NoteR
     """Return what is said before the first step, of what was observed; or after it, as a bound."""
     named = {rung.approach for rung in rungs} | now.considers
     rows = (row for row in table().notes if row.is_last == is_last and holds(row.when, now))
-    return [row for row in rows if not row.of or not named.isdisjoint(row.of)][:MOST_NOTES]
+    found = [row for row in rows if not row.of or not named.isdisjoint(row.of)]
+    return [row for row in found if row.is_enough][:1] or found[:MOST_NOTES]
 
 
 def note_reasons(rungs: Sequence[Rung], now: Situation) -> list[Reason]:

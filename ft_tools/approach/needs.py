@@ -52,6 +52,8 @@ def symptoms_of(request: ApproachRequest) -> set[Symptom]:
     are_inputs = "small_model_fine_tuning" in request.considering
     if is_searched or (request.has_documents and not are_inputs):
         implied.add("knowledge_gap")
+    if request.has_documents is False and not _SENT.isdisjoint(request.considering):
+        implied.add("stale_knowledge")
     if not implied and (request.num_preference_pairs or request.num_marks):
         implied.add("preference")
     return implied
@@ -137,6 +139,10 @@ _OF_TEXT = frozenset({"labels", "spans", "retrievable"})
 """Needs on which the advice is wrong for images, speech, search and the like."""
 _AS_SEEN = ("quality", "invention")
 """Needs that a symptom states whatever causes it."""
+
+
+_SENT: frozenset[Considered] = frozenset({"long_context", "tool_lookup"})
+"""Who asks about one of these beside records, and no text, speaks of facts that change."""
 
 
 def _causes(request: ApproachRequest, symptoms: set[Symptom]) -> set[Symptom]:

@@ -28,6 +28,10 @@ _INSTEAD: frozenset[Considered] = frozenset(
         "tool_lookup",
         "do_nothing",
         "other_model",
+        "routing",
+        "guard",
+        "decoding",
+        "tool_design",
     }
 )
 """Ways without examples: who asks whether to train or to do one of these does not say there are."""
@@ -159,6 +163,8 @@ _OF_TRAINING = TRAINING | {
     "class_imbalance",
     "retraining",
     "negatives",
+    "data_mix",
+    "continue_run",
 }
 """Who asks about one of these trains already, or is about to."""
 _PREFERENCES = {"preference_pairs": "preference_pairs", "num_marks": "marks"}

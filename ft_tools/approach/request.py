@@ -61,6 +61,7 @@ Observed = Literal[
     "small_test",
     "unlike_use",
     "after_update",
+    "breaks_midway",
 ]
 """What a run, its data or its serving show beside what fails: each has a usual cause."""
 
@@ -110,6 +111,14 @@ Aside = Literal[
     "reward_design",
     "negatives",
     "serving",
+    "routing",
+    "guard",
+    "data_mix",
+    "roll_back",
+    "continue_run",
+    "decoding",
+    "tool_design",
+    "user_feedback",
     "none_of_these",
 ]
 """What is asked beside an approach; it gets a verdict and is no step of a path."""
@@ -211,6 +220,8 @@ class ApproachRequest(Request):
         description="All that is proposed or asked. long_context: also caching. "
         "small_model_fine_tuning: classifiers, taggers, embeddings. other_loss: ORPO, SimPO. "
         "chunking: also map-reduce. negatives: also rejected answers. serving: loading, speed. "
+        "routing: also fallback, pre-pass. guard: checks, thresholds, review. data_mix: which "
+        "rows, shares. roll_back: also checkpoints. tool_design: also errors. "
         "none_of_these: anything else.",
     )
     symptoms: list[Symptom] = Field(
@@ -230,7 +241,7 @@ class ApproachRequest(Request):
         "`recites`: training rows. `many_passes`: over 5. `new_rows_only`: trained on without "
         "the old. `new_weights`: a part starts untrained (pruned student). `tiny_adapter`: file "
         "of a few kB. `other_template`: than the model's, or none. `not_chat_model`: a raw "
-        "base. `small_test`: under 50.",
+        "base. `small_test`: under 50. `breaks_midway`: good until a step.",
     )
     task: (
         Literal[
@@ -249,8 +260,8 @@ class ApproachRequest(Request):
     ) = Field(
         None,
         description="If not free text. search: embeddings, rerankers; table: predict from "
-        "columns; code: also SQL; image: CLIP, detection; speech: recognition; voice: text to "
-        "speech.",
+        "columns; code: to write, also SQL; image: CLIP, detection; speech: recognition; voice: "
+        "text to speech.",
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
@@ -259,22 +270,22 @@ class ApproachRequest(Request):
     )
     target_met: bool | None = Field(
         None,
-        description="Are answers good enough? Too dear or slow are symptoms.",
+        description="Are answers good? Too dear or slow are symptoms.",
     )
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
         description="Evaluations' run ids.",
     )
-    prompt_tokens: int | None = Field(None, ge=0, description="Prompt tokens shared by all calls.")
+    prompt_tokens: int | None = Field(None, ge=0, description="Shared by all calls.")
     calls_per_day: Count | None = Field(None, description="Calls per day.")
-    batch_calls: Count | None = Field(None, description="Calls in total, if done once.")
+    batch_calls: Count | None = Field(None, description="In total, if done once.")
     num_demonstrations: Count | None = Field(
         None, description="Inputs with right answers; planned: none."
     )
     num_classes: int | None = Field(None, ge=2, description="Classes to choose from.")
     num_preference_pairs: Count | None = Field(
-        None, description="Prompts with a better and a worse answer."
+        None, description="With a better and a worse answer."
     )
     num_marks: Count | None = Field(None, description="Answers marked good or bad.")
     has_documents: bool | None = Field(
@@ -283,14 +294,14 @@ class ApproachRequest(Request):
     corpus_tokens: int | None = Field(
         None,
         ge=0,
-        description="Tokens of it, or of raw text.",
+        description="Of it, or of raw text.",
     )
     documents: str | None = Field(
         None,
         description="That text, as a path.",
     )
     has_retrieval: bool | None = Field(None, description="Is retrieval running?")
-    retrieval_recall: Fraction | None = Field(None, description="Fraction of passages found.")
+    retrieval_recall: Fraction | None = Field(None, description="Of passages found.")
     knowledge_changes: (
         Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily", "hourly"] | None
     ) = Field(None, description="How often facts or labels change.")
@@ -302,20 +313,16 @@ class ApproachRequest(Request):
     has_verifiable_reward: bool | None = Field(
         None, description="Can a program tell right from wrong?"
     )
-    success_fraction: Fraction | None = Field(None, description="Fraction of samples that pass.")
+    success_fraction: Fraction | None = Field(None, description="Of samples that pass.")
     small_model_score: float | None = Field(
         None, ge=0, le=1, description="Score of a small or local model."
     )
     large_model_score: float | None = Field(
         None, ge=0, le=1, description="Of the large model, same test."
     )
-    small_model: Literal["as_good", "worse"] | None = Field(
-        None, description="The same, without numbers."
-    )
-    has_eval_set: bool | None = Field(None, description="Do held-out examples with a metric exist?")
-    personal_data: bool | None = Field(
-        None, description="Are the data about people (messages, faces, health)?"
-    )
+    small_model: Literal["as_good", "worse"] | None = Field(None, description="Without numbers.")
+    has_eval_set: bool | None = Field(None, description="Is there a held-out test?")
+    personal_data: bool | None = Field(None, description="Data about people (messages, faces)?")
     data_source: Literal[
         "human", "production_logs", "stronger_model", "same_model_family", "planned", "unknown"
     ] = Field(
@@ -333,7 +340,7 @@ class ApproachRequest(Request):
         None, description="Internal, or sold or given away?"
     )
     weights_access: Literal["api_only", "open_weights"] | None = Field(
-        None, description="Is the model behind an API?"
+        None, description="Behind an API?"
     )
     runs_on: list[RunsOn] = Field(
         default_factory=list,
@@ -350,7 +357,7 @@ class ApproachRequest(Request):
     budget_usd: float | None = Field(None, ge=0, description="In US dollars.")
     checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
         None,
-        description="Raw base, chat model, or one the user trained before.",
+        description="Raw base, chat model, or trained by the user.",
     )
     tried_training: list[Trained] = Field(
         default_factory=list,

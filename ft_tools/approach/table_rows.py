@@ -105,6 +105,7 @@ class NoteRow(Row):
     says: str
     of: list[Approach] = Field(default_factory=list)
     """Only where one of these is in the path or asked about; empty: always."""
+    is_enough: bool = False  # what was observed beside it has the same cause
     evidence: str
 
     @property

@@ -93,6 +93,70 @@ CASES = {
         {"considering": ["hyperparameters"], "num_demonstrations": 2000},
         ("hyperparameters", "two or three passes"),
     ),
+    "a cheaper model for some requests": (
+        {"considering": ["routing"], "symptoms": ["cost"], "target_met": True},
+        ("routing", "hands on what it is unsure of"),
+    ),
+    "a small model in front": (
+        {"considering": ["routing", "do_nothing"], "task": "extract"},
+        ("routing", "must miss next to nothing"),
+    ),
+    "a router under which outcomes fell": (
+        {"considering": ["routing", "roll_back"], "target_met": False, "has_eval_set": True},
+        ("routing", "a class that loses goes back"),
+    ),
+    "the version before": (
+        {"considering": ["roll_back"], "target_met": False},
+        ("roll_back", "for the classes of requests that got worse"),
+    ),
+    "the checkpoint before": (
+        {"considering": ["roll_back"], "observed": ["breaks_midway"], "tried_training": ["sft"]},
+        ("roll_back", "the last checkpoint or version that was good"),
+    ),
+    "more steps while the score rises": (
+        {"considering": ["continue_run"], "tried_training": ["sft"]},
+        ("continue_run", "only while the score on held-out cases still rises"),
+    ),
+    "a run that was good until a step": (
+        {
+            "considering": ["hyperparameters"],
+            "observed": ["breaks_midway", "gibberish"],
+            "tried_training": ["sft"],
+        },
+        ("hyperparameters", "a decay at every step"),
+    ),
+    "questions out of scope": (
+        {"considering": ["guard", "rag"], "symptoms": ["missing_refusals"]},
+        ("guard", "a score of retrieval below which nothing is answered"),
+    ),
+    "outputs that are checked": (
+        {"considering": ["guard"], "task": "extract"},
+        ("guard", "goes to a person"),
+    ),
+    "prompts of which the model knows the answer": (
+        {"considering": ["dpo", "data_mix"]},
+        ("data_mix", "always right or always wrong gives no signal"),
+    ),
+    "the old language beside the new": (
+        {"considering": ["continued_pretraining", "data_mix"], "symptoms": ["new_language"]},
+        ("data_mix", "half is a safe start"),
+    ),
+    "sampling after a run": (
+        {"considering": ["decoding"], "observed": ["no_stop"], "tried_training": ["sft"]},
+        ("decoding", "is a stopgap"),
+    ),
+    "what a tool answers": (
+        {"considering": ["tool_design", "sft"], "symptoms": ["tool_use"]},
+        ("tool_design", "names the field and what is allowed"),
+    ),
+    "corrections of a bot that retrieves": (
+        {"considering": ["user_feedback", "sft"], "has_documents": True, "has_retrieval": True},
+        ("user_feedback", "entries of the index"),
+    ),
+    "corrections of outputs": (
+        {"considering": ["user_feedback"], "task": "extract"},
+        ("user_feedback", "cases of the test first"),
+    ),
     "what is no question of this tool": (
         {"considering": ["none_of_these"]},
         ("none_of_these", "from who decides it"),

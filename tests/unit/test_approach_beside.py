@@ -138,3 +138,26 @@ def test_a_model_that_is_behind_replaces_nothing():
 
     assert verdict("other_model", "do_nothing", **scores, task="extract").verdict == "later"
     assert verdict("other_model", **scores, task="extract").verdict == "now"
+
+
+def test_a_run_that_broke_at_a_step_is_not_told_of_end_tokens_and_is_not_continued():
+    broken = {"observed": ["breaks_midway", "gibberish", "no_stop"], "tried_training": ["sft"]}
+    report = ask("continue_run", **broken)
+
+    assert "plot loss, gradient norm and rate around that step" in report.summary
+    assert "never learned its end token" not in report.summary
+    assert report.verdicts[0].verdict == "no"
+
+
+def test_records_of_customers_stay_in_the_prompt():
+    report = ask("sft", "long_context", "several_adapters", has_documents=False)
+
+    assert report.row == "records_are_sent"
+    assert [each.verdict for each in report.verdicts] == ["no", "now", "later"]
+
+
+def test_a_corrected_answer_is_retrieved_and_not_trained():
+    report = ask("sft", "user_feedback", has_documents=True, has_retrieval=True)
+
+    assert (report.row, report.approach) == ("corrections_by_users", "rag")
+    assert report.verdicts[0].verdict == "no"
