@@ -97,13 +97,12 @@ def describe(model: str, commit: str | None = None) -> Snapshot:
 
 
 def with_tokenizer(snapshot: Snapshot) -> Snapshot:
-    """Fetch the files of a snapshot's tokenizer too, as far as it has them."""
-    return _with(snapshot, TOKENIZER_FILES)
-
-
-def _with(snapshot: Snapshot, names: tuple[str, ...]) -> Snapshot:
-    """Fetch further files of a commit; one that it does not have is noted, and not asked again."""
-    wanted = [n for n in names if not any((snapshot.folder / f).exists() for f in (n, f".no-{n}"))]
+    """Fetch the files of a snapshot's tokenizer; one that it lacks is not asked for again."""
+    wanted = [
+        name
+        for name in TOKENIZER_FILES
+        if not any((snapshot.folder / file).exists() for file in (name, f".no-{name}"))
+    ]
     if not wanted or forbidden_by():
         return snapshot
 
@@ -174,7 +173,12 @@ def _commit_of(model: str, answer: Answer) -> str:
 
 def _require_plain_config(model: str, content: bytes) -> None:
     """Refuse a config that is no JSON object, or that names files outside its folder."""
-    config = _object(model, CONFIG, content)
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{CONFIG} of {model} is not JSON; check HF_ENDPOINT") from error
+    if not isinstance(config, dict):
+        raise BadInput(f"{CONFIG} of {model} is not a JSON object; check HF_ENDPOINT")
     # Where its author trained it: read by nobody.
     config.pop("_name_or_path", None)
     path = next(_paths(config), None)
@@ -183,16 +187,6 @@ def _require_plain_config(model: str, content: bytes) -> None:
             f"{CONFIG} of {model} names a file path in {path}, so it was not kept; use another "
             "copy of the model"
         )
-
-
-def _object(model: str, name: str, content: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{name} of {model} is not JSON; check HF_ENDPOINT") from error
-    if not isinstance(value, dict):
-        raise BadInput(f"{name} of {model} is not a JSON object; check HF_ENDPOINT")
-    return value
 
 
 def _paths(value: Any, key: str = "") -> Any:

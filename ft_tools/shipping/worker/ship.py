@@ -79,7 +79,7 @@ def work(session: Session) -> BaseModel:
         result, said = ship_format(shipment, row, proof)
         if row.family == "safetensors" and answers:
             own = {
-                "task": task_metric.means_of_proof(proof, answers),
+                "task": task_metric.means(proof.tuned),
                 "tokens_per_second": round(speed or 0.0, 1),
             }
             result = result.model_copy(update=own)
@@ -88,13 +88,7 @@ def work(session: Session) -> BaseModel:
             samples[row.name] = said
         session.progress(3 + i, steps)
     require_something(results)
-    own_task = task_metric.means_of_proof(proof, answers) if answers else {}
-    report = finish(
-        shipment,
-        merge,
-        results,
-        Findings(proof, samples, own_task, speed),
-    )
+    report = finish(shipment, merge, results, Findings(proof, samples, speed))
     shutil.rmtree(scratch)
     session.progress(steps, steps)
     return report
@@ -106,7 +100,6 @@ class Findings:
 
     proof: Proof
     samples: dict[str, list[str]]
-    task: dict[str, float]
     tokens_per_second: float | None
 
 
@@ -166,7 +159,8 @@ def finish(
 ) -> ShipReport:
     """Write HANDOFF.md and report.html, and return the report."""
     proofs = prompt_proof(shipment, results, findings.proof)
-    said, recommended = shipped_answers(results, findings.task)
+    task = task_metric.means(findings.proof.tuned)
+    said, recommended = shipped_answers(results, task)
     stops = stop_texts(findings.proof.tokenizer, shipment.merged)
     num_ctx = limits_of(shipment, findings.proof)["num_ctx"]
     parts = findings.proof.parts
@@ -192,7 +186,7 @@ def finish(
         num_held_out_tokens=findings.proof.reference.text.num_tokens,
         formats=results,
         chat=chat(shipment, results),
-        task=findings.task,
+        task=task,
         num_task_examples=len(findings.proof.task.prompts) if findings.proof.task else 0,
         tokens_per_second=findings.tokens_per_second and round(findings.tokens_per_second, 1),
         prompt_proof=proofs,
