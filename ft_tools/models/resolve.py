@@ -1,6 +1,5 @@
 """Find out what a model argument names: a run, a local folder or file, or a name of the Hub."""
 
-import json
 import os
 from pathlib import Path
 from typing import Literal
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
-from ft_tools.models import hub, other_names
+from ft_tools.models import hub, model_folder, other_names
 from ft_tools.models.hub_requests import HUB_ID
 from ft_tools.runs import directory
 
@@ -165,12 +164,7 @@ def _recorded_base(name: str, folder: Path) -> ModelSource:
         BadInput: It names none, or its config is damaged.
         NotFound: That model is not where it says.
     """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_bytes())
-    except (ValueError, RecursionError) as error:
-        damaged = f"{folder}/adapter_config.json is damaged; copy or download it again"
-        raise BadInput(damaged) from error
-    recorded = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    recorded = model_folder.adapter_config(folder).get("base_model_name_or_path")
     if not recorded:
         raise BadInput(f"adapter {name} does not record its base model; {NAME_THE_BASE}")
     try:
