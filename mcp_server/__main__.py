@@ -17,9 +17,11 @@ import sys
 import anyio
 from anyio.abc import TaskStatus
 from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
 
 from ft_tools.errors import FineTuningError
 from mcp_server import calls
+from mcp_server.bad_lines import answer_bad_lines
 from mcp_server.server import greeting, server
 
 INTERRUPTED = 130
@@ -29,9 +31,11 @@ async def serve(said: str) -> None:
     """Serve until the client closes the connection or a signal ends the process."""
     async with anyio.create_task_group() as beside:
         await beside.start(end_on_signal)
-        async with stdio_server() as (read, write):
+        async with stdio_server() as (read, write), anyio.create_task_group() as pump:
             sys.stderr.write(f"{said}\n")
-            await server.run(read, write, server.create_initialization_options())
+            passed, messages = anyio.create_memory_object_stream[SessionMessage]()
+            pump.start_soon(answer_bad_lines, read, write, passed)
+            await server.run(messages, write, server.create_initialization_options())
         await calls.leave(0)
 
 

@@ -27,6 +27,11 @@ from mcp_server.server import server
 from tests.protocol.serving import END_SECONDS, refused, serving
 
 BIG_ROWS = 14_000
+HELLO = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {},
+    "clientInfo": {"name": "t", "version": "1"},
+}
 
 
 def big_dataset(folder):
@@ -58,11 +63,7 @@ def test_a_signal_ends_the_stdio_server_in_the_middle_of_a_call(workspace):
             {
                 "id": 0,
                 "method": "initialize",
-                "params": {
-                    "protocolVersion": "2025-11-25",
-                    "capabilities": {},
-                    "clientInfo": {"name": "t", "version": "1"},
-                },
+                "params": HELLO,
             },
             {"method": "notifications/initialized"},
             {
@@ -81,6 +82,49 @@ def test_a_signal_ends_the_stdio_server_in_the_middle_of_a_call(workspace):
         ended, seconds, said = served.stop()
     assert (ended, said) == (0, "")
     assert seconds < 2
+
+
+DEEP = '{"a":' * 3000 + "1" + "}" * 3000
+CALL = '{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"x","arguments":%s}}'
+BAD_LINES = [
+    # what is sent, code, id
+    (CALL % (1, '{"path":"\\ud83d.jsonl"}'), -32700, 1),
+    (CALL % ('"two"', DEEP), -32700, "two"),
+    ('{"jsonrpc":"2.0","method":"x","params":{"id":9,"a":["id"', -32700, None),
+    ('{"params":{"id":9},"jsonrpc":"2.0","id":3,"method":"cut off', -32700, 3),
+    ("garbage", -32700, None),
+    ("[" * 500, -32700, None),
+    ("[]", -32600, None),
+    ("42", -32600, None),
+    ("{}", -32600, None),
+    (f"[{CALL % (4, '{}')}]", -32600, None),
+    ('{"jsonrpc":"1.0","id":77,"method":"tools/list"}', -32600, 77),
+    ('{"jsonrpc":"2.0","id":80,"method":"tools/call","params":[]}', -32600, 80),
+]
+
+
+def test_a_line_that_is_no_message_is_answered_with_its_id(workspace):
+    with serving() as served:
+
+        def ask(line):
+            served.process.stdin.write(line + "\n")
+            served.process.stdin.flush()
+            return json.loads(served.process.stdout.readline())
+
+        # A blank line is none; what is asked afterwards is answered as ever.
+        served.process.stdin.write("\n")
+        answers = [ask(line) for line, _, _ in BAD_LINES]
+        greeted = ask(
+            json.dumps({"jsonrpc": "2.0", "id": 5, "method": "initialize", "params": HELLO})
+        )
+        again = ask(BAD_LINES[0][0])
+    assert [(each["error"]["code"], each["id"]) for each in answers] == [
+        (code, named) for _, code, named in BAD_LINES
+    ]
+    assert "lone surrogate" in answers[0]["error"]["message"]
+    assert greeted["id"] == 5
+    assert "result" in greeted
+    assert again["error"]["code"] == -32700
 
 
 def test_a_client_that_closes_the_connection_ends_the_server(workspace):
