@@ -222,7 +222,7 @@ class Compared:
 
 
 def _result(name: str, one: dict[str, Any]) -> Any:
-    from ft_tools.training.search import TrialResult
+    from ft_tools.training.search import TrialResult, standard_error
 
     return TrialResult(
         name=name,
@@ -230,6 +230,7 @@ def _result(name: str, one: dict[str, Any]) -> Any:
         state="succeeded",
         learning_rate=one["training"]["learning_rate"],
         exact_match=one["exact_match"],
+        exact_match_error=standard_error(round(HELD_OUT * one["exact_match"]), HELD_OUT),
         validation_loss=one["validation_loss"],
         overfitted=one["overfitted"],
         seconds=0,
