@@ -226,22 +226,22 @@ class ApproachRequest(Request):
     )
     symptoms: list[Symptom] = Field(
         default_factory=list,
-        description="What fails, if stated. `no_effect`: answers equal the untrained "
-        "model's (not: no gain). `export_fault`: wrong only "
-        "once exported or served. `bad_rows`: noise, answers of other inputs. "
-        "`forgetting`: training took an ability. `training_fault`: other fault of a run. "
-        "`classification`, `extraction`, `reasoning`, "
-        "`tool_use`: wrong results, not the task. `latency`, `cost`, `long_thinking`, "
-        "`privacy` alone: answers are good. `refusals`: too many. `input_cut`: too long. "
-        "`later_turns`: right without earlier turns.",
+        description="What fails, if stated. no_effect: answers equal the untrained "
+        "model's (not: no gain). export_fault: wrong "
+        "once exported or served. bad_rows: noise, answers of other inputs. "
+        "forgetting: training took an ability. training_fault: other fault of a run. "
+        "classification, extraction, reasoning, "
+        "tool_use: wrong results, not the task. latency, cost, long_thinking, "
+        "privacy alone: answers are good. refusals: too many. input_cut: too long. "
+        "later_turns: right without earlier turns.",
     )
     observed: list[Observed] = Field(
         default_factory=list,
-        description="Seen in a run, its rows, test or serving. `no_stop`: or repeats. "
-        "`recites`: training rows. `many_passes`: over 5. `new_rows_only`: trained on without "
-        "the old. `new_weights`: a part starts untrained (pruned student). `tiny_adapter`: file "
-        "of a few kB. `other_template`: than the model's, or none. `not_chat_model`: a raw "
-        "base. `small_test`: under 50. `breaks_midway`: good until a step.",
+        description="Seen in a run, its rows, test or serving. no_stop: or repeats. "
+        "recites: training rows. many_passes: over 5. new_rows_only: trained on without "
+        "the old. new_weights: a part starts untrained (pruned student). tiny_adapter: file "
+        "of a few kB. other_template: than the model's, or none. not_chat_model: a raw "
+        "base. small_test: under 50. breaks_midway: good until a step.",
     )
     task: (
         Literal[
@@ -265,8 +265,7 @@ class ApproachRequest(Request):
     )
     prompting_tried: Literal["none", "zero_shot", "few_shot", "optimized"] | None = Field(
         None,
-        description="Best prompt tried: instructions (zero_shot), examples (few_shot), an "
-        "optimizer or long work.",
+        description="Best tried: instructions, examples, an optimizer or long work.",
     )
     target_met: bool | None = Field(
         None,
@@ -275,7 +274,7 @@ class ApproachRequest(Request):
     evaluations: list[str] = Field(
         default_factory=list,
         max_length=10,
-        description="Evaluations' run ids.",
+        description="Run ids.",
     )
     prompt_tokens: int | None = Field(None, ge=0, description="Shared by all calls.")
     calls_per_day: Count | None = Field(None, description="Calls per day.")
@@ -283,7 +282,7 @@ class ApproachRequest(Request):
     num_demonstrations: Count | None = Field(
         None, description="Inputs with right answers; planned: none."
     )
-    num_classes: int | None = Field(None, ge=2, description="Classes to choose from.")
+    num_classes: int | None = Field(None, ge=2, description="To choose from.")
     num_preference_pairs: Count | None = Field(
         None, description="With a better and a worse answer."
     )
@@ -304,18 +303,18 @@ class ApproachRequest(Request):
     retrieval_recall: Fraction | None = Field(None, description="Of passages found.")
     knowledge_changes: (
         Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily", "hourly"] | None
-    ) = Field(None, description="How often facts or labels change.")
+    ) = Field(None, description="Facts or labels.")
     wrong_with_passage: bool | None = Field(
         None,
         description="Still wrong with the right passage?",
     )
-    schema_enforced: bool | None = Field(None, description="Is a schema or grammar enforced?")
+    schema_enforced: bool | None = Field(None, description="Is a schema enforced?")
     has_verifiable_reward: bool | None = Field(
         None, description="Can a program tell right from wrong?"
     )
     success_fraction: Fraction | None = Field(None, description="Of samples that pass.")
     small_model_score: float | None = Field(
-        None, ge=0, le=1, description="Score of a small or local model."
+        None, ge=0, le=1, description="Of a small or local model."
     )
     large_model_score: float | None = Field(
         None, ge=0, le=1, description="Of the large model, same test."
@@ -331,13 +330,13 @@ class ApproachRequest(Request):
     )
     teacher: Teacher | None = Field(
         None,
-        description="Whose model wrote them (open_licence: Apache, MIT).",
+        description="Whose model wrote them.",
     )
     teacher_terms: Literal["allowed", "forbidden"] | None = Field(
-        None, description="Do its terms allow training on them?"
+        None, description="To train on them."
     )
     product_use: Literal["internal", "sold"] | None = Field(
-        None, description="Internal, or sold or given away?"
+        None, description="sold: or given away."
     )
     weights_access: Literal["api_only", "open_weights"] | None = Field(
         None, description="Behind an API?"
@@ -347,9 +346,7 @@ class ApproachRequest(Request):
         description="Where it will answer. ollama: also llama.cpp, LM Studio.",
     )
     must_keep_thinking: bool | None = Field(None, description="Must it keep reasoning?")
-    examples_have_reasoning: bool | None = Field(
-        None, description="Do the examples hold reasoning?"
-    )
+    examples_have_reasoning: bool | None = Field(None, description="Do examples hold reasoning?")
     budget: Literal["low", "medium", "high"] | None = Field(
         None,
         description="One-off: to 100 USD, to 5,000, above.",
