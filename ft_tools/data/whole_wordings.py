@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ft_tools.data.prepare.column_mapping import MAX_CLASSES
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.split import draw
-from ft_tools.data.understand.fields import MAX_CLASSES
 from ft_tools.examples.wordings import wordings_of
 
 MAX_OVER = 1.5

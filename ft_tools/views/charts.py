@@ -112,12 +112,7 @@ def histogram(
         left = margin(y_ticks)
         y = Scale(y_ticks[0], y_ticks[-1], 174, 24)
         x = Scale(low, high, left + 4, width - 12)
-        parts = [
-            f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
-            f'<text class="tick" text-anchor="end" x="{left - 6}" y="{round(y(t) + 4, 1)}">'
-            f"{tick_label(t)}</text>"
-            for t in y_ticks
-        ]
+        parts = _y_grid(y, y_ticks, left, width)
         for at, count in drawn:
             start, end = x(at), x(at + step)
             parts.append(
@@ -130,11 +125,7 @@ def histogram(
             for t in ticks(low, high, width // 110)
             if low <= t <= high
         ]
-        parts.append(
-            f'<text class="axis" x="4" y="12">{escape(_cut(y_label, width))}</text>'
-            f'<text class="axis" text-anchor="middle" x="{width // 2}" y="212">'
-            f"{escape(_cut(x_label, width))}</text>"
-        )
+        parts.append(_axis_names(x_label, y_label, width, width // 2, 212))
         return 218, "".join(parts)
 
     cells = table([x_label, y_label], [list(bar) for bar in drawn])
@@ -168,12 +159,7 @@ def _lines(
     if low == high:
         low, high = x_ticks[0], x_ticks[-1]
     x, y = Scale(low, high, left + 8, width - 12), Scale(y_ticks[0], y_ticks[-1], bottom, top)
-    parts = [
-        f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
-        f'<text class="tick" text-anchor="end" x="{left - 6}" y="{round(y(t) + 4, 1)}">'
-        f"{tick_label(t)}</text>"
-        for t in y_ticks
-    ]
+    parts = _y_grid(y, y_ticks, left, width)
     parts += [
         f'<line class="grid" x1="{x(t)}" x2="{x(t)}" y1="{bottom}" y2="{bottom + 5}"/>'
         f'<text class="tick" text-anchor="middle" x="{x(t)}" y="{bottom + 19}">'
@@ -182,14 +168,31 @@ def _lines(
         if low <= t <= high
     ]
     middle = round((left + width) / 2)
-    parts.append(f'<text class="axis" x="4" y="12">{escape(_cut(y_label, width))}</text>')
-    parts.append(
-        f'<text class="axis" text-anchor="middle" x="{middle}" y="{height - 8}">'
-        f"{escape(_cut(x_label, width))}</text>"
-    )
+    parts.append(_axis_names(x_label, y_label, width, middle, height - 8))
     for i, some in enumerate(series.values()):
         parts.append(_line(i, some, x, y))
     return height, "".join(parts)
+
+
+def _y_grid(y: Scale, marks: Sequence[float], left: int, width: int) -> list[str]:
+    return [
+        f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y(t)}" y2="{y(t)}"/>'
+        f'<text class="tick" text-anchor="end" x="{left - 6}" y="{round(y(t) + 4, 1)}">'
+        f"{tick_label(t)}</text>"
+        for t in marks
+    ]
+
+
+def _axis_names(x_label: str, y_label: str, width: int, middle: int, bottom: int) -> str:
+    of_y = f'<text class="axis" x="4" y="12">{escape(_cut(y_label, width // 7))}</text>'
+    return of_y + _x_name(x_label, width, middle, bottom)
+
+
+def _x_name(label: str, width: int, middle: int, bottom: int) -> str:
+    return (
+        f'<text class="axis" text-anchor="middle" x="{middle}" y="{bottom}">'
+        f"{escape(_cut(label, width // 7))}</text>"
+    )
 
 
 def _line(index: int, points: Sequence[Point], x: Scale, y: Scale) -> str:
@@ -225,10 +228,7 @@ def _x_axis(values: Sequence[float], width: int, num_rows: int, label: str) -> t
         f"{tick_label(t)}</text>"
         for t in marks
     ]
-    drawn.append(
-        f'<text class="axis" text-anchor="middle" x="{width // 2}" y="{bottom + 34}">'
-        f"{escape(_cut(label, width))}</text>"
-    )
+    drawn.append(_x_name(label, width, width // 2, bottom + 34))
     return x, "".join(drawn)
 
 
@@ -264,8 +264,7 @@ def _interval_row(
 
 def _row_text(label: str, value: str, top: int, width: int) -> str:
     # About 6.6 pixels a character at this size; the label gets what the value leaves.
-    room = max(8, int((width - 24) / 6.6) - len(value) - 2)
-    short = label if len(label) <= room else label[: room - 1] + "\u2026"
+    short = _cut(label, max(8, int((width - 24) / 6.6) - len(value) - 2))
     return (
         f'<text class="label" x="6" y="{top + 16}">{escape(short)}</text>'
         f'<text class="value" text-anchor="end" x="{width - 8}" y="{top + 16}">'
@@ -339,8 +338,7 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _cut(label: str, width: int) -> str:
-    room = width // 7
+def _cut(label: str, room: int) -> str:
     return label if len(label) <= room else label[: room - 1] + "\u2026"
 
 

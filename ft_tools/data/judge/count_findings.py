@@ -55,7 +55,7 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
     ]
     names, rare = scan.fields.imbalanced()
     if names:
-        findings.append(_of_the_file(scan, "label_imbalance", rare, columns=names[:10]))
+        findings.append(of_the_file(ledger, "label_imbalance", rare, columns=names[:10]))
     findings += [_about_column(scan, column) for column in undecided(scan, request)]
     for name, count in [
         *scan.pairs.findings(),
@@ -64,9 +64,9 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
         *scan.added_facts.findings(),
         *_few_answers(scan),
     ]:
-        findings.append(_of_the_file(scan, name, count))
+        findings.append(of_the_file(ledger, name, count))
     if with_mark := sum(source.has_bom for source, _ in scan.files):
-        findings.append(_of_the_file(scan, "byte_order_mark", with_mark, fraction=0.0))
+        findings.append(of_the_file(ledger, "byte_order_mark", with_mark, fraction=0.0))
     return sorted(
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
@@ -104,8 +104,8 @@ def undecided(scan: Scan, request: AuditRequest) -> list[Column]:
 
 def _about_column(scan: Scan, column: Column) -> Finding:
     """Ask what a column means that may say which rows are bad."""
-    return _of_the_file(
-        scan,
+    return of_the_file(
+        scan.ledger,
         "verdict_column",
         column.num_rows,
         lines=column.bad_rows(),
@@ -113,10 +113,10 @@ def _about_column(scan: Scan, column: Column) -> Finding:
     )
 
 
-def _of_the_file(scan: Scan, name: str, count: int, **others: Any) -> Finding:
+def of_the_file(ledger: Ledger, name: str, count: int, **others: Any) -> Finding:
     """Report what is no fault of single rows; nothing is removed for it."""
     rule = RULES[name]
-    total = len(scan.ledger) - scan.ledger.num_validation
+    total = len(ledger) - ledger.num_validation
     return Finding(
         **{
             "id": name,

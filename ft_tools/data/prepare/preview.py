@@ -7,7 +7,7 @@ from itertools import islice
 from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
-from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.count_findings import of_the_file
 from ft_tools.data.prepare.ask_about_contradictions import question_of, rule_to_offer
 from ft_tools.data.prepare.check_mapping import (
     MARKING,
@@ -18,7 +18,7 @@ from ft_tools.data.prepare.check_mapping import (
     without_good_values,
 )
 from ft_tools.data.prepare.choose_parts import ASKED_AGAIN, SAME_GROUP
-from ft_tools.data.prepare.column_mapping import ColumnMapping, text_of_cell
+from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping, text_of_cell
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
 from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, SAMPLE_ROWS, Seen
@@ -27,7 +27,6 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import make
 from ft_tools.data.prepare.row_decisions import MAX_COMPARED, decide
 from ft_tools.data.prepare.times import is_month_first
-from ft_tools.data.report import Finding
 from ft_tools.data.show_examples import quote
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
 from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
@@ -87,28 +86,11 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         task=decided.task,
         masked=dict(decided.masked),
         wordings=wordings_in(decided),
-        findings=_of_wordings(decided),
+        # As the audit of the written files would; the other findings need these.
+        findings=[of_the_file(decided.ledger, *few) for few in decided.wordings.findings()],
         assumptions=notes,
         next_steps=_next_steps(request, mapping, seen, decided),
     )
-
-
-def _of_wordings(decided: Decided) -> list[Finding]:
-    """Return `few_wordings`, as the audit of the written files would; the rest needs the files."""
-    total = max(1, len(decided.ledger))
-    return [
-        Finding(
-            id=name,
-            severity=RULES[name].severity,
-            count=count,
-            fraction=round(min(1.0, count / total), 4),
-            lines=[],
-            removed=False,
-            cure=RULES[name].cure,
-            source=RULES[name].source,
-        )
-        for name, count in decided.wordings.findings()
-    ]
 
 
 def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[str]:
@@ -265,7 +247,7 @@ def labels_of(decided: Decided) -> dict[str, dict[str, int]]:
     """Return how balanced each answer field with few values is; no value of the data is named."""
     made = {}
     for name, counts in decided.labels.items():
-        if PLAIN_NAME.fullmatch(name) and 1 < len(counts) <= 50:
+        if PLAIN_NAME.fullmatch(name) and 1 < len(counts) <= MAX_CLASSES:
             sizes = counts.values()
             made[name] = {"classes": len(counts), "largest": max(sizes), "smallest": min(sizes)}
     return made

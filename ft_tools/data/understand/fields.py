@@ -5,11 +5,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.prepare.column_mapping import is_empty
+from ft_tools.data.prepare.column_mapping import MAX_CLASSES, is_empty
 from ft_tools.examples.verdict_columns import PLAIN_NAME
 
 MAX_FIELDS = 50
-MAX_CLASSES = 50
 MAX_CHARS = 80
 # A class with less than a twentieth of the largest one is rarely learned. Ours.
 IMBALANCE = 20
