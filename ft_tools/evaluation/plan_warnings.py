@@ -5,7 +5,11 @@ from pathlib import Path
 
 from ft_tools import facts
 from ft_tools.evaluation import benchmark_time
-from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
+from ft_tools.evaluation.intervals.sample_size import (
+    FEWEST_EXAMPLES,
+    detectable_effect,
+    examples_needed,
+)
 from ft_tools.evaluation.metrics.choose_metrics import is_latin
 from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.request import EvaluateRequest
@@ -20,9 +24,6 @@ from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.examples.wordings import has_few_wordings
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
-
-FEWEST_EXAMPLES = 6
-"""Fewer cannot reach p < 0.05 in McNemar's exact test: 5 of 5 one way have p = 2 / 2**5."""
 
 
 def about_loading(loading: LoadPlan | None, models: Models, idle: str = "") -> list[str]:

@@ -255,18 +255,12 @@ def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
     return [turn for turn in listed if isinstance(turn, dict)]
 
 
-def has_marks(path: Path) -> bool:
-    """Tell whether a file's first example is an answer with a verdict, not a pair of answers."""
-    for _, example in read_examples(path):
-        return {"completion", "label"} <= set(example) and "chosen" not in example
-    return False
-
-
-def trains_pairs(path: Path) -> bool:
-    """Tell whether a file's first example is a pair of answers."""
-    for _, example in read_examples(path):
-        return {"chosen", "rejected"} <= set(example)
-    return False
+def task_of(path: Path) -> Task:
+    """Tell by a file's first example what it trains: marked answers, pairs of them, or answers."""
+    _, example = next(read_examples(path), (0, {}))
+    if {"completion", "label"} <= set(example) and "chosen" not in example:
+        return "kto"
+    return "dpo" if {"chosen", "rejected"} <= set(example) else "sft"
 
 
 def _object(path: Path, line: int, raw: bytes) -> Example:

@@ -12,9 +12,8 @@ from ft_tools.examples.training_rows import (
     CHARACTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
     DatasetFacts,
-    has_marks,
     survey,
-    trains_pairs,
+    task_of,
 )
 from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
@@ -83,7 +82,7 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
         )
         return request, data, []
     path = workspace.existing(request.dataset)
-    task = _task(path)
+    task = task_of(path)
     facts = survey(path, task)
     counted, why_not = _counted(request, task, facts)
     request = request.model_copy(update={"validation": _validation(request, path)})
@@ -129,12 +128,6 @@ def _validation(request: LoraRequest, dataset: Path) -> str | None:
         return request.validation
     beside = validation_beside(dataset)
     return str(Path(request.dataset or "").with_name(beside.name)) if beside else None
-
-
-def _task(path: Path) -> Task:
-    if has_marks(path):
-        return "kto"
-    return "dpo" if trains_pairs(path) else "sft"
 
 
 def _counted(request: LoraRequest, task: Task, facts: DatasetFacts) -> tuple[Counts | None, str]:

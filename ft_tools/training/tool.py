@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
-from ft_tools.examples.training_rows import has_marks
+from ft_tools.examples.training_rows import task_of
 from ft_tools.examples.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
@@ -90,7 +90,7 @@ def launch_trial(request: TrainingRequest, search_run: str) -> str:
 
 def _has_marks(request: DpoRequest) -> bool:
     """Tell whether the dataset has marks; its loss has to be one of marks, then."""
-    marks = has_marks(workspace.existing(request.dataset))
+    marks = task_of(workspace.existing(request.dataset)) == "kto"
     loss = request.training.get("loss_type")
     known = CHOICES["kto", "loss_type"]
     if isinstance(loss, str) and (loss in known) != marks:

@@ -16,7 +16,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData
 from ft_tools.examples.trained_pieces import Measured
-from ft_tools.examples.training_rows import has_marks, survey
+from ft_tools.examples.training_rows import survey, task_of
 
 FIRST = ("Ada", "Bo", "Cy", "Dee", "Ed", "Flo", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou")
 NAMES = [f"{first}{last}" for first in FIRST for last in "klmnr"]
@@ -129,7 +129,7 @@ def test_cleaned_marked_answers_go_to_launch_dpo_and_never_to_launch_sft(workspa
         assert "launch_sft" not in tools_called(report)
     written = audit(output_dir="again")
     (step,) = [step for step in written.next_steps if step.tool == "launch_dpo"]
-    assert has_marks(Path(step.arguments["dataset"]))
+    assert task_of(Path(step.arguments["dataset"])) == "kto"
     assert survey(Path(step.arguments["dataset"]), "kto").num_good > 0
 
 

@@ -15,10 +15,11 @@ from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, target_verdict
 from ft_tools.evaluation.intervals.one_system import mean_interval, wilson_interval
+from ft_tools.evaluation.intervals.sample_size import FEWEST_EXAMPLES
 from ft_tools.evaluation.metrics.measures import field_scores
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.plan import make_plan
-from ft_tools.evaluation.plan_warnings import FEWEST_EXAMPLES, about_size
+from ft_tools.evaluation.plan_warnings import about_size
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import classifier

@@ -29,7 +29,11 @@ from ft_tools.data.prepare.row_decisions import MAX_COMPARED, decide
 from ft_tools.data.prepare.times import is_month_first
 from ft_tools.data.show_examples import quote
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
-from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
+from ft_tools.evaluation.intervals.sample_size import (
+    FEWEST_EXAMPLES,
+    detectable_effect,
+    examples_needed,
+)
 from ft_tools.examples.example import content_of
 from ft_tools.examples.remembered_test_sets import to_forget
 from ft_tools.examples.verdict_columns import Column
@@ -42,8 +46,6 @@ WIDEST = 0.5
 """Standard deviation of right and wrong answers, half of each."""
 WANTED_EFFECT = 0.1
 """As smallest_effect_fraction of `evaluate`."""
-FEWEST_ROWS = 6
-"""With 5, an exact paired test never comes below p = 0.05: 2 * 0.5^5 = 0.06."""
 OFTEN_EMPTY = 0.8
 """Share of filled cells below which an answer may be optional. Ours."""
 
@@ -343,8 +345,8 @@ def about_test_rows(num_test: int, num_rows: int = 0) -> list[str]:
     within = WIDEST * normal_quantile(1 - ALPHA / 2) / math.sqrt(num_test)
     shown_by = f"show a score to within {within:.2f} and " if num_rows else "show "
     shown_by += f"only differences of {effect:.2f} or more"
-    if num_test < FEWEST_ROWS:
-        shown_by = f"(fewer than {FEWEST_ROWS}) show no difference"
+    if num_test < FEWEST_EXAMPLES:
+        shown_by = f"(fewer than {FEWEST_EXAMPLES}) show no difference"
     said = f"{num_test} test rows{share} {shown_by} between two systems"
     more = f"; {WANTED_EFFECT:g} takes about {needed}: raise test_fraction, or add rows"
     return [said if is_enough else said + more]

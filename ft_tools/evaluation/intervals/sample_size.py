@@ -4,6 +4,9 @@ import math
 
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, POWER, normal_quantile
 
+FEWEST_EXAMPLES = 6
+"""Fewer cannot reach p < 0.05 in McNemar's exact test: 5 of 5 one way have p = 2 / 2**5."""
+
 
 def examples_needed(effect: float, discordance: float) -> int:
     """Return how many examples show an effect on a yes/no metric in 4 of 5 evaluations.
