@@ -5,6 +5,7 @@ stdout is the result, stderr the progress. Exit codes: 0 ok, 1 failed, 2 usage, 
 """
 
 import inspect
+import io
 import os
 import sys
 import time
@@ -17,7 +18,7 @@ import cyclopts
 from cyclopts import App, Parameter
 from pydantic import ValidationError
 
-from ft_tools import __version__
+from ft_tools import __version__, system_errors
 from ft_tools.cli_options import as_flags, launch_options, option_of, takes_one_or_many
 from ft_tools.contract import complaints, no_such
 from ft_tools.doctor.report import DoctorRequest, Purpose
@@ -65,6 +66,10 @@ _OURS: dict[str, Any] = {
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks is no reason to stop.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -75,10 +80,13 @@ def run(argv: list[str]) -> int:
         The exit code.
     """
     try:
-        result = app.meta(argv, **_OURS)
+        with system_errors.explained():
+            result = app.meta(argv, **_OURS)
     except cyclopts.CycloptsError as error:
         return show_error(BadInput(_misread(error)), _options["format"])
     except FineTuningError as error:
+        if _options["debug"]:
+            traceback.print_exc()
         return show_error(error, _options["format"])
     except KeyboardInterrupt:
         return 130

@@ -22,12 +22,11 @@ from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput, DiskFull, OutputExists
+from ft_tools.system_errors import BROKEN_DISK, NO_SPACE, explain_at
 
 MANIFEST = "manifest.json"
 STAGING = ".tmp-"
 NAME_CHARS = 50
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-BROKEN_DISK = {errno.EIO, errno.EROFS}
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -309,16 +308,8 @@ def disk_full_is_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in NO_SPACE:
-            raise DiskFull(
-                f"no space left while writing {path} ({error.strerror}); free some space and run "
-                "it again"
-            ) from error
-        if error.errno in BROKEN_DISK:
-            raise DiskFull(
-                f"the disk refused to write {path} ({error.strerror}); check the disk, or name a "
-                "folder on another one, and run it again"
-            ) from error
+        if error.errno in NO_SPACE | BROKEN_DISK:
+            raise explain_at(path, error) from error
         raise
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel
 
+from ft_tools import system_errors
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.contract import Request
 from ft_tools.data.prepare.request import PrepareRequest
@@ -53,8 +54,13 @@ class Tool:
         return report
 
     def call(self, request: Request) -> BaseModel:
-        """Load the function if this is its first call, and call it."""
-        return self.function(request)
+        """Load the function if this is its first call, and call it.
+
+        Raises:
+            FineTuningError: The request cannot be met, or the system refused a file.
+        """
+        with system_errors.explained():
+            return self.function(request)
 
 
 TOOLS = {

@@ -14,7 +14,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace
+from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace, brief
+from ft_tools.system_errors import explain_at
 
 VARIABLE = "FINE_TUNING_LLM_WORKSPACE"
 CACHE_VARIABLE = "FINE_TUNING_LLM_CACHE"
@@ -37,18 +38,22 @@ def roots() -> list[Path]:
     """Return the workspace folders, resolved; the first one is where runs are kept.
 
     Raises:
-        NotFound: None is named, and the folder that this process was started in is gone.
+        NotFound: The first one is not there.
     """
     if _GRANTED.get():
         return [folder.resolve() for folder in _GRANTED.get()]
     named = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     try:
-        return [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]
+        folders = [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]
     except FileNotFoundError as error:
         raise NotFound(
             f"the working directory no longer exists; start in another one, or set {VARIABLE} to "
             "the workspace"
         ) from error
+    if not folders[0].is_dir():
+        what = "is not a folder" if folders[0].exists() else "does not exist"
+        raise NotFound(f"workspace {folders[0]} {what}; create it, or name another in {VARIABLE}")
+    return folders
 
 
 def runs_dir() -> Path:
@@ -89,9 +94,13 @@ def resolve(path: str) -> Path:
     try:
         resolved = (roots()[0] / path).resolve()
         resolved.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        # Too long, a loop of links, a folder that may not be entered, a lone surrogate.
-        raise BadInput(f"path {path!r} cannot be resolved ({type(error).__name__})") from error
+    except (RuntimeError, ValueError) as error:
+        why = (
+            "a loop of symbolic links" if isinstance(error, RuntimeError) else "not a Unicode text"
+        )
+        raise BadInput(f"path {brief(repr(path))} is {why}; name another file or folder") from error
+    except OSError as error:
+        raise explain_at(roots()[0] / path, error) from error
     if not any(resolved.is_relative_to(root) for root in roots()):
         allowed = os.pathsep.join(map(str, roots()))
         raise OutsideWorkspace(
@@ -135,7 +144,7 @@ def new_folder(path: str) -> Path:
     try:
         is_empty = there != resolved or not any(resolved.iterdir())
     except OSError as error:
-        raise BadInput(f"output folder {path!r} cannot be read ({error.strerror})") from error
+        raise explain_at(resolved, error) from error
     if not is_empty:
         raise OutputExists(
             f"output folder {path!r} is not empty; name a new folder, nothing is overwritten"
@@ -187,4 +196,4 @@ def _open_below(root: Path, resolved: Path) -> int:
             raise OutsideWorkspace(
                 f"{resolved} became a link while it was being opened; name the file itself"
             ) from error
-        raise BadInput(f"{resolved} cannot be opened ({error.strerror})") from error
+        raise explain_at(resolved, error) from error

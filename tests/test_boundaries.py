@@ -51,7 +51,7 @@ BY_NAME = {name_of(path): path for path in MODULES}
 # above it in this list.
 FLOORS = (
     "facts errors installation",
-    "abandoned_calls anti_patterns contract publish redaction workspace",
+    "abandoned_calls anti_patterns contract publish redaction system_errors workspace",
     "examples models runs",
     "views",
     "approach data evaluation lora shipping training vram",

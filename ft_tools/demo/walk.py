@@ -32,6 +32,7 @@ from ft_tools.models import demo, mlx
 from ft_tools.runs import directory
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.run_state import read_result
+from ft_tools.system_errors import explained
 from ft_tools.tools import TOOLS
 
 TABLE = "tickets.csv"
@@ -351,11 +352,12 @@ def main() -> int:
         console.print(f"[bold red]error[/] {escape(str(missing))}")
         return missing.exit_code
     folder = Path(arguments.output).resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder.mkdir(parents=True, mode=0o700)
     os.environ[workspace.VARIABLE] = str(folder)
-    (folder / TABLE).write_bytes(files("ft_tools.demo.data").joinpath(TABLE).read_bytes())
     began = time.monotonic()
     try:
+        with explained():
+            folder.mkdir(parents=True, mode=0o700)
+            (folder / TABLE).write_bytes(files("ft_tools.demo.data").joinpath(TABLE).read_bytes())
         page = anyio.run(job, folder, arguments.engine)
     except* FineTuningError as errors:
         for error in errors.exceptions:

@@ -57,12 +57,22 @@ def find(run_id: str) -> Path:
 
 
 def all_runs() -> list[Path]:
-    """Return every run directory of the workspace, newest first."""
+    """Return every run directory of the workspace, newest first.
+
+    Raises:
+        PermissionError: This user may not read the folder of the runs.
+    """
+    runs = workspace.runs_dir()
+    try:
+        names = os.listdir(runs)
+    except FileNotFoundError:
+        return []
     found = []
-    for path in workspace.runs_dir().glob("*/run.json"):
-        if RUN_ID.fullmatch(path.parent.name) and not path.parent.is_symlink():
-            with contextlib.suppress(FileNotFoundError):
-                found.append((path.stat().st_mtime_ns, path.parent))
+    for run_dir in (runs / name for name in names if RUN_ID.fullmatch(name)):
+        # Without a run.json it is no run, and another user's is not shown.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            if not run_dir.is_symlink():
+                found.append(((run_dir / "run.json").stat().st_mtime_ns, run_dir))
     return [run_dir for _, run_dir in sorted(found, reverse=True)]
 
 

@@ -5,7 +5,6 @@ A worker module calls `main(work)`; `work(session)` returns the run's report. Wh
 """
 
 import contextlib
-import errno
 import faulthandler
 import json
 import math
@@ -23,7 +22,7 @@ from typing import Any, TextIO, cast
 from pydantic import BaseModel
 
 from ft_tools.errors import DiskFull, FineTuningError, RunBusy
-from ft_tools.publish import NO_SPACE, append_line, disk_full_is_named, sha256, write_file
+from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
 from ft_tools.runs import directory, locks, ranks, signs_of_life
 from ft_tools.runs.eta import Left, Pace, is_busy
@@ -31,6 +30,7 @@ from ft_tools.runs.out_of_memory import is_out_of_memory
 from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunError, State, Why
 from ft_tools.runs.run_worker import collect_garbage
 from ft_tools.runs.start import LOCKS_VARIABLE
+from ft_tools.system_errors import LIMITS, NO_SPACE, explain
 
 WRITE_SECONDS = 0.5
 # An estimate is shown after ten steps or half a minute: the first steps compile and warm caches.
@@ -40,7 +40,6 @@ RUN_FAILED = 5
 CAUSES = 20
 SPARE_FILES = 8
 """Descriptors kept for writing the end of a run that has opened as many files as it may."""
-LIMITS = {errno.EMFILE: "open files", errno.ENFILE: "open files", errno.EAGAIN: "processes"}
 REASONS: dict[str, Why] = {"diverged": "diverged", "out_of_memory": "out_of_memory"}
 """Code of an error -> why its run ended."""
 # Less than this is free after a failure: the disk was full, whatever the exception said.
@@ -352,9 +351,12 @@ def _diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
         again = reason == "out_of_memory"
         failure = RunError(code=error.code, message=redact(str(error)), retryable=again)
         return "failed", reason, failure
+    hint = "get_run with log_lines shows the traceback"
+    if isinstance(error, OSError) and (known := explain(error)):
+        failure = RunError(code=known.code, message=redact(str(known)), hint=hint)
+        return "failed", "crash", failure
     # A library's message may quote a dataset or a template: it stays in log.txt.
     message = f"{type(error).__name__} in {_place(error)}"
-    hint = "get_run with log_lines shows the traceback"
     return "failed", "crash", RunError(code="crash", message=message, hint=hint)
 
 

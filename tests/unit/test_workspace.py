@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from ft_tools import cli
 from ft_tools import workspace as ws
 from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace
 
@@ -20,9 +21,23 @@ def test_the_first_folder_keeps_the_runs_and_all_may_be_read(tmp_path, monkeypat
 
 
 def test_a_home_in_the_workspace_variable_is_expanded(monkeypatch, tmp_path):
+    (tmp_path / "work").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(ws.VARIABLE, "~/work")
     assert ws.roots() == [tmp_path / "work"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("gone", "does not exist"), ("file", "not a folder")])
+def test_a_workspace_that_is_no_folder_is_an_error_and_not_an_empty_one(
+    tmp_path, monkeypatch, capsys, name, said
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(ws.VARIABLE, str(tmp_path / name))
+    assert cli.run(["list-runs", "--format", "agent"]) == NotFound.exit_code
+    text = capsys.readouterr().err
+    assert str(tmp_path / name) in text
+    assert said in text
+    assert "create it" in text
 
 
 def test_the_cache_is_ours_xdg_or_home_and_never_relative(monkeypatch, tmp_path):
