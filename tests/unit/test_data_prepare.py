@@ -23,7 +23,7 @@ from ft_tools.data.prepare.column_mapping import (
 from ft_tools.data.prepare.mapping_for_inference import MAPPING, SNIPPET_NAME, mapping_beside
 from ft_tools.data.prepare.next_steps import SIMPLE
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.tool import prepare_dataset
+from ft_tools.data.prepare.tool import perform, prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput, OutputExists
@@ -656,9 +656,33 @@ def test_another_hash_than_that_of_the_mapping_and_its_split_is_refused(workspac
     write_csv(workspace / "t.csv", tickets(40))
     shown = prepare(path="t.csv").mapping_hash
     for confirm, changed in (("0" * 16, {}), (shown, {"test_fraction": 0.3}), (shown, {"seed": 1})):
-        with pytest.raises(BadInput, match="is not the hash of this mapping and split"):
+        with pytest.raises(BadInput, match="is not the hash of this file, mapping and split"):
             prepare(path="t.csv", confirm=confirm, output_dir="out", **changed)
     assert prepare(path="t.csv", seed=0).mapping_hash == shown
+
+
+def test_a_hash_confirms_only_the_file_that_was_shown(workspace):
+    write_csv(workspace / "t.csv", tickets(40))
+    shown = prepare(path="t.csv")
+    write_csv(workspace / "other.csv", tickets(80)[40:])
+    with pytest.raises(BadInput, match="is not the hash of this file"):
+        prepare(path="other.csv", confirm=shown.mapping_hash, output_dir="out")
+    (workspace / "t.csv").rename(workspace / "moved.csv")
+    assert prepare(path="moved.csv", confirm=shown.mapping_hash, output_dir="out").outputs
+    with (workspace / "moved.csv").open("a") as file:
+        file.write((workspace / "other.csv").read_text().splitlines()[1] + "\n")
+    with pytest.raises(BadInput, match="is not the hash of this file"):
+        prepare(path="moved.csv", confirm=shown.mapping_hash, output_dir="new")
+
+
+def test_a_run_writes_no_file_that_changed_after_it_was_confirmed(workspace):
+    write_csv(workspace / "t.csv", tickets(40))
+    shown = prepare(path="t.csv")
+    request = PrepareRequest(path="t.csv", confirm=shown.mapping_hash, output_dir="out")
+    write_csv(workspace / "t.csv", tickets(41))
+    with pytest.raises(BadInput, match="is not the hash of this file"):
+        perform(request, shown.mapping)
+    assert not (workspace / "out").exists()
 
 
 def test_headers_and_classes_that_could_speak_to_an_agent_are_not_repeated(workspace):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from ft_tools import workspace
@@ -12,6 +13,7 @@ from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.encodings import HEAD_BYTES, encoding_of, utf_16_of
 from ft_tools.examples.file_kinds import refuse_what_is_not_text
 from ft_tools.examples.source import SUFFIXES, Source, find_sources, read
+from ft_tools.publish import sha256
 
 TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
 READS = {
@@ -101,6 +103,11 @@ class Reader:
 
     source: Source
     mapping: ColumnMapping
+
+    @cached_property
+    def content(self) -> str:
+        """Return the sha256 of the file."""
+        return sha256(self.source.path)
 
     def rows(self) -> Rows:
         """Yield every row; turns are joined to conversations."""

@@ -78,7 +78,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     about_answers = question_of(request, decided)
     return PrepareReport(
         mapping=mapping,
-        mapping_hash=request.digest_of(mapping),
+        mapping_hash=request.digest_of(mapping, reader.content),
         examples=examples,
         questions=[*questions_of(mapping, seen), *([] if open_columns else about_answers)],
         unused_columns=[name for name in unused if PLAIN_NAME.fullmatch(name)],
@@ -91,7 +91,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         # As the audit of the written files would; the other findings need these.
         findings=[of_the_file(decided.ledger, *few) for few in decided.wordings.findings()],
         assumptions=notes,
-        next_steps=_next_steps(request, mapping, seen, decided),
+        next_steps=_next_steps(request, reader, seen, decided),
     )
 
 
@@ -171,9 +171,10 @@ def _about_judges(reader: Reader, seen: Seen) -> list[str]:
 
 
 def _next_steps(
-    request: PrepareRequest, mapping: ColumnMapping, seen: Seen, decided: Decided
+    request: PrepareRequest, reader: Reader, seen: Seen, decided: Decided
 ) -> list[NextStep]:
     """Return the call that writes the files; of columns that mark rows it takes the good ones."""
+    mapping = reader.mapping
     columns = undecided(mapping, seen)
     if classes := [column for column in columns if may_be_class(column, mapping, seen)]:
         return [_with_classes(request, mapping, classes)]
@@ -197,7 +198,7 @@ def _next_steps(
         why += "; which values are good is a guess"
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
-    again |= {"confirm": request.digest_of(mapping)}
+    again |= {"confirm": request.digest_of(mapping, reader.content)}
     again["output_dir"] = request.output_dir or workspace.unused(OUTPUT)
     offer = None if columns else rule_to_offer(request, decided)
     if offer:

@@ -78,13 +78,17 @@ class PrepareRequest(Request):
             )
         return self
 
-    def digest_of(self, mapping: ColumnMapping) -> str:
-        """Return a short hash of what a person is shown: a mapping, what is read, and the split.
+    def digest_of(self, mapping: ColumnMapping, content: str) -> str:
+        """Return a short hash of what a person is shown: a file, a mapping, and the split.
 
         Decisions about verdicts and contradictions are left out: a request states them itself, so
         that they can be made in the call that confirms.
+
+        Args:
+            mapping: What is asked and answered.
+            content: The sha256 of the file.
         """
         undecided = {"verdicts", "good_values"}
         text = mapping.model_dump_json(exclude_defaults=True, exclude=undecided)
         others = self.model_dump_json(exclude_defaults=True, include=SHOWN)
-        return hashlib.sha256((text + others).encode()).hexdigest()[:16]
+        return hashlib.sha256((content + text + others).encode()).hexdigest()[:16]

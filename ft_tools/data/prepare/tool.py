@@ -19,10 +19,10 @@ from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_decisions import decide
 from ft_tools.data.prepare.write_files import NAMES, REPORT, write_files
-from ft_tools.errors import BadData, BadInput, OutputExists
+from ft_tools.errors import BadData, BadInput, OutputExists, brief
 from ft_tools.examples.remembered_test_sets import remember, to_forget
-from ft_tools.examples.source import Source, decoded_size
-from ft_tools.publish import new_folder, require_space, sha256, write_file
+from ft_tools.examples.source import decoded_size
+from ft_tools.publish import new_folder, require_space, write_file
 from ft_tools.runs.start import start
 
 AT_ONCE_BYTES = 8 * 2**20
@@ -56,21 +56,17 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         raise BadData(source.path, "holds no row that can be read", EMPTY)
     mapping = completed(_mapping(request, seen), seen)
     require_columns(mapping, seen)
+    reader = Reader(source, mapping)
     if request.confirm is None:
         if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
             workspace.new_folder(request.output_dir)
-        return shown(request, Reader(source, mapping), seen)
-    digest = request.digest_of(mapping)
-    if request.confirm != digest:
-        raise BadInput(
-            f"confirm={request.confirm!r} is not the hash of this mapping and split ({digest}); "
-            "call again without confirm and check the examples and counts"
-        )
+        return shown(request, reader, seen)
+    digest = _confirmed(request, reader)
     if questions := questions_of(mapping, seen):
         raise BadInput("decide first: " + "; ".join(questions))
     if request.output_dir is None:
         raise BadInput("output_dir is missing; name a new folder for the files")
-    if done := _done_before(request, source, mapping):
+    if done := _done_before(request, reader):
         return done
     workspace.new_folder(request.output_dir)
     if decoded_size(source, AT_ONCE_BYTES) > AT_ONCE_BYTES:
@@ -118,10 +114,14 @@ def perform(
     mapping: ColumnMapping,
     tick: Callable[[int], None] = lambda _: None,
 ) -> PrepareReport:
-    """Write the files in this process."""
+    """Write the files in this process.
+
+    Raises:
+        BadInput: The file is no longer what was confirmed, or something must be decided.
+    """
     assert request.output_dir is not None
     reader = Reader(source_of(request), mapping)
-    before = sha256(reader.source.path)
+    digest = _confirmed(request, reader)
     size = decoded_size(reader.source, COMPARED_BYTES)
     compare = request.near_duplicates != "off" and size <= COMPARED_BYTES
     decided = decide(mapping, request, reader.rows(), tick, compare=compare)
@@ -134,7 +134,7 @@ def perform(
         written = write_files(reader, request, decided, staging, tick)
         report = PrepareReport(
             mapping=mapping,
-            mapping_hash=request.digest_of(mapping),
+            mapping_hash=digest,
             num_rows=len(decided.ledger),
             counts=counts,
             labels=labels_of(decided),
@@ -144,7 +144,7 @@ def perform(
             wordings=wordings_in(decided),
             assumptions=notes_of(decided, is_share_chosen=request.test_fraction is None),
         )
-        about = {"sha256": before, "request": json.loads(_what_matters(request))}
+        about = {"sha256": reader.content, "request": json.loads(_what_matters(request))}
         made = json.dumps(about | {"report": report.model_dump(mode="json")}, indent=1)
         write_file(staging / REPORT, made)
     if written.test_keys:
@@ -156,9 +156,22 @@ def _what_matters(request: PrepareRequest) -> str:
     return request.model_dump_json(exclude={"request_id", "output_dir", "confirm", "mapping"})
 
 
-def _done_before(
-    request: PrepareRequest, source: Source, mapping: ColumnMapping
-) -> PrepareReport | None:
+def _confirmed(request: PrepareRequest, reader: Reader) -> str:
+    """Return the hash of what is about to be written.
+
+    Raises:
+        BadInput: It is not what was shown. The hash is not named: nobody saw what it stands for.
+    """
+    digest = request.digest_of(reader.mapping, reader.content)
+    if request.confirm != digest:
+        raise BadInput(
+            f"confirm={brief(request.confirm)} is not the hash of this file, mapping and split; "
+            "call again without confirm and check the examples and counts"
+        )
+    return digest
+
+
+def _done_before(request: PrepareRequest, reader: Reader) -> PrepareReport | None:
     """Return the report of the same call, if its files are there: calling twice writes once.
 
     Raises:
@@ -172,7 +185,7 @@ def _done_before(
         report = PrepareReport.model_validate(made["report"])
     except (OSError, ValueError, KeyError) as error:
         raise OutputExists(f"output folder {request.output_dir!r} holds another report") from error
-    same = made["sha256"] == sha256(source.path) and report.mapping == mapping
+    same = made["sha256"] == reader.content and report.mapping == reader.mapping
     if not same or made["request"] != json.loads(_what_matters(request)):
         raise OutputExists(
             f"output folder {request.output_dir!r} holds files of another file, mapping or split; "
