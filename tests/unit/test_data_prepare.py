@@ -392,12 +392,44 @@ def test_conversations_are_split_as_they_are(workspace):
         ({"prompt": "Hello", "answer_columns": ["team"]}, "names no {COLUMN}"),
         ({"prompt": "{body} {team} {priority}"}, "mapping.answer_columns is missing"),
         ({"prompt": "{body}", "answer_columns": ["team", "priority"]}, "answer_format='json'"),
+        (
+            {"prompt": "{body} {team}", "answer_columns": ["team"]},
+            "overlaps with the answer column 'team'",
+        ),
+        (
+            {"time_column": "team"},
+            "no dates or numbers that can be put in order; columns of times: created",
+        ),
+        ({"answer_schema": {"type": "banana"}}, r"not a valid JSON Schema: \$.type is 'banana'"),
+        ({"answer_schema": {"type": "array"}}, "answers are objects"),
+        ({"answer_schema": {"required": ["teem"]}}, "names 'teem', which is not in answer_columns"),
     ],
 )
 def test_a_mapping_that_cannot_work_is_refused_with_what_to_change(workspace, mapping, message):
     write_csv(workspace / "t.csv", tickets(40))
     with pytest.raises(BadInput, match=message):
         prepare(path="t.csv", mapping=mapping)
+
+
+def test_an_object_that_holds_the_answer_is_not_asked(workspace):
+    rows = [{"talk": {"asked": f"Where is parcel {at}?", "said": f"In {at}"}} for at in range(40)]
+    (workspace / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(BadInput, match=r"\{talk\} overlaps with the answer column 'talk.said'"):
+        prepare(path="t.jsonl", mapping={"prompt": "{talk}", "answer_columns": ["talk.said"]})
+
+
+def test_rows_are_put_in_the_order_of_numbers_and_a_schema_of_any_form_gives_the_type(workspace):
+    write_csv(workspace / "t.csv", tickets(40))
+    properties = {"ticket_id": {"type": ["null", "integer"]}, "team": True}
+    mapping = {
+        "prompt": "{body}",
+        "answer_columns": ["ticket_id", "team"],
+        "answer_format": "json",
+        "answer_schema": {"type": "object", "properties": properties},
+        "time_column": "ticket_id",
+    }
+    shown = prepare(path="t.csv", mapping=mapping)
+    assert json.loads(json.loads(shown.examples[1].answer)) == {"ticket_id": 1, "team": "shipping"}
 
 
 def test_a_file_of_another_encoding_is_recognised_and_its_accents_are_shown(workspace):

@@ -2,10 +2,13 @@
 
 import difflib
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
 from ft_tools.data.prepare.column_mapping import ColumnMapping, schema_of
 from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, Seen
 from ft_tools.data.prepare.turns import role_of
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, brief
 from ft_tools.examples.scales import number_of
 from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import is_telling, says_verdict
@@ -63,6 +66,58 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         raise BadInput("nullable needs answer_format='json': a text has no null")
     if len(mapping.answer_columns) > 1 and mapping.answer_format == "text":
         raise BadInput("several answer_columns need answer_format='json'")
+    _require_no_answer_asked(mapping)
+    _require_schema(mapping)
+    if mapping.time_column and not seen.has_order(mapping.time_column):
+        times = [name for name in seen.columns if seen.is_time(name)]
+        cure = f"columns of times: {', '.join(times)}" if times else "remove it"
+        given = f"mapping.time_column={mapping.time_column!r}"
+        raise BadInput(f"{given} holds no dates or numbers that can be put in order; {cure}")
+
+
+def _require_no_answer_asked(mapping: ColumnMapping) -> None:
+    """Refuse a prompt that says what is to be answered, itself or within an object.
+
+    Raises:
+        BadInput: With the column.
+    """
+    for asked in mapping.prompt_columns:
+        for answer in mapping.answer_columns:
+            if f"{asked}.".startswith(f"{answer}.") or answer.startswith(f"{asked}."):
+                raise BadInput(
+                    f"mapping.prompt contains the answer: {{{asked}}} overlaps with the answer "
+                    f"column {answer!r}; remove it from the prompt"
+                )
+
+
+def _require_schema(mapping: ColumnMapping) -> None:
+    """Refuse a schema that is none, or that no answer of this mapping can meet.
+
+    Raises:
+        BadInput: With what is wrong in it.
+    """
+    schema = mapping.answer_schema
+    if schema is None:
+        return
+    cure = "leave answer_schema out: it is derived from the values"
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise BadInput(
+            f"mapping.answer_schema is not a valid JSON Schema: {error.json_path} is "
+            f"{brief(repr(error.instance))}; {cure}"
+        ) from error
+    if schema.get("type", "object") != "object":
+        raise BadInput(
+            f"mapping.answer_schema has the type {brief(repr(schema['type']))}, and answers are "
+            f"objects; {cure}"
+        )
+    named = [*schema.get("properties", {}), *schema.get("required", [])]
+    if other := [name for name in named if name not in mapping.answer_columns]:
+        raise BadInput(
+            f"mapping.answer_schema names {brief(repr(other[0]))}, which is not in "
+            f"answer_columns; {cure}"
+        )
 
 
 def _is_object(name: str, seen: Seen) -> bool:

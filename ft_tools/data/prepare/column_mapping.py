@@ -255,9 +255,19 @@ def _is_number(value: Any) -> bool:
     return plain and not has_zero and number_of(text) is not None
 
 
-def _typed(value: Any, about: Mapping[str, Any]) -> Any:
+def _kind_of(about: Any) -> str | None:
+    """Return the type that a schema names first, null aside; a schema may also be true or false."""
+    for one in about.get("anyOf", [about]) if isinstance(about, Mapping) else ():
+        kinds = one.get("type") if isinstance(one, Mapping) else None
+        for kind in kinds if isinstance(kinds, list) else [kinds]:
+            if kind not in (None, "null"):
+                return str(kind)
+    return None
+
+
+def _typed(value: Any, about: Any) -> Any:
     """Return a value in the type that the schema gives its column."""
-    kind = about.get("anyOf", [about])[0].get("type")
+    kind = _kind_of(about)
     if kind in {"integer", "number"} and _is_number(value):
         number = float(value)
         return int(number) if kind == "integer" else number

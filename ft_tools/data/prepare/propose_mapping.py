@@ -20,6 +20,8 @@ from ft_tools.examples.verdict_columns import DATE, UnreadColumns
 from ft_tools.examples.verdicts import says_verdict
 
 FORMULA = re.compile(r"[=+@][A-Z]{2,20}\(|=[A-Z]{1,3}[0-9]{1,7}\b")
+BEGINS = re.compile(r"[-+.]?\d")
+"""How a number, and every date that can be put in order, begins."""
 SAMPLE_ROWS = 5_000
 TEXT_CHARS = 20
 """Mean length from which a column is a text and no code or number. Ours."""
@@ -122,6 +124,12 @@ class Seen:
     def is_time(self, name: str) -> bool:
         """Tell whether a column holds days or times."""
         return self.filled[name] > 0 and self.dates[name] >= 0.8 * self.filled[name]
+
+    def has_order(self, name: str) -> bool:
+        """Tell whether rows can be put in the order of a column: days, times or numbers."""
+        values = self.values.get(name, Counter())
+        ordered = sum(count for value, count in values.items() if BEGINS.match(str(value).strip()))
+        return ordered > 0 and ordered >= 0.8 * values.total()
 
     def is_group(self, name: str) -> bool:
         """Tell whether a column names whom rows belong to, by its name and values that return."""
