@@ -1,12 +1,14 @@
 """The advice that a launch carries: its verdict in the plan, and in the way if it says no."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from ft_tools.contract import complaints
 from ft_tools.errors import Refused, UnknownName
 from ft_tools.training.checks import accepted
-from ft_tools.training.checks.advised import LAUNCHED, require_advised
+from ft_tools.training.checks.advised import LAUNCHED, of_launch, require_advised
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 
@@ -75,6 +77,31 @@ def test_a_misspelt_id_of_what_is_accepted_is_refused_with_the_nearest_and_those
         launch_dpo(dpo(None, accept_findings=["test_rows"], accept_reason="a pilot"))
 
 
+def test_the_launch_fills_in_its_model_and_counts_its_rows_where_the_advice_leaves_them_out(
+    tmp_path, monkeypatch
+):
+    """A launch was refused that the same advice with the launch's own model repeated allowed."""
+    monkeypatch.setenv("FINE_TUNING_LLM_WORKSPACE", str(tmp_path))
+    rows = [{"prompt": f"Say {n} in words", "completion": f"It is number {n}"} for n in range(60)]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    advice = {k: v for k, v in READY.items() if k != "num_demonstrations"}
+    asked = sft(advice)
+    seen = of_launch("sft", asked, asked.advice)
+
+    assert (seen.model, seen.dataset) == ("m", "d.jsonl")
+    assert require_advised("sft", sft(advice)).verdict == "now"
+    (tmp_path / "d.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(Refused, match="too_few_examples"):
+        require_advised("sft", sft(advice))
+
+
+def test_what_the_advice_says_of_model_and_rows_holds():
+    asked = sft(READY | {"model": "other"})
+    seen = of_launch("sft", asked, asked.advice)
+
+    assert (seen.model, seen.dataset) == ("other", None)
+
+
 def test_without_advice_nothing_is_refused():
     assert require_advised("sft", sft(None)) is None
 
@@ -97,9 +124,10 @@ def test_training_that_is_advised_against_needs_each_rule_accepted_with_a_reason
 
 
 def test_advice_that_no_rule_is_behind_is_accepted_by_its_own_name():
-    with pytest.raises(Refused, match=r"^advised_against: kto: later, .*\['advised_against'\]"):
-        require_advised("kto", dpo(TOOLS))
-    accepted = dpo(TOOLS, accept_findings=["advised_against"], accept_reason="a pilot")
+    advice = TOOLS | {"num_marks": 5000}
+    with pytest.raises(Refused, match=r"^advised_against: kto: .*\['advised_against'\]"):
+        require_advised("kto", dpo(advice))
+    accepted = dpo(advice, accept_findings=["advised_against"], accept_reason="a pilot")
     assert require_advised("kto", accepted).first_step == "sft"
 
 

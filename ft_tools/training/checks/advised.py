@@ -5,12 +5,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns
+from ft_tools.approach.measured import COUNTS
 from ft_tools.approach.report import ApproachReport, ApproachVerdict
-from ft_tools.approach.request import Approach
+from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.table import table
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.examples.trl_formats import Task
-from ft_tools.training.request import DpoRequest, TrainingRequest
+from ft_tools.training.request import DpoRequest, SftRequest
 
 LAUNCHED: dict[Task, tuple[Approach, ...]] = {
     "sft": (
@@ -44,7 +45,7 @@ class Advised(BaseModel):
     first_step: Approach = Field(description="What recommend_approach recommends now.")
 
 
-def require_advised(task: Task, request: TrainingRequest) -> Advised | None:
+def require_advised(task: Task, request: SftRequest | DpoRequest) -> Advised | None:
     """Return what the advice says of this launch; None if none was passed.
 
     Raises:
@@ -53,14 +54,7 @@ def require_advised(task: Task, request: TrainingRequest) -> Advised | None:
     if request.advice is None:
         return None
     launched = LAUNCHED[task]
-    considered = [each for each in request.advice.considering if each in launched]
-    known: dict[str, Any] = {
-        "considering": considered or [launched[0]],
-        "response_format": "detailed",  # A concise verdict leaves out a reason that the path has.
-    }
-    if isinstance(request, DpoRequest) and request.sft_run and request.advice.checkpoint is None:
-        known |= {"checkpoint": "sft_run"}
-    report = recommend_approach(request.advice.model_copy(update=known))
+    report = recommend_approach(of_launch(task, request, request.advice))
     answer = report.verdicts[0]
     if report.approach in launched:
         return Advised(
@@ -75,6 +69,27 @@ def require_advised(task: Task, request: TrainingRequest) -> Advised | None:
     if advised.verdict != "now":
         _require_accepted(advised, request.accept_findings)
     return advised
+
+
+def of_launch(
+    task: Task, request: SftRequest | DpoRequest, advice: ApproachRequest
+) -> ApproachRequest:
+    """Return the advice asked of this launch, which fills in what it leaves out of model and rows.
+
+    The rows are read only if they are not counted.
+    """
+    launched = LAUNCHED[task]
+    known: dict[str, Any] = {
+        "considering": [each for each in advice.considering if each in launched] or [launched[0]],
+        "response_format": "detailed",  # A concise verdict leaves out a reason that the path has.
+    }
+    if advice.model is None and request.model is not None:
+        known["model"] = request.model
+    if advice.dataset is None and getattr(advice, COUNTS[task]) is None:
+        known["dataset"] = request.dataset
+    if isinstance(request, DpoRequest) and request.sft_run and advice.checkpoint is None:
+        known["checkpoint"] = "sft_run"
+    return advice.model_copy(update=known)
 
 
 def _why(answer: ApproachVerdict, report: ApproachReport) -> str:
