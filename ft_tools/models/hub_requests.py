@@ -15,6 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from ft_tools import facts
 from ft_tools.errors import BadInput, GatedModel, HubUnavailable, UnknownName
+from ft_tools.models.obtain import how_to_get
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 CONFIG = "config.json"
@@ -68,7 +69,7 @@ def get(model: str, name: str, revision: str) -> Answer:
         FineTuningError: As `describe`; NoSuchFile where the model does not have the file.
     """
     if variable := forbidden_by():
-        cure = f"unset it, or run `hf download {model} {CONFIG}` where the Hub can be reached"
+        cure = f"unset it, or {how_to_get(model)}"
         raise HubUnavailable(model, f"{variable} forbids asking the Hub", cure, facts.models())
     url = f"{endpoint()}/{model}/resolve/{quote(revision, safe='')}/{name}"
     limit = MAX_BYTES.get(name, DEFAULT_MAX_BYTES)
@@ -112,7 +113,7 @@ def _ask(model: str, url: str, limit: int) -> Answer:
         problem = f"{endpoint()} cannot be reached ({kind})"
         if "Timeout" in kind:
             problem = f"{endpoint()} did not answer within {READ_SECONDS:g} seconds"
-        cure = "check the network, the proxy variables and HF_ENDPOINT, then try again"
+        cure = f"check the network, the proxy variables and HF_ENDPOINT, or {how_to_get(model)}"
         raise HubUnavailable(model, problem, cure, facts.models()) from error
 
 

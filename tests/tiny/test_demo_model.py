@@ -1,7 +1,11 @@
 """The embedded demo model comes out of its package whole, speaks, and tokenizes like llama.cpp."""
 
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 
 import llama_cpp
@@ -93,3 +97,29 @@ def test_a_changed_package_file_is_refused_before_it_is_read(tmp_path):
         stream.write(bytes([last ^ 1]))
     with pytest.raises(BadData, match=r"sha256 is .*pip install"):
         demo_model.from_package(changed, tmp_path / "out")
+
+
+def test_an_interrupted_demo_stops_its_run_and_says_so(tmp_path):
+    ours = os.environ | {"FINE_TUNING_LLM_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    argv = ["-m", "ft_tools.demo.walk", "--output", str(tmp_path / "out"), "--only-model"]
+    demo_process = subprocess.Popen(
+        [sys.executable, *argv], env=ours, stderr=subprocess.PIPE, text=True
+    )
+
+    def state():
+        found = list((tmp_path / "out").glob("*/runs/*/status.json"))
+        return json.loads(found[0].read_text())["state"] if found else None
+
+    until = time.monotonic() + 120
+    while state() != "running":
+        assert time.monotonic() < until, state()
+        time.sleep(0.1)
+    demo_process.send_signal(signal.SIGTERM)
+    said = demo_process.communicate(timeout=60)[1]
+    assert demo_process.returncode == 130, said
+    assert "stopped its run" in said
+    # This worker does not ask, and may succeed before it is terminated.
+    assert list((tmp_path / "out").glob("*/runs/*/cancel"))
+    while state() not in ENDED:
+        assert time.monotonic() < until, state()
+        time.sleep(0.1)

@@ -15,6 +15,7 @@ from ft_tools.evaluation.plan_warnings import about_request
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.compared_models import Models
 from ft_tools.evaluation.tool import evaluate
+from ft_tools.models.obtain import PACKAGED
 from ft_tools.publish import sha256
 from ft_tools.runs.records import RunInfo
 from tests.unit.test_shipping import write_safetensors
@@ -400,14 +401,18 @@ def test_a_model_that_the_hub_does_not_have_fails_in_the_plan(hub, base, monkeyp
     assert any("the run downloads it" in line for line in asked(base, "owner/there").warnings)
 
 
-def test_what_cannot_be_asked_of_the_hub_is_said(hub, base, monkeypatch):
+def test_what_cannot_be_asked_of_the_hub_is_said(hub, base, monkeypatch, tmp_path):
     hub.missing = 503
     assert any("not checked" in line for line in asked(base, "owner/missing").warnings)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert any("not checked" in line for line in asked(base, "owner/missing").warnings)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(NotFound, match=r"owner/missing is not on this machine and HF_HUB_OFFLINE"):
+    with pytest.raises(NotFound, match=r"owner/missing is not on .*HF_HUB_OFFLINE.*`hf download"):
         asked(base, "owner/missing")
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path / "without-models"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "without-models"))
+    with pytest.raises(NotFound, match="fine-tuning-llm demo --only-model"):
+        asked(base, PACKAGED)
 
 
 def test_a_folder_without_weights_fails_in_the_plan(workspace, base):

@@ -11,8 +11,9 @@ import pytest
 from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
-from ft_tools.models import hub
+from ft_tools.models import hub, hub_requests
 from ft_tools.models.hub_requests import OFFLINE_VARIABLES
+from ft_tools.models.obtain import PACKAGED
 from ft_tools.models.resolve import hub_home, pinned, resolve_model, tokenizer_files
 from ft_tools.models.shape_of_model import shape_of
 from ft_tools.training.model_plan import source_of
@@ -161,6 +162,10 @@ def test_offline_nothing_connects_and_what_was_kept_still_answers(standin, monke
     assert shape_of("someone/new-model").hidden_size == 64
     with pytest.raises(HubUnavailable, match=f"{variable} forbids.*hf download"):
         shape_of("someone/other")
+    with pytest.raises(
+        HubUnavailable, match="unset it, or run `fine-tuning-llm demo --only-model`"
+    ):
+        hub_requests.get(PACKAGED, "config.json", "main")
     assert len(standin.asked) == 1
 
 

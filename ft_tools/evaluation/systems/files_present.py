@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ft_tools.errors import BadInput, NotFound, UnknownName
 from ft_tools.models import hub_requests, model_folder
+from ft_tools.models.obtain import how_to_get
 from ft_tools.models.resolve import ModelSource
 
 TIMEOUT_SECONDS = 5.0
@@ -85,8 +86,7 @@ def _ask_the_hub(hub_id: str) -> list[str]:
     here = f"{hub_id} is not on this machine"
     if variable := hub_requests.forbidden_by():
         raise NotFound(
-            f"{here} and {variable} forbids downloading it; pass a folder with the model, or "
-            "download it on a machine with network access"
+            f"{here} and {variable} forbids downloading it; unset it, or {how_to_get(hub_id)}"
         )
     token = os.environ.get("HF_TOKEN")
     request = urllib.request.Request(
@@ -108,5 +108,5 @@ def _ask_the_hub(hub_id: str) -> list[str]:
         pass
     return [
         f"{here} and the Hub does not respond: the name is not checked, and the run fails if the "
-        "model cannot be downloaded"
+        f"model cannot be downloaded; {how_to_get(hub_id)}"
     ]
