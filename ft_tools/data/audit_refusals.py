@@ -1,5 +1,7 @@
 """What an audit refuses: no examples, a decision about no column, a model without tokenizer."""
 
+from pathlib import Path
+
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.read.examples import good_labels
@@ -19,13 +21,18 @@ def require_examples(request: AuditRequest, scanned: Scan) -> None:
         first = scanned.ledger.num_validation
         finding = scanned.ledger.reason_of(first) or ""
         line = scanned.ledger.lines[first]
-        cure = RULES[finding].cure if finding in RULES else "give JSONL, JSON, CSV or Parquet"
-        raise BadData(path, f"no row can be read ({finding})", cure, line)
+        raise nothing_readable(path, finding, line)
     if request.columns and formats["unknown"] + formats["unreadable"] == total:
         raise BadInput(
             f"columns={request.columns!r} fits no row of {path}; give our name -> the file's column"
         )
     _require_validation(request, scanned)
+
+
+def nothing_readable(path: Path, finding: str, line: int) -> BadData:
+    """Return what refuses a file of which no row can be read, with the reason of the first."""
+    cure = RULES[finding].cure if finding in RULES else "give JSONL, JSON, CSV or Parquet"
+    return BadData(path, f"no row can be read ({finding})", cure, line)
 
 
 def require_verdicts(request: AuditRequest, scanned: Scan) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.data.judge import privacy
+from ft_tools.data.judge.findings import RULES
 from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
@@ -42,32 +43,40 @@ def show_examples(request: ShowRequest) -> ShowReport:
         )
     wanted = sorted(set(request.lines))
     found: dict[int, Any] = {}
+    unread: set[int] = set()
     warnings = []
     number = 0
     for source, row, number in rows_of(path):
-        if number in wanted and row.problem is None:
+        if number in wanted and not row.problem:
             found[number] = row.value
-        elif number in wanted:
+        elif number in wanted and row.problem:
             raw = raw_line(source, row.number)
             found[number] = f"<{row.problem}> {raw}".strip()
-            warnings += _why_unreadable(number, raw)
+            unread.add(number)
+            warnings.append(_why_unreadable(number, raw) or _cure(number, row.problem))
         if number >= wanted[-1]:
             break
-    examples = [_quoted(request, found, line) for line in wanted]
+    whole = request.model_copy(update={"field": None})
+    # A row that cannot be read has no fields.
+    examples = [_quoted(whole if line in unread else request, found, line) for line in wanted]
     warnings += _not_there(request, found, examples, number)
     return ShowReport(examples=examples, warnings=warnings)
 
 
-def _why_unreadable(number: int, raw: str) -> list[str]:
+def _why_unreadable(number: int, raw: str) -> str:
     """Say where a line stops being JSON, in the words of Python's parser, which quote nothing."""
     try:
-        json.loads(raw)
+        json.loads(raw or "null")
     except json.JSONDecodeError as error:
         if len(raw) < RAW_CHARS:
-            return [f"line {number} is no JSON from character {error.pos + 1} on: {error.msg}"]
+            return f"line {number} is no JSON from character {error.pos + 1} on: {error.msg}"
     except RecursionError:
         pass
-    return []
+    return ""
+
+
+def _cure(number: int, problem: str) -> str:
+    return f"row {number} cannot be read ({problem}): {RULES[problem].cure}"
 
 
 def _not_there(

@@ -2,11 +2,15 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
 
 from ft_tools.examples.json_stream import ROW_BYTES, Row
+
+SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
+"""A first line that Excel reads, and writes in some languages."""
 
 
 def read_csv(stream: BinaryIO, separator: str, encoding: str = "utf-8") -> Iterator[Row]:
@@ -18,12 +22,21 @@ def read_csv(stream: BinaryIO, separator: str, encoding: str = "utf-8") -> Itera
     errors = "surrogateescape" if encoding == "utf-8" else "replace"
     text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
     try:
-        first = text.readline(65536)
+        first = _first_line(text)
+        if said := SEPARATOR.fullmatch(first):
+            separator, first = said[1], _first_line(text)
         separator = separator or max(",;\t|", key=first.count)
         yield from _csv_rows(csv.reader(chain([first], _lines(text)), delimiter=separator))
     finally:
         # The stream is closed by who opened it.
         text.detach()
+
+
+def _first_line(text: io.TextIOWrapper) -> str:
+    """Return the next line that is not blank; empty at the end."""
+    while (line := text.readline(65536)) and not line.strip():
+        pass
+    return line
 
 
 def _csv_rows(reader: Iterator[list[str]]) -> Iterator[Row]:

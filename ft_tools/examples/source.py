@@ -142,7 +142,7 @@ def recognise(path: Path) -> Source:
     size = path.stat().st_size
     suffix, named_gzip = _suffix(path)
     with workspace.open_file(path) as stream:
-        head, is_whole = _head(stream, suffix)
+        head, is_whole, skipped = _head(stream, suffix)
     if not head:
         raise BadData(path, "is empty", "name a file with examples")
     if head.startswith(LFS_POINTER):
@@ -152,7 +152,7 @@ def recognise(path: Path) -> Source:
         raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
     if gzipped:
         with _gunzip(path, size) as stream:
-            head, is_whole = _head(stream, suffix)
+            head, is_whole, skipped = _head(stream, suffix)
         if not head:
             raise BadData(path, "is an empty gzip file", "name a file with examples")
     if head.startswith(b"PAR1"):
@@ -162,7 +162,7 @@ def recognise(path: Path) -> Source:
     if not gzipped and (kind := _binary_kind(path, head)):
         return Source(path, kind, gzipped, size)
     refuse_what_is_not_text(path, head)
-    has_bom = head.startswith(b"\xef\xbb\xbf")
+    has_bom = head.startswith(b"\xef\xbb\xbf") and not skipped
     kind, starts = text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
     if kind == "csv" and suffix not in {".csv", ".tsv"}:
         raise BadData(
@@ -170,7 +170,7 @@ def recognise(path: Path) -> Source:
             "does not begin with JSON",
             "give JSONL (one object per line), JSON, CSV or Parquet",
         )
-    return Source(path, kind, gzipped, size, has_bom, starts)
+    return Source(path, kind, gzipped, size, has_bom, starts and starts + skipped)
 
 
 def _binary_kind(path: Path, head: bytes) -> str | None:
@@ -180,12 +180,20 @@ def _binary_kind(path: Path, head: bytes) -> str | None:
     return "sqlite" if head.startswith(SQLITE) else None
 
 
-def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
-    """Return the first bytes, of JSON lines at least the first line, and if they are the whole."""
-    head = stream.read(HEAD_BYTES)
+def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool, int]:
+    """Return the first bytes that are not blank, of JSON lines at least the first line.
+
+    Returns:
+        The bytes, whether they are the rest of the file, and how many blank ones stand before them.
+    """
+    head, skipped = stream.read(HEAD_BYTES), 0
+    while not head.strip() and (more := stream.read(HEAD_BYTES)):
+        abandoned_calls.require_waiting()
+        skipped += len(head)
+        head = more
     if suffix in LINES and b"\n" not in head.lstrip():
         head += stream.readline(ROW_BYTES)
-    return head, not stream.read(1)
+    return head, not stream.read(1), skipped
 
 
 def is_held_out(source: Source) -> bool:

@@ -319,6 +319,17 @@ def test_every_column_of_a_long_row_is_quoted(workspace):
     assert "ccc" in on.value
 
 
+def test_a_row_that_cannot_be_read_is_shown_with_the_cure_whatever_field_is_asked_for(workspace):
+    (workspace / "d.csv").write_text("question,answer\n'Where, eh?','Here, too'\n")
+    report = show_examples(ShowRequest(path="d.csv", lines=[1], field="answer"))
+    assert [json.loads(shown.value) for shown in report.examples] == ["<csv_columns>"]
+    assert ["in double quotes" in said for said in report.warnings] == [True]
+    (workspace / "d.jsonl").write_text('{"prompt": "a", "n": NaN}\n')
+    report = show_examples(ShowRequest(path="d.jsonl", lines=[1], field="n"))
+    assert json.loads(report.examples[0].value) == '<unreadable_line> {"prompt": "a", "n": NaN}'
+    assert ["NaN" in said for said in report.warnings] == [True]
+
+
 def test_a_line_that_is_no_json_is_quoted_as_it_stands_with_the_place(workspace):
     bad = '{"prompt": "Where?", "completion": "Here" "key": "hf_abcdefghijabcdefghijabcdefghij"}'
     (workspace / "d.jsonl").write_text(f'{{"prompt": "a", "completion": "b"}}\n\n{bad}\n')

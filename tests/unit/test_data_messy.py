@@ -149,6 +149,49 @@ def test_random_bytes_are_no_table_in_some_encoding(workspace, seed):
         prepare_dataset(PrepareRequest(path="t.csv"))
 
 
+NOT_READ = {
+    "single.csv": ("question,answer\n'Where, eh?','Here, too'\n", "csv_columns.*double quotes"),
+    "open.csv": ('question,answer\n"Where,Here\nWhen,Now\n', "csv_columns.*close each"),
+    "nan.jsonl": ('{"prompt": "a", "completion": NaN}\n', "unreadable_line.*NaN"),
+    "half.jsonl": ('{"prompt": "\\ud83d", "completion": "b"}\n', "invalid_unicode.*surrogates"),
+    "list.jsonl": ("\n[1, 2]\n", "jsonl:2: no row can be read.*a row must be an object"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_a_file_of_which_no_row_can_be_read_says_why(workspace, name):
+    content, said = NOT_READ[name]
+    (workspace / name).write_text(content)
+    with pytest.raises(BadData, match=said):
+        prepare_dataset(PrepareRequest(path=name))
+
+
+def test_what_reading_noted_is_in_the_proposal(workspace):
+    rows = "".join(f"What is {at}?,It is {at},{at}{',more' * (at % 3 == 0)}\n" for at in range(30))
+    (workspace / "t.csv").write_text("question,answer,answer\n" + rows)
+    shown = prepare_dataset(PrepareRequest(path="t.csv"))
+    found = {finding.id: (finding.count, finding.lines) for finding in shown.findings}
+    assert found["csv_columns"] == (shown.counts["unreadable"], [1, 4, 7, 10, 13])
+    assert found["repeated_key"] == (20, [2, 3, 5, 6, 8])
+
+
+def test_short_questions_and_answers_are_proposed_by_their_names(workspace):
+    (workspace / "t.csv").write_text(
+        "question,answer\n" + "".join(f"q{at},a{at}\n" for at in range(40))
+    )
+    shown = prepare_dataset(PrepareRequest(path="t.csv"))
+    assert (shown.mapping.prompt, shown.mapping.answer_columns) == ("{question}", ["answer"])
+    assert (shown.questions, shown.unused_columns) == ([], [])
+    assert prepare_dataset(PrepareRequest(**shown.next_steps[0].arguments)).outputs
+
+
+def test_a_column_of_turns_that_are_taken_as_they_are_is_used(workspace):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [json.dumps({"messages": turns, "source": f"s{at % 7}"}) + "\n" for at in range(40)]
+    (workspace / "t.jsonl").write_text("".join(rows))
+    assert prepare_dataset(PrepareRequest(path="t.jsonl")).unused_columns == ["source"]
+
+
 def test_a_table_without_rows_is_refused_with_what_to_name(workspace):
     (workspace / "t.csv").write_text("text,team\n")
     with pytest.raises(BadData, match="name a file with rows"):

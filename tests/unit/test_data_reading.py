@@ -51,6 +51,12 @@ KINDS = {
     "semicolons.csv": b"prompt;completion\n"
     + b"".join(f"{r['prompt']};{r['completion']}\n".encode() for r in ROWS),
     "bom.jsonl": b"\xef\xbb\xbf" + jsonl(ROWS),
+    "excel.csv": b"sep=;\r\nprompt;completion\r\n"
+    + b"".join(f"{r['prompt']};{r['completion']}\r\n".encode() for r in ROWS),
+    "blank.jsonl": b"\n" * 200_000 + jsonl(ROWS),
+    "blank.json": b" \n" * 100_000 + json.dumps({"data": ROWS}).encode(),
+    "blank.csv": b"\n\r\nprompt,completion\n"
+    + b"".join(f'"{r["prompt"]}","{r["completion"]}"\n'.encode() for r in ROWS),
 }
 
 

@@ -33,7 +33,8 @@ RULES: dict[str, Rule] = {
     "unreadable_line": Rule(
         "error",
         True,
-        "not valid JSON, a second list beside the rows, or a file that is cut off: fix or delete",
+        "not valid JSON, a second list beside the rows, or a file that is cut off; NaN, Infinity, "
+        "numbers of thousands of digits and thousands of levels cannot be read: fix or delete",
     ),
     "row_too_long": Rule("error", True, "a row is larger than 4 MiB: split or delete it"),
     "not_utf8": Rule(
@@ -54,8 +55,8 @@ RULES: dict[str, Rule] = {
     "csv_columns": Rule(
         "error",
         True,
-        "the number of cells differs from the header: quote fields that contain the separator or "
-        "a line break",
+        "the number of cells differs from the header: put fields that contain the separator or a "
+        "line break in double quotes, and close each",
     ),
     "unknown_format": Rule(
         "error",
@@ -97,7 +98,8 @@ RULES: dict[str, Rule] = {
     "wrong_type": Rule(
         "error",
         True,
-        "a value has the wrong type: content must be a string, and turns a list of objects",
+        "a value has the wrong type: a row must be an object, content a string, and turns a list "
+        "of objects",
     ),
     "unknown_role": Rule(
         "error", True, "unknown role: use system, user, assistant or tool", TRL_FORMATS

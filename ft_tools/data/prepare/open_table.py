@@ -12,6 +12,7 @@ from ft_tools.data.prepare.turns import joined
 from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.encodings import HEAD_BYTES, encoding_of, utf_16_of
 from ft_tools.examples.file_kinds import refuse_what_is_not_text
+from ft_tools.examples.json_stream import Row
 from ft_tools.examples.source import SUFFIXES, Source, find_sources, read
 from ft_tools.publish import sha256
 
@@ -77,14 +78,19 @@ def _encoded(path: Path, named: str | None) -> Source | None:
 
 
 def rows_of(source: Source) -> Rows:
-    """Yield the number of every row, and the row or None.
+    """Yield the number of every row, and the row or None."""
+    for row in decoded(source):
+        yield row.number, None if row.problem else row.value
+
+
+def decoded(source: Source) -> Iterator[Row]:
+    """Yield every row: an object, or the finding that stands for it.
 
     Raises:
         BadData: Many rows are in another encoding.
     """
     undecoded = 0
     for count, row in enumerate(read(source), 1):
-        is_row = row.problem is None and isinstance(row.value, dict)
         if row.problem == "not_utf8":
             undecoded += 1
             if count >= 100 and undecoded > MAX_UNDECODED * count:
@@ -94,7 +100,8 @@ def rows_of(source: Source) -> Rows:
                     "pass encoding, such as 'cp1252' (Western Windows), and check the examples",
                     row.number,
                 )
-        yield row.number, row.value if is_row else None
+        is_none = row.problem is None and not isinstance(row.value, dict)
+        yield Row(row.number, None, "wrong_type") if is_none else row
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from itertools import islice
 from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
-from ft_tools.data.judge.count_findings import of_the_file
+from ft_tools.data.judge.count_findings import FIRST_LINES, of_the_file
+from ft_tools.data.judge.findings import RULES
 from ft_tools.data.prepare.ask_about_contradictions import question_of, rule_to_offer
 from ft_tools.data.prepare.check_mapping import (
     MARKING,
@@ -27,6 +28,7 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import make
 from ft_tools.data.prepare.row_decisions import MAX_COMPARED, decide
 from ft_tools.data.prepare.times import is_month_first
+from ft_tools.data.report import Finding
 from ft_tools.data.show_examples import quote
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
 from ft_tools.evaluation.intervals.sample_size import (
@@ -57,6 +59,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     counted = with_thresholds(mapping, without_good_values(mapping, seen))
     decided = decide(counted, request, islice(reader.rows(), SAMPLE_ROWS), compare=compare)
     used = mapping.used_columns | mapping.verdicts.keys()
+    used |= seen.read_as_it_is if mapping.is_as_it_is and not mapping.turns else set()
     unused = [name for name in seen.columns if name not in used]
     guessed = reader.source.encoding if request.encoding is None else "utf-8"
     is_share_chosen = request.test_fraction is None
@@ -88,11 +91,20 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         task=decided.task,
         masked=dict(decided.masked),
         wordings=wordings_in(decided),
-        # As the audit of the written files would; the other findings need these.
-        findings=[of_the_file(decided.ledger, *few) for few in decided.wordings.findings()],
+        findings=_findings(seen, decided),
         assumptions=notes,
         next_steps=_next_steps(request, reader, seen, decided),
     )
+
+
+def _findings(seen: Seen, decided: Decided) -> list[Finding]:
+    """Return what reading noted, and `few_wordings`; the rest needs the files that are written."""
+    ledger = decided.ledger
+    noted = [
+        of_the_file(ledger, name, len(rows), lines=rows[:FIRST_LINES], removed=RULES[name].removes)
+        for name, rows in seen.noted.items()
+    ]
+    return noted + [of_the_file(ledger, *few) for few in decided.wordings.findings()]
 
 
 def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[str]:

@@ -15,7 +15,14 @@ from ft_tools.data.prepare.column_mapping import (
 )
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.examples.columns import cells_of
-from ft_tools.examples.detect_format import ANSWERS, PREFERENCES, PROMPTS, detect
+from ft_tools.examples.detect_format import (
+    ANSWERS,
+    PREFERENCES,
+    PROMPTS,
+    columns_read,
+    detect,
+)
+from ft_tools.examples.json_stream import Row
 from ft_tools.examples.verdict_columns import DATE, UnreadColumns
 from ft_tools.examples.verdicts import says_verdict
 
@@ -83,12 +90,26 @@ class Seen:
     """Columns of lists or objects."""
     examples: int = 0
     """Rows that are conversations or pairs already."""
+    read_as_it_is: set[str] = field(default_factory=set)
+    """Columns that these are read from."""
+    noted: dict[str, list[int]] = field(default_factory=dict)
+    """Finding of reading -> its rows: those that cannot be read, and names that occur twice."""
+
+    def take(self, row: Row) -> None:
+        """Count a row, or note why it cannot be read."""
+        for name in (row.problem, *row.notes):
+            if name is not None:
+                self.noted.setdefault(name, []).append(row.number)
+        if row.problem is None:
+            self.add(row.value)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count the cells of a row."""
         self.num_rows += 1
         self.unread.add(row, (), self.num_rows)
-        self.examples += detect(row) in AS_THEY_ARE
+        if (kind := detect(row)) in AS_THEY_ARE:
+            self.examples += 1
+            self.read_as_it_is |= columns_read(row, kind)
         for name, value in cells_of(row):
             counts = self.values.setdefault(name, Counter())
             if is_empty(value):
@@ -143,11 +164,11 @@ class Seen:
         return column is not None and column.kind == "verdict"
 
 
-def look(rows: Iterable[Mapping[str, Any]]) -> Seen:
+def look(rows: Iterable[Row]) -> Seen:
     """Count the first rows of a file."""
     seen = Seen()
     for row in rows:
-        seen.add(row)
+        seen.take(row)
         if seen.num_rows >= SAMPLE_ROWS:
             break
     return seen
@@ -174,6 +195,9 @@ def propose(seen: Seen, given: ColumnMapping) -> ColumnMapping:
     if not asked:
         texts = [n for n in free if n not in answers and seen.is_text(n)]
         asked = sorted(texts, key=seen.mean_chars)[-1:]
+    if not asked and answers:
+        # Short questions, in a column that every format reads as one.
+        asked = [n for n in free if n not in answers and seen.filled[n] and n in PROMPTS]
     groups = [n for n in free if n not in (*asked, *answers) and seen.is_group(n)]
     return ColumnMapping(
         prompt="\n\n".join(f"{{{name}}}" for name in asked),

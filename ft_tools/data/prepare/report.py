@@ -67,7 +67,7 @@ class PrepareReport(Report):
     findings: list[Finding] = Field(
         default_factory=list,
         description="What audit_dataset finds in the training file; before it is written, "
-        "few_wordings in the rows read.",
+        "in the rows read.",
     )
     run_id: str | None = Field(None, description="The run that writes the files, if it is long.")
     assumptions: list[str] = Field(default_factory=list)

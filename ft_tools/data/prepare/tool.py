@@ -7,12 +7,13 @@ from pydantic import BaseModel, Field
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
+from ft_tools.data.audit_refusals import nothing_readable
 from ft_tools.data.prepare.ask_about_contradictions import require_agreement
 from ft_tools.data.prepare.check_mapping import completed, questions_of, require_columns
 from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.next_steps import audited, outputs_of
-from ft_tools.data.prepare.open_table import Reader, rows_of, source_of
+from ft_tools.data.prepare.open_table import Reader, decoded, source_of
 from ft_tools.data.prepare.preview import labels_of, notes_of, shown, wordings_in
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
 from ft_tools.data.prepare.report import PrepareReport
@@ -21,13 +22,12 @@ from ft_tools.data.prepare.row_decisions import decide
 from ft_tools.data.prepare.write_files import NAMES, REPORT, write_files
 from ft_tools.errors import BadData, BadInput, OutputExists, brief
 from ft_tools.examples.remembered_test_sets import remember, to_forget
-from ft_tools.examples.source import decoded_size
+from ft_tools.examples.source import Source, decoded_size
 from ft_tools.publish import new_folder, require_space, write_file
 from ft_tools.runs.start import start
 
 AT_ONCE_BYTES = 8 * 2**20
 """More is written by a run."""
-EMPTY = "name a file with rows, or check its type and encoding"
 COMPARED_BYTES = 64 * 2**20
 """Of a file in which similar prompts are looked for."""
 
@@ -51,9 +51,9 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         MissingExtra: The file type needs `fine-tuning-llm[data]`.
     """
     source = source_of(request)
-    seen = look(row for _, row in rows_of(source) if row is not None)
+    seen = look(decoded(source))
     if not seen.num_rows:
-        raise BadData(source.path, "holds no row that can be read", EMPTY)
+        raise _no_rows(request, source, seen)
     mapping = completed(_mapping(request, seen), seen)
     require_columns(mapping, seen)
     reader = Reader(source, mapping)
@@ -83,6 +83,16 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         )
         return PrepareReport(mapping=mapping, mapping_hash=digest, run_id=run_id, next_steps=[step])
     return perform(request, mapping)
+
+
+def _no_rows(request: PrepareRequest, source: Source, seen: Seen) -> BadData:
+    """Return what refuses a file, or a query, of which no row can be read."""
+    if seen.noted:
+        finding, rows = min(seen.noted.items(), key=lambda noted: noted[1][0])
+        return nothing_readable(source.path, finding, rows[0])
+    if request.query:
+        return BadData(source.path, "the query returns no row", "check its tables and conditions")
+    return BadData(source.path, "holds no row", "name a file with rows: a header alone is none")
 
 
 def _mapping(request: PrepareRequest, seen: Seen) -> ColumnMapping:
