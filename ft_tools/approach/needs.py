@@ -112,7 +112,7 @@ def kind_of(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Ki
         return "rl" if is_checked else "reward_model"
     if request.task is not None:
         return request.task
-    if "labels" in needs:
+    if "labels" in needs and (are_labels or fault == "encoder"):
         return "label"
     if fault == "encoder":
         return "search" if request.has_retrieval else "label"

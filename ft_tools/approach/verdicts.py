@@ -40,6 +40,10 @@ WITH_TRAINING = "with training ({} comes first): "
 REPAIRED = "once the fault is found: "
 COUNTED = "once the checked examples are counted"
 MEASURED = "if what is measured first misses the target"
+STILL_MISSED = "if the target is still missed"
+STILL_DEAR = "if it is still too dear or too slow"
+PREPARES: frozenset[Approach] = frozenset({"build_eval_first", "collect_data_first"})
+"""What changes neither price nor delay."""
 KEEP = "keep it: it is in use, and the next steps build on it"
 FAULTY = (
     "once the fault is found: that run anew, from the model that it started from and not from its "
@@ -226,7 +230,7 @@ def _verdict(
     return ApproachVerdict(
         approach=asked,
         verdict="later",
-        condition=_condition(asked, other, place, own, rungs),
+        condition=_condition(asked, other, place, own, rungs, now),
         why=why,
         rules=rules,
         instead=first,
@@ -298,13 +302,17 @@ def _condition(
     place: int | None,
     own: Decision | None,
     rungs: Sequence[Rung],
+    now: Situation,
 ) -> str:
     """Say when it is its turn: what its row says, its place in the path, or what it is good for."""
     if other is not None:
         return f"if {other.when}"
     before = rungs[0 if place is None else place - 1].approach
     if place is not None or own is not None:
-        return f"after {before}, if the target is still missed"
+        is_dear = "economy" in now.needs and "quality" not in now.needs
+        if is_dear and before in PREPARES:
+            return f"after {before}"
+        return f"after {before}, {STILL_DEAR if is_dear else STILL_MISSED}"
     return table().approaches[asked].useful_when
 
 

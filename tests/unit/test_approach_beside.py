@@ -161,3 +161,21 @@ def test_a_corrected_answer_is_retrieved_and_not_trained():
 
     assert (report.row, report.approach) == ("corrections_by_users", "rag")
     assert report.verdicts[0].verdict == "no"
+
+
+def test_what_is_good_and_dear_is_not_said_to_miss_its_target():
+    small = "small_model_fine_tuning"
+    logged = {"data_source": "production_logs", "has_eval_set": False}
+
+    asked = ask(small, "long_context", **BILL, **logged)
+
+    assert asked.verdicts[0].condition.endswith("still too dear or too slow")
+    assert "still missed" not in ask(small, **BILL, **logged).summary
+
+
+def test_a_small_model_is_a_classifier_only_where_classes_are_said():
+    report = ask("other_model", "small_model_fine_tuning", target_met=False)
+    labels = ask("other_model", "small_model_fine_tuning", target_met=False, num_classes=6)
+
+    assert "linear head" not in report.verdicts[0].condition
+    assert "linear head" in labels.verdicts[0].condition
