@@ -189,6 +189,19 @@ def _evaluation(run_id: str) -> dict[str, Any]:
     return directory.read_json(path) or {}
 
 
+AGAIN = (
+    "Put what is changed beside these systems, which are not asked again; then call "
+    "recommend_approach with the new run's id."
+)
+
+
+def measured_again(run_id: str) -> NextStep:
+    """Return the call that measures another prompt beside what an evaluation measured."""
+    asked = directory.read_json(directory.find(run_id) / "request.json") or {}
+    kept = {name: asked[name] for name in ("dataset", "target") if asked.get(name)}
+    return NextStep(tool="evaluate", arguments={**kept, "systems": [run_id]}, why=AGAIN)
+
+
 def _keep_best(found: dict[str, Any], new: Mapping[str, Any]) -> None:
     """Add an evaluation: the best prompt of all, and the target if any reached it."""
     for field, value in new.items():

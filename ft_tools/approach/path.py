@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ft_tools.approach.conditions import UNKNOWN, Kind
+from ft_tools.approach.conditions import PROMPTS, UNKNOWN, Kind
 from ft_tools.approach.cost import stand_in
 from ft_tools.approach.decision import blocks_of, first_row, holds, stages
+from ft_tools.approach.measured import measured_again
 from ft_tools.approach.report import MeasuredSystem, PathStep
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, number_of
@@ -218,6 +219,10 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
         arguments = {name: value for name, value in arguments.items() if value is not None}
         if step.tool == "recommend_approach":
             arguments = _asked_again(given, arguments)
+            if arguments == given and request.evaluations:
+                # The same question of the same measurements has the same answer.
+                steps.append(measured_again(request.evaluations[-1]))
+                continue
         if step.tool == "launch_dpo" and request.checkpoint == "sft_run" and not request.model:
             arguments["sft_run"] = STAND_IN_RUN
             del arguments["model"]
@@ -231,7 +236,13 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
 def _asked_again(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request with what the step leaves; examples of people have no teacher."""
     by_people = known.get("data_source") == "human"
-    return {k: v for k, v in given.items() if not (by_people and k in OF_A_TEACHER)} | dict(known)
+    kept = {k: v for k, v in given.items() if not (by_people and k in OF_A_TEACHER)}
+    return kept | {name: _at_least(kept.get(name), value) for name, value in known.items()}
+
+
+def _at_least(given: Any, left: Any) -> Any:
+    """Return what a step leaves, or the better prompt that was tried before it."""
+    return max(given, left, key=PROMPTS.index) if given in PROMPTS and left in PROMPTS else left
 
 
 OF_A_TEACHER = ("teacher", "teacher_terms")

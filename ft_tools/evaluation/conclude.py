@@ -157,7 +157,8 @@ def next_steps(report: EvaluationReport, smallest_effect: float, asked: Asked) -
     if report.compares_systems or (report.target and not report.alone and not report.ranking):
         return recommend_system.next_steps_of(report, asked)
     if report.alone:
-        return [asked.advice("Checks whether training would fix what is missing.")]
+        why = "Checks whether training would fix what is missing."
+        return [asked.training(why, report)]
     verdicts = {str(row.verdict) for row in rows}
     if lost_abilities(report):
         verdicts.add("regressed")

@@ -42,6 +42,25 @@ class Asked:
         arguments = {"evaluations": [self.run_id]}
         return NextStep(tool="recommend_approach", arguments=arguments, why=why)
 
+    def training(self, why: str, report: EvaluationReport) -> NextStep:
+        """Return the call that asks whether training would reach what a prompt misses.
+
+        With what is known here: the model and the rows to train, and that classes are told wrongly.
+        """
+        known: dict[str, Any] = {"considering": ["sft"]}
+        if self.has_classes:
+            known["considering"] = ["sft", "small_model_fine_tuning"]
+            if {one.target for one in report.systems} == {"not_met"}:
+                known["symptoms"] = ["classification"]
+        untrained = (one for one in report.systems if one.kind == "model" and not one.is_trained)
+        models = {one.model for one in untrained} - {""}
+        if len(models) == 1:
+            known["model"] = models.pop()
+        if self.learned_from:
+            known["dataset"] = self.learned_from
+        step = self.advice(why)
+        return step.model_copy(update={"arguments": {**step.arguments, **known}})
+
     def audit(self, why: str) -> NextStep:
         """Return the audit of what was learned from, where that is known."""
         arguments = {"path": self.learned_from} if self.learned_from else {}
@@ -169,7 +188,7 @@ def next_steps_of(report: EvaluationReport, asked: Asked) -> list[NextStep]:
         why = "Few-shot examples are cheaper than training: try the nearest five with a schema."
         return [asked.again(why)]
     why = "Prompting with examples misses the target: check whether training would reach it."
-    return [asked.advice(why)]
+    return [asked.training(why, report)]
 
 
 def _needs_new_questions(report: EvaluationReport) -> bool:

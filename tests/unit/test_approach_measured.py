@@ -110,6 +110,23 @@ def test_a_claim_that_an_evaluation_contradicts_is_said_and_the_measurement_wins
     assert report.measured.filled_in["prompting_tried"] == "few_shot"
 
 
+def test_the_next_call_never_asks_the_same_of_the_same_measurements_again(workspace):
+    """Advice on a missed target named a call whose answer was itself, with a lesser prompt."""
+    write_run(workspace, {"systems": [prompted("shown", True, "not_met")]})
+    asked = {"dataset": "test.jsonl", "target": {"exact_match": 0.9}, "systems": []}
+    (workspace / "runs" / RUN / "request.json").write_text(json.dumps(asked))
+    report = ask(evaluations=[RUN])
+    again = ask(evaluations=[RUN], prompting_tried="zero_shot")
+
+    assert report.approach == again.approach == "prompting"
+    for (step,) in (report.next_steps, again.next_steps):
+        assert step.tool == "evaluate"
+        assert step.arguments == asked | {"systems": [RUN]}
+    optimized = ask(evaluations=[RUN], prompting_tried="optimized", response_format="detailed")
+    for step in optimized.next_steps:
+        assert step.arguments.get("prompting_tried", "optimized") == "optimized"
+
+
 def test_that_prompts_were_searched_is_believed_beside_their_evaluation(workspace):
     """Advice asked for a search of prompts that was done, and no claim could end that."""
     write_run(workspace, {"systems": [prompted("shown", True, "not_met")]})

@@ -181,6 +181,27 @@ def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, why):
         assert made.next_steps[0].arguments == ASKED.arguments
 
 
+def test_whether_training_would_reach_the_target_is_asked_with_all_that_was_measured():
+    """The call named the run alone, and its answer was to write the prompt that had missed."""
+    systems = [
+        system("most", 0.3, "not_met", kind="majority"),
+        system("prompt", 0.4, "not_met", model="org/small"),
+        system("shots", 0.5, "not_met", model="org/small", has_examples=True),
+    ]
+    (made,) = report(systems, []).next_steps
+    assert made.arguments == {
+        "evaluations": ["evaluate-0"],
+        "considering": ["sft"],
+        "model": "org/small",
+        "dataset": "train.jsonl",
+    }
+    classes = replace(ASKED, has_classes=True, learned_from="")
+    made = report(systems, [], asked=classes).next_steps[0]
+    assert made.arguments["considering"] == ["sft", "small_model_fine_tuning"]
+    assert made.arguments["symptoms"] == ["classification"]
+    assert "dataset" not in made.arguments
+
+
 def test_a_trained_model_that_was_still_learning_is_trained_further_before_its_data_is_doubted(
     workspace,
 ):
