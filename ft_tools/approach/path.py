@@ -136,6 +136,7 @@ def is_hosted(approach: Approach, now: Situation) -> bool:
 
 
 ON_CASES = "{}, on 50 held-out cases"
+TRAINED = "the model that you trained"
 COUNT = "the number of checked examples (no number was given)"
 PROMPTED = frozenset({TEXT, "code", "extract"})
 """Tasks whose baseline is a prompt."""
@@ -150,7 +151,8 @@ def task_of(now: Situation) -> str:
 
 def _baseline(now: Situation) -> str:
     kinds = table().kinds
-    return kinds[now.kind].baseline or kinds[cast("Kind", task_of(now))].baseline
+    untrained = kinds[now.kind].baseline or kinds[cast("Kind", task_of(now))].baseline
+    return f"{untrained}, and {TRAINED}" if now.choices["checkpoint"] == "sft_run" else untrained
 
 
 def _step(rung: Rung, start: Situation, *, trains_first: bool) -> PathStep:

@@ -179,3 +179,18 @@ def test_a_small_model_is_a_classifier_only_where_classes_are_said():
 
     assert "linear head" not in report.verdicts[0].condition
     assert "linear head" in labels.verdicts[0].condition
+
+
+def test_who_trained_measures_that_model_too_before_the_next_stage():
+    rewards = {"has_verifiable_reward": True}
+    again = ask("rl_verifiable_reward", **rewards, checkpoint="sft_run")
+
+    assert any("the model that you trained" in each for each in again.path[0].measure_first)
+    assert "that you trained" not in ask("rl_verifiable_reward", **rewards).summary
+
+
+def test_a_quantized_model_that_writes_rows_is_no_adapter_base():
+    made = verdict("quantization", "synthetic_data", "sft", data_source="planned")
+
+    assert "read blind beside 50 of the full-precision one" in made.condition
+    assert "QLoRA" in verdict("quantization", "sft").condition
