@@ -194,3 +194,13 @@ def test_a_quantized_model_that_writes_rows_is_no_adapter_base():
 
     assert "read blind beside 50 of the full-precision one" in made.condition
     assert "QLoRA" in verdict("quantization", "sft").condition
+
+
+@pytest.mark.parametrize("lever", ["guard", "decoding", "user_feedback", "continue_run"])
+def test_one_change_to_what_runs_is_scored_before_and_after_it(lever):
+    assert ask(lever).row == "one_change_asked"
+    assert ask(lever, "sft").row != "one_change_asked"
+
+
+def test_what_gets_worse_is_first_looked_at_by_class_of_request():
+    assert ask("roll_back", target_met=False).row == "runs_and_gets_worse"
