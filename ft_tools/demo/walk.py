@@ -42,7 +42,7 @@ TABLE = "tickets.csv"
 SCHEMA = "ticket_schema.json"
 PREPARED = {
     "path": TABLE,
-    # The proposed mapping knows neither how the model is asked nor that an order may be missing.
+    # The proposed mapping does not know that an order may be missing.
     "mapping": {
         "system": "Turn the message into a JSON ticket.",
         "answer_columns": ["category", "priority", "product", "order"],

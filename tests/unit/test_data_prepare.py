@@ -693,6 +693,54 @@ def test_another_hash_than_that_of_the_mapping_and_its_split_is_refused(workspac
     assert prepare(path="t.csv", seed=0).mapping_hash == shown
 
 
+def test_a_call_that_confirms_without_the_mapping_is_told_to_repeat_it(workspace):
+    write_csv(workspace / "t.csv", tickets(40))
+    shown = prepare(path="t.csv", mapping={"system": "Route it."})
+    with pytest.raises(BadInput, match="repeat the mapping, which this call does not give"):
+        prepare(path="t.csv", confirm=shown.mapping_hash, output_dir="out")
+    with pytest.raises(BadInput, match="repeat the mapping and every other argument"):
+        prepare(path="t.csv", mapping={}, confirm=shown.mapping_hash, output_dir="out")
+
+
+def test_labels_are_proposed_with_a_system_text_that_asks_for_them(workspace):
+    write_csv(workspace / "t.csv", tickets())
+    shown = prepare(path="t.csv", mapping={"nullable": ["priority"]})
+    teams = ", ".join(f'"{team}"' for team in sorted(TEAMS))
+    assert shown.mapping.system == (
+        'Answer with a JSON object only, no other text. Its keys: "team": one of '
+        f'{teams}; "priority": one of "high", "low" or null.'
+    )
+    assert any(note.startswith("mapping.system is proposed") for note in shown.assumptions)
+    assert all(json.loads(one.prompt).startswith("About") for one in shown.examples)
+    prepare(**shown.next_steps[0].arguments)
+    for row in read(workspace, "test", "prepared"):
+        assert row["messages"][0] == {"role": "system", "content": shown.mapping.system}
+    alone = prepare(path="t.csv", mapping={"answer_columns": ["team"]})
+    assert alone.mapping.system == f"Answer with the team only, one of: {', '.join(sorted(TEAMS))}."
+
+
+def test_no_system_text_is_proposed_over_a_given_one_or_for_free_text(workspace):
+    write_csv(workspace / "t.csv", tickets())
+    for given in ("Route it.", ""):
+        assert prepare(path="t.csv", mapping={"system": given}).mapping.system == given
+    free = prepare(path="t.csv", mapping={"prompt": "{subject}", "answer_columns": ["body"]})
+    assert free.mapping.system == ""
+    assert prepare(path="t.csv", mapping={"answer_columns": ["body"]}).mapping.system == ""
+    assert not any("how to answer" in note for note in free.assumptions)
+    whole = prepare(path="t.csv", mapping={"prompt": "{body}", "answer_columns": ["team"]})
+    assert whole.mapping.system == ""
+    assert any("set mapping.system, such as: Answer with the team" in x for x in whole.assumptions)
+
+
+def test_a_class_that_is_taken_into_the_answer_is_asked_for_too(workspace):
+    rows = [row | {"escalated": ("yes", "no")[at % 2]} for at, row in enumerate(tickets())]
+    write_csv(workspace / "t.csv", rows)
+    (step,) = prepare(path="t.csv").next_steps
+    shown = prepare(**step.arguments)
+    assert shown.mapping.answer_columns == ["team", "priority", "escalated"]
+    assert '"escalated": one of "no", "yes"' in shown.mapping.system
+
+
 def test_a_hash_confirms_only_the_file_that_was_shown(workspace):
     write_csv(workspace / "t.csv", tickets(40))
     shown = prepare(path="t.csv")
@@ -762,7 +810,7 @@ def test_a_rule_decides_which_of_contradicting_answers_stays(workspace, rule, te
     mapping = {"group_by": [], "time_column": "created"}
     confirmed(path="t.csv", mapping=mapping, contradictions=rule)
     rows = [row for part in ("train", "validation", "test") for row in read(workspace, part)]
-    asked = [row["messages"] for row in rows if "again" in row["messages"][0]["content"]]
+    asked = [row["messages"] for row in rows if "again" in row["messages"][-2]["content"]]
     teams = {json.loads(turns[-1]["content"])["team"] for turns in asked}
     assert teams == ({team} if team else set())
 

@@ -22,6 +22,7 @@ from ft_tools.data.prepare.choose_parts import ASKED_AGAIN, SAME_GROUP
 from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping, text_of_cell
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
+from ft_tools.data.prepare.propose_instruction import gives_no_instruction, instruction_for
 from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
@@ -64,6 +65,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     guessed = reader.source.encoding if request.encoding is None else "utf-8"
     is_share_chosen = request.test_fraction is None
     notes = notes_of(decided, is_share_chosen=is_share_chosen)
+    notes += _about_instruction(request, mapping, seen)
     notes += _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
     if guessed != "utf-8":
         notes.append(
@@ -105,6 +107,23 @@ def _findings(seen: Seen, decided: Decided) -> list[Finding]:
         for name, rows in seen.noted.items()
     ]
     return noted + [of_the_file(ledger, *few) for few in decided.wordings.findings()]
+
+
+def _about_instruction(request: PrepareRequest, mapping: ColumnMapping, seen: Seen) -> list[str]:
+    """Say that the system text is a proposal, or that nothing says how to answer."""
+    is_given = request.mapping is not None and "system" in request.mapping.model_fields_set
+    if mapping.system and not is_given:
+        return [
+            "mapping.system is proposed from the answer columns and their values: correct it, or "
+            "pass '' for none; the model is trained, measured and later asked with it"
+        ]
+    asked = instruction_for(mapping, seen)
+    if asked and gives_no_instruction(mapping):
+        return [
+            "nothing says how to answer, so an untuned model is measured without being told; set "
+            f"mapping.system, such as: {asked}"
+        ]
+    return []
 
 
 def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[str]:
@@ -189,7 +208,7 @@ def _next_steps(
     mapping = reader.mapping
     columns = undecided(mapping, seen)
     if classes := [column for column in columns if may_be_class(column, mapping, seen)]:
-        return [_with_classes(request, mapping, classes)]
+        return [_with_classes(request, mapping, seen, classes)]
     is_known = all(c.kind == "verdict" and PLAIN_NAME.fullmatch(c.name) for c in columns)
     num_answered = len(columns) + len(without_good_values(mapping, seen))
     if not is_known or len(questions_of(mapping, seen)) > num_answered:
@@ -220,7 +239,7 @@ def _next_steps(
 
 
 def _with_classes(
-    request: PrepareRequest, mapping: ColumnMapping, columns: list[Column]
+    request: PrepareRequest, mapping: ColumnMapping, seen: Seen, columns: list[Column]
 ) -> NextStep:
     """Return the call that shows columns of yes and no as classes to predict."""
     names = [column.name for column in columns]
@@ -232,6 +251,8 @@ def _with_classes(
     if len(mapping.answer_columns) + len(names) > 1:
         changes["answer_format"] = "json"
     changed = mapping.model_copy(update=changes)
+    if mapping.system and mapping.system == instruction_for(mapping, seen):
+        changed = changed.model_copy(update={"system": instruction_for(changed, seen)})
     again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": changed.model_dump(mode="json", exclude_defaults=True)}
     why = (
@@ -250,6 +271,8 @@ def _quoted(
         if example is None:
             continue
         asked, answered = example.prompt_and_answer()
+        # The mapping shows its system text; before each quoted row it would take the row's place.
+        asked = asked[1:] if mapping.system else asked
         prompt = "\n".join(content_of(message) for message in asked)
         answer = "\n".join(content_of(message) for message in answered)
         if only_special and prompt.isascii() and answer.isascii():

@@ -15,6 +15,7 @@ from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.next_steps import audited, outputs_of
 from ft_tools.data.prepare.open_table import Reader, decoded, source_of
 from ft_tools.data.prepare.preview import labels_of, notes_of, shown, wordings_in
+from ft_tools.data.prepare.propose_instruction import instruction_for
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
 from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
@@ -103,7 +104,11 @@ def _mapping(request: PrepareRequest, seen: Seen) -> ColumnMapping:
     mapping = given.over(propose(seen, given))
     # What is asked without what is answered is no proposal: the report then asks for both.
     is_half = not mapping.is_complete and not mapping.is_as_it_is
-    return given if is_half and given.is_as_it_is else mapping
+    if is_half and given.is_as_it_is:
+        return given
+    if "system" in given.model_fields_set:
+        return mapping
+    return mapping.model_copy(update={"system": instruction_for(mapping, seen)})
 
 
 def _require_training_rows(decided: Decided) -> None:
@@ -166,6 +171,13 @@ def _what_matters(request: PrepareRequest) -> str:
     return request.model_dump_json(exclude={"request_id", "output_dir", "confirm", "mapping"})
 
 
+def _what_was_shown(request: PrepareRequest) -> str:
+    """Name what a call that confirms repeats; a mapping that it leaves out is proposed anew."""
+    if request.mapping is None:
+        return "the mapping, which this call does not give, and every other argument"
+    return "the mapping and every other argument"
+
+
 def _confirmed(request: PrepareRequest, reader: Reader) -> str:
     """Return the hash of what is about to be written.
 
@@ -176,7 +188,8 @@ def _confirmed(request: PrepareRequest, reader: Reader) -> str:
     if request.confirm != digest:
         raise BadInput(
             f"confirm={brief(request.confirm)} is not the hash of this file, mapping and split; "
-            "call again without confirm and check the examples and counts"
+            f"repeat {_what_was_shown(request)} with which it was shown, or call again without "
+            "confirm and check the examples and counts"
         )
     return digest
 
