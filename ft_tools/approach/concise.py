@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
+from ft_tools.approach.path import own_for
 from ft_tools.approach.report import ApproachReport
 from ft_tools.approach.table import table
 from ft_tools.contract import without_empty
@@ -112,7 +113,9 @@ def _first_lead(report: ApproachReport) -> dict[str, object]:
 
 
 def _reasonless_calls(report: ApproachReport) -> dict[str, object]:
-    return {"next_steps": [step.model_copy(update={"why": ""}) for step in report.next_steps]}
+    """Leave out what calls are for, and keep which of their files are stand-ins."""
+    kept = [step.model_copy(update={"why": own_for(step.arguments)}) for step in report.next_steps]
+    return {"next_steps": kept}
 
 
 def _what_verdicts_leave_open(report: ApproachReport) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """What evaluations, documents and a dataset show, put in the place of what is claimed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ft_tools.approach.conditions import PROMPTS
@@ -8,6 +9,9 @@ from ft_tools.approach.documents import count_tokens
 from ft_tools.approach.report import Measured, MeasuredSystem
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.contract import NextStep
+from ft_tools.data.prepare.preview import answers_only_classes
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
@@ -53,21 +57,19 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         notes += [REMEMBERED.format(run_id)] if report.get("num_fresh") == 0 else []
     if request.documents is not None:
         found |= {"corpus_tokens": count_tokens(request.documents)[1], "has_documents": True}
-    steps: list[NextStep] = []
-    if request.dataset is not None:
-        counted, note, steps = _audited(request)
-        found |= counted
-        notes += [note] if note else []
+    dataset = _audited(request) if request.dataset is not None else _Rows()
+    found |= dataset.counted
+    notes += [dataset.note] if dataset.note else []
     said = request.model_dump()
     if said["prompting_tried"] == PROMPTS[-1]:
         # A report shows prompts and their examples, not whether they are the best of many.
         found.pop("prompting_tried", None)
     contradictions = [
-        f"{field}={said[field]!r} was given, {value!r} was measured"
-        for field, value in found.items()
-        if _differ(said[field], value)
+        f"{name}={said[name]!r} was given, {value!r} was measured"
+        for name, value in found.items()
+        if _differ(said[name], value)
     ]
-    filled = {field: value for field, value in found.items() if said[field] != value}
+    filled = {name: value for name, value in found.items() if said[name] != value}
     best = next((each for each in systems if each.meets_target), systems[-1] if systems else None)
     if not (filled or notes or best):
         return request, None
@@ -76,7 +78,8 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         contradictions=contradictions,
         best=best,
         notes=notes,
-        next_steps=steps,
+        lacks=dataset.lacks,
+        next_steps=list(dataset.next_steps),
     )
     return ApproachRequest.model_validate(said | found), record
 
@@ -204,16 +207,27 @@ def measured_again(run_id: str) -> NextStep:
 
 def _keep_best(found: dict[str, Any], new: Mapping[str, Any]) -> None:
     """Add an evaluation: the best prompt of all, and the target if any reached it."""
-    for field, value in new.items():
-        if field == "prompting_tried" and field in found:
-            found[field] = max(found[field], value, key=PROMPTS.index)
-        elif field == "target_met":
-            found[field] = bool(found.get(field)) or value
+    for name, value in new.items():
+        if name == "prompting_tried" and name in found:
+            found[name] = max(found[name], value, key=PROMPTS.index)
+        elif name == "target_met":
+            found[name] = bool(found.get(name)) or value
         else:
-            found[field] = value
+            found[name] = value
 
 
-def _audited(request: ApproachRequest) -> tuple[dict[str, Any], str, list[NextStep]]:
+@dataclass(frozen=True)
+class _Rows:
+    """What a dataset shows."""
+
+    counted: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that it fills in."""
+    note: str = ""
+    lacks: str = ""
+    next_steps: Sequence[NextStep] = ()
+
+
+def _audited(request: ApproachRequest) -> _Rows:
     """Return the counts of a dataset, or why there are none, and the call that helps then.
 
     Raises:
@@ -227,25 +241,59 @@ def _audited(request: ApproachRequest) -> tuple[dict[str, Any], str, list[NextSt
     except (NotFound, OutsideWorkspace):
         raise
     except FineTuningError as error:
-        return {}, f"dataset was not read: {error}", []
+        return _Rows(note=f"dataset was not read: {error}")
     if report is None:
         note = "dataset is too large to audit here; run audit_dataset and pass its counts"
         why = "counts the dataset in the background"
-        return {}, note, [NextStep(tool="audit_dataset", arguments={"path": audit.path}, why=why)]
-    field = COUNTS.get(report.task)
-    if field is None or report.num_usable:
-        return ({field: report.num_usable} if field else {}), _warning(report), []
+        step = NextStep(tool="audit_dataset", arguments={"path": audit.path}, why=why)
+        return _Rows(note=note, next_steps=[step])
+    name = COUNTS.get(report.task)
+    if name is None or report.num_usable:
+        return _Rows({name: report.num_usable} if name else {}, _warning(report))
     steps = report.next_steps[:1]
     if steps and steps[0].tool == "prepare_dataset":
-        # Nobody knows yet how many of the rows are examples.
-        note = f"none of the {report.num_examples} rows of the dataset is an example as it is"
-        return {}, f"{note}; prepare_dataset makes examples of them", steps
+        return replace(_mapped(request, report.num_examples), next_steps=steps)
     # A claim is not refuted by rows that nobody mapped.
-    counted = {field: 0} if getattr(request, field) is None else {}
-    note = f"none of the {report.num_examples} rows of the dataset is an example as it is"
-    return counted, note, steps
+    counted = {name: 0} if getattr(request, name) is None else {}
+    return _Rows(counted, UNMAPPED.format(report.num_examples), next_steps=steps)
 
 
+UNMAPPED = "none of the {} rows of the dataset is an example as it is"
+NO_REPLIES = (
+    "No column of the dataset is recognised as replies: {} are classes, which do not show how to "
+    "answer people; ask for an export with the replies."
+)
+
+
+def _mapped(request: ApproachRequest, num_rows: int) -> _Rows:
+    """Return what the mapping that prepare_dataset proposes counts, and what its answers lack.
+
+    Nobody has agreed to that mapping yet: it fills in a number that nobody gave, and refutes none.
+    Where a way of answering is asked for and the answers are classes, no row shows it.
+    """
+    assert request.dataset is not None
+    note = UNMAPPED.format(num_rows)
+    try:
+        made = prepare_dataset(PrepareRequest(path=request.dataset))
+    except FineTuningError:
+        made = None
+    if made is None or not made.counts or not made.mapping.answer_columns:
+        return _Rows(note=f"{note}; prepare_dataset makes examples of them")
+    name = COUNTS[made.task]
+    num = sum(made.counts.get(part, 0) for part in PARTS)
+    note += f"; prepare_dataset makes {num} examples of them under the mapping that it proposes"
+    classes = answers_only_classes(made.mapping, made.labels)
+    is_manner = not _OF_MANNER.isdisjoint(request.symptoms)
+    lacks = NO_REPLIES.format(", ".join(classes)) if classes and is_manner else ""
+    are_asked = "classification" in request.symptoms or request.num_classes is not None
+    num = 0 if lacks and not are_asked else num
+    return _Rows({name: num} if getattr(request, name) is None else {}, note, lacks)
+
+
+_OF_MANNER = frozenset({"style", "tone", "structure", "preference"})
+"""Symptoms of how people are answered: what shows it is answers that were written."""
+PARTS = ("train", "validation", "test")
+"""Outcomes of prepare_dataset that are examples."""
 MOST_FINDINGS = 3
 
 

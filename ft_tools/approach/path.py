@@ -229,10 +229,15 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
             arguments["sft_run"] = STAND_IN_RUN
             del arguments["model"]
         named = [arguments["model"]] if "model" in arguments and not request.model else []
-        named += sorted(STAND_INS.intersection(map(str, arguments.values())))
-        why = f"{step.why} Put your own for {', '.join(named)}." if named else step.why
+        why = " ".join(filter(None, [step.why, own_for(arguments, named)]))
         steps.append(NextStep(tool=step.tool, arguments=arguments, why=why))
     return steps
+
+
+def own_for(arguments: Mapping[str, Any], named: Sequence[str] = ()) -> str:
+    """Ask for the caller's own in the place of stand-ins; empty where there are none."""
+    names = [*named, *sorted(STAND_INS.intersection(map(str, arguments.values())))]
+    return f"Put your own for {', '.join(names)}." if names else ""
 
 
 def _asked_again(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

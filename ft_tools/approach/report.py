@@ -176,6 +176,7 @@ class Measured(Report):
     notes: list[str] = Field(
         default_factory=list, description="What meets the target, and what could not be read."
     )
+    lacks: str = Field("", description="What is asked and the dataset shows nowhere.")
     next_steps: list[NextStep] = Field(
         default_factory=list, description="The call after which a dataset can be counted."
     )

@@ -1,7 +1,7 @@
 """recommend_approach: what was asked, answered; the path from here; what it rests on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ft_tools.approach import advice
 from ft_tools.approach.advice import MOST_NOTES, assets, duties, note_reasons, notes, reasons
@@ -45,7 +45,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     """
     request, measured = with_measurements(request)
     best = measured.best if measured else None
-    answer = _answer(request, best)
+    answer = replace(_answer(request, best), lacks=measured.lacks if measured else "")
     row, rungs, now = answer.row, answer.rungs, answer.now
     weighed = weigh(request, lambda each: decide(each).id, _reads)
     asked = questions(request, row)
@@ -113,6 +113,8 @@ class _Answer:
     verdicts: Sequence[ApproachVerdict]
     now: Situation
     best: MeasuredSystem | None
+    lacks: str = ""
+    """What is asked and the dataset shows nowhere."""
 
 
 def _reads(request: ApproachRequest) -> tuple[str, list[PathStep]]:
@@ -146,6 +148,7 @@ def _summary(answer: _Answer, *, is_usual: bool, length: Length = FULL) -> str:
         first = f"{FIRST_COUNT} {first}" if COUNT in before else first
     return " ".join(
         [
+            *filter(None, [answer.lacks]),
             *([measured_words(answer.best)] if answer.best else []),
             *[
                 _said(each, is_whole=place < length.num_conditions)

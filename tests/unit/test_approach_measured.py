@@ -230,6 +230,66 @@ def test_rows_that_are_no_examples_are_not_counted_and_lead_to_their_preparation
     assert (step.tool, step.arguments) == ("prepare_dataset", {"path": "data.jsonl"})
 
 
+@pytest.fixture
+def tickets(workspace):
+    """A table of messages with two columns of classes, and no replies."""
+    topics = ["billing", "delivery", "returns", "account"]
+    rows = [
+        f"Message {n * 37} says that {topic} of order {n} went wrong,{topic},{n % 2 and 'low'}"
+        for n in range(300)
+        for topic in [topics[n % 4]]
+    ]
+    head = "message,category,priority\n"
+    (workspace / "tickets.csv").write_text(head + "\n".join(rows).replace(",0", ",high") + "\n")
+    return {"considering": ["sft"], "dataset": "tickets.csv"}
+
+
+def test_a_manner_that_no_column_of_a_table_shows_is_said_first_and_has_no_examples(tickets):
+    """A thousand examples were presumed where a table was read that had no replies at all."""
+    report = ask(symptoms=["style"], **tickets)
+
+    assert report.summary.startswith(
+        "No column of the dataset is recognised as replies: category, "
+    )
+    assert report.measured.filled_in["num_demonstrations"] == 0
+    assert report.verdicts[0].verdict == "later"
+    assert "1000" not in str(report.reasons)
+    assert ask(symptoms=["style"], num_demonstrations=900, **tickets).measured.lacks
+
+
+def test_the_rows_of_a_table_are_counted_under_the_mapping_that_is_proposed(tickets):
+    report = ask(symptoms=["classification"], **tickets)
+    num = report.measured.filled_in["num_demonstrations"]
+
+    assert 0 < num <= 300
+    assert f"prepare_dataset makes {num} examples of them" in report.measured.notes[0]
+    assert "recognised as replies" not in report.summary
+    both = ask(symptoms=["style", "classification"], **tickets)
+    assert both.measured.filled_in["num_demonstrations"] == num
+    assert both.summary.startswith("No column of the dataset is recognised as replies")
+
+
+def test_a_concise_report_still_says_which_file_of_a_call_is_a_stand_in():
+    """A path that does not exist was all that was left of a call."""
+    report = ask(
+        considering=["sft", "small_model_fine_tuning"],
+        symptoms=["classification"],
+        task="label",
+        num_classes=5,
+        num_demonstrations=236,
+        prompting_tried="few_shot",
+        target_met=False,
+        data_source="human",
+        personal_data=True,
+        runs_on=["mac", "ollama"],
+        has_eval_set=True,
+    )
+    (step,) = report.next_steps
+
+    assert step.arguments == {"path": "your_data.jsonl"}
+    assert step.why == "Put your own for your_data.jsonl."
+
+
 def test_files_that_nobody_named_are_called_stand_ins():
     report = ask(symptoms=["style"], prompting_tried="optimized", num_demonstrations=900)
 

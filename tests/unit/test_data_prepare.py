@@ -89,6 +89,22 @@ def confirmed(**arguments):
     return prepare(**arguments, mapping=mapping, confirm=shown.mapping_hash, output_dir="out")
 
 
+def test_a_proposal_whose_answers_are_classes_says_that_it_teaches_no_way_of_answering(workspace):
+    """A user who wanted answers like the team's was shown two classes and no word of the rest."""
+    said = "no column was recognised as written replies"
+    write_csv(workspace / "t.csv", tickets())
+    made = prepare(path="t.csv")
+    assert made.mapping.answer_columns == ["team", "priority"]
+    (note,) = [each for each in made.assumptions if said in each]
+    assert note.endswith("to teach that, add a column with them")
+    rows = [row | {"log": f"What happened next is {row['body']}"} for row in tickets()]
+    write_csv(workspace / "u.csv", rows)
+    (note,) = [each for each in prepare(path="u.csv").assumptions if said in each]
+    assert note.endswith("map log if it holds them")
+    write_csv(workspace / "v.csv", [row | {"reply": f"Dear, {row['body']}"} for row in tickets()])
+    assert not [each for each in prepare(path="v.csv").assumptions if said in each]
+
+
 def read(workspace, name, folder="out"):
     lines = (workspace / folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]

@@ -52,6 +52,7 @@ def test_labels_are_judged_by_how_many_rows_the_rarest_has(workspace, rare, verd
     size = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict
     assert size.goals == {"classification": verdict, "extraction": "enough"}
     assert (size.reasons[0].observed, size.reasons[0].threshold) == (rare, 50)
+    assert ("add examples of it" in size.reasons[0].rule) == (verdict == "too_few")
 
 
 def test_labels_in_json_are_judged_field_by_field_and_are_goals_of_a_run(workspace):
@@ -62,6 +63,7 @@ def test_labels_in_json_are_judged_field_by_field_and_are_goals_of_a_run(workspa
     size = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict
     assert size.goals == {"classification": "enough", "extraction": "enough"}
     assert size.reasons[0].observed == 54
+    assert size.reasons[0].rule.endswith("of the rarest class of team")
     assert {*size.goals, *BANDS, *PAIRS} <= set(get_args(Goal))
 
 

@@ -2,11 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ft_tools.contract import Reason
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.report import SizeVerdict
 from ft_tools.examples.answer_kinds import are_few_labels
+from ft_tools.examples.verdict_columns import PLAIN_NAME
 
 OPENAI = "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md"
 BANDS: dict[str, tuple[int, int, str]] = {
@@ -38,8 +40,16 @@ WITH_LABELS = ("extraction",)
 """Goals that answers which are labels may have, too."""
 
 
-def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> int | None:
-    """Return how many kept examples have the rarest label of any field; None without labels.
+class Rarest(NamedTuple):
+    """The label that the fewest kept examples have."""
+
+    num: int
+    field: str
+    """Of a JSON answer; empty where the answer is the label."""
+
+
+def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> Rarest | None:
+    """Return how many kept examples have the rarest label, and of which field; None without labels.
 
     Args:
         ledger: The examples.
@@ -55,30 +65,33 @@ def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> int
             counts[name][label] += count
     if not all(are_few_labels(len(one), len(kept)) for one in counts.values()):
         return None
-    return min((min(one.values()) for one in counts.values() if len(one) > 1), default=None)
+    fewest = (Rarest(min(one.values()), name) for name, one in counts.items() if len(one) > 1)
+    return min(fewest, default=None)
 
 
-def judge_size(num_usable: int, task: str, num_of_rarest: int | None = None) -> SizeVerdict:
+def judge_size(num_usable: int, task: str, rarest: Rarest | None = None) -> SizeVerdict:
     """Compare the number of examples left with the bands of each goal.
 
     Args:
         num_usable: Examples after cleaning.
         task: sft, dpo or kto.
-        num_of_rarest: Examples of the rarest label; None where answers are no labels.
+        rarest: The rarest label; None where answers are no labels.
 
     >>> list(judge_size(1200, "sft").goals.values())
     ['more_than_needed', 'enough', 'too_few', 'too_few']
-    >>> judge_size(1200, "sft", num_of_rarest=12).goals
+    >>> judge_size(1200, "sft", Rarest(12, "team")).goals
     {'classification': 'too_few', 'extraction': 'more_than_needed'}
     """
     bands = BANDS if task == "sft" else PAIRS
     goals, reasons = {}, []
-    if num_of_rarest is not None:
+    if rarest is not None:
         bands = {goal: bands[goal] for goal in WITH_LABELS}
-        goals["classification"] = "enough" if num_of_rarest >= PER_CLASS else "too_few"
-        rule = f"classification: {PER_CLASS} examples of the rarest class"
+        goals["classification"] = "enough" if rarest.num >= PER_CLASS else "too_few"
+        rule = f"classification: {PER_CLASS} examples of the rarest class{_of(rarest.field)}"
+        if rarest.num < PER_CLASS:
+            rule += "; add examples of it or merge it with another class: its score is uncertain"
         reasons.append(
-            Reason(rule=rule, observed=num_of_rarest, threshold=PER_CLASS, source=PER_CLASS_SOURCE)
+            Reason(rule=rule, observed=rarest.num, threshold=PER_CLASS, source=PER_CLASS_SOURCE)
         )
     for goal, (low, high, source) in bands.items():
         goals[goal] = _place(num_usable, low, high)
@@ -89,6 +102,11 @@ def judge_size(num_usable: int, task: str, num_of_rarest: int | None = None) -> 
             source = NEWER_SOURCE[goal]
             reasons.append(Reason(rule=rule, observed=num_usable, threshold=None, source=source))
     return SizeVerdict(num_usable=num_usable, goals=goals, reasons=reasons)
+
+
+def _of(field: str) -> str:
+    """Name the field of an answer if its name may be repeated."""
+    return f" of {field}" if PLAIN_NAME.fullmatch(field) else ""
 
 
 def fewest_examples(task: str) -> tuple[int, str]:

@@ -1,7 +1,7 @@
 """Show what a mapping makes of the first rows, before anything is written."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from ft_tools import facts, workspace
@@ -67,6 +67,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     notes = notes_of(decided, is_share_chosen=is_share_chosen)
     notes += _about_instruction(request, mapping, seen)
     notes += _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
+    notes += _about_classes(answers_only_classes(mapping, labels_of(decided)), seen, unused)
     if guessed != "utf-8":
         notes.append(
             f"read as {guessed}, recognised from the bytes: check the accents in the examples, or "
@@ -163,6 +164,26 @@ def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[s
             "latest rows, as in production" + (lost if mapping.group_by else "")
         )
     return notes
+
+
+def answers_only_classes(
+    mapping: ColumnMapping, labels: Mapping[str, Mapping[str, int]]
+) -> Sequence[str]:
+    """Return the columns that are answered if each holds a few classes, which nobody wrote."""
+    names = mapping.answer_columns
+    return names if names and labels.keys() >= set(names) else []
+
+
+def _about_classes(names: Sequence[str], seen: Seen, unused: Sequence[str]) -> list[str]:
+    """Say that classes teach no way of answering, and which column may hold replies."""
+    if not names:
+        return []
+    texts = [name for name in unused if seen.is_text(name) and PLAIN_NAME.fullmatch(name)]
+    cure = f"map {' or '.join(texts)} if it holds them" if texts else "add a column with them"
+    return [
+        f"the answers are classes ({', '.join(names)}), and no column was recognised as written "
+        f"replies: this teaches to sort and not how to answer people; to teach that, {cure}"
+    ]
 
 
 def _about_dates(name: str, seen: Seen) -> list[str]:
