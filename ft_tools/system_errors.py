@@ -69,13 +69,14 @@ def explain_at(where: Path, error: OSError) -> FineTuningError:
 def _forbidden(path: Path, said: str) -> str:
     """Say which file or folder on the way to a path this user may not use, and the command."""
     for folder in reversed(path.absolute().parents):
-        if not _may(folder, os.X_OK):
+        if os.path.exists(folder) and not may(folder, os.X_OK):
             return _no(path, folder, "enter", "x")
     if not os.path.lexists(path):
-        return _no(path, path.absolute().parent, "write in", "w")
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        return _no(path, there, "write in", "w")
     rights = (("enter", "x"),) if path.is_dir() else ()
     for verb, right in (("read", "r"), *rights, ("write", "w")):
-        if not _may(path, {"r": os.R_OK, "w": os.W_OK, "x": os.X_OK}[right]):
+        if not may(path, {"r": os.R_OK, "w": os.W_OK, "x": os.X_OK}[right]):
             return _no(path, path, verb, right)
     return f"{path} may not be used by this user ({said}); name another file or folder"
 
@@ -89,5 +90,6 @@ def _no(path: Path, blocked: Path, verb: str, right: str) -> str:
     )
 
 
-def _may(path: Path, mode: int) -> bool:
+def may(path: Path, mode: int) -> bool:
+    """Tell whether this user may use a path so, as `os.access` has it."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

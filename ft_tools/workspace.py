@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace, brief
-from ft_tools.system_errors import explain_at
+from ft_tools.system_errors import explain_at, may
 
 VARIABLE = "FINE_TUNING_LLM_WORKSPACE"
 CACHE_VARIABLE = "FINE_TUNING_LLM_CACHE"
@@ -136,6 +136,7 @@ def new_folder(path: str) -> Path:
     Raises:
         OutsideWorkspace: It leaves the workspace.
         OutputExists: Something is in it already.
+        BadInput: This user may not write there.
     """
     resolved = resolve(path)
     there = next(folder for folder in [resolved, *resolved.parents] if os.path.lexists(folder))
@@ -149,6 +150,8 @@ def new_folder(path: str) -> Path:
         raise OutputExists(
             f"output folder {path!r} is not empty; name a new folder, nothing is overwritten"
         )
+    if not may(there, os.W_OK | os.X_OK):
+        raise explain_at(resolved, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     return resolved
 
 

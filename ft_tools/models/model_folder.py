@@ -11,6 +11,13 @@ from ft_tools.models.safetensors_headers import survey_file
 from ft_tools.publish import sha256
 
 TEMPLATE = "chat_template.jinja"
+READ_BY_ALL = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -26,6 +33,16 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON; download the model again") from error
     return value if isinstance(value, dict) else {}
+
+
+def require_readable(folder: Path) -> None:
+    """Refuse a model folder in which a file that every library reads is damaged.
+
+    Raises:
+        BadInput: It is not JSON.
+    """
+    for name in READ_BY_ALL:
+        read_object(folder / name)
 
 
 def num_params(folder: Path) -> int | None:

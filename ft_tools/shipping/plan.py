@@ -10,7 +10,7 @@ from pydantic import Field
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra, NotFound
-from ft_tools.models import safetensors_headers, tower_packages
+from ft_tools.models import gguf_header, model_folder, safetensors_headers, tower_packages
 from ft_tools.models.machine import this_machine
 from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
@@ -97,6 +97,8 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         raise BadInput(f"{request.source} is a GGUF file; name the run or folder it was made from")
     base = _base(request, source)
     folder = Path(base.path) if base.path else None
+    if folder:
+        model_folder.require_readable(folder)
     config = _json(folder / "config.json") if folder else {}
     adapter.require_unquantized(config)
     tower_packages.require(config)
@@ -182,11 +184,13 @@ def _matrix(path: str) -> Path:
 
     Raises:
         NotFound: It is not there.
-        BadInput: It is a folder.
+        BadInput: It is a folder, or a damaged GGUF file.
     """
     found = workspace.existing(path)
     if not found.is_file():
         raise BadInput(f"imatrix {path!r} is a folder; name the file that llama-imatrix wrote")
+    if found.suffix == ".gguf":
+        gguf_header.require_whole(found, "make it with llama-imatrix")
     return found
 
 

@@ -139,6 +139,26 @@ CASES = {
         SFT | {"model": "damaged"},
         ["damaged/config.json is not JSON; download the model again"],
     ),
+    "a model whose tokenizer is cut off": (
+        "launch_sft",
+        SFT | {"model": "cut"},
+        ["cut/tokenizer.json is not JSON; download the model again"],
+    ),
+    "shipping a model whose tokenizer is cut off": (
+        "merge_and_quantize",
+        SHIP | {"source": "cut"},
+        ["cut/tokenizer.json is not JSON; download the model again"],
+    ),
+    "a damaged GGUF file": (
+        "evaluate",
+        {"model": "cut.gguf", "dataset": "heldout.jsonl"},
+        ["cut.gguf cannot be used: cut.gguf is cut short", "download or convert it again"],
+    ),
+    "a damaged matrix": (
+        "merge_and_quantize",
+        SHIP | {"imatrix": "cut.gguf"},
+        ["cut.gguf cannot be used: cut.gguf is cut short", "make it with llama-imatrix"],
+    ),
     "pairs for a damaged model": (
         "launch_dpo",
         {"dataset": "pairs.jsonl", "model": "damaged"},
@@ -186,6 +206,9 @@ def wrong(prepared):
     (prepared / "bad.jsonl").write_text(f"{GOOD_LINE}\n{GOOD_LINE}\n{{oops\n{GOOD_LINE}\n")
     (prepared / "damaged").mkdir()
     (prepared / "damaged" / "config.json").write_text('{"model_type": ')
+    shutil.copytree(prepared / "model", prepared / "cut")
+    (prepared / "cut" / "tokenizer.json").write_text('{"model": {"vocab": ')
+    (prepared / "cut.gguf").write_bytes(b"GGUF" + bytes([3, 0, 0, 0, 9]) + bytes(15))
     (prepared / "full").mkdir()
     (prepared / "full" / "mine.txt").write_text("mine")
     (prepared / "link").symlink_to("/etc/hostname")

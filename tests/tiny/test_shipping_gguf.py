@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from ft_tools.errors import BadInput, Refused
+from ft_tools.models.gguf_header import Header, read_header
 from ft_tools.models.machine import Machine
 from ft_tools.models.worker import gguf as ours
 from ft_tools.shipping import comparison_text, formats
@@ -48,7 +49,6 @@ from ft_tools.shipping.worker import (
     proving,
     shipped_formats,
 )
-from ft_tools.shipping.worker.gguf_header import Header, read_header
 from ft_tools.shipping.worker.merged_model import Shipment
 from tests.tiny.measuring_gguf import Quiet, measure, reference_of
 
@@ -304,7 +304,9 @@ def test_a_header_says_what_the_library_reads(tmp_path):
     assert len(scalars) == 11
     types = {tensor.name: tensor.tensor_type.name for tensor in known.tensors}
     assert types == {"f": "F32", "h": "F16", "q": "Q8_0"}
-    assert read_header(file) == Header(scalars, types)
+    numbers = {tensor.name: tensor.tensor_type.value for tensor in known.tensors}
+    assert read_header(file) == Header(scalars, numbers)
+    assert read_header(file).last_tensor_at == max(t.data_offset for t in known.tensors)
     file.write_bytes(b"GGML" + file.read_bytes()[4:])
     with pytest.raises(ValueError, match=r"any\.gguf is no GGUF file"):
         read_header(file)

@@ -175,7 +175,7 @@ def test_a_format_that_needs_text_is_refused_without_it(pair, name):
 
 
 def test_a_given_importance_matrix_does_for_gguf_types_and_not_for_others(pair):
-    (pair / "imatrix.gguf").write_bytes(b"GGUF")
+    (pair / "imatrix.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
     launch = ask(formats=["gguf:IQ2_M"], imatrix="imatrix.gguf")
     assert launch.plan["imatrix"] == str(pair / "imatrix.gguf")
     with pytest.raises(BadInput, match="gptq:4 cannot be made"):
@@ -387,7 +387,7 @@ def test_chat_without_a_gguf_is_refused(pair):
 
 
 def test_an_importance_matrix_without_a_gguf_is_refused(pair):
-    (pair / "imatrix.gguf").write_bytes(b"GGUF")
+    (pair / "imatrix.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
     with pytest.raises(BadInput, match="imatrix is for GGUF types"):
         ask(formats=["safetensors"], imatrix="imatrix.gguf")
 

@@ -12,6 +12,7 @@ import pytest
 from ft_tools import cli, system_errors
 from ft_tools.errors import BadInput, DiskFull, FineTuningError, NotFound
 from ft_tools.tools import TOOLS
+from tests.unit.test_shipping import write_safetensors
 
 ROW = '{{"prompt": "What is {0} times {0}, minus {1}?", "completion": "It is {2}, of course."}}\n'
 ROWS = "".join(ROW.format(n, n % 7, n * n - n % 7) for n in range(100))
@@ -49,6 +50,9 @@ def closed(workspace, ordinary):
     (workspace / "runs").mkdir()
     (workspace / "model").mkdir()
     (workspace / "model" / "config.json").write_text(json.dumps(CONFIG))
+    (workspace / "whole").mkdir()
+    (workspace / "whole" / "config.json").write_text(json.dumps(CONFIG))
+    write_safetensors(workspace / "whole" / "model.safetensors", {"w": (4, 4)})
     modes = {"locked": 0, "fixed": 0o555, "runs": 0o300, "model/config.json": 0}
     for name, mode in modes.items():
         (workspace / name).chmod(mode)
@@ -68,6 +72,11 @@ CASES = {
     "where to write": (
         "audit_dataset",
         {"path": "data.jsonl", "output_dir": "fixed/clean"},
+        "this user may not write in {w}/fixed; run: chmod u+w '{w}/fixed'",
+    ),
+    "where to ship": (
+        "merge_and_quantize",
+        {"source": "whole", "formats": ["safetensors"], "output_dir": "fixed/a/b"},
         "this user may not write in {w}/fixed; run: chmod u+w '{w}/fixed'",
     ),
     "runs": ("list_runs", {}, "may not read {w}/runs"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools.errors import BadInput, NotFound, UnknownName
-from ft_tools.models import hub_requests, model_folder
+from ft_tools.models import gguf_header, hub_requests, model_folder
 from ft_tools.models.obtain import how_to_get
 from ft_tools.models.resolve import ModelSource
 
@@ -25,15 +25,16 @@ def require_there(source: ModelSource) -> list[str]:
         What could not be checked, as a warning; empty when all was.
 
     Raises:
-        BadInput: A folder has no weights that may be loaded, or its config.json is not JSON.
+        BadInput: A folder has no weights that may be loaded, or a file is damaged.
         NotFound: The Hub does not have the model, or may not be asked and it is not here.
     """
     if source.path is None:
         return _ask_the_hub(source.load_from)
     path = Path(source.path)
+    if source.kind == "gguf":
+        gguf_header.require_whole(path, "download or convert it again")
     if path.is_dir():
-        # Refuses a file that is not JSON.
-        model_folder.config(path)
+        model_folder.require_readable(path)
         if not any(path.glob("*.safetensors")):
             raise BadInput(
                 f"{path} has a config.json but no *.safetensors; pass a folder with weights, or "

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp
 import llama_cpp.llama_chat_format
 import numpy as np
+from gguf import GGMLQuantizationType
 from safetensors.numpy import save_file
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models import model_folder, safetensors_headers
+from ft_tools.models.gguf_header import read_header
 from ft_tools.models.worker import gguf
 from ft_tools.shipping import converter_script
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.multi_token_prediction import lacks_predictors
 from ft_tools.shipping.published_config import for_converter, unread
 from ft_tools.shipping.watched_program import watched
-from ft_tools.shipping.worker.gguf_header import read_header
 
 if TYPE_CHECKING:
     from ft_tools.shipping.worker.importance import Matrix
@@ -158,7 +159,7 @@ def tensor_types(path: Path) -> dict[str, list[str]]:
     """Return a file's tensors by the type they are held in."""
     found: dict[str, list[str]] = {}
     for name, kind in read_header(path).tensors.items():
-        found.setdefault(kind, []).append(name)
+        found.setdefault(GGMLQuantizationType(kind).name, []).append(name)
     return found
 
 

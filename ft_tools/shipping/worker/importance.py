@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 
 from ft_tools.errors import BadInput, Refused
+from ft_tools.models.gguf_header import read_header
 from ft_tools.shipping import calibration
 from ft_tools.shipping.worker import proving
-from ft_tools.shipping.worker.gguf_header import read_header
 
 # llama.cpp's own examples use more text; its published table gains nothing from it.
 # Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md

@@ -21,7 +21,7 @@ def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
     """Refuse a model that cannot be trained in this way.
 
     Raises:
-        BadInput: It is a GGUF file, its config.json is not JSON, or arguments do not go with an
+        BadInput: It is a GGUF file, a file of it is not JSON, or arguments do not go with an
             adapter.
         MissingExtra: bitsandbytes is needed and not installed.
     """
@@ -30,8 +30,7 @@ def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
             f"{source.name} is a GGUF file, made for inference; name the model it was made from"
         )
     if source.path is not None:
-        # Refuses a file that is not JSON.
-        model_folder.config(Path(source.path))
+        model_folder.require_readable(Path(source.path))
     if source.adapter and request.method == "full":
         raise BadInput(
             f"method='full' cannot start from the adapter of {source.name}; merge_and_quantize it "

@@ -8,12 +8,20 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, cast
 
-import gguf
-from gguf import GGUFValueType as Kind
+from ft_tools.errors import BadInput
+
+
+class Kind(IntEnum):
+    """What a value is."""
+
+    UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = range(10)
+    UINT64, INT64, FLOAT64 = range(10, 13)
+
 
 SCALARS: dict[int, str] = {
     Kind.UINT8: "B", Kind.INT8: "b", Kind.UINT16: "H", Kind.INT16: "h", Kind.UINT32: "I",
@@ -22,16 +30,35 @@ SCALARS: dict[int, str] = {
 }  # fmt: skip
 """As the `struct` module names them."""
 VERSIONS = (2, 3)
+ALIGNMENT = 32
+"""Of the tensors' data, in bytes, where general.alignment is not given."""
 
 Value = str | int | float | bool
 
 
 @dataclass(frozen=True)
 class Header:
-    """Values by key, arrays left out, and the name of each tensor's type by the tensor's name."""
+    """Values by key, arrays left out, and the number of each tensor's type by the tensor's name."""
 
     values: dict[str, Value]
-    tensors: dict[str, str]
+    tensors: dict[str, int]
+    last_tensor_at: int = field(default=0, compare=False)
+    """Where its data begins in the file; 0 without tensors."""
+
+
+def require_whole(path: Path, cure: str) -> None:
+    """Refuse a GGUF file that is damaged, or that ends before its last tensor.
+
+    Raises:
+        BadInput: With the problem, and the cure.
+    """
+    try:
+        if read_header(path).last_tensor_at < path.stat().st_size:
+            return
+        problem = "is cut short: its last tensors are missing"
+    except (ValueError, OverflowError) as error:
+        problem = f"cannot be used: {error}"
+    raise BadInput(f"{path} {problem}; {cure}")
 
 
 def read_header(path: Path) -> Header:
@@ -52,7 +79,15 @@ def read_header(path: Path) -> Header:
             value = reader.value(*reader.take("I"))
             if value is not None:
                 values[key] = value
-        return Header(values, dict(reader.tensor() for _ in range(num_tensors)))
+        found = [reader.tensor() for _ in range(num_tensors)]
+        last = max((offset for _, _, offset in found), default=None)
+        to = values.get("general.alignment", ALIGNMENT)
+        step = to if isinstance(to, int) and to > 0 else ALIGNMENT
+        return Header(
+            values,
+            {name: kind for name, kind, _ in found},
+            0 if last is None else -(-reader.at // step) * step + last,
+        )
 
 
 class _Reader:
@@ -60,7 +95,7 @@ class _Reader:
 
     def __init__(self, data: mmap.mmap, name: str) -> None:
         self._data = data
-        self._at = 0
+        self.at = 0
         self._name = name
 
     def take(self, form: str) -> tuple[Any, ...]:
@@ -71,7 +106,7 @@ class _Reader:
     def string(self) -> str:
         (length,) = self.take("Q")
         start = self._pass(length)
-        return self._data[start : self._at].decode("utf-8")
+        return self._data[start : self.at].decode("utf-8")
 
     def value(self, kind: int) -> Value | None:
         """Return a value, or pass over an array and return None."""
@@ -91,27 +126,27 @@ class _Reader:
                 self.value(of)
         return None
 
-    def tensor(self) -> tuple[str, str]:
-        """Return a tensor's name and type."""
+    def tensor(self) -> tuple[str, int, int]:
+        """Return a tensor's name, the number of its type, and where its data is."""
         name = self.string()
         (num_dimensions,) = self.take("I")
-        *_, kind, _ = self.take(f"{num_dimensions}QIQ")
-        return name, gguf.GGMLQuantizationType(kind).name
+        *_, kind, offset = self.take(f"{num_dimensions}QIQ")
+        return name, kind, offset
 
     def _pass(self, num_bytes: int) -> int:
         """Go so many bytes further, and return where they begin."""
-        start, self._at = self._at, self._at + num_bytes
-        if self._at > len(self._data):
+        start, self.at = self.at, self.at + num_bytes
+        if self.at > len(self._data):
             raise self._cut_short()
         return start
 
     def _pass_strings(self, count: int) -> None:
-        length, data, at, end = struct.Struct("<Q"), self._data, self._at, len(self._data) - 8
+        length, data, at, end = struct.Struct("<Q"), self._data, self.at, len(self._data) - 8
         for _ in range(count):
             if at > end:
                 raise self._cut_short()
             at += 8 + length.unpack_from(data, at)[0]
-        self._at = at
+        self.at = at
         self._pass(0)
 
     def _cut_short(self) -> ValueError:
