@@ -117,8 +117,10 @@ class Ledger:
         # The last example may go beyond the bound.
         num = 1 + int(np.searchsorted(ends[NUM_PARTS - 1 :: NUM_PARTS], MAX_HELD_WORDS))
         lengths, kept, ends = (of[: NUM_PARTS * num] for of in (lengths, kept, ends))
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        words = tokens.hashes[: len(within)][within < MAX_WORDS]
+        words = tokens.hashes[: lengths.sum()]
+        if (kept < lengths).any():
+            within = np.arange(len(words)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            words = words[within < MAX_WORDS]
         self._held.frombytes(self._numbers.of(words).tobytes())
         self._held_ends.frombytes(ends.astype(np.uint64).tobytes())
         self.num_cut += int((kept < lengths).sum())
