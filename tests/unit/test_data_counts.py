@@ -1,12 +1,15 @@
 """Counts of an audit on rows of well-known sets' shapes, each counted by hand."""
 
+import gc
 import json
+from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import perform
+from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import scan
 from ft_tools.data.request import AuditRequest
+from ft_tools.errors import BadData
 from ft_tools.examples.json_stream import Row
 
 ANSWERS = [
@@ -51,6 +54,23 @@ def test_a_report_is_the_same_however_many_rows_are_checked_together(audit, monk
     monkeypatch.setattr(scan, "BATCH_ROWS", 1)
     assert audit(rows) == together
     assert {"unknown_format", "empty_answer", "exact_duplicate"} < set(found(together))
+
+
+def test_python_looks_for_cycles_again_after_an_audit_also_after_one_that_failed(audit):
+    rows = [alpaca(at, f"It is the depot in {city}.") for at, city in enumerate(ANSWERS)]
+    seen = []
+
+    def tick(num_rows):
+        seen.append(gc.isenabled())
+        if num_rows:
+            raise BadData(Path("d.json"), "changed", "audit it again")
+
+    audit(rows)
+    assert gc.isenabled()
+    with pytest.raises(BadData):
+        perform(AuditRequest(path="d.json"), Methods(tick=tick))
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 def test_long_rows_of_unknown_size_are_checked_few_at_a_time():

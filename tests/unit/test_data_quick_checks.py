@@ -8,16 +8,13 @@ from pathlib import Path
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.new_information import (
-    ARITHMETIC,
+    ANY,
     NAME,
-    NUMBER,
-    WORD,
     WORKED,
-    _is_code,
     _is_program,
-    _mixed_words,
     facts_of,
 )
+from ft_tools.data.judge.new_information import ASCII as ASCII_PATTERNS
 from ft_tools.data.judge.text_faults import (
     BOILERPLATE,
     BOILERPLATE_STARTS,
@@ -57,6 +54,7 @@ from ft_tools.examples.formats import normalise
 
 ASCII = [chr(code) for code in range(128)]
 PLAIN_NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")
+WORD = re.compile(r"[A-Za-z\d-]+")
 PLAIN_PROGRAM = re.compile(
     r"```|[;{}][ \t\r]{0,8}$|^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE
 )
@@ -99,9 +97,10 @@ def test_names_are_found_with_and_without_another_before() -> None:
 def test_numbers_and_words_with_digits_are_those_of_the_plain_patterns() -> None:
     parts = ["1", "23", "45.6", ",", ".", "-", " ", "a", "B7", "\n", "\x1f", "x" * 38, ":", "_"]
     texts = drawn(parts, 4000)
-    assert [NUMBER.findall(text) for text in texts] == [PLAIN_NUMBER.findall(t) for t in texts]
-    words = [[word for word in WORD.findall(text) if not word.isalpha()] for text in texts]
-    assert [_mixed_words(text, is_plain=True) for text in texts] == words
+    words = [[w for w in WORD.findall(text) if any(map(str.isdigit, w))] for text in texts]
+    for by in (ANY, ASCII_PATTERNS):
+        assert [by.number.findall(t) for t in texts] == [PLAIN_NUMBER.findall(t) for t in texts]
+        assert [by.word.findall(text) for text in texts] == words
     assert any(len(word) == 40 for found in words for word in found)
 
 
@@ -124,9 +123,10 @@ def test_facts_of_an_answer_are_those_of_the_plain_patterns() -> None:
     texts = drawn(parts, 4000)
     wanted = []
     for text in texts:
-        facts = {word for word in WORD.findall(text) if _is_code(word)}
-        if not ARITHMETIC.search(text) and not any(sign in text for sign in WORKED):
-            facts |= {*NUMBER.findall(text)}
+        words = [word for word in WORD.findall(text) if 3 <= len(word) <= 40]
+        facts = {w for w in words if any(map(str.isdigit, w)) and any(map(str.isalpha, w))}
+        if not ANY.arithmetic.search(text) and not any(sign in text for sign in WORKED):
+            facts |= {*PLAIN_NUMBER.findall(text)}
         wanted.append(len(facts | {*NAME.findall(text)}))
     assert [len(facts_of(text)) for text in texts] == wanted
     assert {0, 1, 2} < set(wanted)

@@ -6,19 +6,38 @@ most examples, the file teaches facts, and fine-tuning on facts raises hallucina
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ft_tools.data.repeats.words import other_characters
 
 MOST_CHARACTERS = 4000
 """Read of a prompt's end and of an answer's beginning."""
 
-NUMBER = re.compile(r"\d(?<![\w.,]\d)\d+(?:[.,:/]\d+)*")
-"""No word, dot or comma before it; that is looked at behind its first digit, where there is one."""
-WORD = re.compile(r"(?<![A-Za-z\d-])[A-Za-z\d-]{3,40}(?![A-Za-z\d-])")
-# The same for ASCII: what is in no word becomes a blank.
-_BLANKS = bytes(
-    c if chr(c).isascii() and (chr(c).isalnum() or chr(c) == "-") else 32 for c in range(256)
-)
+
+class Patterns(NamedTuple):
+    """What has digits, of one kind or of any."""
+
+    number: re.Pattern[str]
+    """No word, dot or comma before it: that is looked at behind its first digit, if it has one."""
+    word: re.Pattern[str]
+    """With a digit in it."""
+    arithmetic: re.Pattern[str]
+    """Numbers of a calculation are worked out, not told."""
+
+
+def _patterns(digit: str) -> Patterns:
+    """Return the patterns; `digit` is what stands for one within brackets."""
+    return Patterns(
+        re.compile(rf"[{digit}](?<![\w.,][{digit}])[{digit}]+(?:[.,:/][{digit}]+)*"),
+        re.compile(rf"(?<![A-Za-z{digit}-])[A-Za-z-]*+[{digit}][A-Za-z{digit}-]*+"),
+        re.compile(rf"[{digit}]\s?[-+*/=\u00d7\u00f7]\s?[{digit}]"),
+    )
+
+
+ANY = _patterns(r"\d")
+ASCII = _patterns("0-9")
+"""Twice as fast."""
+CODE_CHARS = range(3, 41)
 _ALIKE = bytes(
     48 if c in b"0123456789"
     else 32 if c == 32
@@ -33,8 +52,6 @@ CODES = (b"a0", b"A0", b"0a", b"0A")
 NAMES = (b"a Aaa", b"; Aaa")
 NAME = re.compile(r" (?<=[a-z,;] )([A-Z][a-z]{2,30}(?: [A-Z][a-z]{2,30})*)")
 """Capitalized within a sentence."""
-ARITHMETIC = re.compile(r"\d\s?[-+*/=\u00d7\u00f7]\s?\d")
-"""Numbers of a calculation are worked out, not told."""
 WORKED = ("\\frac", "\\boxed", "\\times", "####")
 """Signs of a calculation."""
 LINE_OF_A_PROGRAM = re.compile(r"^[ \t]{0,16}(?:def|class|import|SELECT|function) ", re.MULTILINE)
@@ -74,13 +91,14 @@ def facts_of(answer: str, language: str = "") -> set[str]:
     facts: set[str] = set()
     # Digits that are not ASCII are rare.
     is_plain = answer.isascii() or not any(map(str.isdecimal, other_characters(answer)))
+    by = ASCII if is_plain else ANY
     # Without hyphens a code has a letter beside a digit, and a number has two digits.
     signs = answer.encode("ascii", "ignore").translate(_ALIKE, b"-")
     if not is_plain or b"0" in signs:
         if not is_plain or any(map(signs.__contains__, CODES)):
-            facts = {word for word in _mixed_words(answer, is_plain) if _is_code(word)}
+            facts = {*filter(_is_code, by.word.findall(answer))}
         if not is_plain or b"00" in signs:
-            facts |= _numbers(answer)
+            facts |= _numbers(answer, by)
     if language not in CAPITALIZED_NOUNS and any(map(signs.__contains__, NAMES)):
         facts |= {*NAME.findall(answer)}
     return facts
@@ -92,10 +110,10 @@ def _num_new(facts: set[str], prompt: str) -> int:
     return sum([fact.casefold() not in given for fact in facts])
 
 
-def _numbers(text: str) -> set[str]:
+def _numbers(text: str, by: Patterns) -> set[str]:
     """Return the numbers that a text tells, not those that it works out."""
-    is_worked = any(map(text.__contains__, WORKED)) or ARITHMETIC.search(text)
-    return set() if is_worked else {*NUMBER.findall(text)}
+    is_worked = any(map(text.__contains__, WORKED)) or by.arithmetic.search(text)
+    return set() if is_worked else {*by.number.findall(text)}
 
 
 def _is_program(text: str) -> bool:
@@ -104,22 +122,9 @@ def _is_program(text: str) -> bool:
     return "```" in text or any(any(map(holds, signs)) and by.search(text) for signs, by in PROGRAM)
 
 
-def _mixed_words(text: str, is_plain: bool) -> list[str]:
-    """Return the words that are not made of letters only.
-
-    Args:
-        text: Where they are looked for.
-        is_plain: Whether its digits are all ASCII.
-    """
-    if not is_plain:
-        return [word for word in WORD.findall(text) if not word.isalpha()]
-    words = text.encode("ascii", "replace").translate(_BLANKS).split()
-    return [w.decode() for w in words if not w.isalpha() and 3 <= len(w) <= 40]
-
-
 def _is_code(word: str) -> bool:
-    """Tell whether a word mixes letters and digits, as the number of a part does."""
-    return any(map(str.isdigit, word)) and any(map(str.isalpha, word))
+    """Tell whether a word with a digit has a letter, too, as the number of a part does."""
+    return len(word) in CODE_CHARS and any(map(str.isalpha, word))
 
 
 @dataclass

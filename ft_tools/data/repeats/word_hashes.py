@@ -1,7 +1,7 @@
 """The words of many texts at once, each as 64 bits: what `tokens_of` gives, without its strings.
 
-A word of bytes b is the sum of b[i] * p^(i + 1), for all words from one running sum over the texts. Two
-of a million different words are alike once in 40 million files.
+A word of bytes b is the sum of b[i] * p^(i + 1), for all words from one running sum over the texts.
+Two of a million different words are alike once in 40 million files.
 """
 
 from collections.abc import Iterable
