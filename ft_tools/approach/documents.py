@@ -10,11 +10,12 @@ from ft_tools.approach.situation import number_of
 from ft_tools.approach.table import table
 from ft_tools.data.understand.lengths import METHOD, estimate_tokens
 from ft_tools.errors import BadInput
-from ft_tools.examples.documents import count_documents, is_documents
+from ft_tools.examples.documents import count_documents, is_documents, require_text
 from ft_tools.examples.encodings import utf_16_of
 from ft_tools.examples.file_kinds import is_binary
 
 TEXT = frozenset({".txt", ".md", ".rst", ".html", ".htm", ".json", ".jsonl", ".csv", ".xml"})
+READ = TEXT | {".pdf", ".docx"}
 MOST_BYTES = 200 * 2**20
 READ_BYTES = 2**20
 """Of one file; the rest of it counts by its size."""
@@ -57,8 +58,10 @@ def count_tokens(path: str) -> tuple[int, int]:
     found = [root] if root.is_file() else sorted(each for each in root.rglob("*") if each.is_file())
     files = [each for each in found if each.suffix.lower() in TEXT and not each.is_symlink()]
     if not files:
+        if counts is not None:
+            require_text(root, counts)
         raise BadInput(
-            f"documents {path!r} has no text files; supported: {', '.join(sorted(TEXT))}. Convert "
+            f"documents {path!r} has no text files; supported: {', '.join(sorted(READ))}. Convert "
             "other formats to text first, or set corpus_tokens"
         )
     size = sum(each.stat().st_size for each in files)

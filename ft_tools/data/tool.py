@@ -14,8 +14,8 @@ from ft_tools.data.readable_tokenizer import readable_tokenizer
 from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.errors import MissingExtra, NotFound
-from ft_tools.examples.documents import count_documents, is_documents
+from ft_tools.errors import BadInput, MissingExtra, NotFound
+from ft_tools.examples.documents import count_documents, is_documents, require_text
 from ft_tools.examples.source import decoded_size, find_sources, has_data
 from ft_tools.runs.start import start
 
@@ -38,8 +38,14 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
         BadData: A file is not data: empty, binary, an archive, a web page, a Git LFS pointer.
         OutsideWorkspace: A path leaves the workspace.
         OutputExists: The output folder is not empty.
+        BadInput: Training files are to be written of rows that are held out.
         MissingExtra: Parquet or semantic search needs `fine-tuning-llm[data]`.
     """
+    if request.purpose != "train" and request.output_dir is not None:
+        raise BadInput(
+            f"purpose={request.purpose!r} keeps these rows out of training, and output_dir writes "
+            "training files of them; remove one of the two"
+        )
     path = workspace.existing(request.path)
     if is_documents(path) and not has_data(path):
         return _of_documents(request, path)
@@ -95,6 +101,7 @@ def _span(seconds: float) -> str:
 def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
     """Count documents, which hold no examples, and say what to ask next."""
     counts = count_documents(path)
+    require_text(path, counts)
     shape: dict[str, float] = {
         "num_documents": counts.num_files,
         "num_tokens": counts.num_tokens,

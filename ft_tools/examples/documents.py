@@ -5,6 +5,7 @@ what they are good for. No text of them leaves this module.
 """
 
 import hashlib
+import logging
 import re
 import time
 import zipfile
@@ -123,6 +124,18 @@ def count_documents(path: Path) -> DocumentCounts:
     )
 
 
+def require_text(path: Path, counts: DocumentCounts) -> None:
+    """Refuse documents of which none has any text.
+
+    Raises:
+        BadData: With what may be wrong with them.
+    """
+    if counts.num_without_text == counts.num_files:
+        files = ", ".join(f"{number} {kind}" for kind, number in counts.kinds.items())
+        problem = f"has no text that can be read ({files}): empty, damaged or scanned"
+        raise BadData(path, problem, "export or download it again, or run OCR on scans")
+
+
 def text_of_document(path: Path, kind: str) -> str:
     """Return the text of a document; empty if it cannot be read as what it claims to be."""
     try:
@@ -154,6 +167,8 @@ def _pdf(path: Path) -> str:
         raise MissingExtra("data", "pypdf")
     from pypdf import PdfReader
 
+    # What is wrong with a file is in the answer; pypdf says it on stderr, too.
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     with workspace.open_file(path) as stream:
         return "\n\n".join(page.extract_text() for page in PdfReader(stream).pages)
 

@@ -30,15 +30,23 @@ MAGIC: list[tuple[bytes, str, str]] = [
     (b"7z\xbc\xaf", "is a 7-zip archive", "unpack it and name the file inside"),
     (b"GGUF", "is a GGUF model", "name a data file"),
 ]
+BINARY = dict.fromkeys([".xlsx", ".xls", ".ods"], "workbook")
+BINARY |= {".parquet": "Parquet file", ".sqlite": "SQLite database", ".db": "SQLite database"}
+"""Suffix -> what such a file is."""
 HTML = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")
 
 
-def refuse_what_is_not_text(path: Path, head: bytes) -> None:
+def refuse_what_is_not_text(path: Path, head: bytes, suffix: str = "") -> None:
     """Refuse a file by its first bytes, with how to make data of it.
+
+    A file that is named as a binary table and begins as JSON is read as JSON all the same.
 
     Raises:
         BadData: It is another kind of file, binary, or holds only white space.
     """
+    if suffix in BINARY and head.lstrip()[:1] not in {b"{", b"["}:
+        problem = f"is named {suffix}, but is no {BINARY[suffix]}, or a damaged one"
+        raise BadData(path, problem, "save it again, or as CSV (UTF-8)")
     for magic, problem, cure in MAGIC:
         if head.startswith(magic):
             raise BadData(path, problem, cure)

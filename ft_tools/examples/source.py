@@ -161,14 +161,14 @@ def recognise(path: Path) -> Source:
         return Source(path, "parquet", gzipped, size)
     if not gzipped and (kind := _binary_kind(path, head)):
         return Source(path, kind, gzipped, size)
-    refuse_what_is_not_text(path, head)
+    refuse_what_is_not_text(path, head, "" if gzipped else suffix)
     has_bom = head.startswith(b"\xef\xbb\xbf") and not skipped
     kind, starts = text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
     if kind == "csv" and suffix not in {".csv", ".tsv"}:
         raise BadData(
             path,
             "does not begin with JSON",
-            "give JSONL (one object per line), JSON, CSV or Parquet",
+            "give JSONL (one object per line), JSON, CSV, a workbook or Parquet",
         )
     return Source(path, kind, gzipped, size, has_bom, starts and starts + skipped)
 
@@ -231,7 +231,8 @@ def _rows(source: Source) -> Iterator[Row]:
         yield from read_sheet(source.path, source.select)
         return
     if source.kind == "sqlite":
-        yield from read_sqlite(source.path, source.select)
+        cap = decoded_cap(source.size_bytes)
+        yield from read_sqlite(source.path, source.select, cap)
         return
     with _open_text(source) as stream:
         if source.kind == "jsonl":
@@ -280,6 +281,13 @@ def _decoded_size(source: Source, most: int) -> int:
             return parquet.decoded_size(stream, source.path)
     if source.kind == "sheet":
         return source.size_bytes * WORKBOOK_EXPANSION
+    if source.kind == "sqlite" and source.size_bytes <= most:
+        # A query, or a view, may make more rows than the file holds.
+        size = 0
+        rows = _rows(source)
+        while size <= most and (row := next(rows, None)):
+            size += row.num_chars or 0
+        return size
     if not source.gzipped:
         return source.size_bytes
     with _gunzip(source.path, source.size_bytes) as stream:

@@ -65,6 +65,7 @@ def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
 
 def _rows(path: Path, stream: Any) -> Iterator[Row]:
     header: list[str] | None = None
+    notes: tuple[str, ...] = ()
     number = 0
     for line in stream:
         value = json.loads(line)
@@ -74,11 +75,13 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
             return
         if header is None:
             header = [str(cell) for cell in value]
+            named = [name for name in header if name.strip()]
+            notes = ("repeated_key",) if len(set(named)) < len(named) else ()
             continue
         number += 1
         cells = [None if cell == "" else cell for cell in value]
         if any(cell is not None for cell in cells):
-            yield Row(number, dict(zip(header, cells, strict=False)), None)
+            yield Row(number, dict(zip(header, cells, strict=False)), None, notes)
     raise BadData(
         path,
         "is no workbook that can be read within 1 GiB and two minutes",

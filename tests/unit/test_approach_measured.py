@@ -164,9 +164,11 @@ def test_documents_are_counted_and_their_daily_cost_is_computed(workspace):
 
 def test_documents_without_text_are_refused_with_the_formats_that_are_read(workspace):
     (workspace / "scan.pdf").write_bytes(b"%PDF")
-
-    with pytest.raises(BadInput, match="no text files"):
+    with pytest.raises(BadInput, match=r"no text that can be read \(1 pdf\)"):
         ask(symptoms=["knowledge_gap"], documents="scan.pdf")
+    (workspace / "notes.odt").write_bytes(b"PK")
+    with pytest.raises(BadInput, match=r"no text files; supported: .*\.pdf"):
+        ask(symptoms=["knowledge_gap"], documents="notes.odt")
 
 
 def test_a_call_that_is_repeated_has_only_what_was_given_or_measured(workspace):

@@ -158,6 +158,14 @@ def test_a_question_that_a_test_set_asks_again_and_again_is_known_with_its_answe
     assert report.removed_by == {"test_row": 1}
 
 
+@pytest.mark.parametrize("purpose", ["validation", "test"])
+def test_no_training_files_are_written_of_rows_that_are_held_out(workspace, purpose):
+    write(workspace / "v.jsonl", map(row, range(12)))
+    with pytest.raises(BadInput, match=f"purpose='{purpose}' keeps these rows out of training"):
+        audit_dataset(AuditRequest(path="v.jsonl", purpose=purpose, output_dir="out"))
+    assert not (workspace / "out").exists()
+
+
 def test_a_validation_file_leads_to_a_training_that_is_watched_with_it(workspace):
     write(workspace / "v.jsonl", map(row, range(12)))
     report = audit_dataset(AuditRequest(path="v.jsonl", purpose="validation"))

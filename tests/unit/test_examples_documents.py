@@ -1,15 +1,22 @@
 """Documents are counted and lead on; workbooks that ask for gigabytes end in an error."""
 
+import sqlite3
+from dataclasses import replace
+
 import pytest
 
 from ft_tools.approach.documents import count_tokens
+from ft_tools.data.prepare.request import PrepareRequest
+from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
-from ft_tools.errors import BadData
+from ft_tools.errors import BadData, BadInput
+from ft_tools.examples import sqlite_rows
 from ft_tools.examples.documents import count_documents
-from ft_tools.examples.source import find_sources, read
+from ft_tools.examples.source import decoded_size, find_sources, read
 from tests.unit.workbooks import write_xlsx
 
+COUNTING = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 PART = "The lamp of the tower is lit at noon by the keeper who lives below it. " * 12
 
 
@@ -75,21 +82,91 @@ def test_a_workbook_that_asks_for_gigabytes_ends_in_an_error(workspace):
         list(read(find_sources(workspace / "far.xlsx")[0]))
 
 
-def test_a_query_can_neither_write_nor_be_anything_but_a_select(workspace):
-    import sqlite3
-    from dataclasses import replace
-
-    from ft_tools.errors import BadInput
-
-    database = sqlite3.connect(workspace / "d.db")
+def write_table(path):
+    database = sqlite3.connect(path)
     database.execute("CREATE TABLE t (a)")
+    database.execute("INSERT INTO t VALUES (1)")
     database.commit()
     database.close()
+
+
+def test_a_query_can_neither_write_nor_be_anything_but_a_select(workspace):
+    write_table(workspace / "d.db")
     source = find_sources(workspace / "d.db")[0]
     with pytest.raises(BadInput, match="no SELECT"):
         list(read(replace(source, select="DROP TABLE t")))
     with pytest.raises(BadData, match="refuses the query"):
         list(read(replace(source, select="WITH x AS (SELECT 1) INSERT INTO t SELECT 1")))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT * FROM t; DELETE FROM t", "takes one statement"),
+        ("SELECT b FROM t", "refuses the query .* names of its tables and columns"),
+        (f"{COUNTING} SELECT x FROM c ORDER BY x", "computed longer than 0 s for 0 rows"),
+        (f"{COUNTING} SELECT x FROM c", "returns more than 1 MiB, 10,"),
+    ],
+)
+def test_a_query_ends_in_a_plain_error_within_bounds(workspace, monkeypatch, query, said):
+    monkeypatch.setattr(sqlite_rows, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr("ft_tools.examples.source.MIN_DECODED_BYTES", 2**20)
+    write_table(workspace / "d.db")
+    source = find_sources(workspace / "d.db")[0]
+    with pytest.raises(BadData, match=said):
+        list(read(replace(source, select=query)))
+
+
+def test_a_query_without_end_is_shown_and_written_only_by_a_run_with_bounds(workspace):
+    write_table(workspace / "d.db")
+    query = f"{COUNTING} SELECT x AS question, x AS answer FROM c"
+    shown = prepare_dataset(PrepareRequest(path="d.db", query=query))
+    assert shown.num_rows == 5_000
+    source = replace(find_sources(workspace / "d.db")[0], select=query)
+    assert decoded_size(source, 8 * 2**20) > 8 * 2**20
+
+
+def test_a_query_without_rows_or_with_a_name_twice_says_so(workspace):
+    write_table(workspace / "d.db")
+    with pytest.raises(BadData, match="the query returns no row"):
+        prepare_dataset(PrepareRequest(path="d.db", query="SELECT a FROM t WHERE a = 'x'"))
+    database = find_sources(workspace / "d.db")[0]
+    (row,) = read(replace(database, select="SELECT a, a FROM t"))
+    assert row.notes == ("repeated_key",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("d.xlsx", b"PK\x03\x04" + bytes(300), "named .xlsx, but is no workbook"),
+        ("d.ods", b"text", "named .ods, but is no workbook"),
+        ("d.parquet", b"a,b\n1,2\n", "named .parquet, but is no Parquet file"),
+        ("d.db", b"SQLite format 3\0" + b"x" * 50, "is a damaged SQLite database"),
+    ],
+)
+def test_a_damaged_table_is_called_what_it_is_named(workspace, name, content, said):
+    (workspace / name).write_bytes(content)
+    with pytest.raises(BadData, match=said):
+        prepare_dataset(PrepareRequest(path=name))
+
+
+def test_a_header_that_repeats_a_name_is_noted_in_a_workbook(workspace):
+    pytest.importorskip("python_calamine")
+    write_xlsx(workspace / "t.xlsx", [["question", "answer", "answer"], ["a", "b", "c"]])
+    (row,) = read(find_sources(workspace / "t.xlsx")[0])
+    assert row.notes == ("repeated_key",)
+
+
+def test_documents_without_text_lead_to_no_advice_about_their_text(workspace, caplog):
+    pytest.importorskip("pypdf")
+    (workspace / "d.pdf").write_bytes(b"%PDF-1.7\n1 0 obj <<")
+    with pytest.raises(
+        BadData, match=r"no text that can be read \(1 pdf\): empty, damaged or scanned"
+    ):
+        audit_dataset(AuditRequest(path="d.pdf"))
+    with pytest.raises(BadData, match="damaged or scanned"):
+        count_tokens("d.pdf")
+    assert caplog.text == ""
 
 
 def test_advice_counts_word_files_as_the_audit_does(workspace):

@@ -75,7 +75,8 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         )
     if len(decided.ledger) == SAMPLE_ROWS:
         notes.append(f"counted on the first {SAMPLE_ROWS:,} rows; confirming counts all")
-    examples = list(islice(_quoted(counted, reader.rows()), NUM_QUOTED))
+    first = islice(reader.rows(), SAMPLE_ROWS)
+    examples = list(islice(_quoted(counted, first), NUM_QUOTED))
     if guessed != "utf-8":
         special = _quoted(counted, islice(reader.rows(), SAMPLE_ROWS), only_special=True)
         examples = list(islice(special, NUM_QUOTED)) or examples
