@@ -78,7 +78,12 @@ def prepare(folder: str) -> None:
     from ft_tools.data.prepare.tool import perform, prepare_dataset
 
     shown = prepare_dataset(PrepareRequest(path="tickets.csv"))
-    request = PrepareRequest(path="tickets.csv", output_dir=f"{folder}/out", mapping=shown.mapping)
+    request = PrepareRequest(
+        path="tickets.csv",
+        output_dir=f"{folder}/out",
+        mapping=shown.mapping,
+        confirm=shown.mapping_hash,
+    )
     report = perform(request, shown.mapping)
     assert sum(report.counts.values()) == report.num_rows == ROWS
 

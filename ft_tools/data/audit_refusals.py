@@ -1,13 +1,20 @@
 """What an audit refuses: no examples, a decision about no column, a model without tokenizer."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.judge.findings import RULES
+from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.read.examples import good_labels
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData, BadInput
+from ft_tools.examples.columns import cells_of
+from ft_tools.examples.verdict_columns import PLAIN_NAME
+
+MOST_NAMED = 20
+"""Columns that an error names."""
 
 
 def require_examples(request: AuditRequest, scanned: Scan) -> None:
@@ -23,10 +30,19 @@ def require_examples(request: AuditRequest, scanned: Scan) -> None:
         line = scanned.ledger.lines[first]
         raise nothing_readable(path, finding, line)
     if request.columns and formats["unknown"] + formats["unreadable"] == total:
+        columns = _columns_in(path)
         raise BadInput(
             f"columns={request.columns!r} fits no row of {path}; give our name -> the file's column"
+            + (f", one of: {', '.join(columns)}" if columns else "")
         )
     _require_validation(request, scanned)
+
+
+def _columns_in(path: Path) -> list[str]:
+    """Return the columns of the first row that has any, those whose names may be repeated."""
+    rows = (row.value for _, row, _ in rows_of(path) if isinstance(row.value, Mapping))
+    names = [name for name, _ in cells_of(next(rows, {})) if PLAIN_NAME.fullmatch(name)]
+    return names[:MOST_NAMED]
 
 
 def nothing_readable(path: Path, finding: str, line: int) -> BadData:

@@ -196,8 +196,9 @@ def propose(seen: Seen, given: ColumnMapping) -> ColumnMapping:
         texts = [n for n in free if n not in answers and seen.is_text(n)]
         asked = sorted(texts, key=seen.mean_chars)[-1:]
     if not asked and answers:
-        # Short questions, in a column that every format reads as one.
-        asked = [n for n in free if n not in answers and seen.filled[n] and n in PROMPTS]
+        # Short questions, in a column that is named as the formats name it.
+        others = [n for n in free if n not in answers and seen.filled[n]]
+        asked = [n for n in others if n.casefold() in PROMPTS]
     groups = [n for n in free if n not in (*asked, *answers) and seen.is_group(n)]
     return ColumnMapping(
         prompt="\n\n".join(f"{{{name}}}" for name in asked),
