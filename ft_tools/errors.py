@@ -95,6 +95,7 @@ class BadData(BadInput):
     code = "bad_data"
 
     def __init__(self, path: Path | str, problem: str, cure: str, line: int | None = None) -> None:
+        self.problem, self.cure = problem, cure
         where = f"{path}:{line}" if line else str(path)
         super().__init__(f"{where}: {problem}; {cure}")
 

@@ -117,7 +117,11 @@ def _recognise_in(folder: Path, number: int, file: Path) -> Source:
     # A link may lead to a file of any name.
     member = None if plain and found == file else (folder, number)
     with _unnamed(member):
-        return replace(recognise(found), member=member)
+        try:
+            return replace(recognise(found), member=member)
+        except BadData as error:
+            cure = f"{error.cure}, take it out of the folder, or name the other files one by one"
+            raise BadData(found, error.problem, cure) from error
 
 
 @contextmanager

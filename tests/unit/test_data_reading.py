@@ -85,6 +85,14 @@ def test_a_folder_is_read_in_the_order_of_its_names_and_numbered_through(workspa
     assert [number for _, _, number in found] == list(range(1, 31))
 
 
+def test_a_folder_with_a_file_that_is_no_data_says_what_to_do_with_the_others(workspace):
+    (workspace / "parts").mkdir()
+    (workspace / "parts" / "a.jsonl").write_bytes(jsonl(ROWS))
+    (workspace / "parts" / "b.jsonl").write_bytes(b"\n\n")
+    with pytest.raises(BadData, match=r"b\.jsonl: holds only white.* name the other files one by"):
+        values("parts")
+
+
 def test_what_the_hub_and_save_to_disk_write_beside_the_data_is_no_data(workspace):
     folder = workspace / "many"
     folder.mkdir()
