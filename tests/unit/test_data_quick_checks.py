@@ -149,6 +149,7 @@ def test_words_are_numbered_as_the_words_of_each_text_are(monkeypatch) -> None:
     wanted = [[known.setdefault(w, len(known) + 1) for w in tokens_of(text)] for text in texts]
     # Few slots: most words of a slot push another one out.
     monkeypatch.setattr(word_hashes, "SLOT_BITS", 5)
+    monkeypatch.setattr(word_hashes, "PIECE", 20)
     numbers, found = WordNumbers(), []
     for at in range(0, len(texts), 50):
         tokens = tokens_in(texts[at : at + 50])

@@ -4,7 +4,7 @@ A word of bytes b is the sum of b[i] * p^(i + 1), for all words from one running
 Two of a million different words are alike once in 40 million files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +23,8 @@ _KINDS = np.array(
     ],
     dtype=np.uint8,
 )
+PIECE = 1 << 18
+"""Bytes that are looked at together, or one word if it is longer."""
 SLOT_BITS = 17
 
 
@@ -41,25 +43,48 @@ def tokens_in(texts: Iterable[str]) -> Tokens:
     >>> tokens.ends.tolist(), len(set(tokens.hashes.tolist())), len(tokens.hashes)
     ([4, 4, 6], 3, 6)
     """
-    read = np.frombuffer(joined(texts), dtype=np.uint8)
+    hashes, ends, num = [], [], 0
+    for read in _pieces(joined(texts)):
+        starts, new = _hashed(read)
+        hashes.append(new)
+        ends.append(num + np.searchsorted(starts, np.flatnonzero(read == END[0])))
+        num += len(starts)
+    return Tokens(np.concatenate(hashes), np.concatenate(ends))
+
+
+def _pieces(encoded: bytes) -> Iterator[NDArray[np.uint8]]:
+    """Yield some bytes at a time, which take less memory, cut behind blanks."""
+    start, last = 0, len(encoded)
+    while True:
+        end = last
+        if last - start > PIECE:
+            end = encoded.rfind(b" ", start, start + PIECE) + 1
+            end = end or encoded.find(b" ", start + PIECE) + 1 or last
+        yield np.frombuffer(encoded, dtype=np.uint8)[start:end]
+        if end == last:
+            return
+        start = end
+
+
+def _hashed(read: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return where the words of some bytes start, and the hash of each."""
     kinds = _KINDS[read]
     edges = np.ones(len(read) + 1, dtype=np.bool_)
     # A sign stands alone.
     edges[1:-1] = (kinds[:-1] != kinds[1:]) | (kinds[1:] == SIGN)
     starts = np.flatnonzero(edges[:-1] & (kinds != IN_NO_WORD))
     ends = np.flatnonzero(edges[1:] & (kinds != IN_NO_WORD)) + 1
-    powers, inverses = _powers((len(read) + 1).bit_length())
+    powers, inverses = _powers(max(PIECE, len(read)))
     sums = np.zeros(len(read) + 1, dtype=np.uint64)
     np.cumsum(read * powers[: len(read)], out=sums[1:])
-    hashes = (sums[ends] - sums[starts]) * inverses[starts]
-    return Tokens(hashes, np.searchsorted(starts, np.flatnonzero(read == END[0])))
+    return starts, (sums[ends] - sums[starts]) * inverses[starts]
 
 
 @lru_cache(maxsize=1)
-def _powers(bits: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return the first 2^bits powers of the factor, and what takes them back to its first one."""
-    one = np.full(1 << bits, FACTOR, dtype=np.uint64)
-    other = np.full(1 << bits, pow(FACTOR, -1, 1 << 64), dtype=np.uint64)
+def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the first powers of the factor, and what takes them back to its first one."""
+    one = np.full(count, FACTOR, dtype=np.uint64)
+    other = np.full(count, pow(FACTOR, -1, 1 << 64), dtype=np.uint64)
     one[0], other[0] = 1, FACTOR
     return np.cumprod(one), np.cumprod(other)
 

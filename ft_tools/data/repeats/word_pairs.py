@@ -80,8 +80,11 @@ def _numbered(
     parts = 1 + len(values) // SORTED_AT_ONCE
     count = 0
     for part in range(parts):
-        places = np.flatnonzero(values % np.uint64(parts) == part)
-        places = places[_order_of(values[places])]
+        if parts == 1:
+            places = _order_of(values)
+        else:
+            places = np.flatnonzero(values % np.uint64(parts) == part)
+            places = places[_order_of(values[places])]
         is_new = _differs(values[places])
         numbers[places] = np.cumsum(is_new) + (count - 1)
         # Equal ones are in the order of the texts.
