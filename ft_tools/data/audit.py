@@ -104,7 +104,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         }
     )
     if request.purpose == "test":
-        remember(Path(request.path).name, scanned.test_keys)
+        remember(workspace.existing(request.path), scanned.test_keys)
     abandoned_calls.doing("writing the report")
     report = _written(request, scanned, report, methods)
     return concise(request, report)

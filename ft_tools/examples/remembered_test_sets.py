@@ -4,6 +4,7 @@ A row is known by what it asks; where a test set asks the same again and again, 
 answer. Only hashes are kept, in a hidden folder of the workspace, one file per test set.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -18,6 +19,7 @@ from ft_tools import workspace
 from ft_tools.examples.example import Example, content_of
 from ft_tools.publish import write_file
 
+MAPPING = "mapping.json"
 FOLDER = Path(".fine-tuning-llm") / "test-rows"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
 MOST_NAMED = 3
@@ -33,13 +35,14 @@ def keys_of(example: Example) -> tuple[int, int]:
     return (_hash(question) if question.strip() else 0), _hash(f"{question}\x1e{answer}")
 
 
-def remember(name: str, keys: Iterable[tuple[int, int]]) -> int:
+def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
     """Write down the rows of a test set; return how many different ones there are.
 
     Args:
-        name: Of the file, for people who look into the folder.
+        file: The test set, below the workspace.
         keys: Of each row.
     """
+    root = workspace.roots()[0]
     rows = list(keys)
     asked = Counter(question for question, _ in rows)
     known = sorted(
@@ -47,11 +50,19 @@ def remember(name: str, keys: Iterable[tuple[int, int]]) -> int:
     )
     packed = array("Q", known).tobytes()
     digest = hashlib.blake2b(packed, digest_size=8).hexdigest()
-    folder = workspace.roots()[0] / FOLDER
+    folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    entry = {"name": name, "num_rows": len(known), "hashes": b64encode(packed).decode()}
     path = folder / f"{digest}.json"
-    if not path.exists():
+    place = file.relative_to(root) if file.is_relative_to(root) else file
+    # The same rows prepared again under another mapping are the same test set in another file.
+    places = list(dict.fromkeys([*_places_in(path), str(place)]))
+    entry = {
+        "name": "/".join(Path(places[0]).parts[-2:]),
+        "paths": places,
+        "num_rows": len(known),
+        "hashes": b64encode(packed).decode(),
+    }
+    if places != _places_in(path):
         write_file(path, json.dumps(entry))
     return len(known)
 
@@ -92,6 +103,33 @@ def name_of(file: str) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return "a test set"
     return name if isinstance(name, str) and PLAIN_NAME.fullmatch(name) else "a test set"
+
+
+def remembered_for(training: Path) -> Path | None:
+    """Return a remembered test set that was prepared under the mapping of a training file.
+
+    The mapping lies beside both: an audit copies it to the files that it cleans.
+    """
+    mapping = training.with_name(MAPPING)
+    if not mapping.is_file():
+        return None
+    root = workspace.roots()[0]
+    entries = sorted((root / FOLDER).glob("*.json"), key=lambda found: found.stat().st_mtime)
+    for path in (root / place for entry in entries for place in _places_in(entry)):
+        with contextlib.suppress(OSError):
+            beside = path.with_name(MAPPING)
+            if path.is_file() and beside.read_bytes() == mapping.read_bytes():
+                return path
+    return None
+
+
+def _places_in(entry: Path) -> list[str]:
+    """Return where a remembered test set is, in the workspace; empty where nothing says so."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        # Before there were paths there was a name, which often is one.
+        known = json.loads(entry.read_text("utf-8"))
+        return [str(place) for place in known.get("paths") or [known["name"]]]
+    return []
 
 
 def known_test_rows() -> TestRows:

@@ -10,7 +10,8 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, model_folder, other_names
 from ft_tools.models.hub_requests import HUB_ID
-from ft_tools.runs import directory
+from ft_tools.runs import directory, run_state
+from ft_tools.runs.records import ENDED
 
 NAME_THE_BASE = (
     "pass that model as `base_model` if the tool has it, or set base_model_name_or_path in its "
@@ -138,7 +139,18 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
             f"run {run_id} is of kind {info.kind}, which makes no model; pass the id of a training "
             "run, which list_runs names, or a model"
         )
-    raise NotFound(f"run {run_id} ({info.kind}) has no model yet; check it with get_run")
+    raise NotFound(f"run {run_id} ({info.kind}) has no model yet: {_what_to_do(run_dir)}")
+
+
+def _what_to_do(run_dir: Path) -> str:
+    """Say how a run without a model comes to have one."""
+    state = run_state.settled(run_dir)[1]
+    if state not in ENDED:
+        return f"it is {state}; wait for its end with get_run"
+    if state == "succeeded":
+        return "see with get_run what it made"
+    kept = any(path.is_dir() for path in (run_dir / "checkpoints").glob("*"))
+    return f"it is {state}; resume_run continues it" + (" from its checkpoint" if kept else "")
 
 
 def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, FineTuningError
+from ft_tools.examples.remembered_test_sets import remembered_for
 from ft_tools.runs import directory, locks, ranks
 from ft_tools.runs.records import ENDED, Health, RunEvent, State, Status
 
@@ -110,18 +111,21 @@ def evaluations(run_dir: Path) -> list[dict[str, float]]:
 def held_out_file(run_dir: Path) -> tuple[str, str]:
     """Return a file to measure a training run on, and what to know of it; the file may be "".
 
-    The test part of a preparation lies beside the file that was asked to be trained on; validation
-    rows chose the checkpoint. Pairs of answers have no wanted answer to compare with.
+    The test part of a preparation lies beside the file that was asked to be trained on, or the
+    workspace remembers it; validation rows chose the checkpoint. Pairs of answers have no wanted
+    answer to compare with.
     """
     plan = directory.whole_json(run_dir / "plan.json")
     dataset, validation = (_file(plan.get(part)) for part in ("dataset", "validation"))
     if plan.get("task") != "dpo":
         asked = _file({"path": directory.whole_json(run_dir / "request.json").get("dataset")})
         used = [part for part in (dataset, asked, validation) if part]
-        for test in [part.with_name(TEST_PART) for part in (dataset, asked) if part]:
+        trained = [part for part in (dataset, asked) if part]
+        tests = [part.with_name(TEST_PART) for part in trained]
+        tests += [found for part in trained if (found := remembered_for(part))]
+        for test in tests:
             if test.is_file() and not any(cmp(test, part, shallow=False) for part in used):
-                about = f"{TEST_PART} beside the training file has rows that no training has seen"
-                return str(test), about
+                return str(test), f"{test.name} has rows that no training has seen"
     if plan.get("task") == "sft" and validation:
         return str(validation), (
             "these rows chose the checkpoint, so rows that no training has seen tell more: pass "

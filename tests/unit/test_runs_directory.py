@@ -11,6 +11,8 @@ import pytest
 
 from ft_tools.errors import BadData, BadInput, NotFound
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.examples.remembered_test_sets import remember
+from ft_tools.models.resolve import resolve_model
 from ft_tools.runs import directory, end_of_lost_worker, locks, memory, ranks
 from ft_tools.runs.log import log_tail
 from ft_tools.runs.records import Artifact, Progress, RunError, RunEvent, RunInfo, Status
@@ -282,6 +284,46 @@ def test_a_test_part_is_found_beside_a_file_of_which_the_launch_held_rows_out(ru
     (run_dir / "request.json").write_text(json.dumps({"dataset": "data/test.jsonl"}))
     (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
     assert step.arguments["dataset"] == parts[1]["path"]
+
+
+def test_the_test_part_of_the_preparation_is_found_for_files_that_an_audit_cleaned(
+    run_dir, workspace
+):
+    for folder, part in (("data", "test"), ("other", "test"), ("cleaned", "train")):
+        (workspace / folder).mkdir()
+        (workspace / folder / f"{part}.jsonl").write_text(folder)
+        mapping = "another mapping" if folder == "other" else "its mapping"
+        (workspace / folder / "mapping.json").write_text(mapping)
+    # The same rows, prepared under two mappings.
+    for folder in ("other", "data", "data"):
+        remember(workspace / folder / "test.jsonl", [(1, 1)])
+    plan = {"task": "sft", "dataset": {"path": str(workspace / "cleaned" / "train.jsonl")}}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    directory.write_status(run_dir, Status(state="succeeded"))
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert step.arguments["dataset"] == str(workspace / "data" / "test.jsonl")
+    assert "no training has seen" in step.why
+    (workspace / "data" / "mapping.json").unlink()
+    (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
+    assert "dataset" not in step.arguments
+
+
+@pytest.mark.parametrize(
+    ("state", "has_checkpoint", "advised"),
+    [
+        ("cancelled", True, "cancelled; resume_run continues it from its checkpoint"),
+        ("interrupted", False, "interrupted; resume_run continues it$"),
+        ("failed", False, "failed; resume_run continues it$"),
+    ],
+)
+def test_a_run_without_a_model_is_refused_with_the_call_that_finishes_it(
+    run_dir, state, has_checkpoint, advised
+):
+    if has_checkpoint:
+        (run_dir / "checkpoints" / "checkpoint-10").mkdir(parents=True)
+    directory.write_status(run_dir, Status(state=state))
+    with pytest.raises(NotFound, match=f"has no model yet: it is {advised}"):
+        resolve_model(RUN_ID)
 
 
 @pytest.mark.parametrize("part", [None, "train.jsonl", 3, {"path": None}, {"path": "a" * 5000}])

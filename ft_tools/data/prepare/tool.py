@@ -163,7 +163,7 @@ def perform(
         made = json.dumps(about | {"report": report.model_dump(mode="json")}, indent=1)
         write_file(staging / REPORT, made)
     if written.test_keys:
-        remember(f"{folder.name}/{NAMES[Part.TEST]}", written.test_keys)
+        remember(folder / NAMES[Part.TEST], written.test_keys)
     return audited(report)
 
 
