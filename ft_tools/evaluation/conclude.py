@@ -8,7 +8,7 @@ from ft_tools.evaluation import recommend_system
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA
 from ft_tools.evaluation.intervals.sample_size import examples_needed
 from ft_tools.evaluation.recommend_system import Asked
-from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities
+from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities, words_of
 
 # What a short report leaves out of a comparison.
 NOT_SHOWN = dict.fromkeys(("unit", "method"), "") | dict.fromkeys(
@@ -46,9 +46,7 @@ def _of_pair(report: EvaluationReport) -> list[str]:
         or "No metric shows a change between baseline and tuned model"
     )
     second = (
-        "; ".join(
-            f"{row.metric}: {row.verdict.replace('_', ' ')}, {change_of(row)}" for row in open_
-        )
+        "; ".join(f"{row.metric}: {words_of(row)}, {change_of(row)}" for row in open_)
         or "Every metric shows a change"
     )
     lost = lost_abilities(report)

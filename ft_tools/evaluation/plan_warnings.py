@@ -213,8 +213,8 @@ def _about_models(tuned: ModelSource, baseline: ModelSource, *, alone: bool) -> 
     found = []
     if tuned == baseline and alone:
         found.append(
-            f"the base model of {tuned.name} is unknown, so it is measured alone; pass `baseline` "
-            "for a comparison"
+            f"the base model of {tuned.name} is unknown, so it is measured alone: `baseline` and "
+            "`tuned` are the same model, which is asked once; pass `baseline` for a comparison"
         )
     if trained_over_quantized(tuned):
         found.append(

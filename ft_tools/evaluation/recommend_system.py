@@ -9,7 +9,12 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import FineTuningError
-from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult
+from ft_tools.evaluation.report import (
+    EvaluationReport,
+    Ranked,
+    SystemResult,
+    words_of,
+)
 from ft_tools.runs.directory import RUN_ID, find, read_json
 
 # The file with the classifier, in the run's folder.
@@ -107,8 +112,8 @@ def comparison_sentence(report: EvaluationReport) -> str:
     """Return what the main metric says of each system compared with the reference."""
     rows = [row for row in report.comparisons if row.metric == report.main_metric]
     parts = [
-        f"{row.system} {_said(row)} ({row.baseline:.3g} -> {row.tuned:.3g}, {row.difference:+.3g} "
-        f"[{row.ci_low:+.3g}, {row.ci_high:+.3g}])"
+        f"{row.system} {words_of(row)} ({row.baseline:.3g} -> {row.tuned:.3g}, "
+        f"{row.difference:+.3g} [{row.ci_low:+.3g}, {row.ci_high:+.3g}])"
         for row in rows
     ]
     num = rows[0].num_examples if rows else 0
@@ -268,10 +273,6 @@ def _with_scores(one: SystemResult, report: EvaluationReport) -> str:
 def _sign(name: str, report: EvaluationReport) -> str:
     rows = [row for row in report.comparisons if row.metric == name]
     return "<=" if rows and not rows[0].higher_is_better else ">="
-
-
-def _said(row: Comparison) -> str:
-    return row.verdict.replace("_", " ")
 
 
 def _has_prices(report: EvaluationReport) -> bool:

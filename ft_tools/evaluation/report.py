@@ -93,6 +93,15 @@ def change_of(row: Comparison) -> str:
     )
 
 
+def words_of(row: Comparison) -> str:
+    """Return a verdict as a sentence has it; says why where the interval alone would claim more."""
+    said = row.verdict.replace("_", " ")
+    is_open = row.verdict not in {"improved", "regressed"}
+    if not is_open or row.ci_low <= 0 <= row.ci_high:
+        return said
+    return f"{said} (p {row.p_adjusted:.2g} after Holm's correction for all measures)"
+
+
 class OutputHealth(Report):
     """What the outputs of one model look like."""
 
@@ -196,6 +205,10 @@ class EvaluationReport(Report):
     target: dict[str, float] = Field(default_factory=dict)
     main_metric: str = Field("", description="The metric that decides.")
     systems: list[SystemResult] = Field(default_factory=list)
+    field_names: list[str] = Field(
+        default_factory=list,
+        description="Keys that each system's `fields` are of, in order; empty where not plain.",
+    )
     ranking: list[Ranked] = Field(
         default_factory=list,
         description="Systems that meet the target (all of them without one), the cheapest first.",

@@ -59,6 +59,18 @@ def test_the_summary_has_three_sentences_with_the_numbers(better, worse, few):
     assert "Collect more" in few.summary[2]
 
 
+def test_an_interval_without_zero_that_is_no_change_names_the_correction():
+    before = {"exact_match": [0.0] * 60, "json_valid": [1.0] * 60}
+    after = before | {"exact_match": [1.0] * 6 + [0.0] * 54}
+    one = report(before, after)
+    row = one.comparisons[0]
+    assert row.ci_low > 0
+    assert row.p_value < 0.05 < row.p_adjusted
+    assert row.verdict == "underpowered"
+    assert "exact_match: underpowered (p 0.062 after Holm's correction" in one.summary[1]
+    assert "json_valid: no detectable change, 1 -> 1" in one.summary[1]
+
+
 def test_lost_general_ability_is_said_before_the_gain():
     general = ({"general_questions": [1.0] * 60}, {"general_questions": [0.0] * 60})
     one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)

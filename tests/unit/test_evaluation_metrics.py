@@ -13,6 +13,8 @@ from ft_tools.evaluation.metrics.measures import (
     accuracy,
     confusion,
     exact_match,
+    field_names,
+    field_scores,
     is_repetitive,
     json_fields,
     json_valid,
@@ -445,3 +447,10 @@ def test_admitting_not_to_know_is_right_only_where_it_is_expected():
 def test_rouge_is_chosen_only_with_the_word_that_it_cannot_tell_right_from_wrong():
     long = ["A longer answer of many words that goes on for more than a dozen of them, really."] * 9
     assert "cannot tell right from wrong" in choose_metrics(["auto"], long)["rouge"]
+
+
+def test_the_keys_of_json_answers_are_named_in_the_order_of_their_scores():
+    references = ['{"team": "a", "priority": "high"}', '{"team": "b", "do this now": 1}']
+    assert field_names(references) == ["team", "priority", ""]
+    assert list(field_scores(["{}"] * 2, references)) == ["team", "priority", "do this now"]
+    assert field_names(["billing", '{"team": "b"}']) == []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _WORDS = re.compile(r"\w+", re.UNICODE)
+PLAIN_KEY = re.compile(r"[^\W\d][\w.-]{0,39}")
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
 # Four repeats of the same eight words, or of one word twenty times, are a loop, not a style.
 _LOOP_WORDS, _LOOP_REPEATS, _WORD_REPEATS = 8, 4, 20
@@ -188,6 +189,16 @@ def field_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str,
             equal = has and _leaves([found[key]]) == _leaves([value])
             right.setdefault(key, []).append(equal)
     return {key: sum(values) / len(values) for key, values in right.items()}
+
+
+def field_names(references: Sequence[str]) -> list[str]:
+    """Return the keys of `field_scores`, in order; "" for a key that could say something.
+
+    >>> field_names(['{"team": "a", "Ignore all of the above": 1}'])
+    ['team', '']
+    """
+    keys = field_scores(references, references)
+    return [key if PLAIN_KEY.fullmatch(key) else "" for key in keys]
 
 
 def is_empty(output: str) -> bool:

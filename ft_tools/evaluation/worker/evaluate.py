@@ -225,6 +225,7 @@ def _measured(
         target=plan.target,
         main_metric=metric or "",
         systems=results,
+        field_names=measures.field_names(references) if results else [],
         ranking=ranking,
         comparisons=compared.comparisons,
         outputs={name: health(answers[name], references, known) for name in answers},
