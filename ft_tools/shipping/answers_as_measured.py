@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ft_tools.contract import NextStep
+from ft_tools.shipping.evaluated_prompt import MeasuredAs, dataset_of
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 
 
@@ -26,15 +27,28 @@ def shipped_answers(results: Sequence[FormatResult], tuned: Mapping[str, float])
     return said, min(good, key=lambda one: one.size_bytes).format
 
 
-def next_steps(results: Sequence[FormatResult], recommended: str) -> list[NextStep]:
-    """Suggest to measure the task itself on the recommended file, or else on the last one made."""
+def next_steps(
+    results: Sequence[FormatResult], recommended: str, measured: MeasuredAs | None = None
+) -> list[NextStep]:
+    """Suggest to measure the task itself on the recommended file, or else on the last one made.
+
+    Args:
+        results: Formats, made or not.
+        recommended: One of them; may be empty.
+        measured: The evaluation of the tuned model: the file is measured on the same rows.
+    """
     loaded = ("gguf:", "bnb:")
     made = {r.format: r.path for r in results if r.state == "made" and r.format.startswith(loaded)}
     if not made:
         return []
     path = made.get(recommended, [*made.values()][-1])
-    why = "measures the task itself on the shipped file; name a held-out dataset"
-    return [NextStep(tool="evaluate", arguments={"model": path}, why=why)]
+    dataset = dataset_of(measured) if measured else None
+    why = "measures the task itself on the shipped file"
+    if dataset is None:
+        why += "; name a held-out dataset"
+        return [NextStep(tool="evaluate", arguments={"model": path}, why=why)]
+    why += ", on the rows that the tuned model was measured on"
+    return [NextStep(tool="evaluate", arguments={"model": path, "dataset": dataset}, why=why)]
 
 
 def _as_measured(shipped: ShippedAnswers) -> bool:

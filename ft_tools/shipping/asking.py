@@ -14,7 +14,7 @@ from ft_tools.shipping.evaluated_prompt import MeasuredAs, spec_of
 from ft_tools.shipping.trained_system import TrainedSystem, trained_system
 
 SCHEMA = "answer_schema.json"
-FORMAT_INPUT = "format_input.py"
+FORMAT_INPUT, MAPPING = "format_input.py", "mapping.json"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ft_tools.examples.trl_formats import Example
 from ft_tools.runs import directory
 
 MAX_TEXTS = 64
+MAX_QUESTION_CHARS = 300
 Message = dict[str, Any]
 
 # Short tasks of our own, for the greedy samples of a model that brings no held-out examples.
@@ -89,6 +90,23 @@ def prompt_of(example: Example) -> list[Message] | str | None:
         return whole[:-1] or None
     prompt = example.get("prompt")
     return prompt if isinstance(prompt, str) and prompt else None
+
+
+def example_question(path: Path) -> str | None:
+    """Return a short question of a file, to be shown beside the model; None where there is none.
+
+    Not one that holds a secret or personal data: what is shipped is given to others.
+    """
+    from ft_tools.data.judge.privacy import mask
+
+    for example in examples(path):
+        asked = prompt_of(example)
+        said = asked[-1].get("content") if isinstance(asked, list) else asked
+        if not isinstance(said, str) or not 0 < len(said) <= MAX_QUESTION_CHARS:
+            continue
+        if mask(said) == said and all(char.isprintable() or char == "\n" for char in said):
+            return said
+    return None
 
 
 def plain(messages: list[Message]) -> Iterator[Message]:

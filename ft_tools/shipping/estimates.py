@@ -25,7 +25,7 @@ CHECK_BYTES = 2**28
 KEPT_LOGITS = 4
 # Logits of the merged model, kept on the disk while formats are compared, and as many of the base;
 # see worker/proving.py.
-LOGITS_BYTES = 2**30
+LOGITS_BYTES, LOGITS_TOKENS = 2**30, 1024
 # Files hold more than the weights: a small model's embeddings stay at a higher precision.
 QUANTIZED_MARGIN = 1.1
 # Seconds per billion parameters, on 2 cores; from runs of SmolLM2-135M, benchmarks/quantize.json.
@@ -160,7 +160,7 @@ def disks(
     made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
     needs = {
         "output": merged + int(QUANTIZED_MARGIN * made),
-        "work": 3 * LOGITS_BYTES + (merged if has_gguf else 0),
+        "work": 3 * _logits_bytes(size) + (merged if has_gguf else 0),
         "hub": merged if fetched else 0,
         "cache": environment_bytes + (converter_script.DOWNLOAD_BYTES if has_gguf else 0),
     }
@@ -176,6 +176,11 @@ def disks(
             uses=[*(before.uses if before else []), use],
         )
     return list(by_disk.values())
+
+
+def _logits_bytes(size: ModelSize | None) -> int:
+    """Return what the logits of the held-out text take, in float32, at most."""
+    return min(LOGITS_BYTES, LOGITS_TOKENS * 4 * size.vocab_size) if size else LOGITS_BYTES
 
 
 def _existing(folder: Path) -> Path:

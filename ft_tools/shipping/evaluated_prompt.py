@@ -3,6 +3,7 @@
 The newest evaluation of a run is found by itself; another one is named in the request.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,16 @@ class MeasuredAs(Report):
         wanted = ", ".join(f"{name} {value:g}" for name, value in self.target.items())
         verdict = {"met": "is met", "not_met": "is NOT met", "not_shown": "is not shown to be met"}
         return f"{said}; the target ({wanted}) {verdict[self.verdict]}."
+
+
+def dataset_of(measured: MeasuredAs) -> str | None:
+    """Return the file that an evaluation measured on; None where it is no longer there."""
+    with contextlib.suppress(FineTuningError):
+        request = directory.whole_json(directory.find(measured.evaluation) / "request.json")
+        path = request.get("dataset")
+        if isinstance(path, str) and workspace.existing(path).is_file():
+            return path
+    return None
 
 
 def measured_as(source: ModelSource, evaluation: str | None) -> MeasuredAs | None:

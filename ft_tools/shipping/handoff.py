@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ft_tools.shipping.asking import FORMAT_INPUT, SCHEMA, Asking
+from ft_tools.shipping.asking import FORMAT_INPUT, MAPPING, SCHEMA, Asking
 from ft_tools.shipping.context_length import MIN_CONTEXT
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
@@ -25,7 +25,7 @@ NEEDS = dict.fromkeys(("gptq", "awq", "fp8"), "compressed-tensors") | {"bnb": "b
 # vLLM samples at temperature 1 where neither request nor generation_config.json has one.
 GREEDY = """ --override-generation-config '{"temperature": 0}'"""
 MAX_NEW_TOKENS = 100
-EXAMPLE = "Hello"
+PROGRAMS_NOT_RUN = "Ollama, LM Studio and vLLM were not run"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Asked:
     """Context that training and measuring fit into, in tokens."""
     default_system: str = ""
     """What the chat template puts before a conversation without a system text."""
+    example: str = "Hello"
+    """What the commands ask: a question of the held-out examples, where there is a short one."""
 
 
 def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merged: str) -> str:
@@ -61,6 +63,7 @@ def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merge
         f"# How to run {plan.name}\n",
         f"Run every command in the folder that this file is in.{best}\n",
         _table(results),
+        _copy(made, asked),
         _how_to_ask(asked),
     ]
     for result in made:
@@ -68,12 +71,12 @@ def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merge
         if method == "gguf":
             parts.append(_gguf(plan, result, asked))
         elif method == "mlx":
-            parts.append(_mlx(plan, result, asked.how))
+            parts.append(_mlx(plan, result, asked))
         elif method in NEEDS:
             option = " --quantization bitsandbytes" if method == "bnb" else ""
             folder = Path(result.path).name
-            parts.append(_transformers(result.format, folder, option, NEEDS[method], asked.how))
-    parts.append(_transformers("safetensors", merged, "", "", asked.how))
+            parts.append(_transformers(result.format, folder, option, NEEDS[method], asked))
+    parts.append(_transformers("safetensors", merged, "", "", asked))
     failed = [f"- {r.format}: {r.error}" for r in results if r.state == "failed"]
     if failed:
         parts.append("## Not made\n\n" + "\n".join(failed) + "\n")
@@ -124,6 +127,27 @@ def _table(results: Sequence[FormatResult]) -> str:
     return "\n".join([*lines, "", about]) + "\n"
 
 
+def _copy(made: Sequence[FormatResult], asked: Asked) -> str:
+    """Say which files another machine needs; empty where all of them are one folder anyway."""
+    parts = [r for r in made if r.format.partition(":")[0] in ("gguf", "mlx")]
+    if not parts:
+        return ""
+    chosen = next((r for r in parts if r.format == asked.recommended), parts[0])
+    is_file = chosen.format.startswith("gguf")
+    folder = Path(chosen.path).parent.name if is_file else Path(chosen.path).name
+    files = ["HANDOFF.md", *([SCHEMA] if asked.how.schema is not None else [])]
+    files += [FORMAT_INPUT, MAPPING] if asked.how.columns else []
+    programs = "Ollama, LM Studio or llama.cpp" if is_file else "mlx-lm or LM Studio"
+    return f"""## Copy it to another machine, such as a Mac
+
+{programs}, installed there, needs only these; the merged model is for vLLM and transformers:
+
+    scp -r {" ".join([*files, folder])} USER@MACHINE:FOLDER/
+
+Then run the commands of {chosen.format} below, there, in that folder.
+"""
+
+
 def _how_to_ask(asked: Asked) -> str:
     how = asked.how
     lines = ["## How to ask", "", asked.answers, ""]
@@ -148,9 +172,9 @@ def _how_to_ask(asked: Asked) -> str:
         f"The request for llama-server, LM Studio (port 1234) and vLLM (port 8000){brings}:",
         "",
         "    curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
-        f"      -d {_shell(_openai_request(how))}",
+        f"      -d {_shell(_openai_request(asked))}",
         "",
-        "Prompts compared with those of training:",
+        f"Prompts as each program builds them ({PROGRAMS_NOT_RUN}), compared with training's:",
         "",
         *(f"- {who}: {said}" for who, said in asked.proofs.items()),
     ]
@@ -172,7 +196,7 @@ Ollama:
 
     ollama create {name} -f {path.parent.name}/Modelfile
     ollama run {name}
-    curl http://127.0.0.1:11434/api/chat -d {_shell(_ollama_request(name, how))}
+    curl http://127.0.0.1:11434/api/chat -d {_shell(_ollama_request(name, asked))}
 
 The Modelfile sets system text, template, stops, temperature and context, and is used by /api/chat.
 Ollama's OpenAI route (/v1) ignores its temperature: send the request above there.
@@ -195,7 +219,8 @@ def _option(name: str, value: str | int | None) -> str:
     return f" {name} {shlex.quote(str(value))}" if value else ""
 
 
-def _transformers(title: str, folder: str, option: str, needs: str, how: Asking) -> str:
+def _transformers(title: str, folder: str, option: str, needs: str, asked: Asked) -> str:
+    how = asked.how
     packages = " ".join(["accelerate", needs]).strip()
     tokens = how.max_new_tokens or MAX_NEW_TOKENS
     return f"""## {title}
@@ -209,7 +234,7 @@ transformers (pip install {packages}):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained("{folder}")
     model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto", device_map="auto")
-{_messages(how)}
+{_messages(asked)}
     prompt = tokenizer.apply_chat_template(
         messages,
         add_generation_prompt=True, return_tensors="pt", return_dict=True).to(model.device)
@@ -219,10 +244,11 @@ transformers (pip install {packages}):
 {_check(how)}"""
 
 
-def _messages(how: Asking) -> str:
+def _messages(asked: Asked) -> str:
     """Return the lines of Python that make `messages`."""
+    how = asked.how
     if not how.columns:
-        return f"    messages = {json.dumps(how.messages(EXAMPLE), ensure_ascii=False)}"
+        return f"    messages = {json.dumps(how.messages(asked.example), ensure_ascii=False)}"
     row = json.dumps(dict.fromkeys(how.columns, "..."), ensure_ascii=False)
     return f"    from format_input import format_input\n    messages = format_input({row})"
 
@@ -239,25 +265,27 @@ generate() does not enforce the schema; check each answer (pip install jsonschem
 """
 
 
-def _ollama_request(name: str, how: Asking) -> dict[str, Any]:
+def _ollama_request(name: str, asked: Asked) -> dict[str, Any]:
     """Return a request without system text: the Modelfile adds it."""
+    how = asked.how
     request: dict[str, Any] = {
         "model": name,
-        "messages": [{"role": "user", "content": how.turn(EXAMPLE)}],
+        "messages": [{"role": "user", "content": how.turn(asked.example)}],
         "stream": False,
     }
     return request | ({"format": how.schema} if how.schema is not None else {})
 
 
-def _mlx(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
+def _mlx(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
     """Return the commands of mlx-lm and LM Studio, which take a folder."""
     folder = Path(result.path).name
     name = shlex.quote(f"{plan.name}-{folder}")
-    system = _option("--system-prompt", how.system)
+    system = _option("--system-prompt", asked.how.system)
+    question = shlex.quote(asked.how.turn(asked.example))
     return f"""## {result.format}: mlx-lm and LM Studio, on a Mac
 
     pip install mlx-lm
-    mlx_lm.generate --model ./{folder}{system} --temp 0 --prompt "Hello"
+    mlx_lm.generate --model ./{folder}{system} --temp 0 --prompt {question}
     mlx_lm.server --model ./{folder}
 
 For LM Studio, copy the folder:
@@ -266,8 +294,9 @@ For LM Studio, copy the folder:
 """
 
 
-def _openai_request(how: Asking) -> dict[str, Any]:
-    request: dict[str, Any] = {"messages": how.messages(EXAMPLE), "temperature": 0}
+def _openai_request(asked: Asked) -> dict[str, Any]:
+    how = asked.how
+    request: dict[str, Any] = {"messages": how.messages(asked.example), "temperature": 0}
     if how.max_new_tokens:
         request["max_tokens"] = how.max_new_tokens
     if how.schema is not None:

@@ -3,6 +3,7 @@
 import ast
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -13,9 +14,11 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import handoff, modelfile
+from ft_tools.shipping.answers_as_measured import next_steps
 from ft_tools.shipping.asking import Asking, asking_of, greedy_settings, write_files
+from ft_tools.shipping.comparison_text import example_question
 from ft_tools.shipping.context_length import context_of
-from ft_tools.shipping.evaluated_prompt import measured_as
+from ft_tools.shipping.evaluated_prompt import MeasuredAs, measured_as
 from ft_tools.shipping.model_card import model_card
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import FormatResult
@@ -90,11 +93,13 @@ def test_a_system_text_of_the_request_goes_before_the_measured_one(evaluated):
     assert "the system text of the request" in how.sentence()
 
 
-def guide_of(how, default=""):
+def guide_of(how, default="", example="Hello"):
     plan = ShipPlan.model_construct(name="mail", base_model="org/base", adapter=None)
     plan = plan.model_copy(update={"base_config_sha256": ""})
     made = FormatResult(format="gguf:Q8_0", state="made", path="/o/gguf-Q8_0/x.gguf", sha256="0")
-    asked = handoff.Asked(how, ["<|im_end|>"], "As measured.", "gguf:Q8_0", {}, 4096, default)
+    asked = handoff.Asked(
+        how, ["<|im_end|>"], "As measured.", "gguf:Q8_0", {}, 4096, default, example
+    )
     guide = handoff.handoff(plan, [made], asked, "merged")
     return guide, model_card(plan, None, "mit", {}, how, ["<|im_end|>"])
 
@@ -130,6 +135,47 @@ def test_the_guide_and_the_card_carry_everything_that_answers_depend_on(evaluate
     assert chat[-6:] == ["-n", "48", "-sys", "Sort the mail.", "--json-schema-file", handoff.SCHEMA]
     assert "Recommended format: gguf:Q8_0." in guide.split("|")[0]
     assert str(evaluated) not in guide + card
+
+
+def test_the_guide_names_the_files_that_a_mac_needs_and_asks_a_real_question(evaluated):
+    how = asking_of("an/adapter", measured_as(SOURCE, None), None)
+    guide, _ = guide_of(how, example="Where's my parcel?")
+    copied = "scp -r HANDOFF.md answer_schema.json gguf-Q8_0 USER@MACHINE:FOLDER/"
+    assert copied in guide
+    assert guide.index(copied) < guide.index("ollama create")
+    openai, ollama = requests_in(guide)
+    assert ollama["messages"][0]["content"] == "Mail:\nWhere's my parcel?\nTeam as JSON:"
+    assert openai["messages"][-1] == ollama["messages"][0]
+    assert "Ollama, LM Studio and vLLM were not run" in guide
+    prepared = replace(how, columns=("mail",))
+    assert "answer_schema.json format_input.py mapping.json gguf" in guide_of(prepared)[0]
+
+
+def test_the_question_of_a_guide_is_short_and_holds_no_personal_data(workspace):
+    asked = ["x" * 400, "I am ada.king@mail.internal", "Where is it?", "And now?"]
+    rows = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": "a"}]}
+        for q in asked
+    ]
+    path = workspace / "held.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert example_question(path) == "Where is it?"
+    path.write_text(json.dumps(rows[0]))
+    assert example_question(path) is None
+
+
+def test_the_shipped_file_is_measured_next_on_the_rows_of_the_tuned_model(evaluated):
+    made = FormatResult(format="gguf:Q8_0", state="made", path="/o/gguf-Q8_0/x.gguf", sha256="0")
+    run = evaluated / "runs" / "evaluate-00000000000000aa"
+    request = json.loads((run / "request.json").read_text())
+    (evaluated / "test.jsonl").write_text("{}")
+    (run / "request.json").write_text(json.dumps(request | {"dataset": "test.jsonl"}))
+    found = MeasuredAs(evaluation=run.name, system="best", max_new_tokens=48)
+    (step,) = next_steps([made], "gguf:Q8_0", found)
+    assert step.arguments == {"model": "/o/gguf-Q8_0/x.gguf", "dataset": "test.jsonl"}
+    (evaluated / "test.jsonl").unlink()
+    (step,) = next_steps([made], "gguf:Q8_0", found)
+    assert "dataset" not in step.arguments
 
 
 @pytest.mark.parametrize("verdict", ["met", "not_met", None])

@@ -10,13 +10,11 @@ import numpy.typing as npt
 import torch
 
 from ft_tools.shipping import comparison_text, modelfile
+from ft_tools.shipping.estimates import LOGITS_BYTES, LOGITS_TOKENS
 from ft_tools.shipping.quality import Measured
 from ft_tools.shipping.worker.logits_file import new_logits
 
-MAX_TOKENS = 1024
-"""Tokens compared; the standard error of the mean is reported, so more is never needed."""
 MAX_TEXT_TOKENS = 256
-MAX_LOGITS_BYTES = 2**30
 NEVER = -1e4
 """Logit of a token that a model does not have."""
 SAMPLE_TOKENS = 32
@@ -49,8 +47,11 @@ class Text:
 
 
 def held_out_text(tokenizer: Any, path: Path | None, origin: str, vocabulary: int) -> Text:
-    """Tokenize what is measured on: a file's examples, or the built-in text."""
-    budget = max(64, min(MAX_TOKENS, MAX_LOGITS_BYTES // (4 * vocabulary)))
+    """Tokenize what is measured on: a file's examples, or the built-in text.
+
+    The standard error of the mean is reported, so more tokens are never needed.
+    """
+    budget = max(64, min(LOGITS_TOKENS, LOGITS_BYTES // (4 * vocabulary)))
     examples = comparison_text.examples(path) if path else []
     wholes: list[Any] = [w for e in examples if (w := comparison_text.conversation(e))]
     starts: list[Any] = [p for e in examples if (p := comparison_text.prompt_of(e))]

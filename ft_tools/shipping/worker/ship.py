@@ -19,7 +19,7 @@ from ft_tools.models.worker.loading import fetched, free_memory, load
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.worker_session import Session, main
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import estimates, formats, handoff, quality
+from ft_tools.shipping import comparison_text, estimates, formats, handoff, quality
 from ft_tools.shipping.answers_as_measured import next_steps, shipped_answers
 from ft_tools.shipping.asking import asking_of, write_files
 from ft_tools.shipping.page import report_page
@@ -166,6 +166,8 @@ def finish(
     parts = findings.proof.parts
     default = parts.default_system if parts is not None else ""
     about = handoff.Asked(shipment.asking, stops, said, recommended, proofs, num_ctx, default)
+    if shipment.held_out and (question := comparison_text.example_question(shipment.held_out)):
+        about = replace(about, example=question)
     text = handoff.handoff(shipment.plan, results, about, MERGED)
     guide = shipment.out / "HANDOFF.md"
     write_file(guide, text)
@@ -192,7 +194,7 @@ def finish(
         prompt_proof=proofs,
         handoff=str(guide),
         reasons=merge_reasons(merge.check),
-        next_steps=next_steps(results, recommended),
+        next_steps=next_steps(results, recommended, shipment.plan.measured_as),
     )
     page = report_page(report, findings.proof.reference.text.prompt_texts, findings.samples)
     write_file(shipment.session.run_dir / "report.html", page)
