@@ -185,6 +185,9 @@ def gpu(name: str) -> Gpu:
     if chip is not None and plain not in map(_plain, macs()):
         cure = f"name the chip and its memory, as in {_sizes_of(chip)[0]!r}"
         raise UnknownName("GPU", name, _sizes_of(chip), cure)
+    if is_mac and plain not in map(_plain, macs()):
+        cure = "a Mac is named by its chip and memory (Apple menu, About This Mac): 'M4 Max 64GB'"
+        raise UnknownName("GPU", name, (), cure)
     if _plain(name) in NO_GPU:
         raise UnknownName("GPU", name, (), "leave it out where there is no GPU")
     return _find("GPU", name, {**gpus(), **macs()}, cure)

@@ -41,6 +41,7 @@ BUSY = 0.5
 """Other programs per core from which on they are reckoned with."""
 MEASURED_MARGIN = 1.25
 """What an earlier run's rate may be off by: other lengths, other neighbours."""
+TEN_MINUTES = 600.0
 LOOKED_AT = 50
 KEPT_RATES = 5
 LEAST = 5.0
@@ -97,6 +98,11 @@ class Duration(BaseModel):
         description="An earlier run on this device, or the table of rates; get_run knows better "
         "after the first steps."
     )
+    steps_in_ten_minutes: int | None = Field(
+        None,
+        description="Steps that end within ten minutes even at the slowest rate. To keep a time "
+        "limit, set training.max_steps to as many per ten minutes; null: not one step.",
+    )
     low_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     high_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
 
@@ -150,7 +156,7 @@ def disk_bytes(trained: int | None, sharding: str = "ddp") -> int:
     return (KEPT_CHECKPOINTS + 1) * checkpoint + 4 * trained + FIXED_BYTES
 
 
-def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
+def duration(work: Work, tokens: int, price: float | None, steps: int = 0) -> Duration | None:
     """Return how long a run takes, as a range; None when the size or such a device is not known.
 
     From finished runs of the same model, method and device, if this workspace has any; else from
@@ -160,6 +166,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         work: What is computed on what.
         tokens: Of all epochs.
         price: Of an hour, in any currency.
+        steps: Of the run.
     """
     rates = measured_rates(work)
     starts = (0.0, 0.0)
@@ -190,6 +197,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         low_seconds=low,
         high_seconds=high,
         source=source,
+        steps_in_ten_minutes=int(TEN_MINUTES * steps / high) or None,
         low_cost=None if hours is None else round(low * hours, 2),
         high_cost=None if hours is None else round(high * hours, 2),
     )

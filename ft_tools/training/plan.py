@@ -399,7 +399,7 @@ def _estimate(
     return Estimate(
         steps=steps,
         tokens=tokens,
-        duration=estimates.duration(work, tokens, request.price_per_hour),
+        duration=estimates.duration(work, tokens, request.price_per_hour, steps),
         disk_bytes=disk,
     )
 

@@ -29,6 +29,16 @@ def test_eight_processes_take_an_eighth_of_the_time_or_a_little_more(workspace):
     assert one.high_seconds / 8 < eight.high_seconds < one.high_seconds / 5
 
 
+def test_a_plan_says_how_many_steps_fit_ten_minutes_at_the_slowest_rate(workspace):
+    found = duration(work(), 10**8, None, 1000)
+    assert found.high_seconds > 600
+    limit = found.steps_in_ten_minutes
+    assert limit == int(1000 * 600 / found.high_seconds)
+    cut = duration(work(), 10**8 * limit // 1000, None, limit)
+    assert cut.high_seconds == pytest.approx(600, rel=0.1)
+    assert duration(work(), 10**11, None, 1).steps_in_ten_minutes is None
+
+
 @pytest.mark.parametrize(
     ("card", "slower"), [("Tesla T4", 312 / 65), ("V100-SXM2-32GB", 312 / 125)]
 )

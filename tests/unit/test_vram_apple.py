@@ -30,6 +30,12 @@ def test_a_chip_without_its_memory_is_told_the_sizes_that_it_is_sold_with():
         facts.gpu("M4 Max")
 
 
+@pytest.mark.parametrize("said", ["MacBook", "MacBook Pro 16", "mac", "Mac mini", "iMac"])
+def test_a_mac_without_its_chip_is_asked_for_chip_and_memory(said):
+    with pytest.raises(UnknownName, match=r"named by its chip and memory .*'M4 Max 64GB'$"):
+        facts.gpu(said)
+
+
 def test_an_estimate_for_a_mac_is_in_its_shared_memory_and_says_that_it_was_never_run_there():
     report = estimate()
     assert report.usable_gib == 48.0
