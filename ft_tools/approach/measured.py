@@ -6,6 +6,7 @@ from typing import Any
 
 from ft_tools.approach.conditions import PROMPTS
 from ft_tools.approach.documents import count_tokens
+from ft_tools.approach.presumed import STILL_LEARNING
 from ft_tools.approach.report import Measured, MeasuredSystem
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.contract import NextStep
@@ -49,10 +50,16 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
     found: dict[str, Any] = {}
     notes: list[str] = []
     systems: list[MeasuredSystem] = []
+    steps: list[NextStep] = []
     for run_id in request.evaluations:
         report = _evaluation(run_id)
         systems += filter(None, [_best(run_id, report)])
         _keep_best(found, evaluated(report))
+        for trained in still_learning(report):
+            found["observed"] = [*dict.fromkeys([*request.observed, STILL_LEARNING])]
+            found["tried_training"] = [*dict.fromkeys([*request.tried_training, "sft"])]
+            notes.append(trained.why)
+            steps.append(trained)
         notes += [f"{name} of {run_id} meets the target: use it" for name in _met(report)[:1]]
         notes += [REMEMBERED.format(run_id)] if report.get("num_fresh") == 0 else []
     if request.documents is not None:
@@ -69,7 +76,7 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         for name, value in found.items()
         if _differ(said[name], value)
     ]
-    filled = {name: value for name, value in found.items() if said[name] != value}
+    filled = {name: _shown(value) for name, value in found.items() if said[name] != value}
     best = next((each for each in systems if each.meets_target), systems[-1] if systems else None)
     if not (filled or notes or best):
         return request, None
@@ -79,7 +86,7 @@ def with_measurements(request: ApproachRequest) -> tuple[ApproachRequest, Measur
         best=best,
         notes=notes,
         lacks=dataset.lacks,
-        next_steps=list(dataset.next_steps),
+        next_steps=[*steps, *dataset.next_steps],
     )
     return ApproachRequest.model_validate(said | found), record
 
@@ -105,6 +112,46 @@ def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
     if {each.get("target") for each in prompted} == {"not_met"}:
         found.setdefault("target_met", False)
     return found | _two_scores(prompted, report.get("main_metric", ""))
+
+
+STILL = "{} ended while it was still learning, so it has not missed yet: {}"
+
+
+def still_learning(report: Mapping[str, Any]) -> list[NextStep]:
+    """Return the calls that train further what an evaluation measured: it misses, and was learning.
+
+    What a run's diagnosis says of its curves decides: the rows may be good, and it was too short.
+    """
+    trained = (
+        str(each.get("model"))
+        for each in report.get("systems") or []
+        if each.get("is_trained") and each.get("target") != "met"
+    )
+    return [step for run_id in dict.fromkeys(trained) for step in trained_further(run_id)]
+
+
+def trained_further(run_id: str) -> list[NextStep]:
+    """Return the call that a run's diagnosis proposes where its result would learn more."""
+    if not directory.RUN_ID.fullmatch(run_id):
+        return []
+    try:
+        made = directory.read_json(directory.find(run_id) / "report.json") or {}
+    except FineTuningError:
+        return []
+    found = next((each for each in made.get("diagnosis") or [] if each.get("continues")), None)
+    step = next((each for each in made.get("next_steps") or [] if _continues(each)), None)
+    if found is None or step is None:
+        return []
+    said = STILL.format(run_id, f"{found['id']}, {found['advice']}")
+    return [NextStep(tool="launch_sft", arguments=step["arguments"], why=said)]
+
+
+def _continues(step: Mapping[str, Any]) -> bool:
+    return step.get("tool") == "launch_sft" and "from_run" in (step.get("arguments") or {})
+
+
+def _shown(value: Any) -> str | int | float | bool:
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _met(report: Mapping[str, Any]) -> list[str]:
@@ -303,14 +350,19 @@ def _warning(report: AuditReport) -> str:
     if any(each.id == ADDS_FACTS for each in found):
         return f"{ADDS_FACTS}: most of the answers is new information; use retrieval"
     said = ", ".join(f"{each.id} ({each.count:,})" for each in found[:MOST_FINDINGS])
-    return (
-        f"the audit finds {said} in {report.num_examples:,} rows: settle it first" if said else ""
+    if not said:
+        return ""
+    then = (
+        "settle it first"
+        if any(each.severity == "error" for each in found)
+        else "audit_dataset says what helps"
     )
+    return f"the audit finds {said} in {report.num_examples:,} rows: {then}"
 
 
 def _differ(said: object, value: object) -> bool:
     """Tell whether a claim and a measurement contradict each other; nothing said is no claim."""
-    if said is None or (isinstance(said, str) and isinstance(value, int)):
+    if said in (None, []) or (isinstance(said, str) and isinstance(value, int)):
         return False
     if isinstance(said, int) and isinstance(value, int) and not isinstance(said, bool):
         return abs(said - value) > max(said, value) / 10

@@ -5,10 +5,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from ft_tools.approach.conditions import PROMPTS, UNKNOWN
-from ft_tools.approach.request import TRAINING, ApproachRequest, Considered
+from ft_tools.approach.request import TRAINING, ApproachRequest, Considered, Observed
 from ft_tools.approach.table import table
 
 DEMONSTRATIONS = "num_demonstrations"
+STILL_LEARNING: Observed = "still_learning"
 PLANNED = "planned"
 """Source of data that nobody has written yet: nothing is presumed to exist."""
 _EITHER = {"num_preference_pairs": "num_marks", "num_marks": "num_preference_pairs"}
@@ -201,7 +202,8 @@ def assumes_prompt(
         return tried not in ("none", PROMPTS[-1])
     is_trained = request.tried_training or "forgetting" in request.symptoms
     if is_trained and tried not in ("none", PROMPTS[-1]):
-        return True
+        # Beside a run that is only to be trained further, the prompt is as it was measured.
+        return tried != PROMPTS[-2] or STILL_LEARNING not in request.observed
     if tried is not None:
         return False
     if "rl_verifiable_reward" in request.considering and request.has_verifiable_reward:

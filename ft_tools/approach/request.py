@@ -50,6 +50,7 @@ Observed = Literal[
     "below_base",
     "loss_zero",
     "loss_rises",
+    "still_learning",
     "chosen_falls",
     "reward_gamed",
     "many_passes",
@@ -212,7 +213,7 @@ class ApproachRequest(Request):
     problem: str = Field(
         "",
         max_length=4000,
-        description="Kept.",
+        description="Decides nothing.",
     )
     considering: list[Considered] = Field(
         default_factory=list,
@@ -237,9 +238,9 @@ class ApproachRequest(Request):
     )
     observed: list[Observed] = Field(
         default_factory=list,
-        description="Seen in a run, its rows, test or serving. no_stop: or repeats. "
+        description="Seen in a run, rows, test or serving. no_stop: or repeats. "
         "recites: training rows. many_passes: over 5. new_rows_only: trained on without "
-        "the old. new_weights: a part starts untrained (pruned student). tiny_adapter: file "
+        "the old. new_weights: an untrained part (pruned student). tiny_adapter: file "
         "of a few kB. other_template: than the model's, or none. not_chat_model: a raw "
         "base. small_test: under 50. breaks_midway: good until a step.",
     )

@@ -10,6 +10,7 @@ from ft_tools.approach.needs import kind_of, needs_of, symptoms_of, with_implied
 from ft_tools.approach.presumed import (
     DEMONSTRATIONS,
     PLANNED,
+    STILL_LEARNING,
     asks_for_examples,
     assumes_prompt,
     fault_of,
@@ -117,7 +118,7 @@ def situation(request: ApproachRequest) -> Situation:
         choices,
         numbers,
         frozenset(request.considering),
-        frozenset[Approach](request.tried_training),
+        _missed(request),
         is_assumed,
         {name: frozenset(getattr(request, name)) for name in LISTS},
         taken.numbers,
@@ -132,6 +133,16 @@ def number_of(count: Count | None) -> int | None:
 def share_of(share: float | Share | None) -> float | None:
     """Return a fraction as a number."""
     return table().shares[share].value if isinstance(share, str) else share
+
+
+def _missed(request: ApproachRequest) -> frozenset[Approach]:
+    """Return the training that was done and missed: not what ended while it was still learning."""
+    tried = frozenset[Approach](request.tried_training)
+    return tried - _TAUGHT_LONGER if STILL_LEARNING in request.observed else tried
+
+
+_TAUGHT_LONGER: frozenset[Approach] = frozenset({"sft", "small_model_fine_tuning", "distillation"})
+"""Training that a launch continues from its result."""
 
 
 def _further(name: str, before: str, after: str) -> str:

@@ -20,6 +20,11 @@ WITHOUT_TRAINING: frozenset[Approach] = frozenset(
 )
 """What is tried in hours: where little is known, now, on the condition that it is for."""
 
+PROMPTS_FIRST: frozenset[Approach] = frozenset(
+    {"prompting", "few_shot", "prompt_optimization", "constrained_decoding"}
+)
+"""First steps that training waits for: it would not be now beside one of them."""
+
 BEYOND_PROMPTS = TRAINING | {"prompt_optimization"}
 TESTED = "as what the test measures first, with what can be written by hand"
 BASELINE = "as the baseline, measured before anything is trained"
@@ -37,6 +42,7 @@ RUNNING: Mapping[Approach, tuple[str, Sequence[str]]] = {
 """Approach -> the choice whose value says that it is in use."""
 PERMITTED = "once who owns the data has permitted in writing to send it to the API"
 WITH_TRAINING = "with training ({} comes first): "
+PROMPTED_FIRST = "after {}, if the target is still missed: "
 REPAIRED = "once the fault is found: "
 COUNTED = "once the checked examples are counted"
 MEASURED = "if what is measured first misses the target"
@@ -143,6 +149,8 @@ def _said(asked: Considered, first: Approach, now: Situation) -> ApproachVerdict
     trains = first in TRAINING or first == "check_setup" or bool(now.tried)
     waits = row.of_training and not trains
     before = WITH_TRAINING.format(first) if waits else REPAIRED if is_faulty else ""
+    if row.verdict == "now" and asked in TRAINING - now.tried and first in PROMPTS_FIRST:
+        before = PROMPTED_FIRST.format(first)
     return ApproachVerdict(
         approach=asked,
         verdict="later" if before else row.verdict,

@@ -127,6 +127,69 @@ def test_the_next_call_never_asks_the_same_of_the_same_measurements_again(worksp
         assert step.arguments.get("prompting_tried", "optimized") == "optimized"
 
 
+def trained(workspace, name="sft-0123456789abcdef"):
+    """A finished run whose diagnosis says that it was too short, and its next call."""
+    run = workspace / "runs" / name
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    arguments = {"from_run": name, "training": {"num_train_epochs": 1}}
+    found = {"id": "too_few_steps", "advice": "train the result further", "continues": True}
+    step = {"tool": "launch_sft", "arguments": arguments, "why": "too_few_steps"}
+    (run / "report.json").write_text(json.dumps({"diagnosis": [found], "next_steps": [step]}))
+    return name, arguments
+
+
+def test_a_measured_run_that_was_still_learning_is_trained_further_before_its_data_is_changed(
+    workspace,
+):
+    """evaluate said to train further, and the advice on that evaluation to collect data first."""
+    run, arguments = trained(workspace)
+    systems = [
+        prompted("shown", True, "not_met"),
+        prompted("tuned", False, "not_met", trained=True) | {"model": run},
+    ]
+    write_run(workspace, {"systems": systems})
+    asked = {"tried_training": ["sft"], "considering": ["sft"], "num_demonstrations": 236}
+    report = ask(evaluations=[RUN], **asked)
+
+    assert (report.approach, report.verdicts[0].verdict) == ("sft", "now")
+    assert (report.next_steps[0].tool, report.next_steps[0].arguments) == ("launch_sft", arguments)
+    assert not report.path[0].measure_first
+    assert report.measured.contradictions == []
+    assert ask(evaluations=[RUN]).approach == "sft"
+    (workspace / "runs" / run / "report.json").write_text(json.dumps({"diagnosis": []}))
+    assert ask(evaluations=[RUN], **asked).approach == "collect_data_first"
+
+
+LABELLED = {
+    "considering": ["sft", "small_model_fine_tuning"],
+    "symptoms": ["classification"],
+    "num_demonstrations": 236,
+    "prompting_tried": "few_shot",
+    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
+
+
+def test_a_chosen_model_that_misses_with_examples_is_trained_on_enough_labels():
+    """Its training was now, and the first step was to search for a prompt."""
+    report = ask(target_met=False, has_eval_set=True, **LABELLED)
+
+    assert report.approach == "small_model_fine_tuning"
+    assert {each.approach: each.verdict for each in report.verdicts} == {
+        "sft": "now",
+        "small_model_fine_tuning": "now",
+    }
+
+
+def test_training_is_not_now_beside_a_prompt_that_comes_first():
+    report = ask(**LABELLED)
+    sft = report.verdicts[0]
+
+    assert report.approach == "prompt_optimization"
+    assert sft.verdict == "later"
+    assert sft.condition.startswith("after prompt_optimization, if the target is still missed: of")
+
+
 def test_that_prompts_were_searched_is_believed_beside_their_evaluation(workspace):
     """Advice asked for a search of prompts that was done, and no claim could end that."""
     write_run(workspace, {"systems": [prompted("shown", True, "not_met")]})

@@ -11,6 +11,7 @@ from ft_tools.training.checks import accepted
 from ft_tools.training.checks.advised import LAUNCHED, of_launch, require_advised
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
+from tests.unit.test_approach_measured import trained
 
 READY = {
     "symptoms": ["style"],
@@ -93,6 +94,16 @@ def test_the_launch_fills_in_its_model_and_counts_its_rows_where_the_advice_leav
     (tmp_path / "d.jsonl").write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(Refused, match="too_few_examples"):
         require_advised("sft", sft(advice))
+
+
+def test_training_a_run_further_that_was_still_learning_is_now_although_it_missed(workspace):
+    run, _ = trained(workspace)
+    advice = READY | {"tried_training": ["sft"]}
+    other = SftRequest(model="m", dataset="d.jsonl", advice=advice)
+    with pytest.raises(Refused, match="sft: later"):
+        require_advised("sft", other)
+    further = SftRequest(model=run, dataset="d.jsonl", advice=advice)
+    assert require_advised("sft", further).verdict == "now"
 
 
 def test_what_the_advice_says_of_model_and_rows_holds():

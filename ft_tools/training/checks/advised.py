@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns
-from ft_tools.approach.measured import COUNTS
+from ft_tools.approach.measured import COUNTS, trained_further
+from ft_tools.approach.presumed import STILL_LEARNING
 from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.table import table
@@ -87,6 +88,8 @@ def of_launch(
         known["model"] = request.model
     if advice.dataset is None and getattr(advice, COUNTS[task]) is None:
         known["dataset"] = request.dataset
+    if trained_further(request.model or ""):
+        known["observed"] = [*dict.fromkeys([*advice.observed, STILL_LEARNING])]
     if isinstance(request, DpoRequest) and request.sft_run and advice.checkpoint is None:
         known["checkpoint"] = "sft_run"
     return advice.model_copy(update=known)
