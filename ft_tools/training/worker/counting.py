@@ -76,7 +76,14 @@ class TemplateTokens:
         named = {name: _text(config.get(name)) for name in SPECIAL}
         self._names = {name: text for name, text in named.items() if text}
         template = model_folder.chat_template(folder, template_path)
-        self._template = _environment().from_string(template or "")
+        try:
+            self._template = _environment().from_string(template or "")
+        except jinja2.TemplateSyntaxError as error:
+            # Its words quote the template.
+            raise Refused(
+                f"the chat template is not valid Jinja from line {error.lineno} on; download the "
+                "model again, or pass another one as training.chat_template_path"
+            ) from error
         added = self._tokenizer.get_added_tokens_decoder()
         self.special = {i for i, token in added.items() if token.special}
         self.special |= {i for text in self._names.values() if (i := self._id(text)) is not None}
