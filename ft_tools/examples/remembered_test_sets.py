@@ -19,7 +19,9 @@ from ft_tools import workspace
 from ft_tools.examples.example import Example, content_of
 from ft_tools.publish import write_file
 
-MAPPING = "mapping.json"
+TRAINING_PART = "train.jsonl"
+READ_BYTES = 2**20
+"""Of two training files, in which equal rows are looked for."""
 FOLDER = Path(".fine-tuning-llm") / "test-rows"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
 MOST_NAMED = 3
@@ -106,21 +108,24 @@ def name_of(file: str) -> str:
 
 
 def remembered_for(training: Path) -> Path | None:
-    """Return a remembered test set that was prepared under the mapping of a training file.
+    """Return a remembered test set that was set aside from the rows of a training file.
 
-    The mapping lies beside both: an audit copies it to the files that it cleans.
+    The training part of the same preparation lies beside it; an audit keeps rows as they are.
     """
-    mapping = training.with_name(MAPPING)
-    if not mapping.is_file():
-        return None
     root = workspace.roots()[0]
-    entries = sorted((root / FOLDER).glob("*.json"), key=lambda found: found.stat().st_mtime)
-    for path in (root / place for entry in entries for place in _places_in(entry)):
-        with contextlib.suppress(OSError):
-            beside = path.with_name(MAPPING)
-            if path.is_file() and beside.read_bytes() == mapping.read_bytes():
-                return path
+    with contextlib.suppress(OSError):
+        rows = _first_rows(training)
+        for entry in sorted((root / FOLDER).glob("*.json")):
+            for path in (root / place for place in _places_in(entry)):
+                beside = path.with_name(TRAINING_PART)
+                if path.is_file() and beside.is_file() and rows & _first_rows(beside):
+                    return path
     return None
+
+
+def _first_rows(path: Path) -> set[bytes]:
+    with path.open("rb") as stream:
+        return {row for row in stream.read(READ_BYTES).splitlines() if row}
 
 
 def _places_in(entry: Path) -> list[str]:

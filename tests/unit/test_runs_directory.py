@@ -289,12 +289,18 @@ def test_a_test_part_is_found_beside_a_file_of_which_the_launch_held_rows_out(ru
 def test_the_test_part_of_the_preparation_is_found_for_files_that_an_audit_cleaned(
     run_dir, workspace
 ):
-    for folder, part in (("data", "test"), ("other", "test"), ("cleaned", "train")):
-        (workspace / folder).mkdir()
-        (workspace / folder / f"{part}.jsonl").write_text(folder)
-        mapping = "another mapping" if folder == "other" else "its mapping"
-        (workspace / folder / "mapping.json").write_text(mapping)
-    # The same rows, prepared under two mappings.
+    rows = {
+        "other/train": "of another preparation\n",
+        "data/train": "a copy\nwhat is trained\n",
+        "cleaned/train": "what is trained\n",
+        "other/test": "the same test rows",
+        "data/test": "asked otherwise",
+    }
+    for name, text in rows.items():
+        path = workspace / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    # The same rows, prepared in two ways.
     for folder in ("other", "data", "data"):
         remember(workspace / folder / "test.jsonl", [(1, 1)])
     plan = {"task": "sft", "dataset": {"path": str(workspace / "cleaned" / "train.jsonl")}}
@@ -303,7 +309,7 @@ def test_the_test_part_of_the_preparation_is_found_for_files_that_an_audit_clean
     (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
     assert step.arguments["dataset"] == str(workspace / "data" / "test.jsonl")
     assert "no training has seen" in step.why
-    (workspace / "data" / "mapping.json").unlink()
+    (workspace / "data" / "train.jsonl").write_text("of another preparation, too\n")
     (step,) = get_run(RunRequest(run_id=RUN_ID)).next_steps
     assert "dataset" not in step.arguments
 
