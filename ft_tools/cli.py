@@ -22,7 +22,7 @@ from ft_tools import __version__, system_errors
 from ft_tools.cli_options import as_flags, launch_options, option_of, takes_one_or_many
 from ft_tools.contract import complaints, no_such
 from ft_tools.doctor.report import DoctorRequest, Purpose
-from ft_tools.errors import BadInput, FineTuningError, NotFound
+from ft_tools.errors import BadInput, FineTuningError, NotFound, brief
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
 from ft_tools.runs import directory
@@ -124,8 +124,14 @@ def _misread(error: cyclopts.CycloptsError) -> str:
         commands = [name for name in app if not name.startswith("-")]
         return no_such("command", (error.unused_tokens or [""])[0], commands)
     if isinstance(error, cyclopts.UnusedCliTokensError):
-        surplus = ", ".join(map(repr, error.unused_tokens or []))
-        return f"too many values: {surplus}; a yes/no option takes none, true or false; see --help"
+        surplus = ", ".join(brief(repr(one)) for one in error.unused_tokens or [])
+        name = (error.command_chain or ("",))[0].replace("-", "_")
+        first = " and ".join(_positional(name)) if name in TOOLS else ""
+        return (
+            f"too many values: {surplus}; {first or 'nothing'} is given without a name, and once; "
+            "other values have one, as in --format json; a yes/no option takes none, true or "
+            "false; see --help"
+        )
     argument = error.argument
     if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:
         about = f" ({argument.parameter.help})" if argument.parameter.help else ""
@@ -328,8 +334,17 @@ def open_report(run_id: str) -> None:
     """Print where a run's report for people is."""
     page = directory.find(run_id) / "report.html"
     if not page.exists():
-        raise NotFound(f"run {run_id} has no report.html yet; status shows what it is doing")
+        report = get_run(RunRequest(run_id=run_id))
+        then = "status shows why" if is_over(report) else "status shows what it is doing"
+        raise NotFound(f"run {run_id} is {report.state} and has no report.html; {then}")
     sys.stdout.write(f"{page}\n")
+
+
+def _positional(name: str) -> list[str]:
+    """Return the fields of a tool that a command takes by position: a model first."""
+    fields = TOOLS[name].request.model_fields
+    required = [key for key, field in fields.items() if field.is_required()]
+    return sorted(required, key=lambda key: key != "model") + OPTIONAL_BY_POSITION.get(name, [])
 
 
 def _register(name: str, spec: Tool) -> None:
@@ -341,9 +356,7 @@ def _register(name: str, spec: Tool) -> None:
         return _call(name, spec, given, wait_for_it)
 
     fields = spec.request.model_fields
-    required = [key for key, field in fields.items() if field.is_required()]
-    required.sort(key=lambda key: key != "model")
-    required += OPTIONAL_BY_POSITION.get(name, [])
+    required = _positional(name)
     extra = launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
     ordered = [*required, *(key for key in fields if key not in required)]
     parameters = [option_of(key, spec.request, required) for key in ordered]

@@ -119,7 +119,12 @@ def existing(path: str) -> Path:
     """
     resolved = resolve(path)
     if not resolved.exists():
-        raise NotFound(f"no file or folder {path!r} (looked for {resolved}); check the spelling")
+        cure = "check the spelling"
+        if path.startswith("~"):
+            cure = "~ is not expanded: give the path in full"
+        elif "://" in path:
+            cure = "addresses are not fetched: download it into the workspace first"
+        raise NotFound(f"no file or folder {path!r} (looked for {resolved}); {cure}")
     return resolved
 
 

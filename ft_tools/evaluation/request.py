@@ -29,6 +29,7 @@ MetricName = Literal[
     "tool_call",
     "judge",
 ]
+JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
 Rendering = Literal["auto", "chat", "plain"]
 
 
@@ -36,8 +37,9 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
     """Return what an evaluation compared."""
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(
-            f'{run_id!r} is neither an object, such as {{"name": "base", "model": "owner/name"}}, '
-            "nor the run id of an evaluation; list_runs names them"
+            f'{run_id!r} is neither an object, such as {{"name": "base", "model": "owner/name"}} '
+            'or {"name": "simple", "baseline": "majority", "examples": {"path": FILE}}, nor '
+            "the run id of an evaluation; list_runs names them"
         )
     try:
         run_dir = find(run_id)
@@ -191,6 +193,11 @@ class EvaluateRequest(LaunchRequest):
             )
         if "judge" in self.metrics and not (self.judge_url and self.judge_model):
             raise ValueError('metrics=["judge"] requires `judge_url` and `judge_model`')
+        useless = [name for name in JUDGE_ARGUMENTS if getattr(self, name) is not None]
+        if useless and "judge" not in self.metrics:
+            raise ValueError(
+                f'{", ".join(useless)}: only for metrics=["judge"]; add the metric, or remove these'
+            )
         if self.accept_findings and not self.accept_reason.strip():
             raise ValueError(
                 "accept_findings requires accept_reason: one sentence on why the risk is accepted"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ft_tools.errors import BadInput, UnknownName
+from ft_tools.errors import BadInput, UnknownName, brief
 from ft_tools.models.families import FAMILIES, Dims, Family
 from ft_tools.models.shape import Linear, ModelShape, adapted_of
 
@@ -13,6 +13,10 @@ SHAPE_FIELDS = (
     "num_layers, hidden_size, intermediate_size, num_heads, num_kv_heads, head_dim, vocab_size, "
     "tied_embeddings"
 )
+
+
+MAX_SIZE = 2**24
+"""Of a width, a vocabulary or a number of anything: more is a slip, not a model."""
 
 
 # Composites that are sized by their language model's row, and a tower of SigLIP.
@@ -42,20 +46,23 @@ def has_row(config: Mapping[str, Any]) -> bool:
     return is_text and not mixed and config.get("model_type") in FAMILIES
 
 
-def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
+def shape_from_config(
+    config: Mapping[str, Any], name: str = "", called: Mapping[str, str] | None = None
+) -> ModelShape:
     """Work out a model's shape from its config.json.
 
     Args:
         config: The parsed config.json. A multimodal one is read through its `text_config`; towers
             other than Gemma 3's are not counted, and the shape's notes say so.
         name: What to call the model in messages; the config's own name if empty.
+        called: Argument of a request for each size that one was made from; None: of a config.json.
 
     Returns:
         The shape of one block and of what surrounds it.
 
     Raises:
         UnknownName: The `model_type` is none of FAMILIES.
-        BadInput: A size is missing, or layers of different kinds are mixed.
+        BadInput: A size is missing or impossible, or layers of different kinds are mixed.
     """
     text = config.get("text_config")
     whole = config
@@ -65,14 +72,18 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     model_type = str(config.get("model_type", ""))
     if model_type not in FAMILIES:
         cure = f"pass the shapes instead: {SHAPE_FIELDS}; or use a model of a known family"
+        cure = "leave it out, or name a known family" if called else cure
         raise UnknownName("model_type", model_type, FAMILIES, cure)
     family = FAMILIES[model_type]
     _refuse_mixed_layers(config, model_type)
-    sizes = _Sizes(config, family, model_type)
+    sizes = _Sizes(config, family, model_type, called or {})
     dims = sizes.dims()
     linears = tuple(family.linears(dims))
     vocab = sizes.number("vocab_size")
     num_experts = sizes.number(family.experts_key) if family.experts_key else 0
+    experts_per_token = sizes.number("num_experts_per_tok") if family.experts_key else 0
+    if experts_per_token > num_experts:
+        raise sizes.impossible("num_experts_per_tok", f"at most {num_experts}, all experts")
     tied = dims.flag("tie_word_embeddings", default=family.tied)
     tower = _tower(whole, dims.h) if is_composite else _Tower()
     return ModelShape(
@@ -95,7 +106,7 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         fused_experts=_fused_experts(family, dims, num_experts),
         peft_agrees=family.expert_names is None and adapted_of(linears) == linears,
         num_experts=num_experts,
-        experts_per_token=sizes.number("num_experts_per_tok") if family.experts_key else 0,
+        experts_per_token=experts_per_token,
         shared_width=int(config.get("shared_expert_intermediate_size") or 0),
         outer_params=family.final_norm_factor * dims.h + family.outer(dims, vocab) + tower.params,
         outer_linears=tower.linears,
@@ -196,9 +207,15 @@ class _Sizes:
     config: Mapping[str, Any]
     family: Family
     model_type: str
+    called: Mapping[str, str]
 
     def number(self, key: str) -> int:
         value = self.optional(key)
+        if value is None and self.called:
+            raise BadInput(
+                f"{self.called.get(key, key)}: required and missing for the shapes of a "
+                f"{self.model_type} model"
+            )
         if value is None:
             raise BadInput(
                 f"the config of this {self.model_type} model has no {key!r}; add it, or pass the "
@@ -210,23 +227,39 @@ class _Sizes:
         value = self.config.get(key)
         if value is None:
             value = self.config.get(self.family.keys.get(key, key), self.family.defaults.get(key))
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise BadInput(
-                f"{key} is {value!r} in the model's config; it must be a positive integer"
-            )
+        most = 2**63 if "position" in key else MAX_SIZE
+        if value is not None and (not isinstance(value, int) or not 1 <= value <= most):
+            raise self.impossible(key, f"a positive integer, at most {most}", value)
         return value
+
+    def impossible(self, key: str, must: str, value: object = None) -> BadInput:
+        """Return the refusal of a size, under the name that the caller knows."""
+        value = self.optional(key) if value is None else value
+        name = self.called.get(key, key)
+        where = "" if self.called else " in the model's config"
+        return BadInput(f"{name} is {brief(repr(value))}{where}; it must be {must}")
 
     def dims(self) -> Dims:
         hidden = self.number("hidden_size")
         heads = self.number("num_attention_heads")
-        head_dim = self.optional("head_dim") or self.family.head_dim or hidden // heads
+        head_dim = self.optional("head_dim") or self.family.head_dim
+        if head_dim is None and hidden % heads:
+            raise self.impossible(
+                "hidden_size", f"a multiple of the {heads} heads, or give head_dim"
+            )
+        head_dim = head_dim or hidden // heads
+        kv_heads = self._kv_heads(heads)
+        if heads % kv_heads:
+            raise self.impossible(
+                "num_key_value_heads", f"a divisor of the {heads} query heads", kv_heads
+            )
         width = self.optional(self.family.expert_width_key)
         if width is None:
             width = self._four_times(hidden)
         return Dims(
             h=hidden,
             q=heads * head_dim,
-            kv=self._kv_heads(heads) * head_dim,
+            kv=kv_heads * head_dim,
             d=head_dim,
             i=width,
             config=self.config,

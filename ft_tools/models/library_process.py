@@ -52,6 +52,24 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in LIBRARIES)
 
 
+AUTO_CLASSES = ("configuration_auto.py", "auto_mappings.py")
+"""Files of transformers that name every model type."""
+
+
+@cache
+def _auto_classes() -> str:
+    spec = importlib.util.find_spec("transformers")
+    folder = Path(spec.origin or "").parent / "models" / "auto" if spec else Path()
+    files = [folder / name for name in AUTO_CLASSES]
+    return "".join(file.read_text("utf-8") for file in files if file.is_file())
+
+
+def may_know(model_type: str) -> bool:
+    """Say whether the installed transformers may have a model type: read, and not imported."""
+    named = _auto_classes()
+    return not named or json.dumps(model_type) in named
+
+
 def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Ask a worker module a question; the same one is answered from the cache.
 

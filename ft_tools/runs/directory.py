@@ -25,7 +25,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from ft_tools import workspace
-from ft_tools.errors import BadData, BadInput, DiskFull, NotFound
+from ft_tools.errors import BadData, BadInput, DiskFull, NotFound, brief
 from ft_tools.publish import STAGING, append_line, disk_full_is_named, write_file
 from ft_tools.runs.records import Kind, RunError, RunEvent, RunInfo, Status
 
@@ -42,7 +42,9 @@ def find(run_id: str) -> Path:
         NotFound: There is no such run.
     """
     if not RUN_ID.fullmatch(run_id):
-        raise BadInput(f"{run_id!r} is not a run id (kind-16 hex digits); list_runs names them")
+        raise BadInput(
+            f"{brief(repr(run_id))} is not a run id (kind-16 hex digits); list_runs names them"
+        )
     run_dir = workspace.runs_dir() / run_id
     try:
         is_there = not run_dir.is_symlink() and (run_dir / "run.json").is_file()

@@ -4,10 +4,12 @@ import importlib.util
 import math
 from pathlib import Path
 
-from ft_tools.errors import MissingExtra, Refused
+from ft_tools.errors import MissingExtra, NotFound, Refused
 from ft_tools.facts import number
+from ft_tools.models.hub_requests import forbidden_by
 from ft_tools.models.mlx import model_types
 from ft_tools.models.model_folder import config, model_type
+from ft_tools.models.obtain import how_to_get
 from ft_tools.publish import require_space
 from ft_tools.runs import directory, memory
 from ft_tools.runs.device_slots import slots_for
@@ -36,7 +38,7 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
         BadInput: The adapter belongs to another base model, or a file is damaged.
         Refused: The base is quantized, its weights are pickle files, or the model cannot fit in
             this machine's memory.
-        NotFound: A file or a shard is missing.
+        NotFound: A file or a shard is missing, or the model may not be downloaded.
         OutputExists: The output folder is not empty.
         DiskFull: There is not enough disk space.
         PlanChanged: `confirm` belongs to another plan.
@@ -48,6 +50,8 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
     _require_mlx_type(rows, Path(plan.load_from))
     if request.confirm is not None:
         _require_modules(rows)
+        if why := _not_to_be_had(plan):
+            raise NotFound(why)
     device, slots = slots_of(plan)
     return launch(
         "merge_and_quantize",
@@ -105,9 +109,21 @@ def _uses(disk: PlannedDisk) -> str:
     return ", ".join(disk.uses)
 
 
+def _not_to_be_had(plan: ShipPlan) -> str:
+    variable = forbidden_by()
+    if plan.base_config_sha256 or variable is None:
+        return ""
+    return (
+        f"{plan.load_from} is not on this machine and {variable} forbids downloading it; unset it, "
+        f"or {how_to_get(plan.load_from)}"
+    )
+
+
 def _warnings(plan: ShipPlan) -> list[str]:
     found = []
-    if not plan.base_config_sha256:
+    if why := _not_to_be_had(plan):
+        found.append(why)
+    elif not plan.base_config_sha256:
         size = f", {plan.disk_bytes / 2**30:.0f} GiB of disk in all" if plan.num_params else ""
         found.append(f"{plan.load_from} is not on this machine: the run downloads it first{size}")
     if plan.num_params is None:

@@ -122,6 +122,9 @@ def _follow(run_ids: Sequence[str]) -> int:
                 if not console.is_terminal and last.get(report.run_id) != report.phase:
                     last[report.run_id] = report.phase
                     sys.stderr.write(f"{report.run_id} {report.state} {report.phase}\n")
+                    if report.error and is_over(report):
+                        said = filter(None, [report.error.message, report.error.hint])
+                        sys.stderr.write(f"{'; '.join(said)}\n")
             if all(is_over(report) for report in reports):
                 return max(END_CODES[report.state] for report in reports)
             time.sleep(POLL_SECONDS)

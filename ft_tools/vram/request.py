@@ -55,6 +55,8 @@ class ModelRequest(Request):
         missing = [key for key in NEEDED_SHAPES if getattr(self, key) is None]
         if self.model is None and missing:
             raise ValueError(f"pass model, or all shapes: {', '.join(missing)} missing")
+        if self.experts_per_token is not None and self.num_experts is None:
+            raise ValueError("experts_per_token requires num_experts: pass both, or neither")
         return self
 
     def model_arguments(self) -> dict[str, Any]:

@@ -40,6 +40,11 @@ CONFIG_KEYS = {
     "tied_embeddings": "tie_word_embeddings",
     "experts_per_token": "num_experts_per_tok",
 }
+EXPERTS_CALLED = {
+    "num_experts": "num_experts",
+    "num_local_experts": "num_experts",
+    "moe_intermediate_size": "intermediate_size",
+}
 
 
 def shape_of_request(request: ModelRequest) -> ModelShape:
@@ -64,7 +69,8 @@ def shape_of_request(request: ModelRequest) -> ModelShape:
         config["moe_intermediate_size"] = request.intermediate_size
         if request.model_type == "llama":
             config["model_type"] = "mixtral"
-    shape = shape_from_config(config, "the shapes given")
+    called = {theirs: ours for ours, theirs in CONFIG_KEYS.items()} | EXPERTS_CALLED
+    shape = shape_from_config(config, "the shapes given", called)
     return shape.model_copy(update={"is_stand_in": not known})
 
 

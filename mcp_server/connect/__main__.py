@@ -261,8 +261,9 @@ def _parser() -> argparse.ArgumentParser:
 def _client(name: str | None) -> Client:
     if name in CLIENTS:
         return CLIENTS[name]
+    problem = f"unknown client {name!r}" if name else "name a client"
     raise BadInput(
-        f"unknown client {name!r}; known: {', '.join(CLIENTS)}. For any other, "
+        f"{problem}; known: {', '.join(CLIENTS)}. For any other, "
         f"`{NAME} connect --print` prints an entry"
     )
 

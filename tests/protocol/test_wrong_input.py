@@ -159,6 +159,26 @@ CASES = {
         SHIP | {"imatrix": "cut.gguf"},
         ["cut.gguf cannot be used: cut.gguf is cut short", "make it with llama-imatrix"],
     ),
+    "a budget of no steps": (
+        "launch_sft",
+        SFT | {"training": {"max_steps": 0}},
+        ["training.max_steps=0 is outside 1 to", "pass -1, to let num_train_epochs decide"],
+    ),
+    "a judge that no metric asks": (
+        "evaluate",
+        {"model": "model", "dataset": "heldout.jsonl", "judge_model": "m"},
+        ['judge_model: only for metrics=["judge"]; add the metric, or remove'],
+    ),
+    "a path with a home": (
+        "audit_dataset",
+        {"path": "~/data.jsonl"},
+        ["~ is not expanded: give the path in full"],
+    ),
+    "an address for a path": (
+        "audit_dataset",
+        {"path": "https://example.org/data.jsonl"},
+        ["addresses are not fetched: download it into the workspace first"],
+    ),
     "pairs for a damaged model": (
         "launch_dpo",
         {"dataset": "pairs.jsonl", "model": "damaged"},
@@ -324,6 +344,11 @@ async def test_the_command_line_says_what_the_server_says(client, prepared, caps
         (["list-runs", "--limit"], "--limit"),
         (["recommend-approach", "--has-documents", "maybe"], "too many values: 'maybe'"),
         (["recommend-approach", "--has-documents=maybe"], "--has-documents"),
+        (["recommend-approach", "it invents"], "'it invents'; nothing is given without a name"),
+        (
+            ["audit-dataset", "val.jsonl", "--path", "dpo.jsonl"],
+            "path is given without a name, and once",
+        ),
         (["wait"], "run_ids: required and missing"),
         (["list-runs", "--format", "xml"], "--format"),
     ],

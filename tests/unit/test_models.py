@@ -149,6 +149,16 @@ def test_an_unknown_family_is_told_the_shapes_and_the_nearest_ones():
         shape_from_config({"model_type": "qwen3-moe"})
 
 
+def test_a_type_that_transformers_does_not_list_is_refused_without_loading_it(monkeypatch):
+    if not library_process.is_installed():
+        pytest.skip("transformers is not installed")
+    monkeypatch.setattr(library_process, "_processes", {})
+    with pytest.raises(UnknownName, match=r"'frobnicate'.*upgrade transformers"):
+        shape_of_class.described_shape({"model_type": "frobnicate"}, "m")
+    assert not library_process._processes
+    assert all(map(library_process.may_know, ["llama", "gpt-sw3", "qwen3_next"]))
+
+
 @pytest.mark.parametrize("code", ["unknown_model_type", "bad_config", "no_causal_class", "failed"])
 def test_a_family_with_a_name_of_any_length_makes_no_long_message(code):
     long = "now call launch_sft\n" * 10_000

@@ -37,6 +37,33 @@ def peak(**arguments):
     return estimate_vram(VramRequest(**({"model": LLAMA} | arguments))).peak_allocated_gib
 
 
+SMALL = {
+    "num_layers": 2,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_heads": 4,
+    "vocab_size": 100,
+}
+IMPOSSIBLE = [
+    ({"num_experts": 2, "experts_per_token": 9}, "experts_per_token is 9; it must be at most 2"),
+    ({"experts_per_token": 2}, "experts_per_token requires num_experts"),
+    ({"num_experts": 8}, "experts_per_token: required and missing"),
+    ({"num_kv_heads": 8}, "num_kv_heads is 8; it must be a divisor of the 4 query heads"),
+    ({"num_kv_heads": 3}, "num_kv_heads is 3; it must be a divisor of the 4 query heads"),
+    ({"hidden_size": 65}, "hidden_size is 65; it must be a multiple of the 4 heads"),
+    ({"hidden_size": 10**18}, "hidden_size is 1000000000000000000; it must be a positive integer"),
+    ({"num_layers": 10**12}, "num_layers is 1000000000000; it must be a positive integer"),
+    ({"model_type": "frob"}, "unknown model_type 'frob'; leave it out"),
+]
+
+
+@pytest.mark.parametrize(("changed", "said"), IMPOSSIBLE)
+def test_a_shape_that_no_model_has_is_refused_under_the_argument_s_name(changed, said):
+    assert estimate_vram(VramRequest(**SMALL)).peak_allocated_gib > 0
+    with pytest.raises((BadInput, ValidationError), match=said):
+        estimate_vram(VramRequest(**SMALL | changed))
+
+
 @pytest.mark.parametrize(
     ("arguments", "cure"),
     [

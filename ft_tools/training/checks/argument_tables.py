@@ -110,7 +110,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "per_device_eval_batch_size": (1, 4096, "examples per micro-batch and device"),
     "gradient_accumulation_steps": (1, 65536, "micro-batches per optimizer step"),
     "num_train_epochs": (0.001, 1000, "1 to 3 is usual"),
-    "max_steps": (-1, 10_000_000, "-1 means that num_train_epochs decides"),
+    "max_steps": (1, 10_000_000, "leave it out, or pass -1, to let num_train_epochs decide"),
     "max_length": (8, 4_194_304, "tokens of prompt and answer together"),
     "warmup_steps": (0, 1_000_000, "below 1 it is a fraction of all steps; 0.03 to 0.1 is usual"),
     "weight_decay": (0.0, 1.0, "0 to 0.1 is usual"),
@@ -127,6 +127,8 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "data_seed": (0, 2**32 - 1, "any integer in this range works"),
     "neftune_noise_alpha": (0.0, 100.0, "5 is usual"),
 }
+UNSET = {"max_steps": -1}
+"""Values with which the trainer takes an argument as not given."""
 WHOLE = {"logging_steps", "eval_steps", "save_steps"}
 """Numbers that transformers takes as floats, and refuses above 1 unless they are whole."""
 

@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 from ft_tools.contract import KINDS, shown
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.training.checks.argument_tables import DECIDED, FIXED, LIMITS, OURS, RENAMED, WHOLE
+from ft_tools.training.checks.argument_tables import (
+    DECIDED,
+    FIXED,
+    LIMITS,
+    OURS,
+    RENAMED,
+    UNSET,
+    WHOLE,
+)
 
 Config = Literal["sft", "dpo", "kto", "lora"]
 
@@ -155,7 +163,7 @@ def _unknown(config: Config, where: str, name: str, known: Iterable[str]) -> str
 
 def _check_limit(where: str, name: str, value: Any) -> None:
     limit = LIMITS.get(name)
-    if limit is None or value is None or not isinstance(value, int | float):
+    if limit is None or value in (None, UNSET.get(name)) or not isinstance(value, int | float):
         return
     low, high, advice = limit
     if not low <= value <= high:
