@@ -94,11 +94,10 @@ def complaints(request: type[BaseModel], error: ValidationError, of: str = "") -
         loc = tuple(part for part in detail["loc"] if "[" not in str(part))
         if detail["type"] in ALTERNATIVES and loc and loc[-1] in TRIED:
             loc = loc[:-1]
-        places.setdefault(".".join(map(str, loc)) or "request", []).append(
-            dict(detail) | {"loc": loc}
-        )
+        places.setdefault(".".join(map(str, loc)), []).append(dict(detail) | {"loc": loc})
     return [
-        line
+        # What concerns several arguments names them itself.
+        line.removeprefix(": ")
         for where, details in places.items()
         for line in (
             [_alternatives(request, where, details)]
@@ -126,9 +125,8 @@ def _alternatives(request: type[BaseModel], where: str, details: list[dict[str, 
     """Say in one line what a value may be, where several kinds would do: words first."""
     words = sorted(details, key=lambda detail: detail["type"] != "literal_error")
     kinds = dict.fromkeys(problem(request, detail).removeprefix("must be ") for detail in words)
-    return (
-        f"{where}: must be {' or '.join(kinds)}, got {shown(words[0]['input'])}{_meant(words[0])}"
-    )
+    got = f"{shown(words[0]['input'])}{_meant(words[0])}"
+    return f"{where}: must be {' or '.join(kinds)}, got {got}{_if_null(request, words[0])}"
 
 
 def shown(value: Any) -> str:
@@ -169,7 +167,16 @@ def _line(request: type[BaseModel], where: str, detail: dict[str, Any]) -> str:
         field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f"; expected: {field.description}" if field and field.description else ""
         return f"{where}: {value} does not match {detail['ctx']['pattern']}{about}"
-    return f"{where}: {problem(request, detail)}, got {value}{_meant(detail)}"
+    got = f"{value}{_meant(detail)}{_if_null(request, detail)}"
+    return f"{where}: {problem(request, detail)}, got {got}"
+
+
+def _if_null(request: type[BaseModel], detail: dict[str, Any]) -> str:
+    """Say what to send instead of null, where the argument has a default."""
+    *path, name = detail["loc"] or ("",)
+    field = _model_at(request, tuple(path)).model_fields.get(str(name))
+    has_default = field is not None and not field.is_required()
+    return "; leave it out for its default" if detail["input"] is None and has_default else ""
 
 
 def no_such(kind: str, name: str, known: list[str]) -> str:

@@ -68,15 +68,15 @@ def explain_at(where: Path, error: OSError) -> FineTuningError:
 
 def _forbidden(path: Path, said: str) -> str:
     """Say which file or folder on the way to a path this user may not use, and the command."""
-    for folder in reversed(path.absolute().parents):
+    whole = path.absolute()
+    for folder in [*reversed(whole.parents), *([whole] if os.path.isdir(whole) else [])]:
         if os.path.exists(folder) and not may(folder, os.X_OK):
-            return _no(path, folder, "enter", "x")
+            return _no(path, folder, "enter", "rx")
     if not os.path.lexists(path):
-        there = next(folder for folder in path.absolute().parents if folder.exists())
+        there = next(folder for folder in whole.parents if folder.exists())
         return _no(path, there, "write in", "w")
-    rights = (("enter", "x"),) if path.is_dir() else ()
-    for verb, right in (("read", "r"), *rights, ("write", "w")):
-        if not may(path, {"r": os.R_OK, "w": os.W_OK, "x": os.X_OK}[right]):
+    for verb, right in (("read", "r"), ("write", "w")):
+        if not may(path, {"r": os.R_OK, "w": os.W_OK}[right]):
             return _no(path, path, verb, right)
     return f"{path} may not be used by this user ({said}); name another file or folder"
 

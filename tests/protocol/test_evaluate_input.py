@@ -80,7 +80,7 @@ def wrong(prepared, monkeypatch):
     (workspace / "pickled" / "config.json").write_text(json.dumps(CONFIG))
     (workspace / "damaged").mkdir()
     (workspace / "damaged" / "config.json").write_text('{"model_type": ')
-    (workspace / "small.gguf").write_bytes(b"GGUF")
+    (workspace / "small.gguf").write_bytes(b"GGUF" + bytes([3]) + bytes(19))
     (workspace / "tasks").mkdir()
     (workspace / "tasks" / "towns.yaml").write_text("task: our_towns\n")
     run = workspace / "runs" / TRAINED

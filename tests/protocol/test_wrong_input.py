@@ -122,7 +122,7 @@ CASES = {
     "nothing for a word": (
         "launch_sft",
         SFT | {"method": None},
-        ["'qlora' or 'full', got null"],
+        ["'qlora' or 'full', got null; leave it out for its default"],
     ),
     "an audit for a model": (
         "merge_and_quantize",
@@ -199,7 +199,16 @@ CASES = {
         {"dataset": "heldout.jsonl", "systems": ["model"]},
         ["systems: 'model' is neither an object, such as", "nor the run id of an evaluation"],
     ),
-    "no held-out file": ("evaluate", {"model": "model", "dataset": ""}, ["set `dataset`"]),
+    "a token for the Hub": (
+        "launch_sft",
+        SFT | {"training": {"hub_token": "hf_secret"}},
+        ["bad_input: training.hub_token is not accepted: "],
+    ),
+    "no held-out file": (
+        "evaluate",
+        {"model": "model", "dataset": ""},
+        ["bad_input: set `dataset`"],
+    ),
     "unknown metric": (
         "evaluate",
         {"model": "model", "dataset": "heldout.jsonl", "metrics": ["blue"]},

@@ -17,6 +17,25 @@ class Nothing(BaseModel):
     pass
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/gone/data.jsonl"),
+            "bad_input",
+            "may",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/gone/a"), "not_found", "/gone/a is not"),
+        (FileNotFoundError("a library's own words"), "crash", "FileNotFoundError in "),
+    ],
+)
+def test_a_file_that_a_worker_may_not_use_is_named_in_the_run(worker, error, code, said):
+    worker_session._record_failure(worker, error)
+    assert written(worker).error.code == code
+    assert said in written(worker).error.message
+    assert "log_lines" in written(worker).error.hint
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Give a monotonic clock that the test moves."""

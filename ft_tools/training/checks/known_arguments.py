@@ -103,7 +103,8 @@ def require_known(config: Config, given: Mapping[str, Any]) -> None:
         if name in RENAMED:
             raise BadInput(f"{where}: {LIBRARY[config]} has no {name!r}; {RENAMED[name]}")
         if name in OURS:
-            raise BadInput(f"{where}={value!r} is not accepted: {OURS[name]}")
+            # Without its value, which may be a token.
+            raise BadInput(f"{where} is not accepted: {OURS[name]}")
         if name in FIXED and value != FIXED[name]:
             raise BadInput(f"{where}={value!r} is not accepted: it is always {FIXED[name]}")
         if name not in known:
