@@ -106,6 +106,8 @@ def _seen(field: str, now: Situation) -> str:
     value = now.numbers[field]
     if field == "demonstrations" and value == 0 and now.numbers["num_demonstrations"]:
         return f"usable demonstrations = 0 of {now.numbers['num_demonstrations']:g}"
+    if not now.presumed.keys().isdisjoint((field, f"num_{field}")) and value:
+        return f"{field} = not counted, taken as {value:,.0f}"
     return f"{field} = {UNKNOWN if value is None else f'{value:g}'}"
 
 

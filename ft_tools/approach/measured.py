@@ -114,6 +114,15 @@ def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
     return found | _two_scores(prompted, report.get("main_metric", ""))
 
 
+def learned_from(run_ids: Sequence[str]) -> str | None:
+    """Return the file that what was measured last learned from or was shown; None if unknown."""
+    for run_id in reversed(run_ids):
+        seen = _evaluation(run_id).get("contamination") or {}
+        for path in (*seen.get("checked_against", ()), *seen.get("learned_from", ())):
+            return str(path)
+    return None
+
+
 STILL = "{} ended while it was still learning, so it has not missed yet: {}"
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from ft_tools.approach.conditions import PROMPTS, UNKNOWN, Kind
 from ft_tools.approach.cost import stand_in
 from ft_tools.approach.decision import blocks_of, first_row, holds, stages
-from ft_tools.approach.measured import measured_again
+from ft_tools.approach.measured import learned_from, measured_again
 from ft_tools.approach.report import MeasuredSystem, PathStep
 from ft_tools.approach.request import TRAINING, Approach, ApproachRequest
 from ft_tools.approach.situation import Situation, number_of
@@ -207,7 +207,7 @@ def next_steps(approach: Approach, request: ApproachRequest, now: Situation) -> 
     """Return the calls of an approach, filled in from the request."""
     given = request.model_dump(exclude={"problem"}, exclude_defaults=True)
     fillings = {
-        "dataset": request.dataset or STAND_IN_DATA,
+        "dataset": request.dataset or learned_from(request.evaluations) or STAND_IN_DATA,
         "model": request.model or stand_in(approach, request),
         "gpu": request.gpu,
         "num_demonstrations": number_of(request.num_demonstrations),

@@ -181,6 +181,16 @@ def test_a_chosen_model_that_misses_with_examples_is_trained_on_enough_labels():
     }
 
 
+def test_the_next_call_takes_the_file_that_an_evaluation_learned_from_for_the_dataset(workspace):
+    """A path that does not exist was to be audited, and the evaluation knew the training file."""
+    seen = {"learned_from": ["clean/train.jsonl"]}
+    write_run(workspace, {"systems": [prompted("shown", True, "not_met")], "contamination": seen})
+    (step, *_) = ask(evaluations=[RUN], **LABELLED).next_steps
+
+    assert (step.tool, step.arguments["path"]) == ("audit_dataset", "clean/train.jsonl")
+    assert "your_data" not in step.why
+
+
 def test_training_is_not_now_beside_a_prompt_that_comes_first():
     report = ask(**LABELLED)
     sft = report.verdicts[0]

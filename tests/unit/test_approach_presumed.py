@@ -18,6 +18,15 @@ def verdict(asked, **said):
     return report.verdicts[0]
 
 
+def test_a_number_that_nobody_gave_is_not_reported_as_observed():
+    """`demonstrations = 1000` stood among the reasons of a question that had no number."""
+    asked = ApproachRequest(considering=["sft", "small_model_fine_tuning"], symptoms=["style"])
+    said = str(recommend_approach(asked).reasons[0].observed)
+    assert "demonstrations = not counted, taken as 1,000" in said
+    counted = asked.model_copy(update={"num_demonstrations": 1000})
+    assert "demonstrations = 1000" in str(recommend_approach(counted).reasons[0].observed)
+
+
 def test_a_question_about_pairs_and_a_raw_base_presumes_pairs_and_begins_with_sft():
     assert first(considering=["dpo"], checkpoint="base") == "sft_then_dpo"
     assert first(considering=["dpo"], checkpoint="base", num_preference_pairs=0) != "sft_then_dpo"
