@@ -126,11 +126,13 @@ def _misread(error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnusedCliTokensError):
         surplus = ", ".join(brief(repr(one)) for one in error.unused_tokens or [])
         name = (error.command_chain or ("",))[0].replace("-", "_")
-        first = " and ".join(_positional(name)) if name in TOOLS else ""
+        fields = list(TOOLS[name].request.model_fields) if name in TOOLS else ["format"]
+        first = _positional(name) if name in TOOLS else []
+        named = next(key for key in fields if key not in first).replace("_", "-")
         return (
-            f"too many values: {surplus}; {first or 'nothing'} is given without a name, and once; "
-            "other values have one, as in --format json; a yes/no option takes none, true or "
-            "false; see --help"
+            f"too many values: {surplus}; {' and '.join(first) or 'nothing'} is given without a "
+            f"name, and once; others have one, as in --{named} VALUE; a yes/no option takes none, "
+            "true or false; see --help"
         )
     argument = error.argument
     if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:

@@ -353,7 +353,7 @@ async def test_the_command_line_says_what_the_server_says(client, prepared, caps
         (["list-runs", "--limit"], "--limit"),
         (["recommend-approach", "--has-documents", "maybe"], "too many values: 'maybe'"),
         (["recommend-approach", "--has-documents=maybe"], "--has-documents"),
-        (["recommend-approach", "it invents"], "'it invents'; nothing is given without a name"),
+        (["recommend-approach", "it invents"], "others have one, as in --problem VALUE"),
         (
             ["audit-dataset", "val.jsonl", "--path", "dpo.jsonl"],
             "path is given without a name, and once",
