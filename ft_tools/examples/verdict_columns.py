@@ -238,5 +238,6 @@ def _values_of(row: Mapping[str, Any], read: Container[str]) -> Iterator[tuple[s
         elif isinstance(value, list):
             for turn in value:
                 if isinstance(turn, Mapping):
-                    for key in turn.keys() - TURN_KEYS:
-                        yield from scalars_in(f"{name}[].{key}", turn[key], 2)
+                    for key, inner in turn.items():
+                        if key not in TURN_KEYS:
+                            yield from scalars_in(f"{name}[].{key}", inner, 2)

@@ -76,6 +76,14 @@ def test_a_column_of_verdicts_is_an_error_that_asks_whatever_its_spelling(
     assert not any(step.tool.startswith("launch") for step in report.next_steps)
 
 
+def test_of_many_columns_in_a_turn_the_first_ones_are_looked_at():
+    columns = UnreadColumns()
+    columns.add({"messages": [{f"mark{at}": at for at in range(300)}]}, {"messages"}, 1)
+
+    assert columns.column("messages[].mark99") is not None
+    assert columns.column("messages[].mark100") is None
+
+
 @given(
     good=st.sampled_from(sorted({*verdict_words.GOOD.split()})),
     bad=st.sampled_from(sorted({*verdict_words.BAD.split()})),
