@@ -97,7 +97,15 @@ def needs_of(
     if request.task == "code" and request.num_classes is None:
         found -= {"labels"}
     is_of_text = of_task.is_prompted or bool(of_task.needs)
-    return frozenset(found if is_of_text else found - _OF_TEXT)
+    found -= frozenset() if is_of_text else _OF_TEXT
+    return frozenset(found - _OF_CONTEXT if _is_without_context(request) else found)
+
+
+def _is_without_context(request: ApproachRequest) -> bool:
+    """Tell whether nothing that is looked up can be put before the model: it hears or sees only."""
+    is_lookup = request.has_retrieval or not _LOOKED_UP.isdisjoint(request.considering)
+    kind = _kind_in(request) or request.task or "text"
+    return table().kinds[kind].is_without_context and not is_lookup
 
 
 def kind_of(request: ApproachRequest, needs: AbstractSet[str], fault: str) -> Kind:
@@ -137,6 +145,8 @@ _TAUGHT: frozenset[Considered] = TRAINING - _REWARDED
 """Training that learns from answers, not from a reward."""
 _OF_TEXT = frozenset({"labels", "spans", "retrievable"})
 """Needs on which the advice is wrong for images, speech, search and the like."""
+_OF_CONTEXT = frozenset({"facts", "knowledge", "gap"})
+"""Needs that passages in a prompt would meet."""
 _AS_SEEN = ("quality", "invention")
 """Needs that a symptom states whatever causes it."""
 

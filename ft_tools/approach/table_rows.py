@@ -174,6 +174,8 @@ class KindFacts(Row):
 
     is_prompted: bool = False
     """Does a language model do it, which comes as a raw base or a chat model and takes a prompt?"""
+    is_without_context: bool = False
+    """Does it take no passages, so that no missing fact can be put before it?"""
     needs: list[str] = Field(default_factory=list)
     """What the task states whatever the symptoms are."""
     models: list[str] = Field(default_factory=list)
