@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -124,21 +124,29 @@ def _misread(error: cyclopts.CycloptsError) -> str:
         commands = [name for name in app if not name.startswith("-")]
         return no_such("command", (error.unused_tokens or [""])[0], commands)
     if isinstance(error, cyclopts.UnusedCliTokensError):
-        surplus = ", ".join(brief(repr(one)) for one in error.unused_tokens or [])
-        name = (error.command_chain or ("",))[0].replace("-", "_")
-        fields = list(TOOLS[name].request.model_fields) if name in TOOLS else ["format"]
-        first = _positional(name) if name in TOOLS else []
-        named = next(key for key in fields if key not in first).replace("_", "-")
-        return (
-            f"too many values: {surplus}; {' and '.join(first) or 'nothing'} is given without a "
-            f"name, and once; others have one, as in --{named} VALUE; a yes/no option takes none, "
-            "true or false; see --help"
-        )
+        return _surplus(error.unused_tokens or [], (error.command_chain or ("",))[0])
     argument = error.argument
     if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:
         about = f" ({argument.parameter.help})" if argument.parameter.help else ""
         return f"{argument.field_info.name}: required and missing{about}"
     return str(error)
+
+
+def _surplus(values: Sequence[str], name: str) -> str:
+    """Say which values of a command are too many, and where they may belong."""
+    command = app[name].default_command if name in app else None
+    takes = inspect.signature(command).parameters.values() if command else ()
+    first = " and ".join(one.name for one in takes if one.kind is one.POSITIONAL_OR_KEYWORD)
+    others = (
+        one.name for one in takes if one.kind is one.KEYWORD_ONLY and one.annotation is not bool
+    )
+    said = f"too many values: {', '.join(brief(repr(value)) for value in values)}; "
+    given = f"{first} {'are' if ' and ' in first else 'is'} given without a name, and once"
+    said += given if first else "nothing is given without a name"
+    if named := next(others, ""):
+        said += f"; others have one, as in --{named.replace('_', '-')} VALUE; a yes/no option "
+        said += "takes none, true or false"
+    return f"{said}; see --help"
 
 
 @app.command
@@ -342,13 +350,6 @@ def open_report(run_id: str) -> None:
     sys.stdout.write(f"{page}\n")
 
 
-def _positional(name: str) -> list[str]:
-    """Return the fields of a tool that a command takes by position: a model first."""
-    fields = TOOLS[name].request.model_fields
-    required = [key for key, field in fields.items() if field.is_required()]
-    return sorted(required, key=lambda key: key != "model") + OPTIONAL_BY_POSITION.get(name, [])
-
-
 def _register(name: str, spec: Tool) -> None:
     """Make a command of a tool: required fields by position (a model first), others by name."""
 
@@ -358,7 +359,9 @@ def _register(name: str, spec: Tool) -> None:
         return _call(name, spec, given, wait_for_it)
 
     fields = spec.request.model_fields
-    required = _positional(name)
+    required = [key for key, field in fields.items() if field.is_required()]
+    required.sort(key=lambda key: key != "model")
+    required += OPTIONAL_BY_POSITION.get(name, [])
     extra = launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
     ordered = [*required, *(key for key in fields if key not in required)]
     parameters = [option_of(key, spec.request, required) for key in ordered]

@@ -748,6 +748,20 @@ def test_no_system_text_is_proposed_over_a_given_one_or_for_free_text(workspace)
     assert any("set mapping.system, such as: Answer with the team" in x for x in whole.assumptions)
 
 
+@pytest.mark.parametrize("own", [[], [{"role": "system", "content": "Say where."}]])
+def test_a_given_system_text_hides_no_question_of_rows_that_have_none_of_it(workspace, own):
+    """Pairs take no system text, and a conversation keeps its own."""
+    asked = {"role": "user", "content": "Where is it?"}
+    answered = {"role": "assistant", "content": "Here."}
+    pair = {"prompt": [asked], "chosen": [answered], "rejected": [answered | {"content": "No."}]}
+    talk = {"messages": [*own, asked, answered]}
+    for name, row in (("p.jsonl", pair), ("t.jsonl", talk)):
+        (workspace / name).write_text((json.dumps(row) + "\n") * 12)
+        shown = prepare(path=name, mapping={"system": "Be brief."})
+        said = json.loads(shown.examples[0].prompt)
+        assert said == "\n".join(turn["content"] for turn in [*own * (row is talk), asked])
+
+
 def test_a_class_that_is_taken_into_the_answer_is_asked_for_too(workspace):
     rows = [row | {"escalated": ("yes", "no")[at % 2]} for at, row in enumerate(tickets())]
     write_csv(workspace / "t.csv", rows)

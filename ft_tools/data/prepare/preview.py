@@ -294,7 +294,8 @@ def _quoted(
             continue
         asked, answered = example.prompt_and_answer()
         # The mapping shows its system text; before each quoted row it would take the row's place.
-        asked = asked[1:] if mapping.system else asked
+        said = {"role": "system", "content": mapping.system}
+        asked = asked[1:] if asked[:1] == [said] else asked
         prompt = "\n".join(content_of(message) for message in asked)
         answer = "\n".join(content_of(message) for message in answered)
         if only_special and prompt.isascii() and answer.isascii():
