@@ -84,8 +84,9 @@ def _forbidden(path: Path, said: str) -> str:
 def _no(path: Path, blocked: Path, verb: str, right: str) -> str:
     # What would have been written may have a name of our own.
     before = "" if verb == "write in" or blocked == path else f"{path}: "
+    quoted = str(blocked).replace("'", "'\\''")
     return (
-        f"{before}this user may not {verb} {blocked}; run: chmod u+{right} '{blocked}' (or ask its "
+        f"{before}this user may not {verb} {blocked}; run: chmod u+{right} '{quoted}' (or ask its "
         "owner), or name another file or folder"
     )
 

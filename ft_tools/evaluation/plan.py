@@ -58,7 +58,10 @@ CHOSEN = (
     "the run selected its checkpoint on this file, so the tuned model's score on it is slightly "
     "too high; evaluate on a third file"
 )
-SAME = "baseline is the model itself: it is measured alone, and nothing is compared"
+SAME = (
+    "baseline is the model itself, so no difference says anything; leave baseline out, or name "
+    "another model"
+)
 # Measures of a whole set, which no single example has.
 WHOLE_SET = {"macro_f1", "log_perplexity", "judge", "judge_equal_length"}
 # Arguments that a plan shows only where they are not the default.
@@ -195,7 +198,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *(about_schema(schema, references) if schema else []),
             *(about_marks(num_marked_bad(path, examples[-1].line)) if path is not None else []),
             *about_wordings([example.asked for example in examples]),
-            *([SAME] if request.model and request.baseline == request.model else []),
+            *([SAME] if request.baseline and models.tuned == models.baseline else []),
             *about_request(request, references, list(metrics), overlap, models),
             *about_systems(systems),
             *about_loading(loading, models, idle),

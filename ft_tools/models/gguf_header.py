@@ -58,6 +58,8 @@ def require_whole(path: Path, cure: str) -> None:
         problem = "is cut short: its last tensors are missing"
     except (ValueError, OverflowError) as error:
         problem = f"cannot be used: {error}"
+    except RecursionError:
+        problem = "cannot be used: its lists lie within one another too deeply"
     raise BadInput(f"{path} {problem}; {cure}")
 
 

@@ -415,6 +415,18 @@ def test_what_cannot_be_asked_of_the_hub_is_said(hub, base, monkeypatch, tmp_pat
         asked(base, PACKAGED)
 
 
+def test_a_model_that_is_its_own_baseline_is_said_to_be_compared_with_itself(workspace, base):
+    run = trained_run(workspace, questions(5))
+    write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
+    launch = evaluate(EvaluateRequest(model=run, baseline=run, dataset="held.jsonl"))
+    assert [one["name"] for one in launch.plan["systems"]] == ["baseline", "tuned"]
+    assert launch.plan["alone"] is False
+    (said,) = [line for line in launch.warnings if line.startswith("baseline is the model itself")]
+    assert "alone" not in said
+    other = evaluate(EvaluateRequest(model=run, dataset="held.jsonl"))
+    assert not any(line.startswith("baseline is") for line in other.warnings)
+
+
 def test_a_folder_without_weights_fails_in_the_plan(workspace, base):
     write(workspace / "held.jsonl", questions(20))
     model_folder(workspace / "pickled")

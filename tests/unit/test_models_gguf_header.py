@@ -72,7 +72,8 @@ def test_a_file_that_ends_before_its_last_tensor_is_refused_with_what_to_do(tmp_
     path.write_bytes(SOUND.ljust(begins))
     with pytest.raises(BadInput, match=r"m\.gguf is cut short: .*; download it again"):
         require_whole(path, "download it again")
-    for damaged in (b"", b"GGUF", b"GGML" + SOUND[4:], SOUND[:40]):
+    nested = header(value(Kind.ARRAY, struct.pack("<IQ", Kind.ARRAY, 1) * 3000))
+    for damaged in (b"", b"GGUF", b"GGML" + SOUND[4:], SOUND[:40], nested):
         path.write_bytes(damaged)
         with pytest.raises(BadInput, match=r"cannot be used: .*; download it again"):
             require_whole(path, "download it again")

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -97,6 +98,14 @@ def test_what_this_user_may_not_do_is_said_with_its_path_and_the_command(closed,
     texts = [said.format(w=closed, verb=verb) for verb in ("read", "enter")]
     assert any(text in str(caught.value) for text in texts), str(caught.value)
     assert "another" in str(caught.value)
+
+
+def test_the_command_for_a_name_with_an_apostrophe_is_one_that_a_shell_takes(closed):
+    folder = closed / "Ada's"
+    folder.mkdir(mode=0o555)
+    error = PermissionError(errno.EACCES, "Permission denied", str(folder / "new.jsonl"))
+    command = str(system_errors.explain(error)).partition("run: ")[2].partition(" (or ask")[0]
+    assert shlex.split(command) == ["chmod", "u+w", str(folder)]
 
 
 def test_the_command_line_says_it_too_and_shows_the_traceback_only_if_asked(closed, capsys):
