@@ -10,7 +10,7 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, model_folder, other_names
 from ft_tools.models.hub_requests import HUB_ID
-from ft_tools.runs import directory, run_state
+from ft_tools.runs import directory, end_of_lost_worker, run_state
 from ft_tools.runs.records import ENDED
 
 NAME_THE_BASE = (
@@ -144,11 +144,13 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
 
 def _what_to_do(run_dir: Path) -> str:
     """Say how a run without a model comes to have one."""
-    state = run_state.settled(run_dir)[1]
+    status, state = run_state.settled(run_dir)
     if state not in ENDED:
         return f"it is {state}; wait for its end with get_run"
     if state == "succeeded":
         return "see with get_run what it made"
+    if end_of_lost_worker.is_final(status):
+        return "it failed, and another attempt would, too; plan it again as get_run says"
     kept = any(path.is_dir() for path in (run_dir / "checkpoints").glob("*"))
     return f"it is {state}; resume_run continues it" + (" from its checkpoint" if kept else "")
 

@@ -332,6 +332,16 @@ def test_a_run_without_a_model_is_refused_with_the_call_that_finishes_it(
         resolve_model(RUN_ID)
 
 
+def test_a_run_that_would_fail_again_is_to_be_planned_again_and_not_resumed(run_dir):
+    error = RunError(code="refused", message="The plan does not fit.")
+    directory.write_status(run_dir, Status(state="failed", error=error))
+    with pytest.raises(NotFound, match=r"another attempt would, too; plan it again as get_run"):
+        resolve_model(RUN_ID)
+    assert not any(
+        step.tool == "resume_run" for step in get_run(RunRequest(run_id=RUN_ID)).next_steps
+    )
+
+
 @pytest.mark.parametrize("part", [None, "train.jsonl", 3, {"path": None}, {"path": "a" * 5000}])
 def test_a_plan_that_names_no_file_leaves_the_dataset_to_the_caller(run_dir, part):
     plan = {"task": "sft", "dataset": part, "validation": part}
