@@ -142,6 +142,7 @@ def new_folder(path: str) -> Path:
         OutsideWorkspace: It leaves the workspace.
         OutputExists: Something is in it already.
         BadInput: This user may not write there.
+        DiskFull: The file system is read-only.
     """
     resolved = resolve(path)
     there = next(folder for folder in [resolved, *resolved.parents] if os.path.lexists(folder))
@@ -156,7 +157,8 @@ def new_folder(path: str) -> Path:
             f"output folder {path!r} is not empty; name a new folder, nothing is overwritten"
         )
     if not may(there, os.W_OK | os.X_OK):
-        raise explain_at(resolved, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        number = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise explain_at(resolved, OSError(number, os.strerror(number)))
     return resolved
 
 

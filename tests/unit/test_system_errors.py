@@ -7,10 +7,11 @@ import os
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from ft_tools import cli, system_errors
+from ft_tools import cli, system_errors, workspace
 from ft_tools.errors import BadInput, DiskFull, FineTuningError, NotFound
 from ft_tools.tools import TOOLS
 from tests.unit.test_shipping import write_safetensors
@@ -106,6 +107,13 @@ def test_the_command_for_a_name_with_an_apostrophe_is_one_that_a_shell_takes(clo
     error = PermissionError(errno.EACCES, "Permission denied", str(folder / "new.jsonl"))
     command = str(system_errors.explain(error)).partition("run: ")[2].partition(" (or ask")[0]
     assert shlex.split(command) == ["chmod", "u+w", str(folder)]
+
+
+def test_of_a_read_only_file_system_no_change_of_rights_is_advised(closed, monkeypatch):
+    mounted = SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID)
+    monkeypatch.setattr(os, "statvfs", lambda path: mounted)
+    with pytest.raises(DiskFull, match=r"fixed/clean \(Read-only file system\).*on another one"):
+        workspace.new_folder("fixed/clean")
 
 
 def test_the_command_line_says_it_too_and_shows_the_traceback_only_if_asked(closed, capsys):
