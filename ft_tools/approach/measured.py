@@ -1,9 +1,11 @@
 """What evaluations, documents and a dataset show, put in the place of what is claimed."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ft_tools import workspace
 from ft_tools.approach.conditions import PROMPTS
 from ft_tools.approach.documents import count_tokens
 from ft_tools.approach.presumed import STILL_LEARNING
@@ -115,11 +117,13 @@ def evaluated(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def learned_from(run_ids: Sequence[str]) -> str | None:
-    """Return the file that what was measured last learned from or was shown; None if unknown."""
+    """Return the file that what was measured last learned from or was shown; None if not there."""
     for run_id in reversed(run_ids):
         seen = _evaluation(run_id).get("contamination") or {}
         for path in (*seen.get("checked_against", ()), *seen.get("learned_from", ())):
-            return str(path)
+            with contextlib.suppress(NotFound, OutsideWorkspace):
+                workspace.existing(str(path))
+                return str(path)
     return None
 
 
@@ -245,20 +249,29 @@ def _evaluation(run_id: str) -> dict[str, Any]:
     path = run_dir / "report.json"
     if not path.is_file():
         raise BadInput(f"evaluation {run_id} has no report yet; wait until get_run says succeeded")
-    return directory.read_json(path) or {}
+    if report := directory.whole_json(path):
+        return report
+    raise BadInput(f"the report of evaluation {run_id} is damaged; evaluate again, or leave it out")
 
 
 AGAIN = (
-    "Put what is changed beside these systems, which are not asked again; then call "
-    "recommend_approach with the new run's id."
+    "Put your own for your_system_text: what is changed is asked beside these systems, which are "
+    "not asked again; then call recommend_approach with the new run's id."
 )
 
 
 def measured_again(run_id: str) -> NextStep:
     """Return the call that measures another prompt beside what an evaluation measured."""
-    asked = directory.read_json(directory.find(run_id) / "request.json") or {}
+    asked = directory.whole_json(directory.find(run_id) / "request.json")
     kept = {name: asked[name] for name in ("dataset", "target") if asked.get(name)}
-    return NextStep(tool="evaluate", arguments={**kept, "systems": [run_id]}, why=AGAIN)
+    models = [
+        {name: value for name, value in each.items() if value is not None}
+        for each in asked.get("systems") or []
+        if isinstance(each, dict) and not each.get("baseline")
+    ] or [{"model": asked.get("model") or "your_model"}]
+    changed = {"name": f"changed_{len(models)}", "system": "your_system_text"}
+    systems = [run_id, {**models[-1], **changed}]
+    return NextStep(tool="evaluate", arguments={**kept, "systems": systems}, why=AGAIN)
 
 
 def _keep_best(found: dict[str, Any], new: Mapping[str, Any]) -> None:

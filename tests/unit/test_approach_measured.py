@@ -9,6 +9,7 @@ from ft_tools.approach.measured import evaluated
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.tool import recommend_approach
 from ft_tools.errors import BadInput, NotFound
+from ft_tools.evaluation.request import EvaluateRequest
 
 RUN = "evaluate-00000000000000aa"
 
@@ -113,15 +114,18 @@ def test_a_claim_that_an_evaluation_contradicts_is_said_and_the_measurement_wins
 def test_the_next_call_never_asks_the_same_of_the_same_measurements_again(workspace):
     """Advice on a missed target named a call whose answer was itself, with a lesser prompt."""
     write_run(workspace, {"systems": [prompted("shown", True, "not_met")]})
-    asked = {"dataset": "test.jsonl", "target": {"exact_match": 0.9}, "systems": []}
+    kept = {"dataset": "test.jsonl", "target": {"exact_match": 0.9}}
+    asked = kept | {"model": "org/small"}
     (workspace / "runs" / RUN / "request.json").write_text(json.dumps(asked))
+    changed = {"model": "org/small", "name": "changed_1", "system": "your_system_text"}
     report = ask(evaluations=[RUN])
     again = ask(evaluations=[RUN], prompting_tried="zero_shot")
 
     assert report.approach == again.approach == "prompting"
     for (step,) in (report.next_steps, again.next_steps):
         assert step.tool == "evaluate"
-        assert step.arguments == asked | {"systems": [RUN]}
+        assert step.arguments == kept | {"systems": [RUN, changed]}
+        EvaluateRequest.model_validate(step.arguments)
     optimized = ask(evaluations=[RUN], prompting_tried="optimized", response_format="detailed")
     for step in optimized.next_steps:
         assert step.arguments.get("prompting_tried", "optimized") == "optimized"
@@ -185,10 +189,24 @@ def test_the_next_call_takes_the_file_that_an_evaluation_learned_from_for_the_da
     """A path that does not exist was to be audited, and the evaluation knew the training file."""
     seen = {"learned_from": ["clean/train.jsonl"]}
     write_run(workspace, {"systems": [prompted("shown", True, "not_met")], "contamination": seen})
+    (gone, *_) = ask(evaluations=[RUN], **LABELLED).next_steps
+    (workspace / "clean").mkdir()
+    (workspace / "clean/train.jsonl").touch()
     (step, *_) = ask(evaluations=[RUN], **LABELLED).next_steps
 
     assert (step.tool, step.arguments["path"]) == ("audit_dataset", "clean/train.jsonl")
     assert "your_data" not in step.why
+    assert gone.arguments["path"] == "your_data.jsonl"
+
+
+def test_a_damaged_report_is_said_and_a_damaged_request_changes_no_advice(workspace):
+    write_run(workspace, {"systems": [prompted("shown", True, "not_met")]})
+    run_dir = workspace / "runs" / RUN
+    (run_dir / "request.json").write_text('{"dataset": ')
+    assert ask(evaluations=[RUN]).next_steps[0].tool == "evaluate"
+    (run_dir / "report.json").write_text('{"systems": ')
+    with pytest.raises(BadInput, match="is damaged; evaluate again"):
+        ask(evaluations=[RUN])
 
 
 def test_training_is_not_now_beside_a_prompt_that_comes_first():
