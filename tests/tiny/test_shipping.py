@@ -127,7 +127,8 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
         assert f'from_pretrained("{folder}"' in script
         held = {}
         exec(script, held)
-        assert "user\nHello<|im_end|>" in held["tokenizer"].decode(held["prompt"].input_ids[0])
+        asked = held["tokenizer"].decode(held["prompt"].input_ids[0])
+        assert "user\nThe parcel arrived late on Monday.<|im_end|>" in asked
         assert capsys.readouterr().out == held["answer"] + "\n"
         generation = json.loads(
             (workspace / "out" / folder / "generation_config.json").read_bytes()

@@ -44,10 +44,10 @@ SMALL, LARGE, TWO, NONE = (
         # x 4.8944 bits / 8 = 40.2 GiB; llm-compressor loads 144.6 GiB into memory.
         ("70B", SMALL, "gguf:Q4_K_M", "40.2"),
         ("70B", TWO, "gptq:4", "refused"),
-        # Downloaded, merged and converted, 141.1 GB each, 1.1 x 43.2 of Q4_K_M, 3.3 of logits.
-        ("70B", NONE, "disk_gb", 474),
-        # 3 x 16.06 GB, 1.1 x 4.91 of Q4_K_M, 3.3 of logits.
-        ("8B", NONE, "disk_gb", 57),
+        # Downloaded, merged and converted, 141.1 GB each, 1.1 x 43.2 of Q4_K_M, 1.6 of logits.
+        ("70B", NONE, "disk_gb", 472),
+        # 3 x 16.06 GB, 1.1 x 4.91 of Q4_K_M, logits: 3 x 1024 x 128,256 x 4 bytes are 1.6.
+        ("8B", NONE, "disk_gb", 55),
         # 30,532,122,624 x 4.8944 bits / 8: GGUF quantizes experts.
         ("30B-A3B", NONE, "gguf:Q4_K_M", "17.4"),
         # 29 of 30.5 B are fused experts: 55.6 GiB instead of 15.7.
