@@ -9,7 +9,6 @@ and chose a rate three times the default's where a whole run of it was worse.
 Source: a direct search from a good start, as FLAML's CFO, arXiv 2005.01571.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, NamedTuple
@@ -88,7 +87,7 @@ class SearchPlan(BaseModel):
     budget_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     price_per_hour: float | None = None
     metric: Metric = Field(
-        description="What chooses, on validation; the loss decides where rows tell no difference."
+        description="What chooses, on validation; the loss decides between equals."
     )
     trials: list[Trial] = Field(
         description="The default and what is one change away from it; later ones are one change "
@@ -110,7 +109,6 @@ class TrialResult(Report):
     num_train_epochs: float | None = None
     rank: int | None = None
     exact_match: float | None = Field(None, description="Share of greedy answers that are right.")
-    exact_match_error: float | None = Field(None, description="Its standard error.")
     validation_loss: float | None = None
     overfitted: bool = Field(False, description="Held-out answers got worse in the end.")
     seconds: float
@@ -291,28 +289,12 @@ def request_of(
     return request.model_copy(update=changes)
 
 
-def standard_error(num_right: int, num_rows: int) -> float:
-    """Return the standard error of a share of right rows, above 0 also where all are right.
-
-    Source: Agresti and Caffo, The American Statistician 54 (2000): a right and a wrong row more.
-    """
-    share = (num_right + 1) / (num_rows + 2)
-    return math.sqrt(share * (1 - share) / num_rows)
-
-
 def rank(results: Sequence[TrialResult], metric: Metric) -> list[TrialResult]:
-    """Return the trials that have a value, best first.
-
-    Exact matches that are less than a standard error of their difference below the best are equal
-    to it, and go by the loss: few held-out rows cannot tell them apart, their losses can.
-    """
-    valued = [one for one in results if one.validation_loss is not None]
-    best = max(valued, key=lambda one: one.exact_match or 0.0, default=None)
-    error = math.sqrt(2) * (best.exact_match_error or 0.0) if best else 0.0
-    equal = (best.exact_match or 0.0) - error if best else 0.0
+    """Return the trials that have a value, best first; equal exact matches go by the loss."""
 
     def key(one: TrialResult) -> tuple[float, float]:
-        right = one.exact_match or 0.0 if metric == "exact_match" else 0.0
-        return (-min(right, equal), one.validation_loss or 0.0)
+        loss = one.validation_loss if one.validation_loss is not None else float("inf")
+        right = one.exact_match if metric == "exact_match" else 0.0
+        return (-(right or 0.0), loss)
 
-    return sorted(valued, key=key)
+    return sorted((one for one in results if one.validation_loss is not None), key=key)

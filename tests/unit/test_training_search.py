@@ -22,7 +22,6 @@ from ft_tools.training.search import (
     plan_search,
     rank,
     request_of,
-    standard_error,
     trials_of,
 )
 from ft_tools.training.tool import launch_sft
@@ -134,20 +133,6 @@ def test_equal_exact_matches_go_by_the_loss_and_a_trial_without_one_is_last():
     failed = result("d", None, None)
     assert [one.name for one in rank([failed, *trials], "exact_match")] == ["b", "a", "c"]
     assert [one.name for one in rank([failed, *trials], "validation_loss")] == ["c", "b", "a"]
-
-
-@pytest.mark.parametrize(("num_rows", "first"), [(30, "longer"), (300, "default")])
-def test_what_the_held_out_rows_cannot_tell_apart_goes_by_the_loss(num_rows, first):
-    def scored(name, wrong, loss):
-        right = num_rows - wrong * num_rows // 30
-        error = standard_error(right, num_rows)
-        return result(name, right / num_rows, loss).model_copy(update={"exact_match_error": error})
-
-    # One of 30 rows is no difference; ten of 300 are one, and so are three of 30.
-    trials = [scored("default", 0, 0.3), scored("longer", 1, 0.2), scored("worse", 3, 0.1)]
-    ranked = [one.name for one in rank(trials, "exact_match")]
-    assert ranked[0] == first
-    assert ranked[-1] == "worse"
 
 
 TRAINING, PEFT = {"learning_rate": 1e-3, "num_train_epochs": 2}, {"r": 8, "lora_alpha": 16}

@@ -33,7 +33,6 @@ from ft_tools.training.search import (
     next_trials,
     rank,
     request_of,
-    standard_error,
     trials_of,
 )
 from ft_tools.training.tool import launch_trial
@@ -216,9 +215,6 @@ class Search:
             num_train_epochs=training.get("num_train_epochs"),
             rank=peft.get("r"),
             exact_match=round(_mean(rows.rights), 4) if rows else None,
-            exact_match_error=(
-                round(standard_error(int(sum(rows.rights)), len(rows.rights)), 4) if rows else None
-            ),
             validation_loss=_loss(run, rows),
             overfitted=has_overfitted(
                 directory.read_metrics(run_dir), self.plan.task, training.get("loss_type")
