@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,10 +19,11 @@ from cyclopts import App, Parameter
 from pydantic import ValidationError
 
 from ft_tools import __version__, system_errors
+from ft_tools.cli_errors import misread
 from ft_tools.cli_options import as_flags, launch_options, option_of, takes_one_or_many
-from ft_tools.contract import complaints, no_such
+from ft_tools.contract import complaints
 from ft_tools.doctor.report import DoctorRequest, Purpose
-from ft_tools.errors import BadInput, FineTuningError, NotFound, brief
+from ft_tools.errors import BadInput, FineTuningError, NotFound
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
 from ft_tools.runs import directory
@@ -83,7 +84,7 @@ def run(argv: list[str]) -> int:
         with system_errors.explained():
             result = app.meta(argv, **_OURS)
     except cyclopts.CycloptsError as error:
-        return show_error(BadInput(_misread(error)), _options["format"])
+        return show_error(BadInput(misread(app, error)), _options["format"])
     except FineTuningError as error:
         if _options["debug"]:
             traceback.print_exc()
@@ -113,40 +114,6 @@ def _with_options(
     spec = TOOLS.get(tokens[0].replace("-", "_")) if tokens else None
     words = as_flags(tokens, spec.request.model_fields) if spec else tokens
     return app(words, **_OURS)
-
-
-def _misread(error: cyclopts.CycloptsError) -> str:
-    """Say what of a command line has no place, or is missing, as a request's errors are said."""
-    if isinstance(error, cyclopts.UnknownOptionError):
-        known = sorted(one.name for one in error.argument_collection if one.parse)
-        return no_such("option", error.token.keyword or error.token.value, known)
-    if isinstance(error, cyclopts.UnknownCommandError):
-        commands = [name for name in app if not name.startswith("-")]
-        return no_such("command", (error.unused_tokens or [""])[0], commands)
-    if isinstance(error, cyclopts.UnusedCliTokensError):
-        return _surplus(error.unused_tokens or [], (error.command_chain or ("",))[0])
-    argument = error.argument
-    if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:
-        about = f" ({argument.parameter.help})" if argument.parameter.help else ""
-        return f"{argument.field_info.name}: required and missing{about}"
-    return str(error)
-
-
-def _surplus(values: Sequence[str], name: str) -> str:
-    """Say which values of a command are too many, and where they may belong."""
-    command = app[name].default_command if name in app else None
-    takes = inspect.signature(command).parameters.values() if command else ()
-    first = " and ".join(one.name for one in takes if one.kind is one.POSITIONAL_OR_KEYWORD)
-    others = (
-        one.name for one in takes if one.kind is one.KEYWORD_ONLY and one.annotation is not bool
-    )
-    said = f"too many values: {', '.join(brief(repr(value)) for value in values)}; "
-    given = f"{first} {'are' if ' and ' in first else 'is'} given without a name, and once"
-    said += given if first else "nothing is given without a name"
-    if named := next(others, ""):
-        said += f"; others have one, as in --{named.replace('_', '-')} VALUE; a yes/no option "
-        said += "takes none, true or false"
-    return f"{said}; see --help"
 
 
 @app.command

@@ -9,7 +9,6 @@ import faulthandler
 import json
 import math
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -21,29 +20,23 @@ from typing import Any, TextIO, cast
 
 from pydantic import BaseModel
 
-from ft_tools.errors import DiskFull, FineTuningError, RunBusy
+from ft_tools.errors import DiskFull, RunBusy
 from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
 from ft_tools.runs import directory, locks, ranks, signs_of_life
 from ft_tools.runs.eta import Left, Pace, is_busy
-from ft_tools.runs.out_of_memory import is_out_of_memory
+from ft_tools.runs.failure import diagnosis, disk_full
 from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunError, State, Why
 from ft_tools.runs.run_worker import collect_garbage
 from ft_tools.runs.start import LOCKS_VARIABLE
-from ft_tools.system_errors import LIMITS, NO_SPACE, explain
 
 WRITE_SECONDS = 0.5
 # An estimate is shown after ten steps or half a minute: the first steps compile and warm caches.
 ETA_STEPS = 10
 ETA_SECONDS = 30.0
 RUN_FAILED = 5
-CAUSES = 20
 SPARE_FILES = 8
 """Descriptors kept for writing the end of a run that has opened as many files as it may."""
-REASONS: dict[str, Why] = {"diverged": "diverged", "out_of_memory": "out_of_memory"}
-"""Code of an error -> why its run ended."""
-# Less than this is free after a failure: the disk was full, whatever the exception said.
-FULL_BYTES = 64 * 1024
 
 
 class Stopped(Exception):
@@ -312,7 +305,7 @@ def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
 
 def _record_failure(session: Session, error: BaseException) -> int:
     """Write why the run failed; returns the exit code."""
-    full = _disk_full(session, error)
+    full = disk_full(session.run_dir, error)
     if full is not None:
         error = full
         directory.free_reserve(session.run_dir)
@@ -321,7 +314,7 @@ def _record_failure(session: Session, error: BaseException) -> int:
     if (session.run_dir / ranks.OUT_OF_MEMORY).exists():
         # Another rank's: this one only lost its partner.
         error = MemoryError()
-    state, reason, failure = _diagnosis(error)
+    state, reason, failure = diagnosis(error)
     if reason == "out_of_memory" and not session.leads:
         (session.run_dir / ranks.OUT_OF_MEMORY).touch(mode=0o600)
     if failure.code == "out_of_memory" and session.if_out_of_memory:
@@ -329,62 +322,6 @@ def _record_failure(session: Session, error: BaseException) -> int:
     with contextlib.suppress(DiskFull):
         session.end(state, reason, failure)
     return getattr(error, "exit_code", RUN_FAILED)
-
-
-def _diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
-    if isinstance(error, DiskFull):
-        hint = "free some space, then resume_run"
-        failure = RunError(code="disk_full", message=str(error), hint=hint, retryable=True)
-        return "interrupted", "disk_full", failure
-    if is_out_of_memory(error):
-        hint = "lower per_device_train_batch_size or max_length; estimate_vram shows what fits"
-        message = "out of memory"
-        failure = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
-        return "failed", "out_of_memory", failure
-    if isinstance(error, OSError) and error.errno in LIMITS:
-        what = LIMITS[error.errno]
-        hint = f"raise the limit of {what} (ulimit) or close other programs, then resume_run"
-        failure = RunError(code="limit_reached", message=f"too many {what}", hint=hint)
-        return "failed", "crash", failure
-    if isinstance(error, FineTuningError):
-        reason = REASONS.get(error.code)
-        again = reason == "out_of_memory"
-        failure = RunError(code=error.code, message=redact(str(error)), retryable=again)
-        return "failed", reason, failure
-    hint = "get_run with log_lines shows the traceback"
-    if isinstance(error, OSError) and (known := explain(error)):
-        failure = RunError(code=known.code, message=redact(str(known)), hint=hint)
-        return "failed", "crash", failure
-    # A library's message may quote a dataset or a template: it stays in log.txt.
-    message = f"{type(error).__name__} in {_place(error)}"
-    return "failed", "crash", RunError(code="crash", message=message, hint=hint)
-
-
-def _disk_full(session: Session, error: BaseException) -> DiskFull | None:
-    """Find a full disk behind an error: libraries in Rust and C++ have exceptions of their own."""
-    cause: BaseException | None = error
-    for _ in range(CAUSES):
-        if cause is None or isinstance(cause, DiskFull):
-            break
-        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
-            break
-        if any(os.strerror(number) in str(cause) for number in NO_SPACE):
-            break
-        cause = cause.__cause__ or cause.__context__
-    else:
-        cause = None
-    with contextlib.suppress(OSError):
-        if cause is None and shutil.disk_usage(session.run_dir).free < FULL_BYTES:
-            cause = error
-    if cause is None or isinstance(cause, DiskFull):
-        return cause
-    message = f"no space left while writing {session.run_dir}; free some space and run it again"
-    return DiskFull(message)
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
 class _Redacted:

@@ -1,6 +1,5 @@
 """What a launch would do, in full: the model that is hashed, confirmed, stored and obeyed."""
 
-import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,27 +9,24 @@ from ft_tools.examples.masking import LossOn
 from ft_tools.examples.training_rows import DatasetFacts, survey
 from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.dataset import shape_of_data
-from ft_tools.models import model_folder, tower_packages
-from ft_tools.models.mlx import is_apple_silicon, mac_name
+from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import no_gguf
-from ft_tools.publish import require_space
-from ft_tools.runs import device_slots
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
-from ft_tools.training import defaults, estimates, plan_warnings, preference_runs, token_counts
+from ft_tools.training import defaults, plan_warnings, preference_runs
 from ft_tools.training.checks import argument_values, base_model, data_quality, installation, memory
 from ft_tools.training.checks.advised import Advised
 from ft_tools.training.checks.engine import Engine
-from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
+from ft_tools.training.plan_estimate import count_tokens, estimated, require_memory, rows_in_batches
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
 from ft_tools.training.thinking import about_thoughts
-from ft_tools.training.token_counts import CountRequest, Counts
+from ft_tools.training.token_counts import Counts
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 """The training file and the validation file."""
@@ -83,7 +79,7 @@ class TrainingPlan(BaseModel):
     @property
     def epochs(self) -> float:
         """Return the epochs in which the planned steps are made."""
-        num_rows = _num_rows(self.counts, self.dataset)
+        num_rows = rows_in_batches(self.counts, self.dataset)
         of_one = defaults.steps_an_epoch(self.training, num_rows, self.place.num_processes)
         return self.estimate.steps / of_one
 
@@ -182,7 +178,7 @@ def _plan_parts(
     # Before rows are held out, which writes files, and tokens counted, which takes longer.
     audited = data_quality.require_audited(request, task, *files)
     dataset, validation = files = _trained_parts(task, request, files)
-    counted, why_not = _count(task, source, resolved_arguments(request), files, loss_on)
+    counted, why_not = count_tokens(task, source, resolved_arguments(request), files, loss_on)
     data = shape_of_data(dataset, counted, num_held_out=0, is_watched=validation is not None)
     if task != "sft":
         data = data.model_copy(update={"goal": "preference"})
@@ -191,8 +187,8 @@ def _plan_parts(
     training = settings.training
     if counted is not None:
         # Rows are cut, or packed, by what was chosen for their lengths.
-        counted, why_not = _count(task, source, training, files, loss_on, counted)
-    num_rows = _num_rows(counted, dataset)
+        counted, why_not = count_tokens(task, source, training, files, loss_on, counted)
+    num_rows = rows_in_batches(counted, dataset)
     steps, epochs = _set_steps(request, task, settings, num_rows)
     parts = {
         "task": task,
@@ -215,10 +211,10 @@ def _plan_parts(
         "accept_reason": request.accept_reason,
         "missing": _missing(request, source, settings.device),
     }
-    memory_needed = _require_memory(request, source, parts, settings)
+    memory_needed = require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
     evaluations = defaults.planned_evaluations(training, steps, epochs)
-    estimate = _estimate(task, request, parts, (steps, tokens), evaluations)
+    estimate = estimated(task, request, parts, (steps, tokens), evaluations)
     warnings = [
         *plan_warnings.about_hardware(settings.device, settings.place),
         *memory.about_unchecked(settings.device, memory_needed["vram"]),
@@ -236,11 +232,6 @@ def _plan_parts(
         *audited,
     ]
     return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
-
-
-def _num_rows(counts: Counts | None, dataset: DatasetFacts) -> int:
-    """Return the rows that batches are made of: sequences, pairs or packs."""
-    return counts.num_rows if counts else dataset.num_examples
 
 
 def _missing(request: TrainingRequest, source: ModelSource, device: Device) -> list[str]:
@@ -292,122 +283,3 @@ def _set_steps(
     if training.get("max_steps", -1) > 0:
         settings.notes.append(f"max_steps={steps}: {epochs:.3g} epochs of {num_rows} rows")
     return steps, epochs
-
-
-def _require_memory(
-    request: TrainingRequest, source: ModelSource, parts: dict[str, Any], settings: Settings
-) -> dict[str, Any]:
-    """Return the estimate of memory, and what other programs use of a GPU's, as of `Estimate`.
-
-    Takes smaller micro-batches where those that nobody asked for might not fit.
-
-    Raises:
-        Refused: It does not fit, or could not be checked.
-    """
-    device, counts = settings.device, parts["counts"]
-    used_gib = device_slots.used_by_others_gib(device) if request.is_here else 0.0
-    planned = memory.Planned(
-        model=source.load_from,
-        task=parts["task"],
-        method=request.method,
-        peft=settings.peft,
-        training=settings.training,
-        device=device,
-        dtype=parts["weights_dtype"],
-        place=settings.place,
-        used_gib=used_gib,
-        mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
-        most_tokens=_most_tokens(counts, settings.training),
-        num_rows=_num_rows(counts, parts["dataset"]),
-    )
-    smaller, notes = memory.fitting_batch(planned, settings.given)
-    settings.training |= smaller
-    settings.notes += notes
-    return {
-        "vram": memory.require_fit(planned, parts["accepted"]),
-        "ram": memory.host_memory(planned, parts["accepted"]) if request.is_here else None,
-        "used_by_others_gib": used_gib,
-    }
-
-
-def _most_tokens(counts: Counts | None, training: dict[str, Any]) -> int | None:
-    """Return the tokens that a row of a batch may have before it is cut: a pack may have all."""
-    if counts is None or counts.num_counted < counts.data.num_examples:
-        return None
-    return counts.data.num_tokens if training.get("packing") else counts.lengths.longest_tokens
-
-
-def _count(
-    task: Task,
-    source: ModelSource,
-    training: dict[str, Any],
-    files: Files,
-    loss_on: LossOn,
-    before: Counts | None = None,
-) -> tuple[Counts | None, str]:
-    """Count tokens; not again where `before` is the same as these arguments give."""
-    length, packing = training.get("max_length"), packing_of(training)
-    if before is not None and not packing and (length or math.inf) >= before.lengths.longest_tokens:
-        return before, ""
-    request = CountRequest(
-        task=task,
-        tokenizer=model_folder.tokenizer_folder(
-            source.adapter, source.path or source.files or source.load_from
-        ),
-        template_path=training.get("chat_template_path"),
-        dataset=files[0],
-        validation=files[1],
-        max_length=length,
-        loss_on=loss_on,
-        packing=packing,
-    )
-    return token_counts.count(request)
-
-
-def _estimate(
-    task: Task,
-    request: TrainingRequest,
-    parts: dict[str, Any],
-    trained_on: tuple[int, int],
-    evaluations: int,
-) -> Estimate:
-    steps, tokens = trained_on
-    model: ModelPlan = parts["model"]
-    adapter = parts["peft"] or {"r": defaults.LORA["r"]}
-    trained = estimates.trained_params(model.num_params, request.method, adapter)
-    place: Place = parts["place"]
-    disk = estimates.disk_bytes(trained, place.sharding)
-    if not place.exported_for:
-        require_space(workspace.runs_dir(), disk, "the run")
-    is_mlx_4bit = parts["engine"] == "mlx" and parts["quantization"]
-    held_as = "mlx 4-bit" if is_mlx_4bit else parts["weights_dtype"]
-    memory.require_ram(
-        model.num_params, trained, request.method, parts["device"], held_as, parts["accepted"]
-    )
-    work = estimates.Work(
-        task,
-        request.method,
-        model.num_params,
-        model.config_sha256,
-        parts["device"],
-        place.num_processes,
-        _evaluated_tokens(parts, evaluations),
-        estimates.present_load(parts["device"]) if request.is_here else 0.0,
-        parts["engine"],
-        steps * parts["training"]["gradient_accumulation_steps"],
-    )
-    return Estimate(
-        steps=steps,
-        tokens=tokens,
-        duration=estimates.duration(work, tokens, request.price_per_hour, steps),
-        disk_bytes=disk,
-    )
-
-
-def _evaluated_tokens(parts: dict[str, Any], evaluations: int) -> int:
-    """Return the tokens of all evaluations of a run."""
-    validation, counted = parts["validation"], parts["counts"]
-    if validation is None:
-        return 0
-    one: int = counted.validation.num_tokens if counted else validation.estimated_tokens
-    return evaluations * one

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.prepare.preview import about_test_rows
+from ft_tools.data.prepare.decision_notes import about_test_rows
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest

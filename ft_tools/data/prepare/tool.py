@@ -12,9 +12,10 @@ from ft_tools.data.prepare.ask_about_contradictions import require_agreement
 from ft_tools.data.prepare.check_mapping import completed, questions_of, require_columns
 from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.decided import Decided, Part
+from ft_tools.data.prepare.decision_notes import labels_of, notes_of, wordings_in
 from ft_tools.data.prepare.next_steps import audited, outputs_of
 from ft_tools.data.prepare.open_table import Reader, decoded, source_of
-from ft_tools.data.prepare.preview import labels_of, notes_of, shown, wordings_in
+from ft_tools.data.prepare.preview import shown
 from ft_tools.data.prepare.propose_instruction import instruction_for
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
 from ft_tools.data.prepare.report import PrepareReport

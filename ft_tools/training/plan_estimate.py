@@ -1,0 +1,148 @@
+"""Count the tokens of a plan, refuse what memory cannot hold, and estimate how long it takes."""
+
+import math
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.examples.masking import LossOn
+from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.examples.trl_formats import Task
+from ft_tools.models import model_folder
+from ft_tools.models.mlx import is_apple_silicon, mac_name
+from ft_tools.models.resolve import ModelSource
+from ft_tools.publish import require_space
+from ft_tools.runs import device_slots
+from ft_tools.runs.launchers.place import Place
+from ft_tools.training import defaults, estimates, token_counts
+from ft_tools.training.checks import memory
+from ft_tools.training.checks.learnable import packing_of
+from ft_tools.training.estimates import Estimate
+from ft_tools.training.model_plan import ModelPlan
+from ft_tools.training.request import TrainingRequest
+from ft_tools.training.settings import Settings
+from ft_tools.training.token_counts import CountRequest, Counts
+
+
+def rows_in_batches(counts: Counts | None, dataset: DatasetFacts) -> int:
+    """Return the rows that batches are made of: sequences, pairs or packs."""
+    return counts.num_rows if counts else dataset.num_examples
+
+
+def require_memory(
+    request: TrainingRequest, source: ModelSource, parts: dict[str, Any], settings: Settings
+) -> dict[str, Any]:
+    """Return the estimate of memory, and what other programs use of a GPU's, as of `Estimate`.
+
+    Takes smaller micro-batches where those that nobody asked for might not fit.
+
+    Raises:
+        Refused: It does not fit, or could not be checked.
+    """
+    device, counts = settings.device, parts["counts"]
+    used_gib = device_slots.used_by_others_gib(device) if request.is_here else 0.0
+    planned = memory.Planned(
+        model=source.load_from,
+        task=parts["task"],
+        method=request.method,
+        peft=settings.peft,
+        training=settings.training,
+        device=device,
+        dtype=parts["weights_dtype"],
+        place=settings.place,
+        used_gib=used_gib,
+        mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
+        most_tokens=most_tokens(counts, settings.training),
+        num_rows=rows_in_batches(counts, parts["dataset"]),
+    )
+    smaller, notes = memory.fitting_batch(planned, settings.given)
+    settings.training |= smaller
+    settings.notes += notes
+    return {
+        "vram": memory.require_fit(planned, parts["accepted"]),
+        "ram": memory.host_memory(planned, parts["accepted"]) if request.is_here else None,
+        "used_by_others_gib": used_gib,
+    }
+
+
+def most_tokens(counts: Counts | None, training: dict[str, Any]) -> int | None:
+    """Return the tokens that a row of a batch may have before it is cut: a pack may have all."""
+    if counts is None or counts.num_counted < counts.data.num_examples:
+        return None
+    return counts.data.num_tokens if training.get("packing") else counts.lengths.longest_tokens
+
+
+def count_tokens(
+    task: Task,
+    source: ModelSource,
+    training: dict[str, Any],
+    files: tuple[DatasetFacts, DatasetFacts | None],
+    loss_on: LossOn,
+    before: Counts | None = None,
+) -> tuple[Counts | None, str]:
+    """Count tokens; not again where `before` is the same as these arguments give."""
+    length, packing = training.get("max_length"), packing_of(training)
+    if before is not None and not packing and (length or math.inf) >= before.lengths.longest_tokens:
+        return before, ""
+    request = CountRequest(
+        task=task,
+        tokenizer=model_folder.tokenizer_folder(
+            source.adapter, source.path or source.files or source.load_from
+        ),
+        template_path=training.get("chat_template_path"),
+        dataset=files[0],
+        validation=files[1],
+        max_length=length,
+        loss_on=loss_on,
+        packing=packing,
+    )
+    return token_counts.count(request)
+
+
+def estimated(
+    task: Task,
+    request: TrainingRequest,
+    parts: dict[str, Any],
+    trained_on: tuple[int, int],
+    evaluations: int,
+) -> Estimate:
+    """Return how many steps a plan has, and how long they are likely to take."""
+    steps, tokens = trained_on
+    model: ModelPlan = parts["model"]
+    adapter = parts["peft"] or {"r": defaults.LORA["r"]}
+    trained = estimates.trained_params(model.num_params, request.method, adapter)
+    place: Place = parts["place"]
+    disk = estimates.disk_bytes(trained, place.sharding)
+    if not place.exported_for:
+        require_space(workspace.runs_dir(), disk, "the run")
+    is_mlx_4bit = parts["engine"] == "mlx" and parts["quantization"]
+    held_as = "mlx 4-bit" if is_mlx_4bit else parts["weights_dtype"]
+    memory.require_ram(
+        model.num_params, trained, request.method, parts["device"], held_as, parts["accepted"]
+    )
+    work = estimates.Work(
+        task,
+        request.method,
+        model.num_params,
+        model.config_sha256,
+        parts["device"],
+        place.num_processes,
+        _evaluated_tokens(parts, evaluations),
+        estimates.present_load(parts["device"]) if request.is_here else 0.0,
+        parts["engine"],
+        steps * parts["training"]["gradient_accumulation_steps"],
+    )
+    return Estimate(
+        steps=steps,
+        tokens=tokens,
+        duration=estimates.duration(work, tokens, request.price_per_hour, steps),
+        disk_bytes=disk,
+    )
+
+
+def _evaluated_tokens(parts: dict[str, Any], evaluations: int) -> int:
+    """Return the tokens of all evaluations of a run."""
+    validation, counted = parts["validation"], parts["counts"]
+    if validation is None:
+        return 0
+    one: int = counted.validation.num_tokens if counted else validation.estimated_tokens
+    return evaluations * one
