@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ft_tools import facts
 from ft_tools.contract import NextStep
 from ft_tools.shipping.evaluated_prompt import MeasuredAs, dataset_of
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
@@ -9,6 +10,9 @@ from ft_tools.shipping.report import FormatResult, ShippedAnswers
 
 def shipped_answers(results: Sequence[FormatResult], tuned: Mapping[str, float]) -> tuple[str, str]:
     """Return a sentence on each file asked through its own defaults, and the format to use.
+
+    It is the smallest that answers as well as the best of them, or whose loss is shown to be below
+    ship.quantized_loss.
 
     Args:
         results: All formats.
@@ -21,10 +25,20 @@ def shipped_answers(results: Sequence[FormatResult], tuned: Mapping[str, float])
     parts = [f"{one.format} {_said(shipped)}" for one, shipped in checked]
     said = f"Asked through their own Modelfile, {metric} on {n} held-out examples: "
     said += f"{'; '.join(parts)}; tuned model {tuned[metric]:.3g}."
-    good = [one for one, shipped in checked if _as_measured(shipped)]
+    good = [(one, shipped) for one, shipped in checked if _as_measured(shipped)]
     if not good:
         return f"{said} The shipped defaults do not answer as measured: do not ship.", ""
-    return said, min(good, key=lambda one: one.size_bytes).format
+    most = max(shipped.difference for _, shipped in good)
+    smallest = sorted(good, key=lambda pair: pair[0].size_bytes)
+    best = next(
+        one for one, shipped in smallest if shipped.difference >= most or _loses_little(shipped)
+    )
+    if best is not (smaller := smallest[0][0]):
+        said += (
+            f" {smaller.format} is smaller than {best.format}, but {n} examples do not show that "
+            f"it loses less than {facts.number('ship.quantized_loss'):.2g}."
+        )
+    return said, best.format
 
 
 def next_steps(
@@ -52,8 +66,12 @@ def next_steps(
 
 
 def _as_measured(shipped: ShippedAnswers) -> bool:
-    """Tell whether the answers are not shown to be worse, and some prompt is the measured one."""
-    return shipped.ci_high >= 0 and shipped.prompts_equal > 0
+    """Tell whether no loss that counts is shown, and some prompt is the measured one."""
+    return shipped.prompts_equal > 0 and (shipped.ci_high >= 0 or _loses_little(shipped))
+
+
+def _loses_little(shipped: ShippedAnswers) -> bool:
+    return shipped.ci_low >= -facts.number("ship.quantized_loss")
 
 
 def _said(shipped: ShippedAnswers) -> str:

@@ -116,7 +116,9 @@ class ShipReport(Report):
         "", description="Whether the shipped defaults answer as the tuned model was measured."
     )
     measured: str = Field("", description="What an evaluation measured of the tuned model.")
-    recommended_format: str = Field("", description="The smallest one that answers as measured.")
+    recommended_format: str = Field(
+        "", description="The smallest GGUF file that loses nothing, or shown to be little."
+    )
     system_text: str = Field("", description="Which system text is shipped, in a sentence.")
     name: str
     base_model: str

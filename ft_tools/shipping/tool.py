@@ -164,8 +164,7 @@ def _warnings(plan: ShipPlan) -> list[str]:
     if small and "gguf:Q8_0" not in names and any(name.startswith("gguf:Q4") for name in names):
         found.append(
             "models below 1B parameters are small in 8 bits, too, and 4 bits lost eight times as "
-            "much of one: add gguf:Q8_0, and the smallest file that answers as measured is "
-            "recommended"
+            "much of one: add gguf:Q8_0, and the smallest file that loses little is recommended"
         )
     weak = [p.format for p in plan.formats if p.expected in {"warn", "fail"}]
     if weak:

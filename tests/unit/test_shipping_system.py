@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from ft_tools.runs.records import RunInfo
 from ft_tools.shipping import modelfile
 from ft_tools.shipping.answers_as_measured import next_steps, shipped_answers
@@ -89,17 +91,40 @@ def made(name, size, difference, low, high, prompts_equal=12):
     return FormatResult(format=name, state="made", size_bytes=size, shipped=shipped)
 
 
-def test_the_smallest_format_that_answers_as_measured_is_recommended():
-    good, small = made("gguf:Q8_0", 200, 0.0, -0.2, 0.2), made("gguf:Q4_0", 100, -0.08, -0.3, 0.1)
+@pytest.mark.parametrize(
+    ("smaller", "best"),
+    [
+        # A dozen examples cannot tell a loss of a quarter from none.
+        ((-0.25, -0.53, 0.05), "gguf:Q8_0"),
+        ((-0.08, -0.3, 0.1), "gguf:Q8_0"),
+        # As many right answers as the larger file's.
+        ((0.0, -0.2, 0.2), "gguf:Q4_0"),
+        ((0.1, -0.1, 0.3), "gguf:Q4_0"),
+        # A loss, but shown to be small.
+        ((-0.01, -0.04, 0.02), "gguf:Q4_0"),
+        ((-0.03, -0.04, -0.02), "gguf:Q4_0"),
+        # Shown to be worse, and perhaps by more.
+        ((-0.05, -0.09, -0.01), "gguf:Q8_0"),
+    ],
+)
+def test_a_smaller_format_is_recommended_if_it_is_shown_to_lose_little(smaller, best):
+    large, small = made("gguf:Q8_0", 200, 0.0, -0.2, 0.2), made("gguf:Q4_0", 100, *smaller)
+    said, recommended = shipped_answers([large, small], {"exact_match": 1.0})
+    assert recommended == best
+    unknown = "gguf:Q4_0 is smaller than gguf:Q8_0, but 12 examples do not show that it loses less"
+    assert (unknown in said) == (best == "gguf:Q8_0" and smaller[2] >= 0)
+
+
+def test_a_format_that_answers_worse_is_never_recommended():
     broken = made("gguf:Q2_K", 50, -1.0, -1.0, -0.8)
-    said, best = shipped_answers([good, small, broken], {"exact_match": 1.0})
-    assert best == "gguf:Q4_0"
-    assert "gguf:Q2_K 0 (-1, 95% interval [-1, -0.8])" in said
-    assert "tuned model 1." in said
     said, best = shipped_answers([broken], {"exact_match": 1.0})
     assert best == ""
+    assert "gguf:Q2_K 0 (-1, 95% interval [-1, -0.8])" in said
+    assert "tuned model 1." in said
     assert "do not ship" in said
     assert "not checked" in shipped_answers([], {})[0]
+    only = made("gguf:Q4_K_M", 100, -0.25, -0.53, 0.05)
+    assert shipped_answers([only, broken], {"exact_match": 1.0})[1] == "gguf:Q4_K_M"
 
 
 def test_the_recommended_file_is_the_one_to_measure_next_and_else_the_last():
