@@ -317,6 +317,8 @@ def _audited(request: ApproachRequest) -> _Rows:
         step = NextStep(tool="audit_dataset", arguments={"path": audit.path}, why=why)
         return _Rows(note=note, next_steps=[step])
     name = COUNTS.get(report.task)
+    if report.num_usable and _is_plain_text(report):
+        return _text(request, report)
     if name is None or report.num_usable:
         return _Rows({name: report.num_usable} if name else {}, _warning(report))
     steps = report.next_steps[:1]
@@ -327,6 +329,34 @@ def _audited(request: ApproachRequest) -> _Rows:
     return _Rows(counted, UNMAPPED.format(report.num_examples), next_steps=steps)
 
 
+PLAIN_TEXT = (
+    "the {:,} rows of the dataset are text to continue ({:,} tokens), not inputs with answers, "
+    "so they count as corpus_tokens"
+)
+
+
+def _is_plain_text(report: AuditReport) -> bool:
+    """Tell whether most rows are raw text: not conversations that a template was applied to."""
+    marked = sum(each.count for each in report.findings if each.id == MARKED)
+    return report.detected_format == "text" and marked * 2 < report.num_examples
+
+
+def _text(request: ApproachRequest, report: AuditReport) -> _Rows:
+    """Return the tokens of raw text, and that it is no example unless other rows lie beside it.
+
+    They refute no claim: a text may hold a question and its answer.
+    """
+    num_tokens = report.tokens.total if report.tokens else 0
+    found = {"corpus_tokens": num_tokens}
+    found |= {"num_demonstrations": 0} if OTHER not in report.removed_by else {}
+    counted = {name: value for name, value in found.items() if getattr(request, name) is None}
+    said = [PLAIN_TEXT.format(report.num_usable, num_tokens), _warning(report)]
+    return _Rows(counted, "; ".join(filter(None, said)))
+
+
+MARKED = "template_markers"
+OTHER = "other_task"
+"""Ids of findings of the audit."""
 UNMAPPED = "none of the {} rows of the dataset is an example as it is"
 NO_REPLIES = (
     "No column of the dataset is recognised as replies: {} are classes, which do not show how to "

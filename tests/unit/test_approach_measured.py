@@ -298,6 +298,31 @@ def test_the_number_of_examples_of_a_dataset_is_counted(workspace):
     assert report.approach == "sft"
 
 
+@pytest.mark.parametrize(
+    ("frame", "chats", "counted"),
+    [
+        ("Chapter {}: the press needs {} drops of oil a day.", 0, {"num_demonstrations": 0}),
+        ("Chapter {}: the press needs {} drops of oil a day.", 20, {}),
+        ("### Instruction:\nName {}\n\n### Response:\nIt is {}", 0, {"num_demonstrations": 80}),
+    ],
+)
+def test_rows_of_plain_text_are_tokens_of_a_corpus_and_no_demonstrations(
+    workspace, frame, chats, counted
+):
+    rows = [{"text": frame.format(n, n * 7919)} for n in range(80)]
+    rows += [{"prompt": f"Say {n} in words", "completion": f"It is {n}"} for n in range(chats)]
+    (workspace / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = {"considering": ["sft", "continued_pretraining"], "dataset": "data.jsonl"}
+    measured = ask(**asked).measured
+    tokens = measured.filled_in.pop("corpus_tokens", 0)
+
+    assert measured.filled_in == counted
+    assert (tokens > 500) == frame.startswith("Chapter")
+    assert ("text to continue" in measured.notes[0]) == bool(tokens) if measured.notes else True
+    claimed = ask(**asked, num_demonstrations=900).measured
+    assert bool(claimed.contradictions) == (not tokens)
+
+
 def test_a_dataset_that_is_not_there_is_refused(workspace):
     with pytest.raises(NotFound, match=r"later\.jsonl"):
         ask(symptoms=["style"], prompting_tried="none", dataset="later.jsonl")
