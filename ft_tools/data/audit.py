@@ -22,11 +22,10 @@ from ft_tools.data.repeats.near import FindNear, find_lexical
 from ft_tools.data.report import AuditReport, Duplicates, Kind, Outputs
 from ft_tools.data.report_notes import assumptions_of, shape_of, short_split
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split import choose_validation, groups_of
 from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.understand.trainers import survival
-from ft_tools.data.whole_wordings import bundles_of, choose_validated, classes_of, rows_in
+from ft_tools.data.whole_wordings import validation_part
 from ft_tools.examples.example import Example
 from ft_tools.examples.remembered_test_sets import remember
 from ft_tools.examples.trained_pieces import Masked, no_masks
@@ -144,8 +143,7 @@ def _written(
     to_validation: set[int] = set()
     may_write = not (too_much_removed(report.reasons) or is_undecided(report.reasons))
     if request.output_dir is not None and may_write:
-        few = any(finding.id == "few_wordings" for finding in report.findings)
-        to_validation, about = _validation_part(request, scanned, few_wordings=few)
+        to_validation, about = _validation_part(request, scanned)
         made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))
         notes = report.assumptions + about + short_split(request, scanned, len(to_validation))
         report = report.model_copy(update={"outputs": made, "assumptions": notes})
@@ -170,25 +168,16 @@ def _written(
     return report
 
 
-def _validation_part(
-    request: AuditRequest, scanned: Scan, *, few_wordings: bool
-) -> tuple[set[int], list[str]]:
+def _validation_part(request: AuditRequest, scanned: Scan) -> tuple[set[int], list[str]]:
     """Choose the examples for validation, and say how; none if a validation file was given."""
-    ledger = scanned.ledger
-    kept = ledger.kept(validation=False)
     if scanned.inputs[1] is not None:
         return set(), []
-    if few_wordings:
-        chosen = choose_validated(
-            bundles_of(ledger, groups_of(ledger, kept)),
-            round(request.validation_fraction * len(kept)),
-            ledger.split_key,
-            classes_of(ledger, kept),
-            request.seed,
-        )
-        if num := sum(one.is_wording for one in chosen):
-            return rows_in(chosen), [f"{num} wordings of prompts are in the validation file alone"]
-    return choose_validation(ledger, kept, request.validation_fraction, request.seed), []
+    few = bool(scanned.wordings.findings())
+    kept, fraction = scanned.ledger.kept(validation=False), request.validation_fraction
+    part = validation_part(scanned.ledger, kept, fraction, request.seed, few_wordings=few)
+    num = part.num_wordings
+    about = [f"{num} wordings of prompts are in the validation file alone"] if num else []
+    return part.rows, about
 
 
 def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:

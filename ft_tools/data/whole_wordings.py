@@ -7,10 +7,11 @@ questions are answered that people word themselves.
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ft_tools.data.prepare.column_mapping import MAX_CLASSES
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.split import draw
+from ft_tools.data.split import choose_validation, draw, groups_of
 from ft_tools.examples.wordings import wordings_of
 
 MAX_OVER = 1.5
@@ -26,6 +27,38 @@ class Bundle:
 
     rows: list[int]
     is_wording: bool
+
+
+class ValidationPart(NamedTuple):
+    """Rows that are validated on, and the wordings of which none is trained; 0 without such."""
+
+    rows: set[int]
+    num_wordings: int
+
+
+def validation_part(
+    ledger: Ledger, kept: Sequence[int], fraction: float, seed: int, *, few_wordings: bool
+) -> ValidationPart:
+    """Choose a validation part: whole wordings where two fit, else rows that ask something else.
+
+    Args:
+        ledger: With the words of the prompts, if they follow few templates.
+        kept: Its rows to divide.
+        fraction: Of these that is wanted.
+        seed: Of the draw.
+        few_wordings: Whether the prompts follow few templates.
+    """
+    if few_wordings:
+        chosen = choose_validated(
+            bundles_of(ledger, groups_of(ledger, kept)),
+            round(fraction * len(kept)),
+            ledger.split_key,
+            classes_of(ledger, kept),
+            seed,
+        )
+        if num_wordings := sum(one.is_wording for one in chosen):
+            return ValidationPart(rows_in(chosen), num_wordings)
+    return ValidationPart(choose_validation(ledger, kept, fraction, seed), 0)
 
 
 def rows_in(bundles: Iterable[Bundle]) -> set[int]:

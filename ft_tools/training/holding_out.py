@@ -6,20 +6,33 @@ run and an exported script all read the same ones.
 """
 
 import contextlib
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools import workspace
+from ft_tools.data.read.example_texts import text_of
+from ft_tools.data.read.ledger import NUM_PARTS, Ledger
+from ft_tools.data.repeats.word_hashes import tokens_in
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.split import split_key
+from ft_tools.data.understand.languages import script_of
+from ft_tools.data.whole_wordings import validation_part
 from ft_tools.errors import BadData, OutputExists
+from ft_tools.examples.formats import normalise
 from ft_tools.examples.training_rows import DatasetFacts, read_examples, survey
 from ft_tools.examples.trl_formats import Task
+from ft_tools.examples.wordings import Wordings
 from ft_tools.publish import new_folder, verify, write_file
 
 FOLDER = "held_out"
-TRAIN, VALIDATION = "train.jsonl", "validation.jsonl"
+BY_WORDING = "-by-wording"
+"""Parts without it are of earlier versions, for runs that are resumed."""
+TRAIN, VALIDATION, WORDINGS = "train.jsonl", "validation.jsonl", "wordings.json"
+READ_AT_ONCE = 250
+"""Rows of which the words are read together."""
 MOST_BYTES = 64 * 2**20
 """Larger files have rows enough for one epoch, which needs no validation."""
 HELD_OUT_LEAST = 20
@@ -51,12 +64,23 @@ def held_out_rows(num_examples: int, task: Task = "sft") -> int:
     return min(max(round(HELD_OUT_FRACTION * num_examples), least), HELD_OUT_MOST)
 
 
+class Held(NamedTuple):
+    """The numbers of the rows that are held out, from 0, and what is known of their prompts."""
+
+    rows: set[int]
+    few_wordings: bool = False
+    """Whether most prompts of the file follow few templates."""
+    num_wordings: int = 0
+    """Templates of which no row is trained on; 0: rows of all are."""
+
+
 def hold_out(
     dataset: DatasetFacts, task: Task, given: Mapping[str, Any]
 ) -> tuple[DatasetFacts, DatasetFacts] | None:
     """Hold rows out of a file, if its schedule is left open and it has rows enough.
 
-    Rows with the same prompt go to the same part.
+    They are chosen as an audit chooses its validation part: rows with the same first question go to
+    the same part, and of prompts that follow few templates whole wordings, where two fit.
 
     Returns:
         The rows to train on and the others; None if all are trained on, as where too many have
@@ -67,14 +91,14 @@ def hold_out(
     """
     if any(name in given for name in SCHEDULE) or not held_out_rows(dataset.num_examples, task):
         return None
-    folder = workspace.runs_dir() / FOLDER / dataset.sha256[:16]
+    folder = workspace.runs_dir() / FOLDER / f"{dataset.sha256[:16]}{BY_WORDING}"
     if not folder.exists():
-        lines, held = _parts(dataset, task)
-        if not held:
+        held = _held(dataset, task)
+        if not held.rows:
             return None
         # Another call for the same file may have written the same parts meanwhile.
         with contextlib.suppress(OutputExists):
-            _write(lines, held, folder)
+            _write(Path(dataset.path), held, folder)
     elif verify(folder):
         raise BadData(folder, "was changed", "remove the folder; it is written again")
     return survey(folder / TRAIN, task), survey(folder / VALIDATION, task)
@@ -82,8 +106,20 @@ def hold_out(
 
 def num_held_out(dataset: DatasetFacts, task: Task) -> int:
     """Return how many rows a launch holds out of a file whose schedule is left open."""
-    lines, held = _parts(dataset, task)
-    return sum(len(lines[group]) for group in held)
+    return len(_held(dataset, task).rows)
+
+
+def about_wordings(validation: DatasetFacts) -> str:
+    """Say whether held-out rows have wordings of their own, if the prompts follow few templates."""
+    noted = json.loads(Path(validation.path).with_name(WORDINGS).read_bytes())
+    if not noted["few_wordings"]:
+        return ""
+    if num := noted["num_wordings"]:
+        return f": all rows of {num} wordings, of which none is trained"
+    return (
+        ", of wordings that are trained, too (two whole ones are more rows than that): their loss "
+        "says little of questions that people word themselves"
+    )
 
 
 def validation_beside(dataset: Path) -> Path | None:
@@ -92,47 +128,36 @@ def validation_beside(dataset: Path) -> Path | None:
     return beside if dataset.name == TRAIN and beside.is_file() else None
 
 
-def _parts(dataset: DatasetFacts, task: Task) -> tuple[dict[str, list[bytes]], set[str]]:
-    """Return a file's rows by prompt, and the prompts that are held out; none in large files."""
+def _held(dataset: DatasetFacts, task: Task) -> Held:
+    """Choose the rows that are held out of a file; none of a large one."""
     number, source = held_out_rows(dataset.num_examples, task), Path(dataset.path)
     if not number or source.stat().st_size > MOST_BYTES:
-        return {}, set()
-    lines = _by_prompt(source)
-    return lines, _chosen(lines, number)
+        return Held(set())
+    ledger, wordings = Ledger(with_pairs=True), Wordings()
+    examples = (normalise(line, row) for line, row in read_examples(source))
+    while batch := list(islice(examples, READ_AT_ONCE)):
+        said = []
+        for example in batch:
+            asked, answered = example.prompt_and_answer()
+            prompt, answer = text_of(asked), text_of(answered)
+            ledger.add(example, (0, 0), split_key(example, answer, script_of(answer or prompt)))
+            wordings.add(prompt)
+            said += [prompt, *[""] * (NUM_PARTS - 1)]
+        ledger.add_words(tokens_in(said))
+    few, kept = bool(wordings.findings()), range(len(ledger))
+    seed = AuditRequest.model_fields["seed"].default
+    part = validation_part(ledger, kept, number / max(1, len(kept)), seed, few_wordings=few)
+    return Held(part.rows, few, part.num_wordings)
 
 
-def _by_prompt(source: Path) -> dict[str, list[bytes]]:
-    lines: dict[str, list[bytes]] = {}
-    for _, example in read_examples(source):
-        text = json.dumps(example).encode()
-        lines.setdefault(_group(example), []).append(text)
-    return lines
+def _write(source: Path, held: Held, folder: Path) -> None:
+    def lines(*, is_held: bool) -> Iterator[bytes]:
+        for at, (_, example) in enumerate(read_examples(source)):
+            if (at in held.rows) is is_held:
+                yield json.dumps(example).encode() + b"\n"
 
-
-def _chosen(lines: Mapping[str, list[bytes]], number: int) -> set[str]:
-    """Choose prompts with at most so many rows together."""
-    held: set[str] = set()
-    count = 0
-    for group in sorted(lines):
-        # The largest group may be the whole file.
-        if count + len(lines[group]) <= number:
-            held.add(group)
-            count += len(lines[group])
-    return held
-
-
-def _write(lines: Mapping[str, list[bytes]], held: set[str], folder: Path) -> None:
     with new_folder(folder) as staging:
-        for name, is_held in ((TRAIN, False), (VALIDATION, True)):
-            parts = [rows for group, rows in lines.items() if (group in held) is is_held]
-            write_file(staging / name, b"".join(line + b"\n" for rows in parts for line in rows))
-
-
-def _group(example: Mapping[str, Any]) -> str:
-    """Name the prompt of an example by a hash, which also shuffles."""
-    prompt = example.get("prompt", example.get("text"))
-    if prompt is None:
-        turns = example.get("messages") or example.get("chosen") or []
-        prompt = turns[:-1] if isinstance(turns, list) else turns
-    text = json.dumps(prompt, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        write_file(staging / TRAIN, b"".join(lines(is_held=False)))
+        write_file(staging / VALIDATION, b"".join(lines(is_held=True)))
+        noted = {"few_wordings": held.few_wordings, "num_wordings": held.num_wordings}
+        write_file(staging / WORDINGS, json.dumps(noted))

@@ -10,7 +10,7 @@ from ft_tools.runs.hardware import Device
 from ft_tools.runs.launchers.place import Place
 from ft_tools.runs.other_gpus import unused_gpu
 from ft_tools.training import defaults
-from ft_tools.training.holding_out import validation_beside
+from ft_tools.training.holding_out import about_wordings, validation_beside
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.token_counts import Counts
 
@@ -76,8 +76,9 @@ def about_held_out(
     file = f" ({beside.name} beside it, for one)" if beside else ""
     return [
         f"no validation file: {used[1].num_examples} of {asked[0].num_examples} examples are held "
-        f"out of {dataset.name} to choose the best checkpoint; pass `validation`{file} to "
-        "choose them, or training.eval_strategy='no' to train on all of them once"
+        f"out of {dataset.name} to choose the best checkpoint{about_wordings(used[1])}; pass "
+        f"`validation`{file} to choose them, or training.eval_strategy='no' to train on all of "
+        "them once"
     ]
 
 

@@ -21,6 +21,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.word_hashes import WordSet, tokens_in
 from ft_tools.data.request import AuditRequest
+from ft_tools.data.split import split_key
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.data.understand.trainers import traits_of
 from ft_tools.examples.detect_format import columns_read
@@ -233,7 +234,7 @@ def _keep(result: Scan, request: AuditRequest, taken: _Taken) -> None:
         return
     script = script_of(taken.answer or taken.prompt)
     lengths = (taken.tokens.whole, taken.tokens.answer)
-    index = result.ledger.add(example, lengths, _split_key(example, taken.answer, script))
+    index = result.ledger.add(example, lengths, split_key(example, taken.answer, script))
     result.remember_labels(index, taken.answer)
     keep = _kept_anyway(request)
     if result.in_validation:
@@ -349,13 +350,6 @@ def _privacy(result: Scan, example: Example) -> list[str]:
     elif privacy.personal_data_in(other):
         found.append("personal_data_in_prompt")
     return found
-
-
-def _split_key(example: Example, answer: str, script: str) -> str:
-    """Name what the split keeps in proportion: label, format, script and length of the answer."""
-    if example.task == "kto":
-        return f"kto {example.label}"
-    return f"{example.format} {script} {len(answer).bit_length()}"
 
 
 def _settle_loss(scan: Scan) -> None:
