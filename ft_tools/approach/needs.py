@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
-from ft_tools.approach.conditions import Kind
+from ft_tools.approach.conditions import APPROACHES, Kind
 from ft_tools.approach.presumed import FAULTS
 from ft_tools.approach.request import TRAINING, ApproachRequest, Considered, Symptom
 from ft_tools.approach.table import table
@@ -39,10 +39,19 @@ _WIDE = frozenset({"training_fault", "instruction_following"})
 
 
 def symptoms_of(request: ApproachRequest) -> set[Symptom]:
-    """Return the symptoms, or what the question, the classes and the data imply without any."""
+    """Return the symptoms, or what the question, the classes and the data imply without any.
+
+    What is asked beside an approach adds no manner to what that one is for, and makes no answers
+    wrong that it is only to make cheaper.
+    """
     if request.symptoms:
         return set(request.symptoms)
-    implied = {table().implied[approach] for approach in request.considering}
+    implied = {table().implied[asked] for asked in request.considering}
+    proposed = {table().implied[each] for each in request.considering if each in APPROACHES}
+    if proposed:
+        implied -= {table().implied["sft"]} - proposed
+    if proposed.isdisjoint(table().needs["quality"]) and request.target_met is not False:
+        implied = proposed or implied
     if table().kinds[_kind_in(request) or request.task or "text"].pretraining:
         # Pretraining of another kind than text is no sign of missing facts.
         implied.discard(table().implied["continued_pretraining"])
