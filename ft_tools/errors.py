@@ -11,6 +11,7 @@ FineTuningError              1   a request that cannot be met
         OutsideWorkspace     2   a path that leaves the workspace
         OutputExists         2   an output folder that is not empty
     NotFound                 6   a file, folder or run that is not there
+        NoWorkspace          6   the workspace, or what it has instead of the folder of the runs
     Refused                  3   a gate said no; the message says if it can be overridden
         PlanChanged          3   the confirmed plan is no longer the plan
         GatedModel           3   a model whose licence has to be accepted first
@@ -117,6 +118,14 @@ class NotFound(FineTuningError):
 
     code = "not_found"
     exit_code = 6
+
+
+class NoWorkspace(NotFound):
+    """The workspace is not there, or cannot hold runs."""
+
+    def __init__(self, problem: str, cure: str) -> None:
+        self.problem, self.cure = problem, cure
+        super().__init__(f"{problem}; {cure}")
 
 
 class Refused(FineTuningError):

@@ -14,7 +14,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace, brief
+from ft_tools.errors import (
+    BadInput,
+    NotFound,
+    NoWorkspace,
+    OutputExists,
+    OutsideWorkspace,
+    brief,
+)
 from ft_tools.system_errors import explain_at, may
 
 VARIABLE = "FINE_TUNING_LLM_WORKSPACE"
@@ -38,27 +45,43 @@ def roots() -> list[Path]:
     """Return the workspace folders, resolved; the first one is where runs are kept.
 
     Raises:
-        NotFound: The first one is not there.
+        NoWorkspace: The first one is not there.
     """
     if _GRANTED.get():
         return [folder.resolve() for folder in _GRANTED.get()]
-    named = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
-    try:
-        folders = [Path(part).expanduser().resolve() for part in named or [os.getcwd()]]
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"the working directory no longer exists; start in another one, or set {VARIABLE} to "
-            "the workspace"
-        ) from error
+    folders = named(os.environ.get(VARIABLE, ""))
     if not folders[0].is_dir():
         what = "is not a folder" if folders[0].exists() else "does not exist"
-        raise NotFound(f"workspace {folders[0]} {what}; create it, or name another in {VARIABLE}")
+        cure = f"create it, or name another in {VARIABLE}"
+        raise NoWorkspace(f"workspace {folders[0]} {what}", cure)
     return folders
 
 
+def named(paths: str) -> list[Path]:
+    """Return folders that are separated like PATH, resolved; the working one if there is none.
+
+    Raises:
+        NoWorkspace: It is the working folder, which is gone.
+    """
+    parts = [part for part in paths.split(os.pathsep) if part]
+    try:
+        return [Path(part).expanduser().resolve() for part in parts or [os.getcwd()]]
+    except FileNotFoundError as error:
+        cure = f"start in another one, or set {VARIABLE} to the workspace"
+        raise NoWorkspace("the working directory no longer exists", cure) from error
+
+
 def runs_dir() -> Path:
-    """Return the folder that holds the runs."""
-    return roots()[0] / "runs"
+    """Return the folder that holds the runs; it may not be there yet.
+
+    Raises:
+        NoWorkspace: The workspace is not there, or has a file of that name.
+    """
+    folder = roots()[0] / "runs"
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        cure = f"rename it, or name another workspace in {VARIABLE}"
+        raise NoWorkspace(f"{folder} is a file, where the folder of the runs has to be", cure)
+    return folder
 
 
 def cache_dir() -> Path:

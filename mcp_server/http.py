@@ -25,8 +25,8 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ft_tools import __version__
-from ft_tools.errors import AddressInUse, BadInput, FineTuningError
+from ft_tools import __version__, workspace
+from ft_tools.errors import AddressInUse, BadInput, FineTuningError, brief
 from ft_tools.views.terminal import Format, chosen, show, show_error
 from mcp_server import calls
 from mcp_server.access import TOKEN_VARIABLE, Access, Client, is_loopback, read_clients
@@ -221,7 +221,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 def _port(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; allowed: 0 (any free) to 65535")
+        raise BadInput(f"--port {brief(repr(text))} is no port; allowed: 0 (any free) to 65535")
     return number
 
 
@@ -230,16 +230,17 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     parser = argparse.ArgumentParser(prog="fine-tuning-llm serve --http", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=_port, default=8765, help="port; 0 takes a free one")
+    parser.add_argument("--port", default="8765", help="port; 0 takes a free one")
     parser.add_argument("--tokens", type=Path, help="TOML file: a table for each client")
     parser.add_argument("--allow-host", action="append", default=[], help="further host name")
     parser.add_argument("--allow-origin", action="append", default=[], help="web origin")
     parser.add_argument("--format", choices=get_args(Format), default="auto")
     given = parser.parse_args()
     try:
+        workspace.roots()
         serve_http(
             given.host,
-            given.port,
+            _port(given.port),
             clients=read_clients(given.tokens, os.environ.get(TOKEN_VARIABLE, "")),
             hosts=tuple(given.allow_host),
             origins=tuple(given.allow_origin),

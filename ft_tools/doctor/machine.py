@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -12,15 +13,18 @@ import psutil
 
 from ft_tools import workspace
 from ft_tools.doctor.cuda import check_cuda
-from ft_tools.doctor.report import Check
-from ft_tools.errors import FineTuningError, Missing, MissingExtra
+from ft_tools.doctor.report import Check, Purpose
+from ft_tools.errors import FineTuningError, Missing, MissingExtra, NoWorkspace
 from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.models.resolve import hub_home
 from ft_tools.runs import locks
 from ft_tools.runs.hardware import find_cards, find_device
 from ft_tools.shipping import converter_script
+from ft_tools.system_errors import may
 
 MIN_PYTHON = (3, 11)
+RUNS: list[Purpose] = ["train", "eval", "gguf"]
+"""What keeps runs in the workspace."""
 SMALL_DISK_GIB = 20.0
 """A 7B model in bfloat16 with its checkpoints takes about as much; ours."""
 
@@ -30,8 +34,8 @@ def checks() -> Iterator[Check]:
     yield _interpreter()
     yield from _gpu()
     yield _memory()
-    yield from _disks()
-    yield _locks()
+    yield from _workspace()
+    yield _disk("model cache", hub_home(), "HF_HOME")
     yield _converter()
 
 
@@ -111,33 +115,48 @@ def _memory() -> Check:
     return Check(name="memory", state="ok", found=found)
 
 
-def _disks() -> Iterator[Check]:
-    places = (
-        ("workspace", workspace.roots()[0], workspace.VARIABLE),
-        ("model cache", hub_home(), "HF_HOME"),
-    )
-    for name, folder, variable in places:
-        there = next(place for place in [folder, *folder.parents] if place.exists())
-        free = shutil.disk_usage(there).free / 2**30
-        found = f"{folder}: {free:.0f} GiB free"
-        if not os.access(there, os.W_OK):
-            yield Check(
-                name=name,
-                state="broken",
-                found=f"{folder} cannot be written",
-                fix=f"name another folder in {variable}",
-                needed_for=["train", "eval", "gguf"],
-            )
-        elif free < SMALL_DISK_GIB:
-            fix = "free some space, or name a folder on a larger disk"
-            yield Check(name=name, state="note", found=found, fix=fix)
-        else:
-            yield Check(name=name, state="ok", found=found)
+def _workspace() -> Iterator[Check]:
+    """Yield whether there is a workspace, and whether runs can be kept in it."""
+    try:
+        folder = workspace.roots()[0]
+        runs = workspace.runs_dir()
+    except NoWorkspace as error:
+        yield Check(
+            name="workspace",
+            state="broken",
+            found=error.problem,
+            fix=error.cure,
+            needed_for=["advice"],
+        )
+        return
+    yield _disk("workspace", folder, workspace.VARIABLE)
+    if runs.exists() and not may(runs, os.R_OK | os.W_OK | os.X_OK):
+        yield Check(
+            name="runs",
+            state="broken",
+            found=f"{runs} may not be read and written by this user",
+            fix=f"chmod u+rwx {shlex.quote(str(runs))} (or ask its owner)",
+            needed_for=RUNS,
+        )
+    yield _locks(folder)
 
 
-def _locks() -> Check:
+def _disk(name: str, folder: Path, variable: str) -> Check:
+    there = next(place for place in [folder, *folder.parents] if place.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    found = f"{folder}: {free:.0f} GiB free"
+    if not os.access(there, os.W_OK):
+        found = f"{folder} cannot be written"
+        fix = f"name another folder in {variable}"
+        return Check(name=name, state="broken", found=found, fix=fix, needed_for=RUNS)
+    if free < SMALL_DISK_GIB:
+        fix = "free some space, or name a folder on a larger disk"
+        return Check(name=name, state="note", found=found, fix=fix)
+    return Check(name=name, state="ok", found=found)
+
+
+def _locks(folder: Path) -> Check:
     """Try the locks that runs are held by: some network file systems have none."""
-    folder = workspace.roots()[0]
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as place:
             file = locks.take(Path(place) / "try.lock")
@@ -153,7 +172,7 @@ def _locks() -> Check:
         state="broken",
         found=f"file locks do not work in {folder}",
         fix=f"name a folder on a local disk in {workspace.VARIABLE}",
-        needed_for=["train", "eval", "gguf"],
+        needed_for=RUNS,
     )
 
 

@@ -17,7 +17,14 @@ from pydantic import BaseModel
 
 import ft_tools
 from ft_tools import workspace
-from ft_tools.errors import BadInput, FineTuningError, OutputExists, Refused, RunBusy
+from ft_tools.errors import (
+    BadInput,
+    FineTuningError,
+    NoWorkspace,
+    OutputExists,
+    Refused,
+    RunBusy,
+)
 from ft_tools.publish import (
     disk_full_is_named,
     new_folder,
@@ -273,7 +280,10 @@ def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
 
 def environment() -> dict[str, str]:
     """Return the environment of our processes: the same places, whatever its working folder is."""
-    ours = os.environ | {workspace.VARIABLE: os.pathsep.join(map(str, workspace.roots()))}
+    ours = dict(os.environ)
+    # What needs a workspace says that there is none; connect and doctor work without one.
+    with contextlib.suppress(NoWorkspace):
+        ours[workspace.VARIABLE] = os.pathsep.join(map(str, workspace.roots()))
     if os.environ.get(workspace.CACHE_VARIABLE):
         ours[workspace.CACHE_VARIABLE] = str(workspace.cache_dir())
     package = str(Path(ft_tools.__file__).parent.parent)

@@ -3,13 +3,14 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
-from ft_tools import __version__, installation
+from ft_tools import __version__, installation, workspace
 from ft_tools.errors import BadInput, FineTuningError, Missing
 from ft_tools.views.terminal import Format, chosen, show, show_error
 from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
@@ -289,11 +290,15 @@ def _server(given: argparse.Namespace) -> Server:
     here = installation.this()
     if here.tool == "uvx":
         raise Missing(f"this installation is temporary; install it first: {here.command()}")
-    workspace = given.workspace or os.environ.get(VARIABLE) or os.getcwd()
-    folders = [Path(part).expanduser().resolve() for part in workspace.split(os.pathsep) if part]
+    folders = workspace.named(given.workspace or os.environ.get(VARIABLE, ""))
     for folder in folders:
         if not folder.is_dir():
-            raise BadInput(f"workspace {str(folder)!r} is not a folder; create it first")
+            create = f"create it (mkdir -p {shlex.quote(str(folder))})"
+            first = "rename that file" if folder.exists() else create
+            raise BadInput(
+                f"workspace {str(folder)!r} is not a folder; {first}, or name the folder of your "
+                "data: --workspace DIR"
+            )
         if folder == Path(folder.anchor) or folder == Path.home().resolve():
             raise BadInput(
                 f"workspace {str(folder)!r} would let an agent read and write everything there; "

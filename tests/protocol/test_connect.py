@@ -17,13 +17,13 @@ def run(tmp_path):
     (tmp_path / "data").mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FINE_TUNING")}
 
-    def call(*words):
+    def call(*words, **variables):
         return subprocess.run(
             [sys.executable, "-m", "ft_tools", *words],
             capture_output=True,
             text=True,
             cwd=tmp_path / "data",
-            env=environment | {"HOME": str(tmp_path)},
+            env=environment | {"HOME": str(tmp_path)} | variables,
             check=False,
         )
 
@@ -142,3 +142,27 @@ def test_a_program_reads_the_address_of_the_server_that_it_started():
         said = json.loads(served.process.stdout.readline())
     assert said["address"] == served.url
     assert said["needs_token"] is False
+
+
+def test_a_workspace_that_is_gone_stops_no_client_from_being_connected_to_another(run, tmp_path):
+    (tmp_path / ".cursor").mkdir()
+    gone = {"FINE_TUNING_LLM_WORKSPACE": str(tmp_path / "gone")}
+    refused = run("connect", "cursor", **gone)
+    assert refused.returncode == 2
+    assert f"mkdir -p {tmp_path / 'gone'}" in refused.stderr
+    done = run("connect", "cursor", "--workspace", str(tmp_path / "data"), **gone)
+    assert done.returncode == 0, done.stderr
+    assert run("disconnect", "cursor", **gone).returncode == 0
+    assert list((tmp_path / ".cursor").iterdir()) == []
+
+
+def test_the_doctor_reports_a_workspace_that_is_gone_beside_everything_else(run, tmp_path):
+    gone = {"FINE_TUNING_LLM_WORKSPACE": str(tmp_path / "gone")}
+    done = run("doctor", "--no-hub", **gone)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    checks = {check["name"]: check for check in report["checks"]}
+    assert checks["workspace"]["found"] == f"workspace {tmp_path / 'gone'} does not exist"
+    assert "create it" in checks["workspace"]["fix"]
+    assert "core packages" in checks
+    assert "advice" in report["does_not_work"]

@@ -138,8 +138,15 @@ def test_a_client_that_closes_the_connection_ends_the_server(workspace):
 def test_a_port_that_is_none_is_a_usage_error(workspace, port):
     code, said = refused("--http", "--port", port)
     assert code == 2
+    assert port in json.loads(said)["error"]["message"]
+
+
+@pytest.mark.parametrize("options", [(), ("--http", "--port", "0")])
+def test_a_workspace_that_is_gone_is_said_instead_of_served(tmp_path, options):
+    code, said = refused(*options, FINE_TUNING_LLM_WORKSPACE=str(tmp_path / "gone"))
+    assert code == 6
+    assert f"{tmp_path / 'gone'} does not exist; create it" in said
     assert "Traceback" not in said
-    assert port in said
 
 
 def test_a_busy_port_has_an_exit_code_of_its_own(workspace):

@@ -184,3 +184,13 @@ def test_the_exit_code_is_four_where_something_asked_for_does_not_work(
     assert "not installed: torch" in said
     assert installation.add_extras("train") in said.replace("\n", "")
     assert cli.run([*quiet, "--for", "flying"]) == 2
+
+
+def test_a_workspace_that_cannot_hold_runs_is_broken_and_is_one_line(workspace):
+    (workspace / "runs").write_text("")
+    report = doctor(DoctorRequest(**QUIET))
+    check = named(report.checks, "workspace")
+    assert check.state == "broken"
+    assert str(workspace / "runs") in check.found
+    assert "rename it" in check.fix
+    assert "advice" in report.does_not_work

@@ -155,3 +155,12 @@ def test_a_file_that_is_gone_is_not_found_and_leaks_no_descriptor(workspace):
 def test_dots_in_a_resolved_path_are_refused(workspace):
     with pytest.raises(OutsideWorkspace):
         ws.open_file(workspace / ".." / "x")
+
+
+def test_a_file_in_place_of_the_runs_is_named_with_what_to_do(workspace, capsys):
+    (workspace / "runs").write_text("")
+    for command in (["list-runs"], ["status", "sft-0123456789abcdef"]):
+        assert cli.run([*command, "--format", "agent"]) == NotFound.exit_code
+        text = capsys.readouterr().err
+        assert f"{workspace / 'runs'} is a file" in text
+        assert "rename it" in text
