@@ -4,6 +4,7 @@ No path of this machine is in it: everything is relative to the file.
 """
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -190,6 +191,10 @@ def _gguf(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
     if how.schema is not None:
         chat += f" --json-schema-file {SCHEMA}"
         enforced = "`ollama run` does not enforce the schema; the request does.\n"
+    llama_cpp = _commands(
+        f"llama-server -m {file} --jinja -c {asked.num_ctx} --port 8080",
+        f"llama-cli -m {file} --jinja -c {asked.num_ctx} -cnv --temp 0{chat}",
+    )
     return f"""## {result.format}
 
 Ollama:
@@ -207,11 +212,22 @@ LM Studio (--copy leaves the file where it is); then load it and send it the req
 
 llama.cpp:
 
-    llama-server -m {file} --jinja -c {asked.num_ctx} --port 8080
-    llama-cli -m {file} --jinja -c {asked.num_ctx} -cnv --temp 0{chat}
+{llama_cpp}
 
 Check the file first: `sha256sum {file}` gives {result.sha256}
 """
+
+
+def _commands(*lines: str) -> str:
+    """Return commands as a code block: fenced where a quoted text goes over several lines.
+
+    Indented, its further lines would end the block, or begin with blanks that nobody trained.
+    """
+    text = "\n".join(lines)
+    if len(text.splitlines()) == len(lines):
+        return "\n".join(f"    {line}" for line in lines)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}sh\n{text}\n{fence}"
 
 
 def _option(name: str, value: str | int | None) -> str:
@@ -282,11 +298,14 @@ def _mlx(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
     name = shlex.quote(f"{plan.name}-{folder}")
     system = _option("--system-prompt", asked.how.system)
     question = shlex.quote(asked.how.turn(asked.example))
+    commands = _commands(
+        "pip install mlx-lm",
+        f"mlx_lm.generate --model ./{folder}{system} --temp 0 --prompt {question}",
+        f"mlx_lm.server --model ./{folder}",
+    )
     return f"""## {result.format}: mlx-lm and LM Studio, on a Mac
 
-    pip install mlx-lm
-    mlx_lm.generate --model ./{folder}{system} --temp 0 --prompt {question}
-    mlx_lm.server --model ./{folder}
+{commands}
 
 For LM Studio, copy the folder:
 

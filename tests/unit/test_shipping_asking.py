@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shlex
 from dataclasses import replace
 
@@ -149,6 +150,39 @@ def test_the_guide_names_the_files_that_a_mac_needs_and_asks_a_real_question(eva
     assert "Ollama, LM Studio and vLLM were not run" in guide
     prepared = replace(how, columns=("mail",))
     assert "answer_schema.json format_input.py mapping.json gguf" in guide_of(prepared)[0]
+
+
+def test_texts_of_several_lines_stay_in_their_code_block_and_in_their_argument(evaluated):
+    how = asking_of("an/adapter", measured_as(SOURCE, None), None)
+    system = "Sort the mail.\n\n# Teams\nAnswer in ``` fences.\nIt's JSON."
+    how = replace(how, system=system)
+    plan = ShipPlan.model_construct(name="mail", base_model="org/base", adapter=None)
+    plan = plan.model_copy(update={"base_config_sha256": ""})
+    made = [
+        FormatResult(format="gguf:Q8_0", state="made", path="/o/gguf-Q8_0/x.gguf", sha256="0"),
+        FormatResult(format="mlx:4", state="made", path="/o/mlx-4"),
+    ]
+    asked = handoff.Asked(how, [], "As measured.", "", {}, 4096, "", "Where is it?")
+    guide = handoff.handoff(plan, made, asked, "merged")
+    # A fence is closed by one of the same length, as CommonMark has it.
+    blocks = re.findall(r"^(`{3,})sh\n(.*?)^\1$", guide, re.MULTILINE | re.DOTALL)
+    words = {line[0]: line for _, block in blocks for line in commands_of(block)}
+    assert words["llama-cli"][words["llama-cli"].index("-sys") + 1] == system
+    generate = words["mlx_lm.generate"]
+    assert generate[generate.index("--system-prompt") + 1] == system
+    assert generate[-1] == "Mail:\nWhere is it?\nTeam as JSON:"
+    headings = [line for line in guide.splitlines() if line.startswith("# ")]
+    assert headings == ["# How to run mail", "# Teams", "# Teams"]
+
+
+def commands_of(block):
+    """Return the commands of a block, each split as a shell splits it."""
+    reader = shlex.shlex(block, posix=True, punctuation_chars="\n")
+    reader.whitespace, reader.whitespace_split, reader.commenters = " \t", True, ""
+    words = [[]]
+    for word in reader:
+        words[-1:] = [words[-1], []] if word == "\n" else [[*words[-1], word]]
+    return [line for line in words if line]
 
 
 def test_the_question_of_a_guide_is_short_and_holds_no_personal_data(workspace):
