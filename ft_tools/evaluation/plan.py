@@ -53,6 +53,7 @@ from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 
+JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
 LEAK = "train_validation_leak"
 CHOSEN = (
     "the run selected its checkpoint on this file, so the tuned model's score on it is slightly "
@@ -132,6 +133,7 @@ class EvaluatePlan(Report):
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
+    _require_judged(request)
     unchecked = [line for source in models.distinct for line in require_there(source)]
     path = workspace.existing(request.dataset) if request.dataset else None
     examples = _read(request, path)
@@ -205,6 +207,15 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *about_tasks(request),
         ],
     )
+
+
+def _require_judged(request: EvaluateRequest) -> None:
+    """Refuse a judge that no metric asks; an older request that is read again may name one."""
+    useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
+    if useless and "judge" not in request.metrics:
+        raise BadInput(
+            f'{", ".join(useless)}: only for metrics=["judge"]; add the metric, or remove these'
+        )
 
 
 def _seconds(

@@ -29,7 +29,6 @@ MetricName = Literal[
     "tool_call",
     "judge",
 ]
-JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
 Rendering = Literal["auto", "chat", "plain"]
 
 
@@ -193,11 +192,6 @@ class EvaluateRequest(LaunchRequest):
             )
         if "judge" in self.metrics and not (self.judge_url and self.judge_model):
             raise ValueError('metrics=["judge"] requires `judge_url` and `judge_model`')
-        useless = [name for name in JUDGE_ARGUMENTS if getattr(self, name) is not None]
-        if useless and "judge" not in self.metrics:
-            raise ValueError(
-                f'{", ".join(useless)}: only for metrics=["judge"]; add the metric, or remove these'
-            )
         if self.accept_findings and not self.accept_reason.strip():
             raise ValueError(
                 "accept_findings requires accept_reason: one sentence on why the risk is accepted"

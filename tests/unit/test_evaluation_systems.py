@@ -132,6 +132,16 @@ def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
             asked(other)
 
 
+def test_a_run_id_of_an_older_evaluation_with_a_judge_that_nothing_asked_is_taken(workspace):
+    run = workspace / "runs" / "evaluate-0123456789abcdef"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    older = asked(simple("majority"), simple("tf_idf")).model_dump(mode="json")
+    (run / "request.json").write_text(json.dumps(older | {"judge_model": "judge"}))
+    again = asked(run.name, simple("nearest_example"))
+    assert [one.name for one in again.all_systems()] == ["majority", "tf_idf", "nearest_example"]
+
+
 def test_a_run_id_of_a_model_and_its_base_stands_for_both_as_they_were_found(workspace):
     run = workspace / "runs" / "evaluate-0123456789abcdef"
     run.mkdir(parents=True)
