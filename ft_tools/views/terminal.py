@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ft_tools.contract import without_empty
+from ft_tools.contract import compact, without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.runs.records import ENDED, State
@@ -49,7 +49,7 @@ def show(report: BaseModel, wanted: Format) -> None:
         case "json":
             sys.stdout.write(json.dumps(dumped, indent=2) + "\n")
         case "agent":
-            sys.stdout.write(json.dumps(without_empty(dumped)) + "\n")
+            sys.stdout.write(json.dumps(compact(report)) + "\n")
         case "quiet":
             named = next((dumped[key] for key in IDS if dumped.get(key)), None)
             sys.stdout.write(f"{named}\n" if named else "")
@@ -75,7 +75,9 @@ def show_error(error: FineTuningError, wanted: Format) -> int:
     """Print an error on stderr and return its exit code."""
     message = redact(str(error))
     if chosen(wanted) == "human":
-        said = f"[bold red]error[/] {escape(message)}"
+        # A name from a file may hold what a terminal obeys.
+        shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+        said = f"[bold red]error[/] {escape(shown)}"
         Console(stderr=True, highlight=False).print(said, soft_wrap=True)
     else:
         sys.stderr.write(json.dumps({"error": {"code": error.code, "message": message}}) + "\n")
@@ -122,12 +124,24 @@ def _follow(run_ids: Sequence[str]) -> int:
                 if not console.is_terminal and last.get(report.run_id) != report.phase:
                     last[report.run_id] = report.phase
                     sys.stderr.write(f"{report.run_id} {report.state} {report.phase}\n")
-                    if report.error and is_over(report):
-                        said = filter(None, [report.error.message, report.error.hint])
-                        sys.stderr.write(f"{'; '.join(said)}\n")
             if all(is_over(report) for report in reports):
-                return max(END_CODES[report.state] for report in reports)
+                break
             time.sleep(POLL_SECONDS)
+    for report in reports:
+        if report.error:
+            said = "; ".join(filter(None, [report.error.message, report.error.hint]))
+            sys.stderr.write(f"{report.run_id} {report.state}: {said}\n")
+    return max(END_CODES[report.state] for report in reports)
+
+
+def show_next(run_ids: Sequence[str]) -> None:
+    """Say on stderr which commands come after runs that have ended: the result's, and the next."""
+    for report in (get_run(RunRequest(run_id=run_id)) for run_id in run_ids):
+        steps = [(step.tool, step.arguments, step.why) for step in report.next_steps]
+        if report.state == "succeeded":
+            steps.insert(0, ("get_run", {"run_id": report.run_id}, "shows its result"))
+        for tool, arguments, why in steps:
+            sys.stderr.write(f"next: {command_line(tool, arguments)}  # {why}\n")
 
 
 def is_over(report: RunReport) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from ft_tools import cli
 from ft_tools.runs import directory, locks
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.records import RunError, RunInfo, Status
 
 RUN_ID = "sft-0123456789abcdef"
 COMMAND = [sys.executable, "-P", "-m", "ft_tools"]
@@ -105,6 +105,24 @@ def test_whoever_stops_waiting_is_told_that_the_run_goes_on_and_how_it_is_ended(
         said = waiting.stderr.read()
     assert said == f"{RUN_ID} is still running; stop it with `fine-tuning-llm cancel {RUN_ID}`\n"
     end(run_dir, lock)
+
+
+def test_whoever_waits_is_told_why_a_run_failed_and_what_comes_next(living, capsys):
+    run_dir, lock = living
+    error = RunError(code="disk_full", message="no space left", hint="free some")
+    failed = Status(state="failed", phase="training", error=error)
+    directory.write_status(run_dir, failed)
+    os.close(lock)
+    assert cli.run(["wait", RUN_ID]) == 5
+    said = capsys.readouterr()
+    assert f"{RUN_ID} failed: no space left; free some\n" in said.err
+    assert f"next: fine-tuning-llm resume-run --run-id {RUN_ID}  # " in said.err
+    assert said.out == ""
+    directory.write_status(run_dir, Status(state="succeeded"))
+    assert cli.run(["wait", RUN_ID]) == 0
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert first == f"next: fine-tuning-llm get-run --run-id {RUN_ID}  # shows its result"
+    assert second.startswith(f"next: fine-tuning-llm evaluate --model {RUN_ID}  # ")
 
 
 def test_a_server_takes_no_module_out_of_the_folder_it_is_started_in(workspace):
