@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 from pydantic import ValidationError
 
 from ft_tools import __version__, system_errors
 from ft_tools.cli_errors import misread
 from ft_tools.cli_options import as_flags, launch_options, option_of, takes_one_or_many
-from ft_tools.contract import complaints
+from ft_tools.contract import complaints, no_such
 from ft_tools.doctor.report import DoctorRequest, Purpose
 from ft_tools.errors import BadInput, FineTuningError, NotFound
 from ft_tools.evaluation.report import EvaluationReport
@@ -34,9 +34,19 @@ from ft_tools.runs.start import command as command_of
 from ft_tools.runs.start import environment
 from ft_tools.runs.tool import cancel_run, get_run, list_runs
 from ft_tools.tools import TOOLS, Tool
-from ft_tools.views.terminal import Format, chosen, follow, is_over, show, show_checks, show_error
+from ft_tools.views.terminal import (
+    Format,
+    chosen,
+    follow,
+    is_over,
+    show,
+    show_checks,
+    show_error,
+    show_next,
+)
 
 POLL_SECONDS = 0.5
+HELP = {"--help", "-h"}
 OPTIONAL_BY_POSITION = {
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],
@@ -56,6 +66,10 @@ app = App(
     help_format="plaintext",
 )
 app.register_install_completion_command()  # type: ignore[no-untyped-call,unused-ignore]
+FORMATS = (
+    "How the result is printed. auto: human at a terminal, else agent, one line of JSON for each "
+    "report, without empty values; json: all of it, indented; quiet: the id of the run or the plan."
+)
 _options: dict[str, Any] = {"format": "auto", "debug": False}
 _OURS: dict[str, Any] = {
     "result_action": "return_value",
@@ -81,6 +95,9 @@ def run(argv: list[str]) -> int:
         The exit code.
     """
     try:
+        if HELP & {*argv} and not argv[0].startswith("-") and argv[0] not in app:
+            # Otherwise the general help would be shown.
+            raise BadInput(no_such("command", argv[0], [one for one in app if one[0] != "-"]))
         with system_errors.explained():
             result = app.meta(argv, **_OURS)
     except cyclopts.CycloptsError as error:
@@ -106,7 +123,7 @@ def run(argv: list[str]) -> int:
 @app.meta.default
 def _with_options(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    format: Annotated[Format, Parameter(help="How the result is printed.")] = "auto",
+    format: Annotated[Format, Parameter(help=FORMATS)] = "auto",
     json: Annotated[bool, Parameter(help="The same as --format json.", negative=())] = False,
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False,
 ) -> Any:
@@ -271,7 +288,12 @@ def status(run_id: str | None = None) -> None:
 
 
 @app.command
-def logs(run_id: str, *, lines: int = 50, follow: bool = False) -> None:
+def logs(
+    run_id: str,
+    *,
+    lines: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 50,
+    follow: bool = False,
+) -> None:
     """Print the last lines of a run's log; --follow prints new ones until the run ends."""
     run_dir = directory.find(run_id)
     if not follow:
@@ -294,10 +316,15 @@ def logs(run_id: str, *, lines: int = 50, follow: bool = False) -> None:
 
 @app.command
 def wait(run_ids: list[str]) -> int:
-    """Wait until runs have ended; the exit code is the worst of theirs."""
+    """Wait until runs have ended, and say what failed and what comes next.
+
+    The exit code is the worst of theirs.
+    """
     for run_id in run_ids:
         directory.find(run_id)
-    return follow(run_ids)
+    code = follow(run_ids)
+    show_next(run_ids)
+    return code
 
 
 @app.command

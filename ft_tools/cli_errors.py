@@ -21,6 +21,8 @@ def misread(app: App, error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return _surplus(app, error.unused_tokens or [], (error.command_chain or ("",))[0])
     argument = error.argument
+    if isinstance(error, cyclopts.MixedArgumentError) and argument:
+        return f"{argument.name} was given as JSON and as {argument.name}.NAME; use one of them"
     if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:
         about = f" ({argument.parameter.help})" if argument.parameter.help else ""
         return f"{argument.field_info.name}: required and missing{about}"

@@ -3,6 +3,9 @@
 import json
 import shlex
 
+import pytest
+
+from ft_tools import cli
 from ft_tools.views.terminal import command_line
 
 
@@ -15,3 +18,36 @@ def test_a_next_step_with_a_list_of_objects_is_a_command_that_can_be_pasted():
     assert words[:3] == ["fine-tuning-llm", "evaluate", "--systems"]
     assert json.loads(words[3]) == systems
     assert words[4:] == ["--formats", "a b", "--formats", "c", "--target.f", "1"]
+
+
+def test_a_program_gets_an_empty_list_where_the_report_has_one(workspace, capsys):
+    assert cli.run(["list-runs", "--format", "agent"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"runs": [], "total": 0, "has_more": False}
+
+
+def test_a_name_with_control_characters_is_not_obeyed_by_the_terminal(workspace, capsys):
+    assert cli.run(["audit-dataset", "a\x1b[31mb.jsonl", "--format", "human"]) == 6
+    said = capsys.readouterr().err
+    assert "\x1b[31mb" not in said
+    assert said.count(r"a\x1b[31mb.jsonl") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["frobnicate", "--help"], "frobnicate: no such command; known: "),
+        (["recommend-approach", "--symptoms"], "--symptoms: takes one value or several, got none"),
+        (
+            ["recommend-approach", "--symptoms", "--task", "label"],
+            "--symptoms: takes one value or several, got none",
+        ),
+        (["logs", "sft-0123456789abcdef", "--lines", "-5"], "--lines. Must be >= 0."),
+        (
+            ["audit-dataset", "x.jsonl", "--columns.prompt", "q", "--columns", '{"prompt": "q"}'],
+            "--columns was given as JSON and as --columns.NAME; use one of them",
+        ),
+    ],
+)
+def test_a_command_line_that_says_nothing_or_too_much_is_refused(workspace, capsys, words, said):
+    assert cli.run([*words, "--format", "agent"]) == 2
+    assert said in capsys.readouterr().err
