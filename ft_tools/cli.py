@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import App, Parameter, validators
 from pydantic import ValidationError
+from rich.console import Console
 
 from ft_tools import __version__, system_errors
 from ft_tools.cli_errors import misread
@@ -47,6 +48,8 @@ from ft_tools.views.terminal import (
 
 POLL_SECONDS = 0.5
 HELP = {"--help", "-h"}
+WIDE = 10_000
+"""Columns that no line of the help takes."""
 OPTIONAL_BY_POSITION = {
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],
@@ -64,6 +67,9 @@ app = App(
     help="Decide, audit, size, train, ship and measure: a careful fine-tuning engineer.",
     version=__version__,
     help_format="plaintext",
+    # Boxes are for people; a program gets a line for each option, a quarter less to read.
+    help_formatter="default" if sys.stdout.isatty() else "plain",
+    console=None if sys.stdout.isatty() else Console(width=WIDE),
 )
 app.register_install_completion_command()  # type: ignore[no-untyped-call,unused-ignore]
 FORMATS = (

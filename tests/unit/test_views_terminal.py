@@ -51,3 +51,13 @@ def test_a_name_with_control_characters_is_not_obeyed_by_the_terminal(workspace,
 def test_a_command_line_that_says_nothing_or_too_much_is_refused(workspace, capsys, words, said):
     assert cli.run([*words, "--format", "agent"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_help_in_a_pipe_has_a_line_for_each_option(workspace, capsys):
+    assert cli.run(["recommend-approach", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (symptoms,) = [line for line in lines if "--symptoms" in line]
+    assert "What fails" in symptoms
+    assert symptoms.endswith("]")
+    assert all(name in symptoms for name in ("knowledge_gap", "hallucination", "privacy"))
+    assert not any(line.startswith(("╭", "│")) for line in lines)
