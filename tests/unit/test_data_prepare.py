@@ -214,6 +214,42 @@ def test_the_latest_rows_are_found_whether_the_month_or_the_day_comes_first(
     assert any(note in each for each in shown.assumptions if "dates of" in each) == bool(note)
 
 
+@pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        (lambda at: f"W{at:03}", "holds codes, not dates: they are ordered by their numbers"),
+        (lambda at: f"v{at}", "holds codes, not dates"),
+        (lambda at: f"{2020 + at // 52}-W{1 + at % 52}", "holds codes, not dates"),
+        (lambda at: f"FY{20 + at // 4} q{1 + at % 4}", "holds codes, not dates"),
+        (lambda at: f"{2000 + at // 12}-{1 + at % 12:02}", "is ordered as text, which is right"),
+        (lambda at: at / 4, ""),
+    ],
+)
+def test_codes_that_order_rows_are_times_and_the_report_says_how_they_are_read(
+    workspace, written, note
+):
+    rows = [row | {"created": written(at)} for at, row in enumerate(tickets(120))]
+    write_csv(workspace / "t.csv", rows)
+    mapping = {"group_by": [], "time_column": "created"}
+    shown = prepare(path="t.csv", mapping=mapping)
+    confirmed(path="t.csv", mapping=mapping, test_fraction=0.25, near_duplicates="off")
+    latest = [int(q.split()[2].partition("\n")[0]) for q in questions_of(read(workspace, "test"))]
+    assert sorted(latest) == list(range(90, 120))
+    said = [each for each in shown.assumptions if each.startswith("column created ")]
+    assert [note in each for each in said] == [True] * bool(note)
+
+
+@pytest.mark.parametrize("written", ["Q{first}-202{second}", "{word} {first}", "W{first}FY{two}"])
+def test_codes_in_which_the_later_part_counts_most_are_no_times(workspace, written):
+    rows = tickets(60)
+    for at, row in enumerate(rows):
+        parts = {"first": 1 + at % 4, "second": at % 5, "two": 20 + at % 5, "word": WORDS[at % 9]}
+        row["created"] = written.format(**parts)
+    write_csv(workspace / "t.csv", rows)
+    with pytest.raises(BadInput, match="holds no dates, numbers or codes"):
+        prepare(path="t.csv", mapping={"time_column": "created"})
+
+
 def test_dates_that_may_be_read_in_two_ways_are_said(workspace):
     rows = tickets(60)
     for at, row in enumerate(rows):
@@ -401,6 +437,18 @@ def test_conversations_are_split_as_they_are(workspace):
     assert report.outputs.num_test == 8
 
 
+SCHEMA = {"answer_schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize("mapping", [SCHEMA, {"answer_format": "json"}])
+def test_a_schema_of_answers_that_are_taken_as_they_are_is_refused(workspace, mapping):
+    row = {"messages": [{"role": "user", "content": "Where?"},
+                        {"role": "assistant", "content": "Here."}]}  # fmt: skip
+    (workspace / "t.jsonl").write_text((json.dumps(row) + "\n") * 12)
+    with pytest.raises(BadInput, match="remove both, or set prompt and answer_columns"):
+        prepare(path="t.jsonl", mapping=mapping)
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
@@ -414,11 +462,15 @@ def test_conversations_are_split_as_they_are(workspace):
         ),
         (
             {"time_column": "team"},
-            "no dates or numbers that can be put in order; columns of times: created",
+            "no dates, numbers or codes such as W01 that can be put in order; columns of times",
         ),
         ({"answer_schema": {"type": "banana"}}, r"not a valid JSON Schema: \$.type is 'banana'"),
         ({"answer_schema": {"type": "array"}}, "answers are objects"),
         ({"answer_schema": {"required": ["teem"]}}, "names 'teem', which is not in answer_columns"),
+        (
+            {"answer_columns": ["team"], "answer_format": "text", **SCHEMA},
+            "answer_schema needs answer_format='json'",
+        ),
     ],
 )
 def test_a_mapping_that_cannot_work_is_refused_with_what_to_change(workspace, mapping, message):
@@ -750,16 +802,35 @@ def test_no_system_text_is_proposed_over_a_given_one_or_for_free_text(workspace)
 
 @pytest.mark.parametrize("own", [[], [{"role": "system", "content": "Say where."}]])
 def test_a_given_system_text_hides_no_question_of_rows_that_have_none_of_it(workspace, own):
-    """Pairs take no system text, and a conversation keeps its own."""
+    """A conversation and a pair keep their own."""
     asked = {"role": "user", "content": "Where is it?"}
     answered = {"role": "assistant", "content": "Here."}
-    pair = {"prompt": [asked], "chosen": [answered], "rejected": [answered | {"content": "No."}]}
+    pair = {"prompt": [*own, asked], "chosen": [answered]}
+    pair |= {"rejected": [answered | {"content": "No."}]}
     talk = {"messages": [*own, asked, answered]}
     for name, row in (("p.jsonl", pair), ("t.jsonl", talk)):
         (workspace / name).write_text((json.dumps(row) + "\n") * 12)
         shown = prepare(path=name, mapping={"system": "Be brief."})
         said = json.loads(shown.examples[0].prompt)
-        assert said == "\n".join(turn["content"] for turn in [*own * (row is talk), asked])
+        assert said == "\n".join(turn["content"] for turn in [*own, asked])
+
+
+@pytest.mark.parametrize("own", [[], [{"role": "system", "content": "Say where."}]])
+def test_pairs_get_the_system_text_unless_they_have_one(workspace, own):
+    def turn(role, text):
+        return {"role": role, "content": text}
+
+    rows = [
+        {"prompt": [*own, turn("user", f"Where is parcel {at}?")]}
+        | {side: [turn("assistant", f"In {side} {at}.")] for side in ("chosen", "rejected")}
+        for at in range(60)
+    ]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    confirmed(path="d.jsonl", mapping={"system": "Be brief."})
+    made = [json.loads(line) for line in (workspace / "out/train.jsonl").read_text().splitlines()]
+    first = own or [turn("system", "Be brief.")]
+    assert [row["prompt"][:-1] for row in made] == [first] * len(made)
+    assert all(row["chosen"] and row["rejected"] for row in made)
 
 
 def test_a_class_that_is_taken_into_the_answer_is_asked_for_too(workspace):

@@ -62,8 +62,16 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
             f"mapping.{lacks} is missing and was not recognised in the file; set it, too"
             + (f"; columns: {', '.join(plain[:MOST_NAMED])}" if plain else "")
         )
+    if mapping.is_as_it_is and (mapping.answer_schema or mapping.answer_format == "json"):
+        raise BadInput(
+            "mapping.answer_format and answer_schema are for answers that are made of "
+            "answer_columns; these rows are taken as they are, and their answers are not checked: "
+            "remove both, or set prompt and answer_columns"
+        )
     if mapping.nullable and mapping.answer_format == "text":
         raise BadInput("nullable needs answer_format='json': a text has no null")
+    if mapping.answer_schema and mapping.answer_format == "text":
+        raise BadInput("answer_schema needs answer_format='json': a text has no keys")
     if len(mapping.answer_columns) > 1 and mapping.answer_format == "text":
         raise BadInput("several answer_columns need answer_format='json'")
     _require_no_answer_asked(mapping)
@@ -72,7 +80,9 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         times = [name for name in seen.columns if seen.is_time(name)]
         cure = f"columns of times: {', '.join(times)}" if times else "remove it"
         given = f"mapping.time_column={mapping.time_column!r}"
-        raise BadInput(f"{given} holds no dates or numbers that can be put in order; {cure}")
+        raise BadInput(
+            f"{given} holds no dates, numbers or codes such as W01 that can be put in order; {cure}"
+        )
 
 
 def _require_no_answer_asked(mapping: ColumnMapping) -> None:

@@ -27,7 +27,7 @@ from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import make
 from ft_tools.data.prepare.row_decisions import decide
-from ft_tools.data.prepare.times import is_month_first
+from ft_tools.data.prepare.times import DECIMAL, are_codes, is_month_first
 from ft_tools.data.report import Finding
 from ft_tools.data.show_examples import quote
 from ft_tools.examples.example import content_of
@@ -176,8 +176,16 @@ def _about_classes(names: Sequence[str], seen: Seen, unused: Sequence[str]) -> l
 
 
 def _about_dates(name: str, seen: Seen) -> list[str]:
-    """Say how dates are read that are not written as ISO does."""
-    month_first = is_month_first(map(text_of_cell, seen.values[name]))
+    """Say how times are read that are not written as ISO does."""
+    times = [text_of_cell(value) for value in seen.values[name]]
+    if are_codes(times):
+        return [f"column {name} holds codes, not dates: they are ordered by their numbers"]
+    if not seen.is_time(name) and not all(map(DECIMAL.fullmatch, times)):
+        return [
+            f"column {name} is ordered as text, which is right only if each value begins with the "
+            "year and all are of one form, such as 2024-05"
+        ]
+    month_first = is_month_first(times)
     if month_first:
         return [f"dates of column {name} are read as month/day/year"]
     if month_first is None:

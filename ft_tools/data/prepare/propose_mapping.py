@@ -13,6 +13,7 @@ from ft_tools.data.prepare.column_mapping import (
     is_empty,
     text_of_cell,
 )
+from ft_tools.data.prepare.times import are_codes
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.examples.columns import cells_of
 from ft_tools.examples.detect_format import (
@@ -147,8 +148,10 @@ class Seen:
         return self.filled[name] > 0 and self.dates[name] >= 0.8 * self.filled[name]
 
     def has_order(self, name: str) -> bool:
-        """Tell whether rows can be put in the order of a column: days, times or numbers."""
+        """Tell whether rows can be put in the order of a column: times, numbers or codes."""
         values = self.values.get(name, Counter())
+        if are_codes(map(text_of_cell, values)):
+            return True
         ordered = sum(count for value, count in values.items() if BEGINS.match(str(value).strip()))
         return ordered > 0 and ordered >= 0.8 * values.total()
 

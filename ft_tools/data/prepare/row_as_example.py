@@ -58,7 +58,7 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any], mark:
         return Made(None, mark, "no_answer")
     if any(RULES[name].removes for name in found):
         return Made(None, mark, next(name for name in found if RULES[name].removes))
-    if mapping.system and example.text is None and example.task == "sft":
+    if mapping.system and example.text is None:
         example.messages = with_system(example, {"system": mapping.system}, example.messages)
     if {"pair", "marks"} & set(mapping.verdicts.values()):
         if example.task != "sft" or example.text is not None:

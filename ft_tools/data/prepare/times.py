@@ -5,6 +5,15 @@ from collections.abc import Iterable
 
 DAY = re.compile(r"(\d{1,2})[./](\d{1,2})[./](\d{4}|\d{2})(?!\d)[, ]*")
 CLOCK = re.compile(r"(?<![\d:])(\d{1,2})(:\d{2}(?::\d{2}(?:\.\d+)?)?)(?:\s*([ap])\.?m\b\.?)?", re.I)
+CODE = re.compile(
+    r"([^\W\d]{1,10}[\W_]?)(\d{1,15})"
+    r"|((?:fy|cy|y)?[\W_]?)(\d{4}|\d{2})([\W_]?[^\W\d]{1,10}[\W_]?)(\d{1,3})",
+    re.I,
+)
+"""A number behind a word (W01, v1), or the number of a period behind its year (2024-Q1, FY24W5)."""
+DECIMAL = re.compile(r"(\d+)(\.\d+)?")
+DIGITS = 20
+"""To which a number is padded, so that it sorts as text."""
 MONTHS = 12
 
 
@@ -22,16 +31,33 @@ def is_month_first(times: Iterable[str]) -> bool | None:
     return None if days else False
 
 
+def are_codes(times: Iterable[str]) -> bool:
+    """Tell whether all are codes that differ in their numbers alone.
+
+    >>> are_codes(["W1", "W12"]), are_codes(["2024-Q1", "2024-H1"]), are_codes(["Q1-2024"])
+    (True, False, False)
+    """
+    codes = [CODE.fullmatch(time.casefold()) for time in times]
+    shapes = {code.group(1, 3, 5) if code else None for code in codes}
+    return len(shapes) == 1 and None not in shapes
+
+
 def sortable(time: str, *, month_first: bool = False) -> str:
     """Return a time so that later ones sort behind: ISO as it is, other dates turned around.
+
+    Numbers are padded, those of codes too.
 
     >>> sortable("31.12.2025") < sortable("1.1.2026") < sortable("2026-11-01")
     True
     >>> sortable("3/14/2026, 9:05 PM", month_first=True)
     '2026-03-14 21:05'
+    >>> sortable("3.5") < sortable("12"), sortable("2024-W5") < sortable("2024-W10")
+    (True, True)
     """
-    if time.isdigit():
-        return f"{int(time):020d}"
+    if number := DECIMAL.fullmatch(time):
+        return number[1].zfill(DIGITS) + (number[2] or "")
+    if CODE.fullmatch(time):
+        return re.sub(r"\d+", lambda digits: digits[0].zfill(DIGITS), time.casefold())
     day = DAY.match(time)
     if day is None:
         return _with_padded_hour(time)
