@@ -25,6 +25,7 @@ CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
         ("lora", {"lora_rank": 8}, "the rank is `r`"),
         ("lora", {"r": 8.5}, "peft.r: must be an integer, got 8.5"),
         ("lora", {"lora_dropout": 1.5}, "outside 0 to 0.9"),
+        ("sft", {"eval_steps": 0.1}, "whole steps between two evaluations, no share of all"),
         ("lora", {"use_dora": "yes"}, "peft.use_dora: must be true or false, got 'yes'"),
         (
             "lora",
