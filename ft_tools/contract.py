@@ -6,18 +6,35 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticKnownError
+from pydantic_core.core_schema import ValidationInfo
 
 from ft_tools.errors import brief
 
 ResponseFormat = Literal["concise", "detailed"]
 EMPTY: tuple[Any, ...] = (None, [], {}, "")
+NUMBERS: Mapping[Any, Literal["int_type", "float_type"]] = {
+    int: "int_type",
+    int | None: "int_type",
+    float: "float_type",
+    float | None: "float_type",
+}
+"""Type of a field -> the error of what is no number; to Python true is 1."""
 
 
 class Request(BaseModel):
     """Arguments of a tool: frozen, and a misspelt one is refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and kind in NUMBERS:
+            raise PydanticKnownError(NUMBERS[kind])
+        return value
 
 
 class Reason(BaseModel):

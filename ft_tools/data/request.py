@@ -91,7 +91,7 @@ class AuditRequest(Request):
         "remove",
         description="Personal data in answers. In prompts it is masked unless keep.",
     )
-    validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share split off.")
+    validation_fraction: float = Field(0.1, ge=0, le=0.5, description="Share split off.")
     max_removed_fraction: float = Field(
         0.5,
         ge=0,

@@ -56,8 +56,10 @@ def validation_part(
             classes_of(ledger, kept),
             seed,
         )
-        if num_wordings := sum(one.is_wording for one in chosen):
-            return ValidationPart(rows_in(chosen), num_wordings)
+        rows, num_wordings = rows_in(chosen), sum(one.is_wording for one in chosen)
+        # Not where hardly any are left to train on.
+        if num_wordings and MAX_OVER * (len(kept) - len(rows)) >= (1 - fraction) * len(kept):
+            return ValidationPart(rows, num_wordings)
     return ValidationPart(choose_validation(ledger, kept, fraction, seed), 0)
 
 

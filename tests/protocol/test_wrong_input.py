@@ -31,6 +31,16 @@ CASES = {
         ["RTX 4091", "RTX 4090", "gpu_memory_gib"],
     ),
     "no such model folder": ("launch_sft", SFT | {"model": "nowhere"}, ["nowhere"]),
+    "true for a number": (
+        "audit_dataset",
+        {"path": "data.jsonl", "seed": True},
+        ["seed", "integer"],
+    ),
+    "hardly anything left to train on": (
+        "audit_dataset",
+        {"path": "data.jsonl", "validation_fraction": 0.999},
+        ["validation_fraction", "0.5"],
+    ),
     "missing file": ("audit_dataset", {"path": "nowhere.jsonl"}, ["nowhere.jsonl", "spelling"]),
     "missing training file": ("launch_sft", SFT | {"dataset": "no.jsonl"}, ["no.jsonl"]),
     "empty file": ("audit_dataset", {"path": "empty.jsonl"}, ["empty.jsonl", "empty"]),

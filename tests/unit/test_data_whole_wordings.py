@@ -10,8 +10,12 @@ import pytest
 from ft_tools.data.prepare.decision_notes import about_test_rows
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
+from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
+from ft_tools.data.whole_wordings import validation_part
+from ft_tools.examples.example import Example
 
 ITEMS = [
     "kettle",
@@ -124,6 +128,21 @@ def test_an_audit_holds_out_whole_wordings_for_validation_too(workspace, near_du
     assert bool(templates_in(parts.train) & templates_in(parts.validation)) is not alone
     assert teams_in(parts.train) == set(TEMPLATES)
     assert any("wordings of prompts are in" in note for note in report.assumptions) is alone
+
+
+@pytest.mark.parametrize(("fraction", "most"), [(0.3, 72), (0.99, 238)])
+def test_whole_wordings_for_validation_leave_rows_to_train_on(fraction, most):
+    ledger, said = Ledger(with_pairs=True), []
+    for at in range(240):
+        text = list(TEMPLATES.values())[at % 3][at // 3 % 3].format(ITEMS[at % 10])
+        turns = [{"role": "user", "content": f"{text} Ticket {at}."}]
+        turns += [{"role": "assistant", "content": f"Case {at} is with team number {at * 7}."}]
+        ledger.add(Example(at, "openai_messages", "sft", turns), (0, 0), "")
+        said += [turns[0]["content"], "", ""]
+    ledger.add_words(tokens_in(said))
+    part = validation_part(ledger, range(240), fraction, 0, few_wordings=True)
+    assert (part.num_wordings > 0) is (fraction < 0.5)
+    assert most / 2 <= len(part.rows) <= min(1.5 * most, 239)
 
 
 def test_with_a_time_column_wordings_are_counted_and_said_to_be_in_both_parts(workspace):
