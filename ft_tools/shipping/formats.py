@@ -115,7 +115,9 @@ def find(name: str) -> Format:
     """
     row = BY_NAME.get(name.strip().lower())
     if row is None:
-        raise UnknownName("format", name, (row.name for row in FORMATS))
+        others = ", ".join(row.name for row in FORMATS if row.family != "gguf")
+        cure = f"pass {others}, or gguf: with a type of llama.cpp, such as gguf:Q4_K_M"
+        raise UnknownName("format", name, (row.name for row in FORMATS), cure)
     return row
 
 

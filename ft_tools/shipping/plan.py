@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,8 @@ def _name(request: ShipRequest, base: ModelSource) -> str:
     stem = Path(base.name if base.kind == "hub" else base.load_from).name
     if "--" in stem:
         stem = stem.rpartition("--")[2]
-    return f"{stem}-tuned"
+    # Files and models in Ollama are named so, and commands of HANDOFF.md name them.
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-") + "-tuned"
 
 
 def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:

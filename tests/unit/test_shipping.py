@@ -162,7 +162,7 @@ def test_a_plan_for_an_adapter_that_changed_since_is_refused(pair):
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(pair):
-    with pytest.raises(UnknownName, match=r"'gguf:Q4_K_X'; nearest: .*gguf:Q4_K_M"):
+    with pytest.raises(UnknownName, match=r"'gguf:Q4_K_X'; .*nearest: .*gguf:Q4_K_M"):
         ask(formats=["gguf:Q4_K_X"])
 
 
@@ -536,6 +536,18 @@ def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
     needs = "bitsandbytes" if name == "bnb:nf4" else "compressed-tensors"
     assert f"pip install accelerate {needs}" in guide
     assert "transformers (pip install accelerate):" in guide
+
+
+def test_a_folder_with_blanks_gives_a_name_that_a_shell_and_ollama_take(workspace):
+    make_base(workspace / "My base (v2)")
+    planned = plan_of(ShipRequest(source="My base (v2)"), [formats.find("gguf:Q8_0")])
+    assert planned.name == "My-base-v2-tuned"
+
+
+@pytest.mark.parametrize("name", ["gguf", "gguf:Q9_X", "exl2"])
+def test_an_unknown_format_is_refused_with_what_may_be_passed(name):
+    with pytest.raises(UnknownName, match=r"pass safetensors, bnb:nf4, .*such as gguf:Q4_K_M"):
+        formats.find(name)
 
 
 def make_archive(path, files, links=None):
