@@ -183,7 +183,9 @@ def _line(request: type[BaseModel], where: str, detail: dict[str, Any]) -> str:
     if detail["type"] == "string_pattern_mismatch":
         field = _model_at(request, detail["loc"][:-1]).model_fields.get(str(detail["loc"][-1]))
         about = f"; expected: {field.description}" if field and field.description else ""
-        return f"{where}: {value} does not match {detail['ctx']['pattern']}{about}"
+        default = field.default if field and isinstance(field.default, str) else ""
+        like = f", as {default!r} does" if default else ""
+        return f"{where}: {value} does not match {detail['ctx']['pattern']}{like}{about}"
     got = f"{value}{_meant(detail)}{_if_null(request, detail)}"
     return f"{where}: {problem(request, detail)}, got {got}"
 

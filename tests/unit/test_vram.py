@@ -1,6 +1,7 @@
 """estimate_vram: every refusal, every threshold at its edge, and what must hold of any answer."""
 
 import itertools
+import re
 import time
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ft_tools import facts
+from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.models.shape_of_model import shape_of
 from ft_tools.vram import changes_to_fit, fits_gpu
@@ -521,3 +523,10 @@ def test_experts_alone_are_adapted_where_no_modules_are_named():
     assert [linear.name for linear in setup.targets] == ["mlp.experts.down_proj"]
     # Rank 16, of 48 layers with 128 experts: from 768 to 2048.
     assert setup.trainable_params == 48 * 128 * 16 * (768 + 2048)
+
+
+def test_a_version_that_is_none_is_refused_with_one_that_is():
+    with pytest.raises(ValidationError) as refused:
+        VramRequest(model="org/model", transformers_version="newest")
+    (line,) = complaints(VramRequest, refused.value)
+    assert re.search(r"'newest' does not match .*, as '\d+\.\d+' does", line)
