@@ -224,7 +224,7 @@ def disconnect(
 def _doctor(
     *,
     purposes: Annotated[
-        list[Purpose] | None, Parameter(name="--for", consume_multiple=True, negative=())
+        list[Purpose] | None, Parameter(name="--for", consume_multiple=1, negative=())
     ] = None,
     clients: bool = True,
     hub: bool = True,

@@ -21,6 +21,8 @@ def misread(app: App, error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return _surplus(app, error.unused_tokens or [], (error.command_chain or ("",))[0])
     argument = error.argument
+    if isinstance(error, cyclopts.ConsumeMultipleError) and argument:
+        return f"{argument.name}: takes one value or several, got none; leave it out for none"
     if isinstance(error, cyclopts.MixedArgumentError) and argument:
         return f"{argument.name} was given as JSON and as {argument.name}.NAME; use one of them"
     if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:

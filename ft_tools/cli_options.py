@@ -30,7 +30,7 @@ def option_of(key: str, request: type[BaseModel], required: list[str]) -> inspec
         show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
         negative=None if typed is bool else (),
         converter=how and partial(_checked, how, key, request),
-        consume_multiple=get_origin(typed) is list,
+        consume_multiple=1 if get_origin(typed) is list else None,
         # A pattern such as [qk]_proj is no list, and what is broken is refused in our words.
         json_list=False,
     )
@@ -48,9 +48,6 @@ def as_flags(words: Sequence[str], fields: Mapping[str, FieldInfo]) -> list[str]
 
     `--flag true` is `--flag`, and `--flag false` is `--no-flag`, as JSON would say it. Several
     values behind `--mapping.answer-columns` are one JSON list.
-
-    Raises:
-        BadInput: An option that takes several values has none.
     """
     flags = {
         f"--{key.replace('_', '-')}"
@@ -63,14 +60,6 @@ def as_flags(words: Sequence[str], fields: Mapping[str, FieldInfo]) -> list[str]
         for part in (field.annotation, *get_args(field.annotation))
         for name in _lists(part)
     }
-    lists = {
-        f"--{key.replace('_', '-')}"
-        for key, field in fields.items()
-        if get_origin(_typed(field.annotation)[0]) is list
-    }
-    for word, value in zip(words, [*words[1:], "--"], strict=True):
-        if word in lists and value.startswith("--"):
-            raise BadInput(f"{word}: takes one value or several, got none; leave it out for none")
     read: list[str] = []
     flag, values = "", list[str]()
     for word in words:

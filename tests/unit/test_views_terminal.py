@@ -41,6 +41,7 @@ def test_a_name_with_control_characters_is_not_obeyed_by_the_terminal(workspace,
             ["recommend-approach", "--symptoms", "--task", "label"],
             "--symptoms: takes one value or several, got none",
         ),
+        (["doctor", "--for"], "--for: takes one value or several, got none"),
         (["logs", "sft-0123456789abcdef", "--lines", "-5"], "--lines. Must be >= 0."),
         (
             ["audit-dataset", "x.jsonl", "--columns.prompt", "q", "--columns", '{"prompt": "q"}'],

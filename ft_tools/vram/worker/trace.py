@@ -64,7 +64,7 @@ def work(session: Session) -> TraceReport:
         return compared(setup, found, versions, request.gpu)
     traced: list[dict[str, int]] = []
     for step, depth in enumerate(DEPTHS, start=1):
-        session.phase(f"tracing {depth} of {shape.num_layers} blocks")
+        session.phase(f"tracing {depth} blocks, from which the {shape.num_layers} are counted")
         traced.append(trace_step(with_layers(config, depth), options_of(setup)))
         session.progress(step, len(DEPTHS))
         if session.should_stop:
