@@ -5,12 +5,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any
+from typing import Any, TypeVar
+
+Name = TypeVar("Name")
 
 
 def finished(
-    work: Callable[..., Any], jobs: Mapping[str, tuple[Any, ...]], until: float
-) -> Iterator[tuple[str, Any]]:
+    work: Callable[..., Any], jobs: Mapping[Name, tuple[Any, ...]], until: float
+) -> Iterator[tuple[Name, Any]]:
     """Give the name and the result of each job as it ends; start none after `until`.
 
     Each job has a process of its own: its memory and its threads end with it. They are forked from

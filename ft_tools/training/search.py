@@ -9,6 +9,7 @@ and chose a rate three times the default's where a whole run of it was worse.
 Source: a direct search from a good start, as FLAML's CFO, arXiv 2005.01571.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, NamedTuple
@@ -25,10 +26,11 @@ from ft_tools.training.request import SearchBudget, TrainingRequest
 
 Metric = Literal["exact_match", "validation_loss"]
 DEFAULT = "default"
-RATE, EPOCHS, RANK = 3.0, 2, 4
-"""Factors of one step. Source: tinker-cookbook, recipes/chat_sl/results/sft_sweep.md: rate 4-10%,
-rank 0.7-5% of the loss; families of one size differ by 3 in their best rate."""
-REACH = {"rate": range(-2, 3), "epochs": range(2), "rank": range(2)}
+RATE, EPOCHS, RANK = 3**0.5, 2, 4
+"""Factors of one step. Three times the default's rate won once in ten searches, its root more often
+(benchmarks/search.json), though families of one size differ by 3 in their best rate. Source:
+tinker-cookbook, recipes/chat_sl/results/sft_sweep.md: rate 4-10%, rank 0.7-5% of the loss."""
+REACH = {"rate": range(-3, 4), "epochs": range(2), "rank": range(2)}
 """Steps from the default. Fewer epochs are not tried: a run keeps its best checkpoint anyway."""
 
 
@@ -42,7 +44,7 @@ class Setting(NamedTuple):
     @property
     def name(self) -> str:
         """Return what a trial of it is called."""
-        signed = {-2: "/9", -1: "/3", 1: "x3", 2: "x9"}
+        signed = {-3: "/5.2", -2: "/3", -1: "/1.7", 1: "x1.7", 2: "x3", 3: "x5.2"}
         parts = (
             f"rate {signed[self.rate]}" if self.rate else "",
             f"epochs x{EPOCHS**self.epochs}" if self.epochs else "",
@@ -61,6 +63,8 @@ LONGER, *OTHERS = (
 """One change each, in the order in which they are tried. A rate that is too high ends early, as its
 validation loss rises, so it is tried before the lower one. The rank matters least."""
 
+ROUNDED = 1e-3
+"""More than exact_match is rounded by."""
 START_SECONDS = 15.0
 """Of a trial besides its training: a process, its imports, the model, the scores of held-out rows.
 Measured: 8 s of one core for the imports; the search goes by its own trials once it has some."""
@@ -87,7 +91,7 @@ class SearchPlan(BaseModel):
     budget_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     price_per_hour: float | None = None
     metric: Metric = Field(
-        description="What chooses, on validation; the loss decides between equals."
+        description="What chooses, on validation. Between equals the longer run, then the loss."
     )
     trials: list[Trial] = Field(
         description="The default and what is one change away from it; later ones are one change "
@@ -95,6 +99,7 @@ class SearchPlan(BaseModel):
     )
     dataset: str
     validation: str
+    num_validation: int
     default: dict[str, Any] = Field(description="Plan that a launch without search has.")
     estimate: Estimate = Field(description="Of one whole run of the default.")
 
@@ -175,6 +180,7 @@ def plan_search(request: TrainingRequest, plan: TrainingPlan) -> SearchPlan:
         trials=[trials[DEFAULT], *neighbours(DEFAULT, trials)],
         dataset=plan.dataset.path,
         validation=plan.validation.path,
+        num_validation=plan.validation.num_examples,
         default=plan.model_dump(mode="json", exclude={"estimate", "warnings"}),
         estimate=plan.estimate,
     )
@@ -246,7 +252,7 @@ def neighbours(name: str, trials: Mapping[str, Trial], *, longer_first: bool = T
 
 
 def next_trials(
-    trials: Mapping[str, Trial], results: Sequence[TrialResult], metric: Metric
+    trials: Mapping[str, Trial], results: Sequence[TrialResult], metric: Metric, num_rows: int
 ) -> list[Trial]:
     """Return what to try next, the most promising first; empty if nothing near is better.
 
@@ -256,7 +262,7 @@ def next_trials(
     tried = {one.name for one in results}
     if DEFAULT not in tried:
         return [trials[DEFAULT]]
-    ranked = rank(results, metric)
+    ranked = rank(results, metric, num_rows)
     best, is_over = (ranked[0].name, ranked[0].overfitted) if ranked else (DEFAULT, True)
     near = neighbours(best, trials, longer_first=not is_over)
     return [one for one in near if one.name not in tried]
@@ -289,12 +295,29 @@ def request_of(
     return request.model_copy(update=changes)
 
 
-def rank(results: Sequence[TrialResult], metric: Metric) -> list[TrialResult]:
-    """Return the trials that have a value, best first; equal exact matches go by the loss."""
+def rank(results: Sequence[TrialResult], metric: Metric, num_rows: int) -> list[TrialResult]:
+    """Return the trials that have a value, best first.
 
-    def key(one: TrialResult) -> tuple[float, float]:
-        loss = one.validation_loss if one.validation_loss is not None else float("inf")
-        right = one.exact_match if metric == "exact_match" else 0.0
-        return (-(right or 0.0), loss)
+    Of those whose exact matches the held-out rows hardly tell apart (one standard error of the
+    best, at least one row), the one that trained longer is first, unless it overfitted: a run keeps
+    its best checkpoint, so more training seldom does harm. Equal ones go by the loss. Measured:
+    benchmarks/search.json.
 
-    return sorted((one for one in results if one.validation_loss is not None), key=key)
+    Args:
+        results: What was tried.
+        metric: What chooses.
+        num_rows: Held-out rows.
+    """
+    found = [one for one in results if one.validation_loss is not None]
+    if metric == "validation_loss":
+        return sorted(found, key=lambda one: one.validation_loss or 0.0)
+    top = max((one.exact_match or 0.0 for one in found), default=0.0)
+    near = top - max(1 / num_rows, math.sqrt(top * (1 - top) / num_rows)) - ROUNDED
+
+    def key(one: TrialResult) -> tuple[float, ...]:
+        right, loss = one.exact_match or 0.0, one.validation_loss or 0.0
+        if right < near:
+            return (1, 0, -right, loss)
+        return (0, 0 if one.overfitted else -(one.num_train_epochs or 0), -right, loss)
+
+    return sorted(found, key=key)

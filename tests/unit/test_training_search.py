@@ -40,8 +40,9 @@ def searching(**changed):
     return sft(**given | changed)
 
 
-def result(name, right, loss, overfitted=False):
+def result(name, right, loss, overfitted=False, epochs=None):
     return TrialResult(
+        num_train_epochs=epochs,
         name=name,
         overfitted=overfitted,
         run_id=name,
@@ -61,8 +62,8 @@ def test_a_search_is_planned_first_and_the_default_is_its_first_trial(files):
     assert plan["trials"][0]["name"] == "default"
     rate = plan["default"]["training"]["learning_rate"]
     tried = {t["name"]: t["training"]["learning_rate"] / rate for t in plan["trials"]}
-    assert tried["rate x3"] == pytest.approx(3, rel=0.01)
-    assert tried["rate /3"] == pytest.approx(1 / 3, rel=0.01)
+    assert tried["rate x1.7"] == pytest.approx(3**0.5, rel=0.01)
+    assert tried["rate /1.7"] == pytest.approx(3**-0.5, rel=0.01)
     confirming = launched.next_steps[0]
     assert confirming.tool == "launch_sft"
     assert confirming.arguments["search"] == {"minutes": 60.0}
@@ -128,47 +129,79 @@ def test_every_trial_has_the_steps_that_are_asked_for(files):
     assert not any("epochs" in trial.name for trial in plan.trials)
 
 
+ROWS = 30
+
+
+def ranked(results, metric="exact_match", num_rows=ROWS):
+    return [one.name for one in rank(results, metric, num_rows)]
+
+
 def test_equal_exact_matches_go_by_the_loss_and_a_trial_without_one_is_last():
     trials = [result("a", 0.9, 0.5), result("b", 0.9, 0.4), result("c", 0.8, 0.1)]
     failed = result("d", None, None)
-    assert [one.name for one in rank([failed, *trials], "exact_match")] == ["b", "a", "c"]
-    assert [one.name for one in rank([failed, *trials], "validation_loss")] == ["c", "b", "a"]
+    assert ranked([failed, *trials]) == ["b", "a", "c"]
+    assert ranked([failed, *trials], "validation_loss") == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("right", "num_rows", "wins"),
+    [
+        # A row less of 30 shows nothing; two of 30 right ones do.
+        (29 / 30, 30, True),
+        (28 / 30, 30, False),
+        (0.99, 300, False),
+    ],
+)
+def test_of_trials_that_the_rows_do_not_tell_apart_the_longer_one_wins(right, num_rows, wins):
+    short = result("short", 1.0, 0.1, epochs=5)
+    long = result("long", round(right, 4), 0.2, epochs=10)
+    assert ranked([short, long], num_rows=num_rows)[0] == ("long" if wins else "short")
+    # The control: more training that made the answers worse is no advantage.
+    overfitted = long.model_copy(update={"overfitted": True})
+    assert ranked([short, overfitted], num_rows=num_rows)[0] == "short"
+
+
+def test_more_rows_tell_smaller_differences_apart():
+    short, long = result("short", 0.9, 0.1, epochs=5), result("long", 0.88, 0.2, epochs=10)
+    assert ranked([short, long], num_rows=100)[0] == "long"
+    assert ranked([short, long], num_rows=300)[0] == "short"
 
 
 TRAINING, PEFT = {"learning_rate": 1e-3, "num_train_epochs": 2}, {"r": 8, "lora_alpha": 16}
 
 
 def following(results, peft=PEFT):
-    return [one.name for one in next_trials(trials_of(TRAINING, peft), results, "exact_match")]
+    trials = trials_of(TRAINING, peft)
+    return [one.name for one in next_trials(trials, results, "exact_match", ROWS)]
 
 
 def test_the_default_is_first_and_made_longer_next_unless_it_overfitted():
     assert following([]) == ["default"]
     longer = following([result("default", 0.9, 0.5)])
-    assert longer == ["epochs x2", "rate x3", "rate /3", "rank x4"]
+    assert longer == ["epochs x2", "rate x1.7", "rate /1.7", "rank x4"]
     assert following([result("default", 0.9, 0.5, overfitted=True)]) == [*longer[1:], longer[0]]
 
 
 def test_the_next_trial_is_one_change_from_the_best_so_far():
     made = [result("default", 0.8, 0.5), result("epochs x2", 0.9, 0.4)]
-    from_longer = ["rate x3, epochs x2", "rate /3, epochs x2", "epochs x2, rank x4"]
+    from_longer = ["rate x1.7, epochs x2", "rate /1.7, epochs x2", "epochs x2, rank x4"]
     assert following(made) == from_longer
-    better = result("rate x3, epochs x2", 0.95, 0.4)
-    near = ["rate x9, epochs x2", "rate x3, epochs x2, rank x4"]
+    better = result("rate x1.7, epochs x2", 0.95, 0.4)
+    near = ["rate x3, epochs x2", "rate x1.7, epochs x2, rank x4"]
     assert following([*made, better]) == near
     worse = [made[0], result("epochs x2", 0.7, 0.4)]
-    assert following(worse) == ["rate x3", "rate /3", "rank x4"]
+    assert following(worse) == ["rate x1.7", "rate /1.7", "rank x4"]
 
 
 def test_a_search_ends_where_nothing_near_is_better():
-    others = ("rate x3", "rate /3", "rank x4", "epochs x2")
+    others = ("rate x1.7", "rate /1.7", "rank x4", "epochs x2")
     made = [result("default", 0.9, 0.4), *(result(name, 0.8, 0.5) for name in others)]
     assert following(made) == []
     assert following(made[:4], peft=None) == ["epochs x2"]
 
 
 def test_a_default_that_failed_has_neighbours_too():
-    assert following([result("default", None, None)])[:2] == ["rate x3", "rate /3"]
+    assert following([result("default", None, None)])[:2] == ["rate x1.7", "rate /1.7"]
 
 
 def test_a_run_overfitted_whose_held_out_loss_rose_to_its_end():
@@ -230,22 +263,22 @@ def searched(minutes, seconds, before=None, **ends):
 
 
 def test_a_search_goes_on_where_a_trial_is_refused_and_pays_for_no_more_than_its_budget(files):
-    report, started = searched(100 / 60, None, refused=["rate x9"])
-    assert started == ["default", "epochs x2", "rate x3", "rate x3, rank x4"]
-    assert report.winner_settings == "rate x3"
+    report, started = searched(100 / 60, None, refused=["rate x3"])
+    assert started == ["default", "epochs x2", "rate x1.7", "rate x1.7, rank x4"]
+    assert report.winner_settings == "rate x1.7"
     assert report.winner == "sft-0000000000000003"
     assert report.default_run == "sft-0000000000000001"
     assert report.gain == pytest.approx(report.default_value - report.winner_value, abs=1e-4)
     assert report.gain > 0
     assert report.gain_low is None
     assert report.seconds == 100
-    assert report.not_tried == ["rate x3, epochs x2", "rate x9"]
+    assert report.not_tried == ["rate x1.7, epochs x2", "rate x3"]
 
 
 def test_a_trial_that_the_budget_does_not_pay_for_is_left_out_for_a_cheaper_one(files):
     report, started = searched(50 / 60, 20.0)
-    assert started == ["default", "rate x3"]
-    assert report.not_tried == ["rate x3, epochs x2", "rate x9", "rate x3, rank x4"]
+    assert started == ["default", "rate x1.7"]
+    assert report.not_tried == ["rate x1.7, epochs x2", "rate x3", "rate x1.7, rank x4"]
     assert report.seconds == 40
 
 
@@ -257,12 +290,12 @@ def test_the_start_of_each_trial_is_paid_for_too(files):
 
 def test_a_trial_whose_start_is_not_paid_for_is_not_made(files):
     _, too_little = searched(44 / 60, 20.0, start=15)
-    assert too_little == ["default", "rate x3"]
+    assert too_little == ["default", "rate x1.7"]
 
 
 def test_a_trial_that_fails_at_once_does_not_make_the_others_look_short(files):
     report, started = searched(1, 20.0, failed=["epochs x2"])
-    assert started == ["default", "epochs x2", "rate x3"]
+    assert started == ["default", "epochs x2", "rate x1.7"]
     assert report.seconds <= 60
 
 
@@ -289,6 +322,6 @@ def test_a_loss_that_is_no_number_is_not_ranked(files):
 
 
 def test_a_search_whose_trials_all_fail_is_refused_for_good_and_says_what_to_do(files):
-    failed = ["default", "rate x3", "rate /3", "rank x4", "epochs x2"]
+    failed = ["default", "rate x1.7", "rate /1.7", "rank x4", "epochs x2"]
     with pytest.raises(Refused, match="raise the budget, or launch without search"):
         searched(1, None, failed=failed)

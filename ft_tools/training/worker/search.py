@@ -89,7 +89,8 @@ class Search:
         return [one.name for one in neighbours(name, self.trials) if one.name not in tried]
 
     def _next(self) -> Trial | None:
-        for trial in next_trials(self.trials, self.state.done, self.plan.metric):
+        plan = self.plan
+        for trial in next_trials(self.trials, self.state.done, plan.metric, plan.num_validation):
             # The default is made as far as the budget reaches: without it there is no result.
             if trial.name == DEFAULT or (
                 trial.name not in self.refused and self._reaches(trial.cost)
@@ -233,7 +234,7 @@ def work(session: Session, start: StartTrial = launch_trial) -> SearchReport:
     session.phase("trying settings")
     search.run()
     session.progress(1, 1)
-    compared = rank(search.state.done, search.plan.metric)
+    compared = rank(search.state.done, search.plan.metric, search.plan.num_validation)
     if not compared:
         # Final: finished trials are not repeated, so another attempt would end in the same way.
         raise Refused(
@@ -304,7 +305,7 @@ def _gain(plan: SearchPlan, winner: TrialResult, default: TrialResult | None) ->
 
 def _num_rows(winner: TrialResult, plan: SearchPlan) -> int:
     rows = read_rows(directory.find(winner.run_id))
-    return len(rows.losses) if rows else int(plan.default["validation"]["num_examples"])
+    return len(rows.losses) if rows else plan.num_validation
 
 
 def _loss(run: RunReport, rows: RowScores | None) -> float | None:
