@@ -117,7 +117,12 @@ class ApproachVerdict(Report):
 
     approach: Considered
     verdict: Literal["now", "later", "no"]
-    condition: str = Field("", description="later: after or if what; now: as part of what.")
+    condition: str = Field(
+        "",
+        description="now: as part of what. later: `step N: ...` is step N of the path and taken "
+        "if the step before misses its target; `off the path: ...` is not planned, and done only "
+        "if what follows holds.",
+    )
     why: str
     rules: list[str] = Field(
         default_factory=list, description="Stable ids of the rules that advise against it now."

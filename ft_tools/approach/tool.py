@@ -18,7 +18,7 @@ from ft_tools.approach.request import MOST_CONSIDERED, ApproachRequest
 from ft_tools.approach.situation import Situation, situation
 from ft_tools.approach.table import table
 from ft_tools.approach.table_rows import Decision
-from ft_tools.approach.verdicts import beside_measured, guide, measured_words, verdicts
+from ft_tools.approach.verdicts import beside_measured, guide, measured_words, placed, verdicts
 
 MOST_FORKS = 2
 """Other first steps that a summary names, each with its condition."""
@@ -128,7 +128,7 @@ def _answer(request: ApproachRequest, best: MeasuredSystem | None = None) -> _An
     row = first_row(now)
     rungs = climb(row, now)
     answers = verdicts(request, row, rungs, now)
-    return _Answer(row, rungs, beside_measured(answers, best), now, best)
+    return _Answer(row, rungs, placed(beside_measured(answers, best), rungs), now, best)
 
 
 def _summary(answer: _Answer, *, is_usual: bool, length: Length = FULL) -> str:

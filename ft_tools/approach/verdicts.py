@@ -88,7 +88,7 @@ MISSED = (
     "compare with it."
 )
 AS_MEASURED = "as measured: {} meets the target{}"
-NOT_ENOUGH = "only if {}, which meets the target{}, is not enough in use"
+NOT_ENOUGH = "if {}, which meets the target{}, is not enough in use"
 
 
 def measured_words(best: MeasuredSystem) -> str:
@@ -113,6 +113,27 @@ def beside_measured(
         else answer
         for answer in answers
     ]
+
+
+STEP = "step {}: {}"
+OFF_THE_PATH = "off the path: {}"
+
+
+def placed(answers: Sequence[ApproachVerdict], rungs: Sequence[Rung]) -> Sequence[ApproachVerdict]:
+    """Say of what is later which step of the path it is, or that only its condition brings it."""
+    return [
+        answer.model_copy(update={"condition": _place(answer, rungs)})
+        if answer.verdict == "later"
+        else answer
+        for answer in answers
+    ]
+
+
+def _place(answer: ApproachVerdict, rungs: Sequence[Rung]) -> str:
+    places = (i for i, rung in enumerate(rungs, 1) if _has(rung, answer.approach))
+    place = next(places, None)
+    said = OFF_THE_PATH if place is None else STEP.replace("{}", str(place), 1)
+    return said.format(answer.condition)
 
 
 def _score(best: MeasuredSystem) -> str:
@@ -333,7 +354,7 @@ def _own_row(asked: Approach, now: Situation) -> Decision | None:
     return next((row for row in rows if holds(row.when, now)), None)
 
 
-def _has(rung: Rung, asked: Approach) -> bool:
+def _has(rung: Rung, asked: Considered) -> bool:
     at_once, afterwards = stages(rung.approach, rung.now)
     return asked == rung.approach or asked in at_once or asked in afterwards
 

@@ -215,7 +215,9 @@ def test_training_is_not_now_beside_a_prompt_that_comes_first():
 
     assert report.approach == "prompt_optimization"
     assert sft.verdict == "later"
-    assert sft.condition.startswith("after prompt_optimization, if the target is still missed: of")
+    assert sft.condition.startswith(
+        "off the path: after prompt_optimization, if the target is still missed: of"
+    )
 
 
 def test_that_prompts_were_searched_is_believed_beside_their_evaluation(workspace):

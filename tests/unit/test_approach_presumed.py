@@ -172,8 +172,8 @@ def test_labels_that_are_there_are_no_condition_of_a_small_model():
         for number in (20, 240)
     )
 
-    assert few.condition == "if some hundred inputs have right labels"
-    assert enough.condition == "if the best prompt misses the target (labels are there)"
+    assert few.condition == "step 5: if some hundred inputs have right labels"
+    assert enough.condition == "step 4: if the best prompt misses the target (labels are there)"
 
 
 def test_how_answers_fail_is_asked_only_where_something_may_answer():

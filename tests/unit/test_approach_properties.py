@@ -191,7 +191,13 @@ def test_each_approach_that_is_considered_gets_one_verdict_that_agrees_with_the_
             assert each.verdict != "no" or each.condition.startswith("until ")
             assert each.condition
         if each.verdict == "later":
-            assert each.condition
+            where, _, when = each.condition.partition(": ")
+            assert when
+            if each.approach in taken:
+                # The step that it is, or one before it that has it as a part.
+                assert int(where.removeprefix("step ")) <= taken.index(each.approach) + 1
+            else:
+                assert where == "off the path" or where.startswith("step ")
         if each.verdict == "no":
             assert each.rules or each.why
 

@@ -49,7 +49,7 @@ def test_training_that_is_advised_goes_on_with_the_verdict():
 
 
 def test_a_refusal_gives_the_reason_where_the_training_comes_later_in_the_path():
-    with pytest.raises(Refused, match=r"sft: later, after .* \(\w.*\)"):
+    with pytest.raises(Refused, match=r"sft: later, step 3: after .* \(\w.*\)"):
         require_advised("sft", sft(READY | {"prompting_tried": "none", "considering": ["sft"]}))
 
 
@@ -60,7 +60,7 @@ def test_a_refusal_of_a_small_model_says_what_comes_first_and_not_how_another_ki
     with pytest.raises(Refused) as refused:
         require_advised("sft", sft(advice))
     said = str(refused.value)
-    assert "small_model_fine_tuning: later, if the best prompt misses the target" in said
+    assert "small_model_fine_tuning: later, step 4: if the best prompt misses the target" in said
     assert "(The best prompt is not known yet" in said
     assert "ncoder" not in said
 
