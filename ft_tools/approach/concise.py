@@ -155,6 +155,10 @@ def _conditions_of_the_summary(
     return {"verdicts": kept}
 
 
+def _unused_without_whys(report: ApproachReport) -> dict[str, object]:
+    return {"unused": [each.split(" (")[0] for each in report.unused]}
+
+
 def _reason_without_values(report: ApproachReport) -> dict[str, object]:
     short = [
         each.model_copy(update={"observed": "", "threshold": None}) for each in report.reasons[:1]
@@ -185,6 +189,7 @@ SHORTENINGS: Sequence[Callable[[ApproachReport], dict[str, object]]] = (
     _why_of_the_summary,
     lambda report: {"questions": report.questions[:2]},
     lambda report: {"path": report.path[:4]},
+    _unused_without_whys,
     _sources_of_first_verdicts,
     lambda report: {"path": report.path[:3]},
     _whys_of_conditions,

@@ -205,7 +205,8 @@ class ApproachReport(Report):
     )
     unused: list[str] = Field(
         default_factory=list,
-        description="Facts that change nothing here: weigh them yourself.",
+        description="Facts that change nothing here, each with where it weighs or what it alone "
+        "would lead to, which what decided comes before: weigh them yourself.",
     )
     questions: list[Question] = Field(description="Ask these first: each can change the answer.")
     blocked: list[Block] = Field(description="Mistakes in this situation; none is in the path.")

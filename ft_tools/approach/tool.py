@@ -47,7 +47,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     best = measured.best if measured else None
     answer = replace(_answer(request, best), lacks=measured.lacks if measured else "")
     row, rungs, now = answer.row, answer.rungs, answer.now
-    weighed = weigh(request, lambda each: decide(each).id, _reads)
+    weighed = weigh(request, decide, _reads)
     asked = questions(request, row)
     report = ApproachReport(
         summary=_summary(answer, is_usual=not weighed.decided_by),
@@ -56,7 +56,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         verdicts=answer.verdicts,
         path=steps(rungs, best),
         decided_by=list(weighed.decided_by),
-        unused=list(weighed.unused),
+        unused=[f"{fact} ({why})" for fact, why in weighed.unused.items()],
         questions=asked,
         blocked=advice.blocked(rungs, now),
         assets=assets(request, now),

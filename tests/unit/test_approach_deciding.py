@@ -3,6 +3,7 @@
 import pytest
 
 from ft_tools.approach.conditions import words_of
+from ft_tools.approach.facts_that_decide import _NO_FACTS, _OF_CALLS, WHERE
 from ft_tools.approach.request import ApproachRequest
 from ft_tools.approach.table import TEXT, table
 from ft_tools.approach.tool import recommend_approach
@@ -20,7 +21,7 @@ def test_facts_of_which_either_would_do_both_decide():
 
     assert report.approach == "rag"
     assert report.decided_by == ["symptoms: knowledge_gap", "has_documents"]
-    assert report.unused == ["product_use"]
+    assert report.unused == ["product_use (for a teacher's terms)"]
 
 
 def test_what_changes_nothing_reads_the_same_without_it():
@@ -29,6 +30,26 @@ def test_what_changes_nothing_reads_the_same_without_it():
 
     assert (report.summary, report.path) == (without.summary, without.path)
     assert without.unused == []
+
+
+def test_a_symptom_that_another_comes_before_says_what_it_alone_would_lead_to():
+    report = ask(**MISSING | {"symptoms": ["knowledge_gap", "output_format"]})
+
+    assert report.approach == "rag"
+    assert "symptoms: output_format (alone: constrained_decoding)" in report.unused
+
+
+def test_every_fact_says_where_it_weighs():
+    assert ApproachRequest.model_fields.keys() - _NO_FACTS - _OF_CALLS == WHERE.keys()
+
+
+def test_facts_that_change_nothing_stay_named_where_a_report_is_long():
+    long = MISSING | {"considering": ["sft", "dpo", "continued_pretraining", "distillation"]}
+    long |= {"product_use": "internal", "budget": "low", "runs_on": ["mac"], "target_met": False}
+    whole, short = (ask(**long, response_format=each) for each in ("detailed", "concise"))
+
+    assert [each.split(" (")[0] for each in whole.unused] == short.unused
+    assert whole.unused != short.unused
 
 
 def test_a_question_without_facts_is_answered_by_the_usual_order_and_says_so():
