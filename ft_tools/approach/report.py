@@ -190,7 +190,10 @@ class Measured(Report):
 class ApproachReport(Report):
     """The answers to what was asked, the path from here, and what it rests on."""
 
-    summary: str = Field(description="The answers to what was asked, then the first step.")
+    summary: str = Field(
+        description="In three sentences: the first step, what decides it, what to measure first. "
+        "Then the answers to what was asked, and how."
+    )
     approach: Approach = Field(
         description="The first step: the cheapest approach that is likely to be enough."
     )

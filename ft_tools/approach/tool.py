@@ -11,7 +11,7 @@ from ft_tools.approach.decision import decide, first_row, is_done, others
 from ft_tools.approach.documents import documents_cost
 from ft_tools.approach.facts_that_decide import weigh
 from ft_tools.approach.measured import with_measurements
-from ft_tools.approach.path import COUNT, Rung, climb, next_steps, steps
+from ft_tools.approach.path import Rung, climb, next_steps, steps
 from ft_tools.approach.questions import questions
 from ft_tools.approach.report import ApproachReport, ApproachVerdict, MeasuredSystem, PathStep
 from ft_tools.approach.request import MOST_CONSIDERED, ApproachRequest
@@ -25,12 +25,14 @@ MOST_FORKS = 2
 
 USUAL = "No fact decides what comes first: check that this usual order fits."
 
-FIRST_MEASURE = "Unless it is done, first measure {}. If that misses the target: {}"
+FIRST_MEASURE = "Unless it is done, first measure {}."
+IF_MISSED = "{}, if what is measured first misses the target"
+DECIDED_BY = "Decided by {}."
 
-FIRST_COUNT = "Count the checked examples: no number was given."
+ANEW = "new this time: {}"
+"""Said of a step that was done before: what was tried is not proposed again."""
 
-ANEW = "New this time: {}."
-"""Said first of a step that was done before: what was tried is not proposed again."""
+HOW = "How: {}"
 
 SHORT = 200
 """A row that says less than this is followed by what always decides whether its approach works."""
@@ -50,7 +52,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     weighed = weigh(request, decide, _reads)
     asked = questions(request, row)
     report = ApproachReport(
-        summary=_summary(answer, is_usual=not weighed.decided_by),
+        summary=_summary(answer, weighed.decided_by),
         approach=row.approach,
         row=row.id,
         verdicts=answer.verdicts,
@@ -79,8 +81,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         measurements=advice.measurements(row.approach, now),
         mistakes=advice.mistakes(row.approach, now, {question.field for question in asked}),
     )
-    is_usual = not weighed.decided_by
-    shorter = (_summary(answer, is_usual=is_usual, length=each) for each in SHORTER)
+    shorter = (_summary(answer, weighed.decided_by, each) for each in SHORTER)
     return report if request.response_format == "detailed" else concise(report, shorter)
 
 
@@ -92,9 +93,13 @@ class Length:
     num_notes: int
     num_conditions: int
     """Verdicts, in the order asked, of which condition and why are said."""
+    num_facts: int = 0
+    """Facts that decided."""
 
 
-FULL = Length(num_forks=MOST_FORKS, num_notes=MOST_NOTES, num_conditions=MOST_CONSIDERED)
+FULL = Length(
+    num_forks=MOST_FORKS, num_notes=MOST_NOTES, num_conditions=MOST_CONSIDERED, num_facts=2
+)
 SHORTER = [
     Length(num_forks=forks, num_notes=notes, num_conditions=conditions)
     for forks, notes, conditions in [(0, 3, 6), (0, 1, 6), (0, 1, 4), (0, 1, 2), (0, 0, 1)]
@@ -120,7 +125,7 @@ class _Answer:
 def _reads(request: ApproachRequest) -> tuple[str, list[PathStep]]:
     """Return all that a reader sees of an answer."""
     answer = _answer(request)
-    return _summary(answer, is_usual=False), steps(answer.rungs)
+    return _summary(answer), steps(answer.rungs)
 
 
 def _answer(request: ApproachRequest, best: MeasuredSystem | None = None) -> _Answer:
@@ -131,37 +136,52 @@ def _answer(request: ApproachRequest, best: MeasuredSystem | None = None) -> _An
     return _Answer(row, rungs, placed(beside_measured(answers, best), rungs), now, best)
 
 
-def _summary(answer: _Answer, *, is_usual: bool, length: Length = FULL) -> str:
-    """Answer what was asked, then name the first step, what would change it, and what binds."""
+def _summary(
+    answer: _Answer, decided_by: Sequence[str] | None = None, length: Length = FULL
+) -> str:
+    """Say what to do now, why and what to measure first; answer what was asked; then say how."""
     row, rungs, now, answers = answer.row, answer.rungs, answer.now, answer.verdicts
-    facts = table().approaches[row.approach]
     is_guided = any(each.approach == row.approach for each in answers)
     needs_guide = len(row.why) < SHORT and not is_guided
-    again = [ANEW.format(row.anew)] if is_done(row.approach, now) else []
-    first = " ".join(
-        [*again, f"{facts.summary}.", row.why, *([guide(row.approach, now)] if needs_guide else [])]
-    )
-    before = steps(rungs, answer.best)[0].measure_first
-    if before:
-        measured = "; ".join(each for each in before if each != COUNT)
-        first = FIRST_MEASURE.format(measured, first) if measured else first
-        first = f"{FIRST_COUNT} {first}" if COUNT in before else first
     return " ".join(
         [
             *filter(None, [answer.lacks]),
             *([measured_words(answer.best)] if answer.best else []),
+            *_lead(answer, decided_by, length),
             *[
                 _said(each, is_whole=place < length.num_conditions)
                 for place, each in enumerate(answers)
             ],
-            *([USUAL] if is_usual else []),
             *[note.says for note in notes(rungs, now, is_last=False)[: length.num_notes]],
-            first,
+            HOW.format(row.why),
+            *([guide(row.approach, now)] if needs_guide else []),
             *_forks(row, answers, rungs, now)[: length.num_forks],
             *[note.says for note in notes(rungs, now, is_last=True)[: length.num_notes]],
             *(d.short for d in duties(now)),
         ]
     )
+
+
+def _lead(answer: _Answer, decided_by: Sequence[str] | None, length: Length) -> Sequence[str]:
+    """Return at most three sentences: the first step, what decides it, what is measured first."""
+    first = steps(answer.rungs, answer.best)[0]
+    row = answer.row
+    what = table().approaches[row.approach].summary
+    if is_done(row.approach, answer.now):
+        what += f" ({ANEW.format(row.anew)})"
+    measured = "; ".join(first.measure_first)
+    if decided_by is None:
+        why = ""
+    elif decided_by:
+        why = DECIDED_BY.format(", ".join(decided_by[: length.num_facts]))
+    else:
+        why = USUAL
+    said = [
+        f"{IF_MISSED.format(what) if measured else what}.",
+        why if length.num_facts or not decided_by else "",
+        FIRST_MEASURE.format(measured) if measured else "",
+    ]
+    return [each for each in said if each]
 
 
 def _said(answer: ApproachVerdict, *, is_whole: bool) -> str:

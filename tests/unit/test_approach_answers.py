@@ -70,11 +70,28 @@ def test_the_best_prompt_is_measured_first_where_none_was_mentioned():
     assert not any("best prompt" in each for each in told.path[0].measure_first)
 
 
-def test_the_summary_begins_with_the_answers():
+def test_the_summary_says_what_to_do_and_what_decides_it_before_the_answers():
     report = ask(symptoms=["knowledge_gap"], has_documents=True, considering=["sft", "rag"])
 
-    assert report.summary.startswith("sft: no (")
-    assert "rag: now." in report.summary
+    assert report.summary.startswith(
+        "Retrieve the facts into the prompt. Decided by symptoms: knowledge_gap, has_documents. "
+        "sft: no ("
+    )
+    assert "rag: now. How: The model lacks facts" in report.summary
+
+
+@pytest.mark.parametrize("considering", [["sft"], ["small_model_fine_tuning"], ["dpo"]])
+def test_a_summary_begins_with_at_most_three_sentences_on_what_to_do_why_and_what_to_measure(
+    considering,
+):
+    report = ask(considering=considering, num_demonstrations="thousands", num_preference_pairs=9000)
+    lead = report.summary[: report.summary.index(f"{considering[0]}: now")]
+    what, why, measure = lead.split(". ", 2)
+
+    assert what.endswith(", if what is measured first misses the target")
+    assert why.startswith(("Decided by ", "No fact decides"))
+    assert measure.startswith("Unless it is done, first measure ")
+    assert measure.count(". ") == 1  # its end
 
 
 @pytest.mark.parametrize(
@@ -150,7 +167,7 @@ def test_what_is_asked_beside_an_approach_gets_a_sourced_verdict_with_its_condit
     answer = report.verdicts[0]
 
     assert answer.approach == asked
-    assert report.summary.startswith(f"{asked}: {answer.verdict}")
+    assert f" {asked}: {answer.verdict}" in report.summary
     assert answer.condition
     assert answer.source.startswith(("https://", "ft_tools/facts/"))
 

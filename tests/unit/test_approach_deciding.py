@@ -86,7 +86,9 @@ def test_training_on_a_prompt_that_nobody_measured_begins_with_the_measurement()
 
     assert report.verdicts[0].condition == "if what is measured first misses the target"
     assert "Unless it is done, first measure a linear head on embeddings" in report.summary
-    assert report.summary.index("first measure") < report.summary.index("Train a small model")
+    assert report.summary.startswith(
+        "Train a small model for this one task, if what is measured first misses the target. "
+    )
     assert "first measure" not in measured.summary
 
 
