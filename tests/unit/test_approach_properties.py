@@ -348,7 +348,7 @@ def test_who_asks_how_many_examples_gets_a_number_for_the_task(request):
     asked = changed(request, considering=["collect_data_first", "data_amount"])
     answers = {each.approach: each for each in detailed(asked).verdicts}
 
-    assert answers["data_amount"].condition == amount(situation(asked))
+    assert answers["data_amount"].condition.endswith(amount(situation(asked)))
     alone = changed(request, considering=["collect_data_first"])
     answers = {each.approach: each for each in detailed(alone).verdicts}
     verdict = answers["collect_data_first"]
