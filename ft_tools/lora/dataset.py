@@ -62,11 +62,12 @@ def shape_of_data(
     )
 
 
-def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason]]:
+def read_data(request: LoraRequest) -> tuple[LoraRequest, Task, DataShape, list[Reason]]:
     """Read a named dataset; without one, take what the request says.
 
     Returns:
-        The request with rows and lengths filled in, what settings depend on, and the reasons.
+        The request with rows and lengths filled in, how the rows are trained on, what settings
+        depend on, and the reasons.
 
     Raises:
         FineTuningError: The file cannot be read.
@@ -80,7 +81,7 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
             answer_tokens=request.mean_completion_tokens,
             longest_tokens=request.seq_len,
         )
-        return request, data, []
+        return request, "dpo" if data.goal == "preference" else "sft", data, []
     path = workspace.existing(request.dataset)
     task = task_of(path)
     facts = survey(path, task)
@@ -119,7 +120,7 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, DataShape, list[Reason
         threshold=None,
         source=SOURCE,
     )
-    return request.model_copy(update={"seq_len": longest}), data, [reason]
+    return request.model_copy(update={"seq_len": longest}), task, data, [reason]
 
 
 def _validation(request: LoraRequest, dataset: Path) -> str | None:

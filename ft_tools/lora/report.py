@@ -5,8 +5,9 @@ from typing import Any
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
+from ft_tools.examples.trl_formats import Task
 from ft_tools.vram.report import VramReport
-from ft_tools.vram.setup import Method, Task
+from ft_tools.vram.setup import Method
 
 
 class LoraReport(Report):
@@ -14,7 +15,7 @@ class LoraReport(Report):
 
     summary: str = Field(description="The answer in a sentence.")
     method: Method = Field(description="full, lora or qlora.")
-    task: Task = Field(description="sft, or dpo for preferences.")
+    task: Task = Field(description="sft, dpo for pairs, kto for marked answers.")
     peft: dict[str, Any] = Field(
         description="Keyword arguments of peft.LoraConfig; empty for full fine-tuning."
     )
@@ -22,7 +23,7 @@ class LoraReport(Report):
         description="Keyword arguments of transformers.BitsAndBytesConfig; null without one."
     )
     training: dict[str, Any] = Field(
-        description="Keyword arguments of trl.SFTConfig, or trl.DPOConfig for dpo; add output_dir."
+        description="Keyword arguments of trl.SFTConfig, or DPOConfig or KTOConfig; add output_dir."
     )
     effective_batch: int = Field(description="Sequences per optimizer step.")
     estimated_steps: int | None = Field(

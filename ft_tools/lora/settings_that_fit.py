@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from ft_tools import facts
 from ft_tools.contract import Reason
+from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models.quantized import DEQUANTIZED
 from ft_tools.vram.report import VramReport
 from ft_tools.vram.request import VramRequest
-from ft_tools.vram.setup import Method, Optimizer, Task
+from ft_tools.vram.setup import Method, Optimizer
 from ft_tools.vram.tool import estimate_vram
 
 DEFAULT_SEQ_LEN = 2048
@@ -51,6 +52,11 @@ class Wish:
     """How the checkpoint is quantized already; empty if it is not."""
 
     @property
+    def least_micro_batch(self) -> int:
+        """Return what the loss needs: KTO compares an answer with the one before it."""
+        return 2 if self.task == "kto" else 1
+
+    @property
     def seq_len(self) -> int:
         """Return the length asked for, within what the model can see."""
         return wanted_seq_len(self.request, self.max_positions)
@@ -72,13 +78,13 @@ def plan_for_card(wish: Wish) -> Plan:
     seq_len = wish.seq_len
     while True:
         for method, optimizer in _tries(wish):
-            report = _estimate(wish, method, optimizer, seq_len, micro_batch=1)
+            report = _estimate(wish, method, optimizer, seq_len, wish.least_micro_batch)
             if report.fits in {"yes", "unknown"}:
                 return _grown(wish, method, optimizer, seq_len, report)
         if seq_len // 2 < MIN_SEQ_LEN:
             method, optimizer = _tries(wish)[-1]
-            report = _estimate(wish, method, optimizer, seq_len, micro_batch=1)
-            return _plan(wish, method, optimizer, seq_len, 1, report)
+            report = _estimate(wish, method, optimizer, seq_len, wish.least_micro_batch)
+            return _plan(wish, method, optimizer, seq_len, wish.least_micro_batch, report)
         seq_len //= 2
 
 
@@ -108,11 +114,12 @@ def _estimate(
 ) -> VramReport:
     accumulation = -(-wish.effective_batch // micro_batch)
     arguments: dict[str, Any] = {
-        "task": wish.task,
+        # An answer with its partner of KTO is about a pair of half as many prompts.
+        "task": "sft" if wish.task == "sft" else "dpo",
         "method": method,
         "optimizer": optimizer,
         "seq_len": seq_len,
-        "micro_batch": micro_batch,
+        "micro_batch": micro_batch // wish.least_micro_batch,
         "gradient_accumulation_steps": accumulation,
         "dtype": dtype_of(wish.request.gpu),
         "gpu": wish.request.gpu,
@@ -123,7 +130,7 @@ def _estimate(
             "lora_rank": wish.rank,
             "target_modules": wish.target_modules,
         }
-    elif wish.task == "dpo":
+    elif wish.task != "sft":
         arguments["precompute_ref_log_probs"] = True
     model = wish.request.model_arguments()
     return estimate_vram(VramRequest.model_validate(model | arguments))
@@ -134,15 +141,17 @@ def _grown(
 ) -> Plan:
     limit = report.max_micro_batch
     if limit is None:
-        limit = UNKNOWN_CARD_MICRO_BATCH // (2 if wish.task == "dpo" else 1)
-    limit = min(limit, MAX_MICRO_BATCH, wish.effective_batch)
-    micro_batch = 1
+        limit = UNKNOWN_CARD_MICRO_BATCH // (1 if wish.task == "sft" else 2)
+    micro_batch = wish.least_micro_batch
+    limit = min(limit * micro_batch, MAX_MICRO_BATCH, wish.effective_batch)
     while 2 * micro_batch <= limit and wish.effective_batch % (2 * micro_batch) == 0:
         micro_batch *= 2
-    if micro_batch > 1:
+    if micro_batch > wish.least_micro_batch:
         report = _estimate(wish, method, optimizer, seq_len, micro_batch)
     # Larger batches are a matter of speed, so the upper bound has to fit too.
-    while micro_batch > 1 and report.peak_allocated_high_gib > (report.usable_gib or math.inf):
+    while micro_batch > wish.least_micro_batch and report.peak_allocated_high_gib > (
+        report.usable_gib or math.inf
+    ):
         micro_batch //= 2
         report = _estimate(wish, method, optimizer, seq_len, micro_batch)
     return _plan(wish, method, optimizer, seq_len, micro_batch, report)

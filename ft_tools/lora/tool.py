@@ -5,6 +5,7 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
+from ft_tools.examples.trl_formats import Task
 from ft_tools.lora import choices
 from ft_tools.lora.dataset import read_data
 from ft_tools.lora.report import LoraReport
@@ -15,7 +16,6 @@ from ft_tools.models.packing import MIXED, may_be_packed
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
 from ft_tools.vram.request_to_setup import shape_of_request
-from ft_tools.vram.setup import Task
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
 DTYPE_SOURCE = "https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/sft_config.py"
@@ -38,8 +38,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     (16, 41943040, '0.52%')
     """
     shape = shape_of_request(request)
-    request, data, about_data = read_data(request)
-    task: Task = "dpo" if data.goal == "preference" else "sft"
+    request, task, data, about_data = read_data(request)
     targets = default_targets(shape)
     rank = choices.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
     seq_len = wanted_seq_len(request, shape.max_positions)
@@ -207,8 +206,9 @@ def _training(
         "bf16": plan.dtype == "bfloat16",
         "fp16": plan.dtype == "float16",
     }
-    if task == "dpo":
-        arguments |= {"beta": facts.number("dpo.beta"), "loss_type": ["sigmoid"]}
+    if task != "sft":
+        loss: dict[Task, Any] = {"dpo": ["sigmoid"], "kto": "kto"}
+        arguments |= {"beta": facts.number("dpo.beta"), "loss_type": loss[task]}
         if plan.method == "full":
             arguments["precompute_ref_log_probs"] = True
     else:
@@ -277,4 +277,6 @@ def _next_steps(
     }
     if request.dataset is None:
         why += f"; {STAND_IN} stands for your training file"
-    return [NextStep(tool=f"launch_{task}", arguments=arguments, why=why)]
+    return [
+        NextStep(tool="launch_sft" if task == "sft" else "launch_dpo", arguments=arguments, why=why)
+    ]

@@ -93,7 +93,7 @@ def _has_marks(request: DpoRequest) -> bool:
     marks = task_of(workspace.existing(request.dataset)) == "kto"
     loss = request.training.get("loss_type")
     known = CHOICES["kto", "loss_type"]
-    if isinstance(loss, str) and (loss in known) != marks:
+    if loss and (isinstance(loss, str) and loss in known) != marks:
         has, takes = (
             ("single answers with a label", ", ".join(sorted(known)))
             if marks

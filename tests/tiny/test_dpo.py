@@ -1,6 +1,8 @@
 """Preference runs over a tiny real model."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from tests.tiny.trainings import (
     pairs,
     prepared,
     run_here,
+    same_bits,
     weights_of,
     write_jsonl,
 )
@@ -182,3 +185,14 @@ def test_the_prompt_inside_both_answers_is_taken_out():
     other = [chat[0], {"role": "assistant", "content": "c"}]
     row = dpo.with_prompt({"chosen": chat, "rejected": other})
     assert row == {"prompt": chat[:1], "chosen": chat[1:], "rejected": other[1:]}
+
+
+@pytest.mark.faults
+def test_the_exported_script_trains_on_the_same_pairs_bit_for_bit(data, tmp_path):
+    training = {**PREFERENCE, "max_steps": 4}
+    request = DpoRequest(model="tiny-llama", training=training, peft={"r": 4}, **data)
+    session = prepared(request, "export")
+    report = dpo.work(session)
+    script = session.run_dir / "exports" / "train.py"
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, check=True)
+    assert same_bits(weights_of(report.artifact), weights_of(tmp_path / "trl-output" / "final"))

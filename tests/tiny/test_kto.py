@@ -4,6 +4,8 @@ That a killed run goes on to the same bits: `test_recovery`.
 """
 
 import statistics
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +20,8 @@ from tests.tiny.trainings import (
     DpoRequest,
     marks,
     prepared_kto,
+    same_bits,
+    weights_of,
     write_jsonl,
 )
 
@@ -67,3 +71,12 @@ def test_a_plan_shows_weights_for_unbalanced_marks_and_counts_the_tokens(request
     write_jsonl(workspace / "marks.jsonl", [row | {"label": True} for row in marks(20)])
     with pytest.raises(BadInput, match="KTO needs both kinds"):
         plan_kto(request_)
+
+
+def test_the_exported_script_trains_on_the_same_marks_bit_for_bit(request_, tmp_path):
+    few = {"training": {**QUICK, "max_steps": 4}, "peft": {"r": 4, "lora_dropout": 0.1}}
+    session = prepared_kto(request_.model_copy(update=few), "export")
+    report = kto.work(session)
+    script = session.run_dir / "exports" / "train.py"
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, check=True)
+    assert same_bits(weights_of(report.artifact), weights_of(tmp_path / "trl-output" / "final"))

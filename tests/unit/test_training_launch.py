@@ -209,6 +209,26 @@ def test_marks_are_held_out_by_their_own_number_whatever_was_planned_before(file
     assert hold_out(survey(files / "marks.jsonl", "kto"), "kto", {}) is None
 
 
+def test_what_is_suggested_for_marks_is_a_launch_of_kto(files):
+    """Its loss is one of marks, and a micro-batch has an answer to compare with."""
+    rows = [
+        {"prompt": f"Where is {at}?", "completion": f"In {at}.", "label": at % 2 == 0}
+        for at in range(60)
+    ]
+    (files / "marks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suggested = suggest_lora_config(LoraRequest(model="instruct", dataset="marks.jsonl", gpu="L4"))
+    assert (suggested.task, suggested.training["loss_type"]) == ("kto", "kto")
+    assert suggested.training["per_device_train_batch_size"] >= 2
+    (step,) = suggested.next_steps
+    assert step.tool == "launch_dpo"
+    plan = launch_dpo(DpoRequest(**step.arguments, **accepting("dpo_learning_rate"))).plan
+    assert plan["task"] == "kto"
+    assert plan["training"]["loss_type"] == "kto"
+    pairs = {**step.arguments, "training": {"loss_type": ["sigmoid"]}}
+    with pytest.raises(BadInput, match=r"has single answers with a label; use .*kto"):
+        launch_dpo(DpoRequest(**pairs))
+
+
 @pytest.mark.parametrize(
     ("given", "batch", "epochs"),
     [

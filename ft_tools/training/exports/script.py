@@ -162,6 +162,7 @@ def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
         "QUANTIZATION": plan.quantization,
         "COMPUTE_DTYPE": plan.device.precision,
         "TRAINING": _script_training(plan),
+        "MARKS": plan.task == "kto",
         "PATIENCE": plan.patience,
         "LEARNT_LOSS": learnt_loss(plan.task, plan.answer_tokens),
         "TEMPLATE": plan.training.get("chat_template_path"),
