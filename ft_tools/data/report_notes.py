@@ -10,6 +10,8 @@ from ft_tools.examples.source import is_held_out
 
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5
+MOST_ABOUT = 5
+"""Sentences about the sheets and headers of a folder's files."""
 PARAPHRASES = "; paraphrases need near_duplicates='semantic'"
 
 
@@ -39,7 +41,7 @@ def shape_of(scanned: Scan, num_prompts: int) -> dict[str, float]:
 
 def assumptions_of(benchmarks: Benchmarks, scanned: Scan, num_alike: int, near: Near) -> list[str]:
     """Say how far leaks and benchmarks were looked for; `num_alike` begin as validation does."""
-    notes = []
+    notes = list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
     if num_alike:
         notes.append(
             f"{num_alike} training examples begin with the first question of a validation example "

@@ -136,8 +136,10 @@ class ShowRequest(Request):
 
     path: str = Field(description="The data file or folder.")
     lines: list[Annotated[int, Field(ge=1)]] = Field(
-        min_length=1, max_length=5, description="Line or row numbers, as listed in findings."
+        min_length=1, max_length=5, description="Lines or rows, as in findings."
     )
-    field: str | None = Field(None, max_length=100, description="Column, or messages.0.content.")
-    max_chars: int = Field(200, ge=1, le=200, description="Characters per value.")
+    field: str | None = Field(
+        None, max_length=100, description="Column, 'column 6' or messages.0.content."
+    )
+    max_chars: int = Field(200, ge=1, le=200, description="Characters, at most 200.")
     offset: int = Field(0, ge=0, description="Characters to skip.")

@@ -1,7 +1,6 @@
 """show_examples: text of a dataset, quoted and length-limited."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,19 +11,14 @@ from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
 from ft_tools.errors import BadInput
+from ft_tools.examples.columns import COLUMN
 from ft_tools.examples.documents import is_documents
+from ft_tools.examples.quoting import quote
 from ft_tools.examples.source import RAW_CHARS, has_data, raw_line
 
 NOT_THERE = object()
 TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
-# Everything but plain ASCII that could hide, turn around or restyle what is shown: control, format,
-# private-use, surrogate and unassigned characters, tags, variation selectors, odd spaces.
-UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f"
-    "\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff]"
-)
 
 
 def show_examples(request: ShowRequest) -> ShowReport:
@@ -44,9 +38,10 @@ def show_examples(request: ShowRequest) -> ShowReport:
     wanted = sorted(set(request.lines))
     found: dict[int, Any] = {}
     unread: set[int] = set()
-    warnings = []
+    warnings: list[str] = []
     number = 0
     for source, row, number in rows_of(path):
+        warnings += row.about
         if number in wanted and not row.problem:
             found[number] = row.value
         elif number in wanted and row.problem:
@@ -126,7 +121,10 @@ def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted
 
 
 def _part(value: Any, path: str) -> Any:
-    """Return a column, dotted inside objects, of a list by number; or NOT_THERE."""
+    """Return a column, dotted inside objects, of a list by number; or NOT_THERE.
+
+    `column 6` is the sixth one with its name, as an object.
+    """
     if isinstance(value, list):
         number, _, rest = path.partition(".")
         if not number.isdecimal() or int(number) >= len(value):
@@ -136,6 +134,8 @@ def _part(value: Any, path: str) -> Any:
         return NOT_THERE
     if path in value:
         return value[path]
+    if (by_number := COLUMN.fullmatch(path)) and 0 < (place := int(by_number[1])) <= len(value):
+        return dict([list(value.items())[place - 1]])
     dots = [at for at, char in enumerate(path) if char == "." and path[:at] in value]
     parts = (_part(value[path[:at]], path[at + 1 :]) for at in dots)
     return next((part for part in parts if part is not NOT_THERE), NOT_THERE)
@@ -167,25 +167,3 @@ def _shortened(value: Any, most: int, depth: int = 4) -> Any:
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def quote(text: str, max_chars: int) -> tuple[str, bool]:
-    r"""Return a text's first max_chars characters as a JSON string, and if that is all of it.
-
-    What could hide or turn text around is spelt as JSON's escapes, none of which is cut in two;
-    such an escape counts with its length, that of a quotation mark or a backslash as one.
-
-    >>> print(quote('say "hi"\n\u202e', 50)[0])
-    "say \"hi\"\n\u202e"
-    >>> quote("abcdef", 3)
-    ('"abc"', False)
-    """
-    kept: list[str] = []
-    length = 0
-    for char in text:
-        piece = json.dumps(char)[1:-1] if UNSEEN.match(char) else char
-        length += len(piece)
-        if length > max_chars:
-            return f'"{"".join(kept)}"', False
-        kept.append(f"\\{char}" if char in '"\\' else piece)
-    return f'"{"".join(kept)}"', True

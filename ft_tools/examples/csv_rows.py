@@ -4,9 +4,10 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import BinaryIO
 
+from ft_tools.examples.header import LOOKED_AT, find_header
 from ft_tools.examples.json_stream import ROW_BYTES, Row
 
 SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
@@ -22,48 +23,56 @@ def read_csv(stream: BinaryIO, separator: str, encoding: str = "utf-8") -> Itera
     errors = "surrogateescape" if encoding == "utf-8" else "replace"
     text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
     try:
-        first = _first_line(text)
+        first, number = _first_line(text)
         if said := SEPARATOR.fullmatch(first):
-            separator, first = said[1], _first_line(text)
+            separator, (first, more) = said[1], _first_line(text)
+            number += more
         separator = separator or max(",;\t|", key=first.count)
-        yield from _csv_rows(csv.reader(chain([first], _lines(text)), delimiter=separator))
+        yield from _csv_rows(csv.reader(chain([first], _lines(text)), delimiter=separator), number)
     finally:
         # The stream is closed by who opened it.
         text.detach()
 
 
-def _first_line(text: io.TextIOWrapper) -> str:
-    """Return the next line that is not blank; empty at the end."""
+def _first_line(text: io.TextIOWrapper) -> tuple[str, int]:
+    """Return the next line that is not blank, empty at the end, and how many lines were read."""
+    number = 1
     while (line := text.readline(65536)) and not line.strip():
-        pass
-    return line
-
-
-def _csv_rows(reader: Iterator[list[str]]) -> Iterator[Row]:
-    try:
-        header = next(reader)
-    except (StopIteration, csv.Error):
-        return
-    named = [name for name in header if name.strip()]
-    notes = ("repeated_key",) if len(set(named)) < len(named) else ()
-    number = 0
-    while True:
         number += 1
+    return line, number
+
+
+def _csv_rows(reader: Iterator[list[str]], first_line: int) -> Iterator[Row]:
+    """Yield the rows below the header; the first one says where that was found."""
+    lines = _cells_of(reader)
+    first = list(islice(lines, LOOKED_AT))
+    if not first or first[0] is None:
+        return
+    header = find_header([cells or [] for cells in first], first_line)
+    number, about = 0, header.about
+    for cells in chain(first[header.at + 1 :], lines):
+        if cells is not None and not cells:
+            continue
+        number += 1
+        if cells is None or len(cells) != len(header.names):
+            row = Row(number, None, "csv_columns")
+        elif not all(map(str.isascii, cells)) and any(map(_undecoded, cells)):
+            row = Row(number, None, "not_utf8")
+        else:
+            row = Row(number, dict(zip(header.names, cells, strict=True)), None, header.notes)
+        yield row._replace(about=about) if about else row
+        about = ()
+
+
+def _cells_of(reader: Iterator[list[str]]) -> Iterator[list[str] | None]:
+    """Yield the cells of every line; None where they cannot be read."""
+    while True:
         try:
-            cells = next(reader)
+            yield next(reader)
         except StopIteration:
             return
         except csv.Error:
-            yield Row(number, None, "csv_columns")
-            continue
-        if not cells:
-            number -= 1
-        elif len(cells) != len(header):
-            yield Row(number, None, "csv_columns")
-        elif not all(map(str.isascii, cells)) and any(map(_undecoded, cells)):
-            yield Row(number, None, "not_utf8")
-        else:
-            yield Row(number, dict(zip(header, cells, strict=True)), None, notes)
+            yield None
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:

@@ -34,6 +34,8 @@ class Row(NamedTuple):
     """Findings that hold for a row that could be read."""
     num_chars: int | None = None
     """As it stands in a file of JSON; of other files it is not known."""
+    about: tuple[str, ...] = ()
+    """Sentences about the table, with its first row: its sheet, its header."""
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Row]:

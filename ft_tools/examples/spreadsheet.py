@@ -13,17 +13,24 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData, MissingExtra
+from ft_tools.examples.header import LOOKED_AT, find_header
 from ft_tools.examples.json_stream import Row
+from ft_tools.examples.quoting import quote
 
 MEMORY_BYTES = 2**30
 CPU_SECONDS = 120
 MAX_UNPACKED_BYTES = 400 * 2**20
 MAX_EXPANSION = 200
 MAX_MEMBERS = 5_000
+MOST_SHEETS = 10
+"""Sheets that are named."""
+SHEET_CHARS = 31
+"""The longest name that Excel allows."""
 MEMBERS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
 """What tells a workbook from other zip archives."""
 
@@ -41,7 +48,7 @@ def is_workbook(path: Path) -> bool:
 
 
 def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
-    """Yield the rows of a sheet below its first row, which names the columns.
+    """Yield the rows of a sheet below the line that names the columns, numbered from there.
 
     Args:
         path: The workbook.
@@ -64,29 +71,57 @@ def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
 
 
 def _rows(path: Path, stream: Any) -> Iterator[Row]:
-    header: list[str] | None = None
-    notes: tuple[str, ...] = ()
-    number = 0
-    for line in stream:
-        value = json.loads(line)
+    values = (json.loads(line) for line in stream)
+    told: dict[str, Any] = next(values, {})
+    if "error" in told:
+        cure = f"name one of its sheets ({_quoted(told['sheets'])}), or save it as CSV"
+        raise BadData(path, told["error"], cure)
+    first: list[list[Any]] = []
+    end = None
+    for value in values:
         if isinstance(value, dict):
-            if "error" in value:
-                raise BadData(path, value["error"], "name a sheet that it has, or save it as CSV")
+            end = value
+            break
+        first.append(value)
+        if len(first) == LOOKED_AT:
+            break
+    if first:
+        header = find_header(first, told["line"], told["column"])
+        kept = [at for at in range(len(header.names)) if at not in told["empty"]]
+        about = (*_about_sheets(told), *header.about)
+        more = () if end else values
+        for number, value in enumerate(chain(first[header.at + 1 :], more), 1):
+            if isinstance(value, dict):
+                return
+            cells = [None if cell == "" else cell for cell in value]
+            if any(cell is not None for cell in cells):
+                row = {header.names[at]: cells[at] for at in kept}
+                yield Row(number, row, None, header.notes, about=about)
+                about = ()
+        if end:
             return
-        if header is None:
-            header = [str(cell) for cell in value]
-            named = [name for name in header if name.strip()]
-            notes = ("repeated_key",) if len(set(named)) < len(named) else ()
-            continue
-        number += 1
-        cells = [None if cell == "" else cell for cell in value]
-        if any(cell is not None for cell in cells):
-            yield Row(number, dict(zip(header, cells, strict=False)), None, notes)
     raise BadData(
         path,
         "is no workbook that can be read within 1 GiB and two minutes",
         "save the sheet as CSV (UTF-8)",
     )
+
+
+def _about_sheets(told: dict[str, Any]) -> list[str]:
+    """Say which of several sheets is read."""
+    others = [name for name in told["sheets"] if name != told["sheet"]]
+    if not others:
+        return []
+    return [
+        f"sheet {_quoted([told['sheet']])} is read; the workbook has {len(others)} more "
+        f"({_quoted(others)}; names are quoted data): prepare_dataset reads another with sheet"
+    ]
+
+
+def _quoted(names: list[str]) -> str:
+    """Return names of sheets as data: a workbook's text is nobody's instruction."""
+    more = f" and {len(names) - MOST_SHEETS} more" if len(names) > MOST_SHEETS else ""
+    return ", ".join(quote(name, SHEET_CHARS)[0] for name in names[:MOST_SHEETS]) + more
 
 
 def _require_bounded(path: Path) -> None:
@@ -105,24 +140,31 @@ def _require_bounded(path: Path) -> None:
         raise BadData(path, problem, "save the sheet as CSV (UTF-8)")
 
 
-def _write_rows(path: str, sheet: str) -> None:
-    """Write each row of a sheet as a JSON line, and an object at the end."""
+def _write_rows(path: str, wanted: str) -> None:
+    """Write an object about a sheet, each of its rows as a JSON line, and an object at the end."""
     from python_calamine import CalamineWorkbook
 
     out = sys.stdout
     book = CalamineWorkbook.from_path(path)
-    names = [sheet] if sheet else list(book.sheet_names)
-    if sheet and sheet not in book.sheet_names:
-        out.write(json.dumps({"error": "has no sheet of this name"}) + "\n")
+    sheets = list(book.sheet_names)
+    if wanted and wanted not in sheets:
+        told: dict[str, Any] = {"error": "has no sheet of this name", "sheets": sheets}
+        out.write(json.dumps(told) + "\n")
         return
-    for name in names:
-        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=True)
+    for name in [wanted] if wanted else sheets:
+        sheet = book.get_sheet_by_name(name)
+        rows = sheet.to_python(skip_empty_area=True)
         if len(rows) > 1:
+            line, column = sheet.start or (0, 0)
+            empty = [at for at in range(len(rows[0])) if all(row[at] == "" for row in rows)]
+            told = {"sheet": name, "sheets": sheets, "line": line + 1, "column": column}
+            out.write(json.dumps(told | {"empty": empty}) + "\n")
             for row in rows:
                 out.write(json.dumps([_plain(cell) for cell in row]) + "\n")
             out.write(json.dumps({"end": True}) + "\n")
             return
-    out.write(json.dumps({"error": "has no sheet with a header and a row"}) + "\n")
+    told = {"error": "has no sheet with a header and a row", "sheets": sheets}
+    out.write(json.dumps(told) + "\n")
 
 
 def _plain(cell: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ft_tools.examples.columns import PLAIN_NAME, place_of
 from ft_tools.examples.scales import MAX_CHARS, is_scale, number_of, threshold_of
 from ft_tools.examples.verdicts import (
     MAX_PARTS,
@@ -35,13 +36,6 @@ TURN_KEYS = frozenset(
     | {"type", "id"}
 )
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}:\d{2}")
-PLAIN_NAME = re.compile(
-    r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,40}(?: [A-Za-z0-9_.()-]{1,16}){0,2}"
-    r"|[A-Za-z\u00c0-\u052f]{1,24}|[^\W\d_](?:[^\W\d_]|[\u0900-\u0d7f\u0e30-\u0e4e]){0,11}"
-)
-"""A name that may be repeated; in scripts without spaces a longer one could be a sentence."""
-
-UNUSUAL_NAME = "(a column with an unusual name)"
 Kind = Literal["verdict", "few_values"]
 
 
@@ -63,6 +57,8 @@ class Column:
     high: float = float("-inf")
     whole: bool = True
     last_row: int = 0
+    place: int = 0
+    """Number of the column in the first row that has it, from 1."""
 
     def add(self, value: Any, row: int) -> None:
         """Count a value."""
@@ -179,7 +175,9 @@ class Column:
     @property
     def shown_name(self) -> str:
         """Return the name if it is a plain one; a name may be text that an agent must not read."""
-        return self.name if PLAIN_NAME.fullmatch(self.name) else UNUSUAL_NAME
+        if PLAIN_NAME.fullmatch(self.name):
+            return self.name
+        return f"{self.place} (unusual name: show_examples with field='column {self.place}')"
 
 
 class UnreadColumns:
@@ -212,7 +210,7 @@ class UnreadColumns:
             if column is None:
                 if len(self._columns) >= MAX_COLUMNS:
                     continue
-                column = self._columns[name] = Column(name)
+                column = self._columns[name] = Column(name, place=place_of(row, name))
             column.add(value, number)
             if says_verdict(name) and (said := number_of(value) or mark_of(value)) is not None:
                 seen.append(said)

@@ -12,7 +12,6 @@ import pytest
 import ft_tools
 from ft_tools import redaction
 from ft_tools.data.judge import privacy, text_faults, turn_order
-from ft_tools.data.show_examples import quote
 from ft_tools.data.understand.languages import language_of
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.understand.preferences import PairStatistics
@@ -21,6 +20,7 @@ from ft_tools.data.understand.variety import Variety
 from ft_tools.evaluation.metrics import measures
 from ft_tools.examples import json_stream
 from ft_tools.examples.formats import normalise
+from ft_tools.examples.quoting import quote
 from ft_tools.views import markup
 
 PLAIN, FULL = 10_000, 200_000

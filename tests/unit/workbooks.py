@@ -20,13 +20,38 @@ RELATIONS = (
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 BOOK = (
     f'<?xml version="1.0"?><workbook xmlns="{MAIN}" xmlns:r="http://schemas.openxmlformats.org/'
-    'officeDocument/2006/relationships"><sheets><sheet name="Data" sheetId="1" r:id="r1"/></sheets>'
-    "</workbook>"
+    'officeDocument/2006/relationships"><sheets>{sheets}</sheets></workbook>'
+)
+RELATION = (
+    '<Relationship Id="r{at}" Type="http://schemas.openxmlformats.org/officeDocument/2006/'
+    'relationships/worksheet" Target="worksheets/sheet{at}.xml"/>'
 )
 
 
-def write_xlsx(path, rows, *, extra_cell=""):
-    """Write rows of texts and numbers; `extra_cell` is XML of one more row."""
+def write_xlsx(path, rows, *, extra_cell="", name="Data", others=None):
+    """Write rows of texts and numbers; `extra_cell` is XML of one more row.
+
+    `others` has more sheets: name -> rows.
+    """
+    sheets = {name: rows, **(others or {})}
+    listed = "".join(
+        f'<sheet name="{escape(title)}" sheetId="{at}" r:id="r{at}"/>'
+        for at, title in enumerate(sheets, 1)
+    )
+    relations = "".join(RELATION.format(at=at) for at in range(1, len(sheets) + 1))
+    root = RELATIONS.format(kind="officeDocument", target="xl/workbook.xml")
+    head, tail = root.split("<Relationship Id")[0], "</Relationships>"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", TYPES)
+        archive.writestr("_rels/.rels", root)
+        archive.writestr("xl/workbook.xml", BOOK.format(sheets=listed))
+        archive.writestr("xl/_rels/workbook.xml.rels", f"{head}{relations}{tail}")
+        for at, its in enumerate(sheets.values(), 1):
+            made = _sheet(its, extra_cell if at == 1 else "")
+            archive.writestr(f"xl/worksheets/sheet{at}.xml", made)
+
+
+def _sheet(rows, extra_cell):
     lines = []
     for number, row in enumerate(rows, 1):
         cells = "".join(
@@ -36,17 +61,5 @@ def write_xlsx(path, rows, *, extra_cell=""):
             for at, value in enumerate(row)
         )
         lines.append(f'<row r="{number}">{cells}</row>')
-    sheet = (
-        f'<?xml version="1.0"?><worksheet xmlns="{MAIN}"><sheetData>{"".join(lines)}{extra_cell}'
-    )
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("[Content_Types].xml", TYPES)
-        archive.writestr(
-            "_rels/.rels", RELATIONS.format(kind="officeDocument", target="xl/workbook.xml")
-        )
-        archive.writestr("xl/workbook.xml", BOOK)
-        archive.writestr(
-            "xl/_rels/workbook.xml.rels",
-            RELATIONS.format(kind="worksheet", target="worksheets/sheet1.xml"),
-        )
-        archive.writestr("xl/worksheets/sheet1.xml", f"{sheet}</sheetData></worksheet>")
+    data = f"<sheetData>{''.join(lines)}{extra_cell}</sheetData>"
+    return f'<?xml version="1.0"?><worksheet xmlns="{MAIN}">{data}</worksheet>'

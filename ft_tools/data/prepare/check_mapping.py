@@ -6,9 +6,10 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from ft_tools.data.prepare.column_mapping import ColumnMapping, schema_of
-from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, Seen
+from ft_tools.data.prepare.propose_mapping import Seen
 from ft_tools.data.prepare.turns import role_of
 from ft_tools.errors import BadInput, brief
+from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.scales import number_of
 from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import is_telling, says_verdict
@@ -51,16 +52,16 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         near = ", ".join(name for name in close if PLAIN_NAME.fullmatch(name))
         raise BadInput(
             f"mapping names the column {missing[0]!r}, which the file does not have"
-            + (f"; similar: {near}" if near else "; call without mapping to see a proposal")
+            + f"; {f'similar: {near}' if near else columns_of(seen)}"
         )
     if mapping.prompt and not mapping.prompt_columns:
-        raise BadInput("mapping.prompt names no {COLUMN}; every row would ask the same")
+        said = "mapping.prompt names no {COLUMN}; every row would ask the same"
+        raise BadInput(f"{said}; {columns_of(seen)}")
     if bool(mapping.prompt) != bool(mapping.answer_columns):
         lacks = "answer_columns" if mapping.prompt else "prompt"
-        plain = [name for name in seen.columns if PLAIN_NAME.fullmatch(name)]
         raise BadInput(
-            f"mapping.{lacks} is missing and was not recognised in the file; set it, too"
-            + (f"; columns: {', '.join(plain[:MOST_NAMED])}" if plain else "")
+            f"mapping.{lacks} is missing and was not recognised in the file; set it, too; "
+            f"{columns_of(seen)}"
         )
     if mapping.is_as_it_is and (mapping.answer_schema or mapping.answer_format == "json"):
         raise BadInput(
@@ -203,9 +204,41 @@ def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
     if mapping.turns is not None:
         asked += _about_speakers(mapping, seen)
     elif mapping.is_as_it_is and not seen.examples:
-        asked.append("no question and answer were recognised: set mapping.prompt and "
-                     "mapping.answer_columns")  # fmt: skip
+        asked.append(
+            "no question and answer were recognised: set mapping.prompt and "
+            "mapping.answer_columns, such as "
+            f"{_such_as(seen)}; {columns_of(seen)}"
+        )
     return asked
+
+
+def columns_of(seen: Seen) -> str:
+    """Name the columns of a file, those with unusual names by their number."""
+    plain = seen.columns[:MOST_NAMED]
+    more = len(seen.columns) - len(plain)
+    named = ", ".join(plain) + (f" and {more} more" if more else "")
+    return "; ".join(filter(None, [named and f"columns: {named}", about_withheld(seen)]))
+
+
+def about_withheld(seen: Seen) -> str:
+    """Say which columns have names that are not repeated, and how to see them; empty if none has.
+
+    The number of a column is that of its place in a row, from 1.
+    """
+    if not (numbers := seen.withheld):
+        return ""
+    listed = ", ".join(map(str, numbers[:MOST_NAMED]))
+    return (
+        f"columns with unusual names, which are not repeated here: {listed}; show_examples with "
+        f"field='column {numbers[0]}' quotes one with its name"
+    )
+
+
+def _such_as(seen: Seen) -> str:
+    """Return a mapping with two columns of texts, as an example of how one is written."""
+    texts = sorted(seen.columns, key=seen.mean_chars)[-2:]
+    asked, answered = sorted(texts, key=seen.columns.index) if len(texts) > 1 else ("A", "B")
+    return f'{{"prompt": "{{{asked}}}", "answer_columns": ["{answered}"]}}'
 
 
 def without_good_values(mapping: ColumnMapping, seen: Seen) -> list[Column]:

@@ -6,7 +6,6 @@ from ft_tools import facts
 from ft_tools.data.prepare.choose_parts import ASKED_AGAIN, SAME_GROUP
 from ft_tools.data.prepare.column_mapping import MAX_CLASSES
 from ft_tools.data.prepare.decided import Decided, Part
-from ft_tools.data.prepare.propose_mapping import PLAIN_NAME
 from ft_tools.data.prepare.row_decisions import MAX_COMPARED
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
 from ft_tools.evaluation.intervals.sample_size import (
@@ -14,6 +13,7 @@ from ft_tools.evaluation.intervals.sample_size import (
     detectable_effect,
     examples_needed,
 )
+from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.remembered_test_sets import to_forget
 
 WIDEST = 0.5

@@ -11,6 +11,7 @@ from ft_tools.data.judge.findings import RULES
 from ft_tools.data.prepare.ask_about_contradictions import question_of, rule_to_offer
 from ft_tools.data.prepare.check_mapping import (
     MARKING,
+    about_withheld,
     may_be_class,
     questions_of,
     undecided,
@@ -22,15 +23,16 @@ from ft_tools.data.prepare.decided import Decided
 from ft_tools.data.prepare.decision_notes import labels_of, notes_of, wordings_in
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
 from ft_tools.data.prepare.propose_instruction import gives_no_instruction, instruction_for
-from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, SAMPLE_ROWS, Seen
+from ft_tools.data.prepare.propose_mapping import SAMPLE_ROWS, Seen
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import make
 from ft_tools.data.prepare.row_decisions import decide
 from ft_tools.data.prepare.times import DECIMAL, are_codes, is_month_first
 from ft_tools.data.report import Finding
-from ft_tools.data.show_examples import quote
+from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.example import content_of
+from ft_tools.examples.quoting import quote
 from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import judged, values_at
 
@@ -52,7 +54,8 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     unused = [name for name in seen.columns if name not in used]
     guessed = reader.source.encoding if request.encoding is None else "utf-8"
     is_share_chosen = request.test_fraction is None
-    notes = notes_of(decided, is_share_chosen=is_share_chosen)
+    notes = seen.about + notes_of(decided, is_share_chosen=is_share_chosen)
+    notes += filter(None, [about_withheld(seen)])
     notes += _about_instruction(request, mapping, seen)
     notes += _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
     notes += _about_classes(answers_only_classes(mapping, labels_of(decided)), seen, unused)
@@ -225,6 +228,12 @@ def _next_steps(
     """Return the call that writes the files; of columns that mark rows it takes the good ones."""
     mapping = reader.mapping
     columns = undecided(mapping, seen)
+    is_nothing_proposed = mapping.is_as_it_is and not mapping.turns and not seen.examples
+    # Another sheet, or a query, is not what show_examples reads.
+    if is_nothing_proposed and reader.source.select is None:
+        why = "quotes rows with their columns; then set mapping.prompt and mapping.answer_columns"
+        arguments = {"path": request.path, "lines": [1, 2, 3]}
+        return [NextStep(tool="show_examples", arguments=arguments, why=why)]
     if classes := [column for column in columns if may_be_class(column, mapping, seen)]:
         return [_with_classes(request, mapping, seen, classes)]
     is_known = all(c.kind == "verdict" and PLAIN_NAME.fullmatch(c.name) for c in columns)

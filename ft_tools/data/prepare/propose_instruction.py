@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.data.prepare.column_mapping import PLACEHOLDER, ColumnMapping, schema_of
-from ft_tools.data.prepare.propose_mapping import PLAIN_NAME, Seen
+from ft_tools.data.prepare.propose_mapping import Seen
+from ft_tools.examples.columns import PLAIN_NAME
 
 MAX_CHARS = 2000
 """Of an instruction that lists the classes; a longer one names the keys alone. Ours."""

@@ -15,7 +15,7 @@ from ft_tools.data.prepare.column_mapping import (
 )
 from ft_tools.data.prepare.times import are_codes
 from ft_tools.data.prepare.turns import role_of
-from ft_tools.examples.columns import cells_of
+from ft_tools.examples.columns import PLAIN_NAME, cells_of, place_of
 from ft_tools.examples.detect_format import (
     ANSWERS,
     PREFERENCES,
@@ -63,10 +63,6 @@ GROUPS = {
     "author", "kunde", "kundennummer", "cliente", "klant", "case", "dialog", "dialogue",
     "company",
 }  # fmt: skip
-NAME_CHARS = r"[\w\u0900-\u0d7f\u0e30-\u0e4e./#&()-]"
-"""What a name is written with; the vowel signs of some scripts are no word characters."""
-PLAIN_NAME = re.compile(rf"[^\W\d]{NAME_CHARS}{{0,39}}(?:[ _]{NAME_CHARS}{{1,20}}){{0,3}}")
-"""A column's name that may be repeated; a longer one may be a sentence to an agent."""
 AS_THEY_ARE = {"openai_messages", "sharegpt", *PREFERENCES}
 SPEAKERS = {"role", "from", "speaker", "author", "sender"}
 PERSONAL = {"name", "id", "email", "phone", "username", "login", "initials", "uuid"}
@@ -95,9 +91,14 @@ class Seen:
     """Columns that these are read from."""
     noted: dict[str, list[int]] = field(default_factory=dict)
     """Finding of reading -> its rows: those that cannot be read, and names that occur twice."""
+    about: list[str] = field(default_factory=list)
+    """What reading says of the table: its sheet, its header."""
+    places: dict[str, int] = field(default_factory=dict)
+    """Column -> its number, from 1; one inside an object has that of the object."""
 
     def take(self, row: Row) -> None:
         """Count a row, or note why it cannot be read."""
+        self.about += row.about
         for name in (row.problem, *row.notes):
             if name is not None:
                 self.noted.setdefault(name, []).append(row.number)
@@ -113,6 +114,8 @@ class Seen:
             self.read_as_it_is |= columns_read(row, kind)
         for name, value in cells_of(row):
             counts = self.values.setdefault(name, Counter())
+            if name not in self.places:
+                self.places[name] = place_of(row, name)
             if is_empty(value):
                 continue
             text = text_of_cell(value)
@@ -129,6 +132,12 @@ class Seen:
     def columns(self) -> list[str]:
         """Return the names in the order of the file, without those that could say something."""
         return [name for name in self.values if PLAIN_NAME.fullmatch(name)]
+
+    @property
+    def withheld(self) -> list[int]:
+        """Return the numbers of the columns whose names could say something."""
+        names = [name for name in self.values if not PLAIN_NAME.fullmatch(name)]
+        return sorted({self.places[name] for name in names})
 
     def mean_chars(self, name: str) -> float:
         """Return how long a filled cell is on average."""

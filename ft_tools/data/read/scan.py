@@ -223,6 +223,7 @@ def _understand(result: Scan, known: list[_Taken]) -> None:
 def _keep(result: Scan, request: AuditRequest, taken: _Taken) -> None:
     """Remember an example, or a row that is none."""
     problem = taken.row.problem
+    result.about += taken.row.about
     if problem:
         index = result.ledger.add_unread(taken.number, problem)
         _finish(result, index, "unreadable", "latin", [problem])

@@ -66,6 +66,8 @@ class Scan:
     unread: UnreadColumns = field(default_factory=UnreadColumns)
     labels: Column | None = None
     """The column that is mapped to the label of marked answers."""
+    about: list[str] = field(default_factory=list)
+    """What reading says of the files of the data: their sheets, their headers."""
     in_validation: bool = False
     """Whether the validation file is being read; its rows are not counted as training data."""
     script_of: "array[int]" = field(default_factory=lambda: array("B"))
