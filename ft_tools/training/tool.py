@@ -10,6 +10,7 @@ from ft_tools.examples.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
+from ft_tools.runs.run_state import TEST_PART
 from ft_tools.training.checks import accepted, known_arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.argument_tables import CHOICES
@@ -155,7 +156,7 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
         lineage=lineage,
     )
     if elsewhere:
-        found = found.model_copy(update={"next_steps": _export_step(found, elsewhere, request)})
+        found = found.model_copy(update={"next_steps": [_export_step(found, plan, request)]})
     if found.started or request.export_dir is None:
         return found
     exported, notes = _exported(request.export_dir, plan)
@@ -199,15 +200,26 @@ def _about_export(request: TrainingRequest, plan: TrainingPlan) -> list[str]:
     ]
 
 
-def _export_step(found: Launch, elsewhere: str, request: TrainingRequest) -> list[NextStep]:
-    """Return the call that exports a plan which nothing here can start, unless it was made."""
+def _export_step(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:
+    """Return the call that exports a plan for elsewhere, or that measures what it trained there."""
+    elsewhere = plan.place.exported_for
     if request.export_dir is not None:
-        return []
+        trained = f"{request.export_dir}/{script.TRAINED}"
+        measured = {"model": trained, "baseline": plan.model.name}
+        test = workspace.resolve(request.dataset or plan.dataset.path).with_name(TEST_PART)
+        if test.is_file():
+            measured["dataset"] = str(test)
+        why = (
+            f"measures the result beside its base, here or where it was trained: copy the folder "
+            f"to {elsewhere}, install what train.py names in its first lines, run python train.py "
+            f"in it, and copy {script.TRAINED} back"
+        )
+        return NextStep(tool="evaluate", arguments=measured, why=why)
     (confirming,) = found.next_steps
     given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}
     given["export_dir"] = f"export-{found.plan_hash}"
     why = f"writes what trains this plan on {elsewhere}"
-    return [confirming.model_copy(update={"arguments": given, "why": why})]
+    return confirming.model_copy(update={"arguments": given, "why": why})
 
 
 def _slots(plan: TrainingPlan) -> tuple[list[str], int]:

@@ -18,7 +18,7 @@ from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.run_place import share_batch
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import CONFIG, files, sft, started
+from tests.unit.test_training_launch import CONFIG, files, sft, started, write
 
 __all__ = ["files"]
 RUN = "sft-0123456789abcdef"
@@ -82,7 +82,13 @@ def test_a_plan_for_a_named_card_follows_the_card_and_not_this_machine(
     assert plan["missing"] == []
     assert plan["estimate"]["vram"]["usable_gib"] == pytest.approx(gib, abs=0.1)
     assert plan["estimate"]["duration"]["low_seconds"] > 0
-    assert shown.next_steps == []
+    (step,) = shown.next_steps
+    assert step.tool == "evaluate"
+    assert step.arguments == {"model": "there/trl-output/final", "baseline": "instruct"}
+    assert f"copy the folder to 1x {card}" in step.why
+    write(files / "test.jsonl", 60, 70)
+    again = launch_sft(sft(method="qlora", backend_options={"gpu": card}, export_dir="again"))
+    assert again.next_steps[0].arguments["dataset"] == str(files / "test.jsonl")
     script = (files / "there" / "train.py").read_text()
     assert f"DTYPE = '{precision}'" in script
     assert "'use_cpu': False" in script

@@ -23,7 +23,8 @@ PAIRS: dict[str, tuple[int, int, str]] = {
     "preference": (50, 10_000, "judgement: as few as for a format, where one trait is preferred"),
 }
 NEWER = {
-    "preference": "OpenPipe asks for 500 rows before a DPO run; general quality: Deita, 10k pairs",
+    "preference": "OpenPipe asks for 500 rows before a DPO run, recommend_approach for 1,000 pairs "
+    "or marks; general quality: Deita, 10k pairs",
     "style": "OpenAI sees gains from 50 to 100 examples and asks for at least 10",
     "instruction": "Deita: 6,000 selected examples beat 200,000 unselected ones",
 }

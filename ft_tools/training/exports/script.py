@@ -21,6 +21,8 @@ from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import SftPlan, TrainingPlan
 
 FOLDER = "exports"
+TRAINED = "trl-output/final"
+"""What train.py writes, in its folder."""
 TEMPLATE = "trl_script.txt"
 ENGINE = "deepspeed.json"
 # Said by other keys, or by each file in its own way.
