@@ -15,7 +15,7 @@ _ORDERS = (
 _WORD = r"""(?:[0-9A-Za-z\u00c0-\u052f_?!#%&/().,:;+\-'"\[\]]{1,41}|"""
 _WORD += r"(?:[^\W\d_]|[\u0900-\u0d7f\u0e30-\u0e4e]|[0-9_./#&()-]){1,12})"
 PLAIN_NAME = re.compile(
-    rf"(?!.*(?:{_ORDERS}))(?=.{{1,40}}\Z|\S{{41}}\Z){_WORD}(?: {_WORD}){{0,5}}", re.IGNORECASE
+    rf"(?=.{{1,40}}\Z|\S{{41}}\Z)(?!.*(?:{_ORDERS})){_WORD}(?: {_WORD}){{0,5}}", re.IGNORECASE
 )
 """A column's name that a report may repeat: short, of letters, digits and simple punctuation.
 

@@ -15,6 +15,8 @@ NAME_CHARS = 100
 """What is longer names no column below a title. Ours."""
 FEWEST_RAGGED = 3
 """Columns, and rows of one length, below a title that is not filled up with separators. Ours."""
+FEWEST = 2
+"""Columns of a table whose title can be told from its header. Ours."""
 FEW = 3
 """One in so many columns is what a title fills at most. Ours."""
 
@@ -81,17 +83,14 @@ def _filled(line: Cells) -> list[int]:
     return [at for at, cell in enumerate(line) if cell is not None and str(cell).strip()]
 
 
-def _is_few(line: Cells, columns: set[int]) -> bool:
-    most = max(1, len(columns) // FEW) if len(columns) > 1 else 0
-    return len(columns.intersection(_filled(line))) <= most
-
-
 def _below_titles(lines: Sequence[Cells], columns: set[int]) -> int:
     """Return the index of the header below titles and blank lines, else that of the first line."""
-    if not columns or not _is_few(lines[0], columns):
+    most = max(1, len(columns) // FEW)
+    if len(columns) < FEWEST or len(columns.intersection(_filled(lines[0]))) > most:
         return 0
     for at, line in enumerate(lines[: MOST_ABOVE + 1]):
-        if _is_few(line, columns):
+        # Below a title stand such lines as `Date: | 2026-07-01`, too.
+        if 2 * len(columns.intersection(_filled(line))) <= len(columns):
             continue
         widths = {len(other) for other in lines[at:] if other}
         is_ragged = len(lines[0]) != len(line)
@@ -115,7 +114,7 @@ def _may_name(line: Cells, columns: set[int]) -> bool:
 
 def _names_too_few(lines: Sequence[Cells], columns: set[int]) -> bool:
     """Tell whether the first line is probably no header, though no other was found."""
-    is_ragged = len({len(line) for line in lines if line}) > 1
+    is_ragged = len({len(line) for line in lines if line}) > 1 or len(columns) < FEW
     return not is_ragged and FEW * len(columns.intersection(_filled(lines[0]))) <= len(columns)
 
 

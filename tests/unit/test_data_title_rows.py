@@ -101,6 +101,16 @@ def test_a_header_in_the_first_line_stays_the_header(workspace, text, names):
     assert find_header(lines).at == 0
 
 
+def test_lines_about_a_sheet_are_no_header_either():
+    above = [["Report", "", "", ""], ["Date:", "2026-01-01", "", ""], ["", "", "", ""]]
+    rows = [[f"Where is {at}?", f"In {at}.", at, "ok"] for at in range(5)]
+    found = find_header([*above, ["asked", "answered", "#", "OK?"], *rows], first_line=2)
+    assert (found.at, found.names) == (3, ["asked", "answered", "#", "OK?"])
+    assert "line 5 is taken as the header" in found.about[0]
+    assert find_header([["T", ""], ["q", "a"], ["Why?", "x"], ["How?", "y"]]).at == 1
+    assert find_header([["only", "header"]]).about == ()
+
+
 def test_a_sheet_without_a_header_is_said_with_the_cure(workspace):
     pytest.importorskip("python_calamine")
     rows = [["Review of answers", "", ""], *([at, at * 2, at * 3] for at in range(30))]
