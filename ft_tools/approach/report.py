@@ -200,7 +200,8 @@ class ApproachReport(Report):
     row: str = Field(description="The row of the decision table that applied.")
     verdicts: list[ApproachVerdict] = Field(description="One for each approach considered.")
     path: list[PathStep] = Field(
-        description="Ordered steps; take the next one only if the target is still missed."
+        description="Ordered steps; take the next one only if the target is still missed. A "
+        "concise report may show only the first ones."
     )
     decided_by: list[str] = Field(
         default_factory=list,
