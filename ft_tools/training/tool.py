@@ -1,11 +1,12 @@
 """launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
-from ft_tools.examples.training_rows import task_of
+from ft_tools.examples.training_rows import read_examples, task_of
 from ft_tools.examples.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
@@ -238,8 +239,24 @@ def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]
         written = script.write_exports(staging, there, moved)
         written += moved.copy(staging)
     names = [path.name for path in written]
-    notes = [*moved.to_bring(), *about_memory(plan, names)]
+    notes = [*moved.to_bring(), *about_memory(plan, names), *_about_answers(plan)]
     if plan.model.packages:
         needed = " ".join(plan.model.packages)
         notes.append(f"every trainer needs what the model's class needs: pip install {needed}")
     return [str(final / name) for name in names], notes
+
+
+def _about_answers(plan: TrainingPlan) -> list[str]:
+    """Say how many answers the exported script leaves out: it trains the last of a conversation."""
+    if plan.task != "sft" or plan.dataset.format != "messages":
+        return []
+    answers = [
+        sum(turn.get("role") == "assistant" for turn in row["messages"])
+        for _, row in read_examples(Path(plan.dataset.path))
+    ]
+    if not (left_out := sum(answers) - len(answers)):
+        return []
+    return [
+        f"train.py trains the last answer of each conversation: {left_out} of {sum(answers)} are "
+        "left out; to train them there, make a row of each, with the turns before it"
+    ]

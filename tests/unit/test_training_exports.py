@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_dataset
 from ft_tools.models.adapter_targets import peft_arguments
 from ft_tools.models.quantized import nf4
 from ft_tools.models.shape_of_model import shape_of
@@ -17,7 +19,7 @@ from ft_tools.training.exports import axolotl, llama_factory, script
 from ft_tools.training.exports.portable import portable
 from ft_tools.training.token_counts import Counts, DataReport, Lengths
 from ft_tools.training.tool import launch_dpo, launch_sft, plan_dpo, plan_sft
-from tests.unit.test_training_launch import dpo, files, sft
+from tests.unit.test_training_launch import accepting, dpo, files, sft
 
 __all__ = ["files"]
 
@@ -224,6 +226,32 @@ def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(fi
     launch_dpo(dpo(export_dir="pairs"))
     assert not any(str(files) in one.read_text() for one in (files / "pairs").iterdir())
     subprocess.run([sys.executable, llama_factory.DATA_SCRIPT], cwd=files / "pairs", check=True)
+
+
+def test_what_is_cut_is_said_by_the_plans_own_length(files):
+    """An audit counts by a length that nobody gave."""
+    rows = [
+        {"prompt": f"Where is {at}?", "completion": f"In Oslo on day {at}. " * 400}
+        for at in range(30)
+    ]
+    (files / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    audited = audit_dataset(AuditRequest(path="long.jsonl"))
+    assert "over_max_length" in {finding.id for finding in audited.findings}
+    said = launch_sft(sft(dataset="long.jsonl", **accepting("no_quality_filter"))).warnings
+    assert not any("over_max_length" in one for one in said)
+
+
+def test_answers_that_the_exported_script_leaves_out_are_counted(files):
+    one = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "In Oslo."}]
+    rows = [{"messages": one * (1 + at % 2)} for at in range(30)]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    once = {"training": {"num_train_epochs": 1}, **accepting("no_quality_filter")}
+    said = launch_sft(sft(export_dir="several", **once)).warnings
+    assert any("15 of 45 are left out" in one for one in said)
+    rows = [{"messages": one} for _ in range(30)]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = launch_sft(sft(export_dir="single", **once)).warnings
+    assert not any("left out" in one for one in said)
 
 
 def test_a_model_of_the_cache_is_exported_by_its_id_and_commit(plan, tmp_path):
