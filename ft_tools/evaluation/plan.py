@@ -24,6 +24,7 @@ from ft_tools.evaluation.metrics.choose_metrics import MEASURES, choose_metrics
 from ft_tools.evaluation.metrics.free_answers import require_patterns
 from ft_tools.evaluation.metrics.general_questions import general_prompts
 from ft_tools.evaluation.plan_warnings import (
+    about_length,
     about_loading,
     about_marks,
     about_request,
@@ -199,6 +200,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
             *([CHOSEN] if chose else []),
             *(about_schema(schema, references) if schema else []),
             *(about_marks(num_marked_bad(path, examples[-1].line)) if path is not None else []),
+            *(about_length(references, request.max_new_tokens) if examples else []),
             *about_wordings([example.asked for example in examples]),
             *([SAME] if request.baseline and models.tuned == models.baseline else []),
             *about_request(request, references, list(metrics), overlap, models),

@@ -1,5 +1,6 @@
 """What a plan warns about, in sentences."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +22,13 @@ from ft_tools.evaluation.systems.compared_models import (
     trained_over_quantized,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.examples.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.examples.wordings import has_few_wordings
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
+
+SELDOM = 0.05
+"""Share of answers that may be cut off."""
 
 
 def about_loading(loading: LoadPlan | None, models: Models, idle: str = "") -> list[str]:
@@ -64,6 +69,25 @@ def about_marks(num_bad: int) -> list[str]:
     if not num_bad:
         return []
     return [f"{num_bad} rows are left out: their answer is marked bad and is no reference"]
+
+
+def about_length(references: Sequence[str], most: int) -> list[str]:
+    """Warn where an answer as long as the wanted one would be cut off.
+
+    Args:
+        references: The wanted answers.
+        most: Tokens that an answer may have.
+    """
+    tokens = [len(reference) / CHARACTERS_PER_TOKEN for reference in references]
+    cut = sum(number > most for number in tokens)
+    if cut <= SELDOM * len(tokens):
+        return []
+    enough = 2 ** math.ceil(math.log2(max(tokens)))
+    return [
+        f"about {cut} of {len(tokens)} wanted answers are longer than max_new_tokens={most}, "
+        f"counted as {CHARACTERS_PER_TOKEN} characters a token: answers as long as these are cut "
+        f"off; max_new_tokens={enough} has room for all"
+    ]
 
 
 def about_wordings(questions: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from filecmp import cmp
 from pathlib import Path
 from typing import Any
@@ -119,19 +120,31 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
     dataset, validation = (_file(plan.get(part)) for part in ("dataset", "validation"))
     if plan.get("task") != "dpo":
         asked = _file({"path": directory.whole_json(run_dir / "request.json").get("dataset")})
-        used = [part for part in (dataset, asked, validation) if part]
         trained = [part for part in (dataset, asked) if part]
-        tests = [part.with_name(TEST_PART) for part in trained]
-        tests += [found for part in trained if (found := remembered_for(part))]
-        for test in tests:
-            if test.is_file() and not any(cmp(test, part, shallow=False) for part in used):
-                return str(test), f"{test.name} has rows that no training has seen"
+        if test := unseen_file(trained, [validation] if validation else []):
+            return str(test), f"{test.name} has rows that no training has seen"
     if plan.get("task") == "sft" and validation:
         return str(validation), (
             "these rows chose the checkpoint, so rows that no training has seen tell more: pass "
             "those as `dataset` if there are any"
         )
     return "", "add `dataset`, with rows that no training has seen"
+
+
+def unseen_file(trained: Sequence[Path], validated: Sequence[Path] = ()) -> Path | None:
+    """Return the test part of the preparation that files were made by; None if there is none.
+
+    It lies beside a file that was trained on, or the workspace remembers it. What is a copy of a
+    used file is not one.
+    """
+    tests = [part.with_name(TEST_PART) for part in trained]
+    tests += [found for part in trained if (found := remembered_for(part))]
+    for test in tests:
+        if test.is_file() and not any(
+            cmp(test, part, shallow=False) for part in (*trained, *validated)
+        ):
+            return test
+    return None
 
 
 def _file(part: Any) -> Path | None:

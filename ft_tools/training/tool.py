@@ -11,7 +11,7 @@ from ft_tools.examples.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
-from ft_tools.runs.run_state import TEST_PART
+from ft_tools.runs.run_state import unseen_file
 from ft_tools.training.checks import accepted, known_arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.argument_tables import CHOICES
@@ -207,8 +207,8 @@ def _export_step(found: Launch, plan: TrainingPlan, request: TrainingRequest) ->
     if request.export_dir is not None:
         trained = f"{request.export_dir}/{script.TRAINED}"
         measured = {"model": trained, "baseline": plan.model.name}
-        test = workspace.resolve(request.dataset or plan.dataset.path).with_name(TEST_PART)
-        if test.is_file():
+        asked = workspace.existing(request.dataset or plan.dataset.path)
+        if plan.task != "dpo" and (test := unseen_file([asked])):
             measured["dataset"] = str(test)
         why = (
             f"measures the result beside its base, here or where it was trained: copy the folder "

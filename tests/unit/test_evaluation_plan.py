@@ -219,6 +219,20 @@ def test_an_answer_that_is_marked_bad_is_no_reference(workspace, base):
     assert any(line.startswith("1 rows are left out: their answer") for line in first.warnings)
 
 
+@pytest.mark.parametrize(("most", "cut"), [(256, True), (512, False)])
+def test_wanted_answers_that_are_longer_than_an_answer_may_be_are_counted(
+    workspace, base, most, cut
+):
+    rows = [chat(f"Where is parcel {i}?", "In Oslo. " * (160 if i < 4 else 2)) for i in range(40)]
+    write(workspace / "long.jsonl", rows)
+    asked = EvaluateRequest(model="base", dataset="long.jsonl", max_new_tokens=most)
+    said = [line for line in evaluate(asked).warnings if "wanted answers are longer" in line]
+    assert bool(said) == cut
+    if cut:
+        assert said[0].startswith("about 4 of 40 wanted answers")
+        assert "max_new_tokens=512 has room" in said[0]
+
+
 def test_near_copies_are_found_and_the_wording_of_the_task_is_not():
     task = "Turn the customer's message below into a ticket with a category and an order number: "
     stories = [
