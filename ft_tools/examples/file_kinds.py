@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.examples.detect_format import detect
 from ft_tools.examples.encodings import utf_16_of
+from ft_tools.examples.json_stream import Member
+from ft_tools.examples.speakers import are_turns
 from ft_tools.examples.turns import is_conversation
 
 LINES = {".jsonl", ".ndjson"}
@@ -128,6 +131,20 @@ def _wrapped_array(start: bytes) -> bytes:
             return b""
         left, is_first = left[1:].lstrip(), False
     return b""
+
+
+def lists_of_rows(object_: Mapping[str, Member]) -> tuple[tuple[str, int], ...]:
+    """Return the name and length of each list of rows in an object that is all of a file.
+
+    Returns:
+        Longest first; empty if the object is a row itself: an example, or with a conversation.
+    """
+    lists = {name: one for name, one in object_.items() if one.num_objects}
+    beside = {name: one.value for name, one in object_.items() if name not in lists}
+    if any(are_turns(one.value) for one in lists.values()) or detect(beside) != "unknown":
+        return ()
+    found = [(name, one.num_objects) for name, one in lists.items()]
+    return tuple(sorted(found, key=lambda one: -one[1]))
 
 
 def _length_beside(text: bytes) -> int:

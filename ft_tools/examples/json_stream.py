@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 # Ours: a row of text is far shorter.
 ROW_BYTES = 4 * 2**20
 CHUNK = 1 << 20
+FIRST_ITEMS = 5
+"""Of a list that are looked at, to see whether it holds rows."""
 SPACE = re.compile(r"[ \t\r\n]*")
 BETWEEN = re.compile(r"[ \t\r\n,]*")
 IN_OBJECT = re.compile(r"[ \t\r\n,:]*")
@@ -117,6 +119,91 @@ def read_values(stream: BinaryIO, *, wrapped: bool = False) -> Iterator[Row]:
             elif row.problem or _holds_rows(row.value):
                 number += 1
                 yield Row(number, None, row.problem or "unreadable_line")
+
+
+class Member(NamedTuple):
+    """A value of an object that is all of a file; of a list only its first items."""
+
+    value: Any
+    num_objects: int = 0
+    """Objects in the list."""
+
+
+def members(stream: BinaryIO) -> dict[str, Member]:
+    """Look at an object that is all of a stream, a list's item at a time.
+
+    Returns:
+        Name -> value; empty if the stream is anything else. An object that is cut off counts.
+    """
+    buffer, decoder = _Buffer(stream), _Decoder()
+    found: dict[str, Member] = {}
+    for name in _names(decoder, buffer):
+        if buffer.peek() == "[":
+            first: list[Any] = []
+            count = 0
+            for row in _items(decoder, buffer):
+                count += isinstance(row.value, dict)
+                first += [row.value] if len(first) < FIRST_ITEMS else []
+            found[name] = Member(first, count)
+        else:
+            found[name] = Member(_value(decoder, buffer, 0).value)
+    buffer.skip(SPACE)
+    return found if buffer.at_end() else {}
+
+
+def read_member(stream: BinaryIO, wanted: str) -> Iterator[Row]:
+    """Yield the items of a list of an object that is all of a stream, as `members` names them."""
+    buffer, decoder = _Buffer(stream), _Decoder()
+    for name in _names(decoder, buffer):
+        if buffer.peek() == "[":
+            rows = _items(decoder, buffer)
+            if name == wanted:
+                yield from rows
+                return
+            for _ in rows:
+                pass
+        else:
+            _value(decoder, buffer, 0)
+
+
+def _names(decoder: "_Decoder", buffer: "_Buffer") -> Iterator[str]:
+    """Yield the names of an object; each value has to be read before the next one."""
+    buffer.skip(SPACE)
+    if buffer.at_end() or buffer.peek() != "{":
+        return
+    buffer.advance(1)
+    while not buffer.lost:
+        buffer.skip(BETWEEN)
+        if buffer.at_end():
+            return
+        if buffer.peek() == "}":
+            buffer.advance(1)
+            return
+        name = _value(decoder, buffer, 0).value
+        buffer.skip(IN_OBJECT)
+        if not isinstance(name, str) or buffer.at_end():
+            buffer.lost = True
+            return
+        yield name
+
+
+def _items(decoder: "_Decoder", buffer: "_Buffer") -> Iterator[Row]:
+    """Yield the items of the list at the front, and a row that is not read if it is cut off."""
+    buffer.advance(1)
+    number, is_read = 0, True
+    while not buffer.lost:
+        buffer.skip(BETWEEN)
+        if buffer.at_end():
+            if is_read:
+                yield Row(number + 1, None, "unreadable_line")
+            return
+        if buffer.peek() == "]":
+            buffer.advance(1)
+            return
+        number += 1
+        row = _value(decoder, buffer, number)
+        is_read = row.problem is None
+        yield row
 
 
 def _holds_rows(value: Any) -> bool:

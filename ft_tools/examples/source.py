@@ -17,9 +17,18 @@ from typing import Any, BinaryIO
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
+from ft_tools.examples.columns import PLAIN_NAME as PLAIN_KEY
 from ft_tools.examples.csv_rows import read_csv
-from ft_tools.examples.file_kinds import LINES, refuse_what_is_not_text, text_kind
-from ft_tools.examples.json_stream import CHUNK, ROW_BYTES, Row, read_lines, read_values
+from ft_tools.examples.file_kinds import LINES, lists_of_rows, refuse_what_is_not_text, text_kind
+from ft_tools.examples.json_stream import (
+    CHUNK,
+    ROW_BYTES,
+    Row,
+    members,
+    read_lines,
+    read_member,
+    read_values,
+)
 from ft_tools.examples.spreadsheet import is_workbook, read_sheet
 from ft_tools.examples.sqlite_rows import read_sqlite
 
@@ -35,6 +44,8 @@ WORKBOOK_EXPANSION = 8
 """About how many times a workbook's text is larger than the packed file. Ours."""
 HEAD_BYTES = 65536
 MAX_FILES = 10_000
+MOST_LISTS = 5
+"""Names of lists that are repeated."""
 # What the library datasets and the Hub write beside the data.
 ABOUT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 PARTS = ("train.jsonl", "removed.jsonl")
@@ -56,8 +67,11 @@ class Source:
     array_starts: int = 0
     """Bytes before the `[` of a JSON array that is wrapped in an object; 0 if none is."""
 
+    lists: tuple[tuple[str, int], ...] = ()
+    """Name and length of each list of rows in an object that is all of the file, longest first."""
     select: str | None = None
-    """A workbook's sheet, or a SELECT for a database; None: the only one, or the first."""
+    """A workbook's sheet, an object's list, or a SELECT for a database; None: the only one, the
+    longest list, or the first."""
     encoding: str = "utf-8"
 
     @property
@@ -174,7 +188,16 @@ def recognise(path: Path) -> Source:
             "does not begin with JSON",
             "give JSONL (one object per line), JSON, CSV, a workbook or Parquet",
         )
-    return Source(path, kind, gzipped, size, has_bom, starts and starts + skipped)
+    found = Source(path, kind, gzipped, size, has_bom, starts and starts + skipped)
+    return _with_lists(found) if head[3 * has_bom :].lstrip().startswith(b"{") else found
+
+
+def _with_lists(source: Source) -> Source:
+    """Return a file that begins with an object with the lists of rows in it."""
+    if source.kind != "json_values" or source.array_starts:
+        return source
+    with _open_text(source) as stream:
+        return replace(source, lists=lists_of_rows(members(stream)))
 
 
 def _binary_kind(path: Path, head: bytes) -> str | None:
@@ -241,12 +264,33 @@ def _rows(source: Source) -> Iterator[Row]:
     with _open_text(source) as stream:
         if source.kind == "jsonl":
             yield from read_lines(stream)
+        elif source.lists:
+            yield from _of_list(source, stream)
         elif source.kind == "json_values":
             stream.read(source.array_starts)
             yield from read_values(stream, wrapped=source.array_starts > 0)
         else:
             separator = "\t" if source.kind == "tsv" else ""
             yield from read_csv(stream, separator, source.encoding)
+
+
+def _of_list(source: Source, stream: BinaryIO) -> Iterator[Row]:
+    """Yield the rows of a list of an object, with the first of them which it is."""
+    wanted = source.select or source.lists[0][0]
+    others = [name for name, _ in source.lists if name != wanted]
+    plain = [name if PLAIN_KEY.fullmatch(name) else "one of an unusual name" for name in others]
+    said = f"the rows are the list {wanted!r}" if PLAIN_KEY.fullmatch(wanted) else ""
+    said = said or "the rows are the longest list, of an unusual name,"
+    said += " of the object that the file is"
+    if others:
+        said += (
+            f"; it has {len(others)} more ({', '.join(plain[:MOST_LISTS])}): prepare_dataset reads "
+            "another with sheet"
+        )
+    about: tuple[str, ...] = (said,)
+    for row in read_member(stream, wanted):
+        yield row._replace(about=about)
+        about = ()
 
 
 RAW_CHARS = 2_000

@@ -216,12 +216,7 @@ LOST = {
         ROWS,
     ),
     "a number on the first line": ("d.jsonl", b"[1, 2]\n" + jsonl(ROWS), [], [[1, 2], *ROWS]),
-    "a list before the rows": (
-        "d.json",
-        json.dumps(BOTH).encode(),
-        [],
-        [BOTH],
-    ),
+    "a list before the rows": ("d.json", json.dumps(BOTH).encode(), [], ROWS),
     "a second wrapped array": (
         "d.json", jsonl([{"data": ROWS}] * 2), [], [{"data": ROWS}] * 2
     ),

@@ -6,11 +6,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from ft_tools.data.prepare.column_mapping import ColumnMapping, schema_of
-from ft_tools.data.prepare.propose_mapping import Seen
-from ft_tools.data.prepare.turns import role_of
+from ft_tools.data.prepare.propose_mapping import Seen, turns_seen, with_left_out
 from ft_tools.errors import BadInput, brief
 from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.scales import number_of
+from ft_tools.examples.speakers import INTERNAL, PUBLIC, role_of
 from ft_tools.examples.verdict_columns import Column
 from ft_tools.examples.verdicts import is_telling, says_verdict
 
@@ -23,7 +23,8 @@ MOST_ANSWERS = 2
 
 
 def completed(mapping: ColumnMapping, seen: Seen) -> ColumnMapping:
-    """Add what the values decide: the schema of a JSON answer."""
+    """Add what the values decide: the schema of a JSON answer, and whose turns are left out."""
+    mapping = with_left_out(mapping, seen)
     if mapping.answer_format == "json" and mapping.answer_schema is None:
         schema = schema_of(mapping.answer_columns, seen.values, mapping.nullable)
         return mapping.model_copy(update={"answer_schema": schema})
@@ -42,13 +43,19 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         *mapping.answer_columns,
         *mapping.group_by,
         *mapping.nullable,
-        *([mapping.time_column] if mapping.time_column else []),
-        *([turns.conversation, turns.role, turns.text] if turns else []),
+        *([turns.conversation] if turns else []),
     ]
     missing = [name for name in named if name not in seen.values and not _is_object(name, seen)]
+    inside = turns_seen(mapping, seen)
+    of_turns = [turns.role, turns.text] if turns else []
+    missing += [name for name in of_turns if name not in inside.values]
+    time = mapping.time_column
+    if time and time not in seen.values and time not in inside.values:
+        missing.append(time)
     missing += [n for n in mapping.verdicts if seen.unread.column(n) is None]
     if missing:
         close = difflib.get_close_matches(missing[0], seen.columns, 3, 0.4)
+        close = close or difflib.get_close_matches(missing[0], inside.columns, 3, 0.4)
         near = ", ".join(name for name in close if PLAIN_NAME.fullmatch(name))
         raise BadInput(
             f"mapping names the column {missing[0]!r}, which the file does not have"
@@ -77,7 +84,7 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         raise BadInput("several answer_columns need answer_format='json'")
     _require_no_answer_asked(mapping)
     _require_schema(mapping)
-    if mapping.time_column and not seen.has_order(mapping.time_column):
+    if time and not seen.has_order(time) and not inside.has_order(time):
         times = [name for name in seen.columns if seen.is_time(name)]
         cure = f"columns of times: {', '.join(times)}" if times else "remove it"
         given = f"mapping.time_column={mapping.time_column!r}"
@@ -141,13 +148,18 @@ def undecided(mapping: ColumnMapping, seen: Seen) -> list[Column]:
     found = []
     used = tuple(f"{name}." for name in mapping.used_columns)
     for column in seen.unread.asked(mapping.used_columns | mapping.verdicts.keys()):
-        if column.name.startswith(used):
+        if column.name.startswith(used) or (mapping.turns and _is_flag_of_turns(column.name)):
             continue
         top = column.name.partition("[")[0].partition(".")[0]
         # What turns say over and over is no mark of a row.
         if not mapping.is_as_it_is or top not in seen.nested or says_verdict(column.name):
             found.append(column)
     return found
+
+
+def _is_flag_of_turns(name: str) -> bool:
+    """Tell whether a column says which turns are left out as internal, whatever it is set to."""
+    return name.rpartition("[].")[2] in INTERNAL | PUBLIC
 
 
 def may_be_class(column: Column, mapping: ColumnMapping, seen: Seen) -> bool:
@@ -270,7 +282,8 @@ def _about_speakers(mapping: ColumnMapping, seen: Seen) -> list[str]:
     """Ask who is the assistant if a speaker's role is not known."""
     assert mapping.turns is not None
     known = {name.strip().casefold() for name in mapping.turns.roles}
-    said = {str(value).strip() for value in seen.values[mapping.turns.role]}
+    values = turns_seen(mapping, seen).values[mapping.turns.role]
+    said = {str(value).strip() for value in values}
     unknown = sorted(s for s in said if s.casefold() not in known and role_of(s) is None)
     if not unknown:
         return []

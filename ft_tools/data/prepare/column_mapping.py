@@ -22,13 +22,16 @@ EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??"
 EMPTY |= {"—", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", "<na>", "fixme"}
 
 
-class Turns(Request):
-    """A table with one row per turn of a conversation."""
+LEAVE_OUT = "leave_out"
 
-    conversation: str = Field(description="Column with the conversation's id.")
-    role: str = Field(description="Column with the speaker.")
-    text: str = Field(description="Column with the text.")
-    roles: dict[str, Literal["system", "user", "assistant"]] = Field(
+
+class Turns(Request):
+    """Where the turns of conversations are."""
+
+    conversation: str = Field(description="Column of ids, or of lists of turns.")
+    role: str = Field(description="Speaker, in the row or the turn.")
+    text: str = Field(description="Text, likewise.")
+    roles: dict[str, Literal["system", "user", "assistant", "leave_out"]] = Field(
         default_factory=dict, max_length=30, description="Speaker -> role."
     )
 
@@ -52,7 +55,7 @@ class ColumnMapping(Request):
     )
     answer_schema: dict[str, Any] | None = Field(None, description="Derived from the values.")
     system: str = Field("", max_length=8000, description="System text.")
-    turns: Turns | None = Field(None, description="For tables with one row per turn.")
+    turns: Turns | None = Field(None, description="For rows that are turns or hold lists of them.")
     group_by: list[str] = Field(
         default_factory=list,
         max_length=5,

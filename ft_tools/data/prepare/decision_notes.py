@@ -1,10 +1,11 @@
 """Say what was decided of a table's rows: labels, notes and what the test part tells."""
 
 import math
+from collections.abc import Mapping
 
 from ft_tools import facts
 from ft_tools.data.prepare.choose_parts import ASKED_AGAIN, SAME_GROUP
-from ft_tools.data.prepare.column_mapping import MAX_CLASSES
+from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.row_decisions import MAX_COMPARED
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
@@ -72,6 +73,16 @@ def notes_of(decided: Decided, *, is_share_chosen: bool) -> list[str]:
             f"{lost} earlier rows are left out ({ASKED_AGAIN}): they ask what one of the latest "
             "rows, which are the test part, asks in the same or similar words"
         )
+    return notes
+
+
+def about_turns(mapping: ColumnMapping, left_out: Mapping[str, int]) -> list[str]:
+    """Say what conversations were made of, and how many turns are left out for which reason."""
+    if mapping.turns is None:
+        return []
+    notes = ["turns are joined to conversations, which the counts count"]
+    if counted := ", ".join(f"{count} {why}" for why, count in sorted(left_out.items()) if count):
+        notes.append(f"turns left out of conversations: {counted}")
     return notes
 
 

@@ -1,5 +1,6 @@
 """Open what is prepared: one file, one sheet or one query, row by row."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.turns import joined
 from ft_tools.errors import BadData, BadInput
+from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.encodings import HEAD_BYTES, encoding_of, utf_16_of
 from ft_tools.examples.file_kinds import refuse_what_is_not_text
 from ft_tools.examples.json_stream import Row
@@ -18,7 +20,7 @@ from ft_tools.publish import sha256
 
 TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
 READS = {
-    "sheet": ({"sheet"}, "a workbook (Excel, OpenDocument)"),
+    "sheet": ({"sheet"}, "a workbook (Excel, OpenDocument) or an object of lists"),
     "query": ({"sqlite"}, "an SQLite file"),
     "encoding": ({"csv", "tsv"}, "a CSV or TSV file"),
 }
@@ -46,6 +48,12 @@ def source_of(request: PrepareRequest) -> Source:
             said = f"is a folder of {len(sources)} files"
             raise BadInput(f"path={request.path!r} {said}; name one file")
         source = sources[0]
+    names = [name for name, _ in source.lists]
+    if request.sheet is not None and names:
+        if request.sheet not in names:
+            plain = ", ".join(filter(PLAIN_NAME.fullmatch, names))
+            raise BadInput(f"{request.path!r} has no list {request.sheet!r}; its lists: {plain}")
+        return replace(source, select=request.sheet)
     for name, (kinds, what) in READS.items():
         if getattr(request, name) not in (None, source.encoding) and source.kind not in kinds:
             raise BadInput(f"{name} is for {what}, and {request.path!r} is none; remove {name}")
@@ -116,7 +124,13 @@ class Reader:
         """Return the sha256 of the file."""
         return sha256(self.source.path)
 
-    def rows(self) -> Rows:
-        """Yield every row; turns are joined to conversations."""
+    def rows(self, left_out: "Counter[str] | None" = None) -> Rows:
+        """Yield every row; turns are joined to conversations.
+
+        Args:
+            left_out: Is given how many turns are left out for which reason.
+        """
         rows = rows_of(self.source)
-        return joined(self.mapping, rows) if self.mapping.turns else rows
+        if not self.mapping.turns:
+            return rows
+        return joined(self.mapping, rows, Counter() if left_out is None else left_out)

@@ -1,5 +1,6 @@
 """Show what a mapping makes of the first rows, before anything is written."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -20,10 +21,10 @@ from ft_tools.data.prepare.check_mapping import (
 )
 from ft_tools.data.prepare.column_mapping import ColumnMapping, text_of_cell
 from ft_tools.data.prepare.decided import Decided
-from ft_tools.data.prepare.decision_notes import labels_of, notes_of, wordings_in
+from ft_tools.data.prepare.decision_notes import about_turns, labels_of, notes_of, wordings_in
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
 from ft_tools.data.prepare.propose_instruction import gives_no_instruction, instruction_for
-from ft_tools.data.prepare.propose_mapping import SAMPLE_ROWS, Seen
+from ft_tools.data.prepare.propose_mapping import SAMPLE_ROWS, Seen, turns_seen
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import make
@@ -48,13 +49,16 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     mapping = reader.mapping
     compare = request.near_duplicates != "off"
     counted = with_thresholds(mapping, without_good_values(mapping, seen))
-    decided = decide(counted, request, islice(reader.rows(), SAMPLE_ROWS), compare=compare)
+    left_out: Counter[str] = Counter()
+    rows = islice(reader.rows(left_out), SAMPLE_ROWS)
+    decided = decide(counted, request, rows, compare=compare)
     used = mapping.used_columns | mapping.verdicts.keys()
     used |= seen.read_as_it_is if mapping.is_as_it_is and not mapping.turns else set()
     unused = [name for name in seen.columns if name not in used]
     guessed = reader.source.encoding if request.encoding is None else "utf-8"
     is_share_chosen = request.test_fraction is None
     notes = seen.about + notes_of(decided, is_share_chosen=is_share_chosen)
+    notes += about_turns(mapping, left_out)
     notes += filter(None, [about_withheld(seen)])
     notes += _about_instruction(request, mapping, seen)
     notes += _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
@@ -122,8 +126,6 @@ def _about_instruction(request: PrepareRequest, mapping: ColumnMapping, seen: Se
 def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[str]:
     """Say what a person should know of the table and cannot see in the counts."""
     notes = []
-    if mapping.turns:
-        notes.append("rows are turns, joined to conversations, which the counts count")
     if seen.formulas:
         notes.append(f"{seen.formulas} cells begin like a formula: export values, not formulas")
     parts = mapping.answer_columns if mapping.answer_format == "json" else []
@@ -147,7 +149,8 @@ def _about_rows(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[s
             + (lost if mapping.time_column else "")
         )
     if mapping.time_column:
-        notes += _about_dates(mapping.time_column, seen)
+        where = seen if mapping.time_column in seen.values else turns_seen(mapping, seen)
+        notes += _about_dates(mapping.time_column, where)
     times = [name for name in unused if seen.is_time(name)]
     if times and mapping.time_column is None:
         lost = "; with group_by, too, earlier rows of a group with test rows are left out"

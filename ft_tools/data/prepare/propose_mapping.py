@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.data.prepare.column_mapping import (
+    LEAVE_OUT,
     MAX_CLASSES,
     ColumnMapping,
     Turns,
@@ -14,7 +15,6 @@ from ft_tools.data.prepare.column_mapping import (
     text_of_cell,
 )
 from ft_tools.data.prepare.times import are_codes
-from ft_tools.data.prepare.turns import role_of
 from ft_tools.examples.columns import PLAIN_NAME, cells_of, place_of
 from ft_tools.examples.detect_format import (
     ANSWERS,
@@ -24,6 +24,8 @@ from ft_tools.examples.detect_format import (
     detect,
 )
 from ft_tools.examples.json_stream import Row
+from ft_tools.examples.speakers import SAYS, SPEAKS, are_turns, left_out_among, role_of, words_of
+from ft_tools.examples.turns import as_turns, is_conversation
 from ft_tools.examples.verdict_columns import DATE, UnreadColumns
 from ft_tools.examples.verdicts import says_verdict
 
@@ -64,8 +66,8 @@ GROUPS = {
     "company",
 }  # fmt: skip
 AS_THEY_ARE = {"openai_messages", "sharegpt", *PREFERENCES}
-SPEAKERS = {"role", "from", "speaker", "author", "sender"}
 PERSONAL = {"name", "id", "email", "phone", "username", "login", "initials", "uuid"}
+PERSONAL |= {"admin", "contact", "lead", "teammate"}
 """What is said of a person, never the answer to a question that was not asked for."""
 INSIDE = {"text", "content", "body", "value", "message", "id", "name"}
 """Columns of an object that are named by the object: `answer.text` is an answer."""
@@ -91,6 +93,10 @@ class Seen:
     """Columns that these are read from."""
     noted: dict[str, list[int]] = field(default_factory=dict)
     """Finding of reading -> its rows: those that cannot be read, and names that occur twice."""
+    inside: dict[str, "Seen"] = field(default_factory=dict)
+    """Column -> what its first turns hold, if it holds lists of turns of unusual speakers."""
+    talks: "Counter[str]" = field(default_factory=Counter)
+    """How many of such lists a column holds."""
     about: list[str] = field(default_factory=list)
     """What reading says of the table: its sheet, its header."""
     places: dict[str, int] = field(default_factory=dict)
@@ -121,12 +127,23 @@ class Seen:
             text = text_of_cell(value)
             if isinstance(value, list | dict):
                 self.nested.add(name)
+            if isinstance(listed := as_turns(value), list) and not is_conversation(listed):
+                self._look_into(name, listed)
             self.filled[name] += 1
             self.chars[name] += len(text)
             self.dates[name] += DATE.match(text) is not None
             self.formulas += FORMULA.match(text) is not None
             if len(counts) <= SAMPLE_ROWS and len(text) <= 200:
                 counts[value if isinstance(value, str | int | float) else text] += 1
+
+    def _look_into(self, name: str, listed: list[Any]) -> None:
+        """Count the cells of a list's items, if it holds turns."""
+        turns = [turn for turn in listed if isinstance(turn, Mapping)]
+        if are_turns(turns):
+            self.talks[name] += 1
+            inside = self.inside.setdefault(name, Seen())
+            for turn in turns if inside.num_rows < SAMPLE_ROWS else ():
+                inside.add(turn)
 
     @property
     def columns(self) -> list[str]:
@@ -233,7 +250,7 @@ def _answers(seen: Seen, free: list[str]) -> list[str]:
     if classes:
         return classes
     others = [name for name in free if seen.is_class(name) and not seen.is_text(name)]
-    others = [name for name in others if _words_of(name).isdisjoint(PERSONAL)]
+    others = [name for name in others if words_of(name).isdisjoint(PERSONAL)]
     return [name for name in others if not seen.is_group(name) and not says_verdict(name)][:1]
 
 
@@ -250,7 +267,7 @@ def _speaker(name: str) -> str | None:
     >>> _speaker("talk.customer"), _speaker("agent_reply"), _speaker("agent_name")
     ('user', 'assistant', None)
     """
-    words = _words_of(name)
+    words = words_of(name)
     if not words.isdisjoint(PERSONAL):
         return None
     roles = {role_of(word) for word in words} & {"user", "assistant"}
@@ -262,25 +279,50 @@ def _is_named(name: str, words: set[str]) -> bool:
     pieces = name.casefold().split(".")
     while len(pieces) > 1 and pieces[-1] in INSIDE:
         pieces.pop()
-    return pieces[-1] in words or not words.isdisjoint(_words_of(pieces[-1]))
-
-
-def _words_of(name: str) -> set[str]:
-    """Return the words of a column's name, an object's among them."""
-    return set(re.split(r"[-_ .]", name.casefold()))
+    return pieces[-1] in words or not words.isdisjoint(words_of(pieces[-1]))
 
 
 def _turns(seen: Seen) -> Turns | None:
-    """Recognise a table with one row per turn: a column of speakers, an id, and a text."""
+    """Recognise lists of turns in the rows, or rows that are turns, with an id of their own."""
+    for name, turns in seen.inside.items():
+        if 2 * seen.talks[name] > seen.filled[name] and (found := _speaking(turns)):
+            return Turns(conversation=name, role=found[0], text=found[1])
+    if not (found := _speaking(seen)):
+        return None
+    ids = [n for n in seen.columns if n not in found and _is_named(n, GROUPS | {"id"})]
+    ids = [n for n in ids if len(seen.values[n]) < seen.filled[n]]
+    return Turns(conversation=ids[0], role=found[0], text=found[1]) if ids else None
+
+
+def _speaking(seen: Seen) -> tuple[str, str] | None:
+    """Return the columns of turns that say who speaks and what is said."""
     for name in seen.columns:
         speakers = {str(value).strip() for value in seen.values[name]}
         known = {role_of(who) for who in speakers} & {"system", "user", "assistant"}
-        is_named = _is_named(name, SPEAKERS)
+        is_named = not SPEAKS.isdisjoint(words_of(name))
         if not is_named or not known or not 2 <= len(speakers) <= MAX_SPEAKERS:
             continue
-        ids = [n for n in seen.columns if n != name and _is_named(n, GROUPS | {"id"})]
-        ids = [n for n in ids if len(seen.values[n]) < seen.filled[n]]
-        texts = [n for n in seen.columns if n != name and seen.is_text(n)]
-        if ids and texts:
-            return Turns(conversation=ids[0], role=name, text=max(texts, key=seen.mean_chars))
+        others = [n for n in seen.columns if n != name and n not in seen.nested]
+        texts = [n for n in others if seen.is_text(n) or not SAYS.isdisjoint(words_of(n))]
+        if texts:
+            return name, max(texts, key=lambda n: ("html" not in words_of(n), seen.mean_chars(n)))
     return None
+
+
+def turns_seen(mapping: ColumnMapping, seen: Seen) -> Seen:
+    """Return what the turns of a mapping hold: the rows, or the items of a list in them."""
+    return seen.inside.get(mapping.turns.conversation, seen) if mapping.turns else seen
+
+
+def with_left_out(mapping: ColumnMapping, seen: Seen) -> ColumnMapping:
+    """Return a mapping whose roles name the machines that are left out, unless they have a role."""
+    turns = mapping.turns
+    if turns is None:
+        return mapping
+    values = turns_seen(mapping, seen).values.get(turns.role, Counter())
+    given = {name.strip().casefold() for name in turns.roles}
+    machines = [n for n in left_out_among([str(v) for v in values]) if n.casefold() not in given]
+    if not machines:
+        return mapping
+    roles = {**turns.roles, **dict.fromkeys(machines, LEAVE_OUT)}
+    return mapping.model_copy(update={"turns": turns.model_copy(update={"roles": roles})})

@@ -37,7 +37,9 @@ class PrepareRequest(Request):
         description="CSV, TSV, Excel, OpenDocument, Parquet, JSON, JSONL or SQLite file. Never "
         "modified."
     )
-    sheet: str | None = Field(None, max_length=200, description="Sheet of a workbook.")
+    sheet: str | None = Field(
+        None, max_length=200, description="Of a workbook, or list of a JSON object."
+    )
     query: str | None = Field(
         None, max_length=4000, description="SELECT for an SQLite file with several tables."
     )

@@ -8,6 +8,7 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.turn_order import structure
 from ft_tools.data.prepare.column_mapping import ColumnMapping, answer_of, format_input
+from ft_tools.data.prepare.turns import JOINED
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import normalise
 from ft_tools.examples.turns import with_system
@@ -52,7 +53,7 @@ def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> 
 def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any], mark: int) -> Made:
     """Read a row that is an example of a known format already."""
     # The other columns of joined turns are no part of the example.
-    example = normalise(number, {"messages": row.get("messages")} if mapping.turns else row)
+    example = normalise(number, {"messages": row.get(JOINED)} if mapping.turns else row)
     found = structure(example)
     if "missing_assistant" in found or "empty_answer" in found:
         return Made(None, mark, "no_answer")

@@ -1,6 +1,7 @@
 """prepare_dataset: propose a mapping, show what it makes, and write files once it is confirmed."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 
 from pydantic import BaseModel, Field
@@ -12,7 +13,7 @@ from ft_tools.data.prepare.ask_about_contradictions import require_agreement
 from ft_tools.data.prepare.check_mapping import completed, questions_of, require_columns
 from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.decided import Decided, Part
-from ft_tools.data.prepare.decision_notes import labels_of, notes_of, wordings_in
+from ft_tools.data.prepare.decision_notes import about_turns, labels_of, notes_of, wordings_in
 from ft_tools.data.prepare.next_steps import audited, outputs_of
 from ft_tools.data.prepare.open_table import Reader, decoded, source_of
 from ft_tools.data.prepare.preview import shown
@@ -140,7 +141,8 @@ def perform(
     digest = _confirmed(request, reader)
     size = decoded_size(reader.source, COMPARED_BYTES)
     compare = request.near_duplicates != "off" and size <= COMPARED_BYTES
-    decided = decide(mapping, request, reader.rows(), tick, compare=compare)
+    left_out: Counter[str] = Counter()
+    decided = decide(mapping, request, reader.rows(left_out), tick, compare=compare)
     require_agreement(request, decided)
     _require_training_rows(decided)
     folder = workspace.new_folder(request.output_dir)
@@ -158,7 +160,10 @@ def perform(
             outputs=outputs_of(folder, counts),
             masked=written.masked,
             wordings=wordings_in(decided),
-            assumptions=notes_of(decided, is_share_chosen=request.test_fraction is None),
+            assumptions=[
+                *about_turns(mapping, left_out),
+                *notes_of(decided, is_share_chosen=request.test_fraction is None),
+            ],
         )
         about = {"sha256": reader.content, "request": json.loads(_what_matters(request))}
         made = json.dumps(about | {"report": report.model_dump(mode="json")}, indent=1)

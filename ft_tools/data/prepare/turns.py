@@ -1,35 +1,24 @@
-"""Tables with one row per turn: recognise them, and join their rows to conversations."""
+"""Turns to conversations: rows of a table with one row per turn, or lists of turns in the rows."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.prepare.column_mapping import ColumnMapping, is_empty, text_of_cell
+from ft_tools.data.prepare.column_mapping import (
+    LEAVE_OUT,
+    ColumnMapping,
+    is_empty,
+    text_of_cell,
+)
 from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import Message
-from ft_tools.examples.turns import ROLES
+from ft_tools.examples.speakers import is_internal, role_of
+from ft_tools.examples.turns import as_turns
 
-CUSTOMERS = (
-    "client visitor caller guest member requester end-user kunde kundin cliente klant клиент 客户 "
-    "顧客"
-)
-STAFF = (
-    "agent support operator staff employee advisor adviser rep representative helpdesk berater "
-    "beraterin mitarbeiter agente conseiller оператор 客服 オペレーター"
-)
-SPEAKERS = dict.fromkeys(CUSTOMERS.split(), "user") | dict.fromkeys(STAFF.split(), "assistant")
-"""Who speaks in exported chats and tickets, besides the names that training formats use."""
-
-
-def role_of(speaker: str) -> str | None:
-    """Return the role of a speaker; None if the name is not known.
-
-    >>> role_of("Customer"), role_of("agent"), role_of("Ms Keller")
-    ('user', 'assistant', None)
-    """
-    name = speaker.strip().casefold()
-    return ROLES.get(name) or SPEAKERS.get(name)
+JOINED = "joined turns"
+"""Key of a conversation's messages beside the columns of its row."""
 
 
 @dataclass
@@ -49,8 +38,11 @@ class Conversation:
             if not is_empty(value) and value not in values:
                 values.append(value)
 
-    def messages(self, *, month_first: bool) -> list[Message]:
-        """Return the turns in order; what one says in several rows in a row is one turn."""
+    def messages(self, left_out: "Counter[str]", *, month_first: bool) -> list[Message]:
+        """Return the turns in order; what one says in several rows in a row is one turn.
+
+        Answers before the first question, and what follows the last answer, are left out.
+        """
         made: list[Message] = []
         for _, _, message in sorted(
             self.turns, key=lambda turn: (sortable(turn[0], month_first=month_first), turn[1])
@@ -60,16 +52,35 @@ class Conversation:
                 made[-1] = {"role": message["role"], "content": text}
             else:
                 made.append(message)
-        return made
+        is_asked = [message["role"] == "user" for message in made]
+        first = is_asked.index(True) if True in is_asked else 0
+        kept = [m for at, m in enumerate(made) if at >= first or m["role"] != "assistant"]
+        left_out["before the first question"] += len(made) - len(kept)
+        while _is_answered(kept) and kept[-1]["role"] != "assistant":
+            kept.pop()
+            left_out["after the last answer"] += 1
+        return kept
+
+
+def _is_answered(messages: Iterable[Message]) -> bool:
+    return any(message["role"] == "assistant" for message in messages)
 
 
 def joined(
-    mapping: ColumnMapping, rows: Iterator[tuple[int, dict[str, object] | None]]
+    mapping: ColumnMapping,
+    rows: Iterator[tuple[int, dict[str, object] | None]],
+    left_out: "Counter[str]",
 ) -> Iterator[tuple[int, dict[str, object] | None]]:
-    """Join the rows of a table with one row per turn into one row per conversation.
+    """Join turns into one row per conversation.
 
-    The turns of a conversation need not stand together; all of them are held in memory. Rows that
+    Of a table with one row per turn all rows are held in memory, as the turns of a conversation
+    need not stand together; a row with a list of turns is a conversation of its own. Rows that
     cannot be read or belong to no conversation stay rows of their own, so that they are counted.
+
+    Args:
+        mapping: With `turns`.
+        rows: Number and value of each.
+        left_out: Reason -> turns that are part of no conversation; is added to.
     """
     turns = mapping.turns
     assert turns is not None
@@ -77,24 +88,49 @@ def joined(
     named = [*mapping.verdicts, *mapping.group_by]
     named += [mapping.time_column] if mapping.time_column else []
     held: dict[str, Conversation] = {}
-    for number, row in rows:
-        key = text_of_cell(cell_at(row, turns.conversation)) if row is not None else ""
-        if row is None or not key:
-            yield number, None
-            continue
-        said = text_of_cell(cell_at(row, turns.role))
+
+    def add(talk: Conversation, number: int, turn: Mapping[str, Any]) -> None:
+        said = text_of_cell(cell_at(turn, turns.role))
         role = roles.get(said.casefold()) or role_of(said) or said
-        text = text_of_cell(cell_at(row, turns.text))
-        talk = held.get(key)
-        if talk is None:
-            talk = held[key] = Conversation(number, columns={name: [] for name in named})
-        time = text_of_cell(cell_at(row, mapping.time_column or ""))
-        talk.add(time, number, {"role": role, "content": text}, row)
-    month_first = bool(is_month_first(time for talk in held.values() for time, *_ in talk.turns))
+        text = text_of_cell(cell_at(turn, turns.text))
+        if is_internal(turn):
+            left_out["internal"] += 1
+        elif role == LEAVE_OUT:
+            left_out[f"of speakers with the role {LEAVE_OUT}"] += 1
+        else:
+            time = text_of_cell(cell_at(turn, mapping.time_column or ""))
+            talk.add(time, number, {"role": role, "content": text}, turn)
+
+    for number, row in rows:
+        value = as_turns(cell_at(row, turns.conversation)) if row is not None else None
+        if row is not None and isinstance(value, list):
+            talk = Conversation(number)
+            for at, turn in enumerate(value):
+                if isinstance(turn, Mapping):
+                    add(talk, at, turn)
+            yield number, {**row, **_made(talk, mapping, left_out)}
+        elif row is None or not (key := text_of_cell(value)):
+            yield number, None
+        else:
+            talk = held.setdefault(key, Conversation(number, columns={name: [] for name in named}))
+            add(talk, number, row)
+    month_first = is_month_first(time for talk in held.values() for time, *_ in talk.turns)
     for talk in held.values():
-        latest: dict[str, Any] = {}
-        if mapping.time_column:
-            times = [sortable(time, month_first=month_first) for time, *_ in talk.turns]
-            latest = {mapping.time_column: max(times)}
-        messages = talk.messages(month_first=month_first)
-        yield talk.first, {"messages": messages, **talk.columns, **latest}
+        made = _made(talk, mapping, left_out, month_first=month_first)
+        yield talk.first, {**talk.columns, **made}
+
+
+def _made(
+    talk: Conversation,
+    mapping: ColumnMapping,
+    left_out: "Counter[str]",
+    *,
+    month_first: bool | None = None,
+) -> dict[str, Any]:
+    """Return a conversation's messages, and its latest time where its turns have some."""
+    times = [time for time, *_ in talk.turns]
+    month_first = bool(is_month_first(times) if month_first is None else month_first)
+    made: dict[str, Any] = {JOINED: talk.messages(left_out, month_first=month_first)}
+    if mapping.time_column and any(times):
+        made[mapping.time_column] = max(sortable(time, month_first=month_first) for time in times)
+    return made
