@@ -193,6 +193,7 @@ def test_a_supervised_loss_is_no_loss_of_preferences_elsewhere(files, tmp_path):
         assert "dft" not in written[name]
     assert parsed(written["trl.yaml"])["loss_type"] == "dft"
     assert "'loss_type': 'dft'" in written["train.py"]
+    assert "'per_device_eval_batch_size': 4" in written["train.py"]
 
 
 def test_a_run_that_evaluates_by_epochs_saves_by_epochs_elsewhere_too(files, tmp_path):

@@ -201,6 +201,8 @@ def _script_training(plan: TrainingPlan) -> dict[str, Any]:
     for name in ("gradient_checkpointing", "chat_template_path"):
         arguments.pop(name, None)
     return {
+        # Evaluated in the planned size, as the run does; the library's own is 8.
+        "per_device_eval_batch_size": plan.training["per_device_train_batch_size"],
         **arguments,
         "gradient_checkpointing": None,
         "activation_checkpointing": bool(plan.training.get("gradient_checkpointing")),
