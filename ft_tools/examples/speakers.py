@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ft_tools.examples.columns import cells_of
 from ft_tools.examples.turns import ROLES, is_conversation
@@ -27,6 +27,13 @@ HOLDS_TOGETHER = {"conversation", "thread", "ticket", "session", "dialog", "dial
 INTERNAL = {"internal", "is_internal", "private", "is_private"}
 PUBLIC = {"public", "is_public"}
 """Names of columns that say whether only the staff sees a turn."""
+
+NOTES = {"note", "private_note", "internal_note"}
+"""What the kind of such a turn is called."""
+KINDS = {"type", "part_type", "message_type", "kind"}
+INCOMING = {"incoming", "inbound"}
+"""Names of columns that are true where the customer speaks."""
+OF_INCOMING: dict[str, Literal["user", "assistant"]] = {"true": "user", "false": "assistant"}
 
 
 def role_of(speaker: str) -> str | None:
@@ -55,9 +62,15 @@ def is_internal(turn: Mapping[str, Any]) -> bool:
 
     >>> is_internal({"internal": True}), is_internal({"public": "false"}), is_internal({})
     (True, True, False)
+    >>> is_internal({"part_type": "note"})
+    True
     """
-    said = {name: str(turn[name]).casefold() for name in (INTERNAL | PUBLIC) & turn.keys()}
-    return any(value == ("true" if name in INTERNAL else "false") for name, value in said.items())
+    told = (INTERNAL, {"true"}), (PUBLIC, {"false"}), (KINDS, NOTES)
+    return any(
+        str(turn[name]).casefold() in values
+        for names, values in told
+        for name in names & turn.keys()
+    )
 
 
 def are_turns(items: Sequence[Any]) -> bool:
@@ -74,6 +87,7 @@ def are_turns(items: Sequence[Any]) -> bool:
 def _is_said(item: Mapping[str, Any]) -> bool:
     cells = [(words_of(name), value) for name, value in cells_of(item)]
     speaks = any(SPEAKS & words and role_of(str(value)) for words, value in cells)
+    speaks = speaks or any(isinstance(item.get(name), bool) for name in INCOMING)
     says = any(SAYS & words and isinstance(value, str) for words, value in cells)
     return speaks and says and not any(HOLDS_TOGETHER & words for words, _ in cells)
 

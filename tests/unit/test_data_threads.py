@@ -220,3 +220,60 @@ def test_a_column_that_the_turns_do_not_have_is_refused_with_the_nearest(workspa
     turns = {"conversation": "thread", "role": "author_typ", "text": "body"}
     with pytest.raises(BadInput, match="similar: author_type"):
         prepare(path="t.json", mapping={"turns": turns})
+
+
+def test_notes_told_by_their_kind_and_speakers_told_by_a_direction(workspace):
+    parts = [
+        {"part_type": "comment", "incoming": True, "body": "Where is parcel {} of mine now?"},
+        {"part_type": "note", "incoming": False, "body": "ask the depot"},
+        {"part_type": "comment", "incoming": False, "body": "It is in depot {} by now."},
+    ]
+    records = [
+        {"id": at, "conversations": json.loads(json.dumps(parts).replace("{}", str(at * at)))}
+        for at in range(60)
+    ]
+    (workspace / "f.json").write_text(json.dumps(records))
+    made = confirmed(path="f.json")
+    assert made.mapping.turns.roles == {"true": "user", "false": "assistant"}
+    assert f"{SKIPPED}60 internal" in made.assumptions
+    answers = {row["messages"][1]["content"][:11] for row in rows(workspace)}
+    assert answers == {"It is in de"}
+
+
+def test_a_list_that_is_not_recognised_can_be_named(workspace):
+    talks = [[{"by": "A", "said": f"How is number {at}?"}, {"by": "B", "said": f"Well, {at}."}]
+             for at in range(60)]  # fmt: skip
+    write(workspace, records=[{"id": at, "log": talk} for at, talk in enumerate(talks)])
+    turns = {"conversation": "log", "role": "by", "text": "said"}
+    asked = prepare(path="t.json", mapping={"turns": turns})
+    assert asked.questions[0].startswith("2 speakers have no known role (A, B)")
+    roles = {"roles": {"A": "user", "B": "assistant"}}
+    assert prepare(path="t.json", mapping={"turns": turns | roles}).counts["train"] >= 40
+
+
+def test_lists_in_lists_are_not_followed_without_end(workspace):
+    deep = {"body": "a", "role": "agent"}
+    for _ in range(200):
+        deep = {"role": "agent", "body": "a", "in": [deep]}
+    write(workspace, records=[{"id": at, "in": [deep]} for at in range(3)])
+    assert prepare(path="t.json").num_rows == 3
+
+
+def test_signatures_that_come_again_and_again_are_said(workspace):
+    said = "60 answers end with one of 2 lines that come 10 times or more, such as signatures"
+    write(workspace)
+    assert not any("signatures" in note for note in prepare(path="t.json").assumptions)
+    records = [ticket(at) for at in range(60)]
+    for at, record in enumerate(records):
+        name = ("Emma", "Noah")[at % 2]
+        record["thread"][3]["body"] += f"\n\nBest regards\n{name}, Support Team"
+    write(workspace, records=records)
+    assert any(note.startswith(said) for note in prepare(path="t.json").assumptions)
+
+
+def test_turns_without_text_are_left_out(workspace):
+    records = [ticket(at) for at in range(60)]
+    records[2]["thread"].insert(1, turn("agent", None))
+    write(workspace, records=records)
+    said = next(note for note in prepare(path="t.json").assumptions if note.startswith(SKIPPED))
+    assert said.endswith(", 1 without text")

@@ -59,6 +59,8 @@ class Decided:
     """Of the first rows: (column, value) of each answer column."""
     masked: "Counter[str]" = field(default_factory=Counter)
     """Kind of secret or personal data -> rows in which it is replaced."""
+    endings: "Counter[str]" = field(default_factory=Counter)
+    """Last line of an answer of several lines -> rows."""
     held_out: HeldOut | None = None
     """Where prompts follow few templates and whole wordings were to be held out."""
     num_kept: int = 0

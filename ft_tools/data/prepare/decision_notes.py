@@ -17,6 +17,8 @@ from ft_tools.evaluation.intervals.sample_size import (
 from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.remembered_test_sets import to_forget
 
+OFTEN, MANY_ENDINGS = 10, 0.1
+"""Times that a last line comes, and share of such answers, from which they are told. Ours."""
 WIDEST = 0.5
 """Standard deviation of right and wrong answers, half of each."""
 
@@ -45,7 +47,7 @@ def notes_of(decided: Decided, *, is_share_chosen: bool) -> list[str]:
     num_test = counts.get("test", 0)
     num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
     notes = about_test_rows(num_test, num_rows if is_share_chosen else 0)
-    notes += _about_wordings(decided)
+    notes += _about_wordings(decided) + _about_endings(decided)
     if not decided.compared:
         notes.append(
             f"similar prompts were not compared (up to {MAX_COMPARED:,} rows are): only equal "
@@ -90,6 +92,19 @@ def wordings_in(decided: Decided) -> dict[str, int]:
     """Return how many wordings there are and how many each held-out part has alone."""
     held = decided.held_out
     return {} if held is None else held._asdict()
+
+
+def _about_endings(decided: Decided) -> list[str]:
+    """Say that many answers end in the same few lines; no word of the data is repeated."""
+    often = [count for count in decided.endings.values() if count >= OFTEN]
+    num_rows = sum(part != Part.REMOVED for part in decided.parts)
+    if sum(often) < MANY_ENDINGS * num_rows or not often:
+        return []
+    return [
+        f"{sum(often)} answers end with one of {len(often)} lines that come {OFTEN} times or more, "
+        "such as signatures: they are learned as part of the answer; take them out of the data if "
+        "the program that sends the answer adds its own"
+    ]
 
 
 def _about_wordings(decided: Decided) -> list[str]:

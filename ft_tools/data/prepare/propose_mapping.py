@@ -24,7 +24,16 @@ from ft_tools.examples.detect_format import (
     detect,
 )
 from ft_tools.examples.json_stream import Row
-from ft_tools.examples.speakers import SAYS, SPEAKS, are_turns, left_out_among, role_of, words_of
+from ft_tools.examples.speakers import (
+    INCOMING,
+    OF_INCOMING,
+    SAYS,
+    SPEAKS,
+    are_turns,
+    left_out_among,
+    role_of,
+    words_of,
+)
 from ft_tools.examples.turns import as_turns, is_conversation
 from ft_tools.examples.verdict_columns import DATE, UnreadColumns
 from ft_tools.examples.verdicts import says_verdict
@@ -94,9 +103,10 @@ class Seen:
     noted: dict[str, list[int]] = field(default_factory=dict)
     """Finding of reading -> its rows: those that cannot be read, and names that occur twice."""
     inside: dict[str, "Seen"] = field(default_factory=dict)
-    """Column -> what its first turns hold, if it holds lists of turns of unusual speakers."""
+    """Column -> what its first objects hold, if it holds lists of them."""
+    looks_inside: bool = True
     talks: "Counter[str]" = field(default_factory=Counter)
-    """How many of such lists a column holds."""
+    """Column -> its lists of turns of which no format knows the speakers."""
     about: list[str] = field(default_factory=list)
     """What reading says of the table: its sheet, its header."""
     places: dict[str, int] = field(default_factory=dict)
@@ -127,7 +137,7 @@ class Seen:
             text = text_of_cell(value)
             if isinstance(value, list | dict):
                 self.nested.add(name)
-            if isinstance(listed := as_turns(value), list) and not is_conversation(listed):
+            if self.looks_inside and isinstance(listed := as_turns(value), list):
                 self._look_into(name, listed)
             self.filled[name] += 1
             self.chars[name] += len(text)
@@ -137,13 +147,12 @@ class Seen:
                 counts[value if isinstance(value, str | int | float) else text] += 1
 
     def _look_into(self, name: str, listed: list[Any]) -> None:
-        """Count the cells of a list's items, if it holds turns."""
+        """Count the cells of a list's objects, which may be turns."""
         turns = [turn for turn in listed if isinstance(turn, Mapping)]
-        if are_turns(turns):
-            self.talks[name] += 1
-            inside = self.inside.setdefault(name, Seen())
-            for turn in turns if inside.num_rows < SAMPLE_ROWS else ():
-                inside.add(turn)
+        self.talks[name] += are_turns(turns) and not is_conversation(listed)
+        inside = self.inside.setdefault(name, Seen(looks_inside=False)) if turns else self
+        for turn in turns if inside.num_rows < SAMPLE_ROWS else ():
+            inside.add(turn)
 
     @property
     def columns(self) -> list[str]:
@@ -286,12 +295,19 @@ def _turns(seen: Seen) -> Turns | None:
     """Recognise lists of turns in the rows, or rows that are turns, with an id of their own."""
     for name, turns in seen.inside.items():
         if 2 * seen.talks[name] > seen.filled[name] and (found := _speaking(turns)):
-            return Turns(conversation=name, role=found[0], text=found[1])
+            return _turns_of(name, found)
     if not (found := _speaking(seen)):
         return None
     ids = [n for n in seen.columns if n not in found and _is_named(n, GROUPS | {"id"})]
     ids = [n for n in ids if len(seen.values[n]) < seen.filled[n]]
-    return Turns(conversation=ids[0], role=found[0], text=found[1]) if ids else None
+    return _turns_of(ids[0], found) if ids else None
+
+
+def _turns_of(conversation: str, found: tuple[str, str]) -> Turns:
+    role, text = found
+    if role in INCOMING:
+        return Turns(conversation=conversation, role=role, text=text, roles=OF_INCOMING)
+    return Turns(conversation=conversation, role=role, text=text)
 
 
 def _speaking(seen: Seen) -> tuple[str, str] | None:
@@ -299,8 +315,8 @@ def _speaking(seen: Seen) -> tuple[str, str] | None:
     for name in seen.columns:
         speakers = {str(value).strip() for value in seen.values[name]}
         known = {role_of(who) for who in speakers} & {"system", "user", "assistant"}
-        is_named = not SPEAKS.isdisjoint(words_of(name))
-        if not is_named or not known or not 2 <= len(speakers) <= MAX_SPEAKERS:
+        is_known = known and not SPEAKS.isdisjoint(words_of(name))
+        if not (is_known or name in INCOMING) or not 2 <= len(speakers) <= MAX_SPEAKERS:
             continue
         others = [n for n in seen.columns if n != name and n not in seen.nested]
         texts = [n for n in others if seen.is_text(n) or not SAYS.isdisjoint(words_of(n))]

@@ -25,6 +25,9 @@ MAX_COMPARED = 50_000
 READ_AT_ONCE = 250
 """Rows of which the words are read together; `MAX_COMPARED` is a multiple."""
 MAX_LABELS = 1_000
+MAX_ENDINGS = 10_000
+ENDING_CHARS = (8, 60)
+"""Length of a last line that may be a signature. Ours."""
 TICK_ROWS = 2_000
 
 
@@ -100,6 +103,7 @@ def _take(
     answer = " ".join(map(content_of, answered))
     result.wordings.add("\n".join(map(content_of, asked)))
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
+    _remember_ending(result, answer)
     result.outcomes.append("")
     result.parts.append(Part.TRAIN)
     result.times.append(text_of_cell(cell_at(row, mapping.time_column or "")))
@@ -110,6 +114,14 @@ def _take(
     result.groups.append(key)
     said = [content_of(turn) for turn in asked if turn["role"] != "system"]
     return ["\n".join(said), answer, ""]
+
+
+def _remember_ending(result: Decided, answer: str) -> None:
+    """Count the last line of an answer, which may be a signature."""
+    before, _, last = answer.rstrip().rpartition("\n")
+    is_short = ENDING_CHARS[0] <= len(last) <= ENDING_CHARS[1] and any(map(str.isalpha, last))
+    if before and is_short and (last in result.endings or len(result.endings) < MAX_ENDINGS):
+        result.endings[last] += 1
 
 
 def _stratum(

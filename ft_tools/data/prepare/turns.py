@@ -93,10 +93,8 @@ def joined(
         said = text_of_cell(cell_at(turn, turns.role))
         role = roles.get(said.casefold()) or role_of(said) or said
         text = text_of_cell(cell_at(turn, turns.text))
-        if is_internal(turn):
-            left_out["internal"] += 1
-        elif role == LEAVE_OUT:
-            left_out[f"of speakers with the role {LEAVE_OUT}"] += 1
+        if why := _why_left_out(turn, role, text):
+            left_out[why] += 1
         else:
             time = text_of_cell(cell_at(turn, mapping.time_column or ""))
             talk.add(time, number, {"role": role, "content": text}, turn)
@@ -118,6 +116,15 @@ def joined(
     for talk in held.values():
         made = _made(talk, mapping, left_out, month_first=month_first)
         yield talk.first, {**talk.columns, **made}
+
+
+def _why_left_out(turn: Mapping[str, Any], role: str, text: str) -> str:
+    """Return why a turn is no part of its conversation; empty if it is one."""
+    if is_internal(turn):
+        return "internal"
+    if role == LEAVE_OUT:
+        return f"of speakers with the role {LEAVE_OUT}"
+    return "" if text else "without text"
 
 
 def _made(
