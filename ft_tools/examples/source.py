@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -196,8 +197,14 @@ def _with_lists(source: Source) -> Source:
     """Return a file that begins with an object with the lists of rows in it."""
     if source.kind != "json_values" or source.array_starts:
         return source
+    return replace(source, lists=_lists_of(source, source.path.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=100)
+def _lists_of(source: Source, changed_ns: int) -> tuple[tuple[str, int], ...]:
+    """Read a file through once for its lists of rows; `changed_ns` has it read again."""
     with _open_text(source) as stream:
-        return replace(source, lists=lists_of_rows(members(stream)))
+        return lists_of_rows(members(stream))
 
 
 def _binary_kind(path: Path, head: bytes) -> str | None:
