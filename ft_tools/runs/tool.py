@@ -32,6 +32,7 @@ LAUNCH_TOOLS: dict[Kind, str] = {
     "ship": "merge_and_quantize",
     "evaluate": "evaluate",
     "audit": "audit_dataset",
+    "prepare": "prepare_dataset",
     "trace": "trace_vram",
 }
 NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}

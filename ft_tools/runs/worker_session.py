@@ -16,11 +16,12 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeVar, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from ft_tools.errors import DiskFull, RunBusy
+from ft_tools.contract import complaints
+from ft_tools.errors import DiskFull, Refused, RunBusy
 from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
 from ft_tools.runs import directory, locks, ranks, signs_of_life
@@ -30,6 +31,7 @@ from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunEr
 from ft_tools.runs.run_worker import collect_garbage
 from ft_tools.runs.start import LOCKS_VARIABLE
 
+Saved = TypeVar("Saved", bound=BaseModel)
 WRITE_SECONDS = 0.5
 # An estimate is shown after ten steps or half a minute: the first steps compile and warm caches.
 ETA_STEPS = 10
@@ -71,6 +73,22 @@ class Session:
     def plan_json(self) -> bytes:
         """Return the plan that was confirmed, as JSON."""
         return (self.run_dir / "plan.json").read_bytes()
+
+    def request(self, kind: type[Saved]) -> Saved:
+        """Return the request that made the run.
+
+        Raises:
+            Refused: Another version took what this one does not.
+        """
+        return _read(kind, "request", self.request_json())
+
+    def plan(self, kind: type[Saved]) -> Saved:
+        """Return the plan that was confirmed.
+
+        Raises:
+            Refused: Another version planned what this one does not.
+        """
+        return _read(kind, "plan", self.plan_json())
 
     @property
     def attempt(self) -> int:
@@ -252,6 +270,17 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     if session.leads:
         signs_of_life.watch(session.works)
     sys.exit(_run(session, work))
+
+
+def _read(kind: type[Saved], name: str, text: bytes) -> Saved:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        said = "; ".join(complaints(kind, error))
+        raise Refused(
+            f"the {name} of this run is of another version, and this one refuses it: {said}; "
+            "change that and make a new run"
+        ) from error
 
 
 def _hold(run_dir: Path) -> None:

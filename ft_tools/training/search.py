@@ -30,8 +30,9 @@ RATE, EPOCHS, RANK = 3**0.5, 2, 4
 """Factors of one step. Three times the default's rate won once in ten searches, its root more often
 (benchmarks/search.json), though families of one size differ by 3 in their best rate. Source:
 tinker-cookbook, recipes/chat_sl/results/sft_sweep.md: rate 4-10%, rank 0.7-5% of the loss."""
-REACH = {"rate": range(-3, 4), "epochs": range(2), "rank": range(2)}
-"""Steps from the default. Fewer epochs are not tried: a run keeps its best checkpoint anyway."""
+REACH = {"rate": range(-4, 5), "epochs": range(2), "rank": range(2)}
+"""Steps from the default, as far as earlier versions went, whose searches are continued. Fewer epochs
+are not tried: a run keeps its best checkpoint anyway."""
 
 
 class Setting(NamedTuple):
@@ -44,9 +45,9 @@ class Setting(NamedTuple):
     @property
     def name(self) -> str:
         """Return what a trial of it is called."""
-        signed = {-3: "/5.2", -2: "/3", -1: "/1.7", 1: "x1.7", 2: "x3", 3: "x5.2"}
+        times = "x" if self.rate > 0 else "/"
         parts = (
-            f"rate {signed[self.rate]}" if self.rate else "",
+            f"rate {times}{RATE ** abs(self.rate):.2g}" if self.rate else "",
             f"epochs x{EPOCHS**self.epochs}" if self.epochs else "",
             f"rank x{RANK**self.rank}" if self.rank else "",
         )
@@ -99,9 +100,13 @@ class SearchPlan(BaseModel):
     )
     dataset: str
     validation: str
-    num_validation: int
     default: dict[str, Any] = Field(description="Plan that a launch without search has.")
     estimate: Estimate = Field(description="Of one whole run of the default.")
+
+    @property
+    def num_validation(self) -> int:
+        """Return the number of held-out rows."""
+        return int(self.default["validation"]["num_examples"])
 
 
 class TrialResult(Report):
@@ -180,7 +185,6 @@ def plan_search(request: TrainingRequest, plan: TrainingPlan) -> SearchPlan:
         trials=[trials[DEFAULT], *neighbours(DEFAULT, trials)],
         dataset=plan.dataset.path,
         validation=plan.validation.path,
-        num_validation=plan.validation.num_examples,
         default=plan.model_dump(mode="json", exclude={"estimate", "warnings"}),
         estimate=plan.estimate,
     )

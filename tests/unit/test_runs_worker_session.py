@@ -7,9 +7,12 @@ import math
 import pytest
 from pydantic import BaseModel
 
+from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData, DiskFull
 from ft_tools.runs import directory, worker_session
 from ft_tools.runs.records import RunInfo
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 from ft_tools.runs.worker_session import Session, Stopped
 
 
@@ -197,6 +200,22 @@ def test_text_of_a_library_stays_out_of_the_status(worker):
     worker_session._run(worker, raising(ValueError("a row of the dataset")))
     assert "a row" not in (worker.run_dir / "status.json").read_text()
     assert written(worker).error.message.startswith("ValueError in test_runs_worker_session.py:")
+
+
+def test_a_request_that_is_refused_by_now_is_said_and_asked_for_anew(workspace):
+    """Saved by a version that split off more than a half."""
+    run_dir = workspace / "runs" / "audit-0123456789abcdef"
+    run_dir.mkdir(parents=True)
+    info = RunInfo(run_id=run_dir.name, kind="audit", created_at=1.0)
+    (run_dir / "run.json").write_text(info.model_dump_json())
+    (run_dir / "request.json").write_text('{"path": "d.jsonl", "validation_fraction": 0.6}')
+    worker_session._run(Session(run_dir), lambda session: session.request(AuditRequest))
+    report = get_run(RunRequest(run_id=run_dir.name))
+    assert "validation_fraction: must be less than or equal to 0.5, got 0.6" in report.error.message
+    assert not report.resumable
+    (step,) = report.next_steps
+    assert step.tool == "audit_dataset"
+    assert step.arguments == {"path": "d.jsonl", "validation_fraction": 0.6}
 
 
 def test_a_cancel_before_the_work_begins_ends_it(worker):

@@ -309,6 +309,21 @@ def test_what_was_done_before_the_worker_died_is_not_done_again(files):
     assert report.default_run == run_id
 
 
+def test_a_search_that_an_earlier_version_began_goes_on_from_its_trials(files):
+    """Its steps of the rate were 3 times, and the rows were counted in the default's plan alone."""
+    run_id = laid("sft-00000000000000aa", "sft").name
+    made = {"default": 1.0, "epochs x2": 1.1, "rate x3": 0.6, "rate x9": 0.5}
+    done = [
+        result(name, None, loss).model_copy(update={"seconds": 5, "run_id": run_id})
+        for name, loss in made.items()
+    ]
+    before = {"search": json.dumps({"done": [one.model_dump() for one in done]})}
+    assert "num_validation" not in planned(searching()).model_dump()
+    report, started = searched(1, 20.0, before=before)
+    assert [one.name for one in report.trials] == [*made, *started]
+    assert started[0] == "rate x9, epochs x2"
+
+
 def test_seconds_that_were_watched_before_the_worker_died_are_not_counted_again(files):
     report, _ = searched(1, None, before={"search": '{"seconds": 12}'})
     assert report.trials[0].seconds == 20

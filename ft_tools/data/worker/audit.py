@@ -52,7 +52,7 @@ class Progress:
 
 def work(session: Session) -> AuditReport:
     """Do the audit that request.json asks for."""
-    asked = AuditRequest.model_validate_json(session.request_json())
+    asked = session.request(AuditRequest)
     request, unread = readable_tokenizer(asked)
     progress = Progress(session)
     measure: Measure = lengths_of

@@ -11,7 +11,7 @@ from ft_tools.runs.worker_session import Session, main
 
 def work(session: Session) -> PrepareReport:
     """Write the files that request.json asks for."""
-    request = PrepareRequest.model_validate_json(session.request_json())
+    request = session.request(PrepareRequest)
     assert request.mapping is not None
     session.phase("preparing")
     report = perform(request, request.mapping, Progress(session).rows)

@@ -62,8 +62,8 @@ def work(session: Session) -> BaseModel:
             its verdicts are kept, and a resumed run asks only for what is missing.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
-    request = EvaluateRequest.model_validate_json(session.request_json())
-    plan = EvaluatePlan.model_validate_json(session.plan_json())
+    request = session.request(EvaluateRequest)
+    plan = session.plan(EvaluatePlan)
     session.update(if_out_of_memory=IF_OUT_OF_MEMORY)
     if plan.has_models:
         # Seconds of imports, which endpoints and simple baselines do without.

@@ -33,7 +33,7 @@ TOKENIZER_SAMPLES = (
 def work(session: Session) -> BaseModel:
     """Unpack the model, check it and publish it under its Hub id."""
     transformers_logging.disable_progress_bar()
-    request = demo.DemoModelRequest.model_validate_json(session.request_json())
+    request = session.request(demo.DemoModelRequest)
     began = time.monotonic()
     final = demo.folder()
     try:

@@ -43,7 +43,7 @@ CHAT_TOKENS = 128
 def work(session: Session) -> BaseModel:
     """Ship what the plan says."""
     transformers_logging.disable_progress_bar()
-    plan = ShipPlan.model_validate_json(session.plan_json())
+    plan = session.plan(ShipPlan)
     base = base_folder(session, plan)
     plan = with_files(plan, base)
     scratch = session.run_dir / "work"

@@ -8,7 +8,7 @@ from datasets import Dataset, Features, Json, Value
 from trl import DPOConfig, DPOTrainer
 
 from ft_tools.examples.training_rows import DatasetFacts, read_examples, tools_of
-from ft_tools.runs.worker_session import main
+from ft_tools.runs.worker_session import Session, main
 from ft_tools.training.checks.learnable import count_pairs
 from ft_tools.training.plan import DpoPlan
 from ft_tools.training.report import DpoRunReport, Row, last_value
@@ -24,9 +24,9 @@ class Pairs(Preference):
 
     answers = "chosen_ids"
 
-    def plan(self, text: bytes) -> DpoPlan:
+    def plan(self, session: Session) -> DpoPlan:
         """Read the run's plan."""
-        return DpoPlan.model_validate_json(text)
+        return session.plan(DpoPlan)
 
     def rows(self, plan: Plan, facts: DatasetFacts) -> Dataset:
         """Read a file of pairs."""

@@ -9,7 +9,7 @@ from datasets import Dataset, Features, Json, Value
 from trl import KTOConfig, KTOTrainer
 
 from ft_tools.examples.training_rows import DatasetFacts, read_examples, tools_of
-from ft_tools.runs.worker_session import main
+from ft_tools.runs.worker_session import Session, main
 from ft_tools.training.checks.learnable import count_marks
 from ft_tools.training.plan import KtoPlan
 from ft_tools.training.report import KtoRunReport, Row, last_value
@@ -23,9 +23,9 @@ class Marks(Preference):
 
     answers = "completion_ids"
 
-    def plan(self, text: bytes) -> KtoPlan:
+    def plan(self, session: Session) -> KtoPlan:
         """Read the run's plan."""
-        return KtoPlan.model_validate_json(text)
+        return session.plan(KtoPlan)
 
     def rows(self, plan: Plan, facts: DatasetFacts) -> Dataset:
         """Read a file of marked answers."""

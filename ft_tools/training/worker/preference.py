@@ -31,7 +31,7 @@ class Preference(ABC):
     """Column of the tokens that are made likelier."""
 
     @abstractmethod
-    def plan(self, text: bytes) -> Plan:
+    def plan(self, session: Session) -> Plan:
         """Read the run's plan."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Preference(ABC):
 
 def work(kind: Preference, session: Session) -> TrainingRunReport:
     """Train, publish, report."""
-    plan = kind.plan(session.plan_json())
+    plan = kind.plan(session)
     session.phase("checking")
     today.hold(session.info.created_at)
     check_inputs(plan)

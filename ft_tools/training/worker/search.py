@@ -65,9 +65,10 @@ class Search:
     def __init__(self, session: Session, start: StartTrial) -> None:
         self.session = session
         self._start = start
-        self.plan = SearchPlan.model_validate_json(session.plan_json())
-        kind = SftRequest if self.plan.task == "sft" else DpoRequest
-        self.request: SftRequest | DpoRequest = kind.model_validate_json(session.request_json())
+        self.plan = session.plan(SearchPlan)
+        self.request: SftRequest | DpoRequest = (
+            session.request(SftRequest) if self.plan.task == "sft" else session.request(DpoRequest)
+        )
         file = session.run_dir / STATE
         self.state = State.model_validate_json(file.read_bytes()) if file.exists() else State()
         self.trials = trials_of(self.plan.default["training"], self.plan.default["peft"])

@@ -32,7 +32,7 @@ SAMPLED = 64
 
 def work(session: Session) -> SftRunReport:
     """Train, publish, report."""
-    plan = SftPlan.model_validate_json(session.plan_json())
+    plan = session.plan(SftPlan)
     session.phase("checking")
     today.hold(session.info.created_at)
     check_inputs(plan)

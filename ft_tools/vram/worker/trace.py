@@ -51,7 +51,7 @@ TRL_OUTPUTS = ("log_probs", "entropy", "is_top1")
 
 def work(session: Session) -> TraceReport:
     """Trace the step of a request, at two depths, and compare it with the formulas."""
-    request = TraceRequest.model_validate_json(session.request_json())
+    request = session.request(TraceRequest)
     vram = request.as_vram()
     shape = shape_of_request(vram)
     setup = traced_setup(setup_of(vram, shape))
