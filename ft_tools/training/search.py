@@ -31,8 +31,8 @@ RATE, EPOCHS, RANK = 3**0.5, 2, 4
 (benchmarks/search.json), though families of one size differ by 3 in their best rate. Source:
 tinker-cookbook, recipes/chat_sl/results/sft_sweep.md: rate 4-10%, rank 0.7-5% of the loss."""
 REACH = {"rate": range(-4, 5), "epochs": range(2), "rank": range(2)}
-"""Steps from the default, as far as earlier versions went, whose searches are continued. Fewer epochs
-are not tried: a run keeps its best checkpoint anyway."""
+"""Steps from the default, as far as earlier versions went: their searches are continued. Fewer
+epochs are not tried: a run keeps its best checkpoint anyway."""
 
 
 class Setting(NamedTuple):
