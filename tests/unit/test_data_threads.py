@@ -152,6 +152,9 @@ def test_turns_around_the_questions_and_answers_are_left_out_and_counted(workspa
     said = next(note for note in made.assumptions if note.startswith(SKIPPED))
     assert "1 after the last answer, 1 before the first question" in said
     assert made.counts["no_answer"] == 1
+    (unlabelled,) = rows(workspace, "unlabelled")
+    assert unlabelled["columns"].keys() == {*ticket(7), "messages"}
+    assert [message["role"] for message in unlabelled["columns"]["messages"]] == ["user"]
     assert "role_order" not in made.counts
 
 
@@ -184,6 +187,8 @@ def test_messages_of_agents_are_turns_and_not_a_known_format(workspace):
                  "content": one["body"]} for one in thread(at)[:3:2]]  # fmt: skip
         lines.append(json.dumps({"messages": said}) + "\n")
     (workspace / "m.jsonl").write_text("".join(lines))
+    audit = audit_dataset(AuditRequest(path="m.jsonl"))
+    assert audit.next_steps[0].tool == "prepare_dataset"
     made = confirmed(path="m.jsonl")
     assert made.mapping.turns.conversation == "messages"
     assert made.counts["train"] >= 20
@@ -196,6 +201,7 @@ def test_turns_are_put_in_the_order_of_their_own_times(workspace):
             one["created"] = 1767000000 + 100 * at + place
         record["thread"].reverse()
     write(workspace, records=records)
+    assert prepare(path="t.json").mapping.time_column is None
     confirmed(path="t.json", mapping=IGNORED | {"time_column": "created"})
     first = rows(workspace)[0]["messages"]
     assert [message["role"] for message in first] == ["user", "assistant"]

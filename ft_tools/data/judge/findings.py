@@ -102,7 +102,11 @@ RULES: dict[str, Rule] = {
         "of objects",
     ),
     "unknown_role": Rule(
-        "error", True, "unknown role: use system, user, assistant or tool", TRL_FORMATS
+        "error",
+        True,
+        "unknown role: use system, user, assistant or tool; prepare_dataset gives customers, "
+        "agents and others (mapping.turns.roles) theirs",
+        TRL_FORMATS,
     ),
     "role_order": Rule(
         "error", True, "wrong order of roles: system first, then user and assistant alternating"

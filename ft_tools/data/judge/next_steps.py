@@ -116,8 +116,12 @@ def rule_for(num_with_majority: int) -> tuple[Contradictions, str]:
 
 
 def _is_unknown(report: AuditReport) -> bool:
-    """Tell whether the rows are no examples, so that what they hold has to be mapped first."""
-    return report.detected_format in row_kinds.NO_EXAMPLE
+    """Tell whether the rows are no examples, so that what they hold has to be mapped first.
+
+    Nor are conversations of speakers that no format knows, such as agents.
+    """
+    num_unknown = report.removed_by.get("unknown_role", 0)
+    return report.detected_format in row_kinds.NO_EXAMPLE or 2 * num_unknown > report.num_examples
 
 
 def _is_answerable(column: Column) -> bool:

@@ -118,6 +118,14 @@ def joined(
         yield talk.first, {**talk.columns, **made}
 
 
+def as_told(row: Any) -> Any:
+    """Return a row with its joined turns as `messages`, unless it has a column of that name."""
+    if not isinstance(row, Mapping) or JOINED not in row:
+        return row
+    told = {name: value for name, value in row.items() if name != JOINED}
+    return {"messages": row[JOINED]} | told
+
+
 def _why_left_out(turn: Mapping[str, Any], role: str, text: str) -> str:
     """Return why a turn is no part of its conversation; empty if it is one."""
     if is_internal(turn):

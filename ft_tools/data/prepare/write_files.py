@@ -23,6 +23,7 @@ from ft_tools.data.prepare.open_table import Reader
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_as_example import make
 from ft_tools.data.prepare.row_decisions import TICK_ROWS
+from ft_tools.data.prepare.turns import as_told
 from ft_tools.errors import BadData
 from ft_tools.examples.example import Example
 from ft_tools.examples.loss_marks import without_mark
@@ -166,7 +167,7 @@ def write_rows(
                 held[at] = _example(mapping, request, number, row)
             if part in {Part.REMOVED, Part.UNLABELLED}:
                 about = {"row": number, "reason": fates.outcomes[at] or "no_answer"}
-                _put(files[part], about | {"columns": _masked(request, row)})
+                _put(files[part], about | {"columns": _masked(request, as_told(row))})
             else:
                 example = _example(mapping, request, number, row)
                 if at in fates.partner:
