@@ -32,6 +32,9 @@ from ft_tools.shipping.evaluated_prompt import MeasuredAs, measured_as
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.request import MergeBase, ShipRequest
 
+MAX_STEM = 60
+"""Characters of a model's name that are kept: a format is added to it."""
+
 
 class PlannedEnvironment(Report):
     """A Python environment that a format is made in."""
@@ -251,13 +254,21 @@ def _places(output: Path | None) -> dict[str, Path]:
 
 
 def _name(request: ShipRequest, base: ModelSource) -> str:
-    if request.name:
-        return request.name.strip().replace(" ", "-")
+    """Return a name that files, a shell and Ollama take.
+
+    Source: https://github.com/ollama/ollama/blob/main/types/model/name.go: ASCII, a letter or digit
+    first, at most 80 bytes.
+    """
+    if asked := _plain(request.name):
+        return asked
     stem = Path(base.name if base.kind == "hub" else base.load_from).name
     if "--" in stem:
         stem = stem.rpartition("--")[2]
-    # Files and models in Ollama are named so, and commands of HANDOFF.md name them.
-    return re.sub(r"[^\w.-]+", "-", stem).strip("-") + "-tuned"
+    return f"{_plain(stem)[:MAX_STEM] or 'model'}-tuned"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.ASCII).strip("-.")
 
 
 def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:

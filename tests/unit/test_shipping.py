@@ -538,10 +538,22 @@ def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
     assert "transformers (pip install accelerate):" in guide
 
 
-def test_a_folder_with_blanks_gives_a_name_that_a_shell_and_ollama_take(workspace):
-    make_base(workspace / "My base (v2)")
-    planned = plan_of(ShipRequest(source="My base (v2)"), [formats.find("gguf:Q8_0")])
-    assert planned.name == "My-base-v2-tuned"
+@pytest.mark.parametrize(
+    ("folder", "asked", "name"),
+    [
+        ("My base (v2)", "", "My-base-v2-tuned"),
+        ("größe", "", "gr-e-tuned"),
+        ("模型", "", "model-tuned"),
+        ("n" * 100, "", f"{'n' * 60}-tuned"),
+        ("base", "My model", "My-model"),
+        ("base", "-x", "x"),
+        ("base", " ", "base-tuned"),
+    ],
+)
+def test_files_have_a_name_that_a_shell_and_ollama_take(workspace, folder, asked, name):
+    make_base(workspace / folder)
+    request = ShipRequest(source=folder, name=asked)
+    assert plan_of(request, [formats.find("gguf:Q8_0")]).name == name
 
 
 @pytest.mark.parametrize("name", ["gguf", "gguf:Q9_X", "exl2"])
