@@ -20,6 +20,7 @@ EVENTS = 20
 """Events in a report."""
 EVALUATIONS = 20
 TEST_PART = "test.jsonl"
+ADD_ROWS = "add `dataset`, with rows that no training has seen"
 """As prepare_dataset names it."""
 EVALUATED = ("step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins")
 TRAINING = (
@@ -128,7 +129,7 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
             "these rows chose the checkpoint, so rows that no training has seen tell more: pass "
             "those as `dataset` if there are any"
         )
-    return "", "add `dataset`, with rows that no training has seen"
+    return "", ADD_ROWS
 
 
 def unseen_file(trained: Sequence[Path], validated: Sequence[Path] = ()) -> Path | None:

@@ -2,19 +2,18 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ft_tools.approach.request import ApproachRequest
+from ft_tools.contract import Request
 from ft_tools.runs.launchers.options import Backend
 from ft_tools.runs.request import LaunchRequest
 
 Method = Literal["lora", "qlora", "full"]
 
 
-class SearchBudget(BaseModel):
+class SearchBudget(Request):
     """What a search of settings may take: minutes, or dollars at price_per_hour."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     minutes: float | None = Field(None, gt=0)
     dollars: float | None = Field(None, gt=0)

@@ -11,7 +11,7 @@ from ft_tools.examples.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
-from ft_tools.runs.run_state import unseen_file
+from ft_tools.runs.run_state import ADD_ROWS, unseen_file
 from ft_tools.training.checks import accepted, known_arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.argument_tables import CHOICES
@@ -215,6 +215,7 @@ def _export_step(found: Launch, plan: TrainingPlan, request: TrainingRequest) ->
             f"to {elsewhere}, install what train.py names in its first lines, run python train.py "
             f"in it, and copy {script.TRAINED} back"
         )
+        why += "" if "dataset" in measured else f"; {ADD_ROWS}"
         return NextStep(tool="evaluate", arguments=measured, why=why)
     (confirming,) = found.next_steps
     given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}

@@ -86,9 +86,11 @@ def test_a_plan_for_a_named_card_follows_the_card_and_not_this_machine(
     assert step.tool == "evaluate"
     assert step.arguments == {"model": "there/trl-output/final", "baseline": "instruct"}
     assert f"copy the folder to 1x {card}" in step.why
+    assert "; add `dataset`, with rows" in step.why
     write(files / "test.jsonl", 60, 70)
     again = launch_sft(sft(method="qlora", backend_options={"gpu": card}, export_dir="again"))
     assert again.next_steps[0].arguments["dataset"] == str(files / "test.jsonl")
+    assert "add `dataset`" not in again.next_steps[0].why
     script = (files / "there" / "train.py").read_text()
     assert f"DTYPE = '{precision}'" in script
     assert "'use_cpu': False" in script

@@ -82,6 +82,12 @@ def test_a_budget_is_either_time_or_money(budget):
         SearchBudget.model_validate(budget)
 
 
+@pytest.mark.parametrize("minutes", [True, float("inf")])
+def test_a_budget_is_a_finite_number(minutes):
+    with pytest.raises(ValueError, match=r"minutes\n.*number"):
+        SearchBudget.model_validate({"minutes": minutes})
+
+
 ONCE = {"num_train_epochs": 1}
 
 
