@@ -143,7 +143,7 @@ def test_names_with_commas_are_several_values(capsys):
 
 def test_what_an_object_inside_an_object_lacks_is_said(capsys):
     for turns, said in (
-        ('{"conversation": "id"}', "mapping.turns.role: required and missing (Column with the sp"),
+        ('{"conversation": "id"}', "mapping.turns.role: required and missing (Field of the sp"),
         ("true", "mapping.turns: must be an object of conversation, role, text, roles, got true"),
     ):
         assert cli.run(["prepare-dataset", "data.jsonl", "--mapping.turns", turns]) == 2

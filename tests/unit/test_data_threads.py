@@ -283,3 +283,17 @@ def test_turns_without_text_are_left_out(workspace):
     write(workspace, records=records)
     said = next(note for note in prepare(path="t.json").assumptions if note.startswith(SKIPPED))
     assert said.endswith(", 1 without text")
+
+
+def test_turns_that_begin_with_the_newest_are_put_in_order_by_the_proposal(workspace):
+    records = [ticket(at) for at in range(60)]
+    for at, record in enumerate(records):
+        record["opened"] = f"2026-01-{at % 28 + 1:02}"
+        for place, one in enumerate(record["thread"]):
+            one["sent_at"] = f"2026-01-{at % 28 + 1:02}T10:{place:02}:00Z"
+        record["thread"].reverse()
+    write(workspace, records=records)
+    assert confirmed(path="t.json", mapping=IGNORED).mapping.time_column == "sent_at"
+    asked, answered = rows(workspace)[0]["messages"]
+    assert asked["role"] == "user"
+    assert answered["content"].startswith("Please restart")

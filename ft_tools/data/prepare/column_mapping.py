@@ -29,8 +29,8 @@ class Turns(Request):
     """Where the turns of conversations are."""
 
     conversation: str = Field(description="Column of ids, or of lists of turns.")
-    role: str = Field(description="Who says it.")
-    text: str = Field(description="What is said.")
+    role: str = Field(description="Field of the speaker.")
+    text: str = Field(description="Field of the text.")
     roles: dict[str, Literal["system", "user", "assistant", "leave_out"]] = Field(
         default_factory=dict, max_length=30, description="Speaker -> role."
     )
@@ -55,7 +55,7 @@ class ColumnMapping(Request):
     )
     answer_schema: dict[str, Any] | None = Field(None, description="Derived from the values.")
     system: str = Field("", max_length=8000, description="System text.")
-    turns: Turns | None = Field(None, description="For turns in rows or lists.")
+    turns: Turns | None = Field(None, description="Joins turns.")
     group_by: list[str] = Field(
         default_factory=list,
         max_length=5,

@@ -219,6 +219,9 @@ def propose(seen: Seen, given: ColumnMapping) -> ColumnMapping:
     """
     times = [name for name in seen.columns if seen.is_time(name)]
     if given.is_as_it_is and (turns := _turns(seen)):
+        # Those of the turns put them in order, too: exports may begin with the newest one.
+        inside = seen.inside.get(turns.conversation, seen)
+        times = [name for name in inside.columns if inside.is_time(name)] or times
         return ColumnMapping(turns=turns, time_column=times[0] if times else None)
     if given.is_as_it_is and 2 * seen.examples > seen.num_rows:
         return ColumnMapping()
