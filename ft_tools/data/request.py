@@ -30,7 +30,7 @@ class AuditRequest(Request):
     """Report what is wrong with a dataset, and write cleaned files if `output_dir` is given.
 
     What takes long (large files, semantic near-duplicates, token counts) runs in the background:
-    the report then has `run_id` and the verdict `pending`.
+    then `run_id` is set and the verdict `pending`.
     """
 
     path: str = Field(

@@ -66,8 +66,8 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
 class EvaluateRequest(LaunchRequest):
     """Compare models, prompts, endpoints and simple baselines on held-out examples.
 
-    `model` (and `baseline`) compares a tuned model with its base; `systems` compares two to eight
-    named systems. With `target` the report says which meet it, and which of those is cheapest.
+    `model` (and `baseline`) compares a tuned model with its base; `systems` two to eight named
+    ones. With `target` the report says which meet it, and which of those is cheapest.
     Without `confirm` the plan is returned: counts, metrics, contamination, the smallest change
     that can be detected. With it the run starts.
     """

@@ -36,10 +36,9 @@ from ft_tools.examples.turns import (
     with_system,
 )
 from ft_tools.examples.unread_fields import has_python_turns, unread_in
-from ft_tools.examples.verdicts import Mark, judged
+from ft_tools.examples.verdicts import JUDGED, Mark, judged
 
 NOT_THERE = object()
-JUDGED = {Mark.GOOD, Mark.BAD}
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 
 

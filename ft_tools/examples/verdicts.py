@@ -17,6 +17,7 @@ from ft_tools.examples.scales import (
     GOOD_PLACE,
     MAX_CHARS,
     ends_of,
+    is_condition,
     meets,
     number_of,
 )
@@ -35,6 +36,9 @@ class Mark(Enum):
     GOOD = "good"
     BAD = "bad"
     NEUTRAL = "neutral"
+
+
+JUDGED = frozenset({Mark.GOOD, Mark.BAD})
 
 
 def _words(text: str) -> frozenset[str]:
@@ -91,17 +95,51 @@ def _mark_of_text(value: str) -> Mark | None:
     return Mark.NEUTRAL if word in _NEUTRAL else None
 
 
-def judged(value: Any, good: Sequence[Any]) -> Mark | None:
-    """Return what a value says, by the values or the condition that mean good, if they are given.
+ALL_OTHERS = "*"
+"""Among the values that mean bad: everything that is not good."""
+
+
+def judged(value: Any, good: Sequence[Any], bad: Sequence[Any] = ()) -> Mark | None:
+    """Return what a value says, by the values or conditions that mean good or bad, if any do.
+
+    A number that meets neither is on the side that was not declared. A word that is not declared
+    says what it says by itself, turned round if the declared ones are; what nobody knows is None.
 
     >>> judged(4, [">=4"]), judged("4 stars", ["4", 5]), judged("Up!", ["up"]), judged("up", [])
     (<Mark.GOOD: 'good'>, <Mark.GOOD: 'good'>, <Mark.GOOD: 'good'>, <Mark.GOOD: 'good'>)
-    >>> judged(1, [">=4"])
-    <Mark.BAD: 'bad'>
+    >>> judged(1, [">=4"]), judged("no", ["ok"]), judged("yes", ["no"]), judged("?", ["ok"], ["*"])
+    (<Mark.BAD: 'bad'>, <Mark.BAD: 'bad'>, <Mark.BAD: 'bad'>, <Mark.BAD: 'bad'>)
+    >>> judged("?", ["ok"]), judged(3, [">=4"], ["<=2"])
+    (None, None)
     """
-    if not good:
+    if not good and not bad:
         return mark_of(value)
-    return Mark.GOOD if any(_is_one_of(value, one) for one in good) else Mark.BAD
+    if any(_is_one_of(value, one) for one in good):
+        return Mark.GOOD
+    if any(one == ALL_OTHERS or _is_one_of(value, one) for one in bad):
+        return Mark.BAD
+    sides = [_has_number(good), _has_number(bad)]
+    if number_of(value) is not None and any(sides):
+        return None if all(sides) else Mark.BAD if sides[0] else Mark.GOOD
+    return _by_itself(value, good, bad)
+
+
+def _has_number(declared: Sequence[Any]) -> bool:
+    """Tell whether numbers are among the declared values, or a condition for them."""
+    return any(number_of(one) is not None or is_condition(one) for one in declared)
+
+
+def _by_itself(value: Any, good: Sequence[Any], bad: Sequence[Any]) -> Mark | None:
+    """Return what a value says that is not declared, beside those that are."""
+    is_turned = any(mark_of(one) is Mark.BAD for one in good)
+    is_turned = is_turned or any(mark_of(one) is Mark.GOOD for one in bad)
+    mark = mark_of(value)
+    if mark is Mark.GOOD:
+        # Good is what was declared as good, if anything was.
+        return Mark.BAD if is_turned else None if good else mark
+    if mark is Mark.BAD:
+        return Mark.GOOD if is_turned and not good else mark
+    return mark
 
 
 def _is_one_of(value: Any, good: Any) -> bool:

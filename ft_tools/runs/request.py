@@ -41,8 +41,8 @@ class ListRunsRequest(Request):
 class CancelRequest(Request):
     """Ask a run to save and stop: `cancelling` at once, `cancelled` when its processes are gone.
 
-    A run that does not stop in time is terminated, with every process it started. A cancelled
-    training run keeps its last checkpoint.
+    What does not stop in time is terminated, with every process it started. A training run keeps
+    its last checkpoint.
     """
 
     run_id: str = Field(description="The run's id.")

@@ -12,10 +12,9 @@ MergeBase = Literal["original", "dequantized"]
 class ShipRequest(LaunchRequest):
     """Merge an adapter into its base model, write the requested formats, and measure each of them.
 
-    Without `confirm` the plan is returned and nothing starts. With it a run starts: it merges in
-    the base model's own precision, compares the result with the base plus adapter and ships nothing
-    if they differ, then makes each format and measures it against the merged model.
-    Nothing is overwritten.
+    Without `confirm` the plan is returned. With it a run merges in the base model's own precision,
+    ships nothing if the result differs from base plus adapter, then makes each format and measures
+    it against the merged model.
     """
 
     source: str = Field(description="Id of a training run, or an adapter or model folder.")
@@ -27,19 +26,19 @@ class ShipRequest(LaunchRequest):
         min_length=1,
         max_length=16,
         description="safetensors, gguf:TYPE (F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, IQ4_XS, "
-        "Q3_K_M, Q2_K, IQ2_M ...), mlx:8bit, mlx:4bit, bnb:nf4; gptq:4, awq:4 and fp8 (for vLLM) "
-        "are made in a separate environment, which is built at first use.",
+        "Q3_K_M, Q2_K, IQ2_M ...), mlx:8bit, mlx:4bit, bnb:nf4; for vLLM gptq:4, awq:4 and "
+        "fp8, in an environment that is built at first use.",
     )
     merge_base: MergeBase = Field(
         "original",
-        description="original: merge into the 16-bit base. dequantized: merge into the base as "
-        "4-bit training saw it, closer to what a QLoRA run itself outputs.",
+        description="original: into the 16-bit base; dequantized: as 4-bit training saw it, "
+        "closer to a QLoRA run.",
     )
     calibration: str | None = Field(
         None,
         description="JSONL of examples like those it was trained on, not the test's. GGUF types "
-        "below Q8_0 then get an importance matrix. Default: the run's training file, for formats "
-        "that require calibration.",
+        "below Q8_0 then get an importance matrix. Default: the run's training file, where "
+        "required.",
     )
     imatrix: str | None = Field(
         None, description="Importance matrix made with llama-imatrix, for GGUF types."
@@ -53,18 +52,18 @@ class ShipRequest(LaunchRequest):
         12,
         ge=1,
         le=1000,
-        description="Held-out examples that each format answers through its shipped defaults.",
+        description="Held-out examples that each format answers.",
     )
     evaluation: str | None = Field(
         None,
         description="Run id of the evaluation whose system text, user template, JSON schema and "
-        "longest answer are shipped; default: the newest one of this run.",
+        "longest answer are shipped; default: this run's newest.",
     )
     system: str | None = Field(
         None,
         max_length=20000,
-        description="System text to ship; default: the evaluation's, else the most frequent one "
-        "of the training data.",
+        description="System text to ship; default: the evaluation's, else the training data's "
+        "most frequent.",
     )
     output_dir: str | None = Field(
         None, description="New folder for the files; default: the run's own folder."

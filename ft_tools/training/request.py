@@ -72,8 +72,7 @@ class TrainingRequest(LaunchRequest):
     accept_reason: str = Field("", max_length=500, description="Why; kept in the plan.")
     advice: ApproachRequest | None = Field(
         None,
-        description="As given to recommend_approach; what it advises against needs "
-        "accept_findings.",
+        description="As given to recommend_approach; training against it needs accept_findings.",
     )
     export_dir: str | None = Field(
         None,
@@ -115,8 +114,8 @@ class SftRequest(TrainingRequest):
 class DpoRequest(TrainingRequest):
     """Plan a preference run; start it when `confirm` names the plan that was shown.
 
-    Pairs of answers (`prompt`, `chosen`, `rejected`) are trained with DPO; single answers with a
-    verdict (`prompt`, `completion`, `label` true or false) with KTO.
+    Pairs (`prompt`, `chosen`, `rejected`) are trained with DPO; answers with a verdict (`prompt`,
+    `completion`, `label` true or false) with KTO.
     """
 
     model: str | None = Field(

@@ -73,7 +73,7 @@ class StepRequest(Request):
     lora_rank: int | None = Field(None, ge=1, le=4096, description="LoRA rank; default 16.")
     target_modules: str | tuple[str, ...] | None = Field(
         None,
-        description='Modules to adapt: "all-linear" (default) or names, as ["q_proj", "v_proj"].',
+        description='"all-linear" (default) or names, as ["q_proj", "v_proj"].',
     )
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -130,7 +130,7 @@ class VramRequest(ModelRequest, StepRequest):
     Needs neither a GPU nor weights. The peak is the largest phase of a step.
 
     Returns:
-        Both what PyTorch allocates and the range that nvidia-smi shows, which is higher.
+        What PyTorch allocates, and the higher range that nvidia-smi shows.
     """
 
     target_parameters: tuple[str, ...] = Field(
@@ -240,11 +240,11 @@ def has_trl_head(trl_version: str | None) -> bool:
 class TraceRequest(StepRequest):
     """Trace the memory of a training step: the real model class, PEFT, loss and optimizer.
 
-    Needs neither a GPU nor weights, and takes some seconds. It uses no formula and no measured
-    constant: use it to check an estimate with a wide interval.
+    Needs neither a GPU nor weights, and takes some seconds. Use it to check an estimate with a wide
+    interval.
 
     Returns:
-        The run to read, and the formulas' estimate. The finished run's `result` has both.
+        The run to read; its `result` has the formulas' estimate, too.
     """
 
     model: str = Field(description="As in estimate_vram.")

@@ -7,18 +7,18 @@ from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.messy_tables import TABLES
+from tests.unit.taken_steps import taken
 
 pytestmark = pytest.mark.tiny
 LAUNCHES = {"launch_sft": (launch_sft, SftRequest), "launch_dpo": (launch_dpo, DpoRequest)}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_a_messy_table_becomes_a_plan_with_a_model_in_three_calls(workspace, tiny_model_in, table):
+def test_a_messy_table_becomes_a_plan_with_a_model_in_a_few_calls(workspace, tiny_model_in, table):
     table.write(workspace / table.name)
     shown = prepare_dataset(PrepareRequest(path=table.name))
-    arguments = dict(shown.next_steps[0].arguments)
-    arguments["mapping"] = arguments["mapping"] | table.decide
-    made = prepare_dataset(PrepareRequest(**arguments))
+    decided = shown.next_steps[0].arguments["mapping"] | table.decide
+    made = taken(prepare_dataset(PrepareRequest(path=table.name, mapping=decided)))
     step = made.next_steps[0]
     launch, request = LAUNCHES[step.tool]
     report = launch(

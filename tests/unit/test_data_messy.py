@@ -13,6 +13,7 @@ from ft_tools.examples.encodings import encoding_of
 from ft_tools.examples.training_rows import survey
 from ft_tools.workspace import VARIABLE
 from tests.unit.messy_tables import CARD, GITHUB_TOKEN, TABLES
+from tests.unit.taken_steps import taken
 
 LAUNCHES = {"sft": "launch_sft", "dpo": "launch_dpo", "kto": "launch_dpo"}
 
@@ -40,12 +41,11 @@ def proposed(table, shared_workspace):
 def made(table, proposed):
     """Take the call that the proposal offers, with what the user decides."""
     arguments = dict(proposed.next_steps[0].arguments)
-    return prepare_dataset(
-        PrepareRequest(
-            **arguments
-            | {"mapping": arguments["mapping"] | table.decide, "output_dir": f"of-{table.name}"}
-        )
-    )
+    arguments.pop("confirm", None)
+    arguments.pop("output_dir", None)
+    arguments["mapping"] = arguments["mapping"] | table.decide
+    shown = prepare_dataset(PrepareRequest(**arguments))
+    return taken(shown, output_dir=f"of-{table.name}")
 
 
 def written(made, name):
@@ -112,8 +112,7 @@ def test_turns_of_a_conversation_are_put_in_order_and_rows_of_none_are_counted(w
     query = "select * from turns union all select '', 'agent', 'lost words', '', 'accepted'"
     shown = prepare_dataset(PrepareRequest(path=table.name, query=query))
     assert shown.counts["unreadable"] == 1
-    arguments = shown.next_steps[0].arguments
-    made = prepare_dataset(PrepareRequest(**arguments))
+    made = taken(shown)
     assert sum(made.counts.values()) == table.rows + 1
     for row in written(made, "train"):
         roles = [turn["role"] for turn in row["messages"]]

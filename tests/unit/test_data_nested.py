@@ -15,6 +15,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
 from ft_tools.examples.training_rows import survey
+from tests.unit.taken_steps import taken
 
 WORDS = ["amber", "basil", "cedar", "delta", "ember", "fable", "grove", "haze", "iris", "kelp"]
 
@@ -52,7 +53,7 @@ def test_a_nested_file_goes_from_the_audit_through_its_preparation_to_a_launch(w
     assert shown.mapping.answer_columns == ["conversation.agent"]
     assert shown.mapping.group_by == ["meta.account"]
     assert "stars" in shown.questions[0]
-    made = prepare_dataset(PrepareRequest(**shown.next_steps[0].arguments))
+    made = taken(shown)
     assert sum(made.counts.values()) == made.num_rows == 200
     assert made.counts["marked_bad"] == 120
     launch = made.next_steps[0]

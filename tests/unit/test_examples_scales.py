@@ -12,6 +12,7 @@ from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
+from tests.unit.taken_steps import taken
 
 SCALES = {
     "one to five": ([1, 2, 3, 4, 5], ">=4"),
@@ -69,10 +70,11 @@ def test_a_scale_is_asked_about_and_its_threshold_means_the_same_for_every_use(
         prepared(
             path="d.jsonl",
             mapping=undecided.mapping,
+            contradictions="keep",
             confirm=undecided.mapping_hash,
             output_dir="no",
         )
-    report = prepared(**step.arguments)
+    report = taken(undecided)
     limit = float(condition.removeprefix(">="))
     good = {answer for answer, score in scores.items() if number(score) >= limit}
     rows = written(report)
@@ -154,7 +156,7 @@ def test_two_scales_have_thresholds_of_their_own(workspace):
     ]
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shown = prepared(path="d.jsonl")
-    report = prepared(**shown.next_steps[0].arguments)
+    report = taken(shown)
     assert report.mapping.good_values == {"stars": [">=4"], "score": [">=7"]}
     both = [row for row in rows if row["stars"] >= 4 and row["score"] >= 7]
     assert len(written(report)) == len(both)

@@ -5,17 +5,16 @@ import difflib
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from ft_tools.data.prepare.column_mapping import ColumnMapping, schema_of
+from ft_tools.data.prepare.column_mapping import MARKING, ColumnMapping, GoodValues, schema_of
 from ft_tools.data.prepare.propose_mapping import Seen, turns_seen, with_left_out
+from ft_tools.data.prepare.quote_marks import unknown_values
 from ft_tools.errors import BadInput, brief
 from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.scales import number_of
 from ft_tools.examples.speakers import INTERNAL, PUBLIC, role_of
 from ft_tools.examples.verdict_columns import Column
-from ft_tools.examples.verdicts import is_telling, says_verdict
+from ft_tools.examples.verdicts import ALL_OTHERS, Mark, is_telling, judged, says_verdict
 
-MARKING = {"filter", "drop_bad", "pair", "marks"}
-"""Uses of a column that need to know which values are good."""
 MOST_NAMED = 20
 """Columns that an error names."""
 MOST_ANSWERS = 2
@@ -44,6 +43,7 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         *mapping.group_by,
         *mapping.nullable,
         *([turns.conversation] if turns else []),
+        *([mapping.corrected_column] if mapping.corrected_column else []),
     ]
     missing = [name for name in named if name not in seen.values and not _is_object(name, seen)]
     inside = turns_seen(mapping, seen)
@@ -52,7 +52,9 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
     time = mapping.time_column
     if time and time not in seen.values and time not in inside.values:
         missing.append(time)
-    missing += [n for n in mapping.verdicts if seen.unread.column(n) is None]
+    about = [v for v in (mapping.good_values, mapping.bad_values) if isinstance(v, dict)]
+    judged_by = [*mapping.verdicts, *(name for values in about for name in values)]
+    missing += [n for n in judged_by if seen.unread.column(n) is None]
     if missing:
         close = difflib.get_close_matches(missing[0], seen.columns, 3, 0.4)
         close = close or difflib.get_close_matches(missing[0], inside.columns, 3, 0.4)
@@ -83,6 +85,8 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
     if len(mapping.answer_columns) > 1 and mapping.answer_format == "text":
         raise BadInput("several answer_columns need answer_format='json'")
     _require_no_answer_asked(mapping)
+    _require_correction(mapping)
+    _require_no_value_twice(mapping)
     _require_schema(mapping)
     if time and not seen.has_order(time) and not inside.has_order(time):
         times = [name for name in seen.columns if seen.is_time(name)]
@@ -105,6 +109,39 @@ def _require_no_answer_asked(mapping: ColumnMapping) -> None:
                 raise BadInput(
                     f"mapping.prompt contains the answer: {{{asked}}} overlaps with the answer "
                     f"column {answer!r}; remove it from the prompt"
+                )
+
+
+def _require_correction(mapping: ColumnMapping) -> None:
+    """Refuse a column of better answers that cannot take the place of the answer.
+
+    Raises:
+        BadInput: With what to change.
+    """
+    name = mapping.corrected_column
+    if name is None:
+        return
+    given = f"mapping.corrected_column={name!r}"
+    if len(mapping.answer_columns) != 1 or mapping.answer_format != "text":
+        raise BadInput(f"{given} needs one answer column, as text: what it is better than")
+    if name in {*mapping.answer_columns, *mapping.prompt_columns}:
+        raise BadInput(f"{given} is in prompt or answer_columns; remove it from one of them")
+    if mapping.verdicts.get(name, "pair") != "pair":
+        raise BadInput(f"{given} marks no rows; in verdicts it can only be 'pair'")
+
+
+def _require_no_value_twice(mapping: ColumnMapping) -> None:
+    """Refuse a value that is declared as good and as bad.
+
+    Raises:
+        BadInput: With the value.
+    """
+    for name in mapping.marking(MARKING):
+        good = mapping.good_of(name)
+        for value in mapping.bad_of(name):
+            if good and judged(value, good, [ALL_OTHERS]) is Mark.GOOD:
+                raise BadInput(
+                    f"{brief(repr(value))} is in good_values and in bad_values; remove it from one"
                 )
 
 
@@ -208,8 +245,11 @@ def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
                 f"{{{name!r}: {column.good_values!r}}}, which the counts assume"
             )
         else:
-            asked.append(f"some values of {name} are not known as good or bad: set "
-                         "mapping.good_values to those that mean good")  # fmt: skip
+            asked.append(
+                f"some values of {name} are not known as good or bad ({unknown_values(column)}): "
+                "set mapping.good_values to those that mean good and bad_values to those that mean "
+                "bad; all others stay unmarked"
+            )
     for name, use in mapping.verdicts.items():
         if use == "class" and name not in mapping.answer_columns:
             asked.append(f"verdicts[{name!r}]='class': put the column into answer_columns")
@@ -256,16 +296,25 @@ def _such_as(seen: Seen) -> str:
 def without_good_values(mapping: ColumnMapping, seen: Seen) -> list[Column]:
     """Return the columns in use of which somebody has to say which values are good."""
     columns = [
-        seen.unread.column(name)
-        for name, use in mapping.verdicts.items()
-        if use in MARKING and not mapping.good_of(name)
+        seen.unread.column(name) for name in mapping.marking(MARKING) if not mapping.good_of(name)
     ]
-    return [column for column in columns if column is not None and not column.is_clear]
+    return [
+        column
+        for column in columns
+        if column is not None
+        and not column.is_clear
+        and (column.is_reversed or not mapping.bad_of(column.name))
+    ]
 
 
 def with_thresholds(mapping: ColumnMapping, columns: list[Column]) -> ColumnMapping:
     """Return a mapping in which columns have the good values that are proposed for them."""
-    proposed = {column.name: column.good_values for column in columns if column.good_values}
+    found = {column.name: column.good_values for column in columns if column.good_values}
+    return with_good_values(mapping, found)
+
+
+def with_good_values(mapping: ColumnMapping, proposed: dict[str, GoodValues]) -> ColumnMapping:
+    """Return a mapping with good values for the columns of which it declares none."""
     given = mapping.good_values
     if isinstance(given, list):
         return mapping if given else mapping.model_copy(update={"good_values": proposed})

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping
+from ft_tools.data.prepare.column_mapping import ColumnMapping, are_classes
 from ft_tools.data.prepare.decided import Decided, HeldOut, Part
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.times import is_month_first, sortable
@@ -134,7 +134,7 @@ def _whole_wordings(
 
 def _classes(result: Decided, kept: Iterable[int]) -> Mapping[int, Sequence[Hashable]]:
     """Return what each row teaches if that is a class; else nothing."""
-    names = {name for name, counts in result.labels.items() if len(counts) <= MAX_CLASSES}
+    names = {name for name, counts in result.labels.items() if are_classes(counts)}
     if result.classes:
         return {at: tuple(one for one in result.classes[at] if one[0] in names) for at in kept}
     return classes_of(result.ledger, kept)

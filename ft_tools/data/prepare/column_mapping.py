@@ -13,6 +13,8 @@ from ft_tools.examples.columns import cell_at
 from ft_tools.examples.scales import number_of
 
 VerdictUse = Literal["filter", "drop_bad", "pair", "marks", "class", "ignore"]
+MARKING = frozenset({"filter", "drop_bad", "pair", "marks"})
+"""Uses of a column that need to know which values are good."""
 GoodValues = list[str | bool | float]
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
@@ -76,8 +78,16 @@ class ColumnMapping(Request):
         description="What means good, for all these columns or by column: values, a condition such "
         "as '>=4', '' for unmarked.",
     )
+    bad_values: GoodValues | dict[str, GoodValues] = Field(
+        default_factory=list,
+        max_length=50,
+        description="What means bad; '*': the rest, else unmarked.",
+    )
+    corrected_column: str | None = Field(
+        None, description="A better answer: trained on instead; with pair, preferred."
+    )
 
-    @field_validator("good_values", mode="before")
+    @field_validator("good_values", "bad_values", mode="before")
     @classmethod
     def _one_value_alone(cls, value: Any) -> Any:
         """Take one value as the list of it."""
@@ -95,13 +105,23 @@ class ColumnMapping(Request):
         """Return the columns that are part of an example, or decide where it goes."""
         turns = self.turns
         used = {*self.prompt_columns, *self.answer_columns, *self.group_by}
-        used |= {self.time_column} if self.time_column else set()
+        used |= {name for name in (self.time_column, self.corrected_column) if name}
         return used | ({turns.conversation, turns.role, turns.text} if turns else set())
 
     def good_of(self, column: str) -> GoodValues:
         """Return what means good in a column; empty: its values say so by themselves."""
         good = self.good_values
         return good if isinstance(good, list) else good.get(column, [])
+
+    def bad_of(self, column: str) -> GoodValues:
+        """Return what is declared as bad in a column."""
+        bad = self.bad_values
+        return bad if isinstance(bad, list) else bad.get(column, [])
+
+    def marking(self, uses: Container[str]) -> list[str]:
+        """Return the columns whose values mark rows for some uses; a better answer marks none."""
+        named = self.verdicts.items()
+        return [name for name, use in named if use in uses and name != self.corrected_column]
 
     @property
     def is_complete(self) -> bool:
@@ -184,6 +204,20 @@ def _encoded(short: tuple[tuple[str, str], ...]) -> str:
     return _ENCODE(dict(short))
 
 
+def correction_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str:
+    """Return the better answer of a row; empty if there is none, or the answer is repeated.
+
+    >>> better = ColumnMapping(answer_columns=["a"], corrected_column="b")
+    >>> [correction_of(better, {"a": "x", "b": b}) for b in ("y", " x", "-")]
+    ['y', '', '']
+    """
+    value = cell_at(row, mapping.corrected_column or "")
+    if not mapping.corrected_column or is_empty(value):
+        return ""
+    text = text_of_cell(value)
+    return "" if text == answer_of(mapping, row) else text
+
+
 def is_empty(value: Any) -> bool:
     """Tell whether a cell says nothing: blank, or what tables write for that."""
     if isinstance(value, str):
@@ -203,8 +237,22 @@ def text_of_cell(value: Any) -> str:
 
 
 MAX_CLASSES = 50
+CLASS_CHARS = 40
+"""Mean length up to which values that return are classes, and not replies. Ours."""
 PLAIN_CLASS = re.compile(r"[\w.+/&-]{1,30}(?: [\w.+/&-]{1,20}){0,2}")
 """What a class may look like in a schema: longer values could speak to whoever reads it."""
+
+
+def are_classes(counts: Mapping[Any, int]) -> bool:
+    """Tell whether values are a few short ones that return, as classes do and texts do not.
+
+    >>> are_classes({"billing": 4, "tech": 3}), are_classes({f"Dear {n}": 1 for n in range(28)})
+    (True, False)
+    """
+    total = sum(counts.values())
+    chars = sum(len(text_of_cell(value)) * count for value, count in counts.items())
+    is_few = 1 < len(counts) <= MAX_CLASSES and total >= 2 * len(counts)
+    return is_few and chars <= CLASS_CHARS * total
 
 
 def schema_of(

@@ -41,6 +41,10 @@ class Decided:
     parts: bytearray = field(default_factory=bytearray)
     marks: "array[int]" = field(default_factory=lambda: array("b"))
     """1 for good, 0 for bad, -1 for neither."""
+    marked_with: dict[str, "Counter[str]"] = field(default_factory=dict)
+    """good, bad or not_marked -> the values that say so, and how often."""
+    corrected: set[int] = field(default_factory=set)
+    """Rows of which a better answer is used."""
     groups: "array[int]" = field(default_factory=lambda: array("Q"))
     """Hash of the values of `group_by`; 0 without."""
     times: list[str] = field(default_factory=list)

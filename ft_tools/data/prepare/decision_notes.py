@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from ft_tools import facts
 from ft_tools.data.prepare.choose_parts import ASKED_AGAIN, SAME_GROUP
-from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping
+from ft_tools.data.prepare.column_mapping import ColumnMapping, are_classes
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.row_decisions import MAX_COMPARED
 from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
@@ -30,7 +30,7 @@ def labels_of(decided: Decided) -> dict[str, dict[str, int]]:
     """Return how balanced each answer field with few values is; no value of the data is named."""
     made = {}
     for name, counts in decided.labels.items():
-        if PLAIN_NAME.fullmatch(name) and 1 < len(counts) <= MAX_CLASSES:
+        if PLAIN_NAME.fullmatch(name) and are_classes(counts):
             sizes = counts.values()
             made[name] = {"classes": len(counts), "largest": max(sizes), "smallest": min(sizes)}
     return made

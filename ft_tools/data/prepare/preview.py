@@ -11,23 +11,37 @@ from ft_tools.data.judge.count_findings import FIRST_LINES, of_the_file
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.prepare.ask_about_contradictions import question_of, rule_to_offer
 from ft_tools.data.prepare.check_mapping import (
-    MARKING,
     about_withheld,
     may_be_class,
     questions_of,
     undecided,
+    with_good_values,
     with_thresholds,
     without_good_values,
 )
-from ft_tools.data.prepare.column_mapping import ColumnMapping, text_of_cell
+from ft_tools.data.prepare.column_mapping import MARKING, ColumnMapping, text_of_cell
 from ft_tools.data.prepare.decided import Decided
 from ft_tools.data.prepare.decision_notes import about_turns, labels_of, notes_of, wordings_in
 from ft_tools.data.prepare.open_table import Reader, Rows, rows_of
 from ft_tools.data.prepare.propose_instruction import gives_no_instruction, instruction_for
-from ft_tools.data.prepare.propose_mapping import SAMPLE_ROWS, Seen, turns_seen
+from ft_tools.data.prepare.propose_mapping import (
+    SAMPLE_ROWS,
+    Seen,
+    better_answers,
+    turns_seen,
+)
+from ft_tools.data.prepare.quote_marks import (
+    NAMES,
+    about_marks,
+    known_good,
+    marked_with,
+    marks_of,
+    name_of_mark,
+    values_quoted,
+)
 from ft_tools.data.prepare.report import PrepareReport, QuotedExample
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.row_as_example import make
+from ft_tools.data.prepare.row_as_example import make, values_marked
 from ft_tools.data.prepare.row_decisions import decide
 from ft_tools.data.prepare.times import DECIMAL, are_codes, is_month_first
 from ft_tools.data.report import Finding
@@ -35,7 +49,6 @@ from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.example import content_of
 from ft_tools.examples.quoting import quote
 from ft_tools.examples.verdict_columns import Column
-from ft_tools.examples.verdicts import judged, values_at
 
 NUM_QUOTED = 3
 QUOTED_CHARS = 200
@@ -62,6 +75,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     notes += filter(None, [about_withheld(seen)])
     notes += _about_instruction(request, mapping, seen)
     notes += _about_rows(mapping, seen, unused) + _about_judges(reader, seen)
+    notes += about_marks(counted, decided) + _about_better(mapping, seen, unused)
     notes += _about_classes(answers_only_classes(mapping, labels_of(decided)), seen, unused)
     if guessed != "utf-8":
         notes.append(
@@ -71,7 +85,7 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
     if len(decided.ledger) == SAMPLE_ROWS:
         notes.append(f"counted on the first {SAMPLE_ROWS:,} rows; confirming counts all")
     first = islice(reader.rows(), SAMPLE_ROWS)
-    examples = list(islice(_quoted(counted, first), NUM_QUOTED))
+    examples = _varied(_quoted(counted, first), decided)
     if guessed != "utf-8":
         special = _quoted(counted, islice(reader.rows(), SAMPLE_ROWS), only_special=True)
         examples = list(islice(special, NUM_QUOTED)) or examples
@@ -87,6 +101,8 @@ def shown(request: PrepareRequest, reader: Reader, seen: Seen) -> PrepareReport:
         num_rows=len(decided.ledger),
         counts=decided.counts(),
         labels=labels_of(decided),
+        marks=marks_of(counted, decided),
+        marked_with=marked_with(decided),
         task=decided.task,
         masked=dict(decided.masked),
         wordings=wordings_in(decided),
@@ -181,6 +197,20 @@ def _about_classes(names: Sequence[str], seen: Seen, unused: Sequence[str]) -> l
     ]
 
 
+def _about_better(mapping: ColumnMapping, seen: Seen, unused: list[str]) -> list[str]:
+    """Say which unused column may hold better answers: the most valuable of a reviewed sheet."""
+    names = mapping.answer_columns
+    if mapping.corrected_column or len(names) != 1 or names[0] not in seen.values:
+        return []
+    found = [name for name in better_answers(seen, unused) if PLAIN_NAME.fullmatch(name)]
+    if not found or not seen.is_text(names[0]):
+        return []
+    return [
+        f"column {found[0]} may hold better answers: with corrected_column={found[0]!r} they are "
+        "trained on instead, or with verdicts of pair preferred to the answer of their row"
+    ]
+
+
 def _about_dates(name: str, seen: Seen) -> list[str]:
     """Say how times are read that are not written as ISO does."""
     times = [text_of_cell(value) for value in seen.values[name]]
@@ -209,14 +239,13 @@ def _about_judges(reader: Reader, seen: Seen) -> list[str]:
         for column in undecided(reader.mapping, seen)
         if column.kind == "verdict" and not may_be_class(column, reader.mapping, seen)
     ]
-    names = [*open_columns, *(n for n, use in reader.mapping.verdicts.items() if use in MARKING)]
+    names = [*open_columns, *reader.mapping.marking(MARKING)]
     if len(names) < 2:
         return []
     num_judged = num_agreed = 0
     good = with_thresholds(reader.mapping, [c for c in map(seen.unread.column, names) if c])
     for _, row in islice(rows_of(reader.source), SAMPLE_ROWS):
-        marks = [judged(v, good.good_of(name)) for name in names for v in values_at(row, name)]
-        known = [mark for mark in marks if mark is not None]
+        known = [mark for mark, _ in values_marked(good, row or {}, names) if mark is not None]
         num_judged += len(known) > 1
         num_agreed += len(known) > 1 and len(set(known)) == 1
     if not num_judged:
@@ -228,7 +257,7 @@ def _about_judges(reader: Reader, seen: Seen) -> list[str]:
 def _next_steps(
     request: PrepareRequest, reader: Reader, seen: Seen, decided: Decided
 ) -> list[NextStep]:
-    """Return the call that writes the files; of columns that mark rows it takes the good ones."""
+    """Return the call that writes the files; what was not shown with its counts is shown first."""
     mapping = reader.mapping
     columns = undecided(mapping, seen)
     is_nothing_proposed = mapping.is_as_it_is and not mapping.turns and not seen.examples
@@ -244,24 +273,29 @@ def _next_steps(
     if not is_known or len(questions_of(mapping, seen)) > num_answered:
         return []
     why = "writes the files, once the user agrees with the mapping and its examples"
+    unclear = without_good_values(mapping, seen)
+    offer = None if columns else rule_to_offer(request, decided)
+    again = request.model_dump(mode="json", exclude_unset=True)
+    if not (columns or unclear or offer):
+        again |= {"confirm": request.digest_of(mapping, reader.content)}
+        again["output_dir"] = request.output_dir or workspace.unused(OUTPUT)
+    else:
+        why = "shows the mapping with these decisions; ask the user first"
     if columns:
         uses = {**mapping.verdicts, **{column.name: "filter" for column in columns}}
         mapping = mapping.model_copy(update={"verdicts": uses})
         why = (
-            "keeps only rows marked good; ask the user first: drop_bad keeps the unmarked, too; "
-            "pair (DPO), marks (KTO), class and ignore are the other choices"
+            "keeps only rows marked good, and shows them first; ask the user: drop_bad keeps the "
+            "unmarked, too; pair (DPO), marks (KTO), class and ignore are the other choices"
         )
-    unclear = without_good_values(mapping, seen)
-    if not all(column.good_values for column in unclear):
+        unclear = without_good_values(mapping, seen)
+    good = {column.name: column.good_values or known_good(column) for column in unclear}
+    if not all(good.values()):
         return []
-    if unclear:
-        mapping = with_thresholds(mapping, unclear)
+    if good:
+        mapping = with_good_values(mapping, good)
         why += "; which values are good is a guess"
-    again = request.model_dump(mode="json", exclude_unset=True)
     again |= {"mapping": mapping.model_dump(mode="json", exclude_defaults=True)}
-    again |= {"confirm": request.digest_of(mapping, reader.content)}
-    again["output_dir"] = request.output_dir or workspace.unused(OUTPUT)
-    offer = None if columns else rule_to_offer(request, decided)
     if offer:
         again["contradictions"] = offer[0]
         why += f"; of contradictions it {offer[1]}"
@@ -296,17 +330,47 @@ def _quoted(
     mapping: ColumnMapping, rows: Rows, *, only_special: bool = False
 ) -> Iterator[QuotedExample]:
     """Quote examples; `only_special` those that show how the file was decoded."""
+    system = {"role": "system", "content": mapping.system}
     for number, row in rows:
-        example = make(mapping, number, row).example
+        made = make(mapping, number, row)
+        example = made.example
         if example is None:
             continue
         asked, answered = example.prompt_and_answer()
         # The mapping shows its system text; before each quoted row it would take the row's place.
-        said = {"role": "system", "content": mapping.system}
-        asked = asked[1:] if asked[:1] == [said] else asked
+        asked = asked[1:] if asked[:1] == [system] else asked
         prompt = "\n".join(content_of(message) for message in asked)
         answer = "\n".join(content_of(message) for message in answered)
         if only_special and prompt.isascii() and answer.isascii():
             continue
-        texts = [quote(privacy.mask(text), QUOTED_CHARS)[0] for text in (prompt, answer)]
-        yield QuotedExample(row=number, prompt=texts[0], answer=texts[1])
+        rejected = "\n".join(map(content_of, example.rejected))
+        said = values_marked(mapping, row or {}, mapping.marking(MARKING))
+        yield QuotedExample(
+            row=number,
+            prompt=_quote(prompt),
+            answer=_quote(answer),
+            rejected=_quote(rejected) if rejected else "",
+            mark="corrected" if made.is_corrected else name_of_mark(made.mark),
+            marked_with=", ".join(values_quoted(value for _, value in said)),
+        )
+
+
+def _quote(text: str) -> str:
+    return quote(privacy.mask(text), QUOTED_CHARS)[0]
+
+
+def _varied(examples: Iterator[QuotedExample], decided: Decided) -> list[QuotedExample]:
+    """Return the first examples, a good, a bad and a corrected one among them if there are any."""
+    made = list(islice(examples, NUM_QUOTED))
+    if decided.task == "sft" and not decided.corrected:
+        return made
+    first = {one.mark: one for one in reversed(made)}
+    wanted = {"corrected"} if decided.corrected else set()
+    if decided.task != "sft":
+        wanted |= {NAMES[mark] for mark in (0, 1) if mark in decided.marks}
+    for one in examples:
+        if wanted <= first.keys():
+            break
+        first.setdefault(one.mark, one)
+    rest = [one for one in made if one not in first.values()]
+    return sorted([*first.values(), *rest][:NUM_QUOTED], key=lambda one: one.row)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.data.prepare.column_mapping import (
+    CLASS_CHARS,
     LEAVE_OUT,
     MAX_CLASSES,
     ColumnMapping,
@@ -69,6 +70,14 @@ REMARKS = {
     "comentario", "commentaire", "nota",
 }  # fmt: skip
 """What people write beside a row: neither asked nor answered."""
+CORRECTED = {
+    "better", "corrected", "correct", "correction", "corrections", "improved", "revised", "edited",
+    "rewritten", "suggested", "suggestion", "ideal", "preferred", "fixed", "besser", "bessere",
+    "verbessert", "verbesserte", "korrektur", "korrigiert", "korrigierte", "vorschlag", "mejor",
+    "corregida", "corrección", "meilleure", "corrigée", "corrigé", "migliore", "corretta",
+    "correzione", "melhor", "corrigida", "correção", "beter", "betere", "verbeterd", "correctie",
+}  # fmt: skip
+"""What a better answer is called, in a column beside that of the answer."""
 GROUPS = {
     "customer", "user", "account", "client", "thread", "conversation", "session", "patient",
     "author", "kunde", "kundennummer", "cliente", "klant", "case", "dialog", "dialogue",
@@ -174,9 +183,10 @@ class Seen:
         return self.mean_chars(name) >= TEXT_CHARS and not self.is_time(name)
 
     def is_class(self, name: str) -> bool:
-        """Tell whether a column holds few different values, again and again."""
+        """Tell whether a column holds few different short values, again and again."""
         count = len(self.values[name])
-        return 1 < count <= MAX_CLASSES and self.filled[name] >= 2 * count
+        returns = 1 < count <= MAX_CLASSES and self.filled[name] >= 2 * count
+        return returns and self.mean_chars(name) <= CLASS_CHARS
 
     def is_time(self, name: str) -> bool:
         """Tell whether a column holds days or times."""
@@ -231,7 +241,9 @@ def propose(seen: Seen, given: ColumnMapping) -> ColumnMapping:
     free = [name for name in names if name not in verdicts and not seen.is_time(name)]
     open_names = [name for name in free if name not in given.prompt_columns]
     open_names = [name for name in open_names if not _is_named(name, REMARKS)] or open_names
-    answers = given.answer_columns or _answers(seen, open_names)
+    better = given.corrected_column or _better_answer(seen, open_names, given)
+    answers = given.answer_columns or _answers(seen, [n for n in open_names if n != better])
+    free = [name for name in free if name != better]
     asked = [n for n in free if n not in answers and seen.filled[n] and _asks(seen, n)]
     if not asked:
         texts = [n for n in free if n not in answers and seen.is_text(n)]
@@ -245,6 +257,7 @@ def propose(seen: Seen, given: ColumnMapping) -> ColumnMapping:
         prompt="\n\n".join(f"{{{name}}}" for name in asked),
         answer_columns=answers,
         answer_format="json" if len(answers) > 1 else "text",
+        corrected_column=better,
         group_by=groups[:1],
         time_column=times[0] if times and not groups else None,
     )
@@ -264,6 +277,22 @@ def _answers(seen: Seen, free: list[str]) -> list[str]:
     others = [name for name in free if seen.is_class(name) and not seen.is_text(name)]
     others = [name for name in others if words_of(name).isdisjoint(PERSONAL)]
     return [name for name in others if not seen.is_group(name) and not says_verdict(name)][:1]
+
+
+def better_answers(seen: Seen, names: Iterable[str]) -> list[str]:
+    """Return the columns of texts that are named as better answers than another column's."""
+    texts = [name for name in names if seen.is_text(name) and not seen.is_class(name)]
+    return [name for name in texts if _is_named(name, CORRECTED)]
+
+
+def _better_answer(seen: Seen, names: list[str], given: ColumnMapping) -> str | None:
+    """Choose the column of better answers, if another one has the texts that it corrects."""
+    for better in better_answers(seen, [n for n in names if n not in given.answer_columns]):
+        answers = given.answer_columns or _answers(seen, [n for n in names if n != better])
+        is_text = len(answers) == 1 and seen.is_text(answers[0]) and not seen.is_class(answers[0])
+        if is_text and seen.filled[better] <= seen.filled[answers[0]]:
+            return better
+    return None
 
 
 def _asks(seen: Seen, name: str) -> bool:

@@ -13,6 +13,9 @@ class QuotedExample(Report):
     row: int
     prompt: str
     answer: str
+    rejected: str = Field("", description="Of a pair: the answer to which it is preferred.")
+    mark: str = Field("", description="good or bad; corrected: a better answer is used.")
+    marked_with: str = Field("", description="Quoted value of the columns that mark the row.")
 
 
 class PreparedFiles(Report):
@@ -52,6 +55,14 @@ class PrepareReport(Report):
     labels: dict[str, dict[str, int]] = Field(
         default_factory=dict,
         description="Answer field -> number of classes, and rows of the largest and smallest.",
+    )
+    marks: dict[str, int] = Field(
+        default_factory=dict,
+        description="good, bad, not_marked -> rows; corrected: rows whose better answer is used.",
+    )
+    marked_with: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="good, bad, not_marked -> quoted values of the columns that mark, with counts.",
     )
     task: str = Field("sft", description="sft, dpo (pairs) or kto (marks).")
     outputs: PreparedFiles | None = None

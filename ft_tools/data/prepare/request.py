@@ -22,6 +22,7 @@ SHOWN = {
     "seed",
     "personal_data",
     "near_duplicates",
+    "contradictions",
 }
 """Arguments that change the examples or the counts that are shown."""
 
@@ -30,7 +31,7 @@ class PrepareRequest(Request):
     """Turn a table or file of rows into train, validation and test files.
 
     Proposes a `mapping` with three quoted examples; `confirm` (its mapping_hash) writes the files
-    to `output_dir`: split without leaks, rows without an answer set aside, every row accounted for.
+    to `output_dir`: split without leaks, every row accounted for.
     """
 
     path: str = Field(
@@ -81,16 +82,12 @@ class PrepareRequest(Request):
         return self
 
     def digest_of(self, mapping: ColumnMapping, content: str) -> str:
-        """Return a short hash of what a person is shown: a file, a mapping, and the split.
-
-        Decisions about verdicts and contradictions are left out: a request states them itself, so
-        that they can be made in the call that confirms.
+        """Return a short hash of what a person is shown: a file, a mapping, every other choice.
 
         Args:
-            mapping: What is asked and answered.
+            mapping: What is asked and answered, and what the marks mean.
             content: The sha256 of the file.
         """
-        undecided = {"verdicts", "good_values"}
-        text = mapping.model_dump_json(exclude_defaults=True, exclude=undecided)
+        text = mapping.model_dump_json(exclude_defaults=True)
         others = self.model_dump_json(exclude_defaults=True, include=SHOWN)
         return hashlib.sha256((content + text + others).encode()).hexdigest()[:16]

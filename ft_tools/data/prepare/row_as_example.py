@@ -7,7 +7,12 @@ from ft_tools.data.cleaned_files import mask_example
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.turn_order import structure
-from ft_tools.data.prepare.column_mapping import ColumnMapping, answer_of, format_input
+from ft_tools.data.prepare.column_mapping import (
+    ColumnMapping,
+    answer_of,
+    correction_of,
+    format_input,
+)
 from ft_tools.data.prepare.turns import JOINED
 from ft_tools.examples.example import Example, Message, content_of
 from ft_tools.examples.formats import normalise
@@ -22,6 +27,8 @@ class Made(NamedTuple):
     mark: int = -1
     problem: str = ""
     """Why it is left out; empty if it stays. `no_answer` is set aside for labelling."""
+    is_corrected: bool = False
+    """Whether a better answer is used: instead of the row's, or preferred to it."""
 
 
 def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> Made:
@@ -30,24 +37,39 @@ def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> 
         return Made(None, problem="unreadable")
     mark = mark_in(mapping, row) if mapping.verdicts else -1
     uses = set(mapping.verdicts.values())
-    if "filter" in uses and mark != 1:
-        return Made(None, mark, "marked_bad" if mark == 0 else "not_marked_good")
-    if "drop_bad" in uses and _is_bad(mapping, row):
-        return Made(None, 0, "marked_bad")
-    if mark < 0 and {"pair", "marks"} & uses:
-        return Made(None, mark, "not_marked")
+    # Marks are for the answers that were given.
+    better = "" if "marks" in uses else correction_of(mapping, row)
+    if not better and (problem := _left_out(mapping, row, mark)):
+        return Made(None, mark, problem)
     if mapping.is_as_it_is:
         return _as_it_is(mapping, number, row, mark)
     answer = answer_of(mapping, row)
     asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
     if not asked[-1]["content"]:
         return Made(None, mark, "empty_prompt")
-    if answer is None:
+    if answer is None and (not better or "pair" in uses):
         return Made(None, mark, "no_answer")
-    answered: list[Message] = [{"role": "assistant", "content": answer}]
+    answered: list[Message] = [{"role": "assistant", "content": better or answer}]
+    if better and "pair" in uses:
+        rejected: list[Message] = [{"role": "assistant", "content": answer}]
+        pair = Example(number, "preference_explicit", "dpo", asked, answered, rejected)
+        return Made(pair, mark, is_corrected=True)
     if {"pair", "marks"} & uses:
         return Made(Example(number, "kto", "kto", asked, answered, label=mark == 1), mark)
-    return Made(Example(number, "prompt_completion", "sft", [*asked, *answered]), mark)
+    example = Example(number, "prompt_completion", "sft", [*asked, *answered])
+    return Made(example, mark, is_corrected=bool(better))
+
+
+def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], mark: int) -> str:
+    """Return why the marks of a row leave it out; empty if they do not."""
+    uses = set(mapping.verdicts.values())
+    if "filter" in uses and mark != 1:
+        return "marked_bad" if mark == 0 else "not_marked_good"
+    if "drop_bad" in uses and _is_bad(mapping, row):
+        return "marked_bad"
+    if mark < 0 and {"pair", "marks"} & uses:
+        return "not_marked" if mapping.marking({"pair", "marks"}) else "no_better_answer"
+    return ""
 
 
 def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any], mark: int) -> Made:
@@ -81,7 +103,7 @@ def masked(example: Example) -> set[str]:
 
 def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
     """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
-    columns = [n for n, use in mapping.verdicts.items() if use in {"filter", "pair", "marks"}]
+    columns = mapping.marking({"filter", "pair", "marks"}) or mapping.marking({"drop_bad"})
     marks = _marks(mapping, row, columns)
     if not marks:
         return 1 if any("" in mapping.good_of(name) for name in columns) else -1
@@ -92,14 +114,22 @@ def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
 
 def _is_bad(mapping: ColumnMapping, row: Mapping[str, Any]) -> bool:
     """Tell whether a column of which bad rows are dropped marks this one as bad."""
-    columns = [name for name, use in mapping.verdicts.items() if use == "drop_bad"]
-    return Mark.BAD in _marks(mapping, row, columns)
+    return Mark.BAD in _marks(mapping, row, mapping.marking({"drop_bad"}))
 
 
 def _marks(
     mapping: ColumnMapping, row: Mapping[str, Any], columns: Iterable[str]
 ) -> set[Mark | None]:
     """Return what the values of some columns say of a row."""
-    return {
-        judged(value, mapping.good_of(name)) for name in columns for value in values_at(row, name)
-    }
+    return {mark for mark, _ in values_marked(mapping, row, columns)}
+
+
+def values_marked(
+    mapping: ColumnMapping, row: Mapping[str, Any], columns: Iterable[str]
+) -> list[tuple[Mark | None, Any]]:
+    """Return the values of some columns, each with what it says of a row."""
+    return [
+        (judged(value, mapping.good_of(name), mapping.bad_of(name)), value)
+        for name in columns
+        for value in values_at(row, name)
+    ]

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ft_tools.data.prepare.choose_parts import split
-from ft_tools.data.prepare.column_mapping import MAX_CLASSES, ColumnMapping, text_of_cell
+from ft_tools.data.prepare.column_mapping import (
+    MARKING,
+    MAX_CLASSES,
+    ColumnMapping,
+    text_of_cell,
+)
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.row_as_example import Made, make, masked
+from ft_tools.data.prepare.row_as_example import Made, make, masked, values_marked
 from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger, hash_of
 from ft_tools.data.repeats import contradictions, duplicates
@@ -19,6 +24,7 @@ from ft_tools.data.repeats.near_by_words import Lexical
 from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.examples.columns import cell_at
 from ft_tools.examples.example import content_of
+from ft_tools.examples.verdicts import JUDGED
 
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""
@@ -28,6 +34,8 @@ MAX_LABELS = 1_000
 MAX_ENDINGS = 10_000
 ENDING_CHARS = (8, 60)
 """Length of a last line that may be a signature. Ours."""
+MAX_MARKS = 200
+"""Different values of marks that are counted."""
 TICK_ROWS = 2_000
 
 
@@ -47,6 +55,7 @@ def decide(
     said: list[str] = []
     for number, row in rows:
         made = make(mapping, number, row)
+        _count_marks(result, mapping, row)
         if len(result.ledger) % READ_AT_ONCE == 0:
             _remember_words(result, said)
         said += _take(result, mapping, request, made, (number, row), first_in)
@@ -64,6 +73,16 @@ def decide(
     )
     split(result, mapping, request)
     return result
+
+
+def _count_marks(result: Decided, mapping: ColumnMapping, row: Mapping[str, Any] | None) -> None:
+    """Count what the columns that mark rows hold, by what it says."""
+    for mark, value in values_marked(mapping, row or {}, mapping.marking(MARKING)):
+        name = mark.value if mark in JUDGED else "not_marked"
+        counts = result.marked_with.setdefault(name, Counter())
+        text = text_of_cell(value)
+        if text in counts or len(counts) < MAX_MARKS:
+            counts[text] += 1
 
 
 def _remember_words(result: Decided, said: list[str]) -> None:
@@ -102,6 +121,8 @@ def _take(
     asked, answered = made.example.prompt_and_answer()
     answer = " ".join(map(content_of, answered))
     result.wordings.add("\n".join(map(content_of, asked)))
+    if made.is_corrected:
+        result.corrected.add(len(ledger))
     at = ledger.add(made.example, (0, 0), _stratum(result, mapping, row, made.mark, answer))
     _remember_ending(result, answer)
     result.outcomes.append("")
@@ -161,10 +182,15 @@ def _resolve_conflicts(result: Decided, mapping: ColumnMapping, request: Prepare
 
 
 def _pair(result: Decided) -> None:
-    """Put each bad answer with a good one to the same prompt; the later row holds the pair."""
+    """Put each bad answer with a good one to the same prompt; the later row holds the pair.
+
+    A row with a better answer is a pair already.
+    """
     ledger = result.ledger
     waiting: dict[tuple[int, int], list[int]] = defaultdict(list)
     for at in ledger.kept(validation=False):
+        if at in result.corrected:
+            continue
         mark, prompt = result.marks[at], ledger.prompt[at]
         others = waiting[prompt, 1 - mark]
         while others and ledger.answer[others[0]] == ledger.answer[at]:

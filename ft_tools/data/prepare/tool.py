@@ -19,6 +19,7 @@ from ft_tools.data.prepare.open_table import Reader, decoded, source_of
 from ft_tools.data.prepare.preview import shown
 from ft_tools.data.prepare.propose_instruction import instruction_for
 from ft_tools.data.prepare.propose_mapping import Seen, look, propose
+from ft_tools.data.prepare.quote_marks import about_marks, marked_with, marks_of
 from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_decisions import decide
@@ -156,6 +157,8 @@ def perform(
             num_rows=len(decided.ledger),
             counts=counts,
             labels=labels_of(decided),
+            marks=marks_of(mapping, decided),
+            marked_with=marked_with(decided),
             task=decided.task,
             outputs=outputs_of(folder, counts),
             masked=written.masked,
@@ -163,6 +166,7 @@ def perform(
             assumptions=[
                 *about_turns(mapping, left_out),
                 *notes_of(decided, is_share_chosen=request.test_fraction is None),
+                *about_marks(mapping, decided),
             ],
         )
         about = {"sha256": reader.content, "request": json.loads(_what_matters(request))}
