@@ -357,6 +357,18 @@ def test_production_asks_exactly_what_was_trained(workspace):
     ]
 
 
+def test_a_row_of_the_same_file_is_asked_whatever_blanks_are_around_its_column_names(workspace):
+    """They are taken off in reading, and production's own reader keeps them."""
+    lines = "".join(f"Where is ticket {at}?,In {at}\n" for at in range(40))
+    (workspace / "t.csv").write_text(f" question , answer\n{lines}")
+    mapping = {"prompt": "{question}", "answer_columns": ["answer"], "system": ""}
+    confirmed(path="t.csv", mapping=mapping)
+    ours = runpy.run_path(str(workspace / "out" / SNIPPET_NAME))
+    with (workspace / "t.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert ours["format_input"](row) == [{"role": "user", "content": "Where is ticket 0?"}]
+
+
 def test_a_cell_of_any_kind_is_the_same_text_in_production(tmp_path):
     cells = ["", " a\n", 3, 3.0, -0.0, 2.5, 1e22, math.inf, math.nan, True, None]
     cells += [[], [1, "\u00e9"], {"b": {"c": None}}, "{a}"]

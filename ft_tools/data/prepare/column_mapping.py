@@ -355,6 +355,8 @@ def find(row, name, other):
 
 
 def format_input(row):
+    # Columns of a table are known without the blanks around their names.
+    row = {**{str(name).strip(): row[name] for name in row}, **row}
     put = lambda m: cell(find(row, m[1], m[0]))
     asked = re.sub(r"\\{([^{}\\n]{1,100})\\}", put, MAPPING["prompt"]).strip()
     system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
