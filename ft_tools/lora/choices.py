@@ -6,14 +6,13 @@ suggest_lora_config and launch_sft both take their settings from here.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from ft_tools import facts
 from ft_tools.contract import Reason
+from ft_tools.examples.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal
 from ft_tools.vram.setup import Method
 
-Task = Literal["sft", "dpo", "kto"]
 RANK_OF_GOAL: dict[Goal, str] = {
     "style": "lora.rank_style",
     "classification": "lora.rank_classification",

@@ -37,7 +37,7 @@ class TrainingPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["sft", "dpo", "kto"]
+    task: Task
     model: ModelPlan
     dataset: DatasetFacts
     validation: DatasetFacts | None = None

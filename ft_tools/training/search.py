@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.errors import BadInput
+from ft_tools.examples.trl_formats import Task
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.health import health_signals
 from ft_tools.training.holding_out import least_rows
@@ -87,7 +88,7 @@ class SearchPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["sft", "dpo", "kto"]
+    task: Task
     budget_seconds: float = Field(description="Trials are stopped when it is used up.")
     budget_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
     price_per_hour: float | None = None
