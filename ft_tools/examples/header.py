@@ -19,6 +19,8 @@ FEWEST = 2
 """Columns of a table whose title can be told from its header. Ours."""
 FEW = 3
 """One in so many columns is what a title fills at most. Ours."""
+MOST = 0.9
+"""Share of the cells below a name that are longer than it, or numbers. Ours."""
 
 Cells = Sequence[Any]
 
@@ -40,8 +42,8 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
     """Return the header among the first lines of a table.
 
     It is the first line, unless that fills few of the columns (one, or a third), as a title does,
-    and the first line that fills more of them has different short texts in most. A column without a
-    name gets the letter that a spreadsheet gives it.
+    and the first line that fills more of them has different short texts in most, which the rows
+    below it show to be names. A column without a name gets the letter that a spreadsheet gives it.
 
     Args:
         lines: The cells of the first lines; a line that cannot be read has none.
@@ -80,7 +82,12 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
 
 def _filled(line: Cells) -> list[int]:
     """Return the places of a line's cells that are not blank."""
-    return [at for at, cell in enumerate(line) if cell is not None and str(cell).strip()]
+    return [at for at in range(len(line)) if _text(line, at)]
+
+
+def _text(line: Cells, at: int) -> str:
+    """Return what a cell says; empty if the line has none there."""
+    return str(line[at]).strip() if at < len(line) and line[at] is not None else ""
 
 
 def _below_titles(lines: Sequence[Cells], columns: set[int]) -> int:
@@ -90,15 +97,21 @@ def _below_titles(lines: Sequence[Cells], columns: set[int]) -> int:
         return 0
     for at, line in enumerate(lines[: MOST_ABOVE + 1]):
         # Below a title stand such lines as `Date: | 2026-07-01`, too.
-        if 2 * len(columns.intersection(_filled(line))) <= len(columns):
+        if 2 * len(columns.intersection(_filled(line))) <= len(columns) or _is_detail(line):
             continue
-        widths = {len(other) for other in lines[at:] if other}
+        below = lines[at + 1 :]
+        widths = {len(other) for other in (line, *below) if other}
         is_ragged = len(lines[0]) != len(line)
-        fewest = min(len(line), len(lines) - at - 1)
-        if is_ragged and (len(widths) > 1 or fewest < FEWEST_RAGGED):
+        if is_ragged and (len(widths) > 1 or min(len(line), len(below)) < FEWEST_RAGGED):
             return 0
-        return at if at + 1 < len(lines) and _may_name(line, columns) else 0
+        return at if _may_name(line, columns) and _differs(line, below, columns) else 0
     return 0
+
+
+def _is_detail(line: Cells) -> bool:
+    """Tell whether a line says something about the sheet, as in `Date: | 2026-07-01`."""
+    with_colon = [_text(line, at).endswith(":") for at in _filled(line)]
+    return any(with_colon) and not all(with_colon)
 
 
 def _may_name(line: Cells, columns: set[int]) -> bool:
@@ -110,6 +123,34 @@ def _may_name(line: Cells, columns: set[int]) -> bool:
     }
     is_short = all(len(text) <= NAME_CHARS for text in texts)
     return is_short and 2 * len(texts - {""}) > len(columns)
+
+
+def _differs(line: Cells, below: Sequence[Cells], columns: set[int]) -> bool:
+    """Tell whether a line names what is in the lines below it, and is not the first of them.
+
+    A name stands above numbers, and no name occurs again in its column; or most do not occur again
+    and are shorter than the texts below them, or stand above values that return.
+
+    >>> rows = [["Why so late?", "ok"], ["How is it sent?", "bad"], ["Where from?", "ok"]] * 2
+    >>> [_differs(line, rows, {0, 1}) for line in (["asked", "mark"], ["So?", "ok"])]
+    [True, False]
+    """
+    num_judged = num_names = num_repeated = num_above_numbers = 0
+    for at in columns.intersection(_filled(line)):
+        name = _text(line, at)
+        texts = [text for other in below if (text := _text(other, at))]
+        if not texts:
+            continue
+        num_judged += 1
+        if name in texts:
+            num_repeated += 1
+            continue
+        num_numbers = sum(number_of(text) is not None for text in texts)
+        num_longer = sum(len(text) > len(name) for text in texts)
+        num_above_numbers += number_of(name) is None and num_numbers >= MOST * len(texts)
+        num_names += num_longer >= MOST * len(texts) or 2 * len(set(texts)) <= len(texts)
+    is_above_numbers = num_above_numbers > 0 and not num_repeated
+    return is_above_numbers or 2 * num_names > num_judged
 
 
 def _names_too_few(lines: Sequence[Cells], columns: set[int]) -> bool:

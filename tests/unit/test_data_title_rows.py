@@ -101,13 +101,42 @@ def test_a_header_in_the_first_line_stays_the_header(workspace, text, names):
     assert find_header(lines).at == 0
 
 
+ASKED = [f"Where is parcel {at} of my order?" for at in range(12)]
+SAID = [f"It is in depot {at}." for at in range(12)]
+MARKS = [("ok", "bad")[at % 3 == 0] for at in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("first", "columns"),
+    [
+        (["", "text"], [[f"user_{at}" for at in range(12)], ASKED]),
+        (["", "label"], [ASKED, MARKS]),
+        (["question", ""], [ASKED, SAID]),
+        (["question", "", ""], [ASKED, SAID, MARKS]),
+        (["question"], [ASKED, SAID, MARKS]),
+        (["id", "", "", ""], [range(12), ASKED, SAID, range(12)]),
+        (["conversation", ""], [["user", "assistant"] * 6, ASKED]),
+        (["Country", 2020, 2021], [["DE", "FR"] * 6, range(12), range(12)]),
+    ],
+)
+def test_the_first_row_below_few_names_is_no_header(first, columns):
+    assert find_header([first, *map(list, zip(*columns, strict=True))]).at == 0
+
+
+def test_a_header_below_a_title_is_found_though_a_value_repeats_a_name():
+    rows = map(list, zip(ASKED, SAID, MARKS, strict=True))
+    above = [["Reviewed answers", "", ""], ["Date:", "2026-01-01", ""]]
+    found = find_header([*above, ["question", "answer", "ok"], *rows])
+    assert (found.at, found.names) == (2, ["question", "answer", "ok"])
+
+
 def test_lines_about_a_sheet_are_no_header_either():
     above = [["Report", "", "", ""], ["Date:", "2026-01-01", "", ""], ["", "", "", ""]]
     rows = [[f"Where is {at}?", f"In {at}.", at, "ok"] for at in range(5)]
     found = find_header([*above, ["asked", "answered", "#", "OK?"], *rows], first_line=2)
     assert (found.at, found.names) == (3, ["asked", "answered", "#", "OK?"])
     assert "line 5 is taken as the header" in found.about[0]
-    assert find_header([["T", ""], ["q", "a"], ["Why?", "x"], ["How?", "y"]]).at == 1
+    assert find_header([["T", ""], ["q", "a"], ["Why?", "So."], ["How?", "Thus."]]).at == 1
     assert find_header([["only", "header"]]).about == ()
 
 
