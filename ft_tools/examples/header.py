@@ -61,7 +61,7 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
     cells = [" ".join(str("" if cell is None else cell).split()) for cell in lines[at]]
     named = [name for name in cells if name]
     names = [name or _letter(first_column + place, named) for place, name in enumerate(cells)]
-    unnamed = [names[place] for place, name in enumerate(cells) if not name]
+    unnamed = [names[place] for place, name in enumerate(cells) if not name and counts[place]]
     about = []
     if at:
         about.append(

@@ -200,12 +200,27 @@ def test_an_answer_that_is_repeated_as_the_better_one_is_no_correction(workspace
         ({"corrected_column": BETTER, "answer_format": "json"}, "needs one answer column"),
         ({"verdicts": {"OK?": "marks"}, "good_values": ["ok"], "bad_values": ["OK"]}, "'OK' is in"),
         ({"good_values": {"OK": ["ok"]}}, "names the column 'OK'"),
+        ({"corrected_column": ""}, "names the column ''"),
+        ({"verdicts": {"OK?": "filter"}, "bad_values": ["*"]}, "set good_values, too"),
+        (
+            {"verdicts": {"OK?": "filter"}, "good_values": {}, "bad_values": {"OK?": ["*"]}},
+            "set good_values, too",
+        ),
     ],
 )
 def test_a_declaration_that_cannot_work_is_refused(rows, mapping, said):
     columns = {"prompt": "{Customer asked}", "answer_columns": ["Assistant answered"]}
     with pytest.raises(BadInput, match=said):
         prepare(mapping=columns | mapping)
+
+
+def test_a_withheld_name_of_better_answers_is_no_key_of_an_advised_mapping(workspace):
+    name = "Better answer, as the second reviewer wrote it down in July"
+    made = [{name if key == BETTER else key: row[key] for key in row} for row in sheet()]
+    write_csv(workspace / "m.csv", made)
+    (note,) = [n for n in decided("ignore", corrected_column=name).assumptions if "DPO" in n]
+    assert "set verdicts for it to 'pair'" in note
+    assert name not in note
 
 
 def test_a_better_answer_that_a_mapping_leaves_out_is_named(rows):

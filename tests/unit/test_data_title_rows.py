@@ -158,6 +158,8 @@ def test_columns_without_a_name_get_the_letters_of_a_spreadsheet(workspace):
     assert columns(workspace / "t.csv") == ["question", "B", "answer", "D"]
     notes = prepare(path="t.csv").assumptions
     assert "columns without a name in the header are named by letter: B, D" in notes
+    # Of a column without a name and without values nothing is said.
+    assert find_header([["A", "B", ""], ["x", "y", ""]]).about == ()
     assert find_header([["A", "B", ""], ["x", "y", "z"]]).names == ["A", "B", "C"]
     assert find_header([["B", "", "c"], ["x", "y", "z"]]).names == ["B", "column B", "c"]
 

@@ -43,7 +43,7 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         *mapping.group_by,
         *mapping.nullable,
         *([turns.conversation] if turns else []),
-        *([mapping.corrected_column] if mapping.corrected_column else []),
+        *([] if mapping.corrected_column is None else [mapping.corrected_column]),
     ]
     missing = [name for name in named if name not in seen.values and not _is_object(name, seen)]
     inside = turns_seen(mapping, seen)
@@ -86,7 +86,7 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         raise BadInput("several answer_columns need answer_format='json'")
     _require_no_answer_asked(mapping)
     _require_correction(mapping)
-    _require_no_value_twice(mapping)
+    _require_sides(mapping)
     _require_schema(mapping)
     if time and not seen.has_order(time) and not inside.has_order(time):
         times = [name for name in seen.columns if seen.is_time(name)]
@@ -130,14 +130,19 @@ def _require_correction(mapping: ColumnMapping) -> None:
         raise BadInput(f"{given} marks no rows; in verdicts it can only be 'pair'")
 
 
-def _require_no_value_twice(mapping: ColumnMapping) -> None:
-    """Refuse a value that is declared as good and as bad.
+def _require_sides(mapping: ColumnMapping) -> None:
+    """Refuse a value that is declared as good and as bad, and the rest of nothing.
 
     Raises:
         BadInput: With the value.
     """
     for name in mapping.marking(MARKING):
         good = mapping.good_of(name)
+        if ALL_OTHERS in mapping.bad_of(name) and not good:
+            raise BadInput(
+                f"bad_values has {ALL_OTHERS!r}, everything that is not good, and good_values is "
+                "empty: set good_values, too"
+            )
         for value in mapping.bad_of(name):
             if good and judged(value, good, [ALL_OTHERS]) is Mark.GOOD:
                 raise BadInput(

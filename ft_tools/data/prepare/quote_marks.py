@@ -98,7 +98,9 @@ def _about_corrections(mapping: ColumnMapping, decided: Decided) -> list[str]:
     name = mapping.corrected_column
     if name is None:
         return []
-    name = name if PLAIN_NAME.fullmatch(name) else "corrected_column"
+    is_plain = PLAIN_NAME.fullmatch(name) is not None
+    name = name if is_plain else "corrected_column"
+    as_pairs = f"verdicts={{{name!r}: 'pair'}}" if is_plain else "verdicts for it to 'pair'"
     said = f"{len(decided.corrected)} rows have a better answer in {name}, which "
     if decided.task == "dpo":
         return [said + "is preferred to the answer of the row: each is a pair"]
@@ -106,7 +108,7 @@ def _about_corrections(mapping: ColumnMapping, decided: Decided) -> list[str]:
         return [f"the better answers in {name} are not used: marks are for the answers given"]
     return [
         said + "is trained on instead of the answer, whatever the mark; for pairs (DPO), each "
-        f"preferred to the answer of its row, set verdicts={{{name!r}: 'pair'}} or 'pair' for a "
+        f"preferred to the answer of its row, set {as_pairs} or 'pair' for a "
         "column that marks rows"
     ]
 
