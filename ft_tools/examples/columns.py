@@ -7,10 +7,16 @@ from typing import Any
 MAX_DEPTH = 4
 """Objects in objects that are looked into."""
 _ORDERS = (
-    r"\b(?:ignore|disregard|forget|override|bypass|obey)\b.*"
-    r"\b(?:all|any|previous|prior|above|your|instructions?|prompts?|rules?)\b"
+    r"\b(?:ignor\w*|disregard|forget|override|bypass|obey)\b.*"
+    r"\b(?:all\w*|any|previous|prior|above|your|instructions?|prompts?|rules?|tod[ao]s|toutes)\b"
     r"|\b(?:curl|wget|sudo|execute|invoke|reveal)\b.*\w|rm -|//"
     r"|\b(?:call|run|use)\b.*_(?:sft|dpo|run|dataset|quantize)\b"
+    r"|\bwithout (?:asking|confirm|telling)"
+    # At the start of a name, or of one inside an object.
+    r"|(?<![^.\]])(?:(?:system|assistant|developer|important|attention|instructions?) ?:"
+    r"|set\b.* to\b|(?:please|you (?:must|should)|always|never|do not|don't)\b(?: \S+){2}"
+    r"|(?:launch|delete|erase|approve|install)\b(?: \S+){2}"
+    r"|(?:upload|download|send|confirm|start|train|open|tell)\b.* (?:the|all|any|every|this|it)\b)"
 )
 _WORD = r"""(?:[0-9A-Za-z\u00c0-\u052f_?!#%&/().,:;+\-'"\[\]]{1,41}|"""
 _WORD += r"(?:[^\W\d_]|[\u0900-\u0d7f\u0e30-\u0e4e]|[0-9_./#&()-]){1,12})"
