@@ -249,3 +249,21 @@ def test_short_texts_that_do_not_return_are_no_classes(workspace):
     write_csv(workspace / "m.csv", made)
     assert prepare().labels == {}
     assert json.loads(prepare().examples[0].answer) == "Ask 0 first, please, then go."
+
+
+def test_each_of_several_filters_has_to_say_that_a_row_is_good(workspace):
+    made = [
+        row | {BETTER: "", "stars": ("5", "", "2")[at % 3], "status": ("solved", "open")[at % 2]}
+        for at, row in enumerate(sheet(60))
+    ]
+    write_csv(workspace / "m.csv", made)
+    good = {"stars": [">=4"], "status": ["solved"]}
+
+    def kept(stars):
+        uses = {"stars": stars, "status": "filter"}
+        counts = decided("ignore", uses=uses, good_values=good, bad_values={"status": ["open"]})
+        return sum(counts.counts.get(part, 0) for part in ("train", "validation", "test"))
+
+    # Every sixth row has five stars and is solved; a third of the solved ones has no stars.
+    assert kept("filter") == 10
+    assert kept("drop_bad") == 20

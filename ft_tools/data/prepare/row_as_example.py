@@ -1,6 +1,6 @@
 """Apply a mapping to a row: its example and mark, or why it is left out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ft_tools.data.cleaned_files import mask_example
@@ -63,7 +63,8 @@ def make(mapping: ColumnMapping, number: int, row: Mapping[str, Any] | None) -> 
 def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], mark: int) -> str:
     """Return why the marks of a row leave it out; empty if they do not."""
     uses = set(mapping.verdicts.values())
-    if "filter" in uses and mark != 1:
+    # Each of them has to say that the row is good: one that is empty does not.
+    if any(_mark_by(mapping, row, [name]) != 1 for name in mapping.marking({"filter"})):
         return "marked_bad" if mark == 0 else "not_marked_good"
     if "drop_bad" in uses and _is_bad(mapping, row):
         return "marked_bad"
@@ -104,6 +105,10 @@ def masked(example: Example) -> set[str]:
 def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
     """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
     columns = mapping.marking({"filter", "pair", "marks"}) or mapping.marking({"drop_bad"})
+    return _mark_by(mapping, row, columns)
+
+
+def _mark_by(mapping: ColumnMapping, row: Mapping[str, Any], columns: Collection[str]) -> int:
     marks = _marks(mapping, row, columns)
     if not marks:
         return 1 if any("" in mapping.good_of(name) for name in columns) else -1
