@@ -248,16 +248,17 @@ def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]
 
 
 def _about_answers(plan: TrainingPlan) -> list[str]:
-    """Say how many answers the exported script leaves out: it trains the last of a conversation."""
+    """Say where the exported script makes several examples of a conversation."""
     if plan.task != "sft" or plan.dataset.format != "messages":
         return []
     answers = [
         sum(turn.get("role") == "assistant" for turn in row["messages"])
         for _, row in read_examples(Path(plan.dataset.path))
     ]
-    if not (left_out := sum(answers) - len(answers)):
+    if sum(answers) == len(answers):
         return []
     return [
-        f"train.py trains the last answer of each conversation: {left_out} of {sum(answers)} are "
-        "left out; to train them there, make a row of each, with the turns before it"
+        f"train.py makes an example of each of the {sum(answers)} answers of {len(answers)} "
+        f"conversations, so an epoch has about {sum(answers) / len(answers):.2g} times the steps "
+        "of this plan"
     ]

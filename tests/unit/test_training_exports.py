@@ -242,17 +242,23 @@ def test_what_is_cut_is_said_by_the_plans_own_length(files):
     assert not any("over_max_length" in one for one in said)
 
 
-def test_answers_that_the_exported_script_leaves_out_are_counted(files):
+def test_the_exported_script_makes_an_example_of_each_answer_and_the_plan_says_so(files):
     one = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "In Oslo."}]
     rows = [{"messages": one * (1 + at % 2)} for at in range(30)]
     (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     once = {"training": {"num_train_epochs": 1}, **accepting("no_quality_filter")}
     said = launch_sft(sft(export_dir="several", **once)).warnings
-    assert any("15 of 45 are left out" in one for one in said)
+    assert any("each of the 45 answers of 30 conversations" in one for one in said)
+    text = (files / "several" / "train.py").read_text()
+    script_of = {"json": json, "MARKS": False}
+    exec(text[text.index("def prepared") : text.index("class EarlyStopping")], script_of)
+    made = script_of["prepared"]({"messages": one * 2, "tools": None})
+    assert [example["prompt"] for example in made] == [one[:1], [*one, one[0]]]
+    assert all(example["completion"] == one[1:] for example in made)
     rows = [{"messages": one} for _ in range(30)]
     (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = launch_sft(sft(export_dir="single", **once)).warnings
-    assert not any("left out" in one for one in said)
+    assert not any("makes an example of each" in one for one in said)
 
 
 def test_a_model_of_the_cache_is_exported_by_its_id_and_commit(plan, tmp_path):
