@@ -1,8 +1,10 @@
 """What a plan warns about, in sentences."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ft_tools import facts
 from ft_tools.evaluation import benchmark_time
@@ -27,6 +29,7 @@ from ft_tools.examples.wordings import has_few_wordings
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
 
+LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 SELDOM = 0.05
 """Share of answers that may be cut off."""
 
@@ -119,8 +122,8 @@ def about_request(
         found.append("ROUGE counts words and characters of every script here, not only Latin")
     if "judge" in metrics:
         found.append(
-            f"the held-out texts and both outputs leave this machine: they are sent to "
-            f"{request.judge_url}, in at most {request.judge_max_calls} calls"
+            f"the held-out texts and both outputs {_go_to(str(request.judge_url))}, in at most "
+            f"{request.judge_max_calls} calls"
         )
     if request.lm_eval_tasks and not request.task_paths:
         found.append("lm-eval tasks without task_paths are downloaded from the Hub")
@@ -146,7 +149,7 @@ def about_systems(systems: Sequence[SystemPlan]) -> list[str]:
             budget = ", ".join(f"{name} {value:g}" for name, value in plan.budget.items())
             found.append(
                 f"{plan.name}: {plan.num_questions} texts, about {plan.estimated_input_tokens} "
-                f"input tokens, leave this machine: they are sent to {plan.sent_to} ({budget})"
+                f"input tokens, {_go_to(plan.sent_to)} ({budget})"
             )
         if plan.num_examples_removed:
             found.append(
@@ -159,6 +162,19 @@ def about_systems(systems: Sequence[SystemPlan]) -> list[str]:
                 "reuse=false to measure again"
             )
     return found
+
+
+def _go_to(place: str) -> str:
+    """Say whether texts leave the machine.
+
+    >>> _go_to("localhost:11434"), _go_to("https://api.example/v1")
+    ('are sent to localhost:11434, on this machine', \
+'leave this machine: they are sent to https://api.example/v1')
+    """
+    host = urlsplit(place if "//" in place else f"//{place}").hostname or ""
+    if LOOPBACK.fullmatch(host):
+        return f"are sent to {place}, on this machine"
+    return f"leave this machine: they are sent to {place}"
 
 
 def about_size(request: EvaluateRequest, num_examples: int) -> str:

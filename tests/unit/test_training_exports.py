@@ -224,6 +224,7 @@ def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(fi
     assert (folder / "validation_data.jsonl").is_file()
     assert "TEMPLATE = 'chat_template.jinja'" in (folder / "train.py").read_text()
     assert any(f"copy {files / 'instruct'} to ./model" in one for one in shown.warnings)
+    assert "hf auth login" not in (folder / "train.py").read_text()
     launch_dpo(dpo(export_dir="pairs"))
     assert not any(str(files) in one.read_text() for one in (files / "pairs").iterdir())
     subprocess.run([sys.executable, llama_factory.DATA_SCRIPT], cwd=files / "pairs", check=True)
@@ -266,6 +267,7 @@ def test_a_model_of_the_cache_is_exported_by_its_id_and_commit(plan, tmp_path):
     model = plan.model.model_copy(update={"load_from": cached})
     there, moved = portable(plan.model_copy(update={"model": model}))
     assert (there.model.load_from, there.model.revision) == ("Qwen/Qwen3-8B", "b" * 40)
+    assert "hf auth login" in ast.get_docstring(ast.parse(script.script(there)))
     assert moved.to_bring() == []
 
 

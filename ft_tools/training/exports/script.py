@@ -21,6 +21,9 @@ from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import SftPlan, TrainingPlan
 
 FOLDER = "exports"
+GATED = """
+The model is downloaded from the Hub; if its page asks for it (Gemma, Llama), accept its licence
+there and run `hf auth login` first."""
 TRAINED = "trl-output/final"
 """What train.py writes, in its folder."""
 TEMPLATE = "trl_script.txt"
@@ -173,7 +176,10 @@ def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     kind = plan.task.upper()
     template = files("ft_tools.training.exports").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    template = template.replace("KIND", kind).replace("REQUIREMENTS", _requirements(plan))
+    gated = "" if Path(plan.model.load_from).is_dir() else GATED
+    template = template.replace("KIND", kind).replace(
+        "REQUIREMENTSGATED", _requirements(plan) + gated
+    )
     return template.replace("# CONSTANTS\n", constants)
 
 
