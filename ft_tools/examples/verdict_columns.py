@@ -224,6 +224,11 @@ class UnreadColumns:
         found = [c for c in self._columns.values() if c.name not in decided and c.kind]
         return sorted(found, key=lambda c: (c.kind != "verdict", -c.num_bad, c.name))
 
+    def within(self, name: str) -> list[Column]:
+        """Return the columns in the lists and objects of one."""
+        starts = (f"{name}[", f"{name}.")
+        return [column for column in self._columns.values() if column.name.startswith(starts)]
+
     def column(self, name: str) -> Column | None:
         """Return what is known of a column."""
         return self._columns.get(name)

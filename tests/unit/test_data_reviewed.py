@@ -214,6 +214,16 @@ def test_a_declaration_that_cannot_work_is_refused(rows, mapping, said):
         prepare(mapping=columns | mapping)
 
 
+def test_a_column_without_single_marks_is_said_with_those_in_it(workspace):
+    rows = [{"q": f"Where is {at}?", "a": f"In {at}.", "marks": ["ok", "bad"], "empty": ""}
+            for at in range(20)]  # fmt: skip
+    (workspace / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, cure in (("marks", r"name what it holds: marks\[\]"), ("empty", "leave it out")):
+        mapping = {"prompt": "{q}", "answer_columns": ["a"], "verdicts": {name: "filter"}}
+        with pytest.raises(BadInput, match=f"{name!r}, which has no single values: {cure}"):
+            prepare_dataset(PrepareRequest(path="m.jsonl", mapping=mapping))
+
+
 def test_a_withheld_name_of_better_answers_is_no_key_of_an_advised_mapping(workspace):
     name = "Better answer, as the second reviewer wrote it down in July"
     made = [{name if key == BETTER else key: row[key] for key in row} for row in sheet()]

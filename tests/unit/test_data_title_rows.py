@@ -248,6 +248,13 @@ def test_an_empty_proposal_names_the_columns_and_what_to_pass(workspace):
         prepare(path="t.csv", mapping={"prompt": "Why?", "answer_columns": ["yy"]})
 
 
+def test_no_mapping_is_suggested_with_columns_that_are_not_there(workspace):
+    write_csv(workspace / "t.csv", [["notes"], *([f"Text {at}."] for at in range(20))])
+    (asked,) = [one for one in prepare(path="t.csv").questions if "were recognised" in one]
+    assert "such as" not in asked
+    assert asked.endswith("columns: notes")
+
+
 def test_the_most_characters_of_a_value_are_in_the_help():
     about = ShowRequest.model_json_schema()["properties"]["max_chars"]
     assert str(about["maximum"]) in about["description"]

@@ -52,9 +52,7 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
     time = mapping.time_column
     if time and time not in seen.values and time not in inside.values:
         missing.append(time)
-    about = [v for v in (mapping.good_values, mapping.bad_values) if isinstance(v, dict)]
-    judged_by = [*mapping.verdicts, *(name for values in about for name in values)]
-    missing += [n for n in judged_by if seen.unread.column(n) is None]
+    missing += _without_marks(mapping, seen)
     if missing:
         close = difflib.get_close_matches(missing[0], seen.columns, 3, 0.4)
         close = close or difflib.get_close_matches(missing[0], inside.columns, 3, 0.4)
@@ -95,6 +93,26 @@ def require_columns(mapping: ColumnMapping, seen: Seen) -> None:
         raise BadInput(
             f"{given} holds no dates, numbers or codes such as W01 that can be put in order; {cure}"
         )
+
+
+def _without_marks(mapping: ColumnMapping, seen: Seen) -> list[str]:
+    """Return the columns that are to mark rows and are not there.
+
+    Raises:
+        BadInput: One is there, but holds lists, objects or nothing.
+    """
+    about = [v for v in (mapping.good_values, mapping.bad_values) if isinstance(v, dict)]
+    named = [*mapping.verdicts, *(name for values in about for name in values)]
+    missing = [name for name in named if seen.unread.column(name) is None]
+    for name in missing:
+        if name in seen.values:
+            within = seen.unread.within(name)
+            listed = ", ".join(column.shown_name for column in within[:MOST_NAMED])
+            raise BadInput(
+                f"mapping marks rows by the column {name!r}, which has no single values: "
+                + (f"name what it holds: {listed}" if within else "leave it out")
+            )
+    return missing
 
 
 def _require_no_answer_asked(mapping: ColumnMapping) -> None:
@@ -263,8 +281,7 @@ def questions_of(mapping: ColumnMapping, seen: Seen) -> list[str]:
     elif mapping.is_as_it_is and not seen.examples:
         asked.append(
             "no question and answer were recognised: set mapping.prompt and "
-            "mapping.answer_columns, such as "
-            f"{_such_as(seen)}; {columns_of(seen)}"
+            f"mapping.answer_columns{_such_as(seen)}; {columns_of(seen)}"
         )
     return asked
 
@@ -292,10 +309,12 @@ def about_withheld(seen: Seen) -> str:
 
 
 def _such_as(seen: Seen) -> str:
-    """Return a mapping with two columns of texts, as an example of how one is written."""
+    """Return a mapping with two columns of texts, as an example; empty if there are not two."""
     texts = sorted(seen.columns, key=seen.mean_chars)[-2:]
-    asked, answered = sorted(texts, key=seen.columns.index) if len(texts) > 1 else ("A", "B")
-    return f'{{"prompt": "{{{asked}}}", "answer_columns": ["{answered}"]}}'
+    if len(texts) < 2:
+        return ""
+    asked, answered = sorted(texts, key=seen.columns.index)
+    return f', such as {{"prompt": "{{{asked}}}", "answer_columns": ["{answered}"]}}'
 
 
 def without_good_values(mapping: ColumnMapping, seen: Seen) -> list[Column]:
