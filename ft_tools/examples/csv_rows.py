@@ -3,15 +3,18 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import BinaryIO
 
-from ft_tools.examples.header import LOOKED_AT, find_header
+from ft_tools.examples.header import FEWEST_RAGGED, LOOKED_AT, find_header
 from ft_tools.examples.json_stream import ROW_BYTES, Row
 
 SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
 """A first line that Excel reads, and writes in some languages."""
+SEPARATORS = ",;\t|"
+BELOW = 6
+"""Lines by which the separator is found below a title without any. Ours."""
 
 
 def read_csv(stream: BinaryIO, separator: str, encoding: str = "utf-8") -> Iterator[Row]:
@@ -27,8 +30,10 @@ def read_csv(stream: BinaryIO, separator: str, encoding: str = "utf-8") -> Itera
         if said := SEPARATOR.fullmatch(first):
             separator, (first, more) = said[1], _first_line(text)
             number += more
-        separator = separator or max(",;\t|", key=first.count)
-        yield from _csv_rows(csv.reader(chain([first], _lines(text)), delimiter=separator), number)
+        below = list(islice(_lines(text), BELOW))
+        separator = separator or _separator(first, below)
+        lines = chain([first], below, _lines(text))
+        yield from _csv_rows(csv.reader(lines, delimiter=separator), number)
     finally:
         # The stream is closed by who opened it.
         text.detach()
@@ -40,6 +45,26 @@ def _first_line(text: io.TextIOWrapper) -> tuple[str, int]:
     while (line := text.readline(65536)) and not line.strip():
         number += 1
     return line, number
+
+
+def _separator(first: str, below: Sequence[str]) -> str:
+    r"""Return what separates cells: the commonest in the first line, unless that is a title.
+
+    Below a title all lines have another one equally often, and the header has only that.
+
+    >>> below = ["a;b;c\n", "d, e;f;g\n"] * 3
+    >>> _separator("a,b\n", ["1,x;y;z\n"] * 6), _separator("Export\n", below)
+    (',', ';')
+    """
+    likely = max(SEPARATORS, key=first.count)
+    lines = [line for line in below if line.strip()]
+    if len(lines) <= FEWEST_RAGGED or likely in lines[0]:
+        return likely
+    for other in SEPARATORS.replace(likely, ""):
+        counts = {line.count(other) for line in lines}
+        if other not in first and len(counts) == 1 and counts.pop() + 1 >= FEWEST_RAGGED:
+            return other
+    return likely
 
 
 def _csv_rows(reader: Iterator[list[str]], first_line: int) -> Iterator[Row]:

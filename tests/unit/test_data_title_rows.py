@@ -82,6 +82,16 @@ def test_the_header_of_a_csv_file_is_found_below_its_title(workspace):
         assert shown.num_rows == 61, name
 
 
+@pytest.mark.parametrize("title", ["Export", "Export, Q3", "Export\n"])
+def test_the_separator_is_found_below_a_title_without_any(workspace, title):
+    rows = "".join(f"Where is it, {asked};{said};{at % 5}\n" for at, (asked, said) in
+                   enumerate(zip(ASKED, SAID, strict=True)))  # fmt: skip
+    (workspace / "t.csv").write_text(f"{title}\nFrage;Antwort;Note\n{rows}")
+    assert columns(workspace / "t.csv") == ["Frage", "Antwort", "Note"]
+    (workspace / "one.csv").write_text("text\n" + "So; it is.\n" * 12)
+    assert columns(workspace / "one.csv") == ["text"]
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
