@@ -224,6 +224,15 @@ def test_a_column_without_single_marks_is_said_with_those_in_it(workspace):
             prepare_dataset(PrepareRequest(path="m.jsonl", mapping=mapping))
 
 
+def test_marks_far_to_the_right_of_a_table_are_said_to_be_too_far(workspace):
+    many = {f"c{at}": at for at in range(120)}
+    rows = [many | {"q": f"Where is {at}?", "a": f"In {at}.", "mark": "ok"} for at in range(9)]
+    write_csv(workspace / "m.csv", rows)
+    mapping = {"prompt": "{q}", "answer_columns": ["a"], "verdicts": {"mark": "filter"}}
+    with pytest.raises(BadInput, match="'mark', which is not among the first 100"):
+        prepare(mapping=mapping)
+
+
 def test_a_withheld_name_of_better_answers_is_no_key_of_an_advised_mapping(workspace):
     name = "Better answer, as the second reviewer wrote it down in July"
     made = [{name if key == BETTER else key: row[key] for key in row} for row in sheet()]

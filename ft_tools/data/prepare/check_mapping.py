@@ -12,7 +12,7 @@ from ft_tools.errors import BadInput, brief
 from ft_tools.examples.columns import PLAIN_NAME
 from ft_tools.examples.scales import number_of
 from ft_tools.examples.speakers import INTERNAL, PUBLIC, role_of
-from ft_tools.examples.verdict_columns import Column
+from ft_tools.examples.verdict_columns import MAX_COLUMNS, Column
 from ft_tools.examples.verdicts import ALL_OTHERS, Mark, is_telling, judged, says_verdict
 
 MOST_NAMED = 20
@@ -107,11 +107,14 @@ def _without_marks(mapping: ColumnMapping, seen: Seen) -> list[str]:
     for name in missing:
         if name in seen.values:
             within = seen.unread.within(name)
-            listed = ", ".join(column.shown_name for column in within[:MOST_NAMED])
-            raise BadInput(
-                f"mapping marks rows by the column {name!r}, which has no single values: "
-                + (f"name what it holds: {listed}" if within else "leave it out")
-            )
+            why, cure = "has no single values", "leave it out"
+            if within:
+                listed = ", ".join(column.shown_name for column in within[:MOST_NAMED])
+                cure = f"name what it holds: {listed}"
+            elif seen.filled[name] and name not in seen.nested:
+                why = f"is not among the first {MAX_COLUMNS}, in which marks are looked for"
+                cure = "write it further to the front"
+            raise BadInput(f"mapping marks rows by the column {name!r}, which {why}: {cure}")
     return missing
 
 
