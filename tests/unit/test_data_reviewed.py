@@ -286,3 +286,12 @@ def test_each_of_several_filters_has_to_say_that_a_row_is_good(workspace):
     # Every sixth row has five stars and is solved; a third of the solved ones has no stars.
     assert kept("filter") == 10
     assert kept("drop_bad") == 20
+
+
+@pytest.mark.parametrize("declared", ["good_values", "bad_values"])
+def test_a_condition_that_is_none_of_numbers_is_refused(rows, declared):
+    both = {"good_values": ["ok"], "bad_values": ["no"]} | {declared: [">=2026-09-01"]}
+    with pytest.raises(BadInput, match=r"'>=2026-09-01' is no condition on numbers"):
+        decided("filter", **both)
+    assert decided("filter", **(both | {declared: [">=4"]})).mapping_hash
+    assert decided("filter", **(both | {declared: ["<NA>"]})).mapping_hash

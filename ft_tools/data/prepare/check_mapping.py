@@ -10,7 +10,7 @@ from ft_tools.data.prepare.propose_mapping import Seen, turns_seen, with_left_ou
 from ft_tools.data.prepare.quote_marks import unknown_values
 from ft_tools.errors import BadInput, brief
 from ft_tools.examples.columns import PLAIN_NAME
-from ft_tools.examples.scales import number_of
+from ft_tools.examples.scales import CONDITION, is_condition, number_of
 from ft_tools.examples.speakers import INTERNAL, PUBLIC, role_of
 from ft_tools.examples.verdict_columns import MAX_COLUMNS, Column
 from ft_tools.examples.verdicts import ALL_OTHERS, Mark, is_telling, judged, says_verdict
@@ -152,13 +152,20 @@ def _require_correction(mapping: ColumnMapping) -> None:
 
 
 def _require_sides(mapping: ColumnMapping) -> None:
-    """Refuse a value that is declared as good and as bad, and the rest of nothing.
+    """Refuse a value that is declared as good and as bad, the rest of nothing, and no condition.
 
     Raises:
         BadInput: With the value.
     """
     for name in mapping.marking(MARKING):
         good = mapping.good_of(name)
+        for value in (*good, *mapping.bad_of(name)):
+            found = CONDITION.fullmatch(value) if isinstance(value, str) else None
+            if found and found[2][0].isdigit() and not is_condition(value):
+                raise BadInput(
+                    f"{brief(repr(value))} is no condition on numbers, such as '>=4'; rows of a "
+                    "time are chosen with query (of a database) or before"
+                )
         if ALL_OTHERS in mapping.bad_of(name) and not good:
             raise BadInput(
                 f"bad_values has {ALL_OTHERS!r}, everything that is not good, and good_values is "
