@@ -24,6 +24,7 @@ from ft_tools.evaluation.systems.compared_models import (
     trained_over_quantized,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.evaluation.systems.spec import MOST_TOKENS
 from ft_tools.examples.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.examples.wordings import has_few_wordings
 from ft_tools.models.mlx import is_apple_silicon
@@ -85,11 +86,12 @@ def about_length(references: Sequence[str], most: int) -> list[str]:
     cut = sum(number > most for number in tokens)
     if cut <= SELDOM * len(tokens):
         return []
-    enough = 2 ** math.ceil(math.log2(max(tokens)))
+    enough = min(MOST_TOKENS, 2 ** math.ceil(math.log2(max(tokens))))
+    said = "has room for all" if max(tokens) <= enough else "is the most that is allowed"
     return [
         f"about {cut} of {len(tokens)} wanted answers are longer than max_new_tokens={most}, "
         f"counted as {CHARACTERS_PER_TOKEN} characters a token: answers as long as these are cut "
-        f"off; max_new_tokens={enough} has room for all"
+        f"off; max_new_tokens={enough} {said}"
     ]
 
 

@@ -2,11 +2,12 @@
 
 import re
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ft_tools.errors import BadInput, NotFound
-from ft_tools.evaluation.systems.spec import SystemSpec
+from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
 from ft_tools.runs.directory import RUN_ID, find, read_json
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
@@ -115,7 +116,9 @@ class EvaluateRequest(LaunchRequest):
         "auto",
         description="Prompt format. auto: as trained, else the chat template if there is one.",
     )
-    max_new_tokens: int = Field(256, ge=1, le=8192, description="Maximum output length in tokens.")
+    max_new_tokens: int = Field(
+        256, ge=1, le=MOST_TOKENS, description="Maximum output length in tokens."
+    )
     max_examples: int | None = Field(None, ge=1, description="Use only the first N examples.")
     batch_size: int = Field(32, ge=1, le=512, description="Prompts generated at a time.")
     seed: int = Field(0, ge=0, description="For resampling; decoding is greedy.")
@@ -175,8 +178,10 @@ class EvaluateRequest(LaunchRequest):
     @field_validator("judge_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
+        if value is not None and not (
+            value.startswith(("http://", "https://")) and urlsplit(value).hostname
+        ):
+            raise ValueError("must start with http:// or https:// and name a host")
         return value
 
     @model_validator(mode="after")

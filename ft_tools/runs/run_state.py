@@ -20,8 +20,8 @@ EVENTS = 20
 """Events in a report."""
 EVALUATIONS = 20
 TEST_PART = "test.jsonl"
-ADD_ROWS = "add `dataset`, with rows that no training has seen"
 """As prepare_dataset names it."""
+ADD_ROWS = "add `dataset`, with rows that no training has seen"
 EVALUATED = ("step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins")
 TRAINING = (
     "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "packing",

@@ -314,7 +314,7 @@ def rank(results: Sequence[TrialResult], metric: Metric, num_rows: int) -> list[
         num_rows: Held-out rows.
     """
     found = [one for one in results if one.validation_loss is not None]
-    if metric == "validation_loss":
+    if metric == "validation_loss" or not any(one.exact_match for one in found):
         return sorted(found, key=lambda one: one.validation_loss or 0.0)
     top = max((one.exact_match or 0.0 for one in found), default=0.0)
     near = top - max(1 / num_rows, math.sqrt(top * (1 - top) / num_rows)) - ROUNDED

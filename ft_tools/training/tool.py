@@ -19,7 +19,7 @@ from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports import script
 from ft_tools.training.exports.fused_loss import about_memory
 from ft_tools.training.exports.portable import portable
-from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
+from ft_tools.training.plan import SftPlan, TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.search import START_SECONDS, plan_search
 from ft_tools.training.train_further import continued
@@ -208,7 +208,8 @@ def _export_step(found: Launch, plan: TrainingPlan, request: TrainingRequest) ->
         trained = f"{request.export_dir}/{script.TRAINED}"
         measured = {"model": trained, "baseline": plan.model.name}
         asked = workspace.existing(request.dataset or plan.dataset.path)
-        if plan.task != "dpo" and (test := unseen_file([asked])):
+        chosen_on = [workspace.existing(request.validation)] if request.validation else []
+        if plan.task != "dpo" and (test := unseen_file([asked], chosen_on)):
             measured["dataset"] = str(test)
         why = (
             f"measures the result beside its base, here or where it was trained: copy the folder "
@@ -249,10 +250,12 @@ def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]
 
 def _about_answers(plan: TrainingPlan) -> list[str]:
     """Say where the exported script makes several examples of a conversation."""
-    if plan.task != "sft" or plan.dataset.format != "messages":
+    if not isinstance(plan, SftPlan) or plan.dataset.format != "messages":
+        return []
+    if plan.loss_on == "everything":
         return []
     answers = [
-        sum(turn.get("role") == "assistant" for turn in row["messages"])
+        sum(turn.get("role") == "assistant" for turn in row["messages"][1:])
         for _, row in read_examples(Path(plan.dataset.path))
     ]
     if sum(answers) == len(answers):

@@ -283,6 +283,9 @@ def test_each_of_several_filters_has_to_say_that_a_row_is_good(workspace):
         counts = decided("ignore", uses=uses, good_values=good, bad_values={"status": ["open"]})
         return sum(counts.counts.get(part, 0) for part in ("train", "validation", "test"))
 
+    # Nobody said of a solved row without stars that its answer is good.
+    marked = decided("ignore", uses={"stars": "marks", "status": "filter"}, good_values=good)
+    assert marked.marks == {"good": 20, "bad": 20, "not_marked": 20}
     # Every sixth row has five stars and is solved; a third of the solved ones has no stars.
     assert kept("filter") == 10
     assert kept("drop_bad") == 20
@@ -294,4 +297,5 @@ def test_a_condition_that_is_none_of_numbers_is_refused(rows, declared):
     with pytest.raises(BadInput, match=r"'>=2026-09-01' is no condition on numbers"):
         decided("filter", **both)
     assert decided("filter", **(both | {declared: [">=4"]})).mapping_hash
-    assert decided("filter", **(both | {declared: ["<NA>"]})).mapping_hash
+    for plain in ("<NA>", "<1h", ">1 week"):
+        assert decided("filter", **(both | {declared: [plain]})).mapping_hash

@@ -233,6 +233,14 @@ def test_wanted_answers_that_are_longer_than_an_answer_may_be_are_counted(
         assert "max_new_tokens=512 has room" in said[0]
 
 
+def test_no_more_tokens_are_advised_than_are_allowed(workspace, base):
+    write(workspace / "long.jsonl", [chat("Why?", "In Oslo. " * 5000)])
+    said = evaluate(EvaluateRequest(model="base", dataset="long.jsonl")).warnings
+    assert any("max_new_tokens=8192 is the most that is allowed" in line for line in said)
+    with pytest.raises(ValueError, match="name a host"):
+        EvaluateRequest(model="base", dataset="long.jsonl", metrics=["judge"], judge_url="http://")
+
+
 def test_near_copies_are_found_and_the_wording_of_the_task_is_not():
     task = "Turn the customer's message below into a ticket with a category and an order number: "
     stories = [

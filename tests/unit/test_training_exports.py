@@ -241,6 +241,7 @@ def test_what_is_cut_is_said_by_the_plans_own_length(files):
     assert "over_max_length" in {finding.id for finding in audited.findings}
     said = launch_sft(sft(dataset="long.jsonl", **accepting("no_quality_filter"))).warnings
     assert not any("over_max_length" in one for one in said)
+    assert any("what is beyond max_length" in one for one in said)
 
 
 def test_the_exported_script_makes_an_example_of_each_answer_and_the_plan_says_so(files):
@@ -251,11 +252,15 @@ def test_the_exported_script_makes_an_example_of_each_answer_and_the_plan_says_s
     said = launch_sft(sft(export_dir="several", **once)).warnings
     assert any("each of the 45 answers of 30 conversations" in one for one in said)
     text = (files / "several" / "train.py").read_text()
-    script_of = {"json": json, "MARKS": False}
+    script_of = {"json": json, "MARKS": False, "TRAINING": {}}
     exec(text[text.index("def prepared") : text.index("class EarlyStopping")], script_of)
     made = script_of["prepared"]({"messages": one * 2, "tools": None})
     assert [example["prompt"] for example in made] == [one[:1], [*one, one[0]]]
     assert all(example["completion"] == one[1:] for example in made)
+    # An answer to nothing is no example; where all is trained, the last one brings the others.
+    assert script_of["prepared"]({"messages": [one[1], *one]})[0]["prompt"] == [one[1], one[0]]
+    script_of["TRAINING"] = {"completion_only_loss": False}
+    assert [e["prompt"] for e in script_of["prepared"]({"messages": one * 2})] == [[*one, one[0]]]
     rows = [{"messages": one} for _ in range(30)]
     (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = launch_sft(sft(export_dir="single", **once)).warnings

@@ -162,6 +162,9 @@ def test_of_trials_that_the_rows_do_not_tell_apart_the_longer_one_wins(right, nu
     short = result("short", 1.0, 0.1, epochs=5)
     long = result("long", round(right, 4), 0.2, epochs=10)
     assert ranked([short, long], num_rows=num_rows)[0] == ("long" if wins else "short")
+    # Before the first right answer the loss decides.
+    no_answers = [one.model_copy(update={"exact_match": 0.0}) for one in (short, long)]
+    assert ranked(no_answers, num_rows=num_rows)[0] == "short"
     # The control: more training that made the answers worse is no advantage.
     overfitted = long.model_copy(update={"overfitted": True})
     assert ranked([short, overfitted], num_rows=num_rows)[0] == "short"

@@ -1,6 +1,7 @@
 """What of a mapping has to be refused, completed, or asked."""
 
 import difflib
+import re
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -19,6 +20,8 @@ MOST_NAMED = 20
 """Columns that an error names."""
 MOST_ANSWERS = 2
 """Values of a column of yes and no."""
+TIME = re.compile(r"\d{4}-\d|\d{1,2}[./-]\d{1,2}[./-]\d|\d{1,2}:\d")
+"""The beginning of a date, or of a time of day."""
 
 
 def completed(mapping: ColumnMapping, seen: Seen) -> ColumnMapping:
@@ -161,7 +164,7 @@ def _require_sides(mapping: ColumnMapping) -> None:
         good = mapping.good_of(name)
         for value in (*good, *mapping.bad_of(name)):
             found = CONDITION.fullmatch(value) if isinstance(value, str) else None
-            if found and found[2][0].isdigit() and not is_condition(value):
+            if found and TIME.match(found[2]) and not is_condition(value):
                 raise BadInput(
                     f"{brief(repr(value))} is no condition on numbers, such as '>=4'; rows of a "
                     "time are chosen with query (of a database) or before"

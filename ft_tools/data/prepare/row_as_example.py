@@ -64,8 +64,9 @@ def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], mark: int) -> str:
     """Return why the marks of a row leave it out; empty if they do not."""
     uses = set(mapping.verdicts.values())
     # Each of them has to say that the row is good: one that is empty does not.
-    if any(_mark_by(mapping, row, [name]) != 1 for name in mapping.marking({"filter"})):
-        return "marked_bad" if mark == 0 else "not_marked_good"
+    found = [_mark_by(mapping, row, [name]) for name in mapping.marking({"filter"})]
+    if any(one != 1 for one in found):
+        return "marked_bad" if 0 in found else "not_marked_good"
     if "drop_bad" in uses and _is_bad(mapping, row):
         return "marked_bad"
     if mark < 0 and {"pair", "marks"} & uses:
@@ -104,7 +105,8 @@ def masked(example: Example) -> set[str]:
 
 def mark_in(mapping: ColumnMapping, row: Mapping[str, Any]) -> int:
     """Return whether a row is marked good (1), bad (0), or neither (-1), by the columns in use."""
-    columns = mapping.marking({"filter", "pair", "marks"}) or mapping.marking({"drop_bad"})
+    named = (mapping.marking(uses) for uses in ({"pair", "marks"}, {"filter"}, {"drop_bad"}))
+    columns = next(filter(None, named), [])
     return _mark_by(mapping, row, columns)
 
 

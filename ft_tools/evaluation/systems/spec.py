@@ -10,6 +10,8 @@ from ft_tools.contract import Request
 SimpleKind = Literal["majority", "tf_idf", "nearest_example"]
 ChooseExamples = Literal["first", "random", "nearest"]
 QUESTION, PASSAGE = "{question}", "{passage}"
+MOST_TOKENS = 8192
+"""Of an answer."""
 
 
 class Endpoint(Request):
@@ -71,7 +73,7 @@ class Decoding(Request):
     )
     temperature: float = Field(0, ge=0, le=2, description="Endpoints only; models are greedy.")
     max_new_tokens: int | None = Field(
-        None, ge=1, le=8192, description="Default: that of the request."
+        None, ge=1, le=MOST_TOKENS, description="Default: that of the request."
     )
 
     @model_validator(mode="after")
