@@ -21,8 +21,8 @@ from pathlib import Path
 from ft_tools.demo import data
 
 COMMANDS = (
-    "fine-tuning-llm recommend-approach --symptoms style --format human | head -15",
-    "fine-tuning-llm audit-dataset tickets.jsonl --output-dir clean --format human | head -11",
+    "fine-tuning-llm recommend-approach --symptoms style --format human | fold -sw 98 | head -14",
+    "fine-tuning-llm prepare-dataset tickets.csv --format human | grep -A 6 'num rows'",
     "fine-tuning-llm estimate-vram Qwen/Qwen3-8B --gpu 'RTX 4090' --format human | head -6",
 )
 HERE = Path(__file__).parent
@@ -180,7 +180,7 @@ white-space:pre;animation:{total}s linear infinite}}
 def main() -> None:
     """Record, and write both files."""
     with tempfile.TemporaryDirectory() as name:
-        shutil.copy(Path(data.__file__).with_name("tickets.jsonl"), name)
+        shutil.copy(Path(data.__file__).with_name("tickets.csv"), name)
         events = [(round(at, 3), shown) for at, shown in record(Path(name))]
     header = {"version": 2, "width": COLUMNS, "height": ROWS, "title": "fine-tuning-llm"}
     rows = [header, *([at, "o", shown] for at, shown in events)]
