@@ -12,8 +12,7 @@ answers are free text. There are two repetitions of random search for each pair.
 
 The pairs were chosen for being learned in the budget. The rows of seed 1 chose the first rules,
 those of CHOSEN_ON the factor of the rate and that a longer run is preferred; those of CHECKED_ON
-were trained on before that, and looked at after it. A run takes half a minute of one core, all of
-them about two hours.
+were looked at after that only. A run takes half a minute of one core, all of them about two hours.
 """
 
 import json
