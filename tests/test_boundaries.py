@@ -56,7 +56,7 @@ FLOORS = (
     "views",
     "approach data evaluation lora shipping training vram",
     "tools doctor",
-    "cli cli_errors cli_options __main__ demo mcp_server",
+    "cli cli_commands cli_errors cli_options __main__ demo mcp_server",
 )
 LEVELS = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}
 LEVELS["ft_tools"] = 0

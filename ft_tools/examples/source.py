@@ -4,22 +4,20 @@ A row is what a reader yields: its number, and either a JSON value or the id of 
 is streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
 """
 
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.examples.columns import PLAIN_NAME as PLAIN_KEY
 from ft_tools.examples.csv_rows import read_csv
+from ft_tools.examples.decompressed import decoded_cap, gunzip
 from ft_tools.examples.file_kinds import LINES, lists_of_rows, refuse_what_is_not_text, text_kind
 from ft_tools.examples.json_stream import (
     CHUNK,
@@ -33,10 +31,6 @@ from ft_tools.examples.json_stream import (
 from ft_tools.examples.spreadsheet import is_workbook, read_sheet
 from ft_tools.examples.sqlite_rows import read_sqlite
 
-# A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
-# comes out: 20 times the file, but at least 256 MiB. Ours.
-MIN_DECODED_BYTES = 256 * 2**20
-EXPANSION = 20
 TABLES = {".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
 SUFFIXES = {*LINES, ".json", *TABLES}
 LFS_POINTER = b"version https://git-lfs"
@@ -170,7 +164,7 @@ def recognise(path: Path) -> Source:
     if named_gzip and not gzipped:
         raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
     if gzipped:
-        with _gunzip(path, size) as stream:
+        with gunzip(path, size) as stream:
             head, is_whole, skipped = _head(stream, suffix)
         if not head:
             raise BadData(path, "is an empty gzip file", "name a file with examples")
@@ -345,16 +339,11 @@ def _decoded_size(source: Source, most: int) -> int:
         return size
     if not source.gzipped:
         return source.size_bytes
-    with _gunzip(source.path, source.size_bytes) as stream:
+    with gunzip(source.path, source.size_bytes) as stream:
         size = 0
         while size <= most and (data := stream.read(1 << 20)):
             size += len(data)
     return size
-
-
-def decoded_cap(size_bytes: int) -> int:
-    """Return how many bytes a compressed file may decode to."""
-    return max(MIN_DECODED_BYTES, EXPANSION * size_bytes)
 
 
 def _require_pyarrow() -> None:
@@ -362,49 +351,9 @@ def _require_pyarrow() -> None:
         raise MissingExtra("data", "pyarrow")
 
 
-class _Capped(io.RawIOBase):
-    """A gzip stream that ends in an error when more comes out than the cap, or it is damaged."""
-
-    def __init__(self, inner: BinaryIO, path: Path, cap: int) -> None:
-        self._inner = inner
-        self._gzip = gzip.GzipFile(fileobj=inner, mode="rb")
-        self._path = path
-        self._left = cap
-        self._cap = cap
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._gzip.read(min(len(buffer), 1 << 20))
-        except (OSError, EOFError, zlib.error) as error:
-            raise BadData(self._path, "is damaged gzip", "compress it again") from error
-        self._left -= len(data)
-        if self._left < 0:
-            raise BadData(
-                self._path,
-                f"decodes to more than {self._cap / 2**20:.0f} MiB",
-                "unpack it first, if you trust it",
-            )
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._gzip.close()
-        self._inner.close()
-        super().close()
-
-
-def _gunzip(path: Path, size: int) -> BinaryIO:
-    return io.BufferedReader(
-        _Capped(workspace.open_file(path), path, decoded_cap(size)), buffer_size=1 << 20
-    )
-
-
 def _open_text(source: Source) -> BinaryIO:
     opened = (
-        _gunzip(source.path, source.size_bytes)
+        gunzip(source.path, source.size_bytes)
         if source.gzipped
         else workspace.open_file(source.path)
     )

@@ -12,7 +12,7 @@ from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.examples import source
+from ft_tools.examples import decompressed
 
 MARK = "zqxjkv"
 PAYLOADS = [
@@ -134,7 +134,9 @@ HOSTILE_FILES = [
 @pytest.mark.parametrize("make", HOSTILE_FILES, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("call", ["audit", "perform", "show", "benchmark"])
 def test_no_error_repeats_a_name_that_speaks_inside_a_folder(workspace, monkeypatch, make, call):
-    monkeypatch.setattr(source, "MIN_DECODED_BYTES", 2**20 * (3 if make is damaged_late else 1))
+    monkeypatch.setattr(
+        decompressed, "MIN_DECODED_BYTES", 2**20 * (3 if make is damaged_late else 1)
+    )
     (workspace / "many").mkdir()
     (workspace / "good.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 12)
     make(workspace / "many")

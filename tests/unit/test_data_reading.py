@@ -16,7 +16,7 @@ from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
-from ft_tools.examples import json_stream, source
+from ft_tools.examples import decompressed, json_stream
 
 GOOD = {"prompt": "What is two and two?", "completion": "Two and two is four."}
 
@@ -316,7 +316,7 @@ def test_a_missing_file_a_path_outside_and_a_full_folder_are_refused(workspace):
 
 
 def test_a_gzip_bomb_ends_in_an_error_and_not_in_memory(workspace, monkeypatch):
-    monkeypatch.setattr(source, "MIN_DECODED_BYTES", 2**20)
+    monkeypatch.setattr(decompressed, "MIN_DECODED_BYTES", 2**20)
     line = json.dumps({"text": "a" * 1000}).encode() + b"\n"
     (workspace / "bomb.jsonl.gz").write_bytes(gzip.compress(line * 20_000))
     with pytest.raises(BadData, match="decodes to more than 1 MiB"):
@@ -326,7 +326,7 @@ def test_a_gzip_bomb_ends_in_an_error_and_not_in_memory(workspace, monkeypatch):
 def test_a_parquet_bomb_ends_in_an_error(workspace, monkeypatch):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr(source, "MIN_DECODED_BYTES", 2**20)
+    monkeypatch.setattr(decompressed, "MIN_DECODED_BYTES", 2**20)
     pq.write_table(pa.table({"text": ["a" * 100_000] * 400}), workspace / "bomb.parquet")
     assert (workspace / "bomb.parquet").stat().st_size < 20_000
     assert audit_if_small(AuditRequest(path="bomb.parquet")) is None

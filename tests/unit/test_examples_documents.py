@@ -110,7 +110,7 @@ def test_a_query_can_neither_write_nor_be_anything_but_a_select(workspace):
 )
 def test_a_query_ends_in_a_plain_error_within_bounds(workspace, monkeypatch, query, said):
     monkeypatch.setattr(sqlite_rows, "MAX_SECONDS", 0.3)
-    monkeypatch.setattr("ft_tools.examples.source.MIN_DECODED_BYTES", 2**20)
+    monkeypatch.setattr("ft_tools.examples.decompressed.MIN_DECODED_BYTES", 2**20)
     write_table(workspace / "d.db")
     source = find_sources(workspace / "d.db")[0]
     with pytest.raises(BadData, match=said):

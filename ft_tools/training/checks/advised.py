@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns
-from ft_tools.approach.measured import COUNTS, trained_further
+from ft_tools.approach.counted_rows import COUNTS
+from ft_tools.approach.measured import trained_further
 from ft_tools.approach.presumed import STILL_LEARNING
 from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import Approach, ApproachRequest
