@@ -117,7 +117,7 @@ class ShipReport(Report):
     )
     measured: str = Field("", description="What an evaluation measured of the tuned model.")
     recommended_format: str = Field(
-        "", description="The smallest GGUF file that loses nothing, or shown to be little."
+        "", description="The smallest GGUF file that loses nothing, or is shown to lose little."
     )
     system_text: str = Field("", description="Which system text is shipped, in a sentence.")
     name: str
