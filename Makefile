@@ -56,7 +56,7 @@ test-cluster: install  ## a real Slurm and Ray, other tools' own validators; ins
 
 dist: install  ## everything that is published: skill folder, wheel, plugins, MCPB, registry entry
 	rm -rf dist
-	$(BIN)/python -m channels.assemble dist
+	$(BIN)/python -m release.assemble dist
 	$(BIN)/python -m build --outdir dist
 
 test-clients: install  ## real clients from npm: installed from the skill's folder, connected, and used

@@ -20,13 +20,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ft_tools.memory import apple
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of
+from ft_tools.memory.setup import Setup
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape import ModelShape
 from ft_tools.models.shape_of_model import shape_of
-from ft_tools.vram import apple
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.request_to_setup import setup_of
-from ft_tools.vram.setup import Setup
 
 HERE = Path(__file__).parent
 STORED = HERE / "apple.json"

@@ -25,14 +25,14 @@ from typing import Any
 from transformers.utils import logging
 
 from benchmarks.family_rows import NAMES, OWN_VOCABULARY, config
+from ft_tools.memory.interval import interval
+from ft_tools.memory.phases import phases
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of
+from ft_tools.memory.trace import by_formula, traced_setup
+from ft_tools.memory.worker.trace import options_of, trace_step
 from ft_tools.models.config import has_row
 from ft_tools.models.shape_of_model import shape_of_config
-from ft_tools.vram.interval import interval
-from ft_tools.vram.phases import phases
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.request_to_setup import setup_of
-from ft_tools.vram.trace import by_formula, traced_setup
-from ft_tools.vram.worker.trace import options_of, trace_step
 
 UNIT = 16
 SEQ_LEN = 1024

@@ -23,14 +23,14 @@ import psutil
 
 from ft_tools.errors import FineTuningError
 from ft_tools.evaluation.systems.compared_models import decide
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.machine import this_machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs import memory
 from ft_tools.shipping import estimates, formats
 from ft_tools.shipping.plan import NF4
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
 
 GIB = 2**30
 MODELS = {

@@ -11,10 +11,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from ft_tools.memory.phases import phases
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.models.shape_of_model import shape_of_config
-from ft_tools.vram.phases import phases
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.request_to_setup import setup_of
 
 GIB = 2**30
 TYPES = (

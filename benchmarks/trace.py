@@ -24,12 +24,12 @@ from typing import Any
 from transformers.utils import logging
 
 from ft_tools import facts
+from ft_tools.memory.phases import phases
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of
+from ft_tools.memory.trace import by_formula, traced_setup
+from ft_tools.memory.worker.trace import options_of, trace_step, with_layers
 from ft_tools.models.config import shape_from_config
-from ft_tools.vram.phases import phases
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.request_to_setup import setup_of
-from ft_tools.vram.trace import by_formula, traced_setup
-from ft_tools.vram.worker.trace import options_of, trace_step, with_layers
 
 MODELS = (
     "meta-llama/Llama-3.2-1B",

@@ -21,10 +21,10 @@ from typing import Any
 
 from benchmarks.vram_peers import PEERS
 from benchmarks.vram_rows import CALIBRATION, Case, read
-from ft_tools.vram.fits_gpu import verdict
-from ft_tools.vram.interval import interval
-from ft_tools.vram.phases import phases
-from ft_tools.vram.process_overhead import process_band
+from ft_tools.memory.fits_gpu import verdict
+from ft_tools.memory.interval import interval
+from ft_tools.memory.phases import phases
+from ft_tools.memory.process_overhead import process_band
 
 GIB = 2**30
 

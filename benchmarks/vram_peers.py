@@ -7,7 +7,7 @@ itself, where it is installed (`pip install fitcheck-llm`).
 
 from collections.abc import Callable
 
-from ft_tools.vram.setup import Setup
+from ft_tools.memory.setup import Setup
 
 try:
     import fitcheck

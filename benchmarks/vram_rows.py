@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of
+from ft_tools.memory.setup import Setup
 from ft_tools.models.shape_of_model import shape_of
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.request_to_setup import setup_of
-from ft_tools.vram.setup import Setup
 
 Row = Mapping[str, str]
 BASES = {

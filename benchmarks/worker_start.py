@@ -20,7 +20,7 @@ from ft_tools.runs.launchers.torchrun import WORKER
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 RENDERING = (
     "from transformers import AutoTokenizer; "
-    "import ft_tools.examples.worker.chat_template_with_limits"
+    "import ft_tools.formats.worker.chat_template_with_limits"
 )
 # A worker without a run's directory, and a tokenizer that is not there, end after the imports.
 STARTS = {

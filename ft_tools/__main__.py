@@ -18,7 +18,7 @@ def main() -> None:
         ours = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH")]))
         argv = [sys.executable, "-P", "-m", "mcp_server"]
         os.execve(argv[0], argv, os.environ | {"PYTHONPATH": ours})
-    from ft_tools import cli
+    from ft_tools.cli import main as cli
 
     gc.freeze()
     gc.enable()

@@ -19,10 +19,10 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.lora.request import LoraRequest
+from ft_tools.memory.request import TraceRequest, VramRequest
 from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.training.request import DpoRequest, SftRequest
-from ft_tools.vram.request import TraceRequest, VramRequest
 
 Effect = Literal["reads", "starts", "stops"]
 
@@ -86,10 +86,10 @@ TOOLS = {
         "Suggest a configuration", "ft_tools.lora.tool:suggest_lora_config", LoraRequest, "reads"
     ),
     "estimate_vram": Tool(
-        "Estimate GPU memory", "ft_tools.vram.tool:estimate_vram", VramRequest, "reads"
+        "Estimate GPU memory", "ft_tools.memory.tool:estimate_vram", VramRequest, "reads"
     ),
     "trace_vram": Tool(
-        "Trace GPU memory", "ft_tools.vram.trace:trace_vram", TraceRequest, "starts"
+        "Trace GPU memory", "ft_tools.memory.trace:trace_vram", TraceRequest, "starts"
     ),
     "launch_sft": Tool(
         "Fine-tune on examples", "ft_tools.training.tool:launch_sft", SftRequest, "starts"

@@ -52,11 +52,11 @@ BY_NAME = {name_of(path): path for path in MODULES}
 FLOORS = (
     "facts errors installation",
     "abandoned_calls anti_patterns contract publish redaction system_errors workspace",
-    "examples models runs",
+    "formats models runs",
     "views",
-    "approach data evaluation lora shipping training vram",
+    "approach data evaluation lora memory shipping training",
     "tools doctor",
-    "cli cli_commands cli_errors cli_options __main__ demo mcp_server",
+    "cli __main__ demo mcp_server",
 )
 LEVELS = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}
 LEVELS["ft_tools"] = 0

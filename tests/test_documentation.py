@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from docs import session
-from ft_tools import cli, errors
+from ft_tools import errors
+from ft_tools.cli import main as cli
 from ft_tools.tools import TOOLS
 from ft_tools.views.terminal import END_CODES
 

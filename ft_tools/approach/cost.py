@@ -18,10 +18,10 @@ from ft_tools.lora.data_shape import DataShape
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import wanted_seq_len
 from ft_tools.lora.tool import suggest_lora_config
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.setup import Method, Task
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.shape_of_model import shape_of
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.setup import Method, Task
-from ft_tools.vram.tool import estimate_vram
 
 FILE = "throughput.toml"
 FLOPS_PER_TFLOPS = 1e12

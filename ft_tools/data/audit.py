@@ -26,9 +26,9 @@ from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.understand.trainers import survival
 from ft_tools.data.whole_wordings import validation_part
-from ft_tools.examples.example import Example
-from ft_tools.examples.remembered_test_sets import remember
-from ft_tools.examples.trained_pieces import Masked, no_masks
+from ft_tools.formats.example import Example
+from ft_tools.formats.remembered_test_sets import remember
+from ft_tools.formats.trained_pieces import Masked, no_masks
 from ft_tools.publish import write_file
 
 MOST_GROUPS, MOST_IN_GROUP = 5, 5

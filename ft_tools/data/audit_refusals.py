@@ -10,7 +10,7 @@ from ft_tools.data.read.examples import good_labels
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.columns import PLAIN_NAME, cells_of
+from ft_tools.formats.columns import PLAIN_NAME, cells_of
 
 MOST_NAMED = 20
 """Columns that an error names."""

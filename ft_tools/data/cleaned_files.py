@@ -14,8 +14,8 @@ from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.scan import TICK_ROWS, Tick
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
-from ft_tools.examples.example import Example
-from ft_tools.examples.loss_marks import as_prompt, up_to_the_answer
+from ft_tools.formats.example import Example
+from ft_tools.formats.loss_marks import as_prompt, up_to_the_answer
 from ft_tools.publish import new_folder, require_space
 
 TRAIN, VALIDATION, REMOVED = "train.jsonl", "validation.jsonl", "removed.jsonl"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
 from ft_tools.data.page_examples import Shown, Turn
-from ft_tools.examples.trained_pieces import Kind, Masked
+from ft_tools.formats.trained_pieces import Kind, Masked
 from ft_tools.views.page import Html, badge, escape, note
 
 TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}

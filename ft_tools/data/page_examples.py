@@ -14,9 +14,9 @@ from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
-from ft_tools.examples.example import Example, content_of
-from ft_tools.examples.json_stream import Row
-from ft_tools.examples.trained_pieces import Masked
+from ft_tools.formats.example import Example, content_of
+from ft_tools.formats.json_stream import Row
+from ft_tools.formats.trained_pieces import Masked
 
 MOST = 60
 EACH = 3

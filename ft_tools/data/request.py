@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from ft_tools.contract import Request, ResponseFormat
-from ft_tools.examples.scales import is_condition
+from ft_tools.formats.scales import is_condition
 
 Task = Literal["auto", "sft", "dpo"]
 Contradictions = Literal["keep", "majority", "latest", "drop"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.request import AuditRequest
-from ft_tools.examples.example import Example
+from ft_tools.formats.example import Example
 
 
 def will_split(request: AuditRequest) -> bool:

@@ -15,8 +15,8 @@ from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadInput, MissingExtra, NotFound
-from ft_tools.examples.documents import count_documents, is_documents, require_text
-from ft_tools.examples.source import decoded_size, find_sources, has_data
+from ft_tools.formats.documents import count_documents, is_documents, require_text
+from ft_tools.formats.source import decoded_size, find_sources, has_data
 from ft_tools.runs.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
@@ -119,7 +119,7 @@ def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
         id="documents",
         rule="documents hold no examples of a question with its answer",
         observed=counts.num_files,
-        source="ft_tools/examples/documents.py",
+        source="ft_tools/formats/documents.py",
     )
     why = "says what these documents are good for: retrieval, long context, or a corpus"
     step = NextStep(tool="recommend_approach", arguments={"documents": request.path}, why=why)

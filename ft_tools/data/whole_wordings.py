@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ft_tools.data.prepare.column_mapping import MAX_CLASSES
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.split import choose_validation, draw, groups_of
-from ft_tools.examples.wordings import wordings_of
+from ft_tools.formats.wordings import wordings_of
 
 MAX_OVER = 1.5
 """Rows of a held-out part over those that are wanted, and of the wanted training rows over these.

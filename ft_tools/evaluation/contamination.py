@@ -15,8 +15,8 @@ from ft_tools.evaluation.metrics.measures import normalise, words
 from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.systems.asking import read_pool
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.examples.training_rows import read_examples
-from ft_tools.examples.wordings import has_few_wordings, wordings_of, words_in
+from ft_tools.formats.training_rows import read_examples
+from ft_tools.formats.wordings import has_few_wordings, wordings_of, words_in
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
 

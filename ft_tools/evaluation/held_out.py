@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
-from ft_tools.examples.training_rows import read_examples
-from ft_tools.examples.trl_formats import CONVERT, format_of
+from ft_tools.formats.training_rows import read_examples
+from ft_tools.formats.trl_formats import CONVERT, format_of
 
 Message = dict[str, Any]
 

@@ -25,8 +25,8 @@ from ft_tools.evaluation.systems.compared_models import (
 )
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import MOST_TOKENS
-from ft_tools.examples.training_rows import CHARACTERS_PER_TOKEN
-from ft_tools.examples.wordings import has_few_wordings
+from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
+from ft_tools.formats.wordings import has_few_wordings
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.resolve import ModelSource
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from ft_tools import facts
 from ft_tools.contract import Reason
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal
-from ft_tools.vram.setup import Method
+from ft_tools.memory.setup import Method
 
 RANK_OF_GOAL: dict[Goal, str] = {
     "style": "lora.rank_style",

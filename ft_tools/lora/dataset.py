@@ -7,15 +7,15 @@ from ft_tools import facts as thresholds
 from ft_tools import workspace
 from ft_tools.contract import Reason
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.examples.answer_kinds import AnswerKind
-from ft_tools.examples.training_rows import (
+from ft_tools.formats.answer_kinds import AnswerKind
+from ft_tools.formats.training_rows import (
     CHARACTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
     DatasetFacts,
     survey,
     task_of,
 )
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder

@@ -5,9 +5,9 @@ from typing import Any
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
-from ft_tools.examples.trl_formats import Task
-from ft_tools.vram.report import VramReport
-from ft_tools.vram.setup import Method
+from ft_tools.formats.trl_formats import Task
+from ft_tools.memory.report import VramReport
+from ft_tools.memory.setup import Method
 
 
 class LoraReport(Report):

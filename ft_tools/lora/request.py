@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ft_tools.lora.data_shape import Goal
-from ft_tools.vram.request import ModelRequest
+from ft_tools.memory.request import ModelRequest
 
 
 class LoraRequest(ModelRequest):

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from ft_tools import facts
 from ft_tools.contract import Reason
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.request import LoraRequest
+from ft_tools.memory.report import VramReport
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.setup import Method, Optimizer
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.quantized import DEQUANTIZED
-from ft_tools.vram.report import VramReport
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.setup import Method, Optimizer
-from ft_tools.vram.tool import estimate_vram
 
 DEFAULT_SEQ_LEN = 2048
 MIN_SEQ_LEN = 512

@@ -5,17 +5,17 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import choices
 from ft_tools.lora.dataset import read_data
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import Plan, Wish, plan_for_card, wanted_seq_len
+from ft_tools.memory.request_to_setup import shape_of_request
 from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.packing import MIXED, may_be_packed
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
-from ft_tools.vram.request_to_setup import shape_of_request
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
 DTYPE_SOURCE = "https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/sft_config.py"

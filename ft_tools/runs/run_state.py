@@ -9,7 +9,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.examples.remembered_test_sets import remembered_for
+from ft_tools.formats.remembered_test_sets import remembered_for
 from ft_tools.runs import directory, locks, ranks
 from ft_tools.runs.records import ENDED, Health, RunEvent, State, Status
 

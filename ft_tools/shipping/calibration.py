@@ -4,8 +4,8 @@ import json
 import random
 from pathlib import Path
 
-from ft_tools.examples.training_rows import read_examples
-from ft_tools.examples.trl_formats import Example
+from ft_tools.formats.training_rows import read_examples
+from ft_tools.formats.trl_formats import Example
 from ft_tools.shipping import comparison_text
 
 # Source: https://arxiv.org/abs/2210.17323, section 4: 128 segments.

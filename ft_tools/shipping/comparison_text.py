@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ft_tools.examples.training_rows import read_examples
-from ft_tools.examples.trl_formats import Example
+from ft_tools.formats.training_rows import read_examples
+from ft_tools.formats.trl_formats import Example
 from ft_tools.runs import directory
 
 MAX_TEXTS = 64

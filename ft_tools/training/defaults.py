@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools import facts
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import choices
 from ft_tools.lora.choices import choose_alpha
 from ft_tools.lora.data_shape import DataShape, rounded_length

@@ -21,10 +21,10 @@ from ft_tools.data.split import split_key
 from ft_tools.data.understand.languages import script_of
 from ft_tools.data.whole_wordings import validation_part
 from ft_tools.errors import BadData, OutputExists
-from ft_tools.examples.formats import normalise
-from ft_tools.examples.training_rows import DatasetFacts, read_examples, survey
-from ft_tools.examples.trl_formats import Task
-from ft_tools.examples.wordings import Wordings
+from ft_tools.formats.formats import normalise
+from ft_tools.formats.training_rows import DatasetFacts, read_examples, survey
+from ft_tools.formats.trl_formats import Task
+from ft_tools.formats.wordings import Wordings
 from ft_tools.publish import new_folder, verify, write_file
 
 FOLDER = "held_out"

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
-from ft_tools.examples.masking import LossOn
-from ft_tools.examples.training_rows import DatasetFacts, survey
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.masking import LossOn
+from ft_tools.formats.training_rows import DatasetFacts, survey
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource

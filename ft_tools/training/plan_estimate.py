@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.examples.masking import LossOn
-from ft_tools.examples.training_rows import DatasetFacts
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.masking import LossOn
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.formats.trl_formats import Task
 from ft_tools.models import model_folder
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource

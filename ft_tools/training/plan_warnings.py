@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ft_tools.examples.training_rows import UNTRAINED, DatasetFacts
+from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import Device

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from ft_tools import anti_patterns
 from ft_tools.errors import BadInput
-from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import directory
 from ft_tools.training.checks import data_quality

@@ -5,7 +5,7 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.errors import BadInput, Missing
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.options import LocalOptions, Options, parse
 from ft_tools.runs.launchers.place import Place, place_of

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.errors import BadInput
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.health import health_signals
 from ft_tools.training.holding_out import least_rows

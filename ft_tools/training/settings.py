@@ -8,8 +8,8 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.examples.training_rows import DatasetFacts
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.models import model_folder
 from ft_tools.models.adapter_targets import adaptable_arguments

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from ft_tools.examples.example import THOUGHTS
-from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.formats.example import THOUGHTS
+from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ft_tools import abandoned_calls, workspace
 from ft_tools.contract import Report
 from ft_tools.errors import FineTuningError, Refused
-from ft_tools.examples.masking import LossOn
-from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.formats.masking import LossOn
+from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.start import command, environment
 

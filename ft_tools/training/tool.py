@@ -6,8 +6,8 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
-from ft_tools.examples.training_rows import read_examples, task_of
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.training_rows import read_examples, task_of
+from ft_tools.formats.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same

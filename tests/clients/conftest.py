@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from channels.assemble import assemble
+from release.assemble import assemble
 from tests.clients.registry import serving_skill
 
 VARIABLE = "FINE_TUNING_LLM_TEST_CLIENTS"

@@ -18,9 +18,9 @@ from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.preferred_wording import words_of
 from ft_tools.data.understand.variety import Variety
 from ft_tools.evaluation.metrics import measures
-from ft_tools.examples import json_stream
-from ft_tools.examples.formats import normalise
-from ft_tools.examples.quoting import quote
+from ft_tools.formats import json_stream
+from ft_tools.formats.formats import normalise
+from ft_tools.formats.quoting import quote
 from ft_tools.views import markup
 
 PLAIN, FULL = 10_000, 200_000

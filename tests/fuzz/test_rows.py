@@ -19,7 +19,7 @@ from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.training_rows import survey
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.token_counts import CountRequest
 from ft_tools.training.tool import launch_dpo, launch_sft

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
 
 ROWS = tomllib.loads(Path(__file__).with_name("allocations.toml").read_text(encoding="utf-8"))
 EVERY = ROWS["check"] + ROWS["calibration"]

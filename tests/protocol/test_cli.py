@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ft_tools import cli
+from ft_tools.cli import main as cli
 from ft_tools.tools import TOOLS
 from tests.protocol.calls import RUN_ID, prepare
 

@@ -12,7 +12,7 @@ from subprocess import PIPE
 
 import pytest
 
-from ft_tools import cli
+from ft_tools.cli import main as cli
 from ft_tools.runs import directory, locks
 from ft_tools.runs.records import RunError, RunInfo, Status
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools import cli
+from ft_tools.cli import main as cli
 from ft_tools.runs.records import RunInfo
 from tests.protocol.calls import CONFIG
 

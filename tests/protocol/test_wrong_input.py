@@ -7,7 +7,8 @@ from collections import namedtuple
 
 import pytest
 
-from ft_tools import cli, installation
+from ft_tools import installation
+from ft_tools.cli import main as cli
 from ft_tools.training.holding_out import FOLDER
 from tests.protocol.calls import RUN_ID
 

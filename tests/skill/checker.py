@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ft_tools.cli import app
-from ft_tools.cli_options import as_flags
+from ft_tools.cli.main import app
+from ft_tools.cli.options import as_flags
 from ft_tools.tools import TOOLS
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import tokens as worker_tokens
 from ft_tools.data.worker.tokens import TemplateTokens
-from ft_tools.examples.formats import normalise
+from ft_tools.formats.formats import normalise
 
 pytestmark = pytest.mark.tiny
 

@@ -13,10 +13,10 @@ from peft import LoraConfig, get_peft_model
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.adapter_targets import adaptable_arguments, peft_arguments
 from ft_tools.models.shape_of_model import shape_of_config
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
 from tests.tiny.sizes import SIZES
 
 pytestmark = [

@@ -21,7 +21,7 @@ from trl.scripts.sft import make_parser as sft_parser
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import NotFound, Refused
-from ft_tools.examples.masking import IGNORED
+from ft_tools.formats.masking import IGNORED
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
 from ft_tools.runs import directory, end_of_lost_worker

@@ -9,15 +9,10 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.errors import BadInput
-from ft_tools.models.config import shape_from_config
-from ft_tools.models.shape_of_model import shape_of, shape_of_config
-from ft_tools.runs.records import ENDED
-from ft_tools.runs.request import RunRequest
-from ft_tools.runs.tool import get_run
-from ft_tools.vram.phases import phases
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.request_to_setup import setup_of
-from ft_tools.vram.trace import (
+from ft_tools.memory.phases import phases
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of
+from ft_tools.memory.trace import (
     DEPTHS,
     TraceRequest,
     at_depth,
@@ -26,8 +21,13 @@ from ft_tools.vram.trace import (
     trace_vram,
     traced_setup,
 )
-from ft_tools.vram.worker.live_tensors import Live
-from ft_tools.vram.worker.trace import options_of, trace_step, with_layers
+from ft_tools.memory.worker.live_tensors import Live
+from ft_tools.memory.worker.trace import options_of, trace_step, with_layers
+from ft_tools.models.config import shape_from_config
+from ft_tools.models.shape_of_model import shape_of, shape_of_config
+from ft_tools.runs.records import ENDED
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 
 pytestmark = [
     pytest.mark.tiny,

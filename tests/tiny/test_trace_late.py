@@ -7,17 +7,17 @@ import pytest
 
 from ft_tools import facts
 from ft_tools.errors import BadInput
+from ft_tools.memory import traced_activations
+from ft_tools.memory.fits_gpu import usable_gib
+from ft_tools.memory.phases import phases
+from ft_tools.memory.request import TraceRequest, VramRequest
+from ft_tools.memory.request_to_setup import setup_of
+from ft_tools.memory.tool import estimate_vram
+from ft_tools.memory.trace import by_formula, compared, trace_vram, traced_setup
+from ft_tools.memory.worker.trace import options_of, trace_step, with_layers
 from ft_tools.models.adapter_targets import default_targets
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape_of_model import shape_of_config
-from ft_tools.vram import traced_activations
-from ft_tools.vram.fits_gpu import usable_gib
-from ft_tools.vram.phases import phases
-from ft_tools.vram.request import TraceRequest, VramRequest
-from ft_tools.vram.request_to_setup import setup_of
-from ft_tools.vram.tool import estimate_vram
-from ft_tools.vram.trace import by_formula, compared, trace_vram, traced_setup
-from ft_tools.vram.worker.trace import options_of, trace_step, with_layers
 from tests.tiny.sizes import SIZES
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore")]

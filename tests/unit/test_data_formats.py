@@ -9,8 +9,8 @@ import pytest
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.text_faults import content
 from ft_tools.data.judge.turn_order import structure
-from ft_tools.examples.detect_format import detect
-from ft_tools.examples.formats import normalise
+from ft_tools.formats.detect_format import detect
+from ft_tools.formats.formats import normalise
 
 
 def user(text):

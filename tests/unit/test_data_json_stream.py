@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from ft_tools.examples.json_stream import read_values
+from ft_tools.formats.json_stream import read_values
 
 
 @pytest.mark.parametrize("text", [b"[}", b"[}}}}]", b'[{"a": 1}, } {"a": 2}]', b'[{"a": 1}}, 2]'])

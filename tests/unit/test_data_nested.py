@@ -14,7 +14,7 @@ from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.training_rows import survey
 from tests.unit.taken_steps import taken
 
 WORDS = ["amber", "basil", "cedar", "delta", "ember", "fable", "grove", "haze", "iris", "kelp"]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ft_tools.cli_options import as_flags
+from ft_tools.cli.options import as_flags
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest

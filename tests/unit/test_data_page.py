@@ -7,7 +7,7 @@ import re
 from ft_tools.data import page_examples
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.request import AuditRequest
-from ft_tools.examples.trained_pieces import Masked, pieces_of
+from ft_tools.formats.trained_pieces import Masked, pieces_of
 
 IGNORED = -100
 

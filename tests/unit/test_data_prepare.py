@@ -29,7 +29,7 @@ from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput, OutputExists
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.training_rows import survey
 
 TEAMS = ("billing", "shipping", "tech")
 WORDS = [

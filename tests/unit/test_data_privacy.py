@@ -11,8 +11,8 @@ from ft_tools.data.audit import Methods, perform
 from ft_tools.data.judge import privacy
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show_examples import show_examples
-from ft_tools.examples.example import strings_of
-from ft_tools.examples.formats import normalise
+from ft_tools.formats.example import strings_of
+from ft_tools.formats.formats import normalise
 from ft_tools.redaction import PATTERNS
 from tests.unit.test_redaction import EXAMPLES
 

@@ -50,7 +50,7 @@ from ft_tools.data.repeats.words import (
     tokens_of,
 )
 from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_all, estimate_tokens
-from ft_tools.examples.formats import normalise
+from ft_tools.formats.formats import normalise
 
 ASCII = [chr(code) for code in range(128)]
 PLAIN_NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")

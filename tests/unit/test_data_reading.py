@@ -16,7 +16,7 @@ from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
-from ft_tools.examples import decompressed, json_stream
+from ft_tools.formats import decompressed, json_stream
 
 GOOD = {"prompt": "What is two and two?", "completion": "Two and two is four."}
 

@@ -8,8 +8,8 @@ from ft_tools.data.judge.turn_order import structure
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
-from ft_tools.examples.formats import is_as_trained, normalise
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.formats import is_as_trained, normalise
+from ft_tools.formats.training_rows import survey
 
 ASK, ANSWER = "What is the capital of Peru?", "The capital of Peru is Lima."
 AGAIN, MORE = "And of Chile?", "The capital of Chile is Santiago."

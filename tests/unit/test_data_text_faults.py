@@ -13,7 +13,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import language_of, script_of
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.variety import Variety
-from ft_tools.examples.formats import normalise
+from ft_tools.formats.formats import normalise
 
 HERE = Path(__file__).parent
 LANGUAGES = json.loads((HERE / "languages.json").read_text(encoding="ascii"))

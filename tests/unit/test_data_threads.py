@@ -10,8 +10,8 @@ from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
-from ft_tools.examples import json_stream
-from ft_tools.examples.source import recognise
+from ft_tools.formats import json_stream
+from ft_tools.formats.source import recognise
 
 WORDS = [
     "router",

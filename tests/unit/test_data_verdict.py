@@ -14,8 +14,8 @@ from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset, expected_time
 from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.errors import BadInput
-from ft_tools.examples.remembered_test_sets import FOLDER
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.remembered_test_sets import FOLDER
+from ft_tools.formats.training_rows import survey
 from ft_tools.lora.data_shape import Goal
 
 

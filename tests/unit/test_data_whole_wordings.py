@@ -15,7 +15,7 @@ from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.data.whole_wordings import validation_part
-from ft_tools.examples.example import Example
+from ft_tools.formats.example import Example
 
 ITEMS = [
     "kettle",

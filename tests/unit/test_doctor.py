@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from ft_tools import cli, installation
+from ft_tools import installation
+from ft_tools.cli import main as cli
 from ft_tools.doctor import cuda, hub_and_clients, machine, packages
 from ft_tools.doctor.report import Check, DoctorRequest
 from ft_tools.doctor.tool import _works, doctor

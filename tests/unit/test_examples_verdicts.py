@@ -12,11 +12,11 @@ from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
-from ft_tools.examples import verdict_words
-from ft_tools.examples.scales import number_of
-from ft_tools.examples.training_rows import survey
-from ft_tools.examples.verdict_columns import UnreadColumns
-from ft_tools.examples.verdicts import Mark, is_wanted, mark_of, says_verdict
+from ft_tools.formats import verdict_words
+from ft_tools.formats.scales import number_of
+from ft_tools.formats.training_rows import survey
+from ft_tools.formats.verdict_columns import UnreadColumns
+from ft_tools.formats.verdicts import Mark, is_wanted, mark_of, says_verdict
 from tests.unit.taken_steps import taken
 
 SPELLINGS = [

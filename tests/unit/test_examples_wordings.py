@@ -6,7 +6,7 @@ import pytest
 
 from ft_tools import abandoned_calls
 from ft_tools.errors import Abandoned
-from ft_tools.examples.wordings import (
+from ft_tools.formats.wordings import (
     MIN_PROMPTS,
     MOST_CHARS,
     has_few_wordings,

@@ -9,13 +9,15 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.training_rows import survey
 from ft_tools.lora import choices
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.lora.dataset import shape_of_data
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import dtype_of
 from ft_tools.lora.tool import suggest_lora_config
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.config import has_row
 from ft_tools.models.packing import may_be_packed
 from ft_tools.models.shape import Block
@@ -23,8 +25,6 @@ from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.hardware import Device
 from ft_tools.training import defaults
 from ft_tools.training.defaults import Basis
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 # The others are read off their classes, which takes a process: tests/tiny/test_generality.py.

@@ -7,9 +7,9 @@ import pytest
 from ft_tools.errors import BadInput
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.quantized import prequantized, unquantized_name
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
 
 LLAMA = {
     "model_type": "llama",

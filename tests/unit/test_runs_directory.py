@@ -11,7 +11,7 @@ import pytest
 
 from ft_tools.errors import BadData, BadInput, NotFound
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.examples.remembered_test_sets import remember
+from ft_tools.formats.remembered_test_sets import remember
 from ft_tools.models.resolve import resolve_model
 from ft_tools.runs import directory, end_of_lost_worker, locks, memory, ranks
 from ft_tools.runs.log import log_tail

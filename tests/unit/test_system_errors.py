@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ft_tools import cli, system_errors, workspace
+from ft_tools import system_errors, workspace
+from ft_tools.cli import main as cli
 from ft_tools.errors import BadInput, DiskFull, FineTuningError, NotFound
 from ft_tools.tools import TOOLS
 from tests.unit.test_shipping import write_safetensors

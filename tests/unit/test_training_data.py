@@ -7,7 +7,7 @@ import pytest
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.training_rows import read_examples, survey
+from ft_tools.formats.training_rows import read_examples, survey
 
 USER, BOT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 

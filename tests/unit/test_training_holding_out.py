@@ -8,7 +8,7 @@ import pytest
 
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.training_rows import survey
 from ft_tools.training.holding_out import hold_out, num_held_out
 from ft_tools.training.plan_warnings import about_held_out
 

@@ -23,9 +23,11 @@ from ft_tools.errors import (
 )
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.training_rows import survey
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import memory
@@ -51,8 +53,6 @@ from ft_tools.training.holding_out import hold_out
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
 
 CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from jinja2 import Environment
 
-from ft_tools.examples.masking import (
+from ft_tools.formats.masking import (
     IGNORED,
     Tokenized,
     ends_its_answer,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.examples.training_rows import survey
+from ft_tools.formats.training_rows import survey
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.thinking import about_thoughts
 

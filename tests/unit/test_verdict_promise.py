@@ -12,8 +12,8 @@ from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput, Refused
-from ft_tools.examples import verdict_words
-from ft_tools.examples.verdicts import is_reversed
+from ft_tools.formats import verdict_words
+from ft_tools.formats.verdicts import is_reversed
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.test_training_launch import files

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from ft_tools import cli
+from ft_tools.cli import main as cli
 from ft_tools.views.terminal import command_line
 
 

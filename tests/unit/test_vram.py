@@ -13,15 +13,15 @@ from pydantic import ValidationError
 from ft_tools import facts
 from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, UnknownName
+from ft_tools.memory import changes_to_fit, fits_gpu
+from ft_tools.memory.fits_gpu import usable_gib
+from ft_tools.memory.loss_head import head_bytes
+from ft_tools.memory.phases import phases
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of
+from ft_tools.memory.setup import Curve, Profile
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.shape_of_model import shape_of
-from ft_tools.vram import changes_to_fit, fits_gpu
-from ft_tools.vram.fits_gpu import usable_gib
-from ft_tools.vram.loss_head import head_bytes
-from ft_tools.vram.phases import phases
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.request_to_setup import setup_of
-from ft_tools.vram.setup import Curve, Profile
-from ft_tools.vram.tool import estimate_vram
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"
 SHAPES = {

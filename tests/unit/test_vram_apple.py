@@ -5,8 +5,8 @@ import pytest
 from benchmarks import apple as benchmark
 from ft_tools import facts
 from ft_tools.errors import BadInput, UnknownName
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.tool import estimate_vram
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
 
 GIB = 2**30
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from ft_tools import cli
 from ft_tools import workspace as ws
+from ft_tools.cli import main as cli
 from ft_tools.errors import BadInput, NotFound, OutputExists, OutsideWorkspace
 
 

@@ -11,7 +11,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Tokens
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import quantile
-from ft_tools.examples.verdict_columns import Column
+from ft_tools.formats.verdict_columns import Column
 
 MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5

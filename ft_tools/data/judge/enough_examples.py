@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ft_tools.contract import Reason
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.report import SizeVerdict
-from ft_tools.examples.answer_kinds import are_few_labels
-from ft_tools.examples.columns import PLAIN_NAME
+from ft_tools.formats.answer_kinds import are_few_labels
+from ft_tools.formats.columns import PLAIN_NAME
 
 OPENAI = "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md"
 BANDS: dict[str, tuple[int, int, str]] = {

@@ -6,7 +6,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Kind
 from ft_tools.data.request import Task
 from ft_tools.data.understand.languages import UNKNOWN
-from ft_tools.examples.detect_format import PREFERENCES
+from ft_tools.formats.detect_format import PREFERENCES
 
 NO_EXAMPLE = {"unreadable", "unknown"}
 MIN_SCRIPT_FRACTION = 0.4

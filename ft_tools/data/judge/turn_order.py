@@ -1,7 +1,7 @@
 """Check the structure of one example: who speaks, in which order, and whether anything is said."""
 
-from ft_tools.examples.example import Example, Message, content_of
-from ft_tools.examples.loss_marks import is_trained
+from ft_tools.formats.example import Example, Message, content_of
+from ft_tools.formats.loss_marks import is_trained
 
 
 def structure(example: Example) -> list[str]:

@@ -10,11 +10,11 @@ from ft_tools.data.prepare.column_mapping import MARKING, ColumnMapping, GoodVal
 from ft_tools.data.prepare.propose_mapping import Seen, turns_seen, with_left_out
 from ft_tools.data.prepare.quote_marks import unknown_values
 from ft_tools.errors import BadInput, brief
-from ft_tools.examples.columns import PLAIN_NAME
-from ft_tools.examples.scales import CONDITION, is_condition, number_of
-from ft_tools.examples.speakers import INTERNAL, PUBLIC, role_of
-from ft_tools.examples.verdict_columns import MAX_COLUMNS, Column
-from ft_tools.examples.verdicts import ALL_OTHERS, Mark, is_telling, judged, says_verdict
+from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.formats.scales import CONDITION, is_condition, number_of
+from ft_tools.formats.speakers import INTERNAL, PUBLIC, role_of
+from ft_tools.formats.verdict_columns import MAX_COLUMNS, Column
+from ft_tools.formats.verdicts import ALL_OTHERS, Mark, is_telling, judged, says_verdict
 
 MOST_NAMED = 20
 """Columns that an error names."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from ft_tools.contract import Request
-from ft_tools.examples.columns import cell_at
-from ft_tools.examples.scales import number_of
+from ft_tools.formats.columns import cell_at
+from ft_tools.formats.scales import number_of
 
 VerdictUse = Literal["filter", "drop_bad", "pair", "marks", "class", "ignore"]
 MARKING = frozenset({"filter", "drop_bad", "pair", "marks"})

@@ -7,8 +7,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.examples.remembered_test_sets import TestRows, known_test_rows
-from ft_tools.examples.wordings import Wordings
+from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
+from ft_tools.formats.wordings import Wordings
 
 
 class Part(IntEnum):

@@ -14,8 +14,8 @@ from ft_tools.evaluation.intervals.sample_size import (
     detectable_effect,
     examples_needed,
 )
-from ft_tools.examples.columns import PLAIN_NAME
-from ft_tools.examples.remembered_test_sets import to_forget
+from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.formats.remembered_test_sets import to_forget
 
 OFTEN, MANY_ENDINGS = 10, 0.1
 """Times that a last line comes, and share of such answers, from which they are told. Ours."""

@@ -11,11 +11,11 @@ from ft_tools.data.prepare.column_mapping import ColumnMapping
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.turns import joined
 from ft_tools.errors import BadData, BadInput
-from ft_tools.examples.columns import PLAIN_NAME
-from ft_tools.examples.encodings import HEAD_BYTES, encoding_of, utf_16_of
-from ft_tools.examples.file_kinds import refuse_what_is_not_text
-from ft_tools.examples.json_stream import Row
-from ft_tools.examples.source import SUFFIXES, Source, find_sources, read
+from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.formats.encodings import HEAD_BYTES, encoding_of, utf_16_of
+from ft_tools.formats.file_kinds import refuse_what_is_not_text
+from ft_tools.formats.json_stream import Row
+from ft_tools.formats.source import SUFFIXES, Source, find_sources, read
 from ft_tools.publish import sha256
 
 TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}

@@ -45,10 +45,10 @@ from ft_tools.data.prepare.row_as_example import make, values_marked
 from ft_tools.data.prepare.row_decisions import decide
 from ft_tools.data.prepare.times import DECIMAL, are_codes, is_month_first
 from ft_tools.data.report import Finding
-from ft_tools.examples.columns import PLAIN_NAME
-from ft_tools.examples.example import content_of
-from ft_tools.examples.quoting import quote
-from ft_tools.examples.verdict_columns import Column
+from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.formats.example import content_of
+from ft_tools.formats.quoting import quote
+from ft_tools.formats.verdict_columns import Column
 
 NUM_QUOTED = 3
 QUOTED_CHARS = 200

@@ -5,7 +5,7 @@ from typing import Any
 
 from ft_tools.data.prepare.column_mapping import PLACEHOLDER, ColumnMapping, schema_of
 from ft_tools.data.prepare.propose_mapping import Seen
-from ft_tools.examples.columns import PLAIN_NAME
+from ft_tools.formats.columns import PLAIN_NAME
 
 MAX_CHARS = 2000
 """Of an instruction that lists the classes; a longer one names the keys alone. Ours."""

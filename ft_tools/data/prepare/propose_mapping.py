@@ -16,16 +16,16 @@ from ft_tools.data.prepare.column_mapping import (
     text_of_cell,
 )
 from ft_tools.data.prepare.times import are_codes
-from ft_tools.examples.columns import PLAIN_NAME, cells_of, place_of
-from ft_tools.examples.detect_format import (
+from ft_tools.formats.columns import PLAIN_NAME, cells_of, place_of
+from ft_tools.formats.detect_format import (
     ANSWERS,
     PREFERENCES,
     PROMPTS,
     columns_read,
     detect,
 )
-from ft_tools.examples.json_stream import Row
-from ft_tools.examples.speakers import (
+from ft_tools.formats.json_stream import Row
+from ft_tools.formats.speakers import (
     INCOMING,
     OF_INCOMING,
     SAYS,
@@ -35,9 +35,9 @@ from ft_tools.examples.speakers import (
     role_of,
     words_of,
 )
-from ft_tools.examples.turns import as_turns, is_conversation
-from ft_tools.examples.verdict_columns import DATE, UnreadColumns
-from ft_tools.examples.verdicts import says_verdict
+from ft_tools.formats.turns import as_turns, is_conversation
+from ft_tools.formats.verdict_columns import DATE, UnreadColumns
+from ft_tools.formats.verdicts import says_verdict
 
 FORMULA = re.compile(r"[=+@][A-Z]{2,20}\(|=[A-Z]{1,3}[0-9]{1,7}\b")
 BEGINS = re.compile(r"[-+.]?\d")

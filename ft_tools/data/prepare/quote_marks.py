@@ -7,10 +7,10 @@ from typing import Any
 from ft_tools.data.judge import privacy
 from ft_tools.data.prepare.column_mapping import MARKING, ColumnMapping, text_of_cell
 from ft_tools.data.prepare.decided import Decided
-from ft_tools.examples.columns import PLAIN_NAME
-from ft_tools.examples.quoting import quote
-from ft_tools.examples.verdict_columns import Column
-from ft_tools.examples.verdicts import Mark, mark_of
+from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.formats.quoting import quote
+from ft_tools.formats.verdict_columns import Column
+from ft_tools.formats.verdicts import Mark, mark_of
 
 MOST_QUOTED = 10
 MOST_CHARS, MOST_WORDS = 30, 3

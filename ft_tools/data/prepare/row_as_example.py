@@ -14,10 +14,10 @@ from ft_tools.data.prepare.column_mapping import (
     format_input,
 )
 from ft_tools.data.prepare.turns import JOINED
-from ft_tools.examples.example import Example, Message, content_of
-from ft_tools.examples.formats import normalise
-from ft_tools.examples.turns import with_system
-from ft_tools.examples.verdicts import Mark, judged, values_at
+from ft_tools.formats.example import Example, Message, content_of
+from ft_tools.formats.formats import normalise
+from ft_tools.formats.turns import with_system
+from ft_tools.formats.verdicts import Mark, judged, values_at
 
 
 class Made(NamedTuple):

@@ -22,9 +22,9 @@ from ft_tools.data.read.ledger import NUM_PARTS, Ledger, hash_of
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.near_by_words import Lexical
 from ft_tools.data.repeats.word_hashes import tokens_in
-from ft_tools.examples.columns import cell_at
-from ft_tools.examples.example import content_of
-from ft_tools.examples.verdicts import JUDGED
+from ft_tools.formats.columns import cell_at
+from ft_tools.formats.example import content_of
+from ft_tools.formats.verdicts import JUDGED
 
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""

@@ -12,10 +12,10 @@ from ft_tools.data.prepare.column_mapping import (
     text_of_cell,
 )
 from ft_tools.data.prepare.times import is_month_first, sortable
-from ft_tools.examples.columns import cell_at
-from ft_tools.examples.example import Message
-from ft_tools.examples.speakers import is_internal, role_of
-from ft_tools.examples.turns import as_turns
+from ft_tools.formats.columns import cell_at
+from ft_tools.formats.example import Message
+from ft_tools.formats.speakers import is_internal, role_of
+from ft_tools.formats.turns import as_turns
 
 JOINED = "joined turns"
 """Key of a conversation's messages beside the columns of its row."""

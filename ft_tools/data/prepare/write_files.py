@@ -25,9 +25,9 @@ from ft_tools.data.prepare.row_as_example import make
 from ft_tools.data.prepare.row_decisions import TICK_ROWS
 from ft_tools.data.prepare.turns import as_told
 from ft_tools.errors import BadData
-from ft_tools.examples.example import Example
-from ft_tools.examples.loss_marks import without_mark
-from ft_tools.examples.remembered_test_sets import keys_of
+from ft_tools.formats.example import Example
+from ft_tools.formats.loss_marks import without_mark
+from ft_tools.formats.remembered_test_sets import keys_of
 
 NAMES = {
     Part.TRAIN: "train.jsonl",

@@ -6,8 +6,8 @@ from itertools import accumulate, pairwise
 
 from ft_tools.data.judge import privacy, text_faults
 from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_all
-from ft_tools.examples.example import Example, Message, content_of, thoughts_of
-from ft_tools.examples.trained_pieces import Measured
+from ft_tools.formats.example import Example, Message, content_of, thoughts_of
+from ft_tools.formats.trained_pieces import Measured
 
 
 def text_of(messages: list[Message]) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ft_tools.data.request import AuditRequest
-from ft_tools.examples.example import Example
-from ft_tools.examples.formats import normalise
+from ft_tools.formats.example import Example
+from ft_tools.formats.formats import normalise
 
 
 def example_of(request: AuditRequest, number: int, value: Any) -> Example:

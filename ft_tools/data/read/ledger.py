@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from ft_tools.data.repeats.words import MAX_WORDS
-from ft_tools.examples.example import Example, Message, content_of
+from ft_tools.formats.example import Example, Message, content_of
 
 if TYPE_CHECKING:
     from ft_tools.data.repeats.word_hashes import Tokens, WordNumbers

@@ -11,11 +11,11 @@ from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits
 from ft_tools.data.understand.variety import Variety
-from ft_tools.examples.answer_kinds import MAX_ANSWERS, labels_in
-from ft_tools.examples.remembered_test_sets import TestRows, known_test_rows
-from ft_tools.examples.source import Source
-from ft_tools.examples.verdict_columns import Column, UnreadColumns
-from ft_tools.examples.wordings import Wordings
+from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
+from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
+from ft_tools.formats.source import Source
+from ft_tools.formats.verdict_columns import Column, UnreadColumns
+from ft_tools.formats.wordings import Wordings
 
 
 @dataclass

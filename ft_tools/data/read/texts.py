@@ -16,7 +16,7 @@ from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.words import JACCARD, Words, jaccard, most_of_one
 from ft_tools.data.request import AuditRequest
-from ft_tools.examples.example import content_of
+from ft_tools.formats.example import content_of
 
 MIN_LINE_CHARS = 12
 SAMPLE_ROWS = 20_000

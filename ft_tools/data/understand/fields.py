@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.data.prepare.column_mapping import MAX_CLASSES, is_empty
-from ft_tools.examples.columns import PLAIN_NAME
+from ft_tools.formats.columns import PLAIN_NAME
 
 MAX_FIELDS = 50
 MAX_CHARS = 80

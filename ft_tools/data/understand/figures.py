@@ -11,8 +11,8 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.preferred_wording import Marker
 from ft_tools.data.understand.variety import Topic
-from ft_tools.examples.example import Example
-from ft_tools.examples.trained_pieces import Masked
+from ft_tools.formats.example import Example
+from ft_tools.formats.trained_pieces import Masked
 
 NUM_BINS = 24
 NUM_SCORES = 5

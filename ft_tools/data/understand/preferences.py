@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ft_tools.data.understand.preferred_wording import Marker, Wording
-from ft_tools.examples.example import Example, content_of
+from ft_tools.formats.example import Example, content_of
 
 # Cohen's "medium" effect. Direction alone is no problem: in real data either side may be longer.
 # Source: Cohen 1988, ISBN 0-8058-0283-5.

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ft_tools.data.report import Survival
-from ft_tools.examples.detect_format import ANSWERS, LISTS, PROMPTS
-from ft_tools.examples.example import Example
-from ft_tools.examples.turns import ROLES
+from ft_tools.formats.detect_format import ANSWERS, LISTS, PROMPTS
+from ft_tools.formats.example import Example
+from ft_tools.formats.turns import ROLES
 
 FOLDED = "*"
 """Behind a role that is known but for its case or blanks."""

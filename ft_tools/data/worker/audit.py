@@ -18,9 +18,9 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.data.worker.tokens import TemplateTokens
-from ft_tools.examples.example import Example
-from ft_tools.examples.source import find_sources
-from ft_tools.examples.trained_pieces import Masked, no_masks
+from ft_tools.formats.example import Example
+from ft_tools.formats.source import find_sources
+from ft_tools.formats.trained_pieces import Masked, no_masks
 from ft_tools.runs.worker_session import Session, Stopped, main
 
 

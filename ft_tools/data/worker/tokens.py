@@ -7,8 +7,8 @@ from typing import Any
 
 from ft_tools.data.audit_refusals import no_tokenizer
 from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.examples.example import Example, content_of, thoughts_of
-from ft_tools.examples.trained_pieces import Masked, Measured
+from ft_tools.formats.example import Example, content_of, thoughts_of
+from ft_tools.formats.trained_pieces import Masked, Measured
 from ft_tools.models.resolve import tokenizer_files
 from ft_tools.runs.json_process import JsonProcess, NoAnswer
 
@@ -29,7 +29,7 @@ TWO_STARTS = (
     "the template writes the beginning-of-sequence token and the tokenizer adds its own: a trainer "
     "that renders to text first trains on two"
 )
-SERVER = "ft_tools.examples.worker.start_chat_template"
+SERVER = "ft_tools.formats.worker.start_chat_template"
 
 
 class TemplateTokens:

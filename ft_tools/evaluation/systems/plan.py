@@ -20,7 +20,7 @@ from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.evaluation.systems.files_present import require_key
 from ft_tools.evaluation.systems.majority_answer import require_classes
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.examples.training_rows import CHARACTERS_PER_TOKEN
+from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 

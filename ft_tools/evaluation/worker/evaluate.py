@@ -42,7 +42,7 @@ from ft_tools.evaluation.worker.answering import answer_held_out
 from ft_tools.evaluation.worker.compare_general_ability import evaluate_general
 from ft_tools.evaluation.worker.score_systems import Compared, compare_systems
 from ft_tools.evaluation.worker.state import State, read_outputs
-from ft_tools.examples.wordings import has_few_wordings
+from ft_tools.formats.wordings import has_few_wordings
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.worker_session import Session, main
 

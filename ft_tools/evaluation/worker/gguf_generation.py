@@ -27,7 +27,7 @@ from ft_tools.evaluation.worker.writer import (
     first_counted,
     plain_prompt,
 )
-from ft_tools.examples.worker import today
+from ft_tools.formats.worker import today
 from ft_tools.models.worker import gguf
 
 GGUF_CONTEXT = 4096

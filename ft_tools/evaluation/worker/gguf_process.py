@@ -12,7 +12,7 @@ from typing import Any
 from ft_tools.errors import BadInput, KilledForMemory
 from ft_tools.evaluation.held_out import HeldOut, Message
 from ft_tools.evaluation.worker.writer import Likelihood, Output
-from ft_tools.examples.worker import today
+from ft_tools.formats.worker import today
 from ft_tools.runs.json_process import JsonProcess, NoAnswer
 from ft_tools.runs.start import command
 

@@ -29,7 +29,7 @@ from ft_tools.evaluation.worker.writer import (
     first_counted,
     has_template,
 )
-from ft_tools.examples.worker import today
+from ft_tools.formats.worker import today
 from ft_tools.models.model_folder import tokenizer_folder
 
 

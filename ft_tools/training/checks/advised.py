@@ -12,7 +12,7 @@ from ft_tools.approach.report import ApproachReport, ApproachVerdict
 from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.approach.table import table
 from ft_tools.approach.tool import recommend_approach
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.training.request import DpoRequest, SftRequest
 
 LAUNCHED: dict[Task, tuple[Approach, ...]] = {

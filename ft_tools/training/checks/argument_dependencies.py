@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadInput
-from ft_tools.examples.trl_formats import PLAIN_NAME
+from ft_tools.formats.trl_formats import PLAIN_NAME
 from ft_tools.models import model_folder
 from ft_tools.training.checks import known_arguments
 from ft_tools.training.request import TrainingRequest

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.errors import BadInput, Refused
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import init_weights
 from ft_tools.runs.hardware import Device
 from ft_tools.training.checks import argument_dependencies

@@ -7,8 +7,8 @@ from typing import Any
 
 from ft_tools import anti_patterns
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.examples.training_rows import DatasetFacts
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import init_weights
 from ft_tools.models import model_folder, other_names
 from ft_tools.models.resolve import ModelSource

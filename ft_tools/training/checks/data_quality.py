@@ -11,9 +11,9 @@ from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import BadInput
-from ft_tools.examples import remembered_test_sets
-from ft_tools.examples.training_rows import DatasetFacts
-from ft_tools.examples.trl_formats import Task
+from ft_tools.formats import remembered_test_sets
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.formats.trl_formats import Task
 from ft_tools.training.holding_out import least_rows
 from ft_tools.training.request import TrainingRequest
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ft_tools.errors import Refused
-from ft_tools.examples.masking import Tokenized, ends_its_answer, truncate
-from ft_tools.examples.trl_formats import Example
+from ft_tools.formats.masking import Tokenized, ends_its_answer, truncate
+from ft_tools.formats.trl_formats import Example
 from ft_tools.training.token_counts import DataReport
 
 SPLITS = {"bfd_split", "wrapped"}

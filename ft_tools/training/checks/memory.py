@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from ft_tools import anti_patterns, facts
 from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, FineTuningError, MissingExtra, NotFound
+from ft_tools.memory.report import VramReport
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.setup import Optimizer
+from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware import Device, drives_display
 from ft_tools.runs.launchers.place import Place
 from ft_tools.runs.memory import free_bytes
-from ft_tools.vram.report import VramReport
-from ft_tools.vram.request import VramRequest
-from ft_tools.vram.setup import Optimizer
-from ft_tools.vram.tool import estimate_vram
 
 FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ft_tools.examples.training_rows import is_array, read_examples
+from ft_tools.formats.training_rows import is_array, read_examples
 from ft_tools.training.plan import TrainingPlan
 
 # Source: huggingface_hub, file_download.py: how a model lies in the cache.

@@ -6,7 +6,7 @@ import torch
 
 from ft_tools import publish
 from ft_tools.errors import Missing, NotFound, Refused
-from ft_tools.examples.training_rows import DatasetFacts
+from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.models.model_folder import template_hash, tokenizer_folder
 from ft_tools.publish import sha256
 from ft_tools.training.plan import TrainingPlan

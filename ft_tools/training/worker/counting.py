@@ -24,9 +24,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from ft_tools.errors import FineTuningError, Refused
-from ft_tools.examples.masking import Messages, Render, common_prefix, tokenize_example
-from ft_tools.examples.training_rows import DatasetFacts, read_examples, tools_of
-from ft_tools.examples.trl_formats import Example
+from ft_tools.formats.masking import Messages, Render, common_prefix, tokenize_example
+from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
+from ft_tools.formats.trl_formats import Example
 from ft_tools.lora.data_shape import padding_fraction
 from ft_tools.models import model_folder
 from ft_tools.training.checks.learnable import (

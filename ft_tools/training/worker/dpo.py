@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset, Features, Json, Value
 from trl import DPOConfig, DPOTrainer
 
-from ft_tools.examples.training_rows import DatasetFacts, read_examples, tools_of
+from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.runs.worker_session import Session, main
 from ft_tools.training.checks.learnable import count_pairs
 from ft_tools.training.plan import DpoPlan

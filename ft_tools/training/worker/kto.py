@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset, Features, Json, Value
 from trl import KTOConfig, KTOTrainer
 
-from ft_tools.examples.training_rows import DatasetFacts, read_examples, tools_of
+from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.runs.worker_session import Session, main
 from ft_tools.training.checks.learnable import count_marks
 from ft_tools.training.plan import KtoPlan

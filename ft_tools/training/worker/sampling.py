@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ft_tools.examples.masking import IGNORED
+from ft_tools.formats.masking import IGNORED
 from ft_tools.runs.worker_session import Session
 from ft_tools.training import samples
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from ft_tools.examples.masking import IGNORED
+from ft_tools.formats.masking import IGNORED
 from ft_tools.publish import write_file
 from ft_tools.runs.worker_session import Session
 from ft_tools.training.trial_rows import FILE

@@ -8,10 +8,10 @@ from datasets import Dataset
 from jinja2 import TemplateError
 from trl import SFTConfig, SFTTrainer
 
-from ft_tools.examples.masking import Messages, Render, Tokenized, tokenize_example
-from ft_tools.examples.training_rows import DatasetFacts, read_examples, tools_of
-from ft_tools.examples.trl_formats import Example
-from ft_tools.examples.worker import today
+from ft_tools.formats.masking import Messages, Render, Tokenized, tokenize_example
+from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
+from ft_tools.formats.trl_formats import Example
+from ft_tools.formats.worker import today
 from ft_tools.runs.worker_session import Session, Stopped, main
 from ft_tools.training.checks.learnable import Tally, cut_at, packing_of, template_refuses
 from ft_tools.training.plan import SftPlan

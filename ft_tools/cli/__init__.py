@@ -1,0 +1,1 @@
+"""The command line: the tools as commands, and the commands that are no tools."""

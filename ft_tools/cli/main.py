@@ -1,0 +1,180 @@
+"""The tools as commands: one a row of the table, its options the fields of the request.
+
+stdout is the result, stderr the progress. Exit codes: 0 ok, 1 failed, 2 usage, 3 a gate said no,
+4 something is missing, 5 the run failed, 6 not found, 75 out of disk, 130 interrupted.
+"""
+
+import inspect
+import io
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from ft_tools import system_errors
+from ft_tools.cli.commands import app, output_options
+from ft_tools.cli.errors import misread
+from ft_tools.cli.options import as_flags, launch_options, option_of, takes_one_or_many
+from ft_tools.contract import complaints, no_such
+from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
+from ft_tools.runs.launch import Launch
+from ft_tools.runs.request import LaunchRequest, RunRequest
+from ft_tools.runs.tool import get_run
+from ft_tools.tools import TOOLS, Tool
+from ft_tools.views.terminal import (
+    Format,
+    follow,
+    show,
+    show_error,
+)
+
+HELP = {"--help", "-h"}
+OPTIONAL_BY_POSITION = {
+    "suggest_lora_config": ["model"],
+    "estimate_vram": ["model"],
+    "launch_sft": ["model", "dataset"],
+    "evaluate": ["model"],
+}
+GATES: dict[str, Callable[[Any], bool]] = {
+    "audit_dataset": lambda report: report.verdict == "not_ready",
+    "estimate_vram": lambda report: report.fits == "no",
+}
+"""Reports that say no: the command prints them and ends with 3."""
+
+FORMATS = (
+    "How the result is printed. auto: human at a terminal, else agent, one line of JSON for each "
+    "report, without empty values; json: all of it, indented; quiet: the id of the run or the plan."
+)
+_OURS: dict[str, Any] = {
+    "result_action": "return_value",
+    "exit_on_error": False,
+    "print_error": False,
+}
+"""How commands are run: what goes wrong comes back here."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks is no reason to stop.
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        if HELP & {*argv} and not argv[0].startswith("-") and argv[0] not in app:
+            # Otherwise the general help would be shown.
+            raise BadInput(no_such("command", argv[0], [one for one in app if one[0] != "-"]))
+        with system_errors.explained():
+            result = app.meta(argv, **_OURS)
+    except cyclopts.CycloptsError as error:
+        return show_error(BadInput(misread(app, error)), output_options["format"])
+    except FineTuningError as error:
+        if output_options["debug"]:
+            traceback.print_exc()
+        return show_error(error, output_options["format"])
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if output_options["debug"]:
+            traceback.print_exc()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
+        said = f"internal error ({where}); --debug shows the traceback"
+        return show_error(FineTuningError(said), output_options["format"])
+    return result if isinstance(result, int) else 0
+
+
+@app.meta.default
+def _with_options(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    format: Annotated[Format, Parameter(help=FORMATS)] = "auto",
+    json: Annotated[bool, Parameter(help="The same as --format json.", negative=())] = False,
+    debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False,
+) -> Any:
+    output_options.update(format="json" if json else format, debug=debug)
+    spec = TOOLS.get(tokens[0].replace("-", "_")) if tokens else None
+    words = as_flags(tokens, spec.request.model_fields) if spec else tokens
+    return app(words, **_OURS)
+
+
+def _register(name: str, spec: Tool) -> None:
+    """Make a command of a tool: required fields by position (a model first), others by name."""
+
+    def command(*positional: Any, **named: Any) -> int | None:
+        given = dict(zip(required, positional, strict=False)) | named
+        wait_for_it = {key: given.pop(key, None) for key in extra}
+        return _call(name, spec, given, wait_for_it)
+
+    fields = spec.request.model_fields
+    required = [key for key, field in fields.items() if field.is_required()]
+    required.sort(key=lambda key: key != "model")
+    required += OPTIONAL_BY_POSITION.get(name, [])
+    extra = launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
+    ordered = [*required, *(key for key in fields if key not in required)]
+    parameters = [option_of(key, spec.request, required) for key in ordered]
+    parameters.sort(key=lambda parameter: parameter.kind)
+    command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]
+    command.__annotations__ = {
+        parameter.name: parameter.annotation for parameter in [*parameters, *extra.values()]
+    }
+    app.command(command, name=name.replace("_", "-"), help=spec.description)
+
+
+def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) -> int | None:
+    arguments = {key: value for key, value in given.items() if value is not None}
+    for key, value in arguments.items():
+        one = isinstance(value, list) and len(value) == 1
+        if one and takes_one_or_many(spec.request.model_fields[key].annotation):
+            arguments[key] = value[0]
+    required = [read_requirement(text) for text in launch.get("require") or ()]
+    if required and (launch.get("detach") or not launch.get("yes")):
+        raise BadInput("--require waits for the result: give --yes with it, and not --detach")
+    try:
+        request = spec.request.model_validate(arguments)
+    except ValidationError as error:
+        raise BadInput("\n".join(complaints(spec.request, error))) from error
+    report = spec.call(request)
+    if launch.get("yes") and isinstance(report, Launch) and not report.started:
+        confirmed = request.model_copy(update={"confirm": report.plan_hash})
+        report = spec.call(confirmed)
+    show(report, output_options["format"])
+    if launch.get("yes") and isinstance(report, Launch) and report.run_id:
+        if launch.get("detach"):
+            return None
+        return _follow_to_end(report.run_id, required)
+    gate = GATES.get(name)
+    return 3 if gate and gate(report) else None
+
+
+def _follow_to_end(run_id: str, required: list[Requirement]) -> int:
+    """Wait for a run, print it, and hold its evaluation to what was required."""
+    code = follow([run_id])
+    report = get_run(RunRequest(run_id=run_id))
+    show(report, output_options["format"])
+    if code or not required:
+        return code
+    failed = unmet(EvaluationReport.model_validate(report.result), required)
+    for line in failed:
+        sys.stderr.write(f"requirement not met: {line}\n")
+    return 3 if failed else 0
+
+
+for _name, _spec in TOOLS.items():
+    _register(_name, _spec)

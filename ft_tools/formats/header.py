@@ -1,0 +1,177 @@
+"""Find the line of a table that names its columns, which may stand below a title."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ft_tools.formats.scales import number_of
+
+LOOKED_AT = 50
+"""First lines of a table by which the header is found. Ours."""
+MOST_ABOVE = 20
+"""Lines that may stand above the header. Ours."""
+NAME_CHARS = 100
+"""What is longer names no column below a title. Ours."""
+FEWEST_RAGGED = 3
+"""Columns, and rows of one length, below a title that is not filled up with separators. Ours."""
+FEWEST = 2
+"""Columns of a table whose title can be told from its header. Ours."""
+FEW = 3
+"""One in so many columns is what a title fills at most. Ours."""
+MOST = 0.9
+"""Share of the cells below a name that are longer than it, or numbers. Ours."""
+
+Cells = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The names of a table's columns, and where they were found."""
+
+    at: int
+    """Index of the line among those that were looked at."""
+    names: list[str]
+    notes: tuple[str, ...]
+    """Findings that hold for every row."""
+    about: tuple[str, ...]
+    """Sentences for the report; none repeats a text of the file."""
+
+
+def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int = 0) -> Header:
+    """Return the header among the first lines of a table.
+
+    It is the first line, unless that fills few of the columns (one, or a third), as a title does,
+    and the first line that fills more of them has different short texts in most, which the rows
+    below it show to be names. A column without a name gets the letter that a spreadsheet gives it.
+
+    Args:
+        lines: The cells of the first lines; a line that cannot be read has none.
+        first_line: Number of the first one in the file.
+        first_column: Index of the first column in the sheet.
+
+    >>> lines = [["Review, Q3", "", ""], ["#", "Asked", ""], [1, "Why?", "x"], [2, "How?", "y"]]
+    >>> found = find_header(lines)
+    >>> found.at, found.names
+    (1, ['#', 'Asked', 'C'])
+    """
+    counts = Counter(at for line in lines for at in _filled(line))
+    columns = {at for at, count in counts.items() if count > 1}
+    at = _below_titles(lines, columns)
+    cells = [" ".join(str("" if cell is None else cell).split()) for cell in lines[at]]
+    named = [name for name in cells if name]
+    names = [name or _letter(first_column + place, named) for place, name in enumerate(cells)]
+    unnamed = [names[place] for place, name in enumerate(cells) if not name and counts[place]]
+    about = []
+    if at:
+        about.append(
+            f"line {first_line + at} is taken as the header: what stands above it fills few "
+            f"columns; row 1 is line {first_line + at + 1}"
+        )
+    elif _names_too_few(lines, columns):
+        about.append(
+            f"line {first_line} is taken as the header, but fills only {len(named)} of "
+            f"{len(columns)} columns, and no line below it looks like a header: if it is a title, "
+            "delete what stands above the names of the columns and save the file again"
+        )
+    if unnamed:
+        about.append(f"columns without a name in the header are named by letter: {_some(unnamed)}")
+    notes = ("repeated_key",) if len(set(named)) < len(named) else ()
+    return Header(at, names, notes, tuple(about))
+
+
+def _filled(line: Cells) -> list[int]:
+    """Return the places of a line's cells that are not blank."""
+    return [at for at in range(len(line)) if _text(line, at)]
+
+
+def _text(line: Cells, at: int) -> str:
+    """Return what a cell says; empty if the line has none there."""
+    return str(line[at]).strip() if at < len(line) and line[at] is not None else ""
+
+
+def _below_titles(lines: Sequence[Cells], columns: set[int]) -> int:
+    """Return the index of the header below titles and blank lines, else that of the first line."""
+    most = max(1, len(columns) // FEW)
+    if len(columns) < FEWEST or len(columns.intersection(_filled(lines[0]))) > most:
+        return 0
+    for at, line in enumerate(lines[: MOST_ABOVE + 1]):
+        # Below a title stand such lines as `Date: | 2026-07-01`, too.
+        if 2 * len(columns.intersection(_filled(line))) <= len(columns) or _is_detail(line):
+            continue
+        below = lines[at + 1 :]
+        widths = {len(other) for other in (line, *below) if other}
+        is_ragged = len(lines[0]) != len(line)
+        if is_ragged and (len(widths) > 1 or min(len(line), len(below)) < FEWEST_RAGGED):
+            return 0
+        return at if _may_name(line, columns) and _differs(line, below, columns) else 0
+    return 0
+
+
+def _is_detail(line: Cells) -> bool:
+    """Tell whether a line says something about the sheet, as in `Date: | 2026-07-01`."""
+    with_colon = [_text(line, at).endswith(":") for at in _filled(line)]
+    return any(with_colon) and not all(with_colon)
+
+
+def _may_name(line: Cells, columns: set[int]) -> bool:
+    """Tell whether most columns have a short text of their own in a line."""
+    texts = {
+        cell.strip()
+        for at, cell in enumerate(line)
+        if at in columns and isinstance(cell, str) and number_of(cell) is None
+    }
+    is_short = all(len(text) <= NAME_CHARS for text in texts)
+    return is_short and 2 * len(texts - {""}) > len(columns)
+
+
+def _differs(line: Cells, below: Sequence[Cells], columns: set[int]) -> bool:
+    """Tell whether a line names what is in the lines below it, and is not the first of them.
+
+    A name stands above numbers, and no name occurs again in its column; or most do not occur again
+    and are shorter than the texts below them, or stand above values that return.
+
+    >>> rows = [["Why so late?", "ok"], ["How is it sent?", "bad"], ["Where from?", "ok"]] * 2
+    >>> [_differs(line, rows, {0, 1}) for line in (["asked", "mark"], ["So?", "ok"])]
+    [True, False]
+    """
+    num_judged = num_names = num_repeated = num_above_numbers = 0
+    for at in columns.intersection(_filled(line)):
+        name = _text(line, at)
+        texts = [text for other in below if (text := _text(other, at))]
+        if not texts:
+            continue
+        num_judged += 1
+        if name in texts:
+            num_repeated += 1
+            continue
+        num_numbers = sum(number_of(text) is not None for text in texts)
+        num_longer = sum(len(text) > len(name) for text in texts)
+        num_above_numbers += number_of(name) is None and num_numbers >= MOST * len(texts)
+        num_names += num_longer >= MOST * len(texts) or 2 * len(set(texts)) <= len(texts)
+    is_above_numbers = num_above_numbers > 0 and not num_repeated
+    return is_above_numbers or 2 * num_names > num_judged
+
+
+def _names_too_few(lines: Sequence[Cells], columns: set[int]) -> bool:
+    """Tell whether the first line is probably no header, though no other was found."""
+    is_ragged = len({len(line) for line in lines if line}) > 1 or len(columns) < FEW
+    return not is_ragged and FEW * len(columns.intersection(_filled(lines[0]))) <= len(columns)
+
+
+def _letter(at: int, taken: Sequence[str]) -> str:
+    """Return the letter of a column, or what is not the name of another one.
+
+    >>> _letter(0, []), _letter(27, []), _letter(1, ["B"])
+    ('A', 'AB', 'column B')
+    """
+    letters = ""
+    number = at + 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return f"column {letters}" if letters in taken else letters
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")

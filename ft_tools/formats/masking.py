@@ -1,0 +1,147 @@
+"""Turn examples into tokens and labels: what is trained on, decided by position, not by token.
+
+A label is the token itself where the loss counts and -100 where it does not. Positions come from
+rendering the conversation up to each turn, so no template needs `{% generation %}` marks, and a
+tokenizer whose padding token is its end token (SmolLM2, Qwen) keeps the end in the loss.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ft_tools.formats.trl_formats import Example, Format
+
+IGNORED = -100
+Messages = list[dict[str, Any]]
+LossOn = Literal["answers", "everything"]
+Render = Callable[[Messages, bool], list[int]]
+"""Messages, and whether to open the assistant's turn at the end -> token ids."""
+TAIL = 4
+"""Tokens at the end of an answer among which its end-of-turn token must be."""
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """One training sequence; `labels` is as long as `input_ids`."""
+
+    input_ids: list[int]
+    labels: list[int]
+    prompt_drifts: bool = False
+    """Whether the prompt alone is rendered differently from the prompt inside the example."""
+
+    @property
+    def num_trained(self) -> int:
+        """Return how many tokens the loss counts."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+def tokenize_chat(
+    render: Render, messages: Messages, first_answer: int = 0, loss_on: LossOn = "answers"
+) -> list[Tokenized]:
+    """Tokenize a conversation and mark its answers.
+
+    One sequence, if each prefix of the conversation is rendered as it is inside the whole. Where a
+    template renders a turn differently once others follow (it may drop earlier reasoning), one
+    sequence an answer, each as the model meets it.
+
+    Args:
+        render: Applies the chat template and the tokenizer.
+        messages: The whole conversation.
+        first_answer: Index of the first message that may be trained on.
+        loss_on: `everything` puts prompts into the loss too.
+    """
+    whole = render(messages, False)
+    if loss_on == "everything":
+        return [Tokenized(whole, list(whole))]
+    answers = [
+        i for i, m in enumerate(messages) if m["role"] == "assistant" and i >= max(first_answer, 1)
+    ]
+    labels = [IGNORED] * len(whole)
+    for i in answers:
+        before = render(messages[:i], True)
+        after = whole if i + 1 == len(messages) else render(messages[: i + 1], False)
+        if whole[: len(after)] != after or after[: len(before)] != before:
+            return [_one_answer(render, messages[: j + 1]) for j in answers]
+        labels[len(before) : len(after)] = after[len(before) :]
+    return [Tokenized(whole, labels)]
+
+
+def tokenize_text(
+    encode: Callable[[str], list[int]], prompt: str, completion: str, end: str
+) -> Tokenized:
+    """Tokenize a prompt and a completion of plain text; the end token is appended and trained."""
+    complete = completion if completion.endswith(end) else completion + end
+    whole = encode(prompt + complete)
+    before = encode(prompt) if prompt else []
+    start = common_prefix(before, whole)
+    labels = [IGNORED] * start + whole[start:]
+    return Tokenized(whole, labels, prompt_drifts=start < len(before))
+
+
+def tokenize_example(
+    example: Example,
+    form: Format,
+    *,
+    render: Callable[[Example], Render],
+    encode: Callable[[str], list[int]],
+    end: str,
+    loss_on: LossOn,
+) -> list[Tokenized]:
+    """Tokenize an SFT example of any format.
+
+    Args:
+        example: As read from the file.
+        form: Its format.
+        render: Gives the renderer of an example (its tools are part of the template's input).
+        encode: Tokenizes plain text.
+        end: The end-of-sequence token, as text.
+        loss_on: Which tokens count.
+    """
+    if form == "text":
+        return [tokenize_text(encode, "", example["text"], end)]
+    if form == "prompt_completion_text":
+        one = tokenize_text(encode, example["prompt"], example["completion"], end)
+        if loss_on == "everything":
+            one = Tokenized(one.input_ids, list(one.input_ids))
+        return [one]
+    if form == "prompt_completion_messages":
+        prompt: Messages = example["prompt"]
+        whole = prompt + example["completion"]
+        return tokenize_chat(render(example), whole, len(prompt), loss_on)
+    return tokenize_chat(render(example), example["messages"], 0, loss_on)
+
+
+def truncate(one: Tokenized, max_length: int | None) -> Tokenized:
+    """Keep the first `max_length` tokens, as TRL's `keep_start` does."""
+    if max_length is None or len(one.input_ids) <= max_length:
+        return one
+    return Tokenized(one.input_ids[:max_length], one.labels[:max_length], one.prompt_drifts)
+
+
+def ends_its_answer(one: Tokenized, end_ids: set[int]) -> bool:
+    """Tell whether an end-of-turn token is trained at the end of the last answer.
+
+    Without it the loss falls as usual and the model never learns to stop.
+    """
+    trained = [label for label in one.labels if label != IGNORED]
+    return bool(end_ids.intersection(trained[-TAIL:]))
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many tokens two sequences share at their start.
+
+    >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
+    2
+    """
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return i
+    return min(len(first), len(second))
+
+
+def _one_answer(render: Render, messages: Messages) -> Tokenized:
+    whole = render(messages, False)
+    before = render(messages[:-1], True)
+    start = common_prefix(before, whole)
+    labels = [IGNORED] * start + whole[start:]
+    return Tokenized(whole, labels, prompt_drifts=start < len(before))

@@ -1,0 +1,181 @@
+"""Read Excel and OpenDocument sheets in a process of its own, with bounds.
+
+A workbook of a few hundred bytes can ask for gigabytes (a cell far down and to the right, a zip
+bomb), and the reader is native code. So a child with a limit on memory and time reads it and writes
+JSON lines; run as a module, this file is that child.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ft_tools.errors import BadData, MissingExtra
+from ft_tools.formats.header import LOOKED_AT, find_header
+from ft_tools.formats.json_stream import Row
+from ft_tools.formats.quoting import quote
+
+MEMORY_BYTES = 2**30
+CPU_SECONDS = 120
+MAX_UNPACKED_BYTES = 400 * 2**20
+MAX_EXPANSION = 200
+MAX_MEMBERS = 5_000
+MOST_SHEETS = 10
+"""Sheets that are named."""
+SHEET_CHARS = 31
+"""The longest name that Excel allows."""
+MEMBERS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
+"""What tells a workbook from other zip archives."""
+
+
+def is_workbook(path: Path) -> bool:
+    """Tell whether a zip archive is a workbook."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist()[:MAX_MEMBERS])
+            mime = archive.read("mimetype")[:60] if "mimetype" in names else b""
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        return False
+    is_sheet = b"spreadsheet" in mime
+    return any(name in names for name in MEMBERS[:2]) or (is_sheet and MEMBERS[2] in names)
+
+
+def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
+    """Yield the rows of a sheet below the line that names the columns, numbered from there.
+
+    Args:
+        path: The workbook.
+        sheet: Its name; None: the first one that has rows.
+
+    Raises:
+        BadData: It cannot be read within the bounds, or has no such sheet.
+        MissingExtra: python-calamine is not installed.
+    """
+    if find_spec("python_calamine") is None:
+        raise MissingExtra("data", "python-calamine")
+    _require_bounded(path)
+    command = [sys.executable, "-m", "ft_tools.formats.spreadsheet", str(path), sheet or ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        try:
+            yield from _rows(path, child.stdout)
+        finally:
+            child.kill()
+
+
+def _rows(path: Path, stream: Any) -> Iterator[Row]:
+    values = (json.loads(line) for line in stream)
+    told: dict[str, Any] = next(values, {})
+    if "error" in told:
+        cure = f"name one of its sheets ({_quoted(told['sheets'])}), or save it as CSV"
+        raise BadData(path, told["error"], cure)
+    first: list[list[Any]] = []
+    end = None
+    for value in values:
+        if isinstance(value, dict):
+            end = value
+            break
+        first.append(value)
+        if len(first) == LOOKED_AT:
+            break
+    if first:
+        header = find_header(first, told["line"], told["column"])
+        kept = [at for at in range(len(header.names)) if at not in told["empty"]]
+        about = (*_about_sheets(told), *header.about)
+        more = () if end else values
+        for number, value in enumerate(chain(first[header.at + 1 :], more), 1):
+            if isinstance(value, dict):
+                return
+            cells = [None if cell == "" else cell for cell in value]
+            if any(cell is not None for cell in cells):
+                row = {header.names[at]: cells[at] for at in kept}
+                yield Row(number, row, None, header.notes, about=about)
+                about = ()
+        if end:
+            return
+    raise BadData(
+        path,
+        "is no workbook that can be read within 1 GiB and two minutes",
+        "save the sheet as CSV (UTF-8)",
+    )
+
+
+def _about_sheets(told: dict[str, Any]) -> list[str]:
+    """Say which of several sheets is read."""
+    others = [name for name in told["sheets"] if name != told["sheet"]]
+    if not others:
+        return []
+    return [
+        f"sheet {_quoted([told['sheet']])} is read; the workbook has {len(others)} more "
+        f"({_quoted(others)}; names are quoted data): prepare_dataset reads another with sheet"
+    ]
+
+
+def _quoted(names: list[str]) -> str:
+    """Return names of sheets as data: a workbook's text is nobody's instruction."""
+    more = f" and {len(names) - MOST_SHEETS} more" if len(names) > MOST_SHEETS else ""
+    return ", ".join(quote(name, SHEET_CHARS)[0] for name in names[:MOST_SHEETS]) + more
+
+
+def _require_bounded(path: Path) -> None:
+    """Refuse a zip bomb by what its directory says; the limits of the child are the real bound."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise BadData(path, "is a damaged workbook", "save it again, or as CSV") from error
+    unpacked = sum(member.file_size for member in members)
+    most = max(MAX_EXPANSION * path.stat().st_size, 2**24)
+    if len(members) > MAX_MEMBERS or unpacked > min(MAX_UNPACKED_BYTES, most):
+        problem = f"unpacks to {unpacked / 2**20:.0f} MiB in {len(members)} parts"
+        raise BadData(path, problem, "save the sheet as CSV (UTF-8)")
+
+
+def _write_rows(path: str, wanted: str) -> None:
+    """Write an object about a sheet, each of its rows as a JSON line, and an object at the end."""
+    from python_calamine import CalamineWorkbook
+
+    out = sys.stdout
+    book = CalamineWorkbook.from_path(path)
+    sheets = list(book.sheet_names)
+    if wanted and wanted not in sheets:
+        told: dict[str, Any] = {"error": "has no sheet of this name", "sheets": sheets}
+        out.write(json.dumps(told) + "\n")
+        return
+    for name in [wanted] if wanted else sheets:
+        sheet = book.get_sheet_by_name(name)
+        rows = sheet.to_python(skip_empty_area=True)
+        if len(rows) > 1:
+            line, column = sheet.start or (0, 0)
+            empty = [at for at in range(len(rows[0])) if all(row[at] == "" for row in rows)]
+            told = {"sheet": name, "sheets": sheets, "line": line + 1, "column": column}
+            out.write(json.dumps(told | {"empty": empty}) + "\n")
+            for row in rows:
+                out.write(json.dumps([_plain(cell) for cell in row]) + "\n")
+            out.write(json.dumps({"end": True}) + "\n")
+            return
+    told = {"error": "has no sheet with a header and a row", "sheets": sheets}
+    out.write(json.dumps(told) + "\n")
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell as JSON has it; a whole number that Excel keeps as a float is one again."""
+    if isinstance(cell, float):
+        return int(cell) if cell.is_integer() and abs(cell) < 2**53 else cell
+    return cell if isinstance(cell, str | bool | int) or cell is None else str(cell)
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    os.nice(1)
+    _write_rows(sys.argv[1], sys.argv[2])

@@ -1,0 +1,278 @@
+"""Read a file of training examples, and describe it.
+
+SFT takes `{"messages": [...]}`, `{"prompt": ..., "completion": ...}` (both text or both messages)
+or `{"text": ...}`; DPO takes `{"prompt": ..., "chosen": ..., "rejected": ...}`, where messages may
+leave the prompt inside both answers. Other formats become these by audit_dataset.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools import workspace
+from ft_tools.errors import BadData, BadInput
+from ft_tools.formats.answer_kinds import AnswerKind, AnswerKinds, answer_of
+from ft_tools.formats.example import THOUGHTS
+from ft_tools.formats.formats import normalise
+from ft_tools.formats.remembered_test_sets import known_test_rows
+from ft_tools.formats.source import PARTS, TABLES, read, recognise
+from ft_tools.formats.trl_formats import (
+    CONVERT,
+    READ,
+    Example,
+    Format,
+    Task,
+    format_of,
+)
+from ft_tools.formats.verdict_columns import UnreadColumns
+from ft_tools.publish import sha256
+
+# What an answer carries that is not to be trained, as OpenAI and Axolotl spell it.
+UNTRAINED = {"weight": 0, "train": False, "training": False}
+# What belongs to a prompt beside the fields that are read, in the spelling of common sets.
+UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
+# English text has about four characters a token. Source: https://platform.openai.com/tokenizer
+CHARACTERS_PER_TOKEN = 4
+TEMPLATE_TOKENS = 512
+"""More than a chat template adds to an example: a system text of its own, and what frames turns."""
+
+
+class DatasetFacts(BaseModel):
+    """A file of examples as the plan saw it; the worker refuses a file that changed since."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str = Field(description="Of the file's bytes.")
+    num_examples: int
+    format: Format
+    num_characters: int = Field(description="Of all texts, for estimates of tokens.")
+    longest_characters: int = Field(description="Of the longest example.")
+    longest_bytes: int = Field(0, description="Of the longest example as JSON, in UTF-8.")
+    answers: AnswerKind = Field("free", description="labels, json or free text.")
+    num_labels: int | None = Field(None, description="Different answers, where they are labels.")
+    num_good: int | None = Field(None, description="Answers marked good; null without marks.")
+    unread: dict[str, int] = Field(
+        default_factory=dict,
+        description="Fields that say something of prompt or loss and are not read -> examples.",
+    )
+    num_test_rows: int = Field(0, description="Examples that a test set of the workspace holds.")
+    num_thoughts: int = Field(0, description="Examples whose answer has a thought beside it.")
+    verdict_columns: list[str] = Field(
+        default_factory=list, description="Fields that may mark rows as good or bad and are unread."
+    )
+
+    @property
+    def estimated_tokens(self) -> int:
+        """Return about how many tokens the texts have; not what a tokenizer counted."""
+        return self.num_characters // CHARACTERS_PER_TOKEN
+
+    @property
+    def most_tokens(self) -> int:
+        """Return what no example has more tokens than, where no tokenizer counted them.
+
+        A token of a byte-level BPE, or of SentencePiece with bytes for unknown characters, has at
+        least one byte. Source: https://huggingface.co/docs/transformers/tokenizer_summary
+        """
+        return self.longest_bytes + TEMPLATE_TOKENS
+
+
+def survey(path: Path, task: Task) -> DatasetFacts:
+    """Read a whole file and describe it.
+
+    Raises:
+        BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
+        BadInput: It is not a regular file.
+    """
+    num_examples = num_characters = longest = longest_bytes = num_good = num_thoughts = 0
+    seen: Format | None = None
+    unread: Counter[str] = Counter()
+    columns = UnreadColumns()
+    answers = AnswerKinds()
+    test_rows = known_test_rows()
+    num_test_rows = 0
+    for line, example in read_examples(path):
+        format_ = format_of(path, line, example, task)
+        if seen is not None and format_ != seen:
+            problem = f"is {format_}, the lines before are {seen}"
+            raise BadData(path, problem, f"use one format in a file; {CONVERT}", line)
+        seen = format_
+        characters = sum(len(text) for text in texts_of(example))
+        unread.update(unread_in(example))
+        columns.add(example, READ[format_], line)
+        num_test_rows += bool(test_rows) and normalise(line, example) in test_rows
+        num_good += task == "kto" and bool(example["label"])
+        answers.add(answer_of(example))
+        num_thoughts += has_thought(example)
+        num_examples += 1
+        num_characters += characters
+        longest = max(longest, characters)
+        longest_bytes = max(longest_bytes, _num_bytes(example, READ[format_]))
+    if seen is None:
+        raise BadData(path, "has no examples", f"give a JSONL file, one object per line; {CONVERT}")
+    return DatasetFacts(
+        path=str(path),
+        sha256=sha256(path),
+        num_examples=num_examples,
+        format=seen,
+        num_characters=num_characters,
+        longest_characters=longest,
+        longest_bytes=longest_bytes,
+        answers=answers.kind if task == "sft" else "free",
+        num_labels=answers.num_labels if task == "sft" else None,
+        num_good=num_good if task == "kto" else None,
+        unread=dict(unread),
+        num_test_rows=num_test_rows,
+        num_thoughts=num_thoughts,
+        verdict_columns=[column.shown_name for column in columns.asked()],
+    )
+
+
+def _num_bytes(example: Example, fields: frozenset[str]) -> int:
+    """Return the bytes of all that a trainer reads of an example, names of roles and tools too."""
+    read = {name: example[name] for name in fields if name in example}
+    return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def has_thought(example: Example) -> bool:
+    """Say whether an answer of an example was thought out: in a field of its own, or in its text.
+
+    >>> has_thought({"messages": [{"role": "assistant", "content": "4", "reasoning": "2 and 2"}]})
+    True
+    >>> has_thought({"prompt": "2+2?", "completion": "<think>2 and 2</think>4"})
+    True
+    """
+    answers: list[Any] = [example.get("completion"), example.get("chosen")]
+    answers += [
+        turn for turn in _objects(example.get("messages")) if turn.get("role") == "assistant"
+    ]
+    for answer in answers:
+        turns = [answer] if isinstance(answer, dict) else _objects(answer)
+        if any(turn.get(name) for turn in turns for name in THOUGHTS):
+            return True
+        texts = [answer, *(turn.get("content") for turn in turns)]
+        if any(isinstance(text, str) and "<think>" in text for text in texts):
+            return True
+    return False
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
+
+
+def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
+    """Give each line's number, from 1, and its object; blank lines are skipped.
+
+    Raises:
+        BadData: A line is not UTF-8, or not a JSON object.
+        BadInput: It is not a regular file, or not one inside the workspace.
+    """
+    if path.is_dir():
+        named = f", such as {path.name}/{PARTS[0]}" if (path / PARTS[0]).is_file() else ""
+        raise BadInput(f"{path} is a folder; name a JSONL file in it{named}")
+    if path.suffix.lower() in TABLES:
+        raise BadInput(
+            f"{path} is a table, not JSONL; prepare_dataset makes training, validation and test "
+            "files of its rows"
+        )
+    with workspace.open_file(path) as stream:
+        lines = ((line, raw) for line, raw in enumerate(stream, 1) if raw.strip())
+        first = next(lines, None)
+        if first is None or not _begins_array(first[1]):
+            for line, raw in chain([first] if first else (), lines):
+                yield line, _object(path, line, raw)
+            return
+    yield from _array(path, first[0])
+
+
+def is_array(path: Path) -> bool:
+    """Tell whether a file of examples is a JSON array."""
+    with workspace.open_file(path) as stream:
+        return _begins_array(next((raw for raw in stream if raw.strip()), b""))
+
+
+def _begins_array(raw: bytes) -> bool:
+    """Tell whether a line begins a JSON array, which no example is."""
+    return raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _array(path: Path, line: int) -> Iterator[tuple[int, Example]]:
+    """Give the objects of a JSON array, each with its number.
+
+    Raises:
+        BadData: A value is damaged, or no object.
+    """
+    source = recognise(path)
+    if source.kind != "json_values" or source.gzipped:
+        raise BadData(path, "is a JSON list, not an object", CONVERT, line)
+    for row in read(source):
+        if row.problem is not None:
+            raise BadData(path, f"cannot be read ({row.problem})", CONVERT, row.number)
+        if not isinstance(row.value, dict):
+            raise BadData(path, "is not a JSON object", CONVERT, row.number)
+        yield row.number, row.value
+
+
+def tools_of(example: Example) -> list[dict[str, Any]] | None:
+    """Return the tools that an example offers, given as a list or as JSON of one."""
+    tools = example.get("tools")
+    return (json.loads(tools) if isinstance(tools, str) and tools else tools) or None
+
+
+def texts_of(example: Example) -> list[str]:
+    """Return every text of an example, in order."""
+    found = []
+    for name in ("messages", "prompt", "completion", "text", "chosen", "rejected"):
+        part = example.get(name)
+        if isinstance(part, str):
+            found.append(part)
+        elif isinstance(part, list):
+            # A field of another format may hold anything: it is not read, and not checked.
+            turns = (turn.get("content") for turn in part if isinstance(turn, dict))
+            found += [content for content in turns if isinstance(content, str)]
+    return found
+
+
+def unread_in(example: Example) -> list[str]:
+    """Return the fields that say something of the prompt or the loss and reach no trainer."""
+    turns = _turns(example, "messages", "prompt", "chosen")
+    has_system = any(turn.get("role") in {"system", "developer"} for turn in turns)
+    names = [name for name in UNREAD if example.get(name)]
+    found = [name for name in names if not (has_system and name.startswith("system"))]
+    trained = [t for t in _turns(example, "messages", "completion") if t.get("role") == "assistant"]
+    marks = [name for name, no in UNTRAINED.items() if any(t.get(name, 1) == no for t in trained)]
+    return found + marks
+
+
+def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
+    parts = (example.get(name) for name in names)
+    listed = [turn for part in parts if isinstance(part, list) for turn in part]
+    return [turn for turn in listed if isinstance(turn, dict)]
+
+
+def task_of(path: Path) -> Task:
+    """Tell by a file's first example what it trains: marked answers, pairs of them, or answers."""
+    _, example = next(read_examples(path), (0, {}))
+    if {"completion", "label"} <= set(example) and "chosen" not in example:
+        return "kto"
+    return "dpo" if {"chosen", "rejected"} <= set(example) else "sft"
+
+
+def _object(path: Path, line: int, raw: bytes) -> Example:
+    try:
+        value = json.loads(raw.decode("utf-8-sig" if line == 1 else "utf-8"))
+    except UnicodeDecodeError:
+        raise BadData(path, "is not UTF-8 text", f"convert it; {CONVERT}", line) from None
+    except ValueError as error:
+        detail = getattr(error, "msg", "not JSON")
+        raise BadData(path, f"is not JSON ({detail})", f"fix the line; {CONVERT}", line) from None
+    except RecursionError:
+        raise BadData(path, "is nested too deeply", f"remove it; {CONVERT}", line) from None
+    if not isinstance(value, dict):
+        raise BadData(path, "is not a JSON object", CONVERT, line)
+    return value

@@ -1,0 +1,337 @@
+"""Read turns of either spelling, and cells of text, into an example's messages."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ft_tools.formats.example import THOUGHTS, Example, Message
+from ft_tools.formats.json_stream import parse
+
+SPEAKER = ("role", "from")
+CONTENTS = ("content", "value", "text", "parts")
+UNTRAINED = {"weight": 0}
+"""What an answer carries that a row asks not to train, as OpenAI marks it."""
+SYSTEMS = ("system", "system_prompt")
+GEMINI_SYSTEMS = ("systemInstruction", "system_instruction")
+TEXT_PARTS = {"text", "input_text", "output_text"}
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "human": "user",
+    "user": "user",
+    "prompter": "user",
+    "customer": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "chatbot": "assistant",
+    "model": "assistant",
+    "ai": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "claude": "assistant",
+    "function_call": "function_call",
+    "tool_call": "function_call",
+    "tool_calls": "function_call",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
+}
+
+ROLE_OF = ("user", "assistant")
+TRANSCRIPT_STARTS = "\n\nHuman:"
+SPOKE = re.compile(r"\n\n(Human|Assistant):")
+
+
+def is_turns(value: Any) -> bool:
+    """Tell whether a value is a list of turns, or JSON of one."""
+    return isinstance(as_turns(value), list)
+
+
+def holds_turns(value: Any) -> bool:
+    """Tell whether what asks or answers is turns: a list, or JSON in which each names its speaker.
+
+    Other JSON is a text: what a model that extracts is to answer.
+    """
+    return isinstance(value, list) or (isinstance(value, str) and is_conversation(as_turns(value)))
+
+
+def is_conversation(value: Any) -> bool:
+    """Tell whether a value is surely a list of turns: each has a known role, and says something."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(turn, Mapping)
+            and _role(turn) is not None
+            and any(name in turn for name in (*CONTENTS, "tool_calls", "function_call"))
+            for turn in value
+        )
+    )
+
+
+def _role(turn: Mapping[str, Any]) -> str | None:
+    """Return our name for who speaks; None if it is not known."""
+    role = first_of(turn, *SPEAKER)
+    return ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+
+
+def is_answered(turns: Any) -> bool:
+    """Tell whether a value is a conversation whose last turn is an answer."""
+    return is_conversation(turns) and _role(turns[-1]) in {"assistant", "function_call"}
+
+
+def as_turns(value: Any) -> Any:
+    """Parse turns that are JSON in a string, as CSV has them; else leave them."""
+    return _parsed_list(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+
+
+def with_roles(value: Any) -> Any:
+    """Give turns that are told without roles theirs; else leave the value.
+
+    LIMA has texts, by turns of the user and the assistant; Capybara objects of an input and output.
+
+    >>> with_roles(["Hi", "Hello"]) == with_roles([{"input": "Hi", "output": "Hello"}])
+    True
+    """
+    turns = as_turns(value)
+    if not isinstance(turns, list):
+        return value
+    if all(map(_is_exchange, turns)):
+        turns = [turn[name] for turn in turns for name in ("input", "output")]
+    if len(turns) < 2 or not all(isinstance(turn, str) for turn in turns):
+        return value
+    return [{"role": ROLE_OF[at % 2], "content": text} for at, text in enumerate(turns)]
+
+
+def as_transcript(value: Any) -> Any:
+    r"""Give a transcript of Anthropic's spelling its turns; else leave the value.
+
+    >>> [turn["content"] for turn in as_transcript("\n\nHuman: Hi\n\nAssistant: Hello")]
+    ['Hi', 'Hello']
+    >>> as_transcript("Human: Hi")
+    'Human: Hi'
+    """
+    if not isinstance(value, str) or not value.startswith(TRANSCRIPT_STARTS):
+        return value
+    _, *parts = SPOKE.split(value)
+    return [
+        {"role": ROLES[who.lower()], "content": text.strip()}
+        for who, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _is_exchange(turn: Any) -> bool:
+    return (
+        isinstance(turn, Mapping)
+        and first_of(turn, *SPEAKER) is None
+        and isinstance(turn.get("input"), str)
+        and isinstance(turn.get("output"), str)
+    )
+
+
+def first_of(row: Mapping[str, Any], *names: str) -> Any:
+    """Return the first of these that is there; null is not."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def listed(example: Example, value: Any) -> Any:
+    """Return a list that may be JSON in a string, as CSV and ShareGPT's `tools` have it.
+
+    What a line of JSON may not hold is a problem in a string, too. What is no list stays as it is.
+    """
+    return _strict(example, value) if isinstance(_parsed_list(value), list) else value
+
+
+def _parsed_list(value: Any) -> Any:
+    parsed = _parsed(value) if isinstance(value, str) else value
+    return parsed if isinstance(parsed, list) else value
+
+
+def _parsed(text: str) -> Any:
+    """Return what is JSON to Python, which takes NaN and lone surrogates for it; else None."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _strict(example: Example, value: Any) -> Any:
+    """Return a value, parsed as a line of a file if it is a string; null with a problem if not."""
+    if not isinstance(value, str):
+        return value
+    row = parse(value)
+    example.problems += [row.problem] if row.problem else row.notes
+    return row.value
+
+
+def add_turns(example: Example, turns: Any) -> list[Message]:
+    """Read turns of either spelling, one message or a list."""
+    turns = listed(example, turns)
+    if isinstance(turns, Mapping):
+        turns = [turns]
+    if not isinstance(turns, list):
+        example.problems.append("wrong_type")
+        return []
+    messages: list[Message] = []
+    spelled = set(example.roles)
+    for turn in turns:
+        if not isinstance(turn, Mapping):
+            example.problems.append("wrong_type")
+            continue
+        example.turn_keys = example.turn_keys or tuple(map(str, turn))
+        role = first_of(turn, *SPEAKER)
+        spelled.add(role if isinstance(role, str) else "")
+        messages.append(_message(example, turn))
+    example.roles = frozenset(spelled)
+    return messages
+
+
+def _message(example: Example, turn: Mapping[str, Any]) -> Message:
+    known = _role(turn)
+    if known is None:
+        example.problems.append("unknown_role")
+    text = _text(example, first_of(turn, *CONTENTS), turn)
+    if known == "function_call":
+        return _calling(example, text) | _beside_the_text(example, turn)
+    message: Message = {"role": known or "user", "content": text}
+    if known == "assistant":
+        message |= _beside_the_text(example, turn)
+    for name in ("name", "tool_call_id"):
+        if isinstance(turn.get(name), str):
+            message[name] = turn[name]
+    return message
+
+
+def _beside_the_text(example: Example, turn: Mapping[str, Any]) -> Message:
+    """Return an answer's calls, today's or the one of before, and its thoughts."""
+    found: Message = {}
+    if turn.get("weight") == 0 or turn.get("train") is False or turn.get("training") is False:
+        found |= UNTRAINED
+    if turn.get("tool_calls"):
+        found["tool_calls"] = objects(example, turn["tool_calls"])
+    elif isinstance(turn.get("function_call"), Mapping):
+        found["tool_calls"] = [{"type": "function", "function": turn["function_call"]}]
+    thoughts = {name: turn[name] for name in THOUGHTS if isinstance(turn.get(name), str)}
+    return found | {name: text for name, text in thoughts.items() if text.strip()}
+
+
+def objects(example: Example, value: Any) -> list[Any]:
+    """Return a list of objects, such as tools or calls of them; empty if there is none."""
+    value = listed(example, value)
+    if not value or (isinstance(value, str) and not value.strip()):
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        example.problems.append("wrong_type")
+        return []
+    return value
+
+
+def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
+    if isinstance(content, str):
+        return content
+    if content is None and (turn.get("tool_calls") or turn.get("function_call")):
+        return ""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping)]
+        if not all(map(_is_text_part, parts)):
+            example.problems.append("multimodal")
+        if len(parts) != len(content):
+            example.problems.append("wrong_type")
+        return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    example.problems.append("empty_turn" if content is None else "wrong_type")
+    return ""
+
+
+def _is_text_part(part: Mapping[str, Any]) -> bool:
+    kind = part.get("type", "text")
+    # Any JSON value may stand here, and an object has no hash.
+    return isinstance(kind, str) and kind in TEXT_PARTS and isinstance(part.get("text"), str)
+
+
+def _calling(example: Example, text: str) -> Message:
+    """Return what a function_call turn says: its calls, or the text itself if that is no JSON."""
+    parsed = None if _parsed(text) is None else _strict(example, text)
+    calls: list[Any] = parsed if isinstance(parsed, list) else [parsed]
+    return called(calls) if all(map(_is_call, calls)) else answered_with(text)[0]
+
+
+def _is_call(value: Any) -> bool:
+    """Tell whether an object is a call of a function, as OpenAI, ShareGPT or Llama write one."""
+    call = value.get("function", value) if isinstance(value, dict) else None
+    return isinstance(call, dict) and isinstance(call.get("name"), str)
+
+
+def _openai_call(value: Message) -> Message:
+    call = value.get("function", value)
+    arguments = first_of(call, "arguments", "parameters")
+    return {
+        "type": "function",
+        "function": {"name": call["name"], "arguments": {} if arguments is None else arguments},
+    }
+
+
+def calls_in(value: Any) -> list[Any]:
+    """Return calls that an answer is made of, a list or JSON of one; empty if it is none."""
+    calls = as_turns(value)
+    is_list = isinstance(calls, list) and all(_is_call(c) and "arguments" in c for c in calls)
+    return calls if is_list else []
+
+
+def called(calls: list[Any]) -> Message:
+    """Return an answer that calls functions."""
+    return {"role": "assistant", "content": "", "tool_calls": list(map(_openai_call, calls))}
+
+
+def cell(example: Example, row: Mapping[str, Any], *names: str) -> str:
+    """Return the first of these columns as text; a number or a truth value is a wrong type."""
+    name = next((name for name in names if name in row), None)
+    value = row.get(name) if name else None
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        example.problems.append("wrong_type")
+        return ""
+    return value
+
+
+def system_turn(example: Example, row: Mapping[str, Any]) -> list[Message]:
+    """Return the turn that a column for it gives, or none."""
+    texts = [row[name] for name in SYSTEMS if isinstance(row.get(name), str)]
+    turns = [row[name] for name in GEMINI_SYSTEMS if isinstance(row.get(name), Mapping)]
+    texts += [_text(example, first_of(turn, *CONTENTS), turn) for turn in turns]
+    return [{"role": "system", "content": text} for text in texts if text.strip()][:1]
+
+
+def with_system(example: Example, row: Mapping[str, Any], turns: list[Message]) -> list[Message]:
+    """Put the system turn of a column before a conversation that has none of its own.
+
+    Source: https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/data/converter.py
+    """
+    if turns and turns[0]["role"] == "system":
+        return turns
+    return system_turn(example, row) + turns
+
+
+def ask(example: Example, row: Mapping[str, Any], prompt: str) -> list[Message]:
+    """Build the turns before the answer: system, LLaMA-Factory's history, the question."""
+    turns = system_turn(example, row)
+    history = listed(example, row.get("history"))
+    pasts: list[Any] = history if isinstance(history, list) else []
+    for past in pasts:
+        if isinstance(past, list) and len(past) == 2 and all(isinstance(p, str) for p in past):
+            turns.append({"role": "user", "content": past[0]})
+            turns.append({"role": "assistant", "content": past[1]})
+        else:
+            example.problems.append("wrong_type")
+    return [*turns, {"role": "user", "content": prompt}]
+
+
+def answered_with(text: str) -> list[Message]:
+    """Return an answer as turns."""
+    return [{"role": "assistant", "content": text}]

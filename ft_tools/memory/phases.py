@@ -1,0 +1,213 @@
+"""The phases of one training step; the peak is the largest of them, never their sum."""
+
+from dataclasses import dataclass
+
+from ft_tools.memory import activations, apple, block_temporaries, states
+from ft_tools.memory.loss_head import head_bytes
+from ft_tools.memory.setup import Profile, Setup
+
+Components = dict[str, float]
+# While a quantized weight is expanded, its product, 2i bytes a token, is yet to come.
+EXPANDED_NARROWER = 2.0
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Bytes of each phase on one GPU, by component."""
+
+    phases: dict[str, Components]
+
+    @property
+    def dominant(self) -> str:
+        """Return the name of the largest phase."""
+        return max(self.phases, key=lambda name: sum(self.phases[name].values()))
+
+    @property
+    def peak(self) -> float:
+        """Return the bytes of the largest phase."""
+        return sum(self.phases[self.dominant].values())
+
+
+def phases(setup: Setup) -> Phases:
+    """Work out the bytes of each phase.
+
+    loss: everything saved by the blocks, and the loss head;
+    backward_top: the same without the head, and the last block's working set;
+    backward_bottom: the first block's working set beside all gradients;
+    optimizer: gradients, and the optimizer's temporaries.
+    """
+    if setup.engine == "mlx":
+        return _nonzero(apple.phases(setup))
+    if setup.profile is not None:
+        return _traced(setup, setup.profile)
+    resident = states.resident_bytes(setup)
+    resident["workspace"] = float(setup.workspace_bytes)
+    root = states.root_unit_bytes(setup)
+    if root:
+        resident["unsharded_root"] = root
+    saved = _saved(setup)
+    gradients = states.gradient_bytes(setup)
+    carried: Components = {"gradients": gradients} if setup.accumulation > 1 else {}
+    backward = {
+        "unsharded_block": states.layer_unit_bytes(setup),
+        "expert_deltas": _expert_delta_bytes(setup),
+        "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
+    }
+    top, top_gradients = _widest(setup, gradients, blocks_done=0)
+    bottom, bottom_gradients = _widest(setup, gradients, setup.shape.num_layers - 1)
+    by_phase = {
+        "loss": resident | carried | saved | {"loss_head": _head(setup)},
+        "backward_top": resident
+        | (carried or {"gradients": top_gradients})
+        | saved
+        | {"block_working_set": top}
+        | backward,
+        "backward_bottom": resident
+        | (carried or {"gradients": bottom_gradients})
+        | _saved(setup, num_layers=1)
+        | {"block_working_set": bottom}
+        | backward,
+        "optimizer": _stepped(setup, gradients),
+    }
+    return _nonzero(by_phase)
+
+
+def _nonzero(by_phase: dict[str, Components]) -> Phases:
+    return Phases({name: {k: v for k, v in parts.items() if v} for name, parts in by_phase.items()})
+
+
+def _traced(setup: Setup, profile: Profile) -> Phases:
+    """Work out the phases of a model whose activations were traced.
+
+    Under full fine-tuning the first gradients are the head's and the last block's; at the first
+    block all are there but its own.
+    """
+    n, seq_len, shape = setup.sequences, setup.seq_len, setup.shape
+    resident = states.resident_bytes(setup)
+    resident["workspace"] = float(setup.workspace_bytes)
+    root = states.root_unit_bytes(setup)
+    if root:
+        resident["unsharded_root"] = root
+    gradients = states.gradient_bytes(setup)
+    block = shape.layer_params / shape.total_params
+    first, last = 0.0, gradients * (1 - 1 / shape.num_layers)
+    if setup.method == "full":
+        first = gradients * (shape.embedding_params / shape.total_params + block)
+        last = gradients * (1 - block)
+    if setup.accumulation > 1:
+        first = last = gradients
+    saved = profile.saved.at(n, seq_len)
+    shared = {
+        "unsharded_block": states.layer_unit_bytes(setup),
+        "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
+        "attention_mask": activations.mask_bytes(setup),
+    }
+    padded = _padding_bytes(setup)
+    forward = max(0.0, profile.forward.at(n, seq_len) - saved)
+    return _nonzero(
+        {
+            "loss": resident
+            | shared
+            | {
+                "gradients": first if setup.accumulation > 1 else 0.0,
+                "saved_activations": saved + padded,
+                "loss_head": max(head_bytes(setup), forward),
+            },
+            "backward_top": resident
+            | shared
+            | {"gradients": first, "activations": profile.backward.at(n, seq_len) + padded},
+            "backward_bottom": resident
+            | shared
+            | {"gradients": last, "activations": profile.bottom.at(n, seq_len) + padded},
+            "optimizer": _stepped(setup, gradients),
+        }
+    )
+
+
+def _padding_bytes(setup: Setup) -> float:
+    """A padding mask makes SDPA repeat keys and values, in one block or in all that are kept."""
+    if setup.attention != "sdpa" or not setup.padded:
+        return 0.0
+    blocks = 1 if setup.checkpointing else setup.shape.num_layers
+    return activations.kept_scores_bytes(setup) * setup.tokens * blocks
+
+
+def _saved(setup: Setup, num_layers: int | None = None) -> Components:
+    count = setup.shape.num_layers if num_layers is None else num_layers
+    if not setup.checkpointing:
+        per_block = activations.saved_bytes(setup) + activations.kept_scores_bytes(setup)
+        per_token = count * per_block - activations.unsaved_bytes(setup)
+        return {
+            "saved_activations": per_token * setup.tokens,
+            "saved_expert_deltas": count * _expert_delta_bytes(setup) / 2,
+            "attention_mask": activations.mask_bytes(setup),
+        }
+    per_token = count * activations.checkpoint_bytes(setup)
+    return {
+        "checkpoints": per_token * setup.tokens,
+        "attention_mask": activations.mask_bytes(setup),
+    }
+
+
+def _widest(setup: Setup, gradients: float, blocks_done: int) -> tuple[float, float]:
+    """Find the moment of one block's backward pass that takes most, gradients included.
+
+    A quantized weight is expanded for its product. That is not at the widest moment, so it counts
+    only where few tokens leave the expanded weight the larger part.
+
+    Args:
+        setup: What is trained.
+        gradients: Bytes of all gradients on this GPU.
+        blocks_done: Blocks whose gradients are there already.
+
+    Returns:
+        Bytes of the block's working set, and of the gradients that exist then.
+    """
+    shape = setup.shape
+    expanded = setup.quantization is not None and setup.linears_quantized
+    found: list[tuple[float, float]] = []
+    for moment in (
+        block_temporaries.moments if setup.checkpointing else block_temporaries.kept_moments
+    )(setup):
+        widest = moment.per_token * setup.tokens
+        if expanded and moment.gradient_params:
+            at_product = widest - EXPANDED_NARROWER * shape.intermediate_size * setup.tokens
+            widest = max(widest, max(0.0, at_product) + states.expanded_bytes(setup))
+        if setup.method == "full":
+            # The head's own gradient is the first; that of an embedding of its own is the last.
+            params = blocks_done * shape.layer_params + moment.gradient_params
+            present = gradients * (params + shape.embedding_params) / shape.total_params
+        else:
+            present = gradients * blocks_done / shape.num_layers
+        found.append((widest, present))
+    return max(found, key=sum)
+
+
+def _head(setup: Setup) -> float:
+    """Return the loss head, or the last block's transients in the forward pass if they are more."""
+    head = head_bytes(setup)
+    if setup.checkpointing:
+        return head
+    return max(head, block_temporaries.forward_bytes(setup) * setup.tokens)
+
+
+def _expert_delta_bytes(setup: Setup) -> float:
+    """PEFT adapts fused experts by adding a whole delta to them, once per block and pass.
+
+    The sum is kept for the backward pass, in every block where nothing is recomputed.
+
+    Source: peft/tuners/lora/layer.py, ParamWrapper
+    """
+    if not setup.adapts_experts:
+        return 0.0
+    return 2.0 * setup.shape.layer_expert_weights * setup.weight_bytes
+
+
+def _stepped(setup: Setup, gradients: float) -> Components:
+    """In the step, FSDP's units are sharded again."""
+    resident = states.resident_bytes(setup)
+    return resident | {
+        "workspace": float(setup.workspace_bytes),
+        "gradients": gradients,
+        "optimizer_temporaries": states.step_temporary_bytes(setup),
+    }

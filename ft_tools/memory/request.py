@@ -1,0 +1,276 @@
+"""What estimate_vram takes, and which combinations it refuses."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ft_tools.contract import Request
+from ft_tools.memory.setup import Attention, Dtype, Method, Offload, Optimizer, Sharding, Task
+from ft_tools.models.shape import ALL_LINEAR
+
+SHAPE_KEYS = (
+    "num_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "vocab_size",
+    "tied_embeddings",
+    "num_experts",
+    "experts_per_token",
+)
+NEEDED_SHAPES = ("num_layers", "hidden_size", "intermediate_size", "num_heads", "vocab_size")
+TRACED_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch")
+TRACED_HEADS = ("auto", "full_logits", "trl_fused")
+SHARDED = {"zero1", "zero2", "zero3", "fsdp", "fsdp1"}
+
+
+class ModelRequest(Request):
+    """A model, by its name or by its shapes."""
+
+    model: str | None = Field(
+        None,
+        description="Hub id, folder or config.json in the workspace, or run id. Or pass shapes.",
+    )
+    model_type: str = Field("llama", description="Family of the shapes.")
+    num_layers: int | None = Field(None, ge=1, description="Blocks.")
+    hidden_size: int | None = Field(None, ge=1, description="Residual width.")
+    intermediate_size: int | None = Field(
+        None, ge=1, description="MLP width, of one expert in an MoE."
+    )
+    num_heads: int | None = Field(None, ge=1, description="Query heads.")
+    num_kv_heads: int | None = Field(None, ge=1, description="Default num_heads.")
+    head_dim: int | None = Field(None, ge=1, description="Default hidden_size / num_heads.")
+    vocab_size: int | None = Field(None, ge=1, description="Vocabulary size.")
+    tied_embeddings: bool | None = Field(None, description="The head shares the embedding.")
+    num_experts: int | None = Field(None, ge=2, description="Experts per block.")
+    experts_per_token: int | None = Field(None, ge=1, description="Experts per token.")
+
+    @model_validator(mode="after")
+    def _one_source_of_shapes(self) -> "ModelRequest":
+        given = [key for key in SHAPE_KEYS if getattr(self, key) is not None]
+        if self.model is not None and given:
+            raise ValueError(f"pass either model or shapes: remove {', '.join(given)}, or model")
+        missing = [key for key in NEEDED_SHAPES if getattr(self, key) is None]
+        if self.model is None and missing:
+            raise ValueError(f"pass model, or all shapes: {', '.join(missing)} missing")
+        if self.experts_per_token is not None and self.num_experts is None:
+            raise ValueError("experts_per_token requires num_experts: pass both, or neither")
+        return self
+
+    def model_arguments(self) -> dict[str, Any]:
+        """Return what names the model, as arguments of another request."""
+        keys = ("model", "model_type", *SHAPE_KEYS)
+        return self.model_dump(include=set(keys), exclude_unset=True, exclude_none=True)
+
+
+class StepRequest(Request):
+    """One training step on one GPU, for the formulas and for a trace."""
+
+    task: Task = Field("sft", description="sft, or dpo (each pair is two sequences).")
+    method: Method = Field("lora", description="full, lora, or qlora (LoRA over a 4-bit base).")
+    lora_rank: int | None = Field(None, ge=1, le=4096, description="LoRA rank; default 16.")
+    target_modules: str | tuple[str, ...] | None = Field(
+        None,
+        description='"all-linear" (default) or names, as ["q_proj", "v_proj"].',
+    )
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
+    adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: as TRL casts adapters."
+    )
+    quantization: Literal["nf4_double", "nf4", "int8"] | None = Field(
+        None, description="Quantization of the qlora base; default nf4_double."
+    )
+    seq_len: int = Field(2048, ge=1, le=16_777_216, description="Longest sequence in tokens.")
+    micro_batch: int = Field(1, ge=1, le=65_536, description="Examples per GPU and pass.")
+    gradient_checkpointing: bool = Field(True, description="Recompute activations.")
+    optimizer: Optimizer = Field(
+        "adamw_torch_fused", description="Optimizer, as in transformers' `optim`."
+    )
+    dtype: Dtype = Field("bfloat16", description="Type of the weights that are not quantized.")
+    mixed_precision: bool = Field(
+        True, description="Train with 16-bit autocast, as TRL does by default."
+    )
+    attention: Attention = Field("sdpa", description="Attention implementation.")
+    loss_head: Literal["auto", "full_logits", "fused_logits", "fused_linear", "trl_fused"] = Field(
+        "auto",
+        description="auto: as these library versions do. fused_linear: Liger or CCE.",
+    )
+
+    @model_validator(mode="after")
+    def _the_method_fits_the_step(self) -> "StepRequest":
+        if self.method == "full":
+            for key in ("lora_rank", "target_modules"):
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key} has no effect with method 'full': remove one of the two"
+                    )
+            if self.lora_dropout or self.adapter_dtype != "auto":
+                raise ValueError("lora_dropout and adapter_dtype need method 'lora' or 'qlora'")
+        if self.method != "qlora" and self.quantization:
+            raise ValueError("quantization requires method 'qlora': set it, or remove quantization")
+        targets = self.target_modules or ()
+        if self.target_modules is not None and not (
+            targets or getattr(self, "target_parameters", ())
+        ):
+            raise ValueError(f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}")
+        names = (targets,) if isinstance(targets, str) else targets
+        if "lm_head" in names:
+            raise ValueError(
+                "TRL's loss head does not support an adapter on lm_head; name modules of the "
+                f"blocks, or pass {ALL_LINEAR!r}"
+            )
+        return self
+
+
+class VramRequest(ModelRequest, StepRequest):
+    """Estimate the peak GPU memory of a training run, and what would make it fit.
+
+    Needs neither a GPU nor weights. The peak is the largest phase of a step.
+
+    Returns:
+        What PyTorch allocates, and the higher range that nvidia-smi shows.
+    """
+
+    target_parameters: tuple[str, ...] = Field(
+        (), description='Fused experts to adapt, as ["experts.down_proj"].'
+    )
+    kbit_prepared: bool = Field(False, description="prepare_model_for_kbit_training ran.")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="Forward passes per optimizer step."
+    )
+    padded_batches: bool = Field(
+        False, description="Batches need a padding mask; false if packed or padding-free."
+    )
+    reentrant_checkpointing: bool = Field(
+        False, description="use_reentrant of gradient checkpointing."
+    )
+    fused_kernels: bool = Field(False, description="Fused norm and rotary kernels (Liger).")
+    precompute_ref_log_probs: bool = Field(
+        False,
+        description="DPO: no reference model in memory during training.",
+    )
+
+    num_gpus: int = Field(1, ge=1, le=65_536, description="GPUs that train this model together.")
+    sharding: Sharding = Field("none", description="fsdp is FSDP 2.")
+    offload: Offload = Field(
+        "none",
+        description="What is kept in host memory.",
+    )
+    gpu: str | None = Field(None, description="GPU name, such as RTX 4090 or A100-80GB.")
+    gpu_memory_gib: float | None = Field(
+        None, gt=0, description="GPU memory in GiB, instead of a name."
+    )
+    transformers_version: str = Field(
+        "5.24",
+        pattern=r"^\d+\.\d+",
+        description="Version of transformers.",
+    )
+    trl_version: str | None = Field(
+        "1.16",
+        pattern=r"^\d+\.\d+",
+        description="Version of TRL; null: plain Trainer.",
+    )
+
+    @model_validator(mode="after")
+    def _the_method_fits(self) -> "VramRequest":
+        if self.method != "qlora" and self.kbit_prepared:
+            raise ValueError(
+                "kbit_prepared requires method 'qlora': set it, or remove kbit_prepared"
+            )
+        if self.target_parameters and (self.method == "full" or self.lora_dropout):
+            raise ValueError(
+                "target_parameters requires method 'lora' or 'qlora' without lora_dropout, which "
+                "PEFT does not have over fused experts"
+            )
+        if self.precompute_ref_log_probs and self.task != "dpo":
+            raise ValueError(
+                "precompute_ref_log_probs requires task 'dpo': set it, or remove the argument"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_gpus_fit(self) -> "VramRequest":
+        if self.offload != "none" and self.num_gpus == 1:
+            raise ValueError(
+                f"offload {self.offload!r} is not estimated for one GPU: remove offload, use "
+                "method 'qlora', or num_gpus >= 2 with sharding 'zero3' or 'fsdp'"
+            )
+        if self.sharding in SHARDED | {"ddp"} and self.num_gpus == 1:
+            raise ValueError(
+                f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU"
+            )
+        if self.sharding == "none" and self.num_gpus > 1:
+            raise ValueError(
+                "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'"
+            )
+        if self.offload != "none" and self.sharding not in SHARDED:
+            raise ValueError(
+                "offload requires sharding 'zero2', 'zero3' or 'fsdp': set it, or remove offload"
+            )
+        if self.offload == "parameters" and self.sharding not in {"zero3", "fsdp", "fsdp1"}:
+            raise ValueError("offload 'parameters' requires sharding 'zero3' or 'fsdp'")
+        if self.gpu is not None and self.gpu_memory_gib is not None:
+            raise ValueError("pass either gpu or gpu_memory_gib, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _the_head_fits(self) -> "VramRequest":
+        if self.loss_head == "trl_fused" and not has_trl_head(self.trl_version):
+            raise ValueError("loss_head 'trl_fused' requires trl_version 1.15 or later")
+        return self
+
+
+def version(text: str) -> tuple[int, int]:
+    """Return the first two numbers of a version, which comparisons need.
+
+    >>> version("4.48.1") < version("5.0")
+    True
+    """
+    major, minor = text.split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
+
+
+def has_trl_head(trl_version: str | None) -> bool:
+    """Say whether this TRL computes its loss without full logits (1.15 on)."""
+    return trl_version is not None and version(trl_version) >= (1, 15)
+
+
+class TraceRequest(StepRequest):
+    """Trace the memory of a training step: the real model class, PEFT, loss and optimizer.
+
+    Needs neither a GPU nor weights, and takes some seconds. Use it to check an estimate with a wide
+    interval.
+
+    Returns:
+        The run to read; its `result` has the formulas' estimate, too.
+    """
+
+    model: str = Field(description="As in estimate_vram.")
+    gpu: str | None = Field(None, description="GPU to fit.")
+    request_id: str = Field(
+        "",
+        max_length=200,
+        description="The same id never starts two runs.",
+    )
+
+    @model_validator(mode="after")
+    def _it_can_be_traced(self) -> "TraceRequest":
+        if self.optimizer not in TRACED_OPTIMIZERS:
+            raise ValueError(
+                f"optimizer {self.optimizer!r} cannot be traced: its kernels run on a GPU only; "
+                f"trace {' or '.join(TRACED_OPTIMIZERS)}, or use estimate_vram"
+            )
+        if self.loss_head not in TRACED_HEADS:
+            raise ValueError(
+                f"loss_head {self.loss_head!r} cannot be traced: its kernel runs on a GPU only; "
+                f"trace {', '.join(TRACED_HEADS)}, or use estimate_vram"
+            )
+        return self
+
+    def as_vram(self) -> VramRequest:
+        """Return the request that the formulas are asked about the same step."""
+        return VramRequest.model_validate(
+            self.model_dump(exclude={"request_id"}, exclude_none=True)
+        )

@@ -1,0 +1,259 @@
+"""From a request to a Setup: what the libraries do where the caller left it open."""
+
+import re
+from dataclasses import replace
+
+from ft_tools import facts
+from ft_tools.errors import BadInput
+from ft_tools.memory import traced_activations
+from ft_tools.memory.request import ModelRequest, VramRequest, has_trl_head, version
+from ft_tools.memory.setup import Head, Quantization, Setup, Sharding
+from ft_tools.models import library_process
+from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
+from ft_tools.models.config import has_row, shape_from_config
+from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
+from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
+from ft_tools.models.shape_of_model import config_of, shape_of_config
+
+DEFAULT_RANK = 16
+MIB = 2**20
+# cuBLAS keeps a workspace for each of the two threads. Measured: 16.25 MiB on A100 (fms), 8.125
+# on T4 (fitcheck); Hopper and later are set to 32 MiB a thread by PyTorch's CUDABlas.cpp.
+WORKSPACE_MIB = {"T4": 8.125, "V100": 8.125, "H100": 64.0, "H200": 64.0, "GH200": 64.0}
+DEFAULT_WORKSPACE_MIB = 16.25
+# How large the weights of a quantized checkpoint are; AWQ's as GPTQ's, groups of 128.
+STORED: dict[str, Quantization] = {
+    "bnb_4bit": "nf4_double",
+    "bnb_8bit": "int8",
+    "gptq": "gptq4",
+    "awq": "gptq4",
+}
+# The library names of an explicit shape, beside ours.
+CONFIG_KEYS = {
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "vocab_size": "vocab_size",
+    "tied_embeddings": "tie_word_embeddings",
+    "experts_per_token": "num_experts_per_tok",
+}
+EXPERTS_CALLED = {
+    "num_experts": "num_experts",
+    "num_local_experts": "num_experts",
+    "moe_intermediate_size": "intermediate_size",
+}
+
+
+def shape_of_request(request: ModelRequest) -> ModelShape:
+    """Return the shape of the model named, or of the shapes given.
+
+    Raises:
+        FineTuningError: The model is unknown, or the shapes don't make one.
+    """
+    if request.model is not None:
+        named = config_of(request.model)
+        if not has_row(named):
+            library_process.prepare(traced_activations.WORKER)
+        return shape_of_config(named, request.model)
+    known = "model_type" in request.model_fields_set
+    config: dict[str, object] = {"model_type": request.model_type}
+    for ours, theirs in CONFIG_KEYS.items():
+        value = getattr(request, ours)
+        if value is not None:
+            config[theirs] = value
+    if request.num_experts is not None:
+        config["num_experts"] = config["num_local_experts"] = request.num_experts
+        config["moe_intermediate_size"] = request.intermediate_size
+        if request.model_type == "llama":
+            config["model_type"] = "mixtral"
+    called = {theirs: ours for ours, theirs in CONFIG_KEYS.items()} | EXPERTS_CALLED
+    shape = shape_from_config(config, "the shapes given", called)
+    return shape.model_copy(update={"is_stand_in": not known})
+
+
+def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
+    """Decide everything that the request left to the libraries.
+
+    Raises:
+        BadInput: No module of the model has one of the target names.
+    """
+    adapters = request.method != "full"
+    quantization = _quantization(request, shape)
+    quantized = quantization is not None
+    old = version(request.transformers_version) < (4, 46)
+    kept_bytes = 4 if request.kbit_prepared or request.dtype == "float32" else 2
+    sharding = _sharding(request)
+    setup = Setup(
+        shape=shape,
+        method=request.method,
+        task=request.task,
+        seq_len=request.seq_len,
+        micro_batch=request.micro_batch,
+        rank=(request.lora_rank or DEFAULT_RANK) if adapters else 0,
+        targets=_targets(request, shape) if adapters else (),
+        target_modules=_modules(request, shape) if adapters else (),
+        target_parameters=request.target_parameters if adapters else (),
+        dtype=request.dtype,
+        quantization=quantization,
+        experts_quantized=quantized and version(request.transformers_version) < (5, 0),
+        fused_experts=version(request.transformers_version) >= (5, 0),
+        linears_quantized=quantized and not _own_linears(request, shape),
+        kept_bytes=kept_bytes,
+        residual_bytes=kept_bytes,
+        adapter_bytes=_adapter_bytes(request, quantized=quantized),
+        autocast=request.mixed_precision,
+        dropout=request.lora_dropout > 0,
+        fused_kernels=request.fused_kernels,
+        checkpointing=request.gradient_checkpointing,
+        reentrant=request.gradient_checkpointing and _reentrant(request, sharding),
+        attention=request.attention,
+        padded=request.padded_batches,
+        head=_head(request),
+        fused_logits_bytes=8 if old else 10,
+        optimizer=request.optimizer,
+        accumulation=request.gradient_accumulation_steps,
+        reference_model=request.task == "dpo"
+        and not adapters
+        and not request.precompute_ref_log_probs,
+        num_gpus=request.num_gpus,
+        sharding=sharding,
+        offload=request.offload,
+        workspace_bytes=round(workspace_mib(request.gpu) * MIB),
+        engine="mlx" if on_apple(request.gpu) else "torch",
+    )
+    if setup.engine == "mlx":
+        _require_mlx(setup)
+        return setup
+    if not shape.blocks:
+        return setup
+    profile, untraced = traced_activations.profile_of(setup)
+    return replace(setup, profile=profile, untraced=untraced)
+
+
+def on_apple(gpu: str | None) -> bool:
+    """Tell whether a GPU's name is that of a Mac."""
+    return gpu is not None and facts.gpu(gpu).is_apple
+
+
+def _require_mlx(setup: Setup) -> None:
+    """Refuse what is not trained on a Mac.
+
+    Raises:
+        BadInput: All weights are trained, or several Macs are to share a run.
+    """
+    if setup.method == "full":
+        raise BadInput("method 'full': MLX trains adapters only on a Mac; use 'lora' or 'qlora'")
+    if setup.num_gpus > 1:
+        raise BadInput(f"num_gpus={setup.num_gpus}: a run uses one Mac; pass num_gpus=1")
+    if setup.shape.quantized:
+        raise BadInput(
+            f"{setup.shape.name} is quantized already ({setup.shape.quantized}), which MLX does "
+            f"not load here; {use_unquantized(setup.shape.name)}, with method 'qlora'"
+        )
+
+
+def _quantization(request: VramRequest, shape: ModelShape) -> Quantization | None:
+    """Return how the base's linear layers are quantized: as asked for, or as the checkpoint is.
+
+    Raises:
+        BadInput: A quantized checkpoint cannot be trained in that way.
+    """
+    if not shape.quantized:
+        return (request.quantization or "nf4_double") if request.method == "qlora" else None
+    other = use_unquantized(shape.name)
+    of_it = f"{shape.name} is quantized already ({shape.quantized})"
+    if shape.quantized == "other":
+        raise BadInput(f"{of_it}, in a way that transformers does not train; {other}")
+    if shape.quantized in DEQUANTIZED:
+        if request.method == "qlora":
+            raise BadInput(
+                f"{of_it}, so bitsandbytes cannot quantize it again: it is loaded in 16 bits; use "
+                f"method 'lora', or {other}"
+            )
+        return None
+    if request.method == "full":
+        raise BadInput(f"{of_it}: its weights cannot be trained; use method 'qlora', or {other}")
+    return STORED[shape.quantized]
+
+
+def _own_linears(request: VramRequest, shape: ModelShape) -> bool:
+    """Falcon's linear layers are a class of its own; transformers 5 quantizes nn.Linear only."""
+    return shape.model_type == "falcon" and version(request.transformers_version) >= (5, 0)
+
+
+def workspace_mib(gpu: str | None) -> float:
+    """Return the size of cuBLAS's workspaces on a card, in MiB."""
+    for prefix, size in WORKSPACE_MIB.items():
+        if gpu is not None and prefix.lower() in gpu.lower():
+            return size
+    return DEFAULT_WORKSPACE_MIB
+
+
+def _names(request: VramRequest) -> str | tuple[str, ...]:
+    """Return the modules that are asked for; none where experts alone are adapted."""
+    return ALL_LINEAR if request.target_modules is None else request.target_modules
+
+
+def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
+    names = _names(request)
+    try:
+        re.compile(names if isinstance(names, str) else "")
+    except re.error as error:
+        raise BadInput(f"target_modules {names!r} is not a valid pattern ({error})") from error
+    require_experts(shape, request.target_parameters)
+    found = shape.targets(names, request.target_parameters)
+    wanted = () if names == ALL_LINEAR else (names,) if isinstance(names, str) else names
+    unknown = [name for name in wanted if not shape.targets(name)]
+    if unknown or not found:
+        known = ", ".join(linear.name for linear in shape.linears)
+        raise BadInput(
+            f"target_modules {', '.join(unknown)}: {shape.name} ({shape.model_type}) has no such "
+            f"module; use some of {known}, or {ALL_LINEAR!r}"
+        )
+    return found
+
+
+def _modules(request: VramRequest, shape: ModelShape) -> str | tuple[str, ...]:
+    """Return the modules as PEFT is told them, which means more by "all-linear" in some models.
+
+    What "all-linear" means is traced once, also where a suggestion names the same modules.
+    """
+    asked = _names(request)
+    if asked != ALL_LINEAR and asked == default_targets(shape).modules:
+        asked = ALL_LINEAR
+    names: str | list[str] | tuple[str, ...] = peft_arguments(shape, asked)["target_modules"]
+    return names if isinstance(names, str) else tuple(names)
+
+
+def _adapter_bytes(request: VramRequest, *, quantized: bool) -> int:
+    """PEFT keeps adapters in fp32; TRL casts them to bf16 over a quantized base and ZeRO-3."""
+    if request.adapter_dtype != "auto":
+        return 4 if request.adapter_dtype == "float32" else 2
+    recent = request.trl_version is not None and version(request.trl_version) >= (1, 0)
+    casts = quantized or request.sharding == "zero3"
+    return 2 if recent and casts else 4
+
+
+def _sharding(request: VramRequest) -> Sharding:
+    """Before transformers 5 `fsdp` meant version 1."""
+    old = version(request.transformers_version) < (5, 0)
+    return "fsdp1" if request.sharding == "fsdp" and old else request.sharding
+
+
+def _reentrant(request: VramRequest, sharding: Sharding) -> bool:
+    """FSDP 1 ran reentrant by default, and TRL forces it for adapters under ZeRO-3."""
+    forced = request.method != "full" and sharding == "zero3"
+    return request.reentrant_checkpointing or sharding == "fsdp1" or forced
+
+
+def _head(request: VramRequest) -> Head:
+    asked = request.loss_head
+    if asked == "auto" and has_trl_head(request.trl_version):
+        return "trl_fused"
+    if asked == "auto" or asked == "full_logits":
+        old = version(request.transformers_version) < (4, 46)
+        return "full_logits_old" if old else "full_logits"
+    return asked

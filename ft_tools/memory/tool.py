@@ -1,0 +1,215 @@
+"""estimate_vram: the peak GPU memory of a training run, from config.json alone."""
+
+from ft_tools import facts
+from ft_tools.contract import NextStep, Reason
+from ft_tools.memory import changes_to_fit
+from ft_tools.memory.fits_gpu import FITS, usable_gib, verdict
+from ft_tools.memory.interval import Interval, interval
+from ft_tools.memory.phases import Phases, phases
+from ft_tools.memory.process_overhead import process_band
+from ft_tools.memory.report import Change, Fits, VramReport
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.request_to_setup import setup_of, shape_of_request
+from ft_tools.memory.setup import Setup
+
+GIB = 2**30
+MEASURED = "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks"
+
+
+def estimate_vram(request: VramRequest) -> VramReport:
+    """Estimate the peak GPU memory of a training run.
+
+    Raises:
+        UnknownName: The model, its family or the GPU is in no table.
+        BadInput: The model has no such target module.
+        NotFound: No such folder or run.
+
+    Source: references/memory.md has every formula, its derivation and its measured error.
+
+    >>> report = estimate_vram(VramRequest(
+    ...     model="mistralai/Mistral-7B-v0.1", method="lora", seq_len=4096, micro_batch=4,
+    ...     target_modules=("q_proj", "k_proj", "v_proj", "o_proj"), lora_dropout=0.1,
+    ...     attention="flash", mixed_precision=False, gpu="A100-80GB", trl_version=None,
+    ...     transformers_version="4.48"))
+    >>> round(report.peak_allocated_gib, 1)  # measured: 24.87, fms-acceleration a100_80gb.csv:32
+    24.9
+    """
+    shape = shape_of_request(request)
+    setup = setup_of(request, shape)
+    found = phases(setup)
+    width = interval(setup, found.dominant)
+    usable = usable_gib(request.gpu, request.gpu_memory_gib)
+    fits = verdict(found.peak, usable)
+    low, high = process_band(setup, found.peak, width.fraction, request.gpu)
+    changes = [] if usable is None else changes_to_fit.changes_to_fit(request, setup, usable)
+    return VramReport(
+        summary=_summary(request, found, width, usable, fits, setup.untraced),
+        fits=fits,
+        peak_allocated_gib=_gib(found.peak),
+        peak_allocated_low_gib=_gib(found.peak * (1 - width.fraction)),
+        peak_allocated_high_gib=_gib(found.peak * (1 + width.fraction)),
+        interval_basis=width.basis,
+        interval_note=width.note,
+        process_low_gib=_gib(low),
+        process_high_gib=_gib(high),
+        usable_gib=usable,
+        phases={name: _gib(sum(parts.values())) for name, parts in found.phases.items()},
+        dominant_phase=found.dominant,
+        components={name: _gib(size) for name, size in found.phases[found.dominant].items()},
+        max_micro_batch=None if usable is None else changes_to_fit.max_micro_batch(setup, usable),
+        max_seq_len=None if usable is None else changes_to_fit.max_seq_len(setup, usable),
+        changes_to_fit=changes,
+        total_params=shape.total_params,
+        trainable_params=setup.trainable_params,
+        assumptions=_assumptions(request, setup),
+        reasons=_reasons(found, usable),
+        next_steps=_next_steps(request, fits, changes),
+    )
+
+
+def _gib(size: float) -> float:
+    return round(size / GIB, 4)
+
+
+def _summary(
+    request: VramRequest,
+    found: Phases,
+    width: Interval,
+    usable: float | None,
+    fits: Fits,
+    untraced: str,
+) -> str:
+    where = " per GPU" if request.num_gpus > 1 else ""
+    why = f": {untraced}" if untraced else ""
+    text = (
+        f"{found.peak / GIB:.2f} GiB allocated{where} (+-{width.fraction:.0%}{why}), set by "
+        f"{found.dominant}"
+    )
+    if usable is None:
+        return f"{text}. Pass gpu or gpu_memory_gib to see whether it fits."
+    card = request.gpu or f"a GPU with {request.gpu_memory_gib:g} GiB"
+    return f"{text}; it {FITS[fits]} {card} ({usable:.2f} GiB usable)."
+
+
+def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
+    if setup.engine == "mlx":
+        return _assumptions_of_mlx(request, setup)
+    trl = f"TRL {request.trl_version}" if request.trl_version else "a plain Trainer"
+    notes = [
+        f"transformers {request.transformers_version}, {trl}, loss head {setup.head}",
+        f"{setup.tokens} tokens per forward pass and GPU; every sequence is seq_len long",
+        f"weights in {setup.dtype}, {setup.adapter_bytes} bytes per adapter weight, "
+        f"{setup.residual_bytes} per residual value, autocast {'on' if setup.autocast else 'off'}",
+        "no torch.compile, no evaluation or generation during training",
+    ]
+    if setup.shape.quantized:
+        how = "loaded in 16 bits" if setup.quantization is None else "trained as it is"
+        notes.append(f"the checkpoint is quantized already ({setup.shape.quantized}): {how}")
+    if setup.quantization is not None:
+        notes.append(f"{setup.quantization} quantization of the blocks' linear layers only")
+    if setup.quantization is not None and not setup.linears_quantized:
+        notes.append(
+            "nothing is quantized: this family has its own linear layer class, which "
+            "transformers 5 keeps in 16 bits; use lora"
+        )
+    if _experts_kept(setup):
+        notes.append(
+            "the experts stay in 16 bits: transformers 5 fuses them into parameters, which "
+            "bitsandbytes does not quantize"
+        )
+    if setup.shape.softcap and setup.attention != "flash":
+        notes.append("soft-capped attention: transformers recommends eager attention for training")
+    if request.dtype == "bfloat16" and request.gpu and not facts.gpu(request.gpu).has_bf16:
+        notes.append(f"{request.gpu} does not support bf16; pass dtype float16 and train in fp16")
+    if setup.shape.is_stand_in:
+        notes.append(
+            "stand-in: a dense llama model of these sizes; pass model_type if it is of another "
+            "family, or the model's name"
+        )
+    if setup.shape.blocks:
+        notes.append(_traced_note(setup))
+    return [*notes, *setup.shape.notes]
+
+
+def _assumptions_of_mlx(request: VramRequest, setup: Setup) -> list[str]:
+    dtype = "4-bit weights, embedding and head too" if setup.quantization else setup.dtype
+    notes = [
+        "MLX 0.32.4 or later (attention linear in the length), adapters in float32; never run on a "
+        "Mac by this project",
+        f"{setup.tokens} tokens per forward pass; every sequence is seq_len long; {dtype}",
+        f"usable: the share of {request.gpu}'s memory that macOS lets a process wire by default; "
+        "`sudo sysctl iogpu.wired_limit_mb=N` raises it",
+    ]
+    if setup.shape.blocks:
+        notes.append("stand-in: a dense model of these sizes; check that mlx-lm has this family")
+    return [*notes, *setup.shape.notes]
+
+
+def _traced_note(setup: Setup) -> str:
+    kinds = ", ".join(f"{block.count} x {block.kind}" for block in setup.shape.blocks)
+    if setup.profile is None:
+        why = f"; {setup.untraced}" if setup.untraced else ""
+        return f"stand-in: activations of a dense model of these sizes; the class has {kinds}{why}"
+    kernels = "; kernels that fuse more on a GPU need less"
+    eager = "; this class has no SDPA, so attention is eager" if setup.profile.eager else ""
+    return f"activations traced on the real class: {kinds}{eager}{kernels}"
+
+
+def _experts_kept(setup: Setup) -> bool:
+    has_experts = setup.shape.num_experts > 0
+    return setup.quantization is not None and has_experts and not setup.experts_quantized
+
+
+def _reasons(found: Phases, usable: float | None) -> list[Reason]:
+    reasons = [
+        Reason(
+            id="peak_is_largest_phase",
+            rule="the peak is the largest phase of a step, not the sum of all parts",
+            observed=found.dominant,
+            threshold=None,
+            source="references/memory.md",
+        )
+    ]
+    if usable is None:
+        reasons.append(
+            Reason(
+                id="memory_unchecked",
+                rule="no GPU was named, so whether the run fits was not checked",
+                observed=None,
+                threshold=None,
+                source="references/memory.md",
+            )
+        )
+    else:
+        limit = facts.threshold("vram.fit_fraction")
+        reasons.append(
+            Reason(
+                id="fits_usable_memory",
+                rule="it fits when the allocation is at most this fraction of usable memory",
+                observed=round(found.peak / GIB / usable, 4),
+                threshold=limit.number,
+                source=MEASURED,
+            )
+        )
+    return reasons
+
+
+def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list[NextStep]:
+    if changes:
+        last = changes[-1]
+        why = "the run with these changes fits" if last.fits == "yes" else "the smallest such run"
+        arguments = request.model_dump(mode="json", exclude_defaults=True) | last.arguments
+        if arguments.get("method") != "full" and request.method == "full":
+            arguments.pop("precompute_ref_log_probs", None)
+        return [NextStep(tool="estimate_vram", arguments=arguments, why=why)]
+    if fits in {"yes", "unknown"} and request.model is not None:
+        arguments = {"model": request.model, "method": request.method, "seq_len": request.seq_len}
+        arguments |= {"goal": "preference"} if request.task == "dpo" else {}
+        arguments |= {
+            key: getattr(request, key)
+            for key in ("gpu", "gpu_memory_gib")
+            if getattr(request, key) is not None
+        }
+        why = "choose rank, learning rate, batch and epochs for this model and GPU"
+        return [NextStep(tool="suggest_lora_config", arguments=arguments, why=why)]
+    return []

@@ -1,0 +1,128 @@
+"""What a step's activations take where no formula is known: a trace of the real class, kept."""
+
+from dataclasses import asdict, dataclass
+
+from ft_tools.errors import MissingExtra
+from ft_tools.memory.setup import Curve, Profile, Setup
+from ft_tools.models import library_process
+
+WORKER = "ft_tools.memory.worker.traced_activations"
+SECONDS = 45.0
+"""That a call waits for a trace; one that takes longer goes on, for the next call."""
+UNENDED = "the trace of its activations has not ended yet: ask again in a minute"
+# Two lengths tell a straight line: with FlashAttention every tensor grows with the tokens. They are
+# multiples of the chunks (64 to 256) in which linear attention runs.
+LENGTHS = (256, 512)
+# Scores grow with the square.
+EAGER_LENGTHS = (128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a step is traced; the words are those of estimate_vram."""
+
+    method: str
+    rank: int
+    target_modules: str | tuple[str, ...]
+    target_parameters: tuple[str, ...]
+    excluded: str
+    dropout: float
+    adapter_bytes: int
+    dtype: str
+    quantization: str | None
+    checkpointing: bool
+    autocast: bool
+    sequences: int
+    seq_len: int
+    foreach: bool
+    eager: bool
+    flash: bool
+    trl_head: bool
+
+
+def options_of(setup: Setup) -> Options:
+    """Return the options that trace what the formulas were asked about."""
+    return Options(
+        method=setup.method,
+        rank=setup.rank,
+        target_modules=setup.target_modules,
+        target_parameters=setup.target_parameters,
+        excluded=setup.shape.excluded,
+        dropout=0.1 if setup.dropout else 0.0,
+        adapter_bytes=setup.adapter_bytes,
+        dtype=setup.dtype,
+        quantization=setup.quantization,
+        checkpointing=setup.checkpointing,
+        autocast=setup.autocast,
+        sequences=setup.sequences,
+        seq_len=setup.seq_len,
+        foreach=setup.optimizer == "adamw_torch",
+        eager=setup.attention == "eager",
+        flash=setup.attention == "flash",
+        trl_head=setup.head == "trl_fused",
+    )
+
+
+def profile_of(setup: Setup) -> tuple[Profile | None, str]:
+    """Trace a step of the class that a shape was read from.
+
+    Takes seconds once for each way to train a model, whatever the batch and the length are.
+
+    Returns:
+        The profile and an empty text; None where that is not possible, and the text of UNENDED
+        where it only was not possible in time.
+    """
+    eager = setup.attention == "eager" or (not setup.shape.has_sdpa and setup.attention != "flash")
+    lengths = EAGER_LENGTHS if eager else LENGTHS
+    # What has no part in activations is set alike, so that the answer is found again.
+    alike = {"sequences": 1, "seq_len": 0, "foreach": False, "trl_head": False}
+    question = {
+        "config": setup.shape.config,
+        "options": asdict(options_of(setup)) | alike,
+        "lengths": lengths,
+    }
+    try:
+        answer = library_process.ask(WORKER, question, SECONDS)
+    except library_process.Unanswered as error:
+        return None, UNENDED if error.code == "timeout" else ""
+    except MissingExtra:
+        return None, ""
+    fit = _through_three if len(lengths) == len(EAGER_LENGTHS) else _through_two
+    points = answer["points"]
+
+    def curve(name: str) -> Curve:
+        return fit([(point["length"], point[name]) for point in points])
+
+    found = Profile(
+        saved=curve("saved"),
+        forward=curve("forward"),
+        backward=curve("backward"),
+        bottom=curve("bottom"),
+        eager=answer["eager"],
+        kept_logits=answer["kept_logits"],
+    )
+    return found, ""
+
+
+def _through_two(points: list[tuple[int, int]]) -> Curve:
+    """Return the straight line through two points.
+
+    >>> _through_two([(256, 1256), (512, 1512)])
+    Curve(fixed=1000.0, linear=1.0, square=0.0)
+    """
+    (x1, y1), (x2, y2) = points
+    linear = (y2 - y1) / (x2 - x1)
+    return Curve(y1 - linear * x1, linear)
+
+
+def _through_three(points: list[tuple[int, int]]) -> Curve:
+    """Return the parabola through three points.
+
+    >>> _through_three([(1, 6), (2, 11), (3, 18)])
+    Curve(fixed=3.0, linear=2.0, square=1.0)
+    """
+    (x1, y1), (x2, y2), (x3, y3) = points
+    first, second = (y2 - y1) / (x2 - x1), (y3 - y2) / (x3 - x2)
+    square = (second - first) / (x3 - x1)
+    linear = first - square * (x1 + x2)
+    return Curve(y1 - linear * x1 - square * x1**2, linear, square)
