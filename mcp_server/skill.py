@@ -121,9 +121,12 @@ def list_resources() -> ListResourcesResult:
 
 def reference_template() -> ResourceTemplate:
     """Return the pattern of addresses of the references: one by its topic."""
-    topics = [path.split("/")[1].removesuffix(".md") for path in skill_files() if "/" in path]
+    prefix, suffix = "references/", ".md"
+    topics = [
+        path.removeprefix(prefix).removesuffix(suffix) for path in skill_files() if path != SKILL
+    ]
     return ResourceTemplate(
-        uri_template=_uri("references/{topic}.md"),
+        uri_template=_uri("references/{+topic}.md"),
         name="reference",
         title="Reference by topic",
         description=f"One topic in detail: {', '.join(topics)}.",

@@ -25,12 +25,17 @@ def folder() -> Traversable:
 def skill_files() -> dict[str, bytes]:
     """Return the files of the skill, SKILL.md first: path in the skill -> raw bytes."""
     root = folder()
-    found = {SKILL: (root / SKILL).read_bytes()}
-    references = root / "references"
-    if references.is_dir():
-        for file in sorted(references.iterdir(), key=lambda each: each.name):
-            if file.name.endswith(".md"):
-                found[f"references/{file.name}"] = file.read_bytes()
+    return {SKILL: (root / SKILL).read_bytes(), **_markdown(root / "references", "references")}
+
+
+def _markdown(folder: Traversable, path: str) -> dict[str, bytes]:
+    """Return the Markdown files of a folder and of the folders in it, by name."""
+    found = dict[str, bytes]()
+    for each in sorted(folder.iterdir(), key=lambda it: it.name) if folder.is_dir() else []:
+        if each.is_dir():
+            found |= _markdown(each, f"{path}/{each.name}")
+        elif each.name.endswith(".md"):
+            found[f"{path}/{each.name}"] = each.read_bytes()
     return found
 
 

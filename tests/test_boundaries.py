@@ -54,7 +54,7 @@ FLOORS = (
     "abandoned_calls anti_patterns contract publish redaction system_errors workspace",
     "formats models runs",
     "views",
-    "approach data evaluation lora memory shipping training",
+    "approach data evaluation explain lora memory shipping training",
     "tools doctor",
     "cli __main__ demo mcp_server",
 )

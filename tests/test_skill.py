@@ -254,7 +254,7 @@ async def test_the_skills_resource_carries_its_name_and_description(client):
 @pytest.mark.anyio
 async def test_a_reference_is_found_by_the_template_of_its_address(client):
     template = (await client.list_resource_templates()).resource_templates[0]
-    uri = template.uri_template.replace("{topic}", "lora")
+    uri = template.uri_template.replace("{+topic}", "lora")
 
     assert (await client.read_resource(uri)).contents[0].text == body(ROOT / "references/lora.md")
     assert all(path.stem in template.description for path in REFERENCES)

@@ -40,7 +40,7 @@ def place(folder: Path) -> None:
     """
     with new_folder(folder) as staging:
         for path, content in skill_files().items():
-            (staging / path).parent.mkdir(exist_ok=True)
+            (staging / path).parent.mkdir(parents=True, exist_ok=True)
             (staging / path).write_bytes(content)
         if folder.exists():
             shutil.rmtree(folder)

@@ -1,0 +1,1 @@
+"""The references, in sections and searched."""
