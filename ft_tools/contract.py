@@ -3,10 +3,10 @@
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
@@ -23,10 +23,23 @@ NUMBERS: Mapping[Any, Literal["int_type", "float_type"]] = {
 """Type of a field -> the error of what is no number; to Python true is 1."""
 
 
+OPTIONS = "options"
+"""The argument that holds all but a tool's main arguments."""
+
+
 class Request(BaseModel):
-    """Arguments of a tool: frozen, and a misspelt one is refused by name."""
+    """Arguments of a tool: frozen, and a misspelt one is refused by name.
+
+    Every field may also stand in `options`; which ones a client is shown at the top is said by the
+    tool's row in `ft_tools/tools.py`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_options(cls, given: Any) -> Any:
+        return merged_options(given) if isinstance(given, dict) and OPTIONS in given else given
 
     @field_validator("*", mode="before")
     @classmethod
@@ -35,6 +48,35 @@ class Request(BaseModel):
         if isinstance(value, bool) and kind in NUMBERS:
             raise PydanticKnownError(NUMBERS[kind])
         return value
+
+
+def merged_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with those of `options` beside the others.
+
+    Raises:
+        ValueError: `options` is no object, or an argument stands in both places.
+
+    >>> merged_options({"path": "a.jsonl", "options": {"seed": 1}})
+    {'path': 'a.jsonl', 'seed': 1}
+    """
+    options = given[OPTIONS]
+    if not isinstance(options, dict):
+        raise ValueError('options must be an object, such as {"seed": 1}')
+    top = {key: value for key, value in given.items() if key != OPTIONS}
+    if twice := sorted(top.keys() & options.keys()):
+        raise ValueError(f"{', '.join(twice)}: given twice, beside options and in it; remove one")
+    return top | options
+
+
+def separated_options(arguments: Mapping[str, Any], main: Collection[str]) -> dict[str, Any]:
+    """Return arguments as a client is shown them: all but the main ones in `options`.
+
+    >>> separated_options({"path": "a.jsonl", "seed": 1}, ["path"])
+    {'path': 'a.jsonl', 'options': {'seed': 1}}
+    """
+    options = {key: value for key, value in arguments.items() if key not in main}
+    top = {key: value for key, value in arguments.items() if key in main}
+    return top | ({OPTIONS: options} if options else {})
 
 
 class Reason(BaseModel):

@@ -35,6 +35,13 @@ class Tool:
     address: str
     request: type[Request]
     effect: Effect
+    main: tuple[str, ...] = ()
+    """The arguments that most calls need; all others are keys of `options`. Empty: all of them."""
+
+    @property
+    def options(self) -> list[str]:
+        """Return the arguments that are keys of `options`."""
+        return [key for key in self.request.model_fields if self.main and key not in self.main]
 
     @property
     def description(self) -> str:
@@ -71,40 +78,75 @@ TOOLS = {
         "reads",
     ),
     "audit_dataset": Tool(
-        "Audit a dataset", "ft_tools.data.tool:audit_dataset", AuditRequest, "starts"
+        "Audit a dataset",
+        "ft_tools.data.tool:audit_dataset",
+        AuditRequest,
+        "starts",
+        ("path", "model", "purpose", "output_dir"),
     ),
     "prepare_dataset": Tool(
         "Prepare training files",
         "ft_tools.data.prepare.tool:prepare_dataset",
         PrepareRequest,
         "starts",
+        ("path", "mapping", "output_dir", "confirm"),
     ),
     "show_examples": Tool(
-        "Quote examples", "ft_tools.data.show_examples:show_examples", ShowRequest, "reads"
+        "Quote examples",
+        "ft_tools.data.show_examples:show_examples",
+        ShowRequest,
+        "reads",
+        ("path", "lines", "field"),
     ),
     "suggest_lora_config": Tool(
-        "Suggest a configuration", "ft_tools.lora.tool:suggest_lora_config", LoraRequest, "reads"
+        "Suggest a configuration",
+        "ft_tools.lora.tool:suggest_lora_config",
+        LoraRequest,
+        "reads",
+        ("model", "dataset", "goal", "gpu"),
     ),
     "estimate_vram": Tool(
-        "Estimate GPU memory", "ft_tools.memory.tool:estimate_vram", VramRequest, "reads"
+        "Estimate GPU memory",
+        "ft_tools.memory.tool:estimate_vram",
+        VramRequest,
+        "reads",
+        ("model", "gpu", "method", "seq_len", "micro_batch"),
     ),
     "trace_vram": Tool(
         "Trace GPU memory", "ft_tools.memory.trace:trace_vram", TraceRequest, "starts"
     ),
     "launch_sft": Tool(
-        "Fine-tune on examples", "ft_tools.training.tool:launch_sft", SftRequest, "starts"
+        "Fine-tune on examples",
+        "ft_tools.training.tool:launch_sft",
+        SftRequest,
+        "starts",
+        ("model", "dataset", "validation", "training", "peft", "confirm", "request_id"),
     ),
     "launch_dpo": Tool(
-        "Fine-tune on preferences", "ft_tools.training.tool:launch_dpo", DpoRequest, "starts"
+        "Fine-tune on preferences",
+        "ft_tools.training.tool:launch_dpo",
+        DpoRequest,
+        "starts",
+        ("model", "sft_run", "dataset", "validation", "training", "peft", "confirm", "request_id"),
     ),
     "merge_and_quantize": Tool(
-        "Merge and quantize", "ft_tools.shipping.tool:merge_and_quantize", ShipRequest, "starts"
+        "Merge and quantize",
+        "ft_tools.shipping.tool:merge_and_quantize",
+        ShipRequest,
+        "starts",
+        ("source", "formats", "output_dir", "confirm"),
     ),
     "evaluate": Tool(
-        "Measure before and after", "ft_tools.evaluation.tool:evaluate", EvaluateRequest, "starts"
+        "Measure before and after",
+        "ft_tools.evaluation.tool:evaluate",
+        EvaluateRequest,
+        "starts",
+        ("model", "systems", "dataset", "metrics", "target", "confirm"),
     ),
     "list_runs": Tool("List runs", "ft_tools.runs.tool:list_runs", ListRunsRequest, "reads"),
-    "get_run": Tool("Look at a run", "ft_tools.runs.tool:get_run", RunRequest, "reads"),
+    "get_run": Tool(
+        "Look at a run", "ft_tools.runs.tool:get_run", RunRequest, "reads", ("run_id",)
+    ),
     "cancel_run": Tool("Cancel a run", "ft_tools.runs.tool:cancel_run", CancelRequest, "stops"),
     "resume_run": Tool("Resume a run", "ft_tools.runs.tool:resume_run", ResumeRequest, "starts"),
 }

@@ -22,7 +22,7 @@ from mcp.types import (
 from pydantic import ValidationError
 
 from ft_tools import __version__, workspace
-from ft_tools.contract import compact, complaints
+from ft_tools.contract import compact, complaints, separated_options
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.tools import TOOLS, Effect
@@ -86,9 +86,21 @@ async def call_tool(
         raise MCPError(
             INTERNAL_ERROR, f"internal error in {params.name}; its traceback is in the server's log"
         ) from error
-    content = compact(report)
+    content = _as_called(compact(report))
     text = json.dumps(content, ensure_ascii=True)
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
+
+
+def _as_called(value: Any) -> Any:
+    """Return a report with the arguments of every next step as `tools/list` has them."""
+    if isinstance(value, list):
+        return [_as_called(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    spec = TOOLS.get(str(value.get("tool")))
+    if spec and spec.main and isinstance(value.get("arguments"), dict):
+        return value | {"arguments": separated_options(value["arguments"], spec.main)}
+    return {key: _as_called(part) for key, part in value.items()}
 
 
 def refusal(message: str) -> CallToolResult:
@@ -99,12 +111,11 @@ def refusal(message: str) -> CallToolResult:
 def tool(name: str) -> Tool:
     """Describe one tool: names, schemas and annotations all come from its row."""
     spec = TOOLS[name]
-    known = {other.request.__name__: key for key, other in TOOLS.items() if key != name}
     return Tool(
         name=name,
         title=spec.title,
         description=spec.description,
-        input_schema=schemas.input_schema(spec.request, known),
+        input_schema=schemas.input_schema(name, spec.request, spec.main),
         annotations=ToolAnnotations(open_world_hint=False, **HINTS[spec.effect]),
     )
 

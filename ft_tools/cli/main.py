@@ -8,7 +8,8 @@ import inspect
 import io
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ from ft_tools.views.terminal import (
 )
 
 HELP = {"--help", "-h"}
+HELP_ALL = "--help-all"
 OPTIONAL_BY_POSITION = {
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],
@@ -79,8 +81,8 @@ def run(argv: list[str]) -> int:
         if HELP & {*argv} and not argv[0].startswith("-") and argv[0] not in app:
             # Otherwise the general help would be shown.
             raise BadInput(no_such("command", argv[0], [one for one in app if one[0] != "-"]))
-        with system_errors.explained():
-            result = app.meta(argv, **_OURS)
+        with system_errors.explained(), _all_options_shown(argv) as words:
+            result = app.meta(words, **_OURS)
     except cyclopts.CycloptsError as error:
         return show_error(BadInput(misread(app, error)), output_options["format"])
     except FineTuningError as error:
@@ -114,7 +116,23 @@ def _with_options(
     return app(words, **_OURS)
 
 
-def _register(name: str, spec: Tool) -> None:
+@contextmanager
+def _all_options_shown(argv: list[str]) -> Iterator[list[str]]:
+    """Let a command's help show all its options for `--help-all`; yields the words to parse."""
+    name = argv[0].replace("-", "_") if HELP_ALL in argv else ""
+    if name not in TOOLS:
+        yield ["--help" if word == HELP_ALL else word for word in argv]
+        return
+    del app[argv[0]]
+    _register(name, TOOLS[name], shows_all=True)
+    try:
+        yield [argv[0], "--help"]
+    finally:
+        del app[argv[0]]
+        _register(name, TOOLS[name])
+
+
+def _register(name: str, spec: Tool, *, shows_all: bool = False) -> None:
     """Make a command of a tool: required fields by position (a model first), others by name."""
 
     def command(*positional: Any, **named: Any) -> int | None:
@@ -128,13 +146,20 @@ def _register(name: str, spec: Tool) -> None:
     required += OPTIONAL_BY_POSITION.get(name, [])
     extra = launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
     ordered = [*required, *(key for key in fields if key not in required)]
-    parameters = [option_of(key, spec.request, required) for key in ordered]
+    hidden = () if shows_all else spec.options
+    parameters = [
+        option_of(key, spec.request, required, is_shown=key not in hidden) for key in ordered
+    ]
     parameters.sort(key=lambda parameter: parameter.kind)
     command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]
     command.__annotations__ = {
         parameter.name: parameter.annotation for parameter in [*parameters, *extra.values()]
     }
-    app.command(command, name=name.replace("_", "-"), help=spec.description)
+    about = spec.description
+    if hidden:
+        names = ", ".join(f"--{key.replace('_', '-')}" for key in hidden)
+        about += f"\n\nMore options, described by --help-all: {names}."
+    app.command(command, name=name.replace("_", "-"), help=about)
 
 
 def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) -> int | None:

@@ -15,7 +15,9 @@ from ft_tools.contract import complaints
 from ft_tools.errors import BadInput
 
 
-def option_of(key: str, request: type[BaseModel], required: list[str]) -> inspect.Parameter:
+def option_of(
+    key: str, request: type[BaseModel], required: list[str], *, is_shown: bool
+) -> inspect.Parameter:
     """Return the option of a field: required ones by position, all others by name."""
     kind = inspect.Parameter
     field = request.model_fields[key]
@@ -27,6 +29,7 @@ def option_of(key: str, request: type[BaseModel], required: list[str]) -> inspec
         extra += f" Names: {keys}."
     about = Parameter(
         help=f"{field.description}{extra}",
+        show=is_shown,
         show_default=(lambda _: default) if default not in (None, [], {}, (), "") else False,
         negative=None if typed is bool else (),
         converter=how and partial(_checked, how, key, request),

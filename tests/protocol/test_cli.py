@@ -21,14 +21,22 @@ def prepared(workspace):
 
 def test_every_tool_is_a_command_with_an_option_for_each_argument(capsys):
     for name, spec in TOOLS.items():
-        assert cli.run([name.replace("_", "-"), "--help"]) == 0
+        assert cli.run([name.replace("_", "-"), "--help-all"]) == 0
         shown = capsys.readouterr().out
         for field in spec.request.model_fields:
             assert f"--{field.replace('_', '-')}"[:20] in shown, f"{name} {field}"
 
 
-def test_help_says_how_the_arguments_of_a_library_or_a_backend_are_typed(capsys):
+def test_help_describes_the_main_arguments_and_names_the_others(capsys):
     assert cli.run(["launch-sft", "--help"]) == 0
+    described = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert "  --training" in described
+    assert not any(line.startswith("  --export-dir") for line in described)
+    assert any(line.startswith("More options") for line in described)
+
+
+def test_help_says_how_the_arguments_of_a_library_or_a_backend_are_typed(capsys):
+    assert cli.run(["launch-sft", "--help-all"]) == 0
     shown = "".join(capsys.readouterr().out.split()).replace("│", "")
     for option in ("--training", "--peft", "--backend-options"):
         assert f"AsJSON,or{option}.NAMEVALUE." in shown

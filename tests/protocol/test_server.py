@@ -7,9 +7,9 @@ from typing import get_type_hints
 import pytest
 from mcp import Client, MCPError
 from mcp.client.stdio import stdio_client
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, ValidationError, create_model
 
-from ft_tools.contract import EMPTY, Report, Request, compact
+from ft_tools.contract import EMPTY, Report, Request, compact, complaints
 from ft_tools.tools import TOOLS
 from mcp_server.schemas import input_schema
 from tests.protocol.calls import GOOD, RUN_ID
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 BLIND = {"resume_run", "trace_vram"}
 MAX_CHARS = 8000
 """About 2,000 tokens."""
-MAX_LISTING_BYTES = 45_000
+MAX_LISTING_BYTES = 25_000
 
 
 async def test_every_tool_is_listed_under_its_functions_name(client):
@@ -42,9 +42,12 @@ async def test_every_tool_has_a_title_a_description_and_honest_annotations(clien
         assert tool.annotations.destructive_hint is (TOOLS[tool.name].effect == "stops")
 
 
-async def test_every_argument_is_described_and_no_other_is_allowed(client):
+async def test_every_listed_argument_is_described_and_the_others_are_options(client):
     for tool in (await client.list_tools()).tools:
-        assert tool.input_schema["additionalProperties"] is False
+        spec = TOOLS[tool.name]
+        listed = set(tool.input_schema["properties"]) - {"options"}
+        assert listed == set(spec.main or spec.request.model_fields), tool.name
+        assert ("options" in tool.input_schema["properties"]) is bool(spec.options), tool.name
         for name, schema in tool.input_schema["properties"].items():
             assert schema.get("description"), f"{tool.name}.{name}"
 
@@ -112,29 +115,57 @@ async def test_a_schema_says_nothing_that_goes_without_saying():
 
 
 class Inner(Request):
-    """A request that another tool takes."""
+    """An object that is an argument."""
 
     path: str = Field(description="A path.")
 
 
 class Outer(Request):
-    """A request with the other one in it."""
+    """A request with an object in it."""
 
-    advice: Inner | None = Field(None, description="What was asked.")
-    counts: list[int] = Field(default_factory=list, description="Counts.")
+    inner: Inner | None = Field(None, description="What was asked.")
+    counts: list[int] = Field(default_factory=list, min_length=1, description="Counts.")
     own: int = Field(3, description="A number.")
+    seed: int = Field(0, description="Seed.")
 
 
-def test_a_request_that_another_tool_takes_is_named_and_not_repeated():
-    schema = input_schema(Outer, {"Inner": "other_tool"})
-    assert "$defs" not in schema
-    assert schema["properties"]["advice"] == {"type": "object", "description": "What was asked."}
-    assert schema["properties"]["counts"] == {
+def test_a_schema_lists_the_main_arguments_and_names_where_the_others_are_described():
+    properties = input_schema("outer", Outer, ("inner", "counts", "own"))["properties"]
+    assert properties["inner"] == {"type": "object", "description": "What was asked."}
+    assert properties["counts"] == {
         "type": "array",
         "items": {"type": "integer"},
         "description": "Counts.",
     }
-    assert schema["properties"]["own"]["default"] == 3
+    assert properties["own"]["default"] == 3
+    assert "seed" not in properties
+    assert "outer options" in properties["options"]["description"]
+
+
+def test_an_option_is_taken_in_options_and_beside_them_but_not_in_both():
+    assert Outer.model_validate({"options": {"seed": 4}, "own": 1}) == Outer(seed=4, own=1)
+    for wrong in ({"options": {"seed": 4}, "seed": 4}, {"options": [4]}, {"options": {"sed": 4}}):
+        with pytest.raises(ValidationError) as caught:
+            Outer.model_validate(wrong)
+        assert complaints(Outer, caught.value), wrong
+
+
+async def test_a_misspelt_option_is_refused_with_the_nearest(client):
+    result = await client.call_tool("get_run", {"run_id": RUN_ID, "options": {"log_line": 3}})
+    assert result.is_error
+    assert "'log_lines'" in result.content[0].text
+
+
+async def test_a_next_step_is_the_call_that_the_listing_describes(client):
+    asked = GOOD["suggest_lora_config"]
+    result = await client.call_tool("suggest_lora_config", asked)
+    steps = result.structured_content["next_steps"]
+    assert steps
+    for step in steps:
+        allowed = set(TOOLS[step["tool"]].main or TOOLS[step["tool"]].request.model_fields)
+        assert set(step["arguments"]) <= allowed | {"options"}, step
+        again = TOOLS[step["tool"]].request.model_validate(step["arguments"])
+        assert again
 
 
 async def test_an_argument_left_empty_on_purpose_is_still_taken(client):
@@ -181,19 +212,3 @@ async def test_the_http_process_answers_as_the_in_memory_server_does(http_url, m
         result = await over_http.call_tool("list_runs", {})
     assert [tool.name for tool in listed] == list(TOOLS)
     assert result.structured_content["total"] == 1
-
-
-def test_a_part_that_is_used_once_is_where_it_is_used_also_inside_another_part():
-    class Part(BaseModel):
-        value: int
-
-    class Between(BaseModel):
-        part: Part
-
-    class Whole(BaseModel):
-        between: Between
-
-    schema = input_schema(Whole, {})
-    assert "$defs" not in schema
-    part = schema["properties"]["between"]["properties"]["part"]
-    assert part["properties"]["value"] == {"type": "integer"}
